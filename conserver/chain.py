@@ -1,0 +1,222 @@
+"""One item through the links of its chain.
+
+1. Opens the document: parses it, and refuses what must not be processed, with the reason.
+2. Runs the links in order, from the first that is not done yet.
+3. Collects what links ask for (pushes, expiry) for the settle, and asks for checkpoints.
+4. Turns whatever happens into an Outcome: nothing that a link does escapes from here.
+
+It touches neither Redis nor sockets: what has to be written is asked of the keeper.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from conserver import log
+from conserver.errors import Cancelled, Rejected, Retry
+from conserver.item import Item, Outcome
+from conserver.page import Page
+from conserver.plugins import LoadedLink
+from conserver.vcon import Vcon, usable_uuid
+
+CHECKPOINT_AFTER_S = 1.0
+TRACEBACK_CHARS = 8000
+
+
+class StartAnew(Exception):
+    """A checkpoint met newer work of the same chain; the item starts again from that document."""
+
+
+class Lost(Exception):
+    """A checkpoint found that the item was given to somebody else."""
+
+
+class Context:
+    """What a link may ask for; conserver.links.LinkContext describes it."""
+
+    __slots__ = ("_checkpoint", "_deadline_s", "_item", "_stop", "attempt", "chain", "link", "uuid")
+
+    def __init__(
+        self,
+        item: Item,
+        link: str,
+        deadline_s: float | None,
+        checkpoint: Callable[[Item], None],
+        stop: Callable[[Item], bool],
+    ) -> None:
+        self._item = item
+        self._deadline_s = deadline_s
+        self._checkpoint = checkpoint
+        self._stop = stop
+        self.chain = item.route.name
+        self.link = link
+        self.uuid = item.uuid
+        self.attempt = item.progress.attempts + 1
+
+    @property
+    def log(self) -> log.Logger:
+        """A logger bound to this vCon, chain and link."""
+        return log.get_logger(vcon=self.uuid, chain=self.chain, link=self.link)
+
+    def remaining_s(self) -> float | None:
+        """Seconds until the soft limit, at least 0; None without one."""
+        if self._deadline_s is None:
+            return None
+        return max(0.0, self._deadline_s - time.monotonic())
+
+    def checkpoint(self) -> None:
+        """Block until the vCon as it is now is written."""
+        self._checkpoint(self._item)
+
+    def push(self, list_name: str, uuid: str | None = None) -> None:
+        """Push a uuid on a list when the item settles."""
+        self._item.progress.pushes.append((list_name, uuid or self.uuid))
+
+    def expire(self, seconds: int) -> None:
+        """Let the document expire so long after the item has settled."""
+        self._item.progress.expire_s = seconds
+
+    def check_cancelled(self) -> None:
+        """Raise Cancelled if an operator cancelled the item."""
+        if self._stop(self._item):
+            raise Cancelled(f"{self.uuid} was cancelled")
+
+
+class ChainRunner:
+    """Runs items through their links, in the threads that call it."""
+
+    def __init__(
+        self, page: Page, checkpoint: Callable[[Item], None], cancelled: Callable[[Item], bool]
+    ) -> None:
+        self._page = page
+        self._checkpoint = checkpoint
+        self._cancelled = cancelled
+
+    def run(self, item: Item) -> None:
+        """Set item.outcome. Never raises for anything that a document or a link does."""
+        began_s = time.monotonic()
+        try:
+            open_document(item)
+            item.outcome = self._links(item, began_s)
+        except Rejected as error:
+            item.outcome = Outcome("rejected", error.reason)
+        except Exception as error:  # a fault of ours: the item must not vanish with it
+            item.outcome = _failure(error, "")
+        item.links_s += time.monotonic() - began_s
+
+    def _links(self, item: Item, began_s: float) -> Outcome:
+        route, done = item.route, item.progress.links
+        if done and tuple(done) != route.names[: len(done)]:
+            done.clear()  # the chain was changed meanwhile: what was done is no prefix of it
+        for link in route.links[len(done) :]:
+            if self._cancelled(item):
+                return Outcome("cancelled", "cancelled by an operator", link=link.name)
+            outcome = self._link(item, link, began_s)
+            if outcome is not None:
+                return outcome
+            done.append(link.name)
+        return Outcome("done")
+
+    def _link(self, item: Item, link: LoadedLink, began_s: float) -> Outcome | None:
+        """Run one link; None means: go on with the next."""
+        route, started_s = item.route, time.monotonic()
+        deadline_s = _deadline(began_s, route.soft_s, started_s, link.soft_timeout_s)
+        context = Context(item, link.name, deadline_s, self._checkpoint, self._cancelled)
+        self._page.run(item.slot, link.name, link.hard_timeout_s or 0.0, route.hard_s)
+        vcon = item.vcon
+        assert vcon is not None  # open_document came first
+        try:
+            answer: Any = link.run(vcon, link.options, context)
+        except Retry as error:
+            return Outcome("retry", str(error), "Retry", link=link.name, after_s=error.after_s)
+        except Rejected as error:
+            return Outcome("rejected", error.reason, "Rejected", link=link.name)
+        except Cancelled as error:
+            return Outcome("cancelled", str(error), link=link.name)
+        except StartAnew:
+            return Outcome("anew", link=link.name)
+        except Lost:
+            return Outcome("lost", link=link.name)
+        except BaseException as error:  # SystemExit in a link must not end the thread either
+            return _failure(error, link.name)
+        if answer is None:
+            return Outcome("filtered", link=link.name)
+        if not isinstance(answer, Vcon):
+            return Outcome(
+                "rejected",
+                f"link {link.name} returned {type(answer).__name__}, not the Vcon or None",
+                link=link.name,
+            )
+        item.vcon = answer
+        last = link is route.links[-1]
+        slow = link.costly or time.monotonic() - started_s > CHECKPOINT_AFTER_S
+        return self._keep(item, link) if slow and not last else None
+
+    def _keep(self, item: Item, link: LoadedLink) -> Outcome | None:
+        """Checkpoint with this link counted as done, so that it is not paid again."""
+        item.progress.links.append(link.name)
+        try:
+            self._checkpoint(item)
+        except StartAnew:
+            return Outcome("anew", link=link.name)
+        except Lost:
+            return Outcome("lost", link=link.name)
+        item.progress.links.pop()
+        return None
+
+
+def open_document(item: Item) -> None:
+    """Parse the item's document. Raises Rejected with the reason why it must not be processed."""
+    claimed = item.claimed
+    if item.vcon is not None:
+        return
+    if not item.text:
+        raise Rejected(_why_no_document(item))
+    vcon = Vcon.parse(item.text)
+    if claimed.what != "inline" and vcon.form == "unsigned":
+        pushed = claimed.payload.decode("utf-8", "replace")
+        if vcon.uuid.lower() != pushed.lower():
+            raise Rejected(f"vcon:{pushed} holds the document of another vCon: {vcon.uuid}")
+    item.vcon, item.uuid = vcon, item.uuid or vcon.uuid
+    unknown = vcon.critical_unknown(item.route.config.supported_extensions)
+    if unknown:
+        raise Rejected(
+            f"the vCon calls extensions critical that this chain does not know: {', '.join(unknown)}"
+            f" (chains.{item.route.name}.supported_extensions names those that it knows)"
+        )
+
+
+def _why_no_document(item: Item) -> str:
+    payload, what = item.claimed.payload, item.claimed.what
+    text = payload[:100].decode("utf-8", "replace")
+    if what.startswith("type:"):
+        kind = what.removeprefix("type:")
+        return f"vcon:{text} is a Redis {kind}, not a string or RedisJSON"
+    if not payload.strip():
+        return "the pushed value is empty: push a vCon's uuid or a whole vCon"
+    if what == "oversized":
+        return f"the document of {text} is larger than CONSERVER_MAX_DOCUMENT_BYTES"
+    if not usable_uuid(text) or text in ("null", "true", "false") or text.lstrip("-").isdigit():
+        return f"the pushed value is neither a uuid nor a vCon: {text!r}"
+    return f"vcon:{text} does not exist, neither in Redis nor in the storages of the chain"
+
+
+def _deadline(
+    chain_began_s: float, chain_soft_s: float | None, link_began_s: float, link_soft_s: float | None
+) -> float | None:
+    ends = []
+    if chain_soft_s is not None:
+        ends.append(chain_began_s + chain_soft_s)
+    if link_soft_s is not None:
+        ends.append(link_began_s + link_soft_s)
+    return min(ends) if ends else None
+
+
+def _failure(error: BaseException, link: str) -> Outcome:
+    text = "".join(traceback.format_exception(error))[-TRACEBACK_CHARS:]
+    kind: Any = type(error)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    return Outcome("failed", str(error) or name, name, text, link)

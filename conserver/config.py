@@ -1,0 +1,355 @@
+"""The configuration file: links, storages and chains, in vcon-server's grammar and ours.
+
+1. Reads YAML and puts the environment into it: `${NAME}`, `${NAME:-default}`, and `$${` for a plain
+   `${`.
+2. Checks the whole of it and reports every fault at once: its path, its line, the wrong value, what
+   is allowed, and what was probably meant.
+3. Warns of what vcon-server had and Conserver does not use, so that an old file keeps loading.
+
+The result is frozen. The supervisor reads the file and hands the result to its children; nobody
+else reads it. Whether a module exists and takes its options is not known here: that is asked of
+plugins.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+
+from conserver.configfile import expand, read_yaml, with_lines
+from conserver.errors import ConfigError, Problem
+from conserver.validation import join_path, problems_of, suggest
+
+RESERVED_PREFIXES = ("conserver:", "DLQ:")
+
+# What vcon-server's files may say and Conserver does not use, and what to do instead.
+_IGNORED_SECTIONS = {
+    "tracers": "there are no tracers; a link can do their work",
+    "imports": "nothing is imported or installed at run time; install what links need beforehand",
+    "followers": "Conserver does not poll other servers; let them push to its lists",
+    "ingress_auth": "it belongs to vcon-server's HTTP interface",
+}
+_IGNORED_IN_CHAIN = {"tracers": "there are no tracers; a link can do their work"}
+_IGNORED_IN_PLUGIN = {
+    "pip_name": "nothing is installed at run time; install the package beforehand",
+    "ingress-lists": "lists belong to chains",
+    "egress-lists": "lists belong to chains",
+}
+
+
+def _check_list_name(name: str) -> str:
+    if not name:
+        raise ValueError("the name of a list must not be empty")
+    if "\n" in name or "\r" in name:
+        raise ValueError("the name of a list must be one line")
+    for prefix in RESERVED_PREFIXES:
+        if name.startswith(prefix):
+            raise ValueError(
+                f"the name of a list must not begin with `{prefix}`, which Conserver uses itself"
+            )
+    return name
+
+
+def _check_module_name(name: str) -> str:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(
+            f"must be a module such as `links.tag` or `my_package.my_link`, not `{name}`"
+        )
+    return name
+
+
+def _empty_if_null(value: object) -> object:
+    return {} if value is None else value
+
+
+ListName = Annotated[str, AfterValidator(_check_list_name)]
+ModuleName = Annotated[str, AfterValidator(_check_module_name)]
+Options = Annotated[dict[str, Any], BeforeValidator(_empty_if_null)]
+LimitSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LinkConfig(_Section):
+    """One link: a module, and options that merge over the module's defaults."""
+
+    module: ModuleName = Field(
+        description="The module that does the work: `links.tag`, `my_package.my_link`."
+    )
+    options: Options = Field(default={}, repr=False, description="What the module offers to set.")
+    soft_timeout_s: LimitSeconds | None = Field(
+        default=None, description="What the link is told to keep to; it sees the time that remains."
+    )
+    hard_timeout_s: LimitSeconds | None = Field(
+        default=None,
+        description="Past it the worker is killed and replaced; the item counts a delivery.",
+    )
+
+
+class StorageConfig(_Section):
+    """One storage: a module and its options."""
+
+    module: ModuleName = Field(
+        description="The module that stores: `storage.postgres`, `my_package.my_store`."
+    )
+    options: Options = Field(default={}, repr=False, description="What the module offers to set.")
+
+
+class ChainConfig(_Section):
+    """What happens to the items of some lists."""
+
+    links: list[str] = Field(
+        default=[], description="The links, in order, by their names under `links`."
+    )
+    storages: list[str] = Field(
+        default=[],
+        description="Where results are stored, by the names under `storages`; all at once.",
+    )
+    ingress_lists: Annotated[list[ListName], Field(min_length=1)] = Field(
+        description="The Redis lists that are served; each belongs to one chain."
+    )
+    egress_lists: list[ListName] = Field(
+        default=[], description="The Redis lists that get the uuid once everything is stored."
+    )
+    enabled: bool = Field(default=True, description="0 or false: the chain's lists are not served.")
+    timeout: LimitSeconds | None = Field(
+        default=None, description="vcon-server's name for `soft_timeout_s`."
+    )
+    soft_timeout_s: LimitSeconds | None = Field(
+        default=None, description="What all links of an item together are told to keep to."
+    )
+    hard_timeout_s: LimitSeconds | None = Field(
+        default=None,
+        description="Past it, counted over all links, the worker is killed and replaced.",
+    )
+    retries: Annotated[int, Field(ge=0)] = Field(
+        default=5,
+        description="How often an item is tried again after a link failed, before it is dead.",
+    )
+    max_deliveries: Annotated[int, Field(ge=1)] = Field(
+        default=3,
+        description="How often an item may take a worker down with it, before it is dead.",
+    )
+    backoff_s: LimitSeconds = Field(
+        default=2.0,
+        description="The wait before the second attempt; it doubles, with jitter, from there.",
+    )
+    backoff_max_s: LimitSeconds = Field(
+        default=600.0, description="The longest wait between two attempts."
+    )
+    give_up_s: LimitSeconds = Field(
+        default=86_400.0,
+        description="How long an item waits for a storage that is away, before it is dead.",
+    )
+    concurrency: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="How many of its items one worker runs at once, at most."
+    )
+    weight: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1, description="The chain's share where several have work waiting."
+    )
+    supported_extensions: list[str] = Field(
+        default=[], description="The `critical` vCon extensions that the chain's links understand."
+    )
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> Self:
+        if self.timeout is not None and self.soft_timeout_s is None:
+            # Done once here, on a model that is not frozen yet, so that nobody downstream has to
+            # know both.
+            object.__setattr__(self, "soft_timeout_s", self.timeout)
+        if (
+            self.soft_timeout_s
+            and self.hard_timeout_s
+            and self.hard_timeout_s < self.soft_timeout_s
+        ):
+            raise ValueError("hard_timeout_s must not be less than soft_timeout_s (or timeout)")
+        if self.backoff_max_s < self.backoff_s:
+            raise ValueError("backoff_max_s must not be less than backoff_s")
+        return self
+
+
+class Config(_Section):
+    """The whole file, checked. `warnings` tells what it says in vain."""
+
+    links: dict[str, LinkConfig] = Field(default={}, description="The links by name.")
+    storages: dict[str, StorageConfig] = Field(default={}, description="The storages by name.")
+    chains: dict[str, ChainConfig] = Field(default={}, description="The chains by name.")
+    _warnings: tuple[Problem, ...] = PrivateAttr(default=())
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is not wrong and yet probably not meant."""
+        return self._warnings
+
+    @property
+    def enabled_chains(self) -> dict[str, ChainConfig]:
+        """The chains to serve, in the order of the file."""
+        return {name: chain for name, chain in self.chains.items() if chain.enabled}
+
+    @property
+    def ingress(self) -> dict[str, str]:
+        """Every list to serve and its chain, in the order of the file."""
+        return {
+            list_name: name
+            for name, chain in self.enabled_chains.items()
+            for list_name in chain.ingress_lists
+        }
+
+    @property
+    def used_links(self) -> dict[str, LinkConfig]:
+        """The links that an enabled chain names."""
+        used = {name for chain in self.enabled_chains.values() for name in chain.links}
+        return {name: link for name, link in self.links.items() if name in used}
+
+    @property
+    def used_storages(self) -> dict[str, StorageConfig]:
+        """The storages that an enabled chain names."""
+        used = {name for chain in self.enabled_chains.values() for name in chain.storages}
+        return {name: storage for name, storage in self.storages.items() if name in used}
+
+
+def load(path: str | Path, environ: Mapping[str, str]) -> Config:
+    """Reads and checks the file.
+
+    Raises:
+        ConfigError: with everything that is wrong, a file that cannot be read included.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        hint = "CONSERVER_CONFIG_FILE says which file to read"
+        raise ConfigError(
+            [Problem("", f"cannot be read: {error.strerror}", hint)], str(path)
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem("", f"is not UTF-8 at byte {error.start}")], str(path)) from None
+    return parse(text, environ, str(path))
+
+
+def parse(text: str, environ: Mapping[str, str], source: str = "the configuration") -> Config:
+    """Checks the text of a configuration file; `source` is what error messages call it.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    data, problems = read_yaml(text, source)
+    warnings = list(_drop_ignored(data))
+    data = {key: {} if value is None else value for key, value in data.items()}
+    data = expand(data, environ, "", problems)
+    problems += _check_references(data)
+    config = None
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        problems += problems_of(error, Config, data)
+    if problems or config is None:
+        raise ConfigError(with_lines(problems, text), source)
+    config._warnings = (*with_lines(warnings, text), *_warn_of_effects(config))
+    return config
+
+
+def _drop_ignored(data: dict[str, Any]) -> Iterator[Problem]:
+    """Takes out of `data` what vcon-server knew and we do not use, with a warning for each."""
+    for key in _IGNORED_SECTIONS.keys() & data.keys():
+        del data[key]
+        yield Problem(key, "is not used", _IGNORED_SECTIONS[key])
+    for section, ignored in (
+        ("links", _IGNORED_IN_PLUGIN),
+        ("storages", _IGNORED_IN_PLUGIN),
+        ("chains", _IGNORED_IN_CHAIN),
+    ):
+        for name, entry in _entries(data, section):
+            for key in sorted(ignored.keys() & entry.keys()):
+                del entry[key]
+                yield Problem(join_path(section, [name, key]), "is not used", ignored[key])
+
+
+def _entries(data: Mapping[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
+    """The entries of a section that have the right shape; the others are reported by the models."""
+    entries = data.get(section)
+    if not isinstance(entries, dict):
+        return []
+    return [(str(name), entry) for name, entry in entries.items() if isinstance(entry, dict)]
+
+
+def _check_references(data: Mapping[str, Any]) -> list[Problem]:
+    """What no model can see: names that must exist elsewhere, or only once."""
+    problems: list[Problem] = []
+    served: dict[str, str] = {}
+    for chain_name, chain in _entries(data, "chains"):
+        for key in ("links", "storages"):
+            section = data.get(key)
+            known = [str(name) for name in section] if isinstance(section, dict) else []
+            for i, name in _texts(chain, key):
+                if name not in known:
+                    path = join_path("chains", [chain_name, key, i])
+                    problems.append(
+                        Problem(path, f"`{name}` is not defined under {key}", suggest(name, known))
+                    )
+        for key in ("storages", "ingress_lists", "egress_lists"):
+            counts = Counter(name for _, name in _texts(chain, key))
+            problems += [
+                Problem(join_path("chains", [chain_name, key]), f"names `{name}` {count} times")
+                for name, count in counts.items()
+                if count > 1
+            ]
+        if chain.get("enabled", True) in (False, 0, "0", "false", "no", "off"):
+            continue
+        for i, name in _texts(chain, "ingress_lists"):
+            other = served.setdefault(name, chain_name)
+            if other != chain_name:
+                path = join_path("chains", [chain_name, "ingress_lists", i])
+                problems.append(
+                    Problem(
+                        path,
+                        f"`{name}` is already served by chain `{other}`",
+                        "one list, one chain",
+                    )
+                )
+    return problems
+
+
+def _texts(chain: Mapping[str, Any], key: str) -> list[tuple[int, str]]:
+    items = chain.get(key)
+    if not isinstance(items, list):
+        return []
+    return [(i, item) for i, item in enumerate(items) if isinstance(item, str)]
+
+
+def _warn_of_effects(config: Config) -> list[Problem]:
+    """What is allowed and yet rarely meant: nothing to serve, items that go round in circles."""
+    if not config.enabled_chains:
+        return [Problem("chains", "no chain is enabled", "nothing will be done")]
+    follows = {
+        name: {config.ingress[lst] for lst in chain.egress_lists if lst in config.ingress}
+        for name, chain in config.enabled_chains.items()
+    }
+    found = []
+    for start, ahead in follows.items():
+        reached: set[str] = set()
+        frontier = set(ahead)
+        while frontier:
+            name = frontier.pop()
+            reached.add(name)
+            frontier |= follows[name] - reached
+        if start in reached:
+            path = join_path("chains", [start, "egress_lists"])
+            found.append(
+                Problem(path, "leads back to this chain's own lists", "items may go round for ever")
+            )
+    return found

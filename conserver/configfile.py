@@ -1,0 +1,137 @@
+"""Reads the text of a configuration file into plain data, and knows in which line what was.
+
+Nothing here knows what the file is about: YAML, the environment that is put into it, and the lines
+that error messages name. config.py gives the data its meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from conserver.errors import ConfigError, Problem
+from conserver.validation import join_path
+
+_REFERENCE = re.compile(
+    r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{"
+)
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML keeps the last of two equal names in silence; in this file that would lose a chain."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.doubled: list[Problem] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, with doubled names noted."""
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for name, count in names.items():
+            if count > 1 and name != "<<":
+                line = node.start_mark.line + 1
+                self.doubled.append(
+                    Problem(name, f"is there {count} times", f"in the mapping at line {line}")
+                )
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
+    """The file's top-level mapping, and the names in it that are there twice.
+
+    Raises:
+        ConfigError: if it is no YAML, or no mapping.
+    """
+    try:
+        loader = _Loader(text)
+        data = loader.get_single_data()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(
+            [Problem("", f"{where}this is no YAML: {error.problem}")], source
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError([Problem("", f"this is no YAML: {error}")], source) from None
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(
+            [Problem("", "must be a mapping with links, storages and chains")], source
+        )
+    return {str(key): value for key, value in data.items()}, loader.doubled
+
+
+def expand(value: Any, environ: Mapping[str, str], path: str, problems: list[Problem]) -> Any:
+    """`value` with the environment put into its texts; what is missing is added to `problems`.
+
+    Done after the YAML is parsed, so that no value of a variable can break it.
+    """
+    if isinstance(value, str):
+        return _expand_text(value, environ, path, problems) if "${" in value else value
+    if isinstance(value, dict):
+        return {
+            key: expand(item, environ, join_path(path, [str(key)]), problems)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [
+            expand(item, environ, join_path(path, [i]), problems) for i, item in enumerate(value)
+        ]
+    return value
+
+
+def _expand_text(text: str, environ: Mapping[str, str], path: str, problems: list[Problem]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        name, default = match["name"], match["default"]
+        if match[0] == "$${":
+            return "${"
+        if name is None:
+            problems.append(
+                Problem(path, "has a `${` that names no variable", "write `$${` for a plain `${`")
+            )
+            return ""
+        if default is not None:
+            return environ.get(name) or default
+        if name not in environ:
+            hint = f"set it, or write `${{{name}:-default}}`"
+            problems.append(Problem(path, f"needs ${name}, which is not in the environment", hint))
+        return environ.get(name, "")
+
+    return _REFERENCE.sub(replace, text)
+
+
+def with_lines(problems: Iterable[Problem], text: str) -> list[Problem]:
+    """The problems with the lines they are in, in the order of the file."""
+    problems = list(problems)
+    if not problems:
+        return []  # Finding lines costs a second parse: only when there is something to say.
+    lines = dict(_lines(yaml.compose(text, Loader=yaml.CSafeLoader), ""))
+    found = []
+    for problem in problems:
+        path = problem.path
+        while path and path not in lines:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        number = lines.get(path, 0)
+        hints = (f"line {number}" if number else "", problem.hint)
+        hint = "; ".join(part for part in hints if part)
+        found.append((number, Problem(problem.path, problem.message, hint)))
+    return [problem for _, problem in sorted(found, key=lambda entry: entry[0])]
+
+
+def _lines(node: yaml.Node | None, path: str) -> Iterator[tuple[str, int]]:
+    """Every path of the file and its line, by the same rules as the paths of problems."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = join_path(path, [str(key.value)])
+            yield inner, key.start_mark.line + 1
+            yield from _lines(value, inner)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            inner = join_path(path, [i])
+            yield inner, value.start_mark.line + 1
+            yield from _lines(value, inner)

@@ -1,0 +1,98 @@
+"""An item inside a worker: what was claimed, what has been done for it, and how it ended.
+
+It belongs to one thread at a time: the keeper hands it to a chain thread, gets it back with an outcome, hands it to the
+storages' writers and ends it. Whoever holds it may write its fields without a lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from conserver.config import ChainConfig
+from conserver.plugins import LoadedLink
+from conserver.queue.record import Claimed, Progress
+from conserver.vcon import Vcon
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A chain as a worker runs it: everything that an item on its lists needs to know."""
+
+    name: str
+    config: ChainConfig
+    links: tuple[LoadedLink, ...]
+    names: tuple[str, ...]
+    storages: tuple[str, ...]
+    soft_s: float | None
+    hard_s: float
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run through the links ended.
+
+    "done", "filtered" (a link stopped the chain), "retry" (later: `after_s`), "failed" (an attempt is used up), "rejected"
+    (never), "cancelled", "anew" (the same chain has written a newer document: start again from it) or "lost" (the item was
+    given to somebody else while it ran).
+    """
+
+    kind: Literal["done", "filtered", "retry", "failed", "rejected", "cancelled", "anew", "lost"]
+    reason: str = ""
+    error: str = ""
+    traceback: str = ""
+    link: str = ""
+    after_s: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One claimed item at work."""
+
+    claimed: Claimed
+    route: Route
+    progress: Progress
+    slot: int  # on the page
+    claimed_at_s: float  # time.monotonic()
+    uuid: str = ""
+    text: bytes = b""  # the document as it was claimed or written last
+    revision: int = 0  # of that text in Redis; 0 replaces whatever is there
+    vcon: Vcon | None = None
+    unsaved: bool = False  # the document is not in Redis yet: it was pushed whole, or came back from a storage
+    outcome: Outcome | None = None
+    links_s: float = 0.0
+    waiting: set[str] = field(default_factory=set)  # storages that have not answered
+    missed: dict[str, str] = field(default_factory=dict)  # storage -> why it is unavailable
+    refused: dict[str, str] = field(default_factory=dict)  # storage -> why it will never take this
+    after_s: float = 0.0  # when to come back, as the storages say
+    rewrites: int = 0  # conflicts met by its writes
+    size: int = 0  # bytes of the document when it was claimed, counted against the worker's bound
+    saved: bytes = b""  # the progress as Redis has it: a failed attempt goes back to it
+
+    @property
+    def token(self) -> str:
+        """The name under which Redis knows it."""
+        return self.claimed.token
+
+    @property
+    def changed(self) -> bool:
+        """Whether its document has to be written before anything else may happen to it."""
+        return self.unsaved or self.vcon_changed
+
+    @property
+    def vcon_changed(self) -> bool:
+        """Whether links have changed the document since it was claimed or written."""
+        return self.vcon is not None and self.vcon.changed
+
+    def body(self) -> bytes:
+        """The document as it is now."""
+        return self.text if self.vcon is None else self.vcon.dump()
+
+    def fields(self) -> dict[str, Any]:
+        """What every log line of its life carries."""
+        return {"vcon": self.uuid or _short(self.claimed.payload), "chain": self.route.name}
+
+
+def _short(payload: bytes) -> str:
+    text = payload[:64].decode("utf-8", "replace")
+    return text + "..." if len(payload) > 64 else text

@@ -1,0 +1,309 @@
+"""Loads links and storages by the names of their modules; refuses what cannot work before it runs.
+
+1. Resolves names: `links.tag` is conserver.links.tag, `storage.postgres` the package storage, any
+   other dotted name is imported as it stands. Nothing is ever installed.
+2. Checks what a module offers and validates its options with its own model.
+3. Adapts modules written for vcon-server, recognized by their signatures. This is the only place
+   that knows of them; their shims are loaded only when there is one.
+
+Every fault of every plugin is reported at once, with its path in the configuration. Nobody else
+imports links or storages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from conserver.config import Config, LinkConfig, StorageConfig
+from conserver.errors import ConfigError, ConserverError, Problem
+from conserver.validation import join_path, problems_of, suggest
+
+if TYPE_CHECKING:
+    from conserver.links import LinkContext
+    from conserver.vcon import Vcon
+    from storage.contract import Storage
+
+# The extra that brings a package which a module of ours may miss.
+_EXTRAS = {
+    "psycopg": "postgres",
+    "boto3": "s3",
+    "botocore": "s3",
+    "elasticsearch": "elasticsearch",
+    "pymongo": "mongo",
+    "jq": "links",
+    "httpx": "links",
+    "faster_whisper": "speech",
+    "ctranslate2": "speech",
+    "av": "speech",
+    "numpy": "speech",
+}
+
+Section = TypeVar("Section", LinkConfig, StorageConfig)
+Loaded = TypeVar("Loaded", "LoadedLink", "LoadedStorage")
+
+# How vcon-server's modules name the parameters that ours do not have.
+_FOREIGN_PARAMETERS = frozenset({"vcon_uuid", "vcon_id", "link_name"})
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedLink:
+    """A link, ready to run."""
+
+    name: str
+    module: str
+    run: Callable[[Vcon, Any, LinkContext], Vcon | None]
+    options: Any = field(repr=False)
+    costly: bool = False
+    soft_timeout_s: float | None = None
+    hard_timeout_s: float | None = None
+    prepare_module: Callable[[Any], None] | None = None
+
+    def prepare(self) -> None:
+        """Imports what is heavy. Raises ConfigError where that is not installed."""
+        _prepare(self.prepare_module, self.options, join_path("links", [self.name]), self.module)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedStorage:
+    """A storage that can be made, once per process."""
+
+    name: str
+    module: str
+    make: Callable[[], Storage]
+    options: Any = field(repr=False)
+    prepare_module: Callable[[Any], None] | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        """How long one call to it may take."""
+        return float(getattr(self.options, "timeout_s", 30.0))
+
+    def prepare(self) -> None:
+        """Imports what is heavy. Raises ConfigError where that is not installed."""
+        _prepare(self.prepare_module, self.options, join_path("storages", [self.name]), self.module)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """All links and storages of a configuration, by their names in it."""
+
+    links: Mapping[str, LoadedLink]
+    storages: Mapping[str, LoadedStorage]
+
+    def prepare(self) -> None:
+        """Prepares them all, reporting together what any of them misses.
+
+        Raises:
+            ConfigError: with everything that is not installed.
+        """
+        problems: list[Problem] = []
+        plugins: list[LoadedLink | LoadedStorage] = [*self.links.values(), *self.storages.values()]
+        for plugin in plugins:
+            try:
+                plugin.prepare()
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+
+
+class PluginError(ConserverError):
+    """One plugin cannot be used. Its problems go into the one ConfigError of them all."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(str(problem) for problem in self.problems))
+
+
+def load(config: Config) -> Plugins:
+    """Loads what the enabled chains name; what none of them names is not imported.
+
+    Raises:
+        ConfigError: with everything that is wrong with them. Its cause is the first exception that
+            a plugin's own code raised, if one did.
+    """
+    links, link_faults = _load_all(config.used_links, load_link)
+    storages, storage_faults = _load_all(config.used_storages, load_storage)
+    faults = link_faults + storage_faults
+    if faults:
+        causes = [fault.__cause__ for fault in faults if fault.__cause__]
+        problems = [problem for fault in faults for problem in fault.problems]
+        raise ConfigError(problems) from (causes[0] if causes else None)
+    return Plugins(links, storages)
+
+
+def unused_problems(config: Config) -> list[Problem]:
+    """What is wrong with plugins that no enabled chain names: no harm, but worth a warning."""
+    links = {name: link for name, link in config.links.items() if name not in config.used_links}
+    storages = {
+        name: storage
+        for name, storage in config.storages.items()
+        if name not in config.used_storages
+    }
+    faults = _load_all(links, load_link)[1] + _load_all(storages, load_storage)[1]
+    return [problem for fault in faults for problem in fault.problems]
+
+
+def _load_all(
+    entries: Mapping[str, Section], loader: Callable[[str, Section], Loaded]
+) -> tuple[dict[str, Loaded], list[PluginError]]:
+    loaded: dict[str, Loaded] = {}
+    faults: list[PluginError] = []
+    for name, entry in entries.items():
+        try:
+            loaded[name] = loader(name, entry)
+        except PluginError as fault:
+            faults.append(fault)
+    return loaded, faults
+
+
+def resolve(name: str) -> str:
+    """The module to import for a name in the configuration."""
+    return f"conserver.{name}" if name.startswith("links.") else name
+
+
+def load_link(name: str, config: LinkConfig) -> LoadedLink:
+    """One link: its module found, its options validated, its `run` checked."""
+    path = join_path("links", [name])
+    module = _import(config.module, path)
+    run = getattr(module, "run", None)
+    if not callable(run):
+        message = f"`{config.module}` is no link: it has no `run`"
+        raise PluginError([Problem(f"{path}.module", message)])
+    if _is_foreign(run):
+        from conserver import compat
+
+        return compat.adapt_link(name, config, module)
+    _check_run(run, config.module, path)
+    return LoadedLink(
+        name=name,
+        module=config.module,
+        run=run,
+        options=_options(module, config.options, path),
+        costly=bool(getattr(module, "COSTLY", False)),
+        soft_timeout_s=config.soft_timeout_s,
+        hard_timeout_s=config.hard_timeout_s,
+        prepare_module=getattr(module, "prepare", None),
+    )
+
+
+def load_storage(name: str, config: StorageConfig) -> LoadedStorage:
+    """One storage: its module found and its options validated; nothing is connected."""
+    path = join_path("storages", [name])
+    module = _import(config.module, path)
+    maker = getattr(module, "Storage", None)
+    if maker is None and callable(getattr(module, "save", None)):
+        from conserver import compat
+
+        return compat.adapt_storage(name, config, module)
+    if not callable(maker) or not hasattr(maker, "save_many"):
+        message = f"`{config.module}` is no storage: it has no class `Storage`"
+        raise PluginError([Problem(f"{path}.module", message)])
+    options = _options(module, config.options, path)
+    return LoadedStorage(
+        name=name,
+        module=config.module,
+        make=lambda: maker(name, options),
+        options=options,
+        prepare_module=getattr(module, "prepare", None),
+    )
+
+
+def _import(name: str, path: str) -> ModuleType:
+    full = resolve(name)
+    try:
+        return importlib.import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name and (full == error.name or full.startswith(f"{error.name}.")):
+            hint = suggest(name, _siblings(name)) or "it must be installed where Conserver runs"
+            raise PluginError(
+                [Problem(f"{path}.module", f"there is no module `{name}`", hint)]
+            ) from None
+        raise PluginError([_missing(error, f"{path}.module", name)]) from error
+    except (
+        Exception
+    ) as error:  # A module's own code may raise anything; it is told, with its cause.
+        raise PluginError([_broken(error, f"{path}.module", name)]) from error
+
+
+def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, module: str) -> None:
+    if prepare is None:
+        return
+    try:
+        prepare(options)
+    except ModuleNotFoundError as error:
+        raise ConfigError([_missing(error, path, module)]) from error
+    except ImportError as error:
+        raise ConfigError([_broken(error, path, module)]) from error
+
+
+def _missing(error: ModuleNotFoundError, path: str, module: str) -> Problem:
+    package = (error.name or "?").partition(".")[0]
+    extra = _EXTRAS.get(package)
+    hint = f"pip install 'conserver[{extra}]'" if extra else "install it where Conserver runs"
+    return Problem(path, f"`{module}` needs the package `{package}`, which is not installed", hint)
+
+
+def _broken(error: Exception, path: str, module: str) -> Problem:
+    frames = traceback.extract_tb(error.__traceback__)
+    hint = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return Problem(path, f"`{module}` cannot be imported: {type(error).__name__}: {error}", hint)
+
+
+def _siblings(name: str) -> list[str]:
+    """The names that could have been meant: all links, or all storages, that there are."""
+    package_name = name.rpartition(".")[0]
+    marks = {"links": "\ndef run(", "storage": "\nclass Storage:"}
+    if package_name not in marks:
+        return []
+    package = importlib.import_module(resolve(f"{package_name}.")[:-1])
+    files = [Path(found) for folder in package.__path__ for found in Path(folder).glob("*.py")]
+    mark = marks[package_name]
+    return [f"{package_name}.{f.stem}" for f in files if mark in f.read_text(encoding="utf-8")]
+
+
+def _options(module: ModuleType, given: Mapping[str, Any], path: str) -> Any:
+    """The module's own model of the options, or the plain dict where it has none."""
+    model = getattr(module, "Options", None)
+    if model is None:
+        return dict(given)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise PluginError([Problem(f"{path}.module", "its `Options` is no pydantic model")])
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise PluginError(problems_of(error, model, given, f"{path}.options")) from None
+
+
+def _is_foreign(run: Callable[..., object]) -> bool:
+    return bool(_FOREIGN_PARAMETERS & set(list(_parameters(run))[:2]))
+
+
+def _check_run(run: Callable[..., object], module: str, path: str) -> None:
+    parameters = _parameters(run)
+    if inspect.iscoroutinefunction(run):
+        raise PluginError([Problem(f"{path}.module", f"`{module}.run` must not be async")])
+    if not parameters:
+        return  # A callable whose signature cannot be read is taken at its word.
+    try:
+        inspect.Signature(list(parameters.values())).bind(None, None, None)
+    except TypeError:
+        found = ", ".join(parameters)
+        message = f"`{module}.run` must take (vcon, options, context), not ({found})"
+        raise PluginError([Problem(f"{path}.module", message)]) from None
+
+
+def _parameters(run: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(run).parameters
+    except (TypeError, ValueError):
+        return {}

@@ -1,0 +1,180 @@
+"""The worker's chain threads, and the backlog that they take from.
+
+1. Backlog: claimed items that nobody has begun, per chain; a chain's `concurrency` caps how many of its items run at once.
+   What waits too long is taken out again and given back to Redis.
+2. ChainPool: threads that run items and hand them back. They hand over what is finished, never wake the keeper for each:
+   a hand-over between threads costs half of an item's budget. The keeper is woken for the first finished item of a batch
+   (it then looks again within milliseconds) and when a thread has nothing left to do.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from conserver.chain import ChainRunner
+from conserver.item import Item
+
+
+class Backlog:
+    """Items that wait for a thread. All methods may be called from any thread."""
+
+    def __init__(self, caps: dict[str, int], ring: Callable[[], None]) -> None:
+        """caps: chain -> most items of it at once. ring: called when a thread has nothing left to do."""
+        self._ring = ring
+        self._caps = caps
+        self._running = dict.fromkeys(caps, 0)
+        self._waiting: dict[str, deque[Item]] = {name: deque() for name in caps}
+        self._order: deque[str] = deque()  # chains that have items, in the order of their claims
+        self._lock = threading.Condition(threading.Lock())
+        self._size = 0
+        self._idle = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def idle_threads(self) -> int:
+        """Threads that wait for an item."""
+        return self._idle
+
+    @property
+    def running(self) -> int:
+        """Items that a thread has taken and not yet given back."""
+        return sum(self._running.values())
+
+    def put(self, items: Iterable[Item]) -> None:
+        """Add claimed items behind those that wait."""
+        with self._lock:
+            for item in items:
+                name = item.route.name
+                if not self._waiting[name]:
+                    self._order.append(name)
+                self._waiting[name].append(item)
+                self._size += 1
+            self._lock.notify(min(self._idle, self._size) or 1)
+
+    def take(self, finished: Item | None) -> tuple[Item, bool]:
+        """Wait for the next item that may run; whether it was waited for. `finished` frees its place."""
+        waited = False
+        with self._lock:
+            if finished is not None:
+                self._running[finished.route.name] -= 1
+                if self._size and self._idle:
+                    self._lock.notify()  # another thread may run what the cap of this chain held back
+            while True:
+                item = self._next()
+                if item is not None:
+                    return item, waited
+                waited = True
+                self._idle += 1
+                self._ring()  # only now: whoever is woken by it finds this thread counted as idle
+                self._lock.wait()
+                self._idle -= 1
+
+    def _next(self) -> Item | None:
+        for _ in range(len(self._order)):
+            name = self._order[0]
+            if self._running[name] < self._caps[name]:
+                waiting = self._waiting[name]
+                item = waiting.popleft()
+                if not waiting:
+                    self._order.popleft()
+                self._running[name] += 1
+                self._size -= 1
+                return item
+            self._order.rotate(-1)
+        return None
+
+    def take_back(self, claimed_before_s: float) -> list[Item]:
+        """Remove what was claimed before that moment and has not begun; the last of the list first."""
+        if not self._size:
+            return []
+        removed: list[Item] = []
+        with self._lock:
+            for name, waiting in self._waiting.items():
+                stay = deque(item for item in waiting if item.claimed_at_s >= claimed_before_s)
+                removed += [item for item in waiting if item.claimed_at_s < claimed_before_s]
+                self._waiting[name] = stay
+                if waiting and not stay:
+                    self._order.remove(name)
+            self._size -= len(removed)
+        removed.reverse()
+        return removed
+
+
+class ChainPool:
+    """A fixed number of threads that run items from a backlog."""
+
+    def __init__(
+        self, threads: int, backlog: Backlog, runner: ChainRunner, ring: Callable[[], None]
+    ) -> None:
+        self.backlog = backlog
+        self._runner = runner
+        self._ring = ring
+        self._finished: deque[Item] = deque()
+        self._told = False
+        self._began_s = [0.0] * threads  # when each thread took the item that it runs; 0 while it waits
+        self._threads = [
+            threading.Thread(target=self._work, args=(index,), name=f"chain-{index}", daemon=True)
+            for index in range(threads)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def collect(self) -> list[Item]:
+        """Take what is finished; called by the keeper."""
+        self._told = False
+        finished: list[Item] = []
+        while self._finished:
+            finished.append(self._finished.popleft())
+        return finished
+
+    @property
+    def waiting(self) -> int:
+        """How many finished items wait to be collected."""
+        return len(self._finished)
+
+    def is_stuck(self) -> bool:
+        """Whether every thread has been at one item for longer than the horizon of a claim."""
+        before_s = time.monotonic() - RateMeter.HORIZON_S
+        return all(0.0 < began_s < before_s for began_s in self._began_s)
+
+    def _work(self, index: int) -> None:
+        item: Item | None = None
+        while True:
+            self._began_s[index] = 0.0
+            item, waited = self.backlog.take(item)
+            self._began_s[index] = time.monotonic()
+            if not waited and not self._told:
+                self._told = True
+                self._ring()
+            self._runner.run(item)
+            self._finished.append(item)
+
+
+class RateMeter:
+    """How long one item of a chain takes, as a moving average; bounds what is claimed at once."""
+
+    HORIZON_S = 0.1
+
+    def __init__(self) -> None:
+        self._per_item_s: dict[str, float] = {}
+
+    def add(self, chain: str, took_s: float) -> None:
+        """Count one finished item. A slow one is believed at once, fast ones little by little."""
+        known = self._per_item_s.get(chain, took_s)
+        weight = 0.5 if took_s > known else 0.1
+        self._per_item_s[chain] = known + (took_s - known) * weight
+
+    def most(self, chain: str, threads: int) -> int:
+        """How many items of `chain` the threads finish within the horizon; 1 while nothing is known."""
+        per_item_s = self._per_item_s.get(chain)
+        if per_item_s is None:
+            return 1
+        return max(1, int(self.HORIZON_S * threads / max(per_item_s, 1e-6)))

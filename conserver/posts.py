@@ -1,0 +1,163 @@
+"""A post of the household: who holds it, how that one ended, and when the next one may come.
+
+Here is decided whom a death is blamed on. The rule is that of the protocol: what a crash or a
+stall found in the hands of a link or a storage is suspected, an item that was killed for its own
+time limit is counted, and nobody is blamed for what we did ourselves.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from typing import Any, Literal
+
+from conserver.boot import Message, Role, send
+from conserver.clocks import Clocks
+from conserver.household import Slot
+from conserver.page import PageItem
+from conserver.process import Child
+from conserver.ration import Ration
+from conserver.settings import Settings
+
+BACKOFF_S_FIRST = 1.0
+BACKOFF_S_MAX = 30.0
+LONG_LIFE_S = 60.0
+"""A child that lived so long is not one of a series of deaths."""
+
+
+class Verdict(enum.Enum):
+    """Why the supervisor has killed a child."""
+
+    NONE = "none"
+    STALLED = "stalled"
+    OVERDUE = "overdue"
+    OURS = "ours"  # a shutdown, or a replacement that was due: nobody's fault
+
+
+class Backoff:
+    """The wait before a replacement: none the first time, then growing while they keep dying."""
+
+    def __init__(self) -> None:
+        self.deaths = 0
+        """Deaths in a row, each soon after its start."""
+
+    def after_s(self, lived_s: float) -> float:
+        """A child has died after `lived_s`: how long the next one has to wait."""
+        self.deaths = 1 if lived_s >= LONG_LIFE_S else self.deaths + 1
+        if self.deaths == 1:
+            return 0.0
+        return float(min(BACKOFF_S_FIRST * 2 ** (self.deaths - 2), BACKOFF_S_MAX))
+
+
+Farewell = Literal["", "shutdown", "reload", "recycling", "void", "retiring"]
+
+
+class Post:
+    """One post and the child that holds it now, if any."""
+
+    def __init__(self, role: Role, slot: Slot) -> None:
+        self.role = role
+        self.slot = slot
+        self.name = "steward" if role == "steward" else f"worker {slot.number}"
+        self.backoff = Backoff()
+        self.restarts = -1
+        """How often the post was filled again."""
+        self.due_at_s = 0.0
+        """When the next child may start, by time.monotonic()."""
+        self.consumer = ""
+        """The consumer id of the child, from the order to register it until its death."""
+        self.registering = 0
+        """The order that has to be acknowledged before the child starts."""
+        self.generation = 0
+        """Which configuration the child has."""
+        self.started_at = 0.0
+        """When the child started, in seconds since the epoch; for the status."""
+        self.child: Child | None = None
+        self.ration: Ration
+        """What the child may use up."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self.clocks = Clocks()
+        self.farewell: Farewell = ""
+        self.farewell_at_s = 0.0
+        self.verdict = Verdict.NONE
+        self.overdue: PageItem | None = None
+
+    def fill(self, child: Child, generation: int, settings: Settings) -> None:
+        """A child takes the post."""
+        self._begin()
+        self.ration = Ration(settings)
+        self.child = child
+        self.generation = generation
+        self.restarts += 1
+        self.started_at = time.time()
+
+    @property
+    def serving(self) -> bool:
+        """Whether its child is ready, and is not about to go."""
+        return self.child is not None and self.child.ready and not self.farewell
+
+    @property
+    def vacant(self) -> bool:
+        """Whether nobody holds it, and nobody has been registered for it."""
+        return self.child is None and not self.registering
+
+    def part(self, why: Farewell, now_s: float, **fields: Any) -> None:
+        """Tell its child to finish and end; once said, it is not said again.
+
+        A child that does not read loses the message: it stands still, and its stall clock runs.
+        """
+        if self.child is None or self.farewell:
+            return
+        self.farewell = why
+        self.farewell_at_s = now_s
+        send(self.slot.ours, {"type": "drain", **fields})
+
+    def kill(self, verdict: Verdict, overdue: PageItem | None = None) -> None:
+        """Kill its child. The first reason counts."""
+        if self.child is None:
+            return
+        if self.verdict is Verdict.NONE:
+            self.verdict = verdict
+            self.overdue = overdue
+        self.child.kill()
+
+    def vacate(self) -> None:
+        """Its child is dead and has been reported."""
+        self._begin()
+        self.child = None
+        self.consumer = ""
+        self.registering = 0
+
+    def blame(self, exit_code: int | None) -> Message:
+        """Whom the death of its child is blamed on, as the fields of a return order."""
+        if self.verdict is Verdict.OVERDUE and self.overdue is not None:
+            return _fields([self.overdue], counted=[self.overdue.token])
+        by_itself = exit_code == 0 or self.farewell in ("void", "retiring")
+        if self.verdict is Verdict.OURS or (self.verdict is Verdict.NONE and by_itself):
+            return _fields([])
+        return _fields([item for item in self.slot.page.read().items if item.phase.blamed])
+
+    def crashed(self, exit_code: int | None) -> bool:
+        """Whether the death is to be called a crash: not asked for, and not by us."""
+        by_itself = exit_code == 0 or self.farewell in ("void", "retiring")
+        return self.verdict is Verdict.NONE and not by_itself
+
+    def state(self) -> str:
+        """One word for the status."""
+        if self.child is None:
+            return "registering" if self.registering else "waiting"
+        if self.farewell:
+            return "draining"
+        if not self.child.ready:
+            return "starting"
+        return self.slot.page.state.name.lower()
+
+
+def _fields(items: list[PageItem], counted: list[str] | None = None) -> Message:
+    return {
+        "blame": "items" if items else "nobody",
+        "items": [[item.token, item.epoch] for item in items],
+        "counted": counted or [],
+    }

@@ -1,0 +1,348 @@
+"""One function per script: its keys, its arguments, and how its answer reads.
+
+A Call is plain data. The worker's Line sends it over a connection that repeats until it is answered; the steward and the
+commands send it with `run` or `run_async`. Every call here may be repeated or come late: see the scripts for why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from conserver.queue.record import Claimed, parse_claimed
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+
+CARRY_BYTES = 256 * 1024  # documents up to this size travel in answers, larger ones are read with GET
+BATCH_BYTES = 4 * 1024 * 1024  # documents in one call
+RETURN_BATCH = 64  # items that one call gives back: bounded work for Redis
+HOSTS, LISTS, CONTROL = "conserver:hosts", "conserver:lists", "conserver:control"
+
+_WITH_DOCUMENTS = frozenset({"claim", "write", "settle", "move"})
+
+
+class Script(NamedTuple):
+    """A script's text, and the SHA-1 under which Redis keeps it."""
+
+    text: bytes
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """Load <name>.lua behind the parts that it shares with others."""
+    parts = ["prelude", "documents", name] if name in _WITH_DOCUMENTS else ["prelude", name]
+    folder = resources.files("conserver.queue")
+    text = b"\n".join((folder / f"{part}.lua").read_bytes() for part in parts)
+    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
+
+
+class Call(NamedTuple):
+    """One call of a script. keys and args go to Redis as they are."""
+
+    name: str
+    keys: Sequence[str | bytes]
+    args: Sequence[str | bytes | int | float]
+
+    def command(self, whole: bool = False) -> tuple[Any, ...]:
+        """EVALSHA and its arguments, or EVAL with the text when Redis does not know the script (`whole`)."""
+        loaded = script(self.name)
+        head = ("EVAL", loaded.text) if whole else ("EVALSHA", loaded.sha)
+        return (*head, len(self.keys), *self.keys, *self.args)
+
+
+def run(client: redis.Redis, call: Call) -> Any:
+    """Send one call with a plain client. Raises redis.RedisError."""
+    from redis.exceptions import NoScriptError
+
+    try:
+        return client.execute_command(*call.command())
+    except NoScriptError:
+        return client.execute_command(*call.command(whole=True))
+
+
+async def run_async(client: redis.asyncio.Redis, call: Call) -> Any:
+    """The same for asyncio."""
+    from redis.exceptions import NoScriptError
+
+    try:
+        return await client.execute_command(*call.command())
+    except NoScriptError:
+        return await client.execute_command(*call.command(whole=True))
+
+
+def host_key(host: str) -> str:
+    """The key of a supervisor's hash."""
+    return f"conserver:host:{host}"
+
+
+def inflight_key(consumer: str) -> str:
+    """The key of what a consumer holds."""
+    return f"conserver:inflight:{consumer}"
+
+
+# ---- claiming ---------------------------------------------------------------------------------------------------------
+
+
+class Demand(NamedTuple):
+    """What a worker asks of one list."""
+
+    list: str
+    most: int
+    max_deliveries: int
+
+
+class ClaimLimits(NamedTuple):
+    """Bounds of one claim; the sizes in bytes."""
+
+    most: int = 256
+    most_bytes: int = BATCH_BYTES
+    carry_bytes: int = CARRY_BYTES
+    payload_bytes: int = 8 * 1024 * 1024
+    parked_cap: int = 100_000
+
+
+@dataclass(slots=True)
+class Claim:
+    """The answer to a claim. void: the registration is gone, this worker must end. late: a higher number was answered."""
+
+    items: list[Claimed]
+    more: int = 0
+    suspects: int = 0
+    broken: Sequence[tuple[str, str]] = ()
+    void: bool = False
+    late: bool = False
+
+
+def claim(
+    host: str,
+    consumer: str,
+    number: int,
+    empty: bool,
+    demands: Iterable[Demand],
+    limits: ClaimLimits = ClaimLimits(),
+) -> Call:
+    """Take items from several lists. `empty`: the worker holds nothing by its own word, so it may get a suspect."""
+    keys: list[str] = [host_key(host), inflight_key(consumer), CONTROL]
+    args: list[str | int] = [consumer, number, "1" if empty else "0", *limits]
+    for demand in demands:
+        keys.append(demand.list)
+        args += demand[1:]
+    return Call("claim", keys, args)
+
+
+def read_claim(reply: list[Any]) -> Claim:
+    """claim.lua's answer."""
+    if reply[0] == b"void":
+        return Claim([], void=True)
+    if reply[0] == b"late":
+        return Claim([], late=True)
+    broken = reply[3]
+    return Claim(
+        items=[parse_claimed(entry) for entry in reply[4]],
+        more=int(reply[1]),
+        suspects=int(reply[2]),
+        broken=[(broken[i].decode(), broken[i + 1].decode()) for i in range(0, len(broken), 2)],
+    )
+
+
+# ---- while an item is held --------------------------------------------------------------------------------------------
+
+
+class Write(NamedTuple):
+    """One document or progress to write. uuid "" leaves the document; base 0 replaces whatever is there."""
+
+    token: str
+    epoch: int
+    uuid: str
+    base: int
+    chain: str
+    state: bytes
+    body: bytes
+
+
+def write(consumer: str, number: int, writes: Iterable[Write]) -> Call:
+    """Write documents and progress of items that stay in flight."""
+    args: list[Any] = [number, CARRY_BYTES]
+    for entry in writes:
+        args += entry
+    return Call("write", [inflight_key(consumer)], args)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a write or a settle did for one item.
+
+    kind: "written" (with revision), "settled", "lost" (given to somebody else), "late", "type" (key, found: it holds another
+    type) or "conflict" (revision, chain and text of the newer document; text is None where it must be read with GET).
+    """
+
+    kind: str
+    revision: int = 0
+    chain: str = ""
+    text: bytes | None = None
+    key: str = ""
+    found: str = ""
+
+
+def read_answers(reply: list[Any]) -> list[Answer]:
+    """The answers of write.lua and settle.lua, one per item."""
+    answers = []
+    for entry in reply:
+        kind = entry[0].decode()
+        answer = Answer(kind)
+        if kind == "written":
+            answer.revision = int(entry[1])
+        elif kind == "conflict":
+            answer.revision, answer.chain = int(entry[1]), entry[2].decode()
+            answer.text = entry[3] or None
+        elif kind == "type":
+            answer.key = entry[1].decode() if len(entry) > 2 else ""
+            answer.found = entry[-1].decode()
+        answers.append(answer)
+    return answers
+
+
+def begin(consumer: str, token: str, epoch: int) -> Call:
+    """Mark a suspect as begun. Answers 1, or 0 when it was taken away."""
+    return Call("begin", [inflight_key(consumer)], [token, epoch])
+
+
+# ---- the end of a holding ---------------------------------------------------------------------------------------------
+
+
+class Settlement(NamedTuple):
+    """One item's end. body b"" leaves the document (base is then its revision); expiry 0 keeps the far one."""
+
+    token: str
+    epoch: int
+    uuid: str
+    base: int
+    chain: str
+    body: bytes
+    expiry_s: int
+    pushes: Sequence[tuple[str, str]]
+    etags: Mapping[str, str]
+
+
+def settle(consumer: str, settlements: Iterable[Settlement]) -> Call:
+    """End items: egress, effects, expiry."""
+    args: list[Any] = [CARRY_BYTES]
+    for entry in settlements:
+        args += entry[:7]
+        args.append(len(entry.pushes))
+        for name, uuid in entry.pushes:
+            args += (name, uuid)
+        args.append(len(entry.etags))
+        for name, etag in entry.etags.items():
+            args += (name, etag)
+    return Call("settle", [inflight_key(consumer)], args)
+
+
+class Move(NamedTuple):
+    """One item's move. state b"=" keeps what the record has; after_ms for parking, why (one line of JSON) for dying."""
+
+    token: str
+    epoch: int
+    state: bytes = b"="
+    after_ms: int = 0
+    why: bytes = b""
+
+
+def release(consumer: str, moves: Sequence[Move]) -> Call:
+    """Give back what was not begun; nothing is counted. The last one released becomes the first of its list."""
+    return _move("release", consumer, moves, 0)
+
+
+def park(consumer: str, moves: Sequence[Move]) -> Call:
+    """Put items aside until their time."""
+    return _move("park", consumer, moves, 0)
+
+
+def dead_letter(consumer: str, moves: Sequence[Move], keep_s: int) -> Call:
+    """Bury items with their reasons; their documents are kept for `keep_s` seconds (0: for ever)."""
+    return _move("dead", consumer, moves, keep_s)
+
+
+def _move(kind: str, consumer: str, moves: Sequence[Move], keep_s: int) -> Call:
+    args: list[Any] = [kind, keep_s]
+    for entry in moves:
+        args += entry
+    return Call("move", [inflight_key(consumer)], args)
+
+
+# ---- the household ----------------------------------------------------------------------------------------------------
+
+
+def register(host: str, consumer: str, lists: Iterable[str]) -> Call:
+    """Register a consumer before its process starts."""
+    return Call("register", [host_key(host), HOSTS, LISTS], [host, consumer, *lists])
+
+
+def beat(host: str, value: str, status: Mapping[str, str | bytes | int]) -> Call:
+    """Say that a host lives. Answers its registrations: read_registrations."""
+    fields: list[Any] = []
+    for name, text in status.items():
+        fields += (name, text)
+    return Call("beat", [host_key(host), HOSTS], [host, value, *fields])
+
+
+def read_registrations(reply: list[bytes]) -> dict[str, str]:
+    """Consumer -> number of its last claim, or "void"."""
+    return {reply[i].decode(): reply[i + 1].decode() for i in range(0, len(reply), 2)}
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Who may be at fault for a death: kind "nobody", "items" (token, epoch of those that ran) or "everything".
+
+    overdue: tokens of items that were killed for their own time limit; each counts a delivery.
+    """
+
+    kind: str = "nobody"
+    items: Sequence[tuple[str, int]] = ()
+    overdue: Sequence[str] = ()
+
+
+class Returned(NamedTuple):
+    """What one call gave back: items, how many are still held, suspects among them, deliveries counted."""
+
+    returned: int
+    left: int
+    suspects: int
+    counted: int
+
+
+def give_back(host: str, consumer: str, blame: Blame, most: int = RETURN_BATCH) -> Call:
+    """Return what a dead consumer holds, `most` items a call, until Returned.left is 0 and one more call has found nothing."""
+    args: list[Any] = [consumer, blame.kind, most, host, len(blame.items)]
+    for token, epoch in blame.items:
+        args += (token, epoch)
+    return Call("return", [host_key(host), inflight_key(consumer), HOSTS], [*args, *blame.overdue])
+
+
+def reap(host: str, seen_beat: str) -> Call:
+    """Declare a host dead if its beat is still `seen_beat`. Answers its consumers, or None when it lives."""
+    return Call("reap", [host_key(host), HOSTS], [host, seen_beat])
+
+
+def promote(name: str, most: int, everything: bool = False) -> Call:
+    """Send due parked records of one list back to work. Answers how many."""
+    return Call("promote", [f"conserver:parked:{name}"], [most, "inf" if everything else ""])
+
+
+def stray(consumer: str, answered: int, tokens: Iterable[str]) -> Call:
+    """Give back what the hash says is held and is not among `tokens`. Answers how many."""
+    return Call("stray", [inflight_key(consumer)], [answered, *tokens])
+
+
+def replay(name: str, member: bytes, payload: bytes, state: bytes = b"") -> Call:
+    """Send one dead letter to work again; member b"" is a payload without a record."""
+    keys = [f"DLQ:{name}", f"conserver:dead:{name}", f"conserver:returned:{name}", name]
+    return Call("replay", keys, [member, payload, state])

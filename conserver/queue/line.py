@@ -1,0 +1,132 @@
+"""The worker's one connection to Redis.
+
+1. One call at a time, repeated until it is answered: every script may be executed twice.
+2. It never waits longer than a slice without calling `tick`, where the keeper stamps its page and looks for the end of its
+   supervisor. A Redis that is away for an hour stalls nobody and kills nobody.
+3. Errors that pass (away, loading, failing over, out of memory, a lost script) are waited out and logged once; errors that
+   would come again for ever are raised.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import (
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from conserver.queue import connection
+from conserver.queue.calls import Call
+
+if TYPE_CHECKING:
+    from redis.connection import ConnectionInterface
+    from structlog.typing import FilteringBoundLogger
+
+SLICE_S = 0.5
+ANSWER_TIMEOUT_S = 20.0
+PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
+PASSING_KINDS = (
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+# redis-py has no class for the first three. Redis 6.2 wraps whatever a script ran into as
+# "Error running script (...): @user_script: 20: -READONLY You can't write ...".
+PASSING = re.compile(
+    r"(^|: -)(MISCONF|BUSY|NOREPLICAS|MASTERDOWN|TRYAGAIN|READONLY|OOM|NOPERM|LOADING) "
+)
+
+
+def _passes(error: ResponseError) -> bool:
+    return isinstance(error, PASSING_KINDS) or PASSING.search(str(error)) is not None
+
+
+class Line:
+    """`call` and `command` block until Redis has answered, however long that takes."""
+
+    def __init__(self, url: str, tick: Callable[[], None], log: FilteringBoundLogger) -> None:
+        self._pool = connection.pool(url, timeout_s=1.0)
+        # One object for all reconnections: a pool counts those it has made and stops at a hundred.
+        self._connection: ConnectionInterface = self._pool.make_connection()
+        self._tick = tick
+        self._log = log
+        self.calls = 0
+        self.repeats = 0
+
+    def call(self, call: Call) -> Any:
+        """The answer of a script. Raises redis.ResponseError for an error that a repetition would not mend."""
+        return self._until_answered(call.command(), call)
+
+    def command(self, *words: Any) -> Any:
+        """The answer of a plain command that may be repeated."""
+        return self._until_answered(words, None)
+
+    def close(self) -> None:
+        """Drop the connection; the next call makes a new one."""
+        self._connection.disconnect()
+
+    def _until_answered(self, words: tuple[Any, ...], call: Call | None) -> Any:
+        failures = 0
+        away_since = 0.0
+        while True:
+            self.calls += 1
+            try:
+                answer = self._once(words)
+            except NoScriptError:
+                if call is None:
+                    raise
+                words = call.command(whole=True)
+                continue
+            except (RedisConnectionError, RedisTimeoutError, ResponseError, OSError) as error:
+                if isinstance(error, ResponseError) and not _passes(error):
+                    raise
+                self.close()
+                if not failures:
+                    away_since = time.monotonic()
+                    self._log.warning("redis is away", error=str(error), what="waiting until it answers")
+                failures += 1
+                self.repeats += 1
+                self._pause(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
+                continue
+            if failures:
+                away_s = round(time.monotonic() - away_since, 3)
+                self._log.warning("redis is back", away_s=away_s, attempts=failures + 1)
+            return answer
+
+    def _once(self, words: tuple[Any, ...]) -> Any:
+        connection = self._connection
+        connection.connect()  # does nothing while it is connected
+        try:
+            connection.send_packed_command(connection.pack_command(*words), check_health=False)
+            waited_s = 0.0
+            while not connection.can_read(timeout=SLICE_S):
+                self._tick()
+                waited_s += SLICE_S
+                if waited_s >= ANSWER_TIMEOUT_S:
+                    raise RedisTimeoutError(f"no answer for {ANSWER_TIMEOUT_S:.0f} s")
+            return connection.read_response()
+        except ResponseError:
+            raise
+        except BaseException:
+            # Whatever cuts a call short, `tick` included: its answer must not be taken for the next one's.
+            self.close()
+            raise
+
+    def _pause(self, pause_s: float) -> None:
+        self._tick()
+        time.sleep(pause_s)
+
+

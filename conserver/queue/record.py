@@ -1,0 +1,119 @@
+"""A claimed item as a value, and the record that carries it through Redis.
+
+Claimed is what a claim answers for one item. Progress is the state that a record carries once there is any: what has been
+done must not be done (or paid) again by whoever gets the item next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+
+@dataclass(slots=True)
+class Claimed:
+    """One item, held under `token` in the epoch of the claim that took it.
+
+    `what` says how its document came: "inline" (the payload is the document), "text" (in `text`), "large" (to be read with
+    GET), "missing", or "type:<TYPE>" for a key that holds something else. `revision` is 0 for inline documents.
+    """
+
+    token: str
+    epoch: int
+    deliveries: int
+    suspect: bool
+    first_seen_ms: int
+    list: str
+    state: bytes
+    payload: bytes
+    what: str = "missing"
+    text: bytes = b""
+    revision: int = 0
+    writer: str = ""
+    etags: dict[str, str] = field(default_factory=dict)
+
+
+def parse(record: bytes) -> Claimed:
+    """Read a record (see prelude.lua for its form). Raises ValueError when the text is not one."""
+    header, found, body = record.partition(b"\n")
+    if not found or header[:1] != b"\x01":
+        raise ValueError("not a record of the queue")
+    token, epoch, deliveries, flags, seen, _write, _revision, size, name = header[1:].split(b" ", 8)
+    state_bytes = int(size)
+    return Claimed(
+        token=token.decode(),
+        epoch=int(epoch),
+        deliveries=int(deliveries),
+        suspect=b"s" in flags,
+        first_seen_ms=int(seen),
+        list=name.decode(),
+        state=body[:state_bytes],
+        payload=body[state_bytes:],
+    )
+
+
+def parse_claimed(entry: list[Any]) -> Claimed:
+    """One item of claim.lua's answer: {record, what, text, revision, chain, {etag field, value ...}}."""
+    claimed = parse(entry[0])
+    claimed.what = entry[1].decode()
+    claimed.text = entry[2]
+    claimed.revision = int(entry[3])
+    claimed.writer = entry[4].decode()
+    fields = entry[5]
+    if len(fields) > 8:  # more than r, n, h and c: there may be ETags
+        pairs = zip(fields[::2], fields[1::2], strict=True)
+        claimed.etags = {k[2:].decode(): v.decode() for k, v in pairs if k[:2] == b"e:"}
+    return claimed
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has been done for an item, as its record carries it between workers.
+
+    links: names of the links that are done, in order. owed: storages still to be written, None while the links are not
+    done. attempts: failed attempts so far. pushes, expire_s: effects of the links that are done. etags: what storages told.
+    """
+
+    links: list[str] = field(default_factory=list)
+    owed: list[str] | None = None
+    attempts: int = 0
+    error: str = ""
+    pushes: list[tuple[str, str]] = field(default_factory=list)
+    expire_s: int | None = None
+    etags: dict[str, str] = field(default_factory=dict)
+
+    def dump(self) -> bytes:
+        """The state for the record; empty when there is none, so that a fresh item stays a bare payload."""
+        state: dict[str, Any] = {}
+        if self.links:
+            state["links"] = self.links
+        if self.owed is not None:
+            state["owed"] = self.owed
+        if self.attempts:
+            state["attempts"] = self.attempts
+            state["error"] = self.error
+        if self.pushes:
+            state["pushes"] = self.pushes
+        if self.expire_s is not None:
+            state["expire_s"] = self.expire_s
+        if self.etags:
+            state["etags"] = self.etags
+        return orjson.dumps(state) if state else b""
+
+    @classmethod
+    def load(cls, state: bytes) -> Progress:
+        """The progress in a record's state; nothing done when it is empty."""
+        if not state:
+            return cls()
+        values = orjson.loads(state)
+        return cls(
+            links=values.get("links", []),
+            owed=values.get("owed"),
+            attempts=values.get("attempts", 0),
+            error=values.get("error", ""),
+            pushes=[(name, uuid) for name, uuid in values.get("pushes", [])],
+            expire_s=values.get("expire_s"),
+            etags=values.get("etags", {}),
+        )

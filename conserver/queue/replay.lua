@@ -1,0 +1,31 @@
+-- replay.lua: one dead letter goes to work again, with its progress, as a suspect no more.
+--
+-- KEYS  1 DLQ:<list>   2 conserver:dead:<list>   3 conserver:returned:<list>   4 the list
+-- ARGV  1 the member of conserver:dead ("" for a payload without one)   2 its payload   3 its state, attempts reset
+-- Answer "returned", "queued" (a payload without a record, to its list), "swept" (another tool has replayed it, only its
+-- reason was left) or "gone" (there is nothing to do).
+--
+-- The record goes first, then the payload: executed twice, the second call finds no record and takes no equal payload.
+
+if not is_list(KEYS[1]) then
+  return 'gone'
+end
+open()
+if ARGV[1] == '' then
+  if not is_list(KEYS[4]) or redis.call('LREM', KEYS[1], 1, ARGV[2]) == 0 then
+    return 'gone'
+  end
+  redis.call('RPUSH', KEYS[4], ARGV[2])
+  return 'queued'
+end
+if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
+  return 'gone'
+end
+if redis.call('LREM', KEYS[1], 1, ARGV[2]) == 0 then
+  return 'swept'
+end
+local record = parse(string.sub(ARGV[1], string.find(ARGV[1], '\n', 1, true) + 1))
+record.payload, record.deliveries, record.suspect = ARGV[2], 0, false
+record.state = ARGV[3]
+redis.call('RPUSH', KEYS[3], build(record))
+return 'returned'

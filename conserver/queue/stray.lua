@@ -1,0 +1,22 @@
+-- stray.lua: what the hash says a consumer holds and the consumer does not know (a failover can do that) goes back,
+-- nothing counted. Only epochs up to the last answered claim: a claim on its way is not a stray.
+--
+-- KEYS  1 conserver:inflight:<consumer>   ARGV  1 last answered claim   2.. the tokens held   Answer: how many went back.
+
+local known, strays = {}, 0
+for index = 2, #ARGV do
+  known[ARGV[index]] = true
+end
+local all = redis.call('HGETALL', KEYS[1])
+for index = 1, #all, 2 do
+  local record = parse(all[index + 1])
+  if not known[all[index]] and tonumber(record.epoch) <= tonumber(ARGV[1]) then
+    if strays == 0 then
+      open()
+    end
+    let_go(KEYS[1], record)
+    send_back(record)
+    strays = strays + 1
+  end
+end
+return strays

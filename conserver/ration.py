@@ -1,0 +1,51 @@
+"""What one worker may use up before it is replaced: items, or memory."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+from conserver.page import PageView
+from conserver.settings import Settings
+
+MEMORY_LOOK_S = 5.0
+"""How often memory is looked at: the kernel walks the whole address space for it."""
+
+ITEMS_JITTER = 0.1
+"""By how much of it the limit of items is lowered, at random per child: workers that started
+together are not all replaced together."""
+
+
+class Ration:
+    """The ration of one child; made new for every child."""
+
+    def __init__(self, settings: Settings) -> None:
+        share = 1 - random.random() * ITEMS_JITTER
+        self._items_max = math.ceil(settings.max_items_per_worker * share)
+        self._memory_bytes_max = settings.max_worker_memory
+        self._next_look_s = 0.0
+
+    def spent(self, pid: int, view: PageView, now_s: float) -> str:
+        """What it has used up, in words; empty while there is something left."""
+        items = view.items_done + view.items_failed
+        if self._items_max and items >= self._items_max:
+            return f"{items} items"
+        if not self._memory_bytes_max or now_s < self._next_look_s:
+            return ""
+        self._next_look_s = now_s + MEMORY_LOOK_S
+        used_bytes = view.rss_bytes or memory_bytes(pid)
+        return f"{used_bytes >> 20} MiB of memory" if used_bytes > self._memory_bytes_max else ""
+
+
+def memory_bytes(pid: int) -> int:
+    """The memory of a process, what it shares counted by its part; 0 if that cannot be seen."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name == "Pss":
+            return int(value.split()[0]) * 1024
+    return 0

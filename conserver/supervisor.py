@@ -1,0 +1,390 @@
+"""The supervisor: the set of children, and nothing else.
+
+1. Starts the steward, has every worker registered by it, starts the workers.
+2. Notices at once when a child dies, says whom that is blamed on, and fills the post again: at
+   once the first time, later and later while its children keep dying.
+3. Looks at the pages: kills who stands still or holds an item past its hard time limit.
+4. Replaces workers as planned: after a reload (SIGHUP), or when they have had their ration.
+5. Drains on SIGTERM or SIGINT within one deadline, and stops at once on a second one.
+
+It has no Redis, no threads and no model: one selector over pidfds, sockets and the signal pipe.
+What Redis has to be told it orders from the steward, and keeps each order until it is
+acknowledged. The loop is: wait, hear, act; nothing in it waits for a child.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from setproctitle import setproctitle
+
+from conserver import log, plugins
+from conserver.boot import receive
+from conserver.clocks import LookClock
+from conserver.config import Config
+from conserver.errors import EXIT_CHILD, EXIT_CONFIG, BootError, ConserverError
+from conserver.household import WORKERS_MAX, Household
+from conserver.orders import Briefing, OrderBook, about_us
+from conserver.posts import Post, Verdict
+from conserver.process import Child, Inherited, context_for, open_descriptors
+from conserver.rotation import Rotation
+from conserver.settings import Settings
+from conserver.shutdown import Shutdown
+from conserver.signals import Inbox
+
+LOOK_S = 0.5
+"""How often the pages are looked at: a time limit is kept to within two looks."""
+
+LEAVE_S_MAX = 3.0
+"""How long children may take to leave after an error of the supervisor's own."""
+
+START_TRIES_MAX = 3
+"""How often the first start of a child is tried, if the system cannot make a process."""
+
+Reload = Callable[[], tuple[Settings, Config]]
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What the children run, as "module:function"; imported in the child."""
+
+    worker: str = "conserver.worker:main"
+    steward: str = "conserver.steward:main"
+
+    @property
+    def modules(self) -> list[str]:
+        """The modules of both."""
+        return [entry.partition(":")[0] for entry in (self.worker, self.steward)]
+
+
+OUR_ENTRIES = Entries()
+
+
+def run(settings: Settings, config: Config, reload: Reload, entries: Entries = OUR_ENTRIES) -> int:
+    """Run the household until it is told to stop.
+
+    Args:
+        settings: how many workers, by which start method, and all that the children need.
+        config: the checked configuration.
+        reload: reads settings and configuration again; raises ConfigError if they cannot be used.
+            The number of workers and the start method stay as they are.
+        entries: what the children run.
+
+    Returns:
+        The exit code: 0 after a stop, else that of the child that could not start.
+
+    Raises:
+        ConfigError: a link or storage is missing or its options are wrong; nothing was started.
+        BootError: there are more workers than one supervisor can have.
+    """
+    if settings.workers > WORKERS_MAX:
+        raise BootError(
+            f"{settings.workers} workers are too many for one supervisor: set CONSERVER_WORKERS "
+            f"to {WORKERS_MAX} or less, and run another host",
+            EXIT_CONFIG,
+        )
+    setproctitle("conserver: supervisor")
+    log.configure(settings, "supervisor")
+    supervisor = Supervisor(settings, config, reload, entries)
+    try:
+        return supervisor.run()
+    finally:
+        supervisor.close()
+
+
+class Supervisor:
+    """The set of children. Made, run and closed once."""
+
+    def __init__(
+        self, settings: Settings, config: Config, reload: Reload, entries: Entries
+    ) -> None:
+        self._log = log.get_logger()
+        self._settings = settings
+        self._config = config
+        self._generation = 1
+        self._load = reload
+        self._entries = entries
+        self._method, self._context = context_for(settings.start_method)
+        self._prepare(config)
+        # Everything from here on is the household's, and shed by a child that does not own it.
+        self._from_before = open_descriptors()
+        self._inbox = Inbox()
+        self._selector = selectors.DefaultSelector()
+        self._household = Household(settings.workers)
+        self._steward = Post("steward", self._household.steward)
+        self._workers = [Post("worker", slot) for slot in self._household.workers]
+        self._posts = [self._steward, *self._workers]
+        self._orders = OrderBook()
+        self._briefing = Briefing(self._orders, self._steward, self._workers)
+        self._rotation = Rotation(self._steward, self._workers)
+        self._shutdown = Shutdown(self._steward, self._workers, self._orders)
+        self._once_ready: set[str] = set()
+        self._look_at_s = time.monotonic()
+        self._look_clock = LookClock(self._look_at_s)
+
+    def run(self) -> int:
+        """The loop, from the first child to the last. Returns the exit code."""
+        self._selector.register(self._inbox, selectors.EVENT_READ, (0, self._take_signals))
+        for post in self._posts:
+            hear = partial(self._hear, post)
+            self._selector.register(post.slot.ours, selectors.EVENT_READ, (1, hear))
+        with self._inbox.listening():
+            self._log.info(
+                "supervisor_started",
+                pid=os.getpid(),
+                host=self._household.host,
+                workers=len(self._workers),
+                start_method=self._method,
+            )
+            while not self._shutdown.done:
+                self._act(time.monotonic())
+                self._wait(time.monotonic())
+        self._log.info("supervisor_stopped", exit_code=self._shutdown.exit_code)
+        return self._shutdown.exit_code
+
+    def close(self) -> None:
+        """Leave no child behind, whatever happened.
+
+        After an error of ours the children are still there: they see the end of the lifeline and
+        give back what they hold, as if the supervisor had been killed.
+        """
+        self._household.cut_lifeline()
+        give_up_at_s = time.monotonic() + LEAVE_S_MAX
+        for post in self._posts:
+            if post.child is not None:
+                if not post.child.wait(max(0.0, give_up_at_s - time.monotonic())):
+                    post.child.kill()
+                    post.child.wait(LEAVE_S_MAX)
+                post.child.exit_code()
+                post.child.close()
+        self._selector.close()
+        self._inbox.close()
+        self._household.close()
+
+    def _wait(self, now_s: float) -> None:
+        """Wait for an event or for the next moment to act; hear signals first and deaths last."""
+        moments = [self._look_at_s, *self._shutdown.moments()]
+        moments += [post.due_at_s for post in self._posts if post.vacant and post.due_at_s > now_s]
+        timeout_s = max(0.0, min(moments) - now_s)
+        ready = [key.data for key, _ in self._selector.select(timeout_s)]
+        for _, hear in sorted(ready, key=lambda data: data[0]):
+            hear()
+
+    def _act(self, now_s: float) -> None:
+        if now_s >= self._look_at_s:
+            self._look_at_s = now_s + LOOK_S
+            self._look(now_s)
+        if self._shutdown.under_way:
+            self._shutdown.advance(now_s)
+        else:
+            patience_s = self._settings.shutdown_timeout_s
+            self._rotation.advance(self._generation, now_s, patience_s)
+        self._fill_posts(now_s)
+        state = "draining" if self._shutdown.under_way else "running"
+        self._briefing.tell(about_us(state, self._generation, self._method), now_s)
+
+    # Before any child, and at every reload.
+
+    def _prepare(self, config: Config) -> None:
+        """Check links and storages; under fork, also import what all workers need, to share it."""
+        loaded = plugins.load(config)
+        if self._method == "forkserver":
+            self._context.set_forkserver_preload(self._entries.modules)
+        if self._method == "fork":
+            for module in self._entries.modules:
+                importlib.import_module(module)
+            loaded.prepare()
+            gc.collect()
+            gc.freeze()
+
+    def _reload(self) -> None:
+        """Read the configuration again; a bad one is refused, and everything stays as it is."""
+        if self._shutdown.under_way:
+            return
+        before = open_descriptors()
+        try:
+            settings, config = self._load()
+            self._prepare(config)
+        except ConserverError as error:
+            self._log.error("reload_refused", reason=str(error))
+            return
+        except Exception:
+            # The modules of links and storages run here; whatever they raise, the service goes on.
+            self._log.exception("reload_refused")
+            return
+        # What libraries have opened meanwhile is theirs, in the children too.
+        self._from_before |= open_descriptors() - before
+        self._settings, self._config = settings, config
+        self._generation += 1
+        self._log.info("reloaded", generation=self._generation)
+
+    # What is heard.
+
+    def _take_signals(self) -> None:
+        self._inbox.clear()
+        for number, at_s in self._inbox.take():
+            if number == signal.SIGHUP:
+                self._reload()
+            else:
+                name = signal.Signals(number).name
+                self._shutdown.hear_signal(name, at_s, self._settings.shutdown_timeout_s)
+
+    def _hear(self, post: Post) -> None:
+        """What a child says."""
+        for message in receive(post.slot.ours):
+            child = post.child
+            if child is None:
+                continue
+            match message["type"]:
+                case "ready":
+                    child.ready = True
+                    self._once_ready.add(post.role)
+                    ready_ms = round((time.monotonic() - child.started_at_s) * 1000)
+                    self._log.info("child_ready", child=post.name, pid=child.pid, ready_ms=ready_ms)
+                case "failed":
+                    child.failure = message["message"]
+                    child.failure_code = message["exit_code"]
+                case "void" | "retiring" as why:
+                    post.farewell, post.farewell_at_s = why, time.monotonic()
+                case "acknowledged":
+                    self._hear_acknowledged(message["order"])
+                case other:
+                    self._log.error("unknown_message", child=post.name, type=other)
+
+    def _hear_acknowledged(self, number: int) -> None:
+        self._orders.acknowledge(number)
+        for post in self._workers:
+            if post.registering == number:
+                post.registering = 0
+                self._start(post)
+
+    def _bury(self, post: Post) -> None:
+        """A child is dead: report it, have its items returned, and let the post be filled."""
+        child = post.child
+        if child is None:
+            return
+        self._hear(post)  # Its last words.
+        self._selector.unregister(child.pidfd)
+        code = child.exit_code()
+        blame = post.blame(code)
+        if post.role == "worker":
+            self._orders.add("return", consumer=post.consumer, **blame)
+        else:
+            self._briefing.forget()
+        crashed = post.crashed(code)
+        if post.role not in self._once_ready and not self._shutdown.under_way:
+            reason = child.failure or f"it {_ending(code)} before it was ready"
+            self._fail_boot(post, reason, child.failure_code)
+        elif crashed:
+            blamed = [token for token, _ in blame["items"]]
+            reason = child.failure or f"it {_ending(code)}"
+            self._log.warning(
+                "child_died", child=post.name, pid=child.pid, reason=reason, blamed=blamed
+            )
+        lived_s = time.monotonic() - child.started_at_s
+        planned = post.farewell in ("reload", "recycling", "retiring") and not crashed
+        post.due_at_s = time.monotonic() + (0.0 if planned else post.backoff.after_s(lived_s))
+        child.close()
+        post.vacate()
+
+    def _fail_boot(self, post: Post, reason: str, exit_code: int) -> None:
+        """The first child of its role cannot start: another would not either, so all ends."""
+        self._log.error("boot_failed", child=post.name, reason=reason)
+        self._shutdown.fail(exit_code, time.monotonic())
+
+    # What is done about it.
+
+    def _look(self, now_s: float) -> None:
+        """Look at every page: who stands still, whose item is overdue, who has had its ration."""
+        passed_s = self._look_clock.passed_s(now_s)
+        for post in self._posts:
+            child = post.child
+            if child is None or post.verdict is not Verdict.NONE:
+                continue
+            view = post.slot.page.read()
+            overdue = post.clocks.look(view, passed_s)
+            if overdue is not None:
+                self._log.warning(
+                    "hard_time_limit_passed",
+                    child=post.name,
+                    pid=child.pid,
+                    vcon=overdue.uuid,
+                    chain=overdue.chain,
+                    link=overdue.link,
+                )
+                post.kill(Verdict.OVERDUE, overdue)
+            elif post.clocks.stalled_s >= self._stall_s_max(child):
+                stalled_s = round(post.clocks.stalled_s, 1)
+                self._log.warning(
+                    "child_stalled", child=post.name, pid=child.pid, stalled_s=stalled_s
+                )
+                post.kill(Verdict.STALLED)
+            elif post.role == "worker" and not self._shutdown.under_way:
+                self._rotation.recycle(post, view, now_s, self._settings.shutdown_timeout_s)
+
+    def _stall_s_max(self, child: Child) -> float:
+        """A child that is still importing cannot stamp its page: it has the time of a boot too."""
+        stall_s = self._settings.stall_timeout_s
+        return stall_s if child.ready else max(stall_s, self._settings.boot_timeout_s)
+
+    def _fill_posts(self, now_s: float) -> None:
+        """Start the steward if there is none, and have new consumers registered by it."""
+        steward = self._steward
+        if steward.vacant and now_s >= steward.due_at_s and self._shutdown.wants_steward(now_s):
+            self._start(steward)
+        if self._shutdown.under_way or not steward.serving:
+            return
+        for post in self._workers:
+            if post.vacant and now_s >= post.due_at_s:
+                # From the kernel's randomness, never from a generator that a fork could copy.
+                post.consumer = os.urandom(8).hex()
+                post.registering = self._orders.add(
+                    "register",
+                    consumer=post.consumer,
+                    slot=post.slot.number,
+                    lists=list(self._config.ingress),
+                )
+
+    def _start(self, post: Post) -> None:
+        post.slot.renew()
+        boot = self._household.boot(post.slot, post.consumer, self._config, self._settings)
+        entry = self._entries.worker if post.role == "worker" else self._entries.steward
+        inherited = None
+        if self._method == "fork":
+            inherited = Inherited(self._from_before, self._household.pages)
+        child = Child(self._context, entry, boot, inherited)
+        try:
+            child.start()
+        except (OSError, EOFError) as error:
+            self._fail_start(post, f"{type(error).__name__}: {error}")
+            return
+        post.fill(child, self._generation, self._settings)
+        bury = partial(self._bury, post)
+        self._selector.register(child.pidfd, selectors.EVENT_READ, (2, bury))
+
+    def _fail_start(self, post: Post, reason: str) -> None:
+        """No process came of it: no memory, no process ids left, a forkserver that just died."""
+        self._log.warning("start_failed", child=post.name, reason=reason)
+        if post.consumer:
+            self._orders.add("return", consumer=post.consumer, **post.blame(0))
+        post.vacate()
+        post.due_at_s = time.monotonic() + post.backoff.after_s(0.0)
+        tried_enough = post.backoff.deaths >= START_TRIES_MAX
+        if tried_enough and post.role not in self._once_ready and not self._shutdown.under_way:
+            self._fail_boot(post, reason, EXIT_CHILD)
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "ended, nobody knows how,"
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"

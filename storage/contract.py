@@ -1,0 +1,144 @@
+"""The seam between whoever has vCons to keep and the places that keep them.
+
+A storage is a module with three names:
+
+1. ``Options``: a pydantic model (derive it from `StorageOptions`); wrong options fail before
+   anything runs.
+2. ``Storage``: a class that fulfils the protocol `Storage` below.
+3. ``prepare(options)``: imports what is heavy and makes what may be shared by a later fork. It
+   opens no socket and starts no thread.
+
+The promises of every storage:
+
+- A document is an upsert by its uuid. Writing the same one twice does no harm.
+- A newer revision is never replaced by an older one. What the storage holds without a revision is
+  older than any. Finding a newer one there counts as stored: it contains ours.
+- One document's fault never harms its neighbours: `save_many` answers for each separately.
+- `Rejected` is said only of what this storage will never take. Whatever may pass by itself or
+  by an operator's hand (server away, disk full, read-only, wrong password) is `Unavailable`, or
+  an exception, which means: all of them unavailable, close me and open me again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+Form: TypeAlias = Literal["unsigned", "jws", "jwe"]
+
+
+@dataclass(slots=True)
+class Document:
+    """One vCon to keep: its JSON bytes and what is known of them.
+
+    `revision` rises with every change of the vCon. `etag` is what this storage answered when it
+    stored the document before (`Stored.etag`), if the caller still knows. `parsed` is the parsed
+    body, handed in by a caller that has it; storages only read it.
+    """
+
+    uuid: str
+    body: bytes
+    revision: int
+    etag: str | None = None
+    parsed: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The parsed body (parsed once). Raises ValueError where it is no JSON object."""
+        if self.parsed is None:
+            parsed = orjson.loads(self.body)
+            if not isinstance(parsed, dict):
+                raise ValueError("the document is not a JSON object")
+            self.parsed = parsed
+        return self.parsed
+
+    @property
+    def form(self) -> Form:
+        """Whether the document is a plain vCon or its signed or encrypted envelope."""
+        data = self.data
+        if "payload" in data and "signatures" in data:
+            return "jws"
+        if "ciphertext" in data and "recipients" in data:
+            return "jwe"
+        return "unsigned"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The storage holds this revision, or (`superseded`) a newer one that contains it."""
+
+    etag: str | None = None
+    superseded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The storage will never take this document; `reason` is written for a person."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Not stored now, perhaps later: in `after_s` seconds, if the storage said when."""
+
+    reason: str
+    after_s: float | None = None
+
+
+Outcome: TypeAlias = Stored | Rejected | Unavailable
+
+
+class StorageOptions(BaseModel):
+    """What every storage can be told. An unknown option is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds that one call may take before the storage counts as unavailable.",
+    )
+
+
+@runtime_checkable
+class Storage(Protocol):
+    """A place that keeps vCons. Made with `Storage(name, options)`; nothing happens until `open`.
+
+    `save_many` is called from one thread at a time. `get`, `delete` and `ready` may be called
+    from another thread meanwhile. `open` and `close` can be called again without harm.
+    """
+
+    name: str
+
+    def open(self) -> None:
+        """Makes the client, and once the schema, bucket or index. Raises if it cannot."""
+
+    def close(self) -> None:
+        """Lets go of the client. Never raises for a broken connection."""
+
+    def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
+        """Stores documents of distinct uuids; one outcome for each, in the same order.
+
+        Raises for a broken connection: then nothing is known of any of them.
+        """
+
+    def get(self, uuid: str) -> bytes | None:
+        """The document as JSON, or None where this storage does not hold it (whole)."""
+
+    def delete(self, uuid: str) -> bool:
+        """Forgets the document; whether there was one."""
+
+    def ready(self) -> None:
+        """Raises if documents could not be stored now."""
+
+
+def all_unavailable(
+    documents: Sequence[Document], reason: str, after_s: float | None = None
+) -> list[Outcome]:
+    """The answer for documents that met the same obstacle."""
+    return [Unavailable(reason, after_s)] * len(documents)

@@ -1,0 +1,333 @@
+"""PostgreSQL: a row per vCon, with the whole document as jsonb.
+
+A batch is one statement, whatever its size: the columns travel as binary arrays, so that no
+document is escaped, and the server answers with the ids it wrote. An id it did not write belongs to
+a row with a newer revision. When the server refuses a batch for what is in it, the batch is halved
+until the row at fault stands alone.
+
+The table is the one that vcon-server makes, with a column `revision` beside its own. A row that
+vcon-server wrote has none there (NULL) and is older than any revision.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, SecretStr
+
+from storage.contract import (
+    Document,
+    Outcome,
+    Rejected,
+    StorageOptions,
+    Stored,
+    Unavailable,
+)
+from storage.fields import text, timestamp
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
+    from storage.postgres_connection import Connection
+
+# Types of the arrays sent, by their number in every PostgreSQL's catalogue.
+_UUID, _TEXT, _TIMESTAMP, _JSONB, _BIGINT = 2950, 25, 1114, 3802, 20
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+# The first byte of a jsonb in binary form says which form it is.
+_JSONB_VERSION = b"\x01"
+_UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+# jsonb holds every character but NUL. (A backslash that is escaped itself escapes nothing.)
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+# Classes of SQLSTATE (see appendix A of PostgreSQL's manual). A row is at fault for its data, a
+# constraint, a limit of the server that it exceeds, or a trigger's refusal ...
+_FAULTS_OF_A_ROW = ("21", "22", "23", "54", "P0")
+# ... and nobody is for a deadlock, a full disk, a lock or a cancelled statement. (Whatever is in
+# neither list, such as a shutdown or a standby in the primary's place, ends the connection.)
+_PASSING = ("40", "53", "55", "57014", "58")
+
+# Names the lock under which one of many starting workers makes the table.
+_SCHEMA_LOCK = 0x636F6E736572
+_COLUMNS = {
+    "id": "uuid PRIMARY KEY",
+    "vcon": "text NOT NULL",
+    "uuid": "uuid NOT NULL",
+    "created_at": "timestamp NOT NULL",
+    "updated_at": "timestamp",
+    "subject": "text",
+    "vcon_json": "jsonb",
+    "revision": "bigint",
+}
+_UPSERT = """
+INSERT INTO {table} AS kept
+    (id, vcon, uuid, created_at, updated_at, subject, vcon_json, revision)
+SELECT id, vcon, id, coalesce(created_at, now() AT TIME ZONE 'utc'), now() AT TIME ZONE 'utc',
+    subject, body, revision
+FROM unnest($1::uuid[], $2::text[], $3::timestamp[], $4::text[], $5::jsonb[], $6::bigint[])
+    AS given (id, vcon, created_at, subject, body, revision)
+ON CONFLICT (id) DO UPDATE SET
+    vcon = excluded.vcon, uuid = excluded.uuid, created_at = excluded.created_at,
+    updated_at = excluded.updated_at, subject = excluded.subject,
+    vcon_json = excluded.vcon_json, revision = excluded.revision
+WHERE kept.revision IS NULL OR kept.revision <= excluded.revision
+RETURNING id
+"""
+
+
+class Options(StorageOptions):
+    """Where the database is, and the table in it."""
+
+    url: SecretStr | None = Field(
+        default=None,
+        description="A libpq connection URI or keyword string. It goes before the five below.",
+    )
+    host: str = Field(default="localhost", description="Host name, or folder of the unix socket.")
+    port: int = Field(default=5432, description="Port of the server.")
+    database: str = Field(default="vcon_db", description="Name of the database.")
+    user: str = Field(default="postgres", description="Role to connect as.")
+    password: SecretStr = Field(default=SecretStr(""), description="The role's password.")
+    table_name: str = Field(
+        default="vcons",
+        min_length=1,
+        description="Table, also as `schema.table`. Made at the first start if it is missing.",
+    )
+    pooler: bool = Field(
+        default=False,
+        description="Set it where PgBouncer in transaction mode is between: no prepared "
+        "statements and no settings for the session.",
+    )
+
+
+def prepare(options: Options) -> None:
+    """Imports the client before a fork."""
+    import storage.postgres_connection  # noqa: F401
+
+
+@dataclass(slots=True)
+class _Row:
+    """A document's columns in binary form, and its place in the batch."""
+
+    index: int
+    id: bytes
+    vcon: bytes
+    created_at: bytes | None
+    subject: bytes | None
+    body: bytes
+    revision: bytes
+
+
+class Storage:
+    """The table, through one connection."""
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        self._options = options
+        self._table = _quoted(options.table_name)
+        self._connection: Connection | None = None
+
+    def open(self) -> None:
+        """Connects, and makes the table or the columns that are missing in it."""
+        from storage.postgres_connection import Connection
+
+        self.close()
+        options = self._options
+        connection = Connection(_connection_parameters(options), options.timeout_s, options.pooler)
+        try:
+            self._ensure_table(connection)
+            connection.prepare(_UPSERT.format(table=self._table))
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def close(self) -> None:
+        """Closes the connection; a call that waits in another thread fails at once."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
+        """One statement for all; more only if the server refuses something in it."""
+        outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
+        rows = []
+        for index, document in enumerate(documents):
+            row = _row(index, document)
+            if isinstance(row, Rejected):
+                outcomes[index] = row
+            else:
+                rows.append(row)
+        if rows:
+            self._save(rows, outcomes)
+        return outcomes
+
+    def get(self, uuid: str) -> bytes | None:
+        """The document as PostgreSQL writes it: jsonb keeps neither order nor white space."""
+        if not _UUID_TEXT.fullmatch(uuid):
+            return None
+        rows = self._connected().query(
+            f"SELECT vcon_json::text FROM {self._table} WHERE id = $1::uuid", uuid
+        )
+        return rows[0][0] if rows else None
+
+    def delete(self, uuid: str) -> bool:
+        """Deletes the row."""
+        if not _UUID_TEXT.fullmatch(uuid):
+            return False
+        statement = f"DELETE FROM {self._table} WHERE id = $1::uuid RETURNING id"
+        return bool(self._connected().query(statement, uuid))
+
+    def ready(self) -> None:
+        """Asks whether the table is there and may be written."""
+        rows = self._connected().query(
+            "SELECT has_table_privilege($1::regclass, 'INSERT')"
+            " AND has_table_privilege($1::regclass, 'UPDATE'),"
+            " current_setting('transaction_read_only') = 'off'",
+            self._table,
+        )
+        if rows[0][0] != b"t":
+            raise PermissionError(f"no right to write the table {self._table}")
+        if rows[0][1] != b"t":
+            raise ConnectionError("the server takes no writes now (a standby, or read-only)")
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            raise ConnectionError(f"the storage {self.name} is not open")
+        return self._connection
+
+    def _ensure_table(self, connection: Connection) -> None:
+        # Asked first: DDL would wait for every reader of the table, and needs rights that a role
+        # which only writes need not have.
+        if not self._missing_columns(connection):
+            return
+        connection.query("BEGIN")
+        connection.query(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
+        missing = self._missing_columns(connection)
+        if len(missing) == len(_COLUMNS):
+            columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+            connection.query(f"CREATE TABLE {self._table} ({columns})")
+            if connection.query(
+                "SELECT 1 FROM pg_settings"
+                " WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)"
+            ):
+                # The old method costs the server more than all else about a document.
+                connection.query(
+                    f"ALTER TABLE {self._table} ALTER COLUMN vcon_json SET COMPRESSION lz4"
+                )
+        else:
+            for name in missing:
+                kind = _COLUMNS[name].removesuffix(" NOT NULL")
+                connection.query(
+                    f"ALTER TABLE {self._table} ADD COLUMN IF NOT EXISTS {name} {kind}"
+                )
+        connection.query("COMMIT")
+
+    def _missing_columns(self, connection: Connection) -> list[str]:
+        rows = connection.query(
+            "SELECT attname FROM pg_attribute"
+            " WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
+            self._table,
+        )
+        present = {row[0].decode() for row in rows if row[0]}
+        return [name for name in _COLUMNS if name not in present]
+
+    def _save(self, rows: list[_Row], outcomes: list[Outcome]) -> None:
+        connection = self._connected()
+        result = connection.upsert(_parameters(rows))
+        state, message = connection.error(result)
+        if not state:
+            written = _ids(result)
+            for row in rows:
+                outcomes[row.index] = Stored(superseded=row.id not in written)
+        elif state.startswith(_FAULTS_OF_A_ROW):
+            if len(rows) == 1:
+                outcomes[rows[0].index] = Rejected(message)
+            else:
+                half = len(rows) // 2
+                self._save(rows[:half], outcomes)
+                self._save(rows[half:], outcomes)
+        elif state.startswith(_PASSING):
+            for row in rows:
+                outcomes[row.index] = Unavailable(message)
+        else:
+            raise ConnectionError(message)
+
+
+def _row(index: int, document: Document) -> _Row | Rejected:
+    """The columns of a document, or why PostgreSQL cannot hold it."""
+    if not _UUID_TEXT.fullmatch(document.uuid):
+        return Rejected("the uuid has not the form of a UUID, which the column id demands")
+    if b"\\u0000" in document.body and _NUL.search(document.body):
+        return Rejected("the document holds the character NUL, which jsonb cannot hold")
+    try:
+        data = document.data
+    except ValueError as error:
+        return Rejected(f"not a JSON object: {error}")
+    subject = text(data.get("subject"))
+    return _Row(
+        index,
+        bytes.fromhex(document.uuid.replace("-", "")),
+        (text(data.get("vcon")) or "").encode(),
+        _microseconds(timestamp(data.get("created_at"))),
+        None if subject is None else subject.encode(),
+        document.body,
+        struct.pack(">q", document.revision),
+    )
+
+
+def _microseconds(moment: datetime | None) -> bytes | None:
+    if moment is None:
+        return None
+    since = moment - _EPOCH
+    seconds = since.days * 86_400 + since.seconds
+    return struct.pack(">q", seconds * 1_000_000 + since.microseconds)
+
+
+def _parameters(rows: list[_Row]) -> list[bytes]:
+    return [
+        _array(_UUID, [row.id for row in rows]),
+        _array(_TEXT, [row.vcon for row in rows]),
+        _array(_TIMESTAMP, [row.created_at for row in rows]),
+        _array(_TEXT, [row.subject for row in rows]),
+        _array(_JSONB, [row.body for row in rows], prefix=_JSONB_VERSION),
+        _array(_BIGINT, [row.revision for row in rows]),
+    ]
+
+
+def _array(kind: int, items: Sequence[bytes | None], prefix: bytes = b"") -> bytes:
+    """An array of one dimension in binary form: a header, then each item behind its length."""
+    parts = [struct.pack(">iiIii", 1, None in items, kind, len(items), 1)]
+    for item in items:
+        if item is None:
+            parts.append(b"\xff\xff\xff\xff")
+        else:
+            parts.append((len(prefix) + len(item)).to_bytes(4, "big") + prefix)
+            parts.append(item)
+    return b"".join(parts)
+
+
+def _ids(result: PGresult) -> set[bytes | None]:
+    return {result.get_value(number, 0) for number in range(result.ntuples)}
+
+
+def _quoted(name: str) -> str:
+    """A table name, perhaps behind its schema's, as an identifier."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+def _connection_parameters(options: Options) -> dict[str, Any]:
+    from psycopg.conninfo import conninfo_to_dict
+
+    if options.url is not None:
+        return conninfo_to_dict(options.url.get_secret_value())
+    return {
+        "host": options.host,
+        "port": options.port,
+        "dbname": options.database,
+        "user": options.user,
+        "password": options.password.get_secret_value() or None,
+    }

@@ -1,0 +1,298 @@
+"""S3: an object per vCon with its original bytes, at any endpoint that speaks S3.
+
+A vCon is at `[s3_path/]YYYY/MM/DD/<uuid>.vcon`, by its created_at (without one: at
+`[s3_path/]<uuid>.vcon`). The object `[s3_path/]lookup/<uuid>.txt` holds that folder, so that a vCon
+is found by its uuid alone. Both are named as vcon-server names them. The revision is in the
+object's metadata; an object without one is older than any.
+
+S3 has no bulk write, so each document is a request, and a bounded pool of threads sends them. Each
+write is conditional: on the ETag of the last one if the caller still knows it, else on there being
+no such object. When the condition fails we look which revision is there, and then decide. An
+endpoint that ignores conditions is found out at `open`; there we look first and then write, which
+leaves a gap in which two writers can pass each other.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+from collections.abc import Sequence
+
+from pydantic import Field, SecretStr
+
+from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
+from storage.fields import date_folder, is_safe_name
+from storage.pool import Pool
+from storage.s3_http import Answer, Bucket, Credentials, Key, bucket_url, discovered
+
+log = logging.getLogger("storage.s3")
+
+_REVISION = "x-amz-meta-revision"
+_REGION = "x-amz-bucket-region"
+_PROBE_NAME = "conserver-probe"
+_ABSENT = {"if-none-match": "*"}
+_NO_SUCH_ETAG = '"conserver-no-such-etag"'
+# An older object keeps no revision; nothing of ours is below 0.
+_NO_REVISION = -1
+# How often a write is tried again because somebody else wrote in between.
+_CONTEST_LIMIT = 5
+_REFUSES_THE_DOCUMENT = ("EntityTooLarge", "KeyTooLongError", "MaxMessageLengthExceeded")
+_CHANGED_MEANWHILE = (409, 412)
+_BROKEN = (OSError, http.client.HTTPException)
+
+
+class Options(StorageOptions):
+    """Which bucket, where, and how to sign."""
+
+    aws_bucket: str = Field(min_length=3, description="Name of the bucket. It must be there.")
+    aws_access_key_id: str | None = Field(
+        default=None, description="Access key. Without one the usual AWS sources are asked."
+    )
+    aws_secret_access_key: SecretStr | None = Field(default=None, description="Its secret.")
+    aws_session_token: SecretStr | None = Field(
+        default=None, description="Its session token, where the key is a temporary one."
+    )
+    aws_region: str = Field(default="us-east-1", description="Region of the bucket.")
+    endpoint_url: str | None = Field(
+        default=None, description="URL of an S3 that is not AWS, such as http://s3:7070."
+    )
+    s3_path: str = Field(default="", description="Prefix of every key.")
+    concurrency: int = Field(
+        default=8, ge=1, le=64, description="How many requests are under way at the same time."
+    )
+    ca_certs: str | None = Field(
+        default=None, description="File with the certificates to trust, instead of the system's."
+    )
+    object_headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Further headers for every vCon, such as x-amz-storage-class or "
+        "x-amz-server-side-encryption.",
+    )
+
+
+def prepare(options: Options) -> None:
+    """Imports botocore before a fork, if it will be asked for credentials."""
+    if options.aws_access_key_id is None:
+        import botocore.session  # noqa: F401
+
+
+class Storage:
+    """A bucket."""
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        self._options = options
+        self._prefix = options.s3_path.strip("/") + "/" if options.s3_path.strip("/") else ""
+        self._headers = {"content-type": "application/vcon", **options.object_headers}
+        self._bucket: Bucket | None = None
+        self._pool: Pool | None = None
+        self._conditional = True
+
+    def open(self) -> None:
+        """Finds the bucket, its region and whether it honours conditional writes."""
+        self.close()
+        options = self._options
+        credentials = _credentials(options)
+        bucket = self._connected(options.aws_region, credentials)
+        answer = bucket.request("HEAD", "")
+        if answer.status == 404:
+            raise FileNotFoundError(f"there is no bucket {options.aws_bucket}")
+        region = answer.headers.get(_REGION, options.aws_region)
+        if region != options.aws_region:
+            bucket.close()
+            bucket = self._connected(region, credentials)
+        self._conditional = self._probe(bucket)
+        if not self._conditional:
+            log.warning(
+                "storage %s: the endpoint ignores conditional writes, so that of two writers of"
+                " one vCon at the same moment the older can win",
+                self.name,
+            )
+        self._bucket = bucket
+        self._pool = Pool(self.name, options.concurrency, _BROKEN)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        if self._bucket is not None:
+            self._bucket.close()
+            self._bucket = None
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
+        """Puts the objects, several at a time."""
+        if self._pool is None:
+            raise ConnectionError(f"the storage {self.name} is not open")
+        return self._pool.run(documents, self._save, self._options.timeout_s)
+
+    def get(self, uuid: str) -> bytes | None:
+        """The object's bytes."""
+        folder = self._folder(uuid)
+        if folder is None:
+            return None
+        answer = self._opened().request("GET", self._key(folder, uuid))
+        return _content(answer)
+
+    def delete(self, uuid: str) -> bool:
+        """Deletes the object, then the one that tells where it is."""
+        folder = self._folder(uuid)
+        if folder is None:
+            return False
+        for key in (self._key(folder, uuid), self._lookup_key(uuid)):
+            answer = self._opened().request("DELETE", key)
+            if not answer.ok and answer.status != 404:
+                raise ConnectionError(answer.reason)
+        return True
+
+    def ready(self) -> None:
+        """Writes a small object of ours."""
+        answer = self._opened().request("PUT", self._prefix + _PROBE_NAME, b"-")
+        if not answer.ok:
+            raise ConnectionError(answer.reason)
+
+    def _opened(self) -> Bucket:
+        if self._bucket is None:
+            raise ConnectionError(f"the storage {self.name} is not open")
+        return self._bucket
+
+    def _connected(self, region: str, credentials: Credentials) -> Bucket:
+        options = self._options
+        url = bucket_url(options.aws_bucket, region, options.endpoint_url)
+        return Bucket(url, region, credentials, options.timeout_s, options.ca_certs)
+
+    def _probe(self, bucket: Bucket) -> bool:
+        """Whether the endpoint honours conditions. The object stays: others probe it as well."""
+        key = self._prefix + _PROBE_NAME
+        answer = bucket.request("PUT", key, b"-")
+        if not answer.ok:
+            raise ConnectionError(f"cannot write to {self._options.aws_bucket}: {answer.reason}")
+        for condition in (_ABSENT, {"if-match": _NO_SUCH_ETAG}):
+            if bucket.request("PUT", key, b"-", condition).status not in _CHANGED_MEANWHILE:
+                return False
+        return True
+
+    def _key(self, folder: str, uuid: str) -> str:
+        return f"{self._prefix}{folder}/{uuid}.vcon" if folder else f"{self._prefix}{uuid}.vcon"
+
+    def _lookup_key(self, uuid: str) -> str:
+        return f"{self._prefix}lookup/{uuid}.txt"
+
+    def _folder(self, uuid: str) -> str | None:
+        """The folder in which a vCon is, or None."""
+        if not is_safe_name(uuid):
+            return None
+        content = _content(self._opened().request("GET", self._lookup_key(uuid)))
+        return None if content is None else content.decode().strip()
+
+    def _save(self, document: Document, deadline: float) -> Outcome:
+        if not is_safe_name(document.uuid):
+            return Rejected("the uuid cannot be part of an object's key")
+        try:
+            folder = date_folder(document.data)
+        except ValueError as error:
+            return Rejected(f"not a JSON object: {error}")
+        key = self._key(folder, document.uuid)
+        headers = {**self._headers, _REVISION: str(document.revision)}
+        condition = {"if-match": document.etag} if document.etag else _ABSENT
+        must_look = not self._conditional
+        for _ in range(_CONTEST_LIMIT):
+            if must_look:
+                found = self._look(key, document.revision, deadline)
+                if isinstance(found, Stored) and not found.superseded:
+                    return self._file(document, folder, found, deadline)
+                if not isinstance(found, dict):
+                    return found
+                condition = found
+            sent = headers | condition if self._conditional else headers
+            answer = self._opened().request("PUT", key, document.body, sent, deadline)
+            if answer.ok:
+                stored = Stored(_etag(answer))
+                if not must_look and document.etag:
+                    # It was filed when that ETag was given to us.
+                    return stored
+                return self._file(document, folder, stored, deadline, new=condition is _ABSENT)
+            if answer.status not in _CHANGED_MEANWHILE and answer.code != "NoSuchKey":
+                return _refusal(answer)
+            must_look = True
+        return Unavailable("other writers keep changing the object")
+
+    def _look(self, key: str, revision: int, deadline: float) -> dict[str, str] | Outcome:
+        """The condition to write under, or what there is to say already."""
+        kept = self._opened().request("HEAD", key, deadline=deadline)
+        if kept.status == 404:
+            return _ABSENT
+        if not kept.ok:
+            return _refusal(kept)
+        if _revision(kept) >= revision:
+            superseded = _revision(kept) > revision
+            return Stored(None if superseded else _etag(kept), superseded)
+        return {"if-match": _etag(kept) or _NO_SUCH_ETAG}
+
+    def _file(
+        self, document: Document, folder: str, stored: Stored, deadline: float, new: bool = False
+    ) -> Outcome:
+        """Sees to it that the lookup object names the folder (of a new vCon, there is none)."""
+        key = self._lookup_key(document.uuid)
+        bucket = self._opened()
+        if new and self._conditional:
+            answer = bucket.request("PUT", key, folder.encode(), _ABSENT, deadline)
+            if answer.status not in _CHANGED_MEANWHILE:
+                return stored if answer.ok else _refusal(answer)
+        condition = _ABSENT
+        kept = bucket.request("GET", key, deadline=deadline)
+        if kept.ok:
+            other = kept.body.decode(errors="replace").strip()
+            if other == folder:
+                return stored
+            # Its created_at has changed, which no vCon's should: the newer revision is in force.
+            there = bucket.request("HEAD", self._key(other, document.uuid), deadline=deadline)
+            if there.ok and _revision(there) > document.revision:
+                return Stored(superseded=True)
+            condition = {"if-match": _etag(kept) or _NO_SUCH_ETAG}
+            log.warning("vCon %s moves from %s to %s", document.uuid, other, folder)
+        elif kept.status != 404:
+            return _refusal(kept)
+        headers = condition if self._conditional else {}
+        answer = bucket.request("PUT", key, folder.encode(), headers, deadline)
+        return stored if answer.ok else _refusal(answer)
+
+
+def _credentials(options: Options) -> Credentials:
+    if options.aws_access_key_id is None:
+        import botocore.session
+
+        return discovered(botocore.session.Session())
+    secret, token = options.aws_secret_access_key, options.aws_session_token
+    key = Key(
+        options.aws_access_key_id,
+        secret.get_secret_value() if secret else "",
+        token.get_secret_value() if token else None,
+    )
+    return lambda: key
+
+
+def _content(answer: Answer) -> bytes | None:
+    if answer.status == 404:
+        return None
+    if not answer.ok:
+        raise ConnectionError(answer.reason)
+    return answer.body
+
+
+def _etag(answer: Answer) -> str | None:
+    return answer.headers.get("etag")
+
+
+def _revision(answer: Answer) -> int:
+    try:
+        return int(answer.headers.get(_REVISION, _NO_REVISION))
+    except ValueError:
+        return _NO_REVISION
+
+
+def _refusal(answer: Answer) -> Outcome:
+    if answer.status == 413 or answer.code in _REFUSES_THE_DOCUMENT:
+        return Rejected(answer.reason)
+    after = answer.headers.get("retry-after", "")
+    return Unavailable(answer.reason, float(after) if after.isdigit() else None)

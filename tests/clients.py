@@ -1,0 +1,81 @@
+"""The few words that fixtures say to servers: empty, create, delete."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class S3Access:
+    """How to reach an S3 server."""
+
+    endpoint: str
+    key: str
+    secret: str
+    region: str
+
+    @classmethod
+    def of(cls, settings: Mapping[str, str]) -> Self:
+        """From the settings of a server (servers.running)."""
+        key, secret = settings.get("KEY", ""), settings.get("SECRET", "")
+        return cls(settings["URL"], key, secret, settings.get("REGION", "us-east-1"))
+
+    def client(self) -> Any:
+        """A boto3 client for it."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.secret,
+            region_name=self.region,
+            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}),
+        )
+
+    @staticmethod
+    def delete_bucket(client: Any, name: str) -> None:
+        """Delete a bucket with all in it; nothing happens if there is none."""
+        try:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=name)
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    client.delete_object(Bucket=name, Key=item["Key"])
+            client.delete_bucket(Bucket=name)
+        except client.exceptions.NoSuchBucket:
+            return
+
+
+def redis_flush(url: str) -> None:
+    """Delete all keys of the URL's database."""
+    import redis
+
+    with redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S) as client:
+        client.flushdb()
+
+
+def postgres_execute(url: str, statement: str) -> None:
+    """One statement outside of a transaction."""
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True, connect_timeout=_TIMEOUT_S) as connection:
+        connection.execute(statement.encode())
+
+
+def elasticsearch_delete(url: str, index: str) -> None:
+    """Delete an index; nothing happens if there is none."""
+    request = urllib.request.Request(f"{url}/{index}", method="DELETE")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S):
+            return
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != 404:
+            raise

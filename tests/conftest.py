@@ -1,0 +1,186 @@
+"""The ground all tests stand on: a clean environment, and real servers shared with care.
+
+- No setting of the machine reaches a test: CONSERVER_*, REDIS_URL, AWS_* and the like are removed
+  (but for CONSERVER_TEST_*, which say where servers are), and nothing looks for a model online.
+- `redis_url`, `postgres_url`, `s3` and `elasticsearch_url` are servers of the session: Redis
+  emptied before each test, a database of its own, and new names for tables, buckets and indices.
+- `private` starts servers that a test may stop, pause and kill.
+- A test that needs a server which this machine cannot have is skipped; with CI=true it fails.
+- A test's folder says what it is: tests/integration, process, fault, guards mark their tests.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import hypothesis
+import pytest
+from servers import S3, Elasticsearch, Missing, Postgres, Redis, Server, running, start_all
+
+from tests.clients import S3Access, elasticsearch_delete, postgres_execute, redis_flush
+
+_SCRUBBED_PREFIXES = ("CONSERVER_", "AWS_", "VCON_", "PG", "HF_", "OTEL_", "REDIS_", "LOG_")
+_SCRUBBED_NAMES = ("TICK_INTERVAL", "BOTO_CONFIG", "ELASTIC_PASSWORD")
+_FOLDER_MARKS = ("integration", "process", "fault")
+_FOLDER_TIMEOUTS_S = {"process": 120, "fault": 300}
+
+AnyServer = TypeVar("AnyServer", bound=Server)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Clean the environment before any test module is imported."""
+    for name in list(os.environ):
+        ours = name.startswith(_SCRUBBED_PREFIXES) or name in _SCRUBBED_NAMES
+        if ours and not name.startswith("CONSERVER_TEST_"):
+            del os.environ[name]
+    # A model's path that does not exist would be taken for a name on a hub, and looked up.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    # boto3 reads files of the home folder and asks the cloud's metadata address otherwise.
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    hypothesis.settings.register_profile("conserver", deadline=None, print_blob=True)
+    hypothesis.settings.load_profile("conserver")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder, and give the long ones their time."""
+    here = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(here).parts[0] if here in item.path.parents else ""
+        if folder in _FOLDER_MARKS:
+            item.add_marker(folder)
+        if folder in _FOLDER_TIMEOUTS_S and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_FOLDER_TIMEOUTS_S[folder]))
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip for want of a server; where CI runs there is no excuse."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must have every server: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def unique(prefix: str) -> str:
+    """A name that no other test or run has: lower-case letters, digits, fit for any server."""
+    return f"{prefix}{uuid.uuid4().hex[:12]}"
+
+
+class Private:
+    """Starts servers for one test, which may do to them what it likes; ends them after it."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def __call__(self, server: AnyServer) -> AnyServer:
+        """Start one and give it back."""
+        self.all(server)
+        return server
+
+    def all(self, *servers: Server) -> None:
+        """Start several at the same time."""
+        for server in servers:
+            self._stack.callback(server.close)
+        try:
+            start_all(servers)
+        except Missing as error:
+            absent(str(error))
+
+
+@pytest.fixture
+def private() -> Iterator[Private]:
+    """Servers of the test's own: `redis = private(Redis({"appendonly": "yes"}))`."""
+    with ExitStack() as stack:
+        yield Private(stack)
+
+
+def _of_session(server: type[Server], stack: ExitStack) -> dict[str, str]:
+    """The settings of the server that the environment names, that runs here, or a new one."""
+    given = running.given(server.kind)
+    if given is not None:
+        return given
+    known = running.find(server.kind)
+    if known is not None:
+        return known.settings
+    return _own(server, stack).settings()
+
+
+def _own(server: type[AnyServer], stack: ExitStack) -> AnyServer:
+    try:
+        made = server()
+        stack.callback(made.close)
+        return made.start()
+    except Missing as error:
+        absent(str(error))
+
+
+@pytest.fixture(scope="session")
+def redis_session_url() -> Iterator[str]:
+    """A Redis that only this run uses, or the one in CONSERVER_TEST_REDIS_URL; never emptied.
+
+    What scripts/services keeps running is not taken: another run may be emptying it.
+    """
+    with ExitStack() as stack:
+        given = running.given("redis")
+        yield given["URL"] if given else _own(Redis, stack).url
+
+
+@pytest.fixture
+def redis_url(redis_session_url: str) -> str:
+    """An empty Redis. The database that CONSERVER_TEST_REDIS_URL names is emptied too!"""
+    redis_flush(redis_session_url)
+    return redis_session_url
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A database of this run, deleted at its end."""
+    with ExitStack() as stack:
+        server_url = _of_session(Postgres, stack)["URL"]
+        database = unique("conserver_test_")
+        postgres_execute(server_url, f'CREATE DATABASE "{database}"')
+        stack.callback(
+            postgres_execute, server_url, f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)'
+        )
+        yield server_url.rpartition("/")[0] + "/" + database
+
+
+@pytest.fixture
+def postgres_table() -> str:
+    """A name for a table that is not there yet."""
+    return unique("vcons_")
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Access]:
+    """An S3 endpoint and its account."""
+    with ExitStack() as stack:
+        yield S3Access.of(_of_session(S3, stack))
+
+
+@pytest.fixture
+def s3_bucket(s3: S3Access) -> Iterator[str]:
+    """A name for a bucket that is not there yet; what is in it later is deleted after the test."""
+    name = unique("conserver-")
+    yield name
+    with closing(s3.client()) as client:
+        s3.delete_bucket(client, name)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url() -> Iterator[str]:
+    """An Elasticsearch node."""
+    with ExitStack() as stack:
+        yield _of_session(Elasticsearch, stack)["URL"]
+
+
+@pytest.fixture
+def elasticsearch_index(elasticsearch_url: str) -> Iterator[str]:
+    """A name for an index that is not there yet; deleted after the test."""
+    name = unique("vcons-")
+    yield name
+    elasticsearch_delete(elasticsearch_url, name)

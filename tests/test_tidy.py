@@ -1,0 +1,369 @@
+"""The house rules, as tests: what a reviewer should never have to say.
+
+They read the source and run nothing of it. Where a rule is in the way of something better, change
+the rule here, with a reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import subprocess
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LINE_COLUMNS = 100
+FUNCTION_LINES = 60
+MODULE_LINES = 500
+
+# Every part of conserver has its floor, and imports only from its own floor or from below.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "page", "redact", "references", "retry", "signals"),
+    ("vcon", "settings", "validation", "log", "metrics"),
+    ("configfile", "config"),
+    ("queue", "documents", "merge", "plugins", "boot"),
+    ("item", "routes", "breaker"),
+    ("chain", "writers"),
+    ("pool", "outbox"),
+    ("worker", "steward"),
+    ("process", "clocks", "household"),
+    ("orders", "posts", "rotation"),
+    ("supervisor",),
+    ("cli", "commands"),
+    ("__main__",),
+)
+FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+# The parts beside the tower may import these, and themselves.
+BESIDE = {
+    "links": {"vcon", "errors", "transcription"},
+    "transcription": {"vcon", "errors"},
+    "api": {"queue", "documents", "config", "vcon", "settings", "errors", "log", "metrics"},
+}
+# Only these import something of a part beside the tower, and only what is named here: links and
+# storages are loaded by plugins.py from the names in the configuration.
+DOORS = {
+    "conserver.links": {"conserver.chain", "conserver.plugins"},
+    "storage.contract": {
+        "conserver.documents",
+        "conserver.outbox",
+        "conserver.plugins",
+        "conserver.writers",
+    },
+    "conserver.api": {"conserver.cli"},
+}
+# Names that, called while a module is imported, would be work: files, processes, connections.
+WORK = frozenset(
+    "open read_text read_bytes write_text glob iterdir mkdir connect create_connection socket "
+    "socketpair Popen run check_output system fork getenv sleep Thread Process from_url Redis "
+    "client resource basicConfig signal import_module urandom pipe memfd_create".split()
+)
+
+
+def sources(*folders: str) -> list[Path]:
+    """The Python files that git knows or would take, in these folders."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", *folders]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    paths = [ROOT / name for name in sorted(set(listed.split("\0"))) if name]
+    return [path for path in paths if path.exists()]
+
+
+def python(*folders: str) -> list[Path]:
+    return [path for path in sources(*folders) if path.suffix == ".py"]
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def known_modules() -> set[str]:
+    return {module_of(path) for path in python("conserver", "storage")}
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """What a file imports at run time, at its top or anywhere inside, as (line, module).
+
+    What is imported for the type checker only binds nothing and is left out.
+    """
+    known = known_modules()
+    hidden = {
+        id(inner)
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree_of(path)):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            assert node.level == 0, f"{where(path, node)}: imports are absolute here"
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                yield node.lineno, full if full in known else base
+
+
+def where(path: Path, node: ast.AST | int) -> str:
+    line = node if isinstance(node, int) else getattr(node, "lineno", 0)
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+def report(found: list[str], rule: str) -> None:
+    assert not found, "\n".join([rule, *found])
+
+
+def test_imports_go_one_way() -> None:
+    found = []
+    for path in python("conserver"):
+        own = module_of(path)
+        for line, name in imports_of(path):
+            if name.split(".")[0] in ("conserver", "storage") and not may_import(own, name):
+                found.append(f"{where(path, line)}: {own} imports {name}")
+    report(found, "an import against the arrows (see FLOORS, BESIDE and DOORS):")
+
+
+def may_import(own: str, name: str) -> bool:
+    """Whether the module `own` may import the module `name`."""
+    for door, visitors in DOORS.items():
+        if name == door and own in visitors:
+            return True
+    if name == "conserver":
+        return True
+    if name.startswith("storage"):
+        return False
+    own_part, part = part_of(own), part_of(name)
+    if own_part == part or own_part == "":
+        return True
+    if own_part in BESIDE:
+        return part in BESIDE[own_part]
+    highest = len(FLOORS)
+    return FLOOR_OF.get(part, highest) <= FLOOR_OF.get(own_part, highest)
+
+
+def part_of(module: str) -> str:
+    """conserver.queue.scripts is of the part queue; the package itself of none."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_no_module_is_imported_in_a_circle() -> None:
+    graph = {
+        module_of(path): {
+            name for _, name in imports_of(path) if name.split(".")[0] in ("conserver", "storage")
+        }
+        - {module_of(path)}
+        for path in python("conserver", "storage")
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"modules import each other: {' -> '.join(error.args[1])}")
+
+
+def test_every_part_has_its_place() -> None:
+    parts = {part_of(module_of(path)) for path in python("conserver")}
+    unknown = parts - FLOOR_OF.keys() - BESIDE.keys() - {""}
+    report(sorted(unknown), "a new part of conserver needs a floor in FLOORS, and a reason:")
+
+
+def test_the_storages_know_nothing_of_conserver() -> None:
+    found = [
+        f"{where(path, line)}: imports {name}"
+        for path in python("storage")
+        for line, name in imports_of(path)
+        if name.split(".")[0] == "conserver"
+    ]
+    report(found, "the package storage stands alone:")
+
+
+def test_functions_fit_a_screen() -> None:
+    found = []
+    for path in python("conserver", "storage", "scripts"):
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > FUNCTION_LINES:
+                    found.append(f"{where(path, node)}: {node.name} has {length} lines")
+    report(found, f"a function has at most {FUNCTION_LINES} lines:")
+
+
+def test_modules_keep_to_one_subject() -> None:
+    found = []
+    for path in python("conserver", "storage", "scripts"):
+        lines = len(path.read_text().splitlines())
+        if lines > MODULE_LINES:
+            found.append(f"{where(path, 1)}: {lines} lines")
+    report(found, f"a module has at most {MODULE_LINES} lines:")
+
+
+def test_modules_say_what_they_are_for() -> None:
+    found = []
+    for path in python():
+        body = tree_of(path).body
+        if not body:
+            continue
+        if not ast.get_docstring(tree_of(path)):
+            found.append(f"{where(path, 1)}: no docstring")
+        if len(body) > 1 and "from __future__ import annotations" not in ast.unparse(body[1]):
+            found.append(f"{where(path, 2)}: `from __future__ import annotations` comes first")
+    report(found, "every module opens with its role:")
+
+
+def test_lua_scripts_say_what_they_are_for() -> None:
+    scripts = [path for path in sources("conserver", "storage") if path.suffix == ".lua"]
+    found = [where(path, 1) for path in scripts if not path.read_text().startswith("--")]
+    report(found, "every Lua script opens with a comment:")
+
+
+def test_lines_fit_the_page() -> None:
+    found = []
+    for path in sources("conserver", "storage", "scripts", "tests"):
+        if path.suffix not in (".py", ".lua", ".sh", ".sql", ""):
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if len(line) > LINE_COLUMNS:
+                found.append(f"{where(path, number)}: {len(line)} columns")
+    report(found, f"a line has at most {LINE_COLUMNS} columns:")
+
+
+def test_only_the_commands_print() -> None:
+    found = []
+    for path in python("conserver", "storage"):
+        if part_of(module_of(path)) in ("cli", "__main__"):
+            continue
+        found += [
+            where(path, call)
+            for call in calls_in(tree_of(path), lambdas=True)
+            if name_of(call) == "print"
+        ]
+    report(found, "only conserver.cli prints; everything else logs:")
+
+
+def test_importing_a_module_does_no_work() -> None:
+    found = []
+    for path in python("conserver", "storage"):
+        for statement, call in calls_at_import(tree_of(path).body):
+            name = name_of(call)
+            if statement or name.rpartition(".")[2] in WORK or "environ" in name:
+                found.append(f"{where(path, call)}: {name}")
+    report(found, "importing a module opens, starts and asks nothing:")
+
+
+def calls_at_import(body: list[ast.stmt]) -> Iterator[tuple[bool, ast.Call]]:
+    """The calls that run while a body is imported, and whether each is a statement by itself."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.ClassDef):
+            yield from calls_at_import(node.body)
+        elif isinstance(node, ast.If | ast.Try | ast.With):
+            is_main = isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+            if not is_main:
+                yield from calls_at_import(node.body)
+                yield from calls_at_import(getattr(node, "orelse", []))
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            yield True, node.value
+        else:
+            yield from ((False, call) for call in calls_in(node))
+
+
+def calls_in(node: ast.AST, *, lambdas: bool = False) -> Iterator[ast.Call]:
+    """The calls in a piece of code; those that a lambda keeps for later only if asked for."""
+    if isinstance(node, ast.Lambda) and not lambdas:
+        return
+    if isinstance(node, ast.Call):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        yield from calls_in(child, lambdas=lambdas)
+
+
+def name_of(call: ast.Call) -> str:
+    return ast.unparse(call.func)
+
+
+def test_no_error_is_swallowed_whole() -> None:
+    found = []
+    for path in python("conserver", "storage", "scripts"):
+        for node in ast.walk(tree_of(path)):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            names = "" if node.type is None else ast.unparse(node.type)
+            blind = re.search(r"\b(Base)?Exception\b", names) is not None
+            silent = all(isinstance(one, ast.Pass | ast.Continue) for one in node.body)
+            if node.type is None or (blind and silent):
+                found.append(where(path, node))
+    report(found, "an except names what it expects, and does something about it:")
+
+
+def test_tests_wait_for_events_and_change_no_foreign_globals() -> None:
+    banned = {"time.sleep", "sleep", "monkeypatch.setattr", "mock.patch", "patch"}
+    found = []
+    for path in python("tests"):
+        if path.name == "helpers.py":
+            continue
+        found += [
+            f"{where(path, call)}: {name_of(call)}"
+            for call in calls_in(tree_of(path), lambdas=True)
+            if name_of(call) in banned
+        ]
+    report(found, "a test polls with a deadline (eventually), and hands in what it replaces:")
+
+
+def test_every_folder_of_tests_is_a_package() -> None:
+    folders = {path.parent for path in python("tests")}
+    found = [f"{folder.relative_to(ROOT)}" for folder in folders if not is_package(folder)]
+    report(
+        sorted(found), "two test modules may have one name only in packages; add __init__.py to:"
+    )
+
+
+def is_package(folder: Path) -> bool:
+    return (folder / "__init__.py").exists()
+
+
+def test_nothing_is_left_for_later() -> None:
+    marks = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
+    found = []
+    for path in sources("conserver", "storage", "scripts", "tests", "docs"):
+        if path.suffix not in (".py", ".lua", ".md", ".yml", ""):
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if marks.search(line):
+                found.append(where(path, number))
+    report(found, "what is left to do is an issue, not a comment:")
+
+
+def test_constraints_name_versions_and_hashes_but_no_addresses() -> None:
+    text = (ROOT / "constraints.txt").read_text()
+    entries = re.split(r"\n(?=\S)", text.strip())
+    bare = [entry.split("\n")[0] for entry in entries if "==" not in entry.split("\n")[0]]
+    unhashed = [entry.split("\n")[0] for entry in entries if "--hash=sha256:" not in entry]
+    report(bare + unhashed, "every constraint has an exact version and hashes:")
+    assert "://" not in text
+    assert "--index-url" not in text
+
+
+def test_links_in_the_documentation_lead_somewhere() -> None:
+    link = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+    found = []
+    for path in sources():
+        if path.suffix != ".md":
+            continue
+        found += [
+            f"{path.relative_to(ROOT)}: {target}"
+            for target in link.findall(path.read_text())
+            if "://" not in target and not (path.parent / target).exists()
+        ]
+    report(found, "a relative link is broken:")

@@ -1,0 +1,38 @@
+"""The waits between attempts: their range, their growth, their cap."""
+
+from __future__ import annotations
+
+import pytest
+
+from conserver.retry import backoff_s, ceiling_s, paced_s
+
+
+@pytest.mark.parametrize(
+    ("attempt", "expected"), [(0, 2.0), (1, 2.0), (2, 4.0), (3, 8.0), (9, 512.0), (10, 600.0)]
+)
+def test_ceiling_doubles_up_to_the_cap(attempt: int, expected: float) -> None:
+    """The ceiling is base, 2 base, 4 base ... and never more than the cap."""
+    assert ceiling_s(attempt, 2.0, 600.0) == expected
+
+
+def test_a_huge_attempt_number_does_not_overflow() -> None:
+    """An item that was tried a million times waits the cap, and nothing raises."""
+    assert ceiling_s(1_000_000, 2.0, 600.0) == 600.0
+
+
+def test_full_jitter_spreads_over_the_whole_range() -> None:
+    """The draw decides, from nothing to the ceiling."""
+    assert backoff_s(3, 2.0, 600.0, lambda: 0.0) == 0.0
+    assert backoff_s(3, 2.0, 600.0, lambda: 0.5) == 4.0
+    assert backoff_s(3, 2.0, 600.0, lambda: 1.0) == 8.0
+
+
+def test_paced_waits_at_least_half_the_ceiling() -> None:
+    """What must not be asked again at once never is."""
+    assert paced_s(3, 2.0, 600.0, lambda: 0.0) == 4.0
+    assert paced_s(3, 2.0, 600.0, lambda: 1.0) == 8.0
+
+
+def test_draws_differ_without_a_given_source() -> None:
+    """The default source is random: 50 equal waits would be no jitter."""
+    assert len({backoff_s(5, 2.0, 600.0) for _ in range(50)}) > 1
