@@ -1,8 +1,8 @@
 """A circuit breaker: whether a storage may be asked now, and how much at once.
 
-Closed: anything may go. Open: nothing, until its time has come; then one document as a probe. A probe that succeeds closes it,
-and what may go at once grows from there fourfold with every success: a storage that has just come back is not buried under
-what waited for it. It belongs to one thread.
+Closed: anything may go. Open: nothing, until its time has come; then one document as a probe. A
+probe that succeeds closes it, and what may go at once grows from there fourfold with every success:
+a storage that has just come back is not buried under what waited for it. It belongs to one thread.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class ChainRunner:
             item.outcome = self._links(item, began_s)
         except Rejected as error:
             item.outcome = Outcome("rejected", error.reason)
-        except Exception as error:  # a fault of ours: the item must not vanish with it
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the item
             item.outcome = _failure(error, "")
         item.links_s += time.monotonic() - began_s
 
@@ -140,7 +140,7 @@ class ChainRunner:
             return Outcome("anew", link=link.name)
         except Lost:
             return Outcome("lost", link=link.name)
-        except BaseException as error:  # SystemExit in a link must not end the thread either
+        except BaseException as error:  # noqa: BLE001 - SystemExit must not end the thread
             return _failure(error, link.name)
         if answer is None:
             return Outcome("filtered", link=link.name)
@@ -184,7 +184,7 @@ def open_document(item: Item) -> None:
     unknown = vcon.critical_unknown(item.route.config.supported_extensions)
     if unknown:
         raise Rejected(
-            f"the vCon calls extensions critical that this chain does not know: {', '.join(unknown)}"
+            f"the vCon calls extensions critical that are unknown here: {', '.join(unknown)}"
             f" (chains.{item.route.name}.supported_extensions names those that it knows)"
         )
 

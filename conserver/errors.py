@@ -48,7 +48,7 @@ class Problem:
 
 
 class ConfigError(BootError):
-    """The configuration cannot be used. `problems` holds every fault at once, never only the first."""
+    """The configuration cannot be used. `problems` holds every fault, never only the first."""
 
     def __init__(self, problems: Sequence[Problem], source: str = "") -> None:
         self.problems = tuple(problems)
@@ -58,15 +58,19 @@ class ConfigError(BootError):
 
 
 class Retry(ConserverError):
-    """Raised by a link that wants another attempt: after `after_s` seconds, else as the chain says."""
+    """A link wants another attempt: after `after_s` seconds, else as the chain says."""
 
-    def __init__(self, after_s: float | None = None, reason: str = "the link asked for a retry") -> None:
+    def __init__(
+        self, after_s: float | None = None, reason: str = "the link asked for a retry"
+    ) -> None:
         super().__init__(reason)
         self.after_s = after_s
 
 
 class Rejected(ConserverError):
-    """This item can never succeed. It becomes a dead letter with `reason`, without further attempts."""
+    """This item can never succeed. It becomes a dead letter with `reason`, without further
+    attempts.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

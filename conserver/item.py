@@ -1,7 +1,8 @@
 """An item inside a worker: what was claimed, what has been done for it, and how it ended.
 
-It belongs to one thread at a time: the keeper hands it to a chain thread, gets it back with an outcome, hands it to the
-storages' writers and ends it. Whoever holds it may write its fields without a lock.
+It belongs to one thread at a time: the keeper hands it to a chain thread, gets it back with an
+outcome, hands it to the storages' writers and ends it. Whoever holds it may write its fields
+without a lock.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class Route:
 class Outcome:
     """How a run through the links ended.
 
-    "done", "filtered" (a link stopped the chain), "retry" (later: `after_s`), "failed" (an attempt is used up), "rejected"
-    (never), "cancelled", "anew" (the same chain has written a newer document: start again from it) or "lost" (the item was
-    given to somebody else while it ran).
+    "done", "filtered" (a link stopped the chain), "retry" (later: `after_s`), "failed" (an attempt
+    is used up), "rejected" (never), "cancelled", "anew" (the same chain has written a newer
+    document: start again from it) or "lost" (the item was given to somebody else while it ran).
     """
 
     kind: Literal["done", "filtered", "retry", "failed", "rejected", "cancelled", "anew", "lost"]
@@ -58,7 +59,9 @@ class Item:
     text: bytes = b""  # the document as it was claimed or written last
     revision: int = 0  # of that text in Redis; 0 replaces whatever is there
     vcon: Vcon | None = None
-    unsaved: bool = False  # the document is not in Redis yet: it was pushed whole, or came back from a storage
+    unsaved: bool = (
+        False  # the document is not in Redis yet: it was pushed whole, or came back from a storage
+    )
     outcome: Outcome | None = None
     links_s: float = 0.0
     waiting: set[str] = field(default_factory=set)  # storages that have not answered

@@ -1,10 +1,11 @@
 """The worker's chain threads, and the backlog that they take from.
 
-1. Backlog: claimed items that nobody has begun, per chain; a chain's `concurrency` caps how many of its items run at once.
-   What waits too long is taken out again and given back to Redis.
-2. ChainPool: threads that run items and hand them back. They hand over what is finished, never wake the keeper for each:
-   a hand-over between threads costs half of an item's budget. The keeper is woken for the first finished item of a batch
-   (it then looks again within milliseconds) and when a thread has nothing left to do.
+1. Backlog: claimed items that nobody has begun, per chain; a chain's `concurrency` caps how many of
+   its items run at once. What waits too long is taken out again and given back to Redis.
+2. ChainPool: threads that run items and hand them back. They hand over what is finished, never wake
+   the keeper for each: a hand-over between threads costs half of an item's budget. The keeper is
+   woken for the first finished item of a batch (it then looks again within milliseconds) and when a
+   thread has nothing left to do.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class Backlog:
     """Items that wait for a thread. All methods may be called from any thread."""
 
     def __init__(self, caps: dict[str, int], ring: Callable[[], None]) -> None:
-        """caps: chain -> most items of it at once. ring: called when a thread has nothing left to do."""
+        """caps: chain -> most items of it at once. ring: called when a thread has nothing left to
+        do.
+        """
         self._ring = ring
         self._caps = caps
         self._running = dict.fromkeys(caps, 0)
@@ -57,13 +60,16 @@ class Backlog:
             self._lock.notify(min(self._idle, self._size) or 1)
 
     def take(self, finished: Item | None) -> tuple[Item, bool]:
-        """Wait for the next item that may run; whether it was waited for. `finished` frees its place."""
+        """Wait for the next item that may run; whether it was waited for. `finished` frees its
+        place.
+        """
         waited = False
         with self._lock:
             if finished is not None:
                 self._running[finished.route.name] -= 1
                 if self._size and self._idle:
-                    self._lock.notify()  # another thread may run what the cap of this chain held back
+                    # another thread may run what the cap of this chain held back
+                    self._lock.notify()
             while True:
                 item = self._next()
                 if item is not None:
@@ -116,7 +122,9 @@ class ChainPool:
         self._ring = ring
         self._finished: deque[Item] = deque()
         self._told = False
-        self._began_s = [0.0] * threads  # when each thread took the item that it runs; 0 while it waits
+        self._began_s = [
+            0.0
+        ] * threads  # when each thread took the item that it runs; 0 while it waits
         self._threads = [
             threading.Thread(target=self._work, args=(index,), name=f"chain-{index}", daemon=True)
             for index in range(threads)
@@ -173,7 +181,9 @@ class RateMeter:
         self._per_item_s[chain] = known + (took_s - known) * weight
 
     def most(self, chain: str, threads: int) -> int:
-        """How many items of `chain` the threads finish within the horizon; 1 while nothing is known."""
+        """How many items of `chain` the threads finish within the horizon; 1 while nothing is
+        known.
+        """
         per_item_s = self._per_item_s.get(chain)
         if per_item_s is None:
             return 1

@@ -87,7 +87,7 @@ class Post:
     def fill(self, child: Child, generation: int, settings: Settings) -> None:
         """A child takes the post."""
         self._begin()
-        self.ration = Ration(settings)
+        self.ration = Ration(settings.max_items_per_worker, settings.max_worker_memory)
         self.child = child
         self.generation = generation
         self.restarts += 1
@@ -143,6 +143,19 @@ class Post:
         """Whether the death is to be called a crash: not asked for, and not by us."""
         by_itself = exit_code == 0 or self.farewell in ("void", "retiring")
         return self.verdict is Verdict.NONE and not by_itself
+
+    def left_as_planned(self, exit_code: int | None) -> bool:
+        """Whether its child made room for the next one, which need not wait then.
+
+        A worker that has done nothing has not used up a ration either: that series of deaths has
+        to slow down like any other (a memory limit that is too low for an idle worker).
+        """
+        if self.crashed(exit_code) or self.verdict in (Verdict.STALLED, Verdict.OVERDUE):
+            return False
+        if self.farewell in ("recycling", "retiring"):
+            view = self.slot.page.read()
+            return view.items_done + view.items_failed > 0
+        return self.farewell == "reload"
 
     def state(self) -> str:
         """One word for the status."""

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import cast
 
 from setproctitle import setproctitle
@@ -58,7 +59,17 @@ def context_for(method: str) -> tuple[str, BaseContext]:
 
 def open_descriptors() -> frozenset[int]:
     """The descriptors that this process has open now."""
-    return frozenset(int(name) for name in os.listdir("/proc/self/fd"))
+    listed = list(Path("/proc/self/fd").iterdir())
+    return frozenset(number for number in (int(path.name) for path in listed) if _is_open(number))
+
+
+def _is_open(descriptor: int) -> bool:
+    """The descriptor that the listing itself had is in the list, and closed again."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,7 @@ class Child:
         self.failure_code = EXIT_CHILD
         self.started_at_s = 0.0
         self.pidfd = -1
+        self._context = context
         make = cast("Callable[..., BaseProcess]", context.Process)  # type: ignore[attr-defined]
         self._process = make(
             target=live, args=(entry, boot, inherited), name=boot.title, daemon=False
@@ -123,13 +135,20 @@ class Child:
             OSError, EOFError: the system or the forkserver could not; it may be tried again with
                 a new Child.
         """
-        # Its start would let in, half-way through ours, the signals that are held back below.
-        resource_tracker.ensure_running()
+        if self._context.get_start_method() != "fork":
+            # Its start would let in, half-way through ours, the signals that are held back below.
+            resource_tracker.ensure_running()
         with held_back(), _nameless_main():
             self._process.start()
         self._pid = self._process.pid or 0
         self.started_at_s = time.monotonic()
-        self.pidfd = os.pidfd_open(self._pid)
+        try:
+            self.pidfd = os.pidfd_open(self._pid)
+        except OSError:
+            # It is dead already, or there is no descriptor left to watch it by.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            raise
 
     @property
     def alive(self) -> bool:
@@ -216,7 +235,7 @@ def _run(entry: str, boot: Boot) -> int:
     except BootError as error:
         _tell_failure(boot, str(error), error.exit_code)
         return error.exit_code
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it says why it ends, whatever the reason is.
         log.get_logger().exception("child_failed")
         _tell_failure(boot, f"{type(error).__name__}: {error}", EXIT_CHILD)
         return EXIT_CHILD

@@ -7,7 +7,6 @@ import random
 from pathlib import Path
 
 from conserver.page import PageView
-from conserver.settings import Settings
 
 MEMORY_LOOK_S = 5.0
 """How often memory is looked at: the kernel walks the whole address space for it."""
@@ -20,10 +19,10 @@ together are not all replaced together."""
 class Ration:
     """The ration of one child; made new for every child."""
 
-    def __init__(self, settings: Settings) -> None:
-        share = 1 - random.random() * ITEMS_JITTER
-        self._items_max = math.ceil(settings.max_items_per_worker * share)
-        self._memory_bytes_max = settings.max_worker_memory
+    def __init__(self, items_max: int, memory_bytes_max: int) -> None:
+        """The limits; 0 is none."""
+        self._items_max = math.ceil(items_max * (1 - random.random() * ITEMS_JITTER))
+        self._memory_bytes_max = memory_bytes_max
         self._next_look_s = 0.0
 
     def spent(self, pid: int, view: PageView, now_s: float) -> str:

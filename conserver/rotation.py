@@ -48,9 +48,12 @@ class Rotation:
         outdated = [post for post in self._workers if post.generation != generation]
         if outdated:
             self._replace_one(outdated, now_s, patience_s)
-        elif steward.generation != generation and steward.serving:
-            if all(post.serving for post in self._workers):
-                steward.part("reload", now_s, successor=True)
+        elif (
+            steward.generation != generation
+            and steward.serving
+            and all(post.serving for post in self._workers)
+        ):
+            steward.part("reload", now_s, successor=True)
 
     def _replace_one(self, outdated: Sequence[Post], now_s: float, patience_s: float) -> None:
         if self._someone_leaves(now_s, patience_s):

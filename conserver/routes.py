@@ -44,10 +44,13 @@ class Routes:
         return self._by_list[list_name]
 
     def in_order(self) -> Iterator[tuple[str, Route]]:
-        """Lists as the next claim looks at them: strictly in order, or shuffled by weight where weights differ."""
+        """Lists as the next claim looks at them: strictly in order, or shuffled by weight where
+        weights differ.
+        """
         if not self._weighted:
             return iter(self._by_list.items())
-        # Efraimidis and Spirakis (2006): sorting by u^(1/w) draws without replacement, in proportion to the weights.
+        # Efraimidis and Spirakis (2006): sorting by u^(1/w) draws without replacement, in
+        # proportion to the weights.
         keyed = [
             (random.random() ** (1.0 / route.config.weight), name, route)
             for name, route in self._by_list.items()

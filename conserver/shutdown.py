@@ -86,7 +86,10 @@ class Shutdown:
 
     def moments(self) -> list[float]:
         """When there is something to do even if nothing happens."""
-        return [at_s for at_s in (self._deadline_s, self._steward_deadline_s) if at_s is not None]
+        moments = [self._deadline_s]
+        if self._steward.verdict is Verdict.NONE:
+            moments.append(self._steward_deadline_s)
+        return [at_s for at_s in moments if at_s is not None]
 
     def advance(self, now_s: float) -> None:
         """Take the next step if its time has come."""
@@ -126,7 +129,8 @@ class Shutdown:
                 # Registered, or about to be, and will never start.
                 self._orders.add("return", consumer=post.consumer, **post.blame(0))
                 post.vacate()
-        if self._steward.child is not None and not self._steward.child.ready and not self._orders:
+        steward = self._steward.child
+        if steward is not None and not (steward.ready or self._orders or self._living()):
             self._steward.kill(Verdict.OURS)  # It waits for Redis and has nothing to finish.
 
     def _kill_workers(self) -> None:

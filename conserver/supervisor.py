@@ -14,42 +14,35 @@ acknowledged. The loop is: wait, hear, act; nothing in it waits for a child.
 
 from __future__ import annotations
 
-import gc
-import importlib
 import os
 import selectors
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from setproctitle import setproctitle
 
-from conserver import log, plugins
+from conserver import log
 from conserver.boot import receive
-from conserver.clocks import LookClock
 from conserver.config import Config
-from conserver.errors import EXIT_CHILD, EXIT_CONFIG, BootError, ConserverError
+from conserver.errors import EXIT_CHILD, EXIT_CONFIG, BootError
 from conserver.household import WORKERS_MAX, Household
+from conserver.inspection import Inspection
 from conserver.orders import Briefing, OrderBook, about_us
-from conserver.posts import Post, Verdict
-from conserver.process import Child, Inherited, context_for, open_descriptors
+from conserver.posts import Post
+from conserver.preparation import Preparation, Reload
+from conserver.process import Child, Inherited, context_for
 from conserver.rotation import Rotation
 from conserver.settings import Settings
 from conserver.shutdown import Shutdown
 from conserver.signals import Inbox
-
-LOOK_S = 0.5
-"""How often the pages are looked at: a time limit is kept to within two looks."""
 
 LEAVE_S_MAX = 3.0
 """How long children may take to leave after an error of the supervisor's own."""
 
 START_TRIES_MAX = 3
 """How often the first start of a child is tried, if the system cannot make a process."""
-
-Reload = Callable[[], tuple[Settings, Config]]
 
 
 @dataclass(frozen=True)
@@ -107,15 +100,10 @@ class Supervisor:
         self, settings: Settings, config: Config, reload: Reload, entries: Entries
     ) -> None:
         self._log = log.get_logger()
-        self._settings = settings
-        self._config = config
-        self._generation = 1
-        self._load = reload
         self._entries = entries
         self._method, self._context = context_for(settings.start_method)
-        self._prepare(config)
-        # Everything from here on is the household's, and shed by a child that does not own it.
-        self._from_before = open_descriptors()
+        self._prepared = Preparation(settings, config, reload, self._context, entries.modules)
+        # Every descriptor from here on is the household's: a child sheds those it does not own.
         self._inbox = Inbox()
         self._selector = selectors.DefaultSelector()
         self._household = Household(settings.workers)
@@ -125,10 +113,9 @@ class Supervisor:
         self._orders = OrderBook()
         self._briefing = Briefing(self._orders, self._steward, self._workers)
         self._rotation = Rotation(self._steward, self._workers)
+        self._inspection = Inspection(self._posts, self._rotation, time.monotonic())
         self._shutdown = Shutdown(self._steward, self._workers, self._orders)
         self._once_ready: set[str] = set()
-        self._look_at_s = time.monotonic()
-        self._look_clock = LookClock(self._look_at_s)
 
     def run(self) -> int:
         """The loop, from the first child to the last. Returns the exit code."""
@@ -144,9 +131,10 @@ class Supervisor:
                 workers=len(self._workers),
                 start_method=self._method,
             )
+            self._act(now_s := time.monotonic())
             while not self._shutdown.done:
-                self._act(time.monotonic())
-                self._wait(time.monotonic())
+                self._wait(now_s)
+                self._act(now_s := time.monotonic())
         self._log.info("supervisor_stopped", exit_code=self._shutdown.exit_code)
         return self._shutdown.exit_code
 
@@ -169,73 +157,38 @@ class Supervisor:
         self._inbox.close()
         self._household.close()
 
+    def _act(self, now_s: float) -> None:
+        settings, stopping = self._prepared.settings, self._shutdown.under_way
+        self._inspection.advance(settings, now_s, recycle=not stopping)
+        if stopping:
+            self._shutdown.advance(now_s)
+        else:
+            generation, patience_s = self._prepared.generation, settings.shutdown_timeout_s
+            self._rotation.advance(generation, now_s, patience_s)
+        self._fill_posts(now_s)
+        state = "draining" if stopping else "running"
+        self._briefing.tell(about_us(state, self._prepared.generation, self._method), now_s)
+
     def _wait(self, now_s: float) -> None:
         """Wait for an event or for the next moment to act; hear signals first and deaths last."""
-        moments = [self._look_at_s, *self._shutdown.moments()]
+        moments = [self._inspection.due_at_s, *self._shutdown.moments()]
         moments += [post.due_at_s for post in self._posts if post.vacant and post.due_at_s > now_s]
-        timeout_s = max(0.0, min(moments) - now_s)
+        timeout_s = max(0.0, min(moments) - time.monotonic())
         ready = [key.data for key, _ in self._selector.select(timeout_s)]
         for _, hear in sorted(ready, key=lambda data: data[0]):
             hear()
-
-    def _act(self, now_s: float) -> None:
-        if now_s >= self._look_at_s:
-            self._look_at_s = now_s + LOOK_S
-            self._look(now_s)
-        if self._shutdown.under_way:
-            self._shutdown.advance(now_s)
-        else:
-            patience_s = self._settings.shutdown_timeout_s
-            self._rotation.advance(self._generation, now_s, patience_s)
-        self._fill_posts(now_s)
-        state = "draining" if self._shutdown.under_way else "running"
-        self._briefing.tell(about_us(state, self._generation, self._method), now_s)
-
-    # Before any child, and at every reload.
-
-    def _prepare(self, config: Config) -> None:
-        """Check links and storages; under fork, also import what all workers need, to share it."""
-        loaded = plugins.load(config)
-        if self._method == "forkserver":
-            self._context.set_forkserver_preload(self._entries.modules)
-        if self._method == "fork":
-            for module in self._entries.modules:
-                importlib.import_module(module)
-            loaded.prepare()
-            gc.collect()
-            gc.freeze()
-
-    def _reload(self) -> None:
-        """Read the configuration again; a bad one is refused, and everything stays as it is."""
-        if self._shutdown.under_way:
-            return
-        before = open_descriptors()
-        try:
-            settings, config = self._load()
-            self._prepare(config)
-        except ConserverError as error:
-            self._log.error("reload_refused", reason=str(error))
-            return
-        except Exception:
-            # The modules of links and storages run here; whatever they raise, the service goes on.
-            self._log.exception("reload_refused")
-            return
-        # What libraries have opened meanwhile is theirs, in the children too.
-        self._from_before |= open_descriptors() - before
-        self._settings, self._config = settings, config
-        self._generation += 1
-        self._log.info("reloaded", generation=self._generation)
 
     # What is heard.
 
     def _take_signals(self) -> None:
         self._inbox.clear()
         for number, at_s in self._inbox.take():
-            if number == signal.SIGHUP:
-                self._reload()
-            else:
+            if number != signal.SIGHUP:
                 name = signal.Signals(number).name
-                self._shutdown.hear_signal(name, at_s, self._settings.shutdown_timeout_s)
+                timeout_s = self._prepared.settings.shutdown_timeout_s
+                self._shutdown.hear_signal(name, at_s, timeout_s)
+            elif not self._shutdown.under_way:
+                self._prepared.reload()
 
     def _hear(self, post: Post) -> None:
         """What a child says."""
@@ -279,21 +232,26 @@ class Supervisor:
             self._orders.add("return", consumer=post.consumer, **blame)
         else:
             self._briefing.forget()
-        crashed = post.crashed(code)
+        self._report(post, child, code, [token for token, _ in blame["items"]])
+        lived_s = time.monotonic() - child.started_at_s
+        wait_s = 0.0 if post.left_as_planned(code) else post.backoff.after_s(lived_s)
+        post.due_at_s = time.monotonic() + wait_s
+        child.close()
+        post.vacate()
+
+    def _report(self, post: Post, child: Child, code: int | None, blamed: list[str]) -> None:
+        """Log a death; before anybody of its role was ready it is the end of all."""
         if post.role not in self._once_ready and not self._shutdown.under_way:
             reason = child.failure or f"it {_ending(code)} before it was ready"
             self._fail_boot(post, reason, child.failure_code)
-        elif crashed:
-            blamed = [token for token, _ in blame["items"]]
+        elif post.crashed(code):
             reason = child.failure or f"it {_ending(code)}"
             self._log.warning(
                 "child_died", child=post.name, pid=child.pid, reason=reason, blamed=blamed
             )
-        lived_s = time.monotonic() - child.started_at_s
-        planned = post.farewell in ("reload", "recycling", "retiring") and not crashed
-        post.due_at_s = time.monotonic() + (0.0 if planned else post.backoff.after_s(lived_s))
-        child.close()
-        post.vacate()
+        else:
+            why = post.farewell or post.verdict.value
+            self._log.info("child_ended", child=post.name, pid=child.pid, why=why)
 
     def _fail_boot(self, post: Post, reason: str, exit_code: int) -> None:
         """The first child of its role cannot start: another would not either, so all ends."""
@@ -301,39 +259,6 @@ class Supervisor:
         self._shutdown.fail(exit_code, time.monotonic())
 
     # What is done about it.
-
-    def _look(self, now_s: float) -> None:
-        """Look at every page: who stands still, whose item is overdue, who has had its ration."""
-        passed_s = self._look_clock.passed_s(now_s)
-        for post in self._posts:
-            child = post.child
-            if child is None or post.verdict is not Verdict.NONE:
-                continue
-            view = post.slot.page.read()
-            overdue = post.clocks.look(view, passed_s)
-            if overdue is not None:
-                self._log.warning(
-                    "hard_time_limit_passed",
-                    child=post.name,
-                    pid=child.pid,
-                    vcon=overdue.uuid,
-                    chain=overdue.chain,
-                    link=overdue.link,
-                )
-                post.kill(Verdict.OVERDUE, overdue)
-            elif post.clocks.stalled_s >= self._stall_s_max(child):
-                stalled_s = round(post.clocks.stalled_s, 1)
-                self._log.warning(
-                    "child_stalled", child=post.name, pid=child.pid, stalled_s=stalled_s
-                )
-                post.kill(Verdict.STALLED)
-            elif post.role == "worker" and not self._shutdown.under_way:
-                self._rotation.recycle(post, view, now_s, self._settings.shutdown_timeout_s)
-
-    def _stall_s_max(self, child: Child) -> float:
-        """A child that is still importing cannot stamp its page: it has the time of a boot too."""
-        stall_s = self._settings.stall_timeout_s
-        return stall_s if child.ready else max(stall_s, self._settings.boot_timeout_s)
 
     def _fill_posts(self, now_s: float) -> None:
         """Start the steward if there is none, and have new consumers registered by it."""
@@ -350,23 +275,24 @@ class Supervisor:
                     "register",
                     consumer=post.consumer,
                     slot=post.slot.number,
-                    lists=list(self._config.ingress),
+                    lists=list(self._prepared.config.ingress),
                 )
 
     def _start(self, post: Post) -> None:
         post.slot.renew()
-        boot = self._household.boot(post.slot, post.consumer, self._config, self._settings)
+        prepared = self._prepared
+        boot = self._household.boot(post.slot, post.consumer, prepared.config, prepared.settings)
         entry = self._entries.worker if post.role == "worker" else self._entries.steward
         inherited = None
         if self._method == "fork":
-            inherited = Inherited(self._from_before, self._household.pages)
+            inherited = Inherited(prepared.from_before, self._household.pages)
         child = Child(self._context, entry, boot, inherited)
         try:
             child.start()
         except (OSError, EOFError) as error:
             self._fail_start(post, f"{type(error).__name__}: {error}")
             return
-        post.fill(child, self._generation, self._settings)
+        post.fill(child, prepared.generation, prepared.settings)
         bury = partial(self._bury, post)
         self._selector.register(child.pidfd, selectors.EVENT_READ, (2, bury))
 
@@ -386,5 +312,5 @@ def _ending(code: int | None) -> str:
     if code is None:
         return "ended, nobody knows how,"
     if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by signal {-code} ({signal.strsignal(-code)})"
     return f"ended with exit code {code}"

@@ -1,11 +1,13 @@
-"""Writing to storages: one thread per storage, all that waits in one bulk, an answer for every item.
+"""Writing to storages: one thread per storage, all that waits in one bulk, an answer for every
+item.
 
-1. A Writer takes items from the keeper, bounded by count and bytes, hands its storage one row per uuid (the highest revision),
-   sorted by uuid so that several writers never lock rows crosswise, and answers for each item separately.
-2. It opens its storage in its own thread and opens it again after an error. Its breaker answers for a storage that is away
-   without asking it, so that healthy storages are not held back.
-3. A storage that hangs is abandoned with its thread and client when its timeout has passed: its items are unavailable, and a
-   new lane goes on. What an abandoned lane says later is not heard.
+1. A Writer takes items from the keeper, bounded by count and bytes, hands its storage one row per
+   uuid (the highest revision), sorted by uuid so that several writers never lock rows crosswise,
+   and answers for each item separately.
+2. It opens its storage in its own thread and opens it again after an error. Its breaker answers for
+   a storage that is away without asking it, so that healthy storages are not held back.
+3. A storage that hangs is abandoned with its thread and client when its timeout has passed: its
+   items are unavailable, and a new lane goes on. What an abandoned lane says later is not heard.
 4. It looks up documents that are missing in Redis.
 """
 
@@ -31,7 +33,9 @@ Answers = list[tuple[Item, Outcome]]
 
 
 class Report(NamedTuple):
-    """What a writer tells the keeper: answers for items, or a document that it looked up (None: not there)."""
+    """What a writer tells the keeper: answers for items, or a document that it looked up (None: not
+    there).
+    """
 
     storage: str
     answers: Answers
@@ -65,7 +69,8 @@ class Writer:
         self._lane.add([item], lookup=True)
 
     def watch(self) -> None:
-        """Abandon a lane whose call has taken longer than the storage's timeout. Called about once a second.
+        """Abandon a lane whose call has taken longer than the storage's timeout. Called about once
+        a second.
 
         The clock is counted, at most a second a look: a host that was paused charges no storage.
         """
@@ -135,7 +140,9 @@ class _Lane:
             self._lock.notify()
 
     def abandon(self) -> tuple[list[Item], list[_Job]]:
-        """End this lane. Answers the items of the call that hangs, and the jobs that it had not begun."""
+        """End this lane. Answers the items of the call that hangs, and the jobs that it had not
+        begun.
+        """
         with self._lock:
             self._abandoned = True
             left = list(self.jobs)
@@ -198,7 +205,7 @@ class _Lane:
         try:
             storage = self._opened()
             outcomes = storage.save_many(documents)
-        except Exception as error:  # whatever a client library raises means: it did not answer
+        except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
             return self._failed(items, error)
         found = dict(zip((document.uuid for document in documents), outcomes, strict=True))
         away = [outcome for outcome in outcomes if isinstance(outcome, Unavailable)]
@@ -210,7 +217,9 @@ class _Lane:
         return [(item, found[item.uuid]) for item in items]
 
     def _document(self, item: Item) -> Document:
-        etag = item.progress.etags.get(self._loaded.name) or item.claimed.etags.get(self._loaded.name)
+        etag = item.progress.etags.get(self._loaded.name) or item.claimed.etags.get(
+            self._loaded.name
+        )
         parsed = item.vcon.view if item.vcon is not None and not item.vcon.changed else None
         return Document(item.uuid, item.text, item.revision, etag, parsed)
 
@@ -228,25 +237,28 @@ class _Lane:
             storage, self._storage = self._storage, None
             try:
                 storage.close()
-            except Exception as second:
+            except Exception as second:  # noqa: BLE001 - it is broken anyway
                 self._log.info("closing the broken client failed too", error=str(second))
         return self._all(items, Unavailable(reason))
 
     def _opened_breaker(self, reason: str, after_s: float | None) -> None:
         if self._breaker.failed(time.monotonic(), reason, after_s):
-            self._log.error("storage is away", reason=reason, what="its items are parked until it answers")
+            self._log.error(
+                "storage is away", reason=reason, what="its items are parked until it answers"
+            )
 
     def _all(self, items: list[Item], outcome: Unavailable) -> Answers:
         now_s = time.monotonic()
         return [
-            (item, Unavailable(outcome.reason, self._breaker.retry_after_s(now_s))) for item in items
+            (item, Unavailable(outcome.reason, self._breaker.retry_after_s(now_s)))
+            for item in items
         ]
 
     def _look_up(self, item: Item) -> Report:
         found: bytes | None = None
         try:
             found = self._opened().get(item.uuid)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
             reason = f"{type(error).__name__}: {error}"
             self._opened_breaker(reason, None)
             return Report(self._loaded.name, [(item, Unavailable(reason))], item)

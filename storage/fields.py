@@ -7,7 +7,7 @@ cannot be read is absent. The document itself is kept as it is, whatever is read
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -78,10 +78,10 @@ def body_value(part: dict[str, Any]) -> Any:
         return body
 
 
-def tags(data: dict[str, Any]) -> list[str]:
+def tags(attachments: Iterable[dict[str, Any]]) -> list[str]:
     """The tags as `name:value`, from attachments of the purpose (or, of old, the type) "tags"."""
     found: list[str] = []
-    for attachment in objects(data, "attachments"):
+    for attachment in attachments:
         if "tags" in (attachment.get("purpose"), attachment.get("type")):
             body = body_value(attachment)
             if isinstance(body, list):
@@ -91,27 +91,27 @@ def tags(data: dict[str, Any]) -> list[str]:
     return found
 
 
-def messages(data: dict[str, Any]) -> Iterator[str]:
+def messages(dialogs: Iterable[dict[str, Any]]) -> Iterator[str]:
     """The words of text dialogs (chats, mails)."""
-    for dialog in objects(data, "dialog"):
+    for dialog in dialogs:
         body = dialog.get("body")
         plain = dialog.get("type") == "text" and dialog.get("encoding") in (None, "none")
         if plain and isinstance(body, str):
             yield body
 
 
-def transcripts(data: dict[str, Any]) -> Iterator[str]:
+def transcripts(analyses: Iterable[dict[str, Any]]) -> Iterator[str]:
     """The words of each transcript: plain text, WTF, or the shapes other services answer with."""
-    for analysis in objects(data, "analysis"):
+    for analysis in analyses:
         if is_transcript(analysis):
             words = spoken(body_value(analysis))
             if words:
                 yield words
 
 
-def notes(data: dict[str, Any]) -> Iterator[str]:
+def notes(analyses: Iterable[dict[str, Any]]) -> Iterator[str]:
     """The words of the other analyses: summaries, labels and the like."""
-    for analysis in objects(data, "analysis"):
+    for analysis in analyses:
         if not is_transcript(analysis):
             words = " ".join(strings(body_value(analysis)))
             if words:

@@ -6,7 +6,7 @@
 
 For every dialog that is a recording and has no transcript yet:
 
-1. takes the sound from the dialog's body, or from its url, and checks it against content_hash;
+1. takes the sound from the dialog's body, and checks it against content_hash where given;
 2. decodes it, channels apart, and assigns the channels to parties;
 3. lets the engine hear each channel;
 4. adds a `transcript` and a `wtf_transcription` analysis, and checkpoints: whatever happens to the
@@ -145,7 +145,7 @@ def transcribe(
     Raises:
         Rejected: recordings that can never be heard, each with its index and the reason. All
             others have been transcribed and checkpointed by then.
-        Retry: the engine or a url is away.
+        Retry: the engine cannot work now.
         TimeoutError: the soft time limit has run out.
     """
     done = _transcribed(vcon)
@@ -215,7 +215,7 @@ def _hear(
     pulse()
     started = datetime.now(UTC)
     began_s = time.monotonic()
-    content = _content(dialog, options, context)
+    content = _content(dialog, options.max_bytes)
     kind = dialog.get("mediatype") or dialog.get("mimetype") or ""
     recording = audio.decode(content, media_type=str(kind), max_duration_s=options.max_duration_s)
     del content
@@ -262,23 +262,18 @@ def _pulse(context: LinkContext) -> Callable[[], None]:
     return pulse
 
 
-def _content(dialog: dict[str, Any], options: Options, context: LinkContext) -> bytes:
+def _content(dialog: dict[str, Any], max_bytes: int) -> bytes:
     """The recording's bytes, within the limit, and such as content_hash promises."""
     body = dialog.get("body")
-    if body:
-        encoding = dialog.get("encoding") or "base64url"
-        if not isinstance(body, str) or encoding not in ("base64url", "base64"):
-            raise Rejected(f"a body with encoding {encoding!r} cannot hold a recording")
-        if len(body) * 3 // 4 > options.max_bytes:
-            raise Rejected(f"the recording is larger than the limit of {options.max_bytes} bytes")
-        content = decode_base64url(body)
-    else:
-        content = _fetched(str(dialog.get("url")), options, context)
+    if not body:
+        raise Rejected("the recording is given by url only, and recordings are not fetched")
+    encoding = dialog.get("encoding") or "base64url"
+    if not isinstance(body, str) or encoding not in ("base64url", "base64"):
+        raise Rejected(f"a body with encoding {encoding!r} cannot hold a recording")
+    if len(body) * 3 // 4 > max_bytes:
+        raise Rejected(f"the recording is larger than the limit of {max_bytes} bytes")
+    content = decode_base64url(body)
     for algorithm, digest in content_hashes(dialog):
         if hashlib.new(algorithm, content).digest() != digest:
             raise Rejected(f"the recording is not the one that its {algorithm} content_hash names")
     return content
-
-
-def _fetched(url: str, options: Options, context: LinkContext) -> bytes:
-    raise Rejected(url)

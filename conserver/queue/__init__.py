@@ -1,30 +1,38 @@
 """The queue protocol: scripts that run inside Redis, and the one Python face of them.
 
-At every instant an item is in exactly one of: its ingress list, returned, suspects, in flight with one consumer, parked,
-a dead letter, or settled. Every script moves it from one of these to another in one step.
+At every instant an item is in exactly one of: its ingress list, returned, suspects, in flight with
+one consumer, parked, a dead letter, or settled. Every script moves it from one of these to another
+in one step.
 
-    key                             type    holds
-    <list>                          list    what producers RPUSH: a vCon's uuid, or a whole document (starts with "{")
-    conserver:returned:<list>       list    claimed before <list>: records that came back, and what the bell has moved here
-    conserver:suspects:<list>       list    records that may have killed a worker: each is run alone
-    conserver:parked:<list>         zset    due time in ms -> record that waits for it (retry, storage outage, rate limit)
-    DLQ:<list>                      list    dead letters as bare payloads, so that other tools can replay them
-    conserver:dead:<list>           zset    time in ms -> why, as one line of JSON, then the record; swept by age
-    conserver:inflight:<consumer>   hash    token -> record, claimed and not settled, of all lists
-    conserver:host:<id>             hash    host, pid, version, beat, status; "consumer:<id>" -> number of its last claim or
-                                            "void": its registration; "suspect" -> "<consumer> <token>" that the host runs
-    conserver:hosts                 set     every living supervisor
-    conserver:lists                 set     every list ever claimed from; stewards walk these, not their own config
-    conserver:control               hash    "paused:<list>" -> since when
-    vcon:<uuid>                     string  the document (a RedisJSON value put there by a producer stays one)
-    conserver:revision:<uuid>       hash    revision and length of the document as it was left, the storages' ETags
+    key                           type    holds
+    <list>                        list    what producers RPUSH: a vCon's uuid, or a whole document
+                                          (starts with "{")
+    conserver:returned:<list>     list    claimed before <list>: records that came back, and what
+                                          the bell has moved here
+    conserver:suspects:<list>     list    records that may have killed a worker: each is run alone
+    conserver:parked:<list>       zset    due time in ms -> record that waits for it (retry, storage
+                                          outage, rate limit)
+    DLQ:<list>                    list    dead letters as bare payloads: other tools replay them too
+    conserver:dead:<list>         zset    time in ms -> why, as one line of JSON, then the record;
+                                          swept by age
+    conserver:inflight:<consumer> hash    token -> record, claimed and not settled, of all lists
+    conserver:host:<id>           hash    host, pid, version, beat, status; "consumer:<id>" -> number
+                                          of its last claim or "void": its registration; "suspect"
+                                          -> "<consumer> <token>" that the host runs
+    conserver:hosts               set     every living supervisor
+    conserver:lists               set     every list ever claimed from; stewards walk these, not
+                                          their own config
+    conserver:control             hash    "paused:<list>" -> since when
+    vcon:<uuid>                   string  the document (a RedisJSON value stays one)
+    conserver:revision:<uuid>     hash    revision and length of the document as it was left, and
+                                          the storages' ETags
 
-A record is one line of header, then state, then payload; prelude.lua has its form, record.py reads it in Python. Whatever a
-consumer says of an item is fenced by token and epoch: its hash must hold that token with that epoch, else the item was
-given to somebody else and nothing happens.
+A record is one line of header, then state, then payload; prelude.lua has its form, record.py reads
+it in Python. Whatever a consumer says of an item is fenced by token and epoch: its hash must hold
+that token with that epoch, else the item was given to somebody else and nothing happens.
 
     record.py       a claimed item, and the state that it carries
     calls.py        one function per script: its keys, its arguments, its answer
     connection.py   Redis URLs (TLS, sockets, Sentinel) into connections
-    line.py         the worker's connection: repeats a call until it is answered, and keeps ticking meanwhile
+    line.py         the worker's connection: repeats a call until it is answered
 """

@@ -1,7 +1,8 @@
 """One function per script: its keys, its arguments, and how its answer reads.
 
-A Call is plain data. The worker's Line sends it over a connection that repeats until it is answered; the steward and the
-commands send it with `run` or `run_async`. Every call here may be repeated or come late: see the scripts for why.
+A Call is plain data. The worker's Line sends it over a connection that repeats until it is
+answered; the steward and the commands send it with `run` or `run_async`. Every call here may be
+repeated or come late: see the scripts for why.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
-CARRY_BYTES = 256 * 1024  # documents up to this size travel in answers, larger ones are read with GET
+CARRY_BYTES = (
+    256 * 1024
+)  # documents up to this size travel in answers, larger ones are read with GET
 BATCH_BYTES = 4 * 1024 * 1024  # documents in one call
 RETURN_BATCH = 64  # items that one call gives back: bounded work for Redis
 HOSTS, LISTS, CONTROL = "conserver:hosts", "conserver:lists", "conserver:control"
@@ -51,7 +54,9 @@ class Call(NamedTuple):
     args: Sequence[str | bytes | int | float]
 
     def command(self, whole: bool = False) -> tuple[Any, ...]:
-        """EVALSHA and its arguments, or EVAL with the text when Redis does not know the script (`whole`)."""
+        """EVALSHA and its arguments, or EVAL with the text when Redis does not know the script
+        (`whole`).
+        """
         loaded = script(self.name)
         head = ("EVAL", loaded.text) if whole else ("EVALSHA", loaded.sha)
         return (*head, len(self.keys), *self.keys, *self.args)
@@ -87,7 +92,7 @@ def inflight_key(consumer: str) -> str:
     return f"conserver:inflight:{consumer}"
 
 
-# ---- claiming ---------------------------------------------------------------------------------------------------------
+# ---- claiming ------------------------------------------------------------------------------------
 
 
 class Demand(NamedTuple):
@@ -110,7 +115,9 @@ class ClaimLimits(NamedTuple):
 
 @dataclass(slots=True)
 class Claim:
-    """The answer to a claim. void: the registration is gone, this worker must end. late: a higher number was answered."""
+    """The answer to a claim. void: the registration is gone, this worker must end. late: a higher
+    number was answered.
+    """
 
     items: list[Claimed]
     more: int = 0
@@ -126,9 +133,11 @@ def claim(
     number: int,
     empty: bool,
     demands: Iterable[Demand],
-    limits: ClaimLimits = ClaimLimits(),
+    limits: ClaimLimits,
 ) -> Call:
-    """Take items from several lists. `empty`: the worker holds nothing by its own word, so it may get a suspect."""
+    """Take items from several lists. `empty`: the worker holds nothing by its own word, so it may
+    get a suspect.
+    """
     keys: list[str] = [host_key(host), inflight_key(consumer), CONTROL]
     args: list[str | int] = [consumer, number, "1" if empty else "0", *limits]
     for demand in demands:
@@ -152,11 +161,13 @@ def read_claim(reply: list[Any]) -> Claim:
     )
 
 
-# ---- while an item is held --------------------------------------------------------------------------------------------
+# ---- while an item is held -----------------------------------------------------------------------
 
 
 class Write(NamedTuple):
-    """One document or progress to write. uuid "" leaves the document; base 0 replaces whatever is there."""
+    """One document or progress to write. uuid "" leaves the document; base 0 replaces whatever is
+    there.
+    """
 
     token: str
     epoch: int
@@ -179,8 +190,9 @@ def write(consumer: str, number: int, writes: Iterable[Write]) -> Call:
 class Answer:
     """What a write or a settle did for one item.
 
-    kind: "written" (with revision), "settled", "lost" (given to somebody else), "late", "type" (key, found: it holds another
-    type) or "conflict" (revision, chain and text of the newer document; text is None where it must be read with GET).
+    kind: "written" (with revision), "settled", "lost" (given to somebody else), "late", "type"
+    (key, found: it holds another type) or "conflict" (revision, chain and text of the newer
+    document; text is None where it must be read with GET).
     """
 
     kind: str
@@ -214,11 +226,13 @@ def begin(consumer: str, token: str, epoch: int) -> Call:
     return Call("begin", [inflight_key(consumer)], [token, epoch])
 
 
-# ---- the end of a holding ---------------------------------------------------------------------------------------------
+# ---- the end of a holding ------------------------------------------------------------------------
 
 
 class Settlement(NamedTuple):
-    """One item's end. body b"" leaves the document (base is then its revision); expiry 0 keeps the far one."""
+    """One item's end. body b"" leaves the document (base is then its revision); expiry 0 keeps the
+    far one.
+    """
 
     token: str
     epoch: int
@@ -246,7 +260,9 @@ def settle(consumer: str, settlements: Iterable[Settlement]) -> Call:
 
 
 class Move(NamedTuple):
-    """One item's move. state b"=" keeps what the record has; after_ms for parking, why (one line of JSON) for dying."""
+    """One item's move. state b"=" keeps what the record has; after_ms for parking, why (one line of
+    JSON) for dying.
+    """
 
     token: str
     epoch: int
@@ -256,7 +272,9 @@ class Move(NamedTuple):
 
 
 def release(consumer: str, moves: Sequence[Move]) -> Call:
-    """Give back what was not begun; nothing is counted. The last one released becomes the first of its list."""
+    """Give back what was not begun; nothing is counted. The last one released becomes the first of
+    its list.
+    """
     return _move("release", consumer, moves, 0)
 
 
@@ -277,7 +295,7 @@ def _move(kind: str, consumer: str, moves: Sequence[Move], keep_s: int) -> Call:
     return Call("move", [inflight_key(consumer)], args)
 
 
-# ---- the household ----------------------------------------------------------------------------------------------------
+# ---- the household -------------------------------------------------------------------------------
 
 
 def register(host: str, consumer: str, lists: Iterable[str]) -> Call:
@@ -300,9 +318,11 @@ def read_registrations(reply: list[bytes]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Who may be at fault for a death: kind "nobody", "items" (token, epoch of those that ran) or "everything".
+    """Who may be at fault for a death: kind "nobody", "items" (token, epoch of those that ran) or
+    "everything".
 
-    overdue: tokens of items that were killed for their own time limit; each counts a delivery.
+    overdue: tokens, among those of `items`, that were killed for their own time limit; each counts
+    a delivery.
     """
 
     kind: str = "nobody"
@@ -311,7 +331,9 @@ class Blame:
 
 
 class Returned(NamedTuple):
-    """What one call gave back: items, how many are still held, suspects among them, deliveries counted."""
+    """What one call gave back: items, how many are still held, suspects among them, deliveries
+    counted.
+    """
 
     returned: int
     left: int
@@ -320,7 +342,9 @@ class Returned(NamedTuple):
 
 
 def give_back(host: str, consumer: str, blame: Blame, most: int = RETURN_BATCH) -> Call:
-    """Return what a dead consumer holds, `most` items a call, until Returned.left is 0 and one more call has found nothing."""
+    """Return what a dead consumer holds, `most` items a call, until Returned.left is 0 and one more
+    call has found nothing.
+    """
     args: list[Any] = [consumer, blame.kind, most, host, len(blame.items)]
     for token, epoch in blame.items:
         args += (token, epoch)
@@ -328,13 +352,25 @@ def give_back(host: str, consumer: str, blame: Blame, most: int = RETURN_BATCH) 
 
 
 def reap(host: str, seen_beat: str) -> Call:
-    """Declare a host dead if its beat is still `seen_beat`. Answers its consumers, or None when it lives."""
+    """Declare a host dead if its beat is still `seen_beat`. Answers its consumers, or None when it
+    lives.
+    """
     return Call("reap", [host_key(host), HOSTS], [host, seen_beat])
 
 
 def promote(name: str, most: int, everything: bool = False) -> Call:
     """Send due parked records of one list back to work. Answers how many."""
     return Call("promote", [f"conserver:parked:{name}"], [most, "inf" if everything else ""])
+
+
+def unbell(name: str, most: int) -> Call:
+    """Put back on its list what a bell has moved and nobody has claimed. Answers how many."""
+    return Call("unbell", [name, f"conserver:returned:{name}"], [most])
+
+
+def sweep(name: str, keep_s: int, most: int) -> Call:
+    """Forget the reasons of dead letters older than `keep_s` seconds. Answers how many."""
+    return Call("sweep", [f"conserver:dead:{name}"], [keep_s, most])
 
 
 def stray(consumer: str, answered: int, tokens: Iterable[str]) -> Call:

@@ -1,9 +1,11 @@
-"""Redis URLs into connections: redis://, rediss://, unix://, redis+sentinel:// and rediss+sentinel://.
+"""Redis URLs into connections: redis://, rediss://, unix://, redis+sentinel:// and
+rediss+sentinel://.
 
     redis+sentinel://user:password@host1:26379,host2:26379/service/0?sentinel_username=u&sentinel_password=p
 
-Every connection is bounded: nothing here waits longer than its timeouts, and nothing is repeated behind the caller's back
-(redis-py repeats each command by default; the queue repeats what it knows to be safe, itself).
+Every connection is bounded: nothing here waits longer than its timeouts, and nothing is repeated
+behind the caller's back (redis-py repeats each command by default; the queue repeats what it knows
+to be safe, itself).
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def _bounds(timeout_s: float) -> dict[str, Any]:
 
 
 def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any], dict[str, Any]]:
-    """(sentinels, service, arguments for the master, arguments for the sentinels) of a Sentinel URL."""
+    """(sentinels, service, arguments for the master, arguments for the sentinels) of a Sentinel
+    URL.
+    """
     parts = urlsplit(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
     segments = [segment for segment in parts.path.split("/") if segment]
@@ -51,7 +55,8 @@ def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any
         sentinels, service, db = [("", 0)], "", 0
     if not service or not all(name for name, _ in sentinels):
         raise BootError(
-            "REDIS_URL: a Sentinel URL is redis+sentinel://host:26379,host:26379/service[/db]", EXIT_CONFIG
+            "REDIS_URL: a Sentinel URL is redis+sentinel://host:26379,host:26379/service[/db]",
+            EXIT_CONFIG,
         )
     master: dict[str, Any] = {"db": db}
     username, _, password = credentials.partition(":")
@@ -64,14 +69,19 @@ def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any
         k.removeprefix("sentinel_"): v for k, v in query.items() if k.startswith("sentinel_")
     }
     if parts.scheme == "rediss+sentinel":
-        tls: dict[str, Any] = {"ssl": True, **{k: v for k, v in query.items() if k.startswith("ssl_")}}
+        tls: dict[str, Any] = {
+            "ssl": True,
+            **{k: v for k, v in query.items() if k.startswith("ssl_")},
+        }
         master |= tls
         guards |= tls
     return sentinels, service, master, guards
 
 
 def pool(url: str, timeout_s: float = 5.0) -> ConnectionPool:
-    """A pool of plain connections for `url`; `pool.make_connection()` gives one that belongs to the caller."""
+    """A pool of plain connections for `url`; `pool.make_connection()` gives one that belongs to the
+    caller.
+    """
     from redis.connection import ConnectionPool
 
     if url.startswith(SENTINEL_SCHEMES):
@@ -87,7 +97,9 @@ def pool(url: str, timeout_s: float = 5.0) -> ConnectionPool:
 
 
 def client(url: str, timeout_s: float = 5.0) -> redis.Redis:
-    """A client for commands and tools. Raises redis.RedisError at the first command when Redis is away."""
+    """A client for commands and tools. Raises redis.RedisError at the first command when Redis is
+    away.
+    """
     import redis
 
     return redis.Redis(connection_pool=pool(url, timeout_s))

@@ -96,12 +96,13 @@ end
 -- Lets the document expire `seconds` from now, if it is still the revision that the caller means.
 local function expire(uuid, revision, seconds, now)
   local doc = describe(uuid)
+  local at = math.floor(now / 1000) + seconds * 1000
   if doc.bad or doc.kind == 'none' then
+    redis.call('PEXPIREAT', doc.revkey, whole(at)) -- it lives no longer than a document that was deleted under us
     return
   end
   recognise(doc, math.floor(now / 1000))
   if doc.ours and doc.revision == revision then
-    local at = math.floor(now / 1000) + seconds * 1000
     redis.call('PEXPIREAT', doc.key, at)
     redis.call('PEXPIREAT', doc.revkey, at)
     redis.call('HSET', doc.revkey, 'x', whole(at))

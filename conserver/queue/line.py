@@ -1,10 +1,11 @@
 """The worker's one connection to Redis.
 
 1. One call at a time, repeated until it is answered: every script may be executed twice.
-2. It never waits longer than a slice without calling `tick`, where the keeper stamps its page and looks for the end of its
-   supervisor. A Redis that is away for an hour stalls nobody and kills nobody.
-3. Errors that pass (away, loading, failing over, out of memory, a lost script) are waited out and logged once; errors that
-   would come again for ever are raised.
+2. It never waits longer than a slice without calling `tick`, where the keeper stamps its page and
+   looks for the end of its supervisor. A Redis that is away for an hour stalls nobody and kills
+   nobody.
+3. Errors that pass (away, loading, failing over, out of memory, a lost script) are waited out and
+   logged once; errors that would come again for ever are raised.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ PASSING = re.compile(
 )
 
 
-def _passes(error: ResponseError) -> bool:
+def passes(error: ResponseError) -> bool:
+    """Whether an error says how Redis is at the moment, not what is wrong with the command."""
     return isinstance(error, PASSING_KINDS) or PASSING.search(str(error)) is not None
 
 
@@ -67,7 +69,9 @@ class Line:
         self.repeats = 0
 
     def call(self, call: Call) -> Any:
-        """The answer of a script. Raises redis.ResponseError for an error that a repetition would not mend."""
+        """The answer of a script. Raises redis.ResponseError for an error that a repetition would
+        not mend.
+        """
         return self._until_answered(call.command(), call)
 
     def command(self, *words: Any) -> Any:
@@ -91,12 +95,14 @@ class Line:
                 words = call.command(whole=True)
                 continue
             except (RedisConnectionError, RedisTimeoutError, ResponseError, OSError) as error:
-                if isinstance(error, ResponseError) and not _passes(error):
+                if isinstance(error, ResponseError) and not passes(error):
                     raise
                 self.close()
                 if not failures:
                     away_since = time.monotonic()
-                    self._log.warning("redis is away", error=str(error), what="waiting until it answers")
+                    self._log.warning(
+                        "redis is away", error=str(error), what="waiting until it answers"
+                    )
                 failures += 1
                 self.repeats += 1
                 self._pause(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
@@ -121,12 +127,11 @@ class Line:
         except ResponseError:
             raise
         except BaseException:
-            # Whatever cuts a call short, `tick` included: its answer must not be taken for the next one's.
+            # Whatever cuts a call short, `tick` included: its answer must not be taken for the next
+            # one's.
             self.close()
             raise
 
     def _pause(self, pause_s: float) -> None:
         self._tick()
         time.sleep(pause_s)
-
-

@@ -1,7 +1,7 @@
 """A claimed item as a value, and the record that carries it through Redis.
 
-Claimed is what a claim answers for one item. Progress is the state that a record carries once there is any: what has been
-done must not be done (or paid) again by whoever gets the item next.
+Claimed is what a claim answers for one item. Progress is the state that a record carries once there
+is any: what has been done must not be done (or paid) again by whoever gets the item next.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import orjson
 class Claimed:
     """One item, held under `token` in the epoch of the claim that took it.
 
-    `what` says how its document came: "inline" (the payload is the document), "text" (in `text`), "large" (to be read with
-    GET), "missing", or "type:<TYPE>" for a key that holds something else. `revision` is 0 for inline documents.
+    `what` says how its document came: "inline" (the payload is the document), "text" (in `text`),
+    "large" (to be read with GET), "missing", or "type:<TYPE>" for a key that holds something else.
+    `revision` is 0 for inline documents.
     """
 
     token: str
@@ -55,7 +56,9 @@ def parse(record: bytes) -> Claimed:
 
 
 def parse_claimed(entry: list[Any]) -> Claimed:
-    """One item of claim.lua's answer: {record, what, text, revision, chain, {etag field, value ...}}."""
+    """One item of claim.lua's answer: {record, what, text, revision, chain, {etag field, value
+    ...}}.
+    """
     claimed = parse(entry[0])
     claimed.what = entry[1].decode()
     claimed.text = entry[2]
@@ -72,8 +75,9 @@ def parse_claimed(entry: list[Any]) -> Claimed:
 class Progress:
     """What has been done for an item, as its record carries it between workers.
 
-    links: names of the links that are done, in order. owed: storages still to be written, None while the links are not
-    done. attempts: failed attempts so far. pushes, expire_s: effects of the links that are done. etags: what storages told.
+    links: names of the links that are done, in order. owed: storages still to be written, None
+    while the links are not done. attempts: failed attempts so far. pushes, expire_s: effects of the
+    links that are done. etags: what storages told.
     """
 
     links: list[str] = field(default_factory=list)
@@ -85,7 +89,9 @@ class Progress:
     etags: dict[str, str] = field(default_factory=dict)
 
     def dump(self) -> bytes:
-        """The state for the record; empty when there is none, so that a fresh item stays a bare payload."""
+        """The state for the record; empty when there is none, so that a fresh item stays a bare
+        payload.
+        """
         state: dict[str, Any] = {}
         if self.links:
             state["links"] = self.links

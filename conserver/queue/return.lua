@@ -7,7 +7,8 @@
 --
 -- The registration is void from the first call on: its claims are refused while items still go back. It is forgotten in
 -- the call that finds nothing held. The blamed become suspects; a delivery is counted for a suspect that had begun, and
--- for an item past its own time limit, once. Nothing is counted where nobody is blamed. A suspect stays one.
+-- for an item past its own time limit, once. Nothing is counted where nobody is blamed. A suspect stays one. An overdue
+-- item is among the blamed ones, whose epochs are compared: one that a late claim of the dead took again never ran there.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer
@@ -34,12 +35,13 @@ local page = redis.call('HRANDFIELD', inflight, most, 'WITHVALUES')
 for index = 1, #page, 2 do
   local record = parse(page[index + 1])
   local begun = record.begun and record.suspect
+  local named = blamed[record.token] == record.epoch
   let_go(inflight, record)
-  if blame ~= 'nobody' and (begun or overdue[record.token]) then
+  if blame ~= 'nobody' and (begun or (named and overdue[record.token])) then
     record.deliveries = record.deliveries + 1
     counted = counted + 1
   end
-  if blame == 'everything' or (blame == 'items' and blamed[record.token] == record.epoch) then
+  if blame == 'everything' or (blame == 'items' and named) then
     record.suspect = true
   end
   suspects = suspects + (record.suspect and 1 or 0)

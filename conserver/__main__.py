@@ -1,0 +1,36 @@
+"""Where `conserver` and `python -m conserver` begin.
+
+`run` and `health` go straight to their work: what the daemon does not need (Typer, Rich, the other
+commands) is not imported, because it costs time at every start and memory in every process.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    match words:
+        case ["run"]:
+            return _run("")
+        case ["run", "--config" | "-c", path] if not path.startswith("-"):
+            return _run(path)
+    from conserver.cli import run_cli
+
+    return run_cli(words)
+
+
+def _run(config_file: str) -> int:
+    # log before all others: it keeps structlog from importing Rich.
+    from conserver import log  # noqa: F401  isort: skip
+    from conserver.commands.base import execute
+    from conserver.commands.run import run
+
+    return execute(lambda: run(config_file))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

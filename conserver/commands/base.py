@@ -1,0 +1,169 @@
+"""What all commands share: how they speak, how they fail, how they get settings and Redis.
+
+Exit codes (errors.py has their names): 0 done, 1 failed, 2 wrong usage, 69 a server cannot be
+reached, 70 a child cannot start, 78 the configuration is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import orjson
+
+from conserver import config, settings
+from conserver.config import Config
+from conserver.errors import (
+    EXIT_CONFIG,
+    EXIT_FAILURE,
+    EXIT_UNAVAILABLE,
+    BootError,
+    ConserverError,
+)
+from conserver.redact import redact_text
+from conserver.settings import Settings
+
+EXIT_INTERRUPTED = 130
+
+# redis-py types each answer as all that any of its clients may give. Ours are those of a blocking
+# client that decodes nothing: bytes, integers, and lists of them.
+Client: TypeAlias = Any
+
+_JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+
+
+class Output:
+    """Where a command's results go: text and tables for people, or one JSON value for programs."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+
+    def value(self, value: object) -> None:
+        """The result for programs; nothing where people read."""
+        if self.as_json:
+            self.raw(orjson.dumps(value, option=_JSON, default=str))
+
+    def line(self, text: str = "") -> None:
+        """A line for people; nothing where a program reads."""
+        if not self.as_json:
+            sys.stdout.write(text + "\n")
+
+    def raw(self, data: bytes) -> None:
+        """Bytes as they are, such as a document."""
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table for people; nothing where a program reads."""
+        if self.as_json:
+            return
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+        for name in columns:
+            numbers = rows and all(
+                isinstance(row[len(table.columns)], (int, float)) for row in rows
+            )
+            table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(_cell(cell)) for cell in row))
+        Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def note(text: str) -> None:
+    """A remark or a complaint: on standard error, so that results stay clean."""
+    sys.stderr.write(text + "\n")
+
+
+def execute(action: Callable[[], int]) -> int:
+    """Runs a command and turns what it raises into a message and an exit code."""
+    try:
+        return action()
+    except BootError as error:
+        note(f"conserver: {error}")
+        return error.exit_code
+    except ConserverError as error:
+        note(f"conserver: {error}")
+        return EXIT_FAILURE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has enough, as in `| head`. What is still buffered has nowhere to
+        # go, and the interpreter would complain about that at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+
+
+def load_settings(config_file: str = "") -> Settings:
+    """The settings of this environment; `config_file` (--config) goes before CONSERVER_CONFIG_FILE.
+
+    Raises:
+        ConfigError: with every variable that cannot be used.
+    """
+    environ = dict(os.environ)
+    if config_file:
+        environ["CONSERVER_CONFIG_FILE"] = config_file
+    return settings.load(environ)
+
+
+def load_config(found: Settings) -> Config:
+    """The configuration that the settings name.
+
+    Raises:
+        ConfigError: with everything that is wrong with it.
+    """
+    return config.load(found.config_file, os.environ)
+
+
+@contextmanager
+def redis_client(found: Settings, timeout_s: float = 5.0) -> Iterator[Client]:
+    """A client that has answered a PING. What Redis refuses ends the command with a clear message.
+
+    Raises:
+        BootError: Redis cannot be reached, or does not let us in.
+        ConserverError: it refused a command.
+    """
+    from redis import exceptions
+
+    from conserver.queue import connection
+
+    url = redact_text(found.redis_url.get_secret_value())
+    try:
+        client = connection.client(found.redis_url.get_secret_value(), timeout_s)
+    except ValueError as error:
+        raise BootError(f"REDIS_URL cannot be used: {error}", EXIT_CONFIG) from None
+    try:
+        client.ping()
+        yield client
+    except exceptions.AuthenticationError as error:
+        raise BootError(f"Redis at {url} does not let us in: {error}", EXIT_CONFIG) from None
+    except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+        raise BootError(f"Redis at {url} cannot be reached: {error}", EXIT_UNAVAILABLE) from None
+    except exceptions.RedisError as error:
+        raise ConserverError(f"Redis at {url} refused: {error}") from None
+    finally:
+        client.close()
+
+
+def age_text(seconds: float) -> str:
+    """A duration as people say it: `12 s`, `3 min`, `5 h`, `2 d`."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return str(value)

@@ -1,0 +1,127 @@
+"""`conserver check`: is everything right that can be known before running?
+
+1. Settings and configuration: every fault at once.
+2. Links and storages: modules found, options valid, what they need installed.
+3. With --connect: Redis and every storage answer. Opening a storage makes what it needs there (a
+   table, a bucket, an index), exactly as a worker would.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+from conserver import plugins, settings
+from conserver.commands.base import Output, load_config, load_settings, note, redis_client
+from conserver.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, BootError, ConfigError, Problem
+from conserver.plugins import LoadedStorage, Plugins
+from conserver.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Whether one server answered."""
+
+    name: str
+    ok: bool
+    message: str
+    duration_ms: float
+
+
+def check(output: Output, config_file: str = "", *, connect: bool = False) -> int:
+    """Checks everything and returns the exit code: 0, 78 (wrong) or 69 (a server is away)."""
+    problems: list[Problem] = []
+    warnings: list[Problem] = settings.misspelt(os.environ)
+    connections: list[Connection] = []
+    chains: dict[str, list[str]] = {}
+    try:
+        found = load_settings(config_file)
+        config = load_config(found)
+        warnings += [*config.warnings, *plugins.unused_problems(config)]
+        chains = {name: chain.ingress_lists for name, chain in config.enabled_chains.items()}
+        loaded = plugins.load(config)
+        loaded.prepare()
+        if connect:
+            connections = _connect(found, loaded)
+    except ConfigError as error:
+        problems += error.problems
+    away = [connection for connection in connections if not connection.ok]
+    output.value(
+        {
+            "ok": not problems and not away,
+            "problems": [asdict(problem) for problem in problems],
+            "warnings": [asdict(warning) for warning in warnings],
+            "connections": [asdict(connection) for connection in connections],
+            "chains": chains,
+        }
+    )
+    _tell(output, problems, warnings, connections, chains)
+    if problems:
+        return EXIT_CONFIG
+    return EXIT_UNAVAILABLE if away else 0
+
+
+def _tell(
+    output: Output,
+    problems: Sequence[Problem],
+    warnings: Sequence[Problem],
+    connections: Sequence[Connection],
+    chains: dict[str, list[str]],
+) -> None:
+    if output.as_json:
+        return
+    for warning in warnings:
+        note(f"warning: {warning}")
+    for problem in problems:
+        note(f"error: {problem}")
+    for connection in connections:
+        line = f"{connection.name}: {connection.message} ({connection.duration_ms:.0f} ms)"
+        if connection.ok:
+            output.line(line)
+        else:
+            note(f"error: {line}")
+    if problems:
+        return
+    for name, lists in chains.items():
+        output.line(f"chain {name} serves {', '.join(lists)}")
+    if all(connection.ok for connection in connections):
+        output.line("everything is in order")
+
+
+def _connect(found: Settings, loaded: Plugins) -> list[Connection]:
+    """Asks all servers at the same time: one that hangs holds up none of the others."""
+    storages = list(loaded.storages.values())
+    with ThreadPoolExecutor(max_workers=len(storages) + 1) as pool:
+        redis = pool.submit(_ask_redis, found)
+        answers = [pool.submit(_ask_storage, storage) for storage in storages]
+        return [redis.result(), *(answer.result() for answer in answers)]
+
+
+def _ask_redis(found: Settings) -> Connection:
+    began_s = time.monotonic()
+    try:
+        with redis_client(found) as client:
+            version = client.info("server").get("redis_version", "unknown")
+        ok, message = True, f"answers, version {version}"
+    except BootError as error:
+        ok, message = False, str(error)
+    return Connection("redis", ok, message, (time.monotonic() - began_s) * 1000)
+
+
+def _ask_storage(loaded: LoadedStorage) -> Connection:
+    began_s = time.monotonic()
+    try:
+        storage = loaded.make()
+        try:
+            storage.open()
+            storage.ready()
+        finally:
+            storage.close()
+        ok, message = True, "ready"
+    except Exception as error:  # noqa: BLE001 - a client of any library may raise anything.
+        ok, message = False, f"{type(error).__name__}: {error}".strip()
+    name = f"storages.{loaded.name}"
+    return Connection(name, ok, message, (time.monotonic() - began_s) * 1000)

@@ -1,0 +1,251 @@
+"""What becomes of an item: the decisions between its links, its storages and its end.
+
+    finished ─▶ write ─▶ storages, all at once ─▶ settle            done
+             └▶ settle (with the document)                          done without storages, filtered
+             └▶ park | dead-letter                                  failed, later, never
+
+1. Takes items as chain threads and writers hand them back, and decides what comes next; the outbox
+   carries it out.
+2. A failed attempt goes back to what Redis has: changes that were not written are dropped with it.
+3. Only what is still owed is asked of a storage again; an item waits for one storage without
+   holding back the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from conserver import log, retry
+from conserver.item import Item, Outcome
+from conserver.outbox import Checkpoint, Outbox
+from conserver.page import Page
+from conserver.queue import calls
+from conserver.queue.record import Progress
+from conserver.settings import Settings
+from conserver.vcon import Vcon
+from conserver.writers import Report, Writer
+from storage.contract import Rejected as RefusedByStorage
+from storage.contract import Stored, Unavailable
+
+
+class Settling:
+    """Used by the keeper's thread alone."""
+
+    def __init__(
+        self, outbox: Outbox, page: Page, settings: Settings, writers: dict[str, Writer]
+    ) -> None:
+        self._outbox = outbox
+        self._page = page
+        self._settings = settings
+        self._writers = writers
+        self._log = log.get_logger()
+        self._to_store: dict[str, list[Item]] = {}
+
+    # ---- what comes in ---------------------------------------------------------------------------
+
+    def finished(self, item: Item) -> None:
+        """An item comes from its links: decide by its outcome."""
+        outcome = item.outcome
+        assert outcome is not None
+        if outcome.kind == "done":
+            if item.route.storages:
+                item.progress.owed = list(item.route.storages)
+                self._save_then(item, self._store)
+            else:
+                self._settle(item)
+        elif outcome.kind == "filtered" or outcome.kind == "cancelled":
+            if outcome.kind == "cancelled":
+                self._back_to_saved(item)
+            self._settle(item)
+        elif outcome.kind == "anew":
+            self._outbox.start_anew(item)
+        elif outcome.kind == "lost":
+            self._outbox.lost(item)
+        else:
+            self._attempt_failed(item, outcome)
+
+    def resumed(self, item: Item) -> None:
+        """An item comes back with nothing but storages owed: its links are done."""
+        item.outcome = Outcome("done")
+        if item.progress.owed:
+            self._store(item)
+        else:
+            self._settle(item)
+
+    def checkpoint(self, item: Item, checkpoint: Checkpoint) -> None:
+        """A chain thread waits until the item's document and progress are written."""
+        self._outbox.write(item, lambda _: None, checkpoint)
+
+    def reported(self, report: Report) -> None:
+        """A writer answered for its items."""
+        for item, outcome in report.answers:
+            item.waiting.discard(report.storage)
+            if isinstance(outcome, Stored):
+                if outcome.etag:
+                    item.progress.etags[report.storage] = outcome.etag
+                if item.progress.owed is not None:
+                    item.progress.owed.remove(report.storage)
+            elif isinstance(outcome, Unavailable):
+                item.missed[report.storage] = outcome.reason
+                item.after_s = max(item.after_s, outcome.after_s or 1.0)
+            elif isinstance(outcome, RefusedByStorage):
+                item.refused[report.storage] = outcome.reason
+            if not item.waiting:
+                self._answered(item)
+
+    # ---- decisions -------------------------------------------------------------------------------
+
+    def _save_then(self, item: Item, then: Callable[[Item], None]) -> None:
+        if item.changed:
+            self._outbox.write(item, then)
+        else:
+            then(item)
+
+    def _store(self, item: Item) -> None:
+        """Hand the item to all storages that it is owed to, or to the first of them."""
+        owed = item.progress.owed or []
+        chosen = owed if self._settings.parallel_storage else owed[:1]
+        self._page.store(item.slot)
+        item.waiting = set(chosen)
+        for name in chosen:
+            self._to_store.setdefault(name, []).append(item)
+
+    def _answered(self, item: Item) -> None:
+        """Every storage that was asked has answered."""
+        owed = item.progress.owed or []
+        if item.refused:
+            name, reason = next(iter(item.refused.items()))
+            self._bury(item, "rejected", reason, storage=name)
+        elif owed and not item.missed:
+            self._store(item)  # one after another, and it is the next one's turn
+        elif item.missed:
+            item.progress.owed = [name for name in owed if name not in item.refused]
+            name, reason = next(iter(item.missed.items()))
+            if self._age_s(item) > item.route.config.give_up_s:
+                self._bury(item, "unavailable", reason, storage=name)
+            else:
+                self._log.info(
+                    "parked",
+                    **item.fields(),
+                    storage=",".join(item.missed),
+                    reason=reason,
+                    after_s=round(item.after_s, 1),
+                )
+                self._outbox.park(item, item.after_s)
+        else:
+            self._settle(item)
+
+    def _attempt_failed(self, item: Item, outcome: Outcome) -> None:
+        """A link failed, asked for later, or never: what it changed since the last write is
+        dropped.
+        """
+        self._back_to_saved(item)
+        item.progress.attempts += 1
+        item.progress.error = outcome.reason[:500]
+        config, attempts = item.route.config, item.progress.attempts
+        if outcome.kind == "rejected":
+            self._save_then(item, lambda i: self._bury(i, "rejected", outcome.reason))
+            return
+        if outcome.kind == "retry":
+            over = self._age_s(item) > config.give_up_s
+        else:
+            over = attempts > config.retries
+        if over:
+            self._save_then(item, lambda i: self._bury(i, "failed", outcome.reason))
+            return
+        after_s = outcome.after_s
+        if after_s is None:
+            after_s = retry.paced_s(attempts, config.backoff_s, config.backoff_max_s)
+        self._log.warning(
+            "will be retried",
+            **item.fields(),
+            link=outcome.link,
+            error=outcome.reason,
+            attempt=attempts,
+            after_s=round(after_s, 1),
+        )
+        self._save_then(item, lambda i: self._outbox.park(i, after_s))
+
+    def _back_to_saved(self, item: Item) -> None:
+        item.progress = Progress.load(item.saved)
+        if item.vcon is not None and item.vcon.changed:
+            item.vcon = None if not item.unsaved else Vcon.parse(item.text)
+
+    def _age_s(self, item: Item) -> float:
+        return time.time() - item.claimed.first_seen_ms / 1000
+
+    def _settle(self, item: Item) -> None:
+        self._outbox.settle(item, settlement(item, self._settings), self._settle)
+
+    def _bury(self, item: Item, reason: str, error: str, storage: str = "") -> None:
+        self._outbox.bury(item, why_dead(item, reason, error, storage))
+
+    def flush(self) -> None:
+        """Hand to the writers what is to be stored."""
+        if self._to_store:
+            waiting, self._to_store = self._to_store, {}
+            for name, items in waiting.items():
+                self._writers[name].put(items)
+
+
+def settlement(item: Item, settings: Settings) -> calls.Settlement:
+    """The end of an item: what is pushed where, what is written with it, when its document may
+    expire.
+    """
+    outcome, progress = item.outcome, item.progress
+    assert outcome is not None
+    pushes = list(progress.pushes)
+    if outcome.kind == "done":
+        pushes = [(name, item.uuid) for name in item.route.config.egress_lists] + pushes
+        write = item.changed
+    elif outcome.kind == "filtered":
+        # What was pushed whole and only filtered goes without ever having been a key.
+        write = item.changed and (not item.unsaved or item.vcon_changed or bool(pushes))
+    else:
+        pushes, write = [], False
+    body = item.body() if write else b""
+    return calls.Settlement(
+        item.token,
+        item.claimed.epoch,
+        item.uuid,
+        item.revision,
+        item.route.name,
+        body,
+        _expiry_s(item, settings, bool(pushes)),
+        pushes,
+        progress.etags,
+    )
+
+
+def _expiry_s(item: Item, settings: Settings, pushed: bool) -> int:
+    """Seconds until Redis may forget the document; 0 keeps it."""
+    if item.progress.expire_s is not None:
+        return item.progress.expire_s
+    if item.outcome is not None and item.outcome.kind == "done" and item.route.storages:
+        return settings.vcon_redis_expiry_s
+    return 0 if pushed else settings.orphan_expiry_s
+
+
+def why_dead(item: Item, reason: str, error: str, storage: str = "") -> dict[str, Any]:
+    """What a dead letter says: "reason" is rejected, failed, unavailable or poison; "error" is for
+    people.
+    """
+    outcome = item.outcome or Outcome("rejected")
+    why: dict[str, Any] = {
+        "time_ms": int(time.time() * 1000),
+        "reason": reason,
+        "error": error,
+        "list": item.claimed.list,
+        "chain": item.route.name,
+        "uuid": item.uuid,
+        "token": item.token,
+        "attempts": item.progress.attempts,
+        "deliveries": item.claimed.deliveries,
+    }
+    if storage:
+        why["storage"] = storage
+    elif outcome.link:
+        why.update(link=outcome.link, type=outcome.error, traceback=outcome.traceback)
+    return why

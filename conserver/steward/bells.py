@@ -1,0 +1,205 @@
+"""The bells: an idle worker hears of an item the moment it is pushed.
+
+While a worker of this host is idle, one `BLMOVE list conserver:returned:list` waits in Redis for
+every list that it serves. When one answers, an item has moved to `returned`, which is nobody's, so
+whoever dies now strands nothing; and one idle worker is rung, who claims it from there. The list is
+armed again when that claim has been answered and another worker is idle. Redis wakes one host per
+item, and the host wakes one worker.
+
+Not armed is a list that is paused, one whose parked items have reached the cap, and one that has
+something in `returned` already: nobody would come for what the bell moves, and it would pump one
+list into the other.
+
+The bell is a hint. Where it cannot wait (Redis at maxmemory refuses BLMOVE) or comes too late, a
+worker looks by itself every TICK_INTERVAL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import random
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError, ResponseError
+
+from conserver.queue.calls import CONTROL
+from conserver.steward.line import Connections, Wire, describe
+
+if TYPE_CHECKING:
+    from conserver.log import Logger
+    from conserver.steward.roster import Roster
+
+WAIT_S = 5.0
+"""How long one BLMOVE waits: a connection that died half-open holds its place in Redis so long."""
+
+ANSWER_TIMEOUT_S = 2.0
+"""How much later than that its answer may come."""
+
+LINGER_S = 0.25
+"""How long bells wait on after the last worker stopped being idle. Workers that take an item of
+2 ms are busy and idle by turns, and a wait that is called off costs its connection."""
+
+PAUSES_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Until a list that could not be armed is looked at again; jittered."""
+
+COMPLAINT_EVERY_S = 60.0
+
+
+class Outcome(enum.Enum):
+    """How one round of a bell ended."""
+
+    MOVED = enum.auto()  # an item waits in returned
+    NOTHING = enum.auto()  # the wait ran out, or was called off
+    HINDERED = enum.auto()  # not armed, or refused: not at once again
+
+
+class Bell:
+    """One list's bell. At most one of its items has moved and not been rung for."""
+
+    def __init__(
+        self, name: str, wire: Wire, parked_cap: int, complain: Callable[[str, Exception], None]
+    ) -> None:
+        self.name = name
+        self._wire = wire
+        self._complain = complain
+        self._parked_cap = parked_cap
+        self._deadline: asyncio.Timeout | None = None
+        self._called_off = False
+        returned = f"conserver:returned:{name}"
+        self._look = (
+            ("HEXISTS", CONTROL, f"paused:{name}"),
+            ("ZCARD", f"conserver:parked:{name}"),
+            ("LLEN", returned),
+        )
+        self._move = ("BLMOVE", name, returned, "LEFT", "RIGHT", WAIT_S)
+
+    async def tend(self, roster: Roster) -> None:
+        """Ring for this list, for ever."""
+        hindered = 0
+        while True:
+            await roster.wanted.wait()
+            outcome = await self.round()
+            hindered = hindered + 1 if outcome is Outcome.HINDERED else 0
+            if outcome is Outcome.MOVED:
+                while not await roster.ring():
+                    await roster.wanted.wait()
+            elif outcome is Outcome.HINDERED:
+                pause_s = PAUSES_S[min(hindered, len(PAUSES_S)) - 1]
+                await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))
+
+    async def round(self) -> Outcome:
+        """Arm once, and wait."""
+        self._called_off = False
+        try:
+            if not await self._may_wait():
+                return Outcome.HINDERED
+            return await self._wait()
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._wire.close()
+            if self._called_off:
+                return Outcome.NOTHING
+            self._complain(self.name, error)
+            return Outcome.HINDERED
+
+    def call_off(self) -> None:
+        """End a wait that is under way; an item that moves at this moment is in returned."""
+        self._called_off = True
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(0)
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        await self._wire.close()
+
+    async def _may_wait(self) -> bool:
+        answers = await self._wire.ask(self._look, ANSWER_TIMEOUT_S)
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
+        paused, parked, returned = answers
+        return not paused and parked < self._parked_cap and not returned
+
+    async def _wait(self) -> Outcome:
+        async with asyncio.timeout(WAIT_S + ANSWER_TIMEOUT_S) as deadline:
+            self._deadline = deadline
+            try:
+                if self._called_off:
+                    return Outcome.NOTHING
+                await self._wire.send([self._move])
+                moved = await self._wire.receive()
+            finally:
+                self._deadline = None
+        return Outcome.NOTHING if moved is None else Outcome.MOVED
+
+
+class Bells:
+    """The bells of all lists that this host serves."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        roster: Roster,
+        names: Iterable[str],
+        parked_cap: int,
+        log: Logger,
+    ) -> None:
+        self._roster = roster
+        self._log = log
+        self._bells = {
+            name: Bell(name, Wire(connections), parked_cap, self._complain) for name in names
+        }
+        self._linger: asyncio.TimerHandle | None = None
+        self._complained_at_s: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Tend all bells until cancelled; then no wait is left in Redis."""
+        self._roster.on_change = self._idle_or_not
+        try:
+            async with asyncio.TaskGroup() as group:
+                for bell in self._bells.values():
+                    group.create_task(bell.tend(self._roster), name=f"bell of {bell.name}")
+        finally:
+            self._roster.on_change = lambda: None
+            self._keep_waiting()
+            for bell in self._bells.values():
+                await bell.close()
+
+    def silence(self, paused: Iterable[str]) -> None:
+        """These lists have been paused: a wait that began before is called off."""
+        for name in paused:
+            if name in self._bells:
+                self._bells[name].call_off()
+
+    def _idle_or_not(self) -> None:
+        self._keep_waiting()
+        if not self._roster.wanted.is_set():
+            loop = asyncio.get_running_loop()
+            self._linger = loop.call_later(LINGER_S, self._call_off_all)
+
+    def _keep_waiting(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+
+    def _call_off_all(self) -> None:
+        for bell in self._bells.values():
+            bell.call_off()
+
+    def _complain(self, name: str, error: Exception) -> None:
+        """Tell what an operator can mend: once a minute, and not once per list if it is Redis."""
+        if not isinstance(error, ResponseError):
+            return  # Redis is away: the steward's line says so.
+        kind = str(error).partition(" ")[0]
+        subject = f"{kind} {name}" if kind == "WRONGTYPE" else kind
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._complained_at_s.get(subject, -COMPLAINT_EVERY_S) < COMPLAINT_EVERY_S:
+            return
+        self._complained_at_s[subject] = now_s
+        self._log.warning(
+            "bell_refused",
+            list=name,
+            error=describe(error),
+            what="idle workers look every TICK_INTERVAL until this is mended",
+        )

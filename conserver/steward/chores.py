@@ -1,0 +1,110 @@
+"""The chores: what has to be done now and then for every list that anybody has ever claimed from.
+
+1. Parked records whose time has come go back to work.
+2. Reasons of dead letters are swept when they are old; the payloads stay.
+3. What a bell had moved from a list that is served no more goes back to that list.
+
+Every steward does them for all lists, not only for those of its own configuration: a list that was
+dropped by a reload still has parked items. Each is one bounded script call that may come twice, so
+nobody has to agree with anybody; a random wait keeps stewards from doing them all at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from conserver.queue import calls
+
+if TYPE_CHECKING:
+    from conserver.log import Logger
+    from conserver.steward.line import Line
+    from conserver.steward.roster import Roster
+
+PROMOTE_EVERY_S = 0.5
+PROMOTE_MOST = 256
+SWEEP_EVERY_S = 60.0
+SWEEP_MOST = 256
+UNBELL_LOOK = 1000
+"""Entries of returned that one call looks at; bells have moved one per host, so these are enough."""
+
+
+async def known_lists(line: Line) -> list[str]:
+    """Every list that anybody has ever claimed from."""
+    return sorted(member.decode() for member in await line.command("SMEMBERS", calls.LISTS))
+
+
+async def put_back(line: Line, names: Iterable[str], log: Logger) -> None:
+    """Put what bells have moved, and nobody has claimed, back on its list."""
+    for name in names:
+        moved = await line.call(calls.unbell(name, UNBELL_LOOK))
+        if moved:
+            log.info("put_back_on_list", list=name, items=moved)
+
+
+class Chores:
+    """Promotes and sweeps; `served` are the lists that workers of this host claim from."""
+
+    def __init__(
+        self, line: Line, roster: Roster, served: Collection[str], dead_keep_s: int, log: Logger
+    ) -> None:
+        self._line = line
+        self._roster = roster
+        self._served = served
+        self._dead_keep_s = dead_keep_s
+        self._log = log
+
+    async def promote_for_ever(self) -> None:
+        """Send parked items back to work soon after they are due."""
+        while True:
+            await asyncio.sleep(await self.promote())
+
+    async def sweep_for_ever(self) -> None:
+        """Forget old reasons, where they are not to be kept for ever."""
+        while self._dead_keep_s:
+            await asyncio.sleep(SWEEP_EVERY_S * random.uniform(0.5, 1.5))
+            await self.sweep()
+
+    async def promote(self) -> float:
+        """Send what is due of every list back to work. Returns the seconds until the next look."""
+        names = await known_lists(self._line)
+        answers = await self._line.commands(
+            [
+                *(("ZRANGE", f"conserver:parked:{name}", 0, 0, "WITHSCORES") for name in names),
+                ("TIME",),
+            ]
+        )
+        seconds, micros = answers.pop()
+        now_ms = int(seconds) * 1000 + int(micros) / 1000
+        soonest_ms = PROMOTE_EVERY_S * 1000
+        for name, first in zip(names, answers, strict=True):
+            if not first:
+                continue
+            due_in_ms = float(first[1]) - now_ms
+            if due_in_ms <= 0:
+                await self._promote(name)
+            else:
+                soonest_ms = min(soonest_ms, due_in_ms)
+        # Early is of no use, and all at once neither: at least 10 ms, then up to a tenth more.
+        return max(soonest_ms / 1000, 0.01) * random.uniform(1.0, 1.1)
+
+    async def _promote(self, name: str) -> None:
+        promoted = 0
+        while True:
+            answer = int(await self._line.call(calls.promote(name, PROMOTE_MOST)))
+            promoted += answer
+            if answer < PROMOTE_MOST:
+                break
+        if promoted and name in self._served:
+            self._roster.ring()
+            # Suspects come back from parked to suspects.
+            self._roster.suspects.set()
+        self._log.debug("promoted", list=name, items=promoted)
+
+    async def sweep(self) -> None:
+        """Forget the reasons of dead letters that are older than they are kept."""
+        for name in await known_lists(self._line):
+            while await self._line.call(calls.sweep(name, self._dead_keep_s, SWEEP_MOST)):
+                continue

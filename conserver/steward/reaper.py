@@ -1,0 +1,159 @@
+"""The reaper: what a dead host held comes back, and no living host is ever taken for dead.
+
+Every steward watches the beats of all hosts. A host is declared dead only when its beat has not
+moved for a whole lease, seen over one connection that never broke, by a steward that was itself
+awake all the time. A Redis that was away, a network that was cut or a paused machine must not look
+like the death of everybody, so each of these starts the watch anew.
+
+Several stewards may reap one host at a time: the script compares the beat once more, and whatever
+is given back is given back once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError, ResponseError
+
+from conserver.queue import calls
+from conserver.queue.calls import Blame
+from conserver.steward.line import Wire
+from conserver.steward.registry import give_back
+
+if TYPE_CHECKING:
+    from conserver.log import Logger
+    from conserver.steward.line import Connections, Line
+    from conserver.steward.roster import Roster
+
+LOOK_EVERY_S = 1.0
+LOOKS_PER_LEASE = 10
+LATE_S = 1.0
+"""A look that is later than planned by more, or takes longer, does not continue the watch."""
+
+
+class Watch:
+    """For how long each host's beat has been the same. It knows no clock and no Redis."""
+
+    def __init__(self, lease_s: float, every_s: float) -> None:
+        self._lease_s = lease_s
+        self._late_s = every_s + LATE_S
+        self._seen: dict[str, tuple[str, float]] = {}
+        self._last_s: float | None = None
+
+    def restart(self) -> None:
+        """Something was interrupted: nothing that was seen before counts."""
+        self._seen.clear()
+        self._last_s = None
+
+    def look(self, beats: Mapping[str, str], asked_s: float, answered_s: float) -> dict[str, str]:
+        """The hosts that are dead, with the beat that has stood still.
+
+        Args:
+            beats: every host and its beat, "" for one that never beat.
+            asked_s: when Redis was asked.
+            answered_s: when the answer was there; a new beat counts from here.
+        """
+        if answered_s - asked_s > LATE_S:
+            self.restart()
+        elif self._last_s is not None and asked_s - self._last_s > self._late_s:
+            self.restart()
+        self._last_s = answered_s
+        seen = {}
+        for host, beat in beats.items():
+            before = self._seen.get(host)
+            seen[host] = before if before and before[0] == beat else (beat, answered_s)
+        self._seen = seen
+        return {h: beat for h, (beat, since_s) in seen.items() if asked_s - since_s >= self._lease_s}
+
+
+class Reaper:
+    """Watches the other hosts, and reaps the dead ones."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        line: Line,
+        host: str,
+        lease_s: float,
+        roster: Roster,
+        log: Logger,
+    ) -> None:
+        self._wire = Wire(connections)
+        self._line = line
+        self._host = host
+        self._roster = roster
+        self._log = log
+        self._every_s = min(LOOK_EVERY_S, lease_s / LOOKS_PER_LEASE)
+        self._watch = Watch(lease_s, self._every_s)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        try:
+            while True:
+                for host, beat in (await self._look()).items():
+                    await self._reap(host, beat)
+                await asyncio.sleep(self._every_s * random.uniform(0.8, 1.0))
+        finally:
+            await self._wire.close()
+
+    async def _look(self) -> dict[str, str]:
+        opened = self._wire.opened
+        asked_s = time.monotonic()
+        try:
+            beats = await self._beats()
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._wire.close()
+            self._watch.restart()
+            self._log.debug("watch_interrupted", error=str(error))
+            return {}
+        if self._wire.opened != opened:
+            self._watch.restart()
+        return self._watch.look(beats, asked_s, time.monotonic())
+
+    async def _beats(self) -> dict[str, str]:
+        (members,) = await self._wire.ask([("SMEMBERS", calls.HOSTS)], LATE_S)
+        if isinstance(members, ResponseError):
+            raise members
+        hosts = sorted({member.decode() for member in members} - {self._host})
+        if not hosts:
+            return {}
+        answers = await self._wire.ask([("HGET", calls.host_key(h), "beat") for h in hosts], LATE_S)
+        beats = {}
+        for host, answer in zip(hosts, answers, strict=True):
+            if isinstance(answer, ResponseError):
+                raise answer
+            beats[host] = (answer or b"").decode()
+        return beats
+
+    async def _reap(self, host: str, beat: str) -> None:
+        """Return what the consumers of a dead host hold, then forget the host."""
+        # Stewards that saw the same death do not all come at once.
+        await asyncio.sleep(random.uniform(0, self._every_s))
+        consumers, returned, suspects = 0, 0, 0
+        while True:
+            answer = await self._line.call(calls.reap(host, beat))
+            if answer is None:
+                self._log.info("host_lives", host=host)
+                break
+            if not answer:
+                self._log.warning(
+                    "host_reaped",
+                    host=host,
+                    consumers=consumers,
+                    returned=returned,
+                    suspects=suspects,
+                )
+                break
+            for consumer in answer:
+                given = await give_back(self._line, host, consumer.decode(), Blame("everything"))
+                consumers += 1
+                returned += given.returned
+                suspects += given.suspects
+        if suspects:
+            self._roster.suspects.set()
+        if returned:
+            self._roster.ring()

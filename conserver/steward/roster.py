@@ -1,0 +1,184 @@
+"""The roster: which workers of this host want work, and who has been rung for it.
+
+A worker that wants work says so (words.py) and is then idle here until its claim is answered with
+items. Ringing sends one idle worker to Redis. It stays rung until it has said how its claim went;
+if it is gone by then, or does not say anything for a second, the next idle one is sent instead,
+because something waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+
+from conserver import words
+
+RING_TIMEOUT_S = 1.0
+_PACKET_BYTES_MAX = 256
+
+
+class Roster:
+    """The workers by their slots. Everything here happens on the event loop's thread.
+
+    `wanted` is set while a worker is idle that nobody has rung; `suspects` is set when a worker
+    has met suspects, and cleared by whoever has looked after them.
+    """
+
+    def __init__(self, ends: Sequence[socket.socket]) -> None:
+        """`ends`: our ends of the workers' sockets, in the order of the slots 1..N."""
+        self._ends = dict(enumerate(ends, 1))
+        self._consumers: dict[int, str] = {}
+        self._idle: dict[int, None] = {}  # in the order of their word, the latest last
+        self._rung: dict[int, tuple[asyncio.Future[bool], asyncio.TimerHandle]] = {}
+        self._gone: set[int] = set()
+        self.wanted = asyncio.Event()
+        self.suspects = asyncio.Event()
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after `wanted` was set or cleared."""
+
+    @property
+    def idle(self) -> frozenset[int]:
+        """The slots of the workers that want work, those that were rung included."""
+        return frozenset(self._idle)
+
+    @property
+    def gone(self) -> frozenset[int]:
+        """The slots whose sockets have ended: neither worker nor supervisor holds the other end."""
+        return frozenset(self._gone)
+
+    def listen(self) -> None:
+        """Take what the workers say from now on."""
+        loop = asyncio.get_running_loop()
+        for slot, end in self._ends.items():
+            loop.add_reader(end, self._read, slot)
+
+    def close(self) -> None:
+        """Ring and listen no more."""
+        loop = asyncio.get_running_loop()
+        self._idle.clear()
+        for slot, end in self._ends.items():
+            loop.remove_reader(end)
+            self._unlist(slot)
+        self._tell()
+
+    def introduce(self, slot: int, consumer: str) -> None:
+        """Another worker takes a slot. What its predecessor has said is void."""
+        if self._consumers.get(slot) == consumer:
+            return
+        self._consumers[slot] = consumer
+        self._read(slot, heed=False)
+        self.dismiss(slot)
+
+    def leave(self, consumer: str) -> None:
+        """A consumer has died."""
+        for slot, present in self._consumers.items():
+            if present == consumer:
+                self.dismiss(slot)
+
+    def dismiss(self, slot: int) -> None:
+        """The worker of a slot is gone; what it had been rung for, another one gets."""
+        self._idle.pop(slot, None)
+        self._unlist(slot)
+        self._tell()
+
+    def ring(self) -> asyncio.Future[bool]:
+        """Send one idle worker to claim.
+
+        Returns:
+            A future that is true when the claim of a rung worker has been answered, and false at
+            once, or as soon as it turns out, when no idle worker is left.
+        """
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._send_someone(answered)
+        return answered
+
+    def order_empty(self, slot: int) -> bool:
+        """Order a worker to run itself empty. False if it does not read."""
+        return self._say(slot, words.EMPTY)
+
+    def hear(self, slot: int, packet: bytes) -> None:
+        """What a worker says: a word or several, and the consumer that says it."""
+        said = packet.rstrip(b"0123456789abcdef")
+        consumer = packet[len(said) :].decode()
+        if consumer and self._consumers.get(slot, consumer) != consumer:
+            return
+        for number in said:
+            word = bytes((number,))
+            if word == words.SUSPECTS:
+                self.suspects.set()
+                continue
+            self._idle.pop(slot, None)
+            if word == words.IDLE:
+                self._idle[slot] = None
+            self._answered(slot)
+            if word == words.MORE:
+                self.ring()
+        self._tell()
+
+    def _read(self, slot: int, heed: bool = True) -> None:
+        while True:
+            try:
+                packet = self._ends[slot].recv(_PACKET_BYTES_MAX)
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionError:
+                packet = b""
+            if not packet:
+                # Its end stays readable for ever. The supervisor holds the other one too, so this
+                # means that both are gone.
+                asyncio.get_running_loop().remove_reader(self._ends[slot])
+                self._gone.add(slot)
+                self.dismiss(slot)
+                return
+            if heed:
+                self.hear(slot, packet)
+
+    def _say(self, slot: int, word: bytes) -> bool:
+        try:
+            self._ends[slot].send(word)
+        except (BlockingIOError, ConnectionError):
+            return False
+        return True
+
+    def _send_someone(self, answered: asyncio.Future[bool]) -> None:
+        # The latest to become idle goes first: its models and caches are warm, and the others may
+        # be swapped out in peace.
+        for slot in reversed(list(self._idle)):
+            if slot in self._rung:
+                continue
+            if self._say(slot, words.RING):
+                loop = asyncio.get_running_loop()
+                overdue = loop.call_later(RING_TIMEOUT_S, self.dismiss, slot)
+                self._rung[slot] = (answered, overdue)
+                break
+            del self._idle[slot]
+        else:
+            if not answered.done():
+                answered.set_result(False)
+        self._tell()
+
+    def _answered(self, slot: int) -> None:
+        ring = self._rung.pop(slot, None)
+        if ring is not None:
+            answered, overdue = ring
+            overdue.cancel()
+            if not answered.done():
+                answered.set_result(True)
+
+    def _unlist(self, slot: int) -> None:
+        ring = self._rung.pop(slot, None)
+        if ring is not None:
+            answered, overdue = ring
+            overdue.cancel()
+            self._send_someone(answered)
+
+    def _tell(self) -> None:
+        wanted = any(slot not in self._rung for slot in self._idle)
+        if wanted == self.wanted.is_set():
+            return
+        if wanted:
+            self.wanted.set()
+        else:
+            self.wanted.clear()
+        self.on_change()

@@ -1,0 +1,91 @@
+"""What a beat tells about this host: the fields that `conserver status` and the API show.
+
+    name version lease_s    the machine, our version, the lease that the host keeps
+    pid steward_pid         of the supervisor (0 until it has told) and of the steward
+    state                   running or draining
+    started_at              when the steward started, in seconds since the epoch
+    supervisor              JSON: what the supervisor told of itself
+    lists                   JSON: the lists that are served, in order
+    workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
+                            started_at, idle, done, failed, rss_bytes, held, items: [{uuid, chain,
+                            link, phase, since_s}]}, with at most ITEMS_SHOWN items each
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+import conserver
+
+if TYPE_CHECKING:
+    from conserver.boot import Message
+    from conserver.page import Page, PageItem
+    from conserver.steward.roster import Roster
+
+ITEMS_SHOWN = 8
+
+
+class Status:
+    """Gathers the fields from the supervisor's word, the pages, and who is idle."""
+
+    def __init__(
+        self, lists: Sequence[str], lease_s: float, pages: Sequence[Page], roster: Roster
+    ) -> None:
+        self._pages = pages
+        self._roster = roster
+        self._supervisor: Message = {}
+        self._workers: list[Message] = []
+        self._fixed: dict[str, str | bytes | int] = {
+            "name": socket.gethostname(),
+            "version": conserver.__version__,
+            "steward_pid": os.getpid(),
+            "lease_s": f"{lease_s:g}",
+            "started_at": f"{time.time():.3f}",
+            "lists": orjson.dumps(list(lists)),
+        }
+
+    def hear(self, message: Message) -> None:
+        """The supervisor's state message."""
+        self._supervisor = message.get("supervisor", {})
+        self._workers = message.get("workers", [])
+
+    def fields(self) -> dict[str, str | bytes | int]:
+        """The fields as they are now."""
+        now_s = time.monotonic()
+        workers = [self._worker(told, now_s) for told in self._workers]
+        return {
+            **self._fixed,
+            "pid": self._supervisor.get("pid", 0),
+            "state": self._supervisor.get("state", "running"),
+            "supervisor": orjson.dumps(self._supervisor),
+            "workers": orjson.dumps(workers),
+        }
+
+    def _worker(self, told: Message, now_s: float) -> dict[str, Any]:
+        slot = told["slot"]
+        view = self._pages[slot - 1].read()
+        return {
+            **told,
+            "idle": slot in self._roster.idle,
+            "done": view.items_done,
+            "failed": view.items_failed,
+            "rss_bytes": view.rss_bytes,
+            "held": len(view.items),
+            "items": [_item(item, now_s) for item in view.items[:ITEMS_SHOWN]],
+        }
+
+
+def _item(item: PageItem, now_s: float) -> dict[str, Any]:
+    return {
+        "uuid": item.uuid,
+        "chain": item.chain,
+        "link": item.link,
+        "phase": item.phase.name.lower(),
+        "since_s": round(now_s - item.began_s, 1),
+    }

@@ -1,0 +1,300 @@
+"""The steward's life: it reaches Redis, then all duties side by side, then a clean end.
+
+1. Listens to the supervisor (orders, state, drain) and for its end; stamps its page all the while.
+2. Runs each duty as a task. None of them may end: an error in one ends the process.
+3. Drained by a supervisor that shuts down, it forgets the host once nothing of it is registered.
+   Drained because a successor takes over, or killed, it leaves everything as it is.
+4. Orphaned, it waits for the workers, returns what they held, blames nobody, and forgets the host.
+
+Signals are ignored here: one that is sent to the whole group must not end the steward before the
+workers, who still need it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+
+from conserver import log
+from conserver.boot import receive
+from conserver.errors import EXIT_UNAVAILABLE, BootError
+from conserver.page import State
+from conserver.queue import calls
+from conserver.queue.calls import Blame
+from conserver.queue.line import passes
+from conserver.redact import redact_text
+from conserver.steward.bells import Bells
+from conserver.steward.chores import Chores, known_lists, put_back
+from conserver.steward.line import Connections, Line, describe
+from conserver.steward.reaper import Reaper
+from conserver.steward.registry import Registry, give_back
+from conserver.steward.roster import Roster
+from conserver.steward.status import Status
+from conserver.steward.survivors import Survivors
+from conserver.steward.suspects import Suspects
+
+if TYPE_CHECKING:
+    from conserver.boot import Boot, Message
+
+STAMP_EVERY_S = 0.25
+BEATS_PER_LEASE = 10
+BEAT_EVERY_S_MIN = 0.2
+PAUSED_LOOK_S = 1.0
+BOOT_RETRY_S = 0.1
+ORPHAN_REDIS_S = 3.0
+"""How long an orphaned steward tries to reach Redis; later another host reaps this one."""
+
+REDIS_VERSION_MIN = (6, 2)
+
+
+class Steward:
+    """One steward. `run` is its whole life."""
+
+    def __init__(self, boot: Boot) -> None:
+        self._boot = boot
+        self._host = boot.host
+        settings = boot.settings
+        self._log = log.get_logger()
+        self._url = settings.redis_url.get_secret_value()
+        self._served = list(boot.config.ingress)
+        self._roster = Roster(boot.worker_ends)
+        self._status = Status(self._served, settings.lease_s, boot.pages, self._roster)
+        self._survivors = Survivors(self._roster, self._log)
+        self._connections = Connections(self._url)
+        self._line = Line(self._connections, self._log)
+        self._registry = Registry(
+            self._line, self._host, self._roster, self._acknowledge, self._log
+        )
+        self._bells = Bells(
+            self._connections, self._roster, self._served, settings.parked_cap, self._log
+        )
+        self._beat_every_s = max(BEAT_EVERY_S_MIN, settings.lease_s / BEATS_PER_LEASE)
+        self._beats = 0
+        self._unsent: list[int] = []
+        self._told = asyncio.Event()
+        self._drain: Message | None = None
+        self._orphaned = asyncio.Event()
+
+    async def run(self) -> None:
+        """Keep house until told to end.
+
+        Raises:
+            BootError: Redis cannot be used.
+        """
+        stamping = asyncio.create_task(self._stamp())
+        try:
+            await self._reach_redis()
+            self._boot.page.state = State.WORKING
+            self._listen()
+            self._boot.tell("ready")
+            await self._live()
+        finally:
+            stamping.cancel()
+            self._survivors.close()
+            await self._line.close()
+
+    async def _live(self) -> None:
+        async with asyncio.TaskGroup() as group:
+
+            def duty(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+                return group.create_task(work, name=name)
+
+            orders = duty(self._registry.run(), "orders")
+            beating = duty(self._beat_for_ever(), "beat")
+            upkeep = [duty(work, name) for name, work in self._upkeep().items()]
+            await self._told.wait()
+            self._roster.close()
+            await _ended(upkeep)
+            if not self._orphaned.is_set():
+                await self._until_orphaned(self._finish(beating))
+            if self._orphaned.is_set():
+                await self._leave_nothing_behind(orders, beating)
+            await _ended([orders, beating])
+
+    def _upkeep(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """The duties that end as soon as the end is near."""
+        settings, line, roster = self._boot.settings, self._line, self._roster
+        chores = Chores(line, roster, self._served, settings.dlq_expiry_s, self._log)
+        suspects = Suspects(line, self._host, self._served, self._boot.pages, roster, self._log)
+        reaper = Reaper(
+            self._connections, line, self._host, settings.lease_s, roster, self._log
+        )
+        return {
+            "bells": self._bells.run(),
+            "paused": self._silence_paused(),
+            "dropped": self._put_back_dropped(),
+            "promote": chores.promote_for_ever(),
+            "sweep": chores.sweep_for_ever(),
+            "suspects": suspects.run(),
+            "reaper": reaper.run(),
+        }
+
+    # Duties that are too small for a house of their own.
+
+    async def _stamp(self) -> None:
+        while True:
+            self._boot.page.beat()
+            for number in list(self._unsent):
+                if self._boot.tell("acknowledged", order=number):
+                    self._unsent.remove(number)
+            await asyncio.sleep(STAMP_EVERY_S)
+
+    async def _beat_for_ever(self) -> None:
+        while True:
+            _, registrations = await self._beat()
+            await self._registry.compare(registrations)
+            await asyncio.sleep(self._beat_every_s)
+
+    async def _beat(self) -> tuple[str, dict[str, str]]:
+        """Beat once. Returns the beat, and who is registered."""
+        self._beats += 1
+        # The time makes it differ from any beat of a steward before this one.
+        beat = f"{time.time_ns() // 1_000_000}.{self._beats}"
+        answer = await self._line.call(calls.beat(self._host, beat, self._status.fields()))
+        return beat, calls.read_registrations(answer)
+
+    async def _silence_paused(self) -> None:
+        while True:
+            keys = await self._line.command("HKEYS", calls.CONTROL)
+            paused = (key.decode().partition(":") for key in keys)
+            self._bells.silence(name for kind, _, name in paused if kind == "paused")
+            await asyncio.sleep(PAUSED_LOOK_S)
+
+    async def _put_back_dropped(self) -> None:
+        """A reload may have dropped lists whose bells had moved an item."""
+        known = await known_lists(self._line)
+        await put_back(self._line, (n for n in known if n not in self._served), self._log)
+
+    # The supervisor.
+
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._boot.orders, self._read_orders)
+        loop.add_reader(self._boot.lifeline, self._hear_the_end)
+        self._roster.listen()
+
+    def _read_orders(self) -> None:
+        messages = receive(self._boot.orders)
+        if not messages:
+            # Readable, and nothing to read: the other end is closed. The lifeline says so too.
+            asyncio.get_running_loop().remove_reader(self._boot.orders)
+        for message in messages:
+            kind = message["type"]
+            if kind in ("register", "return"):
+                self._registry.order(message)
+            elif kind == "children":
+                self._registry.children(message["consumers"])
+            elif kind == "state":
+                self._status.hear(message)
+                self._survivors.hear(message)
+            elif kind == "drain":
+                self._drain = message
+                self._told.set()
+
+    def _hear_the_end(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._boot.lifeline)
+        self._orphaned.set()
+        self._told.set()
+
+    def _acknowledge(self, number: int) -> None:
+        if not self._boot.tell("acknowledged", order=number):
+            self._unsent.append(number)
+
+    # The beginning and the end.
+
+    async def _reach_redis(self) -> None:
+        """Raises BootError if Redis is not there in time, or can never serve us."""
+        waited_s = self._boot.settings.boot_timeout_s
+        deadline_s = time.monotonic() + waited_s
+        where = redact_text(self._url)
+        while True:
+            try:
+                info = await self._line.attempt("INFO", "server")
+                _check_version(info, where)
+                return
+            except (RedisError, OSError, TimeoutError) as error:
+                hopeless = isinstance(error, AuthenticationError) or (
+                    isinstance(error, ResponseError) and not passes(error)
+                )
+                if hopeless:
+                    raise BootError(
+                        f"Redis at {where} refuses us: {describe(error)}. Does REDIS_URL carry the "
+                        "right user, password and database?",
+                        EXIT_UNAVAILABLE,
+                    ) from None
+                if time.monotonic() >= deadline_s:
+                    raise BootError(
+                        f"Redis at {where} cannot be reached: {describe(error)}. Waited "
+                        f"{waited_s:g} s (CONSERVER_BOOT_TIMEOUT_S). Is it up, and is REDIS_URL "
+                        "right?",
+                        EXIT_UNAVAILABLE,
+                    ) from None
+            await asyncio.sleep(BOOT_RETRY_S)
+
+    async def _finish(self, beating: asyncio.Task[None]) -> None:
+        """The supervisor wants us to end: finish its orders; forget the host if all is over."""
+        await self._registry.finished()
+        while self._unsent:
+            await asyncio.sleep(STAMP_EVERY_S)
+        if self._drain is not None and self._drain.get("successor"):
+            return
+        await _ended([beating])
+        await put_back(self._line, self._served, self._log)
+        await self._forget_host()
+
+    async def _until_orphaned(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work, unless the supervisor dies meanwhile."""
+        working = asyncio.create_task(work)
+        dying = asyncio.create_task(self._orphaned.wait())
+        try:
+            await asyncio.wait((working, dying), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                await working
+        finally:
+            await _ended([working, dying])
+
+    async def _leave_nothing_behind(
+        self, orders: asyncio.Task[None], beating: asyncio.Task[None]
+    ) -> None:
+        """The supervisor is gone: nobody is to blame for what its end cuts short."""
+        self._log.error("supervisor_gone", what="returning what the workers held, then ending")
+        await self._survivors.end()
+        await _ended([orders, beating])
+        try:
+            async with asyncio.timeout(ORPHAN_REDIS_S):
+                _, registrations = await self._beat()
+                for consumer in registrations:
+                    given = await give_back(self._line, self._host, consumer, Blame("nobody"))
+                    self._log.info("items_returned", consumer=consumer, returned=given.returned)
+                await put_back(self._line, self._served, self._log)
+                await self._forget_host()
+        except TimeoutError:
+            self._log.error("redis_away", what="another host returns our items after the lease")
+
+    async def _forget_host(self) -> None:
+        """Forget this host if nothing of it is registered; it must not beat any more."""
+        beat, registrations = await self._beat()
+        if not registrations:
+            await self._line.call(calls.reap(self._host, beat))
+
+
+async def _ended(tasks: list[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have ended. An error of theirs is raised by their group."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _check_version(info: bytes, where: str) -> None:
+    """Raises BootError for a Redis without BLMOVE and HRANDFIELD."""
+    lines = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+    version = lines.get("redis_version", "")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers and numbers < REDIS_VERSION_MIN:
+        raise BootError(
+            f"Redis at {where} has version {version}; at least 6.2 is needed.", EXIT_UNAVAILABLE
+        )

@@ -1,0 +1,28 @@
+"""The words between a worker and its steward: one byte each, hints and no more.
+
+They travel over the SEQPACKET pair of the worker's slot; a packet may hold several. A word that is
+lost costs at most one TICK_INTERVAL, and one that comes twice costs one empty claim.
+
+    worker -> steward
+        I   my claim came back empty, and I want work (said after every empty claim, so that a
+            steward that has been replaced learns of it)
+        A   my claim was answered with items
+        M   as A, and more wait: another idle worker may come for them
+        B   I am busy: do not ring me
+        S   suspects wait on my lists (beside any other word)
+    steward -> worker
+        R   ring: claim now
+        E   run yourself empty, then claim: suspects wait, and only a worker that holds nothing
+            may have one
+"""
+
+from __future__ import annotations
+
+IDLE = b"I"
+ANSWERED = b"A"
+MORE = b"M"
+BUSY = b"B"
+SUSPECTS = b"S"
+
+RING = b"R"
+EMPTY = b"E"

@@ -1,0 +1,163 @@
+"""What Elasticsearch is given of a vCon: the fields to search by, and the vCon itself.
+
+Every field is made here, of the type that the mapping in elasticsearch_index has for it and of a
+bounded length, so that no vCon can fail to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from storage.contract import Document
+from storage.fields import messages, notes, objects, tags, text, timestamp, transcripts
+
+_PARTY_MEMBERS = ("name", "tel", "mailto", "sip", "uuid", "role", "org")
+_TEXT_LIMIT_CHARS = 1_000_000
+_LIST_LIMIT = 1000
+# A century: what is longer is no duration.
+_DURATION_LIMIT_S = 3_155_760_000
+
+
+def source(document: Document, max_body_bytes: int, max_vcon_bytes: int) -> bytes:
+    """The JSON to index, on one line. Raises ValueError for a document that is no JSON object."""
+    vcon = document.body
+    complete = True
+    if len(vcon) > max_body_bytes and document.form == "unsigned":
+        vcon, complete = _without_bodies(document, max_body_bytes)
+    if len(vcon) > max_vcon_bytes:
+        vcon, complete = b"", False
+    fields = orjson.dumps(_fields(document, complete))
+    if not vcon:
+        return fields
+    if b"\n" in vcon or b"\r" in vcon:
+        # Between the tokens only: in strings JSON allows no raw line ends.
+        vcon = vcon.replace(b"\n", b" ").replace(b"\r", b" ")
+    return b'%b,"vcon":%b}' % (fields[:-1], vcon)
+
+
+def _without_bodies(document: Document, max_body_bytes: int) -> tuple[bytes, bool]:
+    """The vCon without longer inline bodies, and whether it had none."""
+    copy = dict(document.data)
+    complete = True
+    for member in ("dialog", "attachments"):
+        parts = copy.get(member)
+        if isinstance(parts, list):
+            kept = [_without_body(part, max_body_bytes) for part in parts]
+            if any(new is not old for new, old in zip(kept, parts, strict=True)):
+                copy[member] = kept
+                complete = False
+    if complete:
+        return document.body, True
+    try:
+        return orjson.dumps(copy), False
+    except TypeError:
+        # Nested more deeply than orjson writes.
+        return b"", False
+
+
+def _without_body(part: Any, max_body_bytes: int) -> Any:
+    body = part.get("body") if isinstance(part, dict) else None
+    if isinstance(body, str) and len(body) > max_body_bytes:
+        return {name: value for name, value in part.items() if name != "body"}
+    return part
+
+
+def _fields(document: Document, complete: bool) -> dict[str, Any]:
+    """What is indexed; what a vCon does not have is left out."""
+    data = document.data
+    dialogs = objects(data, "dialog")[:_LIST_LIMIT]
+    analyses = objects(data, "analysis")[:_LIST_LIMIT]
+    attachments = objects(data, "attachments")[:_LIST_LIMIT]
+    starts, ends, duration_s = _times(dialogs)
+    fields = {
+        "uuid": document.uuid,
+        "form": document.form,
+        "complete": complete,
+        "subject": _limited(text(data.get("subject"))),
+        "created_at": timestamp(data.get("created_at")),
+        "updated_at": timestamp(data.get("updated_at")),
+        "started_at": min(starts, default=None),
+        "ended_at": max(ends, default=None),
+        "duration_s": duration_s,
+        "parties": _parties(objects(data, "parties")[:_LIST_LIMIT]),
+        "dialog_types": _named(dialogs, "type"),
+        "analysis_types": _named(analyses, "type"),
+        "vendors": _named(analyses, "vendor"),
+        "attachments": _named(attachments, "purpose", "type"),
+        "extensions": _strings(data.get("extensions")),
+        "tags": tags(attachments)[:_LIST_LIMIT],
+        "transcript": _joined(transcripts(analyses)),
+        "messages": _joined(messages(dialogs)),
+        "notes": _joined(notes(analyses)),
+    }
+    return {name: value for name, value in fields.items() if value not in (None, "", [])}
+
+
+def _times(
+    dialogs: list[dict[str, Any]],
+) -> tuple[list[datetime], list[datetime], float | None]:
+    """When the dialogs began and ended, and how long they were together."""
+    starts: list[datetime] = []
+    ends: list[datetime] = []
+    total_s: float | None = None
+    for dialog in dialogs:
+        start = timestamp(dialog.get("start"))
+        duration_s = _duration_s(dialog)
+        if duration_s is not None:
+            total_s = (total_s or 0.0) + duration_s
+        if start is not None:
+            starts.append(start)
+            ends.append(_later(start, duration_s or 0.0))
+    return starts, ends, total_s
+
+
+def _duration_s(dialog: dict[str, Any]) -> float | None:
+    value = dialog.get("duration")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < _DURATION_LIMIT_S else None
+
+
+def _later(start: datetime, duration_s: float) -> datetime:
+    try:
+        return start + timedelta(seconds=duration_s)
+    except OverflowError:
+        return start
+
+
+def _parties(parties: list[dict[str, Any]]) -> list[dict[str, str]]:
+    known = [
+        {name: party[name] for name in _PARTY_MEMBERS if isinstance(party.get(name), str)}
+        for party in parties
+    ]
+    return [party for party in known if party]
+
+
+def _named(parts: list[dict[str, Any]], *members: str) -> list[str]:
+    """The distinct values of the first of the members that each part has, in order."""
+    found: dict[str, None] = {}
+    for part in parts:
+        for member in members:
+            value = part.get(member)
+            if isinstance(value, str):
+                found[value] = None
+                break
+    return list(found)
+
+
+def _strings(value: object) -> list[str]:
+    if not isinstance(value, list):
+        return []
+    return [item for item in value if isinstance(item, str)][:_LIST_LIMIT]
+
+
+def _joined(pieces: Iterable[str]) -> str | None:
+    return _limited("\n".join(pieces))
+
+
+def _limited(value: str | None) -> str | None:
+    return value[:_TEXT_LIMIT_CHARS] if value else None

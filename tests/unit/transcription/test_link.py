@@ -1,0 +1,302 @@
+"""The transcribe link with an engine that only pretends: what it takes, skips and writes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from pydantic import ValidationError
+
+from conserver.errors import Cancelled, Rejected, Retry
+from conserver.links import LinkContext
+from conserver.links.transcribe import COSTLY, Options, transcribe
+from conserver.transcription.engine import Model
+from conserver.vcon import Vcon, encode_body
+from tests.unit.transcription.sounds import FakeContext, FakeEngine, silence, tone, wav
+
+MONO = wav(tone())
+STEREO = wav(tone(440), tone(900))
+
+
+def recording(content: bytes = MONO, **members: Any) -> dict[str, Any]:
+    dialog = {
+        "type": "recording",
+        "start": "2026-11-25T08:00:00Z",
+        "parties": [0, 1],
+        "mediatype": "audio/wav",
+        "encoding": "base64url",
+        "body": encode_body(content),
+    }
+    return {**dialog, **members}
+
+
+def vcon_of(*dialogs: dict[str, Any], **members: Any) -> Vcon:
+    document = {
+        "uuid": "0198e2f0-0000-8000-8000-000000000001",
+        "parties": [{"name": "Ada"}, {"name": "Ben"}],
+        "dialog": list(dialogs),
+        **members,
+    }
+    return Vcon.parse(json.dumps(document).encode())
+
+
+def run(
+    vcon: Vcon,
+    engine: FakeEngine | None = None,
+    context: FakeContext | None = None,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Run the link and give what it added."""
+    before = len(vcon.analysis)
+    chosen = Options(model="tiny", **options)
+    engine = engine or FakeEngine()
+    typed: LinkContext = context or FakeContext()
+    assert transcribe(vcon, chosen, typed, engine.open) is vcon
+    return vcon.analysis[before:]
+
+
+def sha512(content: bytes) -> str:
+    return "sha512-" + encode_body(hashlib.sha512(content).digest())
+
+
+def test_a_recording_gets_both_analyses_and_the_extension() -> None:
+    vcon = vcon_of(recording())
+    transcript, wtf = run(vcon, FakeEngine(["hello", "goodbye"]))
+    assert (transcript["type"], transcript["dialog"]) == ("transcript", 0)
+    assert (wtf["type"], wtf["dialog"]) == ("wtf_transcription", 0)
+    assert transcript["body"]["transcript"] == "hello goodbye"
+    assert vcon.view["extensions"] == ["wtf_transcription"]
+    assert json.loads(vcon.dump())["analysis"] == [transcript, wtf]
+    assert COSTLY
+
+
+@pytest.mark.parametrize("kind", ["transcript", "wtf_transcription"])
+def test_only_the_wanted_analyses_are_written(kind: str) -> None:
+    vcon = vcon_of(recording())
+    (analysis,) = run(vcon, analyses=[kind])
+    assert analysis["type"] == kind
+    assert ("extensions" in vcon.view) == (kind == "wtf_transcription")
+
+
+def test_each_channel_is_heard_and_given_to_its_party() -> None:
+    engine = FakeEngine()
+    transcript, wtf = run(vcon_of(recording(STEREO)), engine)
+    assert len(engine.listened) == 2
+    assert transcript["body"]["paragraphs"]["transcript"] == "Ada: hello\n\nBen: hello"
+    assert [segment["speaker"] for segment in wtf["body"]["segments"]] == [0, 1]
+
+
+def test_dual_mono_is_heard_once_and_names_nobody() -> None:
+    engine = FakeEngine()
+    transcript, wtf = run(vcon_of(recording(wav(tone(), tone()))), engine)
+    assert len(engine.listened) == 1
+    assert transcript["body"]["paragraphs"]["transcript"] == "hello"
+    assert "speakers" not in wtf["body"]
+    assert wtf["body"]["metadata"]["audio"]["channels"] == 2
+
+
+def test_every_dialog_is_checkpointed_by_itself() -> None:
+    context = FakeContext()
+    added = run(vcon_of(recording(), {"type": "text", "body": "hi"}, recording()), context=context)
+    assert [analysis["dialog"] for analysis in added] == [0, 0, 2, 2]
+    assert context.checkpoints == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        base64.urlsafe_b64encode(MONO).decode(),
+        base64.urlsafe_b64encode(MONO).decode().rstrip("="),
+        base64.b64encode(MONO).decode(),
+        base64.encodebytes(MONO).decode(),
+    ],
+    ids=["padded", "unpadded", "common alphabet", "with line breaks"],
+)
+def test_all_base64_spellings_are_read(body: str) -> None:
+    assert len(run(vcon_of(recording(body=body)))) == 2
+
+
+@pytest.mark.parametrize(
+    "dialog",
+    [
+        recording(mediatype=None, mimetype="audio/wav"),
+        recording(mediatype=None),
+        recording(encoding=None),
+        recording(encoding="base64"),
+        recording(type="audio"),
+        recording(type=None),
+        recording(duration=None),
+    ],
+    ids=["mimetype", "no media type", "no encoding", "base64", "type audio", "no type", "duration"],
+)
+def test_old_and_sloppy_spellings_of_a_recording_are_read(dialog: dict[str, Any]) -> None:
+    given = {name: value for name, value in dialog.items() if value is not None}
+    assert len(run(vcon_of(given))) == 2
+
+
+@pytest.mark.parametrize(
+    "dialog",
+    [
+        {"type": "text", "mediatype": "text/plain", "body": "hello", "encoding": "none"},
+        {"type": "transfer", "transferor": 0},
+        {"type": "incomplete", "disposition": "no-answer"},
+        {"type": "recording-set", "recordings": [0], "mediatype": "audio/wav"},
+        {"type": "recording", "mediatype": "audio/wav"},
+        {"type": "recording", "mediatype": "audio/wav", "body": ""},
+        {},
+    ],
+    ids=["text", "transfer", "incomplete", "recording-set", "no content", "empty", "nothing"],
+)
+def test_what_cannot_be_heard_is_skipped_and_no_model_is_loaded(dialog: dict[str, Any]) -> None:
+    engine, context = FakeEngine(), FakeContext()
+    vcon = vcon_of(dialog)
+    assert run(vcon, engine, context) == []
+    assert engine.opened == []
+    assert context.checkpoints == 0
+    assert not vcon.changed
+
+
+@pytest.mark.parametrize("kind", ["transcript", "transcription", "wtf_transcription"])
+@pytest.mark.parametrize("dialog", [0, [0], [1, 0]])
+def test_a_dialog_that_has_a_transcript_is_skipped(kind: str, dialog: int | list[int]) -> None:
+    engine = FakeEngine()
+    vcon = vcon_of(recording(), analysis=[{"type": kind, "dialog": dialog, "vendor": "other"}])
+    assert run(vcon, engine) == []
+    assert engine.opened == []
+
+
+def test_running_again_adds_nothing() -> None:
+    vcon = vcon_of(recording(), recording())
+    assert len(run(vcon)) == 4
+    again = Vcon.parse(vcon.dump())
+    assert run(again) == []
+    assert not again.changed
+
+
+def test_another_dialogs_transcript_and_other_analyses_do_not_count() -> None:
+    analysis = [{"type": "transcript", "dialog": 1}, {"type": "summary", "dialog": 0}, "junk", None]
+    assert len(run(vcon_of(recording(), analysis=analysis))) == 2
+
+
+def test_signed_and_encrypted_vcons_pass_untouched() -> None:
+    raw = b'{"payload":"e30","signatures":[{"header":{"uuid":"u1"}}]}'
+    vcon = Vcon.parse(raw)
+    assert run(vcon) == []
+    assert vcon.dump() == raw
+
+
+def test_short_recordings_are_skipped_by_what_they_say_and_by_what_they_are() -> None:
+    engine = FakeEngine()
+    said, lying = recording(duration=0.5), recording(duration=100)
+    assert run(vcon_of(said, lying), engine, min_duration_s=5) == []
+    assert engine.opened == []
+
+
+@pytest.mark.parametrize("hashes", [sha512(MONO), [sha512(MONO), "md4711-abc"]])
+def test_a_right_content_hash_passes(hashes: Any) -> None:
+    assert len(run(vcon_of(recording(content_hash=hashes)))) == 2
+
+
+def test_an_old_signature_is_a_hash_too() -> None:
+    digest = encode_body(hashlib.sha512(b"other").digest())
+    with pytest.raises(Rejected, match=r"dialog 0: .* its sha512 content_hash"):
+        run(vcon_of(recording(alg="SHA-512", signature=digest)))
+
+
+@pytest.mark.parametrize(
+    ("dialog", "reason"),
+    [
+        (recording(b"no sound at all"), "cannot be decoded"),
+        (
+            recording(content_hash=sha512(b"other")),
+            "not the one that its sha512 content_hash names",
+        ),
+        (recording(body="@@@@"), "not base64url"),
+        (recording(encoding="none", body="hello"), "encoding 'none' cannot hold a recording"),
+        (recording(encoding="json", body={"a": 1}), "encoding 'json' cannot hold a recording"),
+        (recording(wav(tone(seconds=3))), "longer than the limit of 2 s"),
+        (recording(wav(silence(1, 48000), rate_hz=48000)), "larger than the limit of 50000 bytes"),
+        ({"type": "recording", "url": "https://example.org/a.wav"}, "by url"),
+    ],
+)
+def test_an_unusable_recording_is_named_and_costs_the_others_nothing(
+    dialog: dict[str, Any], reason: str
+) -> None:
+    vcon, context = vcon_of(recording(), dialog, recording()), FakeContext()
+    with pytest.raises(Rejected, match=f"^dialog 1: .*{reason}"):
+        run(vcon, context=context, max_duration_s=2, max_bytes=50_000)
+    assert [analysis["dialog"] for analysis in vcon.analysis] == [0, 0, 2, 2]
+    assert context.checkpoints == 2
+
+
+def test_all_unusable_recordings_are_named() -> None:
+    with pytest.raises(Rejected, match=r"^dialog 0: .*; dialog 1: "):
+        run(vcon_of(recording(b"one"), recording(b"two")))
+
+
+def test_unusable_recordings_can_be_skipped() -> None:
+    context = FakeContext()
+    vcon = vcon_of(recording(b"no sound at all"), recording())
+    added = run(vcon, context=context, on_unusable="skip")
+    assert [analysis["dialog"] for analysis in added] == [1, 1]
+    levels = [level for level, _, _ in context.log.lines]
+    assert levels == ["warning", "debug"]
+    assert context.log.lines[0][2]["dialog"] == 0
+
+
+def test_a_failing_engine_fails_the_attempt_and_writes_nothing_of_that_dialog() -> None:
+    vcon = vcon_of(recording())
+    with pytest.raises(Retry, match="no memory"):
+        run(vcon, FakeEngine(failure=Retry(30, "no memory")))
+    assert vcon.analysis == []
+
+
+def test_cancelling_and_time_limits_end_the_work() -> None:
+    with pytest.raises(Cancelled):
+        run(vcon_of(recording()), context=FakeContext(cancelled=True))
+    with pytest.raises(TimeoutError):
+        run(vcon_of(recording()), context=FakeContext(left_s=0))
+    assert len(run(vcon_of(recording()), context=FakeContext(left_s=5))) == 2
+
+
+def test_the_options_reach_the_engine_and_the_record() -> None:
+    engine = FakeEngine()
+    _, wtf = run(
+        vcon_of(recording()), engine, language="de", beam_size=2, temperature=0, hotwords="Berg",
+        device="cpu", cpu_threads=3, words=False, vad=False,
+    )  # fmt: skip
+    assert engine.opened == [Model(name="tiny", device="cpu", cpu_threads=3)]
+    ((_, listening),) = engine.listened
+    assert (listening.language, listening.beam_size) == ("de", 2)
+    assert listening.temperatures == (0,)
+    assert (listening.words, listening.vad, listening.hotwords) == (False, False, "Berg")
+    told = wtf["body"]["metadata"]["options"]
+    assert (told["language"], told["beam_size"], told["hotwords"]) == ("de", 2, "Berg")
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({}, "model"),
+        ({"model": ""}, "model"),
+        ({"model": "small", "language": "english"}, "language"),
+        ({"model": "small", "language": "en-US"}, "language"),
+        ({"model": "small", "device": "tpu"}, "device"),
+        ({"model": "small", "compute_type": "int4"}, "compute_type"),
+        ({"model": "small", "beam_size": 0}, "beam_size"),
+        ({"model": "small", "temperature": []}, "temperature"),
+        ({"model": "small", "temperature": [0, 2]}, "temperature"),
+        ({"model": "small", "analyses": []}, "analyses"),
+        ({"model": "small", "analyses": ["srt"]}, "analyses"),
+        ({"model": "small", "modle": 1}, "modle"),
+        ({"model": "small", "max_duration_s": 0}, "max_duration_s"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Options.model_validate(options)
+    assert caught.value.errors()[0]["loc"][0] == field
