@@ -18,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run("")
         case ["run", "--config" | "-c", path] if not path.startswith("-"):
             return _run(path)
+        case ["health"]:
+            return _health()
     from conserver.cli import run_cli
 
     return run_cli(words)
@@ -30,6 +32,13 @@ def _run(config_file: str) -> int:
     from conserver.commands.run import run
 
     return execute(lambda: run(config_file))
+
+
+def _health() -> int:
+    from conserver.commands.base import Output, execute
+    from conserver.commands.health import health
+
+    return execute(lambda: health(Output()))
 
 
 if __name__ == "__main__":

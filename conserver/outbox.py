@@ -236,7 +236,7 @@ class Outbox:
                     for k, v in why.items()
                     if k in ("link", "storage", "reason", "error", "attempts")
                 }
-                self._log.error("dead letter", **item.fields(), list=item.claimed.list, **fields)
+                self._log.error("dead_letter", **item.fields(), list=item.claimed.list, **fields)
                 self._end(item, "dead")
             elif answer == "lost":
                 self._end(item, "lost")
@@ -283,7 +283,7 @@ class Outbox:
                 self.bury(item, _cannot_merge(item, error.reason))
             return
         for note in merged.notes:
-            self._log.warning("merged with another chain's work", **item.fields(), note=note)
+            self._log.warning("merged_with_another_chains_work", **item.fields(), note=note)
         item.vcon.become(merged.vcon)
         item.text, item.revision, item.unsaved = text, answer.revision, False
         again(item)
@@ -291,7 +291,7 @@ class Outbox:
     def start_anew(self, item: Item) -> None:
         """Run the item from the newer document of its own chain, as if it had just been claimed."""
         self._log.info(
-            "started anew", **item.fields(), reason="the same chain wrote a newer document"
+            "started_anew", **item.fields(), reason="the same chain wrote a newer document"
         )
         item.vcon, item.unsaved, item.outcome = None, False, None
         item.progress = Progress(attempts=item.progress.attempts)
@@ -305,7 +305,7 @@ class Outbox:
         that.
         """
         self._log.error(
-            "a key has the wrong type",
+            "a_key_has_the_wrong_type",
             **item.fields(),
             key=key,
             found=found,
@@ -331,38 +331,9 @@ class Outbox:
             self._page.count(failed=1)
         elif how == "lost":
             self._log.warning(
-                "lost to another worker", **item.fields(), what="nothing was done here"
+                "lost_to_another_worker", **item.fields(), what="nothing was done here"
             )
         self._ended(item)
-
-
-def _in_batches(entries: Iterable[Any], size: Callable[[Any], int]) -> Iterator[list[Any]]:
-    """Split what waits into calls of at most 256 entries and 4 MiB, or one entry."""
-    batch: list[Any] = []
-    total = 0
-    for entry in entries:
-        entry_bytes = size(entry)
-        if batch and (len(batch) >= 256 or total + entry_bytes > calls.BATCH_BYTES):
-            yield batch
-            batch, total = [], 0
-        batch.append(entry)
-        total += entry_bytes
-    if batch:
-        yield batch
-
-
-def _cannot_merge(item: Item, reason: str) -> dict[str, Any]:
-    return {
-        "time_ms": int(time.time() * 1000),
-        "reason": "rejected",
-        "error": f"two chains changed the vCon: {reason}",
-        "list": item.claimed.list,
-        "chain": item.route.name,
-        "uuid": item.uuid,
-        "token": item.token,
-        "attempts": item.progress.attempts,
-        "deliveries": item.claimed.deliveries,
-    }
 
 
 def _in_batches(entries: Iterable[Any], size: Callable[[Any], int]) -> Iterator[list[Any]]:

@@ -159,7 +159,7 @@ class Settling:
         if after_s is None:
             after_s = retry.paced_s(attempts, config.backoff_s, config.backoff_max_s)
         self._log.warning(
-            "will be retried",
+            "will_be_retried",
             **item.fields(),
             link=outcome.link,
             error=outcome.reason,

@@ -109,7 +109,10 @@ class Keeper:
         routes = Routes(boot.config, loaded)
         threads = boot.settings.vcon_concurrency
         caps = {r.name: min(threads, r.config.concurrency or threads) for r in routes.all}
-        runner = ChainRunner(self._page, self._checkpoint, lambda _item: False)
+        self._cancelled: set[str] = set()
+        runner = ChainRunner(
+            self._page, self._checkpoint, lambda item: item.token in self._cancelled
+        )
         backlog = Backlog(caps, self._inbox.ring)
         self._pool = ChainPool(threads, backlog, runner, self._inbox.ring)
         self._intake = Intake(boot, routes, self._line, self._pool, writers)
@@ -175,7 +178,7 @@ class Keeper:
 
     def abandon(self) -> None:
         """The supervisor is gone: give back what was not begun; the steward returns the rest."""
-        self._log.error("the supervisor is gone", what="ending; unfinished items are returned")
+        self._log.error("the_supervisor_is_gone", what="ending; unfinished items are returned")
         deadline_s = time.monotonic() + 1.0
 
         def tick() -> None:
@@ -241,6 +244,8 @@ class Keeper:
             return
         if not self._intake.held:
             self._page.state = State.IDLE
+        else:
+            self._look_for_cancelled()
         stale = self._pool.backlog.take_back(now_s - UNBEGUN_S)
         if stale:
             self._outbox.release(stale, "not begun for a second")
@@ -250,8 +255,12 @@ class Keeper:
             strays = self._line.call(call)
             if strays:
                 self._log.warning(
-                    "strays returned", count=strays, what="Redis knew of items that we do not"
+                    "strays_returned", count=strays, what="Redis knew of items that we do not"
                 )
+
+    def _look_for_cancelled(self) -> None:
+        named = self._line.command("SMEMBERS", f"conserver:cancelled:{self._boot.consumer}")
+        self._cancelled = {token.decode() for token in named} & self._intake.held.keys()
 
     def _wait(self) -> None:
         """Sleep until something happens, at most until the next duty."""

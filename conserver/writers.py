@@ -87,7 +87,7 @@ class Writer:
         answers, left = lane.abandon()
         reason = f"no answer for {self._loaded.timeout_s:.0f} s"
         self._breaker.failed(now_s, reason)
-        self._log.error("storage hangs", reason=reason, items=len(answers), what="client replaced")
+        self._log.error("storage_hangs", reason=reason, items=len(answers), what="client replaced")
         self._lane = self._new_lane()
         self._lane.jobs.extend(left)
         self._lane.wake()
@@ -213,7 +213,7 @@ class _Lane:
             self._opened_breaker(away[0].reason, away[0].after_s)
             return self._all(items, away[0])
         if self._breaker.succeeded():
-            self._log.warning("storage is back")
+            self._log.warning("storage_is_back")
         return [(item, found[item.uuid]) for item in items]
 
     def _document(self, item: Item) -> Document:
@@ -238,13 +238,13 @@ class _Lane:
             try:
                 storage.close()
             except Exception as second:  # noqa: BLE001 - it is broken anyway
-                self._log.info("closing the broken client failed too", error=str(second))
+                self._log.info("closing_the_broken_client_failed_too", error=str(second))
         return self._all(items, Unavailable(reason))
 
     def _opened_breaker(self, reason: str, after_s: float | None) -> None:
         if self._breaker.failed(time.monotonic(), reason, after_s):
             self._log.error(
-                "storage is away", reason=reason, what="its items are parked until it answers"
+                "storage_is_away", reason=reason, what="its items are parked until it answers"
             )
 
     def _all(self, items: list[Item], outcome: Unavailable) -> Answers:

@@ -166,9 +166,11 @@ def _rights(client: Client) -> Iterator[Finding]:
 def _arguments(command: str) -> tuple[str, ...]:
     """Arguments that make a command complete enough for ACL DRYRUN; nothing is executed."""
     key = "conserver:nothing"
-    counts = {
-        "ping": (), "time": (), "info": (), "eval": ("return 1", "1", key), "evalsha": ("0", "1", key),
-        "blmove": (key, key, "LEFT", "RIGHT", "1"), "hset": (key, "f", "v"), "hsetnx": (key, "f", "v"),
+    counts: dict[str, tuple[str, ...]] = {
+        "ping": (), "time": (), "info": (),
+        "eval": ("return 1", "1", key), "evalsha": ("0", "1", key),
+        "blmove": (key, key, "LEFT", "RIGHT", "1"),
+        "hset": (key, "f", "v"), "hsetnx": (key, "f", "v"),
         "lrange": (key, "0", "1"), "lrem": (key, "1", "v"), "zadd": (key, "1", "v"),
         "zcount": (key, "0", "1"), "zrangebyscore": (key, "0", "1"),
         "zremrangebyrank": (key, "0", "1"),

@@ -13,15 +13,16 @@ in one step.
     conserver:parked:<list>       zset    due time in ms -> record that waits for it (retry, storage
                                           outage, rate limit)
     DLQ:<list>                    list    dead letters as bare payloads: other tools replay them too
-    conserver:dead:<list>         zset    time in ms -> why, as one line of JSON, then the record;
+    conserver:dead:<list>         zset    time in ms -> why, as a line of JSON, then the record;
                                           swept by age
     conserver:inflight:<consumer> hash    token -> record, claimed and not settled, of all lists
-    conserver:host:<id>           hash    host, pid, version, beat, status; "consumer:<id>" -> number
-                                          of its last claim or "void": its registration; "suspect"
+    conserver:host:<id>           hash    host, pid, version, beat, status; "consumer:<id>" ->
+                                          number of its last claim, or "void"; "suspect"
                                           -> "<consumer> <token>" that the host runs
     conserver:hosts               set     every living supervisor
     conserver:lists               set     every list ever claimed from; stewards walk these, not
                                           their own config
+    conserver:cancelled:<consumer>  set   tokens of running items that an operator has cancelled
     conserver:control             hash    "paused:<list>" -> since when
     vcon:<uuid>                   string  the document (a RedisJSON value stays one)
     conserver:revision:<uuid>     hash    revision and length of the document as it was left, and

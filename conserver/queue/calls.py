@@ -284,7 +284,7 @@ def park(consumer: str, moves: Sequence[Move]) -> Call:
 
 
 def dead_letter(consumer: str, moves: Sequence[Move], keep_s: int) -> Call:
-    """Bury items with their reasons; their documents are kept for `keep_s` seconds (0: for ever)."""
+    """Bury items with their reasons; their documents are kept `keep_s` seconds (0: for ever)."""
     return _move("dead", consumer, moves, keep_s)
 
 
@@ -382,3 +382,13 @@ def replay(name: str, member: bytes, payload: bytes, state: bytes = b"") -> Call
     """Send one dead letter to work again; member b"" is a payload without a record."""
     keys = [f"DLQ:{name}", f"conserver:dead:{name}", f"conserver:returned:{name}", name]
     return Call("replay", keys, [member, payload, state])
+
+
+def purge(name: str, member: bytes, payload: bytes) -> Call:
+    """Forget one dead letter. Answers 1, or 0 when it was gone."""
+    return Call("purge", [f"DLQ:{name}", f"conserver:dead:{name}"], [member, payload])
+
+
+def cancel(key: str, element: str | bytes, cancelled_key: str = "") -> Call:
+    """Remove one waiting element, or name a held token to its consumer. Answers 1 or 0."""
+    return Call("cancel", [key], [element, cancelled_key])

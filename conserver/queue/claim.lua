@@ -91,7 +91,7 @@ local function take(list, text, max_deliveries)
     return true
   end
   reason.token, reason.list, reason.deliveries = record.token, list, record.deliveries
-  reason.time_ms, reason.sha1 = math.floor(now / 1000), redis.sha1hex(record.payload)
+  reason.time_ms = math.floor(now / 1000)
   bury(record, cjson.encode(reason), now / 1000)
   return false
 end

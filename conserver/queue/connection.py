@@ -1,7 +1,8 @@
 """Redis URLs into connections: redis://, rediss://, unix://, redis+sentinel:// and
 rediss+sentinel://.
 
-    redis+sentinel://user:password@host1:26379,host2:26379/service/0?sentinel_username=u&sentinel_password=p
+    redis+sentinel://user:password@host1:26379,host2:26379/service/0
+        ?sentinel_username=u&sentinel_password=p
 
 Every connection is bounded: nothing here waits longer than its timeouts, and nothing is repeated
 behind the caller's back (redis-py repeats each command by default; the queue repeats what it knows
@@ -106,7 +107,7 @@ def client(url: str, timeout_s: float = 5.0) -> redis.Redis:
 
 
 def async_client(url: str, timeout_s: float | None = 5.0) -> redis.asyncio.Redis:
-    """The same for asyncio. timeout_s None is for blocking commands, whose wait the caller bounds."""
+    """The same for asyncio. timeout_s None is for blocking commands: the caller bounds them."""
     import redis.asyncio as aioredis
 
     bounds = _bounds(timeout_s or 5.0)

@@ -83,14 +83,14 @@ local function send_back(record)
   redis.call('RPUSH', (record.suspect and 'conserver:suspects:' or 'conserver:returned:') .. record.list, build(record))
 end
 
--- A dead letter: its payload for every tool, its record with the reason for ours. A large payload is kept once only;
--- its record then carries the SHA-1 by which `dlq` finds it.
+-- A dead letter: its payload for every tool, its record with the reason for ours. A large payload is kept once only:
+-- in its record \2 and its SHA-1 stand for it.
 local LARGE = 65536
 local function bury(record, why, at_ms)
   redis.call('RPUSH', 'DLQ:' .. record.list, record.payload)
   local payload = record.payload
   if #payload > LARGE then
-    record.payload = ''
+    record.payload = '\2' .. redis.sha1hex(payload)
   end
   redis.call('ZADD', 'conserver:dead:' .. record.list, whole(at_ms), why .. '\n' .. build(record))
   record.payload = payload

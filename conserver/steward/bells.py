@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError, ResponseError
 
 from conserver.queue.calls import CONTROL
-from conserver.steward.line import Connections, Wire, describe
+from conserver.steward.line import Connections, Wire, describe, without_errors
 
 if TYPE_CHECKING:
     from conserver.log import Logger
@@ -115,10 +115,7 @@ class Bell:
 
     async def _may_wait(self) -> bool:
         answers = await self._wire.ask(self._look, ANSWER_TIMEOUT_S)
-        for answer in answers:
-            if isinstance(answer, ResponseError):
-                raise answer
-        paused, parked, returned = answers
+        paused, parked, returned = without_errors(answers)
         return not paused and parked < self._parked_cap and not returned
 
     async def _wait(self) -> Outcome:

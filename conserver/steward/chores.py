@@ -28,7 +28,7 @@ PROMOTE_MOST = 256
 SWEEP_EVERY_S = 60.0
 SWEEP_MOST = 256
 UNBELL_LOOK = 1000
-"""Entries of returned that one call looks at; bells have moved one per host, so these are enough."""
+"""Entries of returned that one call looks at; bells have moved one per host, these suffice."""
 
 
 async def known_lists(line: Line) -> list[str]:
@@ -59,7 +59,8 @@ class Chores:
     async def promote_for_ever(self) -> None:
         """Send parked items back to work soon after they are due."""
         while True:
-            await asyncio.sleep(await self.promote())
+            pause_s = await self.promote()
+            await asyncio.sleep(pause_s)
 
     async def sweep_for_ever(self) -> None:
         """Forget old reasons, where they are not to be kept for ever."""

@@ -35,7 +35,8 @@ class Connections:
 
     def make(self) -> AbstractConnection:
         """A connection that is not open yet."""
-        made: AbstractConnection = self._client.connection_pool.make_connection()
+        pool = self._client.connection_pool
+        made: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
         return made
 
 
@@ -66,7 +67,7 @@ class Wire:
         try:
             if self._connection is None:
                 self._connection = self._connections.make()
-                await self._connection.connect()
+                await self._connection.connect()  # type: ignore[no-untyped-call]
                 self.opened += 1
             packed = self._connection.pack_commands(commands)
             await self._connection.send_packed_command(packed, check_health=False)
@@ -76,10 +77,7 @@ class Wire:
 
     async def receive(self) -> Any:
         """The answer to one command that was sent. Raises as `ask`, and the command's own error."""
-        answer = await self._answer()
-        if isinstance(answer, ResponseError):
-            raise answer
-        return answer
+        return without_errors([await self._answer()])[0]
 
     async def close(self) -> None:
         """Drop the connection; a command that waits on it in Redis is forgotten there."""
@@ -128,10 +126,7 @@ class Line:
     async def attempt(self, *words: Any) -> Any:
         """One command, tried once. Raises RedisError, OSError or TimeoutError."""
         async with self._turn:
-            answer = (await self._wire.ask([words], ANSWER_TIMEOUT_S))[0]
-        if isinstance(answer, ResponseError):
-            raise answer
-        return answer
+            return without_errors(await self._wire.ask([words], ANSWER_TIMEOUT_S))[0]
 
     async def close(self) -> None:
         """Drop the connection."""
@@ -141,26 +136,29 @@ class Line:
         failures, away_since_s = 0, time.monotonic()
         while True:
             try:
-                answers = await self._wire.ask(commands, ANSWER_TIMEOUT_S)
-                error = next((a for a in answers if isinstance(a, ResponseError)), None)
-                if error is None:
-                    break
-                if not passes(error):
-                    raise error
-            except (RedisError, OSError, TimeoutError) as failure:
-                if isinstance(failure, ResponseError) and not passes(failure):
+                answers = without_errors(await self._wire.ask(commands, ANSWER_TIMEOUT_S))
+            except (RedisError, OSError, TimeoutError) as error:
+                # Not the same connection again: after a failover it may lead to a replica.
+                await self._wire.close()
+                if isinstance(error, ResponseError) and not passes(error):
                     raise
-                error = failure
-            if not failures:
-                self._log.warning("redis_away", error=describe(error))
-            failures += 1
-            # Not the same connection again: after a failover it may lead to a replica.
-            await self._wire.close()
-            await asyncio.sleep(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
-        if failures:
-            away_s = round(time.monotonic() - away_since_s, 3)
-            self._log.warning("redis_back", away_s=away_s, attempts=failures + 1)
-        return answers
+                if not failures:
+                    self._log.warning("redis_away", error=describe(error))
+                failures += 1
+                await asyncio.sleep(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
+                continue
+            if failures:
+                away_s = round(time.monotonic() - away_since_s, 3)
+                self._log.warning("redis_back", away_s=away_s, attempts=failures + 1)
+            return answers
+
+
+def without_errors(answers: list[Any]) -> list[Any]:
+    """The answers, if each of them is one. Raises the first error among them."""
+    for answer in answers:
+        if isinstance(answer, ResponseError):
+            raise answer
+    return answers
 
 
 def describe(error: BaseException) -> str:

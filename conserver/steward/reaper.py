@@ -17,11 +17,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from conserver.queue import calls
 from conserver.queue.calls import Blame
-from conserver.steward.line import Wire
+from conserver.steward.line import Wire, without_errors
 from conserver.steward.registry import give_back
 
 if TYPE_CHECKING:
@@ -57,9 +57,8 @@ class Watch:
             asked_s: when Redis was asked.
             answered_s: when the answer was there; a new beat counts from here.
         """
-        if answered_s - asked_s > LATE_S:
-            self.restart()
-        elif self._last_s is not None and asked_s - self._last_s > self._late_s:
+        paused_s = 0.0 if self._last_s is None else asked_s - self._last_s
+        if paused_s > self._late_s or answered_s - asked_s > LATE_S:
             self.restart()
         self._last_s = answered_s
         seen = {}
@@ -67,7 +66,8 @@ class Watch:
             before = self._seen.get(host)
             seen[host] = before if before and before[0] == beat else (beat, answered_s)
         self._seen = seen
-        return {h: beat for h, (beat, since_s) in seen.items() if asked_s - since_s >= self._lease_s}
+        oldest_s = asked_s - self._lease_s
+        return {host: beat for host, (beat, since_s) in seen.items() if since_s <= oldest_s}
 
 
 class Reaper:
@@ -115,19 +115,13 @@ class Reaper:
         return self._watch.look(beats, asked_s, time.monotonic())
 
     async def _beats(self) -> dict[str, str]:
-        (members,) = await self._wire.ask([("SMEMBERS", calls.HOSTS)], LATE_S)
-        if isinstance(members, ResponseError):
-            raise members
+        members = without_errors(await self._wire.ask([("SMEMBERS", calls.HOSTS)], LATE_S))[0]
         hosts = sorted({member.decode() for member in members} - {self._host})
         if not hosts:
             return {}
-        answers = await self._wire.ask([("HGET", calls.host_key(h), "beat") for h in hosts], LATE_S)
-        beats = {}
-        for host, answer in zip(hosts, answers, strict=True):
-            if isinstance(answer, ResponseError):
-                raise answer
-            beats[host] = (answer or b"").decode()
-        return beats
+        commands = [("HGET", calls.host_key(host), "beat") for host in hosts]
+        beats = without_errors(await self._wire.ask(commands, LATE_S))
+        return {host: (beat or b"").decode() for host, beat in zip(hosts, beats, strict=True)}
 
     async def _reap(self, host: str, beat: str) -> None:
         """Return what the consumers of a dead host hold, then forget the host."""

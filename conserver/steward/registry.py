@@ -1,7 +1,7 @@
 """The registry: Redis shall know as consumers of this host those that live, and no others.
 
 1. Carries out the supervisor's orders, one after another: register a consumer before its process
-   starts, return what a dead one held. An order is acknowledged when it is done, and may come twice.
+   starts, return what a dead one held. Orders are acknowledged when done, and may come twice.
 2. Compares, with every beat, what Redis has registered with the children that live. What else it
    finds goes back as well: a steward may die with an order in its hands, and a failover may undo
    what had been done.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,7 @@ class Registry:
         line: Line,
         host: str,
         roster: Roster,
-        acknowledge: Callable[[int], object],
+        acknowledge: Callable[[int], Awaitable[None]],
         log: Logger,
     ) -> None:
         self._line = line
@@ -101,7 +101,7 @@ class Registry:
             else:
                 await self._return(message)
             if "order" in message:
-                self._acknowledge(message["order"])
+                await self._acknowledge(message["order"])
             self._orders.task_done()
 
     async def finished(self) -> None:

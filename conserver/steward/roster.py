@@ -11,8 +11,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from conserver import words
+
+if TYPE_CHECKING:
+    from conserver.boot import Message
 
 RING_TIMEOUT_S = 1.0
 _PACKET_BYTES_MAX = 256
@@ -32,6 +36,7 @@ class Roster:
         self._idle: dict[int, None] = {}  # in the order of their word, the latest last
         self._rung: dict[int, tuple[asyncio.Future[bool], asyncio.TimerHandle]] = {}
         self._gone: set[int] = set()
+        self._retired = False
         self.wanted = asyncio.Event()
         self.suspects = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
@@ -53,14 +58,17 @@ class Roster:
         for slot, end in self._ends.items():
             loop.add_reader(end, self._read, slot)
 
+    def retire(self) -> None:
+        """Nobody is idle from now on, so nobody is rung; only `gone` is kept up."""
+        self._retired = True
+        for slot in self._ends:
+            self.dismiss(slot)
+
     def close(self) -> None:
-        """Ring and listen no more."""
+        """Listen no more."""
         loop = asyncio.get_running_loop()
-        self._idle.clear()
-        for slot, end in self._ends.items():
+        for end in self._ends.values():
             loop.remove_reader(end)
-            self._unlist(slot)
-        self._tell()
 
     def introduce(self, slot: int, consumer: str) -> None:
         """Another worker takes a slot. What its predecessor has said is void."""
@@ -69,6 +77,12 @@ class Roster:
         self._consumers[slot] = consumer
         self._read(slot, heed=False)
         self.dismiss(slot)
+
+    def hear_state(self, message: Message) -> None:
+        """The supervisor's state message: a steward that replaces another learns who is who."""
+        for worker in message.get("workers", ()):
+            if worker["consumer"]:
+                self.introduce(worker["slot"], worker["consumer"])
 
     def leave(self, consumer: str) -> None:
         """A consumer has died."""
@@ -101,7 +115,8 @@ class Roster:
         """What a worker says: a word or several, and the consumer that says it."""
         said = packet.rstrip(b"0123456789abcdef")
         consumer = packet[len(said) :].decode()
-        if consumer and self._consumers.get(slot, consumer) != consumer:
+        stale = consumer and self._consumers.get(slot, consumer) != consumer
+        if stale or self._retired:
             return
         for number in said:
             word = bytes((number,))

@@ -1,14 +1,14 @@
 """What a beat tells about this host: the fields that `conserver status` and the API show.
 
-    name version lease_s    the machine, our version, the lease that the host keeps
-    pid steward_pid         of the supervisor (0 until it has told) and of the steward
-    state                   running or draining
-    started_at              when the steward started, in seconds since the epoch
-    supervisor              JSON: what the supervisor told of itself
-    lists                   JSON: the lists that are served, in order
-    workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
-                            started_at, idle, done, failed, rss_bytes, held, items: [{uuid, chain,
-                            link, phase, since_s}]}, with at most ITEMS_SHOWN items each
+name version lease_s    the machine, our version, the lease that the host keeps
+pid steward_pid         of the supervisor (0 until it has told) and of the steward
+state                   running or draining
+started_at              when the steward started, in seconds since the epoch
+supervisor              JSON: what the supervisor told of itself
+lists                   JSON: the lists that are served, in order
+workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
+                        started_at, idle, done, failed, rss_bytes, held, items: [{uuid, chain,
+                        link, phase, since_s}]}, with at most ITEMS_SHOWN items each
 """
 
 from __future__ import annotations

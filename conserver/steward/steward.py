@@ -1,7 +1,7 @@
 """The steward's life: it reaches Redis, then all duties side by side, then a clean end.
 
 1. Listens to the supervisor (orders, state, drain) and for its end; stamps its page all the while.
-2. Runs each duty as a task. None of them may end: an error in one ends the process.
+2. Runs each duty as a task of one group: an error in any of them ends the process.
 3. Drained by a supervisor that shuts down, it forgets the host once nothing of it is registered.
    Drained because a successor takes over, or killed, it leaves everything as it is.
 4. Orphaned, it waits for the workers, returns what they held, blames nobody, and forgets the host.
@@ -13,10 +13,13 @@ workers, who still need it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from conserver import log
@@ -74,7 +77,6 @@ class Steward:
         )
         self._beat_every_s = max(BEAT_EVERY_S_MIN, settings.lease_s / BEATS_PER_LEASE)
         self._beats = 0
-        self._unsent: list[int] = []
         self._told = asyncio.Event()
         self._drain: Message | None = None
         self._orphaned = asyncio.Event()
@@ -94,6 +96,7 @@ class Steward:
             await self._live()
         finally:
             stamping.cancel()
+            self._roster.close()
             self._survivors.close()
             await self._line.close()
 
@@ -107,7 +110,7 @@ class Steward:
             beating = duty(self._beat_for_ever(), "beat")
             upkeep = [duty(work, name) for name, work in self._upkeep().items()]
             await self._told.wait()
-            self._roster.close()
+            self._roster.retire()
             await _ended(upkeep)
             if not self._orphaned.is_set():
                 await self._until_orphaned(self._finish(beating))
@@ -120,9 +123,7 @@ class Steward:
         settings, line, roster = self._boot.settings, self._line, self._roster
         chores = Chores(line, roster, self._served, settings.dlq_expiry_s, self._log)
         suspects = Suspects(line, self._host, self._served, self._boot.pages, roster, self._log)
-        reaper = Reaper(
-            self._connections, line, self._host, settings.lease_s, roster, self._log
-        )
+        reaper = Reaper(self._connections, line, self._host, settings.lease_s, roster, self._log)
         return {
             "bells": self._bells.run(),
             "paused": self._silence_paused(),
@@ -138,9 +139,6 @@ class Steward:
     async def _stamp(self) -> None:
         while True:
             self._boot.page.beat()
-            for number in list(self._unsent):
-                if self._boot.tell("acknowledged", order=number):
-                    self._unsent.remove(number)
             await asyncio.sleep(STAMP_EVERY_S)
 
     async def _beat_for_ever(self) -> None:
@@ -179,8 +177,8 @@ class Steward:
 
     def _read_orders(self) -> None:
         messages = receive(self._boot.orders)
-        if not messages:
-            # Readable, and nothing to read: the other end is closed. The lifeline says so too.
+        if not messages and _is_closed(self._boot.orders):
+            # It stays readable for ever. That the supervisor is gone, the lifeline says too.
             asyncio.get_running_loop().remove_reader(self._boot.orders)
         for message in messages:
             kind = message["type"]
@@ -191,6 +189,7 @@ class Steward:
             elif kind == "state":
                 self._status.hear(message)
                 self._survivors.hear(message)
+                self._roster.hear_state(message)
             elif kind == "drain":
                 self._drain = message
                 self._told.set()
@@ -200,9 +199,11 @@ class Steward:
         self._orphaned.set()
         self._told.set()
 
-    def _acknowledge(self, number: int) -> None:
-        if not self._boot.tell("acknowledged", order=number):
-            self._unsent.append(number)
+    async def _acknowledge(self, number: int) -> None:
+        """Tell that an order is done, however long the supervisor takes to read."""
+        packet = orjson.dumps({"type": "acknowledged", "order": number})
+        with contextlib.suppress(ConnectionError):  # it is gone: nobody waits for this any more
+            await asyncio.get_running_loop().sock_sendall(self._boot.orders, packet)
 
     # The beginning and the end.
 
@@ -213,8 +214,7 @@ class Steward:
         where = redact_text(self._url)
         while True:
             try:
-                info = await self._line.attempt("INFO", "server")
-                _check_version(info, where)
+                _check_version(await self._line.attempt("HELLO"), where)
                 return
             except (RedisError, OSError, TimeoutError) as error:
                 hopeless = isinstance(error, AuthenticationError) or (
@@ -238,8 +238,6 @@ class Steward:
     async def _finish(self, beating: asyncio.Task[None]) -> None:
         """The supervisor wants us to end: finish its orders; forget the host if all is over."""
         await self._registry.finished()
-        while self._unsent:
-            await asyncio.sleep(STAMP_EVERY_S)
         if self._drain is not None and self._drain.get("successor"):
             return
         await _ended([beating])
@@ -289,10 +287,19 @@ async def _ended(tasks: list[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _check_version(info: bytes, where: str) -> None:
+def _is_closed(channel: socket.socket) -> bool:
+    """Whether the other end of a socket that does not block is gone."""
+    try:
+        return not channel.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def _check_version(hello: list[Any], where: str) -> None:
     """Raises BootError for a Redis without BLMOVE and HRANDFIELD."""
-    lines = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-    version = lines.get("redis_version", "")
+    version = dict(zip(hello[::2], hello[1::2], strict=False)).get(b"version", b"").decode()
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers and numbers < REDIS_VERSION_MIN:
         raise BootError(

@@ -1,9 +1,9 @@
 """The survivors of a killed supervisor: they end by themselves, or are ended.
 
 Every worker sees the end of the supervisor as the steward does, gives back what it had not begun,
-and ends. One that hangs in a link is killed when its time is up, so that no orphan works on. Whether
-a worker is gone tells its pidfd, or its socket: the supervisor held its other end too, so the end of
-that socket means that both are gone.
+and ends. One that hangs in a link is killed when its time is up, so that no orphan works on. A
+worker's pidfd tells that it is gone, or its socket: the supervisor held the other end too, so the
+end of that socket means that both are gone.
 """
 
 from __future__ import annotations

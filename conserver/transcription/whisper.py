@@ -168,7 +168,7 @@ def _load(model: Model) -> WhisperTranscriber:
         if device == "auto":
             device = "cuda" if ctranslate2.get_cuda_device_count() > 0 else "cpu"
         if device == "cuda":
-            _load_cublas()
+            load_cublas()
         compute_type = _compute_type(model, device)
         loaded = faster_whisper.WhisperModel(
             folder,
@@ -214,7 +214,7 @@ def _cpu_threads() -> int:
     return min(_CPU_THREADS_MAX, len(os.sched_getaffinity(0)))
 
 
-def _load_cublas() -> None:
+def load_cublas() -> None:
     """Load the CUDA library that CTranslate2 opens by name, if it came as a Python package.
 
     The loader does not look into packages; once loaded from there, it is found by its name. Where

@@ -8,7 +8,6 @@ import json
 from typing import Any
 
 import pytest
-
 from pydantic import ValidationError
 
 from conserver.errors import Cancelled, Rejected, Retry
@@ -272,7 +271,7 @@ def test_the_options_reach_the_engine_and_the_record() -> None:
     assert engine.opened == [Model(name="tiny", device="cpu", cpu_threads=3)]
     ((_, listening),) = engine.listened
     assert (listening.language, listening.beam_size) == ("de", 2)
-    assert listening.temperatures == (0,)
+    assert list(listening.temperatures) == [0]
     assert (listening.words, listening.vad, listening.hotwords) == (False, False, "Berg")
     told = wtf["body"]["metadata"]["options"]
     assert (told["language"], told["beam_size"], told["hotwords"]) == ("de", 2, "Berg")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import orjson
 import pytest
 
 from conserver.errors import ConfigError, Retry
@@ -122,3 +124,21 @@ def test_preparing_starts_no_thread_and_opens_no_socket(tmp_path: Path) -> None:
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert answer.stdout == "1 set()\n"
+
+
+def test_the_cuda_library_of_a_python_package_is_loaded(tmp_path: Path) -> None:
+    folder = tmp_path / "nvidia" / "cublas" / "lib"
+    folder.mkdir(parents=True)
+    # Any shared library serves; it is not called.
+    shutil.copy(orjson.orjson.__file__, folder / "libcublas.so.12")
+    code = (
+        "from pathlib import Path\n"
+        "from conserver.transcription.whisper import load_cublas\n"
+        "load_cublas()\n"
+        "print('libcublas.so.12' in Path('/proc/self/maps').read_text())"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
+        env={"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"},
+    )  # fmt: skip
+    assert answer.stdout == "True\n"

@@ -16,6 +16,7 @@ from conserver.transcription.conversation import Transcription, conversation, si
 from conserver.transcription.engine import Heard, Identity, Segment, Word
 from conserver.transcription.results import TRANSCRIPT, WTF, analyses
 from conserver.transcription.speakers import Speaker
+from tests.unit.transcription.wtf_rules import check_wtf
 
 ADA, BEN = Speaker(0, "Ada"), Speaker("channel-1", "Channel 1")
 STARTED = datetime(2026, 11, 25, 8, 0, 0, 123456, tzinfo=UTC)
@@ -76,31 +77,6 @@ def body_of(heard: Transcription, kind: str) -> dict[str, Any]:
     body = analysis["body"]
     assert isinstance(body, dict)
     return body
-
-
-def check_wtf(body: dict[str, Any]) -> None:
-    """The rules of the draft, as far as they can be broken."""
-    transcript, metadata = body["transcript"], body["metadata"]
-    assert set(transcript) == {"text", "language", "duration", "confidence"}
-    assert {"created_at", "processed_at", "provider", "model"} <= set(metadata)
-    assert metadata["provider"] == metadata["provider"].lower()
-    words = body.get("words", [])
-    for entry in [*body["segments"], *words]:
-        assert entry["end"] > entry["start"] >= 0
-        assert 0 <= entry["confidence"] <= 1
-        assert entry["text"] == entry["text"].strip()
-        assert set(entry) <= {"id", "start", "end", "text", "confidence", "speaker", "words"}
-    assert [entry["id"] for entry in body["segments"]] == list(range(len(body["segments"])))
-    assert [entry["id"] for entry in words] == list(range(len(words)))
-    assert [word for entry in body["segments"] for word in entry.get("words", [])] == list(
-        range(len(words))
-    )
-    for key, speaker in body.get("speakers", {}).items():
-        assert key == str(speaker["id"])
-        mine = [entry["id"] for entry in body["segments"] if entry["speaker"] == speaker["id"]]
-        assert speaker["segments"] == mine
-        assert 0 <= speaker["confidence"] <= 1
-    assert 0 <= body["quality"]["silence_ratio"] <= 1
 
 
 def test_the_analysis_objects() -> None:

@@ -1,0 +1,207 @@
+"""HTTP calls of links to endpoints that the operator configured: webhooks, language models.
+
+1. One pooled client per set of timeouts and process, made at the first call: never before a fork.
+2. Every part of a call has a time limit, and the link's own soft limit bounds them all.
+3. An endpoint in trouble (408, 425, 429, 5xx, no connection) is asked again, after Retry-After if
+   it says so. Short waits happen here; for long ones the item is parked (`Retry`), so that no
+   thread sits and waits.
+4. Any other answer that is not 2xx is final: the same bytes would get it again.
+
+Answers are read up to a limit. Messages name the endpoint without credentials and query.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import functools
+import importlib
+import random
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from conserver.errors import Rejected, Retry
+
+if TYPE_CHECKING:
+    import httpx
+
+_TROUBLE = frozenset({408, 425, 429})
+_FIRST_WAIT_S = 0.25
+# A longer wait than this is worth parking the item: the thread has other work.
+_LONGEST_WAIT_S = 5.0
+_LONGEST_RETRY_AFTER_S = 86_400.0
+_SLICE_S = 0.25
+_EXCERPT_BYTES = 300
+
+
+class Patience(Protocol):
+    """What a call needs to know of the link that makes it; a LinkContext is one."""
+
+    def remaining_s(self) -> float | None:
+        """Seconds left of the link's soft time limit; None without one."""
+
+    def check_cancelled(self) -> None:
+        """Raise if the link has to stop."""
+
+
+class CallOptions(BaseModel):
+    """The options that every link with an endpoint has; its own Options extend these."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    connect_timeout_s: float = Field(default=5, gt=0)
+    read_timeout_s: float = Field(default=30, gt=0)
+    write_timeout_s: float = Field(default=30, gt=0)
+    pool_timeout_s: float = Field(default=10, gt=0)
+    attempts: int = Field(default=3, ge=1, le=10)
+    max_connections: int = Field(default=32, ge=1)
+    ca_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 2xx answer: its status, headers (names in lower case) and whole content."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+def prepare() -> None:
+    """Import the HTTP library; no sockets, no threads."""
+    importlib.import_module("httpx")
+
+
+def post(
+    url: str,
+    content: bytes,
+    headers: Mapping[str, str],
+    options: CallOptions,
+    patience: Patience,
+    max_answer_bytes: int = 65_536,
+) -> Answer:
+    """POST `content` until the endpoint takes it, and give its 2xx answer.
+
+    Raises:
+        Retry: it is in trouble; after as many seconds as it asked for.
+        Rejected: it will not take this, or answered more than `max_answer_bytes`.
+    """
+    httpx = importlib.import_module("httpx")
+    for attempt in range(1, options.attempts + 1):
+        patience.check_cancelled()
+        asked_s: float | None = None
+        try:
+            answer = _post_once(url, content, headers, options, patience, max_answer_bytes)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise Rejected(f"POST {_named(url)}: {error}") from None
+        except httpx.TransportError as error:
+            problem = f"POST {_named(url)}: {type(error).__name__}: {error}"
+        else:
+            if 200 <= answer.status < 300:
+                return answer
+            excerpt = answer.content[:_EXCERPT_BYTES].decode("utf-8", "replace").strip()
+            problem = f"POST {_named(url)}: HTTP {answer.status}: {excerpt or 'no text'}"
+            if answer.status not in _TROUBLE and answer.status < 500:
+                raise Rejected(problem)
+            asked_s = retry_after_s(answer.headers)
+        wait_s = asked_s if asked_s is not None else _backoff_s(attempt)
+        left_s = patience.remaining_s()
+        too_long = wait_s > _LONGEST_WAIT_S or (left_s is not None and wait_s >= left_s)
+        if attempt == options.attempts or too_long:
+            raise Retry(asked_s, problem)
+        pause(wait_s, patience)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def pause(seconds: float, patience: Patience) -> None:
+    """Wait in slices, so that a cancelled item or a stopping worker ends the wait."""
+    end = time.monotonic() + seconds
+    while (left_s := end - time.monotonic()) > 0:
+        patience.check_cancelled()
+        time.sleep(min(_SLICE_S, left_s))
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """What a server asks for: seconds, milliseconds or a date; None if it does not say."""
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        text = headers.get(name, "").strip()
+        try:
+            seconds = float(text) * unit_s
+        except ValueError:
+            try:
+                seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+            except ValueError:
+                continue
+        if seconds == seconds:  # Not NaN.
+            return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S)
+    return None
+
+
+def _backoff_s(attempt: int) -> float:
+    """0.25, 0.5, 1 ... s, each spread by half: many workers fail at the same moment."""
+    return _FIRST_WAIT_S * float(2 ** (attempt - 1)) * random.uniform(0.75, 1.25)
+
+
+def _post_once(
+    url: str,
+    content: bytes,
+    headers: Mapping[str, str],
+    options: CallOptions,
+    patience: Patience,
+    max_answer_bytes: int,
+) -> Answer:
+    left_s = patience.remaining_s()
+    if left_s is not None and left_s <= 0:
+        raise Retry(None, f"POST {_named(url)}: the link's time was used up before it")
+    httpx = importlib.import_module("httpx")
+
+    def limit(seconds: float) -> float:
+        return seconds if left_s is None else min(seconds, left_s)
+
+    timeout = httpx.Timeout(
+        connect=limit(options.connect_timeout_s),
+        read=limit(options.read_timeout_s),
+        write=limit(options.write_timeout_s),
+        pool=limit(options.pool_timeout_s),
+    )
+    end = time.monotonic() + limit(options.read_timeout_s)
+    client = _client(options.ca_file, options.max_connections)
+    request = client.build_request("POST", url, content=content, headers=headers, timeout=timeout)
+    response = client.send(request, stream=True)
+    try:
+        body = b""
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > max_answer_bytes:
+                if response.is_success:
+                    raise Rejected(f"POST {_named(url)}: answer of over {max_answer_bytes} bytes")
+                break
+            # A time limit per read does not stop an answer that trickles for hours.
+            if time.monotonic() > end:
+                raise httpx.ReadTimeout("the answer took too long", request=request)
+        lowered = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, lowered, body)
+    finally:
+        response.close()
+
+
+@functools.lru_cache(maxsize=32)
+def _client(ca_file: str, max_connections: int) -> httpx.Client:
+    """The process's client for these; httpx's clients are made to be shared by threads."""
+    import httpx
+
+    context = ssl.create_default_context(cafile=ca_file) if ca_file else True
+    limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=8)
+    return httpx.Client(verify=context, limits=limits, follow_redirects=False)
+
+
+def _named(url: str) -> str:
+    """The URL for a message: without user, password, query and fragment, which may be secrets."""
+    scheme, _, rest = url.partition("://")
+    place = rest.partition("?")[0].partition("#")[0]
+    host, slash, path = place.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

@@ -1,0 +1,47 @@
+"""tag_router: pushes a vCon on other lists, by its tags.
+
+    options:
+      tag_routes: {urgent: urgent_calls, "team:blue": [blue_in, audit_in]}
+      forward_original: true       false: the vCon ends here, unstored, if it was routed or not
+
+A route names a tag ("urgent": with any value) or a tag with its value ("team:blue"). Lists are
+pushed to once each, when the item is settled: exactly once, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from conserver.links import LinkContext
+from conserver.vcon import Vcon
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+ListNames = Annotated[
+    list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1)
+]
+
+
+class Options(BaseModel):
+    """The routes, and whether the chain goes on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tag_routes: dict[str, ListNames] = Field(min_length=1)
+    forward_original: bool = True
+
+
+def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon | None:
+    """Ask for the pushes; stop the chain if the original is not forwarded."""
+    targets: dict[str, None] = {}
+    for text in vcon.tag_texts():
+        for key in (text, text.partition(":")[0]):
+            targets.update(dict.fromkeys(options.tag_routes.get(key, ())))
+    for target in targets:
+        context.push(target)
+    return vcon if options.forward_original else None

@@ -1,0 +1,82 @@
+"""webhook: POSTs the vCon as it is at this place in the chain to one or more URLs.
+
+    options:
+      urls: [https://crm.example.com/vcons]     vcon-server's name `webhook-urls` works too
+      headers: {Authorization: "Bearer ${CRM_TOKEN}"}
+      secret: ${WEBHOOK_SECRET}                 signs each call (Standard Webhooks)
+
+Any answer but 2xx is a failure: in trouble (429, 5xx, no connection) it is tried again and then
+parked, otherwise the item is dead-lettered with the answer. Delivery is at least once: an endpoint
+may see a call again after a failure, always with the same `webhook-id`, by which it can tell.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+
+from pydantic import AliasChoices, AnyHttpUrl, Field, SecretStr, field_validator
+
+from conserver import endpoint
+from conserver.links import LinkContext
+from conserver.vcon import Vcon
+
+
+class Options(endpoint.CallOptions):
+    """Where to, with what; time limits and attempts as every calling link has them."""
+
+    urls: tuple[AnyHttpUrl, ...] = Field(
+        min_length=1, validation_alias=AliasChoices("urls", "webhook-urls", "webhook_urls")
+    )
+    headers: dict[str, SecretStr] = {}
+    content_type: str = "application/json"
+    secret: SecretStr = SecretStr("")
+
+    @field_validator("secret")
+    @classmethod
+    def _check_secret(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            _key(value.get_secret_value())
+        return value
+
+
+def prepare(options: Options) -> None:
+    """Import the HTTP library."""
+    endpoint.prepare()
+
+
+def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
+    """Deliver to every URL, in order; the first failure ends it."""
+    body = vcon.dump()
+    headers = {name: value.get_secret_value() for name, value in options.headers.items()}
+    headers.setdefault("content-type", options.content_type)
+    # The same content has the same id, whichever attempt or worker sends it.
+    identity = f"{vcon.uuid}.{hashlib.sha256(body).hexdigest()[:16]}"
+    headers["webhook-id"] = identity
+    for url in options.urls:
+        stamp = str(int(time.time()))
+        headers["webhook-timestamp"] = stamp
+        if secret := options.secret.get_secret_value():
+            headers["webhook-signature"] = signature(secret, identity, stamp, body)
+        endpoint.post(str(url), body, headers, options, context)
+    return vcon
+
+
+def signature(secret: str, identity: str, stamp: str, body: bytes) -> str:
+    """The value of `webhook-signature`: HMAC-SHA256 over id, timestamp and body."""
+    message = f"{identity}.{stamp}.".encode() + body
+    digest = hmac.new(_key(secret), message, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode()
+
+
+def _key(secret: str) -> bytes:
+    """The key of a secret: base64 behind `whsec_`, as the standard has it, else its own bytes."""
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        raise ValueError("the part behind whsec_ is not base64") from None

@@ -1,0 +1,19 @@
+-- cancel.lua: takes one waiting item out, wherever it waits; a running one is named to its consumer.
+--
+-- KEYS  1 the list, returned or suspects (list), parked (zset), or an in-flight hash
+-- ARGV  1 the element: a payload in a list that producers fill, else a record; a token in a hash
+--       2 for a hash: the key of its consumer's cancelled tokens
+-- Answer: how many elements were removed, or 1 for a token that is held.
+
+local kind = kind_of(KEYS[1])
+open()
+if kind == 'list' then
+  return redis.call('LREM', KEYS[1], 1, ARGV[1])
+elseif kind == 'zset' then
+  return redis.call('ZREM', KEYS[1], ARGV[1])
+elseif kind == 'hash' and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then
+  redis.call('SADD', ARGV[2], ARGV[1])
+  redis.call('EXPIRE', ARGV[2], 86400)
+  return 1
+end
+return 0

@@ -1,0 +1,81 @@
+"""Cancelling a vCon: its waiting copies are removed, a running one stops at its next link edge.
+
+Nothing is remembered of the uuid: a later push of it is a new item. A running item is named by its
+token in conserver:cancelled:<consumer>, where its worker looks every second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from conserver.queue import calls
+from conserver.queue.record import parse
+
+if TYPE_CHECKING:
+    import redis
+
+PAGE = 500
+
+
+@dataclass(slots=True)
+class Cancelled:
+    """How many copies of a uuid were found, and where."""
+
+    queued: int = 0
+    returned: int = 0
+    parked: int = 0
+    running: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.queued + self.returned + self.parked + self.running
+
+
+def cancel(client: redis.Redis, uuid: str) -> Cancelled:
+    """Cancel every copy of a vCon that waits or runs. Dead letters are left: see `deadletters`."""
+    found = Cancelled()
+    payload = uuid.encode()
+
+    def is_it(element: bytes) -> bool:
+        return element == payload or (element[:1] == b"\x01" and parse(element).payload == payload)
+
+    for raw in sorted(cast("set[bytes]", client.smembers(calls.LISTS))):
+        name = raw.decode()
+        found.queued += _remove(client, name, is_it)
+        for kind in ("returned", "suspects"):
+            found.returned += _remove(client, f"conserver:{kind}:{name}", is_it)
+        found.parked += _remove(client, f"conserver:parked:{name}", is_it)
+    for key, consumer in _consumers(client):
+        for token, record in cast("dict[bytes, bytes]", client.hgetall(key)).items():
+            if is_it(record):
+                call = calls.cancel(key, token, f"conserver:cancelled:{consumer}")
+                found.running += int(calls.run(client, call))
+    return found
+
+
+def _remove(client: redis.Redis, key: str, is_it: Callable[[bytes], bool]) -> int:
+    """Remove every element of a list or sorted set that `is_it`, page by page."""
+    kind = client.type(key)
+    reads: dict[Any, Callable[..., Any]] = {b"list": client.lrange, b"zset": client.zrange}
+    read = reads.get(kind)
+    if read is None:
+        return 0
+    removed, start = 0, 0
+    while page := cast("list[bytes]", read(key, start, start + PAGE - 1)):
+        hits = [element for element in page if is_it(element)]
+        for element in hits:
+            removed += int(calls.run(client, calls.cancel(key, element)))
+        start += len(page) - len(hits)
+    return removed
+
+
+def _consumers(client: redis.Redis) -> Iterator[tuple[str, str]]:
+    """The in-flight hashes of every living host: (key, consumer)."""
+    for host in cast("set[bytes]", client.smembers(calls.HOSTS)):
+        for field in cast("list[bytes]", client.hkeys(calls.host_key(host.decode()))):
+            kind, _, consumer = field.decode().partition(":")
+            if kind == "consumer":
+                yield calls.inflight_key(consumer), consumer

@@ -1,0 +1,101 @@
+"""Orders are kept until acknowledged; how things stand is told on every change, and repeated."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from conserver.boot import pair, receive
+from conserver.household import Household
+from conserver.orders import CHILDREN_TOLD_S, STATE_TOLD_S, Briefing, OrderBook
+from conserver.posts import Post
+from conserver.process import Child
+
+
+class Ready:
+    """As much of a child as a briefing looks at."""
+
+    pid = 7
+    ready = True
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ends = pair()
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def test_an_order_is_told_once_and_again_to_another_steward(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    book = OrderBook()
+    first = book.add("register", consumer="a")
+    second = book.add("return", consumer="b")
+    book.send(ends[0])
+    book.send(ends[0])
+    assert [message["order"] for message in receive(ends[1])] == [first, second]
+    assert book.acknowledge(first) == {"type": "register", "order": first, "consumer": "a"}
+    assert book.acknowledge(first) is None
+    book.tell_again()
+    assert not book.all_sent
+    book.send(ends[0])
+    assert [message["order"] for message in receive(ends[1])] == [second]
+    assert book.all_sent
+    assert len(book) == 1
+
+
+def test_orders_that_do_not_fit_are_told_later_in_their_order(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    book = OrderBook()
+    orders = [book.add("return", items=["x" * 20_000]) for _ in range(50)]
+    heard: list[int] = []
+    for _ in range(50):
+        book.send(ends[0])
+        heard += [message["order"] for message in receive(ends[1])]
+    assert heard == orders
+
+
+def test_a_briefing_tells_changes_at_once_and_the_rest_now_and_then() -> None:
+    household = Household(1)
+    steward, worker = Post("steward", household.steward), Post("worker", household.workers[0])
+    briefing = Briefing(OrderBook(), steward, [worker])
+
+    def told(now_s: float, **about: Any) -> list[str]:
+        briefing.tell(about, now_s)
+        return [message["type"] for message in receive(household.steward.theirs)]
+
+    assert told(0.0) == []  # No steward is there to be told.
+    steward.child = cast("Child", Ready())
+    assert told(0.0) == ["children", "state"]
+    assert told(1.0) == []
+    worker.consumer = "abc"
+    assert told(1.1) == ["children", "state"]
+    assert told(1.2, state="draining") == ["state"]
+    assert told(1.2 + STATE_TOLD_S, state="draining") == ["state"]
+    assert told(1.1 + CHILDREN_TOLD_S, state="draining") == ["children", "state"]
+    briefing.forget()
+    assert told(6.2, state="draining") == ["children", "state"]
+    household.close()
+
+
+def test_the_list_of_the_living_does_not_overtake_an_order() -> None:
+    household = Household(1)
+    steward = Post("steward", household.steward)
+    steward.child = cast("Child", Ready())
+    book = OrderBook()
+    briefing = Briefing(book, steward, [])
+    for _ in range(50):
+        book.add("return", items=["x" * 20_000])
+    heard: list[str] = []
+    for now_s in range(50):
+        briefing.tell({}, now_s)
+        heard += [message["type"] for message in receive(household.steward.theirs)]
+    assert heard[:50] == ["return"] * 50
+    assert heard[50:52] == ["children", "state"]
+    household.close()

@@ -1,0 +1,136 @@
+"""Whom a death is blamed on, and how long the next child has to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from conserver.boot import receive
+from conserver.household import Household
+from conserver.posts import BACKOFF_S_MAX, LONG_LIFE_S, Backoff, Post, Verdict
+from conserver.process import Child
+from conserver.settings import Settings
+
+NOBODY = {"blame": "nobody", "items": [], "counted": []}
+SUSPECTED = {
+    "blame": "items",
+    "items": [["running", 2], ["storing", 3], ["paused", 4]],
+    "counted": [],
+}
+CRASH = -9
+
+
+class Living:
+    """As much of a child as a post looks at."""
+
+    pid = 7
+    ready = True
+    killed = 0
+
+    def kill(self) -> None:
+        self.killed += 1
+
+
+@pytest.fixture
+def post() -> Iterator[Post]:
+    """A post whose child has an item in every phase."""
+    household = Household(1)
+    post = Post("worker", household.workers[0])
+    post.fill(cast("Child", Living()), 1, Settings())
+    page = post.slot.page
+    for slot, token in enumerate(("held", "running", "storing", "paused")):
+        page.hold(slot, token, slot + 1, "uuid", "chain")
+    page.run(1, "link")
+    page.store(2)
+    page.run(3, "link")
+    page.pause(3)
+    yield post
+    household.close()
+
+
+def test_the_wait_grows_while_they_keep_dying() -> None:
+    backoff = Backoff()
+    waits = [backoff.after_s(0.1) for _ in range(9)]
+    assert waits == [0, 1, 2, 4, 8, 16, BACKOFF_S_MAX, BACKOFF_S_MAX, BACKOFF_S_MAX]
+    assert backoff.after_s(LONG_LIFE_S) == 0
+    assert backoff.after_s(0.1) == 1
+
+
+def test_a_crash_is_blamed_on_what_ran(post: Post) -> None:
+    assert post.blame(CRASH) == SUSPECTED
+    assert post.blame(1) == SUSPECTED
+    assert post.blame(None) == SUSPECTED
+    assert post.crashed(CRASH)
+    assert not post.left_as_planned(CRASH)
+
+
+def test_a_stall_is_blamed_on_what_ran(post: Post) -> None:
+    post.kill(Verdict.STALLED)
+    assert post.blame(CRASH) == SUSPECTED
+
+
+def test_a_time_limit_is_blamed_on_the_overdue_item_alone_which_is_counted(post: Post) -> None:
+    overdue = post.slot.page.read().items[1]
+    post.kill(Verdict.OVERDUE, overdue)
+    assert post.blame(CRASH) == {
+        "blame": "items",
+        "items": [["running", 2]],
+        "counted": ["running"],
+    }
+
+
+def test_the_first_reason_to_kill_counts(post: Post) -> None:
+    post.kill(Verdict.OVERDUE, post.slot.page.read().items[1])
+    post.kill(Verdict.OURS)
+    assert post.blame(CRASH)["counted"] == ["running"]
+    assert cast("Any", post.child).killed == 2
+
+
+def test_nobody_is_blamed_for_what_we_did(post: Post) -> None:
+    post.part("shutdown", 1.0)
+    post.kill(Verdict.OURS)
+    assert post.blame(CRASH) == NOBODY
+
+
+def test_nobody_is_blamed_for_an_end_of_the_workers_own_will(post: Post) -> None:
+    assert post.blame(0) == NOBODY
+    for why in ("void", "retiring"):
+        post.farewell = cast("Any", why)
+        assert post.blame(CRASH) == NOBODY
+
+
+def test_a_crash_while_draining_is_a_crash(post: Post) -> None:
+    post.part("reload", 1.0)
+    assert post.blame(CRASH) == SUSPECTED
+    assert not post.left_as_planned(CRASH)
+    assert post.left_as_planned(0)
+
+
+def test_a_worker_that_did_nothing_has_no_right_to_be_replaced_at_once(post: Post) -> None:
+    post.part("recycling", 1.0)
+    assert not post.left_as_planned(0)
+    post.slot.page.count(failed=1)
+    assert post.left_as_planned(0)
+
+
+def test_a_child_is_asked_once_to_leave(post: Post) -> None:
+    post.part("recycling", 1.0)
+    post.part("shutdown", 2.0)
+    assert receive(post.slot.theirs) == [{"type": "drain"}]
+    assert (post.farewell, post.farewell_at_s) == ("recycling", 1.0)
+    assert not post.serving
+
+
+def test_a_new_child_starts_with_a_clean_slate(post: Post) -> None:
+    post.part("reload", 1.0)
+    post.kill(Verdict.OURS)
+    post.vacate()
+    assert post.vacant
+    post.slot.renew()
+    assert receive(post.slot.theirs) == []
+    assert post.slot.page.read().items == ()
+    post.fill(cast("Child", Living()), 2, Settings())
+    assert (post.farewell, post.verdict, post.restarts) == ("", Verdict.NONE, 1)
+    assert post.serving
