@@ -134,6 +134,16 @@ def send(channel: socket.socket, message: Message) -> bool:
     return True
 
 
+def discard(channel: socket.socket) -> None:
+    """Throw away all that waits: it was meant for a process that is dead."""
+    while True:
+        try:
+            if not channel.recv(MESSAGE_BYTES_MAX):
+                return
+        except (BlockingIOError, ConnectionError):
+            return
+
+
 def receive(channel: socket.socket) -> list[Message]:
     """All messages that wait, oldest first; none if there are none or the other side is gone."""
     messages: list[Message] = []

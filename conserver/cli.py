@@ -7,14 +7,16 @@ for what another one needs.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from conserver import __version__
-from conserver.commands.base import Output, execute
+from conserver.commands import dlq
+from conserver.commands.base import Output
+from conserver.commands.dlq import AsJson, end
 
 _app = typer.Typer(
     name="conserver",
@@ -24,8 +26,7 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-_letters = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, requeue, purge.")
-_app.add_typer(_letters, name="dlq")
+_app.add_typer(dlq.app, name="dlq")
 
 ConfigFile = Annotated[
     str,
@@ -36,8 +37,6 @@ ConfigFile = Annotated[
         help="The configuration; goes before CONSERVER_CONFIG_FILE.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def run_cli(words: Sequence[str]) -> int:
@@ -47,10 +46,6 @@ def run_cli(words: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     return 0
-
-
-def _end(action: Callable[[], int]) -> None:
-    raise typer.Exit(execute(action))
 
 
 def _show_version(wanted: bool) -> None:
@@ -74,7 +69,7 @@ def run(config: ConfigFile = "") -> None:
     """Run the daemon: supervisor, steward and workers, until SIGTERM."""
     from conserver.commands.run import run
 
-    _end(lambda: run(config))
+    end(lambda: run(config))
 
 
 @_app.command()
@@ -88,7 +83,7 @@ def check(
     """Check settings, configuration, links and storages before anything runs."""
     from conserver.commands.check import check
 
-    _end(lambda: check(Output(as_json=json), config, connect=connect))
+    end(lambda: check(Output(as_json=json), config, connect=connect))
 
 
 @_app.command()
@@ -96,7 +91,7 @@ def settings(json: AsJson = False) -> None:
     """List every setting with its value and meaning."""
     from conserver.commands.show import show_settings
 
-    _end(lambda: show_settings(Output(as_json=json)))
+    end(lambda: show_settings(Output(as_json=json)))
 
 
 @_app.command()
@@ -104,7 +99,7 @@ def health(json: AsJson = False) -> None:
     """Tell by the exit code whether this host consumes: 0 if it does."""
     from conserver.commands.health import health
 
-    _end(lambda: health(Output(as_json=json)))
+    end(lambda: health(Output(as_json=json)))
 
 
 @_app.command()
@@ -118,7 +113,7 @@ def status(
     """Show lists, hosts and workers: what waits, what runs, what is dead."""
     from conserver.commands.status import status
 
-    _end(lambda: status(Output(as_json=json), config, watch_s=watch))
+    end(lambda: status(Output(as_json=json), config, watch_s=watch))
 
 
 @_app.command()
@@ -126,7 +121,7 @@ def doctor(json: AsJson = False) -> None:
     """Examine Redis: version, persistence, eviction, rights, clock."""
     from conserver.commands.doctor import doctor
 
-    _end(lambda: doctor(Output(as_json=json)))
+    end(lambda: doctor(Output(as_json=json)))
 
 
 @_app.command()
@@ -151,7 +146,7 @@ def submit(
     from conserver.commands.submit import submit
 
     found = [Path(path) for path in paths]
-    _end(lambda: submit(Output(as_json=json), found, to, config, wait=wait, timeout_s=timeout))
+    end(lambda: submit(Output(as_json=json), found, to, config, wait=wait, timeout_s=timeout))
 
 
 @_app.command()
@@ -166,15 +161,15 @@ def get(
     """Print a vCon: from Redis, else from the storages in their order."""
     from conserver.commands.documents import get
 
-    _end(lambda: get(Output(as_json=json), uuid, config, source))
+    end(lambda: get(Output(as_json=json), uuid, config, source))
 
 
 @_app.command()
-def cancel(uuid: str, config: ConfigFile = "", json: AsJson = False) -> None:
-    """Take every copy of a uuid out of the queues."""
+def cancel(uuid: str, json: AsJson = False) -> None:
+    """Take every copy of a vCon out of the queues; a running one stops at its next link."""
     from conserver.commands.documents import cancel
 
-    _end(lambda: cancel(Output(as_json=json), uuid, config))
+    end(lambda: cancel(Output(as_json=json), uuid))
 
 
 @_app.command()
@@ -186,7 +181,7 @@ def pause(
     """Stop taking from lists (all of the configuration's if none is named). What runs goes on."""
     from conserver.commands.lists import pause
 
-    _end(lambda: pause(Output(as_json=json), lists or [], config))
+    end(lambda: pause(Output(as_json=json), lists or [], config))
 
 
 @_app.command()
@@ -198,7 +193,7 @@ def resume(
     """Take from paused lists again (from all that are paused if none is named)."""
     from conserver.commands.lists import resume
 
-    _end(lambda: resume(Output(as_json=json), lists or [], config))
+    end(lambda: resume(Output(as_json=json), lists or [], config))
 
 
 @_app.command()
@@ -212,4 +207,4 @@ def drain(
     """Pause all lists and wait until nothing is in flight. `resume` goes on."""
     from conserver.commands.lists import drain
 
-    _end(lambda: drain(Output(as_json=json), config, timeout_s=timeout))
+    end(lambda: drain(Output(as_json=json), config, timeout_s=timeout))

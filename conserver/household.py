@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 
-from conserver.boot import Boot, pair, receive
+from conserver.boot import Boot, discard, pair
 from conserver.config import Config
 from conserver.page import Page
 from conserver.settings import Settings
@@ -38,9 +38,9 @@ class Slot:
     def renew(self) -> None:
         """Make it as new for the next child: what was meant for the dead one is thrown away."""
         self.page.reset()
-        receive(self.theirs)
+        discard(self.theirs)
         if self.worker_end is not None:
-            receive(self.worker_end)
+            discard(self.worker_end)
 
     def close(self) -> None:
         """Give everything back."""

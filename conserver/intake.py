@@ -96,7 +96,7 @@ class Intake:
         )
         claim = calls.read_claim(self._line.call(call))
         if claim.void:
-            self._log.warning("registration_is_void", what="ending; a replacement takes over")
+            self._log.warning("registration_void", what="ending; a replacement takes over")
             self._boot.tell("void")
             return False
         for key, kind in claim.broken:
@@ -152,7 +152,7 @@ class Intake:
         if now_s >= self._broken.get(key, 0.0):
             self._broken[key] = now_s + COMPLAIN_EVERY_S
             self._log.error(
-                "a_key_has_the_wrong_type",
+                "wrong_type",
                 key=key,
                 found=kind,
                 what="it must be a list; nothing is taken until it is renamed or deleted",
@@ -232,7 +232,7 @@ class Intake:
         """Mark a suspect as begun: from here on its worker's death counts."""
         self._suspect = item
         self._log.warning(
-            "running_a_suspect_alone", **item.fields(), deliveries=item.claimed.deliveries
+            "suspect_begun", **item.fields(), deliveries=item.claimed.deliveries
         )
         if self._line.call(calls.begin(self._boot.consumer, item.token, item.claimed.epoch)):
             return True
@@ -268,7 +268,7 @@ class Intake:
         if report.found:
             item.text, item.unsaved, item.claimed.what = report.found, True, "restored"
             item.waiting.clear()
-            self._log.info("restored_from_a_storage", **item.fields(), storage=report.storage)
+            self._log.info("document_restored", **item.fields(), storage=report.storage)
         left = [name for name in item.route.storages if name in item.waiting]
         if left:
             self._writers[left[0]].look_up(item)

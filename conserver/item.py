@@ -7,6 +7,7 @@ without a lock.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -94,6 +95,29 @@ class Item:
     def fields(self) -> dict[str, Any]:
         """What every log line of its life carries."""
         return {"vcon": self.uuid or _short(self.claimed.payload), "chain": self.route.name}
+
+    def why_dead(self, reason: str, error: str, storage: str = "") -> dict[str, Any]:
+        """What its dead letter says.
+
+        reason is rejected, failed, unavailable, poison or oversized; error is for people.
+        """
+        outcome = self.outcome or Outcome("rejected")
+        why: dict[str, Any] = {
+            "time_ms": int(time.time() * 1000),
+            "reason": reason,
+            "error": error,
+            "list": self.claimed.list,
+            "chain": self.route.name,
+            "uuid": self.uuid,
+            "token": self.token,
+            "attempts": self.progress.attempts,
+            "deliveries": self.claimed.deliveries,
+        }
+        if storage:
+            why["storage"] = storage
+        elif outcome.link:
+            why.update(link=outcome.link, type=outcome.error, traceback=outcome.traceback)
+        return why
 
 
 def _short(payload: bytes) -> str:

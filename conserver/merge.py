@@ -39,7 +39,7 @@ _TAG_MEMBERS = frozenset(
 # much else they share. Several elements may well have started at once.
 _IDENTITIES = ("id", "uuid", "message_id")
 _DIFFERENCES = (*_IDENTITIES, "start")
-# Beyond this many pairs (500 dialogs, all edited) an edited element is only looked for in its place.
+# Beyond this many pairs (500 edited dialogs) an edited element is looked for in its place only.
 _MAX_COMPARISONS = 250_000
 _ABSENT = object()
 
@@ -193,13 +193,13 @@ class _Join:
                     joined[name] = element
                     self.notes.append(f"{member}: one that we edited was removed meanwhile, kept")
                 continue
-            element = map_references(element, member, self._follow)
-            twin = next((other for other in new if _equal(new[other], element)), None)
+            added = map_references(element, member, self._follow)
+            twin = next((other for other in new if _equal(new[other], added)), None)
             if twin is not None:
                 del new[twin]  # Of two equal additions of ours it stands for one.
-            home = twin or (_join_tags(element, joined) if is_tags(element) else None)
+            home = twin or (_join_tags(added, joined) if is_tags(added) else None)
             if home is None:
-                joined[name] = element
+                joined[name] = added
             else:
                 self._into[here] = Reference(member, home)
 

@@ -280,10 +280,12 @@ class Outbox:
             if checkpoint is not None:
                 checkpoint.tell(error)
             else:
-                self.bury(item, _cannot_merge(item, error.reason))
+                self.bury(
+                    item, item.why_dead("rejected", f"two chains changed the vCon: {error.reason}")
+                )
             return
         for note in merged.notes:
-            self._log.warning("merged_with_another_chains_work", **item.fields(), note=note)
+            self._log.warning("merged", **item.fields(), note=note)
         item.vcon.become(merged.vcon)
         item.text, item.revision, item.unsaved = text, answer.revision, False
         again(item)
@@ -305,7 +307,7 @@ class Outbox:
         that.
         """
         self._log.error(
-            "a_key_has_the_wrong_type",
+            "wrong_type",
             **item.fields(),
             key=key,
             found=found,
@@ -330,9 +332,7 @@ class Outbox:
         elif how == "dead":
             self._page.count(failed=1)
         elif how == "lost":
-            self._log.warning(
-                "lost_to_another_worker", **item.fields(), what="nothing was done here"
-            )
+            self._log.warning("item_lost", **item.fields(), what="nothing was done here")
         self._ended(item)
 
 

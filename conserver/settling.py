@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from conserver import log, retry
 from conserver.item import Item, Outcome
@@ -159,7 +158,7 @@ class Settling:
         if after_s is None:
             after_s = retry.paced_s(attempts, config.backoff_s, config.backoff_max_s)
         self._log.warning(
-            "will_be_retried",
+            "attempt_failed",
             **item.fields(),
             link=outcome.link,
             error=outcome.reason,
@@ -180,7 +179,7 @@ class Settling:
         self._outbox.settle(item, settlement(item, self._settings), self._settle)
 
     def _bury(self, item: Item, reason: str, error: str, storage: str = "") -> None:
-        self._outbox.bury(item, why_dead(item, reason, error, storage))
+        self._outbox.bury(item, item.why_dead(reason, error, storage))
 
     def flush(self) -> None:
         """Hand to the writers what is to be stored."""
@@ -226,26 +225,3 @@ def _expiry_s(item: Item, settings: Settings, pushed: bool) -> int:
     if item.outcome is not None and item.outcome.kind == "done" and item.route.storages:
         return settings.vcon_redis_expiry_s
     return 0 if pushed else settings.orphan_expiry_s
-
-
-def why_dead(item: Item, reason: str, error: str, storage: str = "") -> dict[str, Any]:
-    """What a dead letter says: "reason" is rejected, failed, unavailable or poison; "error" is for
-    people.
-    """
-    outcome = item.outcome or Outcome("rejected")
-    why: dict[str, Any] = {
-        "time_ms": int(time.time() * 1000),
-        "reason": reason,
-        "error": error,
-        "list": item.claimed.list,
-        "chain": item.route.name,
-        "uuid": item.uuid,
-        "token": item.token,
-        "attempts": item.progress.attempts,
-        "deliveries": item.claimed.deliveries,
-    }
-    if storage:
-        why["storage"] = storage
-    elif outcome.link:
-        why.update(link=outcome.link, type=outcome.error, traceback=outcome.traceback)
-    return why

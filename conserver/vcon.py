@@ -159,9 +159,11 @@ class Vcon:
             names = self._data.get(member)
             if not names:
                 continue
-            for name in names if type(names) is list else [names]:
-                if not isinstance(name, str) or name not in supported:
-                    unknown.append(str(name))
+            unknown.extend(
+                str(name)
+                for name in (names if type(names) is list else [names])
+                if not isinstance(name, str) or name not in supported
+            )
         return unknown
 
     # Changing it
@@ -212,7 +214,7 @@ class Vcon:
         self._changed = True
 
     def extend_extensions(self, name: str) -> None:
-        """Declare that the vCon uses the extension `name`; nothing happens if it says so already."""
+        """Declare that the vCon uses the extension `name`, unless it says so already."""
         self._refuse_envelope()
         extensions = self._data.get("extensions")
         if type(extensions) is list:
@@ -268,7 +270,7 @@ class Vcon:
         self._changed = False
 
     def become(self, other: Vcon) -> None:
-        """Take over all of `other`: a link that holds this object goes on with the merged content."""
+        """Take over all of `other`: a link that holds this object goes on with merged content."""
         self._data, self.base, self.form = other._data, other.base, other.form
         self._changed, self._touched = other._changed, other._touched
 
@@ -306,21 +308,21 @@ def usable_uuid(text: str) -> bool:
 
 
 def numbered(items: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a list with their indices; what is no object (a placeholder) is passed over."""
+    """The objects of a list with their indices; what is none (a placeholder) is passed over."""
     for index, item in enumerate(items):
         if isinstance(item, dict):
             yield index, item
 
 
 def indices(value: Any) -> list[int]:
-    """A reference as a flat list: int, [int] and the per-channel [[int], int, null] are all legal."""
+    """A reference as a flat list: 1, [1, 2] and, per channel, [[0, 1], 2, null] are all legal."""
     if isinstance(value, list):
         return [index for inner in value for index in indices(inner)]
     return [value] if isinstance(value, int) and not isinstance(value, bool) else []
 
 
 def is_tags(attachment: Any) -> bool:
-    """Whether this attachment holds tags, in the current spelling (purpose) or the old one (type)."""
+    """Whether this attachment holds tags, in the current spelling (purpose) or the old (type)."""
     return isinstance(attachment, dict) and (
         attachment.get("purpose") == "tags" or attachment.get("type") == "tags"
     )
@@ -372,7 +374,7 @@ def decode_base64url(text: str) -> bytes:
 
 
 def encode_body(content: bytes) -> str:
-    """The text of bytes for a body with encoding base64url: without padding, as the standard says."""
+    """The text of bytes for a body with encoding base64url: without padding, as it has to be."""
     encoded = binascii.b2a_base64(content, newline=False).translate(_TO_BASE64URL)
     return encoded.rstrip(b"=").decode("ascii")
 
@@ -397,7 +399,7 @@ def content_hashes(item: dict[str, Any]) -> list[tuple[str, bytes]]:
 
 
 def uuid8_of(raw: bytes) -> str:
-    """A UUIDv8 made of the SHA-256 of `raw`: the same bytes have the same id, wherever they come in."""
+    """A UUIDv8 made of the SHA-256 of `raw`: the same bytes have the same id everywhere."""
     digest = bytearray(hashlib.sha256(raw).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80

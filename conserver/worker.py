@@ -178,7 +178,7 @@ class Keeper:
 
     def abandon(self) -> None:
         """The supervisor is gone: give back what was not begun; the steward returns the rest."""
-        self._log.error("the_supervisor_is_gone", what="ending; unfinished items are returned")
+        self._log.error("supervisor_gone", what="ending; unfinished items are returned")
         deadline_s = time.monotonic() + 1.0
 
         def tick() -> None:

@@ -213,7 +213,7 @@ class _Lane:
             self._opened_breaker(away[0].reason, away[0].after_s)
             return self._all(items, away[0])
         if self._breaker.succeeded():
-            self._log.warning("storage_is_back")
+            self._log.warning("storage_back")
         return [(item, found[item.uuid]) for item in items]
 
     def _document(self, item: Item) -> Document:
@@ -238,13 +238,13 @@ class _Lane:
             try:
                 storage.close()
             except Exception as second:  # noqa: BLE001 - it is broken anyway
-                self._log.info("closing_the_broken_client_failed_too", error=str(second))
+                self._log.info("storage_close_failed", error=str(second))
         return self._all(items, Unavailable(reason))
 
     def _opened_breaker(self, reason: str, after_s: float | None) -> None:
         if self._breaker.failed(time.monotonic(), reason, after_s):
             self._log.error(
-                "storage_is_away", reason=reason, what="its items are parked until it answers"
+                "storage_away", reason=reason, what="its items are parked until it answers"
             )
 
     def _all(self, items: list[Item], outcome: Unavailable) -> Answers:

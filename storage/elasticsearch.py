@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # Elasticsearch's own default limit for a request is 100 MB; smaller ones are kinder to its heap.
 _REQUEST_LIMIT_BYTES = 10_000_000
+_ID_LIMIT_BYTES = 512
 # An answer with no more than we read: the position of an item tells whose it is.
 _BULK_ANSWER = "items.*.status,items.*.error.type,items.*.error.reason"
 _OK, _ERRORS, _BAD_REQUEST, _NOT_FOUND, _CONFLICT = 200, 300, 400, 404, 409
@@ -170,6 +171,8 @@ class Storage:
         self, method: str, uuid: str, params: dict[str, Any] | None = None
     ) -> dict[str, Any] | None:
         """Asks for one document; None if there is no such one."""
+        if not _is_id(uuid):
+            return None
         path = f"/{self._index}/_doc/{quote(uuid, safe='')}"
         answer = ask(self._opened(), method, path, params)
         if answer.meta.status == _NOT_FOUND:
@@ -185,6 +188,9 @@ class Storage:
         chunk: list[_Item] = []
         size_bytes = 0
         for index, document in enumerate(documents):
+            if not _is_id(document.uuid):
+                outcomes[index] = Rejected("the uuid is empty or too long for an _id")
+                continue
             try:
                 lines = self._lines(document)
             except ValueError as error:
@@ -263,6 +269,11 @@ def _client(options: Options) -> Elasticsearch:
     )
     # Every answer is judged here. (Said once: a client with other options is made anew each time.)
     return client.options(ignore_status=ANSWERS)
+
+
+def _is_id(uuid: str) -> bool:
+    """Whether Elasticsearch takes a uuid as the document's id. (Without one it makes its own.)"""
+    return 0 < len(uuid.encode()) <= _ID_LIMIT_BYTES
 
 
 def _outcome(item: dict[str, Any]) -> Outcome:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # Types of the arrays sent, by their number in every PostgreSQL's catalogue.
 _UUID, _TEXT, _TIMESTAMP, _JSONB, _BIGINT = 2950, 25, 1114, 3802, 20
+_PARAMETER_COUNT = 6
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 # The first byte of a jsonb in binary form says which form it is.
 _JSONB_VERSION = b"\x01"
@@ -139,7 +140,10 @@ class Storage:
         connection = Connection(_connection_parameters(options), options.timeout_s, options.pooler)
         try:
             self._ensure_table(connection)
-            connection.prepare(_UPSERT.format(table=self._table))
+            upsert = _UPSERT.format(table=self._table)
+            # Planned once, so that a key or a right that is missing shows now.
+            connection.query(f"EXPLAIN {upsert}", *["{}"] * _PARAMETER_COUNT)
+            connection.prepare(upsert)
         except BaseException:
             connection.close()
             raise

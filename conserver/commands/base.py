@@ -21,6 +21,7 @@ from conserver.errors import (
     EXIT_FAILURE,
     EXIT_UNAVAILABLE,
     BootError,
+    ConfigError,
     ConserverError,
 )
 from conserver.redact import redact_text
@@ -31,6 +32,8 @@ EXIT_INTERRUPTED = 130
 # redis-py types each answer as all that any of its clients may give. Ours are those of a blocking
 # client that decodes nothing: bytes, integers, and lists of them.
 Client: TypeAlias = Any
+
+_WIDTH_OF_FILES = 400  # What goes to a file or a pipe is for grep: a row stays one line.
 
 _JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
 
@@ -73,7 +76,7 @@ class Output:
             table.add_column(name, justify="right" if numbers else "left", overflow="fold")
         for row in rows:
             table.add_row(*(Text(_cell(cell)) for cell in row))
-        Console(soft_wrap=not sys.stdout.isatty()).print(table)
+        Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES).print(table)
 
 
 def note(text: str) -> None:
@@ -119,6 +122,18 @@ def load_config(found: Settings) -> Config:
         ConfigError: with everything that is wrong with it.
     """
     return config.load(found.config_file, os.environ)
+
+
+def configured_lists(found: Settings) -> list[str]:
+    """The lists that the configuration serves; none, with a warning, where it cannot be used.
+
+    For commands that look after a running system from a place where its file may not be.
+    """
+    try:
+        return list(load_config(found).ingress)
+    except ConfigError as error:
+        note(f"warning: {error}")
+        return []
 
 
 @contextmanager

@@ -1,5 +1,4 @@
-"""What is where in Redis, for commands that show or move items. It reads, and removes what it is
-told.
+"""What is where in Redis, for commands that show it. It only reads.
 
 The daemon never uses this: it looks at many keys, in several steps, while items move between them.
 An item can evade one look (it goes back to a place that has been looked at already), so whoever
@@ -119,13 +118,6 @@ def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[E
             if (uuid := _uuid_of(text)) in wanted
         ]
     return found
-
-
-def remove(client: Client, entry: Entry) -> int:
-    """Takes one waiting copy out; 0 if it has moved on since it was found."""
-    if entry.where == "parked":
-        return int(client.zrem(entry.key, entry.text))
-    return int(client.lrem(entry.key, 1, entry.text))
 
 
 def _waiting(client: Client, name: str) -> Iterator[Entry]:

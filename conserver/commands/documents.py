@@ -7,13 +7,11 @@ import sys
 import orjson
 
 from conserver import plugins
-from conserver.commands import census
 from conserver.commands.base import Client, Output, load_config, load_settings, note, redis_client
 from conserver.config import Config
 from conserver.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, ConserverError
 from conserver.plugins import LoadedStorage
-
-_ROUNDS_MAX = 5
+from conserver.queue import cancellation
 
 
 def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> int:
@@ -60,39 +58,31 @@ def read_document(client: Client, uuid: str) -> bytes | None:
     return None
 
 
-def cancel(output: Output, uuid: str, config_file: str = "") -> int:
-    """Takes every waiting copy of a uuid out of the queues. Dead letters stay: `dlq purge` is
-    theirs.
+def cancel(output: Output, uuid: str) -> int:
+    """Cancels every copy of a vCon that waits or runs. Dead letters stay: `dlq purge` is theirs.
 
     Returns:
-        0 when something was taken out, 1 when there was nothing to take.
+        0 when there was something to cancel, 1 when there was nothing.
     """
-    found = load_settings(config_file)
-    configured = list(load_config(found).ingress)
-    removed: list[dict[str, str]] = []
-    with redis_client(found) as client:
-        names = census.all_names(client, configured)
-        entries = census.find(client, names, {uuid})
-        # Copies move while we look, so we look until a look finds none that waits.
-        for _ in range(_ROUNDS_MAX):
-            waiting = [entry for entry in entries if entry.where not in ("running", "dead")]
-            if not waiting:
-                break
-            removed += [
-                {"list": entry.list, "where": entry.where}
-                for entry in waiting
-                if census.remove(client, entry)
-            ]
-            entries = census.find(client, names, {uuid})
-    running = [entry.list for entry in entries if entry.where == "running"]
-    output.value({"uuid": uuid, "removed": removed, "running": running})
-    for copy in removed:
-        output.line(f"taken out of {copy['list']} ({copy['where']})")
-    for name in running:
-        note(f"a copy of list {name} is running; it runs to its end")
-    if not removed:
-        note(f"no copy of {uuid} waits anywhere")
-    return 0 if removed else EXIT_FAILURE
+    with redis_client(load_settings()) as client:
+        found = cancellation.cancel(client, uuid)
+        # Copies move while we look: what evaded the first look is found by the second.
+        again = cancellation.cancel(client, uuid)
+    counts = {
+        "queued": found.queued + again.queued,
+        "returned": found.returned + again.returned,
+        "parked": found.parked + again.parked,
+        "running": max(found.running, again.running),
+    }
+    output.value({"uuid": uuid, **counts})
+    for where, count in counts.items():
+        if count:
+            what = "stops at its next link" if where == "running" else "taken out"
+            output.line(f"{count} {where}: {what}")
+    if not any(counts.values()):
+        note(f"no copy of {uuid} waits or runs")
+        return EXIT_FAILURE
+    return 0
 
 
 def _from_storages(config: Config, uuid: str, source: str) -> tuple[bytes | None, bool]:

@@ -9,7 +9,14 @@ import time
 from collections.abc import Sequence
 
 from conserver.commands import census
-from conserver.commands.base import Output, load_config, load_settings, note, redis_client
+from conserver.commands.base import (
+    Output,
+    configured_lists,
+    load_config,
+    load_settings,
+    note,
+    redis_client,
+)
 from conserver.errors import EXIT_FAILURE
 from conserver.queue import calls
 
@@ -51,7 +58,7 @@ def drain(output: Output, config_file: str = "", *, timeout_s: float) -> int:
         0 when nothing is in flight, 1 when something still is at the end of the time.
     """
     found = load_settings(config_file)
-    configured = list(load_config(found).ingress)
+    configured = configured_lists(found)
     deadline_s = time.monotonic() + timeout_s
     with redis_client(found) as client:
         names = census.all_names(client, configured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +12,7 @@ from conserver.commands.base import (
     Client,
     Output,
     age_text,
-    load_config,
+    configured_lists,
     load_settings,
     note,
     redis_client,
@@ -24,12 +25,12 @@ _CLEAR = "\x1b[2J\x1b[H"
 def status(output: Output, config_file: str = "", *, watch_s: float = 0) -> int:
     """Shows it once, or every `watch_s` seconds until interrupted; then with rates."""
     found = load_settings(config_file)
-    configured = list(load_config(found).ingress)
+    configured = configured_lists(found)
     before: dict[str, Any] | None = None
     with redis_client(found) as client:
         while True:
             now = survey(client, configured, before)
-            if watch_s and not output.as_json:
+            if watch_s and sys.stdout.isatty():
                 output.line(_CLEAR)
             output.value(now)
             _tell(output, now)

@@ -26,6 +26,7 @@ from conserver.commands.base import (
     redis_client,
 )
 from conserver.commands.documents import read_document
+from conserver.commands.letters import Filter, described, select
 from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError, Rejected
 from conserver.settings import Settings
 from conserver.vcon import Vcon
@@ -158,12 +159,18 @@ def _follow(client: Client, name: str, results: Sequence[Submitted], timeout_s: 
                     continue
                 result.outcome = "dead" if dead else "done"
                 result.duration_s = round(time.monotonic() - began_s, 2)
-                result.detail = f"in DLQ:{entry.list}" if entry is not None else ""
+                result.detail = _why_dead(client, entry) if dead and entry is not None else ""
                 _describe(client, result)
                 del pending[uuid]
                 step(1)
     for result in pending.values():
         result.outcome = "waiting"
+
+
+def _why_dead(client: Client, entry: census.Entry) -> str:
+    wanted = Filter(names=(entry.list,), uuids=(entry.uuid,))
+    letter = next(select(client, wanted), None)
+    return described(letter) if letter is not None else f"in DLQ:{entry.list}"
 
 
 def _describe(client: Client, result: Submitted) -> None:

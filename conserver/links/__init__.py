@@ -9,16 +9,17 @@ A link is a module with
                                            being stored or passed on, counted).
     def prepare(options) -> None           optional; imports what is heavy. May be called before a
                                            fork: no sockets, no threads, no CUDA.
-    COSTLY = True                          optional; the vCon is written safely right after `run`, so
-                                           that its work is never paid twice.
+    COSTLY = True                          optional; the vCon is written safely right after `run`,
+                                           so that its work is never paid twice.
 
 `run` may be called again for the same vCon (a worker died, a later link failed): a link finds its
 own traces and adds nothing twice. It may be called in several threads at once, each with its own
 vCon and context. It raises `Retry(after_s)` to be called again later, `Rejected(reason)` if that
 can never help; any other exception is a failed attempt, repeated as the chain says.
 
-Links import `conserver.vcon`, `conserver.errors`, `conserver.fetch` and, for speech, the public
-functions of `conserver.transcription`: nothing else of conserver, and never each other's internals.
+Links import `conserver.vcon` and `conserver.errors`; those that reach out, `conserver.endpoint`,
+`conserver.fetch` and `conserver.chat`; transcribe, the public functions of
+`conserver.transcription`. Nothing else of conserver, and never each other.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class LinkContext(Protocol):
         """A structlog logger bound to worker, vcon, chain and link."""
 
     def remaining_s(self) -> float | None:
-        """Seconds left of the soft time limit (>= 0), for timeouts handed to clients; None: no limit."""
+        """Seconds left of the soft time limit, for timeouts handed to clients; None: no limit."""
 
     def checkpoint(self) -> None:
         """Block until the vCon as it is now is safely written: what was paid is not paid again."""

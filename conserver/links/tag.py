@@ -30,7 +30,7 @@ class Options(BaseModel):
     def _read(cls, value: Any) -> Any:
         entries = [value] if isinstance(value, dict) else value
         if not isinstance(entries, (list, tuple)):
-            raise ValueError("a list of tags, or a mapping, is needed")  # noqa: TRY004
+            raise ValueError("a list of tags, or a mapping of names to values, is needed")
         pairs = [pair for entry in entries for pair in _pairs(entry)]
         for name, _ in pairs:
             if not name or ":" in name:

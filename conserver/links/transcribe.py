@@ -6,7 +6,7 @@
 
 For every dialog that is a recording and has no transcript yet:
 
-1. takes the sound from the dialog's body, and checks it against content_hash where given;
+1. takes the sound from the dialog's body, or from its url, and checks it against content_hash;
 2. decodes it, channels apart, and assigns the channels to parties;
 3. lets the engine hear each channel;
 4. adds a `transcript` and a `wtf_transcription` analysis, and checkpoints: whatever happens to the
@@ -28,6 +28,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from conserver.errors import Rejected
+from conserver.fetch import FetchOptions, fetch
+from conserver.fetch import prepare as prepare_fetching
 from conserver.links import LinkContext
 from conserver.transcription import audio, results, whisper
 from conserver.transcription.conversation import Transcription
@@ -73,7 +75,7 @@ class Options(BaseModel):
 
     min_duration_s: float = Field(default=0, ge=0, allow_inf_nan=False)
     max_duration_s: float = Field(default=4 * 3600, gt=0, allow_inf_nan=False)
-    max_bytes: int = Field(default=256 << 20, gt=0)
+    fetch: FetchOptions = FetchOptions()
     on_unusable: Literal["reject", "skip"] = "reject"
     analyses: tuple[Literal["transcript", "wtf_transcription"], ...] = Field(
         default=(results.TRANSCRIPT, results.WTF), min_length=1
@@ -128,8 +130,9 @@ class Options(BaseModel):
 
 
 def prepare(options: Options) -> None:
-    """Import the speech libraries and look for the model; both may be done before a fork."""
+    """Import what decoding, hearing and fetching need, and look for the model."""
     whisper.prepare(options.which())
+    prepare_fetching()
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
@@ -145,7 +148,7 @@ def transcribe(
     Raises:
         Rejected: recordings that can never be heard, each with its index and the reason. All
             others have been transcribed and checkpointed by then.
-        Retry: the engine cannot work now.
+        Retry: the engine, or the server of a url, cannot work now.
         TimeoutError: the soft time limit has run out.
     """
     done = _transcribed(vcon)
@@ -215,7 +218,7 @@ def _hear(
     pulse()
     started = datetime.now(UTC)
     began_s = time.monotonic()
-    content = _content(dialog, options.max_bytes)
+    content = _content(dialog, options, context)
     kind = dialog.get("mediatype") or dialog.get("mimetype") or ""
     recording = audio.decode(content, media_type=str(kind), max_duration_s=options.max_duration_s)
     del content
@@ -262,18 +265,17 @@ def _pulse(context: LinkContext) -> Callable[[], None]:
     return pulse
 
 
-def _content(dialog: dict[str, Any], max_bytes: int) -> bytes:
-    """The recording's bytes, within the limit, and such as content_hash promises."""
+def _content(dialog: dict[str, Any], options: Options, context: LinkContext) -> bytes:
+    """The recording's bytes, and such as content_hash promises."""
     body = dialog.get("body")
+    hashes = content_hashes(dialog)
     if not body:
-        raise Rejected("the recording is given by url only, and recordings are not fetched")
+        return fetch(str(dialog.get("url")), options.fetch, context, hashes)
     encoding = dialog.get("encoding") or "base64url"
     if not isinstance(body, str) or encoding not in ("base64url", "base64"):
         raise Rejected(f"a body with encoding {encoding!r} cannot hold a recording")
-    if len(body) * 3 // 4 > max_bytes:
-        raise Rejected(f"the recording is larger than the limit of {max_bytes} bytes")
     content = decode_base64url(body)
-    for algorithm, digest in content_hashes(dialog):
+    for algorithm, digest in hashes:
         if hashlib.new(algorithm, content).digest() != digest:
             raise Rejected(f"the recording is not the one that its {algorithm} content_hash names")
     return content

@@ -31,7 +31,7 @@ class Options(endpoint.CallOptions):
     urls: tuple[AnyHttpUrl, ...] = Field(
         min_length=1, validation_alias=AliasChoices("urls", "webhook-urls", "webhook_urls")
     )
-    headers: dict[str, SecretStr] = {}
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
     content_type: str = "application/json"
     secret: SecretStr = SecretStr("")
 

@@ -45,20 +45,20 @@ def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any
     """(sentinels, service, arguments for the master, arguments for the sentinels) of a Sentinel
     URL.
     """
-    parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    segments = [segment for segment in parts.path.split("/") if segment]
     try:
+        parts = urlsplit(url)
+        credentials, _, hosts = parts.netloc.rpartition("@")
+        segments = [segment for segment in parts.path.split("/") if segment]
         nodes = [urlsplit("//" + host) for host in hosts.split(",")]
         sentinels = [(node.hostname or "", node.port or SENTINEL_PORT) for node in nodes]
         service, db = segments[0], int(segments[1]) if len(segments) > 1 else 0
-    except (ValueError, IndexError):
-        sentinels, service, db = [("", 0)], "", 0
-    if not service or not all(name for name, _ in sentinels):
+        if not all(name for name, _ in sentinels):
+            raise ValueError("a sentinel without a name")
+    except (ValueError, IndexError) as error:
         raise BootError(
             "REDIS_URL: a Sentinel URL is redis+sentinel://host:26379,host:26379/service[/db]",
             EXIT_CONFIG,
-        )
+        ) from error
     master: dict[str, Any] = {"db": db}
     username, _, password = credentials.partition(":")
     if username:

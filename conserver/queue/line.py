@@ -101,7 +101,7 @@ class Line:
                 if not failures:
                     away_since = time.monotonic()
                     self._log.warning(
-                        "redis_is_away", error=str(error), what="waiting until it answers"
+                        "redis_away", error=str(error), what="waiting until it answers"
                     )
                 failures += 1
                 self.repeats += 1
@@ -109,7 +109,7 @@ class Line:
                 continue
             if failures:
                 away_s = round(time.monotonic() - away_since, 3)
-                self._log.warning("redis_is_back", away_s=away_s, attempts=failures + 1)
+                self._log.warning("redis_back", away_s=away_s, attempts=failures + 1)
             return answer
 
     def _once(self, words: tuple[Any, ...]) -> Any:

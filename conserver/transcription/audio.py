@@ -105,7 +105,7 @@ def decode(content: bytes, *, media_type: str = "", max_duration_s: float) -> Re
                 raise Rejected(f"the recording ({container.format.name}) holds no audio stream")
             return _decode_stream(container, container.streams.audio[0], max_duration_s)
     except av.error.FFmpegError as error:
-        what = f", said to be {media_type}," if media_type else ""
+        what = f", said to be {media_type}" if media_type else ""
         reason = error.strerror or type(error).__name__
         raise Rejected(
             f"the recording ({len(content)} bytes{what}) cannot be decoded: {reason}"

@@ -110,6 +110,9 @@ class WhisperTranscriber:
                 language, confidence = info.language, float(info.language_probability)
                 # One language per channel: a later stretch of few words would be guessed worse.
                 asked = None if listening.multilingual else language
+        if listening.translate and language not in (None, "en"):
+            warnings.append(f"translated from {language!r}")
+            language = "en"
         return Heard(tuple(segments), language, confidence, tuple(warnings))
 
     def _listen(self, samples: Samples, language: str | None, how: Listening) -> tuple[Any, Any]:

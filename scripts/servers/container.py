@@ -65,7 +65,7 @@ class Container:
     def alive(self) -> bool:
         if not self._made:
             return False
-        running = _docker("inspect", "--format", "{{.State.Running}}", self.name) == "true"
+        running = container_runs(self.name)
         if not running:
             self._log_file.write_text(_docker("logs", self.name, keep_errors=True))
         return running
@@ -95,6 +95,15 @@ class Container:
 
     def _paused(self) -> bool:
         return _docker("inspect", "--format", "{{.State.Paused}}", self.name) == "true"
+
+
+def container_runs(name: str) -> bool:
+    """Whether there is a container of that name and it runs (paused counts as running)."""
+    command = ["docker", "inspect", "--format", "{{.State.Running}}", name]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=False
+    )
+    return done.stdout.strip() == "true"
 
 
 def _docker(

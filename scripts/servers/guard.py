@@ -1,8 +1,8 @@
 """The guard: ends the servers of a test process that died without ending them itself.
 
 main() runs in a process of its own with a pipe as standard input. Lines say what to watch
-(`+process 4711`, `+container name`) and what is over (`-process 4711`); the end of the pipe says
-that the test process is gone, whatever killed it.
+(`+process 4711 98765`: its pid and birth, `+container name`, `+folder path`) and what is over (the
+same with a minus); the end of the pipe says that the test process is gone, whatever killed it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import IO
 
-from servers.tree import kill_tree
+from servers.tree import birth_of, kill_tree
 
 _PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 
@@ -26,11 +26,11 @@ class Guard:
         self._lock = threading.Lock()
         self._pipe: IO[str] | None = None
 
-    def watch(self, what: str, name: str | int) -> None:
+    def watch(self, what: str, name: str) -> None:
         """Have `what` ("process", "container" or "folder") ended if this process dies."""
         self._say(f"+{what} {name}")
 
-    def forget(self, what: str, name: str | int) -> None:
+    def forget(self, what: str, name: str) -> None:
         """Take back what watch() has said."""
         self._say(f"-{what} {name}")
 
@@ -71,7 +71,10 @@ def main() -> None:
     for rest in watched:
         what, name = rest.split(" ", 1)
         if what == "process":
-            kill_tree(int(name))
+            pid, birth = map(int, name.split())
+            # Not a stranger that got the number of a server long gone.
+            if birth_of(pid) == birth:
+                kill_tree(pid)
         elif what == "container":
             subprocess.run(["docker", "rm", "--force", "--volumes", name], check=False)
         elif what == "folder" and Path(name).is_relative_to(tempfile.gettempdir()):

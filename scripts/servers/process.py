@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from servers.guard import GUARD
-from servers.tree import kill_tree, signal_tree
+from servers.tree import birth_of, kill_tree, signal_tree, stop_tree
 
 if TYPE_CHECKING:
     from servers.base import Plan
@@ -27,6 +27,7 @@ class ProcessTree:
         self._log_file = log_file
         self._guarded = guarded
         self._process: subprocess.Popen[bytes] | None = None
+        self._name = ""
 
     @property
     def pid(self) -> int:
@@ -47,14 +48,15 @@ class ProcessTree:
                 env=environment,
                 start_new_session=True,
             )
+        self._name = f"{self._process.pid} {birth_of(self._process.pid)}"
         if self._guarded:
-            GUARD.watch("process", self._process.pid)
+            GUARD.watch("process", self._name)
 
     def alive(self) -> bool:
         if self._process is None or self._process.poll() is None:
             return self._process is not None
         if self._guarded:
-            GUARD.forget("process", self._process.pid)
+            GUARD.forget("process", self._name)
         return False
 
     def stop(self, timeout_s: float) -> None:
@@ -75,7 +77,7 @@ class ProcessTree:
             self.alive()
 
     def pause(self) -> None:
-        signal_tree(self.pid, signal.SIGSTOP)
+        stop_tree(self.pid)
 
     def resume(self) -> None:
         signal_tree(self.pid, signal.SIGCONT)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from servers.base import Server
-from servers.container import Container
+from servers.container import Container, container_runs
 from servers.packages import cache_folder
 from servers.tree import birth_of, kill_tree
 
@@ -32,7 +32,9 @@ class Running:
 
     @property
     def alive(self) -> bool:
-        """Whether that very process is still there."""
+        """Whether that very process or container is still there."""
+        if self.container is not None:
+            return container_runs(self.container)
         return self.birth is not None and birth_of(self.pid) == self.birth
 
 
@@ -73,6 +75,7 @@ def remember(server: Server) -> Running:
         container=life.name if isinstance(life, Container) else None,
     )
     file = _file(server.kind)
+    _sweep(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_suffix(".new")
     fresh.write_text(json.dumps(asdict(known), indent=1))
@@ -89,6 +92,14 @@ def stop(known: Running) -> None:
         kill_tree(known.pid)
     shutil.rmtree(known.folder, ignore_errors=True)
     _file(known.kind).unlink(missing_ok=True)
+
+
+def _sweep(file: Path) -> None:
+    """Delete the data of a server that was noted here and is gone, with its machine perhaps."""
+    try:
+        shutil.rmtree(json.loads(file.read_text())["folder"], ignore_errors=True)
+    except (OSError, ValueError, KeyError):
+        return
 
 
 def _file(kind: str) -> Path:

@@ -9,7 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
+
+_STOP_TIMEOUT_S = 10
+_POLL_S = 0.001
 
 
 def birth_of(pid: int) -> int | None:
@@ -57,6 +61,28 @@ def signal_tree(pid: int, signal_number: int) -> None:
             reached.add(member)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(member, signal_number)
+
+
+def stop_tree(pid: int) -> None:
+    """SIGSTOP a process and all below it, and wait until every one stands still.
+
+    A signal is only asked for by kill(): on a busy machine its target may run on for a while.
+    Raises TimeoutError.
+    """
+    signal_tree(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    while any(_state_of(member) in "RSD" for member in family_of(pid)):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} or one below it does not stop")
+        time.sleep(_POLL_S)
+
+
+def _state_of(pid: int) -> str:
+    """The letter of /proc: R, S and D go on, T stands still; X for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def kill_tree(pid: int) -> None:

@@ -80,9 +80,14 @@ class Journal:
 
     def births(self) -> int:
         """How many children have been born in this slot so far."""
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        events = [json.loads(line) for line in lines]
+        events = complete_lines(self._path)
         return sum(event["who"] == self._who and event["event"] == "born" for event in events)
+
+
+def complete_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file that others append to: its last line may be half-written."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1] if line.startswith("{")]
 
 
 def descriptors() -> list[str]:

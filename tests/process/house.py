@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import eventually
-from tests.process.children import Scenario
+from tests.process.children import Scenario, complete_lines
 
 ROOT = Path(__file__).parents[2]
 Event = dict[str, Any]
@@ -72,7 +71,7 @@ class House:
         """The journal, or what concerns one child or one kind of event."""
         return [
             line
-            for line in _lines(self.folder / "journal.jsonl")
+            for line in complete_lines(self.folder / "journal.jsonl")
             if line["who"].startswith(who) and line["event"].startswith(event)
         ]
 
@@ -87,7 +86,11 @@ class House:
 
     def log(self, event: str = "") -> list[Event]:
         """The supervisor's log, or one kind of its lines."""
-        return [line for line in _lines(self.folder / "log.jsonl") if event in ("", line["event"])]
+        return [
+            line
+            for line in complete_lines(self.folder / "log.jsonl")
+            if event in ("", line["event"])
+        ]
 
     def until_ready(self, children: int = 2) -> None:
         """Wait until so many children have said that they are ready."""
@@ -162,10 +165,3 @@ def _session(pid: int) -> int:
         return os.getsid(pid)
     except ProcessLookupError:
         return 0
-
-
-def _lines(path: Path) -> list[Event]:
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines()
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]

@@ -171,6 +171,15 @@ def test_what_is_no_recording_is_rejected_with_a_reason(content: bytes) -> None:
         decode(content, media_type="audio/wav", max_duration_s=10)
 
 
+def test_the_reason_tells_what_came_and_what_it_was_said_to_be() -> None:
+    with pytest.raises(Rejected) as caught:
+        decode(b"no sound", media_type="audio/wav", max_duration_s=10)
+    assert caught.value.reason == (
+        "the recording (8 bytes, said to be audio/wav) cannot be decoded: "
+        "Invalid data found when processing input"
+    )
+
+
 def test_a_video_without_sound_says_so() -> None:
     content = silent_video()
     with pytest.raises(Rejected, match="holds no audio stream"):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from conserver.links import LinkContext
 from conserver.links.transcribe import COSTLY, Options, transcribe
 from conserver.transcription.engine import Model
 from conserver.vcon import Vcon, encode_body
-from tests.unit.transcription.sounds import FakeContext, FakeEngine, silence, tone, wav
+from tests.unit.transcription.sounds import FakeContext, FakeEngine, tone, wav
 
 MONO = wav(tone())
 STEREO = wav(tone(440), tone(900))
@@ -218,8 +221,11 @@ def test_an_old_signature_is_a_hash_too() -> None:
         (recording(encoding="none", body="hello"), "encoding 'none' cannot hold a recording"),
         (recording(encoding="json", body={"a": 1}), "encoding 'json' cannot hold a recording"),
         (recording(wav(tone(seconds=3))), "longer than the limit of 2 s"),
-        (recording(wav(silence(1, 48000), rate_hz=48000)), "larger than the limit of 50000 bytes"),
-        ({"type": "recording", "url": "https://example.org/a.wav"}, "by url"),
+        ({"type": "recording", "url": "file:///etc/passwd"}, "only http and https"),
+        (
+            {"type": "recording", "url": "http://127.0.0.1:9/a.wav"},
+            "an address of our own networks",
+        ),
     ],
 )
 def test_an_unusable_recording_is_named_and_costs_the_others_nothing(
@@ -227,9 +233,56 @@ def test_an_unusable_recording_is_named_and_costs_the_others_nothing(
 ) -> None:
     vcon, context = vcon_of(recording(), dialog, recording()), FakeContext()
     with pytest.raises(Rejected, match=f"^dialog 1: .*{reason}"):
-        run(vcon, context=context, max_duration_s=2, max_bytes=50_000)
+        run(vcon, context=context, max_duration_s=2)
     assert [analysis["dialog"] for analysis in vcon.analysis] == [0, 0, 2, 2]
     assert context.checkpoints == 2
+
+
+class Files(BaseHTTPRequestHandler):
+    """Serves the mono recording as /mono.wav, and trouble as anything else."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/mono.wav" else int(self.path[1:]))
+        self.end_headers()
+        self.wfile.write(MONO)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is printed."""
+
+
+@pytest.fixture
+def files_url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join(10)
+
+
+HERE: dict[str, Any] = {"fetch": {"allow_private_addresses": True}}
+
+
+def linked(url: str, content: bytes = MONO) -> dict[str, Any]:
+    return {"type": "recording", "url": url, "content_hash": sha512(content)}
+
+
+def test_a_recording_given_by_url_is_fetched(files_url: str) -> None:
+    engine = FakeEngine()
+    assert len(run(vcon_of(linked(f"{files_url}/mono.wav")), engine, **HERE)) == 2
+    assert len(engine.listened) == 1
+
+
+def test_what_a_url_gives_must_be_what_was_promised(files_url: str) -> None:
+    with pytest.raises(Rejected, match=r"^dialog 0: .*sha512"):
+        run(vcon_of(linked(f"{files_url}/mono.wav", b"other")), **HERE)
+
+
+def test_a_server_in_trouble_is_asked_again_later(files_url: str) -> None:
+    with pytest.raises(Retry):
+        run(vcon_of(linked(f"{files_url}/503")), **HERE)
+    with pytest.raises(Rejected, match=r"^dialog 0: .*404"):
+        run(vcon_of(linked(f"{files_url}/404")), **HERE)
 
 
 def test_all_unusable_recordings_are_named() -> None:

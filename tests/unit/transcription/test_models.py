@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import orjson
 import pytest
 
 from conserver.errors import ConfigError, Retry
 from conserver.transcription import whisper
 from conserver.transcription.engine import Model
 from conserver.transcription.models import ModelMissingError, find_model
+
+ROOT = Path(__file__).parents[3]
 
 
 def make_model(folder: Path) -> Path:
@@ -130,7 +132,10 @@ def test_the_cuda_library_of_a_python_package_is_loaded(tmp_path: Path) -> None:
     folder = tmp_path / "nvidia" / "cublas" / "lib"
     folder.mkdir(parents=True)
     # Any shared library serves; it is not called.
-    shutil.copy(orjson.orjson.__file__, folder / "libcublas.so.12")
+    library = importlib.util.find_spec("orjson.orjson")
+    assert library is not None
+    assert library.origin is not None
+    shutil.copy(library.origin, folder / "libcublas.so.12")
     code = (
         "from pathlib import Path\n"
         "from conserver.transcription.whisper import load_cublas\n"
@@ -139,6 +144,6 @@ def test_the_cuda_library_of_a_python_package_is_loaded(tmp_path: Path) -> None:
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
-        env={"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"},
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
     )  # fmt: skip
     assert answer.stdout == "True\n"

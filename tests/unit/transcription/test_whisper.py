@@ -97,6 +97,16 @@ def test_a_language_that_the_model_lacks_is_told() -> None:
     assert heard.warnings == ("the model knows no 'de': it heard the channel as English",)
 
 
+def test_translated_text_is_english_and_says_where_it_comes_from() -> None:
+    model = FakeModel()
+    heard = engine(model).transcribe(TWO_STRETCHES, Listening(translate=True), nothing)
+    assert [(call["task"], call["language"]) for call in model.calls] == [
+        ("translate", None),
+        ("translate", "de"),
+    ]
+    assert (heard.language, heard.warnings) == ("en", ("translated from 'de'",))
+
+
 def test_silence_never_reaches_the_model() -> None:
     model = FakeModel()
     heard = engine(model).transcribe(silence(10, SAMPLE_RATE_HZ), Listening(), nothing)

@@ -1,0 +1,70 @@
+"""analyze: lets a language model read each transcript and adds what it says as an analysis.
+
+    options:
+      model: gpt-4.1-mini
+      api_key: ${OPENAI_API_KEY}
+      base_url: https://api.openai.com/v1     any endpoint with OpenAI's chat completions
+      prompt: Summarise this call in three sentences.
+      analysis_type: summary
+      json_schema: {type: object, ...}        asks for, and stores, a structured result
+
+A dialog that has an analysis of this type is passed over, so nothing is paid twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from conserver import chat, endpoint
+from conserver.links import LinkContext
+from conserver.vcon import Vcon
+
+COSTLY = True
+
+
+class Options(chat.ChatOptions):
+    """What to ask, and as what to store the answer."""
+
+    prompt: str = Field(min_length=1)
+    system_prompt: str = "You analyse conversations. Answer with the result only."
+    analysis_type: str = Field(default="summary", min_length=1)
+    json_schema: dict[str, Any] | None = None
+
+
+def prepare(options: Options) -> None:
+    """Import the HTTP library."""
+    endpoint.prepare()
+
+
+def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
+    """Ask about every dialog that has text and no such analysis yet."""
+    paid = False
+    for dialog, text in chat.questions(vcon, options):
+        if chat.find_analysis(vcon, options.analysis_type, dialog) is not None:
+            continue
+        if paid:
+            context.checkpoint()
+        vcon.add_analysis(
+            {
+                "type": options.analysis_type,
+                "dialog": dialog,
+                "vendor": options.vendor,
+                "product": options.model,
+                **_answer(text, options, context),
+            }
+        )
+        paid = True
+    return vcon
+
+
+def _answer(text: str, options: Options, context: LinkContext) -> dict[str, Any]:
+    user = f"{options.prompt}\n\n{text}"
+    if options.json_schema is None:
+        body = chat.ask(options.system_prompt, user, options, context)
+        return {"mediatype": "text/plain", "encoding": "none", "body": body}
+    schema = {"name": "result", "schema": options.json_schema, "strict": True}
+    wanted = {"type": "json_schema", "json_schema": schema}
+    value = chat.ask_json(options.system_prompt, user, options, context, wanted)
+    return {"mediatype": "application/json", "encoding": "json", "body": value}

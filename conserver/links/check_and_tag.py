@@ -1,0 +1,89 @@
+"""check_and_tag: asks a language model a yes-or-no question about each dialog, and tags for a yes.
+
+    options:
+      model: gpt-4.1-mini
+      api_key: ${OPENAI_API_KEY}
+      tag_name: churn
+      tag_value: likely
+      evaluation_question: Does the customer threaten to leave?
+
+Each answer is kept as an analysis too, so that it can be seen why a tag is there or not, and is
+not asked for again. Several of these links with different tags can stand in one chain.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from conserver import chat, endpoint
+from conserver.links import LinkContext
+from conserver.vcon import Vcon, decode_body, indices, numbered
+
+COSTLY = True
+
+_SYSTEM = "You judge texts by one question and answer with JSON only."
+_ANSWER = 'Answer with a JSON object with the one member "applies": true for yes, false for no.'
+
+
+class Options(chat.ChatOptions):
+    """The question, and the tag for a yes."""
+
+    tag_name: str = Field(min_length=1)
+    tag_value: str = Field(min_length=1)
+    evaluation_question: str = Field(min_length=1)
+    analysis_type: str = Field(default="tag_evaluation", min_length=1)
+    response_format: dict[str, Any] = Field(default_factory=lambda: {"type": "json_object"})
+
+    @field_validator("tag_name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if ":" in value:
+            raise ValueError(f"{value!r} cannot be a tag's name: it has a colon in it")
+        return value
+
+
+def prepare(options: Options) -> None:
+    """Import the HTTP library."""
+    endpoint.prepare()
+
+
+def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
+    """Ask about every dialog that was not asked about for this tag, and tag the vCon for a yes."""
+    tag = f"{options.tag_name}:{options.tag_value}"
+    paid = False
+    for dialog, text in chat.questions(vcon, options):
+        if _is_answered(vcon, options.analysis_type, dialog, tag):
+            continue
+        if paid:
+            context.checkpoint()
+        user = f"Question: {options.evaluation_question}\n\n{_ANSWER}\n\nText:\n{text}"
+        answer = chat.ask_json(_SYSTEM, user, options, context, options.response_format)
+        applies = answer.get("applies") if isinstance(answer, dict) else None
+        if not isinstance(applies, bool):
+            raise ValueError(f"the model was asked for yes or no and gave {str(answer)[:200]}")
+        vcon.add_analysis(
+            {
+                "type": options.analysis_type,
+                "dialog": dialog,
+                "vendor": options.vendor,
+                "product": options.model,
+                "mediatype": "application/json",
+                "encoding": "json",
+                "body": {"link_name": context.link, "tag": tag, "applies": applies},
+            }
+        )
+        paid = True
+        if applies:
+            vcon.add_tag(options.tag_name, options.tag_value)
+    return vcon
+
+
+def _is_answered(vcon: Vcon, kind: str, dialog: int, tag: str) -> bool:
+    for _, analysis in numbered(vcon.analysis):
+        if analysis.get("type") == kind and dialog in indices(analysis.get("dialog")):
+            body = decode_body(analysis)
+            if isinstance(body, dict) and body.get("tag") == tag:
+                return True
+    return False

@@ -1,0 +1,70 @@
+"""detect_engagement: lets a language model say whether both sides of a dialog spoke, and tags it.
+
+    options:
+      model: gpt-4.1-mini
+      api_key: ${OPENAI_API_KEY}
+
+The answer is kept as an analysis ("true" or "false") and as the tag engagement:true or
+engagement:false; a vCon whose dialogs differ has both.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from conserver import chat, endpoint
+from conserver.links import LinkContext
+from conserver.vcon import Vcon
+
+COSTLY = True
+
+_ANSWERS = {"true": True, "yes": True, "false": False, "no": False}
+
+
+class Options(chat.ChatOptions):
+    """The question can be worded anew, as long as the answer is true or false."""
+
+    prompt: str = Field(
+        default=(
+            "Did both the customer and the agent take part in this conversation? "
+            "Answer with the single word true or false."
+        ),
+        min_length=1,
+    )
+    system_prompt: str = "You judge conversations and answer with one word."
+    analysis_type: str = Field(default="engagement_analysis", min_length=1)
+
+
+def prepare(options: Options) -> None:
+    """Import the HTTP library."""
+    endpoint.prepare()
+
+
+def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
+    """Ask about every dialog that was not asked about yet."""
+    paid = False
+    for dialog, text in chat.questions(vcon, options):
+        if chat.find_analysis(vcon, options.analysis_type, dialog) is not None:
+            continue
+        if paid:
+            context.checkpoint()
+        user = f"{options.prompt}\n\nTranscript:\n{text}"
+        answer = chat.ask(options.system_prompt, user, options, context)
+        engaged = _ANSWERS.get(answer.strip().strip(".!\"'`*").lower())
+        if engaged is None:
+            raise ValueError(f"the model was asked for true or false and gave {answer[:200]!r}")
+        word = "true" if engaged else "false"
+        vcon.add_analysis(
+            {
+                "type": options.analysis_type,
+                "dialog": dialog,
+                "vendor": options.vendor,
+                "product": options.model,
+                "mediatype": "text/plain",
+                "encoding": "none",
+                "body": word,
+            }
+        )
+        paid = True
+        vcon.add_tag("engagement", word)
+    return vcon

@@ -1,0 +1,159 @@
+"""What every storage does when its server is away, hangs, or dies in the middle of a word."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from storage.contract import Document, Outcome, Storage, Stored, Unavailable
+from tests.contract.places import KINDS, Place, document, place
+from tests.helpers import TcpProxy, eventually
+
+_SHORT_S = 1.0
+
+
+@pytest.fixture(params=KINDS)
+def here(request: pytest.FixtureRequest) -> Place:
+    """A new place of each kind that has a server."""
+    found = place(request.param, request)
+    if found.port is None:
+        pytest.skip("this storage has no server")
+    return found
+
+
+@contextmanager
+def proxied(here: Place) -> Iterator[tuple[TcpProxy, Storage]]:
+    """An open storage with a short patience and a proxy before its server."""
+    assert here.port is not None
+    with TcpProxy(here.port) as proxy:
+        storage = here.make(_SHORT_S, **here.at_port(proxy.port))
+        with closing(storage):
+            storage.open()
+            yield proxy, storage
+
+
+def attempt(storage: Storage, documents: list[Document]) -> list[Outcome]:
+    """Saves; what is raised counts as unavailable, as it does for the writer."""
+    try:
+        return storage.save_many(documents)
+    except Exception as error:  # noqa: BLE001 (the contract allows any)
+        return [Unavailable(repr(error))] * len(documents)
+
+
+def all_stored(storage: Storage, documents: list[Document]) -> bool:
+    """Saves after a reopening, as the writer does after a failure."""
+    storage.open()
+    return all(isinstance(outcome, Stored) for outcome in storage.save_many(documents))
+
+
+def some(count: int) -> list[Document]:
+    return sorted((document(number=n) for n in range(count)), key=lambda one: one.uuid)
+
+
+def test_a_server_that_is_down_is_unavailable(here: Place) -> None:
+    with proxied(here) as (proxy, storage):
+        proxy.refuse()
+        given = some(20)
+        outcomes = attempt(storage, given)
+        assert all(isinstance(outcome, Unavailable) for outcome in outcomes), outcomes
+        assert all(outcome.reason for outcome in outcomes if isinstance(outcome, Unavailable))
+        proxy.start()
+        assert all_stored(storage, given)
+
+
+def test_nothing_is_said_to_be_missing_while_the_server_is_down(here: Place) -> None:
+    """A None would be taken at its word: the document would be dead-lettered as missing."""
+    with proxied(here) as (proxy, storage):
+        given = some(1)
+        assert all_stored(storage, given)
+        proxy.refuse()
+        calls: list[Callable[[], object]] = [
+            lambda: storage.get(given[0].uuid),
+            lambda: storage.delete(given[0].uuid),
+            storage.ready,
+        ]
+        for call in calls:
+            with pytest.raises(Exception):  # noqa: B017, PT011 (the contract allows any)
+                call()
+
+
+def test_opening_fails_while_the_server_is_down(here: Place) -> None:
+    assert here.port is not None
+    with TcpProxy(here.port) as proxy:
+        proxy.refuse()
+        storage = here.make(_SHORT_S, **here.at_port(proxy.port))
+        with pytest.raises(Exception):  # noqa: B017, PT011 (the contract allows any)
+            storage.open()
+        storage.close()
+        proxy.start()
+        with closing(storage):
+            assert all_stored(storage, some(2))
+
+
+def test_a_server_that_hangs_is_unavailable_in_time(here: Place) -> None:
+    with proxied(here) as (proxy, storage):
+        assert all_stored(storage, some(2))
+        proxy.stall()
+        given = some(20)
+        began = time.monotonic()
+        outcomes = attempt(storage, given)
+        took_s = time.monotonic() - began
+        assert all(isinstance(outcome, Unavailable) for outcome in outcomes), outcomes
+        assert took_s < _SHORT_S * 4
+        storage.close()
+        proxy.cut_all()
+        proxy.flow()
+        assert all_stored(storage, given)
+
+
+def test_opening_fails_in_time_while_the_server_hangs(here: Place) -> None:
+    assert here.port is not None
+    with TcpProxy(here.port) as proxy:
+        proxy.stall()
+        storage = here.make(_SHORT_S, **here.at_port(proxy.port))
+        began = time.monotonic()
+        with pytest.raises(Exception):  # noqa: B017, PT011 (the contract allows any)
+            storage.open()
+        assert time.monotonic() - began < _SHORT_S * 8
+        storage.close()
+
+
+def test_closing_ends_a_call_that_hangs_or_lets_it_run_out(here: Place) -> None:
+    """The writer of a hanging storage is replaced: closing must not hang, too."""
+    with proxied(here) as (proxy, storage):
+        proxy.stall()
+        began = time.monotonic()
+        storage.close()
+        assert time.monotonic() - began < _SHORT_S
+
+
+def test_a_write_whose_answer_was_lost_can_be_repeated(here: Place) -> None:
+    with proxied(here) as (proxy, storage):
+        given = some(6)
+        proxy.cut_after(given[3].uuid.encode())
+        attempt(storage, given)
+        assert all_stored(storage, given)
+        for one in given:
+            assert storage.get(one.uuid) is not None
+
+
+def test_a_write_that_never_arrived_can_be_repeated(here: Place) -> None:
+    with proxied(here) as (proxy, storage):
+        given = some(6)
+        proxy.cut_before(given[3].uuid.encode())
+        attempt(storage, given)
+        assert all_stored(storage, given)
+        for one in given:
+            assert storage.get(one.uuid) is not None
+
+
+def test_a_connection_that_was_cut_while_idle_harms_at_most_one_call(here: Place) -> None:
+    with proxied(here) as (proxy, storage):
+        assert all_stored(storage, some(3))
+        proxy.cut_all()
+        given = some(3)
+        attempt(storage, given)
+        assert eventually(lambda: all_stored(storage, given))

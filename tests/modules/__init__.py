@@ -1,0 +1,1 @@
+"""Links and storages that only tests name, by their dotted names in a configuration."""

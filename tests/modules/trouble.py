@@ -1,0 +1,107 @@
+"""A link that does what the vCon tells it to: wait, crash, hang, fail, change, hold the lock.
+
+The vCon's `subject` names the deed, as "deed" or "deed:argument". Every run leaves a line in the
+Redis list `runs:<uuid>`, so that a test can count how often an item was really run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import redis
+from pydantic import BaseModel, ConfigDict
+
+from conserver.errors import Rejected, Retry
+from conserver.links import LinkContext
+from conserver.vcon import Vcon
+
+
+class Options(BaseModel):
+    """Where to count, and the deed for vCons that name none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    redis_url: str
+    deed: str = "nothing"
+    gate: str = ""
+
+
+def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon | None:
+    """Count this run, then do the deed."""
+    client = redis.Redis.from_url(options.redis_url)
+    client.rpush(f"runs:{vcon.uuid}", f"{os.getpid()}:{context.link}")
+    client.close()
+    deed, _, argument = str(vcon.view.get("subject") or options.deed).partition(":")
+    answer = DEEDS[deed](vcon, argument, context)
+    return None if answer == "filter" else vcon
+
+
+def _wait_for_gate(_vcon: Vcon, argument: str, context: LinkContext) -> None:
+    """Run until the file exists: the test decides when."""
+    deadline_s = time.monotonic() + 120
+    while not Path(argument).exists():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError("nobody opened the gate")
+        context.check_cancelled()
+        time.sleep(0.01)
+
+
+def _hold_the_lock(_vcon: Vcon, argument: str, _context: LinkContext) -> None:
+    """Keep the interpreter lock without a break: PyDLL does not release it."""
+    ctypes.PyDLL(None).usleep(int(float(argument) * 1_000_000))
+
+
+def _burn(_vcon: Vcon, argument: str, _context: LinkContext) -> None:
+    end_s = time.monotonic() + float(argument)
+    while time.monotonic() < end_s:
+        pass
+
+
+def _fail(_vcon: Vcon, argument: str, context: LinkContext) -> None:
+    if not argument or context.attempt <= int(argument):
+        raise ValueError(f"attempt {context.attempt} fails")
+
+
+def _retry(_vcon: Vcon, argument: str, context: LinkContext) -> None:
+    if context.attempt == 1:
+        raise Retry(float(argument or 0.05))
+
+
+def _reject(_vcon: Vcon, argument: str, _context: LinkContext) -> None:
+    raise Rejected(argument or "not wanted")
+
+
+def _checkpoint(vcon: Vcon, argument: str, context: LinkContext) -> None:
+    """Write something costly, checkpoint, then wait for the gate."""
+    if not any(a.get("type") == "costly" for a in vcon.analysis):
+        vcon.add_analysis({"type": "costly", "vendor": "test", "body": "paid", "encoding": "none"})
+        context.checkpoint()
+    _wait_for_gate(vcon, argument, context)
+
+
+def _add(vcon: Vcon, argument: str, context: LinkContext) -> None:
+    vcon.add_analysis(
+        {"type": argument or context.chain, "vendor": "test", "body": "x", "encoding": "none"}
+    )
+
+
+DEEDS: dict[str, Any] = {
+    "nothing": lambda *_: None,
+    "gate": _wait_for_gate,
+    "sleep": lambda _v, argument, _c: time.sleep(float(argument)),
+    "lock": _hold_the_lock,
+    "burn": _burn,
+    "exit": lambda *_: os._exit(3),
+    "segfault": lambda *_: os.kill(os.getpid(), signal.SIGSEGV),
+    "fail": _fail,
+    "retry": _retry,
+    "reject": _reject,
+    "filter": lambda *_: "filter",
+    "checkpoint": _checkpoint,
+    "add": _add,
+}

@@ -1,0 +1,262 @@
+"""One example of every call that Conserver makes of a script, with the state that it works on.
+
+EXAMPLES holds them by name. `example(queue)` prepares the state and gives the call, not yet sent.
+A script without an example fails tests/contract/test_queue_twice.py: nothing escapes its rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from conserver.queue import calls
+from conserver.queue.calls import Blame, Call, Demand, Move, Write
+from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, record
+
+Example = Callable[[Queue], Call]
+BODY = document("u1", subject="written")
+
+
+def _holding(queue: Queue, *uuids: str) -> Consumer:
+    """A consumer that holds these, with documents."""
+    queue.supply("q", *uuids)
+    consumer = Consumer(queue)
+    consumer.take(len(uuids))
+    return consumer
+
+
+def _register(queue: Queue) -> Call:
+    return calls.register("h1", "c1", ["q", "other"])
+
+
+def _beat(queue: Queue) -> Call:
+    Consumer(queue)
+    return calls.beat("h1", "beat-1", {"pid": 7, "status": "{}"})
+
+
+def _claim(queue: Queue) -> Call:
+    Consumer(queue)
+    queue.supply("q", "u1", "u2")
+    queue.push("q", document("u3"), "missing")
+    queue.client.rpush("conserver:returned:q", record("t1", "back", state=b"{}"), "u2")
+    return calls.claim("h1", "c1", 1, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
+
+
+def _claim_suspect(queue: Queue) -> Call:
+    Consumer(queue)
+    queue.suspect("s1")
+    queue.suspect("s2")
+    return calls.claim("h1", "c1", 1, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
+
+
+def _claim_poison(queue: Queue) -> Call:
+    Consumer(queue)
+    queue.suspect("s1", deliveries=3)
+    queue.push("q", "u1")
+    return calls.claim("h1", "c1", 1, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
+
+
+def _claim_of_nothing(queue: Queue) -> Call:
+    Consumer(queue)
+    return calls.claim("h1", "c1", 1, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
+
+
+def _write(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1", "u2")
+    first, second = consumer.holds.values()
+    entries = [
+        Write(first.token, first.epoch, "u1", first.revision, "chain", b"{}", BODY),
+        Write(second.token, second.epoch, "", 0, "chain", b'{"links":["a"]}', b""),
+    ]
+    return calls.write("c1", 1, entries)
+
+
+def _write_inline(queue: Queue) -> Call:
+    queue.push("q", document("u1"))
+    item = Consumer(queue).one()
+    return calls.write("c1", 1, [Write(item.token, item.epoch, "u1", 0, "chain", b"", BODY)])
+
+
+def _write_conflict(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1")
+    [item] = consumer.holds.values()
+    queue.client.set("vcon:u1", document("u1", subject="newer"))
+    entry = Write(item.token, item.epoch, "u1", item.revision, "chain", b"{}", BODY)
+    return calls.write("c1", 1, [entry])
+
+
+def _settle(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1", "u2")
+    first, second = consumer.holds.values()
+    entries = [
+        consumer.settlement(first, "out", body=BODY, expiry_s=100, etags={"s3": "1"}),
+        consumer.settlement(second, "out", "audit", expiry_s=100),
+    ]
+    return calls.settle("c1", entries)
+
+
+def _settle_without_a_list(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1")
+    [item] = consumer.holds.values()
+    queue.client.set("out", "not a list")
+    return calls.settle("c1", [consumer.settlement(item, "out", body=BODY)])
+
+
+def _moves(consumer: Consumer, **how: object) -> list[Move]:
+    return [Move(item.token, item.epoch)._replace(**how) for item in consumer.holds.values()]
+
+
+def _release(queue: Queue) -> Call:
+    return calls.release("c1", _moves(_holding(queue, "u1", "u2")))
+
+
+def _release_state(queue: Queue) -> Call:
+    return calls.release("c1", _moves(_holding(queue, "u1"), state=b"{}"))
+
+
+def _release_suspect(queue: Queue) -> Call:
+    queue.suspect("s1")
+    consumer = Consumer(queue)
+    consumer.claim()
+    return calls.release("c1", _moves(consumer))
+
+
+def _park(queue: Queue) -> Call:
+    return calls.park("c1", _moves(_holding(queue, "u1", "u2"), after_ms=1000, state=b"{}"))
+
+
+def _dead(queue: Queue) -> Call:
+    moves = _moves(_holding(queue, "u1", "u2"), why=b'{"reason":"broken"}')
+    return calls.dead_letter("c1", moves, 1000)
+
+
+def _begin(queue: Queue) -> Call:
+    queue.suspect("s1")
+    item = Consumer(queue).one()
+    return calls.begin("c1", item.token, item.epoch)
+
+
+def _return(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1", "u2")
+    item = next(iter(consumer.holds.values()))
+    return calls.give_back(
+        "h1", "c1", Blame("items", [(item.token, item.epoch)], overdue=[item.token])
+    )
+
+
+def _return_everything(queue: Queue) -> Call:
+    _holding(queue, "u1", "u2")
+    return calls.give_back("h1", "c1", Blame("everything"))
+
+
+def _reap(queue: Queue) -> Call:
+    _holding(queue, "u1")
+    Consumer(queue, "c2")
+    queue.run(calls.beat("h1", "beat-1", {}))
+    return calls.reap("h1", "beat-1")
+
+
+def _reap_an_empty_host(queue: Queue) -> Call:
+    queue.run(calls.beat("h1", "beat-1", {}))
+    return calls.reap("h1", "beat-1")
+
+
+def _promote(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1", "u2")
+    consumer.park(*consumer.holds.values(), after_ms=0)
+    return calls.promote("q", 10, everything=True)
+
+
+def _stray(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1", "u2")
+    return calls.stray("c1", 1, list(consumer.holds)[:1])
+
+
+def _replay(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1", "u1")
+    consumer.bury(*consumer.holds.values())
+    member = queue.client.zrange("conserver:dead:q", 0, 0)[0]
+    return calls.replay("q", member, b"u1", b"{}")
+
+
+def _replay_without_record(queue: Queue) -> Call:
+    queue.push("DLQ:q", "u1")
+    return calls.replay("q", b"", b"u1")
+
+
+def _purge(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1", "u1")
+    consumer.bury(*consumer.holds.values())
+    member = queue.client.zrange("conserver:dead:q", 0, 0)[0]
+    return calls.purge("q", member, b"u1")
+
+
+def _sweep(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1", "u2")
+    consumer.bury(*consumer.holds.values())
+    return calls.sweep("q", -10, 100)
+
+
+def _unbell(queue: Queue) -> Call:
+    queue.client.rpush("conserver:returned:q", record("t1", "back"), "u1", "u2")
+    return calls.unbell("q", 100)
+
+
+def _cancel_waiting(queue: Queue) -> Call:
+    queue.push("q", "u1", "u2")
+    return calls.cancel("q", b"u1")
+
+
+def _cancel_parked(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1", "u2")
+    consumer.park(*consumer.holds.values(), after_ms=1000)
+    [member, _] = queue.client.zrange("conserver:parked:q", 0, -1)
+    return calls.cancel("conserver:parked:q", member)
+
+
+def _cancel_running(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1")
+    [token] = consumer.holds
+    return calls.cancel("conserver:inflight:c1", token, "conserver:cancelled:c1")
+
+
+EXAMPLES: dict[str, Example] = {
+    "register": _register,
+    "beat": _beat,
+    "claim": _claim,
+    "claim a suspect": _claim_suspect,
+    "claim with poison": _claim_poison,
+    "claim of nothing": _claim_of_nothing,
+    "write": _write,
+    "write what was pushed": _write_inline,
+    "write with a conflict": _write_conflict,
+    "settle": _settle,
+    "settle without a list": _settle_without_a_list,
+    "release": _release,
+    "release with state": _release_state,
+    "release a suspect": _release_suspect,
+    "park": _park,
+    "dead": _dead,
+    "begin": _begin,
+    "return": _return,
+    "return everything": _return_everything,
+    "reap": _reap,
+    "reap an empty host": _reap_an_empty_host,
+    "promote": _promote,
+    "stray": _stray,
+    "replay": _replay,
+    "replay without a record": _replay_without_record,
+    "purge": _purge,
+    "sweep": _sweep,
+    "unbell": _unbell,
+    "cancel what waits": _cancel_waiting,
+    "cancel what is parked": _cancel_parked,
+    "cancel what runs": _cancel_running,
+}
+
+# What a consumer says of itself or its items: void once it has been declared dead.
+BY_CONSUMERS = [
+    name
+    for name in EXAMPLES
+    if name.partition(" ")[0]
+    in ("claim", "write", "settle", "release", "park", "dead", "begin", "stray")
+]

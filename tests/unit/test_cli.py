@@ -1,0 +1,311 @@
+"""The command line: what starts without a server, what is refused, and with which exit code."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from conserver.__main__ import main
+from conserver.commands import audio
+from conserver.commands.base import age_text, execute
+from conserver.commands.letters import Filter, parse_age
+from conserver.errors import (
+    EXIT_CONFIG,
+    EXIT_FAILURE,
+    EXIT_UNAVAILABLE,
+    EXIT_USAGE,
+    BootError,
+    ConserverError,
+)
+from conserver.queue.deadletters import DeadLetter
+from conserver.vcon import Vcon, decode_body
+
+ROOT = Path(__file__).parents[2]
+NOWHERE = "redis://user:pa55@127.0.0.1:1"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Command:
+    """Runs commands in this process, in an environment of their own."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[bytes]
+    ) -> None:
+        self._monkeypatch = monkeypatch
+        self._capture = capture
+
+    def __call__(self, *words: str, **environ: str) -> Done:
+        with self._monkeypatch.context() as patch:
+            patch.chdir(ROOT)
+            for name, value in {"REDIS_URL": NOWHERE, **environ}.items():
+                patch.setenv(name, value)
+            code = main(words)
+        out, err = self._capture.readouterr()
+        return Done(code, out, err)
+
+
+@pytest.fixture
+def conserver(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Command:
+    """`conserver("check", "--json")` runs that command."""
+    return Command(monkeypatch, capfdbinary)
+
+
+def test_help_names_every_command(conserver: Command) -> None:
+    """Somebody who knows nothing finds all there is."""
+    text = conserver("--help").stdout.decode()
+    for name in ("run", "check", "settings", "health", "status", "doctor", "submit", "get", "cancel",
+                 "pause", "resume", "drain", "dlq"):  # fmt: skip
+        assert name in text
+    assert conserver("--version").stdout.startswith(b"conserver ")
+    assert b"requeue" in conserver("dlq", "--help").stdout
+
+
+def test_wrong_usage_has_its_own_exit_code(conserver: Command) -> None:
+    """An unknown command or option is told on standard error, with code 2."""
+    for words in (["nothing"], ["status", "--nothing"], ["run", "--nothing"], ["dlq", "requeue"]):
+        done = conserver(*words)
+        assert done.returncode == EXIT_USAGE
+        assert done.stderr
+        assert done.stdout == b""
+
+
+def test_check_of_the_shipped_configuration(conserver: Command) -> None:
+    """The file that comes with Conserver is right, without warnings."""
+    done = conserver("check", "--json")
+    assert done.returncode == 0
+    assert orjson.loads(done.stdout) == {
+        "ok": True,
+        "problems": [],
+        "warnings": [],
+        "connections": [],
+        "chains": {"main": ["inbox"]},
+    }
+
+
+def test_the_examples_in_the_shipped_configuration(conserver: Command, tmp_path: Path) -> None:
+    """What is commented out in it is right as well, once the # is taken away."""
+    text = (ROOT / "config.yml").read_text(encoding="utf-8")
+    path = tmp_path / "config.yml"
+    lines = [line[1:] if line.startswith("#  ") else line for line in text.splitlines()]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    done = conserver("check", "--json", "--config", str(path))
+    assert orjson.loads(done.stdout)["warnings"] == []
+    assert done.returncode == 0
+
+
+def test_check_tells_every_problem(conserver: Command, tmp_path: Path) -> None:
+    """Faults of settings, of the file, of plugins: told by path on standard error, code 78."""
+    path = tmp_path / "config.yml"
+    path.write_text("chains: {a: {link: [x]}}\n", encoding="utf-8")
+    done = conserver("check", "-c", str(path))
+    assert done.returncode == EXIT_CONFIG
+    assert b"chains.a.link: is not known here (line 1; did you mean `links`?)" in done.stderr
+    path.write_text(
+        "links: {x: {module: links.tga}}\nchains: {a: {links: [x], ingress_lists: [a]}}\n",
+        encoding="utf-8",
+    )
+    done = conserver("check", "--json", "-c", str(path))
+    assert done.returncode == EXIT_CONFIG
+    (problem,) = orjson.loads(done.stdout)["problems"]
+    assert problem["path"] == "links.x.module"
+    assert problem["hint"] == "did you mean `links.tag`?"
+    done = conserver("check", CONSERVER_WORKERS="none", LOG_LEVEL="loud")
+    assert done.returncode == EXIT_CONFIG
+    assert done.stderr.count(b"error: ") == 2
+
+
+def test_check_connect_says_who_is_away(conserver: Command) -> None:
+    """A server that does not answer has code 69, and its password is not shown."""
+    done = conserver("check", "--connect")
+    assert done.returncode == EXIT_UNAVAILABLE
+    assert b"redis://user:***@127.0.0.1:1" in done.stderr
+    assert b"pa55" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["health"], ["status"], ["doctor"], ["get", "u"], ["cancel", "u"], ["pause", "x"], ["resume"],
+     ["drain"], ["dlq", "list"], ["submit", "-", "--list", "x"]],
+)  # fmt: skip
+def test_commands_say_that_redis_is_away(conserver: Command, words: list[str]) -> None:
+    """Each command that needs Redis ends with code 69 and says which Redis."""
+    done = conserver(*words)
+    assert done.returncode == EXIT_UNAVAILABLE
+    assert b"redis://user:***@127.0.0.1:1 cannot be reached" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environ", "text"),
+    [
+        ({"CONSERVER_START_METHOD": "thread"}, b"empty, fork, spawn or forkserver"),
+        ({"CONSERVER_CONFIG_FILE": "nowhere.yml"}, b"nowhere.yml cannot be used"),
+    ],
+)
+def test_run_refuses_to_start(conserver: Command, environ: dict[str, str], text: bytes) -> None:
+    """A wrong setting or file ends `run` at once, with the reason and code 78."""
+    done = conserver("run", **environ)
+    assert done.returncode == EXIT_CONFIG
+    assert text in done.stderr
+
+
+def test_settings_are_listed_with_meaning_and_without_secrets(conserver: Command) -> None:
+    """The list has every variable, says what comes from the environment, and warns of misspelt."""
+    done = conserver("settings", "--json", CONSERVER_WORKERS="3", CONSERVER_WORKER="4")
+    rows = {row["name"]: row for row in orjson.loads(done.stdout)}
+    assert rows["CONSERVER_WORKERS"]["value"] == 3
+    assert rows["CONSERVER_WORKERS"]["given"]
+    assert not rows["CONSERVER_LEASE_S"]["given"]
+    assert rows["REDIS_URL"]["value"] == "redis://user:***@127.0.0.1:1"
+    assert all(row["meaning"] for row in rows.values())
+    assert b"did you mean `CONSERVER_WORKERS`?" in done.stderr
+    assert b"CONSERVER_WORKERS" in conserver("settings").stdout
+
+
+def test_run_does_not_import_the_command_line() -> None:
+    """The daemon's way has no Typer, Rich or Redis client before its first process."""
+    code = (
+        "import sys\n"
+        "from conserver import log\n"
+        "import conserver.__main__, conserver.commands.run\n"
+        "print([m for m in ('typer', 'rich', 'redis', 'numpy', 'boto3') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=30, check=True
+    )
+    assert done.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BootError("m", EXIT_UNAVAILABLE), EXIT_UNAVAILABLE),
+        (ConserverError("m"), EXIT_FAILURE),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_become_exit_codes(error: BaseException, code: int) -> None:
+    """What a command raises is a message and a code, never a traceback."""
+
+    def action() -> int:
+        raise error
+
+    assert execute(action) == code
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("2 h", 7200), ("7d", 604_800), ("1.5min", 90)]
+)
+def test_ages(text: str, seconds: float) -> None:
+    """Ages are written as people say them."""
+    assert parse_age(text) == seconds
+
+
+def test_a_wrong_age_is_wrong_usage() -> None:
+    """It says how ages are written."""
+    with pytest.raises(BootError, match="such as 2h") as caught:
+        parse_age("soon")
+    assert caught.value.exit_code == EXIT_USAGE
+
+
+def test_age_text() -> None:
+    """Durations are short and have a unit."""
+    assert [age_text(n) for n in (5, 130, 7300, 200_000)] == ["5 s", "2 min", "2 h", "2 d"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Filter(), True),
+        (Filter(uuids=("u1",)), True),
+        (Filter(uuids=("u2",)), False),
+        (Filter(error="TIMED? out"), True),
+        (Filter(error="refused"), False),
+        (Filter(where="tag"), True),
+        (Filter(where="pg"), False),
+        (Filter(reason="failed"), True),
+        (Filter(reason="poison"), False),
+        (Filter(older_s=60), True),
+        (Filter(older_s=101), False),
+        (Filter(newer_s=101), True),
+        (Filter(newer_s=60), False),
+        (Filter(older_s=60, newer_s=200, where="tag", error="timed"), True),
+    ],
+)
+def test_filters(wanted: Filter, expected: bool) -> None:
+    """Filters look at uuid, error, place, reason and age; all that are set must fit."""
+    why = {
+        "uuid": "u1",
+        "error": "it timed out",
+        "link": "tag",
+        "reason": "failed",
+        "time_ms": 1_000_000,
+    }
+    assert wanted.matches(DeadLetter("l", b"u1", b"m", why), 1_100_000) is expected
+
+
+def test_a_letter_without_reason_fits_only_filters_on_its_uuid() -> None:
+    """A payload that another tool put there has no age and no error."""
+    letter = DeadLetter("l", b"u1")
+    assert Filter(uuids=("u1",)).matches(letter, 0)
+    assert not Filter(older_s=0).matches(letter, 0)
+    assert not Filter(error=".").matches(letter, 0)
+
+
+def recording(channels: int, seconds: float = 0.5) -> bytes:
+    """A silent WAV."""
+    made = io.BytesIO()
+    with wave.open(made, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(b"\0\0" * int(8000 * seconds) * channels)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(("channels", "parties"), [(1, 0), (2, [0, 1])])
+def test_recordings_become_vcons(tmp_path: Path, channels: int, parties: Any) -> None:
+    """One dialog with the whole file in it; two channels are two parties."""
+    path = tmp_path / "call.WAV"
+    path.write_bytes(recording(channels))
+    vcon = Vcon.parse(audio.vcon_of(path))
+    (dialog,) = vcon.dialogs
+    assert len(vcon.parties) == channels
+    assert dialog["parties"] == parties
+    assert dialog["duration"] == 0.5
+    assert dialog["mediatype"] == "audio/wav"
+    assert decode_body(dialog) == path.read_bytes()
+    assert vcon.uuid[14] == "8"
+
+
+def test_what_is_no_recording_is_passed_on_as_it_is(tmp_path: Path) -> None:
+    """The link that hears it decides what it is; here it has one channel and no known length."""
+    path = tmp_path / "call.mp3"
+    path.write_bytes(b"not really")
+    (dialog,) = Vcon.parse(audio.vcon_of(path)).dialogs
+    assert dialog["mediatype"] == "audio/mpeg"
+    assert "duration" not in dialog
+
+
+def test_new_uuids_are_version_8_and_in_order_of_time() -> None:
+    """As the vCon draft wants them: what is made later sorts later."""
+    made = [audio.new_uuid() for _ in range(3)]
+    assert len(set(made)) == 3
+    assert all(uuid[14] == "8" and uuid[19] in "89ab" for uuid in made)
