@@ -92,16 +92,13 @@ class Storage:
         """Finds the bucket, its region and whether it honours conditional writes."""
         self.close()
         options = self._options
-        credentials = _credentials(options)
-        bucket = self._connected(options.aws_region, credentials)
-        answer = bucket.request("HEAD", "")
-        if answer.status == 404:
-            raise FileNotFoundError(f"there is no bucket {options.aws_bucket}")
-        region = answer.headers.get(_REGION, options.aws_region)
-        if region != options.aws_region:
+        bucket = self._connected(options.aws_region, _credentials(options))
+        try:
+            bucket = self._in_its_region(bucket)
+            self._conditional = self._probe(bucket)
+        except BaseException:
             bucket.close()
-            bucket = self._connected(region, credentials)
-        self._conditional = self._probe(bucket)
+            raise
         if not self._conditional:
             log.warning(
                 "storage %s: the endpoint ignores conditional writes, so that of two writers of"
@@ -160,6 +157,17 @@ class Storage:
         options = self._options
         url = bucket_url(options.aws_bucket, region, options.endpoint_url)
         return Bucket(url, region, credentials, options.timeout_s, options.ca_certs)
+
+    def _in_its_region(self, bucket: Bucket) -> Bucket:
+        """The bucket, asked for in the region that it names itself."""
+        answer = bucket.request("HEAD", "")
+        if answer.status == 404:
+            raise FileNotFoundError(f"there is no bucket {self._options.aws_bucket}")
+        region = answer.headers.get(_REGION, bucket.region)
+        if region == bucket.region:
+            return bucket
+        bucket.close()
+        return self._connected(region, bucket.credentials)
 
     def _probe(self, bucket: Bucket) -> bool:
         """Whether the endpoint honours conditions. The object stays: others probe it as well."""

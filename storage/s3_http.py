@@ -84,6 +84,8 @@ class Bucket:
         self._secure = parts.scheme == "https"
         self._host, self._port = parts.hostname, parts.port
         self._path = parts.path.rstrip("/")
+        self.region = region
+        self.credentials = credentials
         self._signer = _Signer(parts.netloc.rpartition("@")[2], region, credentials)
         self._timeout_s = timeout_s
         self._tls = ssl.create_default_context(cafile=ca_file) if self._secure else None
@@ -184,7 +186,7 @@ class _Signer:
         key = self._credentials()
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         digest = hashlib.sha256(body)
-        signed = {name.lower(): value.strip() for name, value in headers.items()}
+        signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
         signed["host"] = self._host
         signed["x-amz-date"] = now
         signed["x-amz-content-sha256"] = digest.hexdigest()

@@ -7,6 +7,7 @@ A script without an example fails tests/contract/test_queue_twice.py: nothing es
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from conserver.queue import calls
 from conserver.queue.calls import Blame, Call, Demand, Move, Write
@@ -101,7 +102,7 @@ def _settle_without_a_list(queue: Queue) -> Call:
     return calls.settle("c1", [consumer.settlement(item, "out", body=BODY)])
 
 
-def _moves(consumer: Consumer, **how: object) -> list[Move]:
+def _moves(consumer: Consumer, **how: Any) -> list[Move]:
     return [Move(item.token, item.epoch)._replace(**how) for item in consumer.holds.values()]
 
 

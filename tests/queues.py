@@ -62,6 +62,18 @@ class Queue:
         self.client.set(f"vcon:{uuid}", body)
         return body
 
+    def make_key(self, key: str, kind: str) -> None:
+        """A key of a type that should not be there."""
+        words = {
+            "string": ("SET", key, "text"),
+            "hash": ("HSET", key, "field", "value"),
+            "set": ("SADD", key, "member"),
+            "zset": ("ZADD", key, 1, "member"),
+            "stream": ("XADD", key, "*", "field", "value"),
+            "list": ("RPUSH", key, "item"),
+        }
+        self.client.execute_command(*words[kind])
+
     def supply(self, name: str, *uuids: str) -> None:
         """Store a document for each uuid and push it."""
         for uuid in uuids:

@@ -123,7 +123,8 @@ def async_client(url: str, timeout_s: float | None = 5.0) -> redis.asyncio.Redis
         # A call to a sentinel is bounded even where the caller's own may wait for ever.
         bounded = bounds | {"socket_timeout": timeout_s or 5.0}
         manager = Sentinel(sentinels, sentinel_kwargs={**bounded, **guards})
-        return manager.master_for(service, **master, **bounds)
+        found: aioredis.Redis = manager.master_for(service, **master, **bounds)
+        return found
     if url.startswith("unix:"):
         del bounds["socket_keepalive"], bounds["socket_connect_timeout"]
     return aioredis.Redis.from_url(url, **bounds)

@@ -360,7 +360,7 @@ def test_at_the_cap_of_parked_items_only_what_comes_back_is_served(queue: Queue)
 def test_an_ingress_list_of_another_type_is_reported_and_harms_nobody(
     queue: Queue, kind: str
 ) -> None:
-    make_key(queue, "bad", kind)
+    queue.make_key("bad", kind)
     before = queue.client.dump("bad")
     queue.push("good", "u1")
     queue.client.rpush("conserver:returned:bad", record("t1", "back", "bad"))
@@ -385,18 +385,6 @@ def test_a_dlq_of_another_type_stops_its_list_and_no_other(queue: Queue, waits: 
     assert ("DLQ:bad", "string") in claim.broken
     assert payloads(claim.items) == [b"u2"]
     assert len(queue.waiting("bad") + queue.returned("bad") + queue.suspects("bad")) == 1
-
-
-def make_key(queue: Queue, key: str, kind: str) -> None:
-    """A key of a type that should not be there."""
-    {
-        "string": lambda: queue.client.set(key, "text"),
-        "hash": lambda: queue.client.hset(key, "field", "value"),
-        "set": lambda: queue.client.sadd(key, "member"),
-        "zset": lambda: queue.client.zadd(key, {"member": 1}),
-        "stream": lambda: queue.client.xadd(key, {"field": "value"}),
-        "list": lambda: queue.client.rpush(key, "item"),
-    }[kind]()
 
 
 # ---- documents ---------------------------------------------------------------------------------
@@ -445,7 +433,7 @@ def test_the_largest_document_that_travels_in_an_answer(queue: Queue) -> None:
 def test_a_document_of_another_type_is_named_and_its_neighbours_are_served(
     queue: Queue, kind: str
 ) -> None:
-    make_key(queue, "vcon:bad", kind)
+    queue.make_key("vcon:bad", kind)
     before = queue.client.dump("vcon:bad")
     queue.supply("q", "u1")
     queue.push("q", "bad")

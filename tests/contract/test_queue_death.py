@@ -134,21 +134,16 @@ def test_equal_payloads_in_one_worker_are_not_two_deliveries_of_one(queue: Queue
 
 def test_poison_is_dead_lettered_after_max_deliveries_and_not_before(queue: Queue) -> None:
     queue.push("q", "poison", "innocent")
-    killed = 0
-    while not queue.dead():
-        one = Consumer(queue, f"c{killed}")
-        one.claim()
-        running = next((i for i in one.holds.values() if i.payload == b"poison"), None)
-        if running is None:
-            break
+    for death in range(1 + 3):  # once in company, then alone max_deliveries times
+        one = Consumer(queue, f"c{death}")
+        [running] = [item for item in one.claim().items if item.payload == b"poison"]
+        assert (running.suspect, running.deliveries) == (death > 0, max(0, death - 1))
         if running.suspect:
             one.begin(running)
         queue.give_back(one, blame(running))
         queue.give_back(one)
-        killed += 1
-    assert killed == 1 + 3  # once in company, then alone max_deliveries times
+    innocent = Consumer(queue, "last").one()
     assert queue.dead() == [b"poison"]
-    [innocent] = one.holds.values()  # the claim that buried the poison took it
     assert (innocent.payload, innocent.deliveries) == (b"innocent", 0)
 
 

@@ -415,9 +415,7 @@ def test_the_expiry_of_a_dead_letter_does_not_touch_another_type(queue: Queue) -
 
 
 @pytest.mark.parametrize("end", ["settled", "dead"])
-def test_the_revision_of_a_deleted_document_does_not_stay_for_ever(
-    queue: Queue, end: str
-) -> None:
+def test_the_revision_of_a_deleted_document_does_not_stay_for_ever(queue: Queue, end: str) -> None:
     queue.supply("q", "u1")
     one = Consumer(queue)
     item = one.one()

@@ -44,13 +44,7 @@ def test_equal_payloads_are_two_items(queue: Queue) -> None:
 
 @pytest.mark.parametrize("kind", ["string", "hash", "set", "zset"])
 def test_an_egress_list_of_another_type_does_nothing_to_the_item(queue: Queue, kind: str) -> None:
-    put = {
-        "string": lambda: queue.client.set("bad", "x"),
-        "hash": lambda: queue.client.hset("bad", "a", "b"),
-        "set": lambda: queue.client.sadd("bad", "a"),
-        "zset": lambda: queue.client.zadd("bad", {"a": 1}),
-    }[kind]
-    put()
+    queue.make_key("bad", kind)
     queue.supply("q", "u1", "u2")
     one = Consumer(queue)
     first, second = one.take(2)

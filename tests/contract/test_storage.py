@@ -211,7 +211,8 @@ def test_no_document_is_refused_for_its_date(here: Place, created_at: object) ->
 
 
 def test_odd_members_are_no_reason_to_refuse(here: Place) -> None:
-    odd: dict[str, Any] = {"subject": 5, "parties": {"tel": []}, "dialog": [1, None, {"start": 3, "duration": "x"}],
+    odd: dict[str, Any] = {
+           "subject": 5, "parties": {"tel": []}, "dialog": [1, None, {"start": 3, "duration": "x"}],
            "analysis": [{"type": 7, "body": {"text": {"text": [[["deep"]]]}}}, []], "vcon": [],
            "attachments": [{"purpose": "tags", "body": 9}, {"type": "tags", "body": {"a": [1]}}],
            "extensions": "none", "created_at": True}  # fmt: skip

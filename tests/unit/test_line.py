@@ -255,11 +255,7 @@ def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(private: Priv
         ("MISCONF Redis is configured to save RDB snapshots", True),
         ("NOREPLICAS Not enough good replicas to write.", True),
         ("BUSY Redis is busy running a script.", True),
-        (
-            "Error running script (call to f_ab): @user_script:20: @user_script: 20: -READONLY You "
-            "can't write against a read only replica.",
-            True,
-        ),
+        ("Error running script (call to f_a): @user_script:2: @user_script: 2: -OOM command", True),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", False),
         ("Error running script (call to f_ab): @user_script:20: unknown variable", False),
         ("user_script:20: Script attempted to access nonexistent global variable 'BUSY '", False),
