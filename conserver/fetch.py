@@ -119,7 +119,7 @@ def _follow(url: str, options: FetchOptions, patience: Patience, end: float) -> 
                 for name, value in response.headers
             }
             if response.status in _REDIRECTS and "location" in headers:
-                url = urljoin(url, headers["location"])
+                url = _joined(url, headers["location"])
                 continue
             if 200 <= response.status < 300:
                 return _read(response, url, headers, options, patience, end)
@@ -155,6 +155,13 @@ def _read(
             patience.check_cancelled()
             next_look = now + 1
     return bytes(body)
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise Rejected(f"GET {_named(url)}: redirected to {location[:200]!r}: {error}") from None
 
 
 def _target(url: str) -> str:

@@ -52,6 +52,8 @@ Loaded = TypeVar("Loaded", "LoadedLink", "LoadedStorage")
 
 # How vcon-server's modules name the parameters that ours do not have.
 _FOREIGN_PARAMETERS = frozenset({"vcon_uuid", "vcon_id", "link_name"})
+# What they import, and nobody but vcon-server has: compat stands in for it.
+_FOREIGN_MODULES = frozenset({"lib", "vcon", "redis_mgr", "settings"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +182,7 @@ def load_link(name: str, config: LinkConfig) -> LoadedLink:
         message = f"`{config.module}` is no link: it has no `run`"
         raise PluginError([Problem(f"{path}.module", message)])
     if _is_foreign(run):
-        from conserver import compat
-
-        return compat.adapt_link(name, config, module)
+        return _adapt_link(name, config, module)
     _check_run(run, config.module, path)
     return LoadedLink(
         name=name,
@@ -202,9 +202,7 @@ def load_storage(name: str, config: StorageConfig) -> LoadedStorage:
     module = _import(config.module, path)
     maker = getattr(module, "Storage", None)
     if maker is None and callable(getattr(module, "save", None)):
-        from conserver import compat
-
-        return compat.adapt_storage(name, config, module)
+        return _adapt_storage(name, config, module)
     if not callable(maker) or not hasattr(maker, "save_many"):
         message = f"`{config.module}` is no storage: it has no class `Storage`"
         raise PluginError([Problem(f"{path}.module", message)])
@@ -218,11 +216,38 @@ def load_storage(name: str, config: StorageConfig) -> LoadedStorage:
     )
 
 
+def _adapt_link(name: str, config: LinkConfig, module: ModuleType) -> LoadedLink:
+    from conserver import compat
+
+    return LoadedLink(
+        name=name,
+        module=config.module,
+        run=compat.link_runner(name, module),
+        options=compat.options_of(module, config),
+        soft_timeout_s=config.soft_timeout_s,
+        hard_timeout_s=config.hard_timeout_s,
+    )
+
+
+def _adapt_storage(name: str, config: StorageConfig, module: ModuleType) -> LoadedStorage:
+    from conserver import compat
+
+    options = compat.options_of(module, config)
+    return LoadedStorage(
+        name=name,
+        module=config.module,
+        make=lambda: compat.OldStorage(name, module, options),
+        options=options,
+    )
+
+
 def _import(name: str, path: str) -> ModuleType:
     full = resolve(name)
     try:
         return importlib.import_module(full)
     except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in _FOREIGN_MODULES and _install_old_names():
+            return _import(name, path)
         if error.name and (full == error.name or full.startswith(f"{error.name}.")):
             hint = suggest(name, _siblings(name)) or "it must be installed where Conserver runs"
             raise PluginError(
@@ -233,6 +258,12 @@ def _import(name: str, path: str) -> ModuleType:
         Exception
     ) as error:  # A module's own code may raise anything; it is told, with its cause.
         raise PluginError([_broken(error, f"{path}.module", name)]) from error
+
+
+def _install_old_names() -> bool:
+    from conserver import compat
+
+    return compat.install()
 
 
 def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, module: str) -> None:
@@ -248,6 +279,9 @@ def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, mod
 
 def _missing(error: ModuleNotFoundError, path: str, module: str) -> Problem:
     package = (error.name or "?").partition(".")[0]
+    if package in _FOREIGN_MODULES:
+        message = f"`{module}` needs `{error.name}` of vcon-server, which has no stand-in here"
+        return Problem(path, message, "the module must do without it")
     extra = _EXTRAS.get(package)
     hint = f"pip install 'conserver[{extra}]'" if extra else "install it where Conserver runs"
     return Problem(path, f"`{module}` needs the package `{package}`, which is not installed", hint)

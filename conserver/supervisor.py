@@ -30,7 +30,7 @@ from conserver.errors import EXIT_CHILD, EXIT_CONFIG, BootError
 from conserver.household import WORKERS_MAX, Household
 from conserver.inspection import Inspection
 from conserver.orders import Briefing, OrderBook, about_us
-from conserver.posts import Post
+from conserver.posts import Post, Verdict
 from conserver.preparation import Preparation, Reload
 from conserver.process import Child, Inherited, context_for
 from conserver.rotation import Rotation
@@ -123,6 +123,8 @@ class Supervisor:
         for post in self._posts:
             hear = partial(self._hear, post)
             self._selector.register(post.slot.ours, selectors.EVENT_READ, (1, hear))
+        # Whoever started us may ignore it, and then the kernel would forget how children ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         with self._inbox.listening():
             self._log.info(
                 "supervisor_started",
@@ -250,7 +252,8 @@ class Supervisor:
                 "child_died", child=post.name, pid=child.pid, reason=reason, blamed=blamed
             )
         else:
-            why = post.farewell or post.verdict.value
+            killed = "" if post.verdict is Verdict.NONE else post.verdict.value
+            why = post.farewell or killed or "of its own will"
             self._log.info("child_ended", child=post.name, pid=child.pid, why=why)
 
     def _fail_boot(self, post: Post, reason: str, exit_code: int) -> None:

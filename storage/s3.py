@@ -14,7 +14,6 @@ leaves a gap in which two writers can pass each other.
 
 from __future__ import annotations
 
-import http.client
 import logging
 from collections.abc import Sequence
 
@@ -22,8 +21,17 @@ from pydantic import Field, SecretStr
 
 from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
 from storage.fields import date_folder, is_safe_name
+from storage.http import BROKEN, Answer
 from storage.pool import Pool
-from storage.s3_http import Answer, Bucket, Credentials, Key, bucket_url, discovered
+from storage.s3_http import (
+    Bucket,
+    Credentials,
+    Key,
+    bucket_url,
+    discovered,
+    error_code,
+    reason,
+)
 
 log = logging.getLogger("storage.s3")
 
@@ -38,7 +46,6 @@ _NO_REVISION = -1
 _CONTEST_LIMIT = 5
 _REFUSES_THE_DOCUMENT = ("EntityTooLarge", "KeyTooLongError", "MaxMessageLengthExceeded")
 _CHANGED_MEANWHILE = (409, 412)
-_BROKEN = (OSError, http.client.HTTPException)
 
 
 class Options(StorageOptions):
@@ -106,7 +113,7 @@ class Storage:
                 self.name,
             )
         self._bucket = bucket
-        self._pool = Pool(self.name, options.concurrency, _BROKEN)
+        self._pool = Pool(self.name, options.concurrency, BROKEN)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -139,14 +146,14 @@ class Storage:
         for key in (self._key(folder, uuid), self._lookup_key(uuid)):
             answer = self._opened().request("DELETE", key)
             if not answer.ok and answer.status != 404:
-                raise ConnectionError(answer.reason)
+                raise ConnectionError(reason(answer))
         return True
 
     def ready(self) -> None:
         """Writes a small object of ours."""
         answer = self._opened().request("PUT", self._prefix + _PROBE_NAME, b"-")
         if not answer.ok:
-            raise ConnectionError(answer.reason)
+            raise ConnectionError(reason(answer))
 
     def _opened(self) -> Bucket:
         if self._bucket is None:
@@ -174,7 +181,7 @@ class Storage:
         key = self._prefix + _PROBE_NAME
         answer = bucket.request("PUT", key, b"-")
         if not answer.ok:
-            raise ConnectionError(f"cannot write to {self._options.aws_bucket}: {answer.reason}")
+            raise ConnectionError(f"cannot write to {self._options.aws_bucket}: {reason(answer)}")
         for condition in (_ABSENT, {"if-match": _NO_SUCH_ETAG}):
             if bucket.request("PUT", key, b"-", condition).status not in _CHANGED_MEANWHILE:
                 return False
@@ -220,7 +227,7 @@ class Storage:
                     # It was filed when that ETag was given to us.
                     return stored
                 return self._file(document, folder, stored, deadline, new=condition is _ABSENT)
-            if answer.status not in _CHANGED_MEANWHILE and answer.code != "NoSuchKey":
+            if answer.status not in _CHANGED_MEANWHILE and error_code(answer) != "NoSuchKey":
                 return _refusal(answer)
             must_look = True
         return Unavailable("other writers keep changing the object")
@@ -284,7 +291,7 @@ def _content(answer: Answer) -> bytes | None:
     if answer.status == 404:
         return None
     if not answer.ok:
-        raise ConnectionError(answer.reason)
+        raise ConnectionError(reason(answer))
     return answer.body
 
 
@@ -300,7 +307,6 @@ def _revision(answer: Answer) -> int:
 
 
 def _refusal(answer: Answer) -> Outcome:
-    if answer.status == 413 or answer.code in _REFUSES_THE_DOCUMENT:
-        return Rejected(answer.reason)
-    after = answer.headers.get("retry-after", "")
-    return Unavailable(answer.reason, float(after) if after.isdigit() else None)
+    if answer.status == 413 or error_code(answer) in _REFUSES_THE_DOCUMENT:
+        return Rejected(reason(answer))
+    return Unavailable(reason(answer), answer.retry_after_s)

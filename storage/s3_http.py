@@ -1,9 +1,9 @@
-"""Signed requests to one bucket over kept-alive connections.
+"""Signed requests to one bucket.
 
 Writing an object through boto3 costs five times the CPU of the request itself, and its client 30 MB
 and 0.3 s at every start. So only the credentials of a machine are boto3's business here (see
-`discovered`). What a bucket needs beyond that is little: Signature Version 4 over the headers, the
-payload's SHA-256 (which the server checks), and an HTTP/1.1 connection per busy thread.
+`discovered`). What a bucket needs beyond that is little: Signature Version 4 over the headers, and
+the payload's SHA-256, which the server checks.
 """
 
 from __future__ import annotations
@@ -11,23 +11,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import http.client
 import re
-import ssl
 import time
-import urllib.request
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
+from storage.http import Answer, Server
+
 _SERVICE = "s3"
-_CONNECT_TIMEOUT_S = 10.0
 _ERROR_CODE = re.compile(rb"<Code>([^<]*)</Code>")
 _ERROR_MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
-# A server may close an idle connection while the next request is under way to it.
-_STALE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +41,6 @@ class Credentials(Protocol):
         """The key to sign with now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response, read whole."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def ok(self) -> bool:
-        """Whether the request was carried out."""
-        return 200 <= self.status < 300
-
-    @property
-    def code(self) -> str:
-        """The error's name, such as NoSuchBucket, if the server gave one."""
-        return _found(_ERROR_CODE, self.body)
-
-    @property
-    def reason(self) -> str:
-        """The error for a person."""
-        said = [self.code, _found(_ERROR_MESSAGE, self.body)]
-        return ": ".join(filter(None, said)) or f"HTTP status {self.status}"
-
-
 class Bucket:
     """One bucket. Every method may be called from several threads at once."""
 
@@ -78,20 +48,12 @@ class Bucket:
         self, url: str, region: str, credentials: Credentials, timeout_s: float, ca_file: str | None
     ) -> None:
         """`url` is the bucket's own: `https://bucket.host` or `https://host/bucket`."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"not an http or https URL: {url}")
-        self._secure = parts.scheme == "https"
-        self._host, self._port = parts.hostname, parts.port
-        self._path = parts.path.rstrip("/")
         self.region = region
         self.credentials = credentials
-        self._signer = _Signer(parts.netloc.rpartition("@")[2], region, credentials)
+        self._server = Server(url, ca_file)
+        self._path = urlsplit(url).path.rstrip("/")
+        self._signer = _Signer(self._server.name, region, credentials)
         self._timeout_s = timeout_s
-        self._tls = ssl.create_default_context(cafile=ca_file) if self._secure else None
-        self._proxy = _proxy(self._host) if self._secure else None
-        self._idle: deque[http.client.HTTPConnection] = deque()
-        self._closed = False
 
     def request(
         self,
@@ -103,71 +65,18 @@ class Bucket:
     ) -> Answer:
         """Sends a request for an object (of the bucket itself, if `key` is empty).
 
-        Ends by `deadline` (of time.monotonic), else after the bucket's timeout. Raises OSError or
-        http.client.HTTPException for a broken connection.
+        Ends by `deadline` (of time.monotonic), else after the bucket's timeout. Raises one of
+        storage.http.BROKEN for a broken connection.
         """
         path = f"{self._path}/{quote(key, safe='/~')}"
         signed = self._signer.sign(method, path, body, headers or {})
         if deadline is None:
             deadline = time.monotonic() + self._timeout_s
-        while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return self._exchange(self._connection(), method, path, body, signed, deadline)
-            try:
-                return self._exchange(connection, method, path, body, signed, deadline)
-            except _STALE:
-                # Every request here may be repeated, so it is, until a fresh connection has failed.
-                continue
+        return self._server.request(method, path, body, signed, deadline)
 
     def close(self) -> None:
-        """Closes the connections; those in use close when their answer is read."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
-
-    def _exchange(
-        self,
-        connection: http.client.HTTPConnection,
-        method: str,
-        path: str,
-        body: bytes,
-        headers: dict[str, str],
-        deadline: float,
-    ) -> Answer:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            connection.close()
-            raise TimeoutError("no time left")
-        try:
-            if connection.sock is None:
-                connection.timeout = min(left_s, _CONNECT_TIMEOUT_S)
-                connection.connect()
-            connection.sock.settimeout(left_s)
-            connection.request(method, path, body or None, headers)
-            response = connection.getresponse()
-            answer = Answer(response.status, response.headers, response.read())
-        except BaseException:
-            connection.close()
-            raise
-        if self._closed:
-            connection.close()
-        else:
-            self._idle.append(connection)
-        return answer
-
-    def _connection(self) -> http.client.HTTPConnection:
-        if self._tls is None:
-            return http.client.HTTPConnection(self._host, self._port)
-        if self._proxy is None:
-            return http.client.HTTPSConnection(self._host, self._port, context=self._tls)
-        proxy = urlsplit(self._proxy)
-        connection = http.client.HTTPSConnection(
-            proxy.hostname or "", proxy.port, context=self._tls
-        )
-        connection.set_tunnel(self._host, self._port)
-        return connection
+        """Closes the connections."""
+        self._server.close()
 
 
 class _Signer:
@@ -253,11 +162,15 @@ def discovered(session: object) -> Credentials:
     return current
 
 
-def _proxy(host: str) -> str | None:
-    """The proxy that the environment names for HTTPS to this host."""
-    if urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get("https")
+def error_code(answer: Answer) -> str:
+    """The error's name, such as NoSuchBucket, if the server gave one."""
+    return _found(_ERROR_CODE, answer.body)
+
+
+def reason(answer: Answer) -> str:
+    """The error for a person."""
+    said = [error_code(answer), _found(_ERROR_MESSAGE, answer.body)]
+    return ": ".join(filter(None, said)) or f"HTTP status {answer.status}"
 
 
 def _found(pattern: re.Pattern[bytes], text: bytes) -> str:

@@ -22,6 +22,7 @@ from conserver.queue.record import Claimed, parse
 
 FAR_MS = 7_258_118_400_000
 DEFAULT_LIMITS = ClaimLimits()
+NOBODY = Blame()
 
 
 def document(uuid: str, **members: Any) -> bytes:
@@ -81,7 +82,7 @@ class Queue:
         self.push(name, *uuids)
 
     def give_back(
-        self, consumer: Consumer, blame: Blame = Blame(), most: int = calls.RETURN_BATCH
+        self, consumer: Consumer, blame: Blame = NOBODY, most: int = calls.RETURN_BATCH
     ) -> Returned:
         """One call of return.lua for a consumer that is dead."""
         call = calls.give_back(consumer.host, consumer.id, blame, most)

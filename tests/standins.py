@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+_POLL_S = 0.02
+
 
 @dataclass(frozen=True)
 class Request:
@@ -51,7 +53,9 @@ class Standin:
         self._scheme = "https" if tls else "http"
         if tls:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=[_POLL_S], daemon=True
+        )
 
     @property
     def url(self) -> str:

@@ -20,16 +20,17 @@ from typing import Any
 
 import orjson
 import redis
+from pydantic import SecretStr
 
 from conserver import words
 from conserver.boot import Boot, pair, receive, send
 from conserver.config import ChainConfig, Config
 from conserver.page import Page
 from conserver.queue import calls
+from conserver.queue.record import Claimed
 from conserver.settings import Settings
 from conserver.steward.steward import Steward
 from tests.helpers import eventually
-
 
 LIMITS = calls.ClaimLimits()
 
@@ -60,13 +61,11 @@ class Straw:
         poll.register(self._end, select.POLLIN)
         return self._end.recv(64) if poll.poll(timeout_s * 1000) else b""
 
-    def claim(self, most: int = 1, empty: bool = True) -> list[calls.Claimed]:
+    def claim(self, most: int = 1, empty: bool = True) -> list[Claimed]:
         """Claim, and tell the steward how it went."""
         self.number += 1
         demands = [calls.Demand(name, most, 3) for name in self.house.lists]
-        call = calls.claim(
-            self.house.host, self.consumer, self.number, empty, demands, LIMITS
-        )
+        call = calls.claim(self.house.host, self.consumer, self.number, empty, demands, LIMITS)
         claim = calls.read_claim(calls.run(self.house.redis, call))
         assert not claim.void
         if claim.items:
@@ -78,7 +77,7 @@ class Straw:
             self.say(words.SUSPECTS)
         return claim.items
 
-    def settle(self, item: calls.Claimed) -> None:
+    def settle(self, item: Claimed) -> None:
         """End an item: it leaves the hash, which is all that the steward can see of it."""
         assert self.house.redis.hdel(calls.inflight_key(self.consumer), item.token) == 1
 
@@ -94,8 +93,8 @@ class House:
     ) -> None:
         self.lists = list(lists)
         self.host = os.urandom(8).hex()
-        self.redis = redis.Redis.from_url(url)
-        self.settings = Settings(redis_url=url, **settings)
+        self.redis: Any = redis.Redis.from_url(url)
+        self.settings = Settings(redis_url=SecretStr(url), **settings)
         self.config = config_for(lists)
         self.page = Page.create("steward")
         self.orders, self._orders_end = pair()
@@ -188,9 +187,7 @@ class House:
         self.tell_children()
 
     def register(self, straw: Straw) -> None:
-        number = self.order(
-            "register", consumer=straw.consumer, slot=straw.slot, lists=self.lists
-        )
+        number = self.order("register", consumer=straw.consumer, slot=straw.slot, lists=self.lists)
         eventually(lambda: self.acknowledged(number))
 
     def give_back(self, straw: Straw, blame: str = "nobody", **fields: Any) -> int:
@@ -264,6 +261,11 @@ class House:
 
     def beat(self) -> str:
         return (self.redis.hget(calls.host_key(self.host), "beat") or b"").decode()
+
+    def stamps_on(self) -> None:
+        """Wait until it has stamped its page once more."""
+        seen = self.page.read().stamp
+        eventually(lambda: self.page.read().stamp != seen, 1)
 
     def beats_on(self, times: int = 2, timeout_s: float = 10) -> None:
         """Wait until it has beaten so many times more."""

@@ -190,7 +190,7 @@ def _old_call(chance: random.Random) -> Document:
         "dialog": [
             _recording(chance, mimetype="audio/wav", mediatype=None, url=None, parties=0),
             {"type": "recording", "start": _time(chance), "parties": [0, 1], "duration": 9.0,
-             "mimetype": "audio/x-wav", "filename": "b.wav", "url": "https://media.example.com/b.wav",
+             "mimetype": "audio/x-wav", "filename": "b.wav", "url": "https://media.example.com/b",
              "alg": "SHA-512", "signature": signature, "campaign": "spring", "skill": ["billing"]},
         ],
         "analysis": [

@@ -57,5 +57,5 @@ def _program(expression: str) -> Any:
     try:
         jq = importlib.import_module("jq")
     except ModuleNotFoundError:
-        raise ValueError("the jq link needs the package jq: install conserver[jq]") from None
+        raise ValueError("the jq link needs the package jq: install conserver[links]") from None
     return jq.compile(expression)

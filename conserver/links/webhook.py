@@ -51,7 +51,7 @@ def prepare(options: Options) -> None:
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Deliver to every URL, in order; the first failure ends it."""
     body = vcon.dump()
-    headers = {name: value.get_secret_value() for name, value in options.headers.items()}
+    headers = {name.lower(): value.get_secret_value() for name, value in options.headers.items()}
     headers.setdefault("content-type", options.content_type)
     # The same content has the same id, whichever attempt or worker sends it.
     identity = f"{vcon.uuid}.{hashlib.sha256(body).hexdigest()[:16]}"

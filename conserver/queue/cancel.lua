@@ -1,4 +1,5 @@
--- cancel.lua: takes one waiting item out, wherever it waits; a running one is named to its consumer.
+-- cancel.lua: takes one waiting item out, wherever it waits; a running one is named to its
+-- consumer.
 --
 -- KEYS  1 the list, returned or suspects (list), parked (zset), or an in-flight hash
 -- ARGV  1 the element: a payload in a list that producers fill, else a record; a token in a hash

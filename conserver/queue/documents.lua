@@ -1,78 +1,109 @@
--- documents.lua: the document of an item, for the scripts that read or write vcon:<uuid> (put behind prelude.lua).
+-- documents.lua: the document of an item, for the scripts that read or write vcon:<uuid> (put
+-- behind prelude.lua).
 --
--- conserver:revision:<uuid> is a hash: r revision, n length as we wrote or saw it, h SHA-1 instead of a length where the
--- value is RedisJSON, c the chain that wrote it, x the expiry in ms that we gave it (absent: FAR), e:<storage> its ETags.
--- A document is ours while its length (or SHA-1) and its expiry are what we left: a producer's SET clears the expiry.
+-- conserver:revision:<uuid> is a hash: r revision, n length as we wrote or saw it, h SHA-1 instead
+-- of a length where the value is RedisJSON, c the chain that wrote it, x the expiry in ms that we
+-- gave it (absent: FAR, for both keys), e:<storage> its ETags. A document is ours while its length
+-- (or SHA-1) and its expiry are what we left: a producer's SET clears the expiry.
+--
+-- These few lines are most of what an item costs Redis: what is known is not asked for again.
 
+-- What is at the key: kind, length; text and sha for RedisJSON; bad for what is no document.
 local function describe(uuid)
-  local doc = { key = 'vcon:' .. uuid, revkey = 'conserver:revision:' .. uuid }
-  doc.kind = kind_of(doc.key)
-  if doc.kind == 'none' then
+  local doc = { key = 'vcon:' .. uuid, revkey = 'conserver:revision:' .. uuid, kind = 'string' }
+  local length = redis.pcall('STRLEN', doc.key)
+  if type(length) == 'number' and length > 0 then
+    doc.length = length
     return doc
-  elseif doc.kind == 'string' then
-    doc.length = redis.call('STRLEN', doc.key)
+  end
+  doc.kind = kind_of(doc.key)
+  if doc.kind == 'string' then
+    doc.length = 0
   elseif doc.kind == 'ReJSON-RL' then
     doc.text = redis.call('JSON.GET', doc.key)
     doc.length = #doc.text
     doc.sha = redis.sha1hex(doc.text)
-  else
+  elseif doc.kind ~= 'none' then
     doc.bad = true
   end
   return doc
 end
 
--- Whether the document is still what we left there, and its revision (a number; 0 when it has none).
+-- Whether the document is still what we left there, and its revision (a number; 0 for none).
 local function recognise(doc, now_ms)
-  local seen = redis.call('HMGET', doc.revkey, 'r', 'n', 'h', 'x', 'c')
-  doc.revision = tonumber(seen[1] or 0)
-  doc.chain = seen[5] or ''
+  local flat, seen = redis.call('HGETALL', doc.revkey), {}
+  for index = 1, #flat, 2 do
+    seen[flat[index]] = flat[index + 1]
+  end
+  doc.flat, doc.seen = flat, seen
+  doc.revision = tonumber(seen.r or 0)
+  doc.chain = seen.c or ''
   if doc.revision == 0 or doc.kind == 'none' then
     doc.ours = false
   elseif doc.sha then
-    doc.ours = doc.sha == seen[3]
+    doc.ours = doc.sha == seen.h
   else
     local left_ms = redis.call('PTTL', doc.key)
-    local expected = tonumber(seen[4] or FAR)
-    doc.far = not seen[4]
-    doc.ours = doc.length == tonumber(seen[2] or -1) and left_ms > 0 and math.abs(now_ms + left_ms - expected) <= 2000
+    local expected = tonumber(seen.x or FAR)
+    doc.ours = doc.length == tonumber(seen.n or -1) and left_ms > 0
+      and math.abs(now_ms + left_ms - expected) <= 2000
   end
 end
 
--- Makes the document ours: a new revision if somebody replaced it, and the far expiry that later shows a replacement.
+-- Keeps what is known of a document as it is now.
+local function remember(doc, chain)
+  local seen = doc.seen
+  redis.call('HSET', doc.revkey, 'r', whole(doc.revision), 'n', doc.length, 'c', chain)
+  if doc.sha then
+    redis.call('HSET', doc.revkey, 'h', doc.sha)
+  elseif seen.h then
+    redis.call('HDEL', doc.revkey, 'h')
+  end
+end
+
+-- Both keys live as long as one another; FAR is also the mark that shows a replacement.
+local function keep(doc)
+  if doc.seen.x then
+    redis.call('HDEL', doc.revkey, 'x')
+  end
+  if doc.seen.x or not doc.seen.r then
+    redis.call('PEXPIREAT', doc.revkey, FAR)
+  end
+end
+
+-- Makes the document ours: a new revision if somebody replaced it, and the mark.
 local function adopt(doc, now)
   recognise(doc, math.floor(now / 1000))
-  if doc.ours and doc.far then
+  if doc.ours and not doc.seen.x then
     return
   end
   if not doc.ours then
-    doc.revision = math.max(doc.revision + 1, now)
-    redis.call('HSET', doc.revkey, 'r', whole(doc.revision), 'n', doc.length, 'h', doc.sha or '', 'c', '')
-    doc.chain = ''
+    doc.revision, doc.chain = math.max(doc.revision + 1, now), ''
+    remember(doc, '')
   end
-  redis.call('HDEL', doc.revkey, 'x')
   redis.call('PEXPIREAT', doc.key, FAR)
-  redis.call('PEXPIREAT', doc.revkey, FAR)
+  keep(doc)
 end
 
 -- Puts `body` there as the next revision. A RedisJSON value stays one.
 local function put(doc, body, chain, now)
-  doc.revision = math.max((doc.revision or 0) + 1, now)
+  doc.revision = math.max(doc.revision + 1, now)
+  doc.length, doc.sha = #body, nil
   if doc.kind == 'ReJSON-RL' then
     redis.call('JSON.SET', doc.key, '$', body)
     redis.call('PEXPIREAT', doc.key, FAR)
     doc.sha = redis.sha1hex(redis.call('JSON.GET', doc.key))
   else
     redis.call('SET', doc.key, body, 'PXAT', FAR)
-    doc.sha = nil
   end
-  redis.call('HSET', doc.revkey, 'r', whole(doc.revision), 'n', #body, 'h', doc.sha or '', 'c', chain)
-  redis.call('HDEL', doc.revkey, 'x')
-  redis.call('PEXPIREAT', doc.revkey, FAR)
+  remember(doc, chain)
+  keep(doc)
 end
 
--- Compare-and-set. base is the revision that the caller read; 0 replaces whatever is there (a pushed document).
--- Answers nil and the new revision, or a refusal: {'type', kind} or {'conflict', revision, chain, text or ''}.
--- A document that is gone is written again: it was deleted or lost under us, and what we hold is whole.
+-- Compare-and-set. base is the revision that the caller read; 0 replaces whatever is there (a
+-- pushed document). Answers nil and the new revision, or a refusal: {'type', kind} or
+-- {'conflict', revision, chain, text or ''}. A document that is gone is written again: it was
+-- deleted or lost under us, and what we hold is whole.
 local function swap(uuid, base, body, chain, now, carry)
   local doc = describe(uuid)
   if doc.bad then
@@ -98,13 +129,14 @@ local function expire(uuid, revision, seconds, now)
   local doc = describe(uuid)
   local at = math.floor(now / 1000) + seconds * 1000
   if doc.bad or doc.kind == 'none' then
-    redis.call('PEXPIREAT', doc.revkey, whole(at)) -- it lives no longer than a document that was deleted under us
+    -- It lives no longer than a document that was deleted under us.
+    redis.call('PEXPIREAT', doc.revkey, whole(at))
     return
   end
   recognise(doc, math.floor(now / 1000))
   if doc.ours and doc.revision == revision then
-    redis.call('PEXPIREAT', doc.key, at)
-    redis.call('PEXPIREAT', doc.revkey, at)
+    redis.call('PEXPIREAT', doc.key, whole(at))
+    redis.call('PEXPIREAT', doc.revkey, whole(at))
     redis.call('HSET', doc.revkey, 'x', whole(at))
   end
 end

@@ -1,12 +1,15 @@
 -- move.lua: fenced moves out of flight that are not the end: release, park, dead-letter.
 --
 -- KEYS  1 conserver:inflight:<consumer>
--- ARGV  1 "release" | "park" | "dead"   2 seconds that a dead letter's document is kept (0: for ever)
---       then for each item: token, epoch, state ("=" keeps it), when (park: from now in ms), why (dead: one line of JSON)
--- Answer, for each item: "moved", "lost", or the TYPE of a key that should have been a list (nothing was done).
+-- ARGV  1 "release" | "park" | "dead"   2 seconds that a dead letter's document is kept (0: for
+--       ever)
+--       then for each item: token, epoch, state ("=" keeps it), when (park: from now in ms), why
+--       (dead: one line of JSON)
+-- Answer, for each item: "moved", "lost", or the TYPE of a key that should have been a list
+-- (nothing was done).
 --
--- Released: an item without state goes to the head of its list as the bare payload that it was, one with state to the
--- head of returned; nothing is counted. A suspect stays one wherever it goes.
+-- Released: an item without state goes to the head of its list as the bare payload that it was, one
+-- with state to the head of returned; nothing is counted. A suspect stays one wherever it goes.
 
 local kind, keep_s, inflight = ARGV[1], tonumber(ARGV[2]), KEYS[1]
 local now = now_us()
@@ -42,7 +45,8 @@ for index = 3, #ARGV, 5 do
     if kind == 'release' then
       release(record)
     elseif kind == 'park' then
-      redis.call('ZADD', 'conserver:parked:' .. record.list, whole(now / 1000 + tonumber(after_ms)), build(record))
+      local due_ms = whole(now / 1000 + tonumber(after_ms))
+      redis.call('ZADD', 'conserver:parked:' .. record.list, due_ms, build(record))
     else
       bury(record, why, now / 1000)
       if keep_s > 0 and string.sub(record.payload, 1, 1) ~= '{' then

@@ -1,19 +1,24 @@
 -- prelude.lua: what every script of the queue shares. The loader puts it in front of each of them.
 --
 -- Rules that all scripts keep (conserver/queue/__init__.py has the key schema):
---   1. Lua is not rolled back. What others may have made (ingress, egress, DLQ, vcon:) is asked for its TYPE before the
+--   1. Lua is not rolled back. What others may have made (ingress, egress, DLQ, vcon:) is asked for
+-- its TYPE before the
 --      first write, and a bad one gets an outcome of its own.
---   2. The first write is one that Redis never refuses at maxmemory: open() deletes a key that does not exist. After a
+--   2. The first write is one that Redis never refuses at maxmemory: open() deletes a key that does
+-- not exist. After a
 --      first write Redis lets the rest of the script through, so a full Redis can still be drained.
---   3. A script may run twice, or late. Numbers (claims, writes) and the fence (token and epoch) make that harmless.
+--   3. A script may run twice, or late. Numbers (claims, writes) and the fence (token and epoch)
+-- make that harmless.
 --   4. Work per call is bounded by the caller's arguments.
 --
 -- A record is one line of header, then state, then payload:
---   \1<token> <epoch> <deliveries> <flags> <first seen, ms> <write> <revision> <length of state> <list>\n<state><payload>
--- flags: "-", or "s" (suspect) followed by "b" (begun in this epoch). write and revision: number and result of the last
--- numbered write of this holding, so that a repeated write gets its first answer. state is JSON that Lua never reads.
+--   \1<token> <epoch> <deliveries> <flags> <first seen, ms> <write> <revision> <length of state>
+-- <list>\n<state><payload> flags: "-", or "s" (suspect) followed by "b" (begun in this epoch).
+-- write and revision: number and result of the last numbered write of this holding, so that a
+-- repeated write gets its first answer. state is JSON that Lua never reads.
 
-local FAR = 7258118400000 -- 2200-01-01 in ms: the expiry that marks a document as ours, too far away to ever come
+-- 2200-01-01 in ms: the expiry that marks a document as ours, too far away to ever come.
+local FAR = 7258118400000
 local HEADER = '^\1(%S+) (%d+) (%d+) (%S+) (%d+) (%d+) (%d+) (%d+) ([^\n]*)\n()'
 
 local function open()
@@ -40,25 +45,31 @@ end
 
 -- The record as a table, or nil when the text is not a record (then it is a bare payload).
 local function parse(text)
-  local token, epoch, deliveries, flags, seen, write, revision, size, list, body = string.match(text, HEADER)
+  local token, epoch, deliveries, flags, seen, write, revision, size, list, body =
+    string.match(text, HEADER)
   if not token then
     return nil
   end
   return {
-    token = token, epoch = epoch, deliveries = tonumber(deliveries), suspect = string.find(flags, 's', 1, true) ~= nil,
-    begun = string.find(flags, 'b', 1, true) ~= nil, seen = seen, write = tonumber(write), revision = revision, list = list,
-    state = string.sub(text, body, body + size - 1), payload = string.sub(text, body + size),
+    token = token, epoch = epoch, deliveries = tonumber(deliveries), seen = seen, list = list,
+    suspect = string.find(flags, 's', 1, true) ~= nil,
+    begun = string.find(flags, 'b', 1, true) ~= nil,
+    write = tonumber(write), revision = revision,
+    state = string.sub(text, body, body + size - 1),
+    payload = string.sub(text, body + size),
   }
 end
 
 local function build(record)
   local flags = (record.suspect and 's' or '') .. (record.begun and 'b' or '')
-  return '\1' .. record.token .. ' ' .. record.epoch .. ' ' .. record.deliveries .. ' ' .. (flags == '' and '-' or flags)
-    .. ' ' .. record.seen .. ' ' .. whole(record.write) .. ' ' .. record.revision .. ' ' .. #record.state .. ' '
-    .. record.list .. '\n' .. record.state .. record.payload
+  flags = flags == '' and '-' or flags
+  return '\1' .. record.token .. ' ' .. record.epoch .. ' ' .. record.deliveries .. ' ' .. flags
+    .. ' ' .. record.seen .. ' ' .. whole(record.write) .. ' ' .. record.revision .. ' '
+    .. #record.state .. ' ' .. record.list .. '\n' .. record.state .. record.payload
 end
 
--- The fence: the record that this consumer holds under this token and epoch, or nil when it was taken away.
+-- The fence: the record that this consumer holds under this token and epoch, or nil when it was
+-- taken away.
 local function held(inflight, token, epoch)
   local text = redis.call('HGET', inflight, token)
   if not text then
@@ -71,6 +82,20 @@ local function held(inflight, token, epoch)
   return record
 end
 
+-- The epoch under which this consumer holds the token, or nil: the fence, for those that need no
+-- more of the record.
+local function epoch_held(inflight, token)
+  local text = redis.call('HGET', inflight, token)
+  return text and string.match(text, '^\1%S+ (%d+)')
+end
+
+-- One command for many arguments, in pieces that fit Lua's stack.
+local function in_pieces(command, key, arguments)
+  for first = 1, #arguments, 1000 do
+    redis.call(command, key, unpack(arguments, first, math.min(first + 999, #arguments)))
+  end
+end
+
 -- Every move ends a holding: what belongs to the epoch goes with it.
 local function let_go(inflight, record)
   redis.call('HDEL', inflight, record.token)
@@ -80,11 +105,12 @@ local function let_go(inflight, record)
 end
 
 local function send_back(record)
-  redis.call('RPUSH', (record.suspect and 'conserver:suspects:' or 'conserver:returned:') .. record.list, build(record))
+  local place = record.suspect and 'conserver:suspects:' or 'conserver:returned:'
+  redis.call('RPUSH', place .. record.list, build(record))
 end
 
--- A dead letter: its payload for every tool, its record with the reason for ours. A large payload is kept once only:
--- in its record \2 and its SHA-1 stand for it.
+-- A dead letter: its payload for every tool, its record with the reason for ours. A large payload
+-- is kept once only: in its record \2 and its SHA-1 stand for it.
 local LARGE = 65536
 local function bury(record, why, at_ms)
   redis.call('RPUSH', 'DLQ:' .. record.list, record.payload)

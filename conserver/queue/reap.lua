@@ -1,8 +1,10 @@
 -- reap.lua: declares a host dead, if its beat is still the one that was seen for a whole lease.
 --
--- KEYS  1 the host's hash   2 conserver:hosts      ARGV  1 host   2 the beat that was seen ('' for none)
--- Answer: the consumers whose items must go back (their registrations are void now), or false when the host lives.
--- A host without any registration is forgotten here. Idempotent, so stewards may race.
+-- KEYS  1 the host's hash   2 conserver:hosts      ARGV  1 host   2 the beat that was seen ('' for
+--       none)
+-- Answer: the consumers whose items must go back (their registrations are void now), or false when
+-- the host lives. A host without any registration is forgotten here. Idempotent, so stewards may
+-- race.
 
 if (redis.call('HGET', KEYS[1], 'beat') or '') ~= ARGV[2] then
   return false

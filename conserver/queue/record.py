@@ -65,7 +65,7 @@ def parse_claimed(entry: list[Any]) -> Claimed:
     claimed.revision = int(entry[3])
     claimed.writer = entry[4].decode()
     fields = entry[5]
-    if len(fields) > 8:  # more than r, n, h and c: there may be ETags
+    if fields:  # only where there are ETags among them
         pairs = zip(fields[::2], fields[1::2], strict=True)
         claimed.etags = {k[2:].decode(): v.decode() for k, v in pairs if k[:2] == b"e:"}
     return claimed

@@ -1,8 +1,10 @@
--- register.lua: a supervisor's host registers one consumer, before that child starts. May be repeated.
+-- register.lua: a supervisor's host registers one consumer, before that child starts. May be
+-- repeated.
 --
 -- KEYS  1 the host's hash   2 conserver:hosts   3 conserver:lists
 -- ARGV  1 host   2 consumer   3.. the lists that it will claim from
--- Answer 1. A registration that exists is left as it is: its number must not go back, and a void one stays void.
+-- Answer 1. A registration that exists is left as it is: its number must not go back, and a void
+-- one stays void.
 
 open()
 redis.call('HSETNX', KEYS[1], 'consumer:' .. ARGV[2], '0')

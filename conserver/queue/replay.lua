@@ -1,11 +1,13 @@
 -- replay.lua: one dead letter goes to work again, with its progress, as a suspect no more.
 --
 -- KEYS  1 DLQ:<list>   2 conserver:dead:<list>   3 conserver:returned:<list>   4 the list
--- ARGV  1 the member of conserver:dead ("" for a payload without one)   2 its payload   3 its state, attempts reset
--- Answer "returned", "queued" (a payload without a record, to its list), "swept" (another tool has replayed it, only its
--- reason was left) or "gone" (there is nothing to do).
+-- ARGV  1 the member of conserver:dead ("" for a payload without one)   2 its payload   3 its
+--       state, attempts reset
+-- Answer "returned", "queued" (a payload without a record, to its list), "swept" (another tool has
+-- replayed it, only its reason was left) or "gone" (there is nothing to do).
 --
--- The record goes first, then the payload: executed twice, the second call finds no record and takes no equal payload.
+-- The record goes first, then the payload: executed twice, the second call finds no record and
+-- takes no equal payload.
 
 if not is_list(KEYS[1]) then
   return 'gone'

@@ -1,14 +1,17 @@
 -- return.lua: gives back what a dead consumer holds. Whoever saw the death says who is blamed.
 --
 -- KEYS  1 the host's hash   2 conserver:inflight:<consumer>   3 conserver:hosts
--- ARGV  1 consumer   2 blame: "nobody", "items" or "everything"   3 most items in this call   4 host
---       5 how many blamed items, then their tokens and epochs; then the tokens of items killed for their own time limit
+-- ARGV  1 consumer   2 blame: "nobody", "items" or "everything"   3 most items in this call   4
+--       host
+--       5 how many blamed items, then their tokens and epochs; then the tokens of items killed for
+--       their own time limit
 -- Answer: {returned now, still held, suspects among the returned, deliveries counted}.
 --
--- The registration is void from the first call on: its claims are refused while items still go back. It is forgotten in
--- the call that finds nothing held. The blamed become suspects; a delivery is counted for a suspect that had begun, and
--- for an item past its own time limit, once. Nothing is counted where nobody is blamed. A suspect stays one. An overdue
--- item is among the blamed ones, whose epochs are compared: one that a late claim of the dead took again never ran there.
+-- The registration is void from the first call on: its claims are refused while items still go
+-- back. It is forgotten in the call that finds nothing held. The blamed become suspects; a delivery
+-- is counted for a suspect that had begun, and for an item past its own time limit, once. Nothing
+-- is counted where nobody is blamed. A suspect stays one. An overdue item is among the blamed ones,
+-- whose epochs are compared: one that a late claim of the dead took again never ran there.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer

@@ -1,16 +1,52 @@
--- settle.lua: ends items: out of flight, their uuid to each egress list, the effects of their links, their expiry.
+-- settle.lua: ends items: out of flight, their uuid to each egress list, the effects of their
+-- links, their expiry.
 --
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 largest document that an answer carries
---       then for each item: token, epoch, uuid, base revision, chain, body ('' leaves the document), expiry in s (0 keeps
---       the far one), n, n pairs of list and uuid to push, m, m pairs of storage and ETag
--- Answer, for each item: {"settled"}, {"lost"}, {"type", key, TYPE} (nothing was done) or {"conflict", ...} as in write.lua.
+--       then for each item: token, epoch, uuid, base revision, chain, body ('' leaves the
+--       document),
+--       expiry in s (0 keeps the far one), n, n pairs of list and uuid to push, m, m pairs of
+--       storage and ETag
+-- Answer, for each item: {"settled"}, {"lost"}, {"type", key, TYPE} (nothing was done) or
+--       {"conflict", ...} as in write.lua.
 --
--- The fence makes egress exactly once: a second execution finds nothing held.
+-- The fence makes egress exactly once: a second execution finds nothing held. Documents come first,
+-- then all leave the hash in one command, then all are pushed: nothing in between can be refused.
 
 local carry, inflight = tonumber(ARGV[1]), KEYS[1]
 local now = now_us()
-local answers = {}
+local answers, ending, leaving, pushed, order = {}, {}, {}, {}, {}
+local lists = {}
+local SETTLED, LOST = { 'settled' }, { 'lost' }
+
+-- Asked once a call for each list: nothing else writes to it meanwhile.
+local function pushable(list)
+  if lists[list] == nil then
+    local good, kind = is_list(list)
+    lists[list] = good or kind
+  end
+  return lists[list] == true, lists[list]
+end
+
+-- Where it may not go, or why its document could not be written; nil and its revision if all is
+-- well.
+local function obstacle(uuid, base, chain, body, first, last)
+  for index = first, last, 2 do
+    local good, kind = pushable(ARGV[index])
+    if not good then
+      return { 'type', ARGV[index], kind }
+    end
+  end
+  if body == '' then
+    return nil, base
+  end
+  local refusal, revision = swap(uuid, tonumber(base), body, chain, now, carry)
+  if refusal and refusal[1] == 'type' then
+    refusal = { 'type', 'vcon:' .. uuid, refusal[2] }
+  end
+  return refusal, revision
+end
+
 open()
 local at = 2
 while at <= #ARGV do
@@ -18,39 +54,38 @@ while at <= #ARGV do
   local pushes = at + 8
   local tags = pushes + 2 * ARGV[at + 7] + 1
   local after = tags + 2 * ARGV[tags - 1]
-  local record = held(inflight, token, epoch)
-  local answer
-  if not record then
-    answer = { 'lost' }
-  end
-  for index = pushes, tags - 2, 2 do
-    local good, kind = is_list(ARGV[index])
-    if not answer and not good then
-      answer = { 'type', ARGV[index], kind }
-    end
-  end
-  local revision = base
-  if not answer and body ~= '' then
-    local refusal, written = swap(uuid, tonumber(base), body, chain, now, carry)
-    if refusal and refusal[1] == 'type' then
-      refusal = { 'type', 'vcon:' .. uuid, refusal[2] }
-    end
-    answer, revision = refusal, written
+  local answer, revision = LOST, base
+  if epoch_held(inflight, token) == epoch then
+    answer, revision = obstacle(uuid, base, chain, body, pushes, tags - 2)
   end
   if not answer then
-    redis.call('HDEL', inflight, token)
+    leaving[#leaving + 1] = token
+    ending[#ending + 1] = { uuid, tonumber(revision), tonumber(seconds), tags, after - 1 }
     for index = pushes, tags - 2, 2 do
-      redis.call('RPUSH', ARGV[index], ARGV[index + 1])
+      local list = ARGV[index]
+      if not pushed[list] then
+        pushed[list] = {}
+        order[#order + 1] = list
+      end
+      table.insert(pushed[list], ARGV[index + 1])
     end
-    for index = tags, after - 1, 2 do
-      redis.call('HSET', 'conserver:revision:' .. uuid, 'e:' .. ARGV[index], ARGV[index + 1])
-    end
-    if tonumber(seconds) > 0 then
-      expire(uuid, tonumber(revision), tonumber(seconds), now)
-    end
-    answer = { 'settled' }
+    answer = SETTLED
   end
   answers[#answers + 1] = answer
   at = after
+end
+
+in_pieces('HDEL', inflight, leaving)
+for _, list in ipairs(order) do
+  in_pieces('RPUSH', list, pushed[list])
+end
+for _, entry in ipairs(ending) do
+  local uuid, revision, seconds, first, last = unpack(entry)
+  for index = first, last, 2 do
+    redis.call('HSET', 'conserver:revision:' .. uuid, 'e:' .. ARGV[index], ARGV[index + 1])
+  end
+  if seconds > 0 then
+    expire(uuid, revision, seconds, now)
+  end
 end
 return answers

@@ -1,7 +1,9 @@
--- stray.lua: what the hash says a consumer holds and the consumer does not know (a failover can do that) goes back,
--- nothing counted. Only epochs up to the last answered claim: a claim on its way is not a stray.
+-- stray.lua: what the hash says a consumer holds and the consumer does not know (a failover can do
+-- that) goes back, nothing counted. Only epochs up to the last answered claim: a claim on its way
+-- is not a stray.
 --
--- KEYS  1 conserver:inflight:<consumer>   ARGV  1 last answered claim   2.. the tokens held   Answer: how many went back.
+-- KEYS  1 conserver:inflight:<consumer>   ARGV  1 last answered claim   2.. the tokens held
+--       Answer: how many went back.
 
 local known, strays = {}, 0
 for index = 2, #ARGV do

@@ -1,8 +1,10 @@
--- unbell.lua: what a bell has moved from a list to returned, and nobody has claimed, goes back to the head of the list.
--- For lists that are served no more: what the bell moves is a bare payload still, and other tools look for it on the list.
+-- unbell.lua: what a bell has moved from a list to returned, and nobody has claimed, goes back to
+-- the head of the list. For lists that are served no more: what the bell moves is a bare payload
+-- still, and other tools look for it on the list.
 --
--- KEYS  1 the list   2 conserver:returned:<list>   ARGV  1 how many entries to look at, from the tail, where the bell puts
--- them      Answer: how many went back. Executed twice, or beside a bell that rings, it only moves a payload once more.
+-- KEYS  1 the list   2 conserver:returned:<list>   ARGV  1 how many entries to look at, from the
+--       tail, where the bell puts them      Answer: how many went back. Executed twice, or beside a
+--       bell that rings, it only moves a payload once more.
 
 if not is_list(KEYS[1]) then
   return 0

@@ -36,21 +36,20 @@ class Connections:
     def make(self) -> AbstractConnection:
         """A connection that is not open yet."""
         pool = self._client.connection_pool
-        made: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
+        made: AbstractConnection = pool.make_connection()
         return made
 
 
 class Wire:
     """One connection, opened when it is first needed. It repeats nothing.
 
-    Any failure closes it, so that no answer is ever taken for that of another command. `opened`
-    counts how often it was opened: whoever compares it knows that nothing broke in between.
+    Any failure closes it and is raised, so no answer is ever taken for that of another command, and
+    whoever saw none knows that nothing broke in between.
     """
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._connection: AbstractConnection | None = None
-        self.opened = 0
 
     async def ask(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
         """The answers to several commands in one round trip; errors of theirs are among them.
@@ -67,8 +66,7 @@ class Wire:
         try:
             if self._connection is None:
                 self._connection = self._connections.make()
-                await self._connection.connect()  # type: ignore[no-untyped-call]
-                self.opened += 1
+                await self._connection.connect()
             packed = self._connection.pack_commands(commands)
             await self._connection.send_packed_command(packed, check_health=False)
         except BaseException:

@@ -101,7 +101,6 @@ class Reaper:
             await self._wire.close()
 
     async def _look(self) -> dict[str, str]:
-        opened = self._wire.opened
         asked_s = time.monotonic()
         try:
             beats = await self._beats()
@@ -110,8 +109,6 @@ class Reaper:
             self._watch.restart()
             self._log.debug("watch_interrupted", error=str(error))
             return {}
-        if self._wire.opened != opened:
-            self._watch.restart()
         return self._watch.look(beats, asked_s, time.monotonic())
 
     async def _beats(self) -> dict[str, str]:

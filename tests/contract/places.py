@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
@@ -130,6 +131,27 @@ def _elasticsearch(request: pytest.FixtureRequest) -> Place:
     )
 
 
+def _file(request: pytest.FixtureRequest) -> Place:
+    path: Path = request.getfixturevalue("tmp_path")
+    return Place("file", {"path": str(path / "vcons")}, keeps_bytes=True, bad=not_json)
+
+
+def _sqlite(request: pytest.FixtureRequest) -> Place:
+    path: Path = request.getfixturevalue("tmp_path")
+    return Place("sqlite", {"path": str(path / "new" / "vcons.db")}, keeps_bytes=True, bad=not_json)
+
+
+def _redis(request: pytest.FixtureRequest) -> Place:
+    url = request.getfixturevalue("redis_url")
+    return Place(
+        "redis",
+        {"redis_url": url},
+        urlsplit(url).port,
+        lambda port: {"redis_url": _moved(url, port)},
+        keeps_bytes=True,
+    )
+
+
 def _moved(url: str, port: int) -> str:
     """The URL with another port, on this host."""
     parts = urlsplit(url)
@@ -141,5 +163,9 @@ _KINDS: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
     "postgres": _postgres,
     "s3": _s3,
     "elasticsearch": _elasticsearch,
+    "file": _file,
+    "sqlite": _sqlite,
+    "redis": _redis,
 }
 KINDS = tuple(_KINDS)
+SERVED_KINDS = tuple(kind for kind in KINDS if kind not in ("file", "sqlite"))

@@ -1,4 +1,4 @@
-"""settle.lua, move.lua, promote.lua, replay.lua: every way on from a holding, and back from death."""
+"""settle.lua, move.lua, promote.lua, replay.lua: every way on, and back from death."""
 
 from __future__ import annotations
 

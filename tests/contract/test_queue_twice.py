@@ -55,7 +55,7 @@ def test_a_script_executed_three_times_forgets_nobody_who_holds_something(
     call = EXAMPLES[name](queue)
     for _ in range(3):
         queue.run(call)
-    holders = [key for key in queue.client.scan_iter("conserver:inflight:*")]
+    holders = list(queue.client.scan_iter("conserver:inflight:*"))
     for key in holders:
         consumer = key.decode().rpartition(":")[2]
         assert queue.client.hexists("conserver:host:h1", f"consumer:{consumer}")

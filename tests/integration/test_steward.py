@@ -26,21 +26,21 @@ def make(redis_url: str) -> Iterator[Any]:
         yield lambda **arguments: stack.enter_context(house(redis_url, **arguments))
 
 
-def held_by(straw: Straw, count: int) -> list[calls.Claimed]:
+def held_by(straw: Straw, count: int) -> list[record.Claimed]:
     """Give a worker so many items."""
     redis = straw.house.redis
     redis.rpush("q", *(f"uuid-{straw.slot}-{number}" for number in range(count)))
-    items: list[calls.Claimed] = []
+    items: list[record.Claimed] = []
     while len(items) < count:
         items += straw.claim(most=count, empty=False)
     return items
 
 
-def returned(home: House, name: str = "q") -> list[calls.Claimed]:
+def returned(home: House, name: str = "q") -> list[record.Claimed]:
     return [record.parse(raw) for raw in home.redis.lrange(f"conserver:returned:{name}", 0, -1)]
 
 
-def suspects(home: House, name: str = "q") -> list[calls.Claimed]:
+def suspects(home: House, name: str = "q") -> list[record.Claimed]:
     return [record.parse(raw) for raw in home.redis.lrange(f"conserver:suspects:{name}", 0, -1)]
 
 
@@ -71,8 +71,7 @@ def test_it_registers_beats_and_shows_its_host(make: Any) -> None:
 def test_it_stamps_its_page_all_the_time(make: Any) -> None:
     home = make().start()
     for _ in range(3):
-        stamp = home.page.read().stamp
-        eventually(lambda stamp=stamp: home.page.read().stamp != stamp, 1)
+        home.stamps_on()
 
 
 def test_a_redis_that_is_not_there_is_a_boot_failure_that_names_it() -> None:
@@ -142,7 +141,9 @@ def test_a_consumer_that_nobody_knows_is_given_back_after_a_grace(make: Any) -> 
     home = make(lease_s=1)
     calls.run(home.redis, calls.register(home.host, "e" * 16, ["q"]))
     home.redis.rpush("q", "a")
-    claim = calls.claim(home.host, "e" * 16, 1, True, [calls.Demand("q", 1, 3)], calls.ClaimLimits())
+    claim = calls.claim(
+        home.host, "e" * 16, 1, True, [calls.Demand("q", 1, 3)], calls.ClaimLimits()
+    )
     assert calls.read_claim(calls.run(home.redis, claim)).items
     home.start()
     eventually(lambda: "e" * 16 not in home.registrations())
@@ -244,6 +245,15 @@ def test_a_steward_that_a_successor_follows_leaves_the_host_registered(make: Any
     assert home.redis.sismember(calls.HOSTS, home.host)
 
 
+def test_a_successor_finds_the_host_even_if_no_worker_is_registered(make: Any) -> None:
+    home = make().start()
+    home.give_back(home.workers[0])
+    home.drain(successor=True)
+    home.join()
+    assert home.registrations() == {}
+    assert home.redis.sismember(calls.HOSTS, home.host)
+
+
 def test_an_orphaned_steward_returns_everything_and_blames_nobody(make: Any) -> None:
     home = make(workers=2).start()
     for straw in home.workers:
@@ -260,7 +270,8 @@ def test_an_orphaned_steward_returns_everything_and_blames_nobody(make: Any) -> 
 def test_an_orphaned_steward_waits_for_workers_and_kills_what_stays(make: Any) -> None:
     home = make(workers=2).start()
     stubborn, willing = (
-        subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({s})"]) for s in (600, 0.3)
+        subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({s})"])
+        for s in (600, 0.3)
     )
     home.tell_state({1: stubborn.pid, 2: willing.pid})
     eventually(lambda: len(home.status()["workers"]) == 2, 15)
@@ -306,8 +317,7 @@ def test_it_waits_for_redis_for_ever_and_goes_on(private: Any) -> None:
         server.kill()
         number = home.give_back(home.workers[0])
         for _ in range(5):
-            stamp = home.page.read().stamp
-            eventually(lambda stamp=stamp: home.page.read().stamp != stamp, 1)
+            home.stamps_on()
         assert not home.acknowledged(number)
         server.start()
         eventually(lambda: home.acknowledged(number), 5)
@@ -347,4 +357,4 @@ def test_at_maxmemory_orders_are_done_and_idle_workers_still_rung_later(private:
         home.workers[0].consumer = "a" * 16
         home.register(home.workers[0])
         home.workers[0].say(b"I")
-        eventually(lambda: home.waiting(), 3)
+        eventually(home.waiting, 3)

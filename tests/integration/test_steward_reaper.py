@@ -63,7 +63,9 @@ def test_several_stewards_reap_one_host_and_nothing_is_doubled(make: Any) -> Non
     assert len(dead.redis.smembers(calls.HOSTS)) == len(watchers)
 
 
-def test_a_redis_that_stands_still_longer_than_the_lease_kills_nobody(make: Any, private: Any) -> None:
+def test_a_redis_that_stands_still_longer_than_the_lease_kills_nobody(
+    private: Any, make: Any
+) -> None:
     server = private(Redis())
     homes = [make(url=server.url).start() for _ in range(2)]
     for home in homes:
@@ -79,7 +81,7 @@ def test_a_redis_that_stands_still_longer_than_the_lease_kills_nobody(make: Any,
         assert home.workers[0].holds() == 1
 
 
-def test_a_restarted_redis_kills_nobody(make: Any, private: Any) -> None:
+def test_a_restarted_redis_kills_nobody(private: Any, make: Any) -> None:
     server = private(Redis({"appendonly": "yes", "appendfsync": "always"}))
     homes = [make(url=server.url).start() for _ in range(2)]
     for home in homes:
@@ -100,6 +102,7 @@ def test_a_watcher_that_was_paused_itself_starts_anew(make: Any) -> None:
     watcher = make().start_process()
     watcher.beats_on(3)
     os.kill(other.process.pid, signal.SIGSTOP)
+    stays(other.registrations, 0.3)
     os.kill(watcher.process.pid, signal.SIGSTOP)
     stays(lambda: True, 2)
     os.kill(watcher.process.pid, signal.SIGCONT)
@@ -118,7 +121,7 @@ def test_a_watch_that_was_interrupted_starts_anew(make: Any, redis_url: str) -> 
         dead.process.kill()
         dead.process.join(10)
         for _ in range(4):
-            stays(lambda: dead.registrations(), 1)
+            stays(dead.registrations, 1)
             proxy.cut_all()
         eventually(lambda: not dead.redis.exists(calls.host_key(dead.host)), 10)
         watcher.die()

@@ -129,6 +129,8 @@ def worker(boot: Boot) -> int:
     if does == "void":
         boot.tell("void")
         return 0
+    if does == "babbles":
+        boot.tell("failed")  # Without what belongs to it: the supervisor does not expect that.
     if does == "retires":
         boot.page.count(done=1)
         boot.tell("retiring", reason="it has seen enough")

@@ -6,14 +6,12 @@ import io
 import subprocess
 import sys
 import wave
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from conserver.__main__ import main
 from conserver.commands import audio
 from conserver.commands.base import age_text, execute
 from conserver.commands.letters import Filter, parse_age
@@ -27,37 +25,10 @@ from conserver.errors import (
 )
 from conserver.queue.deadletters import DeadLetter
 from conserver.vcon import Vcon, decode_body
+from tests.command_line import Command
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "redis://user:pa55@127.0.0.1:1"
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    returncode: int
-    stdout: bytes
-    stderr: bytes
-
-
-class Command:
-    """Runs commands in this process, in an environment of their own."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[bytes]
-    ) -> None:
-        self._monkeypatch = monkeypatch
-        self._capture = capture
-
-    def __call__(self, *words: str, **environ: str) -> Done:
-        with self._monkeypatch.context() as patch:
-            patch.chdir(ROOT)
-            for name, value in {"REDIS_URL": NOWHERE, **environ}.items():
-                patch.setenv(name, value)
-            code = main(words)
-        out, err = self._capture.readouterr()
-        return Done(code, out, err)
 
 
 @pytest.fixture
@@ -65,15 +36,14 @@ def conserver(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> Command:
     """`conserver("check", "--json")` runs that command."""
-    return Command(monkeypatch, capfdbinary)
+    return Command(monkeypatch, capfdbinary, {"REDIS_URL": NOWHERE})
 
 
 def test_help_names_every_command(conserver: Command) -> None:
-    """Somebody who knows nothing finds all there is."""
+    """Whoever knows nothing finds all there is."""
     text = conserver("--help").stdout.decode()
-    for name in ("run", "check", "settings", "health", "status", "doctor", "submit", "get", "cancel",
-                 "pause", "resume", "drain", "dlq"):  # fmt: skip
-        assert name in text
+    names = "run check settings health status doctor submit get cancel pause resume drain dlq"
+    assert [name for name in names.split() if name not in text] == []
     assert conserver("--version").stdout.startswith(b"conserver ")
     assert b"requeue" in conserver("dlq", "--help").stdout
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
+import shutil
+import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,16 +150,15 @@ def test_time_is_limited_as_a_whole() -> None:
 
 
 def test_a_cancelled_item_stops_its_download() -> None:
-    with serving(Reply(200, b"x" * 500, drip_s=0.05)) as server:
-        with pytest.raises(Cancelled):
-            get(server.url, Context(cancel_after=1))
+    with serving(Reply(200, b"x" * 500, drip_s=0.05)) as server, pytest.raises(Cancelled):
+        get(server.url, Context(cancel_after=1))
 
 
 @pytest.mark.parametrize(("status", "kind"), [(404, Rejected), (403, Rejected), (500, Retry)])
 def test_other_answers_are_final_or_trouble(status: int, kind: type[Exception]) -> None:
-    with serving(Reply(status, headers={"retry-after": "7"})) as server:
-        with pytest.raises(kind, match=f"HTTP {status}") as caught:
-            get(server.url + "/a?token=secret")
+    reply = Reply(status, headers={"retry-after": "7"})
+    with serving(reply) as server, pytest.raises(kind, match=f"HTTP {status}") as caught:
+        get(server.url + "/a?token=secret")
     assert "secret" not in str(caught.value)
     assert getattr(caught.value, "after_s", 7) == 7
 
@@ -190,6 +192,33 @@ def test_the_promised_hash_is_kept_or_refused() -> None:
         ):
             with pytest.raises(Rejected, match="does not have its sha"):
                 content(item, options, Context())
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Key and certificate of "localhost" in one file, signed by itself."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(path), "-out", "-"]
+    made = subprocess.run(
+        [openssl, *command.split(), *names], check=True, capture_output=True, text=True
+    )
+    path.write_text(path.read_text() + made.stdout)
+    return path
+
+
+def test_certificates_are_verified_for_the_name_not_the_address(certificate: Path) -> None:
+    """The connection goes to a checked address; the certificate is still the host's."""
+    with serving(Reply(200, CONTENT), certificate=certificate) as server:
+        assert get(server.url, ca_file=str(certificate)) == CONTENT
+        with pytest.raises(Retry, match="CERTIFICATE_VERIFY_FAILED"):
+            get(server.url)
+        with pytest.raises(Retry, match="CERTIFICATE_VERIFY_FAILED"):
+            get(server.url.replace("localhost", "127.0.0.1"), ca_file=str(certificate))
+        assert len(server.requests) == 1
 
 
 def test_inline_content_needs_no_fetch() -> None:

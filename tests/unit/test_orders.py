@@ -42,11 +42,10 @@ def test_an_order_is_told_once_and_again_to_another_steward(
     assert book.acknowledge(first) == {"type": "register", "order": first, "consumer": "a"}
     assert book.acknowledge(first) is None
     book.tell_again()
-    assert not book.all_sent
+    assert (book.all_sent, len(book)) == (False, 1)
     book.send(ends[0])
     assert [message["order"] for message in receive(ends[1])] == [second]
-    assert book.all_sent
-    assert len(book) == 1
+    assert (book.all_sent, len(book)) == (True, 1)
 
 
 def test_orders_that_do_not_fit_are_told_later_in_their_order(

@@ -60,8 +60,7 @@ def test_a_signal_that_another_thread_gets_wakes_the_main_one() -> None:
 
 def test_stop_is_set_for_good_and_can_be_cleared_as_a_descriptor() -> None:
     stop = Stop()
-    assert not stop.requested
-    assert not readable(stop.fileno())
+    assert (stop.requested, readable(stop.fileno())) == (False, False)
     stop.request()
     stop.request()
     assert readable(stop.fileno())

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,7 @@ def test_a_worker_that_keeps_dying_comes_back_later_and_later(home: House) -> No
     home.start(Scenario(worker="dies", later="dies"), workers=2)
     home.until_born("worker-1", 4, timeout_s=20)
     born = [event["at"] for event in home.births("worker-1")]
-    waits = [after - before for before, after in zip(born, born[1:], strict=False)]
+    waits = [after - before for before, after in pairwise(born)]
     assert waits[0] < 0.9
     assert waits[1] > 0.9
     assert waits[2] > 1.9
@@ -229,6 +230,14 @@ def test_a_killed_supervisor_leaves_no_orphan(home: House) -> None:
     home.until(lambda: not home.pids())
     assert seconds_since(killed_s) < 2
     assert len(home.events(event="orphaned")) == 3
+
+
+@by_every_method
+def test_an_error_of_the_supervisors_own_leaves_no_orphan(home: House) -> None:
+    home.start(Scenario(worker="babbles"), workers=2)
+    assert home.wait() == 1
+    assert len(home.log("process_died")) == 1
+    home.until(lambda: not home.pids())
 
 
 # The end.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -80,7 +82,7 @@ class Reply:
 class Server:
     """Gives the replies in order, the last one again and again; remembers the requests."""
 
-    def __init__(self, *replies: Reply) -> None:
+    def __init__(self, *replies: Reply, certificate: Path | None = None) -> None:
         self.requests: list[Request] = []
         self.connections = 0
         self._replies = list(replies) or [Reply()]
@@ -98,7 +100,7 @@ class Server:
             def do_GET(self) -> None:
                 server._answer(self)
 
-            do_POST = do_GET
+            do_POST = do_PUT = do_GET  # noqa: N815 - their names there
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
                 """Nothing is written: the tests look at `requests`."""
@@ -107,6 +109,11 @@ class Server:
         self._http.daemon_threads = True
         self.port: int = self._http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        if certificate is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
+            self.url = f"https://localhost:{self.port}"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
         self._thread.start()
 
@@ -143,9 +150,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(*replies: Reply) -> Iterator[Server]:
-    """A server for the length of a with block."""
-    server = Server(*replies)
+def serving(*replies: Reply, certificate: Path | None = None) -> Iterator[Server]:
+    """A server for the length of a with block; with a certificate it speaks TLS."""
+    server = Server(*replies, certificate=certificate)
     try:
         yield server
     finally:

@@ -1,0 +1,190 @@
+"""The class `vcon.Vcon` that modules for vcon-server know: a dict with helpers around it.
+
+It keeps that class's habits, among them bodies that are JSON as text. (conserver.vcon is ours.)
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import time
+from datetime import UTC, datetime
+from os import urandom
+from typing import Any
+from uuid import UUID
+
+_ENCODINGS = ("json", "none", "base64url")
+_LISTS = ("parties", "dialog", "attachments", "analysis")
+
+
+class Vcon:
+    """A vCon as a dict (`vcon_dict`), with every list there."""
+
+    def __init__(self, vcon_dict: dict[str, Any] | str | None = None) -> None:
+        text = vcon_dict if isinstance(vcon_dict, str) else json.dumps(vcon_dict or {})
+        self.vcon_dict: dict[str, Any] = json.loads(text)
+        for name in _LISTS:
+            self.vcon_dict.setdefault(name, [])
+
+    @classmethod
+    def build_from_json(cls, json_string: str) -> Vcon:
+        """From text."""
+        return cls(json_string)
+
+    @classmethod
+    def build_new(cls) -> Vcon:
+        """An empty one with a new uuid."""
+        bits = int(time.time() * 1000) << 80 | int.from_bytes(urandom(10))
+        bits = bits & ~(0xF << 76) & ~(0b11 << 62) | 8 << 76 | 0b10 << 62
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return cls({"vcon": "0.4.0", "uuid": str(UUID(int=bits)), "created_at": now})
+
+    @staticmethod
+    def decoded_body(entry: dict[str, Any] | None) -> Any:
+        """The body of an attachment or analysis as a value, also where it is JSON as text."""
+        if not entry:
+            return None
+        body = entry.get("body")
+        return (
+            json.loads(body) if entry.get("encoding") == "json" and isinstance(body, str) else body
+        )
+
+    @staticmethod
+    def with_decoded_body(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+        """A copy of the entry whose body is a value."""
+        return {**entry, "body": Vcon.decoded_body(entry)} if entry else None
+
+    @property
+    def tags(self) -> dict[str, Any] | None:
+        """The attachment that holds the tags."""
+        return self.find_attachment_by_purpose("tags")
+
+    def get_tag(self, tag_name: str) -> str | None:
+        """The value of the first tag of that name."""
+        for tag in self.decoded_body(self.tags) or []:
+            name, found, value = str(tag).partition(":")
+            if found and name == tag_name:
+                return value
+        return None
+
+    def add_tag(self, tag_name: str, tag_value: object) -> None:
+        """Adds a tag, and the attachment for tags if there is none."""
+        holder = self.tags
+        if holder is None:
+            holder = {"purpose": "tags"}
+            self.vcon_dict["attachments"].append(holder)
+        tags = [*(self.decoded_body(holder) or []), f"{tag_name}:{tag_value}"]
+        holder.update(body=json.dumps(tags), encoding="json")
+
+    def find_attachment_by_purpose(self, purpose: str) -> dict[str, Any] | None:
+        """The first attachment of that purpose, by its new or its old name."""
+        for entry in self.vcon_dict["attachments"]:
+            if purpose in (entry.get("purpose"), entry.get("type")):
+                found: dict[str, Any] = entry
+                return found
+        return None
+
+    def find_attachment_by_type(self, type: str) -> dict[str, Any] | None:  # noqa: A002 - its name.
+        """The same, by the name it had before."""
+        return self.find_attachment_by_purpose(type)
+
+    def add_attachment(self, *, body: Any, type: str, encoding: str = "none") -> None:  # noqa: A002
+        """Adds an attachment; a dict or list becomes JSON as text."""
+        text, encoding = _encoded(body, encoding)
+        self.vcon_dict["attachments"].append({"type": type, "body": text, "encoding": encoding})
+
+    def find_analysis_by_type(self, type: str) -> dict[str, Any] | None:  # noqa: A002
+        """The first analysis of that type."""
+        return next((a for a in self.vcon_dict["analysis"] if a.get("type") == type), None)
+
+    def add_analysis(
+        self,
+        *,
+        type: str,  # noqa: A002
+        dialog: Any,
+        vendor: str,
+        body: Any,
+        encoding: str = "none",
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        """Adds an analysis; a dict or list becomes JSON as text."""
+        text, encoding = _encoded(body, encoding)
+        entry = {
+            "type": type,
+            "dialog": dialog,
+            "vendor": vendor,
+            "body": text,
+            "encoding": encoding,
+        }
+        self.vcon_dict["analysis"].append({**entry, **(extra or {})})
+
+    def add_party(self, party: dict[str, Any]) -> None:
+        """Adds a party."""
+        self.vcon_dict["parties"].append(party)
+
+    def find_party_index(self, by: str, val: object) -> int | None:
+        """The index of the first party that has this value at a dotted path."""
+        return next((i for i, p in enumerate(self.parties) if _at(p, by) == val), None)
+
+    def find_dialog(self, by: str, val: object) -> dict[str, Any] | None:
+        """The first dialog that has this value at a dotted path."""
+        return next((entry for entry in self.dialog if _at(entry, by) == val), None)
+
+    def add_dialog(self, dialog: dict[str, Any]) -> None:
+        """Adds a dialog."""
+        self.vcon_dict["dialog"].append(dialog)
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(self.vcon_dict)
+
+    def dumps(self) -> str:
+        """As text."""
+        return self.to_json()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A copy of the dict."""
+        copy: dict[str, Any] = json.loads(self.to_json())
+        return copy
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the text."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def __getattr__(self, name: str) -> Any:
+        """Every top-level member can be read by its name; what is not there is None."""
+        if name.startswith("_") or name == "vcon_dict":
+            raise AttributeError(name)
+        return self.vcon_dict.get(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _LISTS:
+            self.vcon_dict[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
+def _encoded(body: Any, encoding: str) -> tuple[Any, str]:
+    """The body as text, and its encoding, checked. Raises ValueError where they do not fit."""
+    if encoding not in _ENCODINGS:
+        raise ValueError(f"encoding must be one of {', '.join(_ENCODINGS)}, not {encoding}")
+    if isinstance(body, (dict, list)):
+        return json.dumps(body), "json"
+    if encoding == "json":
+        json.loads(body)
+    elif encoding == "base64url":
+        try:
+            base64.urlsafe_b64decode(body)
+        except binascii.Error as error:
+            raise ValueError(f"the body is not base64url: {error}") from None
+    return body, encoding
+
+
+def _at(value: Any, path: str) -> Any:
+    """The value at a dotted path, None where there is none."""
+    for step in path.split("."):
+        value = value.get(step) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,1 @@
+"""The parts of scripts/bench: loads, bare loops to compare with, stand-ins for servers, accounting."""

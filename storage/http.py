@@ -1,0 +1,138 @@
+"""Requests to one web server over kept-alive connections, one per thread that is busy with one.
+
+This is what storages need of HTTP and no more: any client library costs a multiple of the request
+itself, and its import more than all of ours.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import time
+import urllib.request
+from collections import deque
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+# What a request raises when the connection failed.
+BROKEN = (OSError, http.client.HTTPException)
+
+_CONNECT_TIMEOUT_S = 10.0
+# A server may close an idle connection while the next request is under way to it.
+_STALE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, read whole."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether the request was carried out."""
+        return 200 <= self.status < 300
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """In how many seconds the server wants to be asked again, if it says so."""
+        value = self.headers.get("retry-after", "")
+        return float(value) if value.isdigit() else None
+
+
+class Server:
+    """One web server. Every method may be called from several threads at once."""
+
+    def __init__(self, url: str, ca_file: str | None = None) -> None:
+        """`url`: only its scheme, host and port matter. Raises ValueError if it has none."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"not an http or https URL: {parts.scheme}://{parts.hostname}")
+        self.name = parts.netloc.rpartition("@")[2]
+        self._host, self._port = parts.hostname, parts.port
+        secure = parts.scheme == "https"
+        self._tls = ssl.create_default_context(cafile=ca_file) if secure else None
+        self._proxy = _proxy(self._host) if secure else None
+        self._idle: deque[http.client.HTTPConnection] = deque()
+        self._closed = False
+
+    def request(
+        self, method: str, path: str, body: bytes, headers: dict[str, str], deadline: float
+    ) -> Answer:
+        """Sends a request, which must be one that may be repeated, and reads the answer.
+
+        Ends by `deadline` (of time.monotonic). Raises one of BROKEN for a broken connection.
+        """
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._exchange(self._connection(), method, path, body, headers, deadline)
+            try:
+                return self._exchange(connection, method, path, body, headers, deadline)
+            except _STALE:
+                # So it is repeated, until a fresh connection has failed.
+                continue
+
+    def connect(self, timeout_s: float) -> None:
+        """Opens a connection and keeps it for a request. Raises one of BROKEN."""
+        connection = self._connection()
+        connection.timeout = timeout_s
+        connection.connect()
+        self._idle.append(connection)
+
+    def close(self) -> None:
+        """Closes the connections; those in use close when their answer is read."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _exchange(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: dict[str, str],
+        deadline: float,
+    ) -> Answer:
+        try:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("no time left")
+            if connection.sock is None:
+                connection.timeout = min(left_s, _CONNECT_TIMEOUT_S)
+                connection.connect()
+            connection.sock.settimeout(left_s)
+            connection.request(method, path, body or None, headers)
+            response = connection.getresponse()
+            answer = Answer(response.status, response.headers, response.read())
+        except BaseException:
+            connection.close()
+            raise
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
+        return answer
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(self._host, self._port)
+        if self._proxy is None:
+            return http.client.HTTPSConnection(self._host, self._port, context=self._tls)
+        proxy = urlsplit(self._proxy)
+        connection = http.client.HTTPSConnection(
+            proxy.hostname or "", proxy.port, context=self._tls
+        )
+        connection.set_tunnel(self._host, self._port)
+        return connection
+
+
+def _proxy(host: str) -> str | None:
+    """The proxy that the environment names for HTTPS to this host."""
+    if urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get("https")

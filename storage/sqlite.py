@@ -1,0 +1,233 @@
+"""SQLite: a row per vCon in one file, with a full-text index over what was said in it.
+
+    SELECT uuid, snippet(vcons_text, -1, '[', ']', '…', 12) FROM vcons_text
+        JOIN vcons ON vcons.id = vcons_text.rowid WHERE vcons_text MATCH 'refund AND party:ada';
+
+It needs nothing but Python, so that it is where vCons go by default when nothing else is there. A
+batch is one transaction. Many processes of one host may write: each waits for its turn. (A network
+file system has not the locks that this needs.)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
+from storage.fields import messages, notes, objects, strings, tags, text, transcripts
+
+_BUSY_POLL_S = 0.02
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS vcons (
+        id INTEGER PRIMARY KEY,
+        uuid TEXT NOT NULL UNIQUE,
+        revision INTEGER NOT NULL,
+        created_at TEXT,
+        subject TEXT,
+        vcon TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX IF NOT EXISTS vcons_created_at ON vcons (created_at)",
+    """
+    CREATE VIRTUAL TABLE IF NOT EXISTS vcons_text USING fts5 (
+        subject, party, transcript, messages, tags, notes,
+        tokenize = "unicode61 remove_diacritics 2"
+    )
+    """,
+)
+_UPSERT = """
+    INSERT INTO vcons (uuid, revision, created_at, subject, vcon) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (uuid) DO UPDATE SET
+        revision = excluded.revision, created_at = excluded.created_at,
+        subject = excluded.subject, vcon = excluded.vcon
+    WHERE vcons.revision <= excluded.revision
+    RETURNING id
+"""
+_INDEX = """
+    INSERT OR REPLACE INTO vcons_text
+        (rowid, subject, party, transcript, messages, tags, notes)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+_SEARCH = """
+    SELECT uuid, created_at, vcons.subject, snippet(vcons_text, -1, '[', ']', '…', 16)
+    FROM vcons_text JOIN vcons ON vcons.id = vcons_text.rowid
+    WHERE vcons_text MATCH ? ORDER BY rank LIMIT ?
+"""
+_PARTY_MEMBERS = ("name", "tel", "mailto", "sip", "role", "org")
+
+
+class Options(StorageOptions):
+    """Where the file is."""
+
+    path: Path = Field(
+        default=Path("vcons.db"), description="File of the database. Made if it is missing."
+    )
+    fsync: bool = Field(
+        default=True,
+        description="Wait until the disk has a batch: else a power failure can lose the latest.",
+    )
+
+
+def prepare(options: Options) -> None:
+    """Nothing here is heavy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A vCon that a search found, and where."""
+
+    uuid: str
+    created_at: str | None
+    subject: str | None
+    snippet: str
+
+
+class Storage:
+    """A database, through one connection."""
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        self._options = options
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Makes the file and its tables."""
+        self.close()
+        self._options.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            self._options.path,
+            timeout=self._options.timeout_s,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            self._ensure_schema(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
+        """One transaction for all; what SQLite refuses is left out of it."""
+        outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
+        with self._turn() as connection, _transaction(connection):
+            for index, document in enumerate(documents):
+                try:
+                    outcomes[index] = _save(connection, document)
+                except (ValueError, OverflowError, sqlite3.DataError) as error:
+                    outcomes[index] = Rejected(str(error))
+        return outcomes
+
+    def get(self, uuid: str) -> bytes | None:
+        """The document's bytes."""
+        with self._turn() as connection:
+            row = connection.execute("SELECT vcon FROM vcons WHERE uuid = ?", (uuid,)).fetchone()
+        return None if row is None else str(row[0]).encode()
+
+    def delete(self, uuid: str) -> bool:
+        """Deletes the row, and its words from the index."""
+        with self._turn() as connection, _transaction(connection):
+            statement = "DELETE FROM vcons WHERE uuid = ? RETURNING id"
+            rows = connection.execute(statement, (uuid,)).fetchall()
+            connection.executemany("DELETE FROM vcons_text WHERE rowid = ?", rows)
+        return bool(rows)
+
+    def ready(self) -> None:
+        """Begins a writing transaction, and ends it."""
+        with self._turn() as connection, _transaction(connection):
+            connection.execute("SELECT 1 FROM vcons LIMIT 1")
+
+    def search(self, query: str, limit: int = 20) -> list[Hit]:
+        """What fits a query in FTS5's grammar, the best first.
+
+        Raises sqlite3.OperationalError for a query that is not in that grammar.
+        """
+        with self._turn() as connection:
+            return [Hit(*row) for row in connection.execute(_SEARCH, (query, limit))]
+
+    @contextmanager
+    def _turn(self) -> Iterator[sqlite3.Connection]:
+        if not self._lock.acquire(timeout=self._options.timeout_s):
+            raise TimeoutError("the connection is busy")
+        try:
+            if self._connection is None:
+                raise ConnectionError(f"the storage {self.name} is not open")
+            yield self._connection
+        finally:
+            self._lock.release()
+
+    def _ensure_schema(self, connection: sqlite3.Connection) -> None:
+        deadline = time.monotonic() + self._options.timeout_s
+        while True:
+            try:
+                # Readers do not wait for the writer then. Of several that say so at the same
+                # moment SQLite sends all but one away, without the waiting that it does elsewhere.
+                connection.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_BUSY_POLL_S)
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self._options.fsync else 'NORMAL'}")
+        with _transaction(connection):
+            for statement in _SCHEMA:
+                connection.execute(statement)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    # IMMEDIATE takes the writer's lock at once. Taken in the middle, it could be refused.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _save(connection: sqlite3.Connection, document: Document) -> Outcome:
+    data = document.data
+    subject = text(data.get("subject"))
+    row = (
+        document.uuid,
+        document.revision,
+        text(data.get("created_at")),
+        subject,
+        document.body.decode(),
+    )
+    with closing(connection.execute(_UPSERT, row)) as cursor:
+        written = cursor.fetchall()
+    if not written:
+        return Stored(superseded=True)
+    analyses = objects(data, "analysis")
+    parties = [
+        {name: party.get(name) for name in _PARTY_MEMBERS} for party in objects(data, "parties")
+    ]
+    words = (
+        subject or "",
+        " ".join(strings(parties)),
+        "\n".join(transcripts(analyses)),
+        "\n".join(messages(objects(data, "dialog"))),
+        " ".join(tags(objects(data, "attachments"))),
+        "\n".join(notes(analyses)),
+    )
+    connection.execute(_INDEX, (written[0][0], *words))
+    return Stored()

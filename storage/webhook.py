@@ -1,0 +1,135 @@
+"""Webhook: every vCon is posted to one or several URLs, and kept by whoever listens there.
+
+A 2xx answer of all of them means stored. The receiver can see a vCon more than once, and an older
+revision after a newer one: the headers `x-conserver-uuid` and `x-conserver-revision` say which it
+is. An answer of 409 says that it has a newer one. Nothing can be read back or deleted here.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from pydantic import Field, HttpUrl, SecretStr
+
+from storage.contract import Document, Outcome, Rejected, Stored, StorageOptions, Unavailable
+from storage.http import BROKEN, Answer, Server
+from storage.pool import Pool
+
+_CONFLICT = 409
+# The receiver has read the document and will not take it. All else can be put right: a wrong
+# address or token (401, 403, 404), a server that is busy (408, 425, 429) or down (5xx).
+_REFUSES_THE_DOCUMENT = frozenset([400, 406, 410, 413, 415, 422])
+_QUOTED_CHARS = 200
+
+
+class Options(StorageOptions):
+    """Where to post, and how the receiver can trust it."""
+
+    webhook_urls: list[HttpUrl] = Field(
+        min_length=1, alias="webhook-urls", description="URLs that every vCon is posted to."
+    )
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Further headers, such as authorization."
+    )
+    secret: SecretStr | None = Field(
+        default=None,
+        description="Signs the body: x-conserver-signature is sha256= and its HMAC in hex.",
+    )
+    concurrency: int = Field(
+        default=4, ge=1, le=64, description="How many vCons are posted at the same time."
+    )
+    ca_certs: str | None = Field(
+        default=None, description="File with the certificates to trust, instead of the system's."
+    )
+
+
+def prepare(options: Options) -> None:
+    """Nothing here is heavy."""
+
+
+class Storage:
+    """The receivers."""
+
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        self._options = options
+        self._headers = {"content-type": "application/json"}
+        for header, value in options.headers.items():
+            self._headers[header.lower()] = value.get_secret_value()
+        self._receivers: list[tuple[Server, str]] = []
+        self._pool: Pool | None = None
+
+    def open(self) -> None:
+        """Nothing is asked yet: a receiver may know no other word than a post."""
+        self.close()
+        for url in map(str, self._options.webhook_urls):
+            parts = urlsplit(url)
+            path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+            self._receivers.append((Server(url, self._options.ca_certs), path))
+        self._pool = Pool(self.name, self._options.concurrency, BROKEN)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        for server, _ in self._receivers:
+            server.close()
+        self._receivers.clear()
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
+        """Posts them, several at a time."""
+        if self._pool is None:
+            raise ConnectionError(f"the storage {self.name} is not open")
+        return self._pool.run(documents, self._save, self._options.timeout_s)
+
+    def get(self, uuid: str) -> bytes | None:
+        """Nothing is given back here."""
+        self._opened()
+        return None
+
+    def delete(self, uuid: str) -> bool:
+        """Nothing is deleted here."""
+        self._opened()
+        return False
+
+    def ready(self) -> None:
+        """Connects to every receiver."""
+        for server, _ in self._opened():
+            server.connect(self._options.timeout_s)
+
+    def _opened(self) -> list[tuple[Server, str]]:
+        if not self._receivers:
+            raise ConnectionError(f"the storage {self.name} is not open")
+        return self._receivers
+
+    def _save(self, document: Document, deadline: float) -> Outcome:
+        """Posts to one receiver after the other; the first that does not take it decides."""
+        headers = self._headers | {
+            "x-conserver-uuid": document.uuid,
+            "x-conserver-revision": str(document.revision),
+        }
+        if not document.uuid.isprintable() or not document.uuid.isascii():
+            return Rejected("the uuid cannot be sent in a header")
+        if self._options.secret is not None:
+            key = self._options.secret.get_secret_value().encode()
+            digest = hmac.digest(key, document.body, "sha256").hex()
+            headers["x-conserver-signature"] = f"sha256={digest}"
+        superseded = True
+        for server, path in self._opened():
+            answer = server.request("POST", path, document.body, headers, deadline)
+            if answer.status != _CONFLICT:
+                superseded = False
+                if not answer.ok:
+                    return _refusal(server, answer)
+        return Stored(superseded=superseded)
+
+
+def _refusal(server: Server, answer: Answer) -> Outcome:
+    said = answer.body[:_QUOTED_CHARS].decode(errors="replace").strip()
+    reason = f"{server.name} answers {answer.status}{': ' if said else ''}{said}"
+    if answer.status in _REFUSES_THE_DOCUMENT:
+        return Rejected(reason)
+    return Unavailable(reason, answer.retry_after_s)

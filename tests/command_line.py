@@ -1,0 +1,53 @@
+"""`conserver` commands for tests, run in the test's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from conserver.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Command:
+    """Runs commands in this process, in an environment of their own."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        capture: pytest.CaptureFixture[bytes],
+        environ: Mapping[str, str],
+    ) -> None:
+        self._environ = dict(environ)
+        self._monkeypatch = monkeypatch
+        self._capture = capture
+
+    def __call__(self, *words: str, **environ: str) -> Done:
+        with self._monkeypatch.context() as patch:
+            patch.chdir(ROOT)
+            for name, value in {**self._environ, **environ}.items():
+                patch.setenv(name, value)
+            code = main(words)
+        out, err = self._capture.readouterr()
+        return Done(code, out, err)
+
+    def json(self, *words: str) -> Any:
+        """The answer of a command that succeeds, with --json."""
+        done = self(*words, "--json")
+        assert done.returncode == 0, done
+        return orjson.loads(done.stdout)
