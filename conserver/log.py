@@ -299,7 +299,7 @@ def _safe_repr(value: object) -> str:
 def _safe_text(convert: Callable[[object], str], value: object) -> str:
     try:
         text = convert(value)
-    except Exception as error:  # noqa: BLE001 - any object may be logged, also one with a broken repr.
+    except Exception as error:  # noqa: BLE001 - any object may be logged, a broken one too.
         text = f"<{type(value).__name__} whose text raises {type(error).__name__}>"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 

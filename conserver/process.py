@@ -39,7 +39,16 @@ from conserver.errors import EXIT_CHILD, BootError
 from conserver.page import Page
 from conserver.signals import STOP_SIGNALS, Stop, held_back, let_in
 
-__all__ = ["Boot", "Child", "Inherited", "Stop", "context_for", "live", "open_descriptors"]
+__all__ = [
+    "Boot",
+    "Child",
+    "Inherited",
+    "Stop",
+    "context_for",
+    "hold_standard_descriptors",
+    "live",
+    "open_descriptors",
+]
 
 EXIT_STATUS_WAIT_S = 1.0
 """How long a forkserver may take to tell the exit status of a child that is dead."""
@@ -61,6 +70,16 @@ def open_descriptors() -> frozenset[int]:
     """The descriptors that this process has open now."""
     listed = list(Path("/proc/self/fd").iterdir())
     return frozenset(number for number in (int(path.name) for path in listed) if _is_open(number))
+
+
+def hold_standard_descriptors() -> None:
+    """Open /dev/null for each of 0, 1 and 2 that is closed.
+
+    Else one of our sockets would get its number, and the log would be written into it.
+    """
+    for descriptor in range(3):
+        if not _is_open(descriptor):
+            os.open(os.devnull, os.O_RDWR)  # The kernel gives the lowest number that is free.
 
 
 def _is_open(descriptor: int) -> bool:

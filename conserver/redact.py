@@ -13,13 +13,14 @@ from functools import lru_cache
 HIDDEN = "***"
 
 _SECRET_NAME = re.compile(
-    r"password|passwd|secret|token|api[_-]?key|access[_-]?key|authorization|credential|private[_-]?key|cookie",
+    r"password|passwd|secret|token|api[_-]?key|access[_-]?key|authorization|credential"
+    r"|private[_-]?key|cookie",
     re.IGNORECASE,
 )
-# `token` alone names a secret; these names merely contain the word. An item's token is the queue's
-# name for it, needed in logs, and counts of model tokens are figures.
+# These names merely contain the word: a token of the queue is an item's name, needed in logs, and
+# counts of a model's tokens are figures.
 _HARMLESS_NAME = re.compile(
-    r"^(item_token|lease_token|secret_name|(max|prompt|completion|total|input|output)_tokens|tokens)$"
+    r"^(item_token|secret_name|tokens|(max|prompt|completion|total|input|output)_tokens)$"
     r"|_(file|path)$",
     re.IGNORECASE,
 )

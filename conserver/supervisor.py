@@ -32,7 +32,7 @@ from conserver.inspection import Inspection
 from conserver.orders import Briefing, OrderBook, about_us
 from conserver.posts import Post, Verdict
 from conserver.preparation import Preparation, Reload
-from conserver.process import Child, Inherited, context_for
+from conserver.process import Child, Inherited, context_for, hold_standard_descriptors
 from conserver.rotation import Rotation
 from conserver.settings import Settings
 from conserver.shutdown import Shutdown
@@ -84,6 +84,7 @@ def run(settings: Settings, config: Config, reload: Reload, entries: Entries = O
             f"to {WORKERS_MAX} or less, and run another host",
             EXIT_CONFIG,
         )
+    hold_standard_descriptors()
     setproctitle("conserver: supervisor")
     log.configure(settings, "supervisor")
     supervisor = Supervisor(settings, config, reload, entries)

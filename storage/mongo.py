@@ -8,20 +8,24 @@ were.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from pydantic import Field, SecretStr
 
-from storage.contract import Document, Outcome, Rejected, Stored, StorageOptions, Unavailable
+from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
 
 if TYPE_CHECKING:
-    from pymongo import MongoClient, UpdateOne
+    from bson.raw_bson import RawBSONDocument
+    from pymongo import MongoClient, ReplaceOne
     from pymongo.collection import Collection
 
 _OURS = "_conserver"
 _DUPLICATE_KEY = 11000
+_LIMIT_BYTES = 16 * 1024 * 1024
+_REASON_LIMIT_CHARS = 500
+_STORED, _SUPERSEDED = Stored(), Stored(superseded=True)
 _CONNECT_TIMEOUT_S = 10.0
 # Of a document: it fails its collection's validation, has a name MongoDB does not take, is nested
 # too deeply, or is too large. Everything else may pass.
@@ -83,13 +87,15 @@ class Storage:
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
         """One unordered bulk write, with an outcome for each."""
-        outcomes: list[Outcome] = [Stored()] * len(documents)
+        from bson.errors import BSONError
+
+        outcomes: list[Outcome] = [_STORED] * len(documents)
         places: list[int] = []
-        writes: list[UpdateOne] = []
+        writes: list[ReplaceOne[RawBSONDocument]] = []
         for index, document in enumerate(documents):
             try:
                 writes.append(_write(document))
-            except _unfit() as error:
+            except (ValueError, OverflowError, RecursionError, BSONError) as error:
                 outcomes[index] = Rejected(str(error))
             else:
                 places.append(index)
@@ -115,3 +121,44 @@ class Storage:
         if self._client is None:
             raise ConnectionError(f"the storage {self.name} is not open")
         return self._client[self._options.database][self._options.collection]
+
+
+def _write(document: Document) -> ReplaceOne[RawBSONDocument]:
+    """Replaces what is older. Where something newer is, it tries to insert, and meets its _id."""
+    import bson
+    from bson.raw_bson import RawBSONDocument
+    from pymongo import ReplaceOne
+
+    data = document.data
+    if "_id" in data or _OURS in data:
+        raise ValueError(f"the vCon has a member _id or {_OURS}, which is the collection's own")
+    # Encoded here, so that what BSON cannot hold is known of one document and not of the batch.
+    encoded = bson.encode({"_id": document.uuid, **data, _OURS: {"revision": document.revision}})
+    if len(encoded) > _LIMIT_BYTES:
+        raise ValueError(f"larger than MongoDB takes: {len(encoded)} bytes")
+    older = {"_id": document.uuid, f"{_OURS}.revision": {"$not": {"$gt": document.revision}}}
+    return ReplaceOne(older, RawBSONDocument(encoded), upsert=True)
+
+
+def _failures(
+    collection: Collection[Any], writes: list[ReplaceOne[RawBSONDocument]]
+) -> Iterator[tuple[int, Outcome]]:
+    """Carries the writes out; yields the position and the outcome of those that failed."""
+    from pymongo.errors import BulkWriteError
+
+    try:
+        collection.bulk_write(writes, ordered=False)
+    except BulkWriteError as error:
+        if error.details.get("writeConcernErrors"):
+            # Not on as many servers as was asked for: nothing can be said of any.
+            raise
+        for failure in error.details["writeErrors"]:
+            yield failure["index"], _outcome(failure)
+
+
+def _outcome(failure: dict[str, Any]) -> Outcome:
+    code = failure["code"]
+    if code == _DUPLICATE_KEY and "_id" in failure.get("keyPattern", {"_id": 1}):
+        return _SUPERSEDED
+    reason = f"{failure['errmsg'][:_REASON_LIMIT_CHARS]} (code {code})"
+    return Rejected(reason) if code in _FAULTS_OF_A_DOCUMENT else Unavailable(reason)

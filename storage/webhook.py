@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, HttpUrl, SecretStr
 
-from storage.contract import Document, Outcome, Rejected, Stored, StorageOptions, Unavailable
+from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
 from storage.http import BROKEN, Answer, Server
 from storage.pool import Pool
 

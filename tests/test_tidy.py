@@ -55,7 +55,7 @@ BESIDE = {
 DOORS = {
     "conserver.links": {"conserver.chain", "conserver.plugins"},
     "storage.contract": {
-        "conserver.documents",
+        "conserver.compat",
         "conserver.outbox",
         "conserver.plugins",
         "conserver.settling",

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -29,9 +29,11 @@ from conserver.compat.desk import lend
 from conserver.compat.old_names import install
 from conserver.config import LinkConfig, StorageConfig
 from conserver.errors import Rejected
-from conserver.links import LinkContext
 from conserver.vcon import Vcon
 from storage.contract import Document, Outcome, Stored, Unavailable
+
+if TYPE_CHECKING:
+    from conserver.links import LinkContext
 
 __all__ = ["OldStorage", "install", "link_runner", "options_of"]
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from conserver.links import LinkContext
+if TYPE_CHECKING:
+    from conserver.links import LinkContext
 
 _LISTS = ("parties", "dialog", "analysis", "attachments")
 

@@ -164,15 +164,15 @@ class Registry:
         self._ended.move_to_end(consumer)
         if len(self._ended) > REMEMBERED:
             self._ended.popitem(last=False)
-        self._log.info(
-            "items_returned",
-            consumer=consumer,
-            blame=blame.kind,
-            returned=given.returned,
-            suspects=given.suspects,
-            counted=given.counted,
-        )
         if given.suspects:
             self._roster.suspects.set()
         if given.returned:
             self._roster.ring()
+            self._log.info(
+                "items_returned",
+                consumer=consumer,
+                blame=blame.kind,
+                returned=given.returned,
+                suspects=given.suspects,
+                counted=given.counted,
+            )

@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from conserver import words
+from conserver.page import State
 
 if TYPE_CHECKING:
     from conserver.boot import Message
+    from conserver.page import Page
 
 RING_TIMEOUT_S = 1.0
 _PACKET_BYTES_MAX = 256
@@ -29,9 +31,10 @@ class Roster:
     has met suspects, and cleared by whoever has looked after them.
     """
 
-    def __init__(self, ends: Sequence[socket.socket]) -> None:
-        """`ends`: our ends of the workers' sockets, in the order of the slots 1..N."""
+    def __init__(self, ends: Sequence[socket.socket], pages: Sequence[Page]) -> None:
+        """Our ends of the workers' sockets, and their pages, in the order of the slots 1..N."""
         self._ends = dict(enumerate(ends, 1))
+        self._pages = dict(enumerate(pages, 1))
         self._consumers: dict[int, str] = {}
         self._idle: dict[int, None] = {}  # in the order of their word, the latest last
         self._rung: dict[int, tuple[asyncio.Future[bool], asyncio.TimerHandle]] = {}
@@ -157,11 +160,7 @@ class Roster:
         return True
 
     def _send_someone(self, answered: asyncio.Future[bool]) -> None:
-        # The latest to become idle goes first: its models and caches are warm, and the others may
-        # be swapped out in peace.
-        for slot in reversed(list(self._idle)):
-            if slot in self._rung:
-                continue
+        for slot in self._by_fitness():
             if self._say(slot, words.RING):
                 loop = asyncio.get_running_loop()
                 overdue = loop.call_later(RING_TIMEOUT_S, self.dismiss, slot)
@@ -172,6 +171,16 @@ class Roster:
             if not answered.done():
                 answered.set_result(False)
         self._tell()
+
+    def _by_fitness(self) -> list[int]:
+        """The idle ones that were not rung, the fittest first.
+
+        Those that hold nothing come before those that could take one more beside what they run;
+        among equals the latest to become idle: its models and caches are warm, and the others may
+        be swapped out in peace.
+        """
+        free = [slot for slot in reversed(self._idle) if slot not in self._rung]
+        return sorted(free, key=lambda slot: self._pages[slot].state is not State.IDLE)
 
     def _answered(self, slot: int) -> None:
         ring = self._rung.pop(slot, None)

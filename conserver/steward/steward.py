@@ -20,19 +20,16 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from conserver import log
 from conserver.boot import receive
-from conserver.errors import EXIT_UNAVAILABLE, BootError
 from conserver.page import State
 from conserver.queue import calls
 from conserver.queue.calls import Blame
-from conserver.queue.line import passes
-from conserver.redact import redact_text
 from conserver.steward.bells import Bells
 from conserver.steward.chores import Chores, known_lists, put_back
-from conserver.steward.line import Connections, Line, describe
+from conserver.steward.contact import reach
+from conserver.steward.line import Connections, Line
 from conserver.steward.reaper import Reaper
 from conserver.steward.registry import Registry, give_back
 from conserver.steward.roster import Roster
@@ -47,11 +44,8 @@ STAMP_EVERY_S = 0.25
 BEATS_PER_LEASE = 10
 BEAT_EVERY_S_MIN = 0.2
 PAUSED_LOOK_S = 1.0
-BOOT_RETRY_S = 0.1
 ORPHAN_REDIS_S = 3.0
 """How long an orphaned steward tries to reach Redis; later another host reaps this one."""
-
-REDIS_VERSION_MIN = (6, 2)
 
 
 class Steward:
@@ -64,7 +58,7 @@ class Steward:
         self._log = log.get_logger()
         self._url = settings.redis_url.get_secret_value()
         self._served = list(boot.config.ingress)
-        self._roster = Roster(boot.worker_ends)
+        self._roster = Roster(boot.worker_ends, boot.pages)
         self._status = Status(self._served, settings.lease_s, boot.pages, self._roster)
         self._survivors = Survivors(self._roster, self._log)
         self._connections = Connections(self._url)
@@ -89,11 +83,13 @@ class Steward:
         """
         stamping = asyncio.create_task(self._stamp())
         try:
-            await self._reach_redis()
-            self._boot.page.state = State.WORKING
             self._listen()
-            self._boot.tell("ready")
-            await self._live()
+            url, timeout_s = self._url, self._boot.settings.boot_timeout_s
+            await self._unless(self._told, reach(self._line, url, timeout_s))
+            if not self._told.is_set():
+                self._boot.page.state = State.WORKING
+                self._boot.tell("ready")
+                await self._live()
         finally:
             stamping.cancel()
             self._roster.close()
@@ -113,7 +109,7 @@ class Steward:
             self._roster.retire()
             await _ended(upkeep)
             if not self._orphaned.is_set():
-                await self._until_orphaned(self._finish(beating))
+                await self._unless(self._orphaned, self._finish(beating))
             if self._orphaned.is_set():
                 await self._leave_nothing_behind(orders, beating)
             await _ended([orders, beating])
@@ -205,35 +201,7 @@ class Steward:
         with contextlib.suppress(ConnectionError):  # it is gone: nobody waits for this any more
             await asyncio.get_running_loop().sock_sendall(self._boot.orders, packet)
 
-    # The beginning and the end.
-
-    async def _reach_redis(self) -> None:
-        """Raises BootError if Redis is not there in time, or can never serve us."""
-        waited_s = self._boot.settings.boot_timeout_s
-        deadline_s = time.monotonic() + waited_s
-        where = redact_text(self._url)
-        while True:
-            try:
-                _check_version(await self._line.attempt("HELLO"), where)
-                return
-            except (RedisError, OSError, TimeoutError) as error:
-                hopeless = isinstance(error, AuthenticationError) or (
-                    isinstance(error, ResponseError) and not passes(error)
-                )
-                if hopeless:
-                    raise BootError(
-                        f"Redis at {where} refuses us: {describe(error)}. Does REDIS_URL carry the "
-                        "right user, password and database?",
-                        EXIT_UNAVAILABLE,
-                    ) from None
-                if time.monotonic() >= deadline_s:
-                    raise BootError(
-                        f"Redis at {where} cannot be reached: {describe(error)}. Waited "
-                        f"{waited_s:g} s (CONSERVER_BOOT_TIMEOUT_S). Is it up, and is REDIS_URL "
-                        "right?",
-                        EXIT_UNAVAILABLE,
-                    ) from None
-            await asyncio.sleep(BOOT_RETRY_S)
+    # The end.
 
     async def _finish(self, beating: asyncio.Task[None]) -> None:
         """The supervisor wants us to end: finish its orders; forget the host if all is over."""
@@ -244,16 +212,16 @@ class Steward:
         await put_back(self._line, self._served, self._log)
         await self._forget_host()
 
-    async def _until_orphaned(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do the work, unless the supervisor dies meanwhile."""
+    async def _unless(self, event: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work, but give it up as soon as the event is set."""
         working = asyncio.create_task(work)
-        dying = asyncio.create_task(self._orphaned.wait())
+        waiting = asyncio.create_task(event.wait())
         try:
-            await asyncio.wait((working, dying), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 await working
         finally:
-            await _ended([working, dying])
+            await _ended([working, waiting])
 
     async def _leave_nothing_behind(
         self, orders: asyncio.Task[None], beating: asyncio.Task[None]
@@ -267,7 +235,8 @@ class Steward:
                 _, registrations = await self._beat()
                 for consumer in registrations:
                     given = await give_back(self._line, self._host, consumer, Blame("nobody"))
-                    self._log.info("items_returned", consumer=consumer, returned=given.returned)
+                    if given.returned:
+                        self._log.info("items_returned", consumer=consumer, returned=given.returned)
                 await put_back(self._line, self._served, self._log)
                 await self._forget_host()
         except TimeoutError:
@@ -295,13 +264,3 @@ def _is_closed(channel: socket.socket) -> bool:
         return False
     except ConnectionError:
         return True
-
-
-def _check_version(hello: list[Any], where: str) -> None:
-    """Raises BootError for a Redis without BLMOVE and HRANDFIELD."""
-    version = dict(zip(hello[::2], hello[1::2], strict=False)).get(b"version", b"").decode()
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers and numbers < REDIS_VERSION_MIN:
-        raise BootError(
-            f"Redis at {where} has version {version}; at least 6.2 is needed.", EXIT_UNAVAILABLE
-        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -152,6 +153,19 @@ def _redis(request: pytest.FixtureRequest) -> Place:
     )
 
 
+def _mongo(request: pytest.FixtureRequest) -> Place:
+    url = os.environ.get("CONSERVER_TEST_MONGO_URL")
+    if url is None:
+        pytest.skip("no package has a MongoDB: name a server in CONSERVER_TEST_MONGO_URL")
+    return Place(
+        "mongo",
+        {"url": url, "database": "conserver_test", "collection": f"vcons_{uuid4().hex}"},
+        urlsplit(url).port,
+        lambda port: {"url": _moved(url, port)},
+        bad=lambda: document(_id="ours"),
+    )
+
+
 def _moved(url: str, port: int) -> str:
     """The URL with another port, on this host."""
     parts = urlsplit(url)
@@ -166,6 +180,7 @@ _KINDS: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
     "file": _file,
     "sqlite": _sqlite,
     "redis": _redis,
+    "mongo": _mongo,
 }
 KINDS = tuple(_KINDS)
 SERVED_KINDS = tuple(kind for kind in KINDS if kind not in ("file", "sqlite"))

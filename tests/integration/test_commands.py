@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ import redis
 
 from conserver.queue import calls
 from conserver.queue.connection import client as connect
-from tests.command_line import Command
+from tests.command_line import ROOT, Command
 
 CONFIG = """
 links: {mark: {module: links.tag, options: {tags: [a]}}}
@@ -104,22 +106,17 @@ def test_submit_files_and_folders(conserver: Command, server: Any, tmp_path: Pat
     assert server.llen("x") == 0
 
 
-def test_submit_from_standard_input(
-    conserver: Command, server: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_submit_from_standard_input(redis_url: str, server: Any) -> None:
     """`-` reads one document, however many lines it has."""
     text = orjson.dumps(orjson.loads(vcon("u-1")), option=orjson.OPT_INDENT_2)
-    path = tmp_path / "input"
-    path.write_bytes(text)
-    with path.open("rb") as file:
-        before = os.dup(0)
-        os.dup2(file.fileno(), 0)
-        try:
-            done = conserver("submit", "-", "--list", "other")
-        finally:
-            os.dup2(before, 0)
-            os.close(before)
-    assert done.returncode == 0
+    subprocess.run(
+        [sys.executable, "-m", "conserver", "submit", "-", "--list", "other"],
+        cwd=ROOT,
+        env={**os.environ, "REDIS_URL": redis_url},
+        input=text,
+        timeout=30,
+        check=True,
+    )
     assert server.lrange("other", 0, -1) == [b"u-1"]
 
 

@@ -86,6 +86,14 @@ def test_a_redis_that_is_not_there_is_a_boot_failure_that_names_it() -> None:
     assert "secret" not in str(failure.value)
 
 
+def test_a_steward_that_waits_for_redis_does_not_outlive_its_supervisor() -> None:
+    with house(f"redis://127.0.0.1:{free_port()}/0", boot_timeout_s=60) as home:
+        home.start(ready=False)
+        home.stamps_on()
+        home.die()
+        home.join(timeout_s=1)
+
+
 def test_a_wrong_password_is_told_at_once(private: Any) -> None:
     server = private(Redis({"requirepass": "right"}))
     url = f"redis://:wrong@127.0.0.1:{server.port}/0"

@@ -29,14 +29,18 @@ class House:
         self._scenario = Scenario()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, scenario: Scenario, workers: int = 1) -> House:
-        """Start the supervisor in a process group of its own; does not wait for its children."""
+    def start(self, scenario: Scenario, workers: int = 1, redirect: str = "") -> House:
+        """Start the supervisor in a process group of its own; does not wait for its children.
+
+        `redirect` is what a shell does to its descriptors.
+        """
         settings = {"start_method": self._method, "workers": workers, **scenario.settings}
         self._scenario = replace(scenario, settings=settings)
         self._scenario.write(self.folder)
+        command = [sys.executable, "-m", "tests.process.children", str(self.folder)]
         with (self.folder / "log.jsonl").open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.process.children", str(self.folder)],
+                ["/bin/sh", "-c", f'exec "$@" {redirect}', "sh", *command],
                 cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -10,19 +10,23 @@ import pytest
 
 from conserver import words
 from conserver.boot import pair
+from conserver.page import Page, State
 from conserver.steward.reaper import Watch
 from conserver.steward.registry import blame_of
 from conserver.steward.roster import Roster
 from conserver.steward.suspects import choose
 
-Ends = tuple[list[socket.socket], list[socket.socket]]
+Workers = tuple[Roster, list[socket.socket], list[Page]]
 
 
 @pytest.fixture
-def ends() -> Iterator[Ends]:
-    """The steward's and the workers' ends of three slots."""
+def workers() -> Iterator[Workers]:
+    """A roster of three slots, their workers' ends and pages."""
     lines = [pair() for _ in range(3)]
-    yield [line[0] for line in lines], [line[1] for line in lines]
+    pages = [Page.create() for _ in range(3)]
+    yield Roster([line[0] for line in lines], pages), [line[1] for line in lines], pages
+    for page in pages:
+        page.close()
     for line in lines:
         for end in line:
             end.close()
@@ -106,11 +110,10 @@ def test_a_return_order_becomes_a_blame() -> None:
 # ---- who is rung
 
 
-def test_the_latest_idle_worker_is_rung_and_nobody_twice(ends: Ends) -> None:
-    ours, theirs = ends
+def test_the_latest_idle_worker_is_rung_and_nobody_twice(workers: Workers) -> None:
+    roster, theirs, _ = workers
 
     async def scene() -> None:
-        roster = Roster(ours)
         assert not await roster.ring()
         roster.hear(1, words.IDLE)
         roster.hear(2, words.IDLE)
@@ -129,11 +132,30 @@ def test_the_latest_idle_worker_is_rung_and_nobody_twice(ends: Ends) -> None:
     asyncio.run(scene())
 
 
-def test_a_ring_passes_on_when_its_worker_is_dismissed(ends: Ends) -> None:
-    ours, theirs = ends
+def test_a_worker_that_holds_nothing_is_rung_before_one_that_could_take_more(
+    workers: Workers,
+) -> None:
+    roster, theirs, pages = workers
 
     async def scene() -> None:
-        roster = Roster(ours)
+        for slot, state in enumerate((State.IDLE, State.IDLE, State.WORKING), 1):
+            pages[slot - 1].state = state
+            roster.hear(slot, words.IDLE)
+        roster.ring()
+        assert [read(end) for end in theirs] == [b"", words.RING, b""]
+        roster.ring()
+        assert [read(end) for end in theirs] == [words.RING, b"", b""]
+        roster.ring()
+        assert [read(end) for end in theirs] == [b"", b"", words.RING]
+        roster.retire()
+
+    asyncio.run(scene())
+
+
+def test_a_ring_passes_on_when_its_worker_is_dismissed(workers: Workers) -> None:
+    roster, theirs, _ = workers
+
+    async def scene() -> None:
         roster.hear(1, words.IDLE)
         roster.hear(2, words.IDLE)
         ring = roster.ring()
@@ -146,11 +168,10 @@ def test_a_ring_passes_on_when_its_worker_is_dismissed(ends: Ends) -> None:
     asyncio.run(scene())
 
 
-def test_more_rings_the_next_one(ends: Ends) -> None:
-    ours, theirs = ends
+def test_more_rings_the_next_one(workers: Workers) -> None:
+    roster, theirs, _ = workers
 
     async def scene() -> None:
-        roster = Roster(ours)
         for slot in (1, 2, 3):
             roster.hear(slot, words.IDLE)
         roster.hear(3, words.MORE)
@@ -160,11 +181,10 @@ def test_more_rings_the_next_one(ends: Ends) -> None:
     asyncio.run(scene())
 
 
-def test_a_worker_that_does_not_read_is_not_idle(ends: Ends) -> None:
-    ours, theirs = ends
+def test_a_worker_that_does_not_read_is_not_idle(workers: Workers) -> None:
+    roster, theirs, _ = workers
 
     async def scene() -> None:
-        roster = Roster(ours)
         roster.hear(1, words.IDLE)
         roster.hear(2, words.IDLE)
         theirs[1].close()
@@ -177,11 +197,10 @@ def test_a_worker_that_does_not_read_is_not_idle(ends: Ends) -> None:
     asyncio.run(scene())
 
 
-def test_words_of_a_predecessor_are_not_heard(ends: Ends) -> None:
-    ours, theirs = ends
+def test_words_of_a_predecessor_are_not_heard(workers: Workers) -> None:
+    roster, theirs, _ = workers
 
     async def scene() -> None:
-        roster = Roster(ours)
         roster.listen()
         roster.introduce(1, "a" * 16)
         theirs[0].send(words.IDLE)

@@ -71,7 +71,6 @@ def test_registers_starts_and_ends_in_order_within_a_second(home: House) -> None
     home.until(lambda: not home.pids())
 
 
-@by_every_method
 def test_a_signal_to_the_whole_group_is_the_same_order(home: House) -> None:
     home.start(Scenario(worker="holds items"), workers=2).until_ready(3)
     home.signal_group(signal.SIGINT)
@@ -92,6 +91,16 @@ def test_forked_children_hold_nothing_that_is_not_theirs(home: House) -> None:
     pages = [name for name in steward["descriptors"] if "conserver-page" in name]
     assert len(pages) == 6
     assert len(steward["descriptors"]) == 3 + 6 + 1 + 2 + 1 + 2, steward["descriptors"]
+
+
+def test_closed_standard_descriptors_do_no_harm(home: House) -> None:
+    home.start(Scenario(), workers=2, redirect="<&- >&- 2>&-")
+    for who in ("worker-1", "worker-2"):
+        home.until_born(who, 1)
+    home.until(lambda: len(home.told("children")[-1:]) == 1)
+    home.signal(signal.SIGTERM)
+    assert home.wait() == 0
+    assert len(home.events("worker", "drained")) == 2
 
 
 # Deaths.
@@ -131,7 +140,6 @@ def test_a_worker_that_keeps_dying_comes_back_later_and_later(home: House) -> No
     assert seconds_since(began_s) < 1
 
 
-@by_every_method
 def test_a_stalled_worker_is_killed_and_what_it_ran_is_suspected(home: House) -> None:
     settings = {"stall_timeout_s": 1.5}
     home.start(Scenario(worker="stands still", settings=settings)).until_ready()
@@ -179,7 +187,6 @@ def test_a_worker_whose_registration_is_void_comes_back_under_a_new_id(home: Hou
     assert home.told("return")[0]["blame"] == "nobody"
 
 
-@by_every_method
 def test_a_killed_steward_is_replaced_and_told_again(home: House) -> None:
     home.start(Scenario(worker="holds items", steward="dies with the first return"))
     home.until_ready()
@@ -195,7 +202,6 @@ def test_a_killed_steward_is_replaced_and_told_again(home: House) -> None:
     assert home.wait() == 0
 
 
-@by_every_method
 def test_steward_and_worker_killed_together_are_replaced(home: House) -> None:
     home.start(Scenario(worker="holds items"), workers=2).until_ready(3)
     worker = home.births("worker-2")[0]
@@ -294,7 +300,6 @@ def test_a_steward_that_dies_in_the_drain_is_replaced_for_the_returns(home: Hous
 # Boot failures.
 
 
-@by_every_method
 @pytest.mark.parametrize(
     ("scenario", "code", "reason"),
     [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import timeit
+import collections
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -410,20 +411,28 @@ def test_the_link_in_the_documentation_works() -> None:
     assert changed.tags == {"counted": "yes"}
 
 
-@pytest.mark.slow
-def test_parse_tag_and_dump_cost_little_more_than_orjson() -> None:
-    """The hot path: at most 10 us above orjson alone (1.6 measured), the best of several runs."""
+def test_the_hot_path_parses_once_writes_once_and_does_little_else() -> None:
+    """One tag on a common vCon: counted in calls, which no busy machine changes.
+
+    Measured beside orjson alone (7 us for 3.6 KB) this costs 1.6 us more.
+    """
     raw = vcons.raw("plain", attachments=[{"type": "tags", "body": ["a:b"], "encoding": "json"}])
+    calls: collections.Counter[str] = collections.Counter()
 
-    def bare() -> None:
-        document = orjson.loads(raw)
-        document["attachments"][0]["body"].append("x:y")
-        orjson.dumps(document)
+    def count(frame: Any, event: str, what: Any) -> None:
+        if event == "call":
+            calls["python"] += 1
+        elif event == "c_call":
+            calls["c"] += 1
+            calls[what.__name__] += 1
 
-    def ours() -> None:
+    sys.setprofile(count)
+    try:
         vcon = Vcon.parse(raw)
         vcon.add_tag("x", "y")
         vcon.dump()
-
-    cost_s = [min(timeit.repeat(run, number=500, repeat=10)) / 500 for run in (bare, ours)]
-    assert cost_s[1] - cost_s[0] < 10e-6
+    finally:
+        sys.setprofile(None)
+    assert (calls["loads"], calls["dumps"]) == (1, 1)
+    assert calls["python"] <= 15
+    assert calls["c"] <= 30
