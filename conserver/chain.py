@@ -26,18 +26,32 @@ CHECKPOINT_AFTER_S = 1.0
 TRACEBACK_CHARS = 8000
 
 
-class StartAnew(Exception):
-    """A checkpoint met newer work of the same chain; the item starts again from that document."""
+class StartAnew(BaseException):
+    """A checkpoint met newer work of the same chain; the item starts again from that document.
+
+    No Exception: a link that catches whatever goes wrong must not go on with an item that ended.
+    """
 
 
-class Lost(Exception):
-    """A checkpoint found that the item was given to somebody else."""
+class Lost(BaseException):
+    """A checkpoint found that the item was given to somebody else. No Exception, as above."""
 
 
 class Context:
     """What a link may ask for; conserver.links.LinkContext describes it."""
 
-    __slots__ = ("_checkpoint", "_deadline_s", "_item", "_stop", "attempt", "chain", "link", "uuid")
+    __slots__ = (
+        "_checkpoint",
+        "_deadline_s",
+        "_expire_s",
+        "_item",
+        "_pushes",
+        "_stop",
+        "attempt",
+        "chain",
+        "link",
+        "uuid",
+    )
 
     def __init__(
         self,
@@ -51,6 +65,8 @@ class Context:
         self._deadline_s = deadline_s
         self._checkpoint = checkpoint
         self._stop = stop
+        self._pushes: list[tuple[str, str]] = []
+        self._expire_s: int | None = None
         self.chain = item.route.name
         self.link = link
         self.uuid = item.uuid
@@ -73,16 +89,27 @@ class Context:
 
     def push(self, list_name: str, uuid: str | None = None) -> None:
         """Push a uuid on a list when the item settles."""
-        self._item.progress.pushes.append((list_name, uuid or self.uuid))
+        self._pushes.append((list_name, uuid or self.uuid))
 
     def expire(self, seconds: int) -> None:
         """Let the document expire so long after the item has settled."""
-        self._item.progress.expire_s = seconds
+        self._expire_s = seconds
 
     def check_cancelled(self) -> None:
         """Raise Cancelled if an operator cancelled the item."""
         if self._stop(self._item):
             raise Cancelled(f"{self.uuid} was cancelled")
+
+    def keep_effects(self) -> None:
+        """The link is done: what it asked for belongs to the item now.
+
+        Not before: a checkpoint in the middle of a link would save a push, and the link, run again
+        from there, would ask for it once more.
+        """
+        progress = self._item.progress
+        progress.pushes += self._pushes
+        if self._expire_s is not None:
+            progress.expire_s = self._expire_s
 
 
 class ChainRunner:
@@ -100,17 +127,24 @@ class ChainRunner:
         began_s = time.monotonic()
         try:
             open_document(item)
-            item.outcome = self._links(item, began_s)
-        except Rejected as error:
-            item.outcome = Outcome("rejected", error.reason)
+            outcome = self._links(item, began_s)
+            if outcome.kind in ("done", "filtered"):
+                item.pack()
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the item
-            item.outcome = _failure(error, "")
+            outcome = _cut_short(error, "")
+        item.outcome = outcome
+        # From here on no time limit runs, however long Redis or a storage takes.
+        self._page.store(item.slot)
         item.links_s += time.monotonic() - began_s
 
     def _links(self, item: Item, began_s: float) -> Outcome:
         route, done = item.route, item.progress.links
         if done and tuple(done) != route.names[: len(done)]:
-            done.clear()  # the chain was changed meanwhile: what was done is no prefix of it
+            # The chain was changed meanwhile: what was done is no prefix of it. All of it is done
+            # again, and asks for its effects again.
+            done.clear()
+            item.progress.pushes.clear()
+            item.progress.expire_s = None
         for link in route.links[len(done) :]:
             if self._cancelled(item):
                 return Outcome("cancelled", "cancelled by an operator", link=link.name)
@@ -130,27 +164,15 @@ class ChainRunner:
         assert vcon is not None  # open_document came first
         try:
             answer: Any = link.run(vcon, link.options, context)
-        except Retry as error:
-            return Outcome("retry", str(error), "Retry", link=link.name, after_s=error.after_s)
-        except Rejected as error:
-            return Outcome("rejected", error.reason, "Rejected", link=link.name)
-        except Cancelled as error:
-            return Outcome("cancelled", str(error), link=link.name)
-        except StartAnew:
-            return Outcome("anew", link=link.name)
-        except Lost:
-            return Outcome("lost", link=link.name)
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the thread
-            return _failure(error, link.name)
+            return _cut_short(error, link.name)
+        fault = _fault(vcon if answer is None else answer, vcon, link.name)
+        if fault:
+            return Outcome("rejected", fault, link=link.name)
+        item.vcon = vcon if answer is None else answer
+        context.keep_effects()
         if answer is None:
             return Outcome("filtered", link=link.name)
-        if not isinstance(answer, Vcon):
-            return Outcome(
-                "rejected",
-                f"link {link.name} returned {type(answer).__name__}, not the Vcon or None",
-                link=link.name,
-            )
-        item.vcon = answer
         last = link is route.links[-1]
         slow = link.costly or time.monotonic() - started_s > CHECKPOINT_AFTER_S
         return self._keep(item, link) if slow and not last else None
@@ -160,12 +182,22 @@ class ChainRunner:
         item.progress.links.append(link.name)
         try:
             self._checkpoint(item)
-        except StartAnew:
-            return Outcome("anew", link=link.name)
-        except Lost:
-            return Outcome("lost", link=link.name)
+        except BaseException as error:  # noqa: BLE001 - as a checkpoint of the link's own ends it
+            return _cut_short(error, link.name)
         item.progress.links.pop()
         return None
+
+
+def _fault(answer: Any, vcon: Vcon, link: str) -> str:
+    """Why a link's answer cannot stand for the vCon that it was given; "" if it can."""
+    if not isinstance(answer, Vcon):
+        return f"link {link} returned {type(answer).__name__}, not the Vcon or None"
+    uuid = answer.view.get("uuid")
+    if answer.form == "unsigned" and uuid != vcon.uuid:
+        return f"link {link} made another vCon of it: {uuid!r} instead of {vcon.uuid!r}"
+    if answer is not vcon:
+        answer.succeed(vcon)
+    return ""
 
 
 def open_document(item: Item) -> None:
@@ -176,10 +208,13 @@ def open_document(item: Item) -> None:
     if not item.text:
         raise Rejected(_why_no_document(item))
     vcon = Vcon.parse(item.text)
-    if claimed.what != "inline" and vcon.form == "unsigned":
+    if claimed.what != "inline":
         pushed = claimed.payload.decode("utf-8", "replace")
-        if vcon.uuid.lower() != pushed.lower():
+        # An envelope need not name a uuid, so it may lie under any that can serve as a key.
+        if vcon.form == "unsigned" and vcon.uuid.lower() != pushed.lower():
             raise Rejected(f"vcon:{pushed} holds the document of another vCon: {vcon.uuid}")
+        if not usable_uuid(pushed):
+            raise Rejected(f"the pushed value cannot serve as a uuid: {pushed[:100]!r}")
     item.vcon, item.uuid = vcon, item.uuid or vcon.uuid
     unknown = vcon.critical_unknown(item.route.config.supported_extensions)
     if unknown:
@@ -215,7 +250,19 @@ def _deadline(
     return min(ends) if ends else None
 
 
-def _failure(error: BaseException, link: str) -> Outcome:
+def _cut_short(error: BaseException, link: str) -> Outcome:
+    """How a run ended that `error` has cut short."""
+    match error:
+        case Retry():
+            return Outcome("retry", str(error), "Retry", link=link, after_s=error.after_s)
+        case Rejected():
+            return Outcome("rejected", error.reason, "Rejected" if link else "", link=link)
+        case Cancelled():
+            return Outcome("cancelled", str(error), link=link)
+        case StartAnew():
+            return Outcome("anew", link=link)
+        case Lost():
+            return Outcome("lost", link=link)
     text = "".join(traceback.format_exception(error))[-TRACEBACK_CHARS:]
     kind: Any = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

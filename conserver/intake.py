@@ -29,6 +29,7 @@ from conserver.queue.record import Claimed, Progress
 from conserver.routes import Routes
 from conserver.vcon import usable_uuid
 from conserver.writers import Report, Writer
+from storage.contract import Unavailable
 
 HELD_BYTES_MAX = 64 * 1024 * 1024
 EMPTYING_S = 5.0
@@ -47,6 +48,7 @@ class Intake:
     ) -> None:
         self._boot = boot
         self._settings = boot.settings
+        self._threads = boot.settings.vcon_concurrency
         self._page = boot.page
         self._routes = routes
         self._line = line
@@ -63,6 +65,7 @@ class Intake:
         self._claim_at_s = 0.0
         self._sated = False
         self._wants_bell = False
+        self._asked: frozenset[str] = frozenset()  # the chains that the last claim was for
         self._emptying_until_s = 0.0
         self._broken: dict[str, float] = {}
         self._limits = calls.ClaimLimits(
@@ -80,17 +83,27 @@ class Intake:
         if self._is_full():
             self._sated = True
             return True
-        demands = self._demands()
-        self._sated = not demands
-        if self._sated:
+        due = time.monotonic() >= self._claim_at_s
+        if not (due or self._sated or self._wants_bell or self._left_out):
             return True
-        if time.monotonic() < self._claim_at_s:
-            if self._wants_bell:
+        rooms = self._rooms()
+        self._sated = not rooms
+        if not due and rooms.keys() <= self._asked:
+            if self._wants_bell and len(rooms) == len(self._routes.all):
+                # Not before any list could be served: who is rung has to take what it is rung for.
                 self._wants_bell = False
                 self._tell_steward(words.IDLE)
             return True
+        return not rooms or self._claim(rooms, resume)
+
+    def _claim(self, rooms: dict[str, int], resume: Callable[[Item], None]) -> bool:
+        self._asked = frozenset(rooms)
         self.claims += 1
-        limits = self._limits._replace(most=min(len(self._slots), max(d.most for d in demands)))
+        demands = self._demands(rooms)
+        limits = self._limits._replace(
+            most=max(rooms.values()),
+            most_bytes=min(calls.BATCH_BYTES, HELD_BYTES_MAX - self._bytes),
+        )
         call = calls.claim(
             self._boot.host, self._boot.consumer, self.claims, not self.held, demands, limits
         )
@@ -103,7 +116,7 @@ class Intake:
             self._complain(key, kind)
         if claim.items:
             self._admit(claim.items, resume)
-        self._schedule(claim, everywhere=len(demands) == len(self._routes.lists))
+        self._schedule(claim)
         return True
 
     def next_claim_s(self, now_s: float) -> float | None:
@@ -115,29 +128,47 @@ class Intake:
             return True
         return bool(self.held) and time.monotonic() < self._emptying_until_s
 
-    def _demands(self) -> list[calls.Demand]:
-        """What each list may give: what the threads finish in about 100 ms, less what waits for
-        them already.
+    @property
+    def _left_out(self) -> bool:
+        """Whether the last claim was not for all lists."""
+        return len(self._asked) < len(self._routes.all)
+
+    def _rooms(self) -> dict[str, int]:
+        """Chain -> how many of its items may come now, for those that have room: what the threads
+        finish in about 100 ms, less what waits for them already.
         """
-        backlog, threads = self._backlog, self._settings.vcon_concurrency
-        waiting, free, idle = len(backlog), len(self._slots), backlog.idle_threads
-        if not idle and self._pool.is_stuck():
-            return []
-        demands = []
-        for name, route in self._routes.in_order():
-            most = max(self.meter.most(route.name, threads), idle)
-            if waiting * 2 > most or (not idle and most <= threads):
-                # enough is waiting, or items take longer than that and every thread has one
+        backlog, stuck = self._backlog, self._pool.stuck()
+        waiting, free = len(backlog), len(self._slots)
+        rooms = {}
+        for route in self._routes.all:
+            name = route.name
+            threads, able = backlog.places(name)
+            most = max(self.meter.most(name, threads), able)
+            ahead = waiting
+            if able:
+                ahead = backlog.waiting(name)  # what else waits is held back by its chain's cap
+            elif most <= threads or len(stuck) == self._threads or stuck.count(name) >= threads:
+                # Items take longer than that, and every thread has one.
+                continue
+            if ahead * 2 > most:
                 continue
             if free < min(most, SMALL_CLAIM) and len(self.held) > waiting:
                 continue
-            demands.append(calls.Demand(name, min(most, free), route.config.max_deliveries))
-        return demands
+            rooms[name] = min(most, free)
+        return rooms
 
-    def _schedule(self, claim: calls.Claim, everywhere: bool) -> None:
+    def _demands(self, rooms: dict[str, int]) -> list[calls.Demand]:
+        """What each list may give."""
+        return [
+            calls.Demand(name, rooms[route.name], route.config.max_deliveries)
+            for name, route in self._routes.in_order()
+            if route.name in rooms
+        ]
+
+    def _schedule(self, claim: calls.Claim) -> None:
         """When to look again, and what the steward should know."""
         now_s = time.monotonic()
-        again = bool(claim.items) and (claim.more > 0 or not everywhere)
+        again = claim.more > 0
         self._claim_at_s = now_s if again else now_s + self._settings.tick_interval_ms / 1000
         self._wants_bell = not again
         if claim.items:
@@ -194,19 +225,33 @@ class Intake:
             )
             self.held[one.token] = item
             self._take_document(item)
-            item.size = len(item.text)
-            self._bytes += item.size
+            self._weigh(item)
             self._page.hold(item.slot, one.token, one.epoch, item.uuid, route.name)
             if one.suspect and not self._begin(item):
                 continue
             if one.what == "missing" and self._look_up(item):
                 continue
-            if item.progress.owed is not None and item.text:
+            if self._may_resume(item):
                 resume(item)
             else:
                 ready.append(item)
         if ready:
             self._backlog.put(ready)
+
+    def _may_resume(self, item: Item) -> bool:
+        """Whether nothing but storages is owed: all links of the chain as it is now are done."""
+        progress, route = item.progress, item.route
+        if progress.owed is None or item.claimed.what not in ("text", "large") or not item.text:
+            return False
+        if tuple(progress.links) != route.names:
+            return False
+        progress.owed = [name for name in progress.owed if name in route.storages]
+        return True
+
+    def _weigh(self, item: Item) -> None:
+        """Count the document's bytes against the worker's bound."""
+        self._bytes += len(item.text) - item.size
+        item.size = len(item.text)
 
     def _take_document(self, item: Item) -> None:
         claimed = item.claimed
@@ -231,9 +276,7 @@ class Intake:
     def _begin(self, item: Item) -> bool:
         """Mark a suspect as begun: from here on its worker's death counts."""
         self._suspect = item
-        self._log.warning(
-            "suspect_begun", **item.fields(), deliveries=item.claimed.deliveries
-        )
+        self._log.warning("suspect_begun", **item.fields(), deliveries=item.claimed.deliveries)
         if self._line.call(calls.begin(self._boot.consumer, item.token, item.claimed.epoch)):
             return True
         self.forget(item)
@@ -241,11 +284,15 @@ class Intake:
 
     def forget(self, item: Item) -> None:
         """The item has left this worker."""
-        if self.held.pop(item.token, None) is None:
+        if item.slot < 0:
             return
+        if self.held.get(item.token) is item:
+            # Another one may have its token: a failover undid this one's claim, and it came again.
+            del self.held[item.token]
         self._bytes -= item.size
         self._page.free(item.slot)
         self._slots.append(item.slot)
+        item.slot = -1
         if item is self._suspect:
             self._suspect = None
             self._claim_at_s = 0.0
@@ -260,17 +307,31 @@ class Intake:
         self._writers[item.route.storages[0]].look_up(item)
         return True
 
-    def looked_up(self, report: Report) -> None:
-        """A storage has answered a look-up: go on with what it found, or ask the next."""
+    def looked_up(self, report: Report) -> Item | None:
+        """A storage has answered a look-up: go on with what it found, or ask the next.
+
+        Answers the item if none of them has its document and one could not be asked: it must wait.
+        """
         item = report.looked_up
         assert item is not None
         item.waiting.discard(report.storage)
+        for _, outcome in report.answers:
+            if isinstance(outcome, Unavailable):
+                item.missed[report.storage] = outcome.reason
+                item.after_s = max(item.after_s, outcome.after_s or 1.0)
         if report.found:
             item.text, item.unsaved, item.claimed.what = report.found, True, "restored"
+            item.revision = calls.ABSENT
+            self._weigh(item)
             item.waiting.clear()
+            item.missed.clear()
+            item.after_s = 0.0
             self._log.info("document_restored", **item.fields(), storage=report.storage)
         left = [name for name in item.route.storages if name in item.waiting]
         if left:
             self._writers[left[0]].look_up(item)
+        elif item.missed:
+            return item
         else:
             self._backlog.put([item])
+        return None

@@ -54,15 +54,15 @@ class Item:
     claimed: Claimed
     route: Route
     progress: Progress
-    slot: int  # on the page
+    slot: int  # on the page; -1 once it has left the worker
     claimed_at_s: float  # time.monotonic()
     uuid: str = ""
     text: bytes = b""  # the document as it was claimed or written last
-    revision: int = 0  # of that text in Redis; 0 replaces whatever is there
+    revision: int = 0  # of that text in Redis; 0 replaces whatever is there, -1 nothing at all
     vcon: Vcon | None = None
-    unsaved: bool = (
-        False  # the document is not in Redis yet: it was pushed whole, or came back from a storage
-    )
+    # The document is not in Redis yet: it was pushed whole, or came back from a storage.
+    unsaved: bool = False
+    draft: bytes | None = None  # what links have made of the document, until it is written
     outcome: Outcome | None = None
     links_s: float = 0.0
     waiting: set[str] = field(default_factory=set)  # storages that have not answered
@@ -81,16 +81,36 @@ class Item:
     @property
     def changed(self) -> bool:
         """Whether its document has to be written before anything else may happen to it."""
-        return self.unsaved or self.vcon_changed
+        return self.unsaved or self.draft is not None
 
     @property
-    def vcon_changed(self) -> bool:
-        """Whether links have changed the document since it was claimed or written."""
-        return self.vcon is not None and self.vcon.changed
-
     def body(self) -> bytes:
         """The document as it is now."""
-        return self.text if self.vcon is None else self.vcon.dump()
+        return self.text if self.draft is None else self.draft
+
+    def pack(self) -> None:
+        """Take down what links have made of the document.
+
+        This is the one dump of an item's life, done by the thread that ran its links: neither the
+        keeper nor a writer ever dumps or compares a document.
+
+        Raises:
+            Rejected: a link put something into it that JSON cannot hold.
+        """
+        if self.vcon is not None:
+            body = self.vcon.dump()
+            self.draft = None if body is self.vcon.base else body
+
+    def written(self, body: bytes, revision: int) -> None:
+        """Redis holds the document as `body`, under this revision."""
+        self.text, self.revision, self.unsaved, self.draft = body, revision, False, None
+        if self.vcon is not None:
+            self.vcon.rebase(body)
+
+    def back_to_saved(self) -> None:
+        """Drop what was done since Redis was told last: it would be done again."""
+        self.progress = Progress.load(self.saved)
+        self.vcon = self.draft = None
 
     def fields(self) -> dict[str, Any]:
         """What every log line of its life carries."""

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -17,6 +18,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
+from redis.exceptions import ResponseError
 
 from conserver import log
 from conserver.chain import Lost, StartAnew
@@ -27,6 +29,7 @@ from conserver.page import Page
 from conserver.queue import calls
 from conserver.queue.line import Line
 from conserver.queue.record import Progress
+from conserver.vcon import Vcon
 
 WRONG_TYPE_RETRY_S = 30.0
 REWRITES_MOST = 50
@@ -40,9 +43,10 @@ class Checkpoint:
 
     def __init__(self) -> None:
         self.done = threading.Event()
-        self.error: Exception | None = None  # why it was not written; raised in the link's thread
+        # Why it was not written; raised in the link's thread.
+        self.error: BaseException | None = None
 
-    def tell(self, error: Exception | None = None) -> None:
+    def tell(self, error: BaseException | None = None) -> None:
         """Let the thread go on, or end there with `error`."""
         self.error = error
         self.done.set()
@@ -84,7 +88,8 @@ class Outbox:
         self._keep_dead_s = keep_dead_s
         self._restart = restart
         self._ended = ended
-        self._log = log.get_logger()
+        # Bound once: it is asked for every item whether it should say something.
+        self._log = log.get_logger().bind()
         self._writes: list[_Write] = []
         self._settles: list[_Settle] = []
         self._parks: list[tuple[Item, float]] = []
@@ -138,7 +143,7 @@ class Outbox:
         """Send all that waits: writes first, because settles may follow from them."""
         if self._writes:
             writes, self._writes = self._writes, []
-            for batch in _in_batches(writes, lambda write: len(write.item.text)):
+            for batch in _in_batches(writes, lambda write: len(write.item.body)):
                 self._flush_writes(batch)
         if self._settles:
             settles, self._settles = self._settles, []
@@ -155,33 +160,14 @@ class Outbox:
 
     def _flush_writes(self, batch: Sequence[_Write]) -> None:
         self._write_number += 1
-        bodies: list[bytes] = []
-        writes = []
-        for write in batch:
-            item = write.item
-            body, changed = item.body(), item.changed
-            state = item.progress.dump()
-            bodies.append(body)
-            writes.append(
-                calls.Write(
-                    item.token,
-                    item.claimed.epoch,
-                    item.uuid if changed else "",
-                    item.revision,
-                    item.route.name,
-                    state,
-                    body if changed else b"",
-                )
-            )
+        writes = [_as_call(write.item) for write in batch]
         call = calls.write(self._consumer, self._write_number, writes)
         answers = calls.read_answers(self._line.call(call))
-        for write, sent, body, answer in zip(batch, writes, bodies, answers, strict=True):
+        for write, sent, answer in zip(batch, writes, answers, strict=True):
             item = write.item
             if answer.kind == "written":
                 if sent.uuid:
-                    item.text, item.revision, item.unsaved = body, answer.revision, False
-                    if item.vcon is not None:
-                        item.vcon.rebase(body)
+                    item.written(sent.body, answer.revision)
                 item.saved = sent.state
                 if write.checkpoint is not None:
                     write.checkpoint.tell()
@@ -231,11 +217,7 @@ class Outbox:
         for entry, answer in zip(dead, self._moved(call), strict=True):
             item, why = entry
             if answer == "moved":
-                fields = {
-                    k: v
-                    for k, v in why.items()
-                    if k in ("link", "storage", "reason", "error", "attempts")
-                }
+                fields = {name: why[name] for name in TOLD_OF_DEAD if name in why}
                 self._log.error("dead_letter", **item.fields(), list=item.claimed.list, **fields)
                 self._end(item, "dead")
             elif answer == "lost":
@@ -258,9 +240,11 @@ class Outbox:
         """Somebody wrote a newer document. Join with it and write again, or start anew if it is our
         own chain's.
         """
-        text = answer.text
-        if text is None:
-            text = self._line.command("GET", f"vcon:{item.uuid}") or b""
+        text = answer.text or self._read(item.uuid)
+        if not text:  # it is gone again: what we hold is whole
+            item.revision = answer.revision
+            again(item)
+            return
         if answer.chain == item.route.name:
             item.text, item.revision = text, answer.revision
             if checkpoint is not None:
@@ -268,35 +252,50 @@ class Outbox:
             else:
                 self.start_anew(item)
             return
-        item.rewrites += 1
         try:
-            assert item.vcon is not None
-            merged = merge(item.vcon.base, item.vcon, text)
-            if item.rewrites > REWRITES_MOST:
-                raise Rejected(
-                    f"its document was changed {item.rewrites} times while it was written"
-                )
+            self._join(item, text, answer.revision)
         except Rejected as error:
             if checkpoint is not None:
                 checkpoint.tell(error)
             else:
-                self.bury(
-                    item, item.why_dead("rejected", f"two chains changed the vCon: {error.reason}")
-                )
+                item.back_to_saved()
+                self.bury(item, item.why_dead("rejected", error.reason))
             return
+        again(item)
+
+    def _join(self, item: Item, text: bytes, revision: int) -> None:
+        """Put what our links did into the newer document. Raises Rejected."""
+        item.rewrites += 1
+        if item.rewrites > REWRITES_MOST:
+            times = f"{item.rewrites} times while it was written"
+            raise Rejected(f"its document was changed {times}")
+        ours = item.vcon or Vcon.parse(item.text)
+        try:
+            merged = merge(ours.base, ours, text)
+        except Rejected as error:
+            raise Rejected(f"two chains changed the vCon: {error.reason}") from None
         for note in merged.notes:
             self._log.warning("merged", **item.fields(), note=note)
-        item.vcon.become(merged.vcon)
-        item.text, item.revision, item.unsaved = text, answer.revision, False
-        again(item)
+        ours.become(merged.vcon)
+        item.vcon = ours
+        item.text, item.revision, item.unsaved = text, revision, False
+        item.pack()
+
+    def _read(self, uuid: str) -> bytes:
+        """A document that an answer does not carry; b"" if it is there no more."""
+        try:
+            return self._line.command("GET", f"vcon:{uuid}") or b""
+        except ResponseError:  # another type since then: the next write is told of it
+            return b""
 
     def start_anew(self, item: Item) -> None:
         """Run the item from the newer document of its own chain, as if it had just been claimed."""
         self._log.info(
             "started_anew", **item.fields(), reason="the same chain wrote a newer document"
         )
-        item.vcon, item.unsaved, item.outcome = None, False, None
-        item.progress = Progress(attempts=item.progress.attempts)
+        item.vcon, item.draft, item.unsaved, item.outcome = None, None, False, None
+        progress = item.progress
+        item.progress = Progress(attempts=progress.attempts, failures=progress.failures)
         item.saved = b""
         item.claimed.what = "text"
         item.claimed.payload = item.uuid.encode()
@@ -316,24 +315,43 @@ class Outbox:
         if checkpoint is not None:
             checkpoint.tell(Retry(WRONG_TYPE_RETRY_S, f"{key} is a Redis {found}"))
             return
-        self._parks.append((item, WRONG_TYPE_RETRY_S * random.uniform(0.8, 1.2)))
+        after_s = WRONG_TYPE_RETRY_S * random.uniform(0.8, 1.2)
+        done = item.outcome is not None and item.outcome.kind == "done"
+        if item.changed and done and not key.startswith("vcon:"):
+            # The document itself can be written: then what was done for it is not lost.
+            self.write(item, lambda i: self.park(i, after_s))
+            return
+        if item.changed or not done:
+            # Its record must not say that links are done whose changes are nowhere.
+            item.back_to_saved()
+        self.park(item, after_s)
 
     def _end(self, item: Item, how: str) -> None:
         outcome = item.outcome
         if how == "settled" and outcome is not None:
-            self._log.info(
-                {"filtered": "filtered", "cancelled": "cancelled"}.get(outcome.kind, "done"),
-                **item.fields(),
-                list=item.claimed.list,
-                duration_ms=round((time.monotonic() - item.claimed_at_s) * 1000, 2),
-                links_ms=round(item.links_s * 1000, 2),
-            )
+            if self._log.is_enabled_for(logging.INFO):
+                self._log.info(
+                    outcome.kind,
+                    **item.fields(),
+                    list=item.claimed.list,
+                    duration_ms=round((time.monotonic() - item.claimed_at_s) * 1000, 2),
+                    links_ms=round(item.links_s * 1000, 2),
+                )
             self._page.count(done=1)
         elif how == "dead":
             self._page.count(failed=1)
         elif how == "lost":
             self._log.warning("item_lost", **item.fields(), what="nothing was done here")
         self._ended(item)
+
+
+def _as_call(item: Item) -> calls.Write:
+    """The write of an item's progress, and of its document if that has changed."""
+    uuid, body = (item.uuid, item.body) if item.changed else ("", b"")
+    claimed, state = item.claimed, item.progress.dump()
+    return calls.Write(
+        claimed.token, claimed.epoch, uuid, item.revision, item.route.name, state, body
+    )
 
 
 def _in_batches(entries: Iterable[Any], size: Callable[[Any], int]) -> Iterator[list[Any]]:

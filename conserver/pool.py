@@ -33,7 +33,7 @@ class Backlog:
         self._order: deque[str] = deque()  # chains that have items, in the order of their claims
         self._lock = threading.Condition(threading.Lock())
         self._size = 0
-        self._idle = 0
+        self._idle = 0  # threads that wait and have not been called: whoever calls one takes it off
 
     def __len__(self) -> int:
         return self._size
@@ -42,6 +42,15 @@ class Backlog:
     def idle_threads(self) -> int:
         """Threads that wait for an item."""
         return self._idle
+
+    def waiting(self, chain: str) -> int:
+        """Items of one chain that nobody has begun."""
+        return len(self._waiting[chain])
+
+    def places(self, chain: str) -> tuple[int, int]:
+        """How many items of a chain may run at once, and how many more would begin right now."""
+        cap = self._caps[chain]
+        return cap, max(0, min(self._idle, cap - self._running[chain]))
 
     @property
     def running(self) -> int:
@@ -57,19 +66,19 @@ class Backlog:
                     self._order.append(name)
                 self._waiting[name].append(item)
                 self._size += 1
-            self._lock.notify(min(self._idle, self._size) or 1)
+                self._call_one()
 
-    def take(self, finished: Item | None) -> tuple[Item, bool]:
-        """Wait for the next item that may run; whether it was waited for. `finished` frees its
-        place.
+    def take(self, finished: str | None) -> tuple[Item, bool]:
+        """Wait for the next item that may run; whether it was waited for. `finished` is the chain
+        of the item that this thread has done: its place is free.
         """
         waited = False
         with self._lock:
             if finished is not None:
-                self._running[finished.route.name] -= 1
-                if self._size and self._idle:
-                    # another thread may run what the cap of this chain held back
-                    self._lock.notify()
+                self._running[finished] -= 1
+                if self._size:
+                    # Another thread may run what the cap of this chain has held back.
+                    self._call_one()
             while True:
                 item = self._next()
                 if item is not None:
@@ -78,7 +87,11 @@ class Backlog:
                 self._idle += 1
                 self._ring()  # only now: whoever is woken by it finds this thread counted as idle
                 self._lock.wait()
-                self._idle -= 1
+
+    def _call_one(self) -> None:
+        if self._idle:
+            self._idle -= 1
+            self._lock.notify()
 
     def _next(self) -> Item | None:
         for _ in range(len(self._order)):
@@ -95,7 +108,9 @@ class Backlog:
         return None
 
     def take_back(self, claimed_before_s: float) -> list[Item]:
-        """Remove what was claimed before that moment and has not begun; the last of the list first."""
+        """Remove what was claimed before that moment and has not begun; the last of a list comes
+        first.
+        """
         if not self._size:
             return []
         removed: list[Item] = []
@@ -122,9 +137,8 @@ class ChainPool:
         self._ring = ring
         self._finished: deque[Item] = deque()
         self._told = False
-        self._began_s = [
-            0.0
-        ] * threads  # when each thread took the item that it runs; 0 while it waits
+        # What each thread is at: since when, and an item of which chain; 0 while it waits.
+        self._at: list[tuple[float, str]] = [(0.0, "")] * threads
         self._threads = [
             threading.Thread(target=self._work, args=(index,), name=f"chain-{index}", daemon=True)
             for index in range(threads)
@@ -148,22 +162,30 @@ class ChainPool:
         """How many finished items wait to be collected."""
         return len(self._finished)
 
-    def is_stuck(self) -> bool:
-        """Whether every thread has been at one item for longer than the horizon of a claim."""
+    def stuck(self) -> list[str]:
+        """The chain of each item that a thread has been at for longer than the horizon of a
+        claim.
+        """
         before_s = time.monotonic() - RateMeter.HORIZON_S
-        return all(0.0 < began_s < before_s for began_s in self._began_s)
+        return [chain for began_s, chain in self._at if 0.0 < began_s < before_s]
 
     def _work(self, index: int) -> None:
-        item: Item | None = None
+        chain: str | None = None  # of the item that it has finished, which is the keeper's again
         while True:
-            self._began_s[index] = 0.0
-            item, waited = self.backlog.take(item)
-            self._began_s[index] = time.monotonic()
-            if not waited and not self._told:
-                self._told = True
-                self._ring()
-            self._runner.run(item)
-            self._finished.append(item)
+            chain = self._turn(index, chain)
+
+    def _turn(self, index: int, finished: str | None) -> str:
+        """Wait for an item, run it and hand it back. Answers its chain."""
+        self._at[index] = (0.0, "")
+        item, waited = self.backlog.take(finished)
+        chain = item.route.name
+        self._at[index] = (time.monotonic(), chain)
+        if not waited and not self._told:
+            self._told = True
+            self._ring()
+        self._runner.run(item)
+        self._finished.append(item)
+        return chain
 
 
 class RateMeter:

@@ -31,7 +31,7 @@ class Verdict(enum.Enum):
     NONE = "none"
     STALLED = "stalled"
     OVERDUE = "overdue"
-    OURS = "ours"  # a shutdown, or a replacement that was due: nobody's fault
+    OURS = "no longer needed"  # A shutdown or a planned replacement: nobody is to blame.
 
 
 class Backoff:

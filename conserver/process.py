@@ -79,7 +79,8 @@ def hold_standard_descriptors() -> None:
     """
     for descriptor in range(3):
         if not _is_open(descriptor):
-            os.open(os.devnull, os.O_RDWR)  # The kernel gives the lowest number that is free.
+            # The kernel gives the lowest number that is free. Children get it through exec too.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _is_open(descriptor: int) -> bool:

@@ -36,6 +36,8 @@ from conserver.validation import problems_of
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _SCHEMES_TEXT = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
 
+WORKERS_MAX = 100  # A forkserver passes some 250 descriptors, and the steward needs two per worker.
+
 _SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(I?B)?\s*", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -64,7 +66,7 @@ def available_cores() -> int:
 
 def _parse_workers(value: object) -> object:
     if isinstance(value, str) and value.strip().lower() == "auto":
-        return available_cores()
+        return min(available_cores(), WORKERS_MAX)
     if isinstance(value, str) and not re.fullmatch(r"\s*\d+\s*", value):
         raise ValueError(f"must be a number of workers or `auto` (one per core), not `{value}`")
     return value
@@ -102,7 +104,7 @@ Switch = Annotated[bool, BeforeValidator(_parse_switch)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ExpirySeconds = Annotated[int, Field(ge=0)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
-WorkerCount = Annotated[int, BeforeValidator(_parse_workers), Field(ge=1, le=1024)]
+WorkerCount = Annotated[int, BeforeValidator(_parse_workers), Field(ge=1, le=WORKERS_MAX)]
 StartMethod = Annotated[Literal["", "fork", "spawn", "forkserver"], BeforeValidator(_lowered)]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_parse_level)

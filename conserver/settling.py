@@ -21,9 +21,7 @@ from conserver.item import Item, Outcome
 from conserver.outbox import Checkpoint, Outbox
 from conserver.page import Page
 from conserver.queue import calls
-from conserver.queue.record import Progress
 from conserver.settings import Settings
-from conserver.vcon import Vcon
 from conserver.writers import Report, Writer
 from storage.contract import Rejected as RefusedByStorage
 from storage.contract import Stored, Unavailable
@@ -56,7 +54,7 @@ class Settling:
                 self._settle(item)
         elif outcome.kind == "filtered" or outcome.kind == "cancelled":
             if outcome.kind == "cancelled":
-                self._back_to_saved(item)
+                item.back_to_saved()
             self._settle(item)
         elif outcome.kind == "anew":
             self._outbox.start_anew(item)
@@ -94,6 +92,21 @@ class Settling:
             if not item.waiting:
                 self._answered(item)
 
+    def wait(self, item: Item) -> None:
+        """A storage that the item needs is away: it comes back later, unless it is too old."""
+        name, reason = next(iter(item.missed.items()))
+        if self._age_s(item) > item.route.config.give_up_s:
+            self._bury(item, "unavailable", reason, storage=name)
+            return
+        self._log.info(
+            "parked",
+            **item.fields(),
+            storage=",".join(item.missed),
+            reason=reason,
+            after_s=round(item.after_s, 1),
+        )
+        self._outbox.park(item, item.after_s)
+
     # ---- decisions -------------------------------------------------------------------------------
 
     def _save_then(self, item: Item, then: Callable[[Item], None]) -> None:
@@ -104,7 +117,7 @@ class Settling:
 
     def _store(self, item: Item) -> None:
         """Hand the item to all storages that it is owed to, or to the first of them."""
-        owed = item.progress.owed or []
+        owed = _unasked(item)
         chosen = owed if self._settings.parallel_storage else owed[:1]
         self._page.store(item.slot)
         item.waiting = set(chosen)
@@ -113,26 +126,13 @@ class Settling:
 
     def _answered(self, item: Item) -> None:
         """Every storage that was asked has answered."""
-        owed = item.progress.owed or []
         if item.refused:
             name, reason = next(iter(item.refused.items()))
             self._bury(item, "rejected", reason, storage=name)
-        elif owed and not item.missed:
+        elif _unasked(item):
             self._store(item)  # one after another, and it is the next one's turn
         elif item.missed:
-            item.progress.owed = [name for name in owed if name not in item.refused]
-            name, reason = next(iter(item.missed.items()))
-            if self._age_s(item) > item.route.config.give_up_s:
-                self._bury(item, "unavailable", reason, storage=name)
-            else:
-                self._log.info(
-                    "parked",
-                    **item.fields(),
-                    storage=",".join(item.missed),
-                    reason=reason,
-                    after_s=round(item.after_s, 1),
-                )
-                self._outbox.park(item, item.after_s)
+            self.wait(item)
         else:
             self._settle(item)
 
@@ -140,8 +140,9 @@ class Settling:
         """A link failed, asked for later, or never: what it changed since the last write is
         dropped.
         """
-        self._back_to_saved(item)
+        item.back_to_saved()
         item.progress.attempts += 1
+        item.progress.failures += outcome.kind == "failed"
         item.progress.error = outcome.reason[:500]
         config, attempts = item.route.config, item.progress.attempts
         if outcome.kind == "rejected":
@@ -150,7 +151,7 @@ class Settling:
         if outcome.kind == "retry":
             over = self._age_s(item) > config.give_up_s
         else:
-            over = attempts > config.retries
+            over = item.progress.failures > config.retries
         if over:
             self._save_then(item, lambda i: self._bury(i, "failed", outcome.reason))
             return
@@ -166,11 +167,6 @@ class Settling:
             after_s=round(after_s, 1),
         )
         self._save_then(item, lambda i: self._outbox.park(i, after_s))
-
-    def _back_to_saved(self, item: Item) -> None:
-        item.progress = Progress.load(item.saved)
-        if item.vcon is not None and item.vcon.changed:
-            item.vcon = None if not item.unsaved else Vcon.parse(item.text)
 
     def _age_s(self, item: Item) -> float:
         return time.time() - item.claimed.first_seen_ms / 1000
@@ -189,6 +185,11 @@ class Settling:
                 self._writers[name].put(items)
 
 
+def _unasked(item: Item) -> list[str]:
+    """The storages that the item is owed to and that have not said that they are away."""
+    return [name for name in item.progress.owed or [] if name not in item.missed]
+
+
 def settlement(item: Item, settings: Settings) -> calls.Settlement:
     """The end of an item: what is pushed where, what is written with it, when its document may
     expire.
@@ -201,10 +202,10 @@ def settlement(item: Item, settings: Settings) -> calls.Settlement:
         write = item.changed
     elif outcome.kind == "filtered":
         # What was pushed whole and only filtered goes without ever having been a key.
-        write = item.changed and (not item.unsaved or item.vcon_changed or bool(pushes))
+        write = item.changed and (item.draft is not None or not item.unsaved or bool(pushes))
     else:
         pushes, write = [], False
-    body = item.body() if write else b""
+    body = item.body if write else b""
     return calls.Settlement(
         item.token,
         item.claimed.epoch,

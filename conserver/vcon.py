@@ -269,6 +269,13 @@ class Vcon:
         self.base = written
         self._changed = False
 
+    def succeed(self, earlier: Vcon) -> None:
+        """Stand for a vCon of which this is a later version: what differs from its base is a
+        change.
+        """
+        self.base = earlier.base
+        self._touched = True
+
     def become(self, other: Vcon) -> None:
         """Take over all of `other`: a link that holds this object goes on with merged content."""
         self._data, self.base, self.form = other._data, other.base, other.form

@@ -17,19 +17,24 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from conserver import log
 from conserver.breaker import Breaker
 from conserver.item import Item
 from conserver.plugins import LoadedStorage
-from storage.contract import Document, Outcome, Storage, Stored, Unavailable
+from storage.contract import Document, Outcome, Storage, Unavailable
 
 BATCH_ITEMS = 256
 BATCH_BYTES = 8 * 1024 * 1024
 LOOK_S = 1.0
+HUNG_MOST = 8
+"""Threads that hang in calls of one storage, each with its client, before the process has had
+enough of them.
+"""
 
 Answers = list[tuple[Item, Outcome]]
+_Answer = TypeVar("_Answer")
 
 
 class Report(NamedTuple):
@@ -53,12 +58,13 @@ class Writer:
         self._breaker = Breaker(BATCH_ITEMS)
         self._log = log.get_logger(storage=loaded.name)
         self._lane = self._new_lane()
+        self._hung: list[_Lane] = []
         self._looked_s = time.monotonic()
 
     @property
-    def is_open(self) -> bool:
-        """Whether the breaker holds items back."""
-        return self._breaker.is_open
+    def is_spent(self) -> bool:
+        """Whether so many calls hang that this process had better be replaced."""
+        return sum(lane.is_alive for lane in self._hung) >= HUNG_MOST
 
     def put(self, items: Sequence[Item]) -> None:
         """Store these items' documents; the answers come as a Report."""
@@ -77,22 +83,22 @@ class Writer:
         now_s = time.monotonic()
         passed_s = min(now_s - self._looked_s, LOOK_S)
         self._looked_s = now_s
-        lane = self._lane
-        if lane.busy_since_s is None:
-            return
-        lane.waited_s += passed_s
+        self._hung = [lane for lane in self._hung if lane.is_alive]
         # The storage's own timeouts come first; this is for the clients that have none.
-        if lane.waited_s < self._loaded.timeout_s + LOOK_S:
+        job = self._lane.judge(passed_s, self._loaded.timeout_s + LOOK_S)
+        if job is None:
             return
-        answers, left = lane.abandon()
+        lookup, items = job
         reason = f"no answer for {self._loaded.timeout_s:.0f} s"
         self._breaker.failed(now_s, reason)
-        self._log.error("storage_hangs", reason=reason, items=len(answers), what="client replaced")
-        self._lane = self._new_lane()
-        self._lane.jobs.extend(left)
-        self._lane.wake()
+        self._log.error("storage_hangs", reason=reason, items=len(items), what="client replaced")
+        self._hung.append(self._lane)
+        jobs, self._lane = self._lane.jobs, self._new_lane()
+        for left in jobs:
+            self._lane.add([left.item], left.lookup)
         after_s = self._breaker.retry_after_s(now_s)
-        self._report(Report(self.name, [(item, Unavailable(reason, after_s)) for item in answers]))
+        answers: Answers = [(item, Unavailable(reason, after_s)) for item in items]
+        self._report(Report(self.name, answers, items[0] if lookup else None))
 
     def _new_lane(self) -> _Lane:
         lane = _Lane(self._loaded, self._breaker, self._report, self._log)
@@ -105,8 +111,12 @@ class _Job(NamedTuple):
     lookup: bool
 
 
+class _TooLate(BaseException):
+    """A call came back after its lane was abandoned. No Exception: it is no fault of a storage."""
+
+
 class _Lane:
-    """One thread with one client. After `abandon` it ends as soon as its call comes back."""
+    """One thread with one client. Once abandoned it ends as soon as its call comes back."""
 
     def __init__(
         self,
@@ -121,54 +131,62 @@ class _Lane:
         self._log = logger
         self._storage: Storage | None = None
         self._lock = threading.Condition(threading.Lock())
+        self._thread = threading.Thread(
+            target=self._work, name=f"writer-{loaded.name}", daemon=True
+        )
         self._abandoned = False
-        self._current: list[Item] = []
+        self._current: tuple[bool, list[Item]] | None = None  # what its thread is busy with
+        self._waited_s = 0.0  # for the call under way
         self.jobs: deque[_Job] = deque()
-        self.busy_since_s: float | None = None
-        self.waited_s = 0.0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread has not ended."""
+        return self._thread.is_alive()
 
     def start(self) -> None:
-        threading.Thread(target=self._work, name=f"writer-{self._loaded.name}", daemon=True).start()
+        self._thread.start()
 
     def add(self, items: Sequence[Item], lookup: bool = False) -> None:
         with self._lock:
             self.jobs.extend(_Job(item, lookup) for item in items)
             self._lock.notify()
 
-    def wake(self) -> None:
-        with self._lock:
-            self._lock.notify()
-
-    def abandon(self) -> tuple[list[Item], list[_Job]]:
-        """End this lane. Answers the items of the call that hangs, and the jobs that it had not
-        begun.
+    def judge(self, passed_s: float, limit_s: float) -> tuple[bool, list[Item]] | None:
+        """Count the time of the call under way. Past the limit the lane is abandoned: what it is
+        busy with is answered (whether it is a look-up, and the items), and `jobs` has the rest.
         """
         with self._lock:
+            if self._current is None:
+                return None
+            self._waited_s += passed_s
+            if self._waited_s < limit_s:
+                return None
             self._abandoned = True
-            left = list(self.jobs)
-            self.jobs.clear()
-            return self._current, left
+            return self._current
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                while not self.jobs and not self._abandoned:
-                    self._lock.wait()
-                if self._abandoned:
-                    return
-                lookup, items = self._batch()
-                self._current = items
-                self.waited_s, self.busy_since_s = 0.0, time.monotonic()
-            report = self._look_up(items[0]) if lookup else self._save(items)
-            if not self._came_back():
-                return
-            self._report(report)
+        try:
+            while True:
+                self._turn()
+        except _TooLate:
+            return
 
-    def _came_back(self) -> bool:
-        """The call is back. False: too late, its items were answered for."""
+    def _turn(self) -> None:
+        """Wait for jobs, do one batch of them, and report.
+
+        A method of its own, so that nothing is held while it waits: documents are large.
+        """
         with self._lock:
-            self.busy_since_s, self._current = None, []
-            return not self._abandoned
+            while not self.jobs:
+                self._lock.wait()
+            self._current = lookup, items = self._batch()
+        report = self._look_up(items[0]) if lookup else self._save(items)
+        with self._lock:
+            if self._abandoned:
+                raise _TooLate
+            self._current = None
+        self._report(report)
 
     def _batch(self) -> tuple[bool, list[Item]]:
         """What goes in the next call: a look-up alone, or as many documents as the bounds allow."""
@@ -203,49 +221,86 @@ class _Lane:
                 rows[document.uuid] = document
         documents = [rows[uuid] for uuid in sorted(rows)]
         try:
-            storage = self._opened()
-            outcomes = storage.save_many(documents)
+            outcomes = self._ask(lambda storage: _checked(storage.save_many(documents), documents))
         except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
-            return self._failed(items, error)
-        found = dict(zip((document.uuid for document in documents), outcomes, strict=True))
-        away = [outcome for outcome in outcomes if isinstance(outcome, Unavailable)]
+            return self._all(items, self._broke(error))
+        away = [outcome for outcome in outcomes.values() if isinstance(outcome, Unavailable)]
         if len(away) == len(outcomes):
-            self._opened_breaker(away[0].reason, away[0].after_s)
+            self._went_away(away[0].reason, away[0].after_s)
             return self._all(items, away[0])
-        if self._breaker.succeeded():
-            self._log.warning("storage_back")
-        return [(item, found[item.uuid]) for item in items]
+        self._answered()
+        return [(item, outcomes[item.uuid]) for item in items]
 
     def _document(self, item: Item) -> Document:
-        etag = item.progress.etags.get(self._loaded.name) or item.claimed.etags.get(
-            self._loaded.name
-        )
-        parsed = item.vcon.view if item.vcon is not None and not item.vcon.changed else None
+        name = self._loaded.name
+        etag = item.progress.etags.get(name) or item.claimed.etags.get(name)
+        vcon = item.vcon if item.draft is None else None
+        parsed = None if vcon is None else vcon.view
         return Document(item.uuid, item.text, item.revision, etag, parsed)
 
-    def _opened(self) -> Storage:
-        if self._storage is None:
-            storage = self._loaded.make()
-            storage.open()
-            self._storage = storage
-        return self._storage
+    def _look_up(self, item: Item) -> Report:
+        name = self._loaded.name
+        if not self._breaker.allowed(time.monotonic()):
+            return Report(name, self._all([item], Unavailable(self._breaker.reason)), item)
+        try:
+            found = self._ask(lambda storage: storage.get(item.uuid))
+        except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
+            return Report(name, self._all([item], self._broke(error)), item)
+        self._answered()
+        return Report(name, [], item, found)
 
-    def _failed(self, items: list[Item], error: Exception) -> Answers:
+    # ---- its client and its breaker --------------------------------------------------------------
+
+    def _ask(self, call: Callable[[Storage], _Answer]) -> _Answer:
+        """One call to the storage, which is made and opened first if need be.
+
+        A client that an error came from is closed. Raises what the call raises, and _TooLate.
+        """
+        with self._lock:
+            self._waited_s = 0.0
+        try:
+            if self._storage is None:
+                self._storage = self._loaded.make()
+                self._storage.open()
+            answer = call(self._storage)
+        except Exception:
+            self._close()
+            self._stop_if_late()
+            raise
+        self._stop_if_late()
+        return answer
+
+    def _stop_if_late(self) -> None:
+        """Raise _TooLate if others have answered for this call: it must not be judged again."""
+        with self._lock:
+            late = self._abandoned
+        if late:
+            self._close()
+            raise _TooLate
+
+    def _close(self) -> None:
+        storage, self._storage = self._storage, None
+        if storage is None:
+            return
+        try:
+            storage.close()
+        except Exception as error:  # noqa: BLE001 - it is broken anyway
+            self._log.info("storage_close_failed", error=str(error))
+
+    def _broke(self, error: Exception) -> Unavailable:
         reason = f"{type(error).__name__}: {error}".strip()
-        self._opened_breaker(reason, None)
-        if self._storage is not None:
-            storage, self._storage = self._storage, None
-            try:
-                storage.close()
-            except Exception as second:  # noqa: BLE001 - it is broken anyway
-                self._log.info("storage_close_failed", error=str(second))
-        return self._all(items, Unavailable(reason))
+        self._went_away(reason, None)
+        return Unavailable(reason)
 
-    def _opened_breaker(self, reason: str, after_s: float | None) -> None:
+    def _went_away(self, reason: str, after_s: float | None) -> None:
         if self._breaker.failed(time.monotonic(), reason, after_s):
             self._log.error(
                 "storage_away", reason=reason, what="its items are parked until it answers"
             )
+
+    def _answered(self) -> None:
+        if self._breaker.succeeded():
+            self._log.warning("storage_back")
 
     def _all(self, items: list[Item], outcome: Unavailable) -> Answers:
         now_s = time.monotonic()
@@ -254,12 +309,10 @@ class _Lane:
             for item in items
         ]
 
-    def _look_up(self, item: Item) -> Report:
-        found: bytes | None = None
-        try:
-            found = self._opened().get(item.uuid)
-        except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
-            reason = f"{type(error).__name__}: {error}"
-            self._opened_breaker(reason, None)
-            return Report(self._loaded.name, [(item, Unavailable(reason))], item)
-        return Report(self._loaded.name, [(item, Stored())], item, found)
+
+def _checked(outcomes: Sequence[Outcome], documents: Sequence[Document]) -> dict[str, Outcome]:
+    """uuid -> outcome. Raises for a storage that does not answer for each document."""
+    for outcome in outcomes:
+        if not isinstance(outcome, Outcome):
+            raise TypeError(f"the storage answered {outcome!r} for a document")
+    return {document.uuid: outcome for document, outcome in zip(documents, outcomes, strict=True)}

@@ -206,8 +206,8 @@ class Storage:
             self._make_folder(link.parent)
             aside = self._aside()
             aside.symlink_to(there)
+            # A power failure may take the link back: then the file is still found, slowly.
             aside.rename(link)
-            changed.add(link.parent)
         if known is not None and known != draft.target:
             # Its date or its compression has changed.
             known.unlink(missing_ok=True)

@@ -27,9 +27,9 @@ _LIMIT_BYTES = 16 * 1024 * 1024
 _REASON_LIMIT_CHARS = 500
 _STORED, _SUPERSEDED = Stored(), Stored(superseded=True)
 _CONNECT_TIMEOUT_S = 10.0
-# Of a document: it fails its collection's validation, has a name MongoDB does not take, is nested
-# too deeply, or is too large. Everything else may pass.
-_FAULTS_OF_A_DOCUMENT = frozenset([2, 9, 15, 52, 55, 56, 57, 121, 10334, 17280, 17419, 17420])
+# Codes of MongoDB's errors that blame a document: it has a name that MongoDB does not take, is
+# nested too deeply, is too large, or fails the collection's own validation. All else may pass.
+_FAULTS_OF_A_DOCUMENT = frozenset([2, 9, 15, 22, 52, 55, 56, 57, 121, 10334, 17280, 17419, 17420])
 
 
 class Options(StorageOptions):
@@ -141,10 +141,13 @@ def _write(document: Document) -> ReplaceOne[RawBSONDocument]:
 
 
 def _failures(
-    collection: Collection[Any], writes: list[ReplaceOne[RawBSONDocument]]
+    collection: Collection[Any], writes: list[ReplaceOne[RawBSONDocument]], first: int = 0
 ) -> Iterator[tuple[int, Outcome]]:
-    """Carries the writes out; yields the position and the outcome of those that failed."""
-    from pymongo.errors import BulkWriteError
+    """Carries the writes out; yields the position and the outcome of those that failed.
+
+    `first` is the position of the first of them in the batch.
+    """
+    from pymongo.errors import BulkWriteError, OperationFailure
 
     try:
         collection.bulk_write(writes, ordered=False)
@@ -153,7 +156,17 @@ def _failures(
             # Not on as many servers as was asked for: nothing can be said of any.
             raise
         for failure in error.details["writeErrors"]:
-            yield failure["index"], _outcome(failure)
+            yield first + failure["index"], _outcome(failure)
+    except OperationFailure as error:
+        # Refused as a whole, for what is in one of them.
+        if error.code not in _FAULTS_OF_A_DOCUMENT:
+            raise
+        if len(writes) == 1:
+            yield first, Rejected(str(error)[:_REASON_LIMIT_CHARS])
+        else:
+            half = len(writes) // 2
+            yield from _failures(collection, writes[:half], first)
+            yield from _failures(collection, writes[half:], first + half)
 
 
 def _outcome(failure: dict[str, Any]) -> Outcome:

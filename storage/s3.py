@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
 from storage.fields import date_folder, is_safe_name
@@ -75,6 +75,12 @@ class Options(StorageOptions):
         description="Further headers for every vCon, such as x-amz-storage-class or "
         "x-amz-server-side-encryption.",
     )
+
+    @model_validator(mode="after")
+    def _key_is_whole(self) -> Options:
+        if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
+            raise ValueError("aws_access_key_id and aws_secret_access_key belong together")
+        return self
 
 
 def prepare(options: Options) -> None:

@@ -74,6 +74,9 @@ class Options(StorageOptions):
         default=True,
         description="Wait until the disk has a batch: else a power failure can lose the latest.",
     )
+    max_size_bytes: int | None = Field(
+        default=None, ge=100_000, description="Largest size of the file; when full, vCons wait."
+    )
 
 
 def prepare(options: Options) -> None:
@@ -185,6 +188,10 @@ class Storage:
                     raise
                 time.sleep(_BUSY_POLL_S)
         connection.execute(f"PRAGMA synchronous = {'FULL' if self._options.fsync else 'NORMAL'}")
+        if self._options.max_size_bytes is not None:
+            page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+            page_count = self._options.max_size_bytes // page_bytes
+            connection.execute(f"PRAGMA max_page_count = {page_count}")
         with _transaction(connection):
             for statement in _SCHEMA:
                 connection.execute(statement)

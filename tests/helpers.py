@@ -152,6 +152,11 @@ class TcpProxy:
         """
         self._order(_Cut("after", word, times))
 
+    def forget_cuts(self) -> None:
+        """Take back the orders by word that nothing has met yet."""
+        with self._lock:
+            self._cuts.clear()
+
     @property
     def cuts_done(self) -> int:
         """How many cuts ordered by word have been carried out."""

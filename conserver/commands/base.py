@@ -16,6 +16,7 @@ import orjson
 
 from conserver import config, settings
 from conserver.config import Config
+from conserver.environment import Environment
 from conserver.errors import (
     EXIT_CONFIG,
     EXIT_FAILURE,
@@ -112,7 +113,7 @@ def load_settings(config_file: str = "") -> Settings:
     environ = dict(os.environ)
     if config_file:
         environ["CONSERVER_CONFIG_FILE"] = config_file
-    return settings.load(environ)
+    return settings.load(Environment(environ))
 
 
 def load_config(found: Settings) -> Config:
@@ -121,7 +122,7 @@ def load_config(found: Settings) -> Config:
     Raises:
         ConfigError: with everything that is wrong with it.
     """
-    return config.load(found.config_file, os.environ)
+    return config.load(found.config_file, Environment(os.environ))
 
 
 def configured_lists(found: Settings) -> list[str]:

@@ -24,6 +24,7 @@ CARRY_BYTES = (
     256 * 1024
 )  # documents up to this size travel in answers, larger ones are read with GET
 BATCH_BYTES = 4 * 1024 * 1024  # documents in one call
+ABSENT = -1  # as a base revision: the document was not there
 RETURN_BATCH = 64  # items that one call gives back: bounded work for Redis
 HOSTS, LISTS, CONTROL = "conserver:hosts", "conserver:lists", "conserver:control"
 
@@ -166,7 +167,7 @@ def read_claim(reply: list[Any]) -> Claim:
 
 class Write(NamedTuple):
     """One document or progress to write. uuid "" leaves the document; base 0 replaces whatever is
-    there.
+    there, ABSENT nothing: whatever is there is a conflict.
     """
 
     token: str

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from conserver.errors import Rejected
 from conserver.queue import calls
 from conserver.queue.record import parse
+from conserver.vcon import Vcon
 
 if TYPE_CHECKING:
     import redis
@@ -37,23 +39,34 @@ class Cancelled:
 def cancel(client: redis.Redis, uuid: str) -> Cancelled:
     """Cancel every copy of a vCon that waits or runs. Dead letters are left: see `deadletters`."""
     found = Cancelled()
-    payload = uuid.encode()
 
     def is_it(element: bytes) -> bool:
-        return element == payload or (element[:1] == b"\x01" and parse(element).payload == payload)
+        return _uuid_of(element) == uuid
 
     for raw in sorted(cast("set[bytes]", client.smembers(calls.LISTS))):
         name = raw.decode()
+        # In the order in which an item goes on, so that it is met even if it moves meanwhile.
+        found.parked += _remove(client, f"conserver:parked:{name}", is_it)
         found.queued += _remove(client, name, is_it)
         for kind in ("returned", "suspects"):
             found.returned += _remove(client, f"conserver:{kind}:{name}", is_it)
-        found.parked += _remove(client, f"conserver:parked:{name}", is_it)
     for key, consumer in _consumers(client):
         for token, record in cast("dict[bytes, bytes]", client.hgetall(key)).items():
             if is_it(record):
                 call = calls.cancel(key, token, f"conserver:cancelled:{consumer}")
                 found.running += int(calls.run(client, call))
     return found
+
+
+def _uuid_of(element: bytes) -> str:
+    """Which vCon an element stands for: a record or a bare payload, a uuid or a whole document."""
+    payload = parse(element).payload if element[:1] == b"\x01" else element
+    if payload[:1] != b"{":
+        return payload.decode("utf-8", "replace")
+    try:
+        return Vcon.parse(payload).uuid
+    except Rejected:
+        return ""
 
 
 def _remove(client: redis.Redis, key: str, is_it: Callable[[bytes], bool]) -> int:

@@ -53,13 +53,12 @@ local function present(text, payload)
     return { text, 'missing', '', '0', '', NO_TAGS }
   end
   adopt(doc, now)
+  bytes = bytes + doc.length -- a large one too: whoever claims it has to hold it
   local what, body = 'text', doc.text
   if not body and doc.length > carry then
     what, body = 'large', ''
-  else
-    body = body or redis.call('GET', doc.key)
-    bytes = bytes + doc.length
   end
+  body = body or redis.call('GET', doc.key)
   return { text, what, body, whole(doc.revision), doc.chain, etags(doc) }
 end
 

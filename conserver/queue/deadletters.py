@@ -92,7 +92,7 @@ def requeue(client: redis.Redis, letter: DeadLetter) -> str:
         was removed) or "gone".
     """
     progress = letter.progress
-    progress.attempts, progress.error = 0, ""
+    progress.attempts, progress.failures, progress.error = 0, 0, ""
     call = calls.replay(letter.list, letter.member, letter.payload, progress.dump())
     answer: bytes = calls.run(client, call)
     return answer.decode()

@@ -101,7 +101,7 @@ local function put(doc, body, chain, now)
 end
 
 -- Compare-and-set. base is the revision that the caller read; 0 replaces whatever is there (a
--- pushed document). Answers nil and the new revision, or a refusal: {'type', kind} or
+-- pushed document), -1 nothing (it was not there, and came back from a storage). Answers nil and the new revision, or a refusal: {'type', kind} or
 -- {'conflict', revision, chain, text or ''}. A document that is gone is written again: it was
 -- deleted or lost under us, and what we hold is whole.
 local function swap(uuid, base, body, chain, now, carry)
@@ -130,7 +130,9 @@ local function expire(uuid, revision, seconds, now)
   local at = math.floor(now / 1000) + seconds * 1000
   if doc.bad or doc.kind == 'none' then
     -- It lives no longer than a document that was deleted under us.
-    redis.call('PEXPIREAT', doc.revkey, whole(at))
+    if redis.call('PEXPIREAT', doc.revkey, whole(at)) == 1 then
+      redis.call('HSET', doc.revkey, 'x', whole(at))
+    end
     return
   end
   recognise(doc, math.floor(now / 1000))

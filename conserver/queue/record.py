@@ -76,13 +76,15 @@ class Progress:
     """What has been done for an item, as its record carries it between workers.
 
     links: names of the links that are done, in order. owed: storages still to be written, None
-    while the links are not done. attempts: failed attempts so far. pushes, expire_s: effects of the
-    links that are done. etags: what storages told.
+    while the links are not done. attempts: runs that came to nothing, retries that a link asked for
+    included; failures: those among them that failed. pushes, expire_s: effects of the links that
+    are done. etags: what storages told.
     """
 
     links: list[str] = field(default_factory=list)
     owed: list[str] | None = None
     attempts: int = 0
+    failures: int = 0
     error: str = ""
     pushes: list[tuple[str, str]] = field(default_factory=list)
     expire_s: int | None = None
@@ -100,6 +102,8 @@ class Progress:
         if self.attempts:
             state["attempts"] = self.attempts
             state["error"] = self.error
+        if self.failures:
+            state["failures"] = self.failures
         if self.pushes:
             state["pushes"] = self.pushes
         if self.expire_s is not None:
@@ -118,6 +122,7 @@ class Progress:
             links=values.get("links", []),
             owed=values.get("owed"),
             attempts=values.get("attempts", 0),
+            failures=values.get("failures", 0),
             error=values.get("error", ""),
             pushes=[(name, uuid) for name, uuid in values.get("pushes", [])],
             expire_s=values.get("expire_s"),

@@ -16,7 +16,7 @@
 local carry, inflight = tonumber(ARGV[1]), KEYS[1]
 local now = now_us()
 local answers, ending, leaving, pushed, order = {}, {}, {}, {}, {}
-local lists = {}
+local lists, gone = {}, {}
 local SETTLED, LOST = { 'settled' }, { 'lost' }
 
 -- Asked once a call for each list: nothing else writes to it meanwhile.
@@ -55,11 +55,11 @@ while at <= #ARGV do
   local tags = pushes + 2 * ARGV[at + 7] + 1
   local after = tags + 2 * ARGV[tags - 1]
   local answer, revision = LOST, base
-  if epoch_held(inflight, token) == epoch then
+  if not gone[token] and epoch_held(inflight, token) == epoch then
     answer, revision = obstacle(uuid, base, chain, body, pushes, tags - 2)
   end
   if not answer then
-    leaving[#leaving + 1] = token
+    leaving[#leaving + 1], gone[token] = token, true
     ending[#ending + 1] = { uuid, tonumber(revision), tonumber(seconds), tags, after - 1 }
     for index = pushes, tags - 2, 2 do
       local list = ARGV[index]

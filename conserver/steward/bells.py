@@ -38,13 +38,18 @@ ANSWER_TIMEOUT_S = 2.0
 """How much later than that its answer may come."""
 
 LINGER_S = 0.25
-"""How long bells wait on after the last worker stopped being idle. Workers that take an item of
-2 ms are busy and idle by turns, and a wait that is called off costs its connection."""
+LINGER_S_PER_LIST = 0.01
+"""How long bells wait on after the last worker stopped being idle: the greater of the two. Workers
+are busy and idle by turns, and a wait that is called off costs its connection (1 ms to make anew).
+An item that moves meanwhile is the first that a worker of any host finds when it looks."""
 
 PAUSES_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Until a list that could not be armed is looked at again; jittered."""
 
 COMPLAINT_EVERY_S = 60.0
+
+TOO_MANY = "max number of clients"
+"""In a refusal that redis-py has no class for: as many connections as lists may be too many."""
 
 
 class Outcome(enum.Enum):
@@ -173,7 +178,8 @@ class Bells:
         self._keep_waiting()
         if not self._roster.wanted.is_set():
             loop = asyncio.get_running_loop()
-            self._linger = loop.call_later(LINGER_S, self._call_off_all)
+            linger_s = max(LINGER_S, LINGER_S_PER_LIST * len(self._bells))
+            self._linger = loop.call_later(linger_s, self._call_off_all)
 
     def _keep_waiting(self) -> None:
         if self._linger is not None:
@@ -186,7 +192,7 @@ class Bells:
 
     def _complain(self, name: str, error: Exception) -> None:
         """Tell what an operator can mend: once a minute, and not once per list if it is Redis."""
-        if not isinstance(error, ResponseError):
+        if not isinstance(error, ResponseError) and TOO_MANY not in str(error):
             return  # Redis is away: the steward's line says so.
         kind = str(error).partition(" ")[0]
         subject = f"{kind} {name}" if kind == "WRONGTYPE" else kind

@@ -229,9 +229,11 @@ class Steward:
         """The supervisor is gone: nobody is to blame for what its end cuts short."""
         self._log.error("supervisor_gone", what="returning what the workers held, then ending")
         await self._survivors.end()
-        await _ended([orders, beating])
         try:
             async with asyncio.timeout(ORPHAN_REDIS_S):
+                # What was ordered before names its blame.
+                await self._registry.finished()
+                await _ended([orders, beating])
                 _, registrations = await self._beat()
                 for consumer in registrations:
                     given = await give_back(self._line, self._host, consumer, Blame("nobody"))

@@ -193,7 +193,8 @@ class ElasticsearchPlace(Place):
             return int(client.count(index=NAME)["count"])
 
     def documents(self, uuids: Collection[str]) -> Documents:
-        wanted, found = list(uuids), {}
+        wanted = list(uuids)
+        found: Documents = {}
         with self._client() as client:
             for start in range(0, len(wanted), PAGE):
                 page = client.mget(index=NAME, ids=wanted[start : start + PAGE], source=["vcon"])

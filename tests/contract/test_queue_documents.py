@@ -427,6 +427,21 @@ def test_the_revision_of_a_deleted_document_does_not_stay_for_ever(queue: Queue,
     assert 0 < queue.client.ttl("conserver:revision:u1") <= 100
 
 
+def test_a_document_that_was_deleted_and_comes_again_keeps_its_revision_as_long(
+    queue: Queue,
+) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    queue.client.delete("vcon:u1")
+    one.settle(item, expiry_s=100)
+    queue.supply("q", "u1")
+    again = one.one()
+    assert again.revision > item.revision
+    assert queue.client.pexpiretime("conserver:revision:u1") == FAR_MS
+    assert one.write(again, NEW).kind == "written"
+
+
 # ---- RedisJSON ---------------------------------------------------------------------------------
 
 

@@ -30,6 +30,14 @@ def test_egress_happens_once_however_often_it_is_asked_for(queue: Queue) -> None
     assert queue.waiting("out") == [b"u1"]
 
 
+def test_an_item_that_is_named_twice_in_one_call_ends_once(queue: Queue) -> None:
+    queue.push("q", "u1")
+    one = Consumer(queue)
+    entry = one.settlement(one.one(), "out")
+    assert [a.kind for a in one.settle_all([entry, entry])] == ["settled", "lost"]
+    assert queue.waiting("out") == [b"u1"]
+
+
 def test_equal_payloads_are_two_items(queue: Queue) -> None:
     # An item acknowledged by its payload took the other one with it.
     queue.push("q", "u1", "u1")

@@ -20,9 +20,7 @@ def victim(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.slow
-def test_storage_stopped_under_load(
-    victim: str, stored_scene: Scene, client: redis.Redis
-) -> None:
+def test_storage_stopped_under_load(victim: str, stored_scene: Scene, client: redis.Redis) -> None:
     daemon = stored_scene.start(workers=2)
     server = stored_scene.town.places[victim].server
     with Producer(stored_scene.town).at_work() as producer:
@@ -106,9 +104,7 @@ def _others_go_on(scene: Scene, daemon: Daemon, producer: Producer, victim: str)
             daemon.until(lambda name=name: scene.stored(name, fresh) == len(fresh), 10)  # type: ignore[misc]
 
 
-def _all_is_well(
-    scene: Scene, client: redis.Redis, daemon: Daemon, uuids: list[str]
-) -> None:
+def _all_is_well(scene: Scene, client: redis.Redis, daemon: Daemon, uuids: list[str]) -> None:
     """Everything is egressed once and stored everywhere, and nobody died or was run twice."""
     daemon.until(lambda: arrived(client, uuids), 60)
     assert nothing_left(client)

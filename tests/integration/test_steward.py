@@ -275,6 +275,16 @@ def test_an_orphaned_steward_returns_everything_and_blames_nobody(make: Any) -> 
     assert not home.redis.exists(calls.host_key(home.host))
 
 
+def test_an_orphaned_steward_carries_out_what_was_ordered_before(make: Any) -> None:
+    home = make().start()
+    item, other = held_by(home.workers[0], 2)
+    home.give_back(home.workers[0], "items", items=[[item.token, item.epoch]])
+    home.die()
+    home.join()
+    assert [suspect.token for suspect in suspects(home)] == [item.token]
+    assert [innocent.token for innocent in returned(home)] == [other.token]
+
+
 def test_an_orphaned_steward_waits_for_workers_and_kills_what_stays(make: Any) -> None:
     home = make(workers=2).start()
     stubborn, willing = (

@@ -162,7 +162,8 @@ class QueueModel:
         numbers = itertools.count(1)
 
         def take(name: str, item: Item) -> bool:
-            item.token = item.token or f"{consumer}.{number}.{next(numbers)}"
+            fresh = f"{consumer}.{number}.{next(numbers)}"
+            item.token = item.token or fresh
             item.ends_holding().epoch = number
             if item.deliveries >= self.max_deliveries:
                 self._bury(name, item)

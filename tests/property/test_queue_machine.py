@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from hypothesis import HealthCheck, settings
@@ -36,7 +36,7 @@ from tests.queues import Queue, as_record, opened, payloads
 LISTS = ("a", "b")
 HOSTS = ("h1", "h2")
 UUIDS = ("u0", "u1", "u2")
-MAX_DELIVERIES = 2
+MAX_DELIVERIES = 1
 PARKED_CAP = 3
 LIMITS = ClaimLimits(parked_cap=PARKED_CAP)
 EXAMPLES = int(os.environ.get("CONSERVER_TEST_EXAMPLES", "40"))
@@ -411,7 +411,9 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(which=pick, most=st.integers(0, 3), lost=st.integers(0, 5).map(lambda n: n == 5))
     def claim(self, which: int, most: int, lost: bool) -> None:
         living = self._living()
-        worker = living[which % len(living)]
+        self._claim(living[which % len(living)], most, lost)
+
+    def _claim(self, worker: Worker, most: int, lost: bool) -> None:
         if worker.outstanding is None:
             worker.number += 1
             empty = not worker.word
@@ -422,18 +424,37 @@ class QueueMachine(RuleBasedStateMachine):
         if not lost:
             self._claimed(worker, items)
 
+    @precondition(lambda self: self._living())
+    @rule(which=pick, count=st.integers(1, 4))
+    def workers_go_on(self, which: int, count: int) -> None:
+        """Each the next step of its way: claim, run, then write and settle."""
+        for number in range(which, which + count):
+            living = self._living()
+            worker = living[number % len(living)] if living else None
+            waiting = worker and sorted(set(worker.word) - worker.running)
+            if worker is None:
+                return
+            if worker.outstanding is not None or not worker.word:
+                self._claim(worker, 2, lost=False)
+            elif waiting:
+                self._run(worker, worker.word[waiting[0]])
+            else:
+                item = worker.word[min(worker.running)]
+                if self._write(worker, item, True, item.revision).kind == "written":
+                    self._settle(worker, item, False, True)
+
     @precondition(lambda self: self._holder(0, running=False))
     @rule(which=pick)
     def run(self, which: int) -> None:
-        """Links begin; a suspect's only after Redis knows."""
         self._run(*self._held(which, running=False))
 
     def _run(self, worker: Worker, item: Item) -> None:
+        """Links begin; a suspect's only after Redis knows."""
         held = self.model.held.get(worker.id, {}).get(item.token)
-        if held is not None and held[1].suspect:
-            if not self._send(self._do_begin, worker.id, item.token, item.epoch):
-                self._forget(worker, item.token)
-                return
+        suspect = held is not None and held[1].suspect
+        if suspect and not self._send(self._do_begin, worker.id, item.token, item.epoch):
+            self._forget(worker, item.token)
+            return
         worker.running.add(item.token)
 
     def _write(self, worker: Worker, item: Item, with_document: bool, base: int) -> calls.Answer:
@@ -533,6 +554,17 @@ class QueueMachine(RuleBasedStateMachine):
             "overdue": Blame("items", running[:1], [token for token, _ in running[:1]]),
         }
         self._die(worker, blames.get(how))
+
+    @precondition(lambda self: self._holder(0, running=True))
+    @rule(which=pick)
+    def crash_and_replace(self, which: int) -> None:
+        """A poison: its worker dies of it, all goes back at once, the next worker starts."""
+        worker, item = self._held(which, running=True)
+        order = Order(worker.host, worker.id, Blame("items", [(item.token, item.epoch)]))
+        self._die(worker, None)
+        while self._send(self._do_give_back, order.host, order.consumer, order.blame, 64):
+            pass
+        self._start_a_worker(worker.host)
 
     @precondition(lambda self: self._ready())
     @rule(which=pick, kind=st.sampled_from(["claim", "settle", "release", "park", "dead"]))
@@ -706,7 +738,7 @@ def seen(record: Any) -> tuple[str, bytes, int, bool, bytes]:
 def test_model_and_scripts_agree(redis_url: str) -> None:
     with opened(redis_url) as queue:
         run_state_machine_as_test(
-            lambda: QueueMachine(queue),
+            cast("type[QueueMachine]", lambda: QueueMachine(queue)),
             settings=settings(
                 max_examples=EXAMPLES,
                 stateful_step_count=STEPS,

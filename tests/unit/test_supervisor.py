@@ -18,6 +18,7 @@ import pytest
 from conserver.errors import BootError
 from conserver.household import WORKERS_MAX
 from conserver.supervisor import run
+from tests.helpers import eventually
 from tests.process.children import Scenario, load
 from tests.process.house import House, alive, house, seconds_since, title
 
@@ -93,6 +94,7 @@ def test_forked_children_hold_nothing_that_is_not_theirs(home: House) -> None:
     assert len(steward["descriptors"]) == 3 + 6 + 1 + 2 + 1 + 2, steward["descriptors"]
 
 
+@by_every_method
 def test_closed_standard_descriptors_do_no_harm(home: House) -> None:
     home.start(Scenario(), workers=2, redirect="<&- >&- 2>&-")
     for who in ("worker-1", "worker-2"):
@@ -162,7 +164,8 @@ def test_a_paused_host_charges_nobody(home: House) -> None:
     settings = {"stall_timeout_s": 2}
     home.start(Scenario(settings=settings), workers=2).until_ready(3)
     home.signal_group(signal.SIGSTOP)
-    time.sleep(4)  # The pause is what is tested: there is nothing to wait for.
+    paused_s = time.monotonic()
+    eventually(lambda: seconds_since(paused_s) > 4)
     home.signal_group(signal.SIGCONT)
     states = len(home.told("state"))
     home.until(lambda: len(home.told("state")) > states + 1)
@@ -267,8 +270,9 @@ def test_a_second_signal_means_now(home: House) -> None:
     home.start(Scenario(worker="deaf")).until_ready()
     home.signal(signal.SIGTERM)
     home.signal(signal.SIGINT)  # The same wish, as an init may send it.
+    first_s = time.monotonic()
+    eventually(lambda: seconds_since(first_s) > 0.6)  # Later than half a second: a second wish.
     home.until(lambda: home.log("draining"))
-    time.sleep(0.6)  # A person's second thought comes later than half a second.
     assert home.log("stopping_now") == []
     began_s = time.monotonic()
     home.signal(signal.SIGINT)

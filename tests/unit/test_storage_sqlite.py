@@ -1,0 +1,144 @@
+"""storage.sqlite: searching, sharing the file, and what a full disk or a lock does."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.contract import Document, Outcome, Stored
+from storage.sqlite import Options, Storage
+from tests.contract.places import document
+
+Open = Callable[..., Storage]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "vcons.db"
+
+
+@pytest.fixture
+def opened(path: Path) -> Iterator[Open]:
+    """Makes open storages on the test's file."""
+    made: list[Storage] = []
+
+    def make(**options: Any) -> Storage:
+        storage = Storage("sqlite", Options.model_validate({"path": path, **options}))
+        storage.open()
+        made.append(storage)
+        return storage
+
+    yield make
+    for storage in made:
+        storage.close()
+
+
+def one(storage: Storage, given: Document) -> Outcome:
+    (outcome,) = storage.save_many([given])
+    return outcome
+
+
+CALL = document(
+    5,
+    subject="Réclamation of a parcel",
+    parties=[{"name": "Ada Berg", "tel": "+12025550111"}, {"mailto": "ben@example.com"}],
+    dialog=[{"type": "text", "body": "see the attachment"}],
+    analysis=[
+        {"type": "transcript", "body": {"text": "where is my parcel, it was due on Monday"}},
+        {"type": "summary", "body": "the customer is annoyed"},
+    ],
+    attachments=[{"purpose": "tags", "encoding": "json", "body": ["reason:delivery"]}],
+)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "reclamation",
+        "parcel AND monday",
+        '"my parcel"',
+        "party:ada",
+        'party:"ben@example.com"',
+        "transcript:due",
+        "messages:attachment",
+        "tags:delivery",
+        "notes:annoy*",
+        "subject:parcel NOT subject:refund",
+    ],
+)
+def test_what_a_vcon_is_found_by(opened: Open, query: str) -> None:
+    storage = opened()
+    storage.save_many([document(subject="of something else"), CALL])
+    (hit,) = storage.search(query)
+    assert hit.uuid == CALL.uuid
+    assert hit.subject == "Réclamation of a parcel"
+    assert hit.created_at == CALL.data["created_at"]
+    assert "[" in hit.snippet
+    assert "]" in hit.snippet
+
+
+def test_the_index_follows_the_document(opened: Open) -> None:
+    storage = opened()
+    one(storage, CALL)
+    assert one(storage, document(6, CALL.uuid, subject="now a refund")) == Stored()
+    assert storage.search("parcel") == []
+    assert [hit.uuid for hit in storage.search("refund")] == [CALL.uuid]
+    assert one(storage, CALL) == Stored(superseded=True)
+    assert storage.search("parcel") == []
+    storage.delete(CALL.uuid)
+    assert storage.search("refund") == []
+
+
+def test_a_query_that_is_none(opened: Open) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        opened().search('"unbalanced')
+
+
+def test_the_best_come_first_and_not_too_many(opened: Open) -> None:
+    storage = opened()
+    often = document(subject="refund refund refund")
+    seldom = [document(subject=f"a refund, among {'other ' * 20}things") for _ in range(5)]
+    storage.save_many([*seldom, often])
+    hits = storage.search("refund", limit=3)
+    assert len(hits) == 3
+    assert hits[0].uuid == often.uuid
+
+
+def test_other_tools_can_ask_for_members(opened: Open, path: Path) -> None:
+    one(opened(), CALL)
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT json_extract(vcon, '$.parties[0].name') FROM vcons"
+        assert connection.execute(query).fetchall() == [("Ada Berg",)]
+
+
+def test_a_lock_held_too_long_is_raised_and_nothing_is_half_done(opened: Open, path: Path) -> None:
+    storage = opened(timeout_s=0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            storage.save_many([document()])
+        assert storage.get(CALL.uuid) is None
+        other.execute("ROLLBACK")
+    assert one(storage, CALL) == Stored()
+
+
+def test_a_full_file_undoes_the_batch_and_passes(opened: Open) -> None:
+    storage = opened(max_size_bytes=200_000)
+    one(storage, CALL)
+    batch = [document(said="x" * 50_000) for _ in range(10)]
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        storage.save_many(batch)
+    assert all(storage.get(given.uuid) is None for given in batch)
+    assert storage.get(CALL.uuid) is not None
+    assert opened().save_many(batch) == [Stored()] * 10
+
+
+def test_a_file_that_is_no_database_is_told_at_open(opened: Open, path: Path) -> None:
+    path.write_bytes(b"something else entirely, and long enough to be looked at" * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        opened(timeout_s=0.1)
