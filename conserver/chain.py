@@ -125,6 +125,7 @@ class ChainRunner:
     def run(self, item: Item) -> None:
         """Set item.outcome. Never raises for anything that a document or a link does."""
         began_s = time.monotonic()
+        self._page.open(item.slot)
         try:
             open_document(item)
             outcome = self._links(item, began_s)

@@ -8,6 +8,7 @@ with clocks that have moved by a second, and charges nobody for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from conserver.page import PageItem, PageView, Phase
 
@@ -37,6 +38,26 @@ class _Running:
     chain_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """An item that has passed a hard limit: that of the link that runs, or that of its chain."""
+
+    item: PageItem
+    of: Literal["link", "chain"]
+    limit_s: float
+
+    @property
+    def reason(self) -> str:
+        """What has happened, in words."""
+        item = self.item
+        if self.of == "link":
+            return f"the link {item.link} ran longer than its hard_timeout_s of {self.limit_s:g} s"
+        return (
+            f"the links of the chain {item.chain} ran longer than its hard_timeout_s of"
+            f" {self.limit_s:g} s, the last of them {item.link}"
+        )
+
+
 class Clocks:
     """The clocks of one child: made new for every child, fed by every look at its page."""
 
@@ -46,11 +67,11 @@ class Clocks:
         self._stamp: int | None = None
         self._running: dict[int, _Running] = {}
 
-    def look(self, view: PageView, passed_s: float) -> PageItem | None:
+    def look(self, view: PageView, passed_s: float) -> Overdue | None:
         """Count one look at the page, `passed_s` after the one before.
 
         Returns:
-            An item that has passed a hard limit: that of its link, or that of its chain.
+            An item that has passed a hard limit.
         """
         if view.stamp == self._stamp:
             self.stalled_s += passed_s
@@ -60,14 +81,16 @@ class Clocks:
         if not view.items:
             self._running.clear()
             return None
-        overdue = None
+        overdue: Overdue | None = None
         running: dict[int, _Running] = {}
         for item in view.items:
             if item.phase not in (Phase.RUNNING, Phase.PAUSED):
                 continue
             running[item.slot] = clock = self._count(item, passed_s)
-            if _over(clock.link_s, item.limit_s) or _over(clock.chain_s, item.chain_limit_s):
-                overdue = overdue or item
+            if _over(clock.link_s, item.limit_s):
+                overdue = overdue or Overdue(item, "link", item.limit_s)
+            elif _over(clock.chain_s, item.chain_limit_s):
+                overdue = overdue or Overdue(item, "chain", item.chain_limit_s)
         self._running = running
         return overdue
 

@@ -16,10 +16,6 @@ from conserver.config import Config
 from conserver.page import Page
 from conserver.settings import Settings
 
-WORKERS_MAX = 100
-"""Workers of one supervisor. The steward gets two descriptors of each, and a forkserver hands no
-more than 250 descriptors to a child."""
-
 
 class Slot:
     """The place of one child: its page, and both ends of its sockets."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conserver import log
-from conserver.clocks import LookClock
-from conserver.page import PageItem
+from conserver.clocks import LookClock, Overdue
 from conserver.posts import Post, Verdict
 from conserver.process import Child
 from conserver.rotation import Rotation
@@ -56,7 +55,8 @@ class Inspection:
             elif recycle and post.role == "worker":
                 self._rotation.recycle(post, view, now_s, settings.shutdown_timeout_s)
 
-    def _kill_overdue(self, post: Post, child: Child, item: PageItem) -> None:
+    def _kill_overdue(self, post: Post, child: Child, overdue: Overdue) -> None:
+        item = overdue.item
         self._log.warning(
             "hard_time_limit_passed",
             child=post.name,
@@ -64,8 +64,9 @@ class Inspection:
             vcon=item.uuid,
             chain=item.chain,
             link=item.link,
+            reason=overdue.reason,
         )
-        post.kill(Verdict.OVERDUE, item)
+        post.kill(Verdict.OVERDUE, overdue)
 
     def _kill_stalled(self, post: Post, child: Child) -> None:
         stalled_s = round(post.clocks.stalled_s, 1)

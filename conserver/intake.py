@@ -223,12 +223,16 @@ class Intake:
             item = Item(
                 one, route, Progress.load(one.state), self._slots.pop(), now_s, saved=one.state
             )
+            if one.what != "inline":
+                item.uuid = one.payload.decode("utf-8", "replace")
             self.held[one.token] = item
-            self._take_document(item)
-            self._weigh(item)
             self._page.hold(item.slot, one.token, one.epoch, item.uuid, route.name)
+            # Before anything is done with it: what kills its worker must be on the page, and a
+            # suspect must have begun.
             if one.suspect and not self._begin(item):
                 continue
+            self._take_document(item)
+            self._weigh(item)
             if one.what == "missing" and self._look_up(item):
                 continue
             if self._may_resume(item):
@@ -258,13 +262,13 @@ class Intake:
         if claimed.what == "inline":
             item.text, item.unsaved = claimed.payload, True
             return
-        item.uuid = claimed.payload.decode("utf-8", "replace")
         item.text, item.revision = claimed.text, claimed.revision
         if claimed.what == "large":
             self._read_large(item)
 
     def _read_large(self, item: Item) -> None:
         key = f"vcon:{item.uuid}"
+        self._page.open(item.slot)
         try:
             if self._line.command("STRLEN", key) > self._settings.max_document_bytes:
                 item.claimed.what = "oversized"
@@ -272,6 +276,7 @@ class Intake:
                 item.text = self._line.command("GET", key) or b""
         except ResponseError:  # it was replaced by another type since the claim
             item.claimed.what = "type:" + self._line.command("TYPE", key).decode()
+        self._page.rest(item.slot)
 
     def _begin(self, item: Item) -> bool:
         """Mark a suspect as begun: from here on its worker's death counts."""
@@ -304,6 +309,7 @@ class Intake:
         if not item.route.storages or not usable_uuid(item.uuid):
             return False
         item.waiting = set(item.route.storages)
+        self._page.store(item.slot)
         self._writers[item.route.storages[0]].look_up(item)
         return True
 
@@ -333,5 +339,6 @@ class Intake:
         elif item.missed:
             return item
         else:
+            self._page.rest(item.slot)
             self._backlog.put([item])
         return None

@@ -221,6 +221,14 @@ class Page:
         _RUN.pack_into(self._map, at, (run + 1) & _U32)
         self._enter(slot, Phase.RUNNING)
 
+    def open(self, slot: int) -> None:
+        """The item's document is read or parsed: from here on it may be what kills the worker."""
+        self._enter(slot, Phase.RUNNING)
+
+    def rest(self, slot: int) -> None:
+        """Nobody does anything with the item."""
+        self._enter(slot, Phase.HELD)
+
     def pause(self, slot: int) -> None:
         """The running link waits for us (a checkpoint): its limits stand still."""
         self._enter(slot, Phase.PAUSED)

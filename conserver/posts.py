@@ -8,13 +8,14 @@ time limit is counted, and nobody is blamed for what we did ourselves.
 from __future__ import annotations
 
 import enum
+import signal
 import time
 from typing import Any, Literal
 
 from conserver.boot import Message, Role, send
-from conserver.clocks import Clocks
+from conserver.clocks import Clocks, Overdue
 from conserver.household import Slot
-from conserver.page import PageItem
+from conserver.page import PageItem, Phase
 from conserver.process import Child
 from conserver.ration import Ration
 from conserver.settings import Settings
@@ -41,12 +42,16 @@ class Backoff:
         self.deaths = 0
         """Deaths in a row, each soon after its start."""
 
-    def after_s(self, lived_s: float) -> float:
-        """A child has died after `lived_s`: how long the next one has to wait."""
+    def after_s(self, lived_s: float, *, blamed: bool = False) -> float:
+        """A child has died after `lived_s`: how long the next one has to wait.
+
+        Not long if an item is blamed: that series ends, with its dead letter.
+        """
         self.deaths = 1 if lived_s >= LONG_LIFE_S else self.deaths + 1
         if self.deaths == 1:
             return 0.0
-        return float(min(BACKOFF_S_FIRST * 2 ** (self.deaths - 2), BACKOFF_S_MAX))
+        most_s = BACKOFF_S_FIRST if blamed else BACKOFF_S_MAX
+        return float(min(BACKOFF_S_FIRST * 2 ** (self.deaths - 2), most_s))
 
 
 Farewell = Literal["", "shutdown", "reload", "recycling", "void", "retiring"]
@@ -82,7 +87,7 @@ class Post:
         self.farewell: Farewell = ""
         self.farewell_at_s = 0.0
         self.verdict = Verdict.NONE
-        self.overdue: PageItem | None = None
+        self.overdue: Overdue | None = None
 
     def fill(self, child: Child, generation: int, settings: Settings) -> None:
         """A child takes the post."""
@@ -114,7 +119,7 @@ class Post:
         self.farewell_at_s = now_s
         send(self.slot.ours, {"type": "drain", **fields})
 
-    def kill(self, verdict: Verdict, overdue: PageItem | None = None) -> None:
+    def kill(self, verdict: Verdict, overdue: Overdue | None = None) -> None:
         """Kill its child. The first reason counts."""
         if self.child is None:
             return
@@ -133,11 +138,19 @@ class Post:
     def blame(self, exit_code: int | None) -> Message:
         """Whom the death of its child is blamed on, as the fields of a return order."""
         if self.verdict is Verdict.OVERDUE and self.overdue is not None:
-            return _fields([self.overdue], counted=[self.overdue.token])
+            item, how = self.overdue.item, f"was killed because {self.overdue.reason}"
+            note = {"reason": "time_limit", **_note(item, how)}
+            return _fields({item: note}, counted=[item.token])
         by_itself = exit_code == 0 or self.farewell in ("void", "retiring")
         if self.verdict is Verdict.OURS or (self.verdict is Verdict.NONE and by_itself):
-            return _fields([])
-        return _fields([item for item in self.slot.page.read().items if item.phase.blamed])
+            return _fields({})
+        how = "was killed because it stood still"
+        if self.verdict is not Verdict.STALLED:
+            how = ending(exit_code)
+        items = [item for item in self.slot.page.read().items if item.phase.blamed]
+        blame = _fields({item: _note(item, f"{how} {_doing(item)}") for item in items})
+        # A suspect that was marked begun counts this death even if the page shows nothing yet.
+        return {**blame, "blame": "items", "notes": {"": {"error": how}, **blame["notes"]}}
 
     def crashed(self, exit_code: int | None) -> bool:
         """Whether the death is to be called a crash: not asked for, and not by us."""
@@ -150,7 +163,9 @@ class Post:
         A worker that has done nothing has not used up a ration either: that series of deaths has
         to slow down like any other (a memory limit that is too low for an idle worker).
         """
-        if self.crashed(exit_code) or self.verdict in (Verdict.STALLED, Verdict.OVERDUE):
+        if self.verdict is Verdict.OVERDUE:
+            return True  # By us, for an item's sake, which counts it.
+        if self.crashed(exit_code) or self.verdict is Verdict.STALLED:
             return False
         if self.farewell in ("recycling", "retiring"):
             view = self.slot.page.read()
@@ -168,9 +183,31 @@ class Post:
         return self.slot.page.state.name.lower()
 
 
-def _fields(items: list[PageItem], counted: list[str] | None = None) -> Message:
+def ending(code: int | None) -> str:
+    """How a child ended, in words that follow on "it"."""
+    if code is None:
+        return "ended, nobody knows how,"
+    if code < 0:
+        return f"was killed by signal {-code} ({signal.strsignal(-code)})"
+    return f"ended with exit code {code}"
+
+
+def _fields(blamed: dict[PageItem, dict[str, str]], counted: list[str] | None = None) -> Message:
     return {
-        "blame": "items" if items else "nobody",
-        "items": [[item.token, item.epoch] for item in items],
+        "blame": "items" if blamed else "nobody",
+        "items": [[item.token, item.epoch] for item in blamed],
         "counted": counted or [],
+        "notes": {item.token: note for item, note in blamed.items()},
     }
+
+
+def _note(item: PageItem, how: str) -> dict[str, str]:
+    """What the item's dead letter will say of this death, if it becomes one."""
+    in_link = item.link and item.phase is not Phase.STORING
+    return {"error": how, "link": item.link} if in_link else {"error": how}
+
+
+def _doing(item: PageItem) -> str:
+    if item.phase is Phase.STORING:
+        return "while it was stored"
+    return f"in the link {item.link}" if item.link else "while its document was read"

@@ -36,7 +36,9 @@ from conserver.validation import problems_of
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _SCHEMES_TEXT = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
 
-WORKERS_MAX = 100  # A forkserver passes some 250 descriptors, and the steward needs two per worker.
+WORKERS_MAX = 100
+"""Workers of one supervisor. The steward gets two descriptors of each, and a forkserver hands no
+more than 250 descriptors to a child."""
 
 _SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(I?B)?\s*", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

@@ -26,11 +26,11 @@ from setproctitle import setproctitle
 from conserver import log
 from conserver.boot import receive
 from conserver.config import Config
-from conserver.errors import EXIT_CHILD, EXIT_CONFIG, BootError
-from conserver.household import WORKERS_MAX, Household
+from conserver.errors import EXIT_CHILD
+from conserver.household import Household
 from conserver.inspection import Inspection
 from conserver.orders import Briefing, OrderBook, about_us
-from conserver.posts import Post, Verdict
+from conserver.posts import Post, Verdict, ending
 from conserver.preparation import Preparation, Reload
 from conserver.process import Child, Inherited, context_for, hold_standard_descriptors
 from conserver.rotation import Rotation
@@ -76,14 +76,7 @@ def run(settings: Settings, config: Config, reload: Reload, entries: Entries = O
 
     Raises:
         ConfigError: a link or storage is missing or its options are wrong; nothing was started.
-        BootError: there are more workers than one supervisor can have.
     """
-    if settings.workers > WORKERS_MAX:
-        raise BootError(
-            f"{settings.workers} workers are too many for one supervisor: set CONSERVER_WORKERS "
-            f"to {WORKERS_MAX} or less, and run another host",
-            EXIT_CONFIG,
-        )
     hold_standard_descriptors()
     setproctitle("conserver: supervisor")
     log.configure(settings, "supervisor")
@@ -237,7 +230,9 @@ class Supervisor:
             self._briefing.forget()
         self._report(post, child, code, [token for token, _ in blame["items"]])
         lived_s = time.monotonic() - child.started_at_s
-        wait_s = 0.0 if post.left_as_planned(code) else post.backoff.after_s(lived_s)
+        wait_s = 0.0
+        if not post.left_as_planned(code):
+            wait_s = post.backoff.after_s(lived_s, blamed=bool(blame["items"]))
         post.due_at_s = time.monotonic() + wait_s
         child.close()
         post.vacate()
@@ -245,10 +240,10 @@ class Supervisor:
     def _report(self, post: Post, child: Child, code: int | None, blamed: list[str]) -> None:
         """Log a death; before anybody of its role was ready it is the end of all."""
         if post.role not in self._once_ready and not self._shutdown.under_way:
-            reason = child.failure or f"it {_ending(code)} before it was ready"
+            reason = child.failure or f"it {ending(code)} before it was ready"
             self._fail_boot(post, reason, child.failure_code)
         elif post.crashed(code):
-            reason = child.failure or f"it {_ending(code)}"
+            reason = child.failure or f"it {ending(code)}"
             self._log.warning(
                 "child_died", child=post.name, pid=child.pid, reason=reason, blamed=blamed
             )
@@ -310,11 +305,3 @@ class Supervisor:
         tried_enough = post.backoff.deaths >= START_TRIES_MAX
         if tried_enough and post.role not in self._once_ready and not self._shutdown.under_way:
             self._fail_boot(post, reason, EXIT_CHILD)
-
-
-def _ending(code: int | None) -> str:
-    if code is None:
-        return "ended, nobody knows how,"
-    if code < 0:
-        return f"was killed by signal {-code} ({signal.strsignal(-code)})"
-    return f"ended with exit code {code}"

@@ -51,8 +51,14 @@ class Report(NamedTuple):
 class Writer:
     """The keeper's side of one storage."""
 
-    def __init__(self, loaded: LoadedStorage, report: Callable[[Report], None]) -> None:
+    def __init__(
+        self,
+        loaded: LoadedStorage,
+        report: Callable[[Report], None],
+        hung_most: int = HUNG_MOST,
+    ) -> None:
         self.name = loaded.name
+        self._hung_most = hung_most
         self._loaded = loaded
         self._report = report
         self._breaker = Breaker(BATCH_ITEMS)
@@ -64,7 +70,7 @@ class Writer:
     @property
     def is_spent(self) -> bool:
         """Whether so many calls hang that this process had better be replaced."""
-        return sum(lane.is_alive for lane in self._hung) >= HUNG_MOST
+        return sum(lane.is_alive for lane in self._hung) >= self._hung_most
 
     def put(self, items: Sequence[Item]) -> None:
         """Store these items' documents; the answers come as a Report."""

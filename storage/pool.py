@@ -7,10 +7,11 @@ computes, which is so across a network and not beside a server on the same host.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 from storage.contract import Document, Outcome, Unavailable
 
@@ -21,14 +22,19 @@ _FAILURE_LIMIT = 3
 
 
 class Pool:
-    """At most `limit` requests at the same time, the caller's among them."""
+    """At most `limit` requests at the same time, the caller's among them. One caller at a time.
+
+    The threads are daemons, so that one that hangs in a request does not hold the process.
+    """
 
     def __init__(self, name: str, limit: int, broken: tuple[type[Exception], ...]) -> None:
         """`broken`: the exceptions by which a request says that the connection failed."""
+        self._name = name
         self._limit = limit
         self._broken = broken
         self._useful = limit
-        self._threads = ThreadPoolExecutor(limit, f"storage-{name}")
+        self._helper_count = 0
+        self._orders: SimpleQueue[_Batch | None] = SimpleQueue()
 
     def run(
         self,
@@ -38,18 +44,41 @@ class Pool:
     ) -> list[Outcome]:
         """What `save(document, deadline)` says of each; the deadline is one of time.monotonic."""
         batch = _Batch(documents, save, time.monotonic() + timeout_s, self._broken)
-        helper_count = min(self._useful, len(documents)) - 1
-        helpers = [self._threads.submit(batch.work) for _ in range(helper_count)]
+        helper_count = max(0, min(self._useful, len(documents)) - 1)
+        for number in range(helper_count):
+            if number >= self._helper_count:
+                self._start_helper()
+            self._orders.put(batch)
         batch.work()
-        for helper in helpers:
-            helper.result()
+        for _ in range(helper_count):
+            batch.done.get()
+        if batch.fault is not None:
+            raise batch.fault
         if batch.fastest_s is not None:
             self._useful = min(self._limit, 1 + int(batch.fastest_s / _COMPUTING_S))
         return batch.outcomes
 
     def close(self) -> None:
-        """Lets the threads end; one that is inside a request ends with it."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Lets the threads end; one that is inside a request ends after it."""
+        for _ in range(self._helper_count):
+            self._orders.put(None)
+        self._helper_count = 0
+
+    def _start_helper(self) -> None:
+        self._helper_count += 1
+        name = f"storage-{self._name}-{self._helper_count}"
+        threading.Thread(target=_help, args=(self._orders,), name=name, daemon=True).start()
+
+
+def _help(orders: SimpleQueue[_Batch | None]) -> None:
+    """The life of a helper."""
+    while (batch := orders.get()) is not None:
+        try:
+            batch.work()
+        finally:
+            batch.done.put(None)
+        # While it waits for the next one, the documents are not its to hold.
+        del batch
 
 
 class _Batch:
@@ -63,6 +92,9 @@ class _Batch:
         broken: tuple[type[Exception], ...],
     ) -> None:
         self.outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
+        # What a helper says when it has no more to do; and what no document is to blame for.
+        self.done: SimpleQueue[None] = SimpleQueue()
+        self.fault: Exception | None = None
         # Of the fastest document, as the others may have waited for the interpreter.
         self.fastest_s: float | None = None
         self._waiting = deque(enumerate(documents))
@@ -81,6 +113,10 @@ class _Batch:
             except self._broken as error:
                 self._give_up(index, Unavailable(f"{type(error).__name__}: {error}"))
                 continue
+            except Exception as error:  # noqa: BLE001 (raised again by the caller's thread)
+                self.fault = error
+                self._waiting.clear()
+                return
             took_s = time.monotonic() - began
             if self.fastest_s is None or took_s < self.fastest_s:
                 self.fastest_s = took_s

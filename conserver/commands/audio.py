@@ -19,6 +19,7 @@ import orjson
 
 from conserver.vcon import encode_body
 
+# What the link `transcribe` can decode, by the files' usual names.
 MEDIA_TYPES = {
     ".wav": "audio/wav",
     ".mp3": "audio/mpeg",
@@ -29,6 +30,20 @@ MEDIA_TYPES = {
     ".m4a": "audio/mp4",
     ".aac": "audio/aac",
     ".webm": "audio/webm",
+    ".mka": "audio/x-matroska",
+    ".mkv": "video/x-matroska",
+    ".mp4": "video/mp4",
+    ".mov": "video/quicktime",
+    ".3gp": "audio/3gpp",
+    ".amr": "audio/amr",
+    ".awb": "audio/amr-wb",
+    ".wma": "audio/x-ms-wma",
+    ".aif": "audio/aiff",
+    ".aiff": "audio/aiff",
+    ".au": "audio/basic",
+    ".caf": "audio/x-caf",
+    ".gsm": "audio/gsm",
+    ".wv": "audio/x-wavpack",
 }
 
 

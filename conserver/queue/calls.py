@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+import orjson
 
 from conserver.queue.record import Claimed, parse_claimed
 
@@ -323,12 +326,14 @@ class Blame:
     "everything".
 
     overdue: tokens, among those of `items`, that were killed for their own time limit; each counts
-    a delivery.
+    a delivery. notes: token -> how its worker died, "" for those that are not named: a clause
+    under "error", the "link" that ran, a "reason" if it is not poison; dead letters say so.
     """
 
     kind: str = "nobody"
     items: Sequence[tuple[str, int]] = ()
     overdue: Sequence[str] = ()
+    notes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Returned(NamedTuple):
@@ -346,10 +351,16 @@ def give_back(host: str, consumer: str, blame: Blame, most: int = RETURN_BATCH) 
     """Return what a dead consumer holds, `most` items a call, until Returned.left is 0 and one more
     call has found nothing.
     """
-    args: list[Any] = [consumer, blame.kind, most, host, len(blame.items)]
+    args: list[Any] = [consumer, blame.kind, most, host, _note(blame, ""), len(blame.items)]
     for token, epoch in blame.items:
-        args += (token, epoch)
+        args += (token, epoch, _note(blame, token if token in blame.notes else ""))
     return Call("return", [host_key(host), inflight_key(consumer), HOSTS], [*args, *blame.overdue])
+
+
+def _note(blame: Blame, token: str) -> str:
+    """A note as a record carries it: one word."""
+    note = blame.notes.get(token)
+    return quote(orjson.dumps(dict(note)), safe="") if note else ""
 
 
 def reap(host: str, seen_beat: str) -> Call:

@@ -77,12 +77,26 @@ end
 open()
 redis.call('HSET', KEYS[1], field, ARGV[2])
 
+-- Why an item that was delivered too often is buried; the note on its last death says how it came.
+local function poison(record)
+  local error = 'its worker died ' .. record.deliveries .. ' times while it ran'
+  if record.note == '' then
+    return { reason = 'poison', error = error }
+  end
+  local text = string.gsub(string.sub(record.note, 2), '%%(%x%x)', function(hex)
+    return string.char(tonumber(hex, 16))
+  end)
+  local note = cjson.decode(text)
+  note.reason = note.reason or 'poison'
+  note.error = error .. '; the last time it ' .. note.error
+  return note
+end
+
 -- Buries what must not run. Answers whether it did.
 local function refuse(record, max_deliveries)
   local reason
   if record.deliveries >= max_deliveries then
-    local error = 'its worker died ' .. record.deliveries .. ' times while it ran'
-    reason = { reason = 'poison', error = error }
+    reason = poison(record)
   elseif #record.payload > most_payload then
     local error = 'the pushed document has ' .. #record.payload .. ' bytes, more than '
       .. most_payload .. ': store it at vcon:<uuid> and push its uuid instead'

@@ -13,7 +13,8 @@
 --
 -- A record is one line of header, then state, then payload:
 --   \1<token> <epoch> <deliveries> <flags> <first seen, ms> <write> <revision> <length of state>
--- <list>\n<state><payload> flags: "-", or "s" (suspect) followed by "b" (begun in this epoch).
+-- <list>\n<state><payload> flags: "-", or "s" (suspect) followed by "b" (begun in this epoch), and
+-- then, if a worker has died with it, ":" and a note of how: JSON, percent-encoded.
 -- write and revision: number and result of the last numbered write of this holding, so that a
 -- repeated write gets its first answer. state is JSON that Lua never reads.
 
@@ -52,8 +53,9 @@ local function parse(text)
   end
   return {
     token = token, epoch = epoch, deliveries = tonumber(deliveries), seen = seen, list = list,
-    suspect = string.find(flags, 's', 1, true) ~= nil,
-    begun = string.find(flags, 'b', 1, true) ~= nil,
+    suspect = string.byte(flags, 1) == 115, -- "s"
+    begun = string.byte(flags, 2) == 98, -- "b"
+    note = string.match(flags, ':.*') or '',
     write = tonumber(write), revision = revision,
     state = string.sub(text, body, body + size - 1),
     payload = string.sub(text, body + size),
@@ -62,7 +64,7 @@ end
 
 local function build(record)
   local flags = (record.suspect and 's' or '') .. (record.begun and 'b' or '')
-  flags = flags == '' and '-' or flags
+  flags = (flags == '' and '-' or flags) .. record.note
   return '\1' .. record.token .. ' ' .. record.epoch .. ' ' .. record.deliveries .. ' ' .. flags
     .. ' ' .. record.seen .. ' ' .. whole(record.write) .. ' ' .. record.revision .. ' '
     .. #record.state .. ' ' .. record.list .. '\n' .. record.state .. record.payload

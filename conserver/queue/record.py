@@ -47,7 +47,7 @@ def parse(record: bytes) -> Claimed:
         token=token.decode(),
         epoch=int(epoch),
         deliveries=int(deliveries),
-        suspect=b"s" in flags,
+        suspect=flags[:1] == b"s",
         first_seen_ms=int(seen),
         list=name.decode(),
         state=body[:state_bytes],

@@ -29,6 +29,7 @@ end
 local record = parse(string.sub(ARGV[1], string.find(ARGV[1], '\n', 1, true) + 1))
 record.payload, record.deliveries, record.suspect = ARGV[2], 0, false
 record.state = ARGV[3]
+record.note = ''
 record.seen = whole(math.floor(now_us() / 1000)) -- its age counts from here: who gives up by age
 redis.call('RPUSH', KEYS[3], build(record))
 return 'returned'

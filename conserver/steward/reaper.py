@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from conserver.steward.line import Connections, Line
     from conserver.steward.roster import Roster
 
+HOST_DIED = Blame("everything", notes={"": {"error": "died with its host"}})
 LOOK_EVERY_S = 1.0
 LOOKS_PER_LEASE = 10
 LATE_S = 1.0
@@ -140,7 +141,7 @@ class Reaper:
                 )
                 break
             for consumer in answer:
-                given = await give_back(self._line, host, consumer.decode(), Blame("everything"))
+                given = await give_back(self._line, host, consumer.decode(), HOST_DIED)
                 consumers += 1
                 returned += given.returned
                 suspects += given.suspects

@@ -57,7 +57,8 @@ async def give_back(line: Line, host: str, consumer: str, blame: Blame) -> Given
 def blame_of(order: Message) -> Blame:
     """The blame in a return order."""
     items = [(str(token), int(epoch)) for token, epoch in order.get("items", ())]
-    return Blame(order["blame"], items, [str(token) for token in order.get("counted", ())])
+    counted = [str(token) for token in order.get("counted", ())]
+    return Blame(order["blame"], items, counted, order.get("notes", {}))
 
 
 class Registry:
@@ -145,6 +146,7 @@ class Registry:
                 "blame": blame.kind,
                 "items": items,
                 "counted": list(blame.overdue),
+                "notes": blame.notes,
             }
         )
 

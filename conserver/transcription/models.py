@@ -20,12 +20,11 @@ class ModelMissingError(ConserverError):
     """The model's files are not on this machine; the message says where they were looked for."""
 
 
-def find_model(model: Model) -> str:
-    """The folder with the model's files.
+def check_name(model: Model) -> None:
+    """Find out, without the network, what can never become a model.
 
     Raises:
-        ModelMissingError: it is not on this machine, and the network may not be asked.
-        Retry: the network was asked and did not help.
+        ModelMissingError: a folder that is incomplete or not there, or no size that there is.
     """
     folder = Path(model.name).expanduser()
     if folder.is_dir():
@@ -35,23 +34,36 @@ def find_model(model: Model) -> str:
                 f"{folder} is no Whisper model converted for CTranslate2: "
                 f"it lacks {', '.join(missing)}"
             )
-        return str(folder)
-    if model.name.startswith((".", "~", os.sep)) or model.name.count("/") > 1:
+    elif model.name.startswith((".", "~", os.sep)) or model.name.count("/") > 1:
         raise ModelMissingError(
             f"there is no folder {folder} (looked in {Path.cwd()}) with a model"
         )
-    return _find_in_hub_cache(model)
+    elif "/" not in model.name:
+        from faster_whisper import available_models
+
+        if model.name not in available_models():
+            raise ModelMissingError(
+                f"the model {model.name!r} is neither a folder (looked in {Path.cwd()}) "
+                f"nor a size: {', '.join(available_models())}"
+            )
+
+
+def find_model(model: Model) -> str:
+    """The folder with the model's files.
+
+    Raises:
+        ModelMissingError: it is not on this machine, and the network may not be asked.
+        Retry: the network was asked and did not help.
+    """
+    check_name(model)
+    folder = Path(model.name).expanduser()
+    return str(folder) if folder.is_dir() else _find_in_hub_cache(model)
 
 
 def _find_in_hub_cache(model: Model) -> str:
-    from faster_whisper import available_models, download_model
+    from faster_whisper import download_model
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    if "/" not in model.name and model.name not in available_models():
-        raise ModelMissingError(
-            f"the model {model.name!r} is neither a folder (looked in {Path.cwd()}) "
-            f"nor a size: {', '.join(available_models())}"
-        )
     try:
         return str(
             download_model(

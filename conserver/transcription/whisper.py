@@ -26,7 +26,7 @@ from conserver.errors import ConfigError, Problem, Retry
 from conserver.transcription import voice
 from conserver.transcription.audio import SAMPLE_RATE_HZ
 from conserver.transcription.engine import Heard, Identity, Listening, Model, Segment, Word
-from conserver.transcription.models import ModelMissingError, find_model
+from conserver.transcription.models import ModelMissingError, check_name, find_model
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
@@ -58,11 +58,13 @@ def prepare(model: Model) -> None:
         ConfigError: the model's files are missing.
     """
     _import_libraries()
-    if model.local_files_only:
-        try:
+    try:
+        if model.local_files_only:
             find_model(model)
-        except ModelMissingError as error:
-            raise ConfigError([Problem("model", str(error))]) from error
+        else:
+            check_name(model)
+    except ModelMissingError as error:
+        raise ConfigError([Problem("model", str(error))]) from error
 
 
 def shared(model: Model) -> WhisperTranscriber:

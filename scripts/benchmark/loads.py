@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -66,3 +68,24 @@ def _chunks(total: int, most: int) -> Iterator[int]:
     while total > 0:
         yield min(total, most)
         total -= most
+
+
+def push_at_a_rate(client: redis.Redis, name: str, per_s: float, uuids: list[str]) -> dict[str, float]:
+    """Push one after another at moments that do not depend on what becomes of them. Answers when
+    each was pushed.
+    """
+    pushed = {}
+    began_s = time.perf_counter()
+    for number, identity in enumerate(uuids):
+        time.sleep(max(began_s + number / per_s - time.perf_counter(), 0))
+        pushed[identity] = time.perf_counter()
+        client.rpush(name, identity)
+    return pushed
+
+
+if __name__ == "__main__":
+    url, ingress, rate = sys.argv[1:4]
+    moments = push_at_a_rate(
+        redis.Redis.from_url(url), ingress, float(rate), orjson.loads(sys.stdin.readline())
+    )
+    print(orjson.dumps(moments).decode(), flush=True)

@@ -26,6 +26,12 @@ from servers.tree import family_of
 SCRIPTS = Path(__file__).resolve().parents[1]
 KEY, SECRET, REGION = S3.key, S3.secret, S3.region
 # What a production server would spend on its own housekeeping is nobody's cost per item.
+_REDIS = {
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "auto-aof-rewrite-percentage": "0",
+    "enable-debug-command": "local",
+}
 _POSTGRES = {
     "fsync": "on",
     "autovacuum": "off",
@@ -77,10 +83,8 @@ class Scenery:
         """Fresh servers: Redis and these storages ("postgres", "s3", "elasticsearch")."""
         delay_s = self.delay_s if delay_s is None else delay_s
         with ExitStack() as stack:
-            server = stack.enter_context(
-                Redis({"appendonly": "yes", "enable-debug-command": "local"})
-            )
-            client = stack.enter_context(redis.Redis.from_url(server.url))
+            server = stack.enter_context(Redis(_REDIS))
+            client = stack.enter_context(redis.Redis.from_url(server.url, socket_timeout=None))
             scene = Scene(server.url, client, {}, {"redis": server.pid})
             for name in storages:
                 options, root = getattr(self, f"_{name}")(stack, delay_s)

@@ -43,6 +43,8 @@ class Mischief:
         self._threads = ThreadPoolExecutor(AT_ONCE, "mischief")
         self._begun: list[Future[None]] = []
         self.done: Counter[str] = Counter()
+        self.ended: Counter[int] = Counter()
+        """Exit codes of hosts that ended by themselves."""
 
     def begin(self, step: Step) -> None:
         """Begin a step, as soon as nothing else is done to its victim.
@@ -59,11 +61,16 @@ class Mischief:
 
     def tend(self) -> bool:
         """Start again the hosts that have ended, once nothing is left of them. Whether all run."""
-        for host in list(self._to_start):
-            if not host.runs:
+        gone = [host for host in self._town.hosts if not host.runs]
+        for host in gone:
+            if host in self._to_start:
                 self._to_start.remove(host)
-                host.daemon.launch()
-        return not self._to_start
+            else:
+                # As an init would. A child that was killed at its first start ends a supervisor.
+                self._log(f"{host.name} ended with exit code {host.exit_code}")
+                self.ended[host.exit_code] += 1
+            host.daemon.launch()
+        return not gone and not self._to_start
 
     def end(self) -> None:
         """Wait until every step has mended what it broke, and all hosts run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from chaosrun.places import PLACES
 from chaosrun.plan import LEASE_S, STALL_S, draw
 from chaosrun.town import Host, Town
 from chaosrun.work import Ledger, config, items
+from conserver.errors import EXIT_CHILD, EXIT_UNAVAILABLE
 
 STORAGE_TIMEOUT_S = 3.0
 PUSH_RETRY_S = 0.05
@@ -103,6 +105,7 @@ def run(options: Options, log: Callable[[str], None]) -> dict[str, Any]:
         log(f"{ledger.items} items are pushed and nothing is broken any more")
         settle(town, mischief.tend, log)
         faults = _stop_hosts(town.hosts)
+        faults += _unforeseen(mischief.ended)
         account = draw_up(town, ledger)
         account.findings += faults
         _explain(account, town.hosts, log)
@@ -112,6 +115,7 @@ def run(options: Options, log: Callable[[str], None]) -> dict[str, Any]:
             "items": ledger.items,
             **{name: value for name, value in asdict(account).items() if name != "findings"},
             "findings": len(account.findings),
+            "boots_failed": mischief.ended.total(),
             "disturbances": dict(sorted(mischief.done.items())),
             "seconds": round(time.monotonic() - began_s, 1),
         }
@@ -152,6 +156,12 @@ def _stop_hosts(hosts: Sequence[Host]) -> list[str]:
         if code != 0:
             faults.append(f"{host.name} ended with exit code {code}")
     return faults
+
+
+def _unforeseen(ended: Counter[int]) -> list[str]:
+    """A host may end by itself if its first child was killed or Redis was away at its boot."""
+    codes = [code for code in ended if code not in (EXIT_CHILD, EXIT_UNAVAILABLE)]
+    return [f"a host ended by itself with exit code {code}" for code in codes]
 
 
 def _explain(account: Account, hosts: Sequence[Host], log: Callable[[str], None]) -> None:

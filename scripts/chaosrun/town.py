@@ -25,6 +25,7 @@ from tests.helpers import TcpProxy
 # it has answered; it would forget with the machine, which stays.
 AOF = {"appendonly": "yes", "appendfsync": "no"}
 ASK_TIMEOUT_S = 5.0
+EXIT_WAIT_S = 5.0
 
 
 class Host:
@@ -40,6 +41,12 @@ class Host:
     def runs(self) -> bool:
         """Whether any process of it is left."""
         return self.daemon.process is not None and bool(self.daemon.everybody())
+
+    @property
+    def exit_code(self) -> int:
+        """Of a supervisor that has ended."""
+        assert self.daemon.process is not None
+        return self.daemon.process.wait(EXIT_WAIT_S)
 
     def close(self) -> None:
         """End it, whatever state it is in."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 FILE = Path(__file__).parent / "scripts.txt"
 
 
 @dataclass
-class Mutant:
-    """One mistake. `script` is without .lua; `old` must occur in it exactly once."""
+class Change:
+    """What goes and what comes in one script; `old` must occur in it exactly once."""
 
     script: str
-    name: str
     old: str = ""
     new: str = ""
 
@@ -28,18 +27,38 @@ class Mutant:
         return text.replace(self.old, self.new)
 
 
+@dataclass
+class Mutant:
+    """One mistake: changes that belong together."""
+
+    name: str
+    changes: list[Change] = field(default_factory=list)
+
+    def apply(self, root: Path) -> dict[Path, str]:
+        """Make the mistake in the project there; what its files held before."""
+        before: dict[Path, str] = {}
+        for change in self.changes:
+            path = change.path(root)
+            text = path.read_text(encoding="utf-8")
+            before.setdefault(path, text)
+            path.write_text(change.applied_to(text), encoding="utf-8")
+        return before
+
+
 def read(file: Path = FILE) -> list[Mutant]:
     """All mutants of a file, in order."""
     mutants: list[Mutant] = []
     for line in file.read_text(encoding="utf-8").splitlines():
         if line.startswith("@ "):
-            script, _, name = line[2:].partition(": ")
-            mutants.append(Mutant(script, name))
+            mutants.append(Mutant(line[2:]))
+        if line.startswith(("@ ", "& ")):
+            mutants[-1].changes.append(Change(line[2:].partition(": ")[0]))
         elif mutants and (line == "-" or line.startswith("- ")):
-            mutants[-1].old += line[2:] + "\n"
+            mutants[-1].changes[-1].old += line[2:] + "\n"
         elif mutants and (line == "+" or line.startswith("+ ")):
-            mutants[-1].new += line[2:] + "\n"
+            mutants[-1].changes[-1].new += line[2:] + "\n"
     for mutant in mutants:
-        # Pieces of a line are replaced too, so the last line break is not part of it.
-        mutant.old, mutant.new = mutant.old[:-1], mutant.new[:-1]
+        for change in mutant.changes:
+            # Pieces of a line are replaced too: the last line break is not part of it.
+            change.old, change.new = change.old[:-1], change.new[:-1]
     return mutants

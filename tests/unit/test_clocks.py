@@ -19,8 +19,8 @@ def page() -> Iterator[Page]:
 
 def overdue(clocks: Clocks, page: Page, passed_s: float) -> str:
     """The token of the item that a look finds overdue, or nothing."""
-    item = clocks.look(page.read(), passed_s)
-    return item.token if item else ""
+    found = clocks.look(page.read(), passed_s)
+    return found.item.token if found else ""
 
 
 def test_a_look_counts_one_second_at_most() -> None:

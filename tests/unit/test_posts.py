@@ -8,17 +8,14 @@ from typing import Any, cast
 import pytest
 
 from conserver.boot import receive
+from conserver.clocks import Overdue
 from conserver.household import Household
 from conserver.posts import BACKOFF_S_MAX, LONG_LIFE_S, Backoff, Post, Verdict
 from conserver.process import Child
 from conserver.settings import Settings
 
-NOBODY = {"blame": "nobody", "items": [], "counted": []}
-SUSPECTED = {
-    "blame": "items",
-    "items": [["running", 2], ["storing", 3], ["paused", 4]],
-    "counted": [],
-}
+NOBODY = {"blame": "nobody", "items": [], "counted": [], "notes": {}}
+SUSPECTED = [["running", 2], ["storing", 3], ["paused", 4]]
 CRASH = -9
 
 
@@ -50,6 +47,13 @@ def post() -> Iterator[Post]:
     household.close()
 
 
+def suspected(post: Post, code: int | None) -> list[Any]:
+    """Whom a death is blamed on, by suspicion alone."""
+    blame = post.blame(code)
+    assert (blame["blame"], blame["counted"]) == ("items", [])
+    return list(blame["items"])
+
+
 def test_the_wait_grows_while_they_keep_dying() -> None:
     backoff = Backoff()
     waits = [backoff.after_s(0.1) for _ in range(9)]
@@ -58,31 +62,60 @@ def test_the_wait_grows_while_they_keep_dying() -> None:
     assert backoff.after_s(0.1) == 1
 
 
+def test_the_wait_stays_short_where_an_item_is_blamed() -> None:
+    # A hundred poisons are four hundred deaths: at half a minute each there would be no service.
+    backoff = Backoff()
+    assert [backoff.after_s(0.1, blamed=True) for _ in range(5)] == [0, 1, 1, 1, 1]
+    assert backoff.after_s(0.1) == 16, "they count all the same"
+
+
 def test_a_crash_is_blamed_on_what_ran(post: Post) -> None:
-    assert post.blame(CRASH) == SUSPECTED
-    assert post.blame(1) == SUSPECTED
-    assert post.blame(None) == SUSPECTED
+    assert suspected(post, CRASH) == SUSPECTED
+    assert suspected(post, 1) == SUSPECTED
+    assert suspected(post, None) == SUSPECTED
     assert post.crashed(CRASH)
     assert not post.left_as_planned(CRASH)
 
 
 def test_a_stall_is_blamed_on_what_ran(post: Post) -> None:
     post.kill(Verdict.STALLED)
-    assert post.blame(CRASH) == SUSPECTED
+    assert suspected(post, CRASH) == SUSPECTED
 
 
 def test_a_time_limit_is_blamed_on_the_overdue_item_alone_which_is_counted(post: Post) -> None:
-    overdue = post.slot.page.read().items[1]
-    post.kill(Verdict.OVERDUE, overdue)
+    post.kill(Verdict.OVERDUE, Overdue(post.slot.page.read().items[1], "link", 5.0))
     assert post.blame(CRASH) == {
         "blame": "items",
         "items": [["running", 2]],
         "counted": ["running"],
+        "notes": {
+            "running": {
+                "reason": "time_limit",
+                "link": "link",
+                "error": "was killed because the link link ran longer than its hard_timeout_s of"
+                " 5 s",
+            }
+        },
     }
+    assert post.left_as_planned(CRASH), "the worker is replaced at once, however often"
+
+
+def test_a_dead_letter_can_tell_how_its_worker_died(post: Post) -> None:
+    notes = post.blame(-11)["notes"]
+    killed = "was killed by signal 11 (Segmentation fault)"
+    assert notes == {
+        "": {"error": killed},
+        "running": {"error": f"{killed} in the link link", "link": "link"},
+        "storing": {"error": f"{killed} while it was stored"},
+        "paused": {"error": f"{killed} in the link link", "link": "link"},
+    }
+    assert post.blame(3)["notes"][""] == {"error": "ended with exit code 3"}
+    post.kill(Verdict.STALLED)
+    assert post.blame(CRASH)["notes"][""] == {"error": "was killed because it stood still"}
 
 
 def test_the_first_reason_to_kill_counts(post: Post) -> None:
-    post.kill(Verdict.OVERDUE, post.slot.page.read().items[1])
+    post.kill(Verdict.OVERDUE, Overdue(post.slot.page.read().items[1], "chain", 5.0))
     post.kill(Verdict.OURS)
     assert post.blame(CRASH)["counted"] == ["running"]
     assert cast("Any", post.child).killed == 2
@@ -103,7 +136,7 @@ def test_nobody_is_blamed_for_an_end_of_the_workers_own_will(post: Post) -> None
 
 def test_a_crash_while_draining_is_a_crash(post: Post) -> None:
     post.part("reload", 1.0)
-    assert post.blame(CRASH) == SUSPECTED
+    assert suspected(post, CRASH) == SUSPECTED
     assert not post.left_as_planned(CRASH)
     assert post.left_as_planned(0)
 

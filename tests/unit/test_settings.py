@@ -141,3 +141,8 @@ def test_misspelt_variables_are_found() -> None:
     assert [(problem.path, problem.hint) for problem in found] == [
         ("CONSERVER_WORKER", "did you mean `CONSERVER_WORKERS`?")
     ]
+
+
+def test_more_workers_than_a_supervisor_can_have_are_refused() -> None:
+    with pytest.raises(ConfigError, match="CONSERVER_WORKERS"):
+        settings.load({"CONSERVER_WORKERS": str(settings.WORKERS_MAX + 1)})

@@ -15,11 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from conserver.errors import BootError
-from conserver.household import WORKERS_MAX
-from conserver.supervisor import run
 from tests.helpers import eventually
-from tests.process.children import Scenario, load
+from tests.process.children import Scenario
 from tests.process.house import House, alive, house, seconds_since, title
 
 METHODS = ("fork", "spawn", "forkserver")
@@ -348,13 +345,6 @@ def test_a_child_that_cannot_start_later_is_a_crash_like_another(home: House) ->
     reasons = [line["reason"] for line in home.log("child_died")]
     assert "links.nonsense: there is no such module" in reasons
     assert alive(home.births("worker-2")[0]["pid"])
-
-
-def test_too_many_workers_are_refused_before_anything_starts(tmp_path: Path) -> None:
-    Scenario(settings={"workers": WORKERS_MAX + 1}).write(tmp_path)
-    settings, config = load(tmp_path)
-    with pytest.raises(BootError, match="CONSERVER_WORKERS"):
-        run(settings, config, lambda: (settings, config))
 
 
 # Planned replacements.

@@ -1,0 +1,224 @@
+/* documents.pml: two chains on one vCon, its producer, and a storage (documents.lua, write.lua).
+ *
+ * Each chain has an item of the same uuid. An item is claimed, runs two links that append one thing
+ * each, writes after each (a checkpoint, compare-and-set on the revision), is stored under the
+ * revision written, and settled. A conflict gives back the newer document: what this item appended
+ * since it read is appended to that one, and it writes again. Where a claim of an item is lost, the
+ * next holder resumes after the links that its record names.
+ *
+ * What must hold: nothing is appended twice, nothing is lost: the document ends with both chains'
+ * work, and so does the storage, in whatever order saves commit and whoever dies; a producer's SET
+ * is never overwritten; a document expires only when the storage has it.
+ *
+ * Faults: KILL deaths of a holder (its call, and its save, may still arrive), LOST lost answers or
+ * late copies, PSET sets by the producer, EXPIRE expiries. INLINE: chain 0's item was pushed as a
+ * document, so its first write replaces what is there (base 0).
+ */
+#ifndef KILL
+#define KILL 0
+#endif
+#ifndef LOST
+#define LOST 0
+#endif
+#ifndef PSET
+#define PSET 0
+#endif
+#ifndef EXPIRE
+#define EXPIRE 0
+#endif
+byte kills = KILL, losses = LOST, sets = PSET, expiries = EXPIRE;
+
+#define LINKS 2
+
+typedef Text { byte set; byte by[2] };            /* how often set; what each chain appended */
+
+/* ---- Redis ---- */
+Text text;
+byte revision = 1;                                /* 1: as its producer stored it */
+bit there = 1, marked, expires;
+byte used = 1;                                    /* the last revision given: TIME never repeats */
+
+/* ---- the storage ---- */
+Text row;
+byte row_revision;
+
+/* ---- an item: its record in Redis, its holder, and copies on dead connections ---- */
+#define WAITS 0
+#define RUNS 1
+#define SENT 2
+#define EXECUTED 3
+#define SAVES 4
+#define STORED 5
+#define SETTLED 6
+typedef Item {
+  byte links, number, result;                     /* record: links done; last write, its answer */
+  byte step;
+  Text base; byte base_revision; byte mine;       /* what the holder read; appended since */
+  byte done, writes;                              /* links run; writes sent */
+  bit conflict; Text newer; byte newer_revision;  /* the answer, while EXECUTED */
+  bit late; bit late_fits; byte late_number, late_base, late_links; Text late_text;
+  bit late_save; byte save_revision; Text save
+};
+Item i[2];
+
+#define copy(from,to) to.set=from.set; to.by[0]=from.by[0]; to.by[1]=from.by[1]
+#define has_both(t) ((t).by[0]==LINKS && (t).by[1]==LINKS)
+
+#ifdef M_LENGTH_ALONE              /* a SET of the same length is not seen */
+#define ours true
+#else
+#define ours marked
+#endif
+inline adopt() {                   /* of a document that somebody replaced */
+  if
+  :: !ours ->
+#ifndef M_SAME_REVISION            /* a replacement keeps the revision of what it replaced */
+     used++; revision=used;
+#endif
+     marked=1
+  :: else -> marked=1
+  fi
+}
+inline check() {
+  assert(text.by[0]<=LINKS && text.by[1]<=LINKS);
+  assert(!there || text.set==PSET-sets)            /* no SET was overwritten */
+}
+
+/* Compare-and-set, with the number of the write: what write.lua does for one item. */
+inline write(w,no,base_,body,links_) {
+  if
+#ifndef M_WRITE_UNNUMBERED         /* a repetition is a new write, and meets its own first one */
+  :: i[w].number==no -> i[w].conflict=0; i[w].newer_revision=i[w].result
+#endif
+#ifndef M_WRITE_LATE               /* an earlier write that arrives late is carried out */
+  :: i[w].number>no -> skip
+#endif
+  :: else ->
+     if
+#ifndef M_NO_CAS                   /* the last writer wins */
+     :: base_!=0 && there && !(ours && revision==base_) ->
+        adopt(); i[w].conflict=1; copy(text,i[w].newer); i[w].newer_revision=revision
+#endif
+     :: else ->
+        copy(body,text); there=1; marked=1; expires=0; used++; revision=used;
+        i[w].number=no; i[w].result=revision; i[w].links=links_;
+        i[w].conflict=0; i[w].newer_revision=revision
+     fi
+  fi
+}
+Text body;                         /* scratch */
+inline body_of(w) { copy(i[w].base,body); body.by[w]=body.by[w]+i[w].mine }
+inline clean() { body.set=0; body.by[0]=0; body.by[1]=0; check() }
+
+#ifdef M_NO_GUARD                  /* whoever commits last wins */
+#define newer_than_row(r) true
+#elif defined(M_STORE_FIRST)       /* a tie, which only saves before the write can make */
+#define newer_than_row(r) ((r)>=row_revision)
+#else
+#define newer_than_row(r) ((r)>row_revision)
+#endif
+#define commit(t,r) \
+  if :: newer_than_row(r) -> copy(t,row); row_revision=r :: else -> skip fi
+
+inline let_go(w) {
+  i[w].step=WAITS; i[w].number=0; i[w].result=0; i[w].mine=0; i[w].done=0;
+  i[w].base_revision=0; i[w].newer_revision=0; i[w].conflict=0; i[w].writes=0;
+  i[w].base.set=0; i[w].base.by[0]=0; i[w].base.by[1]=0;
+  i[w].newer.set=0; i[w].newer.by[0]=0; i[w].newer.by[1]=0
+}
+inline forget_late(w) {
+  i[w].late=0; i[w].late_fits=0; i[w].late_number=0; i[w].late_base=0; i[w].late_links=0;
+  i[w].late_text.set=0; i[w].late_text.by[0]=0; i[w].late_text.by[1]=0
+}
+inline leave_copy(w) {
+  body_of(w); i[w].late=1; i[w].late_fits=1; i[w].late_number=i[w].writes;
+  i[w].late_base=i[w].base_revision; i[w].late_links=i[w].done; copy(body,i[w].late_text)
+}
+#ifdef M_WRITE_NOFENCE             /* a write of whoever has lost the item is carried out */
+#define fits(w) true
+#else
+#define fits(w) i[w].late_fits
+#endif
+#ifdef M_EXPIRY_UNFENCED           /* settle lets a newer document expire too */
+#define may_expire(w) true
+#else
+#define may_expire(w) (marked && revision==i[w].base_revision)
+#endif
+#ifdef M_STORE_FIRST               /* stored, then written */
+#define saves_at(w) (i[w].step==RUNS && i[w].done==LINKS && i[w].mine)
+#define save_first(w) \
+  :: atomic { saves_at(w) && i[w].late_save==0 -> body_of(w); \
+              commit(body,i[w].base_revision+1); clean() }
+#else
+#define save_first(w)
+#endif
+#ifdef INLINE
+#define reads(w) (!(w==0 && i[w].links==0))
+#else
+#define reads(w) true
+#endif
+
+#define ITEM(w) \
+  /* claimed: the document as it is now; a missing one comes from the storage */ \
+  :: d_step { i[w].step==WAITS -> \
+              if :: !there -> copy(row,text); there=1; used++; revision=used; marked=1 \
+                 :: else -> adopt() fi; \
+              expires=0; i[w].step=RUNS; i[w].done=i[w].links; \
+              if :: reads(w) -> copy(text,i[w].base); i[w].base_revision=revision \
+                 :: else -> i[w].base.set=text.set; i[w].base_revision=0 fi; \
+              check() } \
+  :: d_step { i[w].step==RUNS && i[w].done<LINKS && i[w].mine==0 -> i[w].done++; i[w].mine++ } \
+  :: d_step { i[w].step==RUNS && i[w].mine -> i[w].writes++; i[w].step=SENT } \
+  save_first(w) \
+  :: d_step { i[w].step==SENT -> \
+              body_of(w); write(w,i[w].writes,i[w].base_revision,body,i[w].done); \
+              i[w].step=EXECUTED; clean() } \
+  :: d_step { i[w].step==EXECUTED -> \
+              if :: i[w].conflict -> copy(i[w].newer,i[w].base) \
+                 :: else -> i[w].base.by[w]=i[w].base.by[w]+i[w].mine; i[w].mine=0 fi; \
+              i[w].base_revision=i[w].newer_revision; i[w].conflict=0; i[w].newer_revision=0; \
+              i[w].newer.set=0; i[w].newer.by[0]=0; i[w].newer.by[1]=0; i[w].step=RUNS } \
+  :: d_step { i[w].step==RUNS && i[w].done==LINKS && i[w].mine==0 -> i[w].step=SAVES } \
+  :: d_step { i[w].step==SAVES -> commit(i[w].base,i[w].base_revision); i[w].step=STORED } \
+  :: d_step { i[w].step==STORED -> \
+              if :: there && may_expire(w) -> expires=1 :: else -> skip fi; \
+              let_go(w); i[w].step=SETTLED; i[w].late_fits=0 } \
+  /* the network: an answer is lost; a copy arrives late, or never */ \
+  :: d_step { i[w].step==EXECUTED && losses>0 -> \
+              losses--; i[w].conflict=0; i[w].newer_revision=0; \
+              i[w].newer.set=0; i[w].newer.by[0]=0; i[w].newer.by[1]=0; i[w].step=SENT } \
+  :: d_step { i[w].step==SENT && losses>0 && !i[w].late -> losses--; leave_copy(w); clean() } \
+  :: d_step { i[w].late -> \
+              if :: fits(w) -> \
+                    write(w,i[w].late_number,i[w].late_base,i[w].late_text,i[w].late_links); \
+                    if :: i[w].step!=EXECUTED -> i[w].conflict=0; i[w].newer_revision=0; \
+                          i[w].newer.set=0; i[w].newer.by[0]=0; i[w].newer.by[1]=0 :: else fi \
+                 :: else fi; \
+              forget_late(w); check() } \
+  :: d_step { i[w].late -> forget_late(w) } \
+  /* its holder dies: what was on its way may still arrive, and finds nothing held */ \
+  :: d_step { i[w].step!=WAITS && i[w].step!=SETTLED && kills>0 -> \
+              kills--; \
+              if :: i[w].step==SENT && !i[w].late -> leave_copy(w) :: else fi; \
+              if :: i[w].step==SAVES && !i[w].late_save -> \
+                    i[w].late_save=1; i[w].save_revision=i[w].base_revision; \
+                    copy(i[w].base,i[w].save) :: else fi; \
+              let_go(w); i[w].late_fits=0; clean() } \
+  :: d_step { i[w].late_save -> \
+              commit(i[w].save,i[w].save_revision); i[w].late_save=0; i[w].save_revision=0; \
+              i[w].save.set=0; i[w].save.by[0]=0; i[w].save.by[1]=0 }
+
+init {
+  do
+  ITEM(0)
+  ITEM(1)
+  :: d_step { sets>0 && there ->                   /* a SET clears marks and expiry */
+              sets--; text.set++; text.by[0]=0; text.by[1]=0; marked=0; expires=0 }
+  :: d_step { expires && expiries>0 ->
+              expiries--; assert(row_revision>=revision); there=0; expires=0; marked=0 }
+  :: i[0].step==SETTLED && i[1].step==SETTLED && !i[0].late && !i[1].late &&
+     !i[0].late_save && !i[1].late_save -> break
+  od;
+  assert(PSET>0 || !there || has_both(text));
+  assert(PSET>0 || has_both(row))
+}

@@ -1,0 +1,205 @@
+"""scripts/demo for real: its Redis, its daemon, its recordings; and nothing left when it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+import pytest
+from demorun.__main__ import CALLS
+from demorun.stage import TINY_MODEL, Model
+
+from tests.helpers import eventually
+
+ROOT = Path(__file__).parents[2]
+SAID = {
+    "dual-mono": "yes please call seven two four",
+    "mono-16k": "thank you customer goodbye",
+    "mono-8k": "yes please call seven two four",
+    "silence": "",
+    "stereo": "hello customer hello agent please help yes please call seven two four"
+    " four two seven thank you goodbye",
+}
+_TIMEOUT_S = 90
+
+
+class Demo:
+    """The demo with a data folder of its own, without the installation that comes first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "demorun", "--data", str(self.folder), *words],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT}"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return self.process
+
+    def __call__(self, *words: str) -> tuple[int, str]:
+        """Run it to its end: the exit code, and what it has printed."""
+        process = self.start(*words)
+        output, _ = process.communicate(timeout=_TIMEOUT_S)
+        return process.returncode, output
+
+    def running(self) -> list[str]:
+        """The processes that work in its folder: its Redis and its daemon's."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(self.folder):
+                    found.append((entry / "cmdline").read_text())
+            except OSError:
+                continue
+        return found
+
+    def transcripts(self) -> dict[str, str]:
+        """What the database holds, by subject."""
+        with closing(sqlite3.connect(self.folder / "vcons.db")) as database:
+            rows = database.execute("SELECT vcon FROM vcons").fetchall()
+        found = {}
+        for (text,) in rows:
+            vcon = orjson.loads(text)
+            bodies = [a["body"] for a in vcon["analysis"] if a["type"] == "transcript"]
+            assert len(bodies) == 1, "each was transcribed once"
+            found[vcon["subject"]] = bodies[0]["transcript"]
+        return found
+
+    def files(self) -> set[str]:
+        """The subjects of the vCons in files."""
+        paths = (self.folder / "files").glob("*/*/*/*.json")
+        return {orjson.loads(path.read_bytes())["subject"] for path in paths}
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    """A demo that leaves nothing behind, whatever the test does to it."""
+    made = Demo(tmp_path / "data")
+    yield made
+    if made.process is not None:
+        made.process.kill()
+        made.process.wait()
+    eventually(lambda: not made.running())
+
+
+def test_every_sample_arrives_and_is_shown(demo: Demo) -> None:
+    code, output = demo()
+    assert code == 0, output
+    assert demo.transcripts() == SAID
+    assert demo.files() == set(SAID)
+    assert not demo.running()
+    for name, text in SAID.items():
+        assert f"{name}.wav" in output
+        if name != "stereo":
+            assert text in output
+    assert re.search(r"party 1 +hello customer .*\n.*party 2 +hello agent please help", output)
+    assert output.count("source:demo, desk:front") == len(SAID)
+    assert output.count("vcons.db, uuid") == len(SAID)
+    assert output.count("(nobody speaks)") == 1
+    assert "hello [customer]" in output, "what the search has found"
+    assert "WHERE vcons_text MATCH 'customer'" in output
+    assert "What next" in output
+
+
+def test_killing_the_worker_loses_and_doubles_nothing(demo: Demo) -> None:
+    code, output = demo("--kill")
+    assert code == 0, output
+    assert demo.transcripts() == SAID
+    events = [word for word in output.split() if word.startswith(("child_", "items_"))]
+    assert events == ["child_died", "items_returned", "child_ready"]
+
+
+def test_own_recordings_and_what_is_none(demo: Demo, tmp_path: Path) -> None:
+    mine = tmp_path / "my call ${x}.wav"
+    shutil.copy(CALLS / "stereo.wav", mine)
+    (tmp_path / "noise.mp3").write_bytes(b"no music " * 400)
+    (tmp_path / "text.txt").write_text("no recording")
+    words = [str(mine), str(tmp_path / "noise.mp3"), str(tmp_path / "text.txt")]
+    code, output = demo(*words)
+    assert code == 1, output
+    assert demo.transcripts() == {"my call ${x}": SAID["stereo"]}
+    assert "knows 20 English words" in output
+    assert re.search(r"dead +rejected: transcribe: dialog 0: the recording", output)
+    assert re.search(r"refused +not a vCon", output)
+
+
+def test_searching_what_earlier_demos_have_stored(demo: Demo) -> None:
+    code, output = demo("--search", "hello")
+    assert (code, "run scripts/demo first" in output) == (1, True)
+    demo(str(CALLS / "mono-16k.wav"))
+    code, output = demo("--search", "goodbye AND customer")
+    assert code == 0
+    assert "thank you [customer] [goodbye]" in output
+    assert demo("--search", "seven")[0] == 1
+    code, output = demo("--search", '"')
+    assert (code, "SQLite cannot search" in output) == (1, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_runs_on_when_it_is_ended(demo: Demo, number: signal.Signals) -> None:
+    process = demo.start("--stay")
+    assert process.stdout is not None
+    seen = ""
+    while "Ctrl-C here ends it" not in seen:
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    # The supervisor, the steward, the worker, and the Redis.
+    assert len(demo.running()) == 4
+    assert "another demo is using" in Demo(demo.folder)()[1]
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=_TIMEOUT_S)
+    eventually(lambda: not demo.running())
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 0, rest
+        assert "What next" in rest
+
+
+def test_what_is_missing_is_said(demo: Demo) -> None:
+    code, output = demo("nowhere.wav")
+    assert (code, "there is no nowhere.wav" in output) == (2, True)
+    code, output = demo("--model", "/no/such/folder")
+    assert (code, "/no/such/folder" in output) == (1, True)
+    assert not demo.running()
+
+
+def test_a_model_of_ones_own() -> None:
+    """A folder is never looked up on the hub; a name may be; the language is not guessed for us."""
+    assert Model().options() == {"model": str(TINY_MODEL), "language": "en"}
+    assert Model("small").options() == {"model": "small", "local_files_only": False}
+    folder = Model(str(ROOT), "de").options()
+    assert folder == {"model": str(ROOT), "language": "de"}
+
+
+def test_the_command_itself(tmp_path: Path) -> None:
+    """The shell script finds its installation from anywhere, and passes words on."""
+    marks = [ROOT / ".venv" / ".installed", ROOT / ".venv" / ".installed-demo"]
+    if not any(mark.exists() for mark in marks):
+        pytest.skip("scripts/install has not been run here, and a test does not install")
+    done = subprocess.run(
+        [ROOT / "scripts" / "demo", "--data", str(tmp_path), "--search", "hello"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "run scripts/demo first" in done.stderr
