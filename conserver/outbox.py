@@ -185,6 +185,7 @@ class Outbox:
 
     def _flush_settles(self, batch: Sequence[_Settle]) -> None:
         call = calls.settle(self._consumer, [settle.settlement for settle in batch])
+        repeats = self._line.repeats
         answers = calls.read_answers(self._line.call(call))
         for settle, answer in zip(batch, answers, strict=True):
             item = settle.item
@@ -195,16 +196,17 @@ class Outbox:
             elif answer.kind == "type":
                 self._blocked(item, answer.key, answer.found, None)
             else:
-                self._end(item, "lost")
+                self._end(item, self._lost_since(repeats))
 
     def _flush_parks(self, parks: Sequence[tuple[Item, float]]) -> None:
         moves = [
             calls.Move(item.token, item.claimed.epoch, item.progress.dump(), int(after_s * 1000))
             for item, after_s in parks
         ]
+        repeats = self._line.repeats
         answers = self._moved(calls.park(self._consumer, moves))
         for (item, _after_s), answer in zip(parks, answers, strict=True):
-            self._end(item, "parked" if answer == "moved" else "lost")
+            self._end(item, "parked" if answer == "moved" else self._lost_since(repeats))
 
     def _flush_dead(self, dead: Sequence[_Dead]) -> None:
         moves = [
@@ -214,6 +216,7 @@ class Outbox:
             for e in dead
         ]
         call = calls.dead_letter(self._consumer, moves, self._keep_dead_s)
+        repeats = self._line.repeats
         for entry, answer in zip(dead, self._moved(call), strict=True):
             item, why = entry
             if answer == "moved":
@@ -221,9 +224,17 @@ class Outbox:
                 self._log.error("dead_letter", **item.fields(), list=item.claimed.list, **fields)
                 self._end(item, "dead")
             elif answer == "lost":
-                self._end(item, "lost")
+                self._end(item, self._lost_since(repeats))
             else:
                 self._blocked(item, f"DLQ:{item.claimed.list}", answer, None)
+
+    def _lost_since(self, repeats: int) -> str:
+        """What "lost" means as the answer to a call; `repeats` is the line's count before it.
+
+        A call that was carried out while its answer got lost finds nothing to do when it is
+        repeated: most likely the item ended as it should.
+        """
+        return "unconfirmed" if self._line.repeats > repeats else "lost"
 
     def _moved(self, call: calls.Call) -> list[str]:
         return [answer.decode() for answer in self._line.call(call)]
@@ -342,6 +353,12 @@ class Outbox:
             self._page.count(failed=1)
         elif how == "lost":
             self._log.warning("item_lost", **item.fields(), what="nothing was done here")
+        elif how == "unconfirmed":
+            self._log.info(
+                "unconfirmed",
+                **item.fields(),
+                what="an answer of Redis got lost: it ended then, or somebody else has it",
+            )
         self._ended(item)
 
 

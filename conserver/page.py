@@ -81,7 +81,7 @@ class Phase(enum.IntEnum):
     HELD = 1
     RUNNING = 2
     STORING = 3
-    PAUSED = 4  # its link waits for us, e.g. for a checkpoint: limits stand still
+    PAUSED = 4  # we read or write its document, before a link or for a checkpoint: no limit runs
 
     @property
     def blamed(self) -> bool:
@@ -222,8 +222,8 @@ class Page:
         self._enter(slot, Phase.RUNNING)
 
     def open(self, slot: int) -> None:
-        """The item's document is read or parsed: from here on it may be what kills the worker."""
-        self._enter(slot, Phase.RUNNING)
+        """Its document is read or parsed: from here on it may be what kills the worker."""
+        self._enter(slot, Phase.PAUSED)
 
     def rest(self, slot: int) -> None:
         """Nobody does anything with the item."""

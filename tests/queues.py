@@ -21,7 +21,7 @@ from conserver.queue.calls import Answer, Blame, Call, Claim, ClaimLimits, Deman
 from conserver.queue.record import Claimed, parse
 
 FAR_MS = 7_258_118_400_000
-DEFAULT_LIMITS = ClaimLimits()
+DEFAULT_LIMITS = ClaimLimits(etags=1)
 NOBODY = Blame()
 
 

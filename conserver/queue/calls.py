@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
-CARRY_BYTES = (
-    256 * 1024
-)  # documents up to this size travel in answers, larger ones are read with GET
 BATCH_BYTES = 4 * 1024 * 1024  # documents in one call
 ABSENT = -1  # as a base revision: the document was not there
 RETURN_BATCH = 64  # items that one call gives back: bounded work for Redis
@@ -112,7 +109,7 @@ class ClaimLimits(NamedTuple):
 
     most: int = 256
     most_bytes: int = BATCH_BYTES
-    carry_bytes: int = CARRY_BYTES
+    etags: int = 0  # 1: what the storages said of a document before is wanted
     payload_bytes: int = 8 * 1024 * 1024
     parked_cap: int = 100_000
 
@@ -184,7 +181,7 @@ class Write(NamedTuple):
 
 def write(consumer: str, number: int, writes: Iterable[Write]) -> Call:
     """Write documents and progress of items that stay in flight."""
-    args: list[Any] = [number, CARRY_BYTES]
+    args: list[Any] = [number]
     for entry in writes:
         args += entry
     return Call("write", [inflight_key(consumer)], args)
@@ -251,7 +248,7 @@ class Settlement(NamedTuple):
 
 def settle(consumer: str, settlements: Iterable[Settlement]) -> Call:
     """End items: egress, effects, expiry."""
-    args: list[Any] = [CARRY_BYTES]
+    args: list[Any] = []
     for entry in settlements:
         args += entry[:7]
         args.append(len(entry.pushes))

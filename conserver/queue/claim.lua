@@ -4,12 +4,13 @@
 -- KEYS  1 the host's hash   2 conserver:inflight:<consumer>   3 conserver:control
 --       4.. the ingress lists
 -- ARGV  1 consumer   2 number of the claim   3 "1" if the worker holds nothing by its own word
---       4 most items   5 most bytes of documents   6 largest document that an answer carries
---       7 largest payload   8 cap on parked   9.. for each list: most items, max deliveries
+--       4 most items   5 most bytes of documents   6 "1" if ETags are wanted   7 largest payload
+--       8 cap on parked   9.. for each list: most items, max deliveries
 -- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}},
 --       {"void"} or {"late", number}.
 -- Item   {record, what, text, revision, chain, {etag field, value ...}}; what: "inline" (the
---       payload is the document), "text", "large" (read it with GET), "missing" or "type:<TYPE>".
+--       payload is the document), "stored" (text is its length: read it with GET), "text" (of
+--       RedisJSON), "missing" or "type:<TYPE>".
 --
 -- The number is kept in the registration. A lower one is late: nothing. An equal one is a
 -- repetition: what of that epoch is still held, nothing new. So a claim whose answer was lost is
@@ -28,19 +29,10 @@ end
 
 local now = now_us()
 local items, bytes, broken = {}, 0, {}
-local most, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
-local carry, most_payload = tonumber(ARGV[6]), tonumber(ARGV[7])
+local most, most_bytes, most_payload = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
 local NO_TAGS = {}
 
--- The ETags among the fields of a revision's hash.
-local function etags(doc)
-  if #doc.flat <= 10 and not string.find(table.concat(doc.flat, ' '), 'e:', 1, true) then
-    return NO_TAGS
-  end
-  return doc.flat
-end
-
--- The document of a claimed record, ready for the answer.
+-- What the answer says of a claimed record and its document.
 local function present(text, payload)
   bytes = bytes + #payload
   if string.byte(payload, 1) == 123 then -- "{": the payload is the document
@@ -53,13 +45,16 @@ local function present(text, payload)
     return { text, 'missing', '', '0', '', NO_TAGS }
   end
   adopt(doc, now)
-  bytes = bytes + doc.length -- a large one too: whoever claims it has to hold it
-  local what, body = 'text', doc.text
-  if not body and doc.length > carry then
-    what, body = 'large', ''
+  bytes = bytes + doc.length
+  local tags = NO_TAGS
+  if ARGV[6] == '1' and doc.seen.r then
+    tags = redis.call('HGETALL', doc.revkey)
   end
-  body = body or redis.call('GET', doc.key)
-  return { text, what, body, whole(doc.revision), doc.chain, etags(doc) }
+  local revision = doc.revision_text or doc.seen.r
+  if doc.text then
+    return { text, 'text', doc.text, revision, doc.chain, tags }
+  end
+  return { text, 'stored', whole(doc.length), revision, doc.chain, tags }
 end
 
 if number == registered then
@@ -86,9 +81,13 @@ local function poison(record)
   local text = string.gsub(string.sub(record.note, 2), '%%(%x%x)', function(hex)
     return string.char(tonumber(hex, 16))
   end)
-  local note = cjson.decode(text)
+  -- Whatever the note is, the item is out of its list by now: it must not be lost over its epitaph.
+  local good, note = pcall(cjson.decode, text)
+  if not good or type(note) ~= 'table' then
+    return { reason = 'poison', error = error }
+  end
   note.reason = note.reason or 'poison'
-  note.error = error .. '; the last time it ' .. note.error
+  note.error = error .. '; the last time it ' .. tostring(note.error)
   return note
 end
 
@@ -111,33 +110,49 @@ local function refuse(record, max_deliveries)
   return true
 end
 
--- Claims one element of a list. A bare payload is an item that nobody has claimed yet: it gets its
--- token and its header here. Answers whether there is one item more.
+-- Claims elements that were popped from `key`, the head of a list first. A bare payload is an item
+-- that nobody has claimed yet: it gets its token and its header here. All are in the hash before
+-- anything else is done with them. What goes beyond the bytes goes back to where it came from.
+-- Answers how many there are more.
 local taken = 0
 local fresh = ' ' .. ARGV[2] .. ' 0 - ' .. whole(math.floor(now / 1000)) .. ' 0 0 0 '
-local function take(list, text, max_deliveries)
-  local record = parse(text)
-  taken = taken + 1
-  if not record then
-    local token, payload = consumer .. '.' .. ARGV[2] .. '.' .. taken, text
-    text = '\1' .. token .. fresh .. list .. '\n' .. payload
-    if #payload > most_payload then
-      refuse(parse(text), max_deliveries)
-      return false
+local function take(key, list, popped, max_deliveries)
+  local claimed, refused, flat = {}, {}, {}
+  for _, text in ipairs(popped) do
+    local record = parse(text)
+    local token, payload, new
+    taken = taken + 1
+    if record then
+      record.epoch, record.list, record.begun = ARGV[2], list, false
+      record.write, record.revision = 0, '0'
+      token, payload, new = record.token, record.payload, build(record)
+    else
+      token, payload = consumer .. '.' .. ARGV[2] .. '.' .. taken, text
+      new = '\1' .. token .. fresh .. list .. '\n' .. payload
     end
-    redis.call('HSET', inflight, token, text)
-    items[#items + 1] = present(text, payload)
-    return true
+    if (record and record.deliveries >= max_deliveries) or #payload > most_payload then
+      refused[#refused + 1] = record or parse(new)
+    else
+      claimed[#claimed + 1] = { token, new, payload, text }
+      flat[#flat + 1], flat[#flat + 2] = token, new
+    end
   end
-  record.epoch, record.list, record.begun = ARGV[2], list, false
-  record.write, record.revision = 0, '0'
-  if refuse(record, max_deliveries) then
-    return false
+  in_pieces('HSET', inflight, flat)
+  for _, record in ipairs(refused) do
+    refuse(record, max_deliveries)
   end
-  text = build(record)
-  redis.call('HSET', inflight, record.token, text)
-  items[#items + 1] = present(text, record.payload)
-  return true
+  local before = #items
+  for index, entry in ipairs(claimed) do
+    if bytes >= most_bytes and #items > 0 then
+      for last = #claimed, index, -1 do
+        redis.call('HDEL', inflight, claimed[last][1])
+        redis.call('LPUSH', key, claimed[last][4])
+      end
+      break
+    end
+    items[#items + 1] = present(entry[2], entry[3])
+  end
+  return #items - before
 end
 
 -- The field of the host's hash that says which suspect it runs; void when it is no longer held.
@@ -178,7 +193,7 @@ for _, entry in ipairs(lists) do
   local tries = 16
   if alone and waiting > 0 and usable('DLQ:' .. entry[1]) then
     while waiting > 0 and #items == 0 and tries > 0 do
-      take(entry[1], redis.call('LPOP', key), entry[3])
+      take(key, entry[1], redis.call('LPOP', key, 1), entry[3])
       waiting, tries = waiting - 1, tries - 1
     end
   end
@@ -191,15 +206,18 @@ for _, entry in ipairs(lists) do
 end
 
 -- Takes from one key of a list while there is room. Answers how many may still be taken.
+local CHUNK, SMALL = 16, 16384
 local more = 0
 local function drain(key, list, left, max_deliveries)
   local waiting = redis.call('LLEN', key)
-  local tries = left + 16
+  local tries, chunk = left + 16, 1
   while waiting > 0 and tries > 0 and left > 0 and #items < most and bytes < most_bytes do
-    if take(list, redis.call('LPOP', key), max_deliveries) then
-      left = left - 1
-    end
-    waiting, tries = waiting - 1, tries - 1
+    local before = bytes
+    local popped = redis.call('LPOP', key, math.min(chunk, tries, left, most - #items))
+    left = left - take(key, list, popped, max_deliveries)
+    tries, waiting = tries - #popped, redis.call('LLEN', key)
+    -- As long as they are small, many at once.
+    chunk = bytes - before <= SMALL * #popped and CHUNK or 1
   end
   more = more + waiting
   return left

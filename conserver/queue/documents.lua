@@ -6,7 +6,8 @@
 -- gave it (absent: FAR, for both keys), e:<storage> its ETags. A document is ours while its length
 -- (or SHA-1) and its expiry are what we left: a producer's SET clears the expiry.
 --
--- These few lines are most of what an item costs Redis: what is known is not asked for again.
+-- These few lines are most of what an item costs Redis: what is known is not asked for again. The
+-- text of a document is never read here, unless it is RedisJSON.
 
 -- What is at the key: kind, length; text and sha for RedisJSON; bad for what is no document.
 local function describe(uuid)
@@ -31,11 +32,9 @@ end
 
 -- Whether the document is still what we left there, and its revision (a number; 0 for none).
 local function recognise(doc, now_ms)
-  local flat, seen = redis.call('HGETALL', doc.revkey), {}
-  for index = 1, #flat, 2 do
-    seen[flat[index]] = flat[index + 1]
-  end
-  doc.flat, doc.seen = flat, seen
+  local known = redis.call('HMGET', doc.revkey, 'r', 'n', 'h', 'x', 'c')
+  local seen = { r = known[1], n = known[2], h = known[3], x = known[4], c = known[5] }
+  doc.seen = seen
   doc.revision = tonumber(seen.r or 0)
   doc.chain = seen.c or ''
   if doc.revision == 0 or doc.kind == 'none' then
@@ -50,13 +49,14 @@ local function recognise(doc, now_ms)
   end
 end
 
--- Keeps what is known of a document as it is now.
-local function remember(doc, chain)
-  local seen = doc.seen
-  redis.call('HSET', doc.revkey, 'r', whole(doc.revision), 'n', doc.length, 'c', chain)
+-- Gives the document its next revision, and keeps what is known of it as it is now.
+local function remember(doc, chain, now)
+  doc.revision = math.max(doc.revision + 1, now)
+  doc.revision_text, doc.chain = whole(doc.revision), chain
+  redis.call('HSET', doc.revkey, 'r', doc.revision_text, 'n', whole(doc.length), 'c', chain)
   if doc.sha then
     redis.call('HSET', doc.revkey, 'h', doc.sha)
-  elseif seen.h then
+  elseif doc.seen.h then
     redis.call('HDEL', doc.revkey, 'h')
   end
 end
@@ -67,7 +67,7 @@ local function keep(doc)
     redis.call('HDEL', doc.revkey, 'x')
   end
   if doc.seen.x or not doc.seen.r then
-    redis.call('PEXPIREAT', doc.revkey, FAR)
+    redis.call('PEXPIREAT', doc.revkey, FAR_TEXT)
   end
 end
 
@@ -78,33 +78,35 @@ local function adopt(doc, now)
     return
   end
   if not doc.ours then
-    doc.revision, doc.chain = math.max(doc.revision + 1, now), ''
-    remember(doc, '')
+    remember(doc, '', now)
   end
-  redis.call('PEXPIREAT', doc.key, FAR)
+  redis.call('PEXPIREAT', doc.key, FAR_TEXT)
   keep(doc)
 end
 
 -- Puts `body` there as the next revision. A RedisJSON value stays one.
 local function put(doc, body, chain, now)
-  doc.revision = math.max(doc.revision + 1, now)
   doc.length, doc.sha = #body, nil
   if doc.kind == 'ReJSON-RL' then
     redis.call('JSON.SET', doc.key, '$', body)
-    redis.call('PEXPIREAT', doc.key, FAR)
+    redis.call('PEXPIREAT', doc.key, FAR_TEXT)
     doc.sha = redis.sha1hex(redis.call('JSON.GET', doc.key))
   else
-    redis.call('SET', doc.key, body, 'PXAT', FAR)
+    redis.call('SET', doc.key, body, 'PXAT', FAR_TEXT)
   end
-  remember(doc, chain)
+  remember(doc, chain, now)
   keep(doc)
 end
 
 -- Compare-and-set. base is the revision that the caller read; 0 replaces whatever is there (a
--- pushed document), -1 nothing (it was not there, and came back from a storage). Answers nil and the new revision, or a refusal: {'type', kind} or
--- {'conflict', revision, chain, text or ''}. A document that is gone is written again: it was
--- deleted or lost under us, and what we hold is whole.
-local function swap(uuid, base, body, chain, now, carry)
+-- pushed document), ABSENT nothing (it was not there, and came back from a storage). Answers nil
+-- and the new revision, or a refusal: {'type', kind} or {'conflict', revision, chain, text of
+-- RedisJSON or '' (read it with GET)}. A document that was deleted under us is written again: its
+-- revision is still the one that we read, what we hold is whole. One that has expired took along
+-- its revision, and maybe what others had written since we read it: a conflict with revision
+-- ABSENT, for a storage must have that.
+local ABSENT = -1
+local function swap(uuid, base, body, chain, now)
   local doc = describe(uuid)
   if doc.bad then
     return { 'type', doc.kind }
@@ -114,14 +116,12 @@ local function swap(uuid, base, body, chain, now, carry)
     if not doc.ours then
       adopt(doc, now)
     end
-    local text = doc.text
-    if not text and doc.length <= carry then
-      text = redis.call('GET', doc.key)
-    end
-    return { 'conflict', whole(doc.revision), doc.chain, text or '' }
+    return { 'conflict', whole(doc.revision), doc.chain, doc.text or '' }
+  elseif base > 0 and doc.kind == 'none' and doc.revision ~= base then
+    return { 'conflict', whole(ABSENT), '', '' }
   end
   put(doc, body, chain, now)
-  return nil, whole(doc.revision)
+  return nil, doc.revision_text
 end
 
 -- Lets the document expire `seconds` from now, if it is still the revision that the caller means.

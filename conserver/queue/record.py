@@ -16,9 +16,9 @@ import orjson
 class Claimed:
     """One item, held under `token` in the epoch of the claim that took it.
 
-    `what` says how its document came: "inline" (the payload is the document), "text" (in `text`),
-    "large" (to be read with GET), "missing", or "type:<TYPE>" for a key that holds something else.
-    `revision` is 0 for inline documents.
+    `what` says where its document is: "inline" (it is the payload), "stored" (to be read with GET;
+    `length` bytes), "text" (in `text`, for RedisJSON), "missing", or "type:<TYPE>" for a key that
+    holds something else. `revision` is 0 for inline documents.
     """
 
     token: str
@@ -31,6 +31,7 @@ class Claimed:
     payload: bytes
     what: str = "missing"
     text: bytes = b""
+    length: int = 0
     revision: int = 0
     writer: str = ""
     etags: dict[str, str] = field(default_factory=dict)
@@ -61,7 +62,10 @@ def parse_claimed(entry: list[Any]) -> Claimed:
     """
     claimed = parse(entry[0])
     claimed.what = entry[1].decode()
-    claimed.text = entry[2]
+    if claimed.what == "stored":
+        claimed.length = int(entry[2])
+    else:
+        claimed.text = entry[2]
     claimed.revision = int(entry[3])
     claimed.writer = entry[4].decode()
     fields = entry[5]

@@ -2,8 +2,7 @@
 -- links, their expiry.
 --
 -- KEYS  1 conserver:inflight:<consumer>
--- ARGV  1 largest document that an answer carries
---       then for each item: token, epoch, uuid, base revision, chain, body ('' leaves the
+-- ARGV  for each item: token, epoch, uuid, base revision, chain, body ('' leaves the
 --       document),
 --       expiry in s (0 keeps the far one), n, n pairs of list and uuid to push, m, m pairs of
 --       storage and ETag
@@ -13,7 +12,7 @@
 -- The fence makes egress exactly once: a second execution finds nothing held. Documents come first,
 -- then all leave the hash in one command, then all are pushed: nothing in between can be refused.
 
-local carry, inflight = tonumber(ARGV[1]), KEYS[1]
+local inflight = KEYS[1]
 local now = now_us()
 local answers, ending, leaving, pushed, order = {}, {}, {}, {}, {}
 local lists, gone = {}, {}
@@ -40,7 +39,7 @@ local function obstacle(uuid, base, chain, body, first, last)
   if body == '' then
     return nil, base
   end
-  local refusal, revision = swap(uuid, tonumber(base), body, chain, now, carry)
+  local refusal, revision = swap(uuid, tonumber(base), body, chain, now)
   if refusal and refusal[1] == 'type' then
     refusal = { 'type', 'vcon:' .. uuid, refusal[2] }
   end
@@ -48,7 +47,7 @@ local function obstacle(uuid, base, chain, body, first, last)
 end
 
 open()
-local at = 2
+local at = 1
 while at <= #ARGV do
   local token, epoch, uuid, base, chain, body, seconds = unpack(ARGV, at, at + 6)
   local pushes = at + 8

@@ -2,19 +2,18 @@
 -- and before storages).
 --
 -- KEYS  1 conserver:inflight:<consumer>
--- ARGV  1 number of the write   2 largest document that an answer carries
---       then for each item: token, epoch, uuid ('' leaves the document), base revision (0
+-- ARGV  1 number of the write   then for each item: token, epoch, uuid ('' leaves the document), base revision (0
 --       replaces), chain, state, body
 -- Answer, for each item: {"written", revision}, {"lost"}, {"late"}, {"type", TYPE} or {"conflict",
 -- revision, chain, text} (text is '' where it is larger than an answer carries: read it with GET).
 --
 -- A repeated write finds its number in the record and gets the answer that it got first.
 
-local number, carry, inflight = tonumber(ARGV[1]), tonumber(ARGV[2]), KEYS[1]
+local number, inflight = tonumber(ARGV[1]), KEYS[1]
 local now = now_us()
 local answers = {}
 open()
-for index = 3, #ARGV, 7 do
+for index = 2, #ARGV, 7 do
   local token, epoch, uuid, base, chain, state, body = unpack(ARGV, index, index + 6)
   local record = held(inflight, token, epoch)
   local answer
@@ -27,7 +26,7 @@ for index = 3, #ARGV, 7 do
   else
     local refusal, revision
     if uuid ~= '' then
-      refusal, revision = swap(uuid, tonumber(base), body, chain, now, carry)
+      refusal, revision = swap(uuid, tonumber(base), body, chain, now)
     end
     if refusal then
       answer = refusal

@@ -21,7 +21,7 @@ from uuid import uuid4
 import pytest
 
 from storage.contract import Document, Storage, StorageOptions
-from tests.clients import S3Access
+from tests.clients import S3Access, elasticsearch_delete
 
 TIMEOUT_S = 20
 MONGO_URL = "CONSERVER_TEST_MONGO_URL"
@@ -119,11 +119,13 @@ def _s3(request: pytest.FixtureRequest) -> Place:
 
 def _elasticsearch(request: pytest.FixtureRequest) -> Place:
     url = request.getfixturevalue("elasticsearch_url")
+    index = request.getfixturevalue("elasticsearch_index")
+    request.addfinalizer(lambda: elasticsearch_delete(url, f"_index_template/{index}"))
     return Place(
         "elasticsearch",
         {
             "url": url,
-            "index": request.getfixturevalue("elasticsearch_index"),
+            "index": index,
             "index_settings": {"number_of_replicas": 0},
         },
         urlsplit(url).port,

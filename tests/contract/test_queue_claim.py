@@ -313,6 +313,26 @@ def test_an_item_that_was_delivered_too_often_is_dead_lettered_as_poison(queue: 
     assert why["token"] == buried.token == "token-s1"
 
 
+@pytest.mark.parametrize(
+    ("note", "error"),
+    [
+        ("%7B%22error%22%3A%22was%20killed%22%2C%22link%22%3A%22tag%22%7D", "it was killed"),
+        ("%7B%7D", "died 3 times"),
+        ("%5B1%5D", "died 3 times"),
+        ("7", "died 3 times"),
+        ("%7Bbroken", "died 3 times"),
+    ],
+)
+def test_the_note_of_a_death_is_told_and_a_broken_one_loses_no_item(
+    queue: Queue, note: str, error: str
+) -> None:
+    queue.client.rpush("conserver:suspects:q", record("t1", "s1", flags=f"s:{note}", deliveries=3))
+    Consumer(queue).claim()
+    [(why, buried)] = queue.reasons()
+    assert (queue.dead(), buried.payload, why["reason"]) == ([b"s1"], b"s1", "poison")
+    assert error in why["error"]
+
+
 def test_max_deliveries_is_each_lists_own(queue: Queue) -> None:
     queue.suspect("s1", deliveries=1)
     assert Consumer(queue, max_deliveries=1).claim().items == []
@@ -394,7 +414,7 @@ def test_a_stored_document_comes_with_its_revision(queue: Queue) -> None:
     body = queue.store("u1")
     queue.push("q", "u1")
     item = Consumer(queue).one()
-    assert (item.what, item.text, item.payload) == ("text", body, b"u1")
+    assert (item.what, item.length, item.payload) == ("stored", len(body), b"u1")
     assert item.revision == int(queue.revision("u1")[b"r"]) > 1_700_000_000_000_000
     assert item.writer == ""
 
@@ -413,20 +433,31 @@ def test_a_missing_document_is_said_to_be_missing(queue: Queue) -> None:
     assert queue.client.exists("conserver:revision:u1") == 0
 
 
-def test_a_large_document_is_left_to_be_read_with_get(queue: Queue) -> None:
-    queue.store("u1", document("u1", subject="x" * 300_000))
-    queue.push("q", "u1")
-    item = Consumer(queue).one()
-    assert (item.what, item.text) == ("large", b"")
-    assert item.revision > 0
-
-
-def test_the_largest_document_that_travels_in_an_answer(queue: Queue) -> None:
-    limit = ClaimLimits().carry_bytes
-    for uuid, size in (("exact", limit), ("more", limit + 1)):
+def test_documents_stay_out_of_the_answer(queue: Queue) -> None:
+    sizes = {"small": 10, "large": 300_000}
+    for uuid, size in sizes.items():
         queue.client.set(f"vcon:{uuid}", b"x" * size)
-    queue.push("q", "exact", "more")
-    assert [item.what for item in Consumer(queue).take(2)] == ["text", "large"]
+    queue.push("q", "small", "large")
+    items = Consumer(queue).take(2)
+    assert [(i.what, i.text, i.length) for i in items] == [
+        ("stored", b"", size) for size in sizes.values()
+    ]
+    assert all(item.revision > 0 for item in items)
+
+
+def test_what_exceeds_the_bytes_of_a_claim_stays_where_it_was(queue: Queue) -> None:
+    uuids = [f"u{n}" for n in range(40)]
+    for uuid in uuids[:20]:
+        queue.client.set(f"vcon:{uuid}", b"x" * 100)
+    for uuid in uuids[20:]:
+        queue.client.set(f"vcon:{uuid}", b"x" * 1_000_000)
+    queue.push("q", *uuids)
+    items = Consumer(queue).take(40)
+    got = [item.payload.decode() for item in items]
+    assert got == uuids[: len(got)]
+    assert sum(item.length for item in items) <= 4 * 1024 * 1024 + 1_000_000, "and the last one"
+    left = [element.decode() for element in queue.client.lrange("q", 0, -1)]
+    assert got + left == uuids, "in their order, each once"
 
 
 @pytest.mark.parametrize("kind", ["list", "hash", "set", "zset", "stream"])
@@ -440,7 +471,7 @@ def test_a_document_of_another_type_is_named_and_its_neighbours_are_served(
     queue.supply("q", "u2")
     first, bad, second = Consumer(queue).take(3)
     assert bad.what == f"type:{kind}"
-    assert (first.what, second.what) == ("text", "text")
+    assert (first.what, second.what) == ("stored", "stored")
     assert queue.client.dump("vcon:bad") == before
     assert queue.client.ttl("vcon:bad") == -1
 

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from chaosrun.town import Town
 
-from tests.daemon import Daemon, elements, push, vcon
+from tests.daemon import Daemon, Event, elements, push, vcon
 from tests.helpers import eventually
 
 LEFT_BEHIND = (
@@ -110,10 +110,10 @@ def nothing_left(client: redis.Redis) -> bool:
     return not any(client.keys(pattern) for pattern in LEFT_BEHIND)
 
 
-def no_deaths(*daemons: Daemon) -> bool:
-    """Whether no child of these hosts has died, stalled, or lost an item to somebody else."""
-    events = ("child_died", "child_stalled", "host_reaped", "consumer_forsaken", "item_lost")
-    return not any(daemon.events(event) for daemon in daemons for event in events)
+def deaths(*daemons: Daemon) -> list[Event]:
+    """What these hosts have logged of children that died or stalled, and of items taken away."""
+    names = ("child_died", "child_stalled", "host_reaped", "consumer_forsaken", "item_lost")
+    return [event for daemon in daemons for name in names for event in daemon.events(name)]
 
 
 def hold(seconds: float) -> None:

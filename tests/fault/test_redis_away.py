@@ -1,4 +1,4 @@
-"""Redis is restarted, stands still, is full, or loses connections: work goes on, and nobody dies."""
+"""Redis restarts, stands still, is full, or loses connections: work goes on, and nobody dies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from servers import Redis
 
 from conserver.queue import calls
 from tests.daemon import Daemon, elements, push, vcon
-from tests.fault.scene import Producer, Scene, arrived, hold, no_deaths, nothing_left
+from tests.fault.scene import Producer, Scene, arrived, deaths, hold, nothing_left
 from tests.helpers import eventually
 
 # As short as they may be, so that a Redis that is away for seconds is away for longer than these.
@@ -41,7 +41,7 @@ def test_restart_with_aof_resumes_within_seconds(
     assert time.monotonic() - began_s < RESUMES_WITHIN_S
     (idle,) = push(client, "in", [vcon()])
     hosts[0].until(lambda: arrived(client, [*before, idle]), 30)
-    assert no_deaths(*hosts)
+    assert not deaths(*hosts)
     assert all(scene.runs(uuid) == 1 for uuid in before)
     assert nothing_left(client)
 
@@ -53,7 +53,7 @@ def test_idle_hosts_hear_of_work_within_seconds_of_a_restart(
     scene.town.redis.restart()
     (uuid,) = push(client, "in", [vcon()])
     hosts[0].until(lambda: arrived(client, [uuid]), RESUMES_WITHIN_S)
-    assert no_deaths(*hosts)
+    assert not deaths(*hosts)
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_away_longer_than_lease_and_stall_timeout_is_no_massacre(
     hold(12)
     _back(server, how)
     hosts[0].until(lambda: arrived(client, uuids), 30)
-    assert no_deaths(*hosts)
+    assert not deaths(*hosts)
     assert [daemon.pids() for daemon in hosts] == pids, "nobody was replaced"
     assert all(scene.runs(uuid) == 1 for uuid in uuids)
     assert nothing_left(client)
@@ -87,7 +87,7 @@ def test_away_for_long_with_patience_as_delivered(scene: Scene, client: redis.Re
     hold(90)
     scene.town.redis.resume()
     hosts[0].until(lambda: arrived(client, uuids), 30)
-    assert no_deaths(*hosts)
+    assert not deaths(*hosts)
     assert [daemon.pids() for daemon in hosts] == pids
     assert all(scene.runs(uuid) == 1 for uuid in uuids)
 
@@ -125,7 +125,7 @@ def test_full_redis_is_drained(scene: Scene, client: redis.Redis) -> None:
     daemon.until(lambda: arrived(client, uuids), 30)
     # Beyond a lease: it is not taken for dead because its beat could not be written.
     hold(4)
-    assert no_deaths(daemon)
+    assert not deaths(daemon)
     assert nothing_left(client)
     client.config_set("maxmemory", 0)
     more = push(client, "in", [vcon()])
@@ -151,7 +151,7 @@ def test_connection_cut_at_a_script(
     daemon.until(lambda: proxy.cuts_done >= 3)
     daemon.until(lambda: nothing_left(client))
     assert not client.exists("DLQ:in")
-    assert no_deaths(daemon)
+    assert not deaths(daemon)
     for uuid, document in _documents(client, uuids).items():
         assert len(document["analysis"]) == 1, f"{uuid} was worked on twice"
     for name in stored_scene.town.places:
@@ -183,7 +183,7 @@ def test_proxy_that_stalls_and_crawls(scene: Scene, client: redis.Redis) -> None
     hold(2)
     proxy.flow()
     daemon.until(lambda: arrived(client, uuids), 30)
-    assert no_deaths(daemon)
+    assert not deaths(daemon)
     assert all(scene.runs(uuid) == 1 for uuid in uuids)
 
 
@@ -194,7 +194,7 @@ def test_scripts_that_redis_has_forgotten_are_sent_again(scene: Scene, client: r
     client.script_flush()
     second = push(client, "in", [vcon()])
     daemon.until(lambda: arrived(client, [*first, *second]), RESUMES_WITHIN_S)
-    assert no_deaths(daemon)
+    assert not deaths(daemon)
 
 
 def _out(server: Redis, how: str) -> None:

@@ -7,7 +7,7 @@ import redis
 from chaosrun.places import PLACES
 
 from tests.daemon import Daemon
-from tests.fault.scene import Producer, Scene, arrived, hold, no_deaths, nothing_left
+from tests.fault.scene import Producer, Scene, arrived, deaths, hold, nothing_left
 
 # Longer than timeouts and the first pauses of the breaker, so that items wait in `parked`.
 AWAY_S = {"postgres": 10.0, "s3": 8.0, "elasticsearch": 8.0}
@@ -111,6 +111,6 @@ def _all_is_well(scene: Scene, client: redis.Redis, daemon: Daemon, uuids: list[
     assert not client.exists("DLQ:in")
     for name in scene.town.places:
         assert scene.stored(name, uuids) == len(uuids), name
-    assert no_deaths(daemon)
+    assert not deaths(daemon)
     assert len(scene.runs_file.read_text().splitlines()) == len(uuids)
     assert daemon.stop() == 0

@@ -17,6 +17,7 @@ from storage.contract import Document, Outcome, Rejected, Stored, Unavailable
 from storage.elasticsearch import Options, Storage
 from storage.elasticsearch_index import MAPPING, MAPPING_VERSION
 from tests import vcons
+from tests.clients import elasticsearch_delete
 from tests.conftest import Private
 from tests.contract.places import document
 from tests.helpers import eventually
@@ -54,6 +55,7 @@ def opened(elasticsearch_url: str, elasticsearch_index: str) -> Iterator[Open]:
     yield make
     for storage in made:
         storage.close()
+    elasticsearch_delete(elasticsearch_url, f"_index_template/{elasticsearch_index}*")
 
 
 def standing_in(server: Standin, **options: Any) -> Storage:

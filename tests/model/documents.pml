@@ -3,16 +3,17 @@
  * Each chain has an item of the same uuid. An item is claimed, runs two links that append one thing
  * each, writes after each (a checkpoint, compare-and-set on the revision), is stored under the
  * revision written, and settled. A conflict gives back the newer document: what this item appended
- * since it read is appended to that one, and it writes again. Where a claim of an item is lost, the
- * next holder resumes after the links that its record names.
+ * since it read is appended to that one, and it writes again. A document that has expired meanwhile
+ * comes back from the storage. An item whose holder died is resumed after the links that its record
+ * names.
  *
  * What must hold: nothing is appended twice, nothing is lost: the document ends with both chains'
  * work, and so does the storage, in whatever order saves commit and whoever dies; a producer's SET
  * is never overwritten; a document expires only when the storage has it.
  *
  * Faults: KILL deaths of a holder (its call, and its save, may still arrive), LOST lost answers or
- * late copies, PSET sets by the producer, EXPIRE expiries. INLINE: chain 0's item was pushed as a
- * document, so its first write replaces what is there (base 0).
+ * late copies, PSET sets by the producer, EXPIRE expiries. INLINE: there is chain 0 only, and its
+ * item was pushed as a document, so that its first write replaces what is there (base 0).
  */
 #ifndef KILL
 #define KILL 0
@@ -29,12 +30,14 @@
 byte kills = KILL, losses = LOST, sets = PSET, expiries = EXPIRE;
 
 #define LINKS 2
+#define ANYTHING 0                 /* as a base: replaces whatever is there (a pushed document) */
+#define ABSENT 255                 /* as a base: nothing may be there (it came from the storage) */
 
 typedef Text { byte set; byte by[2] };            /* how often set; what each chain appended */
 
 /* ---- Redis ---- */
 Text text;
-byte revision = 1;                                /* 1: as its producer stored it */
+byte revision = 1;                                /* 0 when both keys have expired */
 bit there = 1, marked, expires;
 byte used = 1;                                    /* the last revision given: TIME never repeats */
 
@@ -54,6 +57,7 @@ typedef Item {
   byte links, number, result;                     /* record: links done; last write, its answer */
   byte step;
   Text base; byte base_revision; byte mine;       /* what the holder read; appended since */
+  bit unsaved;                                    /* it came from the storage */
   byte done, writes;                              /* links run; writes sent */
   bit conflict; Text newer; byte newer_revision;  /* the answer, while EXECUTED */
   bit late; bit late_fits; byte late_number, late_base, late_links; Text late_text;
@@ -62,7 +66,11 @@ typedef Item {
 Item i[2];
 
 #define copy(from,to) to.set=from.set; to.by[0]=from.by[0]; to.by[1]=from.by[1]
-#define has_both(t) ((t).by[0]==LINKS && (t).by[1]==LINKS)
+#ifdef INLINE
+#define complete(t) (t.by[0]==LINKS)
+#else
+#define complete(t) (t.by[0]==LINKS && t.by[1]==LINKS)
+#endif
 
 #ifdef M_LENGTH_ALONE              /* a SET of the same length is not seen */
 #define ours true
@@ -81,14 +89,19 @@ inline adopt() {                   /* of a document that somebody replaced */
 }
 inline check() {
   assert(text.by[0]<=LINKS && text.by[1]<=LINKS);
-  assert(!there || text.set==PSET-sets)            /* no SET was overwritten */
+  assert(!there || text.set==PSET-sets)           /* no SET was overwritten */
 }
 
+/* Scratch, zero between steps: what a write puts there, and what it answers. */
+Text body, answer;
+bit refused;
+byte got;
+
 /* Compare-and-set, with the number of the write: what write.lua does for one item. */
-inline write(w,no,base_,body,links_) {
+inline write(w,no,read,links_done) {
   if
 #ifndef M_WRITE_UNNUMBERED         /* a repetition is a new write, and meets its own first one */
-  :: i[w].number==no -> i[w].conflict=0; i[w].newer_revision=i[w].result
+  :: i[w].number==no -> refused=0; got=i[w].result
 #endif
 #ifndef M_WRITE_LATE               /* an earlier write that arrives late is carried out */
   :: i[w].number>no -> skip
@@ -96,19 +109,30 @@ inline write(w,no,base_,body,links_) {
   :: else ->
      if
 #ifndef M_NO_CAS                   /* the last writer wins */
-     :: base_!=0 && there && !(ours && revision==base_) ->
-        adopt(); i[w].conflict=1; copy(text,i[w].newer); i[w].newer_revision=revision
+     :: read!=ANYTHING && there && !(ours && revision==read) ->
+        adopt(); refused=1; copy(text,answer); got=revision
+#endif
+#if !defined(M_NO_CAS) && !defined(L_GONE_IS_OURS)
+     /* L_GONE_IS_OURS: what has expired is written again, whatever others had written since */
+     :: !there && read!=ANYTHING && read!=ABSENT && revision!=read ->
+        refused=1; copy(row,answer); got=ABSENT      /* the client looks in the storage */
 #endif
      :: else ->
         copy(body,text); there=1; marked=1; expires=0; used++; revision=used;
-        i[w].number=no; i[w].result=revision; i[w].links=links_;
-        i[w].conflict=0; i[w].newer_revision=revision
+        i[w].number=no; i[w].result=revision; i[w].links=links_done;
+        refused=0; got=revision
      fi
   fi
 }
-Text body;                         /* scratch */
 inline body_of(w) { copy(i[w].base,body); body.by[w]=body.by[w]+i[w].mine }
-inline clean() { body.set=0; body.by[0]=0; body.by[1]=0; check() }
+inline clean() {
+  body.set=0; body.by[0]=0; body.by[1]=0; answer.set=0; answer.by[0]=0; answer.by[1]=0;
+  refused=0; got=0; check()
+}
+inline no_answer(w) {
+  i[w].conflict=0; i[w].newer_revision=0;
+  i[w].newer.set=0; i[w].newer.by[0]=0; i[w].newer.by[1]=0
+}
 
 #ifdef M_NO_GUARD                  /* whoever commits last wins */
 #define newer_than_row(r) true
@@ -121,10 +145,9 @@ inline clean() { body.set=0; body.by[0]=0; body.by[1]=0; check() }
   if :: newer_than_row(r) -> copy(t,row); row_revision=r :: else -> skip fi
 
 inline let_go(w) {
-  i[w].step=WAITS; i[w].number=0; i[w].result=0; i[w].mine=0; i[w].done=0;
-  i[w].base_revision=0; i[w].newer_revision=0; i[w].conflict=0; i[w].writes=0;
-  i[w].base.set=0; i[w].base.by[0]=0; i[w].base.by[1]=0;
-  i[w].newer.set=0; i[w].newer.by[0]=0; i[w].newer.by[1]=0
+  i[w].step=WAITS; i[w].unsaved=0; i[w].number=0; i[w].result=0; i[w].mine=0; i[w].done=0;
+  i[w].base_revision=0; i[w].writes=0;
+  i[w].base.set=0; i[w].base.by[0]=0; i[w].base.by[1]=0; no_answer(w)
 }
 inline forget_late(w) {
   i[w].late=0; i[w].late_fits=0; i[w].late_number=0; i[w].late_base=0; i[w].late_links=0;
@@ -161,40 +184,42 @@ inline leave_copy(w) {
 #define ITEM(w) \
   /* claimed: the document as it is now; a missing one comes from the storage */ \
   :: d_step { i[w].step==WAITS -> \
-              if :: !there -> copy(row,text); there=1; used++; revision=used; marked=1 \
-                 :: else -> adopt() fi; \
-              expires=0; i[w].step=RUNS; i[w].done=i[w].links; \
-              if :: reads(w) -> copy(text,i[w].base); i[w].base_revision=revision \
-                 :: else -> i[w].base.set=text.set; i[w].base_revision=0 fi; \
+              i[w].step=RUNS; i[w].done=i[w].links; \
+              if \
+              :: !there && reads(w) -> \
+                 copy(row,i[w].base); i[w].base_revision=ABSENT; i[w].unsaved=1 \
+              :: there && reads(w) -> \
+                 adopt(); expires=0; copy(text,i[w].base); i[w].base_revision=revision \
+              :: !reads(w) -> i[w].base_revision=ANYTHING \
+              fi; \
               check() } \
   :: d_step { i[w].step==RUNS && i[w].done<LINKS && i[w].mine==0 -> i[w].done++; i[w].mine++ } \
-  :: d_step { i[w].step==RUNS && i[w].mine -> i[w].writes++; i[w].step=SENT } \
+  :: d_step { i[w].step==RUNS && (i[w].mine || i[w].unsaved) -> i[w].writes++; i[w].step=SENT } \
   save_first(w) \
   :: d_step { i[w].step==SENT -> \
-              body_of(w); write(w,i[w].writes,i[w].base_revision,body,i[w].done); \
+              body_of(w); write(w,i[w].writes,i[w].base_revision,i[w].done); \
+              i[w].conflict=refused; i[w].newer_revision=got; copy(answer,i[w].newer); \
               i[w].step=EXECUTED; clean() } \
   :: d_step { i[w].step==EXECUTED -> \
-              if :: i[w].conflict -> copy(i[w].newer,i[w].base) \
-                 :: else -> i[w].base.by[w]=i[w].base.by[w]+i[w].mine; i[w].mine=0 fi; \
-              i[w].base_revision=i[w].newer_revision; i[w].conflict=0; i[w].newer_revision=0; \
-              i[w].newer.set=0; i[w].newer.by[0]=0; i[w].newer.by[1]=0; i[w].step=RUNS } \
-  :: d_step { i[w].step==RUNS && i[w].done==LINKS && i[w].mine==0 -> i[w].step=SAVES } \
+              if :: i[w].conflict -> copy(i[w].newer,i[w].base); \
+                    i[w].unsaved=(i[w].newer_revision==ABSENT) \
+                 :: else -> i[w].base.by[w]=i[w].base.by[w]+i[w].mine; i[w].mine=0; \
+                    i[w].unsaved=0 fi; \
+              i[w].base_revision=i[w].newer_revision; no_answer(w); i[w].step=RUNS } \
+  :: d_step { i[w].step==RUNS && i[w].done==LINKS && i[w].mine==0 && !i[w].unsaved -> \
+              i[w].step=SAVES } \
   :: d_step { i[w].step==SAVES -> commit(i[w].base,i[w].base_revision); i[w].step=STORED } \
   :: d_step { i[w].step==STORED -> \
               if :: there && may_expire(w) -> expires=1 :: else -> skip fi; \
               let_go(w); i[w].step=SETTLED; i[w].late_fits=0 } \
   /* the network: an answer is lost; a copy arrives late, or never */ \
-  :: d_step { i[w].step==EXECUTED && losses>0 -> \
-              losses--; i[w].conflict=0; i[w].newer_revision=0; \
-              i[w].newer.set=0; i[w].newer.by[0]=0; i[w].newer.by[1]=0; i[w].step=SENT } \
+  :: d_step { i[w].step==EXECUTED && losses>0 -> losses--; no_answer(w); i[w].step=SENT } \
   :: d_step { i[w].step==SENT && losses>0 && !i[w].late -> losses--; leave_copy(w); clean() } \
   :: d_step { i[w].late -> \
-              if :: fits(w) -> \
-                    write(w,i[w].late_number,i[w].late_base,i[w].late_text,i[w].late_links); \
-                    if :: i[w].step!=EXECUTED -> i[w].conflict=0; i[w].newer_revision=0; \
-                          i[w].newer.set=0; i[w].newer.by[0]=0; i[w].newer.by[1]=0 :: else fi \
+              if :: fits(w) -> copy(i[w].late_text,body); \
+                    write(w,i[w].late_number,i[w].late_base,i[w].late_links) \
                  :: else fi; \
-              forget_late(w); check() } \
+              forget_late(w); clean() } \
   :: d_step { i[w].late -> forget_late(w) } \
   /* its holder dies: what was on its way may still arrive, and finds nothing held */ \
   :: d_step { i[w].step!=WAITS && i[w].step!=SETTLED && kills>0 -> \
@@ -209,16 +234,22 @@ inline leave_copy(w) {
               i[w].save.set=0; i[w].save.by[0]=0; i[w].save.by[1]=0 }
 
 init {
+#ifdef INLINE
+  i[1].step=SETTLED;
+#endif
   do
   ITEM(0)
   ITEM(1)
-  :: d_step { sets>0 && there ->                   /* a SET clears marks and expiry */
-              sets--; text.set++; text.by[0]=0; text.by[1]=0; marked=0; expires=0 }
+  :: d_step { sets>0 ->                            /* a SET clears marks and expiry */
+              sets--; there=1; text.set=PSET-sets; text.by[0]=0; text.by[1]=0;
+              marked=0; expires=0 }
   :: d_step { expires && expiries>0 ->
-              expiries--; assert(row_revision>=revision); there=0; expires=0; marked=0 }
+              expiries--; assert(row_revision>=revision);
+              there=0; expires=0; marked=0; revision=0;
+              text.set=0; text.by[0]=0; text.by[1]=0 }
   :: i[0].step==SETTLED && i[1].step==SETTLED && !i[0].late && !i[1].late &&
      !i[0].late_save && !i[1].late_save -> break
   od;
-  assert(PSET>0 || !there || has_both(text));
-  assert(PSET>0 || has_both(row))
+  assert(PSET>0 || !there || complete(text));
+  assert(PSET>0 || complete(row))
 }

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,7 @@ def _wait_for_gate(_vcon: Vcon, argument: str, context: LinkContext) -> None:
 
 def _hold_the_lock(_vcon: Vcon, argument: str, _context: LinkContext) -> None:
     """Keep the interpreter lock without a break: PyDLL does not release it."""
+    # usleep takes less than 2^32 µs at once: an hour.
     ctypes.PyDLL(None).usleep(int(float(argument) * 1_000_000))
 
 
@@ -60,6 +63,45 @@ def _burn(_vcon: Vcon, argument: str, _context: LinkContext) -> None:
     end_s = time.monotonic() + float(argument)
     while time.monotonic() < end_s:
         pass
+
+
+def _deadlock(_vcon: Vcon, _argument: str, _context: LinkContext) -> None:
+    """Two threads that wait for each other."""
+    mine, other = threading.Lock(), threading.Lock()
+    both = threading.Barrier(2)
+
+    def take(first: threading.Lock, second: threading.Lock) -> None:
+        with first:
+            both.wait()
+            with second:
+                return
+
+    threading.Thread(target=take, args=(other, mine), daemon=True).start()
+    take(mine, other)
+
+
+def _loop(_vcon: Vcon, _argument: str, _context: LinkContext) -> None:
+    while True:
+        pass
+
+
+def _ask_without_timeout(_vcon: Vcon, _argument: str, _context: LinkContext) -> None:
+    """A client that waits for ever for a server that accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        client.recv(1)
+
+
+def _keep_to_the_soft_limit(_vcon: Vcon, _argument: str, context: LinkContext) -> None:
+    """Do what a good link does: end in time, with an error of its own."""
+    remaining_s = context.remaining_s()
+    if remaining_s is None:
+        raise AssertionError("no limit is known")
+    client = socket.create_server(("127.0.0.1", 0))
+    client.settimeout(remaining_s)
+    with client:
+        client.accept()
 
 
 def _fail(_vcon: Vcon, argument: str, context: LinkContext) -> None:
@@ -95,6 +137,11 @@ DEEDS: dict[str, Any] = {
     "gate": _wait_for_gate,
     "sleep": lambda _v, argument, _c: time.sleep(float(argument)),
     "lock": _hold_the_lock,
+    "deadlock": _deadlock,
+    "loop": _loop,
+    "ask": _ask_without_timeout,
+    "soft": _keep_to_the_soft_limit,
+    "kill": lambda *_: os.kill(os.getpid(), signal.SIGKILL),
     "burn": _burn,
     "exit": lambda *_: os._exit(3),
     "segfault": lambda *_: os.kill(os.getpid(), signal.SIGSEGV),

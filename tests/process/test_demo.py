@@ -93,7 +93,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     yield made
     if made.process is not None:
         made.process.kill()
-        made.process.wait()
+        made.process.communicate()
     eventually(lambda: not made.running())
 
 

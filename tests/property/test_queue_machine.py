@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 
 from conserver.queue import calls
 from conserver.queue.calls import Blame, ClaimLimits, Demand, Move, Settlement, Write
+from conserver.queue.record import Claimed
 from tests.property.queue_model import VOID, Document, Host, Item, QueueModel
 from tests.queues import Queue, as_record, opened, payloads
 
@@ -124,24 +125,25 @@ class QueueMachine(RuleBasedStateMachine):
             item = by_token[claimed.token]
             assert (claimed.payload, claimed.state) == (item.payload, item.state)
             assert (claimed.suspect, claimed.deliveries) == (item.suspect, item.deliveries)
-            self._check_document(claimed.payload, claimed.what, claimed.text, claimed.revision)
+            self._check_document(claimed)
         return None if found.void else [self._copy(item) for item in items]
 
     def _copy(self, item: Item) -> Item:
         document = self.model.documents.get(item.payload.decode(), Document())
         return Item(item.id, item.payload, item.token, epoch=item.epoch, revision=document.revision)
 
-    def _check_document(self, payload: bytes, what: str, text: bytes, revision: int) -> None:
-        if payload[:1] == b"{":
+    def _check_document(self, claimed: Claimed) -> None:
+        what = claimed.what
+        if claimed.payload[:1] == b"{":
             assert what == "inline"
             return
-        uuid = payload.decode()
+        uuid = claimed.payload.decode()
         document = self.model.documents.setdefault(uuid, Document())
         if document.body is None:
             assert what == "missing"
             return
-        assert (what, text) == ("text", document.body)
-        self._learn(uuid, document, revision)
+        assert (what, claimed.length) == ("stored", len(document.body))
+        self._learn(uuid, document, claimed.revision)
 
     def _learn(self, uuid: str, document: Document, revision: int) -> None:
         """A document that is not ours any more gets a new revision; one that is keeps its own."""
@@ -168,7 +170,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert answer.revision == item.revision
         elif answer.kind == "conflict":
             document = self.model.documents[entry.uuid]
-            assert answer.text == document.body
+            assert answer.text is None, "it is read with GET"
             self._learn(entry.uuid, document, answer.revision)
         return answer
 
@@ -177,7 +179,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert answer.kind == self.model.settle(consumer, entry)
         document = self.model.documents.setdefault(entry.uuid, Document())
         if answer.kind == "conflict":
-            assert answer.text == document.body
+            assert answer.text is None, "it is read with GET"
             self._learn(entry.uuid, document, answer.revision)
         elif answer.kind == "settled" and entry.body:
             written = int(self.queue.revision(entry.uuid)[b"r"])

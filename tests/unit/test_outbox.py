@@ -274,7 +274,7 @@ def test_a_large_newer_document_is_read_apart(make: Make) -> None:
     bench = make(links=[adds("ours")])
     [uuid] = bench.supply(1)
     item = bench.one()
-    large = document(uuid, attachments=[{"type": "x", "body": "y" * calls.CARRY_BYTES}])
+    large = document(uuid, attachments=[{"type": "x", "body": "y" * 300_000}])
     bench.client.set(f"vcon:{uuid}", large)
     bench.run(item)
     bench.flush()

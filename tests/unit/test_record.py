@@ -50,7 +50,7 @@ def test_an_entry_of_a_claim_carries_document_revision_and_etags() -> None:
 
 def test_an_entry_without_etags_has_none() -> None:
     fields = [b"r", b"9", b"n", b"3", b"h", b"", b"c", b""]
-    assert parse_claimed([record("t", "u1"), b"large", b"", b"9", b"", fields]).etags == {}
+    assert parse_claimed([record("t", "u1"), b"stored", b"7", b"9", b"", fields]).etags == {}
     assert parse_claimed([record("t", "{}"), b"inline", b"", b"0", b"", []]).etags == {}
 
 

@@ -1,0 +1,143 @@
+"""Time limits: whatever a link is stuck in, its own item pays for it and nobody else.
+
+Every test has one worker that runs two items at once: one that never ends, and neighbours.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.daemon import Daemon, elements, push, vcon
+
+Start = Callable[..., Daemon]
+
+LONG_S = 40
+STUCK = {
+    "an endless loop": "loop",
+    "a deadlock": "deadlock",
+    "a client without timeout": "ask",
+    "C code that lets the lock go": "sleep:3000",
+    "C code that holds the lock": "lock:3000",
+}
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """An operator's connection."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    """Starts one host whose link does what each vCon's subject says."""
+    with ExitStack() as stack:
+
+        def launch(link: dict[str, Any], chain: dict[str, Any], **environment: str) -> Daemon:
+            trouble = {"module": "tests.modules.trouble", "options": {"redis_url": redis_url}}
+            cellar = {"module": "tests.modules.cellar", "options": {"redis_url": redis_url}}
+            main = {"links": ["tag", "trouble"], "ingress_lists": ["in"], "egress_lists": ["out"]}
+            config = {
+                "links": {
+                    "tag": {"module": "links.tag", "options": {"tags": ["seen"]}},
+                    "again": trouble,
+                    "trouble": trouble | link,
+                },
+                "storages": {"cellar": cellar},
+                "chains": {"main": main | {"max_deliveries": 2} | chain},
+            }
+            environment = {"CONSERVER_VCON_CONCURRENCY": "2"} | environment
+            daemon = Daemon(tmp_path / "host", redis_url, config, "fork", 1, **environment)
+            return stack.enter_context(daemon)
+
+        yield launch
+
+
+def runs(client: redis.Redis, uuid: str) -> int:
+    """How often an item's link was begun."""
+    return int(client.llen(f"runs:{uuid}"))
+
+
+def why_dead(client: redis.Redis) -> dict[str, Any]:
+    """The reason of the only dead letter."""
+    (member,) = client.zrange("conserver:dead:in", 0, -1)
+    return dict(json.loads(member.partition(b"\n")[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deed", STUCK.values(), ids=STUCK.keys())
+def test_whatever_a_link_is_stuck_in_only_its_item_pays(
+    deed: str, start: Start, client: redis.Redis
+) -> None:
+    daemon = start({"hard_timeout_s": 1}, {})
+    (stuck,) = push(client, "in", [vcon(subject=deed)])
+    others = push(client, "in", [vcon(subject="sleep:0.3") for _ in range(10)])
+    daemon.until(lambda: elements(client, "DLQ:in") == [stuck], LONG_S)
+    daemon.until(lambda: sorted(elements(client, "out")) == sorted(others), LONG_S)
+    assert runs(client, stuck) == 2, "each time was counted, the first one among neighbours too"
+    assert {line["vcon"] for line in daemon.events("hard_time_limit_passed")} == {stuck}
+    assert not [line for line in daemon.events("suspect_begun") if line["vcon"] != stuck]
+    # Killed beside it at most twice, and then run to the end.
+    assert all(runs(client, uuid) <= 3 for uuid in others)
+    why = why_dead(client)
+    assert (why["reason"], why["link"], why["deliveries"]) == ("time_limit", "trouble", 2)
+    assert why["error"] == (
+        "its worker died 2 times while it ran; the last time it was killed because the link trouble"
+        " ran longer than its hard_timeout_s of 1 s"
+    )
+    assert daemon.stop() == 0
+
+
+@pytest.mark.slow
+def test_the_limit_of_a_chain_counts_all_its_links(start: Start, client: redis.Redis) -> None:
+    daemon = start({}, {"hard_timeout_s": 3, "links": ["again", "tag", "trouble"]})
+    (slow,) = push(client, "in", [vcon(subject="sleep:2.5")])  # in each of two links
+    (quick,) = push(client, "in", [vcon(subject="sleep:0.5")])
+    daemon.until(lambda: elements(client, "DLQ:in") == [slow], LONG_S)
+    daemon.until(lambda: elements(client, "out") == [quick], LONG_S)
+    why = why_dead(client)
+    assert (why["reason"], why["link"], why["deliveries"]) == ("time_limit", "trouble", 2)
+    assert "the links of the chain main ran longer than its hard_timeout_s of 3 s" in why["error"]
+
+
+def test_a_worker_is_back_at_once_however_many_items_pass_their_limit(
+    start: Start, client: redis.Redis
+) -> None:
+    # A wait that grew with every death would make one item in half a minute of it.
+    daemon = start({"hard_timeout_s": 0.5}, {"max_deliveries": 1})
+    push(client, "in", [vcon(subject="sleep:3000") for _ in range(8)])
+    began_s = time.monotonic()
+    daemon.until(lambda: client.llen("DLQ:in") == 8, LONG_S)
+    assert time.monotonic() - began_s < 25
+    assert len(daemon.events("hard_time_limit_passed")) == 8
+
+
+def test_a_link_that_keeps_to_the_soft_limit_is_only_an_attempt(
+    start: Start, client: redis.Redis
+) -> None:
+    limits = {"retries": 0, "backoff_s": 0.05, "hard_timeout_s": 30, "soft_timeout_s": 0.5}
+    daemon = start({}, limits)
+    (slow,) = push(client, "in", [vcon(subject="soft")])
+    daemon.until(lambda: elements(client, "DLQ:in") == [slow])
+    why = why_dead(client)
+    assert (why["reason"], why["link"], why["type"]) == ("failed", "trouble", "TimeoutError")
+    assert not daemon.events("child_ended")
+    assert runs(client, slow) == 1
+
+
+@pytest.mark.slow
+def test_storing_has_no_limit(start: Start, client: redis.Redis) -> None:
+    limits = {"hard_timeout_s": 1}
+    daemon = start(limits, {"storages": ["cellar"]} | limits)
+    (uuid,) = push(client, "in", [vcon(storing="sleep:4")])
+    daemon.until(lambda: elements(client, "out") == [uuid], LONG_S)
+    assert runs(client, uuid) == 1
+    assert not daemon.events("hard_time_limit_passed")
