@@ -47,6 +47,9 @@ _EXTRAS = {
     "numpy": "speech",
 }
 
+# What vcon-server calls otherwise.
+_OLD_NAMES = {"links.jq_link": "links.jq", "storage.redis_storage": "storage.redis"}
+
 Section = TypeVar("Section", LinkConfig, StorageConfig)
 Loaded = TypeVar("Loaded", "LoadedLink", "LoadedStorage")
 
@@ -170,6 +173,7 @@ def _load_all(
 
 def resolve(name: str) -> str:
     """The module to import for a name in the configuration."""
+    name = _OLD_NAMES.get(name, name)
     return f"conserver.{name}" if name.startswith("links.") else name
 
 

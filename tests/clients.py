@@ -70,12 +70,12 @@ def postgres_execute(url: str, statement: str) -> None:
 
 
 def elasticsearch_delete(url: str, index: str) -> None:
-    """Delete an index; nothing happens if there is none."""
-    request = urllib.request.Request(f"{url}/{index}", method="DELETE")
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S):
-            return
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code != 404:
-            raise
+    """Delete an index and the template of its name; nothing happens where there is none."""
+    for path in (index, f"_index_template/{index}"):
+        request = urllib.request.Request(f"{url}/{path}", method="DELETE")
+        try:
+            urllib.request.urlopen(request, timeout=_TIMEOUT_S).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code != 404:
+                raise

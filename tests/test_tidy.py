@@ -28,9 +28,9 @@ MADE_HERE = frozenset(
 # Every part of conserver has its floor, and imports only from its own floor or from below.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "page", "redact", "references", "retry", "signals", "words"),
-    ("vcon", "settings", "validation", "log", "metrics", "endpoint", "breaker", "ration"),
+    ("vcon", "settings", "validation", "log", "endpoint", "breaker", "ration", "environment"),
     ("configfile", "config", "fetch", "chat"),
-    ("queue", "documents", "merge", "plugins", "compat", "boot"),
+    ("queue", "merge", "plugins", "compat", "boot"),
     ("item", "routes"),
     ("chain", "writers"),
     ("pool", "outbox"),
@@ -56,6 +56,7 @@ DOORS = {
     "conserver.links": {"conserver.chain", "conserver.plugins"},
     "storage.contract": {
         "conserver.compat",
+        "conserver.intake",
         "conserver.outbox",
         "conserver.plugins",
         "conserver.settling",

@@ -15,8 +15,8 @@
 -- A record is one line of header, then state, then payload:
 --   \1<token> <epoch> <deliveries> <flags> <first seen, ms> <write> <revision> <length of state>
 --     <list>\n<state><payload>
--- flags: "-", or "s" (suspect) followed by "b" (begun in this epoch), and then, if a worker has died
--- with it, ":" and a note of how: JSON, percent-encoded.
+-- flags: "-", or "s" (suspect) followed by "b" (begun in this epoch), and then, if a worker has
+-- died with it, ":" and a note of how: JSON, percent-encoded.
 -- write and revision: number and result of the last numbered write of this holding, so that a
 -- repeated write gets its first answer. state is JSON that Lua never reads.
 

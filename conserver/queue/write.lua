@@ -2,10 +2,10 @@
 -- and before storages).
 --
 -- KEYS  1 conserver:inflight:<consumer>
--- ARGV  1 number of the write   then for each item: token, epoch, uuid ('' leaves the document), base revision (0
---       replaces), chain, state, body
+-- ARGV  1 number of the write, then for each item: token, epoch, uuid ('' leaves the document),
+--       base revision (0 replaces), chain, state, body
 -- Answer, for each item: {"written", revision}, {"lost"}, {"late"}, {"type", TYPE} or {"conflict",
--- revision, chain, text} (text is '' where it is larger than an answer carries: read it with GET).
+-- revision, chain, text} (text is '' but for RedisJSON: read it with GET).
 --
 -- A repeated write finds its number in the record and gets the answer that it got first.
 

@@ -452,7 +452,7 @@ def test_what_exceeds_the_bytes_of_a_claim_stays_where_it_was(queue: Queue) -> N
     for uuid in uuids[20:]:
         queue.client.set(f"vcon:{uuid}", b"x" * 1_000_000)
     queue.push("q", *uuids)
-    items = Consumer(queue).take(40)
+    items = Consumer(queue).claim(40).items
     got = [item.payload.decode() for item in items]
     assert got == uuids[: len(got)]
     assert sum(item.length for item in items) <= 4 * 1024 * 1024 + 1_000_000, "and the last one"

@@ -198,6 +198,45 @@ def test_a_document_that_was_deleted_meanwhile_is_written_again(queue: Queue) ->
     assert fetch(queue) == NEW
 
 
+def test_a_document_that_has_expired_meanwhile_may_have_been_newer(queue: Queue) -> None:
+    # Another chain wrote, stored and settled; its hour is over while this one still runs. What this
+    # one holds would bury the other's work under a newer revision, in the storages too.
+    queue.store("u1", OLD)
+    queue.push("a", "u1")
+    queue.push("b", "u1")
+    one, two = Consumer(queue, "c1", lists=("a",)), Consumer(queue, "c2", lists=("b",))
+    mine, theirs = one.one(), two.one()
+    two.write(theirs, NEW)
+    two.settle(theirs, expiry_s=1)
+    queue.client.delete("vcon:u1", "conserver:revision:u1")  # as both do together
+    answer = one.write(mine, document("u1", subject="mine"))
+    assert (answer.kind, answer.revision, answer.text) == ("conflict", calls.ABSENT, None)
+    assert fetch(queue) is None
+    assert one.write(mine, NEW, base=calls.ABSENT).kind == "written"
+
+
+def test_what_came_back_from_a_storage_replaces_nothing(queue: Queue) -> None:
+    queue.push("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    queue.client.set("vcon:u1", NEW)  # somebody was quicker
+    conflict = one.write(item, OLD, base=calls.ABSENT)
+    assert conflict.kind == "conflict"
+    assert fetch(queue) == NEW
+    assert one.write(item, OLD, base=conflict.revision).kind == "written"
+
+
+def test_progress_may_be_written_for_a_document_that_is_not_there(queue: Queue) -> None:
+    queue.push("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    answer = one.write(item, state=b"{}", base=calls.ABSENT)
+    assert (answer.kind, answer.revision) == ("written", calls.ABSENT)
+    assert queue.held("c1")[0].state == b"{}"
+    assert one.park(item) == [b"moved"]
+    assert [parked.token for parked in queue.parked()] == [item.token]
+
+
 def test_progress_alone_leaves_the_document(queue: Queue) -> None:
     queue.supply("q", "u1")
     one = Consumer(queue)

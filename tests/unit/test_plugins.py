@@ -75,6 +75,11 @@ def problem_of(found: Config) -> str:
     return str(problem)
 
 
+def test_names_that_vcon_server_gives_to_what_we_have_are_known() -> None:
+    assert plugins.resolve("links.jq_link") == "conserver.links.jq"
+    assert plugins.resolve("storage.redis_storage") == "storage.redis"
+
+
 def test_names_are_resolved() -> None:
     """`links.` is ours, `storage.` the package beside us, all else as it stands."""
     assert plugins.resolve("links.tag") == "conserver.links.tag"
