@@ -32,6 +32,7 @@ from storage.contract import Unavailable
 HELD_BYTES_MAX = 64 * 1024 * 1024
 EMPTYING_S = 5.0
 COMPLAIN_EVERY_S = 60.0
+SAY_AGAIN_S = 0.02
 SMALL_CLAIM = 32
 """Below so many free places a busy worker waits for more of them: many small claims cost more than
 they bring.
@@ -63,6 +64,8 @@ class Intake:
         self._claim_at_s = 0.0
         self._sated = False
         self._wants_bell = False
+        self._said = b""
+        self._say_again_s = 0.0
         self._asked: frozenset[str] = frozenset()  # the chains that the last claim was for
         self._emptying_until_s = 0.0
         self._broken: dict[str, float] = {}
@@ -192,8 +195,11 @@ class Intake:
     # ---- the steward's bell ----------------------------------------------------------------------
 
     def _tell_steward(self, word: bytes) -> None:
-        if self._boot.steward is None:
+        """Say a word, unless the steward knows it: it would wake for nothing."""
+        now_s = time.monotonic()
+        if self._boot.steward is None or (word == self._said and now_s < self._say_again_s):
             return
+        self._said, self._say_again_s = word, now_s + SAY_AGAIN_S
         try:
             self._boot.steward.send(word)
         except (BlockingIOError, ConnectionError):
@@ -210,6 +216,7 @@ class Intake:
             if not word:
                 return
             self._claim_at_s = 0.0
+            self._said = b""  # whoever rings waits for an answer
             if words.EMPTY in word:
                 self._emptying_until_s = time.monotonic() + EMPTYING_S
 

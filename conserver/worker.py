@@ -72,6 +72,8 @@ class Inbox:
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.asleep = False
+        self.rung = False
         self.reports: deque[Report] = deque()
         self.checkpoints: deque[tuple[Item, Checkpoint]] = deque()
 
@@ -80,8 +82,10 @@ class Inbox:
         return self._fd
 
     def ring(self) -> None:
-        """Wake the keeper."""
-        os.eventfd_write(self._fd, 1)
+        """Wake the keeper. A system call only if it sleeps: else it sees `rung` before it does."""
+        self.rung = True
+        if self.asleep:
+            os.eventfd_write(self._fd, 1)
 
     def report(self, report: Report) -> None:
         """A writer's answers."""
@@ -167,9 +171,10 @@ class Keeper:
         """Work until drained or void. Answers the exit code."""
         self._pool.start()
         self._page.state = State.IDLE
+        ready = {self._boot.orders.fileno()}
         while True:
-            self._tick()
-            self._look_at_orders()
+            self._page.beat()
+            self._look_at_orders(ready)
             self._collect()
             self._outbox.flush()
             self._settling.flush()
@@ -180,7 +185,7 @@ class Keeper:
                 return 0
             self._settling.flush()  # what came back with nothing but storages owed
             self._watch()
-            self._wait()
+            ready = self._wait()
 
     def abandon(self) -> None:
         """The supervisor is gone: give back what was not begun; the steward returns the rest."""
@@ -207,15 +212,20 @@ class Keeper:
             if fd == self._boot.lifeline:
                 raise SupervisorGone
 
-    def _look_at_orders(self) -> None:
-        stop = self._boot.stop
-        if stop is not None:
-            stop.clear()
-        drain = stop is not None and stop.requested
-        for message in receive(self._boot.orders):
-            drain = drain or message.get("type") == "drain"
-        if drain:
+    def _look_at_orders(self, ready: set[int]) -> None:
+        """Hear what came in at the descriptors that are ready."""
+        boot = self._boot
+        if boot.lifeline in ready:
+            raise SupervisorGone
+        orders = receive(boot.orders) if boot.orders.fileno() in ready else []
+        if any(message.get("type") == "drain" for message in orders):
             self._drain()
+        if boot.stop is not None and (boot.stop.requested or boot.stop.fileno() in ready):
+            boot.stop.clear()
+            if boot.stop.requested:
+                self._drain()
+        if boot.steward is not None and boot.steward.fileno() in ready:
+            self._intake.hear_the_bell()
         if self._draining:
             self._outbox.release(self._pool.backlog.take_back(float("inf")), "shutdown")
 
@@ -278,23 +288,24 @@ class Keeper:
         named = self._line.command("SMEMBERS", f"conserver:cancelled:{self._boot.consumer}")
         self._cancelled = {token.decode() for token in named} & self._intake.held.keys()
 
-    def _wait(self) -> None:
-        """Sleep until something happens, at most until the next duty."""
+    def _wait(self) -> set[int]:
+        """Sleep until something happens, at most until the next duty. Answers what is ready."""
+        inbox = self._inbox
         wait_s = STAMP_S
-        if self._pool.waiting or self._outbox.waiting:
-            wait_s = 0.0
-        elif not self._draining:
+        if not self._draining:
             claim_s = self._intake.next_claim_s(time.monotonic())
             wait_s = wait_s if claim_s is None else min(wait_s, claim_s)
-        ready = self._poll.poll(wait_s * 1000 + (0.5 if wait_s else 0))
-        sources = {fd for fd, _ in ready}
-        if self._inbox.fileno() in sources:
-            self._inbox.clear()
-            if self._pool.backlog and not self._inbox.reports and not self._inbox.checkpoints:
+        inbox.asleep = True
+        if inbox.rung or self._pool.waiting or self._outbox.waiting:
+            wait_s = 0.0
+        ready = {fd for fd, _ in self._poll.poll(wait_s * 1000 + (0.5 if wait_s else 0))}
+        if inbox.fileno() in ready:
+            inbox.clear()
+            if self._pool.backlog and not inbox.reports and not inbox.checkpoints:
                 # A batch is at work and its first item is done: let some more join it.
-                self._poll.poll(GATHER_MS)
-        if self._boot.steward is not None and self._boot.steward.fileno() in sources:
-            self._intake.hear_the_bell()
+                ready |= {fd for fd, _ in self._poll.poll(GATHER_MS)}
+        inbox.asleep = inbox.rung = False
+        return ready
 
     def _checkpoint(self, item: Item) -> None:
         """Called in a chain thread: blocks it until the keeper has written the item."""

@@ -101,11 +101,17 @@ def messages(dialogs: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def transcripts(analyses: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """The words of each transcript: plain text, WTF, or the shapes other services answer with."""
+    """The words of each transcript: plain text, WTF, or the shapes other services answer with.
+
+    The same words of the same dialog come once: one transcript is often there in two formats.
+    """
+    told: set[tuple[str, str]] = set()
     for analysis in analyses:
         if is_transcript(analysis):
             words = spoken(body_value(analysis))
-            if words:
+            key = (str(analysis.get("dialog")), words)
+            if words and key not in told:
+                told.add(key)
                 yield words
 
 

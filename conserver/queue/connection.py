@@ -26,14 +26,14 @@ MAX_CONNECTIONS = 10_000  # redis-py stops at 100; a steward has one bell per li
 SENTINEL_SCHEMES = ("redis+sentinel:", "rediss+sentinel:")
 
 
-def _bounds(timeout_s: float) -> dict[str, Any]:
+def _bounds(timeout_s: float, connect_timeout_s: float | None = None) -> dict[str, Any]:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
     return {
         "protocol": 2,
         "socket_timeout": timeout_s,
-        "socket_connect_timeout": min(timeout_s, 1.0),
+        "socket_connect_timeout": connect_timeout_s or min(timeout_s, 1.0),
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "retry_on_error": [],
@@ -79,7 +79,9 @@ def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any
     return sentinels, service, master, guards
 
 
-def pool(url: str, timeout_s: float = 5.0) -> ConnectionPool:
+def pool(
+    url: str, timeout_s: float = 5.0, connect_timeout_s: float | None = None
+) -> ConnectionPool:
     """A pool of plain connections for `url`; `pool.make_connection()` gives one that belongs to the
     caller.
     """
@@ -89,9 +91,13 @@ def pool(url: str, timeout_s: float = 5.0) -> ConnectionPool:
         from redis.sentinel import Sentinel, SentinelConnectionPool
 
         sentinels, service, master, guards = _sentinel_parts(url)
-        manager = Sentinel(sentinels, sentinel_kwargs={**_bounds(timeout_s), **guards})
-        return SentinelConnectionPool(service, manager, **master, **_bounds(timeout_s))
-    bounds = _bounds(timeout_s)
+        manager = Sentinel(
+            sentinels, sentinel_kwargs={**_bounds(timeout_s, connect_timeout_s), **guards}
+        )
+        return SentinelConnectionPool(
+            service, manager, **master, **_bounds(timeout_s, connect_timeout_s)
+        )
+    bounds = _bounds(timeout_s, connect_timeout_s)
     if url.startswith("unix:"):
         del bounds["socket_keepalive"], bounds["socket_connect_timeout"]
     return ConnectionPool.from_url(url, **bounds)

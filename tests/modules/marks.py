@@ -23,17 +23,19 @@ MARK = "mark"
 
 
 class Options(BaseModel):
-    """Where the runs are counted; nowhere if it is empty."""
+    """Where the runs are counted, nowhere if it is empty; how long every run takes."""
 
     model_config = ConfigDict(extra="forbid")
 
     runs_file: str = ""
+    slow_s: float = 0.0
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon | None:
     """Count this run, do the deed, leave a mark with the chain's name."""
     if options.runs_file:
         _count(options.runs_file, f"{vcon.uuid} {context.chain} {context.link}\n")
+    time.sleep(options.slow_s)
     deed, _, argument = str(vcon.view.get("subject") or "").partition(":")
     if deed == "filter":
         return None
@@ -64,6 +66,8 @@ def _do(deed: str, argument: str, context: LinkContext) -> None:
         raise Rejected(argument or "not wanted")
     elif deed == "fail" and context.attempt <= int(argument or 10**9):
         raise ValueError(f"attempt {context.attempt} fails")
+    elif deed == "unwritable":
+        vcon.data["mark"] = object()
     elif deed == "retry" and context.attempt == 1:
         raise Retry(float(argument or 0.05), "not yet")
 

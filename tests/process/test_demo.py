@@ -152,7 +152,7 @@ def test_searching_what_earlier_demos_have_stored(demo: Demo) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_runs_on_when_it_is_ended(demo: Demo, number: signal.Signals) -> None:
-    process = demo.start("--stay")
+    process = demo.start("--stay", str(CALLS / "mono-16k.wav"))
     assert process.stdout is not None
     seen = ""
     while "Ctrl-C here ends it" not in seen:

@@ -244,8 +244,9 @@ class QueueModel:
 
     def _conflicts(self, uuid: str, base: int) -> bool:
         document = self.documents.setdefault(uuid, Document())
-        known = document.ours and document.revision == base
-        return bool(base) and document.body is not None and not known
+        if document.body is None:  # what has gone may have been newer than what was read
+            return base > 0 and document.revision != base
+        return base != 0 and not (document.ours and document.revision == base)
 
     # ---- the end of a holding ----
 

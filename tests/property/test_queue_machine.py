@@ -43,7 +43,7 @@ LIMITS = ClaimLimits(parked_cap=PARKED_CAP)
 EXAMPLES = int(os.environ.get("CONSERVER_TEST_EXAMPLES", "40"))
 STEPS = int(os.environ.get("CONSERVER_TEST_STEPS", "50"))
 
-_FLAGS = re.compile(rb"\x01\S+ (\d+) \d+ (\S+) \d+ (\d+) (\d+) ")
+_FLAGS = re.compile(rb"\x01\S+ (\d+) \d+ (\S+) \d+ (\d+) (-?\d+) ")
 
 lists = st.sampled_from(LISTS)
 uuids = st.sampled_from(UUIDS)
@@ -169,18 +169,24 @@ class QueueMachine(RuleBasedStateMachine):
                 item.revision = answer.revision
             assert answer.revision == item.revision
         elif answer.kind == "conflict":
-            document = self.model.documents[entry.uuid]
-            assert answer.text is None, "it is read with GET"
-            self._learn(entry.uuid, document, answer.revision)
+            self._check_conflict(entry.uuid, answer)
         return answer
+
+    def _check_conflict(self, uuid: str, answer: calls.Answer) -> None:
+        """It says which revision is newer, or that what was newer has gone."""
+        assert answer.text is None, "it is read with GET"
+        document = self.model.documents[uuid]
+        if document.body is None:
+            assert answer.revision == calls.ABSENT
+        else:
+            self._learn(uuid, document, answer.revision)
 
     def _do_settle(self, consumer: str, entry: Settlement) -> calls.Answer:
         [answer] = calls.read_answers(self.queue.run(calls.settle(consumer, [entry])))
         assert answer.kind == self.model.settle(consumer, entry)
         document = self.model.documents.setdefault(entry.uuid, Document())
         if answer.kind == "conflict":
-            assert answer.text is None, "it is read with GET"
-            self._learn(entry.uuid, document, answer.revision)
+            self._check_conflict(entry.uuid, answer)
         elif answer.kind == "settled" and entry.body:
             written = int(self.queue.revision(entry.uuid)[b"r"])
             self._learn(entry.uuid, document, written)

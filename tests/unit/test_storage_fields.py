@@ -121,6 +121,19 @@ def test_the_words_of_a_transcript_whoever_made_it(analysis: dict[str, Any]) -> 
     assert list(notes([summary, analysis])) == ["greeting"]
 
 
+def test_a_transcript_in_two_formats_counts_once() -> None:
+    def said(kind: str, dialog: int, words: str) -> dict[str, Any]:
+        return {"type": kind, "dialog": dialog, "body": {"text": words}, "encoding": "json"}
+
+    analyses = [
+        said("transcript", 0, "hello"),
+        said("wtf_transcription", 0, "hello"),
+        said("transcript", 1, "hello"),
+        said("transcript", 1, "hello again"),
+    ]
+    assert list(transcripts(analyses)) == ["hello", "hello", "hello again"]
+
+
 def test_text_dialogs_are_messages() -> None:
     dialogs: list[dict[str, Any]] = [
         {"type": "text", "body": "hi"},
