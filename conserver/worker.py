@@ -20,9 +20,8 @@ import select
 import sys
 import time
 from collections import deque
-from pathlib import Path
 
-from conserver import log, plugins
+from conserver import log, memory, plugins
 from conserver.boot import Boot, receive
 from conserver.chain import ChainRunner
 from conserver.errors import EXIT_UNAVAILABLE, BootError
@@ -55,6 +54,7 @@ def main(boot: Boot) -> int:
     """Run a worker until it is told to end. Raises BootError when it cannot start."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
+    memory.use_one_arena()
     loaded = plugins.load(boot.config)
     loaded.prepare()
     keeper = Keeper(boot, loaded)
@@ -265,10 +265,12 @@ class Keeper:
             if writer.is_spent and not self._draining:
                 self._boot.tell("retiring", reason=f"calls of the storage {writer.name} hang")
                 self._drain()
-        self._page.tell_memory(_resident_bytes())
+        self._page.tell_memory(memory.resident_bytes())
         if self._draining:
             return
         if not self._intake.held:
+            if self._page.state is not State.IDLE:
+                memory.give_back()
             self._page.state = State.IDLE
         else:
             self._look_for_cancelled()
@@ -318,10 +320,3 @@ class Keeper:
         self._page.resume(item.slot)
         if checkpoint.error is not None:
             raise checkpoint.error
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE_BYTES
-
-
-_PAGE_BYTES: int = os.sysconf("SC_PAGE_SIZE")

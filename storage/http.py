@@ -11,8 +11,11 @@ import ssl
 import time
 import urllib.request
 from collections import deque
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from storage.http_exchange import Answer, exchange
+
+__all__ = ["BROKEN", "Answer", "Server"]
 
 # What a request raises when the connection failed.
 BROKEN = (OSError, http.client.HTTPException)
@@ -20,26 +23,6 @@ BROKEN = (OSError, http.client.HTTPException)
 _CONNECT_TIMEOUT_S = 10.0
 # A server may close an idle connection while the next request is under way to it.
 _STALE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response, read whole."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def ok(self) -> bool:
-        """Whether the request was carried out."""
-        return 200 <= self.status < 300
-
-    @property
-    def retry_after_s(self) -> float | None:
-        """In how many seconds the server wants to be asked again, if it says so."""
-        value = self.headers.get("retry-after", "")
-        return float(value) if value.isdigit() else None
 
 
 class Server:
@@ -99,22 +82,20 @@ class Server:
         deadline: float,
     ) -> Answer:
         try:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise TimeoutError("no time left")
             if connection.sock is None:
-                connection.timeout = min(left_s, _CONNECT_TIMEOUT_S)
+                connection.timeout = min(deadline - time.monotonic(), _CONNECT_TIMEOUT_S)
+                if connection.timeout <= 0:
+                    raise TimeoutError("no time left")
                 connection.connect()
-            connection.sock.settimeout(left_s)
-            connection.request(method, path, body or None, headers)
-            response = connection.getresponse()
-            answer = Answer(response.status, response.headers, response.read())
+            # A header of this name in another case is the caller's mistake: all of ours are lower.
+            named = headers if "host" in headers else {"host": self.name, **headers}
+            answer, again = exchange(connection.sock, method, path, named, body, deadline)
         except BaseException:
             connection.close()
             raise
-        if self._closed:
+        if self._closed or not again:
             connection.close()
-        else:
+        if not self._closed:
             self._idle.append(connection)
         return answer
 

@@ -28,7 +28,8 @@ MADE_HERE = frozenset(
 # Every part of conserver has its floor, and imports only from its own floor or from below.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "page", "redact", "references", "retry", "signals", "words"),
-    ("vcon", "settings", "validation", "log", "endpoint", "breaker", "ration", "environment"),
+    ("vcon", "settings", "validation", "log", "endpoint", "breaker", "ration"),
+    ("environment", "memory"),
     ("configfile", "config", "fetch", "chat"),
     ("queue", "merge", "plugins", "compat", "boot"),
     ("item", "routes"),

@@ -20,7 +20,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import orjson
-import redis
 import structlog
 
 from conserver import words
@@ -116,7 +115,7 @@ class Parts:
             {one.name: one for one in links}, {one.name: one for one in storages}
         )
         self.stack = ExitStack()
-        self.client: redis.Redis = self.stack.enter_context(connection.client(url))
+        self.client: Any = self.stack.enter_context(connection.client(url))
         self.queue = Queue(self.client)
         self.supervisor, orders = pair()
         self.steward, steward_end = pair()
@@ -182,9 +181,17 @@ class Parts:
 class Bench(Parts):
     """A worker's parts; nothing happens but what the test does. `claim` takes all that waits."""
 
-    def __init__(self, url: str, *arguments: Any, **settings: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        *arguments: Any,
+        before_command: Callable[[Bench, tuple[Any, ...]], None] | None = None,
+        **settings: Any,
+    ) -> None:
+        """before_command: what others do to Redis just before the worker sends these words."""
         super().__init__(url, *arguments, **settings)
-        self.line = Line(url, self.page.beat, structlog.get_logger())
+        self.line = _Line(url, self.page.beat, structlog.get_logger())
+        self.line.before = lambda words: before_command(self, words) if before_command else None
         self.stack.callback(self.line.close)
         self.reports: deque[Report] = deque()
         self.writers = {
@@ -270,6 +277,11 @@ class Bench(Parts):
             self.settling.reported(report)
         return report
 
+    def work_off(self) -> None:
+        """Run and send all that has been claimed."""
+        self.run(*self.waiting())
+        self.flush()
+
     def work(self) -> None:
         """Claim, run and send all that waits, without storages."""
         while items := self.claim():
@@ -285,6 +297,18 @@ class Bench(Parts):
         assert checkpoint.done.is_set()
         if checkpoint.error is not None:
             raise checkpoint.error
+
+
+class _Line(Line):
+    """The worker's line, with a moment before each command."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.before: Callable[[tuple[Any, ...]], None] = lambda _words: None
+
+    def _once(self, words: tuple[Any, ...]) -> Any:
+        self.before(words)
+        return super()._once(words)
 
 
 class Workshop(Parts):

@@ -155,13 +155,13 @@ def transcribe(
     unusable: list[str] = []
     for index, dialog in numbered(vcon.dialogs):
         if reason := _why_not(dialog, index in done, options):
-            context.log.debug("dialog not transcribed", dialog=index, reason=reason)
+            context.log.debug("dialog_skipped", dialog=index, reason=reason)
             continue
         try:
             heard = _hear(vcon, dialog, options, context, open_transcriber)
         except Rejected as error:
             unusable.append(f"dialog {index}: {error}")
-            context.log.warning("dialog cannot be transcribed", dialog=index, reason=str(error))
+            context.log.warning("dialog_unusable", dialog=index, reason=str(error))
             continue
         if heard is None:
             continue
@@ -224,7 +224,7 @@ def _hear(
     del content
     if recording.duration_s < options.min_duration_s:
         context.log.debug(
-            "dialog not transcribed", reason="too short", audio_s=recording.duration_s
+            "dialog_skipped", reason="too short", audio_s=recording.duration_s
         )
         return None
     # Of dual mono one channel is left, on which everybody speaks.
@@ -235,7 +235,7 @@ def _hear(
     ]
     duration_s = time.monotonic() - began_s
     context.log.debug(
-        "dialog transcribed",
+        "dialog_transcribed",
         audio_s=round(recording.duration_s, 3),
         channels=recording.source_channels,
         segments=sum(len(one.segments) for one in heard),

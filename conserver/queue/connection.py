@@ -109,7 +109,7 @@ def client(url: str, timeout_s: float = 5.0) -> redis.Redis:
     """
     import redis
 
-    return redis.Redis(connection_pool=pool(url, timeout_s))
+    return redis.Redis.from_pool(pool(url, timeout_s))  # closed, it closes its connections too
 
 
 def async_client(url: str, timeout_s: float | None = 5.0) -> redis.asyncio.Redis:

@@ -13,6 +13,7 @@ import redis
 
 from chaosrun.town import Town
 from chaosrun.work import EGRESS, LISTS, STORED_CHAINS, Expected, Ledger
+from conserver.queue.record import parse
 from tests.modules.marks import marks
 
 IDLE_S_MAX = 120.0
@@ -122,20 +123,26 @@ def _egress(client: Any, ledger: Ledger, account: Account) -> None:
 
 
 def _dead_letters(client: Any, ledger: Ledger, account: Account) -> None:
-    found: Counter[bytes] = Counter()
+    """Each as often as expected, and each with its reason."""
+    bare: Counter[bytes] = Counter()
+    found: Counter[tuple[bytes, str]] = Counter()
     for name in LISTS:
-        found.update(client.lrange(f"DLQ:{name}", 0, -1))
+        bare.update(client.lrange(f"DLQ:{name}", 0, -1))
         for member in client.zrange(f"conserver:dead:{name}", 0, -1):
-            why = json.loads(member.partition(b"\n")[0])
-            if why["reason"] != "rejected":
-                account.findings.append(f"{why.get('uuid')} is dead as {why['reason']}: {why}")
-    account.dead = found.total()
-    for payload in found.keys() | ledger.rejected.keys():
-        if found[payload] != ledger.rejected[payload]:
-            text = payload[:60].decode(errors="replace")
-            account.lost += max(0, ledger.rejected[payload] - found[payload])
+            line, _, record = member.partition(b"\n")
+            found[parse(record).payload, json.loads(line)["reason"]] += 1
+    account.dead = bare.total()
+    expected: Counter[bytes] = Counter()
+    for (payload, _reason), count in ledger.dead.items():
+        expected[payload] += count
+    for payload in bare.keys() | expected.keys():
+        account.lost += max(0, expected[payload] - bare[payload])
+    for key in found.keys() | ledger.dead.keys():
+        if not found[key] == ledger.dead[key] == bare[key[0]]:
+            text = key[0][:60].decode(errors="replace")
             account.findings.append(
-                f"{text} is a dead letter {found[payload]} times, not {ledger.rejected[payload]}"
+                f"{text} is a dead letter ({key[1]}) {found[key]} times, not {ledger.dead[key]};"
+                f" DLQ has it {bare[key[0]]} times"
             )
 
 
@@ -160,7 +167,7 @@ def _documents(
     account: Account, ledger: Ledger, place: str, documents: dict[str, dict[str, Any]]
 ) -> None:
     """Every addition is in the documents of a place, once."""
-    chains = EGRESS if place == "redis" else STORED_CHAINS
+    chains: Iterable[str] = EGRESS if place == "redis" else STORED_CHAINS
     for uuid, expected in ledger.vcons.items():
         document = documents.get(uuid)
         if document is None:

@@ -16,6 +16,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from servers import Server
 
@@ -29,6 +30,7 @@ CUT_WAIT_S = 2.0
 """How long a cut waits for its script before it is taken back."""
 
 AT_ONCE = 3
+FORKSERVER = b"multiprocessing.forkserver"
 HOST_GONE_S = 60.0
 
 
@@ -127,6 +129,16 @@ class Mischief:
 
     def _pause_steward(self, step: Step) -> None:
         self._pause(self._host(step), "steward", step.lasts_s)
+
+    def _pause_supervisor(self, step: Step) -> None:
+        self._pause(self._host(step), "supervisor", step.lasts_s)
+
+    def _kill_forkserver(self, step: Step) -> None:
+        daemon = self._host(step).daemon
+        for pid in daemon.everybody() if daemon.process is not None else []:
+            with contextlib.suppress(OSError):
+                if FORKSERVER in (Path("/proc") / str(pid) / "cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
 
     def _pause(self, host: Host, title: str, seconds: float) -> None:
         pids = _send(host, title, signal.SIGSTOP)

@@ -27,6 +27,8 @@ OF_HOSTS = {
     "reload host": 2,  # SIGHUP
     "pause worker": 4,
     "pause steward": 2,
+    "pause supervisor": 2,
+    "kill forkserver": 2,  # where there is one
     "pause host": 4,
     "cut host": 4,  # all its connections to Redis
     "cut before": 6,  # a command is lost

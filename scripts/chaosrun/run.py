@@ -25,8 +25,12 @@ from conserver.errors import EXIT_CHILD, EXIT_UNAVAILABLE
 STORAGE_TIMEOUT_S = 3.0
 PUSH_RETRY_S = 0.05
 STOP_S = 30.0
-# Every host another one, as far as they go: what is true must be true for all of them.
-METHODS = ("fork", "forkserver", "spawn")
+# Start method and settings of the first, second and third host.
+HOSTS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("fork", {"CONSERVER_VCON_CONCURRENCY": "2"}),
+    ("forkserver", {"CONSERVER_PARALLEL_STORAGE": "false", "CONSERVER_PARKED_CAP": "200"}),
+    ("spawn", {"CONSERVER_VCON_CONCURRENCY": "4", "CONSERVER_MAX_ITEMS_PER_WORKER": "300"}),
+)
 FINDINGS_SHOWN = 20
 LINES_SHOWN = 30
 
@@ -122,17 +126,17 @@ def run(options: Options, log: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _start_hosts(town: Town, options: Options) -> None:
-    environment = {
+    """Every host is another one, as far as settings go: what is true must be true for all."""
+    common = {
         "CONSERVER_LEASE_S": str(LEASE_S),
         "CONSERVER_STALL_TIMEOUT_S": str(STALL_S),
         "CONSERVER_SHUTDOWN_TIMEOUT_S": "5",
-        "CONSERVER_VCON_CONCURRENCY": "2",
         "CONSERVER_LOG_FORMAT": "json",
     }
     chosen = config(town.storages())
     for number in range(options.hosts):
-        method = METHODS[number % len(METHODS)]
-        town.host(chosen, method=method, workers=options.workers, **environment)
+        method, environment = HOSTS[number % len(HOSTS)]
+        town.host(chosen, method=method, workers=options.workers, **common, **environment)
     for host in town.hosts:
         host.daemon.start()
 

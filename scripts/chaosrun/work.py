@@ -3,7 +3,8 @@
 Three chains: `a` serves two lists, `b` one, both with every storage; `c` has none, so that its
 documents are written together with their settle. Each runs tests/modules/marks.py, which leaves one
 mark per run in the vCon. A vCon that was pushed twice on chain `a` and once on `b` therefore comes
-out of `a` twice and of `b` once, and ends with two marks of `a` and one of `b`, everywhere.
+out of `a` twice and of `b` once, and ends with two marks of `a` and one of `b`, everywhere. A
+fourth chain is for poison: items that kill whoever runs them.
 
 What is pushed, in which form and with which peculiarity, is drawn from the seed alone.
 """
@@ -15,13 +16,14 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redis
 
-LISTS = {"in-a1": "a", "in-a2": "a", "in-b": "b", "in-c": "c"}
-EGRESS = {chain: f"out-{chain}" for chain in "abc"}
+LISTS = {"in-a1": "a", "in-a2": "a", "in-b": "b", "in-c": "c", "in-poison": "poison"}
+WEIGHTS = {"in-a1": 4, "in-a2": 2, "in-b": 3, "in-c": 1}
+EGRESS = {chain: f"out-{chain}" for chain in ("a", "b", "c", "poison")}
 STORED_CHAINS = "ab"
 PUSHED = "chaos:pushed"
 # How a producer pushes without ever pushing twice: the number of the push is remembered with it.
@@ -37,36 +39,41 @@ return 1
 # Deliveries count only deaths of workers that run a suspect alone; here they are all our doing, so
 # no innocent item may be given up for them.
 MAX_DELIVERIES = 50
+POISON_DELIVERIES = 2
 
-# Peculiarity -> how many of a thousand items have it. The rest is plain.
-PER_THOUSAND = {
-    "whole": 150,  # the document itself is pushed
-    "both": 80,  # on a list of chain a and on that of chain b, one right after the other
-    "twice": 60,  # the same uuid on the same chain
-    "equal": 20,  # the same document pushed whole, twice
-    "corrected": 20,  # its producer replaces the document later, and pushes it again
-    "slow": 30,
-    "paid": 20,  # a checkpoint in the middle of its link
-    "fail": 20,  # its first attempt fails
-    "retry": 20,
-    "large": 10,  # more than an answer of Redis carries
-    "filter": 10,
-    "reject": 10,
-    "broken": 5,  # a payload that is no vCon
+# Peculiarity -> how many of ten thousand items have it. The rest is plain.
+SHARES = {
+    "whole": 1500,  # the document itself is pushed
+    "both": 800,  # on a list of chain a and on that of chain b, one right after the other
+    "twice": 600,  # the same uuid on the same chain
+    "hot": 500,  # one of a few vCons that are pushed on any list again and again
+    "equal": 200,  # the same document pushed whole, twice
+    "corrected": 200,  # its producer replaces the document later, and pushes it again
+    "slow": 300,
+    "paid": 200,  # a checkpoint in the middle of its link
+    "fail": 200,  # its first attempt fails
+    "retry": 200,
+    "large": 100,  # more than an answer of Redis carries
+    "filter": 100,
+    "reject": 100,
+    "broken": 50,  # a payload that is no vCon
+    "poison": 5,
 }
+DEAD = {"reject": "rejected", "broken": "rejected", "poison": "poison"}
+HOT_VCONS = 10
 LARGE_CHARS = 300_000
 
 
 def config(storages: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of every host."""
     chains = {}
-    for chain in "abc":
+    for chain, egress in EGRESS.items():
         chains[chain] = {
             "links": ["mark", "tag"] if chain == "a" else ["mark"],
             "storages": list(storages) if chain in STORED_CHAINS else [],
             "ingress_lists": [name for name, of in LISTS.items() if of == chain],
-            "egress_lists": [EGRESS[chain]],
-            "max_deliveries": MAX_DELIVERIES,
+            "egress_lists": [egress],
+            "max_deliveries": POISON_DELIVERIES if chain == "poison" else MAX_DELIVERIES,
             "backoff_s": 0.1,
             "backoff_max_s": 1.0,
         }
@@ -111,14 +118,15 @@ class Ledger:
     """All that was pushed."""
 
     vcons: dict[str, Expected] = field(default_factory=dict)
-    rejected: Counter[bytes] = field(default_factory=Counter)  # payloads that must become dead
+    # (payload, reason) of all that must become dead letters
+    dead: Counter[tuple[bytes, str]] = field(default_factory=Counter)
     items: int = 0
 
     def enter(self, push: Push, peculiarity: str, note: str = "") -> None:
         """Write down a push that Redis has answered."""
         self.items += 1
-        if peculiarity in ("reject", "broken"):
-            self.rejected[push.payload] += 1
+        if peculiarity in DEAD:
+            self.dead[push.payload, DEAD[peculiarity]] += 1
             return
         expected = self.vcons.setdefault(push.uuid, Expected())
         if peculiarity == "filter":
@@ -133,65 +141,84 @@ class Ledger:
 def items(count: int, seed: int) -> Iterator[tuple[Push, str, str]]:
     """(push, peculiarity, note) of `count` items, in the order in which they are pushed."""
     draw = random.Random(f"items {seed}")
-    later: list[tuple[int, Push, str]] = []
+    hot = [_identity(draw) for _ in range(HOT_VCONS)]
+    known: set[str] = set()  # hot vCons that have been pushed
+    later: list[tuple[int, Push]] = []
     number = 0
     while number < count:
         if later and later[0][0] <= number:
-            _, push, note = later.pop(0)
-            yield _numbered(push, number), "corrected", note
-            number += 1
-            continue
-        for push, peculiarity in _some(draw):
+            _, push = later.pop(0)
+            drawn, note = [(push, "corrected")], "corrected"
+        else:
+            drawn, note = _some(draw, hot, known), ""
+        for push, peculiarity in drawn:
             if number >= count:
                 return
-            yield _numbered(push, number), peculiarity, ""
+            yield replace(push, number=number), peculiarity, note
             number += 1
-            if peculiarity == "corrected":
+            if peculiarity == "corrected" and not note:
                 document = _vcon(push.uuid, note="corrected")
                 again = Push(0, push.list, push.uuid.encode(), push.uuid, document)
-                later.append((number + draw.randrange(5, 60), again, "corrected"))
+                later.append((number + draw.randrange(5, 60), again))
                 later.sort(key=lambda entry: entry[0])
 
 
-def _some(draw: random.Random) -> list[tuple[Push, str]]:
+def _some(draw: random.Random, hot: list[str], known: set[str]) -> list[tuple[Push, str]]:
     """One drawn item, or the two that belong together."""
-    ticket, peculiarity = draw.randrange(1000), ""
-    for name, share in PER_THOUSAND.items():
-        if ticket < share:
-            peculiarity = name
-            break
-        ticket -= share
-    identity = str(uuid.UUID(int=draw.getrandbits(128), version=4))
-    name = draw.choices(["in-a1", "in-a2", "in-b", "in-c"], [4, 2, 3, 1])[0]
+    peculiarity = _peculiarity(draw)
+    name = draw.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     if peculiarity == "broken":
         payload = draw.choice([b"{not json", b"[]", b"null", b"12", b"{}", b'{"vcon":"0.4.0"}'])
         return [(Push(0, name, payload), peculiarity)]
-    members: dict[str, Any] = {}
-    if peculiarity in ("reject", "filter", "retry"):
-        members["subject"] = peculiarity
-    elif peculiarity == "slow":
-        members["subject"] = f"sleep:{draw.choice([0.05, 0.2, 0.5, 1.5])}"
-    elif peculiarity == "paid":
-        members["subject"] = f"paid:{draw.choice([0.0, 0.2, 1.0])}"
-    elif peculiarity == "fail":
-        members["subject"] = "fail:1"
-    elif peculiarity == "large":
-        members["body"] = "x" * LARGE_CHARS
-    document = _vcon(identity, **members)
+    if peculiarity == "hot":
+        identity = draw.choice(hot)
+        document = b"" if identity in known else _vcon(identity)
+        known.add(identity)
+        return [(Push(0, name, identity.encode(), identity, document), peculiarity)]
+    identity = _identity(draw)
+    document = _vcon(identity, **_members(draw, peculiarity))
     if peculiarity in ("whole", "equal"):
         push = Push(0, name, document, identity)
         return [(push, peculiarity)] * (2 if peculiarity == "equal" else 1)
-    first = Push(0, name, identity.encode(), identity, document)
     if peculiarity == "both":
-        first = Push(0, "in-a1", first.payload, identity, document)
-        return [(first, peculiarity), (Push(0, "in-b", first.payload, identity), peculiarity)]
-    if peculiarity == "twice":
-        return [(first, peculiarity), (Push(0, name, first.payload, identity), peculiarity)]
+        name, other = "in-a1", "in-b"
+    else:
+        name, other = "in-poison" if peculiarity == "poison" else name, name
+    first = Push(0, name, identity.encode(), identity, document)
+    if peculiarity in ("both", "twice"):
+        return [(first, peculiarity), (Push(0, other, first.payload, identity), peculiarity)]
     return [(first, peculiarity)]
 
 
-def _numbered(push: Push, number: int) -> Push:
-    return Push(number, push.list, push.payload, push.uuid, push.document)
+def _peculiarity(draw: random.Random) -> str:
+    ticket = draw.randrange(10_000)
+    for name, share in SHARES.items():
+        if ticket < share:
+            return name
+        ticket -= share
+    return ""
+
+
+def _members(draw: random.Random, peculiarity: str) -> dict[str, Any]:
+    """What makes a document peculiar."""
+    match peculiarity:
+        case "reject" | "filter" | "retry":
+            return {"subject": peculiarity}
+        case "poison":
+            return {"subject": "exit"}
+        case "slow":
+            return {"subject": f"sleep:{draw.choice([0.05, 0.2, 0.5, 1.5])}"}
+        case "paid":
+            return {"subject": f"paid:{draw.choice([0.0, 0.2, 1.0])}"}
+        case "fail":
+            return {"subject": "fail:1"}
+        case "large":
+            return {"body": "x" * LARGE_CHARS}
+    return {}
+
+
+def _identity(draw: random.Random) -> str:
+    return str(uuid.UUID(int=draw.getrandbits(128), version=4))
 
 
 def _vcon(identity: str, body: str = "hello", **members: Any) -> bytes:

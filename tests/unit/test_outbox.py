@@ -22,10 +22,7 @@ from tests.modules import memory
 from tests.workshop import Bench, document, link, nothing, storage, tag
 
 Make = Callable[..., Bench]
-BOTH = {
-    "main": {"egress_lists": ["out"]},
-    "other": {"ingress_lists": ["in2"], "egress_lists": ["out2"], "links": ["theirs"]},
-}
+OTHER = {"ingress_lists": ["in2"], "egress_lists": ["out2"], "links": ["theirs"]}
 
 
 @pytest.fixture
@@ -96,25 +93,10 @@ def test_calls_are_bounded_by_the_bytes_that_links_have_made(make: Make) -> None
 # ---- two chains on one vCon ----------------------------------------------------------------------
 
 
-def test_additions_of_two_chains_are_both_kept(make: Make) -> None:
-    bench = make(BOTH, links=[adds("ours"), adds("theirs")])
-    bench.boot.config.chains["main"].links[:] = []
-    [uuid] = bench.supply(1)
-    bench.queue.push("in2", uuid)
-    first, second = bench.claim()
-    bench.run(first)
-    bench.flush()
-    bench.run(second)
-    bench.flush()
-    assert bench.out() == [uuid]
-    assert bench.out("out2") == [uuid]
-    assert sorted(set(analyses(bench, uuid))) == ["ours", "theirs"]
-
-
 def test_a_conflict_of_a_write_is_merged_and_written_again(make: Make) -> None:
     name = unique("shelf-")
     bench = make(
-        {"main": {"links": ["ours"]}, "other": {**BOTH["other"], "storages": []}},
+        {"main": {"links": ["ours"]}, "other": {**OTHER, "storages": []}},
         links=[adds("ours"), adds("theirs")],
         storages=[storage(name)],
     )
@@ -126,6 +108,7 @@ def test_a_conflict_of_a_write_is_merged_and_written_again(make: Make) -> None:
     bench.run(ours)
     bench.store()
     assert analyses(bench, uuid) == ["theirs", "ours"]
+    assert bench.out("out2") == [uuid]
     stored = memory.shelf(name).documents[uuid]
     assert stored.body == bench.client.get(f"vcon:{uuid}")
     assert bench.out() == [uuid]
@@ -197,7 +180,7 @@ def test_a_checkpoint_that_meets_another_chain_goes_on_with_the_merged_vcon(make
 
     costly = adds("ours")
     bench = make(
-        {"main": {"links": ["ours", "look"]}, "other": BOTH["other"]},
+        {"main": {"links": ["ours", "look"]}, "other": OTHER},
         links=[link("ours", _run_of(costly), costly=True), link("look", look), adds("theirs")],
     )
     [uuid] = bench.supply(1)
@@ -224,7 +207,7 @@ def test_edits_of_two_chains_are_decided_for_the_later_one_and_logged(make: Make
         return run
 
     bench = make(
-        {"main": {"links": ["ours"]}, "other": BOTH["other"]},
+        {"main": {"links": ["ours"]}, "other": OTHER},
         links=[link("ours", edit("ours")), link("theirs", edit("theirs"))],
     )
     [uuid] = bench.supply(1)
@@ -396,9 +379,7 @@ def test_a_filtering_link_asks_for_its_effects_again_after_such_a_wait(make: Mak
 
 
 @pytest.mark.parametrize("stores", [True, False])
-def test_a_document_key_of_another_type_parks_the_item_as_it_was(
-    make: Make, stores: bool
-) -> None:
+def test_a_document_key_of_another_type_parks_the_item_as_it_was(make: Make, stores: bool) -> None:
     # It was parked with its links done and nothing written: what they did was lost.
     storages = [storage(unique("shelf-"))] if stores else []
     bench = make(links=[link("a", tag)], storages=storages)

@@ -70,14 +70,14 @@ def test_a_changed_document_is_written_with_the_settle(make: Make) -> None:
     assert bench.out() == [uuid]
     assert Vcon.parse(bench.client.get(f"vcon:{uuid}") or b"").tags == {"seen": "yes"}
     assert bench.held == 0
-    assert bench.queue.expires_ms(uuid) == FAR_MS, "somebody is behind the egress list"
+    assert abs(bench.queue.expires_ms(uuid) - FAR_MS) < 2000, "somebody is behind the egress list"
 
 
 def test_a_document_of_which_nobody_knows_any_more_expires_in_days(make: Make) -> None:
     bench = make({"main": {"egress_lists": []}}, links=[link("a", tag)])
     [uuid] = bench.supply(1)
     bench.work()
-    assert 172_700 < bench.client.ttl(f"vcon:{uuid}") <= 172_800  # type: ignore[operator]
+    assert 172_700 < bench.client.ttl(f"vcon:{uuid}") <= 172_800
 
 
 def test_a_whole_document_becomes_a_key_with_the_settle_that_pushes_its_uuid(make: Make) -> None:
@@ -97,7 +97,7 @@ def test_a_filtered_item_goes_nowhere_and_is_not_stored(make: Make, shelves: lis
     assert memory.shelf(shelves[0]).saves == []
     assert bench.queue.places("in") == {}
     assert bench.client.exists("vcon:whole") == 0, "nothing was done with it"
-    assert 0 < bench.client.ttl(f"vcon:{uuid}") <= 172_800  # type: ignore[operator]
+    assert 0 < bench.client.ttl(f"vcon:{uuid}") <= 172_800
 
 
 def test_a_filtered_item_with_changes_or_effects_is_written(make: Make) -> None:
@@ -107,8 +107,10 @@ def test_a_filtered_item_with_changes_or_effects_is_written(make: Make) -> None:
     def route(_vcon: Vcon, context: Any) -> None:
         context.push("elsewhere")
 
-    bench = make({"a": {"links": ["change"]}, "b": {"links": ["route"], "ingress_lists": ["b"]}},
-                 links=[link("change", change), link("route", route)])
+    bench = make(
+        {"a": {"links": ["change"]}, "b": {"links": ["route"], "ingress_lists": ["b"]}},
+        links=[link("change", change), link("route", route)],
+    )
     bench.queue.push("in", document("u1"))
     bench.queue.push("b", document("u2"))
     bench.work()
@@ -129,7 +131,7 @@ def test_effects_of_links_come_behind_the_egress(make: Make) -> None:
     bench.work()
     assert bench.out() == [uuid]
     assert bench.out("aside") == [uuid, "other"]
-    assert 60 < bench.client.ttl(f"vcon:{uuid}") <= 70  # type: ignore[operator]
+    assert 60 < bench.client.ttl(f"vcon:{uuid}") <= 70
 
 
 def test_a_cancelled_item_ends_without_a_trace_of_what_it_did(make: Make) -> None:
@@ -169,7 +171,7 @@ def test_written_then_stored_in_all_then_settled(make: Make, shelves: list[str])
         kept = memory.shelf(name).documents[uuid]
         assert (kept.body, kept.revision) == (body, item.revision)
         assert bench.queue.revision(uuid)[f"e:{name}".encode()] == f"etag-{kept.revision}".encode()
-    assert 3500 < bench.client.ttl(f"vcon:{uuid}") <= 3600  # type: ignore[operator]
+    assert 3500 < bench.client.ttl(f"vcon:{uuid}") <= 3600
 
 
 def test_an_unchanged_document_is_stored_without_being_written(
@@ -278,9 +280,7 @@ def _seen_now(bench: Bench, text: bytes) -> bytes:
     return text.replace(b" 1700000000000 ", b" %d " % (int(seconds) * 1000))
 
 
-def test_two_items_of_one_vcon_are_stored_once_and_both_end(
-    make: Make, shelves: list[str]
-) -> None:
+def test_two_items_of_one_vcon_are_stored_once_and_both_end(make: Make, shelves: list[str]) -> None:
     bench = make(storages=[storage(shelves[0])])
     [uuid] = bench.supply(1)
     bench.queue.push("in", uuid)
@@ -315,9 +315,7 @@ def test_nothing_owed_is_settled_at_once(make: Make, shelves: list[str]) -> None
     assert memory.shelf(shelves[0]).saves == []
 
 
-def test_a_storage_that_the_chain_has_no_more_is_not_owed(
-    make: Make, shelves: list[str]
-) -> None:
+def test_a_storage_that_the_chain_has_no_more_is_not_owed(make: Make, shelves: list[str]) -> None:
     # The worker died of it, and so did every worker that got the item next.
     bench = make(links=[link("a", nothing)], storages=[storage(shelves[0])])
     owing(bench, "u1", links=["a"], owed=["dropped", shelves[0]])
@@ -376,7 +374,12 @@ def test_an_item_is_dead_after_so_many_failures(make: Make) -> None:
         bench.work()
         bench.queue.promote("in")
     [(why, kept)] = bench.queue.reasons("in")
-    assert (why["reason"], why["error"], why["link"], why["attempts"]) == ("failed", "odd", "bad", 3)
+    assert (why["reason"], why["error"], why["link"], why["attempts"]) == (
+        "failed",
+        "odd",
+        "bad",
+        3,
+    )
     assert "ValueError" in why["traceback"]
     assert Progress.load(kept.state).failures == 3
 

@@ -1,0 +1,189 @@
+"""One request and its answer on a connected socket: as much of HTTP/1.1 as storages need.
+
+http.client sends a request's head and body apart and reads the headers of an answer as if they were
+a mail's, which costs several times what is done here. What it refuses is refused here too: whatever
+could smuggle a second header or request in.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from http.client import BadStatusLine, HTTPException, IncompleteRead, LineTooLong
+
+_HEAD_END = b"\r\n\r\n"
+_HEAD_LIMIT_BYTES = 65_536
+_READ_BYTES = 65_536
+# Up to here a body is copied behind its head, so that both are one packet and one system call.
+_JOINED_BYTES = 65_536
+_NO_BODY = (204, 304)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, read whole. Header names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether the request was carried out."""
+        return 200 <= self.status < 300
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """In how many seconds the server wants to be asked again, if it says so."""
+        value = self.headers.get("retry-after", "")
+        return float(value) if value.isdigit() else None
+
+
+def exchange(
+    wire: socket.socket,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    body: bytes,
+    deadline: float,
+) -> tuple[Answer, bool]:
+    """Sends a request and reads its answer; whether the connection can be used again.
+
+    `headers` name the host. Ends by `deadline` (of time.monotonic). Raises ConnectionResetError
+    where the server closed without a word, another OSError or HTTPException for other failures,
+    ValueError for a path or header that cannot be sent.
+    """
+    head = _head(method, path, headers, body)
+    wire.settimeout(_left_s(deadline))
+    if len(body) <= _JOINED_BYTES:
+        wire.sendall(head + body)
+    else:
+        wire.sendall(head)
+        wire.sendall(body)
+    reader = _Reader(wire, deadline)
+    while True:
+        version, status, answered = _parsed(reader.until(_HEAD_END))
+        if status >= 200:
+            break
+    lasting = answered.get("connection", "").lower()
+    again = lasting != "close" if version == b"HTTP/1.1" else lasting == "keep-alive"
+    if method == "HEAD" or status in _NO_BODY:
+        content = b""
+    elif answered.get("transfer-encoding", "").lower() == "chunked":
+        content = _chunks(reader)
+    elif "content-length" in answered:
+        content = reader.exactly(_size(answered["content-length"], 10))
+    else:
+        content, again = reader.rest(), False
+    return Answer(status, answered, content), again
+
+
+def _head(method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if "content-length" not in headers and (body or method in ("PUT", "POST")):
+        lines.append(f"content-length: {len(body)}")
+    text = "\r\n".join(lines)
+    if text.count("\n") >= len(lines) or text.count("\r") >= len(lines) or path.count(" "):
+        raise ValueError("a line end in a header, or a blank in a path")
+    return text.encode("latin-1") + _HEAD_END
+
+
+def _parsed(head: bytes) -> tuple[bytes, int, dict[str, str]]:
+    first, *lines = head.decode("latin-1").split("\r\n")
+    version, _, rest = first.partition(" ")
+    if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+        raise BadStatusLine(first[:100])
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        name = name.lower()
+        known = headers.get(name)
+        headers[name] = value.strip() if known is None else f"{known}, {value.strip()}"
+    return version.encode(), int(rest[:3]), headers
+
+
+def _chunks(reader: _Reader) -> bytes:
+    pieces = []
+    while True:
+        line = reader.until(b"\r\n").partition(b";")[0]
+        size = _size(line.decode("latin-1"), 16)
+        if size == 0:
+            while reader.until(b"\r\n"):
+                pass  # trailers, which say nothing that we asked for
+            return b"".join(pieces)
+        pieces.append(reader.exactly(size))
+        reader.exactly(2)
+
+
+def _size(text: str, base: int) -> int:
+    try:
+        size = int(text.strip(), base)
+    except ValueError:
+        size = -1
+    if size < 0:
+        raise HTTPException(f"not a length: {text[:50]!r}")
+    return size
+
+
+def _left_s(deadline: float) -> float:
+    left_s = deadline - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError("no time left")
+    return left_s
+
+
+class _Reader:
+    """What has been received and not yet taken."""
+
+    def __init__(self, wire: socket.socket, deadline: float) -> None:
+        self._wire = wire
+        self._deadline = deadline
+        self._received = b""
+        self._silent = True
+
+    def until(self, mark: bytes) -> bytes:
+        """Everything before the mark, which is taken too."""
+        while (end := self._received.find(mark)) < 0:
+            if len(self._received) > _HEAD_LIMIT_BYTES:
+                raise LineTooLong("header")
+            if not self._more():
+                if self._silent:
+                    raise ConnectionResetError("the server closed the connection")
+                raise IncompleteRead(self._received)
+        taken = self._received[:end]
+        self._received = self._received[end + len(mark) :]
+        return taken
+
+    def exactly(self, size: int) -> bytes:
+        """So many bytes."""
+        if len(self._received) >= size:
+            taken, self._received = self._received[:size], self._received[size:]
+            return taken
+        pieces, missing = [self._received], size - len(self._received)
+        while missing > 0:
+            self._received = b""
+            if not self._more():
+                raise IncompleteRead(b"", missing)
+            pieces.append(self._received[:missing])
+            missing -= len(pieces[-1])
+        self._received = self._received[len(pieces[-1]) :]
+        return b"".join(pieces)
+
+    def rest(self) -> bytes:
+        """All until the server closes."""
+        pieces = [self._received]
+        self._received = b""
+        while self._more():
+            pieces.append(self._received)
+            self._received = b""
+        return b"".join(pieces)
+
+    def _more(self) -> bool:
+        """Receive some; False at the end."""
+        self._wire.settimeout(_left_s(self._deadline))
+        data = self._wire.recv(_READ_BYTES)
+        self._silent = self._silent and not data
+        self._received += data
+        return bool(data)

@@ -1,0 +1,519 @@
+"""intake.py: how much is claimed and when, what the steward is told, and how documents come in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from conserver import intake, words
+from conserver.page import ITEMS_MAX, Phase
+from conserver.queue import calls
+from conserver.queue.record import Progress
+from conserver.vcon import Vcon
+from tests.conftest import unique
+from tests.helpers import eventually
+from tests.modules import memory
+from tests.queues import record
+from tests.workshop import FAST_S, Bench, document, link, nothing, storage, tag
+
+Make = Callable[..., Bench]
+TWO = {"fast": {"ingress_lists": ["f"]}, "slow": {"ingress_lists": ["s"]}}
+
+
+@pytest.fixture
+def make(redis_url: str) -> Iterator[Make]:
+    """Makes benches."""
+    with ExitStack() as stack:
+        yield lambda *arguments, **settings: stack.enter_context(
+            Bench(redis_url, *arguments, **settings)
+        )
+
+
+def look(bench: Bench) -> None:
+    """What the keeper does each time around: claim if it is time and there is room."""
+    assert bench.intake.claim(bench.settling.resumed)
+
+
+def ring(bench: Bench, word: bytes = words.RING) -> None:
+    """The steward says something."""
+    bench.steward.send(word)
+    bench.intake.hear_the_bell()
+
+
+def slow_down(bench: Bench, chain: str) -> None:
+    bench.intake.meter.add(chain, 60.0)
+
+
+def speed_up(bench: Bench, chain: str) -> None:
+    for _ in range(200):
+        bench.intake.meter.add(chain, FAST_S)
+
+
+# ---- how much ------------------------------------------------------------------------------------
+
+
+def test_claims_what_the_threads_finish_within_the_horizon(make: Make) -> None:
+    bench = make()
+    bench.supply(300)
+    look(bench)
+    assert len(bench.intake.held) == 200, "0.1 s at half a millisecond each"
+    assert bench.held == 200
+
+
+def test_while_enough_waits_nothing_is_claimed(make: Make) -> None:
+    bench = make()
+    bench.supply(300)
+    look(bench)
+    claims = bench.intake.claims
+    look(bench)
+    assert bench.intake.claims == claims
+    assert bench.intake.next_claim_s(0.0) is None, "only an item that ends makes room"
+
+
+def test_a_worker_holds_no_more_than_its_page_has_places(make: Make) -> None:
+    bench = make(storages=[storage(unique("shelf-"))])
+    bench.supply(ITEMS_MAX + 50)
+    for _ in range(4):
+        look(bench)
+        bench.run(*bench.waiting())
+    assert bench.held == ITEMS_MAX
+    bench.flush()
+    claims = bench.intake.claims
+    look(bench)
+    assert bench.intake.claims == claims
+
+
+def test_places_are_not_filled_up_one_by_one(make: Make) -> None:
+    # Many small claims cost more than they bring.
+    bench = make()
+    bench.supply(ITEMS_MAX + 50)
+    held = []
+    for _ in range(2):
+        look(bench)
+        held += bench.waiting()
+    assert len(held) == ITEMS_MAX
+    for item in held[:31]:
+        bench.intake.forget(item)
+    claims = bench.intake.claims
+    look(bench)
+    assert bench.intake.claims == claims
+    bench.intake.forget(held[31])
+    look(bench)
+    assert bench.intake.claims == claims + 1
+
+
+def test_a_worker_holds_no_more_than_64_mib_and_one_claim(
+    make: Make, redis_session_url: str
+) -> None:
+    bench = make()
+    large = "x" * (1 << 20)
+    uuids = bench.supply(1)
+    body = document(uuids[0], attachments=[{"body": large}])
+    bench.client.set(f"vcon:{uuids[0]}", body)
+    bench.client.rpush("in", *(uuids[0] for _ in range(120)))
+    counts = []
+    for _ in range(40):
+        look(bench)
+        bench.waiting()
+        counts.append(len(bench.intake.held))
+    size = len(body)
+    most = intake.HELD_BYTES_MAX + size
+    assert intake.HELD_BYTES_MAX <= counts[-1] * size <= most
+    assert max(b - a for a, b in zip(counts, counts[1:], strict=False)) <= 4, (
+        "a claim has 4 MiB of documents, those that it does not carry included"
+    )
+    for item in list(bench.intake.held.values()):
+        bench.intake.forget(item)
+    assert bench.intake._bytes == 0
+    assert len(bench.intake._slots) == ITEMS_MAX
+
+
+def test_slow_items_are_claimed_only_by_idle_threads(make: Make) -> None:
+    bench = make()
+    bench.supply(5)
+    slow_down(bench, "main")
+    look(bench)
+    assert bench.intake.claims == 0
+
+
+# ---- when, and what the steward is told ----------------------------------------------------------
+
+
+def test_an_answer_that_left_nothing_behind_is_as_good_as_an_empty_one(make: Make) -> None:
+    bench = make(tick_interval_ms=3_600_000)
+    bench.supply(2)
+    look(bench)
+    assert bench.words_to_steward() == [words.ANSWERED]
+    bench.work_off()
+    look(bench)
+    assert bench.intake.claims == 1, "no empty claim: the bell takes what comes next"
+    assert bench.words_to_steward() == [words.IDLE]
+    look(bench)
+    assert bench.words_to_steward() == [], "said once"
+    bench.supply(1)
+    ring(bench)
+    look(bench)
+    assert bench.intake.claims == 2
+    assert bench.words_to_steward() == [words.ANSWERED]
+
+
+def test_what_is_left_behind_is_told_and_claimed_as_soon_as_there_is_room(make: Make) -> None:
+    bench = make(tick_interval_ms=3_600_000)
+    bench.supply(250)
+    look(bench)
+    assert bench.words_to_steward() == [words.MORE]
+    bench.work_off()
+    look(bench)
+    assert bench.words_to_steward() == [words.ANSWERED]
+    assert bench.intake.claims == 2
+
+
+def test_it_looks_by_itself_when_nobody_rings(make: Make) -> None:
+    bench = make(tick_interval_ms=10)
+    look(bench)
+    bench.supply(1)
+    eventually(lambda: look(bench) is None and bench.held == 1)
+
+
+def test_it_is_idle_only_if_any_list_could_be_served(make: Make) -> None:
+    # It was rung for an item that it could not take, and the item lay there for a second.
+    bench = make(TWO, tick_interval_ms=3_600_000)
+    slow_down(bench, "slow")
+    look(bench)
+    look(bench)
+    assert bench.words_to_steward() == []
+    speed_up(bench, "slow")
+    look(bench)
+    look(bench)
+    assert bench.words_to_steward() == [words.IDLE]
+
+
+def test_a_chain_that_was_left_out_is_asked_as_soon_as_it_has_room(make: Make) -> None:
+    # After a claim of the other chain had come back empty, it waited for a tick.
+    bench = make(TWO, tick_interval_ms=3_600_000)
+    bench.supply(1, "s")
+    slow_down(bench, "slow")
+    look(bench)
+    assert (bench.intake.claims, bench.held) == (1, 0)
+    speed_up(bench, "slow")
+    look(bench)
+    assert (bench.intake.claims, bench.held) == (2, 1)
+    look(bench)
+    assert bench.intake.claims == 2
+
+
+def test_a_list_full_of_poison_does_not_make_it_wait(make: Make) -> None:
+    bench = make(tick_interval_ms=3_600_000)
+    for number in range(300):
+        poison = record(f"t{number}", f"u{number}", "in", deliveries=3)
+        bench.client.rpush("conserver:returned:in", poison)
+    [uuid] = bench.supply(1)
+    for _ in range(4):
+        look(bench)
+    assert [item.uuid for item in bench.waiting()] == [uuid]
+    assert len(bench.queue.dead("in")) == 300
+
+
+def test_a_void_registration_ends_the_worker(make: Make) -> None:
+    bench = make()
+    bench.client.delete(calls.host_key(bench.boot.host))
+    assert not bench.intake.claim(bench.settling.resumed)
+    assert b"void" in bench.supervisor.recv(1000)
+
+
+def test_a_list_of_another_type_is_told_of_and_the_others_are_served(make: Make) -> None:
+    bench = make(TWO)
+    bench.queue.make_key("f", "hash")
+    bench.supply(1, "s")
+    with capture_logs() as lines:
+        ring(bench)
+        look(bench)
+        ring(bench)
+        look(bench)
+    assert [(line["event"], line["key"], line["found"]) for line in lines] == [
+        ("wrong_type", "f", "hash")
+    ]
+    assert bench.held == 1
+
+
+# ---- suspects ------------------------------------------------------------------------------------
+
+
+def test_a_suspect_is_claimed_alone_and_marked_before_it_runs(make: Make) -> None:
+    bench = make(tick_interval_ms=3_600_000)
+    bench.supply(3)
+    bench.queue.store("bad", document("bad"))
+    bench.queue.suspect("bad", "in", deliveries=1)
+    [suspect] = bench.claim()
+    assert suspect.uuid == "bad"
+    assert b" 1 sb " in bench.client.hvals(calls.inflight_key(bench.boot.consumer))[0]
+    ring(bench)
+    look(bench)
+    assert bench.held == 1, "nothing beside it"
+    bench.run(suspect)
+    bench.flush()
+    look(bench)
+    assert bench.held == 3, "and then the others at once"
+
+
+def test_a_suspect_that_was_taken_away_before_it_ran_is_dropped(make: Make) -> None:
+    def steal(bench: Bench, words: tuple[Any, ...]) -> None:
+        if calls.script("begin").sha in words:
+            bench.client.delete(calls.inflight_key(bench.boot.consumer))
+
+    bench = make(before_command=steal)
+    bench.queue.store("bad", document("bad"))
+    bench.queue.suspect("bad", "in")
+    ring(bench)
+    look(bench)
+    assert bench.intake.held == {}
+    assert bench.page.read().items == ()
+    assert bench.waiting() == []
+    bench.supply(1)
+    ring(bench)
+    look(bench)
+    assert bench.held == 1
+
+
+def test_a_busy_worker_tells_of_suspects_and_is_emptied_for_them(make: Make) -> None:
+    bench = make(tick_interval_ms=3_600_000)
+    bench.supply(1)
+    [item] = bench.claim()
+    bench.words_to_steward()
+    bench.queue.store("bad", document("bad"))
+    bench.queue.suspect("bad", "in")
+    bench.supply(3)
+    ring(bench)
+    look(bench)
+    assert words.SUSPECTS in bench.words_to_steward()
+    busy = [item, *bench.waiting()]
+    bench.supply(1)
+    ring(bench, words.EMPTY)
+    look(bench)
+    assert bench.held == 4, "it takes nothing more"
+    bench.run(*busy)
+    bench.flush()
+    [suspect] = bench.claim()
+    assert suspect.uuid == "bad"
+
+
+# ---- what it holds -------------------------------------------------------------------------------
+
+
+def test_a_claimed_item_is_on_the_page_until_it_ends(make: Make) -> None:
+    bench = make()
+    [uuid] = bench.supply(1)
+    item = bench.one()
+    [shown] = bench.page.read().items
+    assert (shown.phase, shown.token, shown.epoch) == (Phase.HELD, item.token, 1)
+    assert (shown.uuid, shown.chain) == (uuid, "main")
+    bench.run(item)
+    bench.flush()
+    assert bench.page.read().items == ()
+    bench.intake.forget(item)
+    assert len(bench.intake._slots) == ITEMS_MAX, "ended twice, it gives its place back once"
+
+
+def test_an_item_that_comes_again_under_its_token_is_another_one(make: Make) -> None:
+    # A failover undid a claim: the end of the old one took the new one's place.
+    bench = make()
+    bench.queue.store("u1", document("u1"))
+    text = record("token", "u1", "in", state=Progress(attempts=1).dump())
+    bench.client.rpush("conserver:returned:in", text)
+    first = bench.one()
+    bench.client.delete(calls.inflight_key(bench.boot.consumer))
+    bench.client.rpush("conserver:returned:in", text)
+    second = bench.one()
+    assert first.token == second.token
+    bench.run(first)
+    bench.flush()
+    assert bench.intake.held == {"token": second}
+    assert [one.slot for one in bench.page.read().items] == [second.slot]
+    bench.run(second)
+    bench.flush()
+    assert bench.out() == ["u1"]
+    assert bench.intake.held == {}
+    assert (len(bench.intake._slots), bench.intake._bytes) == (ITEMS_MAX, 0)
+
+
+# ---- documents -----------------------------------------------------------------------------------
+
+
+def test_documents_are_read_in_calls_of_4_mib_or_one(make: Make) -> None:
+    bench = make()
+    body = document("u1", attachments=[{"body": "x" * (3 << 20)}])
+    bench.queue.store("u1", body)
+    bench.queue.supply("in", "small")
+    bench.queue.push("in", "u1", "u1")
+    before = bench.line.calls
+    items = bench.claim()
+    assert [item.uuid for item in items] == ["small", "u1", "u1"]
+    assert [item.size for item in items[1:]] == [len(body)] * 2
+    assert items[2].text == body
+    assert bench.line.calls - before <= 4, "a claim (and its script), and two reads"
+
+
+def test_a_document_beyond_the_bound_is_not_read(make: Make) -> None:
+    bench = make(max_document_bytes=5000)
+    bench.queue.store("u1", document("u1", attachments=[{"body": "x" * 5000}]))
+    bench.queue.push("in", "u1")
+    [item] = bench.claim()
+    assert item.text == b""
+    bench.run(item)
+    bench.flush()
+    [(why, _)] = bench.queue.reasons("in")
+    assert "larger than CONSERVER_MAX_DOCUMENT_BYTES" in why["error"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words_"), [("none", "does not exist"), ("hash", "is a Redis hash")]
+)
+def test_a_document_that_goes_between_claim_and_reading(
+    make: Make, kind: str, words_: str
+) -> None:
+    def go(bench: Bench, words: tuple[Any, ...]) -> None:
+        if words[0] == "MGET":
+            bench.client.delete("vcon:u1")
+            if kind != "none":
+                bench.queue.make_key("vcon:u1", kind)
+
+    bench = make(before_command=go)
+    bench.queue.supply("in", "u1", "u2")
+    items = bench.claim()
+    assert items[1].text == bench.client.get("vcon:u2"), "its neighbour is well"
+    bench.run(*items)
+    bench.flush()
+    [(why, _)] = bench.queue.reasons("in")
+    assert words_ in why["error"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words_"), [("hash", "is a Redis hash"), ("list", "is a Redis list")]
+)
+def test_a_key_that_is_no_document_is_a_dead_letter(make: Make, kind: str, words_: str) -> None:
+    bench = make(storages=[storage(unique("shelf-"))])
+    bench.queue.make_key("vcon:u1", kind)
+    bench.queue.push("in", "u1")
+    bench.work()
+    [(why, _)] = bench.queue.reasons("in")
+    assert words_ in why["error"]
+
+
+# ---- documents that Redis does not have ----------------------------------------------------------
+
+
+@pytest.fixture
+def shelves() -> list[str]:
+    """Names of two storages."""
+    return [unique("one-"), unique("two-")]
+
+
+def keep(shelf: str, uuid: str, **members: Any) -> bytes:
+    """A storage has the document."""
+    from storage.contract import Document
+
+    text = document(uuid, **members)
+    memory.shelf(shelf).put([Document(uuid, text, 1)])
+    return text
+
+
+def test_a_missing_document_comes_back_from_the_storage_that_has_it(
+    make: Make, shelves: list[str]
+) -> None:
+    bench = make(links=[link("a", tag)], storages=[storage(name) for name in shelves])
+    text = keep(shelves[1], "u1")
+    bench.queue.push("in", "u1")
+    assert bench.claim() == []
+    bench.hear()
+    bench.hear()
+    [item] = bench.waiting()
+    assert (item.text, item.size) == (text, len(text)), "it counts against the worker's bound"
+    bench.run(item)
+    for _ in shelves:
+        bench.store()
+    assert bench.out() == ["u1"]
+    assert Vcon.parse(bench.client.get("vcon:u1") or b"").tags == {"seen": "yes"}
+    assert bench.intake._bytes == 0
+
+
+def test_a_document_that_nobody_has_is_a_dead_letter(make: Make, shelves: list[str]) -> None:
+    bench = make(storages=[storage(name) for name in shelves])
+    bench.queue.push("in", "u1")
+    assert bench.claim() == []
+    bench.hear()
+    bench.hear()
+    bench.run(*bench.waiting())
+    bench.flush()
+    [(why, _)] = bench.queue.reasons("in")
+    assert "neither in Redis nor in the storages" in why["error"]
+    assert [memory.shelf(name).lookups for name in shelves] == [["u1"], ["u1"]]
+
+
+def test_a_storage_that_is_away_may_have_it_so_it_waits(make: Make, shelves: list[str]) -> None:
+    # It was buried as missing while the one that had it was down.
+    bench = make(storages=[storage(name) for name in shelves])
+    keep(shelves[0], "u1")
+    memory.shelf(shelves[0]).on_get.append(memory.breaks())
+    bench.queue.push("in", "u1")
+    assert bench.claim() == []
+    bench.hear()
+    bench.hear()
+    bench.flush()
+    [parked] = bench.queue.parked("in")
+    assert Progress.load(parked.state).owed is None, "nothing of it has been done"
+    assert bench.held == 0
+
+
+def test_a_look_up_that_hangs_ends_as_one_that_is_away(make: Make, shelves: list[str]) -> None:
+    # Its item stayed in the worker for ever, or came back as one that owed nothing.
+    bench = make(storages=[storage(shelves[0], 0.05), storage(shelves[1])])
+    keep(shelves[1], "u1")
+    gate = threading.Event()
+    memory.shelf(shelves[0]).on_get.append(memory.waits_for(gate))
+    bench.queue.push("in", "u1")
+    assert bench.claim() == []
+
+    def given_up() -> bool:
+        bench.writers[shelves[0]].watch()
+        return bool(bench.reports)
+
+    eventually(given_up)
+    gate.set()
+    bench.hear()
+    bench.hear()
+    [item] = bench.waiting()
+    assert item.text == document("u1"), "the other one has it"
+    assert (item.missed, item.after_s) == ({}, 0.0)
+
+
+def test_what_a_storage_had_does_not_replace_what_was_pushed_meanwhile(
+    make: Make, shelves: list[str]
+) -> None:
+    # The producer's correction was overwritten with the old copy.
+    bench = make(links=[link("a", tag)], storages=[storage(shelves[0])])
+    keep(shelves[0], "u1", subject="old")
+    bench.queue.push("in", "u1")
+    assert bench.claim() == []
+    bench.hear()
+    [item] = bench.waiting()
+    bench.client.set("vcon:u1", document("u1", subject="corrected"))
+    bench.run(item)
+    bench.store()
+    body = orjson.loads(bench.client.get("vcon:u1") or b"{}")
+    assert body["subject"] == "corrected"
+    assert Vcon.parse(orjson.dumps(body)).tags == {"seen": "yes"}
+    assert bench.out() == ["u1"]
+
+
+def test_what_is_no_uuid_is_not_looked_up(make: Make, shelves: list[str]) -> None:
+    bench = make(links=[link("a", nothing)], storages=[storage(shelves[0])])
+    bench.queue.push("in", "../../etc/passwd")
+    bench.work()
+    assert memory.shelf(shelves[0]).lookups == []
+    assert len(bench.queue.dead("in")) == 1
