@@ -105,7 +105,7 @@ def _parsed(head: bytes) -> tuple[bytes, int, dict[str, str]]:
 
 
 def _chunks(reader: _Reader) -> bytes:
-    pieces = []
+    pieces: list[bytes] = []
     while True:
         line = reader.until(b"\r\n").partition(b";")[0]
         size = _size(line.decode("latin-1"), 16)

@@ -14,8 +14,8 @@ import os
 import threading
 import uuid as uuidlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -120,7 +120,7 @@ class Parts:
         self.supervisor, orders = pair()
         self.steward, steward_end = pair()
         lifeline, self.lifeline_end = os.pipe2(os.O_CLOEXEC)
-        self.page = Page.create("straw")
+        self.page = Page.create("straw")  # never closed: chain threads live as long as the process
         self.boot = Boot(
             role="worker",
             slot=1,
@@ -140,7 +140,6 @@ class Parts:
             self.stack.callback(end.close)
         self.stack.callback(self.cut_lifeline)
         self.stack.callback(os.close, lifeline)
-        self.stack.callback(self.page.close)
         self.queue.run(calls.register(self.boot.host, self.boot.consumer, config.ingress))
 
     def cut_lifeline(self) -> None:
@@ -345,22 +344,42 @@ class Workshop(Parts):
             if kind is None:
                 assert self.end() == 0
         finally:
-            self.cut_lifeline()
+            self.leave()
+
+    def leave(self) -> None:
+        """End it, whatever state it is in, and give everything back."""
+        self.cut_lifeline()
+        if self._thread.ident is not None:
             self._thread.join(10)
-            self.stack.close()
+        self.keeper._line.close()
+        self.stack.close()
 
     def tell_to_drain(self) -> None:
         """The supervisor's order."""
         send(self.supervisor, {"type": "drain"})
 
-    def end(self, timeout_s: float = 20) -> int | None:
+    def end(self) -> int | None:
         """Order it to drain and wait for its end. Raises what it died of."""
         self.tell_to_drain()
-        self._thread.join(timeout_s)
+        return self.joined()
+
+    def joined(self) -> int | None:
+        """Wait for its end. Answers its exit code, or raises what it died of."""
+        self.joined_or_gone()
         if self.failure is not None:
             raise self.failure
-        assert not self._thread.is_alive(), "it did not end"
         return self.code
+
+    def joined_or_gone(self) -> None:
+        """Wait for its end, however it comes."""
+        self._thread.join(20)
+        assert not self._thread.is_alive(), "it did not end"
+
+    @contextmanager
+    def beside(self, url: str) -> Iterator[Any]:
+        """An operator's connection of its own."""
+        with connection.client(url) as client:
+            yield client
 
     def told(self) -> list[str]:
         """What it has told the supervisor since the last time."""

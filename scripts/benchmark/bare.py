@@ -16,7 +16,7 @@ from typing import Any, cast
 import orjson
 import redis
 
-BATCH = 32
+BATCH = 32  # where an order does not say another
 
 Order = dict[str, Any]
 
@@ -35,7 +35,7 @@ def batches(client: redis.Redis, order: Order) -> None:
     """The same, 32 at a time, each command in a pipeline: loses a batch on a kill."""
     done = 0
     while done < order["items"]:
-        uuids = cast("list[bytes]", client.lpop(order["in"], BATCH))
+        uuids = cast("list[bytes]", client.lpop(order["in"], order.get("batch", BATCH)))
         pipe = client.pipeline(transaction=False)
         for uuid in uuids:
             pipe.get(b"vcon:" + uuid)
@@ -55,7 +55,7 @@ def lean_batches(client: redis.Redis, order: Order) -> None:
     """The same in as few commands as can be: MGET, MSET, one RPUSH."""
     done = 0
     while done < order["items"]:
-        uuids = cast("list[bytes]", client.lpop(order["in"], BATCH))
+        uuids = cast("list[bytes]", client.lpop(order["in"], order.get("batch", BATCH)))
         keys = [b"vcon:" + uuid for uuid in uuids]
         bodies = cast("list[bytes]", client.mget(keys))
         pipe = client.pipeline(transaction=False)

@@ -16,7 +16,7 @@ import importlib
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -218,7 +218,12 @@ def _bulk(options: dict[str, Any]) -> Save:
             lines.append(orjson.dumps({"index": {"_id": document.uuid, **version}}))
             fields = orjson.dumps(_searched(document))
             lines.append(b'%b,"vcon":%b}' % (fields[:-1], document.body))
-        client.bulk(index=options["index"], operations=lines, filter_path="items.*.status,errors")
+        # Bytes are taken as they are, which its types do not say.
+        client.bulk(
+            index=options["index"],
+            operations=cast("Any", lines),
+            filter_path="items.*.status,errors",
+        )
 
     return save
 

@@ -76,6 +76,17 @@ class Verdict:
 
 
 @dataclass
+class Curve:
+    """Values of several contenders against one quantity, for a plot."""
+
+    name: str
+    across: str
+    up: str
+    at: list[float]
+    lines: dict[str, list[float]]
+
+
+@dataclass
 class Row:
     """One row of the table of targets: what was measured for it, and what that shows."""
 
@@ -84,6 +95,7 @@ class Row:
     results: Sequence[Result] = ()
     verdicts: Sequence[Verdict] = ()
     notes: Sequence[str] = ()
+    curves: Sequence[Curve] = ()
 
     def plain(self) -> dict[str, Any]:
         """For the JSON file."""
@@ -96,6 +108,7 @@ class Row:
             ],
             "verdicts": [asdict(v) | {"met": v.met} for v in self.verdicts],
             "notes": list(self.notes),
+            "curves": [asdict(curve) for curve in self.curves],
         }
 
 

@@ -35,12 +35,15 @@ def run_daemon(
     *storages: str,
     links: bool = True,
     body_bytes: int = 4000,
+    workers: int = 1,
     **environment: str,
 ) -> Sample:
     """One sample of the daemon with fresh servers."""
-    with bench.scenery.scene(*storages) as scene:
-        with ours.daemon(scene, ours.config(scene, links), **environment) as running:
-            return ours.sample(scene, running, items, body_bytes)
+    with (
+        bench.scenery.scene(*storages) as scene,
+        ours.daemon(scene, ours.config(scene, links), workers, environment=environment) as running,
+    ):
+        return ours.sample(scene, running, items, body_bytes)
 
 
 def run_bare(bench: Bench, items: int, loop: str, body_bytes: int = 4000, **order: Any) -> Sample:
@@ -69,8 +72,12 @@ def queue(bench: Bench) -> Row:
         "the queue only",
         list(found.values()),
         [
-            Verdict("CPU per item, of the bare loop in batches of 32", _ratio(mine, batches), 2, "x"),
-            Verdict("the same without parsing, tagging and writing", _ratio(mine, queue_only), None, "x"),
+            Verdict(
+                "CPU per item, of the bare loop in batches of 32", _ratio(mine, batches), 2, "x"
+            ),
+            Verdict(
+                "the same without parsing, tagging and writing", _ratio(mine, queue_only), None, "x"
+            ),
             Verdict("of the leanest such loop", _ratio(mine, lean), None, "x"),
         ],
     )
@@ -97,11 +104,21 @@ def tag(bench: Bench) -> Row:
         "one tag link",
         list(found.values()),
         [
-            Verdict("CPU per item, of the bare loop in batches of 32", _ratio(mine, batches), 2.5, "x"),
+            Verdict(
+                "CPU per item, of the bare loop in batches of 32", _ratio(mine, batches), 2.5, "x"
+            ),
             Verdict("of the leanest such loop", _ratio(mine, lean), None, "x"),
-            Verdict("Redis's CPU, of the bare batches'", mine.servers_ms / batches.servers_ms, None, "x"),
+            Verdict(
+                "Redis's CPU, of the bare batches'", mine.servers_ms / batches.servers_ms, None, "x"
+            ),
             Verdict("INFO logging adds", logging_ms, 0.02, "ms"),
-            Verdict("items a second, of the bare one-by-one loop", mine.per_s / one.per_s, 3, "x", True),
+            Verdict(
+                "items a second, of the bare one-by-one loop",
+                mine.per_s / one.per_s,
+                3,
+                "x",
+                least=True,
+            ),
         ],
     )
 
@@ -143,7 +160,12 @@ def _with_storages(bench: Bench, name: str, title: str, share: float, *storages:
             Verdict("CPU above tag's, of the bare clients' sum", above_ms / plain, 1.3, "x"),
             Verdict("of the leanest clients' sum", above_ms / lean, None, "x"),
             Verdict("of our storage modules called directly", above_ms / direct, None, "x"),
-            Verdict("servers' CPU above tag's, of the bare clients'", servers_ms / plain_servers, 1.3, "x"),
+            Verdict(
+                "servers' CPU above tag's, of the bare clients'",
+                servers_ms / plain_servers,
+                1.3,
+                "x",
+            ),
             Verdict("of the leanest clients'", servers_ms / lean_servers, None, "x"),
         ],
     )
@@ -190,7 +212,9 @@ def large(bench: Bench) -> Row:
         "vCons of 1 MB, unchanged, three storages",
         list(found.values()),
         [
-            Verdict("CPU per item, of reading and the bare clients", mine.cpu_ms() / plain, 1.3, "x"),
+            Verdict(
+                "CPU per item, of reading and the bare clients", mine.cpu_ms() / plain, 1.3, "x"
+            ),
             Verdict("of reading and the leanest clients", mine.cpu_ms() / lean, None, "x"),
         ],
     )

@@ -70,7 +70,9 @@ def _chunks(total: int, most: int) -> Iterator[int]:
         total -= most
 
 
-def push_at_a_rate(client: redis.Redis, name: str, per_s: float, uuids: list[str]) -> dict[str, float]:
+def push_at_a_rate(
+    client: redis.Redis, name: str, per_s: float, uuids: list[str]
+) -> dict[str, float]:
     """Push one after another at moments that do not depend on what becomes of them. Answers when
     each was pushed.
     """

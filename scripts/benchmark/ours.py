@@ -49,12 +49,16 @@ def config(scene: Scene, links: bool = True, **chain: Any) -> dict[str, Any]:
 
 @contextmanager
 def daemon(
-    scene: Scene, told: Mapping[str, Any], workers: int = 1, method: str = "fork", **environment: str
+    scene: Scene,
+    told: Mapping[str, Any],
+    workers: int = 1,
+    method: str = "fork",
+    environment: Mapping[str, str] = {},
 ) -> Iterator[Daemon]:
     """A daemon in a folder of its own; ended with its processes."""
-    environment = {"LOG_LEVEL": "WARNING", **environment}
+    given = {"LOG_LEVEL": "WARNING", **environment}
     with tempfile.TemporaryDirectory(prefix="conserver-bench-") as folder:
-        running = Daemon(Path(folder), scene.redis_url, told, method, workers, **environment)
+        running = Daemon(Path(folder), scene.redis_url, told, method, workers, **given)
         # burn.py is a link of ours.
         paths = [str(SCRIPTS.parent), str(SCRIPTS)]
         running._environment["PYTHONPATH"] = ":".join(paths)
@@ -168,7 +172,7 @@ def _environment() -> dict[str, str]:
 
 def length(client: redis.Redis, name: str) -> int:
     """How long a list is."""
-    return int(client.llen(name))  # type: ignore[arg-type]
+    return int(client.llen(name))
 
 
 def wait_for(client: redis.Redis, items: int, running: Daemon | None = None) -> None:

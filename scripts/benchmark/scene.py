@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import redis
-
 from servers import S3, Elasticsearch, Postgres, Redis, free_port
 from servers.tree import family_of
 
@@ -59,7 +58,7 @@ class Scene:
         """How many commands Redis has carried out, those of scripts included, and how many calls of
         scripts.
         """
-        stats: dict[str, dict[str, int]] = self.client.info("commandstats")  # type: ignore[assignment]
+        stats: dict[str, dict[str, int]] = self.client.info("commandstats")
         calls = {name.removeprefix("cmdstat_"): one["calls"] for name, one in stats.items()}
         return sum(calls.values()), calls.get("evalsha", 0) + calls.get("eval", 0)
 

@@ -56,7 +56,12 @@ def idle(bench: Bench) -> Row:
         "one item through an idle system",
         verdicts=[
             Verdict("push to egress p50, of a bare BLPOP worker's", through, 1.5, "x"),
-            Verdict(f"stored in all three p50, of {slowest}'s own write", stored / p50[slowest], 1.3, "x"),
+            Verdict(
+                f"stored in all three p50, of {slowest}'s own write",
+                stored / p50[slowest],
+                1.3,
+                "x",
+            ),
         ],
         notes=notes,
     )
@@ -79,7 +84,7 @@ def parallel(bench: Bench) -> Row:
             bench.say(f"{name} ({number + 1}/{bench.rounds})")
             with (
                 bench.scenery.scene(*storages, delay_s=_FAR_S) as scene,
-                ours.daemon(scene, ours.config(scene), **environment) as running,
+                ours.daemon(scene, ours.config(scene), environment=environment) as running,
             ):
                 ours.warm_up(scene, running, items=20)
                 took[name] += _at_a_rate(scene, items)
@@ -124,10 +129,12 @@ def start(bench: Bench) -> Row:
 
 
 def _through_daemon(bench: Bench, items: int, *storages: str) -> list[float]:
-    with bench.scenery.scene(*storages) as scene:
-        with ours.daemon(scene, ours.config(scene)) as running:
-            ours.warm_up(scene, running)
-            return _one_at_a_time(scene, items)
+    with (
+        bench.scenery.scene(*storages) as scene,
+        ours.daemon(scene, ours.config(scene)) as running,
+    ):
+        ours.warm_up(scene, running)
+        return _one_at_a_time(scene, items)
 
 
 def _through_bare(bench: Bench, items: int) -> list[float]:
@@ -142,8 +149,8 @@ def _through_bare(bench: Bench, items: int) -> list[float]:
 
 def _own_write(bench: Bench, items: int, storage: str) -> list[float]:
     with bench.scenery.scene(storage) as scene:
-        way = {"loop": storage, "way": "plain", "pause_s": _PAUSE_S[0]}
-        return cast("list[float]", ours.bare(scene, items, **way)[1])
+        told = ours.bare(scene, items, loop=storage, way="plain", pause_s=_PAUSE_S[0])[1]
+        return cast("list[float]", told)
 
 
 def _one_at_a_time(scene: Scene, items: int) -> list[float]:

@@ -23,7 +23,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -319,10 +318,10 @@ class QueueMachine(RuleBasedStateMachine):
 
     # ---- supervisors and stewards ----------------------------------------------------------
 
-    @precondition(lambda self: len(self._living()) < 3)
     @rule(host=st.sampled_from(HOSTS))
     def start_a_worker(self, host: str) -> None:
-        self._start_a_worker(host)
+        if len(self._living()) < 3:
+            self._start_a_worker(host)
 
     def _start_a_worker(self, host: str) -> None:
         self.consumers += 1
@@ -364,19 +363,18 @@ class QueueMachine(RuleBasedStateMachine):
         for name in LISTS:
             self._send(self._do_promote, name, 1 if host == HOSTS[0] else 10)
 
-    @precondition(lambda self: self.orders)
     @rule(which=pick, most=st.integers(1, 3))
     def a_return_goes_on(self, which: int, most: int) -> None:
+        if not self.orders:
+            return
         order = self.orders[which % len(self.orders)]
         if not self._send(self._do_give_back, order.host, order.consumer, order.blame, most):
             self.orders.remove(order)
 
-    @precondition(lambda self: self.history)
     @rule(which=pick)
     def a_call_comes_again(self, which: int) -> None:
         self.history[which % len(self.history)]()
 
-    @precondition(lambda self: self.history)
     @rule(back=st.integers(1, 3))
     def a_late_call_comes_again(self, back: int) -> None:
         self.history[-min(back, len(self.history))]()
@@ -388,11 +386,6 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _ready(self) -> list[Worker]:
         return [worker for worker in self._living() if worker.outstanding is None]
-
-    def _held(self, which: int, running: bool | None = None) -> tuple[Worker, Item]:
-        found = self._holder(which, running)
-        assert found is not None
-        return found
 
     def _holder(self, which: int, running: bool | None = None) -> tuple[Worker, Item] | None:
         """A worker and something that it holds by its own word."""
@@ -415,11 +408,11 @@ class QueueMachine(RuleBasedStateMachine):
             return
         worker.word |= {item.token: item for item in items}
 
-    @precondition(lambda self: self._living())
     @rule(which=pick, most=st.integers(0, 3), lost=st.integers(0, 5).map(lambda n: n == 5))
     def claim(self, which: int, most: int, lost: bool) -> None:
         living = self._living()
-        self._claim(living[which % len(living)], most, lost)
+        if living:
+            self._claim(living[which % len(living)], most, lost)
 
     def _claim(self, worker: Worker, most: int, lost: bool) -> None:
         if worker.outstanding is None:
@@ -432,29 +425,32 @@ class QueueMachine(RuleBasedStateMachine):
         if not lost:
             self._claimed(worker, items)
 
-    @precondition(lambda self: self._living())
     @rule(which=pick, count=st.integers(1, 4))
     def workers_go_on(self, which: int, count: int) -> None:
-        """Each the next step of its way: claim, run, then write and settle."""
         for number in range(which, which + count):
-            living = self._living()
-            worker = living[number % len(living)] if living else None
-            waiting = worker and sorted(set(worker.word) - worker.running)
-            if worker is None:
-                return
-            if worker.outstanding is not None or not worker.word:
-                self._claim(worker, 2, lost=False)
-            elif waiting:
-                self._run(worker, worker.word[waiting[0]])
-            else:
-                item = worker.word[min(worker.running)]
-                if self._write(worker, item, True, item.revision).kind == "written":
-                    self._settle(worker, item, False, True)
+            self._go_on(number)
 
-    @precondition(lambda self: self._holder(0, running=False))
+    def _go_on(self, which: int) -> None:
+        """A worker takes the next step of its way: claim, run, then write and settle."""
+        living = self._living()
+        if not living:
+            return
+        worker = living[which % len(living)]
+        waiting = sorted(set(worker.word) - worker.running)
+        if worker.outstanding is not None or not worker.word:
+            self._claim(worker, 2, lost=False)
+        elif waiting:
+            self._run(worker, worker.word[waiting[0]])
+        else:
+            item = worker.word[min(worker.running)]
+            if self._write(worker, item, True, item.revision).kind == "written":
+                self._settle(worker, item, False, True)
+
     @rule(which=pick)
     def run(self, which: int) -> None:
-        self._run(*self._held(which, running=False))
+        found = self._holder(which, running=False)
+        if found is not None:
+            self._run(*found)
 
     def _run(self, worker: Worker, item: Item) -> None:
         """Links begin; a suspect's only after Redis knows."""
@@ -484,14 +480,17 @@ class QueueMachine(RuleBasedStateMachine):
                 item.payload = uuid.encode()
         return answer
 
-    @precondition(lambda self: self._holder(0, running=True))
     @rule(
         what=st.sampled_from(["write", "checkpoint", "settle", "write_and_settle", "filter"]),
         which=pick,
     )
     def work(self, what: str, which: int) -> None:
         """What follows when links have run."""
-        worker, item = self._held(which, running=True)
+        found = self._holder(which, running=True)
+        if found is None:
+            self._go_on(which)
+            return
+        worker, item = found
         if what == "write":
             self._write(worker, item, True, item.revision)
         elif what == "checkpoint":
@@ -515,22 +514,25 @@ class QueueMachine(RuleBasedStateMachine):
             self._forget(worker, item.token)
         return answer.kind
 
-    @precondition(lambda self: self._holder(0))
     @rule(what=st.sampled_from(["release", "park", "dead"]), which=pick, keep=st.booleans())
     def give_up(self, what: str, which: int, keep: bool) -> None:
-        worker, item = self._held(which)
-        if what == "release" and item.token in worker.running:
+        found = self._holder(which)
+        if found is None or (what == "release" and found[1].token in found[0].running):
+            self._go_on(which)
             return
+        worker, item = found
         state = b"=" if keep or what == "release" else b'{"attempts":1}'
         move = Move(item.token, item.epoch, state, 0, b'{"reason":"broken"}')
         self._send(self._do_move, what, worker.id, move)
         self._forget(worker, item.token)
 
-    @precondition(lambda self: self._holder(0))
     @rule(which=pick)
     def forget_and_find(self, which: int) -> None:
         """As after a failover: an item lies under a worker that does not know it."""
-        worker, item = self._held(which)
+        found = self._holder(which)
+        if found is None:
+            return
+        worker, item = found
         self._forget(worker, item.token)
         self._send(self._do_stray, worker.id, worker.number, sorted(worker.word))
 
@@ -541,10 +543,11 @@ class QueueMachine(RuleBasedStateMachine):
         if blame is not None:
             self.orders.append(Order(worker.host, worker.id, blame))
 
-    @precondition(lambda self: self._living())
     @rule(which=pick, how=st.sampled_from(["crash", "shutdown", "overdue", "unseen", "its host"]))
     def die(self, which: int, how: str) -> None:
         living = self._living()
+        if not living:
+            return
         worker = living[which % len(living)]
         if how == "its host":
             for other in living:
@@ -563,22 +566,26 @@ class QueueMachine(RuleBasedStateMachine):
         }
         self._die(worker, blames.get(how))
 
-    @precondition(lambda self: self._holder(0, running=True))
     @rule(which=pick)
     def crash_and_replace(self, which: int) -> None:
         """A poison: its worker dies of it, all goes back at once, the next worker starts."""
-        worker, item = self._held(which, running=True)
+        found = self._holder(which, running=True)
+        if found is None:
+            self._go_on(which)
+            return
+        worker, item = found
         order = Order(worker.host, worker.id, Blame("items", [(item.token, item.epoch)]))
         self._die(worker, None)
         while self._send(self._do_give_back, order.host, order.consumer, order.blame, 64):
             pass
         self._start_a_worker(worker.host)
 
-    @precondition(lambda self: self._ready())
     @rule(which=pick, kind=st.sampled_from(["claim", "settle", "release", "park", "dead"]))
     def die_with_a_call_on_its_way(self, which: int, kind: str) -> None:
         """It arrives when it likes, or never."""
         ready = self._ready()
+        if not ready:
+            return
         worker = ready[which % len(ready)]
         if kind == "claim":
             call = partial(self._do_claim, worker.host, worker.id, worker.number + 1, True, 2)
@@ -603,7 +610,6 @@ class QueueMachine(RuleBasedStateMachine):
         [found] = [m for m in members if as_record(m.partition(b"\n")[2]).token == token]
         return bytes(found)
 
-    @precondition(lambda self: any(there.dead for there in self.model.places.values()))
     @rule(
         what=st.sampled_from(["replay", "replay", "replay_bare", "sweep"]), name=lists, which=pick
     )
