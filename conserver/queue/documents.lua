@@ -30,6 +30,16 @@ local function describe(uuid)
   return doc
 end
 
+-- Whether a key is to expire when it was left to, give or take what the calls themselves take.
+local function lives_until(key, expected_ms, now_ms)
+  local left_ms = redis.call('PTTL', key)
+  if left_ms > 0 and math.abs(now_ms + left_ms - expected_ms) > 2000 then
+    -- A server that stood still since the script began (a paused machine) has an old now.
+    now_ms, left_ms = now_us() / 1000, redis.call('PTTL', key)
+  end
+  return left_ms > 0 and math.abs(now_ms + left_ms - expected_ms) <= 2000
+end
+
 -- Whether the document is still what we left there, and its revision (a number; 0 for none).
 local function recognise(doc, now_ms)
   local known = redis.call('HMGET', doc.revkey, 'r', 'n', 'h', 'x', 'c')
@@ -42,10 +52,8 @@ local function recognise(doc, now_ms)
   elseif doc.sha then
     doc.ours = doc.sha == seen.h
   else
-    local left_ms = redis.call('PTTL', doc.key)
-    local expected = tonumber(seen.x or FAR)
-    doc.ours = doc.length == tonumber(seen.n or -1) and left_ms > 0
-      and math.abs(now_ms + left_ms - expected) <= 2000
+    doc.ours = doc.length == tonumber(seen.n or -1)
+      and lives_until(doc.key, tonumber(seen.x or FAR), now_ms)
   end
 end
 

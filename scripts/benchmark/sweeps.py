@@ -103,3 +103,7 @@ def _cpu(
             lines.setdefault(f"{who}, client", []).append(result.cpu_ms())
             lines.setdefault(f"{who}, Redis", []).append(result.servers_ms)
     return Curve(name, across, "CPU ms per item", [float(value) for value in values], lines)
+
+
+def _quietly(what: str) -> None:
+    """What is measured has been said already."""

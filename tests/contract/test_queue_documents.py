@@ -50,6 +50,20 @@ def test_a_document_that_nobody_touched_keeps_its_revision(queue: Queue) -> None
     assert one.one().revision == first.revision
 
 
+def test_a_redis_that_stood_still_inside_a_script_takes_nothing_for_replaced(
+    queue: Queue,
+) -> None:
+    """A machine can be paused between any two commands of a script: then its `now` is old."""
+    queue.supply("q", "u1")
+    Consumer(queue).one()
+    parts = ("prelude", "documents")
+    folder = Path(calls.__file__).parent
+    text = "\n".join((folder / f"{part}.lua").read_text() for part in parts)
+    look = "local doc = describe(ARGV[1]) recognise(doc, ARGV[2] + 0) return doc.ours and 1 or 0"
+    paused_since_ms = now_ms(queue) - 7_000
+    assert queue.client.eval(f"{text}\n{look}", 0, "u1", paused_since_ms) == 1
+
+
 @pytest.mark.parametrize("moment", ["held", "settled", "settled to expire"])
 @pytest.mark.parametrize("expiry_s", [None, 3600, 100])
 def test_a_set_by_its_producer_is_seen_even_with_the_same_length(

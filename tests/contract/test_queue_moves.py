@@ -144,6 +144,31 @@ def test_a_late_move_does_not_hit_the_same_consumers_next_holding(
     assert queue.held("c1") == []
 
 
+@pytest.mark.parametrize("late", [*MOVES, "write", "begin"])
+def test_a_call_that_arrives_in_the_same_consumers_next_holding_is_lost(
+    queue: Queue, late: str
+) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    item = one.one()
+    move = [calls.Move(item.token, item.epoch, b"late")]
+    write = calls.Write(item.token, item.epoch, "u1", item.revision, "c", b"late", b"{}")
+    call = {
+        "settle": calls.settle("c1", [one.settlement(item, "out")]),
+        "release": calls.release("c1", move),
+        "park": calls.park("c1", move),
+        "bury": calls.dead_letter("c1", move, 0),
+        "write": calls.write("c1", 1, [write]),
+        "begin": calls.begin("c1", item.token, item.epoch),
+    }[late]
+    one.park(item, after_ms=0)
+    queue.promote("q")
+    assert one.one().token == item.token
+    before = queue.everything()
+    queue.run(call)
+    assert queue.everything() == before
+
+
 def test_a_mark_of_the_last_holding_does_not_hit_the_next_one(queue: Queue) -> None:
     queue.suspect("s1")
     one = Consumer(queue)

@@ -55,12 +55,11 @@ class Scene:
         }
 
     def start(
-        self, config: dict[str, Any] | None = None, workers: int = 1, **environment: str
+        self, config: dict[str, Any] | None = None, *, workers: int = 1, **environment: str
     ) -> Daemon:
         """Start one more host and wait until its children are ready."""
-        chosen = config or self.config()
-        host = self.town.host(chosen, method="fork", workers=workers, **environment)
-        return host.daemon.start()
+        how: dict[str, Any] = {"method": "fork", "workers": workers, **environment}
+        return self.town.host(config or self.config(), **how).daemon.start()
 
     def runs(self, uuid: str) -> int:
         """How often the link of a vCon was begun."""

@@ -44,7 +44,7 @@ WRONG_DOCUMENTS = {
     json.dumps(vcon(UUID, must_support=["x-unheard-of"])).encode(): "x-unheard-of",
     json.dumps(vcon(UUID, note="x" * MAX_DOCUMENT_BYTES)).encode(): "CONSERVER_MAX_DOCUMENT_BYTES",
 }
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "CONSERVER_MAX_PAYLOAD_BYTES": str(MAX_PAYLOAD_BYTES),
     "CONSERVER_MAX_DOCUMENT_BYTES": str(MAX_DOCUMENT_BYTES),
 }

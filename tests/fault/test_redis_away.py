@@ -17,7 +17,7 @@ from tests.fault.scene import Producer, Scene, arrived, deaths, hold, nothing_le
 from tests.helpers import eventually
 
 # As short as they may be, so that a Redis that is away for seconds is away for longer than these.
-IMPATIENT = {"CONSERVER_LEASE_S": "3", "CONSERVER_STALL_TIMEOUT_S": "3"}
+IMPATIENT: dict[str, Any] = {"CONSERVER_LEASE_S": "3", "CONSERVER_STALL_TIMEOUT_S": "3"}
 RESUMES_WITHIN_S = 3.0
 
 

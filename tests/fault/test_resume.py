@@ -16,7 +16,7 @@ import redis
 from chaosrun.places import PLACES
 
 from conserver.queue import deadletters
-from tests.daemon import Daemon, elements, push, vcon
+from tests.daemon import elements, push, vcon
 from tests.fault.scene import Scene, arrived, deaths, nothing_left
 
 
@@ -136,7 +136,7 @@ def test_requeued_dead_letter_resumes(scene: Scene, client: redis.Redis) -> None
     # What made it fail is mended where the link looks: in the document.
     document = json.loads(client.get(f"vcon:{uuid}") or b"")
     client.set(f"vcon:{uuid}", json.dumps({**document, "subject": "nothing"}))
-    _command(daemon, "dlq", "requeue", uuid)
+    _command(scene, "dlq", "requeue", uuid)
     daemon.until(lambda: arrived(client, [uuid]))
     assert scene.runs(uuid) == 1, "the link that was done"
     assert client.llen(f"runs:{uuid}") == 3, "two attempts before, one now"
@@ -161,6 +161,10 @@ def test_unwritable_vcon_of_a_link_is_a_dead_letter(scene: Scene, client: redis.
     good = push(client, "in", [vcon()])
     (uuid,) = push(client, "in", [vcon(subject="unwritable")])
     daemon.until(lambda: elements(client, "DLQ:in") == [uuid])
+    (letter,) = deadletters.scan(client, "in")
+    assert letter.why["reason"] == "rejected"
+    assert "JSON" in letter.why["error"]
+    assert scene.runs(uuid) == 1
     daemon.until(lambda: arrived(client, good))
     assert not deaths(daemon)
 
@@ -170,13 +174,13 @@ def _analyses(client: redis.Redis, uuid: str) -> list[str]:
     return [analysis["type"] for analysis in document["analysis"]]
 
 
-def _command(daemon: Daemon, *words: str) -> None:
-    """`conserver ...` as an operator of that host calls it."""
-    url = daemon._environment["REDIS_URL"]
+def _command(scene: Scene, *words: str) -> None:
+    """`conserver ...` as an operator calls it."""
+    environment = {"REDIS_URL": scene.town.redis.url, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-m", "conserver", *words],
-        env={**os.environ, "REDIS_URL": url, "PYTHONPATH": str(Path(__file__).parents[2])},
-        cwd=daemon.folder,
+        env={**os.environ, **environment},
+        cwd=scene.town.folder,
         capture_output=True,
         text=True,
         timeout=30,

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import typer
+import yaml
+from demorun import __main__ as demorun
 
 import conserver
 from conserver import config, plugins, settings
 from conserver.cli import _app
+from conserver.errors import EXIT_CONFIG
 from conserver.plugins import PluginError
 from tests.conftest import absent
-from tests.daemon import Daemon
-from tests.pages import ROOT, Block, Shell, blocks, pages, prose, steps
+from tests.daemon import Daemon, elements, push, vcon
+from tests.pages import ROOT, Block, Shell, Step, blocks, pages, prose, steps
 
 # What links and storages of a reader's own are called in examples.
 _MADE_UP = ("my_",)
@@ -48,23 +52,49 @@ def commands() -> list[tuple[str, str]]:
         page = str(path.relative_to(ROOT))
         told += [(page, s.command) for b in blocks(path, "console") for s in steps(b)]
         text = prose(path)
-        told += [(page, words) for words in re.findall(r"`((?:conserver|scripts/)[^`]*)`", text)]
-        told += [(page, line) for line in re.findall(r"^    (conserver .*?)(?:  .*)?$", text, re.M)]
+        told += [
+            (page, words)
+            for words in re.findall(r"`((?:conserver |scripts/|docker compose )[^`]*)`", text)
+        ]
+        indented = r"^    ((?:conserver|docker compose) .*?)(?:  .*)?$"
+        told += [(page, line) for line in re.findall(indented, text, re.MULTILINE)]
     return told
 
 
 def test_every_command_is_there_with_its_options() -> None:
     """`conserver ...` has that command and those options, `scripts/...` is a file."""
     wrong = []
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].keys()
     for page, text in commands():
         words = shlex.split(text.split(" | ")[0].replace("...", ""))
+        while "=" in words[0]:  # A variable for this command alone.
+            words = words[1:]
         if words[0] == "conserver" and not _is_command(words[1:]):
             wrong.append(f"{page}: {text}")
+        elif words[0] == "scripts/demo":
+            demorun.arguments(words[1:])  # Ends the test where it does not know an option.
         elif words[0].startswith("scripts/"):
             path = ROOT / words[0]
             if not path.exists() or (path.is_file() and not path.suffix and not _runs(path)):
                 wrong.append(f"{page}: {text}")
+        elif words[:2] == ["docker", "compose"] and not services & set(re.split("[ =]", text)):
+            wrong.append(f"{page}: {text}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_unit_for_systemd_starts_what_there_is() -> None:
+    """Its sections are known, and its command exists."""
+    (block,) = found("ini")
+    unit = configparser.ConfigParser(strict=True)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(block.text)
+    assert unit.sections() == ["Unit", "Service", "Install"]
+    program, *words = shlex.split(unit["Service"]["ExecStart"])
+    assert program.endswith("/bin/conserver")
+    assert _is_command(words)
+    stop_s = settings.load({}).shutdown_timeout_s + 3
+    assert float(unit["Service"]["TimeoutStopSec"]) > stop_s
+    assert unit["Service"]["RestartPreventExitStatus"] == str(EXIT_CONFIG)
 
 
 def _is_command(words: list[str]) -> bool:
@@ -102,7 +132,7 @@ def test_every_setting_that_is_named_exists() -> None:
 @pytest.mark.parametrize("block", found("yaml"), ids=name_of)
 def test_every_configuration_is_right(block: Block) -> None:
     """It loads without warnings, and so does every module in it that is not the reader's own."""
-    environ = {name: "x" for name in re.findall(r"\$\{(\w+)\}", block.text)}
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block.text), "x")
     loaded = config.parse(block.text, environ)
     assert not loaded.warnings or not loaded.chains, loaded.warnings
     for name, link in loaded.links.items():
@@ -147,33 +177,43 @@ def test_code_compiles(block: Block) -> None:
     ast.parse(block.text)
 
 
+@pytest.fixture
+def shell(workplace: Path, redis_url: str) -> Shell:
+    """A reader's shell in that folder."""
+    path = f"{_BIN}:{os.environ['PATH']}"
+    return Shell(workplace, {"REDIS_URL": redis_url, "PATH": path, "COLUMNS": "400"})
+
+
 @pytest.mark.parametrize("page", ["writing-links.md", "writing-storages.md"])
-def test_what_the_reader_writes_works(page: str, workplace: Path) -> None:
-    """The page's files in one folder: its own tests pass, and its configuration is accepted."""
+def test_what_the_reader_writes_works(page: str, workplace: Path, shell: Shell) -> None:
+    """The page's files in one folder: its own tests pass, and its commands succeed."""
     files = put_files(ROOT / "docs" / page, workplace)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{workplace}:{ROOT}",
-        "PATH": f"{_BIN}:{os.environ['PATH']}",
-    }
-    tests = [file for file in files if file.name.startswith("test_")]
+    tests = [file.name for file in files if file.name.startswith("test_")]
     assert tests
-    run = {"cwd": workplace, "env": environment, "timeout": 60, "capture_output": True}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:valkey", *tests],
-        text=True,
-        check=False,
-        **run,  # type: ignore[call-overload]
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    for file in files:
-        if file.suffix == ".yml":
-            words = [sys.executable, "-m", "conserver", "check", "--config", str(file)]
-            done = subprocess.run(words, text=True, check=False, **run)  # type: ignore[call-overload]
-            assert done.returncode == 0, done.stdout + done.stderr
+    path = f"PYTHONPATH=.:{ROOT}"
+    pytest_command = "python -m pytest -q -p no:cacheprovider -p no:valkey"
+    shell.run(Step(f"{path} {pytest_command} {' '.join(tests)}", ""))
+    commands = [step for b in blocks(ROOT / "docs" / page, "console") for step in steps(b)]
+    assert any("conserver check" in step.command for step in commands)
+    for step in commands:
+        if "conserver run" not in step.command:
+            shell.run(step)
 
 
-# ---- the quick start, step by step -----------------------------------------------------------------
+def test_the_link_that_the_reader_writes_runs(workplace: Path, redis_url: str) -> None:
+    """In the daemon, from a folder of PYTHONPATH, as the page says."""
+    put_files(ROOT / "docs" / "writing-links.md", workplace)
+    place = f"{workplace}:{ROOT}"
+    daemon = Daemon(workplace / "host", redis_url, {}, "fork", 1, PYTHONPATH=place)
+    shutil.copy(workplace / "keywords.yml", daemon.config_file)
+    with daemon, redis.Redis.from_url(redis_url) as client:
+        dialog = {"type": "text", "parties": 0, "body": "a refund please", "encoding": "none"}
+        (uuid,) = push(client, "calls", [vcon(dialog=[dialog])])
+        daemon.until(lambda: elements(client, "calls_done") == [uuid])
+        assert b"mentions:money" in (client.get(f"vcon:{uuid}") or b"")
+
+
+# ---- the quick start, step by step ---------------------------------------------------------------
 
 
 @pytest.fixture
@@ -228,12 +268,13 @@ def test_the_minimal_configuration_of_the_readme(redis_url: str, tmp_path: Path)
         assert b"team:blue" in stored[0].read_bytes()
 
 
-# ---- tables that must be whole -----------------------------------------------------------------
+# ---- tables that must be whole -------------------------------------------------------------------
 
 
 def test_operations_explains_every_line_that_should_worry_somebody() -> None:
     """Each warning and error that the daemon can log has its row, and there are no others."""
-    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    page = text.partition("## The log\n")[2].partition("\n## ")[0]
     told = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE))
     logged = set(alarms())
     assert logged - told == set(), "not explained in docs/operations.md"

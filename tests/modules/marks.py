@@ -43,7 +43,7 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon | None:
         _pay_once(vcon, context)
         time.sleep(float(argument or 0))
         return vcon
-    _do(deed, argument, context)
+    _do(vcon, deed, argument, context)
     _mark(vcon, context)
     return vcon
 
@@ -57,7 +57,7 @@ def marks(document: dict[str, Any], chain: str) -> int:
     )
 
 
-def _do(deed: str, argument: str, context: LinkContext) -> None:
+def _do(vcon: Vcon, deed: str, argument: str, context: LinkContext) -> None:
     if deed == "sleep":
         time.sleep(float(argument))
     elif deed == "exit":

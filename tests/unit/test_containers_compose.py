@@ -33,7 +33,9 @@ def compose() -> dict[str, Any]:
 
 def tool(name: str) -> str:
     """A program that came with the test tools."""
-    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    found = shutil.which(
+        name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
     assert found, f"{name} is not installed: scripts/install brings it"
     return found
 

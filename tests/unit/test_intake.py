@@ -374,9 +374,7 @@ def test_a_document_beyond_the_bound_is_not_read(make: Make) -> None:
 @pytest.mark.parametrize(
     ("kind", "words_"), [("none", "does not exist"), ("hash", "is a Redis hash")]
 )
-def test_a_document_that_goes_between_claim_and_reading(
-    make: Make, kind: str, words_: str
-) -> None:
+def test_a_document_that_goes_between_claim_and_reading(make: Make, kind: str, words_: str) -> None:
     def go(bench: Bench, words: tuple[Any, ...]) -> None:
         if words[0] == "MGET":
             bench.client.delete("vcon:u1")

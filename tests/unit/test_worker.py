@@ -306,9 +306,7 @@ def test_a_checkpoint_is_made_during_a_drain(make: Make, gate: Gate) -> None:
     assert shop.out() == [uuid]
 
 
-def test_a_drain_waits_for_storages_that_are_being_asked(
-    make: Make, gate: Gate
-) -> None:
+def test_a_drain_waits_for_storages_that_are_being_asked(make: Make, gate: Gate) -> None:
     name = unique("shelf-")
     opened = threading.Event()
     begun = threading.Event()

@@ -1,0 +1,194 @@
+"""What an item costs Redis: commands per item in a batch, and round trips per item and per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from conserver import words
+from conserver.queue import calls
+from tests.conftest import unique
+from tests.guards.counting import Commands, commands, figure
+from tests.helpers import eventually
+from tests.queues import Consumer, Queue, document, opened
+from tests.workshop import Bench, Workshop, link, nothing, storage, tag
+
+BATCH = 32
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def queue(redis_url: str) -> Iterator[Queue]:
+    """An empty Redis that knows the scripts."""
+    with opened(redis_url) as made:
+        warm = Consumer(made, "warm")
+        made.push("warm", document("warm"))
+        item = Consumer(made, "warm", lists=("warm",)).one()
+        warm.write(item, document("warm"), uuid="warm")
+        warm.settle(item)
+        made.client.flushdb()
+        yield made
+
+
+def per_item(counted: Commands) -> float:
+    """Commands for one item of the batch; the two or three that a call makes for itself left out."""
+    return counted.inside // BATCH
+
+
+def show(name: str, counted: Commands, items: int = BATCH) -> None:
+    """The figures of a batch, command by command."""
+    each = ", ".join(f"{key} {value / items:.2f}" for key, value in counted.counts.most_common())
+    figure(name, counted.inside / items, f"commands per item: {each}")
+
+
+@pytest.mark.parametrize(("known", "most"), [(False, 6), (True, 4)])
+def test_a_claim(queue: Queue, known: bool, most: int) -> None:
+    uuids = [f"u{number}" for number in range(BATCH)]
+    consumer = Consumer(queue)
+    queue.supply("q", *uuids)
+    if known:
+        consumer.release(*consumer.take(BATCH))
+    with commands(queue.client) as counted:
+        consumer.take(BATCH)
+    show(f"claim, documents known: {known}", counted)
+    assert counted.of("evalsha") == 1
+    assert per_item(counted) <= most
+
+
+def test_a_write(queue: Queue) -> None:
+    uuids = [f"u{number}" for number in range(BATCH)]
+    consumer = Consumer(queue)
+    queue.supply("q", *uuids)
+    items = consumer.take(BATCH)
+    entries = [
+        calls.Write(one.token, one.epoch, uuid, one.revision, "chain", b"{}", document(uuid))
+        for one, uuid in zip(items, uuids, strict=True)
+    ]
+    with commands(queue.client) as counted:
+        queue.run(calls.write(consumer.id, 1, entries))
+    show("write", counted)
+    assert counted.of("evalsha") == 1
+    assert per_item(counted) <= 7
+
+
+@pytest.mark.parametrize(
+    ("body", "expires", "most"), [(False, False, 1), (False, True, 8), (True, False, 6)]
+)
+def test_a_settle(queue: Queue, body: bool, expires: bool, most: int) -> None:
+    uuids = [f"u{number}" for number in range(BATCH)]
+    consumer = Consumer(queue)
+    queue.supply("q", *uuids)
+    entries = [
+        consumer.settlement(
+            item,
+            "out",
+            body=document(uuid) if body else b"",
+            expiry_s=3600 if expires else 0,
+        )
+        for item, uuid in zip(consumer.take(BATCH), uuids, strict=True)
+    ]
+    with commands(queue.client) as counted:
+        consumer.settle_all(entries)
+    show(f"settle, with body: {body}, expires: {expires}", counted)
+    assert counted.of("evalsha") == 1
+    assert counted.of("rpush", "hdel") <= 2, "all of them leave, and arrive, in one command"
+    assert per_item(counted) <= most
+
+
+def test_a_claim_of_many_lists_that_are_empty(queue: Queue) -> None:
+    lists = tuple(f"q{number}" for number in range(200))
+    consumer = Consumer(queue, lists=lists)
+    queue.supply("q199", *(f"u{number}" for number in range(BATCH)))
+    with commands(queue.client) as counted:
+        assert len(consumer.claim(BATCH).items) == BATCH
+    figure("claim, 200 lists", counted.inside / 200, "commands per list")
+    assert counted.inside <= 200 * 4 + BATCH * 7
+
+
+# ---- the worker's round trips --------------------------------------------------------------------
+
+
+def top(counted: Commands) -> int:
+    """Round trips: calls of scripts, and the plain commands of a worker."""
+    return counted.of("evalsha", "eval", "mget", "get")
+
+
+@pytest.mark.parametrize(
+    ("links", "stores", "trips"),
+    [
+        ([("a", nothing, {})], False, 3),  # claim, read, settle
+        ([("a", tag, {})], False, 3),
+        ([("a", nothing, {})], True, 3),
+        ([("a", tag, {})], True, 4),  # and a write
+        ([("a", tag, {"costly": True}), ("b", tag, {})], True, 5),  # and a checkpoint
+    ],
+)
+def test_one_item_through_an_idle_worker(
+    redis_url: str, links: list[Any], stores: bool, trips: int
+) -> None:
+    count = 20
+    shop = Workshop(
+        redis_url,
+        links=[link(name, run, **fields) for name, run, fields in links],
+        storages=[storage(unique("shelf-"))] if stores else [],
+        tick_interval_ms=HOUR_MS,
+    )
+    with shop:
+        eventually(lambda: words.IDLE in b"".join(shop.words_to_steward()))
+        one_by_one(shop, 3)  # Redis knows the scripts
+        with commands(shop.client) as counted:
+            one_by_one(shop, count)
+    assert top(counted) == trips * count, f"{counted.counts}"
+
+
+def one_by_one(shop: Workshop, count: int) -> None:
+    """Push, ring, wait until it has arrived and the worker is idle again; so many times."""
+    for _ in range(count):
+        [uuid] = shop.supply(1)
+        shop.steward.send(words.RING)
+        eventually(lambda uuid=uuid: shop.out()[-1:] == [uuid])
+        eventually(lambda: words.IDLE in b"".join(shop.words_to_steward()))
+
+
+Make = Callable[..., Bench]
+
+
+@pytest.mark.parametrize(("stores", "trips"), [(False, 3), (True, 4)])
+def test_a_batch_is_as_many_round_trips_as_one_item(
+    redis_url: str, stores: bool, trips: int
+) -> None:
+    with ExitStack() as stack:
+        bench = stack.enter_context(
+            Bench(
+                redis_url,
+                links=[link("a", tag)],
+                storages=[storage(unique("shelf-"))] if stores else [],
+            )
+        )
+
+        def batch(count: int) -> None:
+            bench.supply(count)
+            bench.run(*bench.claim())
+            bench.flush()
+            if stores:
+                bench.store()
+
+        batch(1)
+        with commands(bench.client) as counted:
+            batch(200)
+        assert len(bench.out()) == 201
+        assert top(counted) == trips
+        show(f"a tag, storages: {stores}", counted, 200)
+
+
+def test_a_busy_worker_works_in_batches(redis_url: str) -> None:
+    # How large they are is the clock's business; that they are not single items is not.
+    shop = Workshop(redis_url, links=[link("a", tag)], log_level="WARNING")
+    uuids = shop.supply(1000)
+    with commands(shop.client) as counted, shop:
+        eventually(lambda: len(shop.out()) == len(uuids), 60)
+    figure("a busy worker", top(counted) / len(uuids), "round trips per item")
+    assert top(counted) <= len(uuids) / 2
