@@ -8,11 +8,15 @@ with clocks that have moved by a second, and charges nobody for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from conserver.page import PageItem, PageView, Phase
 
 COUNTED_PER_LOOK_S_MAX = 1.0
+
+STAMP_S_MAX = 1.5
+"""A main loop that has not moved its stamp for longer is held up: it moves it once a second."""
 
 
 class LookClock:
@@ -36,6 +40,12 @@ class _Running:
     chain_run: int
     link_s: float = 0.0
     chain_s: float = 0.0
+    unsure_s: float = 0.0  # not counted yet: one of several may have stopped all of them
+
+    def count(self, passed_s: float) -> None:
+        """Add to what its link and its chain have used up."""
+        self.link_s += passed_s
+        self.chain_s += passed_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +69,20 @@ class Overdue:
 
 
 class Clocks:
-    """The clocks of one child: made new for every child, fed by every look at its page."""
+    """The clocks of one child: made new for every child, fed by every look at its page.
+
+    A link in C that holds the interpreter's lock stops every thread of its process, so its
+    neighbours would pass their limits with it. The stamp stands still then. What passes meanwhile
+    is therefore charged to an item only if no other one runs; several are charged as soon as the
+    stamp moves again, and not at all if it has stood still for long. A limit that passes meanwhile
+    shows in `held_up`: somebody is to be suspected, and nobody to be counted.
+    """
 
     def __init__(self) -> None:
         self.stalled_s = 0.0
         """For how long its main loop has stood still."""
+        self.held_up = False
+        """Whether one of several links stops the others, past the hard limit of one of them."""
         self._stamp: int | None = None
         self._running: dict[int, _Running] = {}
 
@@ -73,39 +92,54 @@ class Clocks:
         Returns:
             An item that has passed a hard limit.
         """
-        if view.stamp == self._stamp:
-            self.stalled_s += passed_s
-        else:
-            self._stamp = view.stamp
-            self.stalled_s = 0.0
+        moved = view.stamp != self._stamp
+        self._stamp = view.stamp
+        stood_still_s, self.stalled_s = self.stalled_s, 0.0 if moved else self.stalled_s + passed_s
         if not view.items:
             self._running.clear()
+            self.held_up = False
             return None
+        at_work = [item for item in view.items if item.phase in (Phase.RUNNING, Phase.PAUSED)]
+        links = [item for item in at_work if item.phase is Phase.RUNNING]
+        alone = len(links) == 1
         overdue: Overdue | None = None
         running: dict[int, _Running] = {}
-        for item in view.items:
-            if item.phase not in (Phase.RUNNING, Phase.PAUSED):
-                continue
-            running[item.slot] = clock = self._count(item, passed_s)
-            if _over(clock.link_s, item.limit_s):
-                overdue = overdue or Overdue(item, "link", item.limit_s)
-            elif _over(clock.chain_s, item.chain_limit_s):
-                overdue = overdue or Overdue(item, "chain", item.chain_limit_s)
+        for item in at_work:
+            running[item.slot] = clock = self._clock(item)
+            if item.phase is Phase.RUNNING and clock is self._running.get(item.slot):
+                _charge(clock, passed_s, sure=moved or alone, lost=stood_still_s > STAMP_S_MAX)
+            if clock.run != item.run:
+                clock.run, clock.link_s, clock.unsure_s = item.run, 0.0, 0.0
+            overdue = overdue or _judge(item, clock)
         self._running = running
+        limits_s = [s for item in links for s in (item.limit_s, item.chain_limit_s) if s]
+        self.held_up = not alone and self.stalled_s >= max(STAMP_S_MAX, min(limits_s, default=inf))
         return overdue
 
-    def _count(self, item: PageItem, passed_s: float) -> _Running:
+    def _clock(self, item: PageItem) -> _Running:
         clock = self._running.get(item.slot)
         if clock is None or clock.chain_run != item.chain_run:
             return _Running(item.run, item.chain_run)
-        if item.phase is Phase.RUNNING:
-            clock.chain_s += passed_s
-            clock.link_s += passed_s
-        if clock.run != item.run:
-            clock.run = item.run
-            clock.link_s = 0.0
         return clock
 
 
-def _over(used_s: float, limit_s: float) -> bool:
-    return limit_s > 0 and used_s >= limit_s
+def _charge(clock: _Running, passed_s: float, *, sure: bool, lost: bool) -> None:
+    """Count what has passed since the last look.
+
+    Args:
+        sure: this item has had it: whatever was unsure before is counted too.
+        lost: its process has stood still for so long that the unsure is charged to nobody.
+    """
+    if not sure:
+        clock.unsure_s += passed_s
+        return
+    clock.count(passed_s if lost else passed_s + clock.unsure_s)
+    clock.unsure_s = 0.0
+
+
+def _judge(item: PageItem, clock: _Running) -> Overdue | None:
+    if 0 < item.limit_s <= clock.link_s:
+        return Overdue(item, "link", item.limit_s)
+    if 0 < item.chain_limit_s <= clock.chain_s:
+        return Overdue(item, "chain", item.chain_limit_s)
+    return None

@@ -50,7 +50,7 @@ class Inspection:
             overdue = post.clocks.look(view, passed_s)
             if overdue is not None:
                 self._kill_overdue(post, child, overdue)
-            elif post.clocks.stalled_s >= _stall_s_max(child, settings):
+            elif post.clocks.held_up or post.clocks.stalled_s >= _stall_s_max(child, settings):
                 self._kill_stalled(post, child)
             elif recycle and post.role == "worker":
                 self._rotation.recycle(post, view, now_s, settings.shutdown_timeout_s)

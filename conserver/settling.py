@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+import logging
+import random
 import time
 from collections.abc import Callable
 
@@ -25,6 +27,9 @@ from conserver.settings import Settings
 from conserver.writers import Report, Writer
 from storage.contract import Rejected as RefusedByStorage
 from storage.contract import Stored, Unavailable
+
+LONGEST_WAIT_S = 300.0
+"""How long an item waits at most before a storage that was away is asked for it again."""
 
 
 class Settling:
@@ -93,19 +98,27 @@ class Settling:
                 self._answered(item)
 
     def wait(self, item: Item) -> None:
-        """A storage that the item needs is away: it comes back later, unless it is too old."""
+        """A storage that the item needs is away: it comes back later, unless it is too old.
+
+        The longer it has waited, the longer it waits again: what an outage of hours has gathered
+        must not keep the workers busy with coming back in vain.
+        """
         name, reason = next(iter(item.missed.items()))
-        if self._age_s(item) > item.route.config.give_up_s:
+        age_s = self._age_s(item)
+        if age_s > item.route.config.give_up_s:
             self._bury(item, "unavailable", reason, storage=name)
             return
-        self._log.info(
+        after_s = max(item.after_s, min(age_s, LONGEST_WAIT_S) * random.uniform(0.5, 1.0))
+        known = b'"owed"' in item.claimed.state
+        self._log.log(
+            logging.DEBUG if known else logging.INFO,  # once is enough, however often it comes back
             "parked",
             **item.fields(),
             storage=",".join(item.missed),
             reason=reason,
-            after_s=round(item.after_s, 1),
+            after_s=round(after_s, 1),
         )
-        self._outbox.park(item, item.after_s)
+        self._outbox.park(item, after_s)
 
     # ---- decisions -------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import redis
 
 from chaosrun.town import Town
 from chaosrun.work import EGRESS, LISTS, STORED_CHAINS, Expected, Ledger
+from conserver.queue import calls
 from conserver.queue.record import parse
 from tests.modules.marks import marks
 
@@ -20,6 +21,9 @@ IDLE_S_MAX = 120.0
 """Nothing has moved for so long: what is still on its way will not arrive."""
 
 LOOK_S = 0.5
+RECALL_EVERY_S = 10.0
+"""What is parked for the sake of a storage that was away would wait for as long again."""
+
 PAGE = 500
 WAYS = ("conserver:returned:", "conserver:suspects:", "conserver:parked:")
 
@@ -63,11 +67,14 @@ def settle(town: Town, tend: Callable[[], object], log: Callable[[str], None]) -
     Gives up when nothing has moved for two minutes: the account then says what is left.
     """
     last: object = None
-    since_s = time.monotonic()
+    since_s = recalled_s = time.monotonic()
     while True:
         tend()
         try:
             with town.client() as client:
+                if time.monotonic() - recalled_s > RECALL_EVERY_S:
+                    recalled_s = time.monotonic()
+                    _recall(client)
                 waiting = on_their_way(client)
                 hosts = int(client.scard("conserver:hosts"))
                 ended = [int(client.llen(name)) for name in EGRESS.values()]
@@ -82,6 +89,12 @@ def settle(town: Town, tend: Callable[[], object], log: Callable[[str], None]) -
             log(f"nothing moves any more: {hosts} hosts, {waiting}")
             return
         time.sleep(LOOK_S)
+
+
+def _recall(client: Any) -> None:
+    """As an operator does when a storage is well again: nothing waits any longer."""
+    for name in LISTS:
+        calls.run(client, calls.promote(name, PAGE, everything=True))
 
 
 def draw_up(town: Town, ledger: Ledger) -> Account:

@@ -65,12 +65,13 @@ class Mischief:
         """Start again the hosts that have ended, once nothing is left of them. Whether all run."""
         gone = [host for host in self._town.hosts if not host.runs]
         for host in gone:
+            code = host.exit_code
             if host in self._to_start:
                 self._to_start.remove(host)
             else:
                 # As an init would. A child that was killed at its first start ends a supervisor.
-                self._log(f"{host.name} ended with exit code {host.exit_code}")
-                self.ended[host.exit_code] += 1
+                self._log(f"{host.name} ended with exit code {code}")
+                self.ended[code] += 1
             host.daemon.launch()
         return not gone and not self._to_start
 

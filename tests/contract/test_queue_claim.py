@@ -458,6 +458,7 @@ def test_what_exceeds_the_bytes_of_a_claim_stays_where_it_was(queue: Queue) -> N
     assert sum(item.length for item in items) <= 4 * 1024 * 1024 + 1_000_000, "and the last one"
     left = [element.decode() for element in queue.client.lrange("q", 0, -1)]
     assert got + left == uuids, "in their order, each once"
+    assert {item.token for item in queue.held("c1")} == {item.token for item in items}
 
 
 @pytest.mark.parametrize("kind", ["list", "hash", "set", "zset", "stream"])

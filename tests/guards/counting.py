@@ -11,7 +11,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -96,10 +96,8 @@ class CountingProxy:
         trace: TracebackType | None,
     ) -> None:
         for end in [self._listener, *self._sockets]:
-            try:
+            with suppress(OSError):  # it was never connected, or the other side was faster
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it was never connected, or the other side was faster
         for thread in self._threads:
             thread.join(5)
         for end in [self._listener, *self._sockets]:

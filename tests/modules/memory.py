@@ -91,7 +91,7 @@ class Storage:
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
         self._shelf.saves.append(list(documents))
         answer = _next(self._shelf.on_save, documents)
-        return self._shelf.put(documents) if answer is None else answer  # type: ignore[no-any-return]
+        return self._shelf.put(documents) if answer is None else answer
 
     def get(self, uuid: str) -> bytes | None:
         self._shelf.lookups.append(uuid)

@@ -100,5 +100,50 @@ def test_only_the_overdue_one_of_several_is_found(page: Page) -> None:
     for slot, limit_s in enumerate((9.0, 1.0, 0.0)):
         page.hold(slot, f"token-{slot}", 1, "uuid", "chain")
         page.run(slot, "link", limit_s)
-    found = [overdue(clocks, page, 0.5) for _ in range(3)]
+    found = []
+    for _ in range(3):
+        page.beat()
+        found.append(overdue(clocks, page, 0.5))
     assert found == ["", "", "token-1"]
+
+
+def test_nobody_is_charged_where_one_of_several_stops_the_process(page: Page) -> None:
+    # A link that holds the interpreter's lock: which one, nobody can see.
+    clocks = Clocks()
+    two_links(page, 2.0, 9.0)
+    looks = []
+    while not clocks.held_up:
+        assert overdue(clocks, page, 0.5) == ""
+        looks.append(clocks.stalled_s)
+    assert looks[-1] == 2.0, "the shortest limit has passed"
+    page.beat()  # It has let go after all: the time is lost for everybody.
+    assert overdue(clocks, page, 0.5) == ""
+    assert not clocks.held_up
+
+
+def test_a_stamp_that_moves_once_a_second_charges_everybody(page: Page) -> None:
+    clocks = Clocks()
+    two_links(page, 2.0, 9.0)
+    found = []
+    for look in range(5):
+        if look % 2 == 0:
+            page.beat()
+        found.append(overdue(clocks, page, 0.5))
+    assert found == ["", "", "", "", "token-0"]
+    assert not clocks.held_up
+
+
+def test_who_runs_alone_is_charged_while_the_process_stands_still(page: Page) -> None:
+    clocks = Clocks()
+    two_links(page, 2.0, 0.0)
+    page.store(1)  # Its links are done.
+    found = [overdue(clocks, page, 0.5) for _ in range(5)]
+    assert found == ["", "", "", "", "token-0"]
+    assert not clocks.held_up
+
+
+def two_links(page: Page, *limits_s: float) -> None:
+    """Items that run side by side."""
+    for slot, limit_s in enumerate(limits_s):
+        page.hold(slot, f"token-{slot}", 1, "uuid", "chain")
+        page.run(slot, "link", limit_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -125,7 +126,7 @@ def test_a_worker_holds_no_more_than_64_mib_and_one_claim(
     size = len(body)
     most = intake.HELD_BYTES_MAX + size
     assert intake.HELD_BYTES_MAX <= counts[-1] * size <= most
-    assert max(b - a for a, b in zip(counts, counts[1:], strict=False)) <= 4, (
+    assert max(b - a for a, b in pairwise(counts)) <= 4, (
         "a claim has 4 MiB of documents, those that it does not carry included"
     )
     for item in list(bench.intake.held.values()):
@@ -178,7 +179,12 @@ def test_it_looks_by_itself_when_nobody_rings(make: Make) -> None:
     bench = make(tick_interval_ms=10)
     look(bench)
     bench.supply(1)
-    eventually(lambda: look(bench) is None and bench.held == 1)
+
+    def claimed() -> bool:
+        look(bench)
+        return bench.held == 1
+
+    eventually(claimed)
 
 
 def test_it_is_idle_only_if_any_list_could_be_served(make: Make) -> None:

@@ -275,9 +275,27 @@ def test_it_is_given_up_by_its_age_and_not_by_attempts(make: Make, shelves: list
     assert (why["reason"], why["storage"]) == ("unavailable", shelves[0])
 
 
-def _seen_now(bench: Bench, text: bytes) -> bytes:
+@pytest.mark.parametrize(
+    ("age_s", "least_s", "most_s"), [(0, 0.1, 5), (60, 30, 62), (9000, 150, 302)]
+)
+def test_the_longer_it_has_waited_the_longer_it_waits_again(
+    age_s: int, least_s: float, most_s: float, make: Make, shelves: list[str]
+) -> None:
+    """Thousands that an outage of hours has gathered would else come back every few seconds."""
+    bench = make(storages=[storage(shelves[0])])
+    memory.shelf(shelves[0]).on_save.append(memory.misses("u1"))
+    bench.queue.store("u1", document("u1"))
+    bench.client.rpush("conserver:returned:in", _seen_now(bench, record("t1", "u1", "in"), age_s))
+    bench.run(bench.one())
+    bench.store()
+    ((_, due_ms),) = bench.client.zrange("conserver:parked:in", 0, -1, withscores=True)
     seconds, _ = bench.queue.client.time()
-    return text.replace(b" 1700000000000 ", b" %d " % (int(seconds) * 1000))
+    assert least_s - 2 <= due_ms / 1000 - int(seconds) <= most_s
+
+
+def _seen_now(bench: Bench, text: bytes, ago_s: int = 0) -> bytes:
+    seconds, _ = bench.queue.client.time()
+    return text.replace(b" 1700000000000 ", b" %d " % ((int(seconds) - ago_s) * 1000))
 
 
 def test_two_items_of_one_vcon_are_stored_once_and_both_end(make: Make, shelves: list[str]) -> None:

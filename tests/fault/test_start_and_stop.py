@@ -1,0 +1,82 @@
+"""A host starts, stops and loses everything while what it needs is away."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from chaosrun.town import Town
+from servers import Redis
+
+from tests.conftest import Private
+from tests.daemon import push, vcon
+from tests.fault.scene import Scene, arrived, deaths, nothing_left
+
+
+def test_start_before_redis(scene: Scene, client: redis.Redis) -> None:
+    """As after a power cut, when everything starts at once."""
+    uuids = push(client, "in", [vcon()])
+    scene.town.redis.stop()
+    host = scene.town.host(scene.config(), method="fork", workers=2)
+    host.daemon.launch()
+    host.daemon.event("redis_away")
+    scene.town.redis.start()
+    host.daemon.until(lambda: arrived(client, uuids))
+    assert not deaths(host.daemon)
+
+
+def test_start_while_a_storage_is_away(stored_scene: Scene, client: redis.Redis) -> None:
+    """It does its work for the others meanwhile."""
+    server = stored_scene.town.places["postgres"].server
+    server.stop()
+    uuids = push(client, "in", [vcon() for _ in range(10)])
+    daemon = stored_scene.start()
+    daemon.until(lambda: stored_scene.stored("s3", uuids) == 10)
+    daemon.until(lambda: stored_scene.stored("elasticsearch", uuids) == 10)
+    daemon.until(lambda: client.zcard("conserver:parked:in") == 10)
+    server.start()
+    daemon.until(lambda: arrived(client, uuids), 30)
+    assert stored_scene.stored("postgres", uuids) == 10
+    assert [stored_scene.runs(uuid) for uuid in uuids] == [1] * 10
+    assert not deaths(daemon)
+
+
+@pytest.mark.slow
+def test_stop_while_redis_is_away(scene: Scene, client: redis.Redis) -> None:
+    """Its deadline holds, and another host finds and finishes what it could not settle."""
+    settings: dict[str, Any] = {"CONSERVER_LEASE_S": "2", "CONSERVER_SHUTDOWN_TIMEOUT_S": "2"}
+    daemon = scene.start(workers=2, **settings)
+    uuids = push(client, "in", [vcon(subject="sleep:0.02") for _ in range(100)])
+    daemon.until(lambda: client.llen("out") > 10)
+    scene.town.redis.pause()
+    began_s = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began_s < 2 + 3 + 2, "the deadline, the steward's grace, some air"
+    assert not daemon.everybody()
+    scene.town.redis.resume()
+    other = scene.start(workers=2, **settings)
+    other.until(lambda: arrived(client, uuids), 40)
+    assert nothing_left(client)
+    assert not client.exists("DLQ:in")
+
+
+def test_redis_that_has_lost_everything(tmp_path: Path, private: Private) -> None:
+    """No persistence, and a restart: what it held is gone, and the hosts go on with what comes."""
+    with Town(tmp_path, [], private(Redis())) as town, town.client() as client:
+        scene = Scene(town)
+        daemons = [scene.start(workers=2) for _ in range(2)]
+        first = push(client, "in", [vcon() for _ in range(20)])
+        daemons[0].until(lambda: arrived(client, first))
+        town.redis.restart()
+        second = push(client, "in", [vcon() for _ in range(20)])
+        daemons[0].until(lambda: arrived(client, second), 20)
+        for daemon in daemons:
+            assert not daemon.events("child_died")
+            daemon.until(lambda daemon=daemon: len(daemon.pids("worker")) == 2)  # type: ignore[misc]
+        third = push(client, "in", [vcon() for _ in range(20)])
+        daemons[0].until(lambda: arrived(client, second + third), 20)
+        assert [daemon.stop() for daemon in daemons] == [0, 0]
+        assert not client.keys("conserver:host:*")
