@@ -263,3 +263,9 @@ def push(client: redis.Redis, name: str, documents: Iterable[dict[str, Any]]) ->
 def elements(client: redis.Redis, name: str) -> list[str]:
     """A list, as text."""
     return [element.decode() for element in client.lrange(name, 0, -1)]
+
+
+def reasons(client: Any, name: str) -> list[Event]:
+    """Why the dead letters of a list died, the oldest first."""
+    members: list[bytes] = client.zrange(f"conserver:dead:{name}", 0, -1)
+    return [orjson.loads(member.partition(b"\n")[0]) for member in members]

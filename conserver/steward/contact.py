@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
+from conserver import log
 from conserver.errors import EXIT_UNAVAILABLE, BootError
 from conserver.queue.line import passes
 from conserver.redact import redact_text
@@ -29,6 +30,7 @@ async def reach(line: Line, url: str, timeout_s: float) -> None:
     """
     deadline_s = time.monotonic() + timeout_s
     where = f"Redis at {redact_text(url)}"
+    told = False
     while True:
         try:
             _check_version(await line.attempt("HELLO"), where)
@@ -46,6 +48,10 @@ async def reach(line: Line, url: str, timeout_s: float) -> None:
                     "(CONSERVER_BOOT_TIMEOUT_S). Is it up, and is REDIS_URL right?",
                     EXIT_UNAVAILABLE,
                 ) from None
+            if not told:
+                told = True
+                what = f"waiting for it, at most {timeout_s:g} s"
+                log.get_logger().warning("redis_away", error=describe(error), what=what)
         await asyncio.sleep(RETRY_S)
 
 

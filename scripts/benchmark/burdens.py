@@ -83,8 +83,8 @@ def beside(bench: Bench, items: int, waiting: int) -> Sample:
         meter = ours.Meter(scene, running)
         loads.release(client, ours.IN)
         ours.wait_for(client, begun + items, running)
-        spent = meter.stop(items)
-        # It goes on: what is out by now has been paid for.
+        # It goes on with the next ones: what is out by now has been paid for.
+        spent = meter.stop(items, after_s=0)
         spent.items = ours.length(client, ours.OUT) - begun
         return spent
 

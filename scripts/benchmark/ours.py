@@ -5,6 +5,7 @@ And the bare loops of bare.py, started and counted in the same way.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -56,12 +57,11 @@ def daemon(
     environment: Mapping[str, str] = {},
 ) -> Iterator[Daemon]:
     """A daemon in a folder of its own; ended with its processes."""
-    given = {"LOG_LEVEL": "WARNING", **environment}
+    # burn.py is a link of ours.
+    paths = f"{SCRIPTS.parent}:{SCRIPTS}"
+    given = {"LOG_LEVEL": "WARNING", "PYTHONPATH": paths, **environment}
     with tempfile.TemporaryDirectory(prefix="conserver-bench-") as folder:
         running = Daemon(Path(folder), scene.redis_url, told, method, workers, **given)
-        # burn.py is a link of ours.
-        paths = [str(SCRIPTS.parent), str(SCRIPTS)]
-        running._environment["PYTHONPATH"] = ":".join(paths)
         running.launch()
         try:
             yield running
@@ -107,10 +107,10 @@ class Meter:
         self._cpu_s = self._spent()
         self._began_s = time.perf_counter()
 
-    def stop(self, items: int) -> Sample:
-        """The sample."""
+    def stop(self, items: int, after_s: float = _AFTER_S) -> Sample:
+        """The sample, `after_s` later: for what the last item left to be done."""
         wall_s = time.perf_counter() - self._began_s
-        time.sleep(_AFTER_S)
+        time.sleep(after_s)
         cpu_s = {who: s - self._cpu_s[who] for who, s in self._spent().items()}
         commands, calls = self._scene.counters()
         return Sample(items, wall_s, cpu_s, commands - self._commands, calls - self._calls)
@@ -150,7 +150,7 @@ def bare_process(order: Mapping[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmark.bare", orjson.dumps(order).decode()],
         cwd=SCRIPTS,
-        env=_environment(),
+        env={**os.environ, "PYTHONPATH": f"{SCRIPTS.parent}:{SCRIPTS}"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -162,12 +162,6 @@ def bare_process(order: Mapping[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.communicate()
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": f"{SCRIPTS.parent}:{SCRIPTS}"}
 
 
 def length(client: redis.Redis, name: str) -> int:

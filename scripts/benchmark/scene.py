@@ -109,8 +109,8 @@ class Scenery:
             server = self._last("s3", S3)
             url, root = server.url, server.pid
         else:
-            url, root = _standin(stack, "s3", delay_s)
-        _make_bucket(url, bucket)
+            url, root = standin(stack, "s3", delay_s)
+        make_bucket(url, bucket)
         options = {
             "aws_bucket": bucket,
             "endpoint_url": url,
@@ -124,7 +124,7 @@ class Scenery:
             server = self._last("elasticsearch", Elasticsearch)
             url, root = server.url, server.pid
         else:
-            url, root = _standin(stack, "elasticsearch", delay_s)
+            url, root = standin(stack, "elasticsearch", delay_s)
         return {"url": url, "index": f"bench{next(self._numbers)}"}, root
 
     def _last(self, name: str, make: Any) -> Postgres | S3 | Elasticsearch:
@@ -134,7 +134,8 @@ class Scenery:
         return self._lasting[name]
 
 
-def _standin(stack: ExitStack, kind: str, delay_s: float) -> tuple[str, int]:
+def standin(stack: ExitStack, kind: str, delay_s: float) -> tuple[str, int]:
+    """Start a stand-in that lives as long as `stack`. Answers its URL and its pid."""
     port = free_port()
     command = [sys.executable, "-m", "benchmark.standins", kind, str(port), str(delay_s)]
     process = subprocess.Popen(command, cwd=SCRIPTS)
@@ -152,7 +153,8 @@ def _standin(stack: ExitStack, kind: str, delay_s: float) -> tuple[str, int]:
         return f"http://127.0.0.1:{port}", process.pid
 
 
-def _make_bucket(url: str, name: str) -> None:
+def make_bucket(url: str, name: str) -> None:
+    """Make a bucket there. Raises RuntimeError."""
     from storage.s3_http import Bucket, Key
 
     bucket = Bucket(f"{url}/{name}", REGION, lambda: Key(KEY, SECRET), 10, None)

@@ -96,9 +96,8 @@ def _cpu(
 ) -> Curve:
     lines: dict[str, list[float]] = {}
     for value in values:
-        found = in_turn(
-            at(value), bench.rounds, lambda what, v=value: bench.say(f"{name} {v}: {what}")
-        )
+        bench.say(f"{name} {value}")
+        found = in_turn(at(value), bench.rounds, _quietly)
         for who, result in found.items():
             lines.setdefault(f"{who}, client", []).append(result.cpu_ms())
             lines.setdefault(f"{who}, Redis", []).append(result.servers_ms)

@@ -31,8 +31,8 @@ OF_HOSTS = {
     "kill forkserver": 2,  # where there is one
     "pause host": 4,
     "cut host": 4,  # all its connections to Redis
-    "cut before": 6,  # a command is lost
-    "cut after": 8,  # a command is carried out and its answer is lost
+    "cut before": 8,  # a command is lost
+    "cut after": 14,  # a command is carried out and its answer is lost
     "stall host": 3,  # nothing passes between it and Redis
     "slow host": 2,
 }
@@ -56,8 +56,19 @@ LASTING_NOT = (
     "cut storage",
 )
 SORTS = ((OF_HOSTS, 6), (OF_REDIS, 3), (OF_STORAGES, 3))
-# The scripts that a cut waits for; some come only when something else has happened.
-SCRIPTS = ("claim", "write", "settle", "move", "return", "register", "beat", "promote", "begin")
+# The scripts that a cut waits for, with their weights; some come only if something else happened.
+SCRIPTS = {
+    "claim": 8,
+    "write": 8,
+    "settle": 10,
+    "move": 6,
+    "return": 1,
+    "register": 1,
+    "beat": 1,
+    "promote": 3,
+    "begin": 2,
+}
+CUTS_MOST = 5
 SHORT_S = (0.3, 0.8, 1.5)
 LONG_S = (2.5, 3.5, 5.0, 6.5)
 
@@ -115,8 +126,8 @@ def _step(
         host=source.randrange(hosts),
         slot=source.randint(1, workers),
         storage=source.choice(storages) if storages else "",
-        script=source.choices(SCRIPTS, [6, 6, 6, 3, 2, 1, 1, 2, 1])[0],
-        times=source.randint(1, 3),
+        script=source.choices(list(SCRIPTS), list(SCRIPTS.values()))[0],
+        times=source.randint(1, CUTS_MOST),
         lasts_s=lasts_s,
         pause_s=round(source.uniform(0.0, 1.6), 2),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,6 +70,10 @@ class Scene:
     def stored(self, name: str, uuids: Iterable[str]) -> int:
         """How many of these vCons a storage holds."""
         return len(self.town.places[name].documents(list(uuids)))
+
+    def holds(self, name: str, uuids: Collection[str]) -> Callable[[], bool]:
+        """Whether a storage holds all of these vCons: to be waited for."""
+        return lambda: self.stored(name, uuids) == len(uuids)
 
 
 class Producer:

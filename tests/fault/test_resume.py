@@ -63,7 +63,7 @@ def test_killed_with_one_storage_owed_runs_no_link_again(
     uuids = push(client, "in", [vcon() for _ in range(5)])
     for name in stored_scene.town.places:
         if name != owed:
-            daemon.until(lambda name=name: stored_scene.stored(name, uuids) == 5)  # type: ignore[misc]
+            daemon.until(stored_scene.holds(name, uuids))
     daemon.signal(signal.SIGKILL, daemon.worker())
     place.server.resume()
     daemon.until(lambda: arrived(client, first + uuids), 40)
@@ -81,7 +81,7 @@ def test_host_killed_whole_with_storages_owed(stored_scene: Scene, client: redis
     place = stored_scene.town.places["s3"]
     place.server.pause()
     uuids = push(client, "in", [vcon() for _ in range(5)])
-    doomed.until(lambda: stored_scene.stored("postgres", uuids) == 5)
+    doomed.until(stored_scene.holds("postgres", uuids))
     doomed.kill_everybody()
     place.server.resume()
     other = stored_scene.start(CONSERVER_LEASE_S="2")

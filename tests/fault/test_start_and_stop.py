@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from chaosrun.town import Town
 from servers import Redis
 
 from tests.conftest import Private
-from tests.daemon import push, vcon
+from tests.daemon import Daemon, push, vcon
 from tests.fault.scene import Scene, arrived, deaths, nothing_left
 
 
@@ -34,8 +35,8 @@ def test_start_while_a_storage_is_away(stored_scene: Scene, client: redis.Redis)
     server.stop()
     uuids = push(client, "in", [vcon() for _ in range(10)])
     daemon = stored_scene.start()
-    daemon.until(lambda: stored_scene.stored("s3", uuids) == 10)
-    daemon.until(lambda: stored_scene.stored("elasticsearch", uuids) == 10)
+    daemon.until(stored_scene.holds("s3", uuids))
+    daemon.until(stored_scene.holds("elasticsearch", uuids))
     daemon.until(lambda: client.zcard("conserver:parked:in") == 10)
     server.start()
     daemon.until(lambda: arrived(client, uuids), 30)
@@ -75,8 +76,12 @@ def test_redis_that_has_lost_everything(tmp_path: Path, private: Private) -> Non
         daemons[0].until(lambda: arrived(client, second), 20)
         for daemon in daemons:
             assert not daemon.events("child_died")
-            daemon.until(lambda daemon=daemon: len(daemon.pids("worker")) == 2)  # type: ignore[misc]
+            daemon.until(partial(_all_work, daemon))
         third = push(client, "in", [vcon() for _ in range(20)])
         daemons[0].until(lambda: arrived(client, second + third), 20)
         assert [daemon.stop() for daemon in daemons] == [0, 0]
         assert not client.keys("conserver:host:*")
+
+
+def _all_work(daemon: Daemon) -> bool:
+    return len(daemon.pids("worker")) == daemon.workers

@@ -101,7 +101,7 @@ def _others_go_on(scene: Scene, daemon: Daemon, producer: Producer, victim: str)
     fresh = producer.uuids[before : before + 20]
     for name in scene.town.places:
         if name != victim:
-            daemon.until(lambda name=name: scene.stored(name, fresh) == len(fresh), 10)  # type: ignore[misc]
+            daemon.until(scene.holds(name, fresh))
 
 
 def _all_is_well(scene: Scene, client: redis.Redis, daemon: Daemon, uuids: list[str]) -> None:

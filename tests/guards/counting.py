@@ -130,7 +130,10 @@ class CountingProxy:
                     self.turns += 1
                 spoke.set()
                 self.requests.update(word.decode() for word in _REQUEST.findall(data))
-            server.sendall(data)
+            try:
+                server.sendall(data)
+            except OSError:
+                break
         _end(server)
 
     def _answer(self, client: socket.socket, server: socket.socket, spoke: threading.Event) -> None:

@@ -10,6 +10,7 @@ inline let_go(w,x) {
   if :: c[w].late_call==BEGIN && c[w].late_item==x -> c[w].late_fits=1 :: else fi;
   c[w].once = c[w].once & ~only(x);
 #endif
+  if :: c[w].overdue==x+1 -> c[w].overdue_meant=0 :: else fi;
 #ifndef M_PAGE_NOEPOCH             /* blame by token: a later holding is blamed for this one */
   c[w].page = c[w].page & ~only(x);
   if :: c[w].overdue==x+1 -> c[w].overdue=0 :: else fi;
@@ -244,6 +245,7 @@ inline return_one(w,x,unknown) {
   assert(!counts || has(c[w].begun,x) || (!unknown && c[w].overdue==x+1));
   assert(!counts || !innocent(x) || c[w].killed_outside);
 #endif
+  assert(unknown || c[w].overdue!=x+1 || c[w].overdue_meant);
   c[w].held = c[w].held & ~only(x); let_go(w,x);
   if :: counts && deliveries[x]<3 -> deliveries[x]++ :: else fi;
 #ifdef L_SUS                       /* a suspect that had not begun comes back ordinary */

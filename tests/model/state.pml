@@ -69,6 +69,7 @@ typedef Worker {
   bit killed_outside;  /* ghost: its death was none of its items' doing */
   bit ours;            /* our own kill: counts nothing */
   byte overdue;        /* item+1 that was killed for its own time limit */
+  bit overdue_meant;   /* ghost: it is still held as it was then */
   byte page;           /* what its page showed running when it died */
   bit told;            /* M_TOLD_ONCE: the supervisor has said it, once */
   byte once;           /* M_BEGUN_NOEPOCH, ghost: begun in the epoch that is meant */

@@ -5,7 +5,6 @@ Every test has one worker that runs two items at once: one that never ends, and 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.daemon import Daemon, elements, push, vcon
+from tests.daemon import Daemon, elements, push, reasons, vcon
 
 Start = Callable[..., Daemon]
 
@@ -66,12 +65,6 @@ def runs(client: redis.Redis, uuid: str) -> int:
     return int(client.llen(f"runs:{uuid}"))
 
 
-def why_dead(client: redis.Redis) -> dict[str, Any]:
-    """The reason of the only dead letter."""
-    (member,) = client.zrange("conserver:dead:in", 0, -1)
-    return dict(json.loads(member.partition(b"\n")[0]))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("deed", STUCK.values(), ids=STUCK.keys())
 def test_whatever_a_link_is_stuck_in_only_its_item_pays(
@@ -92,7 +85,7 @@ def test_whatever_a_link_is_stuck_in_only_its_item_pays(
         assert not [line for line in daemon.events("suspect_begun") if line["vcon"] != stuck]
     assert runs(client, stuck) == 2 + in_company <= 3
     assert all(runs(client, uuid) <= 3 for uuid in others)
-    why = why_dead(client)
+    (why,) = reasons(client, "in")
     assert (why["reason"], why["link"], why["deliveries"]) == ("time_limit", "trouble", 2)
     assert why["error"] == (
         "its worker died 2 times while it ran; the last time it was killed because the link trouble"
@@ -109,8 +102,8 @@ def test_the_limit_of_a_chain_counts_all_its_links(start: Start, client: redis.R
     daemon.until(lambda: sorted(elements(client, "out")) == sorted([slow, quick]), LONG_S)
     (passed,) = daemon.events("hard_time_limit_passed")
     assert (passed["vcon"], passed["link"]) == (slow, "trouble")
-    assert "the links of the chain main ran longer than its hard_timeout_s of 3 s" in (
-        passed["reason"]
+    assert passed["reason"].startswith(
+        "the links of the chain main ran longer than its hard_timeout_s of 3 s"
     )
     # The first link took over a second: its checkpoint spared the second run from doing it again.
     assert runs(client, slow) == 3
@@ -124,7 +117,7 @@ def test_a_worker_is_back_at_once_however_many_items_pass_their_limit(
     push(client, "in", [vcon(subject="sleep:3000") for _ in range(8)])
     began_s = time.monotonic()
     daemon.until(lambda: client.llen("DLQ:in") == 8, LONG_S)
-    assert time.monotonic() - began_s < 25
+    assert time.monotonic() - began_s < 30
     assert len(daemon.events("hard_time_limit_passed")) == 8
 
 
@@ -135,7 +128,7 @@ def test_a_link_that_keeps_to_the_soft_limit_is_only_an_attempt(
     daemon = start({}, limits)
     (slow,) = push(client, "in", [vcon(subject="soft")])
     daemon.until(lambda: elements(client, "DLQ:in") == [slow])
-    why = why_dead(client)
+    (why,) = reasons(client, "in")
     assert (why["reason"], why["link"], why["type"]) == ("failed", "trouble", "TimeoutError")
     assert not daemon.events("child_ended")
     assert runs(client, slow) == 1

@@ -1,0 +1,123 @@
+"""What a record says of the last death blamed on it, and what its dead letter makes of that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from conserver.queue.calls import Blame
+from conserver.queue.record import Claimed
+from tests.queues import Consumer, Queue
+
+CRASH = {"error": "was killed by signal 11 (Segmentation fault) in the link tag", "link": "tag"}
+LIMIT = {"error": "was killed because it took 5 s", "link": "tag", "reason": "time_limit"}
+STRANGE = {"error": 'said: "100 % \\ü\n:\t\x01" s b', "link": "a link: b"}
+
+
+def blame(*items: Claimed, counted: bool = True, **notes: dict[str, str]) -> Blame:
+    """These ran; notes by payload, `others` for whoever has none."""
+    by_token = {item.token: notes[item.payload.decode()] for item in items if _named(item, notes)}
+    if "others" in notes:
+        by_token[""] = notes["others"]
+    overdue = [item.token for item in items] if counted else []
+    return Blame("items", [(item.token, item.epoch) for item in items], overdue, by_token)
+
+
+def _named(item: Claimed, notes: dict[str, Any]) -> bool:
+    return item.payload.decode() in notes
+
+
+def buried(queue: Queue) -> dict[str, Any]:
+    """The reason of the next claimed suspect, which has been delivered once too often."""
+    claim = Consumer(queue, "gravedigger", max_deliveries=1).claim()
+    assert not claim.items
+    [(why, _)] = queue.reasons()
+    return why
+
+
+@pytest.mark.parametrize("note", [CRASH, LIMIT, STRANGE], ids=["crash", "limit", "strange"])
+def test_a_dead_letter_tells_how_its_worker_died(queue: Queue, note: dict[str, str]) -> None:
+    queue.push("q", "u1")
+    one = Consumer(queue)
+    queue.give_back(one, blame(one.one(), u1=note))
+    why = buried(queue)
+    assert why["reason"] == note.get("reason", "poison")
+    assert why["link"] == note["link"]
+    assert why["error"] == f"its worker died 1 times while it ran; the last time it {note['error']}"
+    assert why["deliveries"] == 1
+
+
+def test_without_a_note_it_tells_how_often(queue: Queue) -> None:
+    queue.push("q", "u1")
+    one = Consumer(queue)
+    queue.give_back(one, blame(one.one()))
+    assert buried(queue)["error"] == "its worker died 1 times while it ran"
+
+
+def test_each_of_the_blamed_has_its_own_note_and_the_others_have_none(queue: Queue) -> None:
+    queue.push("q", "u1", "u2", "u3")
+    one = Consumer(queue)
+    first, second, _ = one.take(3)
+    queue.give_back(one, blame(first, second, u1=CRASH, others=LIMIT))
+    assert {r.payload for r in queue.suspects()} == {b"u1", b"u2"}
+    texts = {
+        text.rpartition(b"\n")[2]: text
+        for text in queue.client.lrange("conserver:suspects:q", 0, -1)
+    }
+    assert b"Segmentation" in texts[b"u1"]
+    assert b"time_limit" in texts[b"u2"]
+    [text] = queue.client.lrange("conserver:returned:q", 0, -1)
+    assert b" - " in text, "no note"
+
+
+def test_a_host_that_is_gone_leaves_a_note_with_all(queue: Queue) -> None:
+    queue.push("q", "u1")
+    one = Consumer(queue)
+    one.take(1)
+    gone = Blame("everything", notes={"": {"error": "died with its host"}})
+    for turn in range(2):
+        queue.give_back(one, gone)
+        one = Consumer(queue, f"again{turn}")
+        item = one.one()
+        one.begin(item)
+    queue.give_back(one, gone)
+    assert "; the last time it died with its host" in buried(queue)["error"]
+
+
+def test_the_last_death_is_what_counts(queue: Queue) -> None:
+    queue.push("q", "u1")
+    for turn, note in enumerate((CRASH, STRANGE, LIMIT)):
+        one = Consumer(queue, f"d{turn}")
+        queue.give_back(one, blame(one.one(), u1=note))
+    assert buried(queue)["reason"] == "time_limit"
+
+
+def test_a_note_survives_every_road_and_does_not_touch_the_marks(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    queue.give_back(one, blame(one.one(), u1=STRANGE))
+    for road in range(4):
+        one = Consumer(queue, f"d{road}")
+        item = one.one()
+        assert (item.suspect, item.deliveries) == (True, 1)
+        one.begin(item)
+        one.write(item, state=b'{"links":["a"]}')
+        if road == 0:
+            one.release(item)
+        elif road == 1:
+            one.park(item, after_ms=0)
+            queue.promote("q")
+        else:
+            queue.give_back(one)  # our own doing: nothing is counted, nothing is noted
+    assert buried(queue)["link"] == STRANGE["link"]
+
+
+def test_a_replay_forgets_the_death(queue: Queue) -> None:
+    queue.push("q", "u1")
+    one = Consumer(queue)
+    queue.give_back(one, blame(one.one(), u1=CRASH))
+    buried(queue)
+    assert queue.replay("q") == "returned"
+    [text] = queue.client.lrange("conserver:returned:q", 0, -1)
+    assert b"Segmentation" not in text
