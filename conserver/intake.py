@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from conserver import log, words
 from conserver.boot import Boot
@@ -58,6 +59,7 @@ class Intake:
         self.meter = RateMeter()
         self.held: dict[str, Item] = {}
         self.claims = 0
+        self._postpone: Callable[[Item], None] = lambda _item: None
         self._bytes = 0
         self._slots = list(range(ITEMS_MAX))
         self._suspect: Item | None = None
@@ -77,12 +79,13 @@ class Intake:
 
     # ---- claiming --------------------------------------------------------------------------------
 
-    def claim(self, resume: Callable[[Item], None]) -> bool:
-        """Take what there is room for, if it is time; `resume` gets items whose links are done
-        already.
+    def claim(self, resume: Callable[[Item], None], postpone: Callable[[Item], None]) -> bool:
+        """Take what there is room for, if it is time.
 
-        False: the registration is void, this worker has to end.
+        `resume` gets items whose links are done already, `postpone` those whose document may be in
+        a storage that is away. False: the registration is void, this worker has to end.
         """
+        self._postpone = postpone
         if self._is_full():
             self._sated = True
             return True
@@ -242,7 +245,8 @@ class Intake:
         ready: list[Item] = []
         for item in items:
             self._weigh(item)
-            if item.claimed.what == "missing" and self._look_up(item):
+            missing = item.claimed.what == "missing"
+            if missing and self.look_up(item, partial(self._restore, item)):
                 continue
             if self._may_resume(item):
                 resume(item)
@@ -325,41 +329,48 @@ class Intake:
 
     # ---- documents that Redis does not have ------------------------------------------------------
 
-    def _look_up(self, item: Item) -> bool:
-        """Search the chain's storages for the document, one after another."""
+    def look_up(self, item: Item, then: Callable[[bytes | None], None]) -> bool:
+        """Search the chain's storages for the item's document, one after another.
+
+        `then` gets it, or b"" if none of them has it, or None if none has it that could be asked,
+        but not all could: see item.missed. False: there is no storage to ask.
+        """
         if not item.route.storages or not usable_uuid(item.uuid):
             return False
-        item.waiting = set(item.route.storages)
+        item.waiting, item.then = set(item.route.storages), then
         self._page.store(item.slot)
         self._writers[item.route.storages[0]].look_up(item)
         return True
 
-    def looked_up(self, report: Report) -> Item | None:
-        """A storage has answered a look-up: go on with what it found, or ask the next.
-
-        Answers the item if none of them has its document and one could not be asked: it must wait.
-        """
-        item = report.looked_up
+    def looked_up(self, report: Report) -> None:
+        """A storage has answered a look-up: go on with what it found, or ask the next."""
+        item, found = report.looked_up, report.found or b""
         assert item is not None
         item.waiting.discard(report.storage)
         for _, outcome in report.answers:
             if isinstance(outcome, Unavailable):
                 item.missed[report.storage] = outcome.reason
                 item.after_s = max(item.after_s, outcome.after_s or 1.0)
-        if report.found:
-            item.text, item.unsaved, item.claimed.what = report.found, True, "restored"
-            item.revision = calls.ABSENT
-            self._weigh(item)
-            item.waiting.clear()
+        left = [name for name in item.route.storages if name in item.waiting]
+        if left and not found:
+            self._writers[left[0]].look_up(item)
+            return
+        item.waiting.clear()
+        if found:
             item.missed.clear()
             item.after_s = 0.0
             self._log.info("document_restored", **item.fields(), storage=report.storage)
-        left = [name for name in item.route.storages if name in item.waiting]
-        if left:
-            self._writers[left[0]].look_up(item)
-        elif item.missed:
-            return item
-        else:
-            self._page.rest(item.slot)
-            self._backlog.put([item])
-        return None
+        then, item.then = item.then, None
+        assert then is not None
+        then(found if found or not item.missed else None)
+
+    def _restore(self, item: Item, found: bytes | None) -> None:
+        """The storages have been asked for the document of an item that was claimed without it."""
+        if found is None:
+            self._postpone(item)
+            return
+        if found:
+            item.text, item.unsaved, item.claimed.what = found, True, "restored"
+            item.revision = calls.ABSENT
+            self._weigh(item)
+        self._backlog.put([item])

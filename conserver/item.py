@@ -8,6 +8,7 @@ without a lock.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -69,6 +70,7 @@ class Item:
     missed: dict[str, str] = field(default_factory=dict)  # storage -> why it is unavailable
     refused: dict[str, str] = field(default_factory=dict)  # storage -> why it will never take this
     after_s: float = 0.0  # when to come back, as the storages say
+    then: Callable[[bytes | None], None] | None = None  # gets the document that is looked up
     rewrites: int = 0  # conflicts met by its writes
     size: int = 0  # bytes of the document when it was claimed, counted against the worker's bound
     saved: bytes = b""  # the progress as Redis has it: a failed attempt goes back to it

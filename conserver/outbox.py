@@ -80,14 +80,18 @@ class Outbox:
         keep_dead_s: int,
         restart: Callable[[Item], None],
         ended: Callable[[Item], None],
+        look_up: Callable[[Item, Callable[[bytes | None], None]], bool],
     ) -> None:
-        """restart: runs an item again from its newer document; ended: it left this worker."""
+        """restart: runs an item again from its newer document; ended: it left this worker; look_up:
+        asks the storages for its document, see Intake.look_up.
+        """
         self._consumer = consumer
         self._line = line
         self._page = page
         self._keep_dead_s = keep_dead_s
         self._restart = restart
         self._ended = ended
+        self._look_up = look_up
         # Bound once: it is asked for every item whether it should say something.
         self._log = log.get_logger().bind()
         self._writes: list[_Write] = []
@@ -252,19 +256,50 @@ class Outbox:
         own chain's.
         """
         text = answer.text or self._read(item.uuid)
-        if not text:  # it is gone again: what we hold is whole
-            item.revision = answer.revision
-            again(item)
-            return
-        if answer.chain == item.route.name:
+        if text and answer.chain == item.route.name:
             item.text, item.revision = text, answer.revision
             if checkpoint is not None:
                 checkpoint.tell(StartAnew())
             else:
                 self.start_anew(item)
-            return
+        elif text:
+            self._merge(item, text, answer.revision, checkpoint, again)
+        else:
+            # It is gone, and took along what others may have written since we read it.
+            item.revision = answer.revision
+            then = partial(self._found, item, checkpoint, again)
+            if answer.revision != calls.ABSENT or not self._look_up(item, then):
+                again(item)
+
+    def _found(
+        self,
+        item: Item,
+        checkpoint: Checkpoint | None,
+        again: Callable[[Item], None],
+        text: bytes | None,
+    ) -> None:
+        """The storages were asked for a document that expired while the item was at work."""
+        if text:
+            self._merge(item, text, calls.ABSENT, checkpoint, again)
+        elif text is not None:
+            again(item)  # nobody has it: what we hold is whole
+        elif checkpoint is not None:
+            checkpoint.tell(Retry(item.after_s, "; ".join(item.missed.values())))
+        else:
+            item.back_to_saved()
+            self.park(item, item.after_s)
+
+    def _merge(
+        self,
+        item: Item,
+        text: bytes,
+        revision: int,
+        checkpoint: Checkpoint | None,
+        again: Callable[[Item], None],
+    ) -> None:
+        """Write what comes of the newer document and what our links did, or end the item."""
         try:
-            self._join(item, text, answer.revision)
+            self._join(item, text, revision)
         except Rejected as error:
             if checkpoint is not None:
                 checkpoint.tell(error)
@@ -289,7 +324,7 @@ class Outbox:
             self._log.warning("merged", **item.fields(), note=note)
         ours.become(merged.vcon)
         item.vcon = ours
-        item.text, item.revision, item.unsaved = text, revision, False
+        item.text, item.revision, item.unsaved = text, revision, revision == calls.ABSENT
         item.pack()
 
     def _read(self, uuid: str) -> bytes:

@@ -132,6 +132,7 @@ class Keeper:
             boot.settings.dlq_expiry_s,
             restart=lambda item: backlog.put([item]),
             ended=self._intake.forget,
+            look_up=self._intake.look_up,
         )
         self._settling = Settling(self._outbox, self._page, boot.settings, writers)
         self._draining = False
@@ -181,7 +182,7 @@ class Keeper:
             if self._draining:
                 if not self._intake.held:
                     return 0
-            elif not self._intake.claim(self._settling.resumed):
+            elif not self._intake.claim(self._settling.resumed, self._settling.wait):
                 return 0
             self._settling.flush()  # what came back with nothing but storages owed
             self._watch()
@@ -248,9 +249,7 @@ class Keeper:
         while inbox.reports:
             report = inbox.reports.popleft()
             if report.looked_up is not None:
-                unknown = self._intake.looked_up(report)
-                if unknown is not None:
-                    self._settling.wait(unknown)
+                self._intake.looked_up(report)
             else:
                 self._settling.reported(report)
 

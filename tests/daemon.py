@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import orjson
 import redis
@@ -262,7 +262,7 @@ def push(client: redis.Redis, name: str, documents: Iterable[dict[str, Any]]) ->
 
 def elements(client: redis.Redis, name: str) -> list[str]:
     """A list, as text."""
-    return [element.decode() for element in client.lrange(name, 0, -1)]
+    return [element.decode() for element in cast("list[bytes]", client.lrange(name, 0, -1))]
 
 
 def reasons(client: Any, name: str) -> list[Event]:

@@ -214,6 +214,7 @@ class Bench(Parts):
             self.boot.settings.dlq_expiry_s,
             restart=lambda item: self.backlog.put([item]),
             ended=self.intake.forget,
+            look_up=self.intake.look_up,
         )
         self.settling = Settling(self.outbox, self.page, self.boot.settings, self.writers)
 
@@ -232,8 +233,12 @@ class Bench(Parts):
         """Claim what waits. Answers what is to be run; what resumes is with its storages."""
         self.steward.send(words.RING)
         self.intake.hear_the_bell()
-        assert self.intake.claim(self.settling.resumed)
+        self.look()
         return self.waiting()
+
+    def look(self) -> None:
+        """What the keeper does each time around: claim if it is time and there is room."""
+        assert self.intake.claim(self.settling.resumed, self.settling.wait)
 
     def waiting(self) -> list[Item]:
         """Take what waits for a thread."""
@@ -269,9 +274,7 @@ class Bench(Parts):
         eventually(lambda: self.reports)
         report = self.reports.popleft()
         if report.looked_up is not None:
-            unknown = self.intake.looked_up(report)
-            if unknown is not None:
-                self.settling.wait(unknown)
+            self.intake.looked_up(report)
         else:
             self.settling.reported(report)
         return report
@@ -293,7 +296,9 @@ class Bench(Parts):
         checkpoint = Checkpoint()
         self.settling.checkpoint(item, checkpoint)
         self.flush()
-        assert checkpoint.done.is_set()
+        while not checkpoint.done.is_set():  # its document is looked up
+            self.hear()
+            self.flush()
         if checkpoint.error is not None:
             raise checkpoint.error
 

@@ -29,7 +29,10 @@ WhereName = Annotated[
     str, typer.Option("--link", "--storage", metavar="NAME", help="That failed in this one.")
 ]
 ReasonName = Annotated[
-    str, typer.Option("--reason", metavar="NAME", help="failed, rejected, unavailable, poison, time_limit ...")
+    str,
+    typer.Option(
+        "--reason", metavar="NAME", help="failed, rejected, unavailable, poison, time_limit ..."
+    ),
 ]
 Older = Annotated[str, typer.Option("--older", metavar="AGE", help="Dead for longer: 2h, 7d.")]
 Newer = Annotated[str, typer.Option("--newer", metavar="AGE", help="Dead for less.")]

@@ -28,11 +28,10 @@ PAGE = 500
 class DeadLetter:
     """One dead letter.
 
-    `why` has reason ("failed", "rejected", "unavailable", "poison", "time_limit",
-    "oversized"), error, link or
-    storage, traceback, attempts, deliveries, uuid, time_ms; it is empty for a payload without a
-    record. `member` is the entry of conserver:dead, b"" without one. `payload` is a uuid or a
-    document.
+    `why` has reason ("failed", "rejected", "unavailable", "poison", "time_limit", "oversized"),
+    error, link or storage, traceback, attempts, deliveries, uuid, time_ms; it is empty for a
+    payload without a record. `member` is the entry of conserver:dead, b"" without one. `payload`
+    is a uuid or a document.
     """
 
     list: str

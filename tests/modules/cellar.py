@@ -7,6 +7,7 @@ with that vCon is being stored, before anything of the batch is written. Documen
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -73,7 +74,7 @@ def prepare(options: Options) -> None:
 
 DEEDS: dict[str, Callable[[str], object]] = {
     "exit": lambda _: os._exit(5),
-    "segfault": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
+    "segfault": lambda _: ctypes.string_at(0),
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "sleep": lambda argument: time.sleep(float(argument)),
 }

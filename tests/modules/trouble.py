@@ -132,6 +132,17 @@ def _add(vcon: Vcon, argument: str, context: LinkContext) -> None:
     )
 
 
+_beside_each_other = threading.Semaphore(1)
+
+
+def _kill_in_company(_vcon: Vcon, argument: str, _context: LinkContext) -> None:
+    """Harmless alone; two at once in one process are its end."""
+    if not _beside_each_other.acquire(blocking=False):
+        os._exit(4)
+    time.sleep(float(argument))
+    _beside_each_other.release()
+
+
 DEEDS: dict[str, Any] = {
     "nothing": lambda *_: None,
     "gate": _wait_for_gate,
@@ -144,7 +155,9 @@ DEEDS: dict[str, Any] = {
     "kill": lambda *_: os.kill(os.getpid(), signal.SIGKILL),
     "burn": _burn,
     "exit": lambda *_: os._exit(3),
-    "segfault": lambda *_: os.kill(os.getpid(), signal.SIGSEGV),
+    "segfault": lambda *_: ctypes.string_at(0),
+    "company": _kill_in_company,
+    "host": lambda *_: os.killpg(os.getpgid(os.getppid()), signal.SIGKILL),
     "fail": _fail,
     "retry": _retry,
     "reject": _reject,

@@ -36,11 +36,6 @@ def make(redis_url: str) -> Iterator[Make]:
         )
 
 
-def look(bench: Bench) -> None:
-    """What the keeper does each time around: claim if it is time and there is room."""
-    assert bench.intake.claim(bench.settling.resumed)
-
-
 def ring(bench: Bench, word: bytes = words.RING) -> None:
     """The steward says something."""
     bench.steward.send(word)
@@ -62,7 +57,7 @@ def speed_up(bench: Bench, chain: str) -> None:
 def test_claims_what_the_threads_finish_within_the_horizon(make: Make) -> None:
     bench = make()
     bench.supply(300)
-    look(bench)
+    bench.look()
     assert len(bench.intake.held) == 200, "0.1 s at half a millisecond each"
     assert bench.held == 200
 
@@ -70,9 +65,9 @@ def test_claims_what_the_threads_finish_within_the_horizon(make: Make) -> None:
 def test_while_enough_waits_nothing_is_claimed(make: Make) -> None:
     bench = make()
     bench.supply(300)
-    look(bench)
+    bench.look()
     claims = bench.intake.claims
-    look(bench)
+    bench.look()
     assert bench.intake.claims == claims
     assert bench.intake.next_claim_s(0.0) is None, "only an item that ends makes room"
 
@@ -81,12 +76,12 @@ def test_a_worker_holds_no_more_than_its_page_has_places(make: Make) -> None:
     bench = make(storages=[storage(unique("shelf-"))])
     bench.supply(ITEMS_MAX + 50)
     for _ in range(4):
-        look(bench)
+        bench.look()
         bench.run(*bench.waiting())
     assert bench.held == ITEMS_MAX
     bench.flush()
     claims = bench.intake.claims
-    look(bench)
+    bench.look()
     assert bench.intake.claims == claims
 
 
@@ -96,16 +91,16 @@ def test_places_are_not_filled_up_one_by_one(make: Make) -> None:
     bench.supply(ITEMS_MAX + 50)
     held = []
     for _ in range(2):
-        look(bench)
+        bench.look()
         held += bench.waiting()
     assert len(held) == ITEMS_MAX
     for item in held[:31]:
         bench.intake.forget(item)
     claims = bench.intake.claims
-    look(bench)
+    bench.look()
     assert bench.intake.claims == claims
     bench.intake.forget(held[31])
-    look(bench)
+    bench.look()
     assert bench.intake.claims == claims + 1
 
 
@@ -120,7 +115,7 @@ def test_a_worker_holds_no_more_than_64_mib_and_one_claim(
     bench.client.rpush("in", *(uuids[0] for _ in range(120)))
     counts = []
     for _ in range(40):
-        look(bench)
+        bench.look()
         bench.waiting()
         counts.append(len(bench.intake.held))
     size = len(body)
@@ -139,7 +134,7 @@ def test_slow_items_are_claimed_only_by_idle_threads(make: Make) -> None:
     bench = make()
     bench.supply(5)
     slow_down(bench, "main")
-    look(bench)
+    bench.look()
     assert bench.intake.claims == 0
 
 
@@ -149,17 +144,17 @@ def test_slow_items_are_claimed_only_by_idle_threads(make: Make) -> None:
 def test_an_answer_that_left_nothing_behind_is_as_good_as_an_empty_one(make: Make) -> None:
     bench = make(tick_interval_ms=3_600_000)
     bench.supply(2)
-    look(bench)
+    bench.look()
     assert bench.words_to_steward() == [words.ANSWERED]
     bench.work_off()
-    look(bench)
+    bench.look()
     assert bench.intake.claims == 1, "no empty claim: the bell takes what comes next"
     assert bench.words_to_steward() == [words.IDLE]
-    look(bench)
+    bench.look()
     assert bench.words_to_steward() == [], "said once"
     bench.supply(1)
     ring(bench)
-    look(bench)
+    bench.look()
     assert bench.intake.claims == 2
     assert bench.words_to_steward() == [words.ANSWERED]
 
@@ -167,21 +162,21 @@ def test_an_answer_that_left_nothing_behind_is_as_good_as_an_empty_one(make: Mak
 def test_what_is_left_behind_is_told_and_claimed_as_soon_as_there_is_room(make: Make) -> None:
     bench = make(tick_interval_ms=3_600_000)
     bench.supply(250)
-    look(bench)
+    bench.look()
     assert bench.words_to_steward() == [words.MORE]
     bench.work_off()
-    look(bench)
+    bench.look()
     assert bench.words_to_steward() == [words.ANSWERED]
     assert bench.intake.claims == 2
 
 
 def test_it_looks_by_itself_when_nobody_rings(make: Make) -> None:
     bench = make(tick_interval_ms=10)
-    look(bench)
+    bench.look()
     bench.supply(1)
 
     def claimed() -> bool:
-        look(bench)
+        bench.look()
         return bench.held == 1
 
     eventually(claimed)
@@ -191,12 +186,12 @@ def test_it_is_idle_only_if_any_list_could_be_served(make: Make) -> None:
     # It was rung for an item that it could not take, and the item lay there for a second.
     bench = make(TWO, tick_interval_ms=3_600_000)
     slow_down(bench, "slow")
-    look(bench)
-    look(bench)
+    bench.look()
+    bench.look()
     assert bench.words_to_steward() == []
     speed_up(bench, "slow")
-    look(bench)
-    look(bench)
+    bench.look()
+    bench.look()
     assert bench.words_to_steward() == [words.IDLE]
 
 
@@ -205,12 +200,12 @@ def test_a_chain_that_was_left_out_is_asked_as_soon_as_it_has_room(make: Make) -
     bench = make(TWO, tick_interval_ms=3_600_000)
     bench.supply(1, "s")
     slow_down(bench, "slow")
-    look(bench)
+    bench.look()
     assert (bench.intake.claims, bench.held) == (1, 0)
     speed_up(bench, "slow")
-    look(bench)
+    bench.look()
     assert (bench.intake.claims, bench.held) == (2, 1)
-    look(bench)
+    bench.look()
     assert bench.intake.claims == 2
 
 
@@ -221,7 +216,7 @@ def test_a_list_full_of_poison_does_not_make_it_wait(make: Make) -> None:
         bench.client.rpush("conserver:returned:in", poison)
     [uuid] = bench.supply(1)
     for _ in range(4):
-        look(bench)
+        bench.look()
     assert [item.uuid for item in bench.waiting()] == [uuid]
     assert len(bench.queue.dead("in")) == 300
 
@@ -229,7 +224,7 @@ def test_a_list_full_of_poison_does_not_make_it_wait(make: Make) -> None:
 def test_a_void_registration_ends_the_worker(make: Make) -> None:
     bench = make()
     bench.client.delete(calls.host_key(bench.boot.host))
-    assert not bench.intake.claim(bench.settling.resumed)
+    assert not bench.intake.claim(bench.settling.resumed, bench.settling.wait)
     assert b"void" in bench.supervisor.recv(1000)
 
 
@@ -239,9 +234,9 @@ def test_a_list_of_another_type_is_told_of_and_the_others_are_served(make: Make)
     bench.supply(1, "s")
     with capture_logs() as lines:
         ring(bench)
-        look(bench)
+        bench.look()
         ring(bench)
-        look(bench)
+        bench.look()
     assert [(line["event"], line["key"], line["found"]) for line in lines] == [
         ("wrong_type", "f", "hash")
     ]
@@ -260,11 +255,11 @@ def test_a_suspect_is_claimed_alone_and_marked_before_it_runs(make: Make) -> Non
     assert suspect.uuid == "bad"
     assert b" 1 sb " in bench.client.hvals(calls.inflight_key(bench.boot.consumer))[0]
     ring(bench)
-    look(bench)
+    bench.look()
     assert bench.held == 1, "nothing beside it"
     bench.run(suspect)
     bench.flush()
-    look(bench)
+    bench.look()
     assert bench.held == 3, "and then the others at once"
 
 
@@ -277,13 +272,13 @@ def test_a_suspect_that_was_taken_away_before_it_ran_is_dropped(make: Make) -> N
     bench.queue.store("bad", document("bad"))
     bench.queue.suspect("bad", "in")
     ring(bench)
-    look(bench)
+    bench.look()
     assert bench.intake.held == {}
     assert bench.page.read().items == ()
     assert bench.waiting() == []
     bench.supply(1)
     ring(bench)
-    look(bench)
+    bench.look()
     assert bench.held == 1
 
 
@@ -296,12 +291,12 @@ def test_a_busy_worker_tells_of_suspects_and_is_emptied_for_them(make: Make) -> 
     bench.queue.suspect("bad", "in")
     bench.supply(3)
     ring(bench)
-    look(bench)
+    bench.look()
     assert words.SUSPECTS in bench.words_to_steward()
     busy = [item, *bench.waiting()]
     bench.supply(1)
     ring(bench, words.EMPTY)
-    look(bench)
+    bench.look()
     assert bench.held == 4, "it takes nothing more"
     bench.run(*busy)
     bench.flush()

@@ -17,6 +17,7 @@ from conserver.outbox import REWRITES_MOST
 from conserver.queue import calls
 from conserver.queue.record import Progress
 from conserver.vcon import Vcon
+from storage.contract import Document
 from tests.conftest import unique
 from tests.modules import memory
 from tests.workshop import Bench, document, link, nothing, storage, tag
@@ -135,6 +136,64 @@ def test_a_document_that_is_gone_is_written_again(make: Make) -> None:
     bench.flush()
     assert analyses(bench, uuid) == ["ours"]
     assert bench.out() == [uuid]
+
+
+def expired(bench: Bench, uuid: str) -> None:
+    """Another chain has written, stored and settled since we read it, and its hour is over."""
+    bench.client.delete(f"vcon:{uuid}", f"conserver:revision:{uuid}")
+
+
+def test_a_document_that_expired_meanwhile_is_merged_with_what_a_storage_has(make: Make) -> None:
+    # What another chain had added was buried under our newer revision, in the storages too.
+    name = unique("shelf-")
+    bench = make(links=[adds("ours")], storages=[storage(name)])
+    [uuid] = bench.supply(1)
+    item = bench.one()
+    expired(bench, uuid)
+    theirs = document(uuid, analysis=[{"type": "theirs", "body": "x", "encoding": "none"}])
+    memory.shelf(name).put([Document(uuid, theirs, item.revision + 1)])
+    bench.run(item)
+    bench.flush()
+    assert bench.hear().looked_up is item
+    bench.store()
+    assert analyses(bench, uuid) == ["theirs", "ours"]
+    assert memory.shelf(name).documents[uuid].body == bench.client.get(f"vcon:{uuid}")
+    assert bench.out() == [uuid]
+
+
+def test_an_expired_document_that_no_storage_has_is_what_we_hold(make: Make) -> None:
+    name = unique("shelf-")
+    bench = make(links=[adds("ours")], storages=[storage(name)])
+    [uuid] = bench.supply(1)
+    item = bench.one()
+    expired(bench, uuid)
+    bench.run(item)
+    bench.flush()
+    bench.hear()
+    bench.store()
+    assert analyses(bench, uuid) == ["ours"]
+    assert bench.out() == [uuid]
+
+
+@pytest.mark.parametrize("costly", [False, True])
+def test_an_expired_document_waits_for_a_storage_that_is_away(make: Make, costly: bool) -> None:
+    name = unique("shelf-")
+    bench = make(
+        links=[link("ours", _run_of(adds("ours")), costly=costly), link("b", nothing)],
+        storages=[storage(name)],
+    )
+    memory.shelf(name).on_get.append(memory.breaks())
+    [uuid] = bench.supply(1)
+    item = bench.one()
+    expired(bench, uuid)
+    bench.run(item)
+    bench.flush()
+    if not costly:
+        bench.hear()
+    bench.flush()
+    [parked] = bench.queue.parked("in")
+    assert Progress.load(parked.state).links == []
+    assert bench.held == 0
 
 
 def test_newer_work_of_the_same_chain_is_started_from(make: Make) -> None:
@@ -441,7 +500,7 @@ def test_released_items_stand_at_the_head_of_their_list_in_order(make: Make) -> 
     uuids = bench.supply(5)
     bench.steward.send(b"R")
     bench.intake.hear_the_bell()
-    bench.intake.claim(bench.settling.resumed)
+    bench.look()
     bench.supply(1)
     bench.outbox.release(bench.backlog.take_back(float("inf")), "a test")
     assert bench.queue.waiting("in")[:5] == [uuid.encode() for uuid in uuids]

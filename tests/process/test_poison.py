@@ -1,0 +1,185 @@
+"""Poison: what kills its worker, or its whole host, ends as a dead letter that says how.
+
+Whoever is near it finishes normally and is never counted against.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from conserver.queue import calls
+from tests.daemon import Daemon, elements, push, reasons, vcon
+
+Start = Callable[..., Daemon]
+
+LONG_S = 60
+DIED = "its worker died 2 times while it ran; the last time it "
+KILLERS = {
+    "segfault": "was killed by signal 11 (Segmentation fault) in the link trouble",
+    "kill": "was killed by signal 9 (Killed) in the link trouble",  # as when memory runs out
+    "exit": "ended with exit code 3 in the link trouble",
+}
+STORING_KILLERS = {
+    "segfault": "was killed by signal 11 (Segmentation fault) while it was stored",
+    "exit": "ended with exit code 5 while it was stored",
+}
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """An operator's connection."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    """Starts hosts whose link and storage do what each vCon says; leaves none behind."""
+    with ExitStack() as stack:
+
+        def launch(workers: int = 2, *, stored: bool = False, **environment: str) -> Daemon:
+            options = {"options": {"redis_url": redis_url}}
+            chain = {
+                "links": ["trouble"],
+                "storages": ["cellar"] if stored else [],
+                "ingress_lists": ["in"],
+                "egress_lists": ["out"],
+                "max_deliveries": 2,
+            }
+            config = {
+                "links": {"trouble": {"module": "tests.modules.trouble", **options}},
+                "storages": {"cellar": {"module": "tests.modules.cellar", **options}},
+                "chains": {"main": chain},
+            }
+            folder = tmp_path / f"host-{len(list(tmp_path.iterdir()))}"
+            daemon = Daemon(folder, redis_url, config, "fork", workers, **environment)
+            return stack.enter_context(daemon)
+
+        yield launch
+
+
+def runs(client: redis.Redis, uuid: str) -> int:
+    """How often an item's link was begun."""
+    return int(client.llen(f"runs:{uuid}"))
+
+
+def counted(*daemons: Daemon) -> int:
+    """Deliveries that these hosts have counted against anybody."""
+    return sum(line["counted"] for daemon in daemons for line in daemon.events("items_returned"))
+
+
+def arrived(client: redis.Redis, uuids: list[str]) -> Callable[[], bool]:
+    """Whether exactly these are at the egress list, each once."""
+    return lambda: sorted(elements(client, "out")) == sorted(uuids)
+
+
+@pytest.mark.parametrize("deed", KILLERS)
+def test_a_link_that_kills_its_worker(deed: str, start: Start, client: redis.Redis) -> None:
+    daemon = start(CONSERVER_VCON_CONCURRENCY="4")
+    before = push(client, "in", [vcon(subject="sleep:0.05") for _ in range(20)])
+    (poison,) = push(client, "in", [vcon(subject=deed)])
+    after = push(client, "in", [vcon(subject="sleep:0.05") for _ in range(20)])
+    daemon.until(lambda: elements(client, "DLQ:in") == [poison], LONG_S)
+    daemon.until(arrived(client, before + after), LONG_S)
+    (why,) = reasons(client, "in")
+    assert (why["reason"], why["link"], why["deliveries"]) == ("poison", "trouble", 2)
+    assert why["error"] == DIED + KILLERS[deed]
+    assert runs(client, poison) == 3, "once in company, twice alone"
+    assert counted(daemon) == 2, "nobody else was counted"
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("deed", STORING_KILLERS)
+def test_a_storage_whose_client_crashes(deed: str, start: Start, client: redis.Redis) -> None:
+    daemon = start(stored=True)
+    before = push(client, "in", [vcon() for _ in range(20)])
+    (poison,) = push(client, "in", [vcon(subject="add", storing=deed)])
+    after = push(client, "in", [vcon() for _ in range(20)])
+    daemon.until(lambda: elements(client, "DLQ:in") == [poison], LONG_S)
+    daemon.until(arrived(client, before + after), LONG_S)
+    (why,) = reasons(client, "in")
+    assert (why["reason"], why["deliveries"]) == ("poison", 2)
+    assert why["error"] == DIED + STORING_KILLERS[deed]
+    assert counted(daemon) == 2, "nobody else was counted"
+    batches = [batch.split() for batch in elements(client, "batches")]
+    assert [len(batch) for batch in batches if poison in batch][1:] == [1, 1], "alone, twice"
+    assert {uuid.decode() for uuid in client.hkeys("cellar")} == set(before + after)
+    assert runs(client, poison) == 1, "its links were done and written"
+    assert daemon.stop() == 0
+
+
+def test_what_only_kills_in_company_finishes_alone(start: Start, client: redis.Redis) -> None:
+    daemon = start(1, CONSERVER_VCON_CONCURRENCY="4")
+    uuids = push(client, "in", [vcon(subject="company:0.2") for _ in range(8)])
+    daemon.until(arrived(client, uuids), LONG_S)
+    assert daemon.events("child_died")
+    assert counted(daemon) == 0
+    assert not client.exists("DLQ:in")
+    assert daemon.stop() == 0
+
+
+@pytest.mark.slow
+def test_many_poisons_do_not_stop_the_service(start: Start, client: redis.Redis) -> None:
+    # With a wait that grew to half a minute their thirty deaths would take ten.
+    daemon = start(2)
+    poisons = push(client, "in", [vcon(subject="exit") for _ in range(10)])
+    uuids = push(client, "in", [vcon() for _ in range(200)])
+    daemon.until(lambda: sorted(elements(client, "DLQ:in")) == sorted(poisons), LONG_S)
+    daemon.until(arrived(client, uuids), 10)
+    assert counted(daemon) == 2 * len(poisons)
+
+
+@pytest.mark.slow
+def test_what_kills_the_whole_host(start: Start, client: redis.Redis) -> None:
+    """As the kernel does when a whole container runs out of memory: no page survives."""
+    uuids = push(client, "in", [vcon(subject="sleep:0.02") for _ in range(10)])
+    (poison,) = push(client, "in", [vcon(subject="host")])
+    uuids += push(client, "in", [vcon(subject="sleep:0.02") for _ in range(10)])
+    hosts: list[Daemon] = []
+    while not client.exists("DLQ:in"):
+        assert len(hosts) < 6
+        host = start(CONSERVER_LEASE_S="1", CONSERVER_VCON_CONCURRENCY="4")
+        hosts.append(host)
+        host.until(lambda host=host: not host.everybody() or client.exists("DLQ:in"), LONG_S)  # type: ignore[misc]
+    hosts[-1].until(arrived(client, uuids), LONG_S)
+    assert elements(client, "DLQ:in") == [poison]
+    (why,) = reasons(client, "in")
+    assert (why["reason"], why["deliveries"]) == ("poison", 2)
+    assert why["error"] == DIED + "died with its host"
+    assert runs(client, poison) == 3
+    assert hosts[-1].stop() == 0
+    assert not client.keys("conserver:host:*")
+
+
+@pytest.mark.slow
+def test_a_thousand_suspects_of_a_dead_host_are_soon_done(
+    start: Start, client: redis.Redis
+) -> None:
+    uuids = push(client, "in", [vcon() for _ in range(1000)])
+    _hold(client, "deadhost", 4)
+    daemon = start(CONSERVER_LEASE_S="1")
+    assert daemon.event("host_reaped", 20)["suspects"] == len(uuids)
+    reaped_s = time.monotonic()
+    daemon.until(arrived(client, uuids), LONG_S)
+    # Under 2 s on a quiet machine; each runs alone, and none waits for more than its turn.
+    assert time.monotonic() - reaped_s < 30
+    assert len(daemon.events("suspect_begun")) == len(uuids)
+    assert counted(daemon) == 0
+
+
+def _hold(client: redis.Redis, host: str, consumers: int) -> None:
+    """Let the workers of a host claim everything, and never be heard of again."""
+    limits = calls.ClaimLimits()
+    for number in range(consumers):
+        consumer = f"{host}{number}"
+        calls.run(client, calls.register(host, consumer, ["in"]))
+        demand: list[Any] = [calls.Demand("in", 256, 2)]
+        calls.run(client, calls.claim(host, consumer, 1, True, demand, limits))
+    assert not client.exists("in")
