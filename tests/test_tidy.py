@@ -366,12 +366,13 @@ def test_nothing_is_left_for_later() -> None:
     report(found, "what is left to do is an issue, not a comment:")
 
 
-def test_constraints_name_versions_and_hashes_but_no_addresses() -> None:
-    text = (ROOT / "constraints.txt").read_text()
+@pytest.mark.parametrize("name", ["all", "demo", "image-cpu", "image-cuda"])
+def test_pins_name_versions_and_hashes_but_no_addresses(name: str) -> None:
+    text = (ROOT / "scripts" / "pins" / f"{name}.txt").read_text()
     entries = re.split(r"\n(?=\S)", text.strip())
     bare = [entry.split("\n")[0] for entry in entries if "==" not in entry.split("\n")[0]]
     unhashed = [entry.split("\n")[0] for entry in entries if "--hash=sha256:" not in entry]
-    report(bare + unhashed, "every constraint has an exact version and hashes:")
+    report(bare + unhashed, "every pin has an exact version and hashes:")
     assert "://" not in text
     assert "--index-url" not in text
 

@@ -10,7 +10,8 @@
  *          KILL kill -9 of a worker       HOSTK of a host          SUPK of a supervisor alone
  *          STEWK of a steward between the supervisor's word and its own deed (with M_TOLD_ONCE)
  *          SHUT our own SIGKILL at a deadline                      STALE a host reaped by mistake
- *          LOST a lost answer, or a call whose copy arrives late   FO a failover to a lagging replica
+ *          LOST a lost answer, or a call whose copy arrives late
+ *          FO a failover to a replica that lacks the last script
  * Work     PARKS, GIVEUP (dead letters), REL (releases), REQ (replays), TOOL (replays by other
  *          tools), SWEEP (reasons), EMP (claims of nothing), UNBELL (what a bell moved goes back)
  * Choices  EQP: items 0 and 1 have equal payloads     NOBELL: no bell     LSTR: late stray calls

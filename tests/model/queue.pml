@@ -57,7 +57,8 @@ inline die(w,outside) {
   if :: c[w].slot[0].step!=SENT -> clear(w,0) :: else fi;    /* what is on its way may arrive */
   if :: c[w].slot[1].step!=SENT -> clear(w,1) :: else fi
 }
-inline household_dies(w) { c[w].known=0; c[w].page=0; c[w].ours=0; c[w].overdue=0; c[w].overdue_meant=0 }
+inline not_overdue(w) { c[w].overdue=0; c[w].overdue_meant=0 }
+inline household_dies(w) { c[w].known=0; c[w].page=0; c[w].ours=0; not_overdue(w) }
 inline host_dies(h,outside) {
   if :: on_host(h,0) -> if :: c[0].alive -> die(0,outside) :: else fi; household_dies(0) :: else fi;
   if :: on_host(h,1) -> if :: c[1].alive -> die(1,outside) :: else fi; household_dies(1) :: else fi
@@ -168,10 +169,12 @@ inline host_dies(h,outside) {
               (settled|dlq)!=ALL -> \
               SOMETHING_ELSE last_register=(FO->1+w:0); \
               c[w].alive=1; c[w].registration=REGISTERED; c[w].known=1; c[w].killed_outside=0; \
-              c[w].ours=0; c[w].overdue=0; c[w].overdue_meant=0; c[w].page=0; c[w].executed=0; c[w].batch=0; \
+              c[w].ours=0; not_overdue(w); c[w].page=0; c[w].executed=0; c[w].batch=0; \
               c[w].says_empty=0; list_host(w) c[w].told=0; new_name(w) } \
-  :: d_step { c[w].alive && kills>0 -> kills--; die(w,1) } \
-  :: d_step { c[w].alive && c[w].known && shutdowns>0 -> shutdowns--; die(w,1); c[w].ours=1 } \
+  :: d_step { c[w].alive && kills>0 -> kills--; die(w,1); not_overdue(w) } \
+  :: d_step { c[w].alive && c[w].known && shutdowns>0 -> \
+              shutdowns--; die(w,1); not_overdue(w); c[w].ours=1 } \
+  :: d_step { c[w].alive && c[w].known && c[w].overdue -> die(w,0) } \
   :: d_step { c[w].alive && !c[w].known -> die(w,1) } \
   /* its own steward: void, then item by item, with the page */ \
   :: d_step { !c[w].alive && c[w].known && own_steward_voids(w) -> \
@@ -185,7 +188,7 @@ inline host_dies(h,outside) {
   :: atomic { is_void(w) && c[w].held -> pick(c[w].held); return_one(w,e,1); e=0 } \
   :: d_step { is_void(w) && c[w].held==0 -> \
               SOMETHING_ELSE last_forget=(FO->1+w:0); no_longer_void(w) \
-              c[w].registration=GONE; c[w].page=0; c[w].overdue=0; c[w].overdue_meant=0; c[w].ours=0 }
+              c[w].registration=GONE; c[w].page=0; not_overdue(w); c[w].ours=0 }
 
 #define anybody(h,what) ((on_host(h,0) && what(0)) || (on_host(h,1) && what(1)))
 #define is_known(w) c[w].known
@@ -257,11 +260,11 @@ inline host_dies(h,outside) {
   :: d_step { at(w,s,RUNS) && has(HOSTP,it(w,s)) -> \
               dies_of(it(w,s)); counts=!(c[w].slot[s].fits && suspect[it(w,s)]); \
               host_dies(host_of(w),counts); counts=0 } \
-  /* its supervisor looks once a second: a park may have left meanwhile */ \
-  :: d_step { (at(w,s,RUNS) || (at(w,s,SENT) && c[w].slot[s].call==PARK)) && \
-              c[w].known && has(SLOW,it(w,s)) -> \
-              e=it(w,s)+1; m=c[w].slot[s].fits; die(w,0); \
-              if :: m -> c[w].overdue=e; c[w].overdue_meant=1 :: else fi; e=0; m=0 }
+  /* its supervisor has seen on the page that it is overdue; between that and the kill the worker \
+     goes on */ \
+  :: d_step { at(w,s,RUNS) && c[w].known && has(SLOW,it(w,s)) && c[w].overdue==0 -> \
+              if :: c[w].slot[s].fits -> c[w].overdue=it(w,s)+1; c[w].overdue_meant=1 \
+                 :: else -> die(w,0) fi }
 #define CALLS(w,s) \
   :: d_step { c[w].slot[s].step==SENT -> \
               c[w].slot[s].done=c[w].slot[s].fits; \

@@ -147,7 +147,7 @@ byte m, e, k; bit counts, showed;                 /* scratch, zero between steps
   (suspects!=0 && !runs_one(host_of(w)) && c[w].held==0 && c[w].says_empty)
 #endif
 
-/* ---- a failover can undo the last script that was a settle, a registration, a claim, a void ---- */
+/* ---- a failover can undo the last script: a settle, a registration, a claim, a void ---- */
 byte last_settle, last_register, last_claim, last_void, last_forget;
 byte claim_took, claim_q, claim_returned, claim_suspects, claim_field;
 #if FO

@@ -135,7 +135,9 @@ def test_none_stops_the_chain_and_keeps_what_was_changed(stage: Stage) -> None:
 
 @pytest.mark.parametrize("answer", ["u1", {"uuid": "u1"}, True])
 def test_any_other_answer_is_rejected(stage: Stage, answer: object) -> None:
-    run: Any = lambda _vcon, _context: answer  # noqa: E731
+    def run(_vcon: Vcon, _context: Any) -> Any:
+        return answer
+
     _, outcome = stage.run(link("a", run))
     assert (outcome.kind, outcome.link) == ("rejected", "a")
     assert "link a returned" in outcome.reason

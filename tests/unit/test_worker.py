@@ -151,9 +151,10 @@ def test_what_has_not_begun_for_a_second_is_given_back_and_left_to_others(
     warm = shop.supply(20)
     with shop:
         arrived(shop, warm)
-        [slow] = shop.supply(1, subject="slow")
-        rest = shop.supply(10)
-        gate.running("slow")
+        rest = [f"u{number}" for number in range(10)]
+        for uuid in ("slow", *rest):
+            shop.queue.store(uuid, document(uuid, subject="slow" if uuid == "slow" else ""))
+        shop.queue.push("in", "slow", *rest)  # all are claimed at once
         eventually(lambda: shop.queue.waiting("in") == [uuid.encode() for uuid in rest])
         claims = shop.keeper._intake.claims
         stamp = shop.page.read().stamp
@@ -161,7 +162,7 @@ def test_what_has_not_begun_for_a_second_is_given_back_and_left_to_others(
         assert shop.held == 1
         assert shop.keeper._intake.claims == claims, "it does not take them again and again"
         gate.of("slow").set()
-        arrived(shop, [*warm, slow, *rest])
+        arrived(shop, [*warm, "slow", *rest])
 
 
 def test_a_chain_at_its_cap_claims_no_more_and_holds_nobody_up(make: Make, gate: Gate) -> None:
