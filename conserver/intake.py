@@ -26,6 +26,7 @@ from conserver.queue import calls
 from conserver.queue.line import Line
 from conserver.queue.record import Claimed, Progress
 from conserver.routes import Routes
+from conserver.settling import Settling
 from conserver.vcon import usable_uuid
 from conserver.writers import Report, Writer
 from storage.contract import Unavailable
@@ -59,7 +60,6 @@ class Intake:
         self.meter = RateMeter()
         self.held: dict[str, Item] = {}
         self.claims = 0
-        self._postpone: Callable[[Item], None] = lambda _item: None
         self._bytes = 0
         self._slots = list(range(ITEMS_MAX))
         self._suspect: Item | None = None
@@ -79,13 +79,12 @@ class Intake:
 
     # ---- claiming --------------------------------------------------------------------------------
 
-    def claim(self, resume: Callable[[Item], None], postpone: Callable[[Item], None]) -> bool:
-        """Take what there is room for, if it is time.
+    def claim(self, settling: Settling) -> bool:
+        """Take what there is room for, if it is time; what has no link left to run goes to
+        `settling`.
 
-        `resume` gets items whose links are done already, `postpone` those whose document may be in
-        a storage that is away. False: the registration is void, this worker has to end.
+        False: the registration is void, this worker has to end.
         """
-        self._postpone = postpone
         if self._is_full():
             self._sated = True
             return True
@@ -95,14 +94,11 @@ class Intake:
         rooms = self._rooms()
         self._sated = not rooms
         if not due and rooms.keys() <= self._asked:
-            if self._wants_bell and len(rooms) == len(self._routes.all):
-                # Not before any list could be served: who is rung has to take what it is rung for.
-                self._wants_bell = False
-                self._tell_steward(words.IDLE)
+            self._offer()
             return True
-        return not rooms or self._claim(rooms, resume)
+        return not rooms or self._claim(rooms, settling)
 
-    def _claim(self, rooms: dict[str, int], resume: Callable[[Item], None]) -> bool:
+    def _claim(self, rooms: dict[str, int], settling: Settling) -> bool:
         self._asked = frozenset(rooms)
         self.claims += 1
         demands = self._demands(rooms)
@@ -121,7 +117,7 @@ class Intake:
         for key, kind in claim.broken:
             self._complain(key, kind)
         if claim.items:
-            self._admit(claim.items, resume)
+            self._admit(claim.items, settling)
         self._schedule(claim)
         return True
 
@@ -183,6 +179,15 @@ class Intake:
             self._page.state = State.WORKING
         if claim.suspects:
             self._tell_steward(words.SUSPECTS)
+        self._offer()
+
+    def _offer(self) -> None:
+        """Say that a thread is idle, once after each claim that left nothing behind: the bell may
+        ring for what comes next.
+        """
+        if self._wants_bell and self._backlog.idle_threads:
+            self._wants_bell = False
+            self._tell_steward(words.IDLE)
 
     def _complain(self, key: str, kind: str) -> None:
         now_s = time.monotonic()
@@ -225,7 +230,7 @@ class Intake:
 
     # ---- items coming in and going out -----------------------------------------------------------
 
-    def _admit(self, claimed: Sequence[Claimed], resume: Callable[[Item], None]) -> None:
+    def _admit(self, claimed: Sequence[Claimed], settling: Settling) -> None:
         now_s = time.monotonic()
         items: list[Item] = []
         for one in claimed:
@@ -246,10 +251,10 @@ class Intake:
         for item in items:
             self._weigh(item)
             missing = item.claimed.what == "missing"
-            if missing and self.look_up(item, partial(self._restore, item)):
+            if missing and self.look_up(item, partial(self._restore, item, settling)):
                 continue
             if self._may_resume(item):
-                resume(item)
+                settling.resumed(item)
             else:
                 ready.append(item)
         if ready:
@@ -364,13 +369,14 @@ class Intake:
         assert then is not None
         then(found if found or not item.missed else None)
 
-    def _restore(self, item: Item, found: bytes | None) -> None:
+    def _restore(self, item: Item, settling: Settling, found: bytes | None) -> None:
         """The storages have been asked for the document of an item that was claimed without it."""
         if found is None:
-            self._postpone(item)
-            return
-        if found:
+            settling.wait(item)
+        elif found:
             item.text, item.unsaved, item.claimed.what = found, True, "restored"
             item.revision = calls.ABSENT
             self._weigh(item)
-        self._backlog.put([item])
+            settling.restored(item, lambda _: self._backlog.put([item]))
+        else:
+            self._backlog.put([item])

@@ -76,6 +76,12 @@ class Settling:
         else:
             self._settle(item)
 
+    def restored(self, item: Item, then: Callable[[Item], None]) -> None:
+        """A storage had the document of an item. Redis gets it back before anything else: whoever
+        has this item next need not look for it again.
+        """
+        self._outbox.write(item, then)
+
     def checkpoint(self, item: Item, checkpoint: Checkpoint) -> None:
         """A chain thread waits until the item's document and progress are written."""
         self._outbox.write(item, lambda _: None, checkpoint)

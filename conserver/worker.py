@@ -182,7 +182,7 @@ class Keeper:
             if self._draining:
                 if not self._intake.held:
                     return 0
-            elif not self._intake.claim(self._settling.resumed, self._settling.wait):
+            elif not self._intake.claim(self._settling):
                 return 0
             self._settling.flush()  # what came back with nothing but storages owed
             self._watch()

@@ -187,7 +187,11 @@ class Bench(Parts):
         before_command: Callable[[Bench, tuple[Any, ...]], None] | None = None,
         **settings: Any,
     ) -> None:
-        """before_command: what others do to Redis just before the worker sends these words."""
+        """before_command: what others do to Redis just before the worker sends these words.
+
+        `idle` says whether its one thread, which is never started, counts as idle.
+        """
+        self.idle = True
         super().__init__(url, *arguments, **settings)
         self.line = _Line(url, self.page.beat, structlog.get_logger())
         self.line.before = lambda words: before_command(self, words) if before_command else None
@@ -238,7 +242,8 @@ class Bench(Parts):
 
     def look(self) -> None:
         """What the keeper does each time around: claim if it is time and there is room."""
-        assert self.intake.claim(self.settling.resumed, self.settling.wait)
+        self.backlog._idle = int(self.idle)
+        assert self.intake.claim(self.settling)
 
     def waiting(self) -> list[Item]:
         """Take what waits for a thread."""

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import redis
 from pydantic import BaseModel, ConfigDict
@@ -53,7 +54,7 @@ class Storage:
         return [Stored() for _ in documents]
 
     def get(self, uuid: str) -> bytes | None:
-        found = self._opened.hget("cellar", uuid)
+        found: Any = self._opened.hget("cellar", uuid)
         return found if found is None else bytes(found)
 
     def delete(self, uuid: str) -> bool:

@@ -110,7 +110,8 @@ def test_a_storage_whose_client_crashes(deed: str, start: Start, client: redis.R
     assert counted(daemon) == 2, "nobody else was counted"
     batches = [batch.split() for batch in elements(client, "batches")]
     assert [len(batch) for batch in batches if poison in batch][1:] == [1, 1], "alone, twice"
-    assert {uuid.decode() for uuid in client.hkeys("cellar")} == set(before + after)
+    stored: Any = client.hkeys("cellar")
+    assert {uuid.decode() for uuid in stored} == set(before + after)
     assert runs(client, poison) == 1, "its links were done and written"
     assert daemon.stop() == 0
 

@@ -24,6 +24,7 @@ from tests.queues import record
 from tests.workshop import FAST_S, Bench, document, link, nothing, storage, tag
 
 Make = Callable[..., Bench]
+HOUR_MS = 3_600_000
 TWO = {"fast": {"ingress_lists": ["f"]}, "slow": {"ingress_lists": ["s"]}}
 
 
@@ -134,15 +135,19 @@ def test_slow_items_are_claimed_only_by_idle_threads(make: Make) -> None:
     bench = make()
     bench.supply(5)
     slow_down(bench, "main")
+    bench.idle = False
     bench.look()
     assert bench.intake.claims == 0
+    bench.idle = True
+    bench.look()
+    assert (bench.intake.claims, bench.held) == (1, 1)
 
 
 # ---- when, and what the steward is told ----------------------------------------------------------
 
 
 def test_an_answer_that_left_nothing_behind_is_as_good_as_an_empty_one(make: Make) -> None:
-    bench = make(tick_interval_ms=3_600_000)
+    bench = make(tick_interval_ms=HOUR_MS)
     bench.supply(2)
     bench.look()
     assert bench.words_to_steward() == [words.ANSWERED]
@@ -160,7 +165,7 @@ def test_an_answer_that_left_nothing_behind_is_as_good_as_an_empty_one(make: Mak
 
 
 def test_what_is_left_behind_is_told_and_claimed_as_soon_as_there_is_room(make: Make) -> None:
-    bench = make(tick_interval_ms=3_600_000)
+    bench = make(tick_interval_ms=HOUR_MS)
     bench.supply(250)
     bench.look()
     assert bench.words_to_steward() == [words.MORE]
@@ -182,27 +187,36 @@ def test_it_looks_by_itself_when_nobody_rings(make: Make) -> None:
     eventually(claimed)
 
 
-def test_it_is_idle_only_if_any_list_could_be_served(make: Make) -> None:
-    # It was rung for an item that it could not take, and the item lay there for a second.
-    bench = make(TWO, tick_interval_ms=3_600_000)
-    slow_down(bench, "slow")
+def test_a_claim_of_nothing_makes_it_idle_at_once(make: Make) -> None:
+    # It said so the next time around, and by then the next claim was due: it never did.
+    bench = make()
+    bench.look()
+    assert bench.words_to_steward() == [words.IDLE]
+
+
+def test_it_is_idle_only_while_a_thread_is(make: Make) -> None:
+    # It was rung for an item that it could not begin, and the item lay there for a second.
+    bench = make(TWO, tick_interval_ms=HOUR_MS)
+    bench.idle = False
     bench.look()
     bench.look()
+    assert bench.intake.claims == 1
     assert bench.words_to_steward() == []
-    speed_up(bench, "slow")
+    bench.idle = True
     bench.look()
-    bench.look()
+    assert bench.intake.claims == 1
     assert bench.words_to_steward() == [words.IDLE]
 
 
 def test_a_chain_that_was_left_out_is_asked_as_soon_as_it_has_room(make: Make) -> None:
     # After a claim of the other chain had come back empty, it waited for a tick.
-    bench = make(TWO, tick_interval_ms=3_600_000)
+    bench = make(TWO, tick_interval_ms=HOUR_MS)
     bench.supply(1, "s")
     slow_down(bench, "slow")
+    bench.idle = False
     bench.look()
     assert (bench.intake.claims, bench.held) == (1, 0)
-    speed_up(bench, "slow")
+    bench.idle = True
     bench.look()
     assert (bench.intake.claims, bench.held) == (2, 1)
     bench.look()
@@ -210,7 +224,7 @@ def test_a_chain_that_was_left_out_is_asked_as_soon_as_it_has_room(make: Make) -
 
 
 def test_a_list_full_of_poison_does_not_make_it_wait(make: Make) -> None:
-    bench = make(tick_interval_ms=3_600_000)
+    bench = make(tick_interval_ms=HOUR_MS)
     for number in range(300):
         poison = record(f"t{number}", f"u{number}", "in", deliveries=3)
         bench.client.rpush("conserver:returned:in", poison)
@@ -224,7 +238,7 @@ def test_a_list_full_of_poison_does_not_make_it_wait(make: Make) -> None:
 def test_a_void_registration_ends_the_worker(make: Make) -> None:
     bench = make()
     bench.client.delete(calls.host_key(bench.boot.host))
-    assert not bench.intake.claim(bench.settling.resumed, bench.settling.wait)
+    assert not bench.intake.claim(bench.settling)
     assert b"void" in bench.supervisor.recv(1000)
 
 
@@ -247,7 +261,7 @@ def test_a_list_of_another_type_is_told_of_and_the_others_are_served(make: Make)
 
 
 def test_a_suspect_is_claimed_alone_and_marked_before_it_runs(make: Make) -> None:
-    bench = make(tick_interval_ms=3_600_000)
+    bench = make(tick_interval_ms=HOUR_MS)
     bench.supply(3)
     bench.queue.store("bad", document("bad"))
     bench.queue.suspect("bad", "in", deliveries=1)
@@ -283,7 +297,7 @@ def test_a_suspect_that_was_taken_away_before_it_ran_is_dropped(make: Make) -> N
 
 
 def test_a_busy_worker_tells_of_suspects_and_is_emptied_for_them(make: Make) -> None:
-    bench = make(tick_interval_ms=3_600_000)
+    bench = make(tick_interval_ms=HOUR_MS)
     bench.supply(1)
     [item] = bench.claim()
     bench.words_to_steward()
@@ -431,8 +445,10 @@ def test_a_missing_document_comes_back_from_the_storage_that_has_it(
     assert bench.claim() == []
     bench.hear()
     bench.hear()
+    bench.flush()
     [item] = bench.waiting()
     assert (item.text, item.size) == (text, len(text)), "it counts against the worker's bound"
+    assert bench.client.get("vcon:u1") == text, "given back, it need not be looked for again"
     bench.run(item)
     for _ in shelves:
         bench.store()
@@ -486,6 +502,7 @@ def test_a_look_up_that_hangs_ends_as_one_that_is_away(make: Make, shelves: list
     gate.set()
     bench.hear()
     bench.hear()
+    bench.flush()
     [item] = bench.waiting()
     assert item.text == document("u1"), "the other one has it"
     assert (item.missed, item.after_s) == ({}, 0.0)
@@ -500,8 +517,9 @@ def test_what_a_storage_had_does_not_replace_what_was_pushed_meanwhile(
     bench.queue.push("in", "u1")
     assert bench.claim() == []
     bench.hear()
-    [item] = bench.waiting()
     bench.client.set("vcon:u1", document("u1", subject="corrected"))
+    bench.flush()
+    [item] = bench.waiting()
     bench.run(item)
     bench.store()
     body = orjson.loads(bench.client.get("vcon:u1") or b"{}")

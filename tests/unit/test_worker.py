@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from servers import Redis
 
+from conserver import words
 from conserver.errors import Retry
 from conserver.item import Item
 from conserver.page import State
@@ -209,6 +210,25 @@ def test_an_item_that_owes_a_storage_is_with_its_writer_at_once(make: Make) -> N
     shop.client.rpush("conserver:returned:in", record("t1", "u1", "in", state=state))
     with shop:
         arrived(shop, ["u1"])
+
+
+def test_a_worker_with_a_thread_to_spare_can_be_rung(make: Make, gate: Gate) -> None:
+    # It said that it is idle when its keeper woke next, which a slow item let happen a tick later.
+    shop = make(links=[link("a", gate)], vcon_concurrency=2, tick_interval_ms=HOUR_MS)
+    shop.supply(1, subject="slow")
+    with shop:
+        gate.running("slow")
+        said: list[bytes] = []
+
+        def idle() -> bool:
+            said.extend(shop.words_to_steward())
+            return b"".join(said).endswith(words.IDLE)
+
+        eventually(idle)
+        [second] = shop.supply(1)
+        shop.steward.send(words.RING)
+        arrived(shop, [second])
+        gate.of("slow").set()
 
 
 def test_a_storage_that_hangs_holds_nobody_up_and_its_items_are_parked(make: Make) -> None:
