@@ -104,6 +104,13 @@ class Post:
         return self.child is not None and self.child.ready and not self.farewell
 
     @property
+    def on_its_way(self) -> bool:
+        """Whether its child will soon be ready: it is registered, it starts, or it is due."""
+        if self.child is not None:
+            return not self.child.ready
+        return self.backoff.deaths <= 1
+
+    @property
     def vacant(self) -> bool:
         """Whether nobody holds it, and nobody has been registered for it."""
         return self.child is None and not self.registering

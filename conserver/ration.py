@@ -11,9 +11,9 @@ from conserver.page import PageView
 MEMORY_LOOK_S = 5.0
 """How often memory is looked at: the kernel walks the whole address space for it."""
 
-ITEMS_JITTER = 0.1
-"""By how much of it the limit of items is lowered, at random per child: workers that started
-together are not all replaced together."""
+JITTER = 0.1
+"""By how much of it each limit is lowered, at random per child: workers that started together are
+not all replaced together."""
 
 
 class Ration:
@@ -21,8 +21,9 @@ class Ration:
 
     def __init__(self, items_max: int, memory_bytes_max: int) -> None:
         """The limits; 0 is none."""
-        self._items_max = math.ceil(items_max * (1 - random.random() * ITEMS_JITTER))
-        self._memory_bytes_max = memory_bytes_max
+        share = 1 - random.random() * JITTER
+        self._items_max = math.ceil(items_max * share)
+        self._memory_bytes_max = memory_bytes_max * share
         self._next_look_s = 0.0
 
     def spent(self, pid: int, view: PageView, now_s: float) -> str:

@@ -26,11 +26,16 @@ class Rotation:
         self._log = log.get_logger()
 
     def recycle(self, post: Post, view: PageView, now_s: float, patience_s: float) -> None:
-        """Ask this worker to leave if it has used up its ration and no other one is leaving."""
+        """Ask this worker to leave if it has used up its ration and no other one is missing.
+
+        One whose children keep dying is not waited for: nobody knows when it will be back.
+        """
         if post.child is None or not post.serving:
             return
         spent = post.ration.spent(post.child.pid, view, now_s)
-        if spent and not self._someone_leaves(now_s, patience_s):
+        if not spent or self._someone_leaves(now_s, patience_s):
+            return
+        if not any(other.on_its_way for other in self._workers):
             self._log.info("worker_recycled", child=post.name, pid=post.child.pid, spent=spent)
             post.part("recycling", now_s)
 

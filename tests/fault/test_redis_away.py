@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -169,6 +170,27 @@ def test_connection_cut_at_a_dead_letter(moment: str, scene: Scene, client: redi
     daemon.until(lambda: proxy.cuts_done >= 2 or client.llen("DLQ:in") == 5)
     assert client.zcard("conserver:dead:in") == 5
     assert nothing_left(client)
+
+
+@pytest.mark.parametrize("script", ["return", "register", "promote"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_connection_cut_while_a_dead_worker_is_replaced(
+    script: str, moment: str, scene: Scene, client: redis.Redis
+) -> None:
+    """The steward's scripts: what it returned, registered or promoted, it may do again."""
+    daemon = scene.start(scene.config(backoff_s=0.5, backoff_max_s=0.5), workers=2)
+    proxy = scene.town.hosts[0].proxy
+    cut = proxy.cut_before if moment == "before" else proxy.cut_after
+    cut(calls.script(script).sha.encode(), 2)
+    uuids = push(client, "in", [vcon(subject="fail:1" if n % 2 else "sleep:1") for n in range(6)])
+    daemon.until(scene.runs_file.exists)
+    daemon.signal(signal.SIGKILL, daemon.worker(1))
+    daemon.until(lambda: arrived(client, uuids), 30)
+    daemon.until(lambda: proxy.cuts_done >= 2)
+    daemon.until(lambda: len(daemon.pids("worker")) == 2)
+    assert nothing_left(client)
+    assert not client.exists("DLQ:in")
+    assert all(len(d["analysis"]) == 1 for d in _documents(client, uuids).values())
 
 
 def test_proxy_that_stalls_and_crawls(scene: Scene, client: redis.Redis) -> None:

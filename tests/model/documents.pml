@@ -136,8 +136,6 @@ inline no_answer(w) {
 
 #ifdef M_NO_GUARD                  /* whoever commits last wins */
 #define newer_than_row(r) true
-#elif defined(M_STORE_FIRST)       /* a tie, which only saves before the write can make */
-#define newer_than_row(r) ((r)>=row_revision)
 #else
 #define newer_than_row(r) ((r)>row_revision)
 #endif
@@ -167,14 +165,6 @@ inline leave_copy(w) {
 #else
 #define may_expire(w) (marked && revision==i[w].base_revision)
 #endif
-#ifdef M_STORE_FIRST               /* stored, then written */
-#define saves_at(w) (i[w].step==RUNS && i[w].done==LINKS && i[w].mine)
-#define save_first(w) \
-  :: atomic { saves_at(w) && i[w].late_save==0 -> body_of(w); \
-              commit(body,i[w].base_revision+1); clean() }
-#else
-#define save_first(w)
-#endif
 #ifdef INLINE
 #define reads(w) (!(w==0 && i[w].links==0))
 #else
@@ -195,7 +185,6 @@ inline leave_copy(w) {
               check() } \
   :: d_step { i[w].step==RUNS && i[w].done<LINKS && i[w].mine==0 -> i[w].done++; i[w].mine++ } \
   :: d_step { i[w].step==RUNS && (i[w].mine || i[w].unsaved) -> i[w].writes++; i[w].step=SENT } \
-  save_first(w) \
   :: d_step { i[w].step==SENT -> \
               body_of(w); write(w,i[w].writes,i[w].base_revision,i[w].done); \
               i[w].conflict=refused; i[w].newer_revision=got; copy(answer,i[w].newer); \

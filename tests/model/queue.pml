@@ -161,7 +161,7 @@ inline host_dies(h,outside) {
 #define own_steward_voids(w) (c[w].told && may_void(w))
 #elif defined(M_NO_VOID) || defined(L_OWNMISSING)   /* a missing registration is nobody's concern */
 #define own_steward_voids(w) may_void(w)
-#else                              /* compares registrations with living children, again and again */
+#else                              /* compares registrations with living children, always */
 #define own_steward_voids(w) (may_void(w) || (c[w].registration==GONE && c[w].held))
 #endif
 #define LIFE(w) \

@@ -143,6 +143,14 @@ def _kill_in_company(_vcon: Vcon, argument: str, _context: LinkContext) -> None:
     _beside_each_other.release()
 
 
+_leaked: list[bytes] = []
+
+
+def _leak(_vcon: Vcon, argument: str, _context: LinkContext) -> None:
+    """Keep so many MiB for ever."""
+    _leaked.append(os.urandom(1 << 20) * int(argument))
+
+
 DEEDS: dict[str, Any] = {
     "nothing": lambda *_: None,
     "gate": _wait_for_gate,
@@ -154,6 +162,7 @@ DEEDS: dict[str, Any] = {
     "soft": _keep_to_the_soft_limit,
     "kill": lambda *_: os.kill(os.getpid(), signal.SIGKILL),
     "burn": _burn,
+    "leak": _leak,
     "exit": lambda *_: os._exit(3),
     "segfault": lambda *_: ctypes.string_at(0),
     "company": _kill_in_company,

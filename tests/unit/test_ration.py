@@ -40,6 +40,15 @@ def test_memory_is_looked_at_now_and_then() -> None:
     page.close()
 
 
+def test_memory_is_spent_between_nine_tenths_of_the_limit_and_the_limit() -> None:
+    page = Page.create()
+    for used, fewest, most in ((89, 0, 0), (95, 1, 199), (101, 200, 200)):
+        page.tell_memory(used << 20)
+        spent = [Ration(0, 100 << 20).spent(1, page.read(), 1.0) for _ in range(200)]
+        assert fewest <= sum(map(bool, spent)) <= most
+    page.close()
+
+
 def test_the_kernel_is_asked_where_the_worker_says_nothing() -> None:
     page = Page.create()
     assert Ration(0, 1 << 20).spent(os.getpid(), page.read(), 1.0).endswith("MiB of memory")

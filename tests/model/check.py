@@ -1,0 +1,91 @@
+"""Runs the models: each line of ok.txt must have no error, each of mutants.txt one.
+
+A run is spin (the model into C), a C compiler, and the checker that comes out. Used by
+tests/model/test_model.py for the lines with a star, and by scripts/model for all of them.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+OK, MUTANTS = HERE / "ok.txt", HERE / "mutants.txt"
+
+_LINE = re.compile(r"(?P<star>[* ]) (?P<name>\S+) +(?P<model>\S+) *(?P<flags>.*)")
+_STORED = re.compile(r"^ *(\d+) states, stored", re.MULTILINE)
+_ERRORS = re.compile(r"errors: (\d+)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One line: which model, with which flags, and whether an error must be found."""
+
+    name: str
+    model: str
+    flags: tuple[str, ...]
+    faulty: bool
+    short: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found: how many errors (None: it did not end), and in how many states."""
+
+    errors: int | None
+    states: int
+    report: str
+
+    def as_expected(self, run: Run) -> bool:
+        """Whether a mutant was caught, and the model was not."""
+        return self.errors is not None and bool(self.errors) == run.faulty
+
+
+def runs() -> list[Run]:
+    """All lines of both files."""
+    found = []
+    for file in (OK, MUTANTS):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            match = _LINE.fullmatch(line)
+            if match is not None and (HERE / f"{match['model']}.pml").exists():
+                flags = tuple(match["flags"].split())
+                short = match["star"] == "*"
+                found.append(Run(match["name"], match["model"], flags, file is MUTANTS, short))
+    return found
+
+
+def check(run: Run, folder: Path, *, timeout_s: float, memory_mb: int) -> Result:
+    """Check one line in an empty folder. Raises CalledProcessError if a model does not build."""
+    cycles = "cycles" in run.flags
+    flags = [flag for flag in run.flags if flag != "cycles"]
+    if run.model == "live":
+        build, search = ["-DNFAIR=4"], ["-a", "-f"]
+    elif cycles:
+        build, search = ["-DNP", "-DNOREDUCE", "-DCOLLAPSE"], ["-l"]
+    else:
+        build, search = ["-DSAFETY", "-DCOLLAPSE"], []
+    # spin reads what a model includes from where it runs.
+    for source in HERE.glob("*.pml"):
+        (folder / source.name).write_bytes(source.read_bytes())
+    # A small run is over before a good compiler has finished.
+    speed = "-O0" if run.short or run.faulty else "-O2"
+    compile_it = ["gcc", speed, "-w", f"-DMEMLIM={memory_mb}", "-DVECTORSZ=1024", *build]
+    for command in (
+        ["spin", "-a", *flags, f"{run.model}.pml"],
+        [*compile_it, "-o", "pan", "pan.c"],
+    ):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    hash_bits = "22" if run.short or run.faulty else "24"
+    command = ["./pan", *search, "-m2000000", f"-w{hash_bits}"]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Result(None, 0, f"not over after {timeout_s:.0f} s")
+    errors, stored = _ERRORS.search(done.stdout), _STORED.search(done.stdout)
+    complete = errors is not None and "Search not completed" not in done.stdout
+    count = int(errors[1]) if errors is not None and (complete or int(errors[1])) else None
+    return Result(count, int(stored[1]) if stored else 0, done.stdout + done.stderr)
