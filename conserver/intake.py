@@ -89,7 +89,8 @@ class Intake:
             self._sated = True
             return True
         due = time.monotonic() >= self._claim_at_s
-        if not (due or self._sated or self._wants_bell or self._left_out):
+        offers = self._wants_bell and self._backlog.idle_threads > 0
+        if not (due or self._sated or offers or self._left_out):
             return True
         rooms = self._rooms()
         self._sated = not rooms

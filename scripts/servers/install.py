@@ -65,6 +65,13 @@ def install(kind: str) -> None:
         _INSTALLERS[kind]()
 
 
+def _install_tools() -> None:
+    """What checks the models of the queue: no server, but had in the same way."""
+    missing = [name for name in ("spin", "gcc") if shutil.which(name) is None]
+    if missing:
+        _apt(*missing)
+
+
 def _install_redis() -> None:
     if not _there(redis_program):
         _apt("redis-server")
@@ -205,4 +212,5 @@ _INSTALLERS: dict[str, Callable[[], None]] = {
     "postgres": _install_postgres,
     "s3": _install_s3,
     "elasticsearch": _install_elasticsearch,
+    "tools": _install_tools,
 }
