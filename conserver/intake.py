@@ -104,7 +104,7 @@ class Intake:
         self.claims += 1
         demands = self._demands(rooms)
         limits = self._limits._replace(
-            most=max(rooms.values()),
+            most=min(calls.BATCH_ITEMS, max(rooms.values())),
             most_bytes=min(calls.BATCH_BYTES, HELD_BYTES_MAX - self._bytes),
         )
         call = calls.claim(
@@ -141,18 +141,19 @@ class Intake:
         finish in about 100 ms, less what waits for them already.
         """
         backlog, stuck = self._backlog, self._pool.stuck()
-        waiting, free = len(backlog), len(self._slots)
+        waiting, free, idle = len(backlog), len(self._slots), backlog.idle_threads
         rooms = {}
-        for route in self._routes.all:
-            name = route.name
-            threads, able = backlog.places(name)
-            most = max(self.meter.most(name, threads), able)
-            ahead = waiting
-            if able:
+        for name, threads in backlog.caps.items():
+            most = self.meter.most(name, threads)
+            able = min(idle, threads - backlog.at_work[name]) if idle else 0
+            if able > 0:
+                most = max(most, able)
                 ahead = backlog.waiting(name)  # what else waits is held back by its chain's cap
             elif most <= threads or len(stuck) == self._threads or stuck.count(name) >= threads:
                 # Items take longer than that, and every thread has one.
                 continue
+            else:
+                ahead = waiting
             if ahead * 2 > most:
                 continue
             if free < min(most, SMALL_CLAIM) and len(self.held) > waiting:

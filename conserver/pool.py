@@ -20,15 +20,18 @@ from conserver.item import Item
 
 
 class Backlog:
-    """Items that wait for a thread. All methods may be called from any thread."""
+    """Items that wait for a thread. All methods may be called from any thread.
+
+    caps: chain -> most items of it at once; at_work: chain -> items that a thread has. To read.
+    """
 
     def __init__(self, caps: dict[str, int], ring: Callable[[], None]) -> None:
         """caps: chain -> most items of it at once. ring: called when a thread has nothing left to
         do.
         """
         self._ring = ring
-        self._caps = caps
-        self._running = dict.fromkeys(caps, 0)
+        self.caps = caps
+        self.at_work = dict.fromkeys(caps, 0)
         self._waiting: dict[str, deque[Item]] = {name: deque() for name in caps}
         self._order: deque[str] = deque()  # chains that have items, in the order of their claims
         self._lock = threading.Condition(threading.Lock())
@@ -40,22 +43,17 @@ class Backlog:
 
     @property
     def idle_threads(self) -> int:
-        """Threads that wait for an item."""
+        """Threads that wait for an item and have not been called for one."""
         return self._idle
 
     def waiting(self, chain: str) -> int:
         """Items of one chain that nobody has begun."""
         return len(self._waiting[chain])
 
-    def places(self, chain: str) -> tuple[int, int]:
-        """How many items of a chain may run at once, and how many more would begin right now."""
-        cap = self._caps[chain]
-        return cap, max(0, min(self._idle, cap - self._running[chain]))
-
     @property
     def running(self) -> int:
         """Items that a thread has taken and not yet given back."""
-        return sum(self._running.values())
+        return sum(self.at_work.values())
 
     def put(self, items: Iterable[Item]) -> None:
         """Add claimed items behind those that wait."""
@@ -75,7 +73,7 @@ class Backlog:
         waited = False
         with self._lock:
             if finished is not None:
-                self._running[finished] -= 1
+                self.at_work[finished] -= 1
                 if self._size:
                     # Another thread may run what the cap of this chain has held back.
                     self._call_one()
@@ -96,12 +94,12 @@ class Backlog:
     def _next(self) -> Item | None:
         for _ in range(len(self._order)):
             name = self._order[0]
-            if self._running[name] < self._caps[name]:
+            if self.at_work[name] < self.caps[name]:
                 waiting = self._waiting[name]
                 item = waiting.popleft()
                 if not waiting:
                     self._order.popleft()
-                self._running[name] += 1
+                self.at_work[name] += 1
                 self._size -= 1
                 return item
             self._order.rotate(-1)

@@ -23,14 +23,18 @@ def waiting(folder: Path, items: int) -> Figures:
         empty = ground.redis_bytes
         ground.brew(["in"], items)
         full = ground.redis_bytes
+        before_s = ground.cpu_s()
         with ground.watched("in"):
-            ground.daemon.start()
+            ground.daemon.launch()
             took_s = ground.until(lambda: ground.client.llen("out") >= items, PATIENCE_S)
-            settled = ground.redis_bytes
+            settled, cpu_s = ground.redis_bytes, ground.cpu_s()
         return _figures(ground, items, took_s) | {
             "redis_bytes_per_item": {
                 "waiting": round((full - empty) / items),
                 "settled": round((settled - empty) / items),
+            },
+            "cpu_us_per_item": {
+                whose: round((cpu_s[whose] - before_s[whose]) / items * 1e6) for whose in cpu_s
             },
         }
 
@@ -43,7 +47,7 @@ def parked(folder: Path, items: int) -> Figures:
         ground.brew(["in"], items)
         due_s = time.time() + 20 + items / 1000
         foul.write_text(str(due_s))
-        ground.daemon.start()
+        ground.daemon.launch()
         with ground.watched("conserver:parked:in", "conserver:returned:in"):
             ground.until(lambda: ground.client.zcard("conserver:parked:in") >= items, PATIENCE_S)
             per_item = ground.redis_bytes
@@ -59,7 +63,7 @@ def dead(folder: Path, items: int) -> Figures:
     with Ground(folder, _config(folder)) as ground:
         ground.brew(["in"], items)
         foul.touch()
-        ground.daemon.start()
+        ground.daemon.launch()
         with ground.watched("DLQ:in", "conserver:returned:in"):
             ground.until(lambda: ground.client.llen("DLQ:in") >= items, PATIENCE_S)
             foul.unlink()
@@ -82,7 +86,7 @@ def lists(folder: Path, items: int) -> Figures:
     with Ground(folder, _config(folder, names)) as ground:
         ground.brew(names, items)
         with ground.watched(names[-1]):
-            ground.daemon.start()
+            ground.daemon.launch()
             took_s = ground.until(lambda: ground.client.llen("out") >= items, PATIENCE_S)
             # And all but the last of them empty.
             began = ground.scripts()["calls"]
@@ -101,7 +105,7 @@ def away(folder: Path, items: int) -> Figures:
     cap = items // 10
     config = _config(folder, storage=True)
     with Ground(folder, config, CONSERVER_PARKED_CAP=str(cap)) as ground:
-        ground.daemon.start()
+        ground.daemon.launch()
         with ground.watched("in", "conserver:parked:in", "conserver:returned:in"):
             ground.brew(["in"], items)
             ground.until(lambda: ground.client.zcard("conserver:parked:in") >= cap, PATIENCE_S)
@@ -117,7 +121,7 @@ def large(folder: Path, items: int) -> Figures:
     with Ground(folder, _config(folder)) as ground:
         ground.brew(["in"], items, size_bytes=255 * 1024)
         with ground.watched("in"):
-            ground.daemon.start()
+            ground.daemon.launch()
             took_s = ground.until(lambda: ground.client.llen("out") >= items, PATIENCE_S)
         return _figures(ground, items, took_s)
 
@@ -144,8 +148,8 @@ def _config(
     options = {"file": str(folder / "foul")}
     link = {"file": "", "mood": mood} if storage else options | {"mood": mood}
     return {
-        "links": {"weather": {"module": "stormrun.weather", "options": link}},
-        "storages": {"weather": {"module": "stormrun.weather", "options": options}},
+        "links": {"weather": {"module": "tests.modules.weather", "options": link}},
+        "storages": {"weather": {"module": "tests.modules.weather", "options": options}},
         "chains": {
             "storm": {
                 "links": ["weather"],
