@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -32,6 +33,7 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.storms) - set(STORMS):
         parser.error(f"there is no storm {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # Leave no process behind.
     good = True
     for name in given.storms or STORMS:
         storm, items = STORMS[name]

@@ -32,6 +32,8 @@ SLOW_US = 5000
 SAMPLE_S = 0.25
 PROBE_S = 0.2
 PUSH_BATCH = 1000
+OURS = frozenset(["info", "keys", "lrange", "rpush", "set", "config", "slowlog", "multi"])
+"""What only this program asks of Redis."""
 SCRIPTS = ("claim", "write", "settle", "move", "return", "promote", "replay", "reap", "stray")
 
 
@@ -203,7 +205,7 @@ class Ground:
         for entry in self.client.slowlog_get(100_000):
             words = entry["command"].split()
             command = words[0].decode().lower()
-            if command in ("info", "lrange", "rpush", "set", "flushall", "config", "smembers"):
+            if command in OURS:
                 continue
             name = names.get(words[1].decode(), "a script") if command == "evalsha" else command
             found[name] += 1

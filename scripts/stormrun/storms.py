@@ -146,7 +146,7 @@ def _config(
 ) -> dict[str, Any]:
     """The storm's chain, and one beside it that is probed meanwhile: it gets a share by weight."""
     options = {"file": str(folder / "foul")}
-    link = {"file": "", "mood": mood} if storage else options | {"mood": mood}
+    link = {"file": str(folder / "never") if storage else options["file"], "mood": mood}
     return {
         "links": {"weather": {"module": "tests.modules.weather", "options": link}},
         "storages": {"weather": {"module": "tests.modules.weather", "options": options}},
