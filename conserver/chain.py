@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from conserver import log
+from conserver import failpoints, log
 from conserver.errors import Cancelled, Rejected, Retry
 from conserver.item import Item, Outcome
 from conserver.page import Page
@@ -126,6 +126,7 @@ class ChainRunner:
         """Set item.outcome. Never raises for anything that a document or a link does."""
         began_s = time.monotonic()
         self._page.open(item.slot)
+        failpoints.at("open")
         try:
             open_document(item)
             outcome = self._links(item, began_s)
@@ -163,8 +164,10 @@ class ChainRunner:
         self._page.run(item.slot, link.name, link.hard_timeout_s or 0.0, route.hard_s)
         vcon = item.vcon
         assert vcon is not None  # open_document came first
+        failpoints.at("before-link")
         try:
             answer: Any = link.run(vcon, link.options, context)
+            failpoints.at("after-link")
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the thread
             return _cut_short(error, link.name)
         fault = _fault(vcon if answer is None else answer, vcon, link.name)

@@ -33,7 +33,7 @@ from typing import cast
 
 from setproctitle import setproctitle
 
-from conserver import log
+from conserver import failpoints, log
 from conserver.boot import Boot
 from conserver.errors import EXIT_CHILD, BootError
 from conserver.page import Page
@@ -242,6 +242,7 @@ def live(entry: str, boot: Boot, inherited: Inherited | None) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     let_in()
     log.configure(boot.settings, boot.role, boot.slot)
+    failpoints.arm(os.environ)
     _leave(_run(entry, boot))
 
 

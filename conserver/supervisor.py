@@ -23,7 +23,7 @@ from functools import partial
 
 from setproctitle import setproctitle
 
-from conserver import log
+from conserver import failpoints, log
 from conserver.boot import receive
 from conserver.config import Config
 from conserver.errors import EXIT_CHILD
@@ -77,6 +77,7 @@ def run(settings: Settings, config: Config, reload: Reload, entries: Entries = O
     Raises:
         ConfigError: a link or storage is missing or its options are wrong; nothing was started.
     """
+    failpoints.arm(os.environ)
     hold_standard_descriptors()
     setproctitle("conserver: supervisor")
     log.configure(settings, "supervisor")
@@ -223,6 +224,7 @@ class Supervisor:
         self._hear(post)  # Its last words.
         self._selector.unregister(child.pidfd)
         code = child.exit_code()
+        failpoints.at("at-death")
         blame = post.blame(code)
         if post.role == "worker":
             self._orders.add("return", consumer=post.consumer, **blame)

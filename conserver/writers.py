@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from conserver import log
+from conserver import failpoints, log
 from conserver.breaker import Breaker
 from conserver.item import Item
 from conserver.plugins import LoadedStorage
@@ -226,8 +226,10 @@ class _Lane:
             if known is None or known.revision < document.revision:
                 rows[document.uuid] = document
         documents = [rows[uuid] for uuid in sorted(rows)]
+        failpoints.at("before-store")
         try:
             outcomes = self._ask(lambda storage: _checked(storage.save_many(documents), documents))
+            failpoints.at("after-store")
         except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
             return self._all(items, self._broke(error))
         away = [outcome for outcome in outcomes.values() if isinstance(outcome, Unavailable)]

@@ -34,7 +34,7 @@ class Daemon:
         self,
         folder: Path,
         redis_url: str,
-        config: Mapping[str, Any],
+        config: Mapping[str, Any] | str,
         method: str = "",
         workers: int = 1,
         **environment: str,

@@ -181,7 +181,11 @@ class Queue:
 
     def expires_ms(self, uuid: str) -> int:
         """When a document expires, in ms since 1970; -1 never, -2 when it is not there."""
-        left: int = self.client.pttl(f"vcon:{uuid}")
+        return self.key_expires_ms(f"vcon:{uuid}")
+
+    def key_expires_ms(self, key: str) -> int:
+        """The same for any key; PEXPIRETIME came with Redis 7 only."""
+        left: int = self.client.pttl(key)
         if left < 0:
             return left
         seconds, microseconds = self.client.time()

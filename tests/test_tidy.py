@@ -29,7 +29,7 @@ MADE_HERE = frozenset(
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "page", "redact", "references", "retry", "signals", "words"),
     ("vcon", "settings", "validation", "log", "endpoint", "breaker", "ration"),
-    ("environment", "memory"),
+    ("environment", "memory", "failpoints"),
     ("configfile", "config", "fetch", "chat"),
     ("queue", "merge", "plugins", "compat", "boot"),
     ("item", "routes"),

@@ -58,6 +58,11 @@ class Call(NamedTuple):
     keys: Sequence[str | bytes]
     args: Sequence[str | bytes | int | float]
 
+    @property
+    def step(self) -> str:
+        """Its name on an item's way: a move is one of three."""
+        return str(self.args[0]) if self.name == "move" else self.name
+
     def command(self, whole: bool = False) -> tuple[Any, ...]:
         """EVALSHA and its arguments, or EVAL with the text when Redis does not know the script
         (`whole`).

@@ -27,6 +27,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from conserver import failpoints
 from conserver.queue import connection
 from conserver.queue.calls import Call
 
@@ -86,7 +87,10 @@ class Line:
         """The answer of a script. Raises redis.ResponseError for an error that a repetition would
         not mend.
         """
-        return self._until_answered(call.command(), call)
+        failpoints.at(f"before-{call.step}")
+        answer = self._until_answered(call.command(), call)
+        failpoints.at(f"after-{call.step}")
+        return answer
 
     def command(self, *words: Any) -> Any:
         """The answer of a plain command that may be repeated."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError, ResponseError
 
+from conserver import failpoints
 from conserver.queue.calls import CONTROL
 from conserver.steward.line import Connections, Wire, describe, without_errors
 
@@ -133,7 +134,10 @@ class Bell:
                 moved = await self._wire.receive()
             finally:
                 self._deadline = None
-        return Outcome.NOTHING if moved is None else Outcome.MOVED
+        if moved is None:
+            return Outcome.NOTHING
+        failpoints.at("bell-moved")
+        return Outcome.MOVED
 
 
 class Bells:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from conserver import failpoints
 from conserver.queue import connection
 from conserver.queue.line import PAUSES_S, passes
 
@@ -105,10 +106,13 @@ class Line:
 
     async def call(self, call: Call) -> Any:
         """The answer of a script. Raises redis.ResponseError for what a repetition cannot mend."""
+        failpoints.at(f"before-{call.step}")
         try:
-            return (await self.commands([call.command()]))[0]
+            answer = (await self.commands([call.command()]))[0]
         except NoScriptError:
-            return (await self.commands([call.command(whole=True)]))[0]
+            answer = (await self.commands([call.command(whole=True)]))[0]
+        failpoints.at(f"after-{call.step}")
+        return answer
 
     async def command(self, *words: Any) -> Any:
         """The answer of a plain command that may be repeated."""

@@ -130,6 +130,7 @@ def _start_hosts(town: Town, options: Options) -> None:
     common = {
         "CONSERVER_LEASE_S": str(LEASE_S),
         "CONSERVER_STALL_TIMEOUT_S": str(STALL_S),
+        "CONSERVER_BOOT_TIMEOUT_S": "60",  # a machine that is busy with all this imports slowly
         "CONSERVER_SHUTDOWN_TIMEOUT_S": "5",
         "CONSERVER_LOG_FORMAT": "json",
     }

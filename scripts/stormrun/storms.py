@@ -1,4 +1,4 @@
-"""The storms. Each answers its figures; `good` among them is whether everything ended as it must."""
+"""The storms. Each answers its figures; `good` among them: whether everything ended as it must."""
 
 from __future__ import annotations
 

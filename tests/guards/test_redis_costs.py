@@ -185,10 +185,10 @@ def test_a_batch_is_as_many_round_trips_as_one_item(
 
         batch(1)
         with commands(bench.client) as counted:
-            batch(200)
-        assert len(bench.out()) == 201
+            batch(calls.BATCH_ITEMS)
+        assert len(bench.out()) == calls.BATCH_ITEMS + 1
         assert top(counted) == trips, f"{counted.counts}, repeats {bench.line.repeats}"
-        show(f"a tag, storages: {stores}", counted, 200)
+        show(f"a tag, storages: {stores}", counted, calls.BATCH_ITEMS)
 
 
 def test_a_busy_worker_works_in_batches(redis_url: str) -> None:

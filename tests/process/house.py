@@ -19,6 +19,10 @@ from tests.process.children import Scenario, complete_lines
 ROOT = Path(__file__).parents[2]
 Event = dict[str, Any]
 
+SOON_S = 8.0
+"""At once, on a machine that may be busy with other things: the time is measured in docs, not here;
+this only tells it from a timeout."""
+
 
 class House:
     """One supervisor, its journal and its log."""

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from conserver import intake, words
 from conserver.page import ITEMS_MAX, Phase
+from conserver.pool import RateMeter
 from conserver.queue import calls
 from conserver.queue.record import Progress
 from conserver.vcon import Vcon
@@ -58,9 +59,18 @@ def speed_up(bench: Bench, chain: str) -> None:
 def test_claims_what_the_threads_finish_within_the_horizon(make: Make) -> None:
     bench = make()
     bench.supply(300)
+    bench.intake.meter = RateMeter()
+    bench.intake.meter.add("main", 0.002)
     bench.look()
-    assert len(bench.intake.held) == 200, "0.1 s at half a millisecond each"
-    assert bench.held == 200
+    assert len(bench.intake.held) == 50
+    assert bench.held == 50
+
+
+def test_one_call_claims_so_many_at_most(make: Make) -> None:
+    bench = make()
+    bench.supply(300)
+    bench.look()
+    assert bench.held == calls.BATCH_ITEMS
 
 
 def test_while_enough_waits_nothing_is_claimed(make: Make) -> None:

@@ -37,7 +37,7 @@ def test_a_record_reads_as_it_was_written(
     ],
 )
 def test_what_is_no_record_is_refused(text: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - which of its parts is wrong tells nobody anything
+    with pytest.raises(ValueError):  # noqa: PT011 - which part is wrong matters to nobody
         parse(text)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.helpers import eventually
 from tests.process.children import Scenario
-from tests.process.house import House, alive, house, seconds_since, title
+from tests.process.house import SOON_S, House, alive, house, seconds_since, title
 
 METHODS = ("fork", "spawn", "forkserver")
 by_every_method = pytest.mark.parametrize("home", METHODS, indirect=True)
@@ -43,7 +43,7 @@ def kill(pid: int) -> float:
 
 
 @by_every_method
-def test_registers_starts_and_ends_in_order_within_a_second(home: House) -> None:
+def test_registers_starts_and_ends_in_order_promptly(home: House) -> None:
     home.start(Scenario(), workers=2).until_ready(3)
     titles = [title(event["pid"]) for event in home.events(event="born")]
     assert sorted(titles) == [
@@ -61,7 +61,7 @@ def test_registers_starts_and_ends_in_order_within_a_second(home: House) -> None
     began_s = time.monotonic()
     home.signal(signal.SIGTERM)
     assert home.wait() == 0
-    assert seconds_since(began_s) < 1
+    assert seconds_since(began_s) < SOON_S
     assert {order["consumer"] for order in home.told("return")} == born
     assert {order["blame"] for order in home.told("return")} == {"nobody"}
     assert home.told("drain") == [{"type": "drain", "successor": False}]
@@ -136,7 +136,7 @@ def test_a_worker_that_keeps_dying_comes_back_later_and_later(home: House) -> No
     began_s = time.monotonic()
     home.signal(signal.SIGTERM)
     assert home.wait() == 0
-    assert seconds_since(began_s) < 1
+    assert seconds_since(began_s) < SOON_S
 
 
 def test_a_stalled_worker_is_killed_and_what_it_ran_is_suspected(home: House) -> None:
@@ -234,7 +234,7 @@ def test_a_killed_supervisor_leaves_no_orphan(home: House) -> None:
     killed_s = kill(home.pid)
     home.wait()
     home.until(lambda: not home.pids())
-    assert seconds_since(killed_s) < 2
+    assert seconds_since(killed_s) < SOON_S
     assert len(home.events(event="orphaned")) == 3
 
 
@@ -255,7 +255,7 @@ def test_what_does_not_end_by_the_deadline_is_killed_and_not_blamed(home: House)
     began_s = time.monotonic()
     home.signal(signal.SIGTERM)
     assert home.wait() == 0
-    assert 1 <= seconds_since(began_s) < 2
+    assert 1 <= seconds_since(began_s) < 1 + SOON_S
     assert [(order["blame"], order["items"]) for order in home.told("return")] == [
         ("nobody", []),
         ("nobody", []),
@@ -274,7 +274,7 @@ def test_a_second_signal_means_now(home: House) -> None:
     began_s = time.monotonic()
     home.signal(signal.SIGINT)
     assert home.wait() == 0
-    assert seconds_since(began_s) < 1
+    assert seconds_since(began_s) < SOON_S
     assert home.told("return")[0]["blame"] == "nobody"
 
 
@@ -334,7 +334,7 @@ def test_a_stop_while_the_steward_waits_for_redis_is_obeyed_at_once(home: House)
     began_s = time.monotonic()
     home.signal(signal.SIGTERM)
     assert home.wait() == 0
-    assert seconds_since(began_s) < 1
+    assert seconds_since(began_s) < SOON_S
 
 
 def test_a_child_that_cannot_start_later_is_a_crash_like_another(home: House) -> None:
