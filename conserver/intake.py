@@ -1,10 +1,9 @@
-"""A worker's intake: how much it claims and when, and how a claimed item gets its document.
+"""A worker's intake: how much it claims and when, and what it holds.
 
 1. Claims per list what the chain threads can finish in about 100 ms, at most 256 items and 64 MiB
    in one worker.
 2. Knows what the worker holds, and gives each item its slot on the page.
-3. Reads documents that an answer does not carry, and has those that Redis lost looked up in the
-   storages.
+3. Hands items, once they have their documents, to the chain threads, or straight to the storages.
 4. Runs suspects alone: one at a time, marked begun before it runs, and nothing else claimed
    meanwhile.
 5. Tells the steward how a claim went, and hears its bell. An answer that left nothing behind is as
@@ -14,11 +13,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from conserver import log, words
 from conserver.boot import Boot
+from conserver.documents import Documents
 from conserver.item import Item
 from conserver.page import ITEMS_MAX, State
 from conserver.pool import Backlog, ChainPool, RateMeter
@@ -27,9 +27,6 @@ from conserver.queue.line import Line
 from conserver.queue.record import Claimed, Progress
 from conserver.routes import Routes
 from conserver.settling import Settling
-from conserver.vcon import usable_uuid
-from conserver.writers import Report, Writer
-from storage.contract import Unavailable
 
 HELD_BYTES_MAX = 64 * 1024 * 1024
 EMPTYING_S = 5.0
@@ -45,7 +42,7 @@ class Intake:
     """Used by the keeper's thread alone."""
 
     def __init__(
-        self, boot: Boot, routes: Routes, line: Line, pool: ChainPool, writers: dict[str, Writer]
+        self, boot: Boot, routes: Routes, line: Line, pool: ChainPool, documents: Documents
     ) -> None:
         self._boot = boot
         self._settings = boot.settings
@@ -55,7 +52,7 @@ class Intake:
         self._line = line
         self._pool = pool
         self._backlog: Backlog = pool.backlog
-        self._writers = writers
+        self._documents = documents
         self._log = log.get_logger()
         self.meter = RateMeter()
         self.held: dict[str, Item] = {}
@@ -72,7 +69,7 @@ class Intake:
         self._emptying_until_s = 0.0
         self._broken: dict[str, float] = {}
         self._limits = calls.ClaimLimits(
-            etags=int(bool(writers)),
+            etags=int(any(route.storages for route in routes.all)),
             payload_bytes=self._settings.max_payload_bytes,
             parked_cap=self._settings.parked_cap,
         )
@@ -248,12 +245,12 @@ class Intake:
             # suspect must have begun.
             if not one.suspect or self._begin(item):
                 items.append(item)
-        self._read_documents(items)
+        self._documents.read(items)
         ready: list[Item] = []
         for item in items:
             self._weigh(item)
             missing = item.claimed.what == "missing"
-            if missing and self.look_up(item, partial(self._restore, item, settling)):
+            if missing and self._documents.look_up(item, partial(self._restore, item, settling)):
                 continue
             if self._may_resume(item):
                 settling.resumed(item)
@@ -276,39 +273,6 @@ class Intake:
         """Count the document's bytes against the worker's bound."""
         self._bytes += len(item.text) - item.size
         item.size = len(item.text)
-
-    def _read_documents(self, items: Sequence[Item]) -> None:
-        """Give each item the text of its document, as many as fit a call at once.
-
-        Not in the claim: a document that goes through Lua costs Redis ten times what GET costs. A
-        producer who replaces it in between is seen when it is written, as at any other moment.
-        """
-        wanted: list[Item] = []
-        size = 0
-        for item in items:
-            claimed = item.claimed
-            item.text, item.revision = claimed.text, claimed.revision
-            if claimed.what == "inline":
-                item.text, item.unsaved = claimed.payload, True
-            elif claimed.length > self._settings.max_document_bytes:
-                claimed.what = "oversized"
-            elif claimed.what == "stored":
-                if wanted and size + claimed.length > calls.BATCH_BYTES:
-                    self._read(wanted)
-                    wanted, size = [], 0
-                wanted.append(item)
-                size += claimed.length
-        self._read(wanted)
-
-    def _read(self, items: Sequence[Item]) -> None:
-        if not items:
-            return
-        texts = self._line.command("MGET", *[f"vcon:{item.uuid}" for item in items])
-        for item, text in zip(items, texts, strict=True):
-            item.text = text or b""
-            if text is None:  # deleted since the claim, or replaced by another type
-                kind = self._line.command("TYPE", f"vcon:{item.uuid}").decode()
-                item.claimed.what = "missing" if kind == "none" else f"type:{kind}"
 
     def _begin(self, item: Item) -> bool:
         """Mark a suspect as begun: from here on its worker's death counts."""
@@ -333,43 +297,6 @@ class Intake:
         if item is self._suspect:
             self._suspect = None
             self._claim_at_s = 0.0
-
-    # ---- documents that Redis does not have ------------------------------------------------------
-
-    def look_up(self, item: Item, then: Callable[[bytes | None], None]) -> bool:
-        """Search the chain's storages for the item's document, one after another.
-
-        `then` gets it, or b"" if none of them has it, or None if none has it that could be asked,
-        but not all could: see item.missed. False: there is no storage to ask.
-        """
-        if not item.route.storages or not usable_uuid(item.uuid):
-            return False
-        item.waiting, item.then = set(item.route.storages), then
-        self._page.store(item.slot)
-        self._writers[item.route.storages[0]].look_up(item)
-        return True
-
-    def looked_up(self, report: Report) -> None:
-        """A storage has answered a look-up: go on with what it found, or ask the next."""
-        item, found = report.looked_up, report.found or b""
-        assert item is not None
-        item.waiting.discard(report.storage)
-        for _, outcome in report.answers:
-            if isinstance(outcome, Unavailable):
-                item.missed[report.storage] = outcome.reason
-                item.after_s = max(item.after_s, outcome.after_s or 1.0)
-        left = [name for name in item.route.storages if name in item.waiting]
-        if left and not found:
-            self._writers[left[0]].look_up(item)
-            return
-        item.waiting.clear()
-        if found:
-            item.missed.clear()
-            item.after_s = 0.0
-            self._log.info("document_restored", **item.fields(), storage=report.storage)
-        then, item.then = item.then, None
-        assert then is not None
-        then(found if found or not item.missed else None)
 
     def _restore(self, item: Item, settling: Settling, found: bytes | None) -> None:
         """The storages have been asked for the document of an item that was claimed without it."""

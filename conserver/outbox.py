@@ -83,7 +83,7 @@ class Outbox:
         look_up: Callable[[Item, Callable[[bytes | None], None]], bool],
     ) -> None:
         """restart: runs an item again from its newer document; ended: it left this worker; look_up:
-        asks the storages for its document, see Intake.look_up.
+        asks the storages for its document, see Documents.look_up.
         """
         self._consumer = consumer
         self._line = line

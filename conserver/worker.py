@@ -24,6 +24,7 @@ from collections import deque
 from conserver import log, memory, plugins
 from conserver.boot import Boot, receive
 from conserver.chain import ChainRunner
+from conserver.documents import Documents
 from conserver.errors import EXIT_UNAVAILABLE, BootError
 from conserver.intake import Intake
 from conserver.item import Item
@@ -124,7 +125,10 @@ class Keeper:
         )
         backlog = Backlog(caps, self._inbox.ring)
         self._pool = ChainPool(threads, backlog, runner, self._inbox.ring)
-        self._intake = Intake(boot, routes, self._line, self._pool, writers)
+        self._documents = Documents(
+            self._line, self._page, writers, boot.settings.max_document_bytes
+        )
+        self._intake = Intake(boot, routes, self._line, self._pool, self._documents)
         self._outbox = Outbox(
             boot.consumer,
             self._line,
@@ -132,7 +136,7 @@ class Keeper:
             boot.settings.dlq_expiry_s,
             restart=lambda item: backlog.put([item]),
             ended=self._intake.forget,
-            look_up=self._intake.look_up,
+            look_up=self._documents.look_up,
         )
         self._settling = Settling(self._outbox, self._page, boot.settings, writers)
         self._draining = False
@@ -249,7 +253,7 @@ class Keeper:
         while inbox.reports:
             report = inbox.reports.popleft()
             if report.looked_up is not None:
-                self._intake.looked_up(report)
+                self._documents.looked_up(report)
             else:
                 self._settling.reported(report)
 

@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("queue", "merge", "plugins", "compat", "boot"),
     ("item", "routes"),
     ("chain", "writers"),
-    ("pool", "outbox"),
+    ("pool", "outbox", "documents"),
     ("intake", "settling"),
     ("worker", "steward"),
     ("process", "preparation", "clocks", "household"),
@@ -57,7 +57,7 @@ DOORS = {
     "conserver.links": {"conserver.chain", "conserver.plugins"},
     "storage.contract": {
         "conserver.compat",
-        "conserver.intake",
+        "conserver.documents",
         "conserver.outbox",
         "conserver.plugins",
         "conserver.settling",

@@ -26,6 +26,7 @@ from conserver import words
 from conserver.boot import Boot, pair, receive, send
 from conserver.chain import ChainRunner
 from conserver.config import ChainConfig, Config, LinkConfig, StorageConfig
+from conserver.documents import Documents
 from conserver.intake import Intake
 from conserver.item import Item
 from conserver.outbox import Checkpoint, Outbox
@@ -208,7 +209,9 @@ class Bench(Parts):
         routes = Routes(self.boot.config, self.plugins)
         self.backlog = Backlog({route.name: 1 for route in routes.all}, lambda: None)
         pool = ChainPool(1, self.backlog, self.runner, lambda: None)
-        self.intake = Intake(self.boot, routes, self.line, pool, self.writers)
+        most_bytes = self.boot.settings.max_document_bytes
+        self.documents = Documents(self.line, self.page, self.writers, most_bytes)
+        self.intake = Intake(self.boot, routes, self.line, pool, self.documents)
         for route in routes.all:
             self.intake.meter.add(route.name, FAST_S)  # its thread is not started, so never idle
         self.outbox = Outbox(
@@ -218,7 +221,7 @@ class Bench(Parts):
             self.boot.settings.dlq_expiry_s,
             restart=lambda item: self.backlog.put([item]),
             ended=self.intake.forget,
-            look_up=self.intake.look_up,
+            look_up=self.documents.look_up,
         )
         self.settling = Settling(self.outbox, self.page, self.boot.settings, self.writers)
 
@@ -279,7 +282,7 @@ class Bench(Parts):
         eventually(lambda: self.reports)
         report = self.reports.popleft()
         if report.looked_up is not None:
-            self.intake.looked_up(report)
+            self.documents.looked_up(report)
         else:
             self.settling.reported(report)
         return report

@@ -240,6 +240,18 @@ def test_what_came_back_from_a_storage_replaces_nothing(queue: Queue) -> None:
     assert one.write(item, OLD, base=conflict.revision).kind == "written"
 
 
+def test_the_progress_of_one_item_is_not_that_of_an_equal_payload(queue: Queue) -> None:
+    # Kept by payload, a fresh copy inherited "stored" and was never stored.
+    queue.supply("q", "u1", "u1")
+    one = Consumer(queue)
+    first, second = one.take(2)
+    one.write(first, NEW, state=b'{"owed":[]}')
+    one.park(first, second, after_ms=0)
+    queue.promote("q")
+    states = {item.token: item.state for item in one.take(2)}
+    assert states == {first.token: b'{"owed":[]}', second.token: b""}
+
+
 def test_progress_may_be_written_for_a_document_that_is_not_there(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)

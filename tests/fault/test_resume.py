@@ -63,7 +63,7 @@ def test_killed_with_one_storage_owed_runs_no_link_again(
     uuids = push(client, "in", [vcon() for _ in range(5)])
     for name in stored_scene.town.places:
         if name != owed:
-            daemon.until(stored_scene.holds(name, uuids))
+            daemon.until(stored_scene.holds(name, uuids), 30)
     daemon.signal(signal.SIGKILL, daemon.worker())
     place.server.resume()
     daemon.until(lambda: arrived(client, first + uuids), 40)
@@ -81,7 +81,7 @@ def test_host_killed_whole_with_storages_owed(stored_scene: Scene, client: redis
     place = stored_scene.town.places["s3"]
     place.server.pause()
     uuids = push(client, "in", [vcon() for _ in range(5)])
-    doomed.until(stored_scene.holds("postgres", uuids))
+    doomed.until(stored_scene.holds("postgres", uuids), 30)
     doomed.kill_everybody()
     place.server.resume()
     other = stored_scene.start(CONSERVER_LEASE_S="2")

@@ -9,6 +9,12 @@ from chaosrun.places import PLACES
 from tests.daemon import Daemon
 from tests.fault.scene import Producer, Scene, arrived, deaths, hold, nothing_left
 
+PATIENCE_S = 30.0
+"""Of a machine that is busy with other things. A storage that is away comes back only later."""
+
+SETTLES_S = 120.0
+"""Until all is done that an outage has left: it waits for as long again as it had waited."""
+
 # Longer than timeouts and the first pauses of the breaker, so that items wait in `parked`.
 AWAY_S = {"postgres": 10.0, "s3": 8.0, "elasticsearch": 8.0}
 
@@ -97,16 +103,16 @@ def test_missing_document_waits_for_a_storage_that_is_away(
 def _others_go_on(scene: Scene, daemon: Daemon, producer: Producer, victim: str) -> None:
     """The healthy storages have what is pushed from now on within seconds."""
     before = len(producer.uuids)
-    daemon.until(lambda: len(producer.uuids) >= before + 20)
+    daemon.until(lambda: len(producer.uuids) >= before + 20, PATIENCE_S)
     fresh = producer.uuids[before : before + 20]
     for name in scene.town.places:
         if name != victim:
-            daemon.until(scene.holds(name, fresh))
+            daemon.until(scene.holds(name, fresh), PATIENCE_S)
 
 
 def _all_is_well(scene: Scene, client: redis.Redis, daemon: Daemon, uuids: list[str]) -> None:
     """Everything is egressed once and stored everywhere, and nobody died or was run twice."""
-    daemon.until(lambda: arrived(client, uuids), 60)
+    daemon.until(lambda: arrived(client, uuids), SETTLES_S)
     assert nothing_left(client)
     assert not client.exists("DLQ:in")
     for name in scene.town.places:
