@@ -538,6 +538,26 @@ def test_what_a_storage_had_does_not_replace_what_was_pushed_meanwhile(
     assert bench.out() == ["u1"]
 
 
+def test_a_document_is_found_where_another_chain_has_stored_it(
+    make: Make, shelves: list[str]
+) -> None:
+    # That chain lets it expire while an item of this one is parked.
+    chains = {
+        "main": {"ingress_lists": ["in"], "storages": [shelves[0]]},
+        "other": {"ingress_lists": ["other"], "storages": [shelves[1]]},
+    }
+    storages = [storage(shelves[0]), storage(shelves[1])]
+    bench = make(links=[link("a", nothing)], storages=storages, chains=chains)
+    text = keep(shelves[1], "u1")
+    bench.queue.push("in", "u1")
+    assert bench.claim() == []
+    bench.hear()
+    bench.hear()
+    bench.flush()
+    [item] = bench.waiting()
+    assert item.text == text
+
+
 def test_what_is_no_uuid_is_not_looked_up(make: Make, shelves: list[str]) -> None:
     bench = make(links=[link("a", nothing)], storages=[storage(shelves[0])])
     bench.queue.push("in", "../../etc/passwd")
