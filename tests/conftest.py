@@ -27,7 +27,7 @@ from tests.clients import S3Access, elasticsearch_delete, postgres_execute, redi
 _SCRUBBED_PREFIXES = ("CONSERVER_", "AWS_", "VCON_", "PG", "HF_", "OTEL_", "REDIS_", "LOG_")
 _SCRUBBED_NAMES = ("TICK_INTERVAL", "BOTO_CONFIG", "ELASTIC_PASSWORD")
 _FOLDER_MARKS = ("integration", "process", "fault")
-_FOLDER_TIMEOUTS_S = {"process": 120, "fault": 300}
+_FOLDER_TIMEOUTS_S = {"process": 240, "fault": 300}
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 

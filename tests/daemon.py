@@ -26,6 +26,8 @@ from tests.helpers import eventually
 Event = dict[str, Any]
 Result = TypeVar("Result")
 
+PATIENCE = 4
+
 
 class Daemon:
     """One `conserver run` with everything that belongs to it."""
@@ -154,9 +156,12 @@ class Daemon:
         return self.until(lambda: self.events(name, **fields), timeout_s)[0]
 
     def until(self, predicate: Callable[[], Result], timeout_s: float = 10) -> Result:
-        """Wait for a condition; when the time is over, fail with the end of the log."""
+        """Wait for a condition; when the time is over, fail with the end of the log.
+
+        `timeout_s` is what a quiet machine may take at most; a busy one is given more.
+        """
         try:
-            return eventually(predicate, timeout_s)
+            return eventually(predicate, timeout_s * PATIENCE)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.tail()}") from error
 
@@ -201,7 +206,7 @@ class Daemon:
     def wait(self, timeout_s: float = 30) -> int:
         """Wait for the supervisor's end. Answers its exit code."""
         assert self.process is not None
-        return self.process.wait(timeout_s)
+        return self.process.wait(timeout_s * PATIENCE)
 
     def stop(self, timeout_s: float = 30) -> int:
         """Ask it to end, and wait. Answers its exit code."""

@@ -41,8 +41,9 @@ local function kind_of(key)
   return redis.call('TYPE', key).ok
 end
 
+-- Whether it can be pushed to, and what it is; "forbidden" to a Redis user who may not even ask.
 local function is_list(key)
-  local kind = kind_of(key)
+  local kind = redis.pcall('TYPE', key).ok or 'forbidden'
   return kind == 'list' or kind == 'none', kind
 end
 

@@ -42,10 +42,16 @@ local function note_death(record)
   end
 end
 
-local returned, suspects, counted = 0, 0, 0
-local page = redis.call('HRANDFIELD', inflight, most, 'WITHVALUES')
-for index = 1, #page, 2 do
-  local record = parse(page[index + 1])
+-- Bounded by what goes through Lua too: a record may carry a whole document.
+local MOST_BYTES = 4194304
+local returned, suspects, counted, bytes = 0, 0, 0, 0
+for _, token in ipairs(redis.call('HRANDFIELD', inflight, most)) do
+  if bytes > MOST_BYTES then
+    break
+  end
+  local text = redis.call('HGET', inflight, token)
+  local record = parse(text)
+  bytes = bytes + #text
   local begun = record.begun and record.suspect
   local named = blamed[record.token] == record.epoch
   let_go(inflight, record)

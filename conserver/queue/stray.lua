@@ -9,10 +9,9 @@ local known, strays = {}, 0
 for index = 2, #ARGV do
   known[ARGV[index]] = true
 end
-local all = redis.call('HGETALL', KEYS[1])
-for index = 1, #all, 2 do
-  local record = parse(all[index + 1])
-  if not known[all[index]] and tonumber(record.epoch) <= tonumber(ARGV[1]) then
+for _, token in ipairs(redis.call('HKEYS', KEYS[1])) do
+  local record = not known[token] and parse(redis.call('HGET', KEYS[1], token))
+  if record and tonumber(record.epoch) <= tonumber(ARGV[1]) then
     if strays == 0 then
       open()
     end

@@ -5,7 +5,7 @@ from __future__ import annotations
 from conserver.queue import calls
 from conserver.queue.calls import Blame, Returned
 from conserver.queue.record import Claimed
-from tests.queues import DEFAULT_LIMITS, Consumer, Queue, payloads, record
+from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, payloads, record
 
 
 def blame(*items: Claimed, overdue: tuple[str, ...] = ()) -> Blame:
@@ -159,6 +159,16 @@ def test_a_return_is_bounded_and_goes_on(queue: Queue) -> None:
     assert (steps[-2].returned, steps[-2].left) == (40, 0)
     assert steps[-1] == Returned(0, 0, 0, 0)
     assert len(queue.returned()) == 1000
+
+
+def test_a_return_is_bounded_by_bytes_too(queue: Queue) -> None:
+    for number in range(8):
+        queue.push("q", document(f"u{number}", subject="x" * 1_500_000))
+    one = Consumer(queue, limits=calls.ClaimLimits(most_bytes=100_000_000))
+    one.take(8)
+    steps = [queue.give_back(one) for _ in range(4)]
+    assert [(step.returned, step.left) for step in steps] == [(3, 5), (3, 2), (2, 0), (0, 0)]
+    assert len(queue.returned()) == 8
 
 
 def test_claims_are_refused_from_the_first_call_of_a_return_on(queue: Queue) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from conserver.queue import calls
 from conserver.queue.calls import Blame
-from tests.queues import Consumer, Queue, document, payloads, record
+from tests.queues import Consumer, Queue, document, opened, payloads, record
 
 # ---- settle ------------------------------------------------------------------------------------
 
@@ -72,6 +72,23 @@ def test_an_egress_list_of_another_type_does_nothing_to_the_item(queue: Queue, k
     queue.client.delete("bad")
     assert calls.read_answers(one.again())[0].kind == "settled"
     assert queue.waiting("bad") == [b"u1"]
+
+
+def test_an_egress_list_that_redis_forbids_does_nothing_to_the_item(queue: Queue) -> None:
+    # Raised as an error it would be asked again for ever, and the worker with it.
+    keys = ["~conserver:*", "~vcon:*", "~DLQ:*", "~q", "~out"]
+    queue.client.execute_command("ACL", "SETUSER", "limited", "on", ">word", "+@all", *keys)
+    url = queue.client.connection_pool.connection_kwargs
+    limited = f"redis://limited:word@{url['host']}:{url['port']}/{url['db']}"
+    queue.push("q", "u1", "u2")
+    with opened(limited) as restricted:
+        one = Consumer(restricted)
+        first, second = one.take(2)
+        answers = one.settle_all([one.settlement(first, "secret"), one.settlement(second, "out")])
+    queue.client.execute_command("ACL", "DELUSER", "limited")
+    assert [(a.kind, a.found) for a in answers] == [("type", "forbidden"), ("settled", "")]
+    assert queue.waiting("out") == [b"u2"]
+    assert [item.token for item in queue.held("c1")] == [first.token]
 
 
 def test_effects_of_links_are_pushed_with_their_own_uuids(queue: Queue) -> None:

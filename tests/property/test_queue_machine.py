@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, cast
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -749,6 +750,7 @@ def seen(record: Any) -> tuple[str, bytes, int, bool, bytes]:
     return (record.token, record.payload, record.deliveries, record.suspect, record.state)
 
 
+@pytest.mark.timeout(60 + 10 * EXAMPLES)  # a failure takes long to be made small
 def test_model_and_scripts_agree(redis_url: str) -> None:
     with opened(redis_url) as queue:
         run_state_machine_as_test(
