@@ -13,7 +13,7 @@ kept whole (`complete: true`) is given back by `get`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import orjson
@@ -28,10 +28,8 @@ from storage.contract import (
     Unavailable,
 )
 from storage.elasticsearch_fields import source
-from storage.elasticsearch_index import ANSWERS, ask, ensure_index, error_type, reason
-
-if TYPE_CHECKING:
-    from elasticsearch import Elasticsearch
+from storage.elasticsearch_http import Access, Cluster, cloud_url
+from storage.elasticsearch_index import ask, ensure_index, error_type, reason
 
 # Elasticsearch's own default limit for a request is 100 MB; smaller ones are kinder to its heap.
 _REQUEST_LIMIT_BYTES = 10_000_000
@@ -40,7 +38,6 @@ _ID_LIMIT_BYTES = 512
 _BULK_ANSWER = "items.*.status,items.*.error.type,items.*.error.reason"
 _OK, _ERRORS, _BAD_REQUEST, _NOT_FOUND, _CONFLICT = 200, 300, 400, 404, 409
 _TOO_LARGE, _TOO_MANY, _NOT_NOW = 413, 429, 503
-_NDJSON = {"accept": "application/json", "content-type": "application/x-ndjson"}
 # Errors of a document, by how their types end. (An index that is closed answers 400 as well.)
 _FAULTS_OF_A_DOCUMENT = ("parsing_exception", "parse_exception", "illegal_argument_exception")
 # Of a whole request, for one impossible id in it.
@@ -94,12 +91,13 @@ class Options(StorageOptions):
             raise ValueError("either url or cloud_id is needed, and not both")
         if self.username is not None and self.password is None:
             raise ValueError("username needs a password")
+        if self.cloud_id:
+            cloud_url(self.cloud_id)
         return self
 
 
 def prepare(options: Options) -> None:
-    """Imports the client before a fork."""
-    import elasticsearch  # noqa: F401
+    """All is imported already."""
 
 
 class Storage:
@@ -114,24 +112,24 @@ class Storage:
             # Less than ours, so that a shard that is away is told apart from a dead node.
             "timeout": f"{int(options.timeout_s * 500)}ms",
         }
-        self._client: Elasticsearch | None = None
+        self._cluster: Cluster | None = None
 
     def open(self) -> None:
-        """Makes the client and, if they are missing, the index and its template."""
+        """Makes, if they are missing, the index and its template."""
         self.close()
-        client = _client(self._options)
+        cluster = _cluster(self._options)
         try:
-            ensure_index(client, self._index, self._options.index_settings)
+            ensure_index(cluster, self._index, self._options.index_settings)
         except BaseException:
-            client.close()
+            cluster.close()
             raise
-        self._client = client
+        self._cluster = cluster
 
     def close(self) -> None:
         """Closes the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.close()
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
         """One bulk request, or several where it would be too large."""
@@ -153,33 +151,33 @@ class Storage:
         found = self._request("GET", uuid, {"_source": "false"})
         if found is None:
             return False
-        version = {"version": found["_version"], "version_type": "external_gte"}
+        version = {"version": str(found["_version"]), "version_type": "external_gte"}
         return self._request("DELETE", uuid, version) is not None
 
     def ready(self) -> None:
         """Asks whether all shards of the index are there."""
         answer = ask(self._opened(), "GET", f"/_cluster/health/{self._index}")
-        if answer.meta.status != _OK or answer.body["status"] == "red":
+        if answer.status != _OK or answer.data["status"] == "red":
             raise ConnectionError(f"the index {self._index} lacks shards: {reason(answer)}")
 
-    def _opened(self) -> Elasticsearch:
-        if self._client is None:
+    def _opened(self) -> Cluster:
+        if self._cluster is None:
             raise ConnectionError(f"the storage {self.name} is not open")
-        return self._client
+        return self._cluster
 
     def _request(
-        self, method: str, uuid: str, params: dict[str, Any] | None = None
+        self, method: str, uuid: str, params: dict[str, str] | None = None
     ) -> dict[str, Any] | None:
         """Asks for one document; None if there is no such one."""
         if not _is_id(uuid):
             return None
         path = f"/{self._index}/_doc/{quote(uuid, safe='')}"
         answer = ask(self._opened(), method, path, params)
-        if answer.meta.status == _NOT_FOUND:
+        if answer.status == _NOT_FOUND:
             return None
-        if answer.meta.status != _OK:
+        if answer.status != _OK:
             raise ConnectionError(reason(answer))
-        return dict(answer.body)
+        return dict(answer.data)
 
     def _chunks(
         self, documents: Sequence[Document], outcomes: list[Outcome]
@@ -217,16 +215,13 @@ class Storage:
         return b"%b\n%b\n" % (orjson.dumps(head), kept)
 
     def _save(self, chunk: list[_Item], outcomes: list[Outcome]) -> None:
-        answer = self._opened().perform_request(
-            "POST",
-            f"/{self._index}/_bulk",
-            params=self._bulk_params,
-            headers=_NDJSON,
-            body=b"".join([lines for _, lines in chunk]),
+        body = b"".join([lines for _, lines in chunk])
+        answer = self._opened().request(
+            "POST", f"/{self._index}/_bulk", self._bulk_params, body, lines=True
         )
-        status = answer.meta.status
+        status = answer.status
         if status == _OK:
-            for (index, _), item in zip(chunk, answer.body["items"], strict=True):
+            for (index, _), item in zip(chunk, answer.data["items"], strict=True):
                 outcomes[index] = _outcome(item["index"])
         elif status == _TOO_LARGE or error_type(answer) == _INVALID:
             if len(chunk) == 1:
@@ -236,39 +231,26 @@ class Storage:
                 self._save(chunk[:half], outcomes)
                 self._save(chunk[half:], outcomes)
         elif status in (_TOO_MANY, _NOT_NOW):
-            after = answer.meta.headers.get("retry-after") or ""
-            after_s = float(after) if after.isdigit() else None
             for index, _ in chunk:
-                outcomes[index] = Unavailable(reason(answer), after_s)
+                outcomes[index] = Unavailable(reason(answer), answer.retry_after_s)
         else:
             raise ConnectionError(reason(answer))
 
 
-def _client(options: Options) -> Elasticsearch:
-    import elasticsearch
-
-    given: dict[str, Any] = {
-        "hosts": options.url,
-        "cloud_id": options.cloud_id,
-        "api_key": options.api_key and options.api_key.get_secret_value(),
-        "basic_auth": options.username
-        and options.password
-        and (options.username, options.password.get_secret_value()),
-        "ca_certs": options.ca_certs,
-        "ssl_assert_fingerprint": options.ca_fingerprint,
-        "http_compress": options.http_compress or None,
-    }
-    client = elasticsearch.Elasticsearch(
-        **{name: value for name, value in given.items() if value is not None},
-        request_timeout=options.timeout_s,
-        # A connection that the server has just closed deserves a second try, or another node its
-        # first. An answer, or none in time, is for the caller to judge.
-        max_retries=1,
-        retry_on_status=(),
-        retry_on_timeout=False,
+def _cluster(options: Options) -> Cluster:
+    if options.cloud_id:
+        urls = [cloud_url(options.cloud_id)]
+    else:
+        urls = [options.url] if isinstance(options.url, str) else list(options.url or ())
+    access = Access(
+        api_key=options.api_key.get_secret_value() if options.api_key else None,
+        username=options.username,
+        password=options.password.get_secret_value() if options.password else "",
+        ca_file=options.ca_certs,
+        fingerprint=options.ca_fingerprint,
+        compress=options.http_compress,
     )
-    # Every answer is judged here. (Said once: a client with other options is made anew each time.)
-    return client.options(ignore_status=ANSWERS)
+    return Cluster(urls, access, options.timeout_s)
 
 
 def _is_id(uuid: str) -> bool:

@@ -7,11 +7,11 @@ which tells the next start to add it to an index that is there.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from elastic_transport import ApiResponse
-    from elasticsearch import Elasticsearch
+import orjson
+
+from storage.elasticsearch_http import Answer, Cluster
 
 log = logging.getLogger("storage.elasticsearch")
 
@@ -59,71 +59,68 @@ MAPPING: dict[str, Any] = {
     },
 }
 
-# Statuses that the client shall hand over instead of raising an exception of its own.
-ANSWERS = (400, 403, 404, 409, 413, 429, 503)
 _OK, _NOT_FOUND = 200, 404
 _EXISTS_ALREADY = "resource_already_exists_exception"
-_JSON = {"accept": "application/json", "content-type": "application/json"}
 # Above the templates that others make for everything, such as "*".
 _TEMPLATE_PRIORITY = 500
 _REASON_LIMIT_CHARS = 500
 
 
-def ensure_index(client: Elasticsearch, name: str, settings: dict[str, Any]) -> None:
+def ensure_index(cluster: Cluster, name: str, settings: dict[str, Any]) -> None:
     """Makes the index, or adds to its mapping what it lacks. Many workers may do so at once."""
     path = f"/{name}/_mapping"
-    found = ask(client, "GET", path, {"filter_path": "*.mappings._meta"})
-    if found.meta.status == _NOT_FOUND:
+    found = ask(cluster, "GET", path, {"filter_path": "*.mappings._meta"})
+    if found.status == _NOT_FOUND:
         definition = {"mappings": MAPPING} | ({"settings": settings} if settings else {})
-        _make_template(client, name, definition)
-        made = ask(client, "PUT", f"/{name}", body=definition)
-        if made.meta.status != _OK and error_type(made) != _EXISTS_ALREADY:
+        _make_template(cluster, name, definition)
+        made = ask(cluster, "PUT", f"/{name}", body=definition)
+        if made.status != _OK and error_type(made) != _EXISTS_ALREADY:
             raise ValueError(f"cannot make the index {name}: {reason(made)}")
-    elif found.meta.status != _OK:
+    elif found.status != _OK:
         raise ConnectionError(f"cannot look at the index {name}: {reason(found)}")
-    elif any(_version(index) < MAPPING_VERSION for index in found.body.values() or [{}]):
-        changed = ask(client, "PUT", path, body=MAPPING)
-        if changed.meta.status != _OK:
+    elif any(_version(index) < MAPPING_VERSION for index in found.data.values() or [{}]):
+        changed = ask(cluster, "PUT", path, body=MAPPING)
+        if changed.status != _OK:
             raise ValueError(f"the index {name} does not take our fields: {reason(changed)}")
 
 
 def ask(
-    client: Elasticsearch,
+    cluster: Cluster,
     method: str,
     path: str,
-    params: dict[str, Any] | None = None,
+    params: dict[str, str] | None = None,
     body: dict[str, Any] | None = None,
-) -> ApiResponse[Any]:
+) -> Answer:
     """A request in JSON, whatever its answer."""
-    return client.perform_request(method, path, params=params, headers=_JSON, body=body)
+    return cluster.request(method, path, params, b"" if body is None else orjson.dumps(body))
 
 
-def error_type(answer: ApiResponse[Any]) -> str:
+def error_type(answer: Answer) -> str:
     """What kind of error an answer is, in Elasticsearch's words; empty if it is none."""
     return str(_error(answer).get("type", ""))
 
 
-def reason(answer: ApiResponse[Any]) -> str:
+def reason(answer: Answer) -> str:
     """The error for a person, with the status."""
     error = _error(answer)
     said = f"{error.get('type')}: {error.get('reason')}" if error else ""
-    return f"{said[:_REASON_LIMIT_CHARS]} (HTTP status {answer.meta.status})".lstrip()
+    return f"{said[:_REASON_LIMIT_CHARS]} (HTTP status {answer.status})".lstrip()
 
 
-def _make_template(client: Elasticsearch, name: str, definition: dict[str, Any]) -> None:
+def _make_template(cluster: Cluster, name: str, definition: dict[str, Any]) -> None:
     """So that an index deleted under us comes back with its mapping by our next write."""
     template = {
         "index_patterns": [name],
         "priority": _TEMPLATE_PRIORITY,
         "template": definition,
     }
-    made = ask(client, "PUT", f"/_index_template/{name}", body=template)
-    if made.meta.status != _OK:
+    made = ask(cluster, "PUT", f"/_index_template/{name}", body=template)
+    if made.status != _OK:
         log.warning("no template for the index %s: %s", name, reason(made))
 
 
-def _error(answer: ApiResponse[Any]) -> dict[str, Any]:
-    error = answer.body.get("error") if isinstance(answer.body, dict) else None
+def _error(answer: Answer) -> dict[str, Any]:
+    error = answer.data.get("error") if isinstance(answer.data, dict) else None
     return error if isinstance(error, dict) else {}
 
 

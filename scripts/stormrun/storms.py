@@ -45,7 +45,7 @@ def parked(folder: Path, items: int) -> Figures:
     config = _config(folder, mood="park")
     with Ground(folder, config, CONSERVER_PARKED_CAP=str(2 * items)) as ground:
         ground.brew(["in"], items)
-        due_s = time.time() + 20 + items / 1000
+        due_s = time.time() + 8 + items / 1000
         foul.write_text(str(due_s))
         ground.daemon.launch()
         with ground.watched("conserver:parked:in", "conserver:returned:in"):
@@ -109,7 +109,7 @@ def away(folder: Path, items: int) -> Figures:
         with ground.watched("in", "conserver:parked:in", "conserver:returned:in"):
             ground.brew(["in"], items)
             ground.until(lambda: ground.client.zcard("conserver:parked:in") >= cap, PATIENCE_S)
-            hold_until_s = time.monotonic() + 10
+            hold_until_s = time.monotonic() + 3
             ground.until(lambda: time.monotonic() > hold_until_s, 20)
             foul.unlink()
             took_s = ground.until(lambda: ground.client.llen("out") >= items, PATIENCE_S)

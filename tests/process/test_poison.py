@@ -117,6 +117,28 @@ def test_a_storage_whose_client_crashes(deed: str, start: Start, client: redis.R
     assert daemon.stop() == 0
 
 
+@pytest.mark.parametrize(
+    ("steps", "how"),
+    [
+        ("open:kill", "was killed by signal 9 (Killed) while its document was read"),
+        # Marked begun, and nothing done yet: no page shows it at work.
+        ("open:kill,after-begin:kill", "was killed by signal 9 (Killed)"),
+    ],
+    ids=["parsing", "beginning"],
+)
+def test_what_kills_before_any_link_runs(
+    steps: str, how: str, start: Start, client: redis.Redis
+) -> None:
+    """As a document does whose parsing takes more memory than there is."""
+    daemon = start(1, CONSERVER_FAILPOINTS=steps)
+    (poison,) = push(client, "in", [vcon()])
+    daemon.until(lambda: elements(client, "DLQ:in") == [poison], LONG_S)
+    (why,) = reasons(client, "in")
+    assert (why["reason"], why["deliveries"], why["error"]) == ("poison", 2, DIED + how)
+    assert runs(client, poison) == 0
+    assert counted(daemon) == 2
+
+
 def test_what_only_kills_in_company_finishes_alone(start: Start, client: redis.Redis) -> None:
     daemon = start(1, CONSERVER_VCON_CONCURRENCY="4")
     uuids = push(client, "in", [vcon(subject="company:0.2") for _ in range(8)])
