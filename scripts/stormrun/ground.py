@@ -71,7 +71,9 @@ class Ground:
         with suppress(PermissionError):
             # What others do on this machine must not count as Redis' time.
             os.setpriority(os.PRIO_PROCESS, self.redis.pid, -15)
-        self.client: Any = self._stack.enter_context(redis.Redis.from_url(self.redis.url))
+        self.client: Any = self._stack.enter_context(
+            redis.Redis.from_url(self.redis.url, socket_timeout=60)
+        )
         self.client.config_set("slowlog-log-slower-than", SLOW_US)
         self.client.config_set("slowlog-max-len", 100_000)
         self.daemon = Daemon(

@@ -164,13 +164,13 @@ def _config(
 
 
 def _figures(ground: Ground, items: int, took_s: float) -> Figures:
-    client = ground.client
+    client, figures = ground.client, ground.figures()
     out = client.lrange("out", 0, -1)
-    left = [key.decode() for key in client.keys("conserver:*:in*")]
-    good = len(out) == len(set(out)) == items and not left and not client.llen("DLQ:in")
-    return {
-        "good": good and ground.daemon.stop() == 0,
-        "items": items,
-        "seconds": round(took_s, 1),
-        "per_s": round(items / took_s),
-    } | ground.figures()
+    names = [name.decode() for name in client.smembers("conserver:lists")]
+    places = ("{}", "conserver:returned:{}", "conserver:suspects:{}", "conserver:parked:{}")
+    left = client.exists(*(place.format(n) for n in names for place in (*places, "DLQ:{}")))
+    good = len(out) == len(set(out)) == items and not left
+    # A host that ends well has nothing in flight, and is forgotten.
+    good = good and ground.daemon.stop() == 0 and not client.exists("conserver:hosts")
+    summary = {"good": good, "items": items, "seconds": round(took_s, 1)}
+    return summary | {"per_s": round(items / took_s)} | figures

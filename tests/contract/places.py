@@ -21,7 +21,7 @@ from uuid import uuid4
 import pytest
 
 from storage.contract import Document, Storage, StorageOptions
-from tests.clients import S3Access, elasticsearch_delete
+from tests.clients import S3Access
 
 TIMEOUT_S = 20
 MONGO_URL = "CONSERVER_TEST_MONGO_URL"
@@ -120,7 +120,6 @@ def _s3(request: pytest.FixtureRequest) -> Place:
 def _elasticsearch(request: pytest.FixtureRequest) -> Place:
     url = request.getfixturevalue("elasticsearch_url")
     index = request.getfixturevalue("elasticsearch_index")
-    request.addfinalizer(lambda: elasticsearch_delete(url, f"_index_template/{index}"))
     return Place(
         "elasticsearch",
         {

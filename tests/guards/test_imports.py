@@ -20,7 +20,7 @@ METHODS = ["fork", "spawn", "forkserver"]
 CLIENTS = {
     "postgres": "psycopg",
     "s3": "botocore",  # for a machine's own credentials; requests are signed by us
-    "elasticsearch": "elasticsearch",
+    "elasticsearch": "storage.elasticsearch_http",  # five requests, made by us
     "mongo": "pymongo",
 }
 NEVER = frozenset(
