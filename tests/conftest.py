@@ -21,6 +21,7 @@ from typing import NoReturn, TypeVar
 import hypothesis
 import pytest
 from servers import S3, Elasticsearch, Missing, Postgres, Redis, Server, running, start_all
+from servers.packages import chosen
 
 from tests.clients import S3Access, elasticsearch_delete, postgres_execute, redis_flush
 
@@ -104,7 +105,7 @@ def _of_session(server: type[Server], stack: ExitStack) -> dict[str, str]:
     if given is not None:
         return given
     known = running.find(server.kind)
-    if known is not None:
+    if known is not None and not chosen(server.kind):
         return known.settings
     return _own(server, stack).settings()
 

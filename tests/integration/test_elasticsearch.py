@@ -16,7 +16,6 @@ from storage.contract import Document, Outcome, Rejected, Stored, Unavailable
 from storage.elasticsearch import Options, Storage
 from storage.elasticsearch_index import MAPPING, MAPPING_VERSION
 from tests import vcons
-from tests.clients import elasticsearch_delete
 from tests.conftest import Private
 from tests.contract.places import document
 from tests.helpers import eventually
@@ -54,7 +53,6 @@ def opened(elasticsearch_url: str, elasticsearch_index: str) -> Iterator[Open]:
     yield make
     for storage in made:
         storage.close()
-    elasticsearch_delete(elasticsearch_url, f"{elasticsearch_index}-alias")
 
 
 def standing_in(server: Standin, **options: Any) -> Storage:
@@ -225,7 +223,7 @@ def test_an_alias_will_do(opened: Open, client: Client, elasticsearch_index: str
     client.indices.create(
         index=elasticsearch_index, aliases={f"{elasticsearch_index}-alias": {}}, mappings=MAPPING
     )
-    storage = opened(index=f"{elasticsearch_index}-alias")
+    storage = opened(index=f"{elasticsearch_index}-alias")  # it makes no template: it is there
     storage.ready()
     assert one(storage, CALL) == Stored()
     assert storage.get(CALL.uuid) is not None
