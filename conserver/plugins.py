@@ -37,7 +37,6 @@ _EXTRAS = {
     "psycopg": "postgres",
     "boto3": "s3",
     "botocore": "s3",
-    "elasticsearch": "elasticsearch",
     "pymongo": "mongo",
     "jq": "links",
     "httpx": "links",

@@ -149,8 +149,9 @@ def _fingerprints(wire: ssl.SSLSocket) -> set[str]:
     """The SHA-256 of every certificate that the server has shown."""
     shown = [wire.getpeercert(binary_form=True) or b""]
     # Since Python 3.13 the chain has a public method; before, it is the same one level below.
-    public = hasattr(wire, "get_unverified_chain")
-    chain = wire if public else wire._sslobj  # type: ignore[attr-defined]
+    chain: Any = wire
+    if not hasattr(wire, "get_unverified_chain"):
+        chain = wire._sslobj  # type: ignore[attr-defined]
     shown += [_der(certificate) for certificate in chain.get_unverified_chain() or ()]
     return {hashlib.sha256(certificate).hexdigest() for certificate in shown}
 

@@ -205,7 +205,7 @@ def test_a_thousand_suspects_of_a_dead_host_are_soon_done(
 
 def _hold(client: redis.Redis, host: str, consumers: int) -> None:
     """Let the workers of a host claim everything, and never be heard of again."""
-    limits = calls.ClaimLimits()
+    limits = calls.ClaimLimits(most=256)
     for number in range(consumers):
         consumer = f"{host}{number}"
         calls.run(client, calls.register(host, consumer, ["in"]))
