@@ -257,6 +257,7 @@ def test_replicas_that_are_away_do_not_matter(opened: Open) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)  # it starts an Elasticsearch of its own
 def test_user_and_password(private: Private) -> None:
     server = private(Elasticsearch(password="correct horse"))
     account = {"username": "elastic", "password": "correct horse"}
