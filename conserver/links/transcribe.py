@@ -223,9 +223,7 @@ def _hear(
     recording = audio.decode(content, media_type=str(kind), max_duration_s=options.max_duration_s)
     del content
     if recording.duration_s < options.min_duration_s:
-        context.log.debug(
-            "dialog_skipped", reason="too short", audio_s=recording.duration_s
-        )
+        context.log.debug("dialog_skipped", reason="too short", audio_s=recording.duration_s)
         return None
     # Of dual mono one channel is left, on which everybody speaks.
     speakers, warnings = speakers_of(dialog, vcon.parties, len(recording.channels))
