@@ -407,12 +407,13 @@ def _as_call(item: Item) -> calls.Write:
 
 
 def _in_batches(entries: Iterable[Any], size: Callable[[Any], int]) -> Iterator[list[Any]]:
-    """Split what waits into calls of at most 128 entries and 4 MiB, or one entry."""
+    """Split what waits into calls of at most 128 entries and 1 MiB, or one entry."""
     batch: list[Any] = []
     total = 0
     for entry in entries:
         entry_bytes = size(entry)
-        if batch and (len(batch) >= calls.BATCH_ITEMS or total + entry_bytes > calls.BATCH_BYTES):
+        full = len(batch) >= calls.BATCH_ITEMS or total + entry_bytes > calls.SCRIPT_BYTES
+        if batch and full:
             yield batch
             batch, total = [], 0
         batch.append(entry)

@@ -200,6 +200,12 @@ class RateMeter:
         weight = 0.5 if took_s > known else 0.1
         self._per_item_s[chain] = known + (took_s - known) * weight
 
+    def is_quick(self, within_s: float) -> bool:
+        """Whether any chain's items take no longer than that: so that waiting for some is worth
+        it.
+        """
+        return any(per_item_s <= within_s for per_item_s in self._per_item_s.values())
+
     def most(self, chain: str, threads: int) -> int:
         """How many items of `chain` the threads finish within the horizon; 1 while nothing is
         known.

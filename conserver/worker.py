@@ -306,7 +306,8 @@ class Keeper:
         ready = {fd for fd, _ in self._poll.poll(wait_s * 1000 + (0.5 if wait_s else 0))}
         if inbox.fileno() in ready:
             inbox.clear()
-            if self._pool.backlog and not inbox.reports and not inbox.checkpoints:
+            quick = self._intake.meter.is_quick(GATHER_MS / 1000)
+            if quick and self._pool.backlog and not inbox.reports and not inbox.checkpoints:
                 # A batch is at work and its first item is done: let some more join it.
                 ready |= {fd for fd, _ in self._poll.poll(GATHER_MS)}
         inbox.asleep = inbox.rung = False

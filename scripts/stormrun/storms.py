@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from stormrun.ground import Ground
+from stormrun.largest import measure
 
 Figures = dict[str, Any]
 PATIENCE_S = 3600.0
 MIB = 2**20
+CALL_MS_MAX = 10.0
 
 
 def waiting(folder: Path, items: int) -> Figures:
@@ -126,6 +128,12 @@ def large(folder: Path, items: int) -> Figures:
         return _figures(ground, items, took_s)
 
 
+def calls(_folder: Path, rounds: int) -> Figures:
+    """No storm: how long Redis is busy with the largest call of each script."""
+    shortest_ms = measure(rounds)
+    return {"good": max(shortest_ms.values()) < CALL_MS_MAX, "ms": shortest_ms}
+
+
 STORMS: dict[str, tuple[Callable[[Path, int], Figures], int]] = {
     "waiting": (waiting, 1_000_000),
     "parked": (parked, 100_000),
@@ -133,6 +141,7 @@ STORMS: dict[str, tuple[Callable[[Path, int], Figures], int]] = {
     "lists": (lists, 50_000),
     "away": (away, 100_000),
     "large": (large, 4_000),
+    "calls": (calls, 12),
 }
 """Each with the number of items that it is meant for."""
 

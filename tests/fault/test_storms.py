@@ -58,3 +58,9 @@ def test_a_storage_is_away_until_the_cap_is_reached(tmp_path: Path) -> None:
 def test_documents_as_large_as_an_answer_carries(tmp_path: Path) -> None:
     # 64 MiB of documents in each worker at most, and as much again that links and answers hold.
     weathered(storms.large(tmp_path, 200), worker_mib=250)
+
+
+def test_no_script_keeps_redis_busy_for_long(tmp_path: Path) -> None:
+    # Under 5 ms on a machine of two slow cores.
+    figures = storms.calls(tmp_path, 6)
+    assert figures["good"], figures["ms"]

@@ -396,6 +396,23 @@ def test_a_document_beyond_the_bound_is_not_read(make: Make) -> None:
     assert "larger than CONSERVER_MAX_DOCUMENT_BYTES" in why["error"]
 
 
+def test_a_large_document_is_on_the_page_while_it_is_read(make: Make) -> None:
+    # Reading it may be what a worker has no memory for: then nobody else must be blamed.
+    blamed: list[list[str]] = []
+
+    def look(bench: Bench, words: tuple[Any, ...]) -> None:
+        if words[0] == "MGET":
+            blamed.append([item.uuid for item in bench.page.read().items if item.phase.blamed])
+
+    bench = make(before_command=look)
+    bench.queue.store("u1", document("u1", attachments=[{"body": "x" * calls.BATCH_BYTES}]))
+    bench.queue.supply("in", "u2", "u3")
+    bench.queue.push("in", "u1")
+    bench.claim()
+    assert blamed == [[], ["u1"]]
+    assert {item.phase for item in bench.page.read().items} == {Phase.HELD}
+
+
 @pytest.mark.parametrize(
     ("kind", "words_"), [("none", "does not exist"), ("hash", "is a Redis hash")]
 )

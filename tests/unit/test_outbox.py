@@ -78,7 +78,7 @@ def test_what_waits_goes_in_one_call_of_each_kind(make: Make) -> None:
 def test_calls_are_bounded_by_the_bytes_that_links_have_made(make: Make) -> None:
     # The size before the links was counted: 256 small vCons with a megabyte of transcript each.
     def grow(vcon: Vcon, _context: Any) -> Vcon:
-        vcon.add_analysis({"type": "large", "body": "x" * (calls.BATCH_BYTES // 2 - 5000)})
+        vcon.add_analysis({"type": "large", "body": "x" * (calls.SCRIPT_BYTES // 2 - 5000)})
         return vcon
 
     bench = make(links=[link("a", grow)], storages=[storage(unique("shelf-"))])

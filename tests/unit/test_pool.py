@@ -311,3 +311,12 @@ def test_items_that_take_no_time_are_bounded_all_the_same() -> None:
     meter = RateMeter()
     meter.add("a", 0.0)
     assert meter.most("a", 1) == 100_000, "the places on the page bound what is really claimed"
+
+
+def test_it_is_quick_where_the_items_of_any_chain_are() -> None:
+    meter = RateMeter()
+    assert not meter.is_quick(0.003)  # nothing is known
+    meter.add("slow", 0.02)
+    assert not meter.is_quick(0.003)
+    meter.add("quick", 0.001)
+    assert meter.is_quick(0.003)
