@@ -19,7 +19,8 @@ from functools import partial
 from conserver import log, words
 from conserver.boot import Boot
 from conserver.documents import Documents
-from conserver.item import Item
+from conserver.item import Item, shorten
+from conserver.outbox import TOLD_OF_DEAD
 from conserver.page import ITEMS_MAX, State
 from conserver.pool import Backlog, ChainPool, RateMeter
 from conserver.queue import calls
@@ -114,6 +115,8 @@ class Intake:
             return False
         for key, kind in claim.broken:
             self._complain(key, kind)
+        for buried in claim.buried:
+            self._tell_of_dead(buried)
         if claim.items:
             self._admit(claim.items, settling)
         self._schedule(claim)
@@ -187,6 +190,19 @@ class Intake:
         if self._wants_bell and self._backlog.idle_threads:
             self._wants_bell = False
             self._tell_steward(words.IDLE)
+
+    def _tell_of_dead(self, buried: calls.Buried) -> None:
+        """An item that must not run was made a dead letter by the claim itself."""
+        why = buried.why
+        fields = {name: why[name] for name in (*TOLD_OF_DEAD, "deliveries") if name in why}
+        self._log.error(
+            "dead_letter",
+            vcon=shorten(buried.payload),
+            chain=self._routes.of(why["list"]).name,
+            list=why["list"],
+            **fields,
+        )
+        self._page.count(failed=1)
 
     def _complain(self, key: str, kind: str) -> None:
         now_s = time.monotonic()

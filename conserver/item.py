@@ -116,7 +116,7 @@ class Item:
 
     def fields(self) -> dict[str, Any]:
         """What every log line of its life carries."""
-        return {"vcon": self.uuid or _short(self.claimed.payload), "chain": self.route.name}
+        return {"vcon": self.uuid or shorten(self.claimed.payload), "chain": self.route.name}
 
     def why_dead(self, reason: str, error: str, storage: str = "") -> dict[str, Any]:
         """What its dead letter says.
@@ -142,6 +142,7 @@ class Item:
         return why
 
 
-def _short(payload: bytes) -> str:
+def shorten(payload: bytes) -> str:
+    """How a log line names an item whose uuid is not known: by the beginning of its payload."""
     text = payload[:64].decode("utf-8", "replace")
     return text + "..." if len(payload) > 64 else text

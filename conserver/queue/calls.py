@@ -127,6 +127,13 @@ class ClaimLimits(NamedTuple):
     parked_cap: int = 100_000
 
 
+class Buried(NamedTuple):
+    """An item that a claim has made a dead letter: how its payload begins, and why."""
+
+    payload: bytes
+    why: Mapping[str, Any]
+
+
 @dataclass(slots=True)
 class Claim:
     """The answer to a claim. void: the registration is gone, this worker must end. late: a higher
@@ -137,6 +144,7 @@ class Claim:
     more: int = 0
     suspects: int = 0
     broken: Sequence[tuple[str, str]] = ()
+    buried: Sequence[Buried] = ()
     void: bool = False
     late: bool = False
 
@@ -167,11 +175,13 @@ def read_claim(reply: list[Any]) -> Claim:
     if reply[0] == b"late":
         return Claim([], late=True)
     broken = reply[3]
+    buried = reply[5] if len(reply) > 5 else ()
     return Claim(
         items=[parse_claimed(entry) for entry in reply[4]],
         more=int(reply[1]),
         suspects=int(reply[2]),
         broken=[(broken[i].decode(), broken[i + 1].decode()) for i in range(0, len(broken), 2)],
+        buried=[Buried(buried[i], orjson.loads(buried[i + 1])) for i in range(0, len(buried), 2)],
     )
 
 

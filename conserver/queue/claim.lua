@@ -6,8 +6,9 @@
 -- ARGV  1 consumer   2 number of the claim   3 "1" if the worker holds nothing by its own word
 --       4 most items   5 most bytes of documents   6 "1" if ETags are wanted   7 largest payload
 --       8 cap on parked   9.. for each list: most items, max deliveries
--- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}},
---       {"void"} or {"late", number}.
+-- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}}, and
+--       only if some were buried, {the beginning of its payload, why ...}; or {"void"} or
+--       {"late", number}.
 -- Item   {record, what, text, revision, chain, {etag field, value ...}}; what: "inline" (the
 --       payload is the document), "stored" (text is its length: read it with GET), "text" (of
 --       RedisJSON), "missing" or "type:<TYPE>".
@@ -28,9 +29,14 @@ if number < registered then
 end
 
 local now = now_us()
-local items, bytes, broken = {}, 0, {}
+local items, bytes, broken, buried = {}, 0, {}, {}
 local most, most_bytes, most_payload = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
 local NO_TAGS = {}
+
+-- What was buried is told by whoever hears this answer; a repetition knows of it no more.
+local function answer(more, suspects)
+  return { 'ok', more, suspects, broken, items, #buried > 0 and buried or nil }
+end
 
 -- What the answer says of a claimed record and its document.
 local function present(text, payload)
@@ -68,7 +74,7 @@ if number == registered then
       items[#items + 1] = present(held_now[index], record.payload)
     end
   end
-  return { 'ok', 0, 0, broken, items }
+  return answer(0, 0)
 end
 
 open()
@@ -108,7 +114,10 @@ local function refuse(record, max_deliveries)
   end
   reason.token, reason.list, reason.deliveries = record.token, record.list, record.deliveries
   reason.time_ms = math.floor(now / 1000)
-  bury(record, cjson.encode(reason), now / 1000)
+  local why = cjson.encode(reason)
+  bury(record, why, now / 1000)
+  buried[#buried + 1] = string.sub(record.payload, 1, 256)
+  buried[#buried + 1] = why
   return true
 end
 
@@ -164,7 +173,7 @@ if runs then
   if redis.call('HEXISTS', 'conserver:inflight:' .. runner, token) == 0 then
     runs = nil
   elseif runner == consumer then
-    return { 'ok', 0, 0, broken, items } -- it runs its suspect alone
+    return answer(0, 0) -- it runs its suspect alone
   end
 end
 
@@ -203,7 +212,7 @@ for _, entry in ipairs(lists) do
   if #items > 0 then
     local record = parse(items[1][1])
     redis.call('HSET', KEYS[1], 'suspect', consumer .. ' ' .. record.token)
-    return { 'ok', 0, suspects, broken, items }
+    return answer(0, suspects)
   end
 end
 
@@ -240,4 +249,4 @@ for _, entry in ipairs(lists) do
     end
   end
 end
-return { 'ok', more, suspects, broken, items }
+return answer(more, suspects)

@@ -267,6 +267,24 @@ def test_a_list_of_another_type_is_told_of_and_the_others_are_served(make: Make)
     assert bench.held == 1
 
 
+def test_what_the_claim_itself_has_buried_is_told_as_a_dead_letter(make: Make) -> None:
+    bench = make(max_payload_bytes=1000)
+    body = document("large", subject="x" * 2000)
+    bench.queue.suspect("bad", "in", deliveries=3)
+    bench.queue.push("in", body)
+    with capture_logs() as lines:
+        bench.look()
+    told = [line for line in lines if line["event"] == "dead_letter"]
+    assert [(line["vcon"], line["chain"], line["list"], line["reason"]) for line in told] == [
+        ("bad", "main", "in", "poison"),
+        (body[:64].decode() + "...", "main", "in", "oversized"),
+    ]
+    assert told[0]["deliveries"] == 3
+    assert "died 3 times" in told[0]["error"]
+    assert all(line["log_level"] == "error" for line in told)
+    assert bench.page.read().items_failed == 2, "status counts them too"
+
+
 # ---- suspects ------------------------------------------------------------------------------------
 
 
