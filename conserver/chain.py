@@ -10,6 +10,7 @@ It touches neither Redis nor sockets: what has to be written is asked of the kee
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -17,10 +18,12 @@ from typing import Any
 
 from conserver import failpoints, log
 from conserver.errors import Cancelled, Rejected, Retry
+from conserver.identity import usable_uuid
 from conserver.item import Item, Outcome
 from conserver.page import Page
 from conserver.plugins import LoadedLink
-from conserver.vcon import Vcon, usable_uuid
+from conserver.queue.record import Progress
+from conserver.vcon import Vcon
 
 CHECKPOINT_AFTER_S = 1.0
 TRACEBACK_CHARS = 8000
@@ -35,6 +38,22 @@ class StartAnew(BaseException):
 
 class Lost(BaseException):
     """A checkpoint found that the item was given to somebody else. No Exception, as above."""
+
+
+class Checkpoint:
+    """A chain thread waits for this while the keeper writes its item."""
+
+    __slots__ = ("done", "error")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        # Why it was not written; raised in the link's thread.
+        self.error: BaseException | None = None
+
+    def tell(self, error: BaseException | None = None) -> None:
+        """Let the thread go on, or end there with `error`."""
+        self.error = error
+        self.done.set()
 
 
 class Context:
@@ -70,7 +89,7 @@ class Context:
         self.chain = item.route.name
         self.link = link
         self.uuid = item.uuid
-        self.attempt = item.progress.attempts + 1
+        self.attempt = item.progress.runs.get(link, 0) + 1
 
     @property
     def log(self) -> log.Logger:
@@ -131,7 +150,7 @@ class ChainRunner:
             open_document(item)
             outcome = self._links(item, began_s)
             if outcome.kind in ("done", "filtered"):
-                item.pack()
+                outcome = _packed(item, outcome)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the item
             outcome = _cut_short(error, "")
         item.outcome = outcome
@@ -192,6 +211,18 @@ class ChainRunner:
         return None
 
 
+def _packed(item: Item, outcome: Outcome) -> Outcome:
+    """The outcome, or a rejection that names the links that made what cannot be written."""
+    try:
+        item.pack()
+    except Rejected as error:
+        ran = item.progress.links[len(Progress.load(item.saved).links) :]
+        ran += [outcome.link] if outcome.link else []
+        who = f"the links {', '.join(ran)} together: " if len(ran) > 1 else ""
+        return Outcome("rejected", who + error.reason, "Rejected", link=ran[-1] if ran else "")
+    return outcome
+
+
 def _fault(answer: Any, vcon: Vcon, link: str) -> str:
     """Why a link's answer cannot stand for the vCon that it was given; "" if it can."""
     if not isinstance(answer, Vcon):
@@ -232,8 +263,9 @@ def _why_no_document(item: Item) -> str:
     payload, what = item.claimed.payload, item.claimed.what
     text = payload[:100].decode("utf-8", "replace")
     if what.startswith("type:"):
-        kind = what.removeprefix("type:")
-        return f"vcon:{text} is a Redis {kind}, not a string or RedisJSON"
+        kind, _, key = what.removeprefix("type:").partition(" ")
+        wanted = "a string or RedisJSON" if key.startswith("vcon:") else "a hash"
+        return f"{key} is a Redis {kind}, not {wanted}"
     if not payload.strip():
         return "the pushed value is empty: push a vCon's uuid or a whole vCon"
     if what == "oversized":

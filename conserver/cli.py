@@ -16,7 +16,7 @@ import typer
 from conserver import __version__
 from conserver.commands import dlq
 from conserver.commands.base import Output
-from conserver.commands.dlq import AsJson, end
+from conserver.commands.dlq import AsJson, Uuid, end
 
 _app = typer.Typer(
     name="conserver",
@@ -127,7 +127,8 @@ def doctor(json: AsJson = False) -> None:
 @_app.command()
 def submit(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="vCon or audio files; `-`.")
+        list[str],
+        typer.Argument(metavar="PATH", help="vCon or audio files, folders of them; - is stdin."),
     ],
     to: Annotated[
         str,
@@ -151,7 +152,7 @@ def submit(
 
 @_app.command()
 def get(
-    uuid: str,
+    uuid: Uuid,
     config: ConfigFile = "",
     source: Annotated[
         str, typer.Option("--from", metavar="NAME", help="`redis`, or a storage's name.")
@@ -165,7 +166,7 @@ def get(
 
 
 @_app.command()
-def cancel(uuid: str, json: AsJson = False) -> None:
+def cancel(uuid: Uuid, json: AsJson = False) -> None:
     """Take every copy of a vCon out of the queues; a running one stops at its next link."""
     from conserver.commands.documents import cancel
 
@@ -174,7 +175,7 @@ def cancel(uuid: str, json: AsJson = False) -> None:
 
 @_app.command()
 def pause(
-    lists: Annotated[list[str] | None, typer.Argument(metavar="[LIST...]")] = None,
+    lists: Annotated[list[str] | None, typer.Argument(metavar="LIST")] = None,
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
@@ -186,7 +187,7 @@ def pause(
 
 @_app.command()
 def resume(
-    lists: Annotated[list[str] | None, typer.Argument(metavar="[LIST...]")] = None,
+    lists: Annotated[list[str] | None, typer.Argument(metavar="LIST")] = None,
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:

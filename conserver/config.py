@@ -13,8 +13,9 @@ plugins.py.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -229,8 +230,12 @@ def load(path: str | Path, environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: with everything that is wrong, a file that cannot be read included.
     """
+    return parse(_read(path), environ, str(path))
+
+
+def _read(path: str | Path) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         hint = "CONSERVER_CONFIG_FILE says which file to read"
         raise ConfigError(
@@ -238,7 +243,6 @@ def load(path: str | Path, environ: Mapping[str, str]) -> Config:
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError([Problem("", f"is not UTF-8 at byte {error.start}")], str(path)) from None
-    return parse(text, environ, str(path))
 
 
 def parse(text: str, environ: Mapping[str, str], source: str = "the configuration") -> Config:
@@ -259,8 +263,48 @@ def parse(text: str, environ: Mapping[str, str], source: str = "the configuratio
         problems += problems_of(error, Config, data)
     if problems or config is None:
         raise ConfigError(with_lines(problems, text), source)
-    config._warnings = (*with_lines(warnings, text), *_warn_of_effects(config))
+    config._warnings = tuple(with_lines([*warnings, *_warn_of_effects(config)], text))
     return config
+
+
+def usable_part(path: str | Path, environ: Mapping[str, str]) -> Config:
+    """The links and storages of a wrong file that are right by themselves and that a chain names.
+
+    `load` has said what is wrong with the file; with this, the faults of modules and options can be
+    told at the same time.
+
+    Raises:
+        ConfigError: there is nothing to look at: the file is no YAML, or cannot be read.
+    """
+    data, _ = read_yaml(_read(path), str(path))
+    deque(_drop_ignored(data), maxlen=0)  # load() has warned of them.
+    named = {
+        (section, name)
+        for _, chain in _entries(data, "chains")
+        for section in ("links", "storages")
+        for _, name in _texts(chain, section)
+    }
+    missing: list[Problem] = []
+    links: dict[str, LinkConfig] = {}
+    storages: dict[str, StorageConfig] = {}
+    for section, name in sorted(named):
+        entry = dict(_entries(data, section)).get(name)
+        whole = expand(entry, environ, join_path(section, [name]), missing)
+        with suppress(ValidationError):
+            if section == "links":
+                links[name] = LinkConfig.model_validate(whole)
+            else:
+                storages[name] = StorageConfig.model_validate(whole)
+    chain = ChainConfig(links=list(links), storages=list(storages), ingress_lists=["any"])
+    return Config(links=links, storages=storages, chains={"any": chain})
+
+
+def located(problems: Sequence[Problem], path: str | Path) -> list[Problem]:
+    """Problems of links and storages with the lines of the file that they come from."""
+    try:
+        return with_lines(problems, _read(path))
+    except ConfigError:
+        return list(problems)  # It is gone since; the paths say enough.
 
 
 def _drop_ignored(data: dict[str, Any]) -> Iterator[Problem]:

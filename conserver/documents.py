@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from conserver import log
+from conserver.identity import usable_uuid
 from conserver.item import Item
 from conserver.page import Page
 from conserver.queue import calls
 from conserver.queue.line import Line
-from conserver.vcon import usable_uuid
 from conserver.writers import Report, Writer
 from storage.contract import Unavailable
 
@@ -46,8 +46,8 @@ class Documents:
             if claimed.what == "inline":
                 item.text, item.unsaved = claimed.payload, True
             elif claimed.length > self._most_bytes:
-                claimed.what = "oversized"
-            elif claimed.what == "stored":
+                claimed.what, item.text = "oversized", b""
+            elif claimed.what == "stored" and not claimed.text:
                 if wanted and size + claimed.length > calls.BATCH_BYTES:
                     self._read(wanted)
                     wanted, size = [], 0
@@ -68,8 +68,9 @@ class Documents:
         for item, text in zip(items, texts, strict=True):
             item.text = text or b""
             if text is None:  # deleted since the claim, or replaced by another type
-                kind = self._line.command("TYPE", f"vcon:{item.uuid}").decode()
-                item.claimed.what = "missing" if kind == "none" else f"type:{kind}"
+                key = f"vcon:{item.uuid}"
+                kind = self._line.command("TYPE", key).decode()
+                item.claimed.what = "missing" if kind == "none" else f"type:{kind} {key}"
 
     def look_up(self, item: Item, then: Callable[[bytes | None], None]) -> bool:
         """Search the storages for the item's document, one after another.

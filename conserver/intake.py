@@ -26,13 +26,13 @@ from conserver.pool import Backlog, ChainPool, RateMeter
 from conserver.queue import calls
 from conserver.queue.line import Line
 from conserver.queue.record import Claimed, Progress
+from conserver.queue.wrongtype import Complaints
 from conserver.routes import Routes
 from conserver.settling import Settling
+from conserver.telling import Telling
 
 HELD_BYTES_MAX = 64 * 1024 * 1024
 EMPTYING_S = 5.0
-COMPLAIN_EVERY_S = 60.0
-SAY_AGAIN_S = 0.02
 SMALL_CLAIM = 32
 """Below so many free places a busy worker waits for more of them: many small claims cost more than
 they bring.
@@ -64,11 +64,11 @@ class Intake:
         self._claim_at_s = 0.0
         self._sated = False
         self._wants_bell = False
-        self._said = b""
-        self._say_again_s = 0.0
+        self._rung = False  # and has not said yet what came of it
+        self.telling = Telling(boot.steward)
         self._asked: frozenset[str] = frozenset()  # the chains that the last claim was for
         self._emptying_until_s = 0.0
-        self._broken: dict[str, float] = {}
+        self.complaints = Complaints(self._log)
         self._limits = calls.ClaimLimits(
             etags=int(any(route.storages for route in routes.all)),
             payload_bytes=self._settings.max_payload_bytes,
@@ -85,6 +85,7 @@ class Intake:
         """
         if self._is_full():
             self._sated = True
+            self._decline()
             return True
         due = time.monotonic() >= self._claim_at_s
         offers = self._wants_bell and self._backlog.idle_threads > 0
@@ -95,7 +96,10 @@ class Intake:
         if not due and rooms.keys() <= self._asked:
             self._offer()
             return True
-        return not rooms or self._claim(rooms, settling)
+        if not rooms:
+            self._decline()
+            return True
+        return self._claim(rooms, settling)
 
     def _claim(self, rooms: dict[str, int], settling: Settling) -> bool:
         self._asked = frozenset(rooms)
@@ -114,7 +118,7 @@ class Intake:
             self._boot.tell("void")
             return False
         for key, kind in claim.broken:
-            self._complain(key, kind)
+            self.complaints.tell(key, kind)
         for buried in claim.buried:
             self._tell_of_dead(buried)
         if claim.items:
@@ -169,6 +173,13 @@ class Intake:
             if route.name in rooms
         ]
 
+    def _decline(self) -> None:
+        """Rung, and no room for anything: another worker shall come."""
+        if self._rung:
+            self._rung = False
+            self._wants_bell = True
+            self._tell_steward(words.BUSY)
+
     def _schedule(self, claim: calls.Claim) -> None:
         """When to look again, and what the steward should know."""
         now_s = time.monotonic()
@@ -177,10 +188,13 @@ class Intake:
         self._wants_bell = not again
         if claim.items:
             self._emptying_until_s = 0.0
-            self._tell_steward(words.MORE if claim.more else words.ANSWERED)
+            # What it was rung for may be on a list that was left out, and wait there still.
+            more = again or (self._rung and self._left_out)
+            self._tell_steward(words.MORE if more else words.ANSWERED)
             self._page.state = State.WORKING
         if claim.suspects:
             self._tell_steward(words.SUSPECTS)
+        self._rung = False
         self._offer()
 
     def _offer(self) -> None:
@@ -189,7 +203,7 @@ class Intake:
         """
         if self._wants_bell and self._backlog.idle_threads:
             self._wants_bell = False
-            self._tell_steward(words.IDLE)
+            self._tell_steward(words.PASSED if self._left_out else words.IDLE)
 
     def _tell_of_dead(self, buried: calls.Buried) -> None:
         """An item that must not run was made a dead letter by the claim itself."""
@@ -204,29 +218,10 @@ class Intake:
         )
         self._page.count(failed=1)
 
-    def _complain(self, key: str, kind: str) -> None:
-        now_s = time.monotonic()
-        if now_s >= self._broken.get(key, 0.0):
-            self._broken[key] = now_s + COMPLAIN_EVERY_S
-            self._log.error(
-                "wrong_type",
-                key=key,
-                found=kind,
-                what="it must be a list; nothing is taken until it is renamed or deleted",
-            )
-
     # ---- the steward's bell ----------------------------------------------------------------------
 
     def _tell_steward(self, word: bytes) -> None:
-        """Say a word, unless the steward knows it: it would wake for nothing."""
-        now_s = time.monotonic()
-        if self._boot.steward is None or (word == self._said and now_s < self._say_again_s):
-            return
-        self._said, self._say_again_s = word, now_s + SAY_AGAIN_S
-        try:
-            self._boot.steward.send(word)
-        except (BlockingIOError, ConnectionError):
-            return  # the bell is a hint; TICK_INTERVAL is the floor
+        self.telling.say(word, time.monotonic())
 
     def hear_the_bell(self) -> None:
         """Read what the steward says: look for work, or run empty for a suspect."""
@@ -239,7 +234,8 @@ class Intake:
             if not word:
                 return
             self._claim_at_s = 0.0
-            self._said = b""  # whoever rings waits for an answer
+            self.telling.rung()
+            self._rung = self._rung or words.RING in word
             if words.EMPTY in word:
                 self._emptying_until_s = time.monotonic() + EMPTYING_S
 

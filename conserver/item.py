@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from conserver.config import ChainConfig
+from conserver.errors import Rejected
 from conserver.plugins import LoadedLink
 from conserver.queue.record import Claimed, Progress
 from conserver.vcon import Vcon
@@ -29,6 +30,7 @@ class Route:
     storages: tuple[str, ...]
     soft_s: float | None
     hard_s: float
+    max_document_bytes: int = 64 << 20
 
 
 @dataclass(slots=True)
@@ -97,11 +99,20 @@ class Item:
         keeper nor a writer ever dumps or compares a document.
 
         Raises:
-            Rejected: a link put something into it that JSON cannot hold.
+            Rejected: a link put something into it that JSON cannot hold, or made it too large: the
+                next claim would find a document that it must not read.
         """
-        if self.vcon is not None:
-            body = self.vcon.dump()
-            self.draft = None if body is self.vcon.base else body
+        if self.vcon is None:
+            return
+        body = self.vcon.dump()
+        if body is self.vcon.base:
+            self.draft = None
+            return
+        most = self.route.max_document_bytes
+        if len(body) > most:
+            size = f"has {len(body)} bytes, more than CONSERVER_MAX_DOCUMENT_BYTES ({most})"
+            raise Rejected(f"the changed document {size}")
+        self.draft = body
 
     def written(self, body: bytes, revision: int) -> None:
         """Redis holds the document as `body`, under this revision."""

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from conserver.redact import HIDDEN, is_secret_name, redact, redact_text
+from conserver.redact import HIDDEN, is_secret_name, printable, redact, redact_text
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -81,7 +81,7 @@ def configure(settings: Settings, role: str, slot: int = 0, fd: int = 1) -> None
         settings.log_format == "auto" and _is_terminal(fd)
     )
     renderer = Renderer(
-        speaker, LineWriter(fd), as_text=as_text, coloured=as_text and _is_terminal(fd)
+        speaker, LineWriter(fd), as_text=as_text, coloured=as_text and _wants_colour(fd)
     )
     level = _LEVELS[settings.log_level]
     structlog.configure(
@@ -202,7 +202,7 @@ class Renderer:
     def _text(self, line: dict[str, Any]) -> bytes:
         level = line.pop("level")
         clock = line.pop("timestamp")[11:23]
-        event = line.pop("event")
+        event = printable(str(line.pop("event")))
         exception = line.pop("exception", "")
         mark = f"{level.upper():8}"
         if self._coloured:
@@ -210,7 +210,7 @@ class Renderer:
         fields = " ".join(f"{key}={_plain(value)}" for key, value in line.items())
         text = f"{clock} {mark} {event}  {fields}".rstrip()
         if exception:
-            text += "\n" + exception.rstrip()
+            text += "\n" + printable(exception.rstrip(), keep="\n\t")
         return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
@@ -252,6 +252,10 @@ def _capture_standard_logging(renderer: Renderer, level: int) -> None:
     root.handlers[:] = [_LibraryHandler(renderer)]
     root.setLevel(max(level, logging.WARNING) if level > logging.DEBUG else logging.INFO)
     logging.captureWarnings(True)
+
+
+def _wants_colour(fd: int) -> bool:
+    return _is_terminal(fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _is_terminal(fd: int) -> bool:
@@ -331,5 +335,7 @@ def _shorten(line: dict[str, Any]) -> bytes:
 
 
 def _plain(value: object) -> str:
-    text = value if isinstance(value, str) else _dump({"": value})[4:-2].decode("utf-8")
-    return f'"{text}"' if " " in text else text
+    if not isinstance(value, str):
+        return _dump({"": value})[4:-2].decode("utf-8")
+    text = printable(value)
+    return f'"{text}"' if " " in text or not text else text

@@ -2,54 +2,33 @@
 
 1. Collects writes, settles, parks and dead letters, and sends each kind as calls bounded by count
    and bytes, one at a time, each repeated until it is answered.
-2. Meets conflicts: a newer document is merged with, or, if it is this chain's own work, started
-   from anew.
-3. Ends items: one leaves a worker only after the answer of the script that took it out of flight.
+2. Ends items: one leaves a worker only after the answer of the script that took it out of flight.
+3. Holds on to items that a key of the wrong type is in the way of. What a newer document means for
+   an item is decided by conflicts.py.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
-from redis.exceptions import ResponseError
 
 from conserver import log
-from conserver.chain import Lost, StartAnew
-from conserver.errors import Rejected, Retry
+from conserver.chain import Checkpoint, Lost
+from conserver.conflicts import Conflicts
+from conserver.errors import Retry
 from conserver.item import Item
-from conserver.merge import merge
 from conserver.page import Page
-from conserver.queue import calls
+from conserver.queue import calls, script
 from conserver.queue.line import Line
-from conserver.queue.record import Progress
-from conserver.vcon import Vcon
 
 WRONG_TYPE_RETRY_S = 30.0
-REWRITES_MOST = 50
 TOLD_OF_DEAD = ("link", "storage", "reason", "error", "attempts")
-
-
-class Checkpoint:
-    """A chain thread waits for this while the keeper writes its item."""
-
-    __slots__ = ("done", "error")
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        # Why it was not written; raised in the link's thread.
-        self.error: BaseException | None = None
-
-    def tell(self, error: BaseException | None = None) -> None:
-        """Let the thread go on, or end there with `error`."""
-        self.error = error
-        self.done.set()
 
 
 class _Write(NamedTuple):
@@ -89,15 +68,16 @@ class Outbox:
         self._line = line
         self._page = page
         self._keep_dead_s = keep_dead_s
-        self._restart = restart
         self._ended = ended
-        self._look_up = look_up
+        self._conflicts = Conflicts(line, restart, look_up, self.park, self.bury)
         # Bound once: it is asked for every item whether it should say something.
         self._log = log.get_logger().bind()
         self._writes: list[_Write] = []
         self._settles: list[_Settle] = []
         self._parks: list[tuple[Item, float]] = []
         self._dead: list[_Dead] = []
+        # What could not be parked, and when to try again.
+        self._barred: list[tuple[float, Item, float]] = []
         self._write_number = 0
 
     # ---- what is to be sent ----------------------------------------------------------------------
@@ -126,6 +106,10 @@ class Outbox:
         """Drop an item that was given to somebody else."""
         self._end(item, "lost")
 
+    def start_anew(self, item: Item) -> None:
+        """Run an item from the newer document that a checkpoint has met."""
+        self._conflicts.start_anew(item)
+
     def release(self, items: Sequence[Item], reason: str) -> None:
         """Give back items that nobody has begun, the last of them first."""
         for batch in _in_batches(items, lambda item: 0):
@@ -133,6 +117,8 @@ class Outbox:
             for item, answer in zip(
                 batch, self._moved(calls.release(self._consumer, moves)), strict=True
             ):
+                if " " in answer:  # it stays in flight; the look for strays finds it there
+                    self._tell_wrong_type(item, answer, "the item is returned later")
                 self._log.debug("released", **item.fields(), reason=reason, answer=answer)
                 self._ended(item)
 
@@ -153,6 +139,8 @@ class Outbox:
             settles, self._settles = self._settles, []
             for items in _in_batches(settles, lambda settle: len(settle.settlement.body)):
                 self._flush_settles(items)
+        if self._barred:
+            self.try_again(time.monotonic())
         if self._parks:
             parks, self._parks = self._parks, []
             for parked in _in_batches(parks, lambda _: 0):
@@ -179,9 +167,9 @@ class Outbox:
                     write.then(item)
             elif answer.kind == "conflict":
                 again = partial(self.write, then=write.then, checkpoint=write.checkpoint)
-                self._conflict(item, answer, write.checkpoint, again)
+                self._conflicts.meet(item, answer, write.checkpoint, again)
             elif answer.kind == "type":
-                self._blocked(item, f"vcon:{item.uuid}", answer.found, write.checkpoint)
+                self._blocked(item, answer.key, answer.found, write.checkpoint)
             elif write.checkpoint is not None:
                 write.checkpoint.tell(Lost())
             else:
@@ -196,7 +184,7 @@ class Outbox:
             if answer.kind == "settled":
                 self._end(item, "settled")
             elif answer.kind == "conflict":
-                self._conflict(item, answer, None, settle.again)
+                self._conflicts.meet(item, answer, None, settle.again)
             elif answer.kind == "type":
                 self._blocked(item, answer.key, answer.found, None)
             else:
@@ -209,8 +197,23 @@ class Outbox:
         ]
         repeats = self._line.repeats
         answers = self._moved(calls.park(self._consumer, moves))
-        for (item, _after_s), answer in zip(parks, answers, strict=True):
-            self._end(item, "parked" if answer == "moved" else self._lost_since(repeats))
+        for (item, after_s), answer in zip(parks, answers, strict=True):
+            if answer == "moved":
+                self._end(item, "parked")
+            elif answer == "lost":
+                self._end(item, self._lost_since(repeats))
+            else:
+                self._tell_wrong_type(item, answer, "the item stays with its worker")
+                self._barred.append((time.monotonic() + WRONG_TYPE_RETRY_S, item, after_s))
+
+    def try_again(self, now_s: float) -> None:
+        """Park what could not be parked before, where its time has come."""
+        barred, self._barred = self._barred, []
+        for entry in barred:
+            if entry[0] <= now_s:
+                self._parks.append(entry[1:])
+            else:
+                self._barred.append(entry)
 
     def _flush_dead(self, dead: Sequence[_Dead]) -> None:
         moves = [
@@ -230,7 +233,8 @@ class Outbox:
             elif answer == "lost":
                 self._end(item, self._lost_since(repeats))
             else:
-                self._blocked(item, f"DLQ:{item.claimed.list}", answer, None)
+                found, _, key = answer.partition(" ")
+                self._blocked(item, key, found, None)
 
     def _lost_since(self, repeats: int) -> str:
         """What "lost" means as the answer to a call; `repeats` is the line's count before it.
@@ -240,130 +244,22 @@ class Outbox:
         """
         return "unconfirmed" if self._line.repeats > repeats else "lost"
 
-    def _moved(self, call: calls.Call) -> list[str]:
+    def _moved(self, call: script.Call) -> list[str]:
         return [answer.decode() for answer in self._line.call(call)]
 
     # ---- what can go wrong -----------------------------------------------------------------------
-
-    def _conflict(
-        self,
-        item: Item,
-        answer: calls.Answer,
-        checkpoint: Checkpoint | None,
-        again: Callable[[Item], None],
-    ) -> None:
-        """Somebody wrote a newer document. Join with it and write again, or start anew if it is our
-        own chain's.
-        """
-        text = answer.text or self._read(item.uuid)
-        if text and answer.chain == item.route.name:
-            item.text, item.revision = text, answer.revision
-            if checkpoint is not None:
-                checkpoint.tell(StartAnew())
-            else:
-                self.start_anew(item)
-        elif text:
-            self._merge(item, text, answer.revision, checkpoint, again)
-        else:
-            # It is gone, and took along what others may have written since we read it.
-            item.revision = answer.revision
-            then = partial(self._found, item, checkpoint, again)
-            if answer.revision != calls.ABSENT or not self._look_up(item, then):
-                again(item)
-
-    def _found(
-        self,
-        item: Item,
-        checkpoint: Checkpoint | None,
-        again: Callable[[Item], None],
-        text: bytes | None,
-    ) -> None:
-        """The storages were asked for a document that expired while the item was at work."""
-        if text:
-            self._merge(item, text, calls.ABSENT, checkpoint, again)
-        elif text is not None:
-            again(item)  # nobody has it: what we hold is whole
-        elif checkpoint is not None:
-            checkpoint.tell(Retry(item.after_s, "; ".join(item.missed.values())))
-        else:
-            item.back_to_saved()
-            self.park(item, item.after_s)
-
-    def _merge(
-        self,
-        item: Item,
-        text: bytes,
-        revision: int,
-        checkpoint: Checkpoint | None,
-        again: Callable[[Item], None],
-    ) -> None:
-        """Write what comes of the newer document and what our links did, or end the item."""
-        try:
-            self._join(item, text, revision)
-        except Rejected as error:
-            if checkpoint is not None:
-                checkpoint.tell(error)
-            else:
-                item.back_to_saved()
-                self.bury(item, item.why_dead("rejected", error.reason))
-            return
-        again(item)
-
-    def _join(self, item: Item, text: bytes, revision: int) -> None:
-        """Put what our links did into the newer document. Raises Rejected."""
-        item.rewrites += 1
-        if item.rewrites > REWRITES_MOST:
-            times = f"{item.rewrites} times while it was written"
-            raise Rejected(f"its document was changed {times}")
-        ours = item.vcon or Vcon.parse(item.text)
-        try:
-            merged = merge(ours.base, ours, text)
-        except Rejected as error:
-            raise Rejected(f"two chains changed the vCon: {error.reason}") from None
-        for note in merged.notes:
-            self._log.warning("merged", **item.fields(), note=note)
-        ours.become(merged.vcon)
-        item.vcon = ours
-        item.text, item.revision, item.unsaved = text, revision, revision == calls.ABSENT
-        item.pack()
-
-    def _read(self, uuid: str) -> bytes:
-        """A document that an answer does not carry; b"" if it is there no more."""
-        try:
-            return self._line.command("GET", f"vcon:{uuid}") or b""
-        except ResponseError:  # another type since then: the next write is told of it
-            return b""
-
-    def start_anew(self, item: Item) -> None:
-        """Run the item from the newer document of its own chain, as if it had just been claimed."""
-        self._log.info(
-            "started_anew", **item.fields(), reason="the same chain wrote a newer document"
-        )
-        item.vcon, item.draft, item.unsaved, item.outcome = None, None, False, None
-        progress = item.progress
-        item.progress = Progress(attempts=progress.attempts, failures=progress.failures)
-        item.saved = b""
-        item.claimed.what = "text"
-        item.claimed.payload = item.uuid.encode()
-        self._restart(item)
 
     def _blocked(self, item: Item, key: str, found: str, checkpoint: Checkpoint | None) -> None:
         """A key holds another type than it must. Nothing was done; an operator has to act: wait for
         that.
         """
-        self._log.error(
-            "wrong_type",
-            **item.fields(),
-            key=key,
-            found=found,
-            what="the item is parked; rename or delete the key and it goes on",
-        )
+        self._tell_wrong_type(item, f"{found} {key}", "the item is parked")
         if checkpoint is not None:
             checkpoint.tell(Retry(WRONG_TYPE_RETRY_S, f"{key} is a Redis {found}"))
             return
         after_s = WRONG_TYPE_RETRY_S * random.uniform(0.8, 1.2)
         done = item.outcome is not None and item.outcome.kind == "done"
-        if item.changed and done and not key.startswith("vcon:"):
+        if item.changed and done and not key.startswith(("vcon:", "conserver:revision:")):
             # The document itself can be written: then what was done for it is not lost.
             self.write(item, lambda i: self.park(i, after_s))
             return
@@ -371,6 +267,16 @@ class Outbox:
             # Its record must not say that links are done whose changes are nowhere.
             item.back_to_saved()
         self.park(item, after_s)
+
+    def _tell_wrong_type(self, item: Item, answer: str, where: str) -> None:
+        found, _, key = answer.partition(" ")
+        self._log.error(
+            "wrong_type",
+            **item.fields(),
+            key=key,
+            found=found,
+            what=f"{where}; rename or delete the key and it goes on",
+        )
 
     def _end(self, item: Item, how: str) -> None:
         outcome = item.outcome

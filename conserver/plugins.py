@@ -109,6 +109,12 @@ class Plugins:
         Raises:
             ConfigError: with everything that is not installed.
         """
+        problems = self.missing()
+        if problems:
+            raise ConfigError(problems)
+
+    def missing(self) -> list[Problem]:
+        """Prepares them all; what any of them misses."""
         problems: list[Problem] = []
         plugins: list[LoadedLink | LoadedStorage] = [*self.links.values(), *self.storages.values()]
         for plugin in plugins:
@@ -116,8 +122,7 @@ class Plugins:
                 plugin.prepare()
             except ConfigError as error:
                 problems += error.problems
-        if problems:
-            raise ConfigError(problems)
+        return problems
 
 
 class PluginError(ConserverError):
@@ -132,17 +137,18 @@ def load(config: Config) -> Plugins:
     """Loads what the enabled chains name; what none of them names is not imported.
 
     Raises:
-        ConfigError: with everything that is wrong with them. Its cause is the first exception that
-            a plugin's own code raised, if one did.
+        ConfigError: with everything that is wrong with them, what `prepare` of the others finds
+            included. Its cause is the first exception that a plugin's own code raised, if one did.
     """
     links, link_faults = _load_all(config.used_links, load_link)
     storages, storage_faults = _load_all(config.used_storages, load_storage)
-    faults = link_faults + storage_faults
+    plugins, faults = Plugins(links, storages), link_faults + storage_faults
     if faults:
         causes = [fault.__cause__ for fault in faults if fault.__cause__]
         problems = [problem for fault in faults for problem in fault.problems]
+        problems += plugins.missing()
         raise ConfigError(problems) from (causes[0] if causes else None)
-    return Plugins(links, storages)
+    return plugins
 
 
 def unused_problems(config: Config) -> list[Problem]:
@@ -278,6 +284,13 @@ def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, mod
         raise ConfigError([_missing(error, path, module)]) from error
     except ImportError as error:
         raise ConfigError([_broken(error, path, module)]) from error
+    except ConfigError as error:
+        # A module knows its options, not where in the configuration they stand.
+        inside = [
+            Problem(f"{path}.options.{found.path}".rstrip("."), found.message, found.hint)
+            for found in error.problems
+        ]
+        raise ConfigError(inside) from error
 
 
 def _missing(error: ModuleNotFoundError, path: str, module: str) -> Problem:

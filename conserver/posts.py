@@ -159,6 +159,11 @@ class Post:
         # A suspect that was marked begun counts this death even if the page shows nothing yet.
         return {**blame, "blame": "items", "notes": {"": {"error": how}, **blame["notes"]}}
 
+    def blamed_vcons(self, blame: Message) -> list[str]:
+        """Them by their uuids, for people; by its token, where nobody had read a uuid yet."""
+        uuids = {item.token: item.uuid for item in self.slot.page.read().items}
+        return [uuids.get(token) or token for token, _epoch in blame["items"]]
+
     def crashed(self, exit_code: int | None) -> bool:
         """Whether the death is to be called a crash: not asked for, and not by us."""
         by_itself = exit_code == 0 or self.farewell in ("void", "retiring")

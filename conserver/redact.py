@@ -1,8 +1,9 @@
-"""The one place that knows what must not be shown: passwords, tokens, keys.
+"""The one place that knows what must not be shown: passwords, tokens, keys, control characters.
 
 Used by every log line, by the messages about wrong configuration, and by the commands that show
-settings. Two rules: a value is hidden when its name says that it is a secret, and a URL loses its
-password wherever it appears in text.
+settings. Three rules: a value is hidden when its name says that it is a secret, a URL loses its
+password wherever it appears in text, and what goes to a terminal is made of characters that only
+print: a producer's text must not move the cursor or change the colours of whoever reads it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ _HARMLESS_NAME = re.compile(
 # The user may be empty (redis://:password@host); the password ends at the last @ before the path
 # begins.
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s/]+@", re.IGNORECASE)
+
+# What moves the cursor or turns the direction of writing, and halves of characters, which cannot be
+# written at all.
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 @lru_cache(maxsize=1024)
@@ -53,3 +60,13 @@ def redact(value: object, name: str = "") -> object:
     if isinstance(value, (list, tuple)):
         return [redact(item) for item in value]
     return value
+
+
+def printable(text: str, keep: str = "") -> str:
+    """`text` with its control characters made visible (`\\x1b`, `\\n`), except those in `keep`."""
+    if text.isprintable():
+        return text
+    return _CONTROL.sub(
+        lambda match: match[0] if match[0] in keep else match[0].encode("unicode_escape").decode(),
+        text,
+    )

@@ -16,7 +16,7 @@ from conserver.plugins import Plugins
 class Routes:
     """Which chain serves which list, in the order in which lists are looked at."""
 
-    def __init__(self, config: Config, plugins: Plugins) -> None:
+    def __init__(self, config: Config, plugins: Plugins, max_document_bytes: int) -> None:
         self._by_list: dict[str, Route] = {}
         self.all: list[Route] = []
         for name, chain in config.enabled_chains.items():
@@ -28,6 +28,7 @@ class Routes:
                 storages=tuple(dict.fromkeys(chain.storages)),
                 soft_s=chain.soft_timeout_s,
                 hard_s=chain.hard_timeout_s or 0.0,
+                max_document_bytes=max_document_bytes,
             )
             self.all.append(route)
             for list_name in chain.ingress_lists:

@@ -198,7 +198,9 @@ class Settings(BaseModel):
         "How long a document stays in Redis that no storage holds and no list names; 0 is forever.",
     )
     max_document_bytes: Bytes = _setting(
-        "CONSERVER_MAX_DOCUMENT_BYTES", 64 << 20, "A larger document becomes a dead letter."
+        "CONSERVER_MAX_DOCUMENT_BYTES",
+        64 << 20,
+        "A larger document becomes a dead letter, also one that links have made so large.",
     )
     max_payload_bytes: Bytes = _setting(
         "CONSERVER_MAX_PAYLOAD_BYTES",

@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable
 
 from conserver import log, retry
+from conserver.chain import Checkpoint
 from conserver.item import Item, Outcome
-from conserver.outbox import Checkpoint, Outbox
+from conserver.outbox import Outbox
 from conserver.page import Page
 from conserver.queue import calls
 from conserver.settings import Settings
@@ -148,7 +149,7 @@ class Settling:
         if item.refused:
             name, reason = next(iter(item.refused.items()))
             self._bury(item, "rejected", reason, storage=name)
-        elif _unasked(item):
+        elif item.progress.owed and _unasked(item):
             self._store(item)  # one after another, and it is the next one's turn
         elif item.missed:
             self.wait(item)
@@ -161,6 +162,7 @@ class Settling:
         """
         item.back_to_saved()
         item.progress.attempts += 1
+        item.progress.count_runs(item.route.names, outcome.link)
         item.progress.failures += outcome.kind == "failed"
         item.progress.error = outcome.reason[:500]
         config, attempts = item.route.config, item.progress.attempts

@@ -230,7 +230,7 @@ class Supervisor:
             self._orders.add("return", consumer=post.consumer, **blame)
         else:
             self._briefing.forget()
-        self._report(post, child, code, [token for token, _ in blame["items"]])
+        self._report(post, child, code, post.blamed_vcons(blame))
         lived_s = time.monotonic() - child.started_at_s
         wait_s = 0.0
         if not post.left_as_planned(code):

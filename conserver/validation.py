@@ -44,7 +44,8 @@ _MUST_BE = {
     "enum": "must be {expected}",
     "string_pattern_mismatch": "must match {pattern}",
     "string_too_short": "must have at least {min_length} characters",
-    "too_short": "must have at least {min_length} entries",
+    "url_parsing": "must be a URL such as https://host/path",
+    "url_scheme": "must be a URL with {expected_schemes}",
 }
 
 
@@ -56,11 +57,15 @@ def problems_of(
     Args:
         prefix: the path of `data` in the whole file, such as `links.tag.options`.
     """
+    faults = error.errors(include_url=False)
+    # A list is not empty because its entries are wrong: what is inside has been told.
+    inside = {fault["loc"][:-1] for fault in faults if fault["loc"]}
     return [
         _problem(
             fault["type"], fault["loc"], fault["msg"], fault.get("ctx", {}), model, data, prefix
         )
-        for fault in error.errors(include_url=False)
+        for fault in faults
+        if fault["type"] != "too_short" or fault["loc"] not in inside
     ]
 
 
@@ -80,11 +85,19 @@ def suggest(word: object, known: Iterable[str]) -> str:
     names = sorted(known)
     if not names:
         return ""
-    lowered = {name.lower().replace("-", "_"): name for name in names}
-    near = difflib.get_close_matches(str(word).lower().replace("-", "_"), lowered, n=1, cutoff=0.6)
+    wanted = str(word)
+    heads = {name.rpartition(".")[0] for name in (wanted, *names)}
+    # What all begin with (`links.`, `storage.`) says nothing of how near they are.
+    alike = len(heads.pop()) if len(heads) == 1 else 0
+    lowered = {_folded(name[alike:]): name for name in names}
+    near = difflib.get_close_matches(_folded(wanted[alike:]), lowered, n=1, cutoff=0.6)
     if near:
         return f"did you mean `{lowered[near[0]]}`?"
     return f"known: {', '.join(names)}" if len(names) <= 30 else ""
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("-", "_").lstrip(".")
 
 
 def shown(value: object, *, secret: bool = False) -> str:
@@ -120,7 +133,11 @@ def _problem(
     if kind == "missing":
         return Problem(path, "is missing")
     if kind in ("value_error", "assertion_error"):
-        return Problem(path, str(context.get("error", message)))
+        return Problem(path, " ".join(str(context.get("error", message)).split()))
+    if kind == "too_short":
+        least = context.get("min_length", 1)
+        wanted = "must not be empty" if least == 1 else f"must have at least {least} entries"
+        return Problem(path, wanted)
     if kind not in _MUST_BE:
         return Problem(
             path, f"{message[:1].lower()}{message[1:]}, not {shown(value, secret=secret)}"

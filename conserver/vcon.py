@@ -16,28 +16,38 @@ __slots__, and no copies.
 
 from __future__ import annotations
 
-import binascii
-import hashlib
-import json
-import re
-import uuid as uuidlib
 from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 import orjson
 
+from conserver.bodies import (
+    content_hashes,
+    decode_base64url,
+    decode_body,
+    encode_body,
+    lenient_json,
+    media_type,
+)
 from conserver.errors import Rejected
+from conserver.identity import USABLE_UUID, envelope_uuid, json_name, why_not_a_uuid, why_not_json
 from conserver.references import remove_elements
 
+# Links find here whatever they need of a vCon.
+__all__ = [
+    "Form",
+    "Vcon",
+    "content_hashes",
+    "decode_base64url",
+    "decode_body",
+    "encode_body",
+    "indices",
+    "is_tags",
+    "media_type",
+    "numbered",
+]
+
 Form = Literal["unsigned", "jws", "jwe"]
-
-# The uuid becomes part of Redis keys, object keys and file names. Any version of UUID, and ids that
-# are none, pass; what could climb out of a folder or be taken for a document does not.
-_USABLE_UUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:@+=-]{0,127}")
-
-_FROM_BASE64URL = bytes.maketrans(b"-_", b"+/")
-_TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
-_BINARY_MEDIA = ("audio/", "video/", "image/")
 
 
 class Vcon:
@@ -74,20 +84,20 @@ class Vcon:
         try:
             data = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
-            raise Rejected(_why_not_json(raw, error)) from None
+            raise Rejected(why_not_json(raw, error)) from None
         if type(data) is not dict:
-            raise Rejected(f"not a vCon: a JSON {_json_name(data)} instead of an object")
+            raise Rejected(f"not a vCon: a JSON {json_name(data)} instead of an object")
         if "payload" in data and ("signatures" in data or "signature" in data):
-            return cls(data, raw, "jws", _envelope_uuid(data, raw))
+            return cls(data, raw, "jws", envelope_uuid(data, raw))
         if "ciphertext" in data:
-            return cls(data, raw, "jwe", _envelope_uuid(data, raw))
+            return cls(data, raw, "jwe", envelope_uuid(data, raw))
         uuid = data.get("uuid")
-        if type(uuid) is not str or not _USABLE_UUID.fullmatch(uuid):
-            raise Rejected(_why_not_a_uuid(uuid))
+        if type(uuid) is not str or not USABLE_UUID.fullmatch(uuid):
+            raise Rejected(why_not_a_uuid(uuid))
         for name in ("parties", "dialog", "analysis", "attachments"):
             value = data.get(name)
             if value is not None and type(value) is not list:
-                raise Rejected(f"not a vCon: '{name}' is a JSON {_json_name(value)}, not an array")
+                raise Rejected(f"not a vCon: '{name}' is a JSON {json_name(value)}, not an array")
         return cls(data, raw, "unsigned", uuid)
 
     # What it says
@@ -145,7 +155,7 @@ class Vcon:
         texts: list[str] = []
         for attachment in self.attachments:
             if is_tags(attachment):
-                texts.extend(_tag_texts(_lenient_json(attachment.get("body"))))
+                texts.extend(_tag_texts(lenient_json(attachment.get("body"))))
         return texts
 
     def critical_unknown(self, supported: Collection[str] = ()) -> list[str]:
@@ -196,7 +206,7 @@ class Vcon:
         for attachment in self.attachments:
             if not is_tags(attachment):
                 continue
-            tags = _lenient_json(attachment.get("body"))
+            tags = lenient_json(attachment.get("body"))
             if type(tags) is list or type(tags) is dict:
                 if text in _tag_texts(tags):
                     return
@@ -205,7 +215,7 @@ class Vcon:
             self._append("attachments", self._tags_attachment(text))
             return
         body = home["body"]
-        tags = _lenient_json(body)
+        tags = lenient_json(body)
         if type(tags) is list:
             tags.append(text)
         else:
@@ -309,11 +319,6 @@ class Vcon:
             raise Rejected(f"{word} vCons cannot be changed: a new, amended vCon would be needed")
 
 
-def usable_uuid(text: str) -> bool:
-    """Whether `text` can be a vCon's uuid here: up to 128 letters, digits and ._:@+=-"""
-    return _USABLE_UUID.fullmatch(text) is not None
-
-
 def numbered(items: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a list with their indices; what is none (a placeholder) is passed over."""
     for index, item in enumerate(items):
@@ -335,98 +340,11 @@ def is_tags(attachment: Any) -> bool:
     )
 
 
-def media_type(item: dict[str, Any]) -> str | None:
-    """The media type in lower case without its parameters, of `mediatype` or the old `mimetype`."""
-    value = item.get("mediatype") or item.get("mimetype")
-    return value.partition(";")[0].strip().lower() if isinstance(value, str) else None
-
-
-def decode_body(item: dict[str, Any]) -> Any:
-    """The content of a dialog, analysis or attachment: bytes, text, a JSON value, None without one.
-
-    encoding base64url gives bytes (padded or not, and the common alphabet, which many write);
-    json gives the value, whether the body is native or a string of JSON, and the string itself if
-    it is no JSON, since plain text under that label is frequent; none gives the text. Without an
-    encoding the media type decides.
-
-    Raises:
-        Rejected: the body calls itself base64url and is not.
-    """
-    body = item.get("body")
-    if not isinstance(body, str):
-        return body
-    encoding = item.get("encoding")
-    if not encoding:
-        kind = media_type(item) or ""
-        if kind.startswith(_BINARY_MEDIA):
-            encoding = "base64url"
-        elif kind.endswith("json"):
-            encoding = "json"
-    if encoding == "base64url":
-        return decode_base64url(body)
-    return _lenient_json(body) if encoding == "json" else body
-
-
-def decode_base64url(text: str) -> bytes:
-    """Bytes of base64url or common base64, padded or not, line breaks ignored.
-
-    Raises:
-        Rejected: it is neither.
-    """
-    try:
-        raw = text.encode("ascii").translate(_FROM_BASE64URL, b" \t\r\n").rstrip(b"=")
-        return binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
-    except ValueError as error:
-        raise Rejected(f"a body is not base64url as its encoding says: {error}") from None
-
-
-def encode_body(content: bytes) -> str:
-    """The text of bytes for a body with encoding base64url: without padding, as it has to be."""
-    encoded = binascii.b2a_base64(content, newline=False).translate(_TO_BASE64URL)
-    return encoded.rstrip(b"=").decode("ascii")
-
-
-def content_hashes(item: dict[str, Any]) -> list[tuple[str, bytes]]:
-    """The digests that external content must match, as (name for hashlib, digest).
-
-    Reads `content_hash` ("sha512-..." or a list of such) and the old `alg` with `signature`. Names
-    that hashlib does not know are left out; [] means that nothing was promised.
-    """
-    promised = item.get("content_hash")
-    texts = promised if isinstance(promised, list) else [promised]
-    pairs = [text.partition("-")[::2] for text in texts if isinstance(text, str)]
-    if not pairs and isinstance(item.get("signature"), str):
-        pairs = [(str(item.get("alg") or "SHA-512"), item["signature"])]
-    names = [(name.replace("-", "").replace("_", "").lower(), digest) for name, digest in pairs]
-    return [
-        (name, decode_base64url(digest))
-        for name, digest in names
-        if name in hashlib.algorithms_available
-    ]
-
-
-def uuid8_of(raw: bytes) -> str:
-    """A UUIDv8 made of the SHA-256 of `raw`: the same bytes have the same id everywhere."""
-    digest = bytearray(hashlib.sha256(raw).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x80
-    digest[8] = digest[8] & 0x3F | 0x80
-    return str(uuidlib.UUID(bytes=bytes(digest)))
-
-
 def _dump(data: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(data)
     except TypeError as error:
         raise Rejected(f"the vCon cannot be written as JSON: {error}") from None
-
-
-def _lenient_json(body: Any) -> Any:
-    if type(body) is not str:
-        return body
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body
 
 
 def _tag_texts(tags: Any) -> list[str]:
@@ -435,53 +353,3 @@ def _tag_texts(tags: Any) -> list[str]:
     if isinstance(tags, dict):
         return [f"{name}:{value}" for name, value in tags.items()]
     return []
-
-
-def _envelope_uuid(data: dict[str, Any], raw: bytes) -> str:
-    signatures = data.get("signatures")
-    headers = [data.get("header"), data.get("unprotected"), data.get("protected")]
-    for signature in signatures if isinstance(signatures, list) else []:
-        if isinstance(signature, dict):
-            headers += [signature.get("header"), signature.get("protected")]
-    for header in [*headers, data]:
-        fields = _protected_header(header) if isinstance(header, str) else header
-        if isinstance(fields, dict) and (uuid := fields.get("uuid")) is not None:
-            if isinstance(uuid, str) and usable_uuid(uuid):
-                return uuid
-            raise Rejected(_why_not_a_uuid(uuid))
-    return uuid8_of(raw)
-
-
-def _protected_header(text: str) -> Any:
-    try:
-        return orjson.loads(decode_base64url(text))
-    except (Rejected, orjson.JSONDecodeError):
-        return None  # Not ours to judge: whoever verifies the envelope will.
-
-
-def _why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
-    """The reason, with the two cases told apart that other parsers let pass."""
-    if not raw.strip():
-        return "not a vCon: empty"
-    try:
-        json.loads(raw)
-    except (ValueError, RecursionError):
-        return f"not a vCon: not JSON: {error}"
-    if re.search(rb"\b(NaN|Infinity)\b", raw):
-        return f"not a vCon: NaN or Infinity, which JSON does not have: {error}"
-    return f"not a vCon: JSON that stricter parsers refuse (half of a surrogate pair?): {error}"
-
-
-def _why_not_a_uuid(uuid: Any) -> str:
-    if uuid is None or uuid == "":
-        return "not a vCon: it has no uuid"
-    if not isinstance(uuid, str):
-        return f"not a vCon: its uuid is a JSON {_json_name(uuid)}, not a string"
-    return f"not a vCon: its uuid {uuid[:80]!r} cannot serve as a key"
-
-
-def _json_name(value: Any) -> str:
-    if value is None:
-        return "null"
-    names = {dict: "object", list: "array", str: "string", bool: "boolean"}
-    return names.get(type(value), "number")

@@ -6,9 +6,11 @@ lost costs at most one TICK_INTERVAL, and one that comes twice costs one empty c
     worker -> steward
         I   my claim came back empty, and I want work (said after every empty claim, so that a
             steward that has been replaced learns of it)
+        P   as I, but some of my chains have as many items at work as they may: another idle worker
+            may take what I was rung for
         A   my claim was answered with items
         M   as A, and more wait: another idle worker may come for them
-        B   I am busy: do not ring me
+        B   I am busy: do not ring me; and if I was rung, ring another one
         S   suspects wait on my lists (beside any other word)
     steward -> worker
         R   ring: claim now
@@ -19,6 +21,7 @@ lost costs at most one TICK_INTERVAL, and one that comes twice costs one empty c
 from __future__ import annotations
 
 IDLE = b"I"
+PASSED = b"P"
 ANSWERED = b"A"
 MORE = b"M"
 BUSY = b"B"

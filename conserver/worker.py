@@ -21,14 +21,16 @@ import sys
 import time
 from collections import deque
 
+from redis.exceptions import ResponseError
+
 from conserver import log, memory, plugins
 from conserver.boot import Boot, receive
-from conserver.chain import ChainRunner
+from conserver.chain import ChainRunner, Checkpoint
 from conserver.documents import Documents
 from conserver.errors import EXIT_UNAVAILABLE, BootError
 from conserver.intake import Intake
 from conserver.item import Item
-from conserver.outbox import Checkpoint, Outbox
+from conserver.outbox import Outbox
 from conserver.page import State
 from conserver.pool import Backlog, ChainPool
 from conserver.queue import calls
@@ -37,7 +39,7 @@ from conserver.routes import Routes
 from conserver.settling import Settling
 from conserver.writers import Report, Writer
 
-SWITCH_INTERVAL_S = 0.0005  # beside busy threads the keeper would wait 5 ms for its turn otherwise
+SWITCH_INTERVAL_S = 0.0002  # beside busy threads the keeper would wait 5 ms for its turn otherwise
 STAMP_S = 1.0
 UNBEGUN_S = 1.0
 GATHER_MS = 3
@@ -116,7 +118,7 @@ class Keeper:
             name: Writer(storage, self._inbox.report) for name, storage in loaded.storages.items()
         }
         self._writers = writers
-        routes = Routes(boot.config, loaded)
+        routes = Routes(boot.config, loaded, boot.settings.max_document_bytes)
         threads = boot.settings.vcon_concurrency
         caps = {r.name: min(threads, r.config.concurrency or threads) for r in routes.all}
         self._cancelled: set[str] = set()
@@ -290,16 +292,27 @@ class Keeper:
                 )
 
     def _look_for_cancelled(self) -> None:
-        named = self._line.command("SMEMBERS", f"conserver:cancelled:{self._boot.consumer}")
+        key = f"conserver:cancelled:{self._boot.consumer}"
+        try:
+            named = self._line.command("SMEMBERS", key)
+        except ResponseError:
+            self._intake.complaints.tell(key, self._line.command("TYPE", key).decode())
+            return
         self._cancelled = {token.decode() for token in named} & self._intake.held.keys()
 
     def _wait(self) -> set[int]:
         """Sleep until something happens, at most until the next duty. Answers what is ready."""
-        inbox = self._inbox
+        inbox, now_s = self._inbox, time.monotonic()
         wait_s = STAMP_S
         if not self._draining:
-            claim_s = self._intake.next_claim_s(time.monotonic())
+            claim_s = self._intake.next_claim_s(now_s)
             wait_s = wait_s if claim_s is None else min(wait_s, claim_s)
+        telling = self._intake.telling
+        patience_s = telling.patience_s(now_s)
+        if patience_s and self._intake.held:
+            wait_s = min(wait_s, patience_s)
+        elif patience_s is not None:
+            telling.speak()
         inbox.asleep = True
         if inbox.rung or self._pool.waiting or self._outbox.waiting:
             wait_s = 0.0

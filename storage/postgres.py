@@ -265,7 +265,9 @@ def _row(index: int, document: Document) -> _Row | Rejected:
     """The columns of a document, or why PostgreSQL cannot hold it."""
     if not _UUID_TEXT.fullmatch(document.uuid):
         return Rejected("the uuid has not the form of a UUID, which the column id demands")
-    if b"\\u0000" in document.body and _NUL.search(document.body):
+    # Looking for one byte is so much quicker that it comes first: most documents escape nothing.
+    body = document.body
+    if b"\\" in body and b"\\u0000" in body and _NUL.search(body):
         return Rejected("the document holds the character NUL, which jsonb cannot hold")
     try:
         data = document.data
@@ -278,7 +280,7 @@ def _row(index: int, document: Document) -> _Row | Rejected:
         (text(data.get("vcon")) or "").encode(),
         _microseconds(timestamp(data.get("created_at"))),
         None if subject is None else subject.encode(),
-        document.body,
+        body,
         struct.pack(">q", document.revision),
     )
 

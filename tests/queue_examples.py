@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from conserver.queue import calls
-from conserver.queue.calls import Blame, Call, Demand, Move, Write
+from conserver.queue.calls import Blame, Demand, Move, Write
+from conserver.queue.script import Call
 from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, record
 
 Example = Callable[[Queue], Call]

@@ -16,9 +16,10 @@ from typing import Any
 import orjson
 import redis
 
-from conserver.queue import calls, connection
-from conserver.queue.calls import Answer, Blame, Call, Claim, ClaimLimits, Demand, Returned
+from conserver.queue import calls, connection, script
+from conserver.queue.calls import Answer, Blame, Claim, ClaimLimits, Demand, Returned
 from conserver.queue.record import Claimed, parse
+from conserver.queue.script import Call
 
 FAR_MS = 7_258_118_400_000
 DEFAULT_LIMITS = ClaimLimits(etags=1)
@@ -51,7 +52,7 @@ class Queue:
 
     def run(self, call: Call) -> Any:
         """Send one call and give its raw answer."""
-        return calls.run(self.client, call)
+        return script.run(self.client, call)
 
     def push(self, name: str, *items: bytes | str) -> None:
         """What a producer does."""

@@ -26,7 +26,7 @@ from conserver import words
 from conserver.boot import Boot, pair, receive, send
 from conserver.config import ChainConfig, Config
 from conserver.page import Page
-from conserver.queue import calls
+from conserver.queue import calls, script
 from conserver.queue.record import Claimed
 from conserver.settings import Settings
 from conserver.steward.steward import Steward
@@ -66,7 +66,7 @@ class Straw:
         self.number += 1
         demands = [calls.Demand(name, most, 3) for name in self.house.lists]
         call = calls.claim(self.house.host, self.consumer, self.number, empty, demands, LIMITS)
-        claim = calls.read_claim(calls.run(self.house.redis, call))
+        claim = calls.read_claim(script.run(self.house.redis, call))
         assert not claim.void
         if claim.items:
             self.say(words.MORE if claim.more else words.ANSWERED)

@@ -27,14 +27,15 @@ MADE_HERE = frozenset(
 )
 # Every part of conserver has its floor, and imports only from its own floor or from below.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "page", "redact", "references", "retry", "signals", "words"),
-    ("vcon", "settings", "validation", "log", "endpoint", "breaker", "ration"),
+    ("errors", "page", "redact", "references", "retry", "signals", "telling", "words"),
+    ("vcon", "bodies", "identity"),
+    ("settings", "validation", "log", "endpoint", "breaker", "ration"),
     ("environment", "memory", "failpoints"),
     ("configfile", "config", "fetch", "chat"),
     ("queue", "merge", "plugins", "compat", "boot"),
     ("item", "routes"),
     ("chain", "writers"),
-    ("pool", "outbox", "documents"),
+    ("pool", "outbox", "conflicts", "documents"),
     ("intake", "settling"),
     ("worker", "steward"),
     ("process", "preparation", "clocks", "household"),

@@ -24,12 +24,12 @@ import structlog
 
 from conserver import words
 from conserver.boot import Boot, pair, receive, send
-from conserver.chain import ChainRunner
+from conserver.chain import ChainRunner, Checkpoint
 from conserver.config import ChainConfig, Config, LinkConfig, StorageConfig
 from conserver.documents import Documents
 from conserver.intake import Intake
 from conserver.item import Item
-from conserver.outbox import Checkpoint, Outbox
+from conserver.outbox import Outbox
 from conserver.page import Page
 from conserver.plugins import LoadedLink, LoadedStorage, Plugins
 from conserver.pool import Backlog, ChainPool
@@ -165,11 +165,11 @@ class Parts:
         return uuids
 
     def words_to_steward(self) -> list[bytes]:
-        """What the worker has told the steward since the last time."""
-        words = []
+        """What the worker has told the steward since the last time, word by word."""
+        words: list[bytes] = []
         while True:
             try:
-                words.append(self.steward.recv(64))
+                words += [bytes((word,)) for word in self.steward.recv(64)]
             except BlockingIOError:
                 return words
 
@@ -206,10 +206,10 @@ class Bench(Parts):
         self.runner = ChainRunner(
             self.page, self.checkpoint, lambda item: item.token in self.cancelled
         )
-        routes = Routes(self.boot.config, self.plugins)
+        most_bytes = self.boot.settings.max_document_bytes
+        routes = Routes(self.boot.config, self.plugins, most_bytes)
         self.backlog = Backlog({route.name: 1 for route in routes.all}, lambda: None)
         pool = ChainPool(1, self.backlog, self.runner, lambda: None)
-        most_bytes = self.boot.settings.max_document_bytes
         self.documents = Documents(self.line, self.page, self.writers, most_bytes)
         self.intake = Intake(self.boot, routes, self.line, pool, self.documents)
         for route in routes.all:
@@ -235,6 +235,11 @@ class Bench(Parts):
         trace: TracebackType | None,
     ) -> None:
         self.stack.close()
+
+    def words_to_steward(self) -> list[bytes]:
+        """What the worker has told it, or is about to."""
+        self.intake.telling.speak()
+        return super().words_to_steward()
 
     def claim(self) -> list[Item]:
         """Claim what waits. Answers what is to be run; what resumes is with its storages."""

@@ -10,12 +10,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from conserver import config, settings
-from conserver.config import Config
+from conserver import settings
+from conserver.commands import tables
+from conserver.commands.tables import Screen, Style
 from conserver.environment import Environment
 from conserver.errors import (
     EXIT_CONFIG,
@@ -25,8 +26,11 @@ from conserver.errors import (
     ConfigError,
     ConserverError,
 )
-from conserver.redact import redact_text
+from conserver.redact import printable, redact_text
 from conserver.settings import Settings
+
+if TYPE_CHECKING:
+    from conserver.config import Config
 
 EXIT_INTERRUPTED = 130
 
@@ -34,7 +38,8 @@ EXIT_INTERRUPTED = 130
 # client that decodes nothing: bytes, integers, and lists of them.
 Client: TypeAlias = Any
 
-_WIDTH_OF_FILES = 400  # What goes to a file or a pipe is for grep: a row stays one line.
+# How remarks begin that should be seen.
+_NOTE_STYLES: dict[str, Style] = {"error": "bad", "refused": "bad", "warning": "warning"}
 
 _JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
 
@@ -53,7 +58,7 @@ class Output:
     def line(self, text: str = "") -> None:
         """A line for people; nothing where a program reads."""
         if not self.as_json:
-            sys.stdout.write(text + "\n")
+            sys.stdout.write(printable(text, keep="\n\t") + "\n")
 
     def raw(self, data: bytes) -> None:
         """Bytes as they are, such as a document."""
@@ -61,27 +66,31 @@ class Output:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table for people; nothing where a program reads."""
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, none: str = ""
+    ) -> None:
+        """A table for people; nothing where a program reads. `none` is said where it is empty."""
         if self.as_json:
             return
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
+        if not rows and none:
+            note(none)
+            return
+        for line in tables.lines_of(self.screen, columns, rows):
+            sys.stdout.write(line + "\n")
 
-        table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
-        for name in columns:
-            numbers = rows and all(
-                isinstance(row[len(table.columns)], (int, float)) for row in rows
-            )
-            table.add_column(name, justify="right" if numbers else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(_cell(cell)) for cell in row))
-        Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES).print(table)
+    @property
+    def screen(self) -> Screen:
+        """What standard output leads to."""
+        return Screen.of(sys.stdout)
 
 
 def note(text: str) -> None:
     """A remark or a complaint: on standard error, so that results stay clean."""
+    text = printable(text, keep="\n\t")
+    head, colon, rest = text.partition(":")
+    style = _NOTE_STYLES.get(head)
+    if colon and style:
+        text = Screen.of(sys.stderr).style(head, style) + colon + rest
     sys.stderr.write(text + "\n")
 
 
@@ -122,6 +131,8 @@ def load_config(found: Settings) -> Config:
     Raises:
         ConfigError: with everything that is wrong with it.
     """
+    from conserver import config  # Commands that need none start faster without it.
+
     return config.load(found.config_file, Environment(os.environ))
 
 
@@ -162,9 +173,23 @@ def redis_client(found: Settings, timeout_s: float = 5.0) -> Iterator[Client]:
     except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
         raise BootError(f"Redis at {url} cannot be reached: {error}", EXIT_UNAVAILABLE) from None
     except exceptions.RedisError as error:
-        raise ConserverError(f"Redis at {url} refused: {error}") from None
+        raise ConserverError(f"Redis at {url} refused: {error}{_which(client, error)}") from None
     finally:
         client.close()
+
+
+def _which(client: Client, error: Exception) -> str:
+    """The keys that Redis may mean where it complains of a type; it does not say which."""
+    from redis.exceptions import RedisError
+
+    from conserver.commands.keys import wrong_keys
+
+    if "WRONGTYPE" not in str(error):
+        return ""
+    try:
+        return "".join(f"\n  - {text}" for text in wrong_keys(client))
+    except RedisError:
+        return ""  # The complaint itself is what matters.
 
 
 def age_text(seconds: float) -> str:
@@ -173,13 +198,3 @@ def age_text(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return str(value)

@@ -7,6 +7,7 @@ concludes something from an absence looks again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -16,9 +17,11 @@ import orjson
 
 from conserver.commands.base import Client
 from conserver.queue import calls, record
+from conserver.queue.record import Progress
 
 _CHUNK = 500
 _PAUSED = "paused:"
+_PARKED_SAMPLE = 200
 
 Where = Literal["queued", "returned", "suspects", "parked", "running", "dead"]
 
@@ -32,6 +35,22 @@ class Depth:
     suspects: int | None
     parked: int | None
     dead: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """What the parked items of a list wait for, by the `sampled` ones that are due first.
+
+    Attributes:
+        storages: how many of them are owed to each storage.
+        retries: how many wait for another attempt of a link.
+        due_in_s: when the first is due; negative where it is already.
+    """
+
+    sampled: int
+    storages: dict[str, int]
+    retries: int
+    due_in_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +96,27 @@ def depths(client: Client, names: Iterable[str]) -> dict[str, Depth]:
     return {name: Depth(*counts[5 * i : 5 * i + 5]) for i, name in enumerate(names)}
 
 
+def parked(client: Client, names: Iterable[str]) -> dict[str, Parked]:
+    """What the parked items of these lists wait for; lists that have none are left out."""
+    names = list(names)
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    for name in names:
+        pipe.zrange(f"conserver:parked:{name}", 0, _PARKED_SAMPLE - 1, withscores=True)
+    (seconds, micros), *samples = pipe.execute()
+    now_ms = seconds * 1000 + micros / 1000
+    found: dict[str, Parked] = {}
+    for name, members in zip(names, samples, strict=True):
+        if not members:
+            continue
+        owed = [_owed(text) for text, _due in members]
+        storages = Counter(storage for one in owed for storage in one)
+        retries = sum(1 for one in owed if not one)
+        due_in_s = round((members[0][1] - now_ms) / 1000, 1)
+        found[name] = Parked(len(members), dict(storages.most_common()), retries, due_in_s)
+    return found
+
+
 def consumers(client: Client) -> list[str]:
     """Every registered consumer of every host, void ones included: they may hold items still."""
     hosts: Collection[bytes] = client.smembers(calls.HOSTS)
@@ -106,10 +146,9 @@ def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[E
         key = calls.inflight_key(consumer)
         values: list[bytes] = client.hvals(key)
         for text in values:
-            held = record.parse(text)
-            uuid = _uuid_of(held.payload)
+            uuid = _uuid_of(_payload(text))
             if uuid in wanted:
-                found.append(Entry(uuid, held.list, "running", key, text))
+                found.append(Entry(uuid, record.parse(text).list, "running", key, text))
     for name in names:
         key = f"DLQ:{name}"
         found += [
@@ -118,6 +157,19 @@ def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[E
             if (uuid := _uuid_of(text)) in wanted
         ]
     return found
+
+
+def dead(client: Client, names: Iterable[str]) -> Counter[str]:
+    """How many dead letters there are of each uuid."""
+    return Counter(_uuid_of(text) for name in names for text in _list_texts(client, f"DLQ:{name}"))
+
+
+def _owed(text: bytes) -> list[str]:
+    """The storages that a parked record owes; none where it is no record."""
+    try:
+        return Progress.load(record.parse(text).state).owed or []
+    except ValueError:  # Somebody else put it there; a look must not fail on it.
+        return []
 
 
 def _waiting(client: Client, name: str) -> Iterator[Entry]:
@@ -148,7 +200,10 @@ def _list_texts(client: Client, key: str) -> Iterator[bytes]:
 
 
 def _payload(text: bytes) -> bytes:
-    return record.parse(text).payload if text[:1] == b"\x01" else text
+    try:
+        return record.parse(text).payload
+    except ValueError:  # What a producer pushed is its payload as it stands.
+        return text
 
 
 def _uuid_of(payload: bytes) -> str:

@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass
 
 from conserver import plugins, settings
 from conserver.commands.base import Output, load_config, load_settings, note, redis_client
-from conserver.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, BootError, ConfigError, Problem
+from conserver.config import Config, located, usable_part
+from conserver.environment import Environment
+from conserver.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, ConfigError, ConserverError, Problem
 from conserver.plugins import LoadedStorage, Plugins
 from conserver.settings import Settings
 
@@ -37,17 +39,25 @@ def check(output: Output, config_file: str = "", *, connect: bool = False) -> in
     warnings: list[Problem] = settings.misspelt(os.environ)
     connections: list[Connection] = []
     chains: dict[str, list[str]] = {}
+    source = ""
     try:
         found = load_settings(config_file)
-        config = load_config(found)
-        warnings += [*config.warnings, *plugins.unused_problems(config)]
-        chains = {name: chain.ingress_lists for name, chain in config.enabled_chains.items()}
-        loaded = plugins.load(config)
-        loaded.prepare()
-        if connect:
-            connections = _connect(found, loaded)
+        source = found.config_file
+        config, faults = _read(found)
     except ConfigError as error:
         problems += error.problems
+    else:
+        problems += faults
+        warnings += [*config.warnings, *located(plugins.unused_problems(config), source)]
+        if not faults:
+            chains = {name: chain.ingress_lists for name, chain in config.enabled_chains.items()}
+        try:
+            loaded = plugins.load(config)
+            loaded.prepare()
+        except ConfigError as error:
+            problems += located(error.problems, source)
+        else:
+            connections = _connect(found, loaded) if connect and not problems else []
     away = [connection for connection in connections if not connection.ok]
     output.value(
         {
@@ -58,14 +68,26 @@ def check(output: Output, config_file: str = "", *, connect: bool = False) -> in
             "chains": chains,
         }
     )
-    _tell(output, problems, warnings, connections, chains)
+    _tell(output, source, problems, warnings, connections, chains)
     if problems:
         return EXIT_CONFIG
     return EXIT_UNAVAILABLE if away else 0
 
 
+def _read(found: Settings) -> tuple[Config, Sequence[Problem]]:
+    """The configuration and its faults; with faults, what of it can be looked at further."""
+    try:
+        return load_config(found), ()
+    except ConfigError as error:
+        try:
+            return usable_part(found.config_file, Environment(os.environ)), error.problems
+        except ConfigError:
+            raise error from None
+
+
 def _tell(
     output: Output,
+    source: str,
     problems: Sequence[Problem],
     warnings: Sequence[Problem],
     connections: Sequence[Connection],
@@ -83,12 +105,20 @@ def _tell(
             output.line(line)
         else:
             note(f"error: {line}")
-    if problems:
+    away = sum(1 for connection in connections if not connection.ok)
+    if problems or away:
+        wrong = _count(len(problems), "error") if problems else ""
+        silent = f"{_count(away, 'server')} away" if away else ""
+        note(f"{source or 'settings'}: {', '.join(part for part in (wrong, silent) if part)}")
         return
     for name, lists in chains.items():
         output.line(f"chain {name} serves {', '.join(lists)}")
-    if all(connection.ok for connection in connections):
-        output.line("everything is in order")
+    told = f", with {_count(len(warnings), 'warning')}" if warnings else ""
+    output.line(f"everything is in order{told}: {source}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _connect(found: Settings, loaded: Plugins) -> list[Connection]:
@@ -105,8 +135,9 @@ def _ask_redis(found: Settings) -> Connection:
     try:
         with redis_client(found) as client:
             version = client.info("server").get("redis_version", "unknown")
+            client.eval("return 1", 0)  # Every move of an item is a script.
         ok, message = True, f"answers, version {version}"
-    except BootError as error:
+    except ConserverError as error:
         ok, message = False, str(error)
     return Connection("redis", ok, message, (time.monotonic() - began_s) * 1000)
 

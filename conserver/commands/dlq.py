@@ -36,7 +36,8 @@ ReasonName = Annotated[
 ]
 Older = Annotated[str, typer.Option("--older", metavar="AGE", help="Dead for longer: 2h, 7d.")]
 Newer = Annotated[str, typer.Option("--newer", metavar="AGE", help="Dead for less.")]
-Uuids = Annotated[list[str] | None, typer.Argument(metavar="[UUID...]")]
+Uuid = Annotated[str, typer.Argument(metavar="UUID", show_default=False)]
+Uuids = Annotated[list[str] | None, typer.Argument(metavar="UUID")]
 Everything = Annotated[bool, typer.Option("--all", help="Every one, where nothing else is said.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many it would be.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")]
@@ -70,7 +71,7 @@ def list_(
 
 
 @app.command()
-def show(uuid: str, lists: ListNames = None, json: AsJson = False) -> None:
+def show(uuid: Uuid, lists: ListNames = None, json: AsJson = False) -> None:
     """Show all that is known of a dead letter, its traceback included."""
     from conserver.commands.letters import show_letter
 

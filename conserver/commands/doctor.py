@@ -12,11 +12,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from conserver.commands.base import Client, Output, load_settings, redis_client
+from conserver.commands.keys import wrong_keys
+from conserver.commands.tables import Marked, Style
 from conserver.errors import EXIT_FAILURE
 
 _VERSION_MIN = (6, 2)
 _CLOCK_S_MAX = 1.0
 _ROUND_TRIP_MS_MAX = 5.0
+
+_STYLES: dict[str, Style] = {"ok": "good", "warning": "warning", "wrong": "bad"}
 
 # What the scripts and the commands call. A user that may not is told here, not at night.
 _COMMANDS = (
@@ -47,6 +51,8 @@ def doctor(output: Output) -> int:
         _persistence,
         _eviction,
         _rights,
+        _scripts,
+        _keys,
         _clock,
         _round_trip,
     )
@@ -63,9 +69,11 @@ def doctor(output: Output) -> int:
     wrong = [finding for finding in findings if finding.level == "wrong"]
     output.value({"ok": not wrong, "findings": [asdict(finding) for finding in findings]})
     output.table(
-        "",
-        ("subject", "", "found", "advice"),
-        [(found.subject, found.level, found.text, found.advice) for found in findings],
+        ("subject", "verdict", "found", "advice"),
+        [
+            (found.subject, Marked(found.level, _STYLES[found.level]), found.text, found.advice)
+            for found in findings
+        ],
     )
     return EXIT_FAILURE if wrong else 0
 
@@ -142,7 +150,7 @@ def _rights(client: Client) -> Iterator[Finding]:
     from redis.exceptions import NoPermissionError, ResponseError
 
     missing = []
-    user = "default"
+    user = _user(client)
     try:
         name = client.execute_command("ACL", "WHOAMI")
         user = name.decode() if isinstance(name, bytes) else str(name)
@@ -161,6 +169,33 @@ def _rights(client: Client) -> Iterator[Finding]:
         yield Finding("rights", "wrong", text, f"ACL SETUSER {user} +{' +'.join(missing)}")
     else:
         yield Finding("rights", "ok", f"user {user} may do what is needed")
+
+
+def _scripts(client: Client) -> Iterator[Finding]:
+    """Every move of an item is a script. Where rights cannot be asked for, this one is tried."""
+    from redis.exceptions import ResponseError
+
+    try:
+        client.eval("return 1", 0)
+    except ResponseError as error:
+        advice = f"ACL SETUSER {_user(client)} +eval +evalsha"
+        yield Finding("scripts", "wrong", f"none can be run: {error}", advice)
+    else:
+        yield Finding("scripts", "ok", "can be run")
+
+
+def _keys(client: Client) -> Iterator[Finding]:
+    wrong = wrong_keys(client)
+    for text in wrong:
+        found, _, advice = text.partition(": ")
+        yield Finding("keys", "wrong", found, advice)
+    if not wrong:
+        yield Finding("keys", "ok", "have the types they must have")
+
+
+def _user(client: Client) -> str:
+    """The user that REDIS_URL logs in."""
+    return str(client.connection_pool.connection_kwargs.get("username") or "default")
 
 
 def _arguments(command: str) -> tuple[str, ...]:

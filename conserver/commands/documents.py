@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import orjson
 
 from conserver import plugins
 from conserver.commands.base import Client, Output, load_config, load_settings, note, redis_client
 from conserver.config import Config
-from conserver.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, ConserverError
+from conserver.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, EXIT_USAGE, BootError, ConserverError
 from conserver.plugins import LoadedStorage
 from conserver.queue import cancellation
+from conserver.redact import printable
+from conserver.validation import suggest
 
 
 def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> int:
@@ -25,22 +28,45 @@ def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> i
     """
     found = load_settings(config_file)
     config = load_config(found)
-    if source and source != "redis" and source not in config.storages:
-        raise ConserverError(f"there is no storage `{source}` in {found.config_file}")
+    if source not in ("", "redis", *config.storages):
+        hint = suggest(source, ["redis", *config.storages])
+        raise BootError(
+            f"there is no storage `{source}` in {found.config_file} ({hint})", EXIT_USAGE
+        )
     text: bytes | None = None
     if source in ("", "redis"):
         with redis_client(found) as client:
             text = read_document(client, uuid)
-    silent = False
+    silent: list[str] = []
     if text is None and source != "redis":
         text, silent = _from_storages(config, uuid, source)
     if text is None:
-        note(f"conserver: {uuid} is in none of the places that answered")
+        note(f"conserver: {uuid} is nowhere: {_where_it_is_not(config, source, silent)}")
         return EXIT_UNAVAILABLE if silent else EXIT_FAILURE
     if output.as_json or sys.stdout.isatty():
-        text = orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2)
+        text = _indented(text, uuid, strict=output.as_json)
     output.raw(text + b"\n")
     return 0
+
+
+def _where_it_is_not(config: Config, source: str, silent: Sequence[str]) -> str:
+    places = [source] if source else ["redis", *config.storages]
+    asked = [place for place in places if place not in silent]
+    parts = [f"not in {', '.join(asked)}"] if asked else []
+    if silent:
+        parts.append(f"{', '.join(silent)} could not be asked")
+    return "; ".join(parts)
+
+
+def _indented(text: bytes, uuid: str, *, strict: bool) -> bytes:
+    """The document, easier to read. What is no JSON, people see as it is and programs do not."""
+    try:
+        return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2)
+    except orjson.JSONDecodeError as error:
+        if strict:
+            raise ConserverError(f"the document of {uuid} is not JSON: {error}") from None
+        note(f"warning: this is not JSON: {error}")
+        return printable(text.decode("utf-8", "replace"), keep="\n\t").encode()
 
 
 def read_document(client: Client, uuid: str) -> bytes | None:
@@ -85,16 +111,16 @@ def cancel(output: Output, uuid: str) -> int:
     return 0
 
 
-def _from_storages(config: Config, uuid: str, source: str) -> tuple[bytes | None, bool]:
-    """What the first storage has that has it, and whether one could not be asked."""
-    silent = False
+def _from_storages(config: Config, uuid: str, source: str) -> tuple[bytes | None, list[str]]:
+    """What the first storage has that has it, and those that could not be asked."""
+    silent: list[str] = []
     for name, entry in config.storages.items():
         if source in ("", name):
             try:
                 text = _from_storage(plugins.load_storage(name, entry), uuid)
             except Exception as error:  # noqa: BLE001 - a client of any library may raise anything.
                 note(f"warning: storage {name} does not answer: {error}")
-                silent = True
+                silent.append(name)
                 continue
             if text is not None:
                 return text, silent

@@ -23,6 +23,7 @@ class Host:
     pid: int
     state: str
     started_at: float
+    beat_at_s: float
     beat_age_s: float
     lease_s: float
     lists: list[str]
@@ -68,6 +69,7 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         pid=int(fields.get("pid", 0)),
         state=fields.get("state", "starting"),
         started_at=float(fields.get("started_at", now_s)),
+        beat_at_s=beat_ms / 1000,
         beat_age_s=max(now_s - beat_ms / 1000, 0.0),
         lease_s=float(fields.get("lease_s", 30)),
         lists=orjson.loads(fields.get("lists", "[]")),

@@ -12,16 +12,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from conserver.commands.base import Client, Output, age_text, load_settings, note, redis_client
-from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError
+from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError, Rejected
 from conserver.queue import deadletters
 from conserver.queue.deadletters import DeadLetter
+from conserver.validation import suggest
+from conserver.vcon import Vcon
 
 # Letters are gathered before they are moved, because moving one shifts the pages that follow it.
 _ROUND = 10_000
+_NAME_CHARS = 40  # What is no uuid is the beginning of whatever was pushed.
+_ASKED_FIRST = ("uuid", "list", "chain", "reason", "link", "storage", "error", "type")
+_ASKED_LAST = ("token", "payload_bytes", "traceback")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_REASONS = ("failed", "rejected", "unavailable", "poison", "time_limit", "oversized")
 _AGE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>s|m|min|h|d|w)")
 _UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -69,7 +77,7 @@ class Filter:
     def matches(self, letter: DeadLetter, now_ms: float) -> bool:
         """Whether this letter is meant. One without a reason matches no filter on reasons."""
         why = letter.why
-        if self.uuids and letter.name not in self.uuids:
+        if self.uuids and uuid_of(letter) not in self.uuids:
             return False
         if self.error and not re.search(self.error, str(why.get("error", "")), re.IGNORECASE):
             return False
@@ -85,6 +93,16 @@ class Filter:
         return (self.older_s is None or age_s >= self.older_s) and (
             self.newer_s is None or age_s < self.newer_s
         )
+
+
+def uuid_of(letter: DeadLetter) -> str:
+    """Its uuid, be it pushed as a whole document or not; else the beginning of what was pushed."""
+    if letter.payload[:1] == b"{" and not _UUID.fullmatch(letter.name):
+        try:
+            return Vcon.parse(letter.payload).uuid
+        except Rejected:
+            return letter.name
+    return letter.name
 
 
 def where_of(why: dict[str, Any]) -> str:
@@ -107,19 +125,18 @@ def list_letters(output: Output, wanted: Filter, *, limit: int, count: bool = Fa
     """
     with redis_client(load_settings()) as client:
         if count:
-            return _count(output, select(client, wanted))
+            return _count(output, wanted, select(client, wanted))
         found = select(client, wanted)
         letters = list(islice(found, limit)) if limit else list(found)
         more = limit and next(found, None) is not None
     output.value([_summary(letter) for letter in letters])
     output.table(
-        "",
         ("age", "list", "uuid", "reason", "where", "attempts", "error"),
         [
             (
                 _age_of(letter),
                 letter.list,
-                letter.name,
+                _short(uuid_of(letter)),
                 letter.why.get("reason", ""),
                 where_of(letter.why),
                 letter.why.get("attempts", ""),
@@ -127,11 +144,10 @@ def list_letters(output: Output, wanted: Filter, *, limit: int, count: bool = Fa
             )
             for letter in letters
         ],
+        none=_none(wanted),
     )
     if more:
         note(f"there are more than {limit}: --limit 0 shows all, --count counts them")
-    elif not letters:
-        note("no dead letters" + (" that match" if wanted.restricts else ""))
     return 0
 
 
@@ -140,12 +156,13 @@ def show_letter(output: Output, uuid: str, names: Sequence[str]) -> int:
     with redis_client(load_settings()) as client:
         letters = list(select(client, Filter(names=tuple(names), uuids=(uuid,))))
     output.value([_details(letter) for letter in letters])
-    for letter in letters:
-        for name, value in _details(letter).items():
+    for n, letter in enumerate(letters):
+        if n:
+            output.line()
+        for name, value in _for_people(_details(letter)).items():
             if value not in (None, "", [], {}):
                 text = str(value)
                 output.line(f"{name}: {text}" if "\n" not in text else f"{name}:\n{text.rstrip()}")
-        output.line()
     if not letters:
         note(f"{uuid} is no dead letter")
     return 0 if letters else EXIT_FAILURE
@@ -200,62 +217,101 @@ def _move(
                 break
     output.value({done_word: 0 if dry_run else moved, "matching": moved, "dry_run": dry_run})
     output.line(f"{moved} would be {done_word}" if dry_run else f"{moved} {done_word}")
-    return 0
+    if not moved:
+        note(_none(wanted))
+    # Whoever names one means that one: a script must not take silence for success.
+    return EXIT_FAILURE if wanted.uuids and not moved else 0
 
 
 def select(client: Client, wanted: Filter) -> Iterator[DeadLetter]:
     """The letters that a filter means, list by list, oldest first.
 
     Raises:
-        BootError: its `error` is no regular expression.
+        BootError: its `error` is no regular expression, or there is no such `reason`.
     """
     now_ms = time.time() * 1000
     try:
         re.compile(wanted.error)
     except re.error as error:
         raise BootError(f"--error is no regular expression: {error}", EXIT_USAGE) from None
+    if wanted.reason and wanted.reason not in _REASONS:
+        hint = suggest(wanted.reason, _REASONS)
+        raise BootError(f"there is no --reason `{wanted.reason}` ({hint})", EXIT_USAGE)
     for name in wanted.names or deadletters.lists(client):
         for letter in deadletters.scan(client, name):
             if wanted.matches(letter, now_ms):
                 yield letter
 
 
-def _count(output: Output, letters: Iterator[DeadLetter]) -> int:
+def _count(output: Output, wanted: Filter, letters: Iterator[DeadLetter]) -> int:
     counts = Counter(
         (
             letter.list,
             str(letter.why.get("reason", "")),
             where_of(letter.why),
-            _first_line(letter.why.get("error", "")),
+            _kind_of(letter),
         )
         for letter in letters
     )
     columns = ("count", "list", "reason", "where", "error")
     rows = [(n, *key) for key, n in counts.most_common()]
     output.value([dict(zip(columns, row, strict=True)) for row in rows])
-    output.table("", columns, rows)
+    output.table(columns, rows, none=_none(wanted))
     return 0
 
 
 def _summary(letter: DeadLetter) -> dict[str, Any]:
     told = {name: value for name, value in letter.why.items() if name != "traceback"}
-    return {"list": letter.list, "uuid": letter.name, **told}
+    return {"list": letter.list, **told, "uuid": uuid_of(letter)}
 
 
 def _details(letter: DeadLetter) -> dict[str, Any]:
     return {
         **letter.why,
         "list": letter.list,
-        "uuid": letter.name,
+        "uuid": uuid_of(letter),
         "links_done": letter.progress.links,
         "storages_owed": letter.progress.owed,
         "payload_bytes": len(letter.payload),
     }
 
 
+def _for_people(details: dict[str, Any]) -> dict[str, Any]:
+    """The same in the order in which one asks, with a time that says something."""
+    told = {name: details[name] for name in _ASKED_FIRST if name in details}
+    told |= {name: value for name, value in details.items() if name not in _ASKED_LAST}
+    told |= {name: details[name] for name in _ASKED_LAST if name in details}
+    at_ms = told.pop("time_ms", None)
+    if at_ms is not None:
+        at = datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        told = {"died": f"{at}, {age_text(max(time.time() - at_ms / 1000, 0.0))} ago", **told}
+    return told
+
+
+def _none(wanted: Filter) -> str:
+    if wanted.uuids:
+        return f"no dead letter of {', '.join(wanted.uuids)}" + (
+            " that matches" if wanted != Filter(uuids=wanted.uuids) else ""
+        )
+    return "no dead letters" + (" that match" if wanted.restricts else "")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME_CHARS else f"{name[: _NAME_CHARS - 1]}…"
+
+
 def _age_of(letter: DeadLetter) -> str:
     at_ms = letter.why.get("time_ms")
     return "" if at_ms is None else age_text(max(time.time() - at_ms / 1000, 0.0))
+
+
+def _kind_of(letter: DeadLetter) -> str:
+    """The error without what differs from letter to letter, so that equal causes count as one."""
+    error = _first_line(letter.why.get("error", ""))
+    name = uuid_of(letter)
+    if name:
+        error = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "<uuid>", error)
+    return _UUID.sub("<uuid>", error)
 
 
 def _first_line(error: object) -> str:

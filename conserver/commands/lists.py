@@ -5,6 +5,7 @@ A paused list is full of whatever producers push; what was taken before goes on 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from conserver.commands.base import (
 )
 from conserver.errors import EXIT_FAILURE
 from conserver.queue import calls
+from conserver.validation import suggest
 
 _LOOK_S = 0.25
 
@@ -28,12 +30,13 @@ def pause(output: Output, names: Sequence[str], config_file: str = "") -> int:
     found = load_settings(config_file)
     wanted = list(names) or list(load_config(found).ingress)
     with redis_client(found) as client:
-        unknown = set(names) - set(census.known_lists(client))
+        known = set(census.known_lists(client))
         now_ms = str(int(time.time() * 1000))
         for name in wanted:
             client.hset(calls.CONTROL, census.paused_field(name), now_ms)
-    for name in sorted(unknown):
-        note(f"warning: nobody has ever taken from {name}")
+    for name in sorted(set(names) - known):
+        hint = suggest(name, known)
+        note(f"warning: nobody has ever taken from {name}" + (f" ({hint})" if hint else ""))
     output.value({"paused": wanted})
     output.line(f"paused: {', '.join(wanted) or 'nothing'}")
     return 0
@@ -66,12 +69,16 @@ def drain(output: Output, config_file: str = "", *, timeout_s: float) -> int:
         for name in names:
             client.hset(calls.CONTROL, census.paused_field(name), now_ms)
         left = census.in_flight(client)
+        if left:
+            note(f"all lists are paused; {left} in flight: waiting for at most {timeout_s:g} s")
         while left and time.monotonic() < deadline_s:
             time.sleep(_LOOK_S)
-            left = census.in_flight(client)
+            before, left = left, census.in_flight(client)
+            if 0 < left < before and sys.stderr.isatty():
+                note(f"{left} in flight")
     output.value({"paused": names, "in_flight": left})
     if left:
-        note(f"{left} items are still in flight; all lists are paused")
+        note(f"{left} still in flight; all lists stay paused until `conserver resume`")
         return EXIT_FAILURE
     output.line("nothing is in flight; all lists are paused until `conserver resume`")
     return 0

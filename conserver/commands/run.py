@@ -10,7 +10,8 @@ import os
 
 from conserver import log, settings, supervisor
 from conserver.commands.base import load_config, load_settings
-from conserver.config import Config
+from conserver.config import Config, located
+from conserver.errors import ConfigError
 from conserver.settings import Settings
 
 
@@ -31,4 +32,8 @@ def run(config_file: str = "") -> int:
     logger = log.get_logger()
     for warning in (*config.warnings, *settings.misspelt(os.environ)):
         logger.warning("configuration_warning", path=warning.path, warning=str(warning))
-    return supervisor.run(found, config, read)
+    try:
+        return supervisor.run(found, config, read)
+    except ConfigError as error:  # Of links and storages, which know nothing of the file.
+        problems = located(error.problems, found.config_file)
+        raise ConfigError(problems, found.config_file) from error.__cause__

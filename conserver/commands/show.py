@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from pydantic import SecretStr
 
 from conserver import settings
 from conserver.commands.base import Output, load_settings, note
+from conserver.commands.tables import Marked
 from conserver.redact import redact_text
 
 
@@ -19,6 +21,8 @@ def show_settings(output: Output) -> int:
         value = getattr(found, variable.field)
         if isinstance(value, SecretStr):
             value = redact_text(value.get_secret_value())
+        elif isinstance(value, float) and value.is_integer():
+            value = int(value)
         given = bool(os.environ.get(variable.name, "").strip())
         rows.append(
             {
@@ -31,18 +35,17 @@ def show_settings(output: Output) -> int:
         )
     output.value(rows)
     output.table(
-        "",
-        ("variable", "value", "from", "meaning"),
-        [
-            (
-                row["name"],
-                row["value"],
-                "environment" if row["given"] else "default",
-                row["meaning"],
-            )
-            for row in rows
-        ],
+        ("variable", "value", "default", "meaning"),
+        [(row["name"], _shown(row), row["default"], row["meaning"]) for row in rows],
     )
     for problem in settings.misspelt(os.environ):
         note(f"warning: {problem}")
     return 0
+
+
+def _shown(row: dict[str, Any]) -> object:
+    """The value as the environment would say it; what comes from there stands out."""
+    value = row["value"]
+    if isinstance(value, bool):
+        value = str(value).lower()
+    return Marked(value, "bold") if row["given"] else value

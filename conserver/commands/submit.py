@@ -9,10 +9,10 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,31 +25,18 @@ from conserver.commands.base import (
     note,
     redis_client,
 )
-from conserver.commands.documents import read_document
-from conserver.commands.letters import Filter, described, select
+from conserver.commands.follow import Submitted, dead_letters, follow
+from conserver.commands.hosts import read_hosts
+from conserver.commands.tables import Marked, Style
 from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError, Rejected
 from conserver.settings import Settings
+from conserver.validation import suggest
 from conserver.vcon import Vcon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LOOK_S = 0.25
-# An item can evade one look while it moves from place to place; it does not evade so many in a row.
-_ABSENCES = 3
-
-
-@dataclass(slots=True)
-class Submitted:
-    """One document and what became of it: `refused`, `submitted`, `done`, `dead` or `waiting`."""
-
-    source: str
-    uuid: str = ""
-    outcome: str = "submitted"
-    detail: str = ""
-    duration_s: float | None = None
-    analyses: list[str] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
+_STYLES: dict[str, Style] = {"done": "good", "dead": "bad", "waiting": "warning"}
 
 
 def submit(
@@ -69,16 +56,20 @@ def submit(
     found = load_settings(config_file)
     name = to or _only_list(found)
     results: list[Submitted] = []
-    sources = list(_sources(paths))
+    sources = [source for path in paths for source in _sources(path)]
     with redis_client(found) as client:
+        dead_before = dead_letters(client, name) if wait else Counter()
         with _progress("submitting", len(sources)) as step:
             for source in sources:
                 results += [
                     _put(client, found, name, label, raw) for label, raw in _documents(source)
                 ]
                 step(1)
+        if any(result.uuid for result in results):
+            _warn_of_silence(client, name)
         if wait:
-            _follow(client, name, results, timeout_s)
+            with _progress("working", len(results)) as step:
+                follow(client, name, results, dead_before, timeout_s, step)
     output.value({"list": name, "items": [asdict(result) for result in results]})
     _tell(output, name, results, wait=wait)
     good = {"done"} if wait else {"submitted"}
@@ -93,19 +84,33 @@ def _only_list(found: Settings) -> str:
     return names[0]
 
 
-def _sources(paths: Iterable[Path]) -> Iterator[Path]:
+def _sources(path: Path) -> list[Path]:
+    """The files that a path leads to; an empty folder leads to itself, and is refused as such."""
+    if not path.is_dir():
+        return [path]
     wanted = {".json", ".vcon", *audio.MEDIA_TYPES}
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in wanted)
-        else:
-            yield path
+    return sorted(file for file in path.rglob("*") if file.suffix.lower() in wanted) or [path]
+
+
+def _warn_of_silence(client: Client, name: str) -> None:
+    """Says so where nobody takes from the list: a name that is misspelt waits for ever."""
+    hosts = [host for host in read_hosts(client) if host.beats]
+    served = {listed for host in hosts for listed in host.lists}
+    if not hosts:
+        note("warning: no host is running: what was submitted waits until one does")
+    elif name not in served:
+        note(f"warning: no host that runs serves {name} ({suggest(name, served)})")
+    elif name in census.paused_lists(client):
+        note(f"warning: {name} is paused: `conserver resume {name}` ends that")
 
 
 def _documents(path: Path) -> Iterator[tuple[str, bytes | Rejected]]:
     """What a source holds, each with a name to call it by, or why it cannot be read."""
     label = "standard input" if path == Path("-") else str(path)
     try:
+        if path.is_dir():
+            yield label, Rejected("there is no vCon and no recording in this folder")
+            return
         if path.suffix.lower() in audio.MEDIA_TYPES:
             yield label, audio.vcon_of(path)
             return
@@ -141,75 +146,34 @@ def _put(
     return Submitted(label, uuid)
 
 
-def _follow(client: Client, name: str, results: Sequence[Submitted], timeout_s: float) -> None:
-    """Looks for the submitted ones until they are nowhere any more, or among the dead letters."""
-    began_s = time.monotonic()
-    pending = {result.uuid: result for result in results if result.uuid}
-    absences = dict.fromkeys(pending, 0)
-    with _progress("working", len(pending)) as step:
-        while pending and time.monotonic() - began_s < timeout_s:
-            time.sleep(_LOOK_S)
-            names = census.all_names(client, [name])
-            places = {e.uuid: e for e in census.find(client, names, pending.keys())}
-            for uuid, result in list(pending.items()):
-                entry = places.get(uuid)
-                absences[uuid] = absences[uuid] + 1 if entry is None else 0
-                dead = entry is not None and entry.where == "dead"
-                if not dead and absences[uuid] < _ABSENCES:
-                    continue
-                result.outcome = "dead" if dead else "done"
-                result.duration_s = round(time.monotonic() - began_s, 2)
-                result.detail = _why_dead(client, entry) if dead and entry is not None else ""
-                _describe(client, result)
-                del pending[uuid]
-                step(1)
-    for result in pending.values():
-        result.outcome = "waiting"
-
-
-def _why_dead(client: Client, entry: census.Entry) -> str:
-    wanted = Filter(names=(entry.list,), uuids=(entry.uuid,))
-    letter = next(select(client, wanted), None)
-    return described(letter) if letter is not None else f"in DLQ:{entry.list}"
-
-
-def _describe(client: Client, result: Submitted) -> None:
-    """Adds what the document in Redis has by now."""
-    text = read_document(client, result.uuid)
-    if text is None:
-        return
-    try:
-        vcon = Vcon.parse(text)
-    except Rejected as refusal:
-        result.detail = refusal.reason
-        return
-    result.analyses = [str(entry.get("type", "")) for entry in vcon.analysis]
-    result.tags = vcon.tags
-
-
 def _tell(output: Output, name: str, results: Sequence[Submitted], *, wait: bool) -> None:
     refused = [result for result in results if result.outcome == "refused"]
     for result in refused:
         note(f"refused: {result.source}: {result.detail}")
     output.line(f"{len(results) - len(refused)} submitted to {name}")
-    if not wait:
+    taken = [result for result in results if result.outcome != "refused"]
+    if not wait or not taken:
         return
-    output.table(
-        "",
-        ("source", "uuid", "outcome", "seconds", "analyses", "tags"),
-        [
-            (
-                result.source,
-                result.uuid,
-                " ".join(part for part in (result.outcome, result.detail) if part),
-                result.duration_s,
-                ", ".join(result.analyses),
-                ", ".join(f"{key}:{value}" for key, value in result.tags.items()),
-            )
-            for result in results
-            if result.outcome != "refused"
-        ],
-    )
+    columns = ("source", "uuid", "outcome", "seconds", "analyses", "tags", "why")
+    rows = [
+        (
+            result.source,
+            result.uuid,
+            Marked(result.outcome, _STYLES[result.outcome]),
+            result.duration_s,
+            ", ".join(result.analyses),
+            ", ".join(f"{key}:{value}" for key, value in result.tags.items()),
+            result.detail,
+        )
+        for result in taken
+    ]
+    shown = len(columns) if any(result.detail for result in taken) else -1
+    output.table(columns[:shown], [row[:shown] for row in rows])
+    counts = Counter(result.outcome for result in taken)
+    if len(taken) > 1:
+        output.line(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    if counts["waiting"]:
+        note("--timeout is over; `conserver status` shows what is waited for")
 
 
 @contextmanager

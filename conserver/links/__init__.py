@@ -33,7 +33,9 @@ class LinkContext(Protocol):
     chain: str  # The chain's and the link's names in the configuration.
     link: str
     uuid: str  # The vCon's.
-    attempt: int  # 1 for the first run of this link on this item; counts failed ones and retries.
+    # 1 for the first run of this link on this item. Counts its runs that came to nothing, by its
+    # own fault or a later link's; one that its worker's death cut short is not known of.
+    attempt: int
 
     @property
     def log(self) -> Any:

@@ -25,15 +25,17 @@ in one step.
     conserver:cancelled:<consumer>  set   tokens of running items that an operator has cancelled
     conserver:control             hash    "paused:<list>" -> since when
     vcon:<uuid>                   string  the document (a RedisJSON value stays one)
-    conserver:revision:<uuid>     hash    revision and length of the document as it was left, and
-                                          the storages' ETags
+    conserver:revision:<uuid>     hash    revision and length of the document as it was left, the
+                                          revision that each chain wrote last, the storages' ETags
 
 A record is one line of header, then state, then payload; prelude.lua has its form, record.py reads
 it in Python. Whatever a consumer says of an item is fenced by token and epoch: its hash must hold
 that token with that epoch, else the item was given to somebody else and nothing happens.
 
     record.py       a claimed item, and the state that it carries
+    script.py       a script's text, one call of it, and how that is sent
     calls.py        one function per script: its keys, its arguments, its answer
     connection.py   Redis URLs (TLS, sockets, Sentinel) into connections
     line.py         the worker's connection: repeats a call until it is answered
+    wrongtype.py    keys that hold another type than they must, and what is said of them
 """

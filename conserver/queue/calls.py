@@ -1,27 +1,20 @@
 """One function per script: its keys, its arguments, and how its answer reads.
 
-A Call is plain data. The worker's Line sends it over a connection that repeats until it is
-answered; the steward and the commands send it with `run` or `run_async`. Every call here may be
-repeated or come late: see the scripts for why.
+A Call is plain data; script.py says how it is sent. Every call here may be repeated or come late:
+see the scripts for why.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
 
 from conserver.queue.record import Claimed, parse_claimed
-
-if TYPE_CHECKING:
-    import redis
-    import redis.asyncio
+from conserver.queue.script import Call
 
 BATCH_BYTES = 4 * 1024 * 1024  # documents that are read in one call
 SCRIPT_BYTES = 1024 * 1024
@@ -35,65 +28,6 @@ would only let everybody else wait for longer than these 2 ms.
 ABSENT = -1  # as a base revision: the document was not there
 RETURN_BATCH = 64  # items that one call gives back: bounded work for Redis
 HOSTS, LISTS, CONTROL = "conserver:hosts", "conserver:lists", "conserver:control"
-
-_WITH_DOCUMENTS = frozenset({"claim", "write", "settle", "move"})
-
-
-class Script(NamedTuple):
-    """A script's text, and the SHA-1 under which Redis keeps it."""
-
-    text: bytes
-    sha: str
-
-
-@cache
-def script(name: str) -> Script:
-    """Load <name>.lua behind the parts that it shares with others."""
-    parts = ["prelude", "documents", name] if name in _WITH_DOCUMENTS else ["prelude", name]
-    folder = resources.files("conserver.queue")
-    text = b"\n".join((folder / f"{part}.lua").read_bytes() for part in parts)
-    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
-
-
-class Call(NamedTuple):
-    """One call of a script. keys and args go to Redis as they are."""
-
-    name: str
-    keys: Sequence[str | bytes]
-    args: Sequence[str | bytes | int | float]
-
-    @property
-    def step(self) -> str:
-        """Its name on an item's way: a move is one of three."""
-        return str(self.args[0]) if self.name == "move" else self.name
-
-    def command(self, whole: bool = False) -> tuple[Any, ...]:
-        """EVALSHA and its arguments, or EVAL with the text when Redis does not know the script
-        (`whole`).
-        """
-        loaded = script(self.name)
-        head = ("EVAL", loaded.text) if whole else ("EVALSHA", loaded.sha)
-        return (*head, len(self.keys), *self.keys, *self.args)
-
-
-def run(client: redis.Redis, call: Call) -> Any:
-    """Send one call with a plain client. Raises redis.RedisError."""
-    from redis.exceptions import NoScriptError
-
-    try:
-        return client.execute_command(*call.command())
-    except NoScriptError:
-        return client.execute_command(*call.command(whole=True))
-
-
-async def run_async(client: redis.asyncio.Redis, call: Call) -> Any:
-    """The same for asyncio."""
-    from redis.exceptions import NoScriptError
-
-    try:
-        return await client.execute_command(*call.command())
-    except NoScriptError:
-        return await client.execute_command(*call.command(whole=True))
 
 
 def host_key(host: str) -> str:
@@ -202,11 +136,11 @@ class Write(NamedTuple):
     body: bytes
 
 
-def write(consumer: str, number: int, writes: Iterable[Write]) -> Call:
+def write(consumer: str, number: int, writes: Sequence[Write]) -> Call:
     """Write documents and progress of items that stay in flight."""
-    args: list[Any] = [number]
+    args: list[Any] = [number, len(writes), *[entry.token for entry in writes]]
     for entry in writes:
-        args += entry
+        args += entry[1:]
     return Call("write", [inflight_key(consumer)], args)
 
 
@@ -239,8 +173,7 @@ def read_answers(reply: list[Any]) -> list[Answer]:
             answer.revision, answer.chain = int(entry[1]), entry[2].decode()
             answer.text = entry[3] or None
         elif kind == "type":
-            answer.key = entry[1].decode() if len(entry) > 2 else ""
-            answer.found = entry[-1].decode()
+            answer.key, answer.found = entry[1].decode(), entry[2].decode()
         answers.append(answer)
     return answers
 
@@ -269,11 +202,11 @@ class Settlement(NamedTuple):
     etags: Mapping[str, str]
 
 
-def settle(consumer: str, settlements: Iterable[Settlement]) -> Call:
+def settle(consumer: str, settlements: Sequence[Settlement]) -> Call:
     """End items: egress, effects, expiry."""
-    args: list[Any] = []
+    args: list[Any] = [len(settlements), *[entry.token for entry in settlements]]
     for entry in settlements:
-        args += entry[:7]
+        args += entry[1:7]
         args.append(len(entry.pushes))
         for name, uuid in entry.pushes:
             args += (name, uuid)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from conserver.errors import Rejected
-from conserver.queue import calls
+from conserver.queue import calls, script
 from conserver.queue.record import parse
 from conserver.vcon import Vcon
 
@@ -54,7 +54,7 @@ def cancel(client: redis.Redis, uuid: str) -> Cancelled:
         for token, record in cast("dict[bytes, bytes]", client.hgetall(key)).items():
             if is_it(record):
                 call = calls.cancel(key, token, f"conserver:cancelled:{consumer}")
-                found.running += int(calls.run(client, call))
+                found.running += int(script.run(client, call))
     return found
 
 
@@ -80,7 +80,7 @@ def _remove(client: redis.Redis, key: str, is_it: Callable[[bytes], bool]) -> in
     while page := cast("list[bytes]", read(key, start, start + PAGE - 1)):
         hits = [element for element in page if is_it(element)]
         for element in hits:
-            removed += int(calls.run(client, calls.cancel(key, element)))
+            removed += int(script.run(client, calls.cancel(key, element)))
         start += len(page) - len(hits)
     return removed
 

@@ -11,15 +11,24 @@
 --       {"late", number}.
 -- Item   {record, what, text, revision, chain, {etag field, value ...}}; what: "inline" (the
 --       payload is the document), "stored" (text is its length: read it with GET), "text" (of
---       RedisJSON), "missing" or "type:<TYPE>".
+--       RedisJSON), "missing" or "type:<TYPE> <key>". Where there are few of them, a small
+--       document that is stored comes along as a seventh.
 --
 -- The number is kept in the registration. A lower one is late: nothing. An equal one is a
 -- repetition: what of that epoch is still held, nothing new. So a claim whose answer was lost is
 -- asked again under its number until it is answered.
+--
+-- A key of ours that has another type is told of like one of others. Without the host's hash, or
+-- that of what is in flight, nothing can be claimed; a list gives nothing while one of its own keys
+-- could not take an item back.
 
 local consumer, number, inflight = ARGV[1], tonumber(ARGV[2]), KEYS[2]
 local field = 'consumer:' .. consumer
-local registered = redis.call('HGET', KEYS[1], field)
+local registered, holds = read('HGET', KEYS[1], field), read('HLEN', inflight)
+if registered == nil or holds == nil then
+  local key = registered == nil and KEYS[1] or inflight
+  return { 'ok', 0, 0, { key, kind_of(key) }, {} }
+end
 if not registered or registered == 'void' then
   return { 'void' }
 end
@@ -33,8 +42,16 @@ local items, bytes, broken, buried = {}, 0, {}, {}
 local most, most_bytes, most_payload = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
 local NO_TAGS = {}
 
--- What was buried is told by whoever hears this answer; a repetition knows of it no more.
+-- What was buried is told by whoever hears this answer; a repetition knows of it no more. A small
+-- document costs Lua less than the round trip for which a single item would wait; many would not.
+local FEW, SMALL = 2, 16384
 local function answer(more, suspects)
+  for index = 1, #items <= FEW and #items or 0 do
+    local item = items[index]
+    if item[2] == 'stored' and tonumber(item[3]) <= SMALL then
+      item[7] = redis.call('GET', 'vcon:' .. parse(item[1]).payload)
+    end
+  end
   return { 'ok', more, suspects, broken, items, #buried > 0 and buried or nil }
 end
 
@@ -48,7 +65,7 @@ local function present(text, payload)
   end
   local doc = describe(payload)
   if doc.bad then
-    return { text, 'type:' .. doc.kind, '', '0', '', NO_TAGS }
+    return { text, 'type:' .. doc.kind .. ' ' .. doc.key, '', '0', '', NO_TAGS }
   elseif doc.kind == 'none' then
     return { text, 'missing', '', '0', '', NO_TAGS }
   end
@@ -170,39 +187,64 @@ end
 local runs = redis.call('HGET', KEYS[1], 'suspect')
 if runs then
   local runner, token = string.match(runs, '^(%S+) (%S+)$')
-  if redis.call('HEXISTS', 'conserver:inflight:' .. runner, token) == 0 then
+  if read('HEXISTS', 'conserver:inflight:' .. runner, token) ~= 1 then
     runs = nil
   elseif runner == consumer then
     return answer(0, 0) -- it runs its suspect alone
   end
 end
 
+-- What cannot be used is told, once a claim, and left alone.
+local function tell(key, kind)
+  broken[#broken + 1] = key
+  broken[#broken + 1] = kind
+end
+
 local lists = {}
-local paused = redis.call('EXISTS', KEYS[3]) == 1
+local paused = kind_of(KEYS[3])
+if paused ~= 'hash' and paused ~= 'none' then
+  tell(KEYS[3], paused) -- nobody can know what it held: all lists are served
+end
 for index = 4, #KEYS do
   local list, argument = KEYS[index], 9 + (index - 4) * 2
-  if not (paused and redis.call('HEXISTS', KEYS[3], 'paused:' .. list) == 1) then
+  if not (paused == 'hash' and redis.call('HEXISTS', KEYS[3], 'paused:' .. list) == 1) then
     lists[#lists + 1] = { list, tonumber(ARGV[argument]), tonumber(ARGV[argument + 1]) }
   end
 end
 
--- What cannot be used is told, once a claim, and left alone.
-local function usable(key)
-  local good, kind = is_list(key)
+local function usable(key, wanted)
+  local good, kind = is(key, wanted or 'list')
   if not good then
-    broken[#broken + 1] = key
-    broken[#broken + 1] = kind
+    tell(key, kind)
   end
   return good, kind
 end
 
+-- Lists that give nothing.
+local shut = {}
+
+-- How much a key of ours that belongs to a list holds.
+local function count(command, key, list)
+  local found = read(command, key)
+  if not found then
+    tell(key, kind_of(key))
+    shut[list] = true
+  end
+  return found or 0
+end
+
+-- Whether what must not run can be buried.
+local function can_bury(list)
+  return usable('DLQ:' .. list) and usable('conserver:dead:' .. list, 'zset')
+end
+
 local suspects = 0
-local alone = ARGV[3] == '1' and not runs and redis.call('HLEN', inflight) == 0
+local alone = ARGV[3] == '1' and not runs and holds == 0
 for _, entry in ipairs(lists) do
   local key = 'conserver:suspects:' .. entry[1]
-  local waiting = redis.call('LLEN', key)
+  local waiting = count('LLEN', key, entry[1])
   local tries = 16
-  if alone and waiting > 0 and usable('DLQ:' .. entry[1]) then
+  if alone and waiting > 0 and can_bury(entry[1]) then
     while waiting > 0 and #items == 0 and tries > 0 do
       take(key, entry[1], redis.call('LPOP', key, 1), entry[3])
       waiting, tries = waiting - 1, tries - 1
@@ -217,7 +259,7 @@ for _, entry in ipairs(lists) do
 end
 
 -- Takes from one key of a list while there is room. Answers how many may still be taken.
-local CHUNK, SMALL = 16, 16384
+local CHUNK = 16
 local more = 0
 local function drain(key, list, left, max_deliveries)
   local waiting = redis.call('LLEN', key)
@@ -236,11 +278,11 @@ end
 
 for _, entry in ipairs(lists) do
   local list, left, max_deliveries = entry[1], entry[2], entry[3]
-  local returned = redis.call('LLEN', 'conserver:returned:' .. list) > 0
+  local returned = count('LLEN', 'conserver:returned:' .. list, list) > 0
   local good, kind = usable(list)
   local fresh_waits = good and kind == 'list'
-    and redis.call('ZCARD', 'conserver:parked:' .. list) < tonumber(ARGV[8])
-  if (returned or fresh_waits) and usable('DLQ:' .. list) then
+    and count('ZCARD', 'conserver:parked:' .. list, list) < tonumber(ARGV[8])
+  if (returned or fresh_waits) and not shut[list] and can_bury(list) then
     if returned then
       left = drain('conserver:returned:' .. list, list, left, max_deliveries)
     end

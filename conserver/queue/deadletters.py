@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from conserver.queue import calls
+from conserver.queue import calls, script
 from conserver.queue.record import Progress, parse
 
 if TYPE_CHECKING:
@@ -92,15 +92,15 @@ def requeue(client: redis.Redis, letter: DeadLetter) -> str:
         was removed) or "gone".
     """
     progress = letter.progress
-    progress.attempts, progress.failures, progress.error = 0, 0, ""
+    progress.attempts, progress.failures, progress.error, progress.runs = 0, 0, "", {}
     call = calls.replay(letter.list, letter.member, letter.payload, progress.dump())
-    answer: bytes = calls.run(client, call)
+    answer: bytes = script.run(client, call)
     return answer.decode()
 
 
 def purge(client: redis.Redis, letter: DeadLetter) -> bool:
     """Forget it. Whether it was still there."""
-    return bool(calls.run(client, calls.purge(letter.list, letter.member, letter.payload)))
+    return bool(script.run(client, calls.purge(letter.list, letter.member, letter.payload)))
 
 
 def _read(client: redis.Redis, name: str, member: bytes) -> DeadLetter | None:

@@ -2,15 +2,16 @@
 -- behind prelude.lua).
 --
 -- conserver:revision:<uuid> is a hash: r revision, n length as we wrote or saw it, h SHA-1 instead
--- of a length where the value is RedisJSON, c the chain that wrote it, x the expiry in ms that we
--- gave it (absent: FAR, for both keys), e:<storage> its ETags. A document is ours while its length
--- (or SHA-1) and its expiry are what we left: a producer's SET clears the expiry.
+-- of a length where the value is RedisJSON, c the chain that wrote it, c:<chain> the revision that
+-- each chain wrote last, x the expiry in ms that we gave it (absent: FAR, for both keys),
+-- e:<storage> its ETags. A document is ours while its length (or SHA-1) and its expiry are what we
+-- left: a producer's SET clears the expiry.
 --
 -- These few lines are most of what an item costs Redis: what is known is not asked for again. The
 -- text of a document is never read here, unless it is RedisJSON.
 
 -- What is at the key: kind, length; text and sha for RedisJSON; bad for what is no document.
-local function describe(uuid)
+local function look(uuid)
   local doc = { key = 'vcon:' .. uuid, revkey = 'conserver:revision:' .. uuid, kind = 'string' }
   local length = redis.pcall('STRLEN', doc.key)
   if type(length) == 'number' and length > 0 then
@@ -30,6 +31,19 @@ local function describe(uuid)
   return doc
 end
 
+-- The same, and what is known of it: a hash of ours, unless somebody has put something else there.
+-- Then that key is what is bad.
+local function describe(uuid)
+  local doc = look(uuid)
+  if not doc.bad then
+    doc.known = read('HMGET', doc.revkey, 'r', 'n', 'h', 'x', 'c')
+    if not doc.known then
+      doc.kind, doc.bad, doc.key = kind_of(doc.revkey), true, doc.revkey
+    end
+  end
+  return doc
+end
+
 -- Whether a key is to expire when it was left to, give or take what the calls themselves take.
 local function lives_until(key, expected_ms, now_ms)
   local left_ms = redis.call('PTTL', key)
@@ -42,7 +56,7 @@ end
 
 -- Whether the document is still what we left there, and its revision (a number; 0 for none).
 local function recognise(doc, now_ms)
-  local known = redis.call('HMGET', doc.revkey, 'r', 'n', 'h', 'x', 'c')
+  local known = doc.known
   local seen = { r = known[1], n = known[2], h = known[3], x = known[4], c = known[5] }
   doc.seen = seen
   doc.revision = tonumber(seen.r or 0)
@@ -61,7 +75,11 @@ end
 local function remember(doc, chain, now)
   doc.revision = math.max(doc.revision + 1, now)
   doc.revision_text, doc.chain = whole(doc.revision), chain
-  redis.call('HSET', doc.revkey, 'r', doc.revision_text, 'n', whole(doc.length), 'c', chain)
+  local fields = { 'r', doc.revision_text, 'n', whole(doc.length), 'c', chain }
+  if chain ~= '' then
+    fields[7], fields[8] = 'c:' .. chain, doc.revision_text
+  end
+  redis.call('HSET', doc.revkey, unpack(fields))
   if doc.sha then
     redis.call('HSET', doc.revkey, 'h', doc.sha)
   elseif doc.seen.h then
@@ -108,23 +126,31 @@ end
 
 -- Compare-and-set. base is the revision that the caller read; 0 replaces whatever is there (a
 -- pushed document), ABSENT nothing (it was not there, and came back from a storage). Answers nil
--- and the new revision, or a refusal: {'type', kind} or {'conflict', revision, chain, text of
+-- and the new revision, or a refusal: {'type', key, kind} or {'conflict', revision, chain, text of
 -- RedisJSON or '' (read it with GET)}. A document that was deleted under us is written again: its
 -- revision is still the one that we read, what we hold is whole. One that has expired took along
 -- its revision, and maybe what others had written since we read it: a conflict with revision
 -- ABSENT, for a storage must have that.
 local ABSENT = -1
+
+-- Whose work a newer document is for a chain that has read `base`: its own, if it has written
+-- since, whoever came after it. Joined with, that work would be in the document twice.
+local function author(doc, chain, base)
+  local own = redis.call('HGET', doc.revkey, 'c:' .. chain)
+  return own and tonumber(own) > base and chain or doc.chain
+end
+
 local function swap(uuid, base, body, chain, now)
   local doc = describe(uuid)
   if doc.bad then
-    return { 'type', doc.kind }
+    return { 'type', doc.key, doc.kind }
   end
   recognise(doc, math.floor(now / 1000))
   if base ~= 0 and doc.kind ~= 'none' and not (doc.ours and doc.revision == base) then
     if not doc.ours then
       adopt(doc, now)
     end
-    return { 'conflict', whole(doc.revision), doc.chain, doc.text or '' }
+    return { 'conflict', whole(doc.revision), author(doc, chain, base), doc.text or '' }
   elseif base > 0 and doc.kind == 'none' and doc.revision ~= base then
     return { 'conflict', whole(ABSENT), '', '' }
   end
@@ -136,6 +162,9 @@ end
 local function expire(uuid, revision, seconds, now)
   local doc = describe(uuid)
   local at = math.floor(now / 1000) + seconds * 1000
+  if doc.key == doc.revkey then
+    return
+  end
   if doc.bad or doc.kind == 'none' then
     -- It lives no longer than a document that was deleted under us.
     if redis.call('PEXPIREAT', doc.revkey, whole(at)) == 1 then

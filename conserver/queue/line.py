@@ -29,7 +29,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from conserver import failpoints
 from conserver.queue import connection
-from conserver.queue.calls import Call
+from conserver.queue.script import Call
 
 if TYPE_CHECKING:
     from redis.connection import ConnectionInterface

@@ -5,8 +5,8 @@
 --       ever)
 --       then for each item: token, epoch, state ("=" keeps it), when (park: from now in ms), why
 --       (dead: one line of JSON)
--- Answer, for each item: "moved", "lost", or the TYPE of a key that should have been a list
--- (nothing was done).
+-- Answer, for each item: "moved", "lost", or "<TYPE> <key>" of a key that has another type than
+-- what it must be (nothing was done).
 --
 -- Released: an item without state goes to the head of its list as the bare payload that it was, one
 -- with state to the head of returned; nothing is counted. A suspect stays one wherever it goes.
@@ -15,13 +15,35 @@ local kind, keep_s, inflight = ARGV[1], tonumber(ARGV[2]), KEYS[1]
 local now = now_us()
 local answers = {}
 
+-- Whether a released item goes back to its list as if nobody had ever claimed it.
+local function is_fresh(record)
+  return not record.suspect and record.state == '' and record.deliveries == 0
+    and not barrier(record.list, 'list')
+end
+
 local function release(record)
-  if record.suspect then
-    redis.call('LPUSH', 'conserver:suspects:' .. record.list, build(record))
-  elseif record.state ~= '' or record.deliveries > 0 or not is_list(record.list) then
-    redis.call('LPUSH', 'conserver:returned:' .. record.list, build(record))
-  else
+  if is_fresh(record) then
     redis.call('LPUSH', record.list, record.payload)
+  else
+    redis.call('LPUSH', way_back(record), build(record))
+  end
+end
+
+-- What keeps the item from where it is to go: "<TYPE> <key>", or nil.
+local function obstacle(record)
+  local list, places = record.list, {}
+  if kind == 'park' then
+    places = { 'conserver:parked:' .. list, 'zset' }
+  elseif kind == 'dead' then
+    places = { 'DLQ:' .. list, 'list', 'conserver:dead:' .. list, 'zset' }
+  elseif not is_fresh(record) then
+    places = { way_back(record), 'list' }
+  end
+  for index = 1, #places, 2 do
+    local found = barrier(places[index], places[index + 1])
+    if found then
+      return found .. ' ' .. places[index]
+    end
   end
 end
 
@@ -29,13 +51,10 @@ open()
 for index = 3, #ARGV, 5 do
   local token, epoch, state, after_ms, why = unpack(ARGV, index, index + 4)
   local record = held(inflight, token, epoch)
-  local good, found = true, nil
-  if record and kind == 'dead' then
-    good, found = is_list('DLQ:' .. record.list)
-  end
+  local found = record and obstacle(record)
   if not record then
     answers[#answers + 1] = 'lost'
-  elseif not good then
+  elseif found then
     answers[#answers + 1] = found
   else
     let_go(inflight, record)
@@ -50,7 +69,7 @@ for index = 3, #ARGV, 5 do
     else
       bury(record, why, now / 1000)
       if keep_s > 0 and string.sub(record.payload, 1, 1) ~= '{' then
-        local revision = redis.call('HGET', 'conserver:revision:' .. record.payload, 'r')
+        local revision = read('HGET', 'conserver:revision:' .. record.payload, 'r')
         expire(record.payload, tonumber(revision or 0), keep_s, now)
       end
     end

@@ -2,7 +2,9 @@
 --
 -- Rules that all scripts keep (conserver/queue/__init__.py has the key schema):
 --   1. Lua is not rolled back. What others may have made (ingress, egress, DLQ, vcon:) is asked for
---      its TYPE before the first write, and a bad one gets an outcome of its own.
+--      its TYPE before the first write, and a bad one gets an outcome of its own. So is the place
+--      that an item is moved to, ours or not, before it leaves where it is: an operator's SET on a
+--      key of ours must not cost an item.
 --   2. The first write is one that Redis never refuses at maxmemory: open() deletes a key that does
 --      not exist. After a first write Redis lets the rest of the script through, so a full Redis
 --      can still be drained.
@@ -41,10 +43,33 @@ local function kind_of(key)
   return redis.call('TYPE', key).ok
 end
 
--- Whether it can be pushed to, and what it is; "forbidden" to a Redis user who may not even ask.
-local function is_list(key)
+-- Whether a key is of that type or not there, and what it is; "forbidden" to a Redis user who may
+-- not even ask.
+local function is(key, wanted)
   local kind = redis.pcall('TYPE', key).ok or 'forbidden'
-  return kind == 'list' or kind == 'none', kind
+  return kind == wanted or kind == 'none', kind
+end
+
+local function is_list(key)
+  return is(key, 'list')
+end
+
+-- What a command reads of a key of ours: nil where that has another type. Other errors are raised.
+local function read(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) == 'table' and answer.err then
+    if string.find(answer.err, 'WRONGTYPE', 1, true) then
+      return nil
+    end
+    return redis.call(command, key, ...)
+  end
+  return answer
+end
+
+-- The answer of a script that cannot go on for the type of a key of ours: it names the key, as what
+-- Redis says of its own does not.
+local function wrong_type(key)
+  return redis.error_reply('WRONGTYPE ' .. key)
 end
 
 -- The record as a table, or nil when the text is not a record (then it is a bare payload).
@@ -87,11 +112,22 @@ local function held(inflight, token, epoch)
   return record
 end
 
--- The epoch under which this consumer holds the token, or nil: the fence, for those that need no
--- more of the record.
-local function epoch_held(inflight, token)
-  local text = redis.call('HGET', inflight, token)
-  return text and string.match(text, '^\1%S+ (%d+)')
+-- What this consumer holds under the tokens that are the arguments first to last: their records as
+-- text, false for those that were taken away. One command for all of them.
+local function texts_held(inflight, first, last)
+  if last < first then
+    return {}
+  end
+  return redis.call('HMGET', inflight, unpack(ARGV, first, last))
+end
+
+-- The epochs of the same: the fence, for those that need no more of a record.
+local function epochs_held(inflight, first, last)
+  local epochs = texts_held(inflight, first, last)
+  for place, text in ipairs(epochs) do
+    epochs[place] = text and string.match(text, '^\1%S+ (%d+)')
+  end
+  return epochs
 end
 
 -- One command for many arguments, in pieces that fit Lua's stack.
@@ -109,9 +145,23 @@ local function let_go(inflight, record)
   record.revision = '0'
 end
 
+local function way_back(record)
+  return (record.suspect and 'conserver:suspects:' or 'conserver:returned:') .. record.list
+end
+
+-- What keeps records from a place: its TYPE, if it is there and not of the type that it must be.
+-- Asked once a call for each place.
+local asked = {}
+local function barrier(place, wanted)
+  if asked[place] == nil then
+    local good, kind = is(place, wanted)
+    asked[place] = not good and kind
+  end
+  return asked[place]
+end
+
 local function send_back(record)
-  local place = record.suspect and 'conserver:suspects:' or 'conserver:returned:'
-  redis.call('RPUSH', place .. record.list, build(record))
+  redis.call('RPUSH', way_back(record), build(record))
 end
 
 -- A dead letter: its payload for every tool, its record with the reason for ours. A large payload

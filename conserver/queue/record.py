@@ -6,6 +6,7 @@ is any: what has been done must not be done (or paid) again by whoever gets the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +17,9 @@ import orjson
 class Claimed:
     """One item, held under `token` in the epoch of the claim that took it.
 
-    `what` says where its document is: "inline" (it is the payload), "stored" (to be read with GET;
-    `length` bytes), "text" (in `text`, for RedisJSON), "missing", or "type:<TYPE>" for a key that
-    holds something else. `revision` is 0 for inline documents.
+    `what` says where its document is: "inline" (it is the payload), "stored" (to be read with GET,
+    unless `text` has it already; `length` bytes), "text" (in `text`, for RedisJSON), "missing", or
+    "type:<TYPE> <key>" for a key that holds something else. `revision` is 0 for inline documents.
     """
 
     token: str
@@ -58,12 +59,13 @@ def parse(record: bytes) -> Claimed:
 
 def parse_claimed(entry: list[Any]) -> Claimed:
     """One item of claim.lua's answer: {record, what, text, revision, chain, {etag field, value
-    ...}}.
+    ...}}, and maybe the text of what is stored.
     """
     claimed = parse(entry[0])
     claimed.what = entry[1].decode()
     if claimed.what == "stored":
         claimed.length = int(entry[2])
+        claimed.text = entry[6] if len(entry) > 6 else b""
     else:
         claimed.text = entry[2]
     claimed.revision = int(entry[3])
@@ -81,7 +83,8 @@ class Progress:
 
     links: names of the links that are done, in order. owed: storages still to be written, None
     while the links are not done. attempts: runs that came to nothing, retries that a link asked for
-    included; failures: those among them that failed. pushes, expire_s: effects of the links that
+    included; failures: those among them that failed. runs: how many of them each link was part of.
+    pushes, expire_s: effects of the links that
     are done. etags: what storages told.
     """
 
@@ -89,10 +92,21 @@ class Progress:
     owed: list[str] | None = None
     attempts: int = 0
     failures: int = 0
+    runs: dict[str, int] = field(default_factory=dict)
     error: str = ""
     pushes: list[tuple[str, str]] = field(default_factory=list)
     expire_s: int | None = None
     etags: dict[str, str] = field(default_factory=dict)
+
+    def count_runs(self, names: Sequence[str], last: str) -> None:
+        """A run of a chain's links, from the first that is not done, ended with `last` and came to
+        nothing.
+        """
+        done = len(self.links)
+        first = done if tuple(names[:done]) == tuple(self.links) else 0
+        if last in names[first:]:
+            for name in names[first : names.index(last, first) + 1]:
+                self.runs[name] = self.runs.get(name, 0) + 1
 
     def dump(self) -> bytes:
         """The state for the record; empty when there is none, so that a fresh item stays a bare
@@ -108,6 +122,8 @@ class Progress:
             state["error"] = self.error
         if self.failures:
             state["failures"] = self.failures
+        if self.runs:
+            state["runs"] = self.runs
         if self.pushes:
             state["pushes"] = self.pushes
         if self.expire_s is not None:
@@ -127,6 +143,7 @@ class Progress:
             owed=values.get("owed"),
             attempts=values.get("attempts", 0),
             failures=values.get("failures", 0),
+            runs=values.get("runs", {}),
             error=values.get("error", ""),
             pushes=[(name, uuid) for name, uuid in values.get("pushes", [])],
             expire_s=values.get("expire_s"),

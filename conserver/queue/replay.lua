@@ -4,13 +4,17 @@
 -- ARGV  1 the member of conserver:dead ("" for a payload without one)   2 its payload   3 its
 --       state, attempts reset
 -- Answer "returned", "queued" (a payload without a record, to its list), "swept" (another tool has
--- replayed it, only its reason was left) or "gone" (there is nothing to do).
+-- replayed it, only its reason was left) or "gone" (there is nothing to do); WRONGTYPE and the key
+-- when it cannot go there.
 --
 -- The record goes first, then the payload: executed twice, the second call finds no record and
 -- takes no equal payload.
 
 if not is_list(KEYS[1]) then
   return 'gone'
+end
+if not is_list(KEYS[3]) then
+  return wrong_type(KEYS[3])
 end
 open()
 if ARGV[1] == '' then

@@ -6,7 +6,8 @@
 --       5 note of how it died, for those without one of their own ('' for none)
 --       6 how many blamed items, then for each: token, epoch, note; then the tokens of items killed
 --       for their own time limit
--- Answer: {returned now, still held, suspects among the returned, deliveries counted}.
+-- Answer: {returned now, still held, suspects among the returned, deliveries counted}, or WRONGTYPE
+--       and the key where nothing of what is left can go.
 --
 -- The registration is void from the first call on: its claims are refused while items still go
 -- back. It is forgotten in the call that finds nothing held. The blamed become suspects; a delivery
@@ -44,14 +45,8 @@ end
 
 -- Bounded by what goes through Lua too: a record may carry a whole document.
 local MOST_BYTES = 4194304
-local returned, suspects, counted, bytes = 0, 0, 0, 0
-for _, token in ipairs(redis.call('HRANDFIELD', inflight, most)) do
-  if bytes > MOST_BYTES then
-    break
-  end
-  local text = redis.call('HGET', inflight, token)
-  local record = parse(text)
-  bytes = bytes + #text
+local returned, suspects, counted, bytes, barred = 0, 0, 0, 0, nil
+local function give_back(record)
   local begun = record.begun and record.suspect
   local named = blamed[record.token] == record.epoch
   let_go(inflight, record)
@@ -67,5 +62,27 @@ for _, token in ipairs(redis.call('HRANDFIELD', inflight, most)) do
   suspects = suspects + (record.suspect and 1 or 0)
   send_back(record)
   returned = returned + 1
+end
+
+for _, token in ipairs(redis.call('HRANDFIELD', inflight, most)) do
+  if bytes > MOST_BYTES then
+    break
+  end
+  local text = redis.call('HGET', inflight, token)
+  local record = parse(text)
+  bytes = bytes + #text
+  -- Blamed or not: what belongs to this list stays together while one of its places is barred.
+  for _, place in ipairs({ 'conserver:returned:', 'conserver:suspects:' }) do
+    if barrier(place .. record.list, 'list') then
+      barred, record = place .. record.list, nil
+      break
+    end
+  end
+  if record then
+    give_back(record)
+  end
+end
+if barred and returned == 0 then
+  return wrong_type(barred)
 end
 return { returned, left - returned, suspects, counted }

@@ -2,10 +2,9 @@
 -- links, their expiry.
 --
 -- KEYS  1 conserver:inflight:<consumer>
--- ARGV  for each item: token, epoch, uuid, base revision, chain, body ('' leaves the
---       document),
---       expiry in s (0 keeps the far one), n, n pairs of list and uuid to push, m, m pairs of
---       storage and ETag
+-- ARGV  1 number of items   2.. their tokens, then for each of them: epoch, uuid, base revision,
+--       chain, body ('' leaves the document), expiry in s (0 keeps the far one), n, n pairs of list
+--       and uuid to push, m, m pairs of storage and ETag
 -- Answer, for each item: {"settled"}, {"lost"}, {"type", key, TYPE} (nothing was done) or
 --       {"conflict", ...} as in write.lua.
 --
@@ -39,22 +38,20 @@ local function obstacle(uuid, base, chain, body, first, last)
   if body == '' then
     return nil, base
   end
-  local refusal, revision = swap(uuid, tonumber(base), body, chain, now)
-  if refusal and refusal[1] == 'type' then
-    refusal = { 'type', 'vcon:' .. uuid, refusal[2] }
-  end
-  return refusal, revision
+  return swap(uuid, tonumber(base), body, chain, now)
 end
 
 open()
-local at = 1
-while at <= #ARGV do
-  local token, epoch, uuid, base, chain, body, seconds = unpack(ARGV, at, at + 6)
-  local pushes = at + 8
-  local tags = pushes + 2 * ARGV[at + 7] + 1
+local at = 2 + tonumber(ARGV[1])
+local epochs = epochs_held(inflight, 2, at - 1)
+for place = 1, #epochs do
+  local token = ARGV[1 + place]
+  local epoch, uuid, base, chain, body, seconds = unpack(ARGV, at, at + 5)
+  local pushes = at + 7
+  local tags = pushes + 2 * ARGV[at + 6] + 1
   local after = tags + 2 * ARGV[tags - 1]
   local answer, revision = LOST, base
-  if not gone[token] and epoch_held(inflight, token) == epoch then
+  if not gone[token] and epochs[place] == epoch then
     answer, revision = obstacle(uuid, base, chain, body, pushes, tags - 2)
   end
   if not answer then
@@ -81,7 +78,8 @@ end
 for _, entry in ipairs(ending) do
   local uuid, revision, seconds, first, last = unpack(entry)
   for index = first, last, 2 do
-    redis.call('HSET', 'conserver:revision:' .. uuid, 'e:' .. ARGV[index], ARGV[index + 1])
+    -- The item has left by now: a key of another type must not keep the others from their answers.
+    redis.pcall('HSET', 'conserver:revision:' .. uuid, 'e:' .. ARGV[index], ARGV[index + 1])
   end
   if seconds > 0 then
     expire(uuid, revision, seconds, now)

@@ -11,7 +11,9 @@ for index = 2, #ARGV do
 end
 for _, token in ipairs(redis.call('HKEYS', KEYS[1])) do
   local record = not known[token] and parse(redis.call('HGET', KEYS[1], token))
-  if record and tonumber(record.epoch) <= tonumber(ARGV[1]) then
+  -- What cannot be pushed stays held: claims tell of that key, and the next look finds it here.
+  if record and tonumber(record.epoch) <= tonumber(ARGV[1])
+    and not barrier(way_back(record), 'list') then
     if strays == 0 then
       open()
     end

@@ -2,22 +2,23 @@
 -- and before storages).
 --
 -- KEYS  1 conserver:inflight:<consumer>
--- ARGV  1 number of the write, then for each item: token, epoch, uuid ('' leaves the document),
---       base revision (0 replaces), chain, state, body
--- Answer, for each item: {"written", revision}, {"lost"}, {"late"}, {"type", TYPE} or {"conflict",
--- revision, chain, text} (text is '' but for RedisJSON: read it with GET).
+-- ARGV  1 number of the write   2 number of items   3.. their tokens, then for each of them: epoch,
+--       uuid ('' leaves the document), base revision (0 replaces), chain, state, body
+-- Answer, for each item: {"written", revision}, {"lost"}, {"late"}, {"type", key, TYPE} or
+-- {"conflict", revision, chain, text} (text is '' but for RedisJSON: read it with GET).
 --
 -- A repeated write finds its number in the record and gets the answer that it got first.
 
 local number, inflight = tonumber(ARGV[1]), KEYS[1]
 local now = now_us()
-local answers = {}
+local answers, changed = {}, {}
 open()
-for index = 2, #ARGV, 7 do
-  local token, epoch, uuid, base, chain, state, body = unpack(ARGV, index, index + 6)
-  local record = held(inflight, token, epoch)
+local at = 3 + tonumber(ARGV[2])
+for place, text in ipairs(texts_held(inflight, 3, at - 1)) do
+  local epoch, uuid, base, chain, state, body = unpack(ARGV, at, at + 5)
+  local record = text and parse(text)
   local answer
-  if not record then
+  if not record or record.epoch ~= epoch then
     answer = { 'lost' }
   elseif record.write == number then
     answer = { 'written', record.revision }
@@ -35,10 +36,12 @@ for index = 2, #ARGV, 7 do
       if uuid ~= '' then
         record.payload = uuid
       end
-      redis.call('HSET', inflight, token, build(record))
+      changed[#changed + 1], changed[#changed + 2] = record.token, build(record)
       answer = { 'written', record.revision }
     end
   end
-  answers[#answers + 1] = answer
+  answers[place] = answer
+  at = at + 6
 end
+in_pieces('HSET', inflight, changed)
 return answers

@@ -6,17 +6,20 @@
 
 Every steward does them for all lists, not only for those of its own configuration: a list that was
 dropped by a reload still has parked items. Each is one bounded script call that may come twice, so
-nobody has to agree with anybody; a random wait keeps stewards from doing them all at once.
+nobody has to agree with anybody; a random wait keeps stewards from doing them all at once. A list
+one of whose keys has the wrong type is passed over.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from conserver.queue import calls
+from conserver.queue.wrongtype import WrongTypeError
 
 if TYPE_CHECKING:
     from conserver.log import Logger
@@ -39,9 +42,10 @@ async def known_lists(line: Line) -> list[str]:
 async def put_back(line: Line, names: Iterable[str], log: Logger) -> None:
     """Put what bells have moved, and nobody has claimed, back on its list."""
     for name in names:
-        moved = await line.call(calls.unbell(name, UNBELL_LOOK))
-        if moved:
-            log.info("put_back_on_list", list=name, items=moved)
+        with contextlib.suppress(WrongTypeError):
+            moved = await line.call(calls.unbell(name, UNBELL_LOOK))
+            if moved:
+                log.info("put_back_on_list", list=name, items=moved)
 
 
 class Chores:
@@ -70,8 +74,8 @@ class Chores:
 
     async def promote(self) -> float:
         """Send what is due of every list back to work. Returns the seconds until the next look."""
-        names = await known_lists(self._line)
-        answers = await self._line.commands(
+        names = await self._names()
+        answers = await self._line.each(
             [
                 *(("ZRANGE", f"conserver:parked:{name}", 0, 0, "WITHSCORES") for name in names),
                 ("TIME",),
@@ -85,7 +89,8 @@ class Chores:
                 continue
             due_in_ms = float(first[1]) - now_ms
             if due_in_ms <= 0:
-                await self._promote(name)
+                with contextlib.suppress(WrongTypeError):
+                    await self._promote(name)
             else:
                 soonest_ms = min(soonest_ms, due_in_ms)
         # Early is of no use, and all at once neither: at least 10 ms, then up to a tenth more.
@@ -106,6 +111,17 @@ class Chores:
 
     async def sweep(self) -> None:
         """Forget the reasons of dead letters that are older than they are kept."""
-        for name in await known_lists(self._line):
-            while await self._line.call(calls.sweep(name, self._dead_keep_s, SWEEP_MOST)):
-                continue
+        for name in await self._names():
+            with contextlib.suppress(WrongTypeError):
+                await self._sweep(name)
+
+    async def _sweep(self, name: str) -> None:
+        while await self._line.call(calls.sweep(name, self._dead_keep_s, SWEEP_MOST)):
+            continue
+
+    async def _names(self) -> list[str]:
+        """The lists to look after: our own at least, where nobody can say which there are."""
+        try:
+            return await known_lists(self._line)
+        except WrongTypeError:
+            return sorted(self._served)

@@ -1,7 +1,8 @@
 """The steward's connections to Redis: bounded waits, nothing repeated but by us.
 
 `Line` repeats a call until it is answered, for as long as Redis is away, because everything that
-the steward does may be done twice. Duties share one line, each call waits for its turn.
+the steward does may be done twice. Duties share one line, each call waits for its turn. A key of
+the wrong type is told of here, whoever meets it; the duty goes on with everything else.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from conserver import failpoints
 from conserver.queue import connection
 from conserver.queue.line import PAUSES_S, passes
+from conserver.queue.wrongtype import Complaints, WrongTypeError, is_wrong_type, kind_of
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
     from conserver.log import Logger
-    from conserver.queue.calls import Call
+    from conserver.queue.script import Call
 
 ANSWER_TIMEOUT_S = 5.0
 
@@ -97,20 +99,25 @@ class Wire:
 
 
 class Line:
-    """`call`, `command` and `commands` wait until Redis has answered, however long that takes."""
+    """`call`, `command`, `commands` and `each` wait until Redis has answered, however long that
+    takes. All but `each` raise WrongTypeError for a key of the wrong type.
+    """
 
     def __init__(self, connections: Connections, log: Logger) -> None:
         self._wire = Wire(connections)
         self._log = log
+        self._complaints = Complaints(log)
         self._turn = asyncio.Lock()
 
     async def call(self, call: Call) -> Any:
         """The answer of a script. Raises redis.ResponseError for what a repetition cannot mend."""
         failpoints.at(f"before-{call.step}")
         try:
-            answer = (await self.commands([call.command()]))[0]
+            [answer] = await self._ask([call.command()])
         except NoScriptError:
-            answer = (await self.commands([call.command(whole=True)]))[0]
+            [answer] = await self._ask([call.command(whole=True)])
+        if isinstance(answer, ResponseError):
+            raise await self.complain(answer, call.keys)
         failpoints.at(f"after-{call.step}")
         return answer
 
@@ -120,10 +127,34 @@ class Line:
 
     async def commands(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to several commands that may be repeated, in one round trip."""
-        if not commands:
-            return []
-        async with self._turn:
-            return await self._until_answered(commands)
+        answers = await self._ask(commands)
+        for words, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, ResponseError):
+                raise await self.complain(answer, words[1:2])
+        return answers
+
+    async def each(self, commands: Sequence[Command]) -> list[Any]:
+        """The same, with None for the answer of a command that met a key of the wrong type."""
+        answers = await self._ask(commands)
+        for place, answer in enumerate(answers):
+            if isinstance(answer, ResponseError):
+                await self.complain(answer, commands[place][1:2])
+                answers[place] = None
+        return answers
+
+    async def complain(self, error: ResponseError, keys: Sequence[str | bytes]) -> WrongTypeError:
+        """Tell which keys are meant: those of `keys` that have a wrong type, or one that the error
+        names.
+        """
+        names = [key.decode() if isinstance(key, bytes) else key for key in keys]
+        _, named, rest = str(error).partition("WRONGTYPE conserver:")
+        if named:
+            names.append(f"conserver:{rest}")
+        kinds = await self._ask([("TYPE", name) for name in names])
+        for name, kind in zip(names, kinds, strict=True):
+            if kind.decode() not in (kind_of(name), "none"):
+                self._complaints.tell(name, kind.decode())
+        return WrongTypeError(str(error))
 
     async def attempt(self, *words: Any) -> Any:
         """One command, tried once. Raises RedisError, OSError or TimeoutError."""
@@ -134,11 +165,18 @@ class Line:
         """Drop the connection."""
         await self._wire.close()
 
+    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        if not commands:
+            return []
+        async with self._turn:
+            return await self._until_answered(commands)
+
     async def _until_answered(self, commands: Sequence[Command]) -> list[Any]:
         failures, away_since_s = 0, time.monotonic()
         while True:
             try:
-                answers = without_errors(await self._wire.ask(commands, ANSWER_TIMEOUT_S))
+                answers = await self._wire.ask(commands, ANSWER_TIMEOUT_S)
+                without_errors([answer for answer in answers if not _is_wrong_type(answer)])
             except (RedisError, OSError, TimeoutError) as error:
                 # Not the same connection again: after a failover it may lead to a replica.
                 await self._wire.close()
@@ -161,6 +199,10 @@ def without_errors(answers: list[Any]) -> list[Any]:
         if isinstance(answer, ResponseError):
             raise answer
     return answers
+
+
+def _is_wrong_type(answer: Any) -> bool:
+    return isinstance(answer, ResponseError) and is_wrong_type(answer)
 
 
 def describe(error: BaseException) -> str:

@@ -12,15 +12,17 @@ is given back is given back once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from conserver.queue import calls
 from conserver.queue.calls import Blame
+from conserver.queue.wrongtype import WrongTypeError, is_wrong_type
 from conserver.steward.line import Wire, without_errors
 from conserver.steward.registry import give_back
 
@@ -96,7 +98,8 @@ class Reaper:
         try:
             while True:
                 for host, beat in (await self._look()).items():
-                    await self._reap(host, beat)
+                    with contextlib.suppress(WrongTypeError):
+                        await self._reap(host, beat)
                 await asyncio.sleep(self._every_s * random.uniform(0.8, 1.0))
         finally:
             await self._wire.close()
@@ -108,6 +111,8 @@ class Reaper:
         except (RedisError, OSError, TimeoutError) as error:
             await self._wire.close()
             self._watch.restart()
+            if isinstance(error, ResponseError) and is_wrong_type(error):
+                await self._line.complain(error, [calls.HOSTS])
             self._log.debug("watch_interrupted", error=str(error))
             return {}
         return self._watch.look(beats, asked_s, time.monotonic())
@@ -118,8 +123,14 @@ class Reaper:
         if not hosts:
             return {}
         commands = [("HGET", calls.host_key(host), "beat") for host in hosts]
-        beats = without_errors(await self._wire.ask(commands, LATE_S))
-        return {host: (beat or b"").decode() for host, beat in zip(hosts, beats, strict=True)}
+        beats = await self._wire.ask(commands, LATE_S)
+        found = {}
+        for host, beat in zip(hosts, beats, strict=True):
+            if isinstance(beat, ResponseError) and is_wrong_type(beat):
+                await self._line.complain(beat, [calls.host_key(host)])
+            else:
+                found[host] = (without_errors([beat])[0] or b"").decode()
+        return found
 
     async def _reap(self, host: str, beat: str) -> None:
         """Return what the consumers of a dead host hold, then forget the host."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from conserver.queue import calls
 from conserver.queue.calls import Blame
+from conserver.queue.wrongtype import WrongTypeError
 
 if TYPE_CHECKING:
     from conserver.boot import Message
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 GRACE_S = 1.0
 """How long a registration may look forsaken before it is given up: the order that says whom its
 death is blamed on may be on its way."""
+
+AGAIN_S = 1.0
+"""Until an order is tried again that met a key of the wrong type."""
 
 REMEMBERED = 64
 """How many consumers that ended are looked after: a failover can give them items back."""
@@ -97,16 +101,24 @@ class Registry:
         """Carry out orders until cancelled."""
         while True:
             message = await self._orders.get()
-            if message["type"] == "register":
-                await self._register(message)
-            else:
-                await self._return(message)
-            if "order" in message:
-                await self._acknowledge(message["order"])
+            try:
+                await self._carry_out(message)
+            except WrongTypeError:
+                # Somebody has to act first: this order waits for that, the others do not.
+                loop = asyncio.get_running_loop()
+                loop.call_later(AGAIN_S, self._orders.put_nowait, message)
             self._orders.task_done()
 
+    async def _carry_out(self, message: Message) -> None:
+        if message["type"] == "register":
+            await self._register(message)
+        else:
+            await self._return(message)
+        if "order" in message:
+            await self._acknowledge(message["order"])
+
     async def finished(self) -> None:
-        """Wait until every order is done and acknowledged."""
+        """Wait until every order is done and acknowledged, but for those that cannot be done."""
         await self._orders.join()
 
     async def compare(self, registrations: Mapping[str, str]) -> None:

@@ -2,8 +2,9 @@
 
 A worker that wants work says so (words.py) and is then idle here until its claim is answered with
 items. Ringing sends one idle worker to Redis. It stays rung until it has said how its claim went;
-if it is gone by then, or does not say anything for a second, the next idle one is sent instead,
-because something waits for it.
+if it is gone by then, passes, or does not say anything for a second, the next idle one is sent
+instead, because something waits for it. Which of its chains have room only the worker knows, from
+one moment to the next: so nobody asks before, and whoever has none passes on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from conserver import words
 from conserver.page import State
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 
 RING_TIMEOUT_S = 1.0
 _PACKET_BYTES_MAX = 256
+
+
+class _Ring(NamedTuple):
+    """A worker that was sent, for whom, and by when it should have answered.
+
+    tried: the workers that were sent before it.
+    """
+
+    answered: asyncio.Future[bool]
+    overdue: asyncio.TimerHandle
+    tried: frozenset[int]
 
 
 class Roster:
@@ -37,7 +49,7 @@ class Roster:
         self._pages = dict(enumerate(pages, 1))
         self._consumers: dict[int, str] = {}
         self._idle: dict[int, None] = {}  # in the order of their word, the latest last
-        self._rung: dict[int, tuple[asyncio.Future[bool], asyncio.TimerHandle]] = {}
+        self._rung: dict[int, _Ring] = {}
         self._gone: set[int] = set()
         self._retired = False
         self.wanted = asyncio.Event()
@@ -103,11 +115,12 @@ class Roster:
         """Send one idle worker to claim.
 
         Returns:
-            A future that is true when the claim of a rung worker has been answered, and false at
-            once, or as soon as it turns out, when no idle worker is left.
+            A future that is true when the claim of a rung worker has been answered, or all idle
+            ones have passed; and false at once, or as soon as it turns out, when no idle worker is
+            left.
         """
         answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._send_someone(answered)
+        self._send_someone(answered, frozenset())
         return answered
 
     def order_empty(self, slot: int) -> bool:
@@ -127,9 +140,12 @@ class Roster:
                 self.suspects.set()
                 continue
             self._idle.pop(slot, None)
-            if word == words.IDLE:
+            if word in (words.IDLE, words.PASSED):
                 self._idle[slot] = None
-            self._answered(slot)
+            if word in (words.PASSED, words.BUSY):
+                self._unlist(slot)
+            else:
+                self._answered(slot)
             if word == words.MORE:
                 self.ring()
         self._tell()
@@ -159,43 +175,43 @@ class Roster:
             return False
         return True
 
-    def _send_someone(self, answered: asyncio.Future[bool]) -> None:
-        for slot in self._by_fitness():
+    def _send_someone(self, answered: asyncio.Future[bool], tried: frozenset[int]) -> None:
+        for slot in self._by_fitness(tried):
             if self._say(slot, words.RING):
                 loop = asyncio.get_running_loop()
                 overdue = loop.call_later(RING_TIMEOUT_S, self.dismiss, slot)
-                self._rung[slot] = (answered, overdue)
+                self._rung[slot] = _Ring(answered, overdue, tried)
                 break
             del self._idle[slot]
         else:
             if not answered.done():
-                answered.set_result(False)
+                # Those that passed look again by themselves, as soon as they have room.
+                answered.set_result(bool(tried & self._idle.keys()))
         self._tell()
 
-    def _by_fitness(self) -> list[int]:
-        """The idle ones that were not rung, the fittest first.
+    def _by_fitness(self, tried: frozenset[int]) -> list[int]:
+        """The idle ones that were not rung, nor sent for this before, the fittest first.
 
         Those that hold nothing come before those that could take one more beside what they run;
         among equals the latest to become idle: its models and caches are warm, and the others may
         be swapped out in peace.
         """
-        free = [slot for slot in reversed(self._idle) if slot not in self._rung]
+        taken = tried | self._rung.keys()
+        free = [slot for slot in reversed(self._idle) if slot not in taken]
         return sorted(free, key=lambda slot: self._pages[slot].state is not State.IDLE)
 
     def _answered(self, slot: int) -> None:
         ring = self._rung.pop(slot, None)
         if ring is not None:
-            answered, overdue = ring
-            overdue.cancel()
-            if not answered.done():
-                answered.set_result(True)
+            ring.overdue.cancel()
+            if not ring.answered.done():
+                ring.answered.set_result(True)
 
     def _unlist(self, slot: int) -> None:
         ring = self._rung.pop(slot, None)
         if ring is not None:
-            answered, overdue = ring
-            overdue.cancel()
-            self._send_someone(answered)
+            ring.overdue.cancel()
+            self._send_someone(ring.answered, ring.tried | {slot})
 
     def _tell(self) -> None:
         wanted = any(slot not in self._rung for slot in self._idle)

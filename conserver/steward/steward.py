@@ -26,6 +26,7 @@ from conserver.boot import receive
 from conserver.page import State
 from conserver.queue import calls
 from conserver.queue.calls import Blame
+from conserver.queue.wrongtype import WrongTypeError
 from conserver.steward.bells import Bells
 from conserver.steward.chores import Chores, known_lists, put_back
 from conserver.steward.contact import reach
@@ -139,8 +140,9 @@ class Steward:
 
     async def _beat_for_ever(self) -> None:
         while True:
-            _, registrations = await self._beat()
-            await self._registry.compare(registrations)
+            with contextlib.suppress(WrongTypeError):
+                _, registrations = await self._beat()
+                await self._registry.compare(registrations)
             await asyncio.sleep(self._beat_every_s)
 
     async def _beat(self) -> tuple[str, dict[str, str]]:
@@ -153,15 +155,16 @@ class Steward:
 
     async def _silence_paused(self) -> None:
         while True:
-            keys = await self._line.command("HKEYS", calls.CONTROL)
-            paused = (key.decode().partition(":") for key in keys)
+            [keys] = await self._line.each([("HKEYS", calls.CONTROL)])
+            paused = (key.decode().partition(":") for key in keys or ())
             self._bells.silence(name for kind, _, name in paused if kind == "paused")
             await asyncio.sleep(PAUSED_LOOK_S)
 
     async def _put_back_dropped(self) -> None:
         """A reload may have dropped lists whose bells had moved an item."""
-        known = await known_lists(self._line)
-        await put_back(self._line, (n for n in known if n not in self._served), self._log)
+        with contextlib.suppress(WrongTypeError):
+            known = await known_lists(self._line)
+            await put_back(self._line, (n for n in known if n not in self._served), self._log)
 
     # The supervisor.
 
@@ -210,7 +213,8 @@ class Steward:
             return
         await _ended([beating])
         await put_back(self._line, self._served, self._log)
-        await self._forget_host()
+        with contextlib.suppress(WrongTypeError):
+            await self._forget_host()
 
     async def _unless(self, event: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
         """Do the work, but give it up as soon as the event is set."""
@@ -234,15 +238,21 @@ class Steward:
                 # What was ordered before names its blame.
                 await self._registry.finished()
                 await _ended([orders, beating])
-                _, registrations = await self._beat()
-                for consumer in registrations:
-                    given = await give_back(self._line, self._host, consumer, Blame("nobody"))
-                    if given.returned:
-                        self._log.info("items_returned", consumer=consumer, returned=given.returned)
+                await self._return_everything()
                 await put_back(self._line, self._served, self._log)
                 await self._forget_host()
+        except WrongTypeError:
+            self._log.error("items_left", what="another host returns them after the lease")
         except TimeoutError:
             self._log.error("redis_away", what="another host returns our items after the lease")
+
+    async def _return_everything(self) -> None:
+        _, registrations = await self._beat()
+        for consumer in registrations:
+            with contextlib.suppress(WrongTypeError):
+                given = await give_back(self._line, self._host, consumer, Blame("nobody"))
+                if given.returned:
+                    self._log.info("items_returned", consumer=consumer, returned=given.returned)
 
     async def _forget_host(self) -> None:
         """Forget this host if nothing of it is registered; it must not beat any more."""

@@ -79,21 +79,22 @@ class Suspects:
 
     async def _wait_for_us(self) -> bool:
         """Whether suspects wait that our workers may claim, and none of them runs one."""
-        paused, runs, *waiting = await self._line.commands(
+        paused, runs, *waiting = await self._line.each(
             [
                 ("HKEYS", calls.CONTROL),
                 ("HGET", calls.host_key(self._host), "suspect"),
                 *(("LLEN", f"conserver:suspects:{name}") for name in self._names),
             ]
         )
-        stopped = {key.decode() for key in paused}
+        stopped = {key.decode() for key in paused or ()}
         counts = zip(self._names, waiting, strict=True)
         if not any(count and f"paused:{name}" not in stopped for name, count in counts):
             return False
         if not runs:
             return True
         consumer, _, token = runs.decode().partition(" ")
-        return not await self._line.command("HEXISTS", calls.inflight_key(consumer), token)
+        [held] = await self._line.each([("HEXISTS", calls.inflight_key(consumer), token)])
+        return not held
 
     def _order(self) -> None:
         views = {slot: page.read() for slot, page in enumerate(self._pages, 1)}

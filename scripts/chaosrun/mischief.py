@@ -22,7 +22,7 @@ from servers import Server
 
 from chaosrun.plan import Step
 from chaosrun.town import Host, Town
-from conserver.queue import calls
+from conserver.queue import script
 from tests.helpers import eventually
 
 FILLED_BYTES = 1_048_576
@@ -167,7 +167,7 @@ class Mischief:
     def _cut(self, step: Step, order: Callable[[bytes, int], None]) -> None:
         proxy = self._host(step).proxy
         wanted = proxy.cuts_done + step.times
-        order(calls.script(step.script).sha.encode(), step.times)
+        order(script.load(step.script).sha.encode(), step.times)
         deadline_s = time.monotonic() + CUT_WAIT_S
         while proxy.cuts_done < wanted and time.monotonic() < deadline_s:
             time.sleep(0.02)

@@ -27,6 +27,7 @@ from storage.sqlite import Hit, Options, Storage
 _LOOK_S = 0.25
 _GLANCE_S = 0.005
 _PATIENCE_S = 600
+_TRIES = 3  # Where nothing has come out, a link that failed so often will not do better.
 _COMMAND_TIMEOUT_S = 60
 
 
@@ -106,7 +107,8 @@ def follow(
     """Takes uuids from the egress list until each recording has come out or is a dead letter.
 
     `step` is called for each; `told` gets what is tried again, and why.
-    Raises StageError if the daemon ends, or nothing happens for ten minutes.
+    Raises StageError if the daemon ends, if all that happens is that links fail again and again, or
+    if nothing happens for ten minutes.
     """
     pending = {one.uuid: one for one in recordings if one.outcome == "waiting"}
     last_s = time.monotonic()
@@ -125,6 +127,8 @@ def follow(
             if line["error"] not in failures:
                 failures.add(line["error"])
                 told(f"{line['link']} will be tried again: {line['error']}")
+            if line["attempt"] >= _TRIES and all(one.outcome == "waiting" for one in recordings):
+                raise StageError(f"{line['link']} has failed {_TRIES} times: {line['error']}")
         if time.monotonic() - last_s > _PATIENCE_S:
             raise StageError(f"nothing has happened for {_PATIENCE_S} s: see {stage.log_file}")
 

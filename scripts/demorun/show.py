@@ -167,6 +167,9 @@ def _panel(stage: Stage, recording: Recording) -> Panel:
 
 def _grid(rows: Sequence[tuple[str, str]]) -> Padding:
     grid = Table.grid(padding=(0, 3))
+    # Commands are there to be copied: a narrow terminal shortens what is said of them instead.
+    grid.add_column(min_width=max(len(command) for command, _ in rows))
+    grid.add_column()
     for command, meaning in rows:
         grid.add_row(Text(command, style="cyan", no_wrap=True), Text(meaning))
     return Padding(grid, (1, 0, 0, 3))

@@ -25,7 +25,7 @@ import orjson
 import redis
 from servers import Redis
 
-from conserver.queue import calls
+from conserver.queue import script
 from tests.daemon import Daemon, vcon
 
 SLOW_US = 5000
@@ -201,7 +201,7 @@ class Ground:
 
         What this program itself asked of Redis to brew and to look is left out.
         """
-        names = {calls.script(name).sha: name for name in SCRIPTS}
+        names = {script.load(name).sha: name for name in SCRIPTS}
         found: Counter[str] = Counter()
         longest: dict[str, float] = {}
         for entry in self.client.slowlog_get(100_000):

@@ -15,7 +15,7 @@ import orjson
 import redis
 from servers import Redis
 
-from conserver.queue import calls
+from conserver.queue import calls, script
 from tests.daemon import push, vcon
 
 HOST, CONSUMER, LIST = "host", "consumer", "in"
@@ -37,13 +37,13 @@ class Worker:
         self._number = 0
         self.call("register", calls.register(HOST, CONSUMER, [LIST]))
 
-    def call(self, name: str, call: calls.Call) -> Any:
+    def call(self, name: str, call: script.Call) -> Any:
         """Make one call, and keep the shortest time of its name."""
-        calls.run(self._client, calls.unbell("nothing", 1))  # the connection is warm
+        script.run(self._client, calls.unbell("nothing", 1))  # the connection is warm
         with suppress(redis.exceptions.ResponseError):
-            self._client.script_load(calls.script(call.name).text)
+            self._client.script_load(script.load(call.name).text)
         self._client.config_resetstat()
-        answer = calls.run(self._client, call)
+        answer = script.run(self._client, call)
         used_ms = self._client.info("commandstats")["cmdstat_evalsha"]["usec"] / 1000
         self.best_ms[name] = min(self.best_ms.get(name, used_ms), used_ms)
         return answer

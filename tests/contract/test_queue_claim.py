@@ -443,15 +443,25 @@ def test_a_missing_document_is_said_to_be_missing(queue: Queue) -> None:
 
 
 def test_documents_stay_out_of_the_answer(queue: Queue) -> None:
+    for uuid in ("u1", "u2", "u3"):
+        queue.client.set(f"vcon:{uuid}", b"x" * 10)
+    queue.push("q", "u1", "u2", "u3")
+    items = Consumer(queue).take(3)
+    assert [(i.what, i.text, i.length) for i in items] == [("stored", b"", 10)] * 3
+    assert all(item.revision > 0 for item in items)
+
+
+def test_a_small_document_of_few_comes_along(queue: Queue) -> None:
     sizes = {"small": 10, "large": 300_000}
     for uuid, size in sizes.items():
         queue.client.set(f"vcon:{uuid}", b"x" * size)
     queue.push("q", "small", "large")
-    items = Consumer(queue).take(2)
-    assert [(i.what, i.text, i.length) for i in items] == [
-        ("stored", b"", size) for size in sizes.values()
-    ]
-    assert all(item.revision > 0 for item in items)
+    consumer = Consumer(queue)
+    claim = consumer.claim(2)
+    wanted = [("stored", b"x" * 10, 10), ("stored", b"", 300_000)]
+    assert [(i.what, i.text, i.length) for i in claim.items] == wanted
+    again = consumer.claim(2, number=consumer.number)
+    assert [(i.what, i.text, i.length) for i in again.items] == wanted
 
 
 def test_what_exceeds_the_bytes_of_a_claim_stays_where_it_was(queue: Queue) -> None:
@@ -480,7 +490,7 @@ def test_a_document_of_another_type_is_named_and_its_neighbours_are_served(
     queue.push("q", "bad")
     queue.supply("q", "u2")
     first, bad, second = Consumer(queue).take(3)
-    assert bad.what == f"type:{kind}"
+    assert bad.what == f"type:{kind} vcon:bad"
     assert (first.what, second.what) == ("stored", "stored")
     assert queue.client.dump("vcon:bad") == before
     assert queue.client.ttl("vcon:bad") == -1

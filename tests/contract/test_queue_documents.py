@@ -166,6 +166,23 @@ def test_the_second_of_two_writers_gets_the_newer_document(queue: Queue) -> None
     assert fetch(queue) == document("u1", subject="merged")
 
 
+def test_a_chain_that_has_written_meanwhile_is_named_whoever_came_after_it(queue: Queue) -> None:
+    # The same uuid twice on one list, and another chain's write between: joined with what is there,
+    # the second one's work would be in it twice.
+    queue.store("u1", OLD)
+    queue.push("a", "u1", "u1")
+    queue.push("b", "u1")
+    one, two = Consumer(queue, "c1", lists=("a",)), Consumer(queue, "c2", lists=("b",))
+    [first, second], other = one.take(2), two.one()
+    answer = one.write(first, NEW, chain="a")
+    last = two.write(other, document("u1", subject="b"), base=answer.revision, chain="b")
+    conflict = one.write(second, NEW, chain="a")
+    assert (conflict.kind, conflict.chain, conflict.revision) == ("conflict", "a", last.revision)
+    conflict = one.write(second, NEW, base=answer.revision, chain="a")
+    assert conflict.chain == "b", "what it has read already is not newer"
+    assert one.write(second, NEW, base=last.revision, chain="a").kind == "written"
+
+
 def test_a_set_by_its_producer_is_not_overwritten(queue: Queue) -> None:
     queue.store("u1", OLD)
     queue.push("q", "u1")

@@ -339,7 +339,7 @@ def test_a_dlq_of_another_type_keeps_the_item_where_it_is(queue: Queue, kind: st
         queue.client.set("DLQ:q", "x")
     else:
         queue.client.hset("DLQ:q", "a", "b")
-    assert one.bury(*items) == [kind.encode()] * 2
+    assert one.bury(*items) == [f"{kind} DLQ:q".encode()] * 2
     assert len(queue.held("c1")) == 2
     queue.client.delete("DLQ:q")
     assert one.again() == [b"moved"] * 2

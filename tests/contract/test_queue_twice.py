@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conserver.queue import calls
+from conserver.queue import script
 from conserver.queue.calls import Blame
 from tests.queue_examples import BY_CONSUMERS, EXAMPLES
 from tests.queues import Consumer, Queue
@@ -94,7 +94,7 @@ def test_a_forgotten_script_is_sent_whole(queue: Queue, name: str) -> None:
     call = EXAMPLES[name](queue)
     queue.client.script_flush()
     queue.run(call)
-    known = queue.client.script_exists(calls.script(call.name).sha)
+    known = queue.client.script_exists(script.load(call.name).sha)
     assert known == [True]
 
 

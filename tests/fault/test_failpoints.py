@@ -23,7 +23,7 @@ import pytest
 import redis
 
 from conserver.failpoints import STEPS
-from conserver.queue import calls
+from conserver.queue import calls, script
 from tests.daemon import Daemon, elements, push, vcon
 from tests.fault.scene import nothing_left
 
@@ -191,6 +191,6 @@ def _stop(daemon: Daemon) -> None:
 
 def _hold(client: redis.Redis, host: str) -> None:
     """Let a worker of a host claim what there is, and never be heard of again."""
-    calls.run(client, calls.register(host, "dead", ["in"]))
+    script.run(client, calls.register(host, "dead", ["in"]))
     demands = [calls.Demand("in", 256, 6)]
-    calls.run(client, calls.claim(host, "dead", 1, True, demands, calls.ClaimLimits()))
+    script.run(client, calls.claim(host, "dead", 1, True, demands, calls.ClaimLimits()))

@@ -12,7 +12,7 @@ import pytest
 import redis
 from servers import Redis
 
-from conserver.queue import calls
+from conserver.queue.script import load
 from tests.daemon import Daemon, elements, push, vcon
 from tests.fault.scene import Producer, Scene, arrived, deaths, hold, nothing_left
 from tests.helpers import eventually
@@ -146,7 +146,7 @@ def test_connection_cut_at_a_script(
     daemon = stored_scene.start(config=_retrying(stored_scene), workers=1)
     proxy = stored_scene.town.hosts[0].proxy
     cut: dict[str, Callable[..., None]] = {"before": proxy.cut_before, "after": proxy.cut_after}
-    cut[moment](calls.script(script).sha.encode(), 3)
+    cut[moment](load(script).sha.encode(), 3)
     uuids = push(client, "in", [vcon(subject="retry" if n % 3 else "") for n in range(30)])
     daemon.until(lambda: arrived(client, uuids), 30)
     daemon.until(lambda: proxy.cuts_done >= 3)
@@ -164,7 +164,7 @@ def test_connection_cut_at_a_dead_letter(moment: str, scene: Scene, client: redi
     daemon = scene.start()
     proxy = scene.town.hosts[0].proxy
     cut = proxy.cut_before if moment == "before" else proxy.cut_after
-    cut(calls.script("move").sha.encode(), 2)
+    cut(load("move").sha.encode(), 2)
     uuids = push(client, "in", [vcon(subject="reject") for _ in range(5)])
     daemon.until(lambda: sorted(elements(client, "DLQ:in")) == sorted(uuids))
     daemon.until(lambda: proxy.cuts_done >= 2 or client.llen("DLQ:in") == 5)
@@ -181,7 +181,7 @@ def test_connection_cut_while_a_dead_worker_is_replaced(
     daemon = scene.start(scene.config(backoff_s=0.5, backoff_max_s=0.5), workers=2)
     proxy = scene.town.hosts[0].proxy
     cut = proxy.cut_before if moment == "before" else proxy.cut_after
-    cut(calls.script(script).sha.encode(), 2)
+    cut(load(script).sha.encode(), 2)
     uuids = push(client, "in", [vcon(subject="fail:1" if n % 2 else "sleep:1") for n in range(6)])
     daemon.until(scene.runs_file.exists)
     daemon.signal(signal.SIGKILL, daemon.worker(1))

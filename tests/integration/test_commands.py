@@ -3,87 +3,20 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import orjson
-import pytest
-import redis
 
-from conserver.queue import calls
 from conserver.queue.connection import client as connect
 from tests.command_line import ROOT, Command
-
-CONFIG = """
-links: {mark: {module: links.tag, options: {tags: [a]}}}
-chains:
-  main: {links: [mark], ingress_lists: [inbox], egress_lists: [done]}
-"""
-
-
-@pytest.fixture
-def server(redis_url: str) -> Iterator[redis.Redis]:
-    """An empty Redis, to look into what commands did."""
-    with connect(redis_url) as found:
-        yield found
-
-
-@pytest.fixture
-def conserver(
-    redis_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfdbinary: pytest.CaptureFixture[bytes],
-) -> Command:
-    """Commands that use that Redis and a configuration with the one list `inbox`."""
-    path = tmp_path / "config.yml"
-    path.write_text(CONFIG, encoding="utf-8")
-    environ = {"REDIS_URL": redis_url, "CONSERVER_CONFIG_FILE": str(path)}
-    return Command(monkeypatch, capfdbinary, environ)
-
-
-class Consumer:
-    """A consumer by hand: registered, it claims what is there and moves it."""
-
-    def __init__(self, server: Any, host: str = "h1") -> None:
-        self.server, self.host, self.id, self.number = server, host, uuid4().hex[:16], 0
-        calls.run(server, calls.register(host, self.id, ["inbox"]))
-
-    def claim(self) -> list[Any]:
-        self.number += 1
-        call = calls.claim(
-            self.host,
-            self.id,
-            self.number,
-            True,
-            [calls.Demand("inbox", 100, 3)],
-            calls.ClaimLimits(),
-        )
-        return calls.read_claim(calls.run(self.server, call)).items
-
-    def bury(self, **why: Any) -> None:
-        """Makes dead letters of all that can be claimed."""
-        moves = []
-        for item in self.claim():
-            told = {"uuid": item.payload.decode(), "time_ms": int(time.time() * 1000), **why}
-            moves.append(calls.Move(item.token, item.epoch, why=orjson.dumps(told)))
-        calls.run(self.server, calls.dead_letter(self.id, moves, 3600))
-
-    def park(self) -> None:
-        moves = [calls.Move(item.token, item.epoch, after_ms=60_000) for item in self.claim()]
-        calls.run(self.server, calls.park(self.id, moves))
-
-
-def vcon(uuid: str) -> bytes:
-    return orjson.dumps(
-        {"vcon": "0.4.0", "uuid": uuid, "created_at": "2026-01-01T00:00:00Z", "parties": []}
-    )
+from tests.helpers import eventually
+from tests.operators import Consumer, beat, vcon
 
 
 def test_submit_files_and_folders(conserver: Command, server: Any, tmp_path: Path) -> None:
@@ -130,7 +63,7 @@ def test_submit_wants_to_know_which_list(conserver: Command, tmp_path: Path) -> 
 
 
 def test_submit_waits_for_what_becomes_of_it(
-    conserver: Command, server: Any, tmp_path: Path
+    conserver: Command, server: Any, redis_url: str, tmp_path: Path
 ) -> None:
     """--wait ends in time and says that an item waits; a dead one is told with its reason."""
     path = tmp_path / "a.json"
@@ -138,11 +71,31 @@ def test_submit_waits_for_what_becomes_of_it(
     done = conserver("submit", str(path), "--wait", "--timeout", "0.4", "--json")
     assert done.returncode == 1
     assert orjson.loads(done.stdout)["items"][0]["outcome"] == "waiting"
+    assert b"--timeout is over" in done.stderr
     Consumer(server).bury(reason="failed", link="mark", error="no luck\nat all")
-    server.rpush("DLQ:inbox", "u-a")
-    done = conserver("submit", str(path), "--wait", "--timeout", "5", "--json")
+
+    # That letter is an old one from now on: it says nothing of the vCon that is submitted next.
+    done = conserver("submit", str(path), "--wait", "--timeout", "0.4", "--json")
+    assert orjson.loads(done.stdout)["items"][0]["outcome"] == "waiting"
+    with buried_soon(redis_url, reason="failed", link="mark", error="no more luck"):
+        done = conserver("submit", str(path), "--wait", "--timeout", "20", "--json")
     (item,) = orjson.loads(done.stdout)["items"]
-    assert (item["outcome"], item["detail"]) == ("dead", "failed: mark: no luck")
+    assert (item["outcome"], item["detail"]) == ("dead", "failed: mark: no more luck")
+
+
+@contextmanager
+def buried_soon(redis_url: str, **why: Any) -> Iterator[None]:
+    """A consumer that makes dead letters of what is submitted meanwhile: of two copies."""
+
+    def consume() -> None:
+        with connect(redis_url) as server:
+            eventually(lambda: server.llen("inbox") == 2)
+            Consumer(server, "h2").bury(**why)
+
+    with ThreadPoolExecutor(1) as pool:
+        consumed = pool.submit(consume)
+        yield
+        consumed.result()
 
 
 def test_get(conserver: Command, server: Any) -> None:
@@ -152,8 +105,15 @@ def test_get(conserver: Command, server: Any) -> None:
     assert conserver.json("get", "u-1")["uuid"] == "u-1"
     done = conserver("get", "u-2")
     assert (done.returncode, done.stdout) == (1, b"")
-    assert b"u-2 is in none of the places" in done.stderr
-    assert b"no storage `nope`" in conserver("get", "u-1", "--from", "nope").stderr
+    assert b"u-2 is nowhere: not in redis" in done.stderr
+    done = conserver("get", "u-1", "--from", "redi")
+    assert done.returncode == 2
+    assert b"no storage `redi`" in done.stderr
+    assert b"did you mean `redis`?" in done.stderr
+    server.set("vcon:u-3", b'{"vcon": \x1b')
+    done = conserver("get", "u-3", "--json")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"the document of u-3 is not JSON" in done.stderr
 
 
 def test_pause_and_resume(conserver: Command, server: Any) -> None:
@@ -177,7 +137,8 @@ def test_drain_waits_for_what_is_in_flight(conserver: Command, server: Any) -> N
     Consumer(server).claim()
     done = conserver("drain", "--timeout", "0.3")
     assert done.returncode == 1
-    assert b"1 items are still in flight" in done.stderr
+    assert b"1 in flight: waiting for at most 0.3 s" in done.stderr
+    assert b"1 still in flight; all lists stay paused until `conserver resume`" in done.stderr
 
 
 def test_cancel(conserver: Command, server: Any) -> None:
@@ -201,158 +162,6 @@ def test_cancel(conserver: Command, server: Any) -> None:
     assert conserver("cancel", "u-9").returncode == 1
 
 
-def test_dead_letters_are_listed_and_filtered(conserver: Command, server: Any) -> None:
-    """By list, error, place, reason and age; counted by kind; shown with their tracebacks."""
-    consumer = Consumer(server)
-    server.rpush("inbox", "u-1", "u-2")
-    consumer.bury(
-        reason="failed", link="mark", error="timed out\nsecond line", traceback="Traceback\n  x"
-    )
-    server.rpush("inbox", "u-3")
-    old_ms = int(time.time() * 1000) - 7_200_000
-    consumer.bury(reason="rejected", storage="pg", error="NUL", time_ms=old_ms, attempts=1)
-    server.rpush("DLQ:inbox", "u-4")
-
-    def uuids(*words: str) -> list[str]:
-        return [letter["uuid"] for letter in conserver.json("dlq", "list", *words)]
-
-    assert sorted(uuids()) == ["u-1", "u-2", "u-3", "u-4"]
-    assert uuids("--storage", "pg") == ["u-3"]
-    assert sorted(uuids("--error", "TIMED")) == ["u-1", "u-2"]
-    assert uuids("--reason", "rejected") == ["u-3"]
-    assert uuids("--older", "1h") == ["u-3"]
-    assert sorted(uuids("--newer", "1h", "--link", "mark")) == ["u-1", "u-2"]
-    assert uuids("--list", "other") == []
-    assert len(uuids("--limit", "2")) == 2
-    assert b"more than 2" in conserver("dlq", "list", "--limit", "2").stderr
-    counts = {
-        (row["count"], row["reason"], row["where"], row["error"])
-        for row in conserver.json("dlq", "list", "--count")
-    }
-    assert counts == {
-        (2, "failed", "mark", "timed out"),
-        (1, "rejected", "pg", "NUL"),
-        (1, "", "", ""),
-    }
-    text = conserver("dlq", "list").stdout.decode()
-    assert "timed out" in text
-    assert "second line" not in text
-    shown = conserver("dlq", "show", "u-1").stdout.decode()
-    assert "Traceback\n  x" in shown
-    assert "link: mark" in shown
-    assert conserver("dlq", "show", "u-9").returncode == 1
-    assert b"no regular expression" in conserver("dlq", "list", "--error", "(").stderr
-
-
-def test_dead_letters_are_requeued(conserver: Command, server: Any) -> None:
-    """Those that match go back to work, the others stay; silence is not `all`."""
-    consumer = Consumer(server)
-    server.rpush("inbox", "u-1", "u-2", "u-3")
-    consumer.bury(reason="failed", error="e")
-    server.rpush("DLQ:inbox", "bare")
-    assert conserver("dlq", "requeue").returncode == 2
-    answer = conserver.json("dlq", "requeue", "u-1", "--dry-run")
-    assert answer == {"requeued": 0, "matching": 1, "dry_run": True}
-    assert server.llen("DLQ:inbox") == 4
-    assert conserver.json("dlq", "requeue", "u-1")["requeued"] == 1
-    assert server.llen("conserver:returned:inbox") == 1
-    assert conserver.json("dlq", "requeue", "--all", "--limit", "1")["requeued"] == 1
-    assert conserver.json("dlq", "requeue", "--all")["requeued"] == 2
-    assert server.llen("DLQ:inbox") == 0
-    assert server.zcard("conserver:dead:inbox") == 0
-    assert server.lrange("inbox", 0, -1) == [b"bare"]
-    assert len(consumer.claim()) == 4
-
-
-def test_dead_letters_are_purged(conserver: Command, server: Any) -> None:
-    """What matches is gone for good, with its reason."""
-    server.rpush("inbox", "u-1", "u-2")
-    Consumer(server).bury(reason="failed", error="e")
-    assert conserver.json("dlq", "purge", "u-1")["purged"] == 1
-    assert server.lrange("DLQ:inbox", 0, -1) == [b"u-2"]
-    assert server.zcard("conserver:dead:inbox") == 1
-    assert conserver.json("dlq", "purge", "--reason", "poison")["purged"] == 0
-    assert conserver.json("dlq", "purge", "--older", "0s")["purged"] == 1
-    assert server.exists("DLQ:inbox", "conserver:dead:inbox") == 0
-
-
-def beat(server: Any, *, name: str = "", age_s: float = 0, state: str = "running") -> None:
-    """A host tells what a steward tells."""
-    workers = [
-        {
-            "slot": 1,
-            "pid": 11,
-            "state": "working",
-            "restarts": 2,
-            "done": 40,
-            "failed": 1,
-            "held": 1,
-            "rss_bytes": 50 << 20,
-            "items": [
-                {"uuid": "u-7", "chain": "main", "link": "mark", "phase": "running", "since_s": 130}
-            ],
-        }
-    ]
-    fields: dict[str, str | bytes | int] = {
-        "name": name or socket.gethostname(),
-        "version": "0.1.0",
-        "lease_s": "30",
-        "pid": 10,
-        "state": state,
-        "lists": orjson.dumps(["inbox"]),
-        "workers": orjson.dumps(workers),
-    }
-    at_ms = int((time.time() - age_s) * 1000)
-    calls.run(server, calls.beat("h1", f"{at_ms}.1", fields))
-
-
-def test_health(conserver: Command, server: Any) -> None:
-    """Healthy is a fresh beat of this machine with a worker that claims; else it says why."""
-    assert conserver("health").returncode == 1
-    beat(server)
-    assert conserver("health").returncode == 0
-    assert conserver.json("health")["healthy"] is True
-    beat(server, state="draining")
-    assert b"it is draining" in conserver("health").stderr
-    beat(server, age_s=60)
-    done = conserver("health")
-    assert done.returncode == 1
-    assert b"60 s old" in done.stderr
-    beat(server, name="elsewhere")
-    assert b"it runs nothing" in conserver("health").stderr
-
-
-def test_status(conserver: Command, server: Any) -> None:
-    """Lists with their depths, hosts with their workers and what they are at; wrong types too."""
-    beat(server)
-    consumer = Consumer(server)
-    server.rpush("inbox", "u-1", "u-2")
-    consumer.bury(reason="failed", error="e")
-    server.rpush("inbox", "u-3")
-    server.set("odd", "not a list")
-    server.sadd(calls.LISTS, "odd")
-    found = conserver.json("status")
-    inbox, odd = found["lists"]
-    assert (inbox["name"], inbox["queued"], inbox["dead"], inbox["served"]) == ("inbox", 1, 2, True)
-    assert (odd["name"], odd["queued"], odd["served"]) == ("odd", None, False)
-    (host,) = found["hosts"]
-    assert host["consumes"] is True
-    assert found["done"] == 40
-    text = conserver("status").stdout.decode()
-    assert "u-7 in main/mark for 2 min" in text
-    assert "nobody serves it" in text
-    assert "not a list" in text
-
-
-def test_status_without_a_configuration(conserver: Command, server: Any) -> None:
-    """Whoever looks after a system from elsewhere sees the lists that were ever served."""
-    server.sadd(calls.LISTS, "calls")
-    done = conserver("status", "--json", "-c", "nowhere.yml")
-    assert done.returncode == 0
-    assert [entry["name"] for entry in orjson.loads(done.stdout)["lists"]] == ["calls"]
-    assert b"warning: nowhere.yml cannot be used" in done.stderr
-
-
 def test_doctor(conserver: Command) -> None:
     """Each subject is looked at, and a server without persistence is warned of."""
     found = conserver.json("doctor")
@@ -374,6 +183,7 @@ def test_doctor_on_a_server_that_loses_items(private: Any, conserver: Command) -
     assert "noeviction" in found["eviction"]["advice"]
     assert found["rights"]["text"] == "user poor may not call blmove, hvals"
     assert found["rights"]["advice"] == "ACL SETUSER poor +blmove +hvals"
+    assert found["scripts"]["level"] == "ok"
     assert found["persistence"]["level"] == "warning"
 
 
@@ -382,3 +192,46 @@ def test_check_connect(conserver: Command) -> None:
     done = conserver("check", "--connect")
     assert done.returncode == 0
     assert b"redis: answers, version" in done.stdout
+
+
+def test_a_user_that_may_not_run_scripts(private: Any, conserver: Command) -> None:
+    """Nothing would ever move: told before anything runs, even where rights cannot be asked for."""
+    from servers import Redis
+
+    other = private(Redis())
+    other.ask("ACL", "SETUSER", "poor", "on", "nopass", "~*", "+@all", "-@scripting", "-acl")
+    url = other.url.replace("//", "//poor:x@")
+    done = conserver("doctor", "--json", REDIS_URL=url)
+    assert done.returncode == 1
+    found = {finding["subject"]: finding for finding in orjson.loads(done.stdout)["findings"]}
+    assert found["scripts"]["advice"] == "ACL SETUSER poor +eval +evalsha"
+    assert found["rights"]["text"] == "user poor may not ask for its rights"
+    done = conserver("check", "--connect", REDIS_URL=url)
+    assert done.returncode == 69
+    assert b"no permissions to run the 'eval' command" in done.stderr
+
+
+def test_submit_says_when_nobody_would_take_it(
+    conserver: Command, server: Any, tmp_path: Path
+) -> None:
+    """No host, a list that none serves, a pause: the item is on the list, and waits."""
+    path = tmp_path / "a.json"
+    path.write_bytes(vcon("u-a"))
+    done = conserver("submit", str(path))
+    assert done.returncode == 0
+    assert b"warning: no host is running" in done.stderr
+    beat(server)
+    done = conserver("submit", str(path), "--list", "inbux")
+    assert b"no host that runs serves inbux (did you mean `inbox`?)" in done.stderr
+    assert conserver("submit", str(path)).stderr == b""
+    conserver("pause", "inbox")
+    assert b"inbox is paused: `conserver resume inbox`" in conserver("submit", str(path)).stderr
+    assert server.llen("inbox") == 3
+
+
+def test_submit_of_an_empty_folder(conserver: Command, tmp_path: Path) -> None:
+    """Nothing submitted is no success: the path was wrong."""
+    (tmp_path / "calls").mkdir()
+    done = conserver("submit", str(tmp_path / "calls"))
+    assert done.returncode == 1
+    assert b"no vCon and no recording in this folder" in done.stderr

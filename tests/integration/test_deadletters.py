@@ -15,7 +15,7 @@ from conserver.queue.deadletters import DeadLetter
 from conserver.queue.record import Progress
 from tests.queues import Consumer, Queue, document, opened, record
 
-DONE = Progress(links=["a"], owed=["pg"], attempts=6, failures=6, error="odd")
+DONE = Progress(links=["a"], owed=["pg"], attempts=6, failures=6, runs={"b": 6}, error="odd")
 
 
 @pytest.fixture

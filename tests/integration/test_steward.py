@@ -15,7 +15,7 @@ import pytest
 from servers import Redis, free_port
 
 from conserver.errors import EXIT_UNAVAILABLE, BootError
-from conserver.queue import calls, record
+from conserver.queue import calls, record, script
 from tests.helpers import TcpProxy, eventually
 from tests.stewardship import House, Straw, house, stays
 
@@ -147,12 +147,12 @@ def test_the_blamed_become_suspects_and_the_overdue_count(make: Any) -> None:
 def test_a_consumer_that_nobody_knows_is_given_back_after_a_grace(make: Any) -> None:
     """Its registration is the work of a steward before this one, which died with the order."""
     home = make(lease_s=1)
-    calls.run(home.redis, calls.register(home.host, "e" * 16, ["q"]))
+    script.run(home.redis, calls.register(home.host, "e" * 16, ["q"]))
     home.redis.rpush("q", "a")
     claim = calls.claim(
         home.host, "e" * 16, 1, True, [calls.Demand("q", 1, 3)], calls.ClaimLimits()
     )
-    assert calls.read_claim(calls.run(home.redis, claim)).items
+    assert calls.read_claim(script.run(home.redis, claim)).items
     home.start()
     eventually(lambda: "e" * 16 not in home.registrations())
     assert [item.payload for item in suspects(home)] == [b"a"], "nobody told whom to blame"

@@ -11,7 +11,7 @@ import pytest
 
 from conserver import words
 from conserver.page import State
-from conserver.queue import calls, record
+from conserver.queue import calls, record, script
 from tests.helpers import eventually
 from tests.stewardship import House, Straw, house, stays
 
@@ -112,7 +112,7 @@ def test_parked_items_come_back_when_they_are_due(make: Any) -> None:
     home.redis.rpush("q", "a")
     (item,) = straw.claim()
     parked = [calls.Move(item.token, item.epoch, b"{}", after_ms=300)]
-    calls.run(home.redis, calls.park(straw.consumer, parked))
+    script.run(home.redis, calls.park(straw.consumer, parked))
     begun_s = time.monotonic()
     eventually(lambda: home.redis.llen("conserver:returned:q") == 1, 3)
     assert 0.2 < time.monotonic() - begun_s < 1.5
@@ -123,7 +123,7 @@ def test_an_idle_worker_is_rung_for_what_comes_back_from_parked(make: Any) -> No
     (straw,) = home.workers
     home.redis.rpush("q", "a")
     (item,) = straw.claim()
-    calls.run(
+    script.run(
         home.redis, calls.park(straw.consumer, [calls.Move(item.token, item.epoch, b"{}", 100)])
     )
     assert not straw.claim()
@@ -152,9 +152,9 @@ def test_reasons_are_swept_by_age_in_bounded_calls(redis_url: str, make: Any) ->
     old_ms, young_ms = time.time() * 1000 - 11_000, time.time() * 1000 - 5_000
     home.redis.zadd("conserver:dead:q", {f"old-{n}": old_ms for n in range(300)})
     home.redis.zadd("conserver:dead:q", {f"young-{n}": young_ms for n in range(20)})
-    assert calls.run(home.redis, calls.sweep("q", 10, 256)) == 256
-    assert calls.run(home.redis, calls.sweep("q", 10, 256)) == 44
-    assert calls.run(home.redis, calls.sweep("q", 10, 256)) == 0
+    assert script.run(home.redis, calls.sweep("q", 10, 256)) == 256
+    assert script.run(home.redis, calls.sweep("q", 10, 256)) == 44
+    assert script.run(home.redis, calls.sweep("q", 10, 256)) == 0
     assert home.redis.zcard("conserver:dead:q") == 20
 
 
@@ -174,9 +174,9 @@ def test_what_the_bell_of_a_dropped_list_had_moved_goes_back_to_its_list(make: A
 def test_putting_back_takes_equal_payloads_one_by_one_and_minds_the_type(make: Any) -> None:
     home = make()
     home.redis.rpush("conserver:returned:q", "a", "a", "b", "a")
-    assert calls.run(home.redis, calls.unbell("q", 100)) == 4
+    assert script.run(home.redis, calls.unbell("q", 100)) == 4
     assert home.redis.lrange("q", 0, -1) == [b"a", b"a", b"b", b"a"]
     home.redis.rpush("conserver:returned:other", "a")
     home.redis.set("other", "a string")
-    assert calls.run(home.redis, calls.unbell("other", 100)) == 0
+    assert script.run(home.redis, calls.unbell("other", 100)) == 0
     assert home.redis.llen("conserver:returned:other") == 1

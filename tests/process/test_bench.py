@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "bench"), *arguments]
+    command = [str(ROOT / "scripts" / "bench"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
 
 

@@ -180,6 +180,18 @@ def test_what_is_missing_is_said(demo: Demo) -> None:
     assert not demo.running()
 
 
+def test_a_model_that_cannot_be_had_ends_it_soon(
+    demo: Demo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a way out is told why nothing comes, not after ten minutes."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, output = demo("--model", "nobody/has-this")
+    assert code == 1
+    text = " ".join(output.split())
+    assert "transcribe has failed 3 times: the model nobody/has-this cannot be" in text, output
+    assert not demo.running()
+
+
 def test_a_model_of_ones_own() -> None:
     """A folder is never looked up on the hub; a name may be; the language is not guessed for us."""
     assert Model().options() == {"model": str(TINY_MODEL), "language": "en"}

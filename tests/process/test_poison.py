@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from conserver.queue import calls
+from conserver.queue import calls, script
 from tests.daemon import Daemon, elements, push, reasons, vcon
 
 Start = Callable[..., Daemon]
@@ -208,7 +208,7 @@ def _hold(client: redis.Redis, host: str, consumers: int) -> None:
     limits = calls.ClaimLimits(most=256)
     for number in range(consumers):
         consumer = f"{host}{number}"
-        calls.run(client, calls.register(host, consumer, ["in"]))
+        script.run(client, calls.register(host, consumer, ["in"]))
         demand: list[Any] = [calls.Demand("in", 256, 2)]
-        calls.run(client, calls.claim(host, consumer, 1, True, demand, limits))
+        script.run(client, calls.claim(host, consumer, 1, True, demand, limits))
     assert not client.exists("in")

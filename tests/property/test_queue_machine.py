@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from conserver.queue import calls
+from conserver.queue import calls, script
 from conserver.queue.calls import Blame, ClaimLimits, Demand, Move, Settlement, Write
 from conserver.queue.record import Claimed
 from tests.property.queue_model import VOID, Document, Host, Item, QueueModel
@@ -143,6 +143,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert what == "missing"
             return
         assert (what, claimed.length) == ("stored", len(document.body))
+        assert claimed.text in (b"", document.body)
         self._learn(uuid, document, claimed.revision)
 
     def _learn(self, uuid: str, document: Document, revision: int) -> None:
@@ -193,7 +194,7 @@ class QueueMachine(RuleBasedStateMachine):
         return answer
 
     def _do_move(self, kind: str, consumer: str, move: Move) -> bytes:
-        makers: dict[str, Callable[[], calls.Call]] = {
+        makers: dict[str, Callable[[], script.Call]] = {
             "release": lambda: calls.release(consumer, [move]),
             "park": lambda: calls.park(consumer, [move]),
             "dead": lambda: calls.dead_letter(consumer, [move], 1000),

@@ -335,16 +335,17 @@ def test_the_soft_limit_is_the_nearer_of_link_and_chain(stage: Stage) -> None:
     assert left[3] == 0.0
 
 
-def test_the_attempt_counts_what_came_to_nothing(stage: Stage) -> None:
-    seen: list[int] = []
+def test_the_attempt_counts_the_runs_of_this_link_that_came_to_nothing(stage: Stage) -> None:
+    seen: list[tuple[str, int]] = []
 
     def look(vcon: Vcon, context: Any) -> Vcon:
-        seen.append(context.attempt)
+        seen.append((context.link, context.attempt))
         return vcon
 
     stage.run(link("a", look))
-    stage.run(link("a", look), progress=Progress(attempts=4))
-    assert seen == [1, 5]
+    progress = Progress(attempts=4, runs={"a": 4, "b": 1})
+    stage.run(link("a", look), link("b", look), link("c", look), progress=progress)
+    assert seen == [("a", 1), ("a", 5), ("b", 2), ("c", 1)]
 
 
 # ---- cancelling ----------------------------------------------------------------------------------
@@ -499,7 +500,7 @@ def test_a_link_that_filters_has_its_effects_and_one_that_fails_has_none(stage: 
     ("payload", "what", "text", "words"),
     [
         (b"u1", "missing", b"", "vcon:u1 does not exist"),
-        (b"u1", "type:hash", b"", "vcon:u1 is a Redis hash"),
+        (b"u1", "type:hash vcon:u1", b"", "vcon:u1 is a Redis hash"),
         (b"u1", "oversized", b"", "larger than CONSERVER_MAX_DOCUMENT_BYTES"),
         (b"", "missing", b"", "empty"),
         (b"  ", "missing", b"", "empty"),

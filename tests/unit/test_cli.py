@@ -96,7 +96,15 @@ def test_check_tells_every_problem(conserver: Command, tmp_path: Path) -> None:
     assert done.returncode == EXIT_CONFIG
     (problem,) = orjson.loads(done.stdout)["problems"]
     assert problem["path"] == "links.x.module"
-    assert problem["hint"] == "did you mean `links.tag`?"
+    assert problem["hint"] == "line 1; did you mean `links.tag`?"
+    path.write_text(
+        "links: {x: {module: links.tga}}\nchains: {a: {links: [x], ingress_list: [a]}}\n",
+        encoding="utf-8",
+    )
+    done = conserver("check", "-c", str(path))
+    assert b"links.x.module: there is no module" in done.stderr
+    assert b"chains.a.ingress_list: is not known here" in done.stderr
+    assert done.stderr.endswith(f"{path}: 3 errors\n".encode())
     done = conserver("check", CONSERVER_WORKERS="none", LOG_LEVEL="loud")
     assert done.returncode == EXIT_CONFIG
     assert done.stderr.count(b"error: ") == 2
@@ -134,6 +142,25 @@ def test_run_refuses_to_start(conserver: Command, environ: dict[str, str], text:
     done = conserver("run", **environ)
     assert done.returncode == EXIT_CONFIG
     assert text in done.stderr
+
+
+def test_run_says_in_which_line_a_link_is_wrong(tmp_path: Path) -> None:
+    """Modules and options are looked at after the file: their faults name it all the same."""
+    path = tmp_path / "config.yml"
+    path.write_text(
+        "links:\n  x:\n    module: links.tga\nchains: {a: {links: [x], ingress_lists: [a]}}\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "conserver", "run", "-c", str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == EXIT_CONFIG
+    assert f"{path} cannot be used".encode() in done.stderr
+    assert b"there is no module `links.tga` (line 3; did you mean `links.tag`?)" in done.stderr
 
 
 def test_settings_are_listed_with_meaning_and_without_secrets(conserver: Command) -> None:

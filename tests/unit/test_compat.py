@@ -159,6 +159,15 @@ def test_a_name_without_stand_in_is_told(write: Any) -> None:
         link(module)
 
 
+def test_whoever_looks_through_the_loaded_modules_is_not_fooled(write: Any) -> None:
+    """Modules that know every name say of themselves only what is true."""
+    link(write("import settings, lib.metrics\ndef run(vcon_uuid, link_name, opts): return True"))
+    for name in ("settings", "lib.metrics"):
+        module = sys.modules[name]
+        assert getattr(module, "__file__", None) is None
+        assert getattr(module, "__wrapped__", None) is None
+
+
 def test_a_storage_of_vcon_server(write: Any) -> None:
     """`save` finds the document that is stored; one that raises waits, and harms no other."""
     module = write(

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from conserver import intake, words
 from conserver.page import ITEMS_MAX, Phase
 from conserver.pool import RateMeter
-from conserver.queue import calls
+from conserver.queue import calls, script
 from conserver.queue.record import Progress
 from conserver.vcon import Vcon
 from tests.conftest import unique
@@ -233,6 +233,54 @@ def test_a_chain_that_was_left_out_is_asked_as_soon_as_it_has_room(make: Make) -
     assert bench.intake.claims == 2
 
 
+CAPPED = {
+    "fast": {"ingress_lists": ["f"]},
+    "slow": {"ingress_lists": ["s"], "concurrency": 1},
+}
+
+
+def test_a_worker_whose_chain_is_full_passes_what_it_was_rung_for(make: Make) -> None:
+    # It said that it was idle, as if there had been nothing, and the item waited for a tick.
+    bench = make(CAPPED, tick_interval_ms=HOUR_MS, vcon_concurrency=2)
+    slow_down(bench, "slow")
+    bench.backlog.at_work["slow"] = 1
+    bench.supply(1, "s")
+    ring(bench)
+    bench.look()
+    assert bench.held == 0
+    assert bench.words_to_steward() == [words.PASSED]
+    bench.supply(1, "f")
+    ring(bench)
+    bench.look()
+    assert bench.held == 1
+    assert bench.words_to_steward() == [words.MORE], "what it was rung for may still wait"
+    bench.work_off()
+    bench.backlog.at_work["slow"] = 0
+    bench.look()
+    assert bench.held == 1, "as soon as there is room, without a bell"
+
+
+def test_a_worker_without_any_room_says_so_when_it_is_rung(make: Make) -> None:
+    # It did not answer, and the next one was rung a second later.
+    bench = make(
+        {"slow": {"ingress_lists": ["s"], "concurrency": 1}},
+        tick_interval_ms=HOUR_MS,
+        vcon_concurrency=2,
+    )
+    bench.look()
+    assert bench.words_to_steward() == [words.IDLE]
+    bench.backlog.at_work["slow"] = 1
+    slow_down(bench, "slow")
+    bench.supply(1, "s")
+    ring(bench)
+    bench.look()
+    bench.look()
+    assert bench.words_to_steward() == [words.BUSY]
+    bench.backlog.at_work["slow"] = 0
+    bench.look()
+    assert bench.held == 1
+
+
 def test_a_list_full_of_poison_does_not_make_it_wait(make: Make) -> None:
     bench = make(tick_interval_ms=HOUR_MS)
     for number in range(300):
@@ -264,6 +312,27 @@ def test_a_list_of_another_type_is_told_of_and_the_others_are_served(make: Make)
     assert [(line["event"], line["key"], line["found"]) for line in lines] == [
         ("wrong_type", "f", "hash")
     ]
+    assert bench.held == 1
+
+
+def test_a_host_key_that_is_none_is_told_of_and_waited_for(make: Make) -> None:
+    bench = make()
+    bench.supply(1)
+    key = calls.host_key(bench.boot.host)
+    kept = bench.client.dump(key)
+    bench.client.set(key, "x")
+    with capture_logs() as lines:
+        ring(bench)
+        bench.look()
+        ring(bench)
+        bench.look()
+    assert [(line["event"], line["key"], line["found"]) for line in lines] == [
+        ("wrong_type", key, "string")
+    ]
+    assert bench.held == 0
+    bench.client.restore(key, 0, kept, replace=True)
+    ring(bench)
+    bench.look()
     assert bench.held == 1
 
 
@@ -307,7 +376,7 @@ def test_a_suspect_is_claimed_alone_and_marked_before_it_runs(make: Make) -> Non
 
 def test_a_suspect_that_was_taken_away_before_it_ran_is_dropped(make: Make) -> None:
     def steal(bench: Bench, words: tuple[Any, ...]) -> None:
-        if calls.script("begin").sha in words:
+        if script.load("begin").sha in words:
             bench.client.delete(calls.inflight_key(bench.boot.consumer))
 
     bench = make(before_command=steal)
@@ -442,7 +511,7 @@ def test_a_document_that_goes_between_claim_and_reading(make: Make, kind: str, w
                 bench.queue.make_key("vcon:u1", kind)
 
     bench = make(before_command=go)
-    bench.queue.supply("in", "u1", "u2")
+    bench.queue.supply("in", "u1", "u2", "u3")  # of fewer they would come with the claim
     items = bench.claim()
     assert items[1].text == bench.client.get("vcon:u2"), "its neighbour is well"
     bench.run(*items)

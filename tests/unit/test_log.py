@@ -103,6 +103,19 @@ def test_the_shape_of_a_line(lines: Lines) -> None:
     }
 
 
+def test_text_for_people_is_one_line_that_cannot_drive_their_terminal(lines: Lines) -> None:
+    """What a producer pushed and what a server answered is shown, not obeyed."""
+    as_text = Renderer({"worker": 2}, LineWriter(lines.write_fd), as_text=True)
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError as error:
+        line = as_text.render(
+            "error", {"event": "e\x07", "vcon": "u\x1b]0;t\nx", "error": "", "exc_info": error}
+        )
+    assert re.search(rb"e\\x07 .* vcon=u\\x1b\]0;t\\nx error=\"\"\nTraceback", line)
+    assert line.endswith(b"ValueError: \\x1b[2J\n")
+
+
 def test_secrets_are_hidden(lines: Lines) -> None:
     """By name and inside URLs, also within nested values and tracebacks."""
     try:
@@ -317,6 +330,9 @@ def test_a_terminal_gets_text_unless_json_is_asked_for() -> None:
             os.close(terminal)
 
     assert b"hi  worker=1" in on_terminal()
+    assert b"\x1b[32mINFO" in on_terminal(TERM="xterm")
+    assert b"\x1b" not in on_terminal(TERM="xterm", NO_COLOR="1")
+    assert b"\x1b" not in on_terminal(TERM="dumb")
     assert on_terminal(CONSERVER_LOG_FORMAT="json").startswith(b'{"timestamp"')
     assert b"hi  worker=1" in run_python(code, CONSERVER_LOG_FORMAT="console").stdout
 

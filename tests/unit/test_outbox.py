@@ -5,6 +5,7 @@ What other chains, producers and operators do meanwhile, the test does in betwee
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -13,13 +14,16 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from conserver.outbox import REWRITES_MOST
+from conserver.conflicts import REWRITES_MOST
+from conserver.errors import Retry
+from conserver.outbox import WRONG_TYPE_RETRY_S
 from conserver.queue import calls
 from conserver.queue.record import Progress
 from conserver.vcon import Vcon
 from storage.contract import Document
 from tests.conftest import unique
 from tests.modules import memory
+from tests.queues import record
 from tests.workshop import Bench, document, link, nothing, storage, tag
 
 Make = Callable[..., Bench]
@@ -213,6 +217,33 @@ def test_newer_work_of_the_same_chain_is_started_from(make: Make) -> None:
     bench.flush()
     assert bench.out() == [uuid, uuid]
     assert analyses(bench, uuid) == ["ours", "ours"], "the link does not look for its own traces"
+
+
+def test_it_is_started_from_whoever_has_written_after_it(make: Make) -> None:
+    # The second was joined with the other chain's document, which has the first one's work in it.
+    def once(vcon: Vcon, context: Any) -> Vcon:
+        if any(one["type"] == "ours" for one in vcon.analysis):
+            return vcon
+        body = context.uuid + unique("-")  # as what a model says: never the same twice
+        vcon.add_analysis({"type": "ours", "body": body, "encoding": "none"})
+        return vcon
+
+    bench = make(
+        {"main": {"links": ["ours"]}, "other": OTHER},
+        links=[link("ours", once), adds("theirs")],
+    )
+    [uuid] = bench.supply(1)
+    bench.queue.push("in", uuid)
+    bench.queue.push("in2", uuid)
+    first, second, theirs = bench.claim()
+    for item in (first, theirs, second):
+        bench.run(item)
+        bench.flush()
+    assert bench.waiting() == [second]
+    bench.run(second)
+    bench.flush()
+    assert analyses(bench, uuid) == ["ours", "theirs"]
+    assert bench.out() == [uuid, uuid]
 
 
 def test_a_checkpoint_that_meets_the_same_chain_starts_anew(make: Make) -> None:
@@ -490,6 +521,44 @@ def test_dead_letters_of_another_type_park_the_item_until_there_is_room(make: Ma
     bench.queue.promote("in")
     bench.work()
     assert bench.queue.dead("in") == [uuid.encode()]
+
+
+def test_what_cannot_be_parked_stays_with_its_worker_and_is_parked_later(make: Make) -> None:
+    def later(_vcon: Vcon, _context: Any) -> Vcon:
+        raise Retry(60.0)
+
+    bench = make(links=[link("a", later)])
+    bench.supply(1)
+    item = bench.one()
+    bench.client.set("conserver:parked:in", "x")
+    bench.run(item)
+    with capture_logs() as lines:
+        bench.flush()
+    told = [(line["key"], line["found"]) for line in lines if line["event"] == "wrong_type"]
+    assert told == [("conserver:parked:in", "string")]
+    assert bench.held == 1
+    bench.client.delete("conserver:parked:in")
+    bench.outbox.try_again(time.monotonic())
+    bench.flush()
+    assert bench.held == 1, "not at once"
+    bench.outbox.try_again(time.monotonic() + WRONG_TYPE_RETRY_S)
+    bench.flush()
+    assert (bench.held, bench.intake.held) == (0, {})
+    assert len(bench.queue.parked("in")) == 1
+
+
+def test_a_released_item_that_cannot_go_back_is_told_of_and_stays_in_flight(make: Make) -> None:
+    bench = make()
+    bench.client.rpush("conserver:returned:in", record("t1", "u1", "in", state=b"{}"))
+    bench.queue.store("u1", document("u1"))
+    bench.look()
+    bench.client.set("conserver:returned:in", "x")
+    with capture_logs() as lines:
+        bench.outbox.release(bench.backlog.take_back(float("inf")), "a test")
+    assert [line["key"] for line in lines if line["event"] == "wrong_type"] == [
+        "conserver:returned:in"
+    ]
+    assert (bench.held, bench.intake.held) == (1, {}), "the look for strays gives it back"
 
 
 # ---- giving back ---------------------------------------------------------------------------------

@@ -245,6 +245,42 @@ def test_what_preparing_misses_is_reported_together(write: Any) -> None:
     assert caught.value.problems[1].hint == "pip install 'conserver[s3]'"
 
 
+def test_what_a_module_says_of_its_options_is_told_with_their_place(write: Any) -> None:
+    """Of two links that want a model each, the message said `model` and not of which."""
+    name = write(
+        "from conserver.errors import ConfigError, Problem\n"
+        "def run(vcon, options, context): return vcon\n"
+        "def prepare(options):\n"
+        "    raise ConfigError([Problem('model', 'is not here', 'get it'), Problem('', 'odd')])\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        plugins.load(with_link(name)).prepare()
+    [link] = with_link(name).links
+    model, whole = caught.value.problems
+    assert (model.path, model.message, model.hint) == (
+        f"links.{link}.options.model",
+        "is not here",
+        "get it",
+    )
+    assert whole.path == f"links.{link}.options"
+
+
+def test_wrong_options_do_not_hide_what_others_miss(write: Any) -> None:
+    """They were told one after the other, each time the first was mended."""
+    text = "def run(vcon, options, context): return vcon\n"
+    missing = write(text + "def prepare(options): import faster_whisper_not_there\n")
+    found = config.parse(
+        f"links: {{a: {{module: links.tag, options: {{tagz: []}}}}, b: {{module: {missing}}}}}\n"
+        "chains: {c: {links: [a, b], ingress_lists: [i]}}",
+        {},
+    )
+    with pytest.raises(ConfigError) as caught:
+        plugins.load(found)
+    paths = [problem.path for problem in caught.value.problems]
+    assert paths[-1] == "links.b"
+    assert "links.a.options.tagz" in paths
+
+
 def test_what_is_not_named_is_not_imported() -> None:
     """A configuration with one link loads that link's module and no other."""
     import subprocess

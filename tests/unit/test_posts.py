@@ -77,6 +77,14 @@ def test_a_crash_is_blamed_on_what_ran(post: Post) -> None:
     assert not post.left_as_planned(CRASH)
 
 
+def test_the_blamed_are_named_by_their_vcons(post: Post) -> None:
+    """An operator looks for a uuid in the log; before it was read, there is only the token."""
+    post.slot.page.hold(1, "running", 2, "", "chain")
+    post.slot.page.run(1, "link")
+    assert post.blamed_vcons(post.blame(CRASH)) == ["running", "uuid", "uuid"]
+    assert post.blamed_vcons(NOBODY) == []
+
+
 def test_a_stall_is_blamed_on_what_ran(post: Post) -> None:
     post.kill(Verdict.STALLED)
     assert suspected(post, CRASH) == SUSPECTED

@@ -68,6 +68,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
         links=st.lists(texts),
         owed=st.none() | st.lists(texts),
         attempts=st.just(0),
+        runs=st.dictionaries(texts, st.integers(1, 99)),
         pushes=st.lists(st.tuples(texts, texts)),
         expire_s=st.none() | st.integers(0, 10**9),
         etags=st.dictionaries(texts, texts),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conserver.redact import HIDDEN, is_secret_name, redact, redact_text
+from conserver.redact import HIDDEN, is_secret_name, printable, redact, redact_text
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,22 @@ def test_nested_values() -> None:
         "token": "",
         "n": 3,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain, with ümläuts, 通話 and \u00a0", "plain, with ümläuts, 通話 and \u00a0"),
+        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
+        ("two\nlines\t\x07", "two\\nlines\\t\\x07"),
+        ("\x9b2J \u202egnp.exe \ud800", "\\x9b2J \\u202egnp.exe \\ud800"),
+    ],
+)
+def test_control_characters_are_made_visible(text: str, expected: str) -> None:
+    """What moves the cursor, colours or reverses text is written out; letters of any kind stay."""
+    assert printable(text) == expected
+
+
+def test_some_control_characters_may_be_wanted() -> None:
+    """A traceback keeps its lines."""
+    assert printable("a\n\tb\x1b", keep="\n\t") == "a\n\tb\\x1b"

@@ -22,7 +22,7 @@ def routes(**chains: dict[str, Any]) -> Routes:
         },
     )
     plugins = Plugins({one.name: one for one in links}, {one.name: one for one in storages})
-    return Routes(config, plugins)
+    return Routes(config, plugins, 1 << 20)
 
 
 def test_lists_are_served_in_the_order_of_the_file() -> None:

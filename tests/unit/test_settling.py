@@ -66,7 +66,7 @@ def test_a_changed_document_is_written_with_the_settle(make: Make) -> None:
     calls_before = bench.line.calls
     bench.work()
     calls = bench.line.calls - calls_before
-    assert calls == 4, "a claim, a read, a settle, a claim of nothing"
+    assert calls == 3, "a claim, a settle, a claim of nothing"
     assert bench.out() == [uuid]
     assert Vcon.parse(bench.client.get(f"vcon:{uuid}") or b"").tags == {"seen": "yes"}
     assert bench.held == 0
@@ -369,7 +369,7 @@ def test_a_failed_attempt_is_parked_and_what_it_did_is_dropped(make: Make) -> No
     [uuid] = bench.supply(1)
     bench.work()
     progress = progress_of(bench)
-    assert progress == Progress(attempts=1, failures=1, error="odd")
+    assert progress == Progress(attempts=1, failures=1, error="odd", runs={"a": 1, "bad": 1})
     assert b"tags" not in (bench.client.get(f"vcon:{uuid}") or b"")
     [(_, due_ms)] = bench.client.zrange("conserver:parked:in", 0, -1, withscores=True)
     seconds, _ = bench.queue.client.time()
@@ -383,6 +383,33 @@ def test_a_failed_attempt_goes_back_to_the_last_checkpoint(make: Make) -> None:
     assert progress_of(bench).links == ["a"]
     assert b"seen:yes" in (bench.client.get(f"vcon:{uuid}") or b"")
     assert b"lost:again" not in (bench.client.get(f"vcon:{uuid}") or b"")
+
+
+def test_each_link_has_its_own_attempts(make: Make) -> None:
+    # What failed or waited before counted as an attempt of every link after it.
+    seen: list[tuple[str, int]] = []
+
+    def first(vcon: Vcon, context: Any) -> Vcon:
+        seen.append(("first", context.attempt))
+        if context.attempt < 3:
+            raise Retry(0.0)
+        return vcon
+
+    def second(vcon: Vcon, context: Any) -> Vcon:
+        seen.append(("second", context.attempt))
+        if context.attempt < 2:
+            raise ValueError("odd")
+        return vcon
+
+    bench = make(links=[link("first", first), link("second", second)])
+    bench.supply(1)
+    for _ in range(4):
+        bench.work()
+        bench.queue.promote("in")
+    bench.work()
+    firsts = [("first", 1), ("first", 2), ("first", 3)]
+    assert seen == [*firsts, ("second", 1), ("first", 4), ("second", 2)]
+    assert len(bench.out()) == 1
 
 
 def test_an_item_is_dead_after_so_many_failures(make: Make) -> None:
@@ -445,6 +472,51 @@ def test_a_whole_document_is_a_key_before_it_is_parked_or_dead(make: Make) -> No
     bench.queue.promote("in")
     bench.work()
     assert bench.queue.dead("in") == [b"u1"]
+
+
+def grow(name: str, size: int) -> Any:
+    """A link that makes the document so many bytes larger."""
+
+    def run(vcon: Vcon, _context: Any) -> Vcon:
+        vcon.add_analysis({"type": name, "body": "x" * size, "encoding": "none"})
+        return vcon
+
+    return link(name, run)
+
+
+@pytest.mark.parametrize(
+    ("links", "named", "names"),
+    [
+        ([nothing, grow("big", 5000)], "big", "the links nothing, big together"),
+        ([grow("big", 5000)], "big", ""),
+        ([grow("a", 3000), grow("b", 3000)], "b", "the links a, b together"),
+    ],
+)
+def test_a_document_that_links_make_too_large_is_a_dead_letter_that_names_them(
+    make: Make, links: list[Any], named: str, names: str
+) -> None:
+    # It was written, and the next worker that claimed it could not read it.
+    links = [link("nothing", one) if one is nothing else one for one in links]
+    bench = make(links=links, max_document_bytes=4096)
+    [uuid] = bench.supply(1)
+    before = bench.client.get(f"vcon:{uuid}")
+    bench.work()
+    [(why, _)] = bench.queue.reasons("in")
+    assert (why["reason"], why["link"]) == ("rejected", named)
+    assert why["error"].startswith(names)
+    assert "more than CONSERVER_MAX_DOCUMENT_BYTES (4096)" in why["error"]
+    assert bench.client.get(f"vcon:{uuid}") == before
+
+
+def test_a_checkpoint_of_a_document_that_is_too_large_names_its_link(make: Make) -> None:
+    large = grow("big", 5000)
+    costly = link("big", lambda vcon, _context: large.run(vcon, None, None), costly=True)
+    bench = make(links=[link("a", tag), costly, link("b", nothing)], max_document_bytes=4096)
+    bench.supply(1)
+    bench.work()
+    [(why, _)] = bench.queue.reasons("in")
+    assert (why["reason"], why["link"]) == ("rejected", "big")
+    assert "CONSERVER_MAX_DOCUMENT_BYTES" in why["error"]
 
 
 def test_what_is_no_vcon_is_dead_as_it_was_pushed(make: Make) -> None:

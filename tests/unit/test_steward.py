@@ -168,6 +168,50 @@ def test_a_ring_passes_on_when_its_worker_is_dismissed(workers: Workers) -> None
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("word", [words.PASSED, words.BUSY])
+def test_a_ring_passes_on_when_its_worker_has_no_room(workers: Workers, word: bytes) -> None:
+    roster, theirs, _ = workers
+
+    async def scene() -> None:
+        for slot in (1, 2, 3):
+            roster.hear(slot, words.IDLE)
+        ring = roster.ring()
+        assert read(theirs[2]) == words.RING
+        roster.hear(3, word)
+        assert [read(end) for end in theirs] == [b"", words.RING, b""]
+        assert not ring.done()
+        roster.hear(2, word)
+        assert [read(end) for end in theirs] == [words.RING, b"", b""], "each of them once"
+        roster.hear(1, words.ANSWERED)
+        assert await ring
+        assert roster.idle == ({2, 3} if word == words.PASSED else set())
+        roster.retire()
+
+    asyncio.run(scene())
+
+
+def test_a_ring_that_all_have_passed_is_over(workers: Workers) -> None:
+    # They stay idle for other chains: whoever waits for a ring must not send them at once again.
+    roster, theirs, _ = workers
+
+    async def scene() -> None:
+        roster.hear(1, words.PASSED)
+        roster.hear(2, words.PASSED)
+        ring = roster.ring()
+        roster.hear(2, words.PASSED)
+        roster.hear(1, words.PASSED)
+        assert await ring
+        assert roster.wanted.is_set()
+        assert [read(end) for end in theirs] == [words.RING, words.RING, b""]
+        ring = roster.ring()
+        roster.hear(1, words.BUSY)
+        roster.hear(2, words.BUSY)
+        assert not await ring
+        assert not roster.wanted.is_set()
+
+    asyncio.run(scene())
+
+
 def test_more_rings_the_next_one(workers: Workers) -> None:
     roster, theirs, _ = workers
 

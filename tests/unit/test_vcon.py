@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from conserver.errors import Rejected
+from conserver.identity import uuid8_of
 from conserver.vcon import (
     Vcon,
     content_hashes,
@@ -19,7 +20,6 @@ from conserver.vcon import (
     indices,
     media_type,
     numbered,
-    uuid8_of,
 )
 from tests import vcons
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from servers import Redis
+from structlog.testing import capture_logs
 
 from conserver import words
 from conserver.errors import Retry
@@ -286,6 +287,18 @@ def test_a_running_item_that_is_cancelled_ends_at_its_next_edge(make: Make, gate
         eventually(lambda: shop.held == 0)
     assert (ran, shop.out()) == ([], [])
     assert shop.queue.places("in") == {}
+
+
+def test_cancellations_that_cannot_be_read_end_no_worker(make: Make, gate: Gate) -> None:
+    shop = make(links=[link("a", gate)])
+    key = f"conserver:cancelled:{shop.boot.consumer}"
+    shop.client.set(key, "x")
+    shop.supply(1, subject="slow")
+    with capture_logs() as lines, shop:
+        gate.running("slow")
+        eventually(lambda: [line for line in lines if line.get("key") == key])
+        gate.of("slow").set()
+        eventually(lambda: len(shop.out()) == 1)
 
 
 # ---- the end -------------------------------------------------------------------------------------

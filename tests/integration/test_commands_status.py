@@ -1,0 +1,156 @@
+"""`conserver status` and `health`: what they tell of lists, hosts and workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from conserver.queue import calls, script
+from conserver.queue.record import Progress
+from tests.command_line import ROOT, Command
+from tests.helpers import eventually
+from tests.operators import Consumer, beat
+
+
+def test_health(conserver: Command, server: Any) -> None:
+    """Healthy is a fresh beat of this machine with a worker that claims; else it says why."""
+    assert conserver("health").returncode == 1
+    beat(server)
+    assert conserver("health").returncode == 0
+    assert conserver.json("health")["healthy"] is True
+    beat(server, state="draining")
+    assert b"it is draining" in conserver("health").stderr
+    beat(server, age_s=60)
+    done = conserver("health")
+    assert done.returncode == 1
+    assert b"60 s old" in done.stderr
+    beat(server, name="elsewhere")
+    assert b"it runs nothing" in conserver("health").stderr
+
+
+def test_status(conserver: Command, server: Any) -> None:
+    """Lists with their depths, hosts with their workers and what they are at; wrong types too."""
+    beat(server)
+    consumer = Consumer(server)
+    server.rpush("inbox", "u-1", "u-2")
+    consumer.bury(reason="failed", error="e")
+    server.rpush("inbox", "u-3")
+    server.set("odd", "not a list")
+    server.sadd(calls.LISTS, "odd")
+    found = conserver.json("status")
+    inbox, odd = found["lists"]
+    assert (inbox["name"], inbox["queued"], inbox["dead"], inbox["served"]) == ("inbox", 1, 2, True)
+    assert (odd["name"], odd["queued"], odd["served"]) == ("odd", None, False)
+    (host,) = found["hosts"]
+    assert host["consumes"] is True
+    assert found["done"] == 40
+    text = conserver("status").stdout.decode()
+    assert "u-7 in main/mark for 2 min" in text
+    assert "nobody serves it" in text
+    assert "not a list" in text
+
+
+def test_status_without_a_configuration(conserver: Command, server: Any) -> None:
+    """Whoever looks after a system from elsewhere sees the lists that were ever served."""
+    server.sadd(calls.LISTS, "calls")
+    done = conserver("status", "--json", "-c", "nowhere.yml")
+    assert done.returncode == 0
+    assert [entry["name"] for entry in orjson.loads(done.stdout)["lists"]] == ["calls"]
+    assert b"warning: nowhere.yml cannot be used" in done.stderr
+
+
+def test_status_says_what_parked_items_wait_for(conserver: Command, server: Any) -> None:
+    """A storage that is away is named where its items wait; a retry is no storage."""
+    consumer = Consumer(server)
+    server.rpush("inbox", "u-1", "u-2", "u-3")
+    moves = [
+        calls.Move(item.token, item.epoch, after_ms=60_000, state=progress.dump())
+        for item, progress in zip(
+            consumer.claim(),
+            (Progress(owed=["pg"]), Progress(owed=["pg", "s3"]), Progress(attempts=1)),
+            strict=True,
+        )
+    ]
+    script.run(server, calls.park(consumer.id, moves))
+    (inbox,) = conserver.json("status")["lists"]
+    waits = inbox["waits"]
+    assert (waits["sampled"], waits["storages"], waits["retries"]) == (3, {"pg": 2, "s3": 1}, 1)
+    assert 0 < waits["due_in_s"] <= 60
+    text = conserver("status").stdout.decode()
+    assert "waits for storages pg, s3 and for retries, the next is due in" in text
+
+
+def test_status_of_a_host_that_has_not_told_of_itself_yet(conserver: Command, server: Any) -> None:
+    """Its steward beats before its supervisor has spoken: it starts, and has no pid 0."""
+    beat(server, pid=0)
+    beat_line = conserver("status").stdout.decode().splitlines()[-2]
+    assert beat_line.split()[1:3] == ["supervisor", "starting"]
+
+
+def test_status_shows_every_pause(conserver: Command, server: Any) -> None:
+    """Also of a list that nobody has ever served: its name may be misspelt."""
+    conserver("pause", "inbux")
+    assert [entry["name"] for entry in conserver.json("status")["lists"]] == ["inbox", "inbux"]
+    server.sadd(calls.LISTS, "inbox")
+    assert b"(did you mean `inbox`?)" in conserver("pause", "inbux").stderr
+
+
+def test_watching_goes_on_when_redis_has_been_away(private: Any, tmp_path: Path) -> None:
+    """It says so, asks again, and shows what there is once Redis answers; Ctrl-C ends it."""
+    from servers import Redis
+
+    server = private(Redis())
+    out, err = tmp_path / "out", tmp_path / "err"
+    with out.open("wb") as shown, err.open("wb") as said:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "conserver", "status", "--watch", "0.1"],
+            cwd=ROOT,
+            env={**os.environ, "REDIS_URL": server.url},
+            stdout=shown,
+            stderr=said,
+        )
+        try:
+            eventually(lambda: b"in flight" in out.read_bytes(), 20)
+            server.stop()
+            eventually(lambda: b"Redis does not answer, asking again" in err.read_bytes(), 20)
+            server.start()
+            before = len(out.read_bytes())
+            eventually(lambda: b"in flight" in out.read_bytes()[before:], 20)
+        finally:
+            watching.send_signal(signal.SIGINT)
+            code = watching.wait(20)
+    assert code == 130
+
+
+@pytest.mark.parametrize("words", [["status"], ["pause", "inbox"], ["dlq", "list"]])
+def test_a_key_of_the_wrong_type_is_named(
+    conserver: Command, server: Any, words: list[str]
+) -> None:
+    """Redis does not say which it is: the command does, and what to do."""
+    server.sadd(calls.LISTS, "inbox")
+    server.rpush("DLQ:inbox", "u-1")
+    for key in (calls.CONTROL, "conserver:dead:inbox"):
+        server.set(key, "oops")
+    done = conserver(*words)
+    assert done.returncode == 1
+    assert b"conserver:control is a string and must be a hash: rename or delete it" in done.stderr
+    assert b"conserver:dead:inbox is a string and must be a zset" in done.stderr
+    found = orjson.loads(conserver("doctor", "--json").stdout)["findings"]
+    keys = [finding["text"] for finding in found if finding["subject"] == "keys"]
+    assert "conserver:control is a string and must be a hash" in keys
+
+
+def test_junk_among_the_parked_does_not_end_a_look(conserver: Command, server: Any) -> None:
+    """Whatever another program has put there."""
+    server.sadd(calls.LISTS, "inbox")
+    server.zadd("conserver:parked:inbox", {"junk": 1, b"\x01junk": 2})
+    (inbox,) = conserver.json("status")["lists"]
+    assert inbox["parked"] == 2
+    assert b"the next is due now" in conserver("status").stdout

@@ -1,0 +1,82 @@
+"""What tests of commands set up by hand: consumers, beats, and documents, on a real Redis."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from conserver.queue import calls, script
+
+
+class Consumer:
+    """A consumer by hand: registered, it claims what is there and moves it."""
+
+    def __init__(self, server: Any, host: str = "h1") -> None:
+        self.server, self.host, self.id, self.number = server, host, uuid4().hex[:16], 0
+        script.run(server, calls.register(host, self.id, ["inbox"]))
+
+    def claim(self) -> list[Any]:
+        self.number += 1
+        call = calls.claim(
+            self.host,
+            self.id,
+            self.number,
+            True,
+            [calls.Demand("inbox", 100, 3)],
+            calls.ClaimLimits(),
+        )
+        return calls.read_claim(script.run(self.server, call)).items
+
+    def bury(self, **why: Any) -> None:
+        """Makes dead letters of all that can be claimed."""
+        moves = []
+        for item in self.claim():
+            told = {"uuid": item.payload.decode(), "time_ms": int(time.time() * 1000), **why}
+            moves.append(calls.Move(item.token, item.epoch, why=orjson.dumps(told)))
+        script.run(self.server, calls.dead_letter(self.id, moves, 3600))
+
+    def park(self) -> None:
+        moves = [calls.Move(item.token, item.epoch, after_ms=60_000) for item in self.claim()]
+        script.run(self.server, calls.park(self.id, moves))
+
+
+def vcon(uuid: str) -> bytes:
+    return orjson.dumps(
+        {"vcon": "0.4.0", "uuid": uuid, "created_at": "2026-01-01T00:00:00Z", "parties": []}
+    )
+
+
+def beat(
+    server: Any, *, name: str = "", age_s: float = 0, state: str = "running", pid: int = 10
+) -> None:
+    """A host tells what a steward tells."""
+    workers = [
+        {
+            "slot": 1,
+            "pid": 11,
+            "state": "working",
+            "restarts": 2,
+            "done": 40,
+            "failed": 1,
+            "held": 1,
+            "rss_bytes": 50 << 20,
+            "items": [
+                {"uuid": "u-7", "chain": "main", "link": "mark", "phase": "running", "since_s": 130}
+            ],
+        }
+    ]
+    fields: dict[str, str | bytes | int] = {
+        "name": name or socket.gethostname(),
+        "version": "0.1.0",
+        "lease_s": "30",
+        "pid": pid,
+        "state": state,
+        "lists": orjson.dumps(["inbox"]),
+        "workers": orjson.dumps(workers),
+    }
+    at_ms = int((time.time() - age_s) * 1000)
+    script.run(server, calls.beat("h1", f"{at_ms}.1", fields))
