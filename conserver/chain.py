@@ -268,6 +268,8 @@ def _why_no_document(item: Item) -> str:
         return f"{key} is a Redis {kind}, not {wanted}"
     if not payload.strip():
         return "the pushed value is empty: push a vCon's uuid or a whole vCon"
+    if what == "stored":
+        return f"vcon:{text} holds an empty string, and no vCon"
     if what == "oversized":
         return f"the document of {text} is larger than CONSERVER_MAX_DOCUMENT_BYTES"
     if not usable_uuid(text) or text in ("null", "true", "false") or text.lstrip("-").isdigit():

@@ -105,15 +105,20 @@ def purge(client: redis.Redis, letter: DeadLetter) -> bool:
 
 def _read(client: redis.Redis, name: str, member: bytes) -> DeadLetter | None:
     line, _, record = member.partition(b"\n")
-    why = orjson.loads(line)
-    claimed = parse(record)
+    try:
+        why, claimed = orjson.loads(line), parse(record)
+        progress = Progress.load(claimed.state)
+    except (ValueError, TypeError, AttributeError):
+        return None  # nothing that we have written: somebody's own entry
+    if not isinstance(why, dict):
+        return None
     payload = claimed.payload
     if payload[:1] == b"\x02":
         found = _find(client, name, payload[1:].decode())
         if found is None:
             return None  # another tool has replayed it
         payload = found
-    return DeadLetter(name, payload, member, why, Progress.load(claimed.state))
+    return DeadLetter(name, payload, member, why, progress)
 
 
 def _payloads(client: redis.Redis, name: str) -> Iterator[bytes]:

@@ -71,6 +71,15 @@ def passes(error: ResponseError) -> bool:
     return isinstance(error, PASSING_KINDS) or PASSING.search(str(error)) is not None
 
 
+def what_now(error: Exception) -> str:
+    """What whoever reads of an error that passes should know."""
+    if isinstance(error, NoPermissionError):
+        return "waiting until the ACL of this Redis user allows it: see `conserver doctor`"
+    if isinstance(error, ResponseError):
+        return "it is up and refuses this; waiting until it does not"
+    return "waiting until it answers"
+
+
 class Line:
     """`call` and `command` block until Redis has answered, however long that takes."""
 
@@ -118,9 +127,7 @@ class Line:
                 self.close()
                 if not failures:
                     away_since = time.monotonic()
-                    self._log.warning(
-                        "redis_away", error=str(error), what="waiting until it answers"
-                    )
+                    self._log.warning("redis_away", error=str(error), what=what_now(error))
                 failures += 1
                 self.repeats += 1
                 self._pause(PAUSES_S[min(failures, len(PAUSES_S)) - 1])

@@ -36,22 +36,23 @@ async def reach(line: Line, url: str, timeout_s: float) -> None:
             _check_version(await line.attempt("HELLO"), where)
             return
         except (RedisError, OSError, TimeoutError) as error:
+            reason = describe(error).rstrip(".")
             if _is_hopeless(error):
                 raise BootError(
-                    f"{where} refuses us: {describe(error)}. Does REDIS_URL carry the right user, "
+                    f"{where} refuses us: {reason}. Does REDIS_URL carry the right user, "
                     "password and database, and is it Redis 6.2 or later?",
                     EXIT_UNAVAILABLE,
                 ) from None
             if time.monotonic() >= deadline_s:
                 raise BootError(
-                    f"{where} cannot be reached: {describe(error)}. Waited {timeout_s:g} s "
+                    f"{where} cannot be reached: {reason}. Waited {timeout_s:g} s "
                     "(CONSERVER_BOOT_TIMEOUT_S). Is it up, and is REDIS_URL right?",
                     EXIT_UNAVAILABLE,
                 ) from None
             if not told:
                 told = True
                 what = f"waiting for it, at most {timeout_s:g} s"
-                log.get_logger().warning("redis_away", error=describe(error), what=what)
+                log.get_logger().warning("redis_away", error=reason, what=what)
         await asyncio.sleep(RETRY_S)
 
 

@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from conserver import failpoints
 from conserver.queue import connection
-from conserver.queue.line import PAUSES_S, passes
+from conserver.queue.line import PAUSES_S, passes, what_now
 from conserver.queue.wrongtype import Complaints, WrongTypeError, is_wrong_type, kind_of
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Line:
                 if isinstance(error, ResponseError) and not passes(error):
                     raise
                 if not failures:
-                    self._log.warning("redis_away", error=describe(error))
+                    self._log.warning("redis_away", error=describe(error), what=what_now(error))
                 failures += 1
                 await asyncio.sleep(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
                 continue

@@ -50,10 +50,22 @@ class Status:
             "lists": orjson.dumps(list(lists)),
         }
 
-    def hear(self, message: Message) -> None:
-        """The supervisor's state message."""
+    def hear(self, message: Message) -> bool:
+        """The supervisor's state message. Whether others should know of it before the next beat:
+        somebody has come, gone or changed its state.
+        """
+        before = self._who()
         self._supervisor = message.get("supervisor", {})
         self._workers = message.get("workers", [])
+        return self._who() != before
+
+    def _who(self) -> tuple[Any, ...]:
+        workers = [
+            # Those at work are idle and busy by turns, which is no news.
+            (told.get("pid"), "" if told.get("state") in ("idle", "working") else told.get("state"))
+            for told in self._workers
+        ]
+        return self._supervisor.get("pid"), self._supervisor.get("state"), workers
 
     def fields(self) -> dict[str, str | bytes | int]:
         """The fields as they are now."""

@@ -72,6 +72,7 @@ class Steward:
         )
         self._beat_every_s = max(BEAT_EVERY_S_MIN, settings.lease_s / BEATS_PER_LEASE)
         self._beats = 0
+        self._news = asyncio.Event()  # what a beat tells has changed
         self._told = asyncio.Event()
         self._drain: Message | None = None
         self._orphaned = asyncio.Event()
@@ -143,7 +144,9 @@ class Steward:
             with contextlib.suppress(WrongTypeError):
                 _, registrations = await self._beat()
                 await self._registry.compare(registrations)
-            await asyncio.sleep(self._beat_every_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), self._beat_every_s)
+            self._news.clear()
 
     async def _beat(self) -> tuple[str, dict[str, str]]:
         """Beat once. Returns the beat, and who is registered."""
@@ -186,7 +189,8 @@ class Steward:
             elif kind == "children":
                 self._registry.children(message["consumers"])
             elif kind == "state":
-                self._status.hear(message)
+                if self._status.hear(message):
+                    self._news.set()
                 self._survivors.hear(message)
                 self._roster.hear_state(message)
             elif kind == "drain":

@@ -90,6 +90,14 @@ def test_a_letter_that_another_tool_has_taken_is_not_shown_as_one_with_its_paylo
     assert letters(queue) == []
 
 
+def test_entries_that_somebody_else_has_added_stand_in_nobodys_way(queue: Queue) -> None:
+    bury(queue, "u1")
+    good = record("t", "u2", state=b"[]").decode("utf-8", "replace")
+    for odd in ("junk", "{}", '{"reason": "x"}\nno record', "[]\n" + good, "{}\n" + good):
+        queue.client.zadd("conserver:dead:q", {odd: 0})
+    assert [letter.payload for letter in letters(queue)] == [b"u1"]
+
+
 def test_many_letters_are_read_in_pages(queue: Queue) -> None:
     pipe = queue.client.pipeline(transaction=False)
     for number in range(deadletters.PAGE + 20):

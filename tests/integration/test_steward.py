@@ -68,6 +68,16 @@ def test_it_registers_beats_and_shows_its_host(make: Any) -> None:
     home.beats_on(3)
 
 
+def test_news_do_not_wait_for_the_next_beat(make: Any) -> None:
+    home = make(workers=2, lease_s=3600).start()
+    home.tell_state()
+    eventually(lambda: len(home.status()["workers"]) == 2)
+    before = home.redis.hget(calls.host_key(home.host), "beat")
+    home.tell_state({1: 4711})
+    eventually(lambda: home.status()["workers"][0]["pid"] == 4711)
+    assert home.redis.hget(calls.host_key(home.host), "beat") != before
+
+
 def test_it_stamps_its_page_all_the_time(make: Any) -> None:
     home = make().start()
     for _ in range(3):

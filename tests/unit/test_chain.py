@@ -502,6 +502,7 @@ def test_a_link_that_filters_has_its_effects_and_one_that_fails_has_none(stage: 
         (b"u1", "missing", b"", "vcon:u1 does not exist"),
         (b"u1", "type:hash vcon:u1", b"", "vcon:u1 is a Redis hash"),
         (b"u1", "oversized", b"", "larger than CONSERVER_MAX_DOCUMENT_BYTES"),
+        (b"u1", "stored", b"", "vcon:u1 holds an empty string"),
         (b"", "missing", b"", "empty"),
         (b"  ", "missing", b"", "empty"),
         (b"null", "missing", b"", "neither a uuid nor a vCon"),

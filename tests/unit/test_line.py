@@ -11,13 +11,14 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 import structlog
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 from servers import Redis
 from structlog.testing import capture_logs
 
 from conserver.queue import calls
 from conserver.queue.calls import Demand
-from conserver.queue.line import Line, passes
+from conserver.queue.line import Line, passes, what_now
 from tests.conftest import Private
 from tests.helpers import TcpProxy
 from tests.queues import DEFAULT_LIMITS, Queue, opened
@@ -166,6 +167,18 @@ def test_an_error_that_would_come_again_is_raised(bench: Bench) -> None:
         bench.line.command("NONSENSE")
     assert bench.line.command("ECHO", "a") == b"a"
     assert bench.proxy.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (NoPermissionError("this user has no permissions to run the 'evalsha' command"), "ACL"),
+        (ResponseError("MISCONF Redis is configured to save RDB snapshots"), "it is up"),
+        (RedisConnectionError("refused"), "waiting until it answers"),
+    ],
+)
+def test_what_is_waited_for_is_told(error: Exception, words: str) -> None:
+    assert words in what_now(error)
 
 
 def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(bench: Bench) -> None:
