@@ -46,7 +46,7 @@ async def reach(line: Line, url: str, timeout_s: float) -> None:
             if time.monotonic() >= deadline_s:
                 raise BootError(
                     f"{where} cannot be reached: {reason}. Waited {timeout_s:g} s "
-                    "(CONSERVER_BOOT_TIMEOUT_S). Is it up, and is REDIS_URL right?",
+                    f"(CONSERVER_BOOT_TIMEOUT_S). Is it up, and is REDIS_URL right?{_of_tls(url)}",
                     EXIT_UNAVAILABLE,
                 ) from None
             if not told:
@@ -54,6 +54,13 @@ async def reach(line: Line, url: str, timeout_s: float) -> None:
                 what = f"waiting for it, at most {timeout_s:g} s"
                 log.get_logger().warning("redis_away", error=reason, what=what)
         await asyncio.sleep(RETRY_S)
+
+
+def _of_tls(url: str) -> str:
+    """With TLS 1.3 a server that misses our certificate says no more than that it hangs up."""
+    if not url.startswith("rediss") or "ssl_certfile" in url:
+        return ""
+    return " Does it want a certificate of ours (ssl_certfile, ssl_keyfile)?"
 
 
 def _is_hopeless(error: Exception) -> bool:

@@ -1,0 +1,75 @@
+"""The true command against a Redis that speaks nothing but TLS and wants to know its clients."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from servers import Redis, ServerFailed
+from servers.packages import docker_works
+
+from conserver.errors import EXIT_UNAVAILABLE
+from conserver.queue import connection
+from tests.conftest import Private
+from tests.daemon import Daemon, elements, push, vcon
+from tests.helpers import free_port
+
+CONFIG = {
+    "links": {"tag": {"module": "conserver.links.tag", "options": {"tags": ["seen"]}}},
+    "chains": {"main": {"links": ["tag"], "ingress_lists": ["in"], "egress_lists": ["out"]}},
+}
+
+
+def certify(folder: Path, name: str, issuer: str = "") -> None:
+    """Make <name>.pem and <name>.key: a CA of its own, or signed by `issuer`."""
+    words = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name}"
+    words += f" -addext subjectAltName=DNS:localhost -keyout {name}.key -out {name}.pem"
+    if issuer:
+        words += f" -CA {issuer}.pem -CAkey {issuer}.key"
+    subprocess.run(words.split(), cwd=folder, check=True, capture_output=True)
+    (folder / f"{name}.key").chmod(0o644)
+
+
+@pytest.fixture
+def url(private: Private, tmp_path: Path) -> str:
+    """Its URL, with everything that it asks of a client; the files lie in tmp_path."""
+    if shutil.which("openssl") is None or docker_works():
+        pytest.skip("needs openssl and a Redis of this machine")
+    certify(tmp_path, "ca")
+    for name in ("server", "client"):
+        certify(tmp_path, name, "ca")
+    certify(tmp_path, "stranger")
+    port = free_port()
+    files = {"cert-file": "server.pem", "key-file": "server.key", "ca-cert-file": "ca.pem"}
+    options = {f"tls-{name}": str(tmp_path / file) for name, file in files.items()}
+    try:
+        private(Redis({"tls-port": str(port), "tls-auth-clients": "yes", **options}))
+    except ServerFailed:
+        pytest.skip("this Redis was built without TLS")
+    return (
+        f"rediss://localhost:{port}?ssl_ca_certs={tmp_path}/ca.pem"
+        f"&ssl_certfile={tmp_path}/client.pem&ssl_keyfile={tmp_path}/client.key"
+    )
+
+
+def test_items_pass_through_it(url: str, tmp_path: Path) -> None:
+    with Daemon(tmp_path / "host", url, CONFIG) as daemon, connection.client(url) as client:
+        uuids = push(client, "in", [vcon() for _ in range(20)])
+        daemon.until(lambda: sorted(elements(client, "out")) == sorted(uuids))
+        assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("flaw", ["its CA is not known", "no certificate of ours"])
+def test_who_does_not_trust_each_other_does_not_start(url: str, tmp_path: Path, flaw: str) -> None:
+    if flaw == "its CA is not known":
+        wrong = url.replace("/ca.pem", "/stranger.pem")
+    else:
+        wrong = url.partition("&")[0]
+    daemon = Daemon(tmp_path / "host", wrong, CONFIG, CONSERVER_BOOT_TIMEOUT_S="1").launch()
+    try:
+        assert daemon.wait(20) == EXIT_UNAVAILABLE
+        assert "certificate" in daemon.tail().lower(), daemon.log_file.read_text()
+    finally:
+        daemon.destroy()
