@@ -234,8 +234,9 @@ class Intake:
             if not word:
                 return
             self._claim_at_s = 0.0
-            self.telling.rung()
-            self._rung = self._rung or words.RING in word
+            if words.RING in word:
+                self._rung = True
+                self.telling.rung()
             if words.EMPTY in word:
                 self._emptying_until_s = time.monotonic() + EMPTYING_S
 

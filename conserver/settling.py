@@ -149,7 +149,7 @@ class Settling:
         if item.refused:
             name, reason = next(iter(item.refused.items()))
             self._bury(item, "rejected", reason, storage=name)
-        elif item.progress.owed and _unasked(item):
+        elif item.progress.owed and _unasked(item):  # hardly ever: so what costs less comes first
             self._store(item)  # one after another, and it is the next one's turn
         elif item.missed:
             self.wait(item)

@@ -34,8 +34,10 @@ class Telling:
         self._words += word
 
     def rung(self) -> None:
-        """The steward waits for an answer, even if it is the last one once more."""
-        self._last = b""
+        """The steward waits for an answer, even if it is the last one once more. Words that still
+        wait are none: taken for it, they would keep it from ringing another worker.
+        """
+        self._last, self._words = b"", b""
 
     def patience_s(self, now_s: float) -> float | None:
         """How much longer the words may wait; None if there are none."""

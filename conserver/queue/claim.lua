@@ -238,13 +238,21 @@ local function can_bury(list)
   return usable('DLQ:' .. list) and usable('conserver:dead:' .. list, 'zset')
 end
 
+-- Whether a suspect of that list can be put aside, or come back: one that cannot would keep its
+-- worker, and all other suspects of its host, until somebody mends the key.
+local function may_run_alone(list)
+  count('LLEN', 'conserver:returned:' .. list, list)
+  count('ZCARD', 'conserver:parked:' .. list, list)
+  return not shut[list] and can_bury(list)
+end
+
 local suspects = 0
 local alone = ARGV[3] == '1' and not runs and holds == 0
 for _, entry in ipairs(lists) do
   local key = 'conserver:suspects:' .. entry[1]
   local waiting = count('LLEN', key, entry[1])
   local tries = 16
-  if alone and waiting > 0 and can_bury(entry[1]) then
+  if alone and waiting > 0 and may_run_alone(entry[1]) then
     while waiting > 0 and #items == 0 and tries > 0 do
       take(key, entry[1], redis.call('LPOP', key, 1), entry[3])
       waiting, tries = waiting - 1, tries - 1
@@ -281,7 +289,10 @@ for _, entry in ipairs(lists) do
   local returned = count('LLEN', 'conserver:returned:' .. list, list) > 0
   local good, kind = usable(list)
   local fresh_waits = good and kind == 'list'
-    and count('ZCARD', 'conserver:parked:' .. list, list) < tonumber(ARGV[8])
+  if returned or fresh_waits then
+    local parked = count('ZCARD', 'conserver:parked:' .. list, list)
+    fresh_waits = fresh_waits and parked < tonumber(ARGV[8])
+  end
   if (returned or fresh_waits) and not shut[list] and can_bury(list) then
     if returned then
       left = drain('conserver:returned:' .. list, list, left, max_deliveries)

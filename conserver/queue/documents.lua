@@ -32,14 +32,12 @@ local function look(uuid)
 end
 
 -- The same, and what is known of it: a hash of ours, unless somebody has put something else there.
--- Then that key is what is bad.
+-- Then that key is what is bad, whatever the other one is: nobody may write to it.
 local function describe(uuid)
   local doc = look(uuid)
-  if not doc.bad then
-    doc.known = read('HMGET', doc.revkey, 'r', 'n', 'h', 'x', 'c')
-    if not doc.known then
-      doc.kind, doc.bad, doc.key = kind_of(doc.revkey), true, doc.revkey
-    end
+  doc.known = read('HMGET', doc.revkey, 'r', 'n', 'h', 'x', 'c')
+  if not doc.known then
+    doc.kind, doc.bad, doc.key = kind_of(doc.revkey), true, doc.revkey
   end
   return doc
 end

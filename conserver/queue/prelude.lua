@@ -125,7 +125,7 @@ end
 local function epochs_held(inflight, first, last)
   local epochs = texts_held(inflight, first, last)
   for place, text in ipairs(epochs) do
-    epochs[place] = text and string.match(text, '^\1%S+ (%d+)')
+    epochs[place] = text and string.match(text, '^\1%S+ (%d+)') or false
   end
   return epochs
 end

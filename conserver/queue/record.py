@@ -84,8 +84,7 @@ class Progress:
     links: names of the links that are done, in order. owed: storages still to be written, None
     while the links are not done. attempts: runs that came to nothing, retries that a link asked for
     included; failures: those among them that failed. runs: how many of them each link was part of.
-    pushes, expire_s: effects of the links that
-    are done. etags: what storages told.
+    pushes, expire_s: effects of the links that are done. etags: what storages told.
     """
 
     links: list[str] = field(default_factory=list)

@@ -44,6 +44,28 @@ def test_a_list_with_a_key_of_another_type_gives_nothing_and_the_others_do(
     assert payloads(one.claim().items) == [b"u1"]
 
 
+@pytest.mark.parametrize("place", ["parked", "dead"])
+def test_a_list_without_fresh_items_gives_nothing_of_what_came_back_either(
+    queue: Queue, place: str
+) -> None:
+    queue.client.rpush(RETURNED, record("t1", "u1", "bad"))
+    queue.client.set(f"conserver:{place}:bad", "x")
+    claim = Consumer(queue, lists=LISTS).claim()
+    assert (claim.items, claim.broken) == ([], [(f"conserver:{place}:bad", "string")])
+    assert payloads(queue.returned("bad")) == [b"u1"]
+
+
+@pytest.mark.parametrize("place", ["returned", "parked", "dead"])
+def test_a_suspect_that_could_go_nowhere_does_not_keep_a_worker(queue: Queue, place: str) -> None:
+    queue.suspect("u1", "bad")
+    queue.client.set(f"conserver:{place}:bad", "x")
+    queue.push("good", "u2")
+    claim = Consumer(queue, lists=LISTS).claim()
+    assert payloads(claim.items) == [b"u2"]
+    assert (f"conserver:{place}:bad", "string") in claim.broken
+    assert payloads(queue.suspects("bad")) == [b"u1"]
+
+
 def test_pauses_that_nobody_can_read_pause_nothing(queue: Queue) -> None:
     queue.client.set("conserver:control", "x")
     queue.push("q", "u1")
@@ -83,6 +105,22 @@ def test_a_settle_over_a_revision_of_another_type_ends_all_its_items(queue: Queu
     assert [answer.kind for answer in one.settle_all(settlements)] == ["settled", "settled"]
     assert queue.waiting("out") == [b"u1", b"u2"]
     assert queue.revision("u2")[b"e:s3"] == b"abc"
+
+
+def test_a_settle_where_document_and_revision_have_other_types_ends_all_its_items(
+    queue: Queue,
+) -> None:
+    queue.supply("q", "u1", "u2")
+    one = Consumer(queue)
+    items = one.take(2)
+    for key in ("vcon:u1", "conserver:revision:u1"):
+        queue.client.delete(key)
+        queue.make_key(key, "list")
+    settlements = [one.settlement(item, "out", expiry_s=60) for item in items]
+    assert [answer.kind for answer in one.settle_all(settlements)] == ["settled", "settled"]
+    assert queue.waiting("out") == [b"u1", b"u2"]
+    assert 0 < queue.client.ttl("vcon:u2") <= 60
+    assert queue.client.ttl("conserver:revision:u1") == -1  # it is not ours
 
 
 def test_what_cannot_be_parked_or_buried_stays_held(queue: Queue) -> None:

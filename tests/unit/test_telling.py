@@ -52,10 +52,23 @@ def test_the_last_word_is_not_said_again_at_once(ends: Ends) -> None:
     telling.say(b"A", 1.001)
     assert telling.patience_s(1.001) is None
     telling.say(b"A", 1.0 + SAY_AGAIN_S)
+    telling.speak()
     telling.rung()
     telling.say(b"A", 1.0 + SAY_AGAIN_S)
     telling.speak()
-    assert heard(ear) == [b"A", b"AA"]
+    assert heard(ear) == [b"A", b"A", b"A"]
+
+
+def test_what_was_said_before_a_ring_does_not_answer_it(ends: Ends) -> None:
+    # A worker that had just claimed by itself was rung, and full: its "A" came first, was taken for
+    # the answer, and nobody else was rung.
+    telling, ear = ends
+    telling.say(b"A", 1.0)
+    telling.rung()
+    telling.say(b"B", 1.001)
+    assert telling.patience_s(1.001) == pytest.approx(PATIENCE_S)
+    telling.speak()
+    assert heard(ear) == [b"B"]
 
 
 def test_a_steward_that_does_not_read_or_is_gone_stops_nobody(ends: Ends) -> None:
