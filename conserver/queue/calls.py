@@ -144,8 +144,7 @@ def write(consumer: str, number: int, writes: Sequence[Write]) -> Call:
     return Call("write", [inflight_key(consumer)], args)
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a write or a settle did for one item.
 
     kind: "written" (with revision), "settled", "lost" (given to somebody else), "late", "type"
@@ -161,21 +160,23 @@ class Answer:
     found: str = ""
 
 
+_SETTLED = Answer("settled")
+
+
 def read_answers(reply: list[Any]) -> list[Answer]:
     """The answers of write.lua and settle.lua, one per item."""
-    answers = []
-    for entry in reply:
-        kind = entry[0].decode()
-        answer = Answer(kind)
-        if kind == "written":
-            answer.revision = int(entry[1])
-        elif kind == "conflict":
-            answer.revision, answer.chain = int(entry[1]), entry[2].decode()
-            answer.text = entry[3] or None
-        elif kind == "type":
-            answer.key, answer.found = entry[1].decode(), entry[2].decode()
-        answers.append(answer)
-    return answers
+    return [_SETTLED if entry[0] == b"settled" else _answer(entry) for entry in reply]
+
+
+def _answer(entry: list[Any]) -> Answer:
+    kind = entry[0].decode()
+    if kind == "written":
+        return Answer(kind, int(entry[1]))
+    if kind == "conflict":
+        return Answer(kind, int(entry[1]), entry[2].decode(), entry[3] or None)
+    if kind == "type":
+        return Answer(kind, key=entry[1].decode(), found=entry[2].decode())
+    return Answer(kind)
 
 
 def begin(consumer: str, token: str, epoch: int) -> Call:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -53,16 +53,19 @@ PASSING = re.compile(
 )
 
 
-def pack(words: Iterable[Any]) -> bytes:
+_HEADS = tuple(b"$%d\r\n" % size for size in range(128))  # of words that are not documents
+
+
+def pack(words: Sequence[Any]) -> bytes:
     """A command in Redis's protocol (RESP): texts and numbers as UTF-8, bytes as they are.
 
     redis-py's packer looks at each word more than once; with a document among them, this is half.
     """
-    pieces: list[bytes] = []
+    pieces: list[bytes] = [b"*%d\r\n" % len(words)]
     for word in words:
         data = word if type(word) is bytes else str(word).encode()
-        pieces += (b"$%d\r\n" % len(data), data, b"\r\n")
-    pieces.insert(0, b"*%d\r\n" % (len(pieces) // 3))
+        size = len(data)
+        pieces += (_HEADS[size] if size < len(_HEADS) else b"$%d\r\n" % size, data, b"\r\n")
     return b"".join(pieces)
 
 

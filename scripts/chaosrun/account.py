@@ -193,6 +193,9 @@ def _documents(
             found, wanted = marks(document, chain), expected.pushes[chain]
             if found != wanted if expected.exact else wanted and not found:
                 faults.append(f"{found} marks of chain {chain}, not {wanted}")
+        transcripts = sum(one.get("type") == "transcript" for one in document["analysis"])
+        if transcripts != expected.transcripts:
+            faults.append(f"{transcripts} transcripts, not {expected.transcripts}")
         if expected.note and document.get("note") != expected.note:
             faults.append("not its producer's correction")
         if faults:

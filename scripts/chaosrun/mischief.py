@@ -105,21 +105,21 @@ class Mischief:
         self._kill_worker(step)
 
     def _kill_supervisor(self, step: Step) -> None:
-        _send(self._host(step), "supervisor", signal.SIGKILL)
-        self._restart_later(self._host(step))
+        self._restart_if(_send(self._host(step), "supervisor", signal.SIGKILL), step)
 
     def _kill_host(self, step: Step) -> None:
         host = self._host(step)
         if host.daemon.process is not None:
             host.daemon.kill_everybody()
-        self._restart_later(host)
+            self._restart_if(True, step)
 
     def _stop_host(self, step: Step) -> None:
-        _send(self._host(step), "supervisor", signal.SIGTERM)
-        self._restart_later(self._host(step))
+        self._restart_if(_send(self._host(step), "supervisor", signal.SIGTERM), step)
 
-    def _restart_later(self, host: Host) -> None:
-        if host not in self._to_start:
+    def _restart_if(self, hit: object, step: Step) -> None:
+        """A host whose supervisor has no title yet was not hit, and does not end."""
+        host = self._host(step)
+        if hit and host not in self._to_start:
             self._to_start.append(host)
 
     def _reload_host(self, step: Step) -> None:

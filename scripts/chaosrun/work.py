@@ -1,10 +1,11 @@
 """The work of a run: the configuration, the items that are pushed, and what must become of each.
 
-Three chains: `a` serves two lists, `b` one, both with every storage; `c` has none, so that its
+Five chains. `a` serves two lists, `b` one, both with every storage; `c` has none, so that its
 documents are written together with their settle. Each runs tests/modules/marks.py, which leaves one
 mark per run in the vCon. A vCon that was pushed twice on chain `a` and once on `b` therefore comes
-out of `a` twice and of `b` once, and ends with two marks of `a` and one of `b`, everywhere. A
-fourth chain is for poison: items that kill whoever runs them.
+out of `a` twice and of `b` once, and ends with two marks of `a` and one of `b`, everywhere. Chain
+`speech` transcribes a short call first, which must be in its vCon once, whoever died over it; and
+the last chain is for poison: items that kill whoever runs them.
 
 What is pushed, in which form and with which peculiarity, is drawn from the seed alone.
 """
@@ -17,14 +18,21 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import redis
 
-LISTS = {"in-a1": "a", "in-a2": "a", "in-b": "b", "in-c": "c", "in-poison": "poison"}
+from conserver.bodies import encode_body
+
+OWN_LISTS = {"speech": "in-speech", "poison": "in-poison"}  # of peculiarities
+LISTS = {"in-a1": "a", "in-a2": "a", "in-b": "b", "in-c": "c"}
+LISTS |= {name: chain for chain, name in OWN_LISTS.items()}
 WEIGHTS = {"in-a1": 4, "in-a2": 2, "in-b": 3, "in-c": 1}
-EGRESS = {chain: f"out-{chain}" for chain in ("a", "b", "c", "poison")}
-STORED_CHAINS = "ab"
+EGRESS = {chain: f"out-{chain}" for chain in ("a", "b", "c", "speech", "poison")}
+STORED_CHAINS = ("a", "b", "speech")
+DATA = Path(__file__).resolve().parents[1] / "data"
 PUSHED = "chaos:pushed"
 # How a producer pushes without ever pushing twice: the number of the push is remembered with it.
 PUSH = """
@@ -57,6 +65,7 @@ SHARES = {
     "filter": 100,
     "reject": 100,
     "broken": 50,  # a payload that is no vCon
+    "speech": 20,
     "poison": 5,
 }
 DEAD = {"reject": "rejected", "broken": "rejected", "poison": "poison"}
@@ -69,7 +78,7 @@ def config(storages: Mapping[str, Any]) -> dict[str, Any]:
     chains = {}
     for chain, egress in EGRESS.items():
         chains[chain] = {
-            "links": ["mark", "tag"] if chain == "a" else ["mark"],
+            "links": {"a": ["mark", "tag"], "speech": ["listen", "mark"]}.get(chain, ["mark"]),
             "storages": list(storages) if chain in STORED_CHAINS else [],
             "ingress_lists": [name for name, of in LISTS.items() if of == chain],
             "egress_lists": [egress],
@@ -81,6 +90,10 @@ def config(storages: Mapping[str, Any]) -> dict[str, Any]:
         "links": {
             "mark": {"module": "tests.modules.marks"},
             "tag": {"module": "links.tag", "options": {"tags": ["chaos"]}},
+            "listen": {
+                "module": "links.transcribe",
+                "options": {"model": str(DATA / "tiny-whisper"), "language": "en"},
+            },
         },
         "storages": dict(storages),
         "chains": chains,
@@ -111,6 +124,7 @@ class Expected:
     exact: bool = True  # its marks are as many as its pushes; else its producer replaced it
     stored: bool = True
     note: str = ""  # what every copy must hold in `note` at the end
+    transcripts: int = 0
 
 
 @dataclass(slots=True)
@@ -136,6 +150,7 @@ class Ledger:
         expected.stored = any(chain in STORED_CHAINS for chain in expected.pushes)
         expected.exact = expected.exact and peculiarity not in ("corrected", "equal")
         expected.note = note or expected.note
+        expected.transcripts = int(peculiarity == "speech")
 
 
 def items(count: int, seed: int) -> Iterator[tuple[Push, str, str]]:
@@ -183,7 +198,7 @@ def _some(draw: random.Random, hot: list[str], known: set[str]) -> list[tuple[Pu
     if peculiarity == "both":
         name, other = "in-a1", "in-b"
     else:
-        name, other = "in-poison" if peculiarity == "poison" else name, name
+        name, other = OWN_LISTS.get(peculiarity, name), name
     first = Push(0, name, identity.encode(), identity, document)
     if peculiarity in ("both", "twice"):
         return [(first, peculiarity), (Push(0, other, first.payload, identity), peculiarity)]
@@ -214,11 +229,26 @@ def _members(draw: random.Random, peculiarity: str) -> dict[str, Any]:
             return {"subject": "fail:1"}
         case "large":
             return {"body": "x" * LARGE_CHARS}
+        case "speech":
+            return {"dialog": [_call()]}
     return {}
 
 
 def _identity(draw: random.Random) -> str:
     return str(uuid.UUID(int=draw.getrandbits(128), version=4))
+
+
+@cache
+def _call() -> dict[str, Any]:
+    """A short call, as a dialog."""
+    return {
+        "type": "recording",
+        "start": "2026-11-01T10:00:00Z",
+        "parties": [0],
+        "mediatype": "audio/x-wav",
+        "body": encode_body((DATA / "calls" / "mono-8k.wav").read_bytes()),
+        "encoding": "base64url",
+    }
 
 
 def _vcon(identity: str, body: str = "hello", **members: Any) -> bytes:

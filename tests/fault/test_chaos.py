@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ ITEMS = 300
 def test_short_run(tmp_path: Path) -> None:
     """Two hosts, two storages, a dozen disturbances: the same ones every time."""
     said: list[str] = []
-    began_s = time.monotonic()
     options = Options(
         items=ITEMS,
         disturbances=12,
@@ -45,7 +43,6 @@ def test_short_run(tmp_path: Path) -> None:
     assert account["good"], "\n".join([*said, json.dumps(account)])
     assert account["items"] == ITEMS
     assert sum(account["disturbances"].values()) == 12
-    assert time.monotonic() - began_s < 120
 
 
 def test_a_seed_is_a_plan() -> None:
