@@ -21,7 +21,7 @@ import orjson
 from conserver import log
 from conserver.chain import Checkpoint, Lost
 from conserver.conflicts import Conflicts
-from conserver.errors import Retry
+from conserver.errors import Rejected, Retry
 from conserver.item import Item
 from conserver.page import Page
 from conserver.queue import calls, script
@@ -170,6 +170,8 @@ class Outbox:
                 self._conflicts.meet(item, answer, write.checkpoint, again)
             elif answer.kind == "type":
                 self._blocked(item, answer.key, answer.found, write.checkpoint)
+            elif answer.kind == "refused":
+                self._refused(item, answer.found, write.checkpoint)
             elif write.checkpoint is not None:
                 write.checkpoint.tell(Lost())
             else:
@@ -187,6 +189,8 @@ class Outbox:
                 self._conflicts.meet(item, answer, None, settle.again)
             elif answer.kind == "type":
                 self._blocked(item, answer.key, answer.found, None)
+            elif answer.kind == "refused":
+                self._refused(item, answer.found, None)
             else:
                 self._end(item, self._lost_since(repeats))
 
@@ -277,6 +281,15 @@ class Outbox:
             found=found,
             what=f"{where}; rename or delete the key and it goes on",
         )
+
+    def _refused(self, item: Item, reason: str, checkpoint: Checkpoint | None) -> None:
+        """RedisJSON does not take the document as it is now, and never will."""
+        error = f"RedisJSON does not take what the links have made of the document: {reason}"
+        if checkpoint is not None:
+            checkpoint.tell(Rejected(error))
+            return
+        item.back_to_saved()
+        self.bury(item, item.why_dead("rejected", error))
 
     def _end(self, item: Item, how: str) -> None:
         outcome = item.outcome

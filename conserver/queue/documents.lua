@@ -108,11 +108,15 @@ local function adopt(doc, now)
   keep(doc)
 end
 
--- Puts `body` there as the next revision. A RedisJSON value stays one.
+-- Puts `body` there as the next revision. A RedisJSON value stays one; what its module has against
+-- the document is the answer, and then nothing was done.
 local function put(doc, body, chain, now)
   doc.length, doc.sha = #body, nil
   if doc.kind == 'ReJSON-RL' then
-    redis.call('JSON.SET', doc.key, '$', body)
+    local set = redis.pcall('JSON.SET', doc.key, '$', body)
+    if set.err then
+      return set.err
+    end
     redis.call('PEXPIREAT', doc.key, FAR_TEXT)
     doc.sha = redis.sha1hex(redis.call('JSON.GET', doc.key))
   else
@@ -124,11 +128,11 @@ end
 
 -- Compare-and-set. base is the revision that the caller read; 0 replaces whatever is there (a
 -- pushed document), ABSENT nothing (it was not there, and came back from a storage). Answers nil
--- and the new revision, or a refusal: {'type', key, kind} or {'conflict', revision, chain, text of
--- RedisJSON or '' (read it with GET)}. A document that was deleted under us is written again: its
--- revision is still the one that we read, what we hold is whole. One that has expired took along
--- its revision, and maybe what others had written since we read it: a conflict with revision
--- ABSENT, for a storage must have that.
+-- and the new revision, or a refusal: {'type', key, kind}, {'refused', reason} or {'conflict',
+-- revision, chain, text of RedisJSON or '' (read it with GET)}. A document that was deleted under
+-- us is written again: its revision is still the one that we read, what we hold is whole. One that
+-- has expired took along its revision, and maybe what others had written since we read it: a
+-- conflict with revision ABSENT, for a storage must have that.
 local ABSENT = -1
 
 -- Whose work a newer document is for a chain that has read `base`: its own, if it has written
@@ -152,7 +156,10 @@ local function swap(uuid, base, body, chain, now)
   elseif base > 0 and doc.kind == 'none' and doc.revision ~= base then
     return { 'conflict', whole(ABSENT), '', '' }
   end
-  put(doc, body, chain, now)
+  local reason = put(doc, body, chain, now)
+  if reason then
+    return { 'refused', reason }
+  end
   return nil, doc.revision_text
 end
 

@@ -5,8 +5,8 @@
 -- ARGV  1 number of items   2.. their tokens, then for each of them: epoch, uuid, base revision,
 --       chain, body ('' leaves the document), expiry in s (0 keeps the far one), n, n pairs of list
 --       and uuid to push, m, m pairs of storage and ETag
--- Answer, for each item: {"settled"}, {"lost"}, {"type", key, TYPE} (nothing was done) or
---       {"conflict", ...} as in write.lua.
+-- Answer, for each item: {"settled"}, {"lost"}, {"type", key, TYPE} (nothing was done), or
+--       {"refused", ...} or {"conflict", ...} as in write.lua.
 --
 -- The fence makes egress exactly once: a second execution finds nothing held. Documents come first,
 -- then all leave the hash in one command, then all are pushed: nothing in between can be refused.

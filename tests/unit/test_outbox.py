@@ -57,6 +57,30 @@ def analyses(bench: Bench, uuid: str) -> list[str]:
     return [one["type"] for one in kept(bench, uuid).analysis]
 
 
+def test_a_document_that_redisjson_refuses_is_a_dead_letter(json_redis_url: str) -> None:
+    def bury_deep(vcon: Vcon, _context: Any) -> Vcon:
+        body: Any = 1
+        for _ in range(200):
+            body = {"a": body}
+        vcon.add_analysis({"type": "deep", "body": body, "encoding": "json"})
+        return vcon
+
+    for stores in (False, True):
+        storages = [storage(unique("shelf-"))] if stores else []
+        with Bench(json_redis_url, links=[link("deep", bury_deep)], storages=storages) as bench:
+            text = document(uuid := unique("u-"))
+            bench.client.execute_command("JSON.SET", f"vcon:{uuid}", "$", text)
+            bench.queue.push("in", uuid)
+            bench.run(bench.one())
+            bench.flush()
+            bench.flush()
+            why, _ = bench.queue.reasons("in")[-1]
+            assert why["reason"] == "rejected"
+            assert "RedisJSON does not take" in why["error"]
+            assert bench.client.execute_command("JSON.GET", f"vcon:{uuid}") == text
+            assert bench.held == 0
+
+
 # ---- batches -------------------------------------------------------------------------------------
 
 
