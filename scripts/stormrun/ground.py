@@ -32,6 +32,7 @@ SLOW_US = 5000
 SAMPLE_S = 0.25
 PROBE_S = 0.2
 PUSH_BATCH = 1000
+QUARTER_MIN = 10  # samples, to say how memory grows
 OURS = frozenset(["info", "keys", "lrange", "rpush", "set", "config", "slowlog", "multi"])
 """What only this program asks of Redis."""
 SCRIPTS = ("claim", "write", "settle", "move", "return", "promote", "replay", "reap", "stray")
@@ -44,6 +45,19 @@ class Peaks:
     pss_bytes: dict[str, int] = field(default_factory=dict)  # by the process's title
     redis_bytes: int = 0
     lengths: dict[str, int] = field(default_factory=dict)  # by key
+    rss_bytes: dict[str, list[int]] = field(default_factory=dict)  # by title, each that was seen
+
+    def growth_percent(self) -> dict[str, float]:
+        """How much more each process had at most in the last quarter of the time than in the
+        second: the first is its warm-up.
+        """
+        found = {}
+        for name, seen in self.rss_bytes.items():
+            quarter = len(seen) // 4
+            if quarter >= QUARTER_MIN:
+                early, late = max(seen[quarter : 2 * quarter]), max(seen[-quarter:])
+                found[name] = round((late / early - 1) * 100, 1)
+        return found
 
     def raise_to(self, other: Mapping[str, int], mine: dict[str, int]) -> None:
         """Keep the higher of each."""
@@ -120,9 +134,8 @@ class Ground:
         """What Redis uses now."""
         return int(self.client.info("memory")["used_memory"])
 
-    def pss_bytes(self) -> dict[str, int]:
-        """The memory of each of the host's processes, what they share counted by parts."""
-        found = {}
+    def memory_bytes(self) -> Iterator[tuple[str, int, int]]:
+        """Title, PSS (what they share counted by parts) and RSS of each of the host's processes."""
         for pid in self.daemon.pids():
             try:
                 title = Path(f"/proc/{pid}/cmdline").read_bytes().strip(b"\0").decode()
@@ -130,8 +143,8 @@ class Ground:
             except OSError:
                 continue
             lines = dict(line.split(":", 1) for line in rollup.splitlines()[1:])
-            found[title.removeprefix("conserver: ")] = int(lines["Pss"].split()[0]) * 1024
-        return found
+            pss, rss = (int(lines[kind].split()[0]) * 1024 for kind in ("Pss", "Rss"))
+            yield title.removeprefix("conserver: "), pss, rss
 
     @contextmanager
     def watched(self, *keys: str, probe: bool = True) -> Iterator[None]:
@@ -154,7 +167,9 @@ class Ground:
         with redis.Redis.from_url(self.redis.url) as client:
             while not self._over.wait(SAMPLE_S):
                 peaks = self.peaks
-                peaks.raise_to(self.pss_bytes(), peaks.pss_bytes)
+                for title, pss, rss in self.memory_bytes():
+                    peaks.raise_to({title: pss}, peaks.pss_bytes)
+                    peaks.rss_bytes.setdefault(title, []).append(rss)
                 used: Any = client.info("memory")
                 peaks.redis_bytes = max(peaks.redis_bytes, used["used_memory"])
                 lengths = {key: self.length(client, key) for key in self._watched}
@@ -224,6 +239,7 @@ class Ground:
         probes = sorted(self.probes_s)
         return {
             "peak_mib": {name: round(b / 2**20, 1) for name, b in self.peaks.pss_bytes.items()},
+            "rss_growth_percent": self.peaks.growth_percent(),
             "redis_peak_mib": round(self.peaks.redis_bytes / 2**20, 1),
             "peak_lengths": self.peaks.lengths,
             "scripts": self.scripts(),
