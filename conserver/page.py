@@ -13,6 +13,8 @@ native byte order, because it never leaves the host:
     16              u64         items failed
     24              u64         memory of the process in bytes, by its own account
     32              u64         state (State)
+    40              u64         a bit per storage of the configuration, by its place among their
+                                sorted names: whether its breaker is open
     64              256 * u8    phase of each item slot (Phase); apart from the rest, so that one
                                 look tells an idle page
     320             256 * 208   item slots:
@@ -39,6 +41,7 @@ import mmap
 import os
 import struct
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from multiprocessing import reduction
 from typing import Any
@@ -60,7 +63,8 @@ _BEGAN_AT, _BEGAN = 24, struct.Struct("=d")
 _LINK_AT, _LINK = 136, struct.Struct("=32s")
 
 # Places in the header, counted in u64.
-_STAMP, _DONE, _FAILED, _RSS, _STATE = range(5)
+_STAMP, _DONE, _FAILED, _RSS, _STATE, _AWAY = range(6)
+_BITS = 64
 
 _U32 = 0xFFFFFFFF
 
@@ -116,6 +120,7 @@ class PageView:
     items_done: int
     items_failed: int
     rss_bytes: int
+    away: int  # a bit for each place of a storage whose breaker is open
     items: tuple[PageItem, ...]
 
 
@@ -182,6 +187,10 @@ class Page:
     def tell_memory(self, rss_bytes: int) -> None:
         """Show how much memory the process has, in bytes."""
         self._header[_RSS] = rss_bytes
+
+    def tell_away(self, places: Iterable[int]) -> None:
+        """Show which storages' breakers are open; the page has room for the first 64 storages."""
+        self._header[_AWAY] = sum(1 << place for place in places if place < _BITS)
 
     # What happens to an item.
 
@@ -269,6 +278,7 @@ class Page:
             items_done=header[_DONE],
             items_failed=header[_FAILED],
             rss_bytes=header[_RSS],
+            away=header[_AWAY],
             items=tuple(items),
         )
 

@@ -118,6 +118,7 @@ class Keeper:
             name: Writer(storage, self._inbox.report) for name, storage in loaded.storages.items()
         }
         self._writers = writers
+        self._places = {n: p for p, n in enumerate(sorted(boot.config.storages)) if n in writers}
         routes = Routes(boot.config, loaded, boot.settings.max_document_bytes)
         threads = boot.settings.vcon_concurrency
         caps = {r.name: min(threads, r.config.concurrency or threads) for r in routes.all}
@@ -271,6 +272,9 @@ class Keeper:
                 self._boot.tell("retiring", reason=f"calls of the storage {writer.name} hang")
                 self._drain()
         self._page.tell_memory(memory.resident_bytes())
+        self._page.tell_away(
+            place for name, place in self._places.items() if self._writers[name].is_away
+        )
         if self._draining:
             return
         if not self._intake.held:

@@ -72,6 +72,11 @@ class Writer:
         """Whether so many calls hang that this process had better be replaced."""
         return sum(lane.is_alive for lane in self._hung) >= self._hung_most
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the storage failed when it was asked last: its breaker is open."""
+        return self._breaker.is_open
+
     def put(self, items: Sequence[Item]) -> None:
         """Store these items' documents; the answers come as a Report."""
         self._lane.add(items)

@@ -64,6 +64,7 @@ def beat(
             "failed": 1,
             "held": 1,
             "rss_bytes": 50 << 20,
+            "away": ["pg"],
             "items": [
                 {"uuid": "u-7", "chain": "main", "link": "mark", "phase": "running", "since_s": 130}
             ],
@@ -76,6 +77,7 @@ def beat(
         "pid": pid,
         "state": state,
         "lists": orjson.dumps(["inbox"]),
+        "storages": orjson.dumps(["files", "pg"]),
         "workers": orjson.dumps(workers),
     }
     at_ms = int((time.time() - age_s) * 1000)

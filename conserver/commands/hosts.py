@@ -27,6 +27,7 @@ class Host:
     beat_age_s: float
     lease_s: float
     lists: list[str]
+    storages: list[str]
     workers: list[dict[str, Any]]
 
     @property
@@ -73,5 +74,6 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         beat_age_s=max(now_s - beat_ms / 1000, 0.0),
         lease_s=float(fields.get("lease_s", 30)),
         lists=orjson.loads(fields.get("lists", "[]")),
+        storages=orjson.loads(fields.get("storages", "[]")),
         workers=orjson.loads(fields.get("workers", "[]")),
     )

@@ -123,6 +123,7 @@ def survey(client: Client, configured: list[str], pace: Pace) -> dict[str, Any]:
         "at": time.time(),
         "lists": lists,
         "hosts": [{**asdict(host), "consumes": host.consumes} for host in hosts],
+        "breakers": list(_breakers(hosts)),
         "in_flight": census.in_flight(client),
         "done": sum(worker.get("done", 0) for host in hosts for worker in host.workers),
         "rate_per_s": None if rate is None else round(rate, 2),
@@ -130,9 +131,25 @@ def survey(client: Client, configured: list[str], pace: Pace) -> dict[str, Any]:
     }
 
 
+def _breakers(hosts: Sequence[Host]) -> Iterator[dict[str, Any]]:
+    """Each storage that a living host writes to, and for how many workers its breaker is open."""
+    workers = [(host, worker) for host in hosts if host.beats for worker in host.workers]
+    for name in sorted({name for host in hosts if host.beats for name in host.storages}):
+        those = [worker for host, worker in workers if name in host.storages]
+        away = sum(name in worker.get("away", ()) for worker in those)
+        yield {"storage": name, "open": away, "workers": len(those)}
+
+
 def _show(screen: Screen, found: dict[str, Any], *, again: bool) -> None:
     """Writes it in one piece; over what is there, if it is shown again and again."""
     lines = [*_lists(screen, found), "", _totals(found), ""]
+    open_ = [
+        (one["storage"], Marked("open", "bad"), f"{one['open']} of {one['workers']}")
+        for one in found["breakers"]
+        if one["open"]
+    ]
+    if open_:
+        lines += [*lines_of(screen, ("storage", "breaker", "for workers"), open_), ""]
     if found["hosts"]:
         rows = [row for host in found["hosts"] for row in _rows(host)]
         lines += lines_of(screen, _WORKER_COLUMNS, rows)

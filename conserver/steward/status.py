@@ -6,9 +6,11 @@ state                   running or draining
 started_at              when the steward started, in seconds since the epoch
 supervisor              JSON: what the supervisor told of itself
 lists                   JSON: the lists that are served, in order
+storages                JSON: the storages of the configuration, sorted
 workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
-                        started_at, idle, done, failed, rss_bytes, held, items: [{uuid, chain,
-                        link, phase, since_s}]}, with at most ITEMS_SHOWN items each
+                        started_at, idle, done, failed, rss_bytes, away: [storages whose breaker
+                        is open], held, items: [{uuid, chain, link, phase, since_s}]}, with at
+                        most ITEMS_SHOWN items each
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import conserver
 
 if TYPE_CHECKING:
     from conserver.boot import Message
+    from conserver.config import Config
     from conserver.page import Page, PageItem
     from conserver.steward.roster import Roster
 
@@ -35,9 +38,10 @@ class Status:
     """Gathers the fields from the supervisor's word, the pages, and who is idle."""
 
     def __init__(
-        self, lists: Sequence[str], lease_s: float, pages: Sequence[Page], roster: Roster
+        self, config: Config, lease_s: float, pages: Sequence[Page], roster: Roster
     ) -> None:
         self._pages = pages
+        self._storages = sorted(config.storages)
         self._roster = roster
         self._supervisor: Message = {}
         self._workers: list[Message] = []
@@ -47,7 +51,8 @@ class Status:
             "steward_pid": os.getpid(),
             "lease_s": f"{lease_s:g}",
             "started_at": f"{time.time():.3f}",
-            "lists": orjson.dumps(list(lists)),
+            "lists": orjson.dumps(list(config.ingress)),
+            "storages": orjson.dumps(self._storages),
         }
 
     def hear(self, message: Message) -> bool:
@@ -88,6 +93,7 @@ class Status:
             "done": view.items_done,
             "failed": view.items_failed,
             "rss_bytes": view.rss_bytes,
+            "away": [name for place, name in enumerate(self._storages) if view.away >> place & 1],
             "held": len(view.items),
             "items": [_item(item, now_s) for item in view.items[:ITEMS_SHOWN]],
         }

@@ -60,7 +60,7 @@ class Steward:
         self._url = settings.redis_url.get_secret_value()
         self._served = list(boot.config.ingress)
         self._roster = Roster(boot.worker_ends, boot.pages)
-        self._status = Status(self._served, settings.lease_s, boot.pages, self._roster)
+        self._status = Status(boot.config, settings.lease_s, boot.pages, self._roster)
         self._survivors = Survivors(self._roster, self._log)
         self._connections = Connections(self._url)
         self._line = Line(self._connections, self._log)

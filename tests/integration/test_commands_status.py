@@ -53,6 +53,11 @@ def test_status(conserver: Command, server: Any) -> None:
     assert found["done"] == 40
     text = conserver("status").stdout.decode()
     assert "u-7 in main/mark for 2 min" in text
+    assert found["breakers"] == [
+        {"storage": "files", "open": 0, "workers": 1},
+        {"storage": "pg", "open": 1, "workers": 1},
+    ]
+    assert ["pg", "open", "1", "of", "1"] in [line.split() for line in text.splitlines()]
     assert "nobody serves it" in text
     assert "not a list" in text
 

@@ -38,9 +38,11 @@ def test_what_one_side_writes_the_other_reads(page: Page) -> None:
     page.count(done=3)
     page.count(done=1, failed=2)
     page.tell_memory(123 << 20)
+    page.tell_away([0, 3, 63, 64])
     view = other.read()
     assert (view.stamp, view.state) == (2, State.WORKING)
     assert (view.items_done, view.items_failed, view.rss_bytes) == (4, 2, 123 << 20)
+    assert view.away == 1 | 1 << 3 | 1 << 63
     assert other.state is State.WORKING
     other.close()
 

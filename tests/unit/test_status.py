@@ -19,6 +19,7 @@ def host(at_s: float, *done: tuple[int, int], silent: bool = False) -> Host:
         beat_age_s=60 if silent else 0,
         lease_s=30,
         lists=[],
+        storages=[],
         workers=[{"slot": n, "pid": pid, "done": count} for n, (pid, count) in enumerate(done)],
     )
 

@@ -252,6 +252,22 @@ def test_a_storage_that_hangs_holds_nobody_up_and_its_items_are_parked(make: Mak
         eventually(lambda: shop.queue.promote("one") or shop.out().count(stuck[0]))
 
 
+def test_the_page_tells_which_storages_are_away(make: Make) -> None:
+    names = sorted((unique("shelf-"), unique("shelf-")))
+    shelf = memory.shelf(names[1])
+    shelf.on_save += [memory.away()]
+    shop = make(links=[link("a", nothing)], storages=[storage(name) for name in names])
+    with shop:
+        shop.supply(1)
+        eventually(lambda: shop.page.read().away == 0b10)
+
+        def is_back() -> bool:
+            shop.supply(1)  # one more to probe it with
+            return shop.page.read().away == 0
+
+        eventually(is_back)
+
+
 def test_a_process_full_of_calls_that_hang_asks_to_be_replaced(make: Make) -> None:
     name = unique("hangs-")
     shop = make(storages=[storage(name, 0.01)])
