@@ -139,10 +139,11 @@ local function refuse(record, max_deliveries)
 end
 
 -- Claims elements that were popped from `key`, the head of a list first. A bare payload is an item
--- that nobody has claimed yet: it gets its token and its header here. All are in the hash before
--- anything else is done with them. What goes beyond the bytes goes back to where it came from.
--- Answers how many there are more.
-local taken = 0
+-- that nobody has claimed yet: it gets its token and its header here. The time is in the token: a
+-- claim of the dead that comes again, after a late registration, has a number of before. All are in
+-- the hash before anything else is done with them. What goes beyond the bytes goes back to where it
+-- came from. Answers how many there are more.
+local taken, moment = 0, '.' .. whole(now) .. '.'
 local fresh = ' ' .. ARGV[2] .. ' 0 - ' .. whole(math.floor(now / 1000)) .. ' 0 0 0 '
 local function take(key, list, popped, max_deliveries)
   local claimed, refused, flat = {}, {}, {}
@@ -155,7 +156,7 @@ local function take(key, list, popped, max_deliveries)
       record.write, record.revision = 0, '0'
       token, payload, new = record.token, record.payload, build(record)
     else
-      token, payload = consumer .. '.' .. ARGV[2] .. '.' .. taken, text
+      token, payload = consumer .. moment .. taken, text
       new = '\1' .. token .. fresh .. list .. '\n' .. payload
     end
     if (record and record.deliveries >= max_deliveries) or #payload > most_payload then

@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from conserver.queue import calls
 from conserver.queue.calls import ClaimLimits
 from tests.queues import Consumer, Queue, document, payloads, record
 
@@ -417,6 +418,23 @@ def test_a_dlq_of_another_type_stops_its_list_and_no_other(queue: Queue, waits: 
 
 
 # ---- documents ---------------------------------------------------------------------------------
+
+
+def test_late_calls_of_the_dead_give_no_token_twice(queue: Queue) -> None:
+    """Registered once more by a late call, a dead consumer claims under a number that it had."""
+    queue.push("q", "u1", "u2")
+    dead = Consumer(queue)
+    first = dead.one()
+    queue.give_back(dead)
+    assert queue.give_back(dead).left == 0
+    queue.push("q", "u3")
+    queue.client.lmove("q", "conserver:returned:q", "LEFT", "LEFT")  # before the one given back
+    queue.run(calls.register(dead.host, dead.id, dead.lists))
+    items = dead.claim(number=1).items
+    assert sorted(payloads(items)) == [b"u1", b"u2", b"u3"]
+    assert len({item.token for item in items}) == 3
+    assert {item.token for item in queue.held(dead.id)} == {item.token for item in items}
+    assert first.token in {item.token for item in items}
 
 
 def test_a_stored_document_comes_with_its_revision(queue: Queue) -> None:

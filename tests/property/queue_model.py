@@ -10,7 +10,6 @@ revisions (they rise) and the order in which a hash gives up its fields (any).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -79,6 +78,7 @@ class QueueModel:
 
     def __init__(self, lists: Sequence[str], max_deliveries: int, parked_cap: int) -> None:
         self.places = {name: Places() for name in lists}
+        self.tokens: set[str] = set()  # all that were ever given
         self.held: dict[str, dict[str, tuple[str, Item]]] = {}  # consumer -> token -> list, item
         self.hosts: dict[str, Host] = {}
         self.known_hosts: set[str] = set()
@@ -142,9 +142,17 @@ class QueueModel:
     # ---- claiming ----
 
     def claim(
-        self, host: str, consumer: str, number: int, empty: bool, demands: Sequence[tuple[str, int]]
+        self,
+        host: str,
+        consumer: str,
+        number: int,
+        empty: bool,
+        demands: Sequence[tuple[str, int]],
+        tokens: Sequence[str],
     ) -> tuple[str, int, int, list[Item]]:
-        """("void" | "late" | "ok", more, suspects, items)."""
+        """("void" | "late" | "ok", more, suspects, items). Redis says which `tokens` it has given;
+        those of new items must be new.
+        """
         registration = self.hosts.get(host, Host()).registrations.get(consumer, VOID)
         if registration == VOID:
             return "void", 0, 0, []
@@ -159,11 +167,9 @@ class QueueModel:
         if running == consumer:
             return "ok", 0, 0, []
         taken: list[Item] = []
-        numbers = itertools.count(1)
 
         def take(name: str, item: Item) -> bool:
-            fresh = f"{consumer}.{number}.{next(numbers)}"
-            item.token = item.token or fresh
+            item.token = item.token or self._new(tokens[len(taken)])
             item.ends_holding().epoch = number
             if item.deliveries >= self.max_deliveries:
                 self._bury(name, item)
@@ -181,15 +187,18 @@ class QueueModel:
         more = 0
         for name, most in open_demands:
             places = self.places[name]
-            sources = [places.returned]
-            if len(places.parked) < self.parked_cap:
-                sources.append(places.waiting)
+            full = len(places.parked) >= self.parked_cap
             left = most
-            for source in sources:
+            for source in [places.returned] if full else [places.returned, places.waiting]:
                 while left and source:
                     left -= take(name, source.pop(0))
                 more += len(source)
         return "ok", more, suspects, taken
+
+    def _new(self, token: str) -> str:
+        assert token not in self.tokens
+        self.tokens.add(token)
+        return token
 
     def _claim_suspect(
         self, demands: Sequence[tuple[str, int]], alone: bool, take: Callable[[str, Item], bool]

@@ -115,7 +115,12 @@ class QueueMachine(RuleBasedStateMachine):
         call = calls.claim(host, consumer, number, empty, demands, LIMITS)
         found = calls.read_claim(self.queue.run(call))
         kind, more, suspects, items = self.model.claim(
-            host, consumer, number, empty, [(name, most) for name in LISTS]
+            host,
+            consumer,
+            number,
+            empty,
+            [(name, most) for name in LISTS],
+            [item.token for item in found.items],
         )
         assert (found.void, found.late) == (kind == "void", kind == "late")
         assert (found.more, found.suspects) == (more, suspects)
