@@ -13,8 +13,8 @@ plugins.py.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -30,25 +30,12 @@ from pydantic import (
     model_validator,
 )
 
-from conserver.configfile import expand, read_yaml, with_lines
+from conserver.configdata import check_references, drop_ignored, entries, texts
+from conserver.configfile import expand, read_text, read_yaml, with_lines
 from conserver.errors import ConfigError, Problem
-from conserver.validation import join_path, problems_of, suggest
+from conserver.validation import join_path, problems_of
 
 RESERVED_PREFIXES = ("conserver:", "DLQ:")
-
-# What vcon-server's files may say and Conserver does not use, and what to do instead.
-_IGNORED_SECTIONS = {
-    "tracers": "there are no tracers; a link can do their work",
-    "imports": "nothing is imported or installed at run time; install what links need beforehand",
-    "followers": "Conserver does not poll other servers; let them push to its lists",
-    "ingress_auth": "it belongs to vcon-server's HTTP interface",
-}
-_IGNORED_IN_CHAIN = {"tracers": "there are no tracers; a link can do their work"}
-_IGNORED_IN_PLUGIN = {
-    "pip_name": "nothing is installed at run time; install the package beforehand",
-    "ingress-lists": "lists belong to chains",
-    "egress-lists": "lists belong to chains",
-}
 
 
 def _check_list_name(name: str) -> str:
@@ -230,19 +217,7 @@ def load(path: str | Path, environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: with everything that is wrong, a file that cannot be read included.
     """
-    return parse(_read(path), environ, str(path))
-
-
-def _read(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        hint = "CONSERVER_CONFIG_FILE says which file to read"
-        raise ConfigError(
-            [Problem("", f"cannot be read: {error.strerror}", hint)], str(path)
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError([Problem("", f"is not UTF-8 at byte {error.start}")], str(path)) from None
+    return parse(read_text(path), environ, str(path))
 
 
 def parse(text: str, environ: Mapping[str, str], source: str = "the configuration") -> Config:
@@ -252,10 +227,10 @@ def parse(text: str, environ: Mapping[str, str], source: str = "the configuratio
         ConfigError: with everything that is wrong.
     """
     data, problems = read_yaml(text, source)
-    warnings = list(_drop_ignored(data))
+    warnings = list(drop_ignored(data))
     data = {key: {} if value is None else value for key, value in data.items()}
     data = expand(data, environ, "", problems)
-    problems += _check_references(data)
+    problems += check_references(data)
     config = None
     try:
         config = Config.model_validate(data)
@@ -276,19 +251,19 @@ def usable_part(path: str | Path, environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: there is nothing to look at: the file is no YAML, or cannot be read.
     """
-    data, _ = read_yaml(_read(path), str(path))
-    deque(_drop_ignored(data), maxlen=0)  # load() has warned of them.
+    data, _ = read_yaml(read_text(path), str(path))
+    deque(drop_ignored(data), maxlen=0)  # load() has warned of them.
     named = {
         (section, name)
-        for _, chain in _entries(data, "chains")
+        for _, chain in entries(data, "chains")
         for section in ("links", "storages")
-        for _, name in _texts(chain, section)
+        for _, name in texts(chain, section)
     }
     missing: list[Problem] = []
     links: dict[str, LinkConfig] = {}
     storages: dict[str, StorageConfig] = {}
     for section, name in sorted(named):
-        entry = dict(_entries(data, section)).get(name)
+        entry = dict(entries(data, section)).get(name)
         whole = expand(entry, environ, join_path(section, [name]), missing)
         with suppress(ValidationError):
             if section == "links":
@@ -297,82 +272,6 @@ def usable_part(path: str | Path, environ: Mapping[str, str]) -> Config:
                 storages[name] = StorageConfig.model_validate(whole)
     chain = ChainConfig(links=list(links), storages=list(storages), ingress_lists=["any"])
     return Config(links=links, storages=storages, chains={"any": chain})
-
-
-def located(problems: Sequence[Problem], path: str | Path) -> list[Problem]:
-    """Problems of links and storages with the lines of the file that they come from."""
-    try:
-        return with_lines(problems, _read(path))
-    except ConfigError:
-        return list(problems)  # It is gone since; the paths say enough.
-
-
-def _drop_ignored(data: dict[str, Any]) -> Iterator[Problem]:
-    """Takes out of `data` what vcon-server knew and we do not use, with a warning for each."""
-    for key in _IGNORED_SECTIONS.keys() & data.keys():
-        del data[key]
-        yield Problem(key, "is not used", _IGNORED_SECTIONS[key])
-    for section, ignored in (
-        ("links", _IGNORED_IN_PLUGIN),
-        ("storages", _IGNORED_IN_PLUGIN),
-        ("chains", _IGNORED_IN_CHAIN),
-    ):
-        for name, entry in _entries(data, section):
-            for key in sorted(ignored.keys() & entry.keys()):
-                del entry[key]
-                yield Problem(join_path(section, [name, key]), "is not used", ignored[key])
-
-
-def _entries(data: Mapping[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
-    """The entries of a section that have the right shape; the others are reported by the models."""
-    entries = data.get(section)
-    if not isinstance(entries, dict):
-        return []
-    return [(str(name), entry) for name, entry in entries.items() if isinstance(entry, dict)]
-
-
-def _check_references(data: Mapping[str, Any]) -> list[Problem]:
-    """What no model can see: names that must exist elsewhere, or only once."""
-    problems: list[Problem] = []
-    served: dict[str, str] = {}
-    for chain_name, chain in _entries(data, "chains"):
-        for key in ("links", "storages"):
-            section = data.get(key)
-            known = [str(name) for name in section] if isinstance(section, dict) else []
-            for i, name in _texts(chain, key):
-                if name not in known:
-                    path = join_path("chains", [chain_name, key, i])
-                    problems.append(
-                        Problem(path, f"`{name}` is not defined under {key}", suggest(name, known))
-                    )
-        for key in ("storages", "ingress_lists", "egress_lists"):
-            counts = Counter(name for _, name in _texts(chain, key))
-            problems += [
-                Problem(join_path("chains", [chain_name, key]), f"names `{name}` {count} times")
-                for name, count in counts.items()
-                if count > 1
-            ]
-        if chain.get("enabled", True) in (False, 0, "0", "false", "no", "off"):
-            continue
-        for i, name in _texts(chain, "ingress_lists"):
-            other = served.setdefault(name, chain_name)
-            if other != chain_name:
-                path = join_path("chains", [chain_name, "ingress_lists", i])
-                problems.append(
-                    Problem(
-                        path,
-                        f"`{name}` is already served by chain `{other}`",
-                        "one list, one chain",
-                    )
-                )
-    return problems
-
-
-def _texts(chain: Mapping[str, Any], key: str) -> list[tuple[int, str]]:
-    items = chain.get(key)
-    if not isinstance(items, list):
-        return []
-    return [(i, item) for i, item in enumerate(items) if isinstance(item, str)]
 
 
 def _warn_of_effects(config: Config) -> list[Problem]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -38,6 +39,19 @@ class _Loader(yaml.CSafeLoader):
                     Problem(name, f"is there {count} times", f"in the mapping at line {line}")
                 )
         return super().construct_mapping(node, deep)
+
+
+def read_text(path: str | Path) -> str:
+    """The text of the file. Raises ConfigError if it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        hint = "CONSERVER_CONFIG_FILE says which file to read"
+        raise ConfigError(
+            [Problem("", f"cannot be read: {error.strerror}", hint)], str(path)
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem("", f"is not UTF-8 at byte {error.start}")], str(path)) from None
 
 
 def read_yaml(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
@@ -135,3 +149,11 @@ def _lines(node: yaml.Node | None, path: str) -> Iterator[tuple[str, int]]:
             inner = join_path(path, [i])
             yield inner, value.start_mark.line + 1
             yield from _lines(value, inner)
+
+
+def located(problems: Sequence[Problem], path: str | Path) -> list[Problem]:
+    """Problems of links and storages with the lines of the file that they come from."""
+    try:
+        return with_lines(problems, read_text(path))
+    except ConfigError:
+        return list(problems)  # It is gone since; the paths say enough.

@@ -13,7 +13,7 @@ native byte order, because it never leaves the host:
     16              u64         items failed
     24              u64         memory of the process in bytes, by its own account
     32              u64         state (State)
-    40              u64         a bit per storage of the configuration, by its place among their
+    40              u64         a bit per storage that a chain writes to, by its place among their
                                 sorted names: whether its breaker is open
     64              256 * u8    phase of each item slot (Phase); apart from the rest, so that one
                                 look tells an idle page

@@ -118,7 +118,6 @@ class Keeper:
             name: Writer(storage, self._inbox.report) for name, storage in loaded.storages.items()
         }
         self._writers = writers
-        self._places = {n: p for p, n in enumerate(sorted(boot.config.storages)) if n in writers}
         routes = Routes(boot.config, loaded, boot.settings.max_document_bytes)
         threads = boot.settings.vcon_concurrency
         caps = {r.name: min(threads, r.config.concurrency or threads) for r in routes.all}
@@ -273,7 +272,7 @@ class Keeper:
                 self._drain()
         self._page.tell_memory(memory.resident_bytes())
         self._page.tell_away(
-            place for name, place in self._places.items() if self._writers[name].is_away
+            place for place, name in enumerate(sorted(self._writers)) if self._writers[name].is_away
         )
         if self._draining:
             return

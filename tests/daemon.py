@@ -168,7 +168,7 @@ class Daemon:
     def tail(self) -> str:
         """The end of its log, for the message of a failed wait."""
         text = self.log_file.read_text() if self.log_file.exists() else ""
-        return "\n".join(line[:400] for line in text.splitlines()[-25:])
+        return "\n".join(line[:2000] for line in text.splitlines()[-25:])
 
     # What is done to it
 

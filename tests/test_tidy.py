@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("vcon", "bodies", "identity"),
     ("settings", "validation", "log", "endpoint", "breaker", "ration"),
     ("environment", "memory", "failpoints"),
-    ("configfile", "config", "fetch", "chat"),
+    ("configfile", "configdata", "config", "fetch", "chat"),
     ("queue", "merge", "plugins", "compat", "boot"),
     ("item", "routes"),
     ("chain", "writers"),

@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 
 from conserver import plugins, settings
 from conserver.commands.base import Output, load_config, load_settings, note, redis_client
-from conserver.config import Config, located, usable_part
+from conserver.config import Config, usable_part
+from conserver.configfile import located
 from conserver.environment import Environment
 from conserver.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, ConfigError, ConserverError, Problem
 from conserver.plugins import LoadedStorage, Plugins

@@ -10,7 +10,8 @@ import os
 
 from conserver import log, settings, supervisor
 from conserver.commands.base import load_config, load_settings
-from conserver.config import Config, located
+from conserver.config import Config
+from conserver.configfile import located
 from conserver.errors import ConfigError
 from conserver.settings import Settings
 

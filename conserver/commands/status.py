@@ -142,14 +142,7 @@ def _breakers(hosts: Sequence[Host]) -> Iterator[dict[str, Any]]:
 
 def _show(screen: Screen, found: dict[str, Any], *, again: bool) -> None:
     """Writes it in one piece; over what is there, if it is shown again and again."""
-    lines = [*_lists(screen, found), "", _totals(found), ""]
-    open_ = [
-        (one["storage"], Marked("open", "bad"), f"{one['open']} of {one['workers']}")
-        for one in found["breakers"]
-        if one["open"]
-    ]
-    if open_:
-        lines += [*lines_of(screen, ("storage", "breaker", "for workers"), open_), ""]
+    lines = [*_lists(screen, found), "", _totals(found), "", *_away(screen, found)]
     if found["hosts"]:
         rows = [row for host in found["hosts"] for row in _rows(host)]
         lines += lines_of(screen, _WORKER_COLUMNS, rows)
@@ -161,6 +154,16 @@ def _show(screen: Screen, found: dict[str, Any], *, again: bool) -> None:
     sys.stdout.flush()
     if not found["hosts"]:
         note("no host is running")
+
+
+def _away(screen: Screen, found: dict[str, Any]) -> list[str]:
+    """The storages that are away, if any are."""
+    rows = [
+        (one["storage"], Marked("open", "bad"), f"{one['open']} of {one['workers']}")
+        for one in found["breakers"]
+        if one["open"]
+    ]
+    return [*lines_of(screen, ("storage", "breaker", "for workers"), rows), ""] if rows else []
 
 
 _LIST_COLUMNS = ("list", "queued", "returned", "suspects", "parked", "dead", "remarks")

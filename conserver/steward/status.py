@@ -6,7 +6,7 @@ state                   running or draining
 started_at              when the steward started, in seconds since the epoch
 supervisor              JSON: what the supervisor told of itself
 lists                   JSON: the lists that are served, in order
-storages                JSON: the storages of the configuration, sorted
+storages                JSON: the storages that chains write to, sorted
 workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
                         started_at, idle, done, failed, rss_bytes, away: [storages whose breaker
                         is open], held, items: [{uuid, chain, link, phase, since_s}]}, with at
@@ -41,7 +41,7 @@ class Status:
         self, config: Config, lease_s: float, pages: Sequence[Page], roster: Roster
     ) -> None:
         self._pages = pages
-        self._storages = sorted(config.storages)
+        self._storages = sorted(config.used_storages)
         self._roster = roster
         self._supervisor: Message = {}
         self._workers: list[Message] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conserver import config
+from conserver import config, configfile
 from conserver.errors import ConfigError, Problem
 from conserver.validation import suggest
 
@@ -62,11 +62,11 @@ def test_problems_found_later_get_their_lines(tmp_path: Path) -> None:
     """Those of modules and options: their line, or that of what they are missing in."""
     path = tmp_path / "config.yml"
     path.write_text("links:\n  a:\n    module: x\n    options:\n      b: 1\n", encoding="utf-8")
-    found = config.located(
+    found = configfile.located(
         [Problem("links.a.options.c", "is missing"), Problem("links.a.module", "m", "h")], path
     )
     assert [str(problem) for problem in found] == [
         "links.a.module: m (line 3; h)",
         "links.a.options.c: is missing (line 4)",
     ]
-    assert config.located(found, tmp_path / "gone.yml") == found
+    assert configfile.located(found, tmp_path / "gone.yml") == found
