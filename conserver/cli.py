@@ -125,6 +125,14 @@ def doctor(json: AsJson = False) -> None:
 
 
 @_app.command()
+def reclaim(json: AsJson = False) -> None:
+    """Have returned what lies with workers that no host knows (see `doctor`)."""
+    from conserver.commands.stranded import reclaim
+
+    end(lambda: reclaim(Output(as_json=json)))
+
+
+@_app.command()
 def submit(
     paths: Annotated[
         list[str],

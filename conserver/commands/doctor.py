@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from conserver.commands.base import Client, Output, load_settings, redis_client
 from conserver.commands.keys import wrong_keys
+from conserver.commands.stranded import stranded
 from conserver.commands.tables import Marked, Style
 from conserver.errors import EXIT_FAILURE
 
@@ -53,6 +54,7 @@ def doctor(output: Output) -> int:
         _rights,
         _scripts,
         _keys,
+        _stranded,
         _clock,
         _round_trip,
     )
@@ -191,6 +193,15 @@ def _keys(client: Client) -> Iterator[Finding]:
         yield Finding("keys", "wrong", found, advice)
     if not wrong:
         yield Finding("keys", "ok", "have the types they must have")
+
+
+def _stranded(client: Client) -> Iterator[Finding]:
+    lost = stranded(client)
+    if lost:
+        text = f"{sum(lost.values())} items lie with {len(lost)} workers that no host knows"
+        yield Finding("stranded", "wrong", text, "`conserver reclaim` has them returned")
+    else:
+        yield Finding("stranded", "ok", "nothing lies with a worker that no host knows")
 
 
 def _user(client: Client) -> str:

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import orjson
 import pytest
 from servers import Redis
 
+from conserver.commands.stranded import stranded
 from conserver.queue import calls, record
+from tests.command_line import Command
 from tests.helpers import TcpProxy, eventually
 from tests.stewardship import House, house, stays
 
@@ -141,3 +144,40 @@ def test_a_host_that_was_reaped_and_wakes_up_comes_back(make: Any) -> None:
     sleeper.beats_on(2)
     assert sleeper.redis.sismember(calls.HOSTS, sleeper.host)
     assert sleeper.registrations() == {}, "its workers end when they hear so, and new ones come"
+
+
+def test_what_a_deleted_host_held_is_found_and_reclaimed(make: Any, conserver: Command) -> None:
+    """Somebody deletes the hash of a host, and it dies before it has registered again."""
+    dead = make(workers=2).start_process()
+    for number, straw in enumerate(dead.workers):
+        dead.redis.rpush("q", f"uuid-{number}")
+        assert straw.claim()
+    watcher = make().start()
+    assert conserver.json("reclaim") == {"consumers": 0, "items": 0}
+    dead.process.kill()
+    dead.process.join(10)
+    dead.redis.delete(calls.host_key(dead.host))
+    dead.redis.srem(calls.HOSTS, dead.host)
+    found = orjson.loads(conserver("doctor", "--json").stdout)["findings"]
+    [finding] = [finding for finding in found if finding["subject"] == "stranded"]
+    assert finding["level"] == "wrong"
+    assert finding["text"] == "2 items lie with 2 workers that no host knows"
+    assert conserver.json("reclaim") == {"consumers": 2, "items": 2}
+    eventually(lambda: suspected(dead) == [b"uuid-0", b"uuid-1"], 10)
+    eventually(lambda: dead.redis.smembers(calls.HOSTS) == {watcher.host.encode()}, 10)
+    assert stranded(dead.redis) == {}
+
+
+def test_nothing_is_reclaimed_while_nobody_knows_who_is_registered(
+    make: Any, conserver: Command
+) -> None:
+    """A host's hash that is overwritten hides its workers, and they may be alive."""
+    home = make().start()
+    home.redis.sadd(calls.HOSTS, "h1")
+    home.redis.set(calls.host_key("h1"), "oops")
+    home.redis.hset(calls.inflight_key("c1"), "token", "record")
+    done = conserver("reclaim")
+    assert done.returncode == 1
+    assert b"conserver:host:h1 is a string and must be a hash" in done.stderr
+    assert home.redis.hlen(calls.inflight_key("c1")) == 1
+    assert home.redis.smembers(calls.HOSTS) == {home.host.encode(), b"h1"}

@@ -14,6 +14,11 @@
  * Faults: KILL deaths of a holder (its call, and its save, may still arrive), LOST lost answers or
  * late copies, PSET sets by the producer, EXPIRE expiries. INLINE: there is chain 0 only, and its
  * item was pushed as a document, so that its first write replaces what is there (base 0).
+ *
+ * TWICE: the uuid was pushed to chain 0 twice, beside chain 1; with INLINE, as a document, and there
+ * is chain 0 only. Here a link appends only what it does not see, as a link should. A conflict with
+ * the work of one's own chain is no reason to join, but to run anew from the newer document. (Left
+ * out: a document that expires meanwhile. What comes back from a storage names no chain.)
  */
 #ifndef KILL
 #define KILL 0
@@ -30,6 +35,16 @@
 byte kills = KILL, losses = LOST, sets = PSET, expiries = EXPIRE;
 
 #define LINKS 2
+#ifdef TWICE
+#define ITEMS 3
+#define chain_of(w) ((w)%2)
+#define appends(w) (i[w].base.by[chain_of(w)]+i[w].mine<=i[w].done)
+#else
+#define ITEMS 2
+#define chain_of(w) (w)
+#define appends(w) true
+#endif
+#define NOBODY 2                   /* as a chain */
 #define ANYTHING 0                 /* as a base: replaces whatever is there (a pushed document) */
 #define ABSENT 255                 /* as a base: nothing may be there (it came from the storage) */
 
@@ -40,6 +55,8 @@ Text text;
 byte revision = 1;                                /* 0 when both keys have expired */
 bit there = 1, marked, expires;
 byte used = 1;                                    /* the last revision given: TIME never repeats */
+byte chain = NOBODY;                              /* who wrote it */
+byte wrote[2];                                    /* the revision that each chain wrote last */
 
 /* ---- the storage ---- */
 Text row;
@@ -59,11 +76,11 @@ typedef Item {
   Text base; byte base_revision; byte mine;       /* what the holder read; appended since */
   bit unsaved;                                    /* it came from the storage */
   byte done, writes;                              /* links run; writes sent */
-  bit conflict; Text newer; byte newer_revision;  /* the answer, while EXECUTED */
+  bit conflict, anew; Text newer; byte newer_revision;        /* the answer, while EXECUTED */
   bit late; bit late_fits; byte late_number, late_base, late_links; Text late_text;
   bit late_save; byte save_revision; Text save
 };
-Item i[2];
+Item i[ITEMS];
 
 #define copy(from,to) to.set=from.set; to.by[0]=from.by[0]; to.by[1]=from.by[1]
 #ifdef INLINE
@@ -83,7 +100,7 @@ inline adopt() {                   /* of a document that somebody replaced */
 #ifndef M_SAME_REVISION            /* a replacement keeps the revision of what it replaced */
      used++; revision=used;
 #endif
-     marked=1
+     chain=NOBODY; marked=1
   :: else -> marked=1
   fi
 }
@@ -94,8 +111,17 @@ inline check() {
 
 /* Scratch, zero between steps: what a write puts there, and what it answers. */
 Text body, answer;
-bit refused;
+bit refused, own;
 byte got;
+
+/* Whose work a newer document is: one's own chain's if that has written since, whoever came after. */
+#ifdef M_NO_AUTHOR                 /* only the last writer is asked for */
+#define by_own_chain(w,read) (chain==chain_of(w))
+#elif defined(M_JOIN_SELF)         /* a chain joins with itself */
+#define by_own_chain(w,read) false
+#else
+#define by_own_chain(w,read) (chain==chain_of(w) || wrote[chain_of(w)]>read)
+#endif
 
 /* Compare-and-set, with the number of the write: what write.lua does for one item. */
 inline write(w,no,read,links_done) {
@@ -110,7 +136,7 @@ inline write(w,no,read,links_done) {
      if
 #ifndef M_NO_CAS                   /* the last writer wins */
      :: read!=ANYTHING && there && !(ours && revision==read) ->
-        adopt(); refused=1; copy(text,answer); got=revision
+        adopt(); refused=1; own=by_own_chain(w,read); copy(text,answer); got=revision
 #endif
 #if !defined(M_NO_CAS) && !defined(L_GONE_IS_OURS)
      /* L_GONE_IS_OURS: what has expired is written again, whatever others had written since */
@@ -119,18 +145,21 @@ inline write(w,no,read,links_done) {
 #endif
      :: else ->
         copy(body,text); there=1; marked=1; expires=0; used++; revision=used;
+        chain=chain_of(w); wrote[chain_of(w)]=revision;
         i[w].number=no; i[w].result=revision; i[w].links=links_done;
         refused=0; got=revision
      fi
   fi
 }
-inline body_of(w) { copy(i[w].base,body); body.by[w]=body.by[w]+i[w].mine }
+inline body_of(w) {
+  copy(i[w].base,body); body.by[chain_of(w)]=body.by[chain_of(w)]+i[w].mine
+}
 inline clean() {
   body.set=0; body.by[0]=0; body.by[1]=0; answer.set=0; answer.by[0]=0; answer.by[1]=0;
-  refused=0; got=0; check()
+  refused=0; own=0; got=0; check()
 }
 inline no_answer(w) {
-  i[w].conflict=0; i[w].newer_revision=0;
+  i[w].conflict=0; i[w].anew=0; i[w].newer_revision=0;
   i[w].newer.set=0; i[w].newer.by[0]=0; i[w].newer.by[1]=0
 }
 
@@ -166,7 +195,7 @@ inline leave_copy(w) {
 #define may_expire(w) (marked && revision==i[w].base_revision)
 #endif
 #ifdef INLINE
-#define reads(w) (!(w==0 && i[w].links==0))
+#define reads(w) (i[w].links!=0)
 #else
 #define reads(w) true
 #endif
@@ -183,16 +212,20 @@ inline leave_copy(w) {
               :: !reads(w) -> i[w].base_revision=ANYTHING \
               fi; \
               check() } \
-  :: d_step { i[w].step==RUNS && i[w].done<LINKS && i[w].mine==0 -> i[w].done++; i[w].mine++ } \
+  :: d_step { i[w].step==RUNS && i[w].done<LINKS && i[w].mine==0 -> \
+              if :: appends(w) -> i[w].mine++ :: else -> skip fi; i[w].done++ } \
   :: d_step { i[w].step==RUNS && (i[w].mine || i[w].unsaved) -> i[w].writes++; i[w].step=SENT } \
   :: d_step { i[w].step==SENT -> \
               body_of(w); write(w,i[w].writes,i[w].base_revision,i[w].done); \
-              i[w].conflict=refused; i[w].newer_revision=got; copy(answer,i[w].newer); \
+              i[w].conflict=refused; i[w].anew=own; i[w].newer_revision=got; \
+              copy(answer,i[w].newer); \
               i[w].step=EXECUTED; clean() } \
   :: d_step { i[w].step==EXECUTED -> \
               if :: i[w].conflict -> copy(i[w].newer,i[w].base); \
-                    i[w].unsaved=(i[w].newer_revision==ABSENT) \
-                 :: else -> i[w].base.by[w]=i[w].base.by[w]+i[w].mine; i[w].mine=0; \
+                    if :: i[w].anew -> i[w].done=0; i[w].mine=0; i[w].unsaved=0 \
+                       :: else -> i[w].unsaved=(i[w].newer_revision==ABSENT) fi \
+                 :: else -> \
+                    i[w].base.by[chain_of(w)]=i[w].base.by[chain_of(w)]+i[w].mine; i[w].mine=0; \
                     i[w].unsaved=0 fi; \
               i[w].base_revision=i[w].newer_revision; no_answer(w); i[w].step=RUNS } \
   :: d_step { i[w].step==RUNS && i[w].done==LINKS && i[w].mine==0 && !i[w].unsaved -> \
@@ -222,6 +255,7 @@ inline leave_copy(w) {
               commit(i[w].save,i[w].save_revision); i[w].late_save=0; i[w].save_revision=0; \
               i[w].save.set=0; i[w].save.by[0]=0; i[w].save.by[1]=0 }
 
+#define over(w) (i[w].step==SETTLED && !i[w].late && !i[w].late_save)
 init {
 #ifdef INLINE
   i[1].step=SETTLED;
@@ -229,15 +263,17 @@ init {
   do
   ITEM(0)
   ITEM(1)
+#ifdef TWICE
+  ITEM(2)
+#endif
   :: d_step { sets>0 ->                            /* a SET clears marks and expiry */
               sets--; there=1; text.set=PSET-sets; text.by[0]=0; text.by[1]=0;
               marked=0; expires=0 }
   :: d_step { expires && expiries>0 ->
               expiries--; assert(row_revision>=revision);
-              there=0; expires=0; marked=0; revision=0;
+              there=0; expires=0; marked=0; revision=0; chain=NOBODY; wrote[0]=0; wrote[1]=0;
               text.set=0; text.by[0]=0; text.by[1]=0 }
-  :: i[0].step==SETTLED && i[1].step==SETTLED && !i[0].late && !i[1].late &&
-     !i[0].late_save && !i[1].late_save -> break
+  :: over(0) && over(1) && over(ITEMS-1) -> break
   od;
   assert(PSET>0 || !there || complete(text));
   assert(PSET>0 || complete(row))

@@ -373,7 +373,8 @@ def test_a_drain_waits_for_storages_that_are_being_asked(make: Make, gate: Gate)
     opened.set()
     assert shop.joined() == 0
     assert shop.out() == [running]
-    assert shop.queue.dead("in") == [b"lost"], "nobody had it"
+    # Nobody has it. Whether a thread came to say so, or the drain was quicker, it is somewhere.
+    assert [*shop.queue.dead("in"), *shop.queue.waiting("in")] == [b"lost"]
 
 
 def test_a_failed_item_is_parked_during_a_drain(make: Make, gate: Gate) -> None:
