@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import orjson
 
 from conserver import settings
-from conserver.commands import tables
-from conserver.commands.tables import Screen, Style
 from conserver.environment import Environment
 from conserver.errors import (
     EXIT_CONFIG,
@@ -30,6 +28,9 @@ from conserver.redact import printable, redact_text
 from conserver.settings import Settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from conserver.commands.tables import Style
     from conserver.config import Config
 
 EXIT_INTERRUPTED = 130
@@ -75,13 +76,17 @@ class Output:
         if not rows and none:
             note(none)
             return
+        from conserver.commands import tables  # with Rich, which the daemon shall not load
+
         for line in tables.lines_of(self.screen, columns, rows):
             sys.stdout.write(line + "\n")
 
     @property
-    def screen(self) -> Screen:
+    def screen(self) -> Console:
         """What standard output leads to."""
-        return Screen.of(sys.stdout)
+        from conserver.commands import tables
+
+        return tables.screen(sys.stdout)
 
 
 def note(text: str) -> None:
@@ -89,8 +94,10 @@ def note(text: str) -> None:
     text = printable(text, keep="\n\t")
     head, colon, rest = text.partition(":")
     style = _NOTE_STYLES.get(head)
-    if colon and style:
-        text = Screen.of(sys.stderr).style(head, style) + colon + rest
+    if colon and style and sys.stderr.isatty():
+        from conserver.commands import tables
+
+        text = tables.styled(tables.screen(sys.stderr), head, style) + colon + rest
     sys.stderr.write(text + "\n")
 
 

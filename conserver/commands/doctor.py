@@ -198,10 +198,10 @@ def _keys(client: Client) -> Iterator[Finding]:
 def _stranded(client: Client) -> Iterator[Finding]:
     lost = stranded(client)
     if lost:
-        text = f"{sum(lost.values())} items lie with {len(lost)} workers that no host knows"
+        text = f"{sum(lost.values())} in flight with workers that no host knows"
         yield Finding("stranded", "wrong", text, "`conserver reclaim` has them returned")
     else:
-        yield Finding("stranded", "ok", "nothing lies with a worker that no host knows")
+        yield Finding("stranded", "ok", "all in flight is of workers that a host knows")
 
 
 def _user(client: Client) -> str:

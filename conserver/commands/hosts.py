@@ -65,7 +65,7 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
     beat_ms = float(fields.get("beat", "0").partition(".")[0] or 0)
     return Host(
         id=host,
-        name=fields.get("name", ""),
+        name=fields.get("name", host),
         version=fields.get("version", ""),
         pid=int(fields.get("pid", 0)),
         state=fields.get("state", "starting"),

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conserver.commands import census
 from conserver.commands.base import (
@@ -21,7 +21,10 @@ from conserver.commands.base import (
 )
 from conserver.commands.census import Parked
 from conserver.commands.hosts import Host, read_hosts
-from conserver.commands.tables import Marked, Screen, Style, lines_of
+from conserver.commands.tables import Marked, Style, lines_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 _PACE_WINDOW_S = 15.0
@@ -140,13 +143,13 @@ def _breakers(hosts: Sequence[Host]) -> Iterator[dict[str, Any]]:
         yield {"storage": name, "open": away, "workers": len(those)}
 
 
-def _show(screen: Screen, found: dict[str, Any], *, again: bool) -> None:
+def _show(screen: Console, found: dict[str, Any], *, again: bool) -> None:
     """Writes it in one piece; over what is there, if it is shown again and again."""
     lines = [*_lists(screen, found), "", _totals(found), "", *_away(screen, found)]
     if found["hosts"]:
         rows = [row for host in found["hosts"] for row in _rows(host)]
         lines += lines_of(screen, _WORKER_COLUMNS, rows)
-    if again and screen.width is not None:
+    if again and screen.is_terminal:
         text = _HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_BELOW
     else:
         text = "\n".join(lines).rstrip("\n") + "\n"
@@ -156,7 +159,7 @@ def _show(screen: Screen, found: dict[str, Any], *, again: bool) -> None:
         note("no host is running")
 
 
-def _away(screen: Screen, found: dict[str, Any]) -> list[str]:
+def _away(screen: Console, found: dict[str, Any]) -> list[str]:
     """The storages that are away, if any are."""
     rows = [
         (one["storage"], Marked("open", "bad"), f"{one['open']} of {one['workers']}")
@@ -169,7 +172,7 @@ def _away(screen: Screen, found: dict[str, Any]) -> list[str]:
 _LIST_COLUMNS = ("list", "queued", "returned", "suspects", "parked", "dead", "remarks")
 
 
-def _lists(screen: Screen, found: dict[str, Any]) -> Iterator[str]:
+def _lists(screen: Console, found: dict[str, Any]) -> list[str]:
     rows = [
         (
             entry["name"],
@@ -202,11 +205,15 @@ _WORKER_COLUMNS = (
 
 def _rows(host: dict[str, Any]) -> list[tuple[object, ...]]:
     state: object = host["state"]
-    if host["beat_age_s"] >= host["lease_s"]:
+    if not host["beat_at_s"]:
+        state = Marked("has not beaten yet", "warning")
+    elif host["beat_age_s"] >= host["lease_s"]:
         state = Marked(f"silent for {age_text(host['beat_age_s'])}", "bad")
     elif not host["pid"]:
         state = "starting"  # Its steward beats, and the supervisor has not told of itself yet.
     up = f"up {age_text(max(time.time() - host['started_at'], 0))}, version {host['version']}"
+    if not host["version"]:
+        up = ""  # It has told nothing of itself.
     supervisor = (host["name"], "supervisor", host["pid"] or "", state, "", "", "", "", "", up)
     return [supervisor, *(_worker(worker) for worker in host["workers"])]
 

@@ -53,7 +53,7 @@ def reclaim(output: Output) -> int:
     items = sum(lost.values())
     output.value({"consumers": len(lost), "items": items})
     if items:
-        output.line(f"{items} items of {len(lost)} lost workers: a steward returns them in a lease")
+        output.line(f"reclaimed: {items}; a steward returns them within its lease (30 s)")
     else:
-        output.line("no item lies with a worker that no host knows")
+        output.line("reclaimed: nothing; every item in flight is of a worker that a host knows")
     return 0

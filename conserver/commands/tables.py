@@ -1,8 +1,10 @@
 """Tables for people: as wide as the terminal is, and a line per row in a file or a pipe.
 
+Rich draws them. What it is told:
+
 1. On a terminal the last column, a table's free text, is wrapped. Where that leaves it too little
    room, it goes under its row, and other columns with it as far as needed: what is left of the row
-   still stands in columns.
+   still stands in columns, and a uuid in one piece.
 2. What goes to a file or a pipe is for grep: nothing is wrapped, and no line ends in blanks.
 3. Control characters are made visible: a producer's text must not drive the reader's terminal.
 4. Colour is for terminals, and for those who want it (NO_COLOR).
@@ -10,24 +12,29 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import textwrap
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod, RenderableType
+from rich.segment import Segment, Segments
+from rich.table import Table
+from rich.text import Text
 
 from conserver.redact import printable
 
-_GAP = "  "
+_GAP = 2
 _INDENT = "    "
 _COLUMNS_MIN = 2  # So many stay in the row, however narrow the terminal is.
 _FREE_TEXT_MIN = 30  # The last column stays, and is wrapped, where it has so much room.
 _WIDTH_MIN = 40
+_FILE_WIDTH = 1_000_000
 
 Style = Literal["", "bold", "good", "warning", "bad"]
-_CODES = {"bold": "1", "good": "32", "warning": "33", "bad": "31"}
+_STYLES = {"": "", "bold": "bold", "good": "green", "warning": "yellow", "bad": "red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,53 +45,57 @@ class Marked:
     style: Style
 
 
-@dataclass(frozen=True, slots=True)
-class Screen:
-    """Where text goes: its width (None is a file or a pipe) and whether it is coloured."""
-
-    width: int | None = None
-    coloured: bool = False
-
-    @classmethod
-    def of(cls, stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
-        """The screen that `stream` is."""
-        if not stream.isatty():
-            return cls()
-        width = max(shutil.get_terminal_size().columns, _WIDTH_MIN)
-        return cls(width, not environ.get("NO_COLOR") and environ.get("TERM") != "dumb")
-
-    def style(self, text: str, name: Style) -> str:
-        """`text` in a style, where there are any."""
-        return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if self.coloured and name and text else text
+def screen(stream: TextIO) -> Console:
+    """What `stream` leads to: its width (a file has no end), and whether it shows colours."""
+    terminal = stream.isatty()
+    found = Console(
+        file=stream, force_terminal=terminal, width=None if terminal else _FILE_WIDTH, markup=False,
+        highlight=False, emoji=False,
+    )  # fmt: skip
+    found.width = max(found.width, _WIDTH_MIN)
+    return found
 
 
-def lines_of(
-    screen: Screen, columns: Sequence[str], rows: Sequence[Sequence[object]]
-) -> Iterator[str]:
+def styled(to: Console, text: str, style: Style) -> str:
+    """`text` in a style, where there are any."""
+    return "".join(_drawn(to, Text(text, _STYLES[style]), _FILE_WIDTH))
+
+
+def lines_of(to: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     """The lines of a table. The last column is its free text: the first to leave the row."""
     cells = [[_text(cell) for cell in row] for row in rows]
-    numeric = [_is_numeric([row[n] for row in rows]) for n in range(len(columns))]
     widths = [
-        max([len(name), *(_width(row[n]) for row in cells)]) for n, name in enumerate(columns)
+        max(cell_len(name), *(row[n].cell_len for row in cells), 0)
+        for n, name in enumerate(columns)
     ]
-    kept = _fitting(screen.width, widths)
-    shown = widths[:kept]
-    if kept == len(widths) and screen.width is not None:
-        shown[-1] = min(shown[-1], screen.width - _span(widths[:-1]) - len(_GAP))
-    yield _line(list(zip(columns, columns, strict=True))[:kept], shown, numeric, screen, "bold")
-    for row, texts in zip(rows, cells, strict=True):
-        first, *more = _wrapped(texts[kept - 1], shown[-1], screen)
-        texts_of_row = [*texts[: kept - 1], first]
-        yield _line(list(zip(row, texts_of_row, strict=False)), shown, numeric, screen)
-        margin = " " * (_span(shown[:-1]) + len(_GAP))
-        yield from (margin + part for part in more)
-        yield from _below(columns[kept:], texts[kept:], screen)
+    kept = _fitting(to.width, widths)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for n, name in enumerate(columns[:kept]):
+        justify: JustifyMethod = "right" if _is_numeric([row[n] for row in rows]) else "left"
+        table.add_column(name, justify=justify, no_wrap=n < len(columns) - 1)
+    for row in cells:
+        table.add_row(*row[:kept])
+    if kept == len(columns):
+        return _drawn(to, table, to.width)
+    lines = _drawn(to, table, max(to.width, _span(widths[:kept])))
+    # Each row is one line, for only the last column is ever wrapped.
+    below = [[], *(_below(to, columns[kept:], row[kept:]) for row in cells)]
+    return list(chain(*([line, *more] for line, more in zip(lines, below, strict=True))))
 
 
-def _fitting(width: int | None, widths: Sequence[int]) -> int:
+def _drawn(to: Console, what: RenderableType, width: int) -> list[str]:
+    """The lines that come of it, without the blanks that Rich fills them with."""
+    lines = to.render_lines(what, to.options.update(width=width), pad=False)
+    with to.capture() as captured:
+        for line in lines:
+            to.print(Segments([*line, Segment.line()]), crop=False)
+    return [line.rstrip() for line in captured.get().split("\n")[:-1]]
+
+
+def _fitting(width: int, widths: Sequence[int]) -> int:
     """How many columns, from the left, fit the screen; the free text may be wrapped in its own."""
     kept = len(widths)
-    if width is None or _span([*widths[:-1], min(widths[-1], _FREE_TEXT_MIN)]) <= width:
+    if _span([*widths[:-1], min(widths[-1], _FREE_TEXT_MIN)]) <= width:
         return kept
     while kept > _COLUMNS_MIN and (kept == len(widths) or _span(widths[:kept]) > width):
         kept -= 1
@@ -92,40 +103,18 @@ def _fitting(width: int | None, widths: Sequence[int]) -> int:
 
 
 def _span(widths: Sequence[int]) -> int:
-    return sum(widths) + len(_GAP) * (len(widths) - 1)
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
-def _wrapped(text: str, width: int, screen: Screen, *, cut: bool = True) -> list[str]:
-    """`text` in lines; a word that is longer than a line is `cut` where a column must be kept."""
-    if screen.width is None or _width(text) <= width:
-        return [text]
-    parts = textwrap.wrap(text, max(width, 1), break_on_hyphens=False, break_long_words=cut)
-    return parts or [""]
-
-
-def _line(
-    cells: Sequence[tuple[object, str]],
-    widths: Sequence[int],
-    numeric: Sequence[bool],
-    screen: Screen,
-    style: Style = "",
-) -> str:
-    parts = []
-    for (cell, text), width, right in zip(cells, widths, numeric[: len(widths)], strict=True):
-        blanks = " " * (width - _width(text))
-        shown = screen.style(text, cell.style if isinstance(cell, Marked) else style)
-        parts.append(blanks + shown if right else shown + blanks)
-    return _GAP.join(parts).rstrip()
-
-
-def _below(columns: Sequence[str], texts: Sequence[str], screen: Screen) -> Iterator[str]:
+def _below(to: Console, columns: Sequence[str], cells: Sequence[Text]) -> list[str]:
     """What did not fit the row: named, except for the free text at its end."""
-    named = [f"{name}: {text}" for name, text in zip(columns, texts, strict=True) if text]
-    if texts and texts[-1]:
-        named[-1] = texts[-1]
-    text, width = ", ".join(named), (screen.width or 0) - len(_INDENT)
-    if text:
-        yield from (_INDENT + part for part in _wrapped(text, width, screen, cut=False))
+    named = [f"{name}: {cell.plain}" for name, cell in zip(columns, cells, strict=True) if cell]
+    if cells[-1]:
+        named[-1] = cells[-1].plain
+    return textwrap.wrap(
+        ", ".join(named), to.width, initial_indent=_INDENT, subsequent_indent=_INDENT,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _is_numeric(cells: Sequence[object]) -> bool:
@@ -136,22 +125,14 @@ def _is_numeric(cells: Sequence[object]) -> bool:
     )
 
 
-def _text(cell: object) -> str:
-    value = cell.value if isinstance(cell, Marked) else cell
+def _text(cell: object) -> Text:
+    value, style = (cell.value, cell.style) if isinstance(cell, Marked) else (cell, "")
     if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.1f}"
-    return printable(str(value))
-
-
-def _width(text: str) -> int:
-    """Columns on a terminal: wide characters take two, combining ones none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
+        text = ""
+    elif isinstance(value, bool):
+        text = "yes" if value else "no"
+    elif isinstance(value, float):
+        text = f"{value:.1f}"
+    else:
+        text = printable(str(value))
+    return Text(text, _STYLES[style])

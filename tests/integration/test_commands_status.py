@@ -159,3 +159,12 @@ def test_junk_among_the_parked_does_not_end_a_look(conserver: Command, server: A
     (inbox,) = conserver.json("status")["lists"]
     assert inbox["parked"] == 2
     assert b"the next is due now" in conserver("status").stdout
+
+
+def test_a_host_that_has_told_nothing_of_itself(conserver: Command, server: Any) -> None:
+    """It is registered, and has not beaten: it shows by its id."""
+    Consumer(server, host="h9")
+    shown = conserver("status").stdout.decode()
+    assert "h9" in shown
+    assert "has not beaten yet" in shown
+    assert "silent" not in shown

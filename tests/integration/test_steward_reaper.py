@@ -161,7 +161,7 @@ def test_what_a_deleted_host_held_is_found_and_reclaimed(make: Any, conserver: C
     found = orjson.loads(conserver("doctor", "--json").stdout)["findings"]
     [finding] = [finding for finding in found if finding["subject"] == "stranded"]
     assert finding["level"] == "wrong"
-    assert finding["text"] == "2 items lie with 2 workers that no host knows"
+    assert finding["text"] == "2 in flight with workers that no host knows"
     assert conserver.json("reclaim") == {"consumers": 2, "items": 2}
     eventually(lambda: suspected(dead) == [b"uuid-0", b"uuid-1"], 10)
     eventually(lambda: dead.redis.smembers(calls.HOSTS) == {watcher.host.encode()}, 10)

@@ -9,15 +9,31 @@ import re
 import pytest
 
 from conserver.commands.base import note
-from conserver.commands.tables import Marked, Screen, lines_of
+from conserver.commands.tables import Marked, lines_of, screen
 
 COLUMNS = ("age", "list", "uuid", "attempts", "error")
 UUID = "0199e0a4-7c1e-8b3a-9f11-000000000003"
 ROW = ("2 min", "calls", UUID, 12, "the answer was no, and it will be no for ever")
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal with colours, whatever the tests run in."""
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def shown(width: int | None, *rows: tuple[object, ...], coloured: bool = False) -> list[str]:
-    return list(lines_of(Screen(width, coloured), COLUMNS, rows))
+    to = screen(Terminal() if width else io.StringIO())
+    to.width = width or to.width
+    lines = lines_of(to, COLUMNS, rows)
+    return lines if coloured else [re.sub(r"\x1b\[\d+m", "", line).rstrip() for line in lines]
 
 
 def test_a_pipe_has_a_line_per_row_and_no_blanks_at_its_end() -> None:
@@ -89,21 +105,14 @@ def test_colour_is_for_terminals_that_want_it() -> None:
     row = ("1 s", "calls", Marked("u", "bad"), Marked(3, "warning"), "e")
     plain, coloured = shown(80, row), shown(80, row, coloured=True)
     assert "\x1b" not in "".join(plain)
-    assert "\x1b[31mu\x1b[0m" in coloured[1]
-    assert "\x1b[33m3\x1b[0m" in coloured[1]
+    assert "\x1b[31mu" in coloured[1]
+    assert "\x1b[33m       3\x1b[0m" in coloured[1]
     assert re.sub(r"\x1b\[\d*m", "", coloured[1]) == plain[1]
     assert coloured[0].startswith("\x1b[1m")
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_complaints_begin_in_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_complaints_begin_in_colour() -> None:
     """On a terminal; the text is the same."""
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
     terminal, file = Terminal(), io.StringIO()
     for stream in (terminal, file):
         with contextlib.redirect_stderr(stream):
@@ -113,9 +122,12 @@ def test_complaints_begin_in_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     assert file.getvalue() == "error: a: b\\x1b\nconserver: c\n"
 
 
-def test_who_wants_no_colour() -> None:
+def test_who_wants_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     """NO_COLOR, a dumb terminal, and whatever is no terminal."""
-    assert Screen.of(Terminal(), {"TERM": "xterm"}).coloured
-    assert not Screen.of(Terminal(), {"TERM": "xterm", "NO_COLOR": "1"}).coloured
-    assert not Screen.of(Terminal(), {"TERM": "dumb"}).coloured
-    assert Screen.of(io.StringIO(), {"TERM": "xterm"}) == Screen()
+    row = ("1 s", "calls", Marked("u", "bad"), 3, "e")
+    to = screen(io.StringIO())
+    assert "\x1b" not in "".join(lines_of(to, COLUMNS, [row]))
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as environ:
+            environ.setenv(name, value)
+            assert "31m" not in "".join(shown(80, row, coloured=True))
