@@ -369,6 +369,38 @@ def test_a_suspect_is_claimed_alone_and_marked_before_it_runs(make: Make) -> Non
     assert bench.held == 3, "and then the others at once"
 
 
+def test_nothing_is_claimed_beside_a_suspect_although_redis_has_forgotten_it(make: Make) -> None:
+    """A failover undid its claim: to Redis this worker is as good as any other."""
+    bench = make(tick_interval_ms=HOUR_MS)
+    bench.queue.store("bad", document("bad"))
+    bench.queue.suspect("bad", "in")
+    [suspect] = bench.claim()
+    bench.client.delete(calls.inflight_key(bench.boot.consumer))
+    bench.client.hdel(calls.host_key(bench.boot.host), "suspect")
+    bench.supply(3)
+    ring(bench)
+    bench.look()
+    assert [*bench.intake.held.values()] == [suspect]
+    bench.run(suspect)
+    bench.flush()
+    bench.look()
+    assert bench.held == 3
+
+
+def test_who_holds_something_gets_no_suspect_although_redis_has_forgotten_it(make: Make) -> None:
+    """A failover undid the claim of an ordinary item, which is at work."""
+    bench = make(tick_interval_ms=HOUR_MS)
+    bench.supply(1)
+    [item] = bench.claim()
+    bench.client.delete(calls.inflight_key(bench.boot.consumer))
+    bench.queue.store("bad", document("bad"))
+    bench.queue.suspect("bad", "in")
+    ring(bench)
+    bench.look()
+    assert [*bench.intake.held.values()] == [item]
+    assert bench.queue.suspects("in")
+
+
 def test_a_suspect_that_was_taken_away_before_it_ran_is_dropped(make: Make) -> None:
     def steal(bench: Bench, words: tuple[Any, ...]) -> None:
         if script.load("begin").sha in words:

@@ -320,6 +320,18 @@ def test_cancellations_that_cannot_be_read_end_no_worker(make: Make, gate: Gate)
 # ---- the end -------------------------------------------------------------------------------------
 
 
+def test_what_lies_under_a_worker_that_does_not_know_it_comes_back(make: Make) -> None:
+    """A failover brings back an item that its worker has settled: nobody else would look there."""
+    shop = make(links=[link("a", tag)]).start()
+    eventually(lambda: shop.keeper._intake.claims >= 1)
+    shop.queue.store("u1", document("u1"))
+    shop.client.hset(calls.inflight_key(shop.boot.consumer), "token", record("token", "u1", "in"))
+    shop.keeper._strays_at_s = 0.0  # else it looks once a minute
+    eventually(lambda: shop.out() == ["u1"], 10)
+    assert shop.end() == 0
+    assert shop.queue.places("in") == {}
+
+
 def test_a_drain_finishes_what_runs_and_gives_back_the_rest_in_order(
     make: Make, gate: Gate
 ) -> None:
