@@ -32,6 +32,11 @@ class Documents:
         self._most_bytes = most_bytes
         self._log = log.get_logger()
 
+    @property
+    def calls_hang(self) -> bool:
+        """Whether an abandoned call of a storage is still under way in this process."""
+        return any(writer.hangs for writer in self._writers.values())
+
     def read(self, items: Sequence[Item]) -> None:
         """Give each item the text of its document, as many as fit a call at once.
 

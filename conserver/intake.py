@@ -58,6 +58,7 @@ class Intake:
         self.meter = RateMeter()
         self.held: dict[str, Item] = {}
         self.claims = 0
+        self.suspects_wait = False  # as the last claim told
         self._bytes = 0
         self._slots = list(range(ITEMS_MAX))
         self._suspect: Item | None = None
@@ -109,8 +110,10 @@ class Intake:
             most=min(calls.BATCH_ITEMS, max(rooms.values())),
             most_bytes=min(calls.BATCH_BYTES, HELD_BYTES_MAX - self._bytes),
         )
+        # A call that hangs may be what kills this process: beside it no suspect is alone.
+        empty = not self.held and not self._documents.calls_hang
         call = calls.claim(
-            self._boot.host, self._boot.consumer, self.claims, not self.held, demands, limits
+            self._boot.host, self._boot.consumer, self.claims, empty, demands, limits
         )
         claim = calls.read_claim(self._line.call(call))
         if claim.void:
@@ -192,6 +195,7 @@ class Intake:
             more = again or (self._rung and self._left_out)
             self._tell_steward(words.MORE if more else words.ANSWERED)
             self._page.state = State.WORKING
+        self.suspects_wait = claim.suspects > 0
         if claim.suspects:
             self._tell_steward(words.SUSPECTS)
         self._rung = False

@@ -148,14 +148,12 @@ class Post:
             item, how = self.overdue.item, f"was killed because {self.overdue.reason}"
             note = {"reason": "time_limit", **_note(item, how)}
             return _fields({item: note}, counted=[item.token])
-        by_itself = exit_code == 0 or self.farewell in ("void", "retiring")
-        if self.verdict is Verdict.OURS or (self.verdict is Verdict.NONE and by_itself):
+        if self.verdict is Verdict.OURS or self._left_by_itself(exit_code):
             return _fields({})
         how = "was killed because it stood still"
         if self.verdict is not Verdict.STALLED:
             how = ending(exit_code)
-        items = [item for item in self.slot.page.read().items if item.phase.blamed]
-        blame = _fields({item: _note(item, f"{how} {_doing(item)}") for item in items})
+        blame = _fields({item: _note(item, f"{how} {_doing(item)}") for item in self._at_work()})
         # A suspect that was marked begun counts this death even if the page shows nothing yet.
         return {**blame, "blame": "items", "notes": {"": {"error": how}, **blame["notes"]}}
 
@@ -166,8 +164,19 @@ class Post:
 
     def crashed(self, exit_code: int | None) -> bool:
         """Whether the death is to be called a crash: not asked for, and not by us."""
-        by_itself = exit_code == 0 or self.farewell in ("void", "retiring")
-        return self.verdict is Verdict.NONE and not by_itself
+        return self.verdict is Verdict.NONE and not self._left_by_itself(exit_code)
+
+    def _left_by_itself(self, exit_code: int | None) -> bool:
+        """Whether the child has ended as workers end: with nothing at work, or because its items
+        were given to others. A link that calls os._exit(0) ends it in the middle of work.
+        """
+        if self.verdict is not Verdict.NONE:
+            return False
+        return self.farewell == "void" or (exit_code == 0 and not self._at_work())
+
+    def _at_work(self) -> list[PageItem]:
+        """What the child's page shows at work."""
+        return [item for item in self.slot.page.read().items if item.phase.blamed]
 
     def left_as_planned(self, exit_code: int | None) -> bool:
         """Whether its child made room for the next one, which need not wait then.

@@ -267,7 +267,9 @@ class Keeper:
         self._watched_s = now_s
         for writer in self._writers.values():
             writer.watch()
-            if writer.is_spent and not self._draining:
+            # Suspects run where nothing else does: not in a process with a call that hangs.
+            spent = writer.is_spent or (writer.hangs and self._intake.suspects_wait)
+            if spent and not self._draining:
                 self._boot.tell("retiring", reason=f"calls of the storage {writer.name} hang")
                 self._drain()
         self._page.tell_memory(memory.resident_bytes())

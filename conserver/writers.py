@@ -73,6 +73,11 @@ class Writer:
         return sum(lane.is_alive for lane in self._hung) >= self._hung_most
 
     @property
+    def hangs(self) -> bool:
+        """Whether an abandoned call is still under way: it may yet take the process down."""
+        return any(lane.is_alive for lane in self._hung)
+
+    @property
     def is_away(self) -> bool:
         """Whether the storage failed when it was asked last: its breaker is open."""
         return self._breaker.is_open

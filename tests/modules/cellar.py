@@ -74,7 +74,7 @@ def prepare(options: Options) -> None:
 
 
 DEEDS: dict[str, Callable[[str], object]] = {
-    "exit": lambda _: os._exit(5),
+    "exit": lambda argument: os._exit(int(argument or 5)),
     "segfault": lambda _: ctypes.string_at(0),
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "sleep": lambda argument: time.sleep(float(argument)),

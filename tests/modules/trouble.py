@@ -163,7 +163,7 @@ DEEDS: dict[str, Any] = {
     "kill": lambda *_: os.kill(os.getpid(), signal.SIGKILL),
     "burn": _burn,
     "leak": _leak,
-    "exit": lambda *_: os._exit(3),
+    "exit": lambda _vcon, argument, _context: os._exit(int(argument or 3)),
     "segfault": lambda *_: ctypes.string_at(0),
     "company": _kill_in_company,
     "host": lambda *_: os.killpg(os.getpgid(os.getppid()), signal.SIGKILL),

@@ -26,10 +26,12 @@ KILLERS = {
     "segfault": "was killed by signal 11 (Segmentation fault) in the link trouble",
     "kill": "was killed by signal 9 (Killed) in the link trouble",  # as when memory runs out
     "exit": "ended with exit code 3 in the link trouble",
+    "exit:0": "ended with exit code 0 in the link trouble",  # as if it had meant to
 }
 STORING_KILLERS = {
     "segfault": "was killed by signal 11 (Segmentation fault) while it was stored",
     "exit": "ended with exit code 5 while it was stored",
+    "exit:0": "ended with exit code 0 while it was stored",
 }
 
 

@@ -401,6 +401,37 @@ def test_who_holds_something_gets_no_suspect_although_redis_has_forgotten_it(mak
     assert bench.queue.suspects("in")
 
 
+def test_no_suspect_runs_beside_a_call_that_hangs(make: Make, shelves: list[str]) -> None:
+    """That call may crash the process later, and the suspect would be counted for it."""
+    bench = make(storages=[storage(shelves[0], 0.05)], tick_interval_ms=HOUR_MS)
+    gate = threading.Event()
+    memory.shelf(shelves[0]).on_save.append(memory.waits_for(gate))
+    bench.supply(1)
+    bench.run(bench.one())
+    bench.flush()
+    bench.settling.flush()
+    writer = bench.writers[shelves[0]]
+
+    def given_up() -> bool:
+        writer.watch()
+        return bool(bench.reports)
+
+    eventually(given_up)
+    bench.hear()
+    bench.flush()
+    assert bench.intake.held == {}
+    bench.queue.store("bad", document("bad"))
+    bench.queue.suspect("bad", "in")
+    ring(bench)
+    bench.look()
+    assert bench.intake.held == {}
+    assert bench.intake.suspects_wait
+    gate.set()
+    eventually(lambda: not writer.hangs)
+    [suspect] = bench.claim()
+    assert suspect.uuid == "bad"
+
+
 def test_a_suspect_that_was_taken_away_before_it_ran_is_dropped(make: Make) -> None:
     def steal(bench: Bench, words: tuple[Any, ...]) -> None:
         if script.load("begin").sha in words:

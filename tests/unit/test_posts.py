@@ -54,6 +54,12 @@ def suspected(post: Post, code: int | None) -> list[Any]:
     return list(blame["items"])
 
 
+def finish(post: Post) -> None:
+    """Nothing is at work any more."""
+    for item in post.slot.page.read().items:
+        post.slot.page.free(item.slot)
+
+
 def test_the_wait_grows_while_they_keep_dying() -> None:
     backoff = Backoff()
     waits = [backoff.after_s(0.1) for _ in range(9)]
@@ -136,21 +142,37 @@ def test_nobody_is_blamed_for_what_we_did(post: Post) -> None:
 
 
 def test_nobody_is_blamed_for_an_end_of_the_workers_own_will(post: Post) -> None:
-    assert post.blame(0) == NOBODY
-    for why in ("void", "retiring"):
+    post.farewell = cast("Any", "void")
+    assert post.blame(CRASH) == NOBODY, "its items have been given to others"
+    post.farewell = ""
+    finish(post)
+    for why in ("", "retiring", "recycling"):
         post.farewell = cast("Any", why)
-        assert post.blame(CRASH) == NOBODY
+        assert post.blame(0) == NOBODY, "nothing was at work"
+        assert not post.crashed(0)
+
+
+def test_who_exits_with_0_in_the_middle_of_work_has_crashed(post: Post) -> None:
+    assert suspected(post, 0) == SUSPECTED
+    assert post.crashed(0)
+    assert post.blame(0)["notes"]["running"]["error"] == "ended with exit code 0 in the link link"
+    post.farewell = "retiring"
+    assert suspected(post, 0) == SUSPECTED
+    assert suspected(post, CRASH) == SUSPECTED
 
 
 def test_a_crash_while_draining_is_a_crash(post: Post) -> None:
     post.part("reload", 1.0)
     assert suspected(post, CRASH) == SUSPECTED
     assert not post.left_as_planned(CRASH)
+    assert not post.left_as_planned(0)
+    finish(post)
     assert post.left_as_planned(0)
 
 
 def test_a_worker_that_did_nothing_has_no_right_to_be_replaced_at_once(post: Post) -> None:
     post.part("recycling", 1.0)
+    finish(post)
     assert not post.left_as_planned(0)
     post.slot.page.count(failed=1)
     assert post.left_as_planned(0)

@@ -283,6 +283,21 @@ def test_a_process_full_of_calls_that_hang_asks_to_be_replaced(make: Make) -> No
     opened.set()
 
 
+def test_a_process_with_a_call_that_hangs_makes_room_for_suspects(make: Make) -> None:
+    name = unique("hangs-")
+    shop = make(storages=[storage(name, 0.01)])
+    opened = threading.Event()
+    memory.shelf(name).on_save.append(memory.waits_for(opened))
+    shop.supply(1)
+    shop.start()
+    eventually(lambda: shop.queue.parked("in"))
+    shop.queue.suspect("bad", "in")
+    eventually(lambda: "retiring" in shop.told())
+    assert shop.joined() == 0
+    assert [one.deliveries for one in shop.queue.suspects("in")] == [0]
+    opened.set()
+
+
 # ---- cancelling ----------------------------------------------------------------------------------
 
 
