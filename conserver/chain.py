@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from conserver import failpoints, log
+from conserver.config import check_list_name
 from conserver.errors import Cancelled, Rejected, Retry
 from conserver.identity import usable_uuid
 from conserver.item import Item, Outcome
@@ -107,8 +108,10 @@ class Context:
         self._checkpoint(self._item)
 
     def push(self, list_name: str, uuid: str | None = None) -> None:
-        """Push a uuid on a list when the item settles."""
-        self._pushes.append((list_name, uuid or self.uuid))
+        """Push a uuid on a list when the item settles. Raises ValueError for a name that no list of
+        a configuration may have.
+        """
+        self._pushes.append((check_list_name(list_name), uuid or self.uuid))
 
     def expire(self, seconds: int) -> None:
         """Let the document expire so long after the item has settled."""

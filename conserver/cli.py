@@ -106,7 +106,8 @@ def health(json: AsJson = False) -> None:
 def status(
     config: ConfigFile = "",
     watch: Annotated[
-        float, typer.Option("--watch", metavar="SECONDS", help="Show it again and again.")
+        float,
+        typer.Option("--watch", metavar="SECONDS", min=0, max=86_400, help="Again and again."),
     ] = 0,
     json: AsJson = False,
 ) -> None:
@@ -126,7 +127,7 @@ def doctor(json: AsJson = False) -> None:
 
 @_app.command()
 def reclaim(json: AsJson = False) -> None:
-    """Have returned what lies with workers that no host knows (see `doctor`)."""
+    """Give back what lies with workers that no host knows (see `doctor`)."""
     from conserver.commands.stranded import reclaim
 
     end(lambda: reclaim(Output(as_json=json)))
@@ -143,15 +144,20 @@ def submit(
         typer.Option("--list", "-l", metavar="NAME", help="The list; needed if there are several."),
     ] = "",
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until each is done, and tell how it ended.")
+        bool, typer.Option("--wait", help="Wait until each has left the queues or is dead.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", help="How long --wait waits.")
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits.")
     ] = 600,
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
-    """Put vCons on a list: files, folders, standard input; audio files become vCons."""
+    """Put vCons on a list: files, folders, standard input; audio files become vCons.
+
+    With --wait, what has left the queues has `ended`: stored and passed on, filtered by a link, or
+    cancelled. The queues do not tell these apart, the log does. What is neither dead nor ended by
+    the end of the time is `waiting`. The exit code is 0 if all have ended.
+    """
     from conserver.commands.submit import submit
 
     found = [Path(path) for path in paths]
@@ -209,7 +215,7 @@ def resume(
 def drain(
     config: ConfigFile = "",
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait.")
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait.")
     ] = 600,
     json: AsJson = False,
 ) -> None:

@@ -38,7 +38,8 @@ from conserver.validation import join_path, problems_of
 RESERVED_PREFIXES = ("conserver:", "DLQ:")
 
 
-def _check_list_name(name: str) -> str:
+def check_list_name(name: str) -> str:
+    """The name, if a list that others use may have it. Raises ValueError with the reason."""
     if not name:
         raise ValueError("the name of a list must not be empty")
     if "\n" in name or "\r" in name:
@@ -63,7 +64,7 @@ def _empty_if_null(value: object) -> object:
     return {} if value is None else value
 
 
-ListName = Annotated[str, AfterValidator(_check_list_name)]
+ListName = Annotated[str, AfterValidator(check_list_name)]
 ModuleName = Annotated[str, AfterValidator(_check_module_name)]
 Options = Annotated[dict[str, Any], BeforeValidator(_empty_if_null)]
 LimitSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -274,10 +275,17 @@ def usable_part(path: str | Path, environ: Mapping[str, str]) -> Config:
     return Config(links=links, storages=storages, chains={"any": chain})
 
 
+def serves_nothing(config: Config) -> Problem:
+    """What is said of a configuration without an enabled chain, and why there may be none."""
+    count = len(config.chains)
+    why = f"all {count} are disabled" if count else "there are none: is the file cut short, or empty?"
+    return Problem("chains", "no chain is enabled, so no list is served", why)
+
+
 def _warn_of_effects(config: Config) -> list[Problem]:
     """What is allowed and yet rarely meant: nothing to serve, items that go round in circles."""
     if not config.enabled_chains:
-        return [Problem("chains", "no chain is enabled", "nothing will be done")]
+        return [serves_nothing(config)]
     follows = {
         name: {config.ingress[lst] for lst in chain.egress_lists if lst in config.ingress}
         for name, chain in config.enabled_chains.items()

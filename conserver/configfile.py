@@ -17,6 +17,9 @@ import yaml
 from conserver.errors import ConfigError, Problem
 from conserver.validation import join_path
 
+_DEPTH_MAX = 100
+"""Far deeper than any file of people, and far from what the interpreter can follow."""
+
 _REFERENCE = re.compile(
     r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{"
 )
@@ -39,6 +42,29 @@ class _Loader(yaml.CSafeLoader):
                     Problem(name, f"is there {count} times", f"in the mapping at line {line}")
                 )
         return super().construct_mapping(node, deep)
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document as nodes; whoever follows them comes to an end."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _check_ends(node, "", (), set())
+        return node
+
+
+def _check_ends(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], done: set[int]) -> None:
+    """Raises ConfigError where an alias stands inside of what it stands for, or all is too deep."""
+    if any(node is other for other in above):
+        line = node.start_mark.line + 1
+        hint = f"line {line} has its anchor; write out what is meant"
+        raise ConfigError([Problem(path, "is an alias of what it stands in: that has no end", hint)])
+    if len(above) > _DEPTH_MAX:
+        line = node.start_mark.line + 1
+        raise ConfigError([Problem("", f"line {line}: deeper than {_DEPTH_MAX} levels")])
+    if id(node) in done:
+        return  # What is named by many aliases is looked at once.
+    for inner, _, value in _inside(node, path):
+        _check_ends(value, inner, (*above, node), done)
+    done.add(id(node))
 
 
 def read_text(path: str | Path) -> str:
@@ -63,6 +89,8 @@ def read_yaml(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
     try:
         loader = _Loader(text)
         data = loader.get_single_data()
+    except ConfigError as error:
+        raise ConfigError(error.problems, source) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -110,11 +138,18 @@ def _expand_text(text: str, environ: Mapping[str, str], path: str, problems: lis
             )
             return ""
         if default is not None:
-            return environ.get(name) or default
+            return value_of(name) or default
         if name not in environ:
             hint = f"set it, or write `${{{name}:-default}}`"
             problems.append(Problem(path, f"needs ${name}, which is not in the environment", hint))
-        return environ.get(name, "")
+        return value_of(name)
+
+    def value_of(name: str) -> str:
+        try:
+            return environ.get(name, "")
+        except ConfigError as error:  # The file that holds it cannot be read.
+            problems.extend(Problem(path, f"needs ${name}: {found}") for found in error.problems)
+            return ""
 
     return _REFERENCE.sub(replace, text)
 
@@ -124,7 +159,7 @@ def with_lines(problems: Iterable[Problem], text: str) -> list[Problem]:
     problems = list(problems)
     if not problems:
         return []  # Finding lines costs a second parse: only when there is something to say.
-    lines = dict(_lines(yaml.compose(text, Loader=yaml.CSafeLoader), ""))
+    lines = dict(_lines(_Loader(text).get_single_node(), ""))
     found = []
     for problem in problems:
         path = problem.path
@@ -139,21 +174,26 @@ def with_lines(problems: Iterable[Problem], text: str) -> list[Problem]:
 
 def _lines(node: yaml.Node | None, path: str) -> Iterator[tuple[str, int]]:
     """Every path of the file and its line, by the same rules as the paths of problems."""
+    for inner, line, value in _inside(node, path):
+        yield inner, line
+        yield from _lines(value, inner)
+
+
+def _inside(node: yaml.Node | None, path: str) -> Iterator[tuple[str, int, yaml.Node]]:
+    """What a mapping or a list holds: paths, lines and values."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            inner = join_path(path, [str(key.value)])
-            yield inner, key.start_mark.line + 1
-            yield from _lines(value, inner)
+            # A name that is no plain word is refused later; what it holds is no part of a path.
+            name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
+            yield join_path(path, [name]), key.start_mark.line + 1, value
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            inner = join_path(path, [i])
-            yield inner, value.start_mark.line + 1
-            yield from _lines(value, inner)
+            yield join_path(path, [i]), value.start_mark.line + 1, value
 
 
 def located(problems: Sequence[Problem], path: str | Path) -> list[Problem]:
     """Problems of links and storages with the lines of the file that they come from."""
     try:
         return with_lines(problems, read_text(path))
-    except ConfigError:
-        return list(problems)  # It is gone since; the paths say enough.
+    except (ConfigError, yaml.YAMLError):
+        return list(problems)  # It is gone or broken since; the paths say enough.

@@ -1,7 +1,8 @@
 """Conflicts: somebody wrote a newer document while an item was at work on an older one.
 
-1. Another chain's document is joined with what our links did, and written again.
-2. The same chain's is what the item starts anew from.
+1. Another chain's document is joined with what our links did, and written again. So is one that its
+   producer has put there, unless links of ours were checkpointed in the one before.
+2. The same chain's is what the item starts anew from, and so is that one.
 3. One that is gone is looked for in the storages, which may hold what others have written since.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from conserver import log
+from conserver import failpoints, log
 from conserver.chain import Checkpoint, StartAnew
 from conserver.errors import Rejected, Retry
 from conserver.item import Item
@@ -54,15 +55,16 @@ class Conflicts:
         checkpoint: Checkpoint | None,
         again: Callable[[Item], None],
     ) -> None:
-        """Somebody wrote a newer document. Join with it and write again, or start anew if it is our
-        own chain's.
+        """Somebody wrote a newer document. Join with it and write again, or start anew if that has
+        our own chain's work in it, or lacks what was checkpointed of it.
 
         Args:
             checkpoint: what a chain thread waits for, if that met the conflict.
             again: writes or settles the item once more.
         """
         text = answer.text or self._read(item.uuid)
-        if text and answer.chain == item.route.name:
+        lacks = answer.replaced and bool(Progress.load(item.saved).links)
+        if text and (lacks or answer.chain == item.route.name):
             item.text, item.revision = text, answer.revision
             if checkpoint is not None:
                 checkpoint.tell(StartAnew())
@@ -113,6 +115,7 @@ class Conflicts:
                 item.back_to_saved()
                 self._bury(item, item.why_dead("rejected", error.reason))
             return
+        failpoints.at("merged")
         again(item)
 
     def _join(self, item: Item, text: bytes, revision: int) -> None:
@@ -142,15 +145,8 @@ class Conflicts:
 
     def start_anew(self, item: Item) -> None:
         """Run the item from the newer document of its own chain, as if it had just been claimed."""
-        self._log.info(
-            "started_anew", **item.fields(), reason="the same chain wrote a newer document"
-        )
-        item.vcon, item.draft, item.unsaved, item.outcome = None, None, False, None
-        progress = item.progress
-        item.progress = Progress(
-            attempts=progress.attempts, failures=progress.failures, runs=progress.runs
-        )
-        item.saved = b""
+        self._log.info("started_anew", **item.fields(), reason="its document was replaced")
+        item.begin_anew()
         item.claimed.what = "text"
         item.claimed.payload = item.uuid.encode()
         self._restart(item)

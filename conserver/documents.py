@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from conserver import log
+from conserver import failpoints, log
 from conserver.identity import usable_uuid
 from conserver.item import Item
 from conserver.page import Page
@@ -87,6 +87,7 @@ class Documents:
             return False
         item.waiting, item.then = set(self._writers), then
         self._page.store(item.slot)
+        failpoints.at("before-look-up")
         self._ask_next(item)
         return True
 
@@ -107,6 +108,7 @@ class Documents:
         if item.waiting and not found:
             self._ask_next(item)
             return
+        failpoints.at("after-look-up")
         item.waiting.clear()
         if found:
             item.missed.clear()

@@ -6,11 +6,16 @@ At the step it sends itself SIGKILL ("kill") or SIGSTOP ("stop"), with this chan
 script of the queue is two steps, by the names in calls.py: before it is sent, and after it was
 answered and before anything follows from that. The others:
 
-    open          a chain thread is about to parse the document
-    before-link   a link is about to run            after-link    it has, and nobody knows
-    before-store  a batch goes to a storage         after-store   it is there, and nobody knows
-    bell-moved    the bell has moved an item, and nobody was rung
-    at-death      the supervisor has seen a worker's death, and nobody was told
+    read               documents were read, and nobody was handed one
+    before-look-up     storages are to be asked for a document that Redis lacks
+    after-look-up      they have answered, and nobody knows
+    open               a chain thread is about to parse the document
+    before-link        a link is about to run        after-link        it has, and nobody knows
+    before-checkpoint  a link asks for a checkpoint  after-checkpoint  it is made, and nobody knows
+    merged             two chains' work was joined, and is not written
+    before-store       a batch goes to a storage     after-store       it is there, and nobody knows
+    bell-moved         the bell has moved an item, and nobody was rung
+    at-death           the supervisor has seen a worker's death, and nobody was told
 
 Where the variable is not set, a step costs a look at an empty dictionary.
 """
@@ -32,7 +37,8 @@ SCRIPTS = (
 STEPS = frozenset(
     [
         *(f"{when}-{script}" for script in SCRIPTS for when in ("before", "after")),
-        *("open", "before-link", "after-link", "before-store", "after-store"),
+        *("read", "before-look-up", "after-look-up", "open", "before-link", "after-link"),
+        *("before-checkpoint", "after-checkpoint", "merged", "before-store", "after-store"),
         *("bell-moved", "at-death"),
     ]
 )

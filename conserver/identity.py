@@ -64,7 +64,8 @@ def why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
         return f"not a vCon: not JSON: {error}"
     if re.search(rb"\b(NaN|Infinity)\b", raw):
         return f"not a vCon: NaN or Infinity, which JSON does not have: {error}"
-    return f"not a vCon: JSON that stricter parsers refuse (half of a surrogate pair?): {error}"
+    # Half of a surrogate pair, a number beyond what a double holds, a byte order mark: it says which.
+    return f"not a vCon: JSON that stricter parsers refuse: {error}"
 
 
 def why_not_a_uuid(uuid: Any) -> str:

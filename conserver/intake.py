@@ -16,10 +16,10 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from conserver import log, words
+from conserver import failpoints, log, words
 from conserver.boot import Boot
 from conserver.documents import Documents
-from conserver.item import Item, shorten
+from conserver.item import Item, Outcome, shorten
 from conserver.outbox import TOLD_OF_DEAD
 from conserver.page import ITEMS_MAX, State
 from conserver.pool import Backlog, ChainPool, RateMeter
@@ -112,9 +112,8 @@ class Intake:
         )
         # A call that hangs may be what kills this process: beside it no suspect is alone.
         empty = not self.held and not self._documents.calls_hang
-        call = calls.claim(
-            self._boot.host, self._boot.consumer, self.claims, empty, demands, limits
-        )
+        host, consumer = self._boot.host, self._boot.consumer
+        call = calls.claim(host, consumer, self.claims, empty, demands, limits, known=self.held)
         claim = calls.read_claim(self._line.call(call))
         if claim.void:
             self._log.warning("registration_void", what="ending; a replacement takes over")
@@ -250,19 +249,22 @@ class Intake:
         now_s = time.monotonic()
         items: list[Item] = []
         for one in claimed:
-            route = self._routes.of(one.list)
-            item = Item(
-                one, route, Progress.load(one.state), self._slots.pop(), now_s, saved=one.state
-            )
-            if one.what != "inline":
-                item.uuid = one.payload.decode("utf-8", "replace")
+            item = self._as_item(one, now_s)
+            if one.replaced:
+                # What its record calls done is not in the document that is there now.
+                self._log.info("started_anew", **item.fields(), reason="its document was replaced")
+                item.begin_anew()
             self.held[one.token] = item
-            self._page.hold(item.slot, one.token, one.epoch, item.uuid, route.name)
+            self._page.hold(item.slot, one.token, one.epoch, item.uuid, item.route.name)
+            if item.outcome is not None:
+                settling.finished(item)
+                continue
             # Before anything is done with it: what kills its worker must be on the page, and a
             # suspect must have begun.
             if not one.suspect or self._begin(item):
                 items.append(item)
         self._documents.read(items)
+        failpoints.at("read")
         ready: list[Item] = []
         for item in items:
             self._weigh(item)
@@ -275,6 +277,21 @@ class Intake:
                 ready.append(item)
         if ready:
             self._backlog.put(ready)
+
+    def _as_item(self, one: Claimed, now_s: float) -> Item:
+        """What was claimed, in a place of its own; rejected if its record says what none of ours
+        does: no worker must end over it, one after the other.
+        """
+        item = Item(one, self._routes.of(one.list), Progress(), self._slots.pop(), now_s)
+        if one.what != "inline":
+            item.uuid = one.payload.decode("utf-8", "replace")
+        try:
+            item.progress, item.saved = Progress.load(one.state), one.state
+        except ValueError as error:
+            state = one.state[:200].decode("utf-8", "replace")
+            reason = f"what its record says was done for it cannot be read: {error}: {state}"
+            item.outcome = Outcome("rejected", reason)
+        return item
 
     def _may_resume(self, item: Item) -> bool:
         """Whether nothing but storages is owed: all links of the chain as it is now are done."""

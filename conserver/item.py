@@ -120,6 +120,12 @@ class Item:
         if self.vcon is not None:
             self.vcon.rebase(body)
 
+    def begin_anew(self) -> None:
+        """Forget what was done for a document in whose place there is another one now."""
+        self.vcon, self.draft, self.unsaved, self.outcome = None, None, False, None
+        self.progress = self.progress.anew()
+        self.saved = self.progress.dump()
+
     def back_to_saved(self) -> None:
         """Drop what was done since Redis was told last: it would be done again."""
         self.progress = Progress.load(self.saved)

@@ -125,10 +125,11 @@ def _state(post: Post, now_s: float) -> Message:
     }
 
 
-def about_us(state: str, generation: int, start_method: str) -> Message:
-    """What the status shows of the supervisor."""
+def about_us(state: str, generation: int, start_method: str, began_at: float) -> Message:
+    """What the status shows of the supervisor, which began at `began_at` (time.time())."""
     return {
         "pid": os.getpid(),
+        "started_at": round(began_at, 3),
         "state": state,
         "generation": generation,
         "start_method": start_method,

@@ -28,6 +28,7 @@ from conserver.queue import calls, script
 from conserver.queue.line import Line
 
 WRONG_TYPE_RETRY_S = 30.0
+REASON_BYTES = 16384  # of a dead letter, with a traceback
 TOLD_OF_DEAD = ("link", "storage", "reason", "error", "attempts")
 
 
@@ -112,7 +113,7 @@ class Outbox:
 
     def release(self, items: Sequence[Item], reason: str) -> None:
         """Give back items that nobody has begun, the last of them first."""
-        for batch in _in_batches(items, lambda item: 0):
+        for batch in _in_batches(items, _lua_bytes):
             moves = [calls.Move(item.token, item.claimed.epoch) for item in batch]
             for item, answer in zip(
                 batch, self._moved(calls.release(self._consumer, moves)), strict=True
@@ -133,21 +134,23 @@ class Outbox:
         """Send all that waits: writes first, because settles may follow from them."""
         if self._writes:
             writes, self._writes = self._writes, []
-            for batch in _in_batches(writes, lambda write: len(write.item.body)):
+            for batch in _in_batches(writes, lambda one: _lua_bytes(one.item, len(one.item.body))):
                 self._flush_writes(batch)
         if self._settles:
             settles, self._settles = self._settles, []
-            for items in _in_batches(settles, lambda settle: len(settle.settlement.body)):
+            for items in _in_batches(
+                settles, lambda one: _lua_bytes(one.item, len(one.settlement.body))
+            ):
                 self._flush_settles(items)
         if self._barred:
             self.try_again(time.monotonic())
         if self._parks:
             parks, self._parks = self._parks, []
-            for parked in _in_batches(parks, lambda _: 0):
+            for parked in _in_batches(parks, lambda one: _lua_bytes(one[0])):
                 self._flush_parks(parked)
         if self._dead:
             dead, self._dead = self._dead, []
-            for buried in _in_batches(dead, lambda _: 16384):
+            for buried in _in_batches(dead, lambda one: _lua_bytes(one.item, REASON_BYTES)):
                 self._flush_dead(buried)
 
     def _flush_writes(self, batch: Sequence[_Write]) -> None:
@@ -195,10 +198,7 @@ class Outbox:
                 self._end(item, self._lost_since(repeats))
 
     def _flush_parks(self, parks: Sequence[tuple[Item, float]]) -> None:
-        moves = [
-            calls.Move(item.token, item.claimed.epoch, item.progress.dump(), int(after_s * 1000))
-            for item, after_s in parks
-        ]
+        moves = [_move(item)._replace(after_ms=int(after_s * 1000)) for item, after_s in parks]
         repeats = self._line.repeats
         answers = self._moved(calls.park(self._consumer, moves))
         for (item, after_s), answer in zip(parks, answers, strict=True):
@@ -220,12 +220,7 @@ class Outbox:
                 self._barred.append(entry)
 
     def _flush_dead(self, dead: Sequence[_Dead]) -> None:
-        moves = [
-            calls.Move(
-                e.item.token, e.item.claimed.epoch, e.item.progress.dump(), 0, orjson.dumps(e.why)
-            )
-            for e in dead
-        ]
+        moves = [_move(entry.item)._replace(why=orjson.dumps(entry.why)) for entry in dead]
         call = calls.dead_letter(self._consumer, moves, self._keep_dead_s)
         repeats = self._line.repeats
         for entry, answer in zip(dead, self._moved(call), strict=True):
@@ -325,6 +320,13 @@ def _as_call(item: Item) -> calls.Write:
     )
 
 
+def _lua_bytes(item: Item, sent_bytes: int = 0) -> int:
+    """What goes through Lua for an item of which so much is sent: that, and its record, which
+    carries a document that was pushed whole until it is written.
+    """
+    return sent_bytes + (len(item.claimed.payload) if item.unsaved else 0)
+
+
 def _in_batches(entries: Iterable[Any], size: Callable[[Any], int]) -> Iterator[list[Any]]:
     """Split what waits into calls of at most 128 entries and 1 MiB, or one entry."""
     batch: list[Any] = []
@@ -339,3 +341,8 @@ def _in_batches(entries: Iterable[Any], size: Callable[[Any], int]) -> Iterator[
         total += entry_bytes
     if batch:
         yield batch
+
+
+def _move(item: Item) -> calls.Move:
+    """An item's move with its progress, which is about the document as it knows it."""
+    return calls.Move(item.token, item.claimed.epoch, item.progress.dump(), item.revision)

@@ -6,8 +6,9 @@
 3. Adapts modules written for vcon-server, recognized by their signatures. This is the only place
    that knows of them; their shims are loaded only when there is one.
 
-Every fault of every plugin is reported at once, with its path in the configuration. Nobody else
-imports links or storages.
+Every fault of every plugin is reported at once, with its path in the configuration. Whatever a
+module's own code raises is a fault of that module, `sys.exit()` included: it must never end the
+daemon that looks at it. Nobody else imports links or storages.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from conserver.config import Config, LinkConfig, StorageConfig
-from conserver.errors import ConfigError, ConserverError, Problem
+from conserver.errors import ConfigError, Problem
 from conserver.validation import join_path, problems_of, suggest
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ _FOREIGN_PARAMETERS = frozenset({"vcon_uuid", "vcon_id", "link_name"})
 # What they import, and nobody but vcon-server has: compat stands in for it.
 _FOREIGN_MODULES = frozenset({"lib", "vcon", "redis_mgr", "settings"})
 
+# What passes through a module without being its own: somebody's Ctrl-C, a generator's end.
+_NOT_ITS_OWN = (KeyboardInterrupt, GeneratorExit)
+
+_SAID_CHARS = 500
+"""How much is told of what an exception says."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedLink:
@@ -72,7 +79,7 @@ class LoadedLink:
     prepare_module: Callable[[Any], None] | None = None
 
     def prepare(self) -> None:
-        """Imports what is heavy. Raises ConfigError where that is not installed."""
+        """Imports what is heavy. Raises ConfigError where that fails."""
         _prepare(self.prepare_module, self.options, join_path("links", [self.name]), self.module)
 
 
@@ -92,7 +99,7 @@ class LoadedStorage:
         return float(getattr(self.options, "timeout_s", 30.0))
 
     def prepare(self) -> None:
-        """Imports what is heavy. Raises ConfigError where that is not installed."""
+        """Imports what is heavy. Raises ConfigError where that fails."""
         _prepare(self.prepare_module, self.options, join_path("storages", [self.name]), self.module)
 
 
@@ -107,7 +114,7 @@ class Plugins:
         """Prepares them all, reporting together what any of them misses.
 
         Raises:
-            ConfigError: with everything that is not installed.
+            ConfigError: with everything that is not installed, and all that they raise.
         """
         problems = self.missing()
         if problems:
@@ -125,12 +132,8 @@ class Plugins:
         return problems
 
 
-class PluginError(ConserverError):
+class PluginError(ConfigError):
     """One plugin cannot be used. Its problems go into the one ConfigError of them all."""
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = list(problems)
-        super().__init__("; ".join(str(problem) for problem in self.problems))
 
 
 def load(config: Config) -> Plugins:
@@ -140,8 +143,8 @@ def load(config: Config) -> Plugins:
         ConfigError: with everything that is wrong with them, what `prepare` of the others finds
             included. Its cause is the first exception that a plugin's own code raised, if one did.
     """
-    links, link_faults = _load_all(config.used_links, load_link)
-    storages, storage_faults = _load_all(config.used_storages, load_storage)
+    links, link_faults = _load_all("links", config.used_links, load_link)
+    storages, storage_faults = _load_all("storages", config.used_storages, load_storage)
     plugins, faults = Plugins(links, storages), link_faults + storage_faults
     if faults:
         causes = [fault.__cause__ for fault in faults if fault.__cause__]
@@ -159,21 +162,35 @@ def unused_problems(config: Config) -> list[Problem]:
         for name, storage in config.storages.items()
         if name not in config.used_storages
     }
-    faults = _load_all(links, load_link)[1] + _load_all(storages, load_storage)[1]
-    return [problem for fault in faults for problem in fault.problems]
+    _, link_faults = _load_all("links", links, load_link)
+    _, storage_faults = _load_all("storages", storages, load_storage)
+    return [problem for fault in link_faults + storage_faults for problem in fault.problems]
 
 
 def _load_all(
-    entries: Mapping[str, Section], loader: Callable[[str, Section], Loaded]
+    section: str, entries: Mapping[str, Section], loader: Callable[[str, Section], Loaded]
 ) -> tuple[dict[str, Loaded], list[PluginError]]:
     loaded: dict[str, Loaded] = {}
     faults: list[PluginError] = []
     for name, entry in entries.items():
         try:
-            loaded[name] = loader(name, entry)
+            loaded[name] = _load(section, name, entry, loader)
         except PluginError as fault:
             faults.append(fault)
     return loaded, faults
+
+
+def _load(
+    section: str, name: str, entry: Section, loader: Callable[[str, Section], Loaded]
+) -> Loaded:
+    try:
+        return loader(name, entry)
+    except (PluginError, *_NOT_ITS_OWN):
+        raise
+    except BaseException as error:
+        # Code of the module that runs while it is looked at: its validators, mostly.
+        path = join_path(section, [name])
+        raise PluginError([_broken(error, path, entry.module, "cannot be used")]) from error
 
 
 def resolve(name: str) -> str:
@@ -263,10 +280,11 @@ def _import(name: str, path: str) -> ModuleType:
                 [Problem(f"{path}.module", f"there is no module `{name}`", hint)]
             ) from None
         raise PluginError([_missing(error, f"{path}.module", name)]) from error
-    except (
-        Exception
-    ) as error:  # A module's own code may raise anything; it is told, with its cause.
-        raise PluginError([_broken(error, f"{path}.module", name)]) from error
+    except _NOT_ITS_OWN:
+        raise
+    except BaseException as error:
+        problem = _broken(error, f"{path}.module", name, "cannot be imported")
+        raise PluginError([problem]) from error
 
 
 def _install_old_names() -> bool:
@@ -282,8 +300,6 @@ def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, mod
         prepare(options)
     except ModuleNotFoundError as error:
         raise ConfigError([_missing(error, path, module)]) from error
-    except ImportError as error:
-        raise ConfigError([_broken(error, path, module)]) from error
     except ConfigError as error:
         # A module knows its options, not where in the configuration they stand.
         inside = [
@@ -291,6 +307,10 @@ def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, mod
             for found in error.problems
         ]
         raise ConfigError(inside) from error
+    except _NOT_ITS_OWN:
+        raise
+    except BaseException as error:
+        raise ConfigError([_broken(error, path, module, "cannot be prepared")]) from error
 
 
 def _missing(error: ModuleNotFoundError, path: str, module: str) -> Problem:
@@ -303,10 +323,19 @@ def _missing(error: ModuleNotFoundError, path: str, module: str) -> Problem:
     return Problem(path, f"`{module}` needs the package `{package}`, which is not installed", hint)
 
 
-def _broken(error: Exception, path: str, module: str) -> Problem:
+def _broken(error: BaseException, path: str, module: str, what: str) -> Problem:
     frames = traceback.extract_tb(error.__traceback__)
     hint = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return Problem(path, f"`{module}` cannot be imported: {type(error).__name__}: {error}", hint)
+    said = " ".join(_said(error).split())[:_SAID_CHARS]
+    return Problem(path, f"`{module}` {what}: {type(error).__name__}: {said}".rstrip(": "), hint)
+
+
+def _said(error: BaseException) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    # Its text shows the values, and those may be secrets.
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{join_path('', fault['loc'])}: {fault['msg']}" for fault in faults)
 
 
 def _siblings(name: str) -> list[str]:

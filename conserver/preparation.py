@@ -3,22 +3,82 @@
 Links and storages are checked here, in the supervisor, so that a wrong one is refused before any
 child meets it. Under fork everything that all workers import is imported here as well, once, and
 shared by all of them.
+
+What is wrong is told all at once, whoever looks: `conserver check`, the start, a reload.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing.context import BaseContext
 
+from conserver import config as configuration
 from conserver import log, plugins
 from conserver.config import Config
-from conserver.errors import ConserverError
+from conserver.configfile import located
+from conserver.errors import ConfigError, ConserverError, Problem
 from conserver.process import open_descriptors
 from conserver.settings import Settings
 
 Reload = Callable[[], tuple[Settings, Config]]
+
+REASON_CHARS_MAX = 1500
+"""How much of what is wrong goes into one line of the log, which would be cut at a random place."""
+
+
+def read(config_file: str, environ: Mapping[str, str]) -> Config:
+    """The configuration.
+
+    Raises:
+        ConfigError: with every fault of the file, and those of its links and storages besides, as
+            far as they can be told from what is right of it.
+    """
+    try:
+        return configuration.load(config_file, environ)
+    except ConfigError as error:
+        problems = [*error.problems, *_plugin_problems(config_file, environ)]
+        raise ConfigError(problems, config_file) from None
+
+
+def _plugin_problems(config_file: str, environ: Mapping[str, str]) -> Sequence[Problem]:
+    try:
+        part = configuration.usable_part(config_file, environ)
+    except ConfigError:
+        return ()  # There is nothing to look at, and that has been told.
+    try:
+        load_plugins(part, config_file, prepare=True)
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+def load_plugins(config: Config, config_file: str, *, prepare: bool) -> plugins.Plugins:
+    """The links and storages that are used.
+
+    Args:
+        prepare: import what is heavy in them, too.
+
+    Raises:
+        ConfigError: with everything that is wrong with them, and its lines.
+    """
+    try:
+        loaded = plugins.load(config)
+        if prepare:
+            loaded.prepare()
+    except ConfigError as error:
+        problems = located(error.problems, config_file)
+        raise ConfigError(problems, config_file) from error.__cause__
+    return loaded
+
+
+def tell_warnings(warnings: Iterable[Problem]) -> None:
+    """Logs what is allowed and probably not meant."""
+    logger = log.get_logger()
+    for warning in warnings:
+        logger.warning("configuration_warning", path=warning.path, warning=str(warning))
 
 
 class Preparation:
@@ -49,36 +109,71 @@ class Preparation:
         self._context = context
         self._modules = list(modules)
         self._log = log.get_logger()
-        self._prepare(config)
+        self._prepare(settings, config)
         self.from_before = open_descriptors()
         """Descriptors that are not the household's: libraries may need them in the children too.
         Nothing of the household may be open yet."""
 
     def reload(self) -> None:
         """Read the configuration again; a bad one is refused, and everything stays as it is."""
-        before = open_descriptors()
+        before, began_s = open_descriptors(), time.monotonic()
         try:
             settings, config = self._load()
-            self._prepare(config)
+            if not config.ingress:
+                raise ConfigError([_nothing_served(config)], settings.config_file)
+            self._prepare(settings, config)
+        except ConfigError as error:
+            faults = len(error.problems)
+            self._log.error("reload_refused", faults=faults, reason=_as_reason(error))
+            return
         except ConserverError as error:
             self._log.error("reload_refused", reason=str(error))
             return
-        except Exception:  # noqa: BLE001 - a link's module may raise anything; the service goes on.
+        except Exception:  # noqa: BLE001 - an error of ours must not end what runs well.
             self._log.exception("reload_refused")
             return
-        self.from_before |= open_descriptors() - before
+        finally:
+            # Modules stay imported with what they have opened, also where another one is refused.
+            self.from_before |= open_descriptors() - before
+        tell_warnings([*config.warnings, *_no_longer_served(self.config, config)])
         self.settings, self.config = settings, config
         self.generation += 1
-        self._log.info("reloaded", generation=self.generation)
+        took_ms = round((time.monotonic() - began_s) * 1000)
+        self._log.info("reloaded", generation=self.generation, duration_ms=took_ms)
 
-    def _prepare(self, config: Config) -> None:
-        loaded = plugins.load(config)
+    def _prepare(self, settings: Settings, config: Config) -> None:
         method = self._context.get_start_method()
+        load_plugins(config, settings.config_file, prepare=method == "fork")
         if method == "forkserver":
             self._context.set_forkserver_preload(self._modules)
         elif method == "fork":
             for module in self._modules:
                 importlib.import_module(module)
-            loaded.prepare()
             gc.collect()
             gc.freeze()
+
+
+def _nothing_served(config: Config) -> Problem:
+    found = configuration.serves_nothing(config)
+    instead = "to take nothing more, `conserver pause`, or stop the daemon"
+    return Problem(found.path, found.message, f"{found.hint}; {instead}")
+
+
+def _no_longer_served(before: Config, after: Config) -> list[Problem]:
+    """A file that was cut short may be right in what is left of it."""
+    gone = [name for name in before.ingress if name not in after.ingress]
+    names = ", ".join(f"`{name}`" for name in gone)
+    return [Problem("chains", f"no longer served: {names}")] if gone else []
+
+
+def _as_reason(error: ConfigError) -> str:
+    """All that is wrong, or as much as fits into a line of the log, and how to see the rest."""
+    text = str(error)
+    if len(text) <= REASON_CHARS_MAX:
+        return text
+    head, *lines = text.split("\n")
+    kept: list[str] = []
+    while lines and sum(map(len, [*kept, lines[0]])) <= REASON_CHARS_MAX:
+        kept.append(lines.pop(0))
+    head = f"{head} `conserver check` shows all {len(error.problems)} faults, the first are"
+    return "\n".join([head, *kept])

@@ -111,6 +111,7 @@ class Supervisor:
         self._inspection = Inspection(self._posts, self._rotation, time.monotonic())
         self._shutdown = Shutdown(self._steward, self._workers, self._orders)
         self._once_ready: set[str] = set()
+        self._began_at = time.time()
 
     def run(self) -> int:
         """The loop, from the first child to the last. Returns the exit code."""
@@ -164,7 +165,8 @@ class Supervisor:
             self._rotation.advance(generation, now_s, patience_s)
         self._fill_posts(now_s)
         state = "draining" if stopping else "running"
-        self._briefing.tell(about_us(state, self._prepared.generation, self._method), now_s)
+        us = about_us(state, self._prepared.generation, self._method, self._began_at)
+        self._briefing.tell(us, now_s)
 
     def _wait(self, now_s: float) -> None:
         """Wait for an event or for the next moment to act; hear signals first and deaths last."""

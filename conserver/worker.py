@@ -23,13 +23,13 @@ from collections import deque
 
 from redis.exceptions import ResponseError
 
-from conserver import log, memory, plugins
+from conserver import failpoints, log, memory, plugins
 from conserver.boot import Boot, receive
 from conserver.chain import ChainRunner, Checkpoint
 from conserver.documents import Documents
 from conserver.errors import EXIT_UNAVAILABLE, BootError
 from conserver.intake import Intake
-from conserver.item import Item
+from conserver.item import Item, Outcome
 from conserver.outbox import Outbox
 from conserver.page import State
 from conserver.pool import Backlog, ChainPool
@@ -234,7 +234,17 @@ class Keeper:
         if boot.steward is not None and boot.steward.fileno() in ready:
             self._intake.hear_the_bell()
         if self._draining:
-            self._outbox.release(self._pool.backlog.take_back(float("inf")), "shutdown")
+            self._give_back(float("inf"), "shutdown")
+
+    def _give_back(self, since_s: float, reason: str) -> None:
+        """Release what has waited for a thread since then, but for what has been cancelled."""
+        items = []
+        for item in self._pool.backlog.take_back(since_s):
+            if item.token in self._cancelled:
+                self._settling.finished(_cancelled(item))
+            else:
+                items.append(item)
+        self._outbox.release(items, reason)
 
     def _drain(self) -> None:
         """From now on nothing is claimed; the end comes when nothing is held."""
@@ -251,6 +261,9 @@ class Keeper:
             self._settling.checkpoint(*inbox.checkpoints.popleft())
         for item in self._pool.collect():
             self._intake.meter.add(item.route.name, item.links_s)
+            comes_again = item.outcome is not None and item.outcome.kind in ("retry", "failed")
+            if comes_again and item.token in self._cancelled:
+                _cancelled(item)
             self._settling.finished(item)
         while inbox.reports:
             report = inbox.reports.popleft()
@@ -276,21 +289,21 @@ class Keeper:
         self._page.tell_away(
             place for place, name in enumerate(sorted(self._writers)) if self._writers[name].is_away
         )
+        if self._intake.held:
+            self._look_for_cancelled()
         if self._draining:
             return
         if not self._intake.held:
             if self._page.state is not State.IDLE:
                 memory.give_back()
             self._page.state = State.IDLE
-        else:
-            self._look_for_cancelled()
-        stale = self._pool.backlog.take_back(now_s - UNBEGUN_S)
-        if stale:
-            self._outbox.release(stale, "not begun for a second")
+        self._give_back(now_s - UNBEGUN_S, "not begun for a second")
         if now_s >= self._strays_at_s:
             self._strays_at_s = now_s + STRAYS_EVERY_S * random.uniform(0.8, 1.2)
             call = calls.stray(self._boot.consumer, self._intake.claims, list(self._intake.held))
-            strays = self._line.call(call)
+            strays = 0
+            while some := self._line.call(call):
+                strays += some
             if strays:
                 self._log.warning(
                     "strays_returned", count=strays, what="Redis knew of items that we do not"
@@ -334,6 +347,7 @@ class Keeper:
     def _checkpoint(self, item: Item) -> None:
         """Called in a chain thread: blocks it until the keeper has written the item."""
         item.pack()
+        failpoints.at("before-checkpoint")
         checkpoint = Checkpoint()
         self._page.pause(item.slot)
         self._inbox.checkpoints.append((item, checkpoint))
@@ -342,3 +356,10 @@ class Keeper:
         self._page.resume(item.slot)
         if checkpoint.error is not None:
             raise checkpoint.error
+        failpoints.at("after-checkpoint")
+
+
+def _cancelled(item: Item) -> Item:
+    """The item, which ends here: what would come again may not."""
+    item.outcome = Outcome("cancelled", "cancelled by an operator")
+    return item

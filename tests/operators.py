@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -51,7 +52,13 @@ def vcon(uuid: str) -> bytes:
 
 
 def beat(
-    server: Any, *, name: str = "", age_s: float = 0, state: str = "running", pid: int = 10
+    server: Any,
+    *,
+    name: str = "",
+    age_s: float = 0,
+    state: str = "running",
+    pid: int = 10,
+    lists: Sequence[str] = ("inbox",),
 ) -> None:
     """A host tells what a steward tells."""
     workers = [
@@ -76,7 +83,7 @@ def beat(
         "lease_s": "30",
         "pid": pid,
         "state": state,
-        "lists": orjson.dumps(["inbox"]),
+        "lists": orjson.dumps(list(lists)),
         "storages": orjson.dumps(["files", "pg"]),
         "workers": orjson.dumps(workers),
     }

@@ -22,6 +22,7 @@ from conserver.queue.record import Claimed, parse
 from conserver.queue.script import Call
 
 FAR_MS = 7_258_118_400_000
+NEWEST = 9_000_000_000_000_000  # a revision that no document will have
 DEFAULT_LIMITS = ClaimLimits(etags=1)
 NOBODY = Blame()
 
@@ -326,7 +327,7 @@ class Consumer:
 
     def park(self, *items: Claimed, after_ms: int = 60_000, state: bytes = b"=") -> list[bytes]:
         """Put aside."""
-        moves = [calls.Move(item.token, item.epoch, state, after_ms) for item in items]
+        moves = [calls.Move(i.token, i.epoch, state, i.revision, after_ms) for i in items]
         return self._moved(items, calls.park(self.id, moves))
 
     def bury(
@@ -334,7 +335,7 @@ class Consumer:
     ) -> list[bytes]:
         """Dead-letter."""
         reason = orjson.dumps({"reason": why})
-        moves = [calls.Move(item.token, item.epoch, state, 0, reason) for item in items]
+        moves = [calls.Move(i.token, i.epoch, state, i.revision, why=reason) for i in items]
         return self._moved(items, calls.dead_letter(self.id, moves, keep_s))
 
     def begin(self, item: Claimed) -> int:
@@ -362,10 +363,14 @@ def record(
     flags: str = "-",
     deliveries: int = 0,
     state: bytes = b"",
+    revision: int = NEWEST,
 ) -> bytes:
-    """A record's text, written by hand: what prelude.lua must understand."""
+    """A record's text, written by hand: what prelude.lua must understand. revision: of the document
+    that state is about; NEWEST is whatever is there.
+    """
     body = payload.encode() if isinstance(payload, str) else payload
-    header = f"\x01{token} 1 {deliveries} {flags} 1700000000000 0 0 {len(state)} {name}\n"
+    numbers = f"0 {revision} {len(state)}"
+    header = f"\x01{token} 1 {deliveries} {flags} 1700000000000 {numbers} {name}\n"
     return header.encode() + state + body
 
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Literal
 
 import orjson
 
 from conserver.commands.base import Client
-from conserver.queue import calls, record
+from conserver.queue import calls, elements, record
 from conserver.queue.record import Progress
 
-_CHUNK = 500
 _PAUSED = "paused:"
 _PARKED_SAMPLE = 200
 
@@ -102,18 +101,19 @@ def parked(client: Client, names: Iterable[str]) -> dict[str, Parked]:
     pipe = client.pipeline(transaction=False)
     pipe.time()
     for name in names:
-        pipe.zrange(f"conserver:parked:{name}", 0, _PARKED_SAMPLE - 1, withscores=True)
-    (seconds, micros), *samples = pipe.execute()
+        pipe.zrange(f"conserver:parked:{name}", 0, 0, withscores=True)
+    (seconds, micros), *firsts = pipe.execute()
     now_ms = seconds * 1000 + micros / 1000
     found: dict[str, Parked] = {}
-    for name, members in zip(names, samples, strict=True):
-        if not members:
+    for name, first in zip(names, firsts, strict=True):
+        texts = elements.in_sorted_set(client, f"conserver:parked:{name}")
+        owed = [_owed(text) for text in islice(texts, _PARKED_SAMPLE)]
+        if not first or not owed:
             continue
-        owed = [_owed(text) for text, _due in members]
         storages = Counter(storage for one in owed for storage in one)
         retries = sum(1 for one in owed if not one)
-        due_in_s = round((members[0][1] - now_ms) / 1000, 1)
-        found[name] = Parked(len(members), dict(storages.most_common()), retries, due_in_s)
+        due_in_s = round((first[0][1] - now_ms) / 1000, 1)
+        found[name] = Parked(len(owed), dict(storages.most_common()), retries, due_in_s)
     return found
 
 
@@ -144,16 +144,16 @@ def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[E
     found = [entry for name in names for entry in _waiting(client, name) if entry.uuid in wanted]
     for consumer in consumers(client):
         key = calls.inflight_key(consumer)
-        values: list[bytes] = client.hvals(key)
-        for text in values:
+        for _token, text in elements.in_hash(client, key):
             uuid = _uuid_of(_payload(text))
-            if uuid in wanted:
+            # A uuid without a record somebody else has put there.
+            if uuid in wanted and text[:1] == b"\x01":
                 found.append(Entry(uuid, record.parse(text).list, "running", key, text))
     for name in names:
         key = f"DLQ:{name}"
         found += [
             Entry(uuid, name, "dead", key, text)
-            for text in _list_texts(client, key)
+            for text in elements.in_list(client, key)
             if (uuid := _uuid_of(text)) in wanted
         ]
     return found
@@ -161,7 +161,8 @@ def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[E
 
 def dead(client: Client, names: Iterable[str]) -> Counter[str]:
     """How many dead letters there are of each uuid."""
-    return Counter(_uuid_of(text) for name in names for text in _list_texts(client, f"DLQ:{name}"))
+    keys = [f"DLQ:{name}" for name in names]
+    return Counter(_uuid_of(text) for key in keys for text in elements.in_list(client, key))
 
 
 def _owed(text: bytes) -> list[str]:
@@ -179,24 +180,11 @@ def _waiting(client: Client, name: str) -> Iterator[Entry]:
         ("suspects", f"conserver:suspects:{name}"),
     )
     for where, key in places:
-        for text in _list_texts(client, key):
+        for text in elements.in_list(client, key):
             yield Entry(_uuid_of(_payload(text)), name, where, key, text)
     key = f"conserver:parked:{name}"
-    for text, _due in client.zscan_iter(key, count=_CHUNK):
+    for text in elements.in_sorted_set(client, key):
         yield Entry(_uuid_of(_payload(text)), name, "parked", key, text)
-
-
-def _list_texts(client: Client, key: str) -> Iterator[bytes]:
-    """The texts of a list in chunks; none where the key holds something else."""
-    if client.type(key) != b"list":
-        return
-    start = 0
-    while True:
-        texts: list[bytes] = client.lrange(key, start, start + _CHUNK - 1)
-        yield from texts
-        if len(texts) < _CHUNK:
-            return
-        start += _CHUNK
 
 
 def _payload(text: bytes) -> bytes:

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from conserver import plugins, settings
-from conserver.commands.base import Output, load_config, load_settings, note, redis_client
-from conserver.config import Config, usable_part
+from conserver import plugins, preparation, settings
+from conserver.commands.base import Output, load_settings, note, redis_client
 from conserver.configfile import located
 from conserver.environment import Environment
 from conserver.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, ConfigError, ConserverError, Problem
@@ -44,21 +43,13 @@ def check(output: Output, config_file: str = "", *, connect: bool = False) -> in
     try:
         found = load_settings(config_file)
         source = found.config_file
-        config, faults = _read(found)
+        config = preparation.read(source, Environment(os.environ))
+        warnings += [*config.warnings, *located(plugins.unused_problems(config), source)]
+        chains = {name: chain.ingress_lists for name, chain in config.enabled_chains.items()}
+        loaded = preparation.load_plugins(config, source, prepare=True)
+        connections = _connect(found, loaded) if connect else []
     except ConfigError as error:
         problems += error.problems
-    else:
-        problems += faults
-        warnings += [*config.warnings, *located(plugins.unused_problems(config), source)]
-        if not faults:
-            chains = {name: chain.ingress_lists for name, chain in config.enabled_chains.items()}
-        try:
-            loaded = plugins.load(config)
-            loaded.prepare()
-        except ConfigError as error:
-            problems += located(error.problems, source)
-        else:
-            connections = _connect(found, loaded) if connect and not problems else []
     away = [connection for connection in connections if not connection.ok]
     output.value(
         {
@@ -73,17 +64,6 @@ def check(output: Output, config_file: str = "", *, connect: bool = False) -> in
     if problems:
         return EXIT_CONFIG
     return EXIT_UNAVAILABLE if away else 0
-
-
-def _read(found: Settings) -> tuple[Config, Sequence[Problem]]:
-    """The configuration and its faults; with faults, what of it can be looked at further."""
-    try:
-        return load_config(found), ()
-    except ConfigError as error:
-        try:
-            return usable_part(found.config_file, Environment(os.environ)), error.problems
-        except ConfigError:
-            raise error from None
 
 
 def _tell(
@@ -115,7 +95,8 @@ def _tell(
     for name, lists in chains.items():
         output.line(f"chain {name} serves {', '.join(lists)}")
     told = f", with {_count(len(warnings), 'warning')}" if warnings else ""
-    output.line(f"everything is in order{told}: {source}")
+    result = "everything is in order" if chains else "nothing is wrong, and nothing would be done"
+    output.line(f"{result}{told}: {source}")
 
 
 def _count(number: int, what: str) -> str:

@@ -20,16 +20,21 @@ from conserver.errors import EXIT_FAILURE
 _VERSION_MIN = (6, 2)
 _CLOCK_S_MAX = 1.0
 _ROUND_TRIP_MS_MAX = 5.0
+_FULL = 0.9  # of maxmemory
+_ROOM = "old dead letters (`conserver dlq purge --older 30d`), egress lists that nobody reads"
 
 _STYLES: dict[str, Style] = {"ok": "good", "warning": "warning", "wrong": "bad"}
 
-# What the scripts and the commands call. A user that may not is told here, not at night.
-_COMMANDS = (
-    "blmove", "del", "eval", "evalsha", "get", "hdel", "hget", "hgetall", "hlen", "hmget", "hset",
-    "hsetnx", "hvals", "info", "llen", "lpush", "lrange", "lrem", "pexpire", "pexpireat", "ping",
-    "pttl", "rpush", "sadd", "set", "smembers", "srem", "strlen", "time", "type", "zadd", "zcard",
-    "zcount", "zrangebyscore", "zrem", "zremrangebyrank",
+COMMANDS = (
+    "blmove", "del", "eval", "evalsha", "exec", "exists", "expire", "get", "hdel", "hexists",
+    "hget", "hgetall", "hkeys", "hlen", "hmget", "hrandfield", "hset", "hsetnx", "info", "llen",
+    "lpop", "lpush", "lrange", "lrem", "mget", "multi", "pexpireat", "ping", "pttl", "rpush",
+    "sadd", "scan", "set", "smembers", "srem", "strlen", "time", "type", "zadd", "zcard", "zcount",
+    "zrange", "zrangebyscore", "zrem", "zremrangebyrank",
 )  # fmt: skip
+"""What the scripts, the daemon and the commands call. A user that may not is told here, not at
+night.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +142,26 @@ def _eviction(client: Client) -> Iterator[Finding]:
     memory = _info(client, "memory")
     policy = str(memory.get("maxmemory_policy", ""))
     limit = int(memory.get("maxmemory", 0))
-    used = int(memory.get("used_memory", 0))
+    # What Redis itself compares with the limit, before it refuses a write.
+    used = int(memory.get("used_memory", 0)) - int(memory.get("mem_not_counted_for_evict", 0))
+    yield eviction(policy, used, limit)
+
+
+def eviction(policy: str, used: int, limit: int) -> Finding:
+    """What is to be said of a server's memory; a limit of 0 is none."""
+    text = f"noeviction, {used >> 20} of {limit >> 20} MiB used"
     if limit and policy != "noeviction":
         advice = "maxmemory-policy noeviction: any other throws waiting items away"
-        yield Finding("eviction", "wrong", policy, advice)
-    elif not limit:
+        return Finding("eviction", "wrong", policy, advice)
+    if not limit:
         text = f"no memory limit, {used >> 20} MiB used"
-        yield Finding("eviction", "ok", text, "a maxmemory below the machine's keeps Redis alive")
-    else:
-        yield Finding("eviction", "ok", f"noeviction, {used >> 20} of {limit >> 20} MiB used")
+        return Finding("eviction", "ok", text, "a maxmemory below the machine's keeps Redis alive")
+    if used >= limit:
+        advice = f"raise maxmemory, or make room: {_ROOM}"
+        return Finding("eviction", "wrong", f"{text}: producers cannot push", advice)
+    if used >= _FULL * limit:
+        return Finding("eviction", "warning", f"{text}: it is nearly full", f"make room: {_ROOM}")
+    return Finding("eviction", "ok", text)
 
 
 def _rights(client: Client) -> Iterator[Finding]:
@@ -156,7 +172,7 @@ def _rights(client: Client) -> Iterator[Finding]:
     try:
         name = client.execute_command("ACL", "WHOAMI")
         user = name.decode() if isinstance(name, bytes) else str(name)
-        for command in _COMMANDS:
+        for command in COMMANDS:
             answer = client.execute_command("ACL", "DRYRUN", user, command, *_arguments(command))
             if answer not in (b"OK", "OK", True):
                 missing.append(command)
@@ -199,7 +215,7 @@ def _stranded(client: Client) -> Iterator[Finding]:
     lost = stranded(client)
     if lost:
         text = f"{sum(lost.values())} in flight with workers that no host knows"
-        yield Finding("stranded", "wrong", text, "`conserver reclaim` has them returned")
+        yield Finding("stranded", "wrong", text, "`conserver reclaim` gives them back")
     else:
         yield Finding("stranded", "ok", "all in flight is of workers that a host knows")
 
@@ -213,16 +229,16 @@ def _arguments(command: str) -> tuple[str, ...]:
     """Arguments that make a command complete enough for ACL DRYRUN; nothing is executed."""
     key = "conserver:nothing"
     counts: dict[str, tuple[str, ...]] = {
-        "ping": (), "time": (), "info": (),
+        "ping": (), "time": (), "info": (), "multi": (), "exec": (),
         "eval": ("return 1", "1", key), "evalsha": ("0", "1", key),
         "blmove": (key, key, "LEFT", "RIGHT", "1"),
         "hset": (key, "f", "v"), "hsetnx": (key, "f", "v"),
         "lrange": (key, "0", "1"), "lrem": (key, "1", "v"), "zadd": (key, "1", "v"),
-        "zcount": (key, "0", "1"), "zrangebyscore": (key, "0", "1"),
+        "zcount": (key, "0", "1"), "zrange": (key, "0", "1"), "zrangebyscore": (key, "0", "1"),
         "zremrangebyrank": (key, "0", "1"),
     }  # fmt: skip
-    one_more = ("hdel", "hget", "hmget", "lpush", "pexpire", "pexpireat", "rpush", "sadd", "set",
-                "srem", "zrem")  # fmt: skip
+    one_more = ("expire", "hdel", "hexists", "hget", "hmget", "lpush", "pexpireat", "rpush", "sadd",
+                "set", "srem", "zrem")  # fmt: skip
     if command in one_more:
         return (key, "1")
     return counts.get(command, (key,))

@@ -41,7 +41,7 @@ def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> i
     if text is None and source != "redis":
         text, silent = _from_storages(config, uuid, source)
     if text is None:
-        note(f"conserver: {uuid} is nowhere: {_where_it_is_not(config, source, silent)}")
+        note(f"conserver: {uuid} {_where_it_is_not(config, source, silent)}")
         return EXIT_UNAVAILABLE if silent else EXIT_FAILURE
     if output.as_json or sys.stdout.isatty():
         text = _indented(text, uuid, strict=output.as_json)
@@ -52,10 +52,12 @@ def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> i
 def _where_it_is_not(config: Config, source: str, silent: Sequence[str]) -> str:
     places = [source] if source else ["redis", *config.storages]
     asked = [place for place in places if place not in silent]
-    parts = [f"not in {', '.join(asked)}"] if asked else []
-    if silent:
-        parts.append(f"{', '.join(silent)} could not be asked")
-    return "; ".join(parts)
+    if not silent:
+        return f"is nowhere: not in {', '.join(asked)}"
+    unknown = f"{', '.join(silent)} could not be asked"
+    if not asked:
+        return f"could not be looked for: {unknown}"
+    return f"may be elsewhere: not in {', '.join(asked)}; {unknown}"
 
 
 def _indented(text: bytes, uuid: str, *, strict: bool) -> bytes:

@@ -1,8 +1,9 @@
-"""What becomes of submitted vCons: each is followed until it is done or dead.
+"""What becomes of submitted vCons: each is followed until it has ended or is dead.
 
 Nobody is asked and nothing is left behind: an item is where the census finds it, and what is
-nowhere any more is done. A vCon may have been a dead letter before, so only a letter that came
-since says anything.
+nowhere any more has ended. How it ended only the log knows: an item that is stored and passed on, a
+filtered one and a cancelled one leave the queues alike. A vCon may have been a dead letter before,
+so only a letter that came since says anything.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ _ABSENCES = 3
 
 @dataclass(slots=True)
 class Submitted:
-    """One document and what became of it: `refused`, `submitted`, `done`, `dead` or `waiting`."""
+    """One document and what became of it: `refused`, `submitted`, `ended`, `dead` or `waiting`.
+
+    duration_s: how long it took from the last submission until a look did not find it any more.
+    """
 
     source: str
     uuid: str = ""
@@ -61,28 +65,35 @@ def follow(
     for result in results:
         if result.uuid:
             pending.setdefault(result.uuid, []).append(result)
-    absences: Counter[str] = Counter()
+    absences: dict[str, list[float]] = {}
     while pending and time.monotonic() - began_s < timeout_s:
-        time.sleep(_LOOK_S)
         names = census.all_names(client, [name])
         entries = census.find(client, names, pending.keys())
+        looked_s = time.monotonic() - began_s
         alive = {entry.uuid for entry in entries if entry.where != "dead"}
         dead = Counter(entry.uuid for entry in entries if entry.where == "dead")
-        for uuid in set(pending) - alive:
-            absences[uuid] += 1
-            died = dead[uuid] > dead_before.get(uuid, 0)
-            if died or absences[uuid] >= _ABSENCES:
-                for result in pending.pop(uuid):
-                    result.outcome = "dead" if died else "done"
-                    result.duration_s = round(time.monotonic() - began_s, 2)
-                    result.detail = _why_dead(client, names, uuid) if died else ""
-                    _describe(client, result)
-                    step(1)
         for uuid in alive:
-            absences[uuid] = 0
+            absences.pop(uuid, None)
+        for uuid in set(pending) - alive:
+            absent_s = absences.setdefault(uuid, [])
+            absent_s.append(looked_s)
+            died = dead[uuid] > dead_before.get(uuid, 0)
+            if died or len(absent_s) >= _ABSENCES:
+                why = _why_dead(client, names, uuid) if died else ""
+                for result in pending.pop(uuid):
+                    _end(client, result, "dead" if died else "ended", absent_s[0], why)
+                    step(1)
+        if pending:
+            time.sleep(_LOOK_S)
     for waiting in pending.values():
         for result in waiting:
             result.outcome = "waiting"
+
+
+def _end(client: Client, result: Submitted, outcome: str, duration_s: float, detail: str) -> None:
+    result.outcome, result.detail = outcome, detail
+    result.duration_s = round(duration_s, 2)
+    _describe(client, result)
 
 
 def _why_dead(client: Client, names: Sequence[str], uuid: str) -> str:

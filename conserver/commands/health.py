@@ -1,8 +1,8 @@
 """`conserver health`: does this machine consume?
 
 Alive is not enough: a supervisor whose workers all wait for their next start is alive. Healthy is a
-host of this machine's name that has beaten within its lease, does not drain, and has a worker that
-claims. Made for compose and Kubernetes, which ask every few seconds.
+host of this machine's name that has beaten within its lease, serves lists, does not drain, and has
+a worker that claims. Made for compose and Kubernetes, which ask every few seconds.
 """
 
 from __future__ import annotations
@@ -36,5 +36,7 @@ def _reason(host: Host) -> str:
         return f"its last beat is {host.beat_age_s:.0f} s old"
     if host.state != "running":
         return f"it is {host.state}"
+    if not host.lists:
+        return "it serves no lists: its configuration has no enabled chain"
     states = ", ".join(str(worker.get("state")) for worker in host.workers)
     return f"its workers are {states}" if states else "it has no workers"

@@ -37,9 +37,10 @@ class Host:
 
     @property
     def consumes(self) -> bool:
-        """Whether it takes items: it beats, does not drain, and has a worker that claims."""
+        """Whether it takes items: it beats, serves lists, does not drain, has a worker that claims.
+        """
         able = any(worker.get("state") in WORKING_STATES for worker in self.workers)
-        return self.beats and self.state == "running" and able
+        return self.beats and self.state == "running" and bool(self.lists) and able
 
 
 def read_hosts(client: Client) -> list[Host]:

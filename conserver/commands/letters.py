@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+from conserver.commands import census
 from conserver.commands.base import Client, Output, age_text, load_settings, note, redis_client
 from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError, Rejected
 from conserver.queue import deadletters
@@ -79,7 +80,7 @@ class Filter:
         why = letter.why
         if self.uuids and uuid_of(letter) not in self.uuids:
             return False
-        if self.error and not re.search(self.error, str(why.get("error", "")), re.IGNORECASE):
+        if self.error and not self._has_error(why):
             return False
         if self.where and self.where != where_of(why):
             return False
@@ -93,6 +94,19 @@ class Filter:
         return (self.older_s is None or age_s >= self.older_s) and (
             self.newer_s is None or age_s < self.newer_s
         )
+
+    def _has_error(self, why: Mapping[str, Any]) -> bool:
+        """Whether the error is meant, as it stands in the record or as it is shown."""
+        texts = (str(why.get("error", "")), error_of(why))
+        return any(re.search(self.error, text, re.IGNORECASE) for text in texts)
+
+
+def error_of(why: Mapping[str, Any]) -> str:
+    """The first line of its error; with its type where a single word says little, as in `4`."""
+    lines = str(why.get("error", "")).strip().splitlines()
+    text, kind = lines[0] if lines else "", str(why.get("type", ""))
+    telling = " " in text or kind in ("", "Rejected") or text.startswith(kind)
+    return text if telling else f"{kind}: {text}"
 
 
 def uuid_of(letter: DeadLetter) -> str:
@@ -113,7 +127,7 @@ def where_of(why: dict[str, Any]) -> str:
 def described(letter: DeadLetter) -> str:
     """What killed it, in one line."""
     why = letter.why
-    parts = (str(why.get("reason", "")), where_of(why), _first_line(why.get("error", "")))
+    parts = (str(why.get("reason", "")), where_of(why), error_of(why))
     return ": ".join(part for part in parts if part)
 
 
@@ -125,10 +139,11 @@ def list_letters(output: Output, wanted: Filter, *, limit: int, count: bool = Fa
     """
     with redis_client(load_settings()) as client:
         if count:
-            return _count(output, wanted, select(client, wanted))
+            return _count(output, client, wanted)
         found = select(client, wanted)
         letters = list(islice(found, limit)) if limit else list(found)
         more = limit and next(found, None) is not None
+        none = "" if letters else _none(client, wanted)
     output.value([_summary(letter) for letter in letters])
     output.table(
         ("age", "list", "uuid", "reason", "where", "attempts", "error"),
@@ -140,11 +155,11 @@ def list_letters(output: Output, wanted: Filter, *, limit: int, count: bool = Fa
                 letter.why.get("reason", ""),
                 where_of(letter.why),
                 letter.why.get("attempts", ""),
-                _first_line(letter.why.get("error", "")),
+                error_of(letter.why),
             )
             for letter in letters
         ],
-        none=_none(wanted),
+        none=none,
     )
     if more:
         note(f"there are more than {limit}: --limit 0 shows all, --count counts them")
@@ -215,10 +230,11 @@ def _move(
             moved += progress
             if not progress or (limit and moved >= limit):
                 break
+        none = "" if moved else _none(client, wanted)
     output.value({done_word: 0 if dry_run else moved, "matching": moved, "dry_run": dry_run})
     output.line(f"{moved} would be {done_word}" if dry_run else f"{moved} {done_word}")
     if not moved:
-        note(_none(wanted))
+        note(none)
     # Whoever names one means that one: a script must not take silence for success.
     return EXIT_FAILURE if wanted.uuids and not moved else 0
 
@@ -243,7 +259,7 @@ def select(client: Client, wanted: Filter) -> Iterator[DeadLetter]:
                 yield letter
 
 
-def _count(output: Output, wanted: Filter, letters: Iterator[DeadLetter]) -> int:
+def _count(output: Output, client: Client, wanted: Filter) -> int:
     counts = Counter(
         (
             letter.list,
@@ -251,12 +267,12 @@ def _count(output: Output, wanted: Filter, letters: Iterator[DeadLetter]) -> int
             where_of(letter.why),
             _kind_of(letter),
         )
-        for letter in letters
+        for letter in select(client, wanted)
     )
     columns = ("count", "list", "reason", "where", "error")
     rows = [(n, *key) for key, n in counts.most_common()]
     output.value([dict(zip(columns, row, strict=True)) for row in rows])
-    output.table(columns, rows, none=_none(wanted))
+    output.table(columns, rows, none="" if rows else _none(client, wanted))
     return 0
 
 
@@ -288,12 +304,32 @@ def _for_people(details: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _none(wanted: Filter) -> str:
+def _none(client: Client, wanted: Filter) -> str:
+    """That nothing matches, and which names of the filter nothing has."""
     if wanted.uuids:
-        return f"no dead letter of {', '.join(wanted.uuids)}" + (
-            " that matches" if wanted != Filter(uuids=wanted.uuids) else ""
-        )
-    return "no dead letters" + (" that match" if wanted.restricts else "")
+        matching = " that matches" if wanted != Filter(uuids=wanted.uuids) else ""
+        text = f"no dead letter of {', '.join(wanted.uuids)}{matching}"
+    else:
+        text = "no dead letters" + (" that match" if wanted.restricts else "")
+    return "; ".join([text, *_unknown(client, wanted)])
+
+
+def _unknown(client: Client, wanted: Filter) -> Iterator[str]:
+    """What is said of lists that nobody serves, and of a link or storage that killed nothing."""
+    lists = census.known_lists(client)
+    for name in wanted.names:
+        if name not in lists:
+            yield f"nobody has ever taken from {name}{_hint(name, lists)}"
+    if wanted.where:
+        everything = islice(select(client, Filter(names=wanted.names)), _ROUND)
+        places = {where_of(letter.why) for letter in everything} - {""}
+        if wanted.where not in places:
+            yield f"none failed in {wanted.where}{_hint(wanted.where, places)}"
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    hint = suggest(name, known)
+    return f" ({hint})" if hint else ""
 
 
 def _short(name: str) -> str:
@@ -307,13 +343,8 @@ def _age_of(letter: DeadLetter) -> str:
 
 def _kind_of(letter: DeadLetter) -> str:
     """The error without what differs from letter to letter, so that equal causes count as one."""
-    error = _first_line(letter.why.get("error", ""))
+    error = error_of(letter.why)
     name = uuid_of(letter)
     if name:
         error = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "<uuid>", error)
     return _UUID.sub("<uuid>", error)
-
-
-def _first_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else ""

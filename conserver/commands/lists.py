@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from conserver.commands import census
 from conserver.commands.base import (
+    Client,
     Output,
     configured_lists,
     load_config,
@@ -31,9 +32,7 @@ def pause(output: Output, names: Sequence[str], config_file: str = "") -> int:
     wanted = list(names) or list(load_config(found).ingress)
     with redis_client(found) as client:
         known = set(census.known_lists(client))
-        now_ms = str(int(time.time() * 1000))
-        for name in wanted:
-            client.hset(calls.CONTROL, census.paused_field(name), now_ms)
+        _pause(client, wanted)
     for name in sorted(set(names) - known):
         hint = suggest(name, known)
         note(f"warning: nobody has ever taken from {name}" + (f" ({hint})" if hint else ""))
@@ -62,23 +61,37 @@ def drain(output: Output, config_file: str = "", *, timeout_s: float) -> int:
     """
     found = load_settings(config_file)
     configured = configured_lists(found)
-    deadline_s = time.monotonic() + timeout_s
     with redis_client(found) as client:
         names = census.all_names(client, configured)
-        now_ms = str(int(time.time() * 1000))
-        for name in names:
-            client.hset(calls.CONTROL, census.paused_field(name), now_ms)
-        left = census.in_flight(client)
-        if left:
-            note(f"all lists are paused; {left} in flight: waiting for at most {timeout_s:g} s")
-        while left and time.monotonic() < deadline_s:
-            time.sleep(_LOOK_S)
-            before, left = left, census.in_flight(client)
-            if 0 < left < before and sys.stderr.isatty():
-                note(f"{left} in flight")
+        try:
+            _pause(client, names)
+            left = _wait(client, timeout_s)
+        except KeyboardInterrupt:
+            note("interrupted: all lists stay paused until `conserver resume`")
+            raise
     output.value({"paused": names, "in_flight": left})
     if left:
         note(f"{left} still in flight; all lists stay paused until `conserver resume`")
         return EXIT_FAILURE
     output.line("nothing is in flight; all lists are paused until `conserver resume`")
     return 0
+
+
+def _pause(client: Client, names: Iterable[str]) -> None:
+    now_ms = str(int(time.time() * 1000))
+    for name in names:
+        client.hset(calls.CONTROL, census.paused_field(name), now_ms)
+
+
+def _wait(client: Client, timeout_s: float) -> int:
+    """Waits until nothing is in flight, or the time is over; how much still is."""
+    deadline_s = time.monotonic() + timeout_s
+    left = census.in_flight(client)
+    if left:
+        note(f"all lists are paused; {left} in flight: waiting for at most {timeout_s:g} s")
+    while left and time.monotonic() < deadline_s:
+        time.sleep(_LOOK_S)
+        before, left = left, census.in_flight(client)
+        if 0 < left < before and sys.stderr.isatty():
+            note(f"{left} in flight")
+    return left

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 
-from conserver import log, settings, supervisor
-from conserver.commands.base import load_config, load_settings
+from conserver import log, preparation, settings, supervisor
+from conserver.commands.base import load_settings
 from conserver.config import Config
-from conserver.configfile import located
-from conserver.errors import ConfigError
+from conserver.environment import Environment
 from conserver.settings import Settings
 
 
@@ -26,15 +25,9 @@ def run(config_file: str = "") -> int:
 
     def read() -> tuple[Settings, Config]:
         found = load_settings(config_file)
-        return found, load_config(found)
+        return found, preparation.read(found.config_file, Environment(os.environ))
 
     found, config = read()
     log.configure(found, "supervisor")
-    logger = log.get_logger()
-    for warning in (*config.warnings, *settings.misspelt(os.environ)):
-        logger.warning("configuration_warning", path=warning.path, warning=str(warning))
-    try:
-        return supervisor.run(found, config, read)
-    except ConfigError as error:  # Of links and storages, which know nothing of the file.
-        problems = located(error.problems, found.config_file)
-        raise ConfigError(problems, found.config_file) from error.__cause__
+    preparation.tell_warnings([*config.warnings, *settings.misspelt(os.environ)])
+    return supervisor.run(found, config, read)

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from conserver.commands import census
@@ -153,6 +154,9 @@ def _show(screen: Console, found: dict[str, Any], *, again: bool) -> None:
         text = _HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_BELOW
     else:
         text = "\n".join(lines).rstrip("\n") + "\n"
+        if again:  # One frame after the other: each says of when it is, and an empty line ends it.
+            at = datetime.fromtimestamp(found["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            text = f"{at}\n{text}\n"
     sys.stdout.write(text)
     sys.stdout.flush()
     if not found["hosts"]:
@@ -249,7 +253,7 @@ def _current(worker: dict[str, Any]) -> str:
 
 def _count(value: int | None, style: Style = "") -> object:
     if value is None:
-        return Marked("not a list", "bad")
+        return Marked("wrong type", "bad")
     return Marked(value, style) if value and style else value
 
 

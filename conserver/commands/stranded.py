@@ -1,4 +1,4 @@
-"""Items that lie with workers that no host knows: found, and handed to the stewards.
+"""Items that lie with workers that no host knows: found, and given back.
 
 A host's hash names its workers, and whoever deletes it is forgiven while the host lives: it
 registers again. If the host dies before that, nobody looks where its workers' items are. Nothing is
@@ -12,9 +12,10 @@ from conserver.commands.base import Client, Output, load_settings, note, redis_c
 from conserver.commands.keys import wrong_keys
 from conserver.errors import EXIT_FAILURE
 from conserver.queue import calls, script
+from conserver.queue.calls import Blame, Returned
 
-HOST = "reclaimed"
-"""A host that never beats: the stewards take it for dead after a lease, and return what is held."""
+_HOST = "reclaimed"  # While items go back they are this host's.
+_BLAME = Blame("everything", notes={"": {"error": "was lost with its host"}})
 
 _SCAN = 1000
 
@@ -36,7 +37,8 @@ def stranded(client: Client) -> dict[str, int]:
 
 
 def reclaim(output: Output) -> int:
-    """Has the stewards return what stranded consumers hold.
+    """Gives back what stranded consumers hold: to returned, or to the suspects, for all of it may
+    have been at work when they died.
 
     Returns:
         0, also if there was nothing; 1 while a key of another type hides who is registered.
@@ -47,13 +49,19 @@ def reclaim(output: Output) -> int:
             note(f"error: {text}; then reclaim again")
         if wrong:
             return EXIT_FAILURE
-        lost = stranded(client)
-        for consumer in lost:
-            script.run(client, calls.register(HOST, consumer, []))
-    items = sum(lost.values())
-    output.value({"consumers": len(lost), "items": items})
-    if items:
-        output.line(f"reclaimed: {items}; a steward returns them within its lease (30 s)")
-    else:
-        output.line("reclaimed: nothing; every item in flight is of a worker that a host knows")
+        items = sum(_give_back(client, consumer) for consumer in stranded(client))
+        script.run(client, calls.reap(_HOST, ""))  # It is forgotten with its last consumer.
+    output.value({"items": items})
+    output.line(f"reclaimed: {items or 'nothing, all in flight is of workers that a host knows'}")
     return 0
+
+
+def _give_back(client: Client, consumer: str) -> int:
+    """Return all that a consumer holds; how much it was."""
+    items, left = 0, 1
+    while left:
+        call = calls.give_back(_HOST, consumer, _BLAME)
+        returned = Returned(*script.run(client, call))
+        items, left = items + returned.returned, returned.left
+    script.run(client, calls.give_back(_HOST, consumer, _BLAME))  # and its registration goes
+    return items

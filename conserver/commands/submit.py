@@ -3,7 +3,7 @@
 1. Gathers documents: vCon files, folders of them, standard input, recordings made into vCons.
 2. Refuses here what a worker would make a dead letter of: no vCon, or too large.
 3. SET vcon:<uuid>, RPUSH <list> <uuid>, both at once.
-4. With --wait, follows each until it is done or dead, and tells what became of it.
+4. With --wait, follows each until it has left the queues or is dead, and tells which.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from conserver.commands.base import (
 from conserver.commands.follow import Submitted, dead_letters, follow
 from conserver.commands.hosts import read_hosts
 from conserver.commands.tables import Marked, Style
-from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError, Rejected
+from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError, ConserverError, Rejected
 from conserver.settings import Settings
 from conserver.validation import suggest
 from conserver.vcon import Vcon
@@ -36,7 +36,7 @@ from conserver.vcon import Vcon
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_STYLES: dict[str, Style] = {"done": "good", "dead": "bad", "waiting": "warning"}
+_STYLES: dict[str, Style] = {"ended": "good", "dead": "bad", "waiting": "warning"}
 
 
 def submit(
@@ -51,13 +51,14 @@ def submit(
     """Submits everything that `paths` lead to.
 
     Returns:
-        0, or 1 if a document was refused, is dead, or is not done at the end of the time.
+        0, or 1 if a document was refused, is dead, or waits or runs still at the end of the time.
     """
     found = load_settings(config_file)
-    name = to or _only_list(found)
+    name = _checked(to) if to else _only_list(found)
     results: list[Submitted] = []
     sources = [source for path in paths for source in _sources(path)]
     with redis_client(found) as client:
+        _check_type(client, name)
         dead_before = dead_letters(client, name) if wait else Counter()
         with _progress("submitting", len(sources)) as step:
             for source in sources:
@@ -72,7 +73,7 @@ def submit(
                 follow(client, name, results, dead_before, timeout_s, step)
     output.value({"list": name, "items": [asdict(result) for result in results]})
     _tell(output, name, results, wait=wait)
-    good = {"done"} if wait else {"submitted"}
+    good = {"ended"} if wait else {"submitted"}
     return 0 if all(result.outcome in good for result in results) else EXIT_FAILURE
 
 
@@ -82,6 +83,26 @@ def _only_list(found: Settings) -> str:
         text = ", ".join(names) or "none"
         raise BootError(f"say which list with --list: {found.config_file} has {text}", EXIT_USAGE)
     return names[0]
+
+
+def _checked(name: str) -> str:
+    """A name that the configuration would take for a list, too: others are Conserver's own keys."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from conserver.config import ListName
+
+    try:
+        return TypeAdapter(ListName).validate_python(name)
+    except ValidationError as error:
+        reason = error.errors()[0]["ctx"]["error"]
+        raise BootError(f"--list {name}: {reason}", EXIT_USAGE) from None
+
+
+def _check_type(client: Client, name: str) -> None:
+    """Before anything is SET: a document whose uuid cannot be pushed would lie there for ever."""
+    kind = client.type(name).decode()
+    if kind not in ("none", "list"):
+        raise ConserverError(f"{name} is a {kind} in Redis, and no list")
 
 
 def _sources(path: Path) -> list[Path]:
@@ -99,7 +120,8 @@ def _warn_of_silence(client: Client, name: str) -> None:
     if not hosts:
         note("warning: no host is running: what was submitted waits until one does")
     elif name not in served:
-        note(f"warning: no host that runs serves {name} ({suggest(name, served)})")
+        hint = suggest(name, served)
+        note(f"warning: no host that runs serves {name}" + (f" ({hint})" if hint else ""))
     elif name in census.paused_lists(client):
         note(f"warning: {name} is paused: `conserver resume {name}` ends that")
 

@@ -118,15 +118,27 @@ def _below(to: Console, columns: Sequence[str], cells: Sequence[Text]) -> list[s
 
 
 def _is_numeric(cells: Sequence[object]) -> bool:
-    values = [cell.value if isinstance(cell, Marked) else cell for cell in cells]
-    given = [value for value in values if value not in ("", None)]
-    return bool(given) and all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) for value in given
-    )
+    """Whether these are numbers, but for empty cells and complaints in the place of one."""
+    given = [cell for cell in cells if _value(cell) not in ("", None)]
+    numbers = [cell for cell in given if _is_number(_value(cell))]
+    complaints = [cell for cell in given if _is_complaint(cell)]
+    return bool(numbers) and len(numbers) + len(complaints) == len(given)
+
+
+def _is_complaint(cell: object) -> bool:
+    return isinstance(cell, Marked) and cell.style == "bad" and not _is_number(cell.value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _value(cell: object) -> object:
+    return cell.value if isinstance(cell, Marked) else cell
 
 
 def _text(cell: object) -> Text:
-    value, style = (cell.value, cell.style) if isinstance(cell, Marked) else (cell, "")
+    value, style = _value(cell), cell.style if isinstance(cell, Marked) else ""
     if value is None:
         text = ""
     elif isinstance(value, bool):

@@ -16,6 +16,7 @@ in one step.
     conserver:dead:<list>         zset    time in ms -> why, as a line of JSON, then the record;
                                           swept by age
     conserver:inflight:<consumer> hash    token -> record, claimed and not settled, of all lists
+    conserver:strange:<consumer>  hash    what lay there and is no record, once the consumer is dead
     conserver:host:<id>           hash    host, pid, version, beat, status; "consumer:<id>" ->
                                           number of its last claim, or "void"; "suspect"
                                           -> "<consumer> <token>" that the host runs
@@ -23,6 +24,8 @@ in one step.
     conserver:lists               set     every list ever claimed from; stewards walk these, not
                                           their own config
     conserver:cancelled:<consumer>  set   tokens of running items that an operator has cancelled
+    conserver:gone:<consumer>     string  it has died and been forgotten: for an hour no late call
+                                          of its own registers it again
     conserver:control             hash    "paused:<list>" -> since when
     vcon:<uuid>                   string  the document (a RedisJSON value stays one)
     conserver:revision:<uuid>     hash    revision and length of the document as it was left, the
@@ -37,5 +40,6 @@ that token with that epoch, else the item was given to somebody else and nothing
     calls.py        one function per script: its keys, its arguments, its answer
     connection.py   Redis URLs (TLS, sockets, Sentinel) into connections
     line.py         the worker's connection: repeats a call until it is answered
+    elements.py     what a key holds, in pages, for commands that look
     wrongtype.py    keys that hold another type than they must, and what is said of them
 """

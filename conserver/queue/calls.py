@@ -40,6 +40,11 @@ def inflight_key(consumer: str) -> str:
     return f"conserver:inflight:{consumer}"
 
 
+def strange_key(consumer: str) -> str:
+    """The key of what somebody else had put among that."""
+    return f"conserver:strange:{consumer}"
+
+
 # ---- claiming ------------------------------------------------------------------------------------
 
 
@@ -90,16 +95,18 @@ def claim(
     empty: bool,
     demands: Iterable[Demand],
     limits: ClaimLimits,
+    known: Iterable[str] = (),
 ) -> Call:
     """Take items from several lists. `empty`: the worker holds nothing by its own word, so it may
-    get a suspect.
+    get a suspect. `known`: the tokens of what it holds; a repetition does not look at them, and so
+    costs no more than the claim did.
     """
     keys: list[str] = [host_key(host), inflight_key(consumer), CONTROL]
     args: list[str | int] = [consumer, number, "1" if empty else "0", *limits]
     for demand in demands:
         keys.append(demand.list)
         args += demand[1:]
-    return Call("claim", keys, args)
+    return Call("claim", keys, args, known)
 
 
 def read_claim(reply: list[Any]) -> Claim:
@@ -150,7 +157,7 @@ class Answer(NamedTuple):
     kind: "written" (with revision), "settled", "lost" (given to somebody else), "late", "type"
     (key, found: it holds another type), "refused" (found: why RedisJSON does not take the document)
     or "conflict" (revision, chain and text of the newer document; text is None where it must be
-    read with GET).
+    read with GET; replaced: somebody has put another one in the place of what we had read).
     """
 
     kind: str
@@ -159,6 +166,7 @@ class Answer(NamedTuple):
     text: bytes | None = None
     key: str = ""
     found: str = ""
+    replaced: bool = False
 
 
 _SETTLED = Answer("settled")
@@ -174,7 +182,8 @@ def _answer(entry: list[Any]) -> Answer:
     if kind == "written":
         return Answer(kind, int(entry[1]))
     if kind == "conflict":
-        return Answer(kind, int(entry[1]), entry[2].decode(), entry[3] or None)
+        replaced = entry[4] == b"1"
+        return Answer(kind, int(entry[1]), entry[2].decode(), entry[3] or None, replaced=replaced)
     if kind == "type":
         return Answer(kind, key=entry[1].decode(), found=entry[2].decode())
     if kind == "refused":
@@ -221,13 +230,14 @@ def settle(consumer: str, settlements: Sequence[Settlement]) -> Call:
 
 
 class Move(NamedTuple):
-    """One item's move. state b"=" keeps what the record has; after_ms for parking, why (one line of
-    JSON) for dying.
+    """One item's move. state b"=" keeps what the record has; revision: of the document that state
+    is about; after_ms for parking, why (one line of JSON) for dying.
     """
 
     token: str
     epoch: int
     state: bytes = b"="
+    revision: int = 0
     after_ms: int = 0
     why: bytes = b""
 
@@ -295,13 +305,16 @@ class Blame:
 
 class Returned(NamedTuple):
     """What one call gave back: items, how many are still held, suspects among them, deliveries
-    counted.
+    counted. strange: how much of what was held is no record and was set aside; cancelled: how many
+    had been cancelled by an operator, and have ended.
     """
 
     returned: int
     left: int
     suspects: int
     counted: int
+    strange: int = 0
+    cancelled: int = 0
 
 
 def give_back(host: str, consumer: str, blame: Blame, most: int = RETURN_BATCH) -> Call:
@@ -328,13 +341,18 @@ def reap(host: str, seen_beat: str) -> Call:
 
 
 def promote(name: str, most: int, everything: bool = False) -> Call:
-    """Send due parked records of one list back to work. Answers how many."""
-    return Call("promote", [f"conserver:parked:{name}"], [most, "inf" if everything else ""])
+    """Send due parked records of one list back to work. Answers how many; there may be more of
+    them until that is 0.
+    """
+    upto = "inf" if everything else ""
+    return Call("promote", [f"conserver:parked:{name}"], [most, upto, SCRIPT_BYTES])
 
 
 def unbell(name: str, most: int) -> Call:
-    """Put back on its list what a bell has moved and nobody has claimed. Answers how many."""
-    return Call("unbell", [name, f"conserver:returned:{name}"], [most])
+    """Put back on its list what a bell has moved and nobody has claimed. Answers how many; there
+    may be more of them until that is 0.
+    """
+    return Call("unbell", [name, f"conserver:returned:{name}"], [most, SCRIPT_BYTES])
 
 
 def sweep(name: str, keep_s: int, most: int) -> Call:
@@ -343,8 +361,10 @@ def sweep(name: str, keep_s: int, most: int) -> Call:
 
 
 def stray(consumer: str, answered: int, tokens: Iterable[str]) -> Call:
-    """Give back what the hash says is held and is not among `tokens`. Answers how many."""
-    return Call("stray", [inflight_key(consumer)], [answered, *tokens])
+    """Give back what the hash says is held and is not among `tokens`. Answers how many; there may
+    be more of them until that is 0.
+    """
+    return Call("stray", [inflight_key(consumer)], [answered, SCRIPT_BYTES, *tokens])
 
 
 def replay(name: str, member: bytes, payload: bytes, state: bytes = b"") -> Call:

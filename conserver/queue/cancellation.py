@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from conserver.errors import Rejected
-from conserver.queue import calls, script
+from conserver.queue import calls, elements, script
 from conserver.queue.record import parse
 from conserver.vcon import Vcon
 
 if TYPE_CHECKING:
     import redis
-
-PAGE = 500
 
 
 @dataclass(slots=True)
@@ -51,7 +49,7 @@ def cancel(client: redis.Redis, uuid: str) -> Cancelled:
         for kind in ("returned", "suspects"):
             found.returned += _remove(client, f"conserver:{kind}:{name}", is_it)
     for key, consumer in _consumers(client):
-        for token, record in cast("dict[bytes, bytes]", client.hgetall(key)).items():
+        for token, record in elements.in_hash(client, key):
             if is_it(record):
                 call = calls.cancel(key, token, f"conserver:cancelled:{consumer}")
                 found.running += int(script.run(client, call))
@@ -60,7 +58,10 @@ def cancel(client: redis.Redis, uuid: str) -> Cancelled:
 
 def _uuid_of(element: bytes) -> str:
     """Which vCon an element stands for: a record or a bare payload, a uuid or a whole document."""
-    payload = parse(element).payload if element[:1] == b"\x01" else element
+    try:
+        payload = parse(element).payload if element[:1] == b"\x01" else element
+    except ValueError:  # Somebody else put it there.
+        return ""
     if payload[:1] != b"{":
         return payload.decode("utf-8", "replace")
     try:
@@ -70,19 +71,12 @@ def _uuid_of(element: bytes) -> str:
 
 
 def _remove(client: redis.Redis, key: str, is_it: Callable[[bytes], bool]) -> int:
-    """Remove every element of a list or sorted set that `is_it`, page by page."""
-    kind = client.type(key)
-    reads: dict[Any, Callable[..., Any]] = {b"list": client.lrange, b"zset": client.zrange}
-    read = reads.get(kind)
-    if read is None:
-        return 0
-    removed, start = 0, 0
-    while page := cast("list[bytes]", read(key, start, start + PAGE - 1)):
-        hits = [element for element in page if is_it(element)]
-        for element in hits:
-            removed += int(script.run(client, calls.cancel(key, element)))
-        start += len(page) - len(hits)
-    return removed
+    """Remove every element of a list or sorted set that `is_it`. Returns how many went."""
+    is_sorted = client.type(key) == b"zset"
+    read = elements.in_sorted_set if is_sorted else elements.in_list
+    # All are found before the first one goes: what takes its place must not be passed over.
+    copies = [element for element in read(client, key) if is_it(element)]
+    return sum(int(script.run(client, calls.cancel(key, copy))) for copy in copies)
 
 
 def _consumers(client: redis.Redis) -> Iterator[tuple[str, str]]:

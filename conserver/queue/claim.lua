@@ -5,13 +5,15 @@
 --       4.. the ingress lists
 -- ARGV  1 consumer   2 number of the claim   3 "1" if the worker holds nothing by its own word
 --       4 most items   5 most bytes of documents   6 "1" if ETags are wanted   7 largest payload
---       8 cap on parked   9.. for each list: most items, max deliveries
+--       8 cap on parked   9.. for each list: most items, max deliveries; then, in a repetition, the
+--       tokens that the worker knows to hold: their records are not read again
 -- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}}, and
 --       only if some were buried, {the beginning of its payload, why ...}; or {"void"} or
 --       {"late", number}.
--- Item   {record, what, text, revision, chain, {etag field, value ...}}; what: "inline" (the
+-- Item   {record, what, text, revision, replaced, {etag field, value ...}}; what: "inline" (the
 --       payload is the document), "stored" (text is its length: read it with GET), "text" (of
---       RedisJSON), "missing" or "type:<TYPE> <key>". Where there are few of them, a small
+--       RedisJSON), "missing" or "type:<TYPE> <key>". replaced is "1" where the record's state is
+--       about a document that somebody has replaced since. Where there are few of them, a small
 --       document that is stored comes along as a seventh.
 --
 -- The number is kept in the registration. A lower one is late: nothing. An equal one is a
@@ -55,8 +57,8 @@ local function answer(more, suspects)
   return { 'ok', more, suspects, broken, items, #buried > 0 and buried or nil }
 end
 
--- What the answer says of a claimed record and its document.
-local function present(text, payload)
+-- What the answer says of a claimed item and its document. record: as it was, nil for a new one.
+local function present(text, payload, record)
   -- What goes through Lua keeps Redis busy for several times as long as what a client reads by
   -- itself: a pushed document counts as four.
   bytes = bytes + 4 * #payload
@@ -69,28 +71,43 @@ local function present(text, payload)
   elseif doc.kind == 'none' then
     return { text, 'missing', '', '0', '', NO_TAGS }
   end
-  adopt(doc, now)
+  local done = record and record.state ~= ''
+  adopt(doc, now, done)
   bytes = bytes + doc.length
   local tags = NO_TAGS
   if ARGV[6] == '1' and doc.seen.r then
     tags = redis.call('HGETALL', doc.revkey)
   end
-  local revision = doc.revision_text or doc.seen.r
-  if doc.text then
-    return { text, 'text', doc.text, revision, doc.chain, tags }
+  local revision, replaced = doc.revision_text or doc.seen.r, ''
+  if done and doc.replaced > tonumber(record.revision) then
+    replaced = '1'
   end
-  return { text, 'stored', whole(doc.length), revision, doc.chain, tags }
+  if doc.text then
+    return { text, 'text', doc.text, revision, replaced, tags }
+  end
+  return { text, 'stored', whole(doc.length), revision, replaced, tags }
+end
+
+-- What was claimed under this number, of all that is held: up to 64 MiB, so what the worker knows
+-- is passed over. A token of before that this very claim has given it again (a failover can do
+-- that) is not told; it goes back as a stray.
+local function claimed_before()
+  local known = {}
+  for index = 9 + 2 * (#KEYS - 3), #ARGV do
+    known[ARGV[index]] = true
+  end
+  for _, token in ipairs(redis.call('HKEYS', inflight)) do
+    local text = not known[token] and redis.call('HGET', inflight, token)
+    local record = text and parse(text)
+    if record and record.epoch == ARGV[2] then
+      items[#items + 1] = present(text, record.payload, record)
+    end
+  end
 end
 
 if number == registered then
-  local held_now = redis.call('HGETALL', inflight)
   open()
-  for index = 2, #held_now, 2 do
-    local record = parse(held_now[index])
-    if record.epoch == ARGV[2] then
-      items[#items + 1] = present(held_now[index], record.payload)
-    end
-  end
+  claimed_before()
   return answer(0, 0)
 end
 
@@ -153,7 +170,7 @@ local function take(key, list, popped, max_deliveries)
     taken = taken + 1
     if record then
       record.epoch, record.list, record.begun = ARGV[2], list, false
-      record.write, record.revision = 0, '0'
+      record.write = 0
       token, payload, new = record.token, record.payload, build(record)
     else
       token, payload = consumer .. moment .. taken, text
@@ -161,8 +178,9 @@ local function take(key, list, popped, max_deliveries)
     end
     if (record and record.deliveries >= max_deliveries) or #payload > most_payload then
       refused[#refused + 1] = record or parse(new)
+      bytes = bytes + 4 * #payload
     else
-      claimed[#claimed + 1] = { token, new, payload, text }
+      claimed[#claimed + 1] = { token, new, payload, text, record }
       flat[#flat + 1], flat[#flat + 2] = token, new
     end
   end
@@ -179,7 +197,7 @@ local function take(key, list, popped, max_deliveries)
       end
       break
     end
-    items[#items + 1] = present(entry[2], entry[3])
+    items[#items + 1] = present(entry[2], entry[3], entry[5])
   end
   return #items - before
 end
@@ -254,7 +272,7 @@ for _, entry in ipairs(lists) do
   local waiting = count('LLEN', key, entry[1])
   local tries = 16
   if alone and waiting > 0 and may_run_alone(entry[1]) then
-    while waiting > 0 and #items == 0 and tries > 0 do
+    while waiting > 0 and #items == 0 and tries > 0 and bytes < most_bytes do
       take(key, entry[1], redis.call('LPOP', key, 1), entry[3])
       waiting, tries = waiting - 1, tries - 1
     end
@@ -268,7 +286,7 @@ for _, entry in ipairs(lists) do
 end
 
 -- Takes from one key of a list while there is room. Answers how many may still be taken.
-local CHUNK = 16
+local CHUNK = 4
 local more = 0
 local function drain(key, list, left, max_deliveries)
   local waiting = redis.call('LLEN', key)
@@ -278,7 +296,7 @@ local function drain(key, list, left, max_deliveries)
     local popped = redis.call('LPOP', key, math.min(chunk, tries, left, most - #items))
     left = left - take(key, list, popped, max_deliveries)
     tries, waiting = tries - #popped, redis.call('LLEN', key)
-    -- As long as they are small, many at once.
+    -- As long as they are small, a few at once: they may be large where those before were not.
     chunk = bytes - before <= SMALL * #popped and CHUNK or 1
   end
   more = more + waiting

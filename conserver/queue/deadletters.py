@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from conserver.queue import calls, script
+from conserver.queue import calls, elements, script
 from conserver.queue.record import Progress, parse
 
 if TYPE_CHECKING:
     import redis
-
-PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +66,12 @@ def scan(client: redis.Redis, name: str) -> Iterator[DeadLetter]:
     one checks again.
     """
     told: Counter[bytes] = Counter()
-    key = f"conserver:dead:{name}"
-    start = 0
-    while members := cast("list[bytes]", client.zrange(key, start, start + PAGE - 1)):
-        for member in members:
-            letter = _read(client, name, member)
-            if letter is not None:
-                told[letter.payload] += 1
-                yield letter
-        start += len(members)
-    for payload in _payloads(client, name):
+    for member in elements.in_sorted_set(client, f"conserver:dead:{name}"):
+        letter = _read(client, name, member)
+        if letter is not None:
+            told[letter.payload] += 1
+            yield letter
+    for payload in elements.in_list(client, f"DLQ:{name}"):
         if told[payload]:
             told[payload] -= 1
         else:
@@ -121,19 +115,9 @@ def _read(client: redis.Redis, name: str, member: bytes) -> DeadLetter | None:
     return DeadLetter(name, payload, member, why, progress)
 
 
-def _payloads(client: redis.Redis, name: str) -> Iterator[bytes]:
-    if client.type(f"DLQ:{name}") != b"list":
-        return
-    start = 0
-    key = f"DLQ:{name}"
-    while page := cast("list[bytes]", client.lrange(key, start, start + PAGE - 1)):
-        yield from page
-        start += len(page)
-
-
 def _find(client: redis.Redis, name: str, sha1: str) -> bytes | None:
     """The large payload with this digest; its record does not carry it a second time."""
-    for payload in _payloads(client, name):
+    for payload in elements.in_list(client, f"DLQ:{name}"):
         if hashlib.sha1(payload, usedforsecurity=False).hexdigest() == sha1:
             return payload
     return None

@@ -3,9 +3,9 @@
 --
 -- conserver:revision:<uuid> is a hash: r revision, n length as we wrote or saw it, h SHA-1 instead
 -- of a length where the value is RedisJSON, c the chain that wrote it, c:<chain> the revision that
--- each chain wrote last, x the expiry in ms that we gave it (absent: FAR, for both keys),
--- e:<storage> its ETags. A document is ours while its length (or SHA-1) and its expiry are what we
--- left: a producer's SET clears the expiry.
+-- each chain wrote last, p the one by which somebody replaced it last, x the expiry in ms that we
+-- gave it (absent: FAR, for both keys), e:<storage> its ETags. A document is ours while its length
+-- (or SHA-1) and its expiry are what we left: a producer's SET clears the expiry.
 --
 -- These few lines are most of what an item costs Redis: what is known is not asked for again. The
 -- text of a document is never read here, unless it is RedisJSON.
@@ -35,7 +35,7 @@ end
 -- Then that key is what is bad, whatever the other one is: nobody may write to it.
 local function describe(uuid)
   local doc = look(uuid)
-  doc.known = read('HMGET', doc.revkey, 'r', 'n', 'h', 'x', 'c')
+  doc.known = read('HMGET', doc.revkey, 'r', 'n', 'h', 'x', 'c', 'p')
   if not doc.known then
     doc.kind, doc.bad, doc.key = kind_of(doc.revkey), true, doc.revkey
   end
@@ -56,6 +56,7 @@ end
 local function recognise(doc, now_ms)
   local known = doc.known
   local seen = { r = known[1], n = known[2], h = known[3], x = known[4], c = known[5] }
+  doc.replaced = tonumber(known[6] or 0)
   doc.seen = seen
   doc.revision = tonumber(seen.r or 0)
   doc.chain = seen.c or ''
@@ -69,13 +70,18 @@ local function recognise(doc, now_ms)
   end
 end
 
--- Gives the document its next revision, and keeps what is known of it as it is now.
-local function remember(doc, chain, now)
+-- Gives the document its next revision, and keeps what is known of it as it is now. replaces: it
+-- has nothing of what was there before.
+local function remember(doc, chain, now, replaces)
   doc.revision = math.max(doc.revision + 1, now)
   doc.revision_text, doc.chain = whole(doc.revision), chain
   local fields = { 'r', doc.revision_text, 'n', whole(doc.length), 'c', chain }
   if chain ~= '' then
     fields[7], fields[8] = 'c:' .. chain, doc.revision_text
+  end
+  if replaces then
+    doc.replaced = doc.revision
+    fields[#fields + 1], fields[#fields + 2] = 'p', doc.revision_text
   end
   redis.call('HSET', doc.revkey, unpack(fields))
   if doc.sha then
@@ -95,14 +101,15 @@ local function keep(doc)
   end
 end
 
--- Makes the document ours: a new revision if somebody replaced it, and the mark.
-local function adopt(doc, now)
+-- Makes the document ours: a new revision if somebody replaced it, and the mark. known: the caller
+-- has seen one there before, even if nothing is known of it any more.
+local function adopt(doc, now, known)
   recognise(doc, math.floor(now / 1000))
   if doc.ours and not doc.seen.x then
     return
   end
   if not doc.ours then
-    remember(doc, '', now)
+    remember(doc, '', now, known or doc.seen.r)
   end
   redis.call('PEXPIREAT', doc.key, FAR_TEXT)
   keep(doc)
@@ -110,7 +117,7 @@ end
 
 -- Puts `body` there as the next revision. A RedisJSON value stays one; what its module has against
 -- the document is the answer, and then nothing was done.
-local function put(doc, body, chain, now)
+local function put(doc, body, chain, now, replaces)
   doc.length, doc.sha = #body, nil
   if doc.kind == 'ReJSON-RL' then
     local set = redis.pcall('JSON.SET', doc.key, '$', body)
@@ -122,14 +129,15 @@ local function put(doc, body, chain, now)
   else
     redis.call('SET', doc.key, body, 'PXAT', FAR_TEXT)
   end
-  remember(doc, chain, now)
+  remember(doc, chain, now, replaces)
   keep(doc)
 end
 
 -- Compare-and-set. base is the revision that the caller read; 0 replaces whatever is there (a
 -- pushed document), ABSENT nothing (it was not there, and came back from a storage). Answers nil
 -- and the new revision, or a refusal: {'type', key, kind}, {'refused', reason} or {'conflict',
--- revision, chain, text of RedisJSON or '' (read it with GET)}. A document that was deleted under
+-- revision, chain, text of RedisJSON or '' (read it with GET), '1' if the document was replaced
+-- since base}. A document that was deleted under
 -- us is written again: its revision is still the one that we read, what we hold is whole. One that
 -- has expired took along its revision, and maybe what others had written since we read it: a
 -- conflict with revision ABSENT, for a storage must have that.
@@ -150,13 +158,14 @@ local function swap(uuid, base, body, chain, now)
   recognise(doc, math.floor(now / 1000))
   if base ~= 0 and doc.kind ~= 'none' and not (doc.ours and doc.revision == base) then
     if not doc.ours then
-      adopt(doc, now)
+      adopt(doc, now, true)
     end
-    return { 'conflict', whole(doc.revision), author(doc, chain, base), doc.text or '' }
+    local replaced = doc.replaced > base and '1' or ''
+    return { 'conflict', whole(doc.revision), author(doc, chain, base), doc.text or '', replaced }
   elseif base > 0 and doc.kind == 'none' and doc.revision ~= base then
-    return { 'conflict', whole(ABSENT), '', '' }
+    return { 'conflict', whole(ABSENT), '', '', '' }
   end
-  local reason = put(doc, body, chain, now)
+  local reason = put(doc, body, chain, now, base == 0 and doc.kind ~= 'none')
   if reason then
     return { 'refused', reason }
   end

@@ -115,6 +115,7 @@ class Line:
     def _until_answered(self, words: tuple[Any, ...], call: Call | None) -> Any:
         failures = 0
         away_since = 0.0
+        whole = False
         while True:
             self.calls += 1
             try:
@@ -122,7 +123,8 @@ class Line:
             except NoScriptError:
                 if call is None:
                     raise
-                words = call.command(whole=True)
+                whole = True
+                words = call.command(whole, repeated=failures > 0)
                 continue
             except (RedisConnectionError, RedisTimeoutError, ResponseError, OSError) as error:
                 if isinstance(error, ResponseError) and not passes(error):
@@ -133,6 +135,8 @@ class Line:
                     self._log.warning("redis_away", error=str(error), what=what_now(error))
                 failures += 1
                 self.repeats += 1
+                if call is not None:
+                    words = call.command(whole, repeated=True)
                 self._pause(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
                 continue
             if failures:

@@ -3,8 +3,8 @@
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 "release" | "park" | "dead"   2 seconds that a dead letter's document is kept (0: for
 --       ever)
---       then for each item: token, epoch, state ("=" keeps it), when (park: from now in ms), why
---       (dead: one line of JSON)
+--       then for each item: token, epoch, state ("=" keeps it), revision of the document that state
+--       is about, when (park: from now in ms), why (dead: one line of JSON)
 -- Answer, for each item: "moved", "lost", or "<TYPE> <key>" of a key that has another type than
 -- what it must be (nothing was done).
 --
@@ -48,8 +48,8 @@ local function obstacle(record)
 end
 
 open()
-for index = 3, #ARGV, 5 do
-  local token, epoch, state, after_ms, why = unpack(ARGV, index, index + 4)
+for index = 3, #ARGV, 6 do
+  local token, epoch, state, revision, after_ms, why = unpack(ARGV, index, index + 5)
   local record = held(inflight, token, epoch)
   local found = record and obstacle(record)
   if not record then
@@ -59,7 +59,7 @@ for index = 3, #ARGV, 5 do
   else
     let_go(inflight, record)
     if state ~= '=' then
-      record.state = state
+      record.state, record.revision = state, revision
     end
     if kind == 'release' then
       release(record)
@@ -69,8 +69,8 @@ for index = 3, #ARGV, 5 do
     else
       bury(record, why, now / 1000)
       if keep_s > 0 and string.sub(record.payload, 1, 1) ~= '{' then
-        local revision = read('HGET', 'conserver:revision:' .. record.payload, 'r')
-        expire(record.payload, tonumber(revision or 0), keep_s, now)
+        local newest = read('HGET', 'conserver:revision:' .. record.payload, 'r')
+        expire(record.payload, tonumber(newest or 0), keep_s, now)
       end
     end
     answers[#answers + 1] = 'moved'

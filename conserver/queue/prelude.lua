@@ -19,12 +19,19 @@
 --     <list>\n<state><payload>
 -- flags: "-", or "s" (suspect) followed by "b" (begun in this epoch), and then, if a worker has
 -- died with it, ":" and a note of how: JSON, percent-encoded.
--- write and revision: number and result of the last numbered write of this holding, so that a
--- repeated write gets its first answer. state is JSON that Lua never reads.
+-- write: number of the last numbered write of this holding, so that a repeated write gets its first
+-- answer, which is revision. That stays: it is the revision of the document that state is about, as
+-- it was written last, or read by whoever put the item aside. state is JSON that Lua never reads.
 
 -- 2200-01-01 in ms: the expiry that marks a document as ours, too far away to ever come.
 local FAR, FAR_TEXT = 7258118400000, '7258118400000'
 local HEADER = '^\1(%S+) (%d+) (%d+) (%S+) (%d+) (%d+) (%-?%d+) (%d+) ([^\n]*)\n()'
+
+-- What stays of a consumer that is forgotten, for longer than any of its calls can be on their way.
+local GONE_S = 3600
+local function tombstone(consumer)
+  return 'conserver:gone:' .. consumer
+end
 
 local function open()
   redis.call('DEL', 'conserver:nothing')
@@ -102,10 +109,10 @@ end
 -- taken away.
 local function held(inflight, token, epoch)
   local text = redis.call('HGET', inflight, token)
-  if not text then
+  local record = text and parse(text)
+  if not record then
     return nil
   end
-  local record = parse(text)
   if record.epoch ~= epoch then
     return nil
   end
@@ -142,7 +149,6 @@ local function let_go(inflight, record)
   redis.call('HDEL', inflight, record.token)
   record.begun = false
   record.write = 0
-  record.revision = '0'
 end
 
 local function way_back(record)

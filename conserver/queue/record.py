@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ class Claimed:
     `what` says where its document is: "inline" (it is the payload), "stored" (to be read with GET,
     unless `text` has it already; `length` bytes), "text" (in `text`, for RedisJSON), "missing", or
     "type:<TYPE> <key>" for a key that holds something else. `revision` is 0 for inline documents.
+    `replaced`: somebody has replaced the document that `state` is about.
     """
 
     token: str
@@ -34,7 +36,7 @@ class Claimed:
     text: bytes = b""
     length: int = 0
     revision: int = 0
-    writer: str = ""
+    replaced: bool = False
     etags: dict[str, str] = field(default_factory=dict)
 
 
@@ -58,7 +60,7 @@ def parse(record: bytes) -> Claimed:
 
 
 def parse_claimed(entry: list[Any]) -> Claimed:
-    """One item of claim.lua's answer: {record, what, text, revision, chain, {etag field, value
+    """One item of claim.lua's answer: {record, what, text, revision, replaced, {etag field, value
     ...}}, and maybe the text of what is stored.
     """
     claimed = parse(entry[0])
@@ -69,7 +71,7 @@ def parse_claimed(entry: list[Any]) -> Claimed:
     else:
         claimed.text = entry[2]
     claimed.revision = int(entry[3])
-    claimed.writer = entry[4].decode()
+    claimed.replaced = entry[4] == b"1"
     fields = entry[5]
     if fields:  # only where there are ETags among them
         pairs = zip(fields[::2], fields[1::2], strict=True)
@@ -107,6 +109,12 @@ class Progress:
             for name in names[first : names.index(last, first) + 1]:
                 self.runs[name] = self.runs.get(name, 0) + 1
 
+    def anew(self) -> Progress:
+        """What stays of it where all links are to run again: what has been tried."""
+        return Progress(
+            attempts=self.attempts, failures=self.failures, runs=self.runs, error=self.error
+        )
+
     def dump(self) -> bytes:
         """The state for the record; empty when there is none, so that a fresh item stays a bare
         payload.
@@ -133,10 +141,14 @@ class Progress:
 
     @classmethod
     def load(cls, state: bytes) -> Progress:
-        """The progress in a record's state; nothing done when it is empty."""
+        """The progress in a record's state; nothing done when it is empty.
+
+        Raises ValueError when it is none of ours: a record that was written by hand.
+        """
         if not state:
             return cls()
         values = orjson.loads(state)
+        _check(values)
         return cls(
             links=values.get("links", []),
             owed=values.get("owed"),
@@ -148,3 +160,27 @@ class Progress:
             expire_s=values.get("expire_s"),
             etags=values.get("etags", {}),
         )
+
+
+def _check(values: Any) -> None:
+    """Raise ValueError for what is not the progress of an item."""
+    if not isinstance(values, dict):
+        raise ValueError("it is no object")
+    for name, kinds in _KINDS.items():
+        if name in values and not isinstance(values[name], kinds):
+            raise ValueError(f"{name} is of another type")
+    if any(not isinstance(pair, list) or len(pair) != 2 for pair in values.get("pushes", ())):
+        raise ValueError("pushes are no pairs")
+
+
+_KINDS: dict[str, Any] = {
+    "links": list,
+    "owed": (list, NoneType),
+    "attempts": int,
+    "failures": int,
+    "runs": dict,
+    "error": str,
+    "pushes": list,
+    "expire_s": (int, float, NoneType),
+    "etags": dict,
+}

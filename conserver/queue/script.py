@@ -7,7 +7,7 @@ answered, and so does the steward's; the commands send it with `run`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,24 +35,28 @@ def load(name: str) -> Script:
 
 
 class Call(NamedTuple):
-    """One call of a script. keys and args go to Redis as they are."""
+    """One call of a script. keys and args go to Redis as they are; `again` are arguments that
+    follow in a repetition only, when an answer may have been lost.
+    """
 
     name: str
     keys: Sequence[str | bytes]
     args: Sequence[str | bytes | int | float]
+    again: Iterable[str | bytes] = ()
 
     @property
     def step(self) -> str:
         """Its name on an item's way: a move is one of three."""
         return str(self.args[0]) if self.name == "move" else self.name
 
-    def command(self, whole: bool = False) -> tuple[Any, ...]:
+    def command(self, whole: bool = False, repeated: bool = False) -> tuple[Any, ...]:
         """EVALSHA and its arguments, or EVAL with the text when Redis does not know the script
         (`whole`).
         """
         loaded = load(self.name)
         head = ("EVAL", loaded.text) if whole else ("EVALSHA", loaded.sha)
-        return (*head, len(self.keys), *self.keys, *self.args)
+        words = (*head, len(self.keys), *self.keys, *self.args)
+        return (*words, *self.again) if repeated else words
 
 
 def run(client: redis.Redis, call: Call) -> Any:

@@ -6,7 +6,7 @@
 --       uuid ('' leaves the document), base revision (0 replaces), chain, state, body
 -- Answer, for each item: {"written", revision}, {"lost"}, {"late"}, {"type", key, TYPE},
 --       {"refused", why RedisJSON does not take the document} or {"conflict", revision, chain,
---       text} (text is '' but for RedisJSON: read it with GET).
+--       text, replaced} (text is '' but for RedisJSON: read it with GET; replaced is '1' or '').
 --
 -- A repeated write finds its number in the record and gets the answer that it got first.
 

@@ -21,6 +21,7 @@ KINDS = {
     "conserver:parked:": "zset",
     "conserver:dead:": "zset",
     "conserver:inflight:": "hash",
+    "conserver:strange:": "hash",
     "conserver:host:": "hash",
     "conserver:hosts": "set",
     "conserver:lists": "set",

@@ -18,7 +18,7 @@ import random
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from conserver.queue import calls
+from conserver.queue import calls, record
 from conserver.queue.wrongtype import WrongTypeError
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ async def put_back(line: Line, names: Iterable[str], log: Logger) -> None:
     """Put what bells have moved, and nobody has claimed, back on its list."""
     for name in names:
         with contextlib.suppress(WrongTypeError):
-            moved = await line.call(calls.unbell(name, UNBELL_LOOK))
+            moved, call = 0, calls.unbell(name, UNBELL_LOOK)
+            # Bells of other hosts may move some of them again: it must end all the same.
+            while moved < UNBELL_LOOK and (some := await line.call(call)):
+                moved += some
             if moved:
                 log.info("put_back_on_list", list=name, items=moved)
 
@@ -89,6 +92,7 @@ class Chores:
                 continue
             due_in_ms = float(first[1]) - now_ms
             if due_in_ms <= 0:
+                self._look_at(name, first[0])
                 with contextlib.suppress(WrongTypeError):
                     await self._promote(name)
             else:
@@ -96,17 +100,23 @@ class Chores:
         # Early is of no use, and all at once neither: at least 10 ms, then up to a tenth more.
         return max(soonest_ms / 1000, 0.01) * random.uniform(1.0, 1.1)
 
+    def _look_at(self, name: str, member: bytes) -> None:
+        try:
+            record.parse(member)
+        except ValueError:
+            what = "somebody else's: it goes on as if it had been pushed to the list"
+            self._log.warning("no_record", key=f"conserver:parked:{name}", what=what)
+
     async def _promote(self, name: str) -> None:
         promoted = 0
-        while True:
-            answer = int(await self._line.call(calls.promote(name, PROMOTE_MOST)))
-            promoted += answer
-            if answer < PROMOTE_MOST:
-                break
-        if promoted and name in self._served:
-            self._roster.ring()
-            # Suspects come back from parked to suspects.
-            self._roster.suspects.set()
+        try:
+            while some := await self._line.call(calls.promote(name, PROMOTE_MOST)):
+                promoted += some
+        finally:  # some may have gone before one was met that cannot go
+            if promoted and name in self._served:
+                self._roster.ring()
+                # Suspects come back from parked to suspects.
+                self._roster.suspects.set()
         self._log.debug("promoted", list=name, items=promoted)
 
     async def sweep(self) -> None:

@@ -152,7 +152,7 @@ class Reaper:
                 )
                 break
             for consumer in answer:
-                given = await give_back(self._line, host, consumer.decode(), HOST_DIED)
+                given = await give_back(self._line, host, consumer.decode(), HOST_DIED, self._log)
                 consumers += 1
                 returned += given.returned
                 suspects += given.suspects

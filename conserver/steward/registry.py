@@ -46,7 +46,7 @@ class GivenBack:
     counted: int = 0
 
 
-async def give_back(line: Line, host: str, consumer: str, blame: Blame) -> GivenBack:
+async def give_back(line: Line, host: str, consumer: str, blame: Blame, log: Logger) -> GivenBack:
     """Return everything that a dead consumer holds, and forget its registration."""
     total = GivenBack()
     while True:
@@ -54,7 +54,12 @@ async def give_back(line: Line, host: str, consumer: str, blame: Blame) -> Given
         total.returned += answer.returned
         total.suspects += answer.suspects
         total.counted += answer.counted
-        if not answer.returned and not answer.left:
+        if answer.strange:
+            what = "it is no record and lay in flight: somebody else's; delete it if you can"
+            log.error("set_aside", key=calls.strange_key(consumer), count=answer.strange, what=what)
+        if answer.cancelled:
+            log.info("cancelled", consumer=consumer, count=answer.cancelled, what="as it had died")
+        if not any(answer):
             return total
 
 
@@ -172,7 +177,7 @@ class Registry:
     async def _return(self, order: Message) -> None:
         consumer, blame = order["consumer"], blame_of(order)
         self._roster.leave(consumer)
-        given = await give_back(self._line, self._host, consumer, blame)
+        given = await give_back(self._line, self._host, consumer, blame, self._log)
         self._returning.discard(consumer)
         self._ended[consumer] = blame
         self._ended.move_to_end(consumer)

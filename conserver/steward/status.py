@@ -3,7 +3,7 @@
 name version lease_s    the machine, our version, the lease that the host keeps
 pid steward_pid         of the supervisor (0 until it has told) and of the steward
 state                   running or draining
-started_at              when the steward started, in seconds since the epoch
+started_at              when the supervisor started, in seconds since the epoch, once it has told
 supervisor              JSON: what the supervisor told of itself
 lists                   JSON: the lists that are served, in order
 storages                JSON: the storages that chains write to, sorted
@@ -50,7 +50,6 @@ class Status:
             "version": conserver.__version__,
             "steward_pid": os.getpid(),
             "lease_s": f"{lease_s:g}",
-            "started_at": f"{time.time():.3f}",
             "lists": orjson.dumps(list(config.ingress)),
             "storages": orjson.dumps(self._storages),
         }
@@ -76,8 +75,12 @@ class Status:
         """The fields as they are now."""
         now_s = time.monotonic()
         workers = [self._worker(told, now_s) for told in self._workers]
+        began_at = self._supervisor.get("started_at")
+        # A steward that does not know yet leaves what the one before it has told.
+        began = {} if began_at is None else {"started_at": began_at}
         return {
             **self._fixed,
+            **began,
             "pid": self._supervisor.get("pid", 0),
             "state": self._supervisor.get("state", "running"),
             "supervisor": orjson.dumps(self._supervisor),

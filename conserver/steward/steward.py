@@ -254,7 +254,8 @@ class Steward:
         _, registrations = await self._beat()
         for consumer in registrations:
             with contextlib.suppress(WrongTypeError):
-                given = await give_back(self._line, self._host, consumer, Blame("nobody"))
+                nobody = Blame("nobody")
+                given = await give_back(self._line, self._host, consumer, nobody, self._log)
                 if given.returned:
                     self._log.info("items_returned", consumer=consumer, returned=given.returned)
 

@@ -33,9 +33,12 @@ SAMPLE_S = 0.25
 PROBE_S = 0.2
 PUSH_BATCH = 1000
 QUARTER_MIN = 10  # samples, to say how memory grows
-OURS = frozenset(["info", "keys", "lrange", "rpush", "set", "config", "slowlog", "multi"])
-"""What only this program asks of Redis."""
-SCRIPTS = ("claim", "write", "settle", "move", "return", "promote", "replay", "reap", "stray")
+NAME = "storm"  # of the connections of this program
+SCRIPTS = (
+    *("claim", "begin", "write", "settle", "move", "stray"),
+    *("return", "reap", "promote", "unbell", "sweep", "beat"),
+    *("replay", "purge", "cancel"),
+)
 
 
 @dataclass
@@ -86,7 +89,7 @@ class Ground:
             # What others do on this machine must not count as Redis' time.
             os.setpriority(os.PRIO_PROCESS, self.redis.pid, -15)
         self.client: Any = self._stack.enter_context(
-            redis.Redis.from_url(self.redis.url, socket_timeout=60)
+            redis.Redis.from_url(self.redis.url, socket_timeout=60, client_name=NAME)
         )
         self.client.config_set("slowlog-log-slower-than", SLOW_US)
         self.client.config_set("slowlog-max-len", 100_000)
@@ -164,7 +167,7 @@ class Ground:
             self._over.clear()
 
     def _sample(self) -> None:
-        with redis.Redis.from_url(self.redis.url) as client:
+        with redis.Redis.from_url(self.redis.url, client_name=NAME) as client:
             while not self._over.wait(SAMPLE_S):
                 peaks = self.peaks
                 for title, pss, rss in self.memory_bytes():
@@ -185,7 +188,7 @@ class Ground:
 
     def _probe(self) -> None:
         """One item after the other: on `probe`, until it is on `probed`."""
-        with redis.Redis.from_url(self.redis.url) as client:
+        with redis.Redis.from_url(self.redis.url, client_name=NAME) as client:
             while not self._over.wait(PROBE_S):
                 began_s = time.monotonic()
                 client.rpush("probe", orjson.dumps(vcon()))
@@ -214,16 +217,17 @@ class Ground:
     def slow_commands(self) -> dict[str, dict[str, float]]:
         """What took Redis longer than 5 ms, by script or command: how often, and the longest.
 
-        What this program itself asked of Redis to brew and to look is left out.
+        What this program itself asked of Redis to brew and to look is left out; what commands of
+        Conserver read is not.
         """
         names = {script.load(name).sha: name for name in SCRIPTS}
         found: Counter[str] = Counter()
         longest: dict[str, float] = {}
         for entry in self.client.slowlog_get(100_000):
+            if entry["client_name"] == NAME.encode():
+                continue
             words = entry["command"].split()
             command = words[0].decode().lower()
-            if command in OURS:
-                continue
             name = names.get(words[1].decode(), "a script") if command == "evalsha" else command
             found[name] += 1
             longest[name] = max(longest.get(name, 0.0), entry["duration"] / 1000)

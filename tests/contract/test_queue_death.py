@@ -7,6 +7,8 @@ from conserver.queue.calls import Blame, Returned
 from conserver.queue.record import Claimed
 from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, payloads, record
 
+CANCELLED = "conserver:cancelled:c1"
+
 
 def blame(*items: Claimed, overdue: tuple[str, ...] = ()) -> Blame:
     """These ran when their worker died."""
@@ -150,6 +152,24 @@ def test_poison_is_dead_lettered_after_max_deliveries_and_not_before(queue: Queu
 # ---- bounds, registrations ---------------------------------------------------------------------
 
 
+def test_what_an_operator_has_cancelled_ends_with_its_worker(queue: Queue) -> None:
+    """It was run again, maybe for hours more, although somebody had said that it should not."""
+    queue.supply("q", "u1", "u2")
+    one = Consumer(queue)
+    first, second = one.take(2)
+    queue.run(calls.cancel(f"conserver:inflight:{one.id}", first.token.encode(), CANCELLED))
+    assert queue.give_back(one, Blame("everything")) == Returned(1, 0, 1, 0, cancelled=1)
+    assert queue.places("q") == {("suspects", second.payload): 1}
+
+
+def test_cancellations_of_another_type_keep_nothing_from_its_return(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    one = Consumer(queue)
+    one.one()
+    queue.client.set(CANCELLED, "oops")
+    assert queue.give_back(one) == Returned(1, 0, 0, 0)
+
+
 def test_a_return_is_bounded_and_goes_on(queue: Queue) -> None:
     queue.push("q", *[f"u{number}" for number in range(1000)])
     one = Consumer(queue, limits=calls.ClaimLimits(most=1000))
@@ -163,7 +183,7 @@ def test_a_return_is_bounded_and_goes_on(queue: Queue) -> None:
 
 def test_a_return_is_bounded_by_bytes_too(queue: Queue) -> None:
     for number in range(8):
-        queue.push("q", document(f"u{number}", subject="x" * 1_500_000))
+        queue.push("q", document(f"u{number}", subject="x" * 400_000))
     one = Consumer(queue, limits=calls.ClaimLimits(most_bytes=100_000_000))
     one.take(8)
     steps = [queue.give_back(one) for _ in range(4)]

@@ -75,7 +75,7 @@ def test_a_set_by_its_producer_is_seen_even_with_the_same_length(
     second = one.one()
     assert (second.what, second.length) == ("stored", len(NEW))
     assert second.revision > first.revision
-    assert second.writer == ""
+    assert not second.replaced, "nothing had been done for the old one"
 
 
 def test_a_set_that_keeps_the_expiry_is_seen_by_its_length(queue: Queue) -> None:
@@ -262,6 +262,114 @@ def test_the_progress_of_one_item_is_not_that_of_an_equal_payload(queue: Queue) 
     queue.promote("q")
     states = {item.token: item.state for item in one.take(2)}
     assert states == {first.token: b'{"owed":[]}', second.token: b""}
+
+
+DONE = b'{"links":["a"]}'
+
+
+def put_aside(queue: Queue, one: Consumer, how: str) -> None:
+    """One item leaves its consumer with progress: in one of the ways that there are."""
+    item = one.one()
+    if how == "died":
+        one.write(item, OLD, state=DONE)
+        queue.give_back(one)
+    elif how == "parked":
+        one.park(item, state=DONE)
+    else:
+        one.bury(item, state=DONE)
+
+
+def bring_back(queue: Queue) -> None:
+    """What was put aside is next in line."""
+    queue.promote("q")
+    if queue.dead():
+        queue.replay("q", state=DONE)
+
+
+@pytest.mark.parametrize("how", ["died", "parked", "dead"])
+def test_progress_is_about_the_document_that_was_there(queue: Queue, how: str) -> None:
+    """A producer's SET in between has nothing of what the record calls done."""
+    queue.supply("q", "u1")
+    put_aside(queue, Consumer(queue, "first"), how)
+    queue.client.set("vcon:u1", NEW)
+    bring_back(queue)
+    one = Consumer(queue)
+    item = one.one()
+    assert (item.state, item.replaced) == (DONE, True)
+    assert one.claim(number=one.number).items[0].replaced, "a repetition says so too"
+    one.park(item, state=DONE)
+    queue.promote("q")
+    item = one.one()
+    assert not item.replaced, "this progress is about the new one"
+    one.write(item, NEW, state=DONE)
+    queue.give_back(one)
+    assert not Consumer(queue, "last").one().replaced
+
+
+@pytest.mark.parametrize("how", ["died", "parked", "dead"])
+def test_what_others_add_replaces_nothing(queue: Queue, how: str) -> None:
+    queue.supply("q", "u1", "u1")
+    other = Consumer(queue)
+    theirs = other.one()
+    put_aside(queue, Consumer(queue, "first"), how)
+    answer = other.write(theirs, NEW, chain="other")
+    if answer.kind == "conflict":
+        other.write(theirs, NEW, base=answer.revision, chain="other")
+    bring_back(queue)
+    item = other.one()
+    assert (item.state, item.replaced) == (DONE, False)
+
+
+def test_what_was_replaced_stays_so_whoever_writes_after_it(queue: Queue) -> None:
+    queue.supply("q", "u1", "u1")
+    put_aside(queue, Consumer(queue, "first"), "parked")
+    queue.client.set("vcon:u1", NEW)
+    other = Consumer(queue)
+    other.write(other.one(), NEW, chain="other")
+    bring_back(queue)
+    assert other.one().replaced
+
+
+def test_a_document_that_is_pushed_whole_replaces_what_is_there(queue: Queue) -> None:
+    queue.supply("q", "u1")
+    put_aside(queue, Consumer(queue, "first"), "parked")
+    queue.push("q", NEW)
+    one = Consumer(queue)
+    pushed = one.one()
+    one.write(pushed, NEW, uuid="u1", state=DONE)
+    queue.give_back(one)
+    bring_back(queue)
+    first, second = Consumer(queue, "c2").take(2)
+    assert {first.token: first.replaced, second.token: second.replaced} == {
+        pushed.token: False,
+        ({first.token, second.token} - {pushed.token}).pop(): True,
+    }
+
+
+def test_nothing_is_known_of_a_document_whose_revision_is_gone(queue: Queue) -> None:
+    """Then nobody can say what is in it."""
+    queue.supply("q", "u1")
+    put_aside(queue, Consumer(queue, "first"), "parked")
+    queue.client.delete("conserver:revision:u1")
+    bring_back(queue)
+    one = Consumer(queue)
+    assert one.one().replaced
+    assert one.claim(number=one.number).items[0].replaced
+
+
+def test_a_conflict_tells_whether_the_document_was_replaced(queue: Queue) -> None:
+    queue.supply("q", "u1", "u1")
+    one, other = Consumer(queue), Consumer(queue, "c2")
+    first, second = one.one(), other.one()
+    other.write(second, NEW, chain="other")
+    answer = one.write(first, OLD)
+    assert (answer.kind, answer.chain, answer.replaced) == ("conflict", "other", False)
+    queue.client.set("vcon:u1", NEW)
+    answer = one.write(first, OLD)
+    assert (answer.kind, answer.chain, answer.replaced) == ("conflict", "", True)
+    other.write(second, NEW, base=answer.revision, chain="other")
+    answer = one.write(first, OLD)
+    assert (answer.kind, answer.chain, answer.replaced) == ("conflict", "other", True)
 
 
 def test_progress_may_be_written_for_a_document_that_is_not_there(queue: Queue) -> None:

@@ -25,7 +25,7 @@ def without_hosts(queue: Queue) -> dict[bytes, Any]:
     return {
         key: value
         for key, value in queue.everything().items()
-        if not key.startswith(b"conserver:host")
+        if not key.startswith((b"conserver:host", b"conserver:gone:"))
     }
 
 

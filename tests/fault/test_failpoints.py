@@ -2,7 +2,8 @@
 
 One host is killed at the step again and again; then it is stopped, and a healthy one takes over.
 The items are of every kind, so that every step is passed: fresh ones, pushed whole, failing once,
-asking for a retry, refused, filtered, slow, and one poison; some are held by a host that is dead.
+asking for a retry, refused, filtered, slow, checkpointed, on two chains at once, with a document
+that only the storage has, and one poison; some are held by a host that is dead.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -26,14 +28,15 @@ from conserver.failpoints import STEPS
 from conserver.queue import calls, script
 from tests.daemon import Daemon, elements, push, vcon
 from tests.fault.scene import nothing_left
+from tests.queues import record
 
-# Nobody can wait for these: they come once a minute, or only when a list was dropped.
-RARE = {f"{when}-{script}" for when in ("before", "after") for script in ("stray", "sweep")}
-RARE |= {"before-unbell", "after-unbell"}
+# These come once a minute, and when a steward ends: they have tests of their own.
+MINUTELY = {f"{when}-{script}" for when in ("before", "after") for script in ("stray", "sweep")}
+ENDING = {"before-unbell", "after-unbell"}
 # These come seldom enough to kill every time; the others three times in ten.
-SELDOM = ("reap", "release", "return", "promote", "begin")
-ALWAYS = {f"{when}-{script}" for when in ("before", "after") for script in SELDOM}
-ALWAYS |= {"at-death", "bell-moved"}
+SELDOM = ("reap", "release", "return", "promote", "begin", "look-up", "checkpoint")
+ALWAYS = {f"{when}-{step}" for when in ("before", "after") for step in SELDOM}
+ALWAYS |= {"at-death", "bell-moved", "merged"}
 TRICKLE_S = 0.3
 DEATHS_ENOUGH = 2
 KILL_S_MAX = 12.0
@@ -51,19 +54,20 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 def host(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Launches hosts, and leaves none behind."""
     options = {"options": {"redis_url": redis_url}}
+    chain = {
+        "links": ["trouble"],
+        "storages": ["cellar"],
+        "egress_lists": ["out"],
+        "backoff_s": 0.05,
+        "backoff_max_s": 0.2,
+        "max_deliveries": 6,  # more than a host is killed here
+    }
     config = {
         "links": {"trouble": {"module": "tests.modules.trouble", **options}},
         "storages": {"cellar": {"module": "tests.modules.cellar", **options}},
         "chains": {
-            "main": {
-                "links": ["trouble"],
-                "storages": ["cellar"],
-                "ingress_lists": ["in"],
-                "egress_lists": ["out"],
-                "backoff_s": 0.05,
-                "backoff_max_s": 0.2,
-                "max_deliveries": 6,  # more than a host is killed here
-            }
+            "main": chain | {"ingress_lists": ["in"]},
+            "other": chain | {"ingress_lists": ["also"]},
         },
     }
     with ExitStack() as stack:
@@ -84,18 +88,23 @@ class Crowd:
     def __init__(self, client: redis.Redis) -> None:
         self.done: list[str] = []
         self.dead: list[str] = []
-        self.added: list[str] = []
+        self.marks: dict[str, list[str]] = {}
+        self.joined: list[str] = []
         self._client = client
-        kinds: list[tuple[list[str], dict[str, str]]] = [
-            (self.done, {}),
-            (self.dead, {"subject": "reject"}),
-            (self.done, {"subject": "retry"}),
+        kinds: list[Callable[[], object]] = [
+            lambda: self._push(self.done, 1),
+            lambda: self._push(self.dead, 1, subject="reject"),
+            lambda: self._push(self.done, 1, subject="retry"),
+            self._push_twice,
+            self._push_stored,
+            lambda: self._push_marked("costly", 1, subject="checkpoint:/"),
         ]
         self._trickle = itertools.cycle(kinds)
-        self._push(self.done, 5)
+        for push_one in kinds:
+            push_one()
         _hold(client, "deadhost")
         for _ in range(3):
-            self.added += self._push(self.done, 3, subject="add:mark")
+            self._push_marked("mark", 3, subject="add:mark")
             self._push(self.dead, 1, subject="reject")
             self._push([], 1, subject="filter")
             self._push(self.done, 1, subject="retry")
@@ -107,13 +116,38 @@ class Crowd:
         whole = [vcon(subject="add:mark") for _ in range(4)]
         client.rpush("in", *[json.dumps(document) for document in whole])
         uuids = [document["uuid"] for document in whole]
-        self.added += uuids
+        self.marks |= {uuid: ["mark"] for uuid in uuids}
         self.done += uuids
 
     def push_one(self) -> None:
         """One more; they take turns, so that each step that an item can pass comes again."""
-        where, members = next(self._trickle)
-        self._push(where, 1, **members)
+        next(self._trickle)()
+
+    def _push_twice(self) -> None:
+        """Two chains are at work on one vCon at the same time, and leave a mark each."""
+        document = vcon(subject="linger:0.3")
+        uuid = document["uuid"]
+        pipe = self._client.pipeline()
+        pipe.set(f"vcon:{uuid}", orjson.dumps(document))
+        for name in ("in", "also"):
+            pipe.rpush(name, uuid)
+        pipe.execute()
+        self.done += [uuid, uuid]
+        self.joined.append(uuid)
+
+    def _push_stored(self) -> None:
+        """Redis has lost its document."""
+        document = vcon(subject="add:mark")
+        uuid = document["uuid"]
+        self._client.hset("cellar", uuid, orjson.dumps(document))
+        self._client.rpush("in", uuid)
+        self.done.append(uuid)
+        self.marks[uuid] = ["mark"]
+
+    def _push_marked(self, mark: str, count: int, **members: Any) -> None:
+        """Their link leaves a mark, and must not leave it twice."""
+        uuids = self._push(self.done, count, **members)
+        self.marks |= {uuid: [mark] for uuid in uuids}
 
     def _push(self, where: list[str], count: int, **members: Any) -> list[str]:
         uuids = push(self._client, "in", [vcon(**members) for _ in range(count)])
@@ -125,21 +159,30 @@ class Crowd:
         client = self._client
         assert Counter(elements(client, "out")) == Counter(self.done)
         assert Counter(elements(client, "DLQ:in")) == Counter(self.dead)
+        assert not client.exists("DLQ:also")
         return nothing_left(client)
 
     def was_done_once(self) -> None:
         """What was stored holds the work of one run, as does what Redis has."""
         stored: Any = self._client.hgetall("cellar")
         assert {uuid.decode() for uuid in stored} == set(self.done)
-        for uuid in self.added:
+        for uuid, marks in self.marks.items():
             texts: list[Any] = [stored[uuid.encode()], self._client.get(f"vcon:{uuid}")]
             for text in texts:
-                marks = [a for a in orjson.loads(text)["analysis"] if a["type"] == "mark"]
-                assert len(marks) == 1, f"{uuid} has {len(marks)} marks"
+                assert marks_in(text) == marks, uuid
+        for uuid in self.joined:
+            # The cellar keeps whatever comes last, which may be the older of the two.
+            joined: Any = self._client.get(f"vcon:{uuid}")
+            assert sorted(marks_in(joined)) == ["main", "other"], uuid
+
+
+def marks_in(text: bytes) -> list[str]:
+    """What the runs of the link have left in a document."""
+    return [analysis["type"] for analysis in orjson.loads(text)["analysis"]]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", sorted(STEPS - RARE))
+@pytest.mark.parametrize("step", sorted(STEPS - MINUTELY - ENDING))
 def test_killed_at(step: str, host: Callable[..., Daemon], client: redis.Redis) -> None:
     crowd = Crowd(client)
     chance = 1 if step in ALWAYS else 0.3
@@ -148,13 +191,57 @@ def test_killed_at(step: str, host: Callable[..., Daemon], client: redis.Redis) 
     assert deaths(doomed), f"it never came to {step}"
     _stop(doomed)
     heir = host()
-    heir.until(lambda: len(heir.events("child_ready")) >= 3, LONG_S)
+    heir.until(partial(_is_ready, heir), LONG_S)
     heir.until(crowd.has_ended, LONG_S)
     crowd.was_done_once()
     # It may have ended all items before the dead host's lease was over.
     heir.until(lambda: len(client.keys("conserver:host:*")) == 1, LONG_S)
     assert heir.stop() == 0
-    assert not client.keys("conserver:host:*")
+    assert not client.keys("conserver:host:*"), heir.tail()
+
+
+@pytest.mark.parametrize("step", sorted(ENDING))
+def test_killed_at_the_end(step: str, host: Callable[..., Daemon], client: redis.Redis) -> None:
+    """The steward dies while it puts back what its bells have moved and nobody has claimed."""
+    client.hset(calls.CONTROL, "paused:in", "1")
+    uuids = push(client, "conserver:returned:in", [vcon() for _ in range(3)])
+    doomed = host(CONSERVER_FAILPOINTS=f"{step}:kill")
+    doomed.until(partial(_is_ready, doomed))
+    assert doomed.stop() == 0
+    assert deaths(doomed), f"it never came to {step}"
+    waiting = elements(client, "in") + elements(client, "conserver:returned:in")
+    assert Counter(waiting) == Counter(uuids)
+    heir = host()
+    client.delete(calls.CONTROL)
+    heir.until(lambda: Counter(elements(client, "out")) == Counter(uuids))
+    heir.until(lambda: nothing_left(client))
+    heir.until(lambda: len(client.keys("conserver:host:*")) == 1)
+    assert heir.stop() == 0
+
+
+@pytest.mark.slow
+def test_killed_at_what_comes_once_a_minute(
+    host: Callable[..., Daemon], client: redis.Redis
+) -> None:
+    """Four hosts wait for it side by side, and each dies at a step of its own."""
+    client.rpush("DLQ:in", "old")
+    old: Any = {b'{"reason":"failed"}\n' + record("token-old", "old", "in"): 1}
+    client.zadd("conserver:dead:in", old)
+    doomed = [host(CONSERVER_FAILPOINTS=f"{step}:kill") for step in sorted(MINUTELY)]
+    for daemon in doomed:
+        daemon.until(partial(_is_ready, daemon))
+    uuids = [uuid for consumer in _consumers(client) for uuid in _leave_a_stray(client, consumer)]
+    for daemon in doomed:
+        daemon.until(partial(deaths, daemon), LONG_S)
+    for daemon in doomed:
+        _stop(daemon)
+    heir = host()
+    heir.until(lambda: Counter(elements(client, "out")) == Counter(uuids))
+    heir.until(lambda: nothing_left(client))
+    assert not client.exists("conserver:dead:in"), "its reason was swept"
+    assert elements(client, "DLQ:in") == ["old"]
+    heir.until(lambda: len(client.keys("conserver:host:*")) == 1)
+    assert heir.stop() == 0
 
 
 def test_a_failpoint_that_does_not_exist_is_refused(host: Callable[..., Daemon]) -> None:
@@ -169,6 +256,11 @@ def deaths(daemon: Daemon) -> int:
     killed = [line for line in daemon.events("child_died") if "signal 9" in str(line.get("reason"))]
     assert daemon.process is not None
     return len(killed) + (daemon.process.poll() == -signal.SIGKILL)
+
+
+def _is_ready(daemon: Daemon) -> bool:
+    """Whether all its children have come up."""
+    return len(daemon.events("child_ready")) >= 3
 
 
 def _let_it_die(daemon: Daemon, crowd: Crowd) -> None:
@@ -187,6 +279,22 @@ def _stop(daemon: Daemon) -> None:
         daemon.signal(signal.SIGTERM)
         daemon.wait(40)
     daemon.until(lambda: not daemon.everybody(), 15)
+
+
+def _consumers(client: redis.Redis) -> list[str]:
+    """The workers of all hosts."""
+    keys: Any = client.keys("conserver:host:*")
+    names = [name.decode() for key in keys for name in cast("list[bytes]", client.hkeys(key))]
+    return [name.removeprefix("consumer:") for name in names if name.startswith("consumer:")]
+
+
+def _leave_a_stray(client: redis.Redis, consumer: str) -> list[str]:
+    """Let Redis hold an item for a worker that knows nothing of it, as a failover can. Its uuid."""
+    document = vcon()
+    client.set(f"vcon:{document['uuid']}", orjson.dumps(document))
+    token = f"stray-of-{consumer}"
+    client.hset(calls.inflight_key(consumer), token, record(token, document["uuid"], "in"))
+    return [document["uuid"]]
 
 
 def _hold(client: redis.Redis, host: str) -> None:

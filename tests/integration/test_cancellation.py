@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conserver.queue import calls, cancellation
+from conserver.queue import calls, elements
 from conserver.queue.cancellation import Cancelled, cancel
 from tests.queues import Consumer, Queue, document, opened, record
 
@@ -99,7 +99,7 @@ def test_keys_of_another_type_are_passed_over(queue: Queue) -> None:
 
 def test_long_lists_are_searched_to_their_end_in_pages(queue: Queue) -> None:
     Consumer(queue)
-    names = [f"u{number % 7}" for number in range(cancellation.PAGE * 2 + 50)]
+    names = [f"u{number % 7}" for number in range(elements.MOST * 2 + 50)]
     queue.push("q", *names)
     assert cancel(queue.client, "u3").queued == names.count("u3")
     assert queue.waiting() == [name.encode() for name in names if name != "u3"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from conserver.queue import calls, cancellation, script
 from conserver.queue.connection import client as connect
 from tests.command_line import ROOT, Command
 from tests.helpers import eventually
@@ -83,6 +86,43 @@ def test_submit_waits_for_what_becomes_of_it(
     assert (item["outcome"], item["detail"]) == ("dead", "failed: mark: no more luck")
 
 
+def test_submit_waits_until_it_has_left_the_queues(
+    conserver: Command, server: Any, redis_url: str, tmp_path: Path
+) -> None:
+    """Nobody can tell what was stored from what was cancelled; both have ended, and when is told
+    without the looks by which one makes sure.
+    """
+    path = tmp_path / "a.json"
+    path.write_bytes(vcon("u-a"))
+    script.run(server, calls.register("h1", "c", ["inbox"]))  # Only lists that are known are asked.
+
+    def cancel() -> None:
+        with connect(redis_url) as other:
+            eventually(lambda: cancellation.cancel(other, "u-a").total)
+
+    with ThreadPoolExecutor(1) as pool:
+        cancelled = pool.submit(cancel)
+        began_s = time.monotonic()
+        (item,) = conserver.json("submit", str(path), "--wait", "--timeout", "20")["items"]
+        took_s = time.monotonic() - began_s
+        cancelled.result()
+    assert item["outcome"] == "ended"
+    assert item["duration_s"] <= took_s - 0.4
+
+
+def test_submit_writes_nothing_for_what_is_no_list(
+    conserver: Command, server: Any, tmp_path: Path
+) -> None:
+    """A document whose uuid cannot be pushed would lie there for ever."""
+    path = tmp_path / "a.json"
+    path.write_bytes(vcon("u-a"))
+    server.set("odd", "x")
+    done = conserver("submit", str(path), "--list", "odd")
+    assert done.returncode == 1
+    assert b"odd is a string in Redis, and no list" in done.stderr
+    assert server.keys() == [b"odd"]
+
+
 @contextmanager
 def buried_soon(redis_url: str, **why: Any) -> Iterator[None]:
     """A consumer that makes dead letters of what is submitted meanwhile: of two copies."""
@@ -98,7 +138,14 @@ def buried_soon(redis_url: str, **why: Any) -> Iterator[None]:
         consumed.result()
 
 
-def test_get(conserver: Command, server: Any) -> None:
+AWAY = """
+storages: {away: {module: storage.s3, options: {bucket: b, endpoint_url: "http://127.0.0.1:1",
+  access_key_id: a, secret_access_key: a}}}
+chains: {main: {ingress_lists: [inbox]}}
+"""
+
+
+def test_get(conserver: Command, server: Any, tmp_path: Path) -> None:
     """A document is printed as it is; what nobody has is code 1."""
     server.set("vcon:u-1", vcon("u-1"))
     assert conserver("get", "u-1").stdout == vcon("u-1") + b"\n"
@@ -110,6 +157,15 @@ def test_get(conserver: Command, server: Any) -> None:
     assert done.returncode == 2
     assert b"no storage `redi`" in done.stderr
     assert b"did you mean `redis`?" in done.stderr
+    path = tmp_path / "away.yml"
+    path.write_text(AWAY, encoding="utf-8")
+    for words, said in (
+        (["--from", "away"], b"u-2 could not be looked for: away could not be"),
+        ([], b"u-2 may be elsewhere: not in redis; away could not be asked"),
+    ):
+        done = conserver("get", "u-2", "-c", str(path), *words)
+        assert done.returncode == 69
+        assert said in done.stderr
     server.set("vcon:u-3", b'{"vcon": \x1b')
     done = conserver("get", "u-3", "--json")
     assert (done.returncode, done.stdout) == (1, b"")
@@ -141,6 +197,30 @@ def test_drain_waits_for_what_is_in_flight(conserver: Command, server: Any) -> N
     assert b"1 still in flight; all lists stay paused until `conserver resume`" in done.stderr
 
 
+def test_a_drain_that_is_interrupted_says_what_it_leaves(
+    redis_url: str, server: Any, tmp_path: Path
+) -> None:
+    """Whoever presses Ctrl-C does not see that nothing is taken any more."""
+    server.rpush("inbox", "u-1")
+    Consumer(server).claim()
+    said = tmp_path / "said"
+    with said.open("wb") as err:
+        draining = subprocess.Popen(
+            [sys.executable, "-m", "conserver", "drain"],
+            cwd=ROOT,
+            env={**os.environ, "REDIS_URL": redis_url},
+            stderr=err,
+        )
+        try:
+            eventually(lambda: b"waiting for at most" in said.read_bytes(), 20)
+        finally:
+            draining.send_signal(signal.SIGINT)
+            code = draining.wait(20)
+    assert code == 130
+    assert b"interrupted: all lists stay paused until `conserver resume`" in said.read_bytes()
+    assert server.hexists(calls.CONTROL, "paused:inbox")
+
+
 def test_cancel(conserver: Command, server: Any) -> None:
     """Copies are taken out wherever they wait; one that runs is told so."""
     server.rpush("inbox", "u-1", "u-2")
@@ -168,6 +248,8 @@ def test_doctor(conserver: Command) -> None:
     subjects = {finding["subject"] for finding in found["findings"]}
     assert {"version", "role", "persistence", "eviction", "rights", "clock"} <= subjects
     assert found["ok"]
+    rights = next(one["text"] for one in found["findings"] if one["subject"] == "rights")
+    assert rights == "user default may do what is needed"
 
 
 def test_doctor_on_a_server_that_loses_items(private: Any, conserver: Command) -> None:
@@ -175,14 +257,14 @@ def test_doctor_on_a_server_that_loses_items(private: Any, conserver: Command) -
     from servers import Redis
 
     other = private(Redis({"maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"}))
-    other.ask("ACL", "SETUSER", "poor", "on", "nopass", "~*", "+@all", "-blmove", "-hvals")
+    other.ask("ACL", "SETUSER", "poor", "on", "nopass", "~*", "+@all", "-blmove", "-hkeys")
     done = conserver("doctor", "--json", REDIS_URL=other.url.replace("//", "//poor:x@"))
     assert done.returncode == 1
     found = {finding["subject"]: finding for finding in orjson.loads(done.stdout)["findings"]}
     assert found["eviction"]["level"] == "wrong"
     assert "noeviction" in found["eviction"]["advice"]
-    assert found["rights"]["text"] == "user poor may not call blmove, hvals"
-    assert found["rights"]["advice"] == "ACL SETUSER poor +blmove +hvals"
+    assert found["rights"]["text"] == "user poor may not call blmove, hkeys"
+    assert found["rights"]["advice"] == "ACL SETUSER poor +blmove +hkeys"
     assert found["scripts"]["level"] == "ok"
     assert found["persistence"]["level"] == "warning"
 
@@ -223,6 +305,10 @@ def test_submit_says_when_nobody_would_take_it(
     beat(server)
     done = conserver("submit", str(path), "--list", "inbux")
     assert b"no host that runs serves inbux (did you mean `inbox`?)" in done.stderr
+    beat(server, lists=[])
+    done = conserver("submit", str(path), "--list", "inbux")
+    assert done.stderr == b"warning: no host that runs serves inbux\n"
+    beat(server)
     assert conserver("submit", str(path)).stderr == b""
     conserver("pause", "inbox")
     assert b"inbox is paused: `conserver resume inbox`" in conserver("submit", str(path)).stderr

@@ -95,7 +95,7 @@ def test_a_letter_that_is_not_there_is_no_success(conserver: Command, server: An
     assert (done.returncode, done.stdout) == (0, b"0 requeued\n")
     assert b"no dead letters that match" in done.stderr
     done = conserver("dlq", "list")
-    assert (done.returncode, done.stdout) == (0, b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"no dead letters\n")
     done = conserver("dlq", "list", "--reason", "poisson")
     assert done.returncode == 2
     assert b"did you mean `poison`?" in done.stderr
@@ -136,3 +136,18 @@ def test_show_begins_with_what_one_asks_first(conserver: Command, server: Any) -
     assert lines[0].endswith("s ago")
     assert lines[1] == "uuid: u-1"
     assert lines[-3:] == ["traceback:", "Traceback", "  x"]
+
+
+def test_names_that_nothing_has_are_told(conserver: Command, server: Any) -> None:
+    """A list that nobody ever served, a link that killed nothing: they may be misspelt."""
+    server.rpush("inbox", "u-1")
+    Consumer(server).bury(reason="failed", link="mark", type="SystemExit", error="4")
+    assert b"SystemExit: 4" in conserver("dlq", "list").stdout
+    for words in (["list"], ["list", "--count"], ["requeue"]):
+        said = conserver("dlq", *words, "--list", "inbux").stderr
+        assert b"nobody has ever taken from inbux (did you mean `inbox`?)" in said
+        said = conserver("dlq", *words, "--link", "mody").stderr
+        assert b"that match; none failed in mody (" in said
+    said = conserver("dlq", "list", "--link", "mark", "--reason", "poison").stderr
+    assert said == b"no dead letters that match\n"
+    assert conserver("dlq", "requeue", "--link", "markk").stderr.endswith(b"`mark`?)\n")

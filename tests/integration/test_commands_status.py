@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def test_status(conserver: Command, server: Any) -> None:
     server.rpush("inbox", "u-3")
     server.set("odd", "not a list")
     server.sadd(calls.LISTS, "odd")
+    server.rpush("conserver:parked:odd", "a list")
     found = conserver.json("status")
     inbox, odd = found["lists"]
     assert (inbox["name"], inbox["queued"], inbox["dead"], inbox["served"]) == ("inbox", 1, 2, True)
@@ -59,7 +61,7 @@ def test_status(conserver: Command, server: Any) -> None:
     ]
     assert ["pg", "open", "1", "of", "1"] in [line.split() for line in text.splitlines()]
     assert "nobody serves it" in text
-    assert "not a list" in text
+    assert text.count("wrong type") == 2
 
 
 def test_status_without_a_configuration(conserver: Command, server: Any) -> None:
@@ -122,7 +124,7 @@ def test_watching_goes_on_when_redis_has_been_away(private: Any, tmp_path: Path)
             stderr=said,
         )
         try:
-            eventually(lambda: b"in flight" in out.read_bytes(), 20)
+            eventually(lambda: out.read_bytes().count(b"in flight") > 1, 20)
             server.stop()
             eventually(lambda: b"Redis does not answer, asking again" in err.read_bytes(), 20)
             server.start()
@@ -132,6 +134,10 @@ def test_watching_goes_on_when_redis_has_been_away(private: Any, tmp_path: Path)
             watching.send_signal(signal.SIGINT)
             code = watching.wait(20)
     assert code == 130
+    # Each look is a paragraph of its own in a file, and begins with its time.
+    looks = out.read_text(encoding="utf-8").split("\n\n")
+    times = [look for look in looks if re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\nlist", look)]
+    assert len(times) == out.read_bytes().count(b"in flight")
 
 
 @pytest.mark.parametrize("words", [["status"], ["pause", "inbox"], ["dlq", "list"]])

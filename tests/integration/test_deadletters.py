@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conserver.queue import calls, deadletters
+from conserver.queue import calls, deadletters, elements
 from conserver.queue.deadletters import DeadLetter
 from conserver.queue.record import Progress
 from tests.queues import Consumer, Queue, document, opened, record
@@ -100,14 +100,14 @@ def test_entries_that_somebody_else_has_added_stand_in_nobodys_way(queue: Queue)
 
 def test_many_letters_are_read_in_pages(queue: Queue) -> None:
     pipe = queue.client.pipeline(transaction=False)
-    for number in range(deadletters.PAGE + 20):
+    for number in range(elements.MOST + 20):
         text = b'{"reason":"x"}\n' + record(f"t{number}", f"u{number}")
         pipe.zadd("conserver:dead:q", {text: number})
         pipe.rpush("DLQ:q", f"u{number}")
-    pipe.rpush("DLQ:q", *(f"bare{number}" for number in range(deadletters.PAGE)))
+    pipe.rpush("DLQ:q", *(f"bare{number}" for number in range(elements.MOST)))
     pipe.execute()
     found = letters(queue)
-    assert len(found) == 2 * deadletters.PAGE + 20
+    assert len(found) == 2 * elements.MOST + 20
     assert len({letter.payload for letter in found}) == len(found)
 
 

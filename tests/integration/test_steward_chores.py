@@ -123,9 +123,8 @@ def test_an_idle_worker_is_rung_for_what_comes_back_from_parked(make: Any) -> No
     (straw,) = home.workers
     home.redis.rpush("q", "a")
     (item,) = straw.claim()
-    script.run(
-        home.redis, calls.park(straw.consumer, [calls.Move(item.token, item.epoch, b"{}", 100)])
-    )
+    move = calls.Move(item.token, item.epoch, b"{}", after_ms=100)
+    script.run(home.redis, calls.park(straw.consumer, [move]))
     assert not straw.claim()
     assert straw.hears(2) == words.RING
     assert [again.token for again in straw.claim()] == [item.token]

@@ -124,3 +124,33 @@ def test_another_dead_host_is_reaped_beside_one_whose_key_is_broken(
     assert time.monotonic() - began_s >= 0.9, "not before its lease"
     assert home.redis.sismember(calls.HOSTS, "broken")
     assert calls.host_key("broken") in told_of(lines)
+
+
+# ---- what is no record ---------------------------------------------------------------------------
+
+
+def test_what_is_parked_and_no_record_ends_no_steward(make: Any, lines: list[Any]) -> None:
+    home = make()
+    home.redis.zadd("conserver:parked:q", {f"\x01strange {number}": 0 for number in range(300)})
+    park(home, "q")
+    home.start()
+    eventually(lambda: home.redis.llen("conserver:returned:q") == 301, 5)
+    assert {line["key"] for line in lines if line["event"] == "no_record"} == {"conserver:parked:q"}
+    assert home.redis.lindex("conserver:returned:q", -1) == record("t-q", "q", "q")
+
+
+def test_what_lay_in_flight_and_is_no_record_keeps_nobody(make: Any, lines: list[Any]) -> None:
+    home = make().start()
+    (straw,) = home.workers
+    home.redis.rpush("q", "u1")
+    assert straw.claim()
+    home.redis.hset(calls.inflight_key(straw.consumer), "field", "strange")
+    home.redis.hset(calls.inflight_key(straw.consumer), "another", "\x01strange")
+    number = home.give_back(straw)
+    eventually(lambda: home.acknowledged(number), 5)
+    assert home.redis.llen("conserver:returned:q") == 1
+    assert straw.consumer not in home.registrations()
+    [line] = [line for line in lines if line["event"] == "set_aside"]
+    assert (line["log_level"], line["count"]) == ("error", 2)
+    assert home.redis.hlen(line["key"]) == 2
+    assert not home.redis.exists(calls.inflight_key(straw.consumer))

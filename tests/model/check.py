@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ OK, MUTANTS = HERE / "ok.txt", HERE / "mutants.txt"
 _LINE = re.compile(r"(?P<star>[* ]) (?P<name>\S+) +(?P<model>\S+) *(?P<flags>.*)")
 _STORED = re.compile(r"^ *(\d+) states, stored", re.MULTILINE)
 _ERRORS = re.compile(r"errors: (\d+)")
+_MEGABYTES = re.compile(r"([\d.]+)\s+total actual memory usage")
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run found: how many errors (None: it did not end), and in how many states."""
+    """What a run found: how many errors (None: it did not end), and in how many states.
+
+    `seconds` are those of the whole run, `megabytes` those of its checker (0: it did not end).
+    """
 
     errors: int | None
     states: int
     report: str
+    seconds: float
+    megabytes: float
 
     def as_expected(self, run: Run) -> bool:
         """Whether a mutant was caught, and the model was not."""
@@ -58,6 +65,7 @@ def runs() -> list[Run]:
 
 def check(run: Run, folder: Path, *, timeout_s: float, memory_mb: int) -> Result:
     """Check one line in an empty folder. Raises CalledProcessError if a model does not build."""
+    started_s = time.monotonic()
     cycles = "cycles" in run.flags
     flags = [flag for flag in run.flags if flag != "cycles"]
     if run.model == "live":
@@ -84,8 +92,16 @@ def check(run: Run, folder: Path, *, timeout_s: float, memory_mb: int) -> Result
             command, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
-        return Result(None, 0, f"not over after {timeout_s:.0f} s")
+        seconds = time.monotonic() - started_s
+        return Result(None, 0, f"not over after {timeout_s:.0f} s", seconds, 0.0)
     errors, stored = _ERRORS.search(done.stdout), _STORED.search(done.stdout)
+    memory = _MEGABYTES.search(done.stdout)
     complete = errors is not None and "Search not completed" not in done.stdout
     count = int(errors[1]) if errors is not None and (complete or int(errors[1])) else None
-    return Result(count, int(stored[1]) if stored else 0, done.stdout + done.stderr)
+    return Result(
+        count,
+        int(stored[1]) if stored else 0,
+        done.stdout + done.stderr,
+        time.monotonic() - started_s,
+        float(memory[1]) if memory else 0.0,
+    )

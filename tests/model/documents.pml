@@ -5,19 +5,22 @@
  * revision written, and settled. A conflict gives back the newer document: what this item appended
  * since it read is appended to that one, and it writes again. A document that has expired meanwhile
  * comes back from the storage. An item whose holder died is resumed after the links that its record
- * names.
+ * names; but what a record calls done is about one document, and where a producer has replaced that
+ * since, all links run again.
  *
  * What must hold: nothing is appended twice, nothing is lost: the document ends with both chains'
  * work, and so does the storage, in whatever order saves commit and whoever dies; a producer's SET
- * is never overwritten; a document expires only when the storage has it.
+ * is never overwritten, and has the work of every chain that claimed or wrote after it; a document
+ * expires only when the storage has it. (Not shown: a SET, and then an expiry. What comes back from
+ * a storage says nothing of what it lacks.)
  *
  * Faults: KILL deaths of a holder (its call, and its save, may still arrive), LOST lost answers or
  * late copies, PSET sets by the producer, EXPIRE expiries. INLINE: there is chain 0 only, and its
  * item was pushed as a document, so that its first write replaces what is there (base 0).
  *
- * TWICE: the uuid was pushed to chain 0 twice, beside chain 1; with INLINE, as a document, and there
- * is chain 0 only. Here a link appends only what it does not see, as a link should. A conflict with
- * the work of one's own chain is no reason to join, but to run anew from the newer document. (Left
+ * TWICE: the uuid was pushed to chain 0 twice, beside chain 1; with INLINE, as a document, and
+ * there is chain 0 only. Here a link appends only what it does not see, as a link should. A conflict
+ * with the work of one's own chain is no reason to join, but to run anew from the newer document. (Left
  * out: a document that expires meanwhile. What comes back from a storage names no chain.)
  */
 #ifndef KILL
@@ -57,6 +60,7 @@ bit there = 1, marked, expires;
 byte used = 1;                                    /* the last revision given: TIME never repeats */
 byte chain = NOBODY;                              /* who wrote it */
 byte wrote[2];                                    /* the revision that each chain wrote last */
+byte replaced;                                    /* the revision that replaced another document */
 
 /* ---- the storage ---- */
 Text row;
@@ -71,7 +75,9 @@ byte row_revision;
 #define STORED 5
 #define SETTLED 6
 typedef Item {
-  byte links, number, result;                     /* record: links done; last write, its answer */
+  byte links, about;                              /* record: links done, in which revision */
+  byte number, result;                            /* record: last write, its answer */
+  bit since;                                      /* ghost: claimed or wrote after the last SET */
   byte step;
   Text base; byte base_revision; byte mine;       /* what the holder read; appended since */
   bit unsaved;                                    /* it came from the storage */
@@ -98,7 +104,7 @@ inline adopt() {                   /* of a document that somebody replaced */
   if
   :: !ours ->
 #ifndef M_SAME_REVISION            /* a replacement keeps the revision of what it replaced */
-     used++; revision=used;
+     used++; revision=used; replaced=used;
 #endif
      chain=NOBODY; marked=1
   :: else -> marked=1
@@ -114,13 +120,19 @@ Text body, answer;
 bit refused, own;
 byte got;
 
-/* Whose work a newer document is: one's own chain's if that has written since, whoever came after. */
+/* Whose work a newer document is: one's own chain's if that has written since, whoever came after.
+ */
 #ifdef M_NO_AUTHOR                 /* only the last writer is asked for */
 #define by_own_chain(w,read) (chain==chain_of(w))
 #elif defined(M_JOIN_SELF)         /* a chain joins with itself */
 #define by_own_chain(w,read) false
 #else
 #define by_own_chain(w,read) (chain==chain_of(w) || wrote[chain_of(w)]>read)
+#endif
+#ifdef M_PROGRESS_BLIND            /* progress is about whatever document there is */
+#define lacks(w,known) false
+#else
+#define lacks(w,known) (i[w].links && replaced>(known))
 #endif
 
 /* Compare-and-set, with the number of the write: what write.lua does for one item. */
@@ -136,7 +148,8 @@ inline write(w,no,read,links_done) {
      if
 #ifndef M_NO_CAS                   /* the last writer wins */
      :: read!=ANYTHING && there && !(ours && revision==read) ->
-        adopt(); refused=1; own=by_own_chain(w,read); copy(text,answer); got=revision
+        adopt(); refused=1; own=by_own_chain(w,read) || lacks(w,read);
+        copy(text,answer); got=revision
 #endif
 #if !defined(M_NO_CAS) && !defined(L_GONE_IS_OURS)
      /* L_GONE_IS_OURS: what has expired is written again, whatever others had written since */
@@ -144,9 +157,12 @@ inline write(w,no,read,links_done) {
         refused=1; copy(row,answer); got=ABSENT      /* the client looks in the storage */
 #endif
      :: else ->
-        copy(body,text); there=1; marked=1; expires=0; used++; revision=used;
+        used++; revision=used;
+        if :: read==ANYTHING && there -> replaced=used :: else fi;
+        copy(body,text); there=1; marked=1; expires=0;
         chain=chain_of(w); wrote[chain_of(w)]=revision;
-        i[w].number=no; i[w].result=revision; i[w].links=links_done;
+        i[w].number=no; i[w].result=revision;
+        i[w].links=links_done; i[w].about=revision; i[w].since=1;
         refused=0; got=revision
      fi
   fi
@@ -203,7 +219,7 @@ inline leave_copy(w) {
 #define ITEM(w) \
   /* claimed: the document as it is now; a missing one comes from the storage */ \
   :: d_step { i[w].step==WAITS -> \
-              i[w].step=RUNS; i[w].done=i[w].links; \
+              i[w].step=RUNS; i[w].since=1; \
               if \
               :: !there && reads(w) -> \
                  copy(row,i[w].base); i[w].base_revision=ABSENT; i[w].unsaved=1 \
@@ -211,6 +227,7 @@ inline leave_copy(w) {
                  adopt(); expires=0; copy(text,i[w].base); i[w].base_revision=revision \
               :: !reads(w) -> i[w].base_revision=ANYTHING \
               fi; \
+              i[w].done=(there && lacks(w,i[w].about) -> 0 : i[w].links); \
               check() } \
   :: d_step { i[w].step==RUNS && i[w].done<LINKS && i[w].mine==0 -> \
               if :: appends(w) -> i[w].mine++ :: else -> skip fi; i[w].done++ } \
@@ -255,6 +272,10 @@ inline leave_copy(w) {
               commit(i[w].save,i[w].save_revision); i[w].late_save=0; i[w].save_revision=0; \
               i[w].save.set=0; i[w].save.by[0]=0; i[w].save.by[1]=0 }
 
+/* In the document, and in the storage as soon as that has this very one. */
+#define whole(t,w) (t.by[chain_of(w)]==LINKS)
+#define finished(w) (!i[w].since || \
+                     (whole(text,w) && (row.set!=text.set || whole(row,w))))
 #define over(w) (i[w].step==SETTLED && !i[w].late && !i[w].late_save)
 init {
 #ifdef INLINE
@@ -268,13 +289,15 @@ init {
 #endif
   :: d_step { sets>0 ->                            /* a SET clears marks and expiry */
               sets--; there=1; text.set=PSET-sets; text.by[0]=0; text.by[1]=0;
-              marked=0; expires=0 }
+              i[0].since=0; i[1].since=0; i[ITEMS-1].since=0; marked=0; expires=0 }
   :: d_step { expires && expiries>0 ->
               expiries--; assert(row_revision>=revision);
-              there=0; expires=0; marked=0; revision=0; chain=NOBODY; wrote[0]=0; wrote[1]=0;
+              there=0; expires=0; marked=0; revision=0; replaced=0;
+              chain=NOBODY; wrote[0]=0; wrote[1]=0;
               text.set=0; text.by[0]=0; text.by[1]=0 }
   :: over(0) && over(1) && over(ITEMS-1) -> break
   od;
   assert(PSET>0 || !there || complete(text));
-  assert(PSET>0 || complete(row))
+  assert(PSET>0 || complete(row));
+  assert(EXPIRE>0 || finished(0) && finished(1) && finished(ITEMS-1))
 }

@@ -8,7 +8,7 @@
  *          SUSP0 are suspects at the start                 LATER are not pushed yet at the start
  * Faults   how often each may happen:
  *          KILL kill -9 of a worker       HOSTK of a host          SUPK of a supervisor alone
- *          STEWK of a steward between the supervisor's word and its own deed (with M_TOLD_ONCE)
+ *          STEWK of a steward that knows of a death, before all has been done
  *          SHUT our own SIGKILL at a deadline                      STALE a host reaped by mistake
  *          LOST a lost answer, or a call whose copy arrives late
  *          FO a failover to a replica that lacks the last script

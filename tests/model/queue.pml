@@ -35,16 +35,30 @@ inline send(w,i,what) { c[w].slot[i].call=what; c[w].slot[i].step=SENT }
 /* ---- deaths ---- */
 #ifdef M_PAGE_CHAIN                /* writers are not on the page */
 #define on_page(w,s) (c[w].slot[s].fits && c[w].slot[s].step==RUNS)
+#elif defined(M_BLAME_HELD)        /* all that it held is blamed, not only what ran */
+#define on_page(w,s) c[w].slot[s].fits
 #else
 #define on_page(w,s) (c[w].slot[s].fits && \
   ((c[w].slot[s].step>=RUNS && c[w].slot[s].step<=STORED) || \
    (c[w].slot[s].step>=SENT && c[w].slot[s].call!=RELEASE && c[w].slot[s].call!=BEGIN)))
 #endif
-#ifdef M_TOLD_ONCE                 /* the supervisor says once that a child has ended */
+/* The supervisor's word, that a child has ended and whom it blames, stays in its order book until
+   the deed is done and acknowledged. A steward that dies in between leaves it to the next one. That
+   makes a difference only where stewards die. */
+#ifdef M_TOLD_ONCE                 /* it is said once, and nobody compares */
 #define tell(w) c[w].told=c[w].known;
+#define told_is_void(w) c[w].told=0;
+#define knows_of(w) true
+#elif STEWK
+#define tell(w) c[w].order=c[w].known;
+#define told_is_void(w)
+#define knows_of(w) (c[w].told || !c[w].order)
 #else
 #define tell(w)
+#define told_is_void(w)
+#define knows_of(w) true
 #endif
+#define acknowledge(w) c[w].order=0; c[w].told=0;
 inline die(w,outside) {
   tell(w)
   c[w].alive=0; c[w].killed_outside=outside|(c[w].registration!=REGISTERED);
@@ -58,7 +72,10 @@ inline die(w,outside) {
   if :: c[w].slot[1].step!=SENT -> clear(w,1) :: else fi
 }
 inline not_overdue(w) { c[w].overdue=0; c[w].overdue_meant=0 }
-inline household_dies(w) { c[w].known=0; c[w].page=0; c[w].ours=0; not_overdue(w) }
+inline household_dies(w) {
+  acknowledge(w)                   /* the book goes too: others have only the registration */
+  c[w].known=0; c[w].page=0; c[w].ours=0; not_overdue(w)
+}
 inline host_dies(h,outside) {
   if :: on_host(h,0) -> if :: c[0].alive -> die(0,outside) :: else fi; household_dies(0) :: else fi;
   if :: on_host(h,1) -> if :: c[1].alive -> die(1,outside) :: else fi; household_dies(1) :: else fi
@@ -161,8 +178,10 @@ inline host_dies(h,outside) {
 #define own_steward_voids(w) (c[w].told && may_void(w))
 #elif defined(M_NO_VOID) || defined(L_OWNMISSING)   /* a missing registration is nobody's concern */
 #define own_steward_voids(w) may_void(w)
-#else                              /* compares registrations with living children, always */
-#define own_steward_voids(w) (may_void(w) || (c[w].registration==GONE && c[w].held))
+#else                              /* compares registrations with living children, always; but of
+                                      those it is told only after all orders */
+#define own_steward_voids(w) \
+  (knows_of(w) && (may_void(w) || (c[w].registration==GONE && c[w].held)))
 #endif
 #define LIFE(w) \
   :: d_step { !c[w].alive && c[w].registration==GONE && c[w].held==0 && quiet(w) && \
@@ -170,7 +189,7 @@ inline host_dies(h,outside) {
               SOMETHING_ELSE last_register=(FO->1+w:0); \
               c[w].alive=1; c[w].registration=REGISTERED; c[w].known=1; c[w].killed_outside=0; \
               c[w].ours=0; not_overdue(w); c[w].page=0; c[w].executed=0; c[w].batch=0; \
-              c[w].says_empty=0; list_host(w) c[w].told=0; new_name(w) } \
+              c[w].says_empty=0; c[w].ran=0; list_host(w) acknowledge(w) new_name(w) } \
   :: d_step { c[w].alive && kills>0 -> kills--; die(w,1); not_overdue(w) } \
   :: d_step { c[w].alive && c[w].known && shutdowns>0 -> \
               shutdowns--; die(w,1); not_overdue(w); c[w].ours=1 } \
@@ -180,15 +199,18 @@ inline host_dies(h,outside) {
   :: d_step { !c[w].alive && c[w].known && own_steward_voids(w) -> \
               SOMETHING_ELSE \
               last_void=(FO && c[w].registration==REGISTERED -> 1+w : 0); \
-              make_void(w); c[w].told=0 } \
-  :: d_step { c[w].told && steward_kills>0 -> steward_kills--; c[w].told=0 } \
-  :: atomic { !c[w].alive && c[w].known && is_void(w) && c[w].held -> \
+              make_void(w); told_is_void(w) } \
+  :: d_step { c[w].order && !c[w].told -> c[w].told=1 } \
+  :: d_step { c[w].told && steward_kills>0 -> \
+              steward_kills--; c[w].told=0; \
+              if :: host_of(0)==host_of(1) -> c[1-w].told=0 :: else fi } \
+  :: atomic { !c[w].alive && c[w].known && knows_of(w) && is_void(w) && c[w].held -> \
               pick(c[w].held); return_one(w,e,0); e=0 } \
   /* any other steward; the registration goes in the call that finds nothing held */ \
   :: atomic { is_void(w) && c[w].held -> pick(c[w].held); return_one(w,e,1); e=0 } \
   :: d_step { is_void(w) && c[w].held==0 -> \
               SOMETHING_ELSE last_forget=(FO->1+w:0); no_longer_void(w) \
-              c[w].registration=GONE; c[w].page=0; not_overdue(w); c[w].ours=0 }
+              c[w].registration=GONE; c[w].page=0; not_overdue(w); c[w].ours=0; acknowledge(w) }
 
 #define anybody(h,what) ((on_host(h,0) && what(0)) || (on_host(h,1) && what(1)))
 #define is_known(w) c[w].known
@@ -232,8 +254,11 @@ inline host_dies(h,outside) {
 #define at(w,s,p) (c[w].alive && c[w].slot[s].step==(p))
 #define may_send(w) (!c[w].claiming)
 #define it(w,s) c[w].slot[s].item
+#define runs(w,s) \
+  c[w].slot[s].step=RUNS; \
+  c[w].ran=c[w].ran|(c[w].slot[s].fits -> only(it(w,s)) : 0)
 #define WAY(w,s) \
-  :: d_step { at(w,s,HELD) && c[w].known && !asks_first(w,s) -> c[w].slot[s].step=RUNS } \
+  :: d_step { at(w,s,HELD) && c[w].known && !asks_first(w,s) -> runs(w,s) } \
   :: d_step { at(w,s,HELD) && c[w].known && asks_first(w,s) && may_send(w) -> send(w,s,BEGIN) } \
   :: d_step { at(w,s,RUNS) && !has(POISON|HOSTP|SLOW|PPARK,it(w,s)) && may_send(w) -> \
               marks_after(w,s) send(w,s,WRITE) } \
@@ -276,7 +301,7 @@ inline host_dies(h,outside) {
               :: c[w].slot[s].done && c[w].slot[s].call==WRITE -> \
                  c[w].slot[s].step=WRITTEN; c[w].slot[s].call=0; c[w].slot[s].done=0 \
               :: c[w].slot[s].done && c[w].slot[s].call==BEGIN -> \
-                 c[w].slot[s].step=RUNS; c[w].slot[s].call=0; c[w].slot[s].done=0 \
+                 runs(w,s); c[w].slot[s].call=0; c[w].slot[s].done=0 \
               :: else -> clear(w,s) \
               fi } \
   /* a copy stays behind on a dead connection; an answer is lost */ \
@@ -337,7 +362,8 @@ inline connections_break(w) {
 inline unclaim(w,x) {
   if :: c[w].slot[0].item==x -> c[w].slot[0].fits=0; c[w].slot[0].meant=0 :: else fi;
   if :: c[w].slot[1].item==x -> c[w].slot[1].fits=0; c[w].slot[1].meant=0 :: else fi;
-  c[w].answer_fits = c[w].answer_fits & ~only(x)
+  c[w].answer_fits = c[w].answer_fits & ~only(x);
+  c[w].ran = c[w].ran & ~only(x)
 }
 #define settled_item ((last_settle-1)&3)
 #define settled_by (((last_settle-1)>>2)&3)

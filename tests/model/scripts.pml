@@ -6,6 +6,7 @@ inline let_go(w,x) {
   if :: c[w].slot[1].item==x -> c[w].slot[1].fits=0; c[w].slot[1].meant=0 :: else fi;
   if :: c[w].late_call && c[w].late_item==x -> c[w].late_fits=0; c[w].late_meant=0 :: else fi;
   c[w].begun = c[w].begun & ~only(x);
+  c[w].ran = c[w].ran & ~only(x);
 #ifdef M_BEGUN_NOEPOCH             /* the mark is not fenced by the epoch */
   if :: c[w].late_call==BEGIN && c[w].late_item==x -> c[w].late_fits=1 :: else fi;
   c[w].once = c[w].once & ~only(x);
@@ -246,6 +247,8 @@ inline return_one(w,x,unknown) {
   assert(!counts || !innocent(x) || c[w].killed_outside);
 #endif
   assert(unknown || c[w].overdue!=x+1 || c[w].overdue_meant);
+  /* Where the death was seen, what only lay there is no suspect for it. */
+  assert(unknown || !showed || has(c[w].ran,x));
   c[w].held = c[w].held & ~only(x); let_go(w,x);
   if :: counts && deliveries[x]<3 -> deliveries[x]++ :: else fi;
 #ifdef L_SUS                       /* a suspect that had not begun comes back ordinary */

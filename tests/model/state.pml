@@ -71,7 +71,9 @@ typedef Worker {
   byte overdue;        /* item+1 that was killed for its own time limit */
   bit overdue_meant;   /* ghost: it is still held as it was then */
   byte page;           /* what its page showed running when it died */
-  bit told;            /* M_TOLD_ONCE: the supervisor has said it, once */
+  byte ran;            /* ghost: of what it holds, what its links have begun on */
+  bit order;           /* STEWK: its death is in the supervisor's order book, unacknowledged */
+  bit told;            /* the steward of now has been told */
   byte once;           /* M_BEGUN_NOEPOCH, ghost: begun in the epoch that is meant */
   Slot slot[2];
   /* the claim: one at a time, repeated under its number until answered */

@@ -1,12 +1,14 @@
-/* tokens.pml: no two items ever have one token, and none is lost over one (register.lua, claim.lua).
+/* tokens.pml: no two items ever have one token, and no item is held twice by one worker under one
+ * number, for then the fence would let the calls of its first holding through (register.lua,
+ * claim.lua, return.lua).
  *
  * WORKERS workers follow one another, each under a name of its own, and claim ITEMS items one by
  * one, LIMIT claims each. Registrations and claims leave copies on dead connections (LOST), which
  * arrive late: also after the worker's death, also when its registration has gone. A dead worker's
  * items go back and keep their tokens; a living one's are released or settled.
  *
- * A token is made at an item's first claim. Time never repeats here, and a name with a time is one
- * token; a name with the number of a claim may be two.
+ * A token is made at an item's first claim, of a name and the time, which never repeats here. Who
+ * has been forgotten leaves a tombstone: no late registration brings its numbers back.
  */
 #ifndef LOST
 #define LOST 2
@@ -21,6 +23,8 @@ byte registered[WORKERS] = NONE;   /* the number of its last claim */
 byte holder[ITEMS] = NONE;         /* in whose hash it is, under its token */
 bit settled[ITEMS];
 short token[ITEMS];                /* for life; 0 before the first claim */
+bit gone[WORKERS];                 /* tombstones */
+byte held_as[ITEMS];               /* ghost: a bit for each worker and number that held it */
 byte clock;
 
 /* ---- workers, one after another, and copies of their calls ---- */
@@ -30,6 +34,11 @@ byte late_claim[WORKERS];          /* its number; 0: none */
 byte losses = LOST;
 byte e;
 
+#ifdef M_NO_TOMBSTONE
+#define is_gone(w) false
+#else
+#define is_gone(w) gone[w]
+#endif
 #ifdef M_TOKEN_NUMBER              /* it is made of the number of the claim */
 #define mark(no) (no)
 #else
@@ -41,7 +50,7 @@ byte e;
 #define waits(x) (holder[x]==NONE && !settled[x])
 #define pick(what) if :: what(0) -> e=0 :: what(1) -> e=1 :: what(2) -> e=2 fi
 
-inline register(w) { if :: registered[w]==NONE -> registered[w]=0 :: else fi }
+inline register(w) { if :: registered[w]==NONE && !is_gone(w) -> registered[w]=0 :: else fi }
 /* Takes one of what waits, if the number is higher than the registration's. */
 inline claim(w,no) {
   if
@@ -50,6 +59,7 @@ inline claim(w,no) {
      if
      :: waits(0) || waits(1) || waits(2) ->
         pick(waits); holder[e]=w;
+        assert(!(held_as[e] & (1<<(w*LIMIT+no-1)))); held_as[e]=held_as[e] | (1<<(w*LIMIT+no-1));
         if :: token[e]==0 -> token[e]=64*(w+1)+mark(no) :: else fi;
         e=0; unique
      :: else
@@ -68,7 +78,7 @@ inline claim(w,no) {
   :: d_step { at_work!=w && registered[w]!=NONE && holds(w) -> \
               if :: holder[0]==w -> holder[0]=NONE :: else -> \
                  if :: holder[1]==w -> holder[1]=NONE :: else -> holder[2]=NONE fi fi } \
-  :: d_step { at_work!=w && registered[w]!=NONE && !holds(w) -> registered[w]=NONE }
+  :: d_step { at_work!=w && registered[w]!=NONE && !holds(w) -> registered[w]=NONE; gone[w]=1 }
 
 init {
   do

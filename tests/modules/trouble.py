@@ -59,6 +59,11 @@ def _hold_the_lock(_vcon: Vcon, argument: str, _context: LinkContext) -> None:
     ctypes.PyDLL(None).usleep(int(float(argument) * 1_000_000))
 
 
+def _wait_in_c(_vcon: Vcon, argument: str, _context: LinkContext) -> None:
+    """Stay in a foreign function: CDLL lets the interpreter lock go for as long as it runs."""
+    ctypes.CDLL(None).usleep(int(float(argument) * 1_000_000))
+
+
 def _burn(_vcon: Vcon, argument: str, _context: LinkContext) -> None:
     end_s = time.monotonic() + float(argument)
     while time.monotonic() < end_s:
@@ -132,6 +137,12 @@ def _add(vcon: Vcon, argument: str, context: LinkContext) -> None:
     )
 
 
+def _linger(vcon: Vcon, argument: str, context: LinkContext) -> None:
+    """Leave the chain's mark, and give the other chain that is at work on this vCon time to."""
+    _add(vcon, "", context)
+    time.sleep(float(argument))
+
+
 _beside_each_other = threading.Semaphore(1)
 
 
@@ -156,6 +167,7 @@ DEEDS: dict[str, Any] = {
     "gate": _wait_for_gate,
     "sleep": lambda _v, argument, _c: time.sleep(float(argument)),
     "lock": _hold_the_lock,
+    "native": _wait_in_c,
     "deadlock": _deadlock,
     "loop": _loop,
     "ask": _ask_without_timeout,
@@ -173,4 +185,5 @@ DEEDS: dict[str, Any] = {
     "filter": lambda *_: "filter",
     "checkpoint": _checkpoint,
     "add": _add,
+    "linger": _linger,
 }

@@ -162,12 +162,12 @@ def test_many_poisons_do_not_stop_the_service(start: Start, client: redis.Redis)
     assert counted(daemon) == 2 * len(poisons)
 
 
-@pytest.mark.slow
 def _over(host: Daemon, client: redis.Redis) -> bool:
     """Whether the host is dead, or its poison a dead letter."""
     return not host.everybody() or bool(client.exists("DLQ:in"))
 
 
+@pytest.mark.slow
 def test_what_kills_the_whole_host(start: Start, client: redis.Redis) -> None:
     """As the kernel does when a whole container runs out of memory: no page survives."""
     uuids = push(client, "in", [vcon(subject="sleep:0.02") for _ in range(10)])

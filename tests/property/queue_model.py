@@ -35,7 +35,7 @@ class Item:
 
     def ends_holding(self) -> Item:
         """What belongs to the epoch goes with it."""
-        self.begun, self.write, self.revision = False, 0, 0
+        self.begun, self.write = False, 0
         return self
 
 
@@ -57,11 +57,16 @@ class Places:
 
 @dataclass
 class Document:
-    """What is at vcon:<uuid>. ours: it is still what we left there."""
+    """What is at vcon:<uuid>. ours: it is still what we left there. replaced: the revision by which
+    somebody put it there in the place of another one; replaces: this one did, under a revision that
+    is not known yet.
+    """
 
     body: bytes | None = None
     revision: int = 0
     ours: bool = False
+    replaced: int = 0
+    replaces: bool = False
 
 
 @dataclass
@@ -82,6 +87,7 @@ class QueueModel:
         self.held: dict[str, dict[str, tuple[str, Item]]] = {}  # consumer -> token -> list, item
         self.hosts: dict[str, Host] = {}
         self.known_hosts: set[str] = set()
+        self.gone: set[str] = set()  # consumers that have died and been forgotten
         self.paused: set[str] = set()
         self.documents: dict[str, Document] = {}
         self.egress: list[bytes] = []
@@ -117,7 +123,9 @@ class QueueModel:
     # ---- registrations ----
 
     def register(self, host: str, consumer: str) -> None:
-        """A registration that exists is left as it is."""
+        """A registration that exists is left as it is, and who has been forgotten gets none."""
+        if consumer in self.gone:
+            return
         self.known_hosts.add(host)
         self.hosts.setdefault(host, Host()).registrations.setdefault(consumer, 0)
 
@@ -247,9 +255,14 @@ class QueueModel:
             return "conflict"
         item.write, item.state, item.revision = number, entry.state, entry.base
         if entry.uuid:
-            self.documents[entry.uuid] = Document(entry.body, 0, True)
+            self._put(entry.uuid, entry.body, entry.base)
             item.payload, item.revision = entry.uuid.encode(), 0
         return "written"
+
+    def _put(self, uuid: str, body: bytes, base: int) -> None:
+        before = self.documents.get(uuid, Document())
+        replaces = base == 0 and before.body is not None
+        self.documents[uuid] = Document(body, 0, True, before.replaced, replaces)
 
     def _conflicts(self, uuid: str, base: int) -> bool:
         document = self.documents.setdefault(uuid, Document())
@@ -270,7 +283,7 @@ class QueueModel:
         if entry.body:
             if self._conflicts(entry.uuid, entry.base):
                 return "conflict"
-            self.documents[entry.uuid] = Document(entry.body, 0, True)
+            self._put(entry.uuid, entry.body, entry.base)
         _, item = self._let_go(consumer, entry.token)
         assert item.id not in self.settled, "an item has ended twice"
         self.settled.add(item.id)
@@ -283,7 +296,7 @@ class QueueModel:
             return b"lost"
         name, item = self._let_go(consumer, move.token)
         if move.state != b"=":
-            item.state = move.state
+            item.state, item.revision = move.state, move.revision
         there = self.places[name]
         if kind == "park":
             there.parked.append(item)
@@ -316,8 +329,9 @@ class QueueModel:
         """`order`: the tokens that went back, in the order in which Redis named them."""
         holds = self.held.get(consumer, {})
         if not holds:
-            if host in self.hosts:
-                self.hosts[host].registrations.pop(consumer, None)
+            there = self.hosts.get(host)
+            if there and there.registrations.pop(consumer, None) is not None:
+                self.gone.add(consumer)
             self._drop_empty(host)
             return 0, 0, 0, 0
         self.known_hosts.add(host)
@@ -362,19 +376,21 @@ class QueueModel:
 
     # ---- dead letters ----
 
-    def replay(self, name: str, token: str, state: bytes) -> str:
-        """Replay the dead letter whose record has that token. The element found by its payload may
-        be an equal one: it takes the record's token, and the other record is left to be swept.
+    def replay(self, name: str, record: Item, state: bytes) -> str:
+        """Replay the dead letter that has this very record. The element found by its payload may be
+        an equal one: it takes the record's token, and the other record is left to be swept.
         """
         there = self.places[name]
-        record = there.reasons.pop(token, None)
-        if record is None:
+        if there.reasons.get(record.token) != record:
             return "gone"
+        del there.reasons[record.token]
         found = self._dead_with(name, record.payload)
         if found is None:
             return "swept"
         there.dead.remove(found)
-        there.returned.append(Item(found.id, found.payload, token, 0, False, state))
+        there.returned.append(
+            Item(found.id, found.payload, record.token, state=state, revision=record.revision)
+        )
         return "returned"
 
     def replay_bare(self, name: str, payload: bytes) -> str:

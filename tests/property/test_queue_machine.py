@@ -12,7 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -130,14 +130,14 @@ class QueueMachine(RuleBasedStateMachine):
             item = by_token[claimed.token]
             assert (claimed.payload, claimed.state) == (item.payload, item.state)
             assert (claimed.suspect, claimed.deliveries) == (item.suspect, item.deliveries)
-            self._check_document(claimed)
+            self._check_document(claimed, item)
         return None if found.void else [self._copy(item) for item in items]
 
     def _copy(self, item: Item) -> Item:
         document = self.model.documents.get(item.payload.decode(), Document())
         return Item(item.id, item.payload, item.token, epoch=item.epoch, revision=document.revision)
 
-    def _check_document(self, claimed: Claimed) -> None:
+    def _check_document(self, claimed: Claimed, item: Item) -> None:
         what = claimed.what
         if claimed.payload[:1] == b"{":
             assert what == "inline"
@@ -149,15 +149,20 @@ class QueueMachine(RuleBasedStateMachine):
             return
         assert (what, claimed.length) == ("stored", len(document.body))
         assert claimed.text in (b"", document.body)
-        self._learn(uuid, document, claimed.revision)
+        self._learn(uuid, document, claimed.revision, bool(item.state))
+        assert claimed.replaced == (bool(item.state) and document.replaced > item.revision)
 
-    def _learn(self, uuid: str, document: Document, revision: int) -> None:
+    def _learn(
+        self, uuid: str, document: Document, revision: int, seen_before: bool = False
+    ) -> None:
         """A document that is not ours any more gets a new revision; one that is keeps its own."""
         if document.ours and document.revision:
             assert revision == document.revision
         else:
             assert revision > self.revisions.get(uuid, 0)
-        document.revision, document.ours = revision, True
+        if document.replaces or (not document.ours and (seen_before or uuid in self.revisions)):
+            document.replaced = revision
+        document.revision, document.ours, document.replaces = revision, True, False
         self.revisions[uuid] = revision
 
     def _do_begin(self, consumer: str, token: str, epoch: int) -> int:
@@ -175,24 +180,25 @@ class QueueMachine(RuleBasedStateMachine):
                 item.revision = answer.revision
             assert answer.revision == item.revision
         elif answer.kind == "conflict":
-            self._check_conflict(entry.uuid, answer)
+            self._check_conflict(entry.uuid, entry.base, answer)
         return answer
 
-    def _check_conflict(self, uuid: str, answer: calls.Answer) -> None:
-        """It says which revision is newer, or that what was newer has gone."""
+    def _check_conflict(self, uuid: str, base: int, answer: calls.Answer) -> None:
+        """It says which revision is newer and whether that replaced ours, or that all has gone."""
         assert answer.text is None, "it is read with GET"
         document = self.model.documents[uuid]
         if document.body is None:
             assert answer.revision == calls.ABSENT
         else:
-            self._learn(uuid, document, answer.revision)
+            self._learn(uuid, document, answer.revision, True)
+            assert answer.replaced == (document.replaced > base)
 
     def _do_settle(self, consumer: str, entry: Settlement) -> calls.Answer:
         [answer] = calls.read_answers(self.queue.run(calls.settle(consumer, [entry])))
         assert answer.kind == self.model.settle(consumer, entry)
         document = self.model.documents.setdefault(entry.uuid, Document())
         if answer.kind == "conflict":
-            self._check_conflict(entry.uuid, answer)
+            self._check_conflict(entry.uuid, entry.base, answer)
         elif answer.kind == "settled" and entry.body:
             written = int(self.queue.revision(entry.uuid)[b"r"])
             self._learn(entry.uuid, document, written)
@@ -239,10 +245,10 @@ class QueueMachine(RuleBasedStateMachine):
         assert went == len(order) == min(most, parked)
         self.model.promote(name, order)
 
-    def _do_replay(self, name: str, token: str, member: bytes, payload: bytes) -> None:
+    def _do_replay(self, name: str, record: Item, member: bytes) -> None:
         state = b'{"links":["replayed"]}'
-        answer = self.queue.run(calls.replay(name, member, payload, state))
-        assert answer.decode() == self.model.replay(name, token, state)
+        answer = self.queue.run(calls.replay(name, member, record.payload, state))
+        assert answer.decode() == self.model.replay(name, record, state)
 
     def _do_replay_bare(self, name: str, payload: bytes) -> None:
         answer = self.queue.run(calls.replay(name, b"", payload))
@@ -529,7 +535,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         worker, item = found
         state = b"=" if keep or what == "release" else b'{"attempts":1}'
-        move = Move(item.token, item.epoch, state, 0, b'{"reason":"broken"}')
+        move = Move(item.token, item.epoch, state, item.revision, 0, b'{"reason":"broken"}')
         self._send(self._do_move, what, worker.id, move)
         self._forget(worker, item.token)
 
@@ -606,7 +612,7 @@ class QueueMachine(RuleBasedStateMachine):
                 )  # fmt: skip
                 self.history.append(partial(self._do_settle, worker.id, entry))
             elif kind != "settle":
-                move = Move(item.token, item.epoch, b"=", 0, b'{"reason":"late"}')
+                move = Move(item.token, item.epoch, b"=", 0, 0, b'{"reason":"late"}')
                 self.history.append(partial(self._do_move, kind, worker.id, move))
         self._die(worker, Blame("items", [(t, worker.word[t].epoch) for t in worker.running]))
 
@@ -628,7 +634,7 @@ class QueueMachine(RuleBasedStateMachine):
         if reasons:
             token = sorted(reasons)[which % len(reasons)]
             member = self._member(name, token)
-            self._send(self._do_replay, name, token, member, reasons[token].payload)
+            self._send(self._do_replay, name, replace(reasons[token]), member)
 
     def _replay_bare(self, name: str, which: int) -> None:
         there = self.model.places[name]

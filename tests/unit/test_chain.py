@@ -479,6 +479,20 @@ def test_effects_belong_to_the_item_once_their_link_is_done(stage: Stage) -> Non
     assert item.progress.expire_s == 60
 
 
+@pytest.mark.parametrize("name", ["conserver:hosts", "DLQ:calls", "", "two\nlines"])
+def test_a_link_pushes_to_no_list_of_the_queues_own(stage: Stage, name: str) -> None:
+    """A list at conserver:hosts would end all service; the link's author is told."""
+
+    def ask(vcon: Vcon, context: Any) -> Vcon:
+        context.push(name)
+        return vcon
+
+    item, outcome = stage.run(link("a", ask))
+    assert (outcome.kind, outcome.error) == ("failed", "ValueError")
+    assert "the name of a list must" in outcome.reason
+    assert item.progress.pushes == []
+
+
 def test_a_link_that_filters_has_its_effects_and_one_that_fails_has_none(stage: Stage) -> None:
     def route_away(_vcon: Vcon, context: Any) -> None:
         context.push("elsewhere")

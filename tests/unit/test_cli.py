@@ -14,7 +14,7 @@ import pytest
 
 from conserver.commands import audio
 from conserver.commands.base import age_text, execute
-from conserver.commands.letters import Filter, parse_age
+from conserver.commands.letters import Filter, error_of, parse_age
 from conserver.errors import (
     EXIT_CONFIG,
     EXIT_FAILURE,
@@ -55,6 +55,26 @@ def test_wrong_usage_has_its_own_exit_code(conserver: Command) -> None:
         assert done.returncode == EXIT_USAGE
         assert done.stderr
         assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["status", "--watch", "-1"], ["status", "--watch", "inf"], ["drain", "--timeout", "-1"],
+     ["submit", "-", "--timeout", "-5"]],
+)  # fmt: skip
+def test_times_that_are_none(conserver: Command, words: list[str]) -> None:
+    """Nobody waits for less than nothing, or for ever."""
+    done = conserver(*words)
+    assert done.returncode == EXIT_USAGE
+    assert words[-2].encode() in done.stderr
+
+
+@pytest.mark.parametrize("name", ["DLQ:calls", "conserver:hosts", "a\nb"])
+def test_submit_refuses_what_is_no_list(conserver: Command, name: str) -> None:
+    """As the configuration does, and before anything is written."""
+    done = conserver("submit", "-", "--list", name)
+    assert done.returncode == EXIT_USAGE
+    assert b"the name of a list must" in done.stderr
 
 
 def test_check_of_the_shipped_configuration(conserver: Command) -> None:
@@ -256,6 +276,27 @@ def test_filters(wanted: Filter, expected: bool) -> None:
         "time_ms": 1_000_000,
     }
     assert wanted.matches(DeadLetter("l", b"u1", b"m", why), 1_100_000) is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "expected"),
+    [
+        ("SystemExit", "4", "SystemExit: 4"),
+        ("KeyError", "'x'", "KeyError: 'x'"),
+        ("RuntimeError", "RuntimeError", "RuntimeError"),
+        ("RuntimeError", "it broke\nhere", "it broke"),
+        ("Rejected", "unusable", "unusable"),
+        ("", "4", "4"),
+        ("", "", ""),
+    ],
+)
+def test_an_error_says_what_it_is(kind: str, error: str, expected: str) -> None:
+    """A word alone says little; and what is shown can be looked for."""
+    why = {"type": kind, "error": error}
+    assert error_of(why) == expected
+    letter = DeadLetter("l", b"u1", b"m", why)
+    assert Filter(error=f"^{error}$").matches(letter, 0)
+    assert Filter(error=f"^{expected}$").matches(letter, 0)
 
 
 def test_a_letter_without_reason_fits_only_filters_on_its_uuid() -> None:

@@ -349,6 +349,44 @@ def test_what_the_claim_itself_has_buried_is_told_as_a_dead_letter(make: Make) -
     assert bench.page.read().items_failed == 2, "status counts them too"
 
 
+# ---- progress and its document -------------------------------------------------------------------
+
+
+def test_what_was_done_for_a_document_that_was_replaced_is_done_again(make: Make) -> None:
+    """Its storages would differ for ever, and the corrected one would lack what its chain does."""
+    name = unique("shelf-")
+    bench = make(links=[link("a", tag)], storages=[storage(name)])
+    memory.shelf(name).on_save.append(memory.away())
+    [uuid] = bench.supply(1)
+    bench.run(bench.one())
+    bench.store()
+    [parked] = bench.queue.parked("in")
+    assert Progress.load(parked.state).owed == [name]
+    bench.queue.store(uuid, document(uuid, subject="corrected"))
+    bench.queue.promote("in")
+    item = bench.one()
+    assert item.progress.links == []
+    assert item.progress.owed is None
+    bench.run(item)
+    bench.flush()
+    written = Vcon.parse(bench.client.get(f"vcon:{uuid}") or b"")
+    assert (written.data["subject"], written.tags) == ("corrected", {"seen": "yes"})
+    assert item.progress.owed == [name], "all storages get it, also those that had the old one"
+
+
+def test_what_has_been_tried_counts_although_the_document_was_replaced(make: Make) -> None:
+    bench = make(links=[link("a", tag)])
+    progress = Progress(links=["a"], attempts=2, failures=2, runs={"a": 2}, error="no")
+    bench.queue.store("u1", document("u1"))
+    text = record("token", "u1", "in", state=progress.dump(), revision=0)
+    bench.client.rpush("conserver:returned:in", text)
+    item = bench.one()
+    assert item.claimed.replaced, "it is about no revision that is known"
+    assert item.progress == Progress(attempts=2, failures=2, runs={"a": 2}, error="no")
+    item.back_to_saved()
+    assert item.progress.attempts == 2
+
+
 # ---- suspects ------------------------------------------------------------------------------------
 
 
@@ -726,3 +764,21 @@ def test_what_is_no_uuid_is_not_looked_up(make: Make, shelves: list[str]) -> Non
     bench.work()
     assert memory.shelf(shelves[0]).lookups == []
     assert len(bench.queue.dead("in")) == 1
+
+
+@pytest.mark.parametrize("flags", ["-", "s"])
+@pytest.mark.parametrize("state", [b"{broken", b"[]", b'{"links":3}', b'{"pushes":[1]}'])
+def test_a_record_whose_progress_cannot_be_read_ends_no_worker(
+    make: Make, state: bytes, flags: str
+) -> None:
+    bench = make(links=[link("a", nothing)])
+    place = "suspects" if flags == "s" else "returned"
+    bench.client.rpush(f"conserver:{place}:in", record("t1", "u1", "in", flags=flags, state=state))
+    assert bench.claim() == []
+    bench.flush()
+    [(why, letter)] = bench.queue.reasons("in")
+    assert (why["reason"], letter.payload) == ("rejected", b"u1")
+    assert state.decode() in why["error"], "nothing of it is lost"
+    bench.supply(1)
+    bench.work()
+    assert len(bench.out()) == 1

@@ -157,6 +157,23 @@ def test_a_script_is_forgotten_and_the_connection_cut(bench: Bench) -> None:
     assert bench.line.repeats == 1
 
 
+@pytest.mark.parametrize("forgotten", [False, True], ids=["known", "forgotten"])
+def test_some_words_are_for_repetitions_only(bench: Bench, forgotten: bool) -> None:
+    def said_again() -> bytes | None:
+        value: bytes | None = bench.queue.client.hget("conserver:host:h1", "again")
+        return value
+
+    call = calls.beat("h1", "1", {})._replace(again=["again", "yes"])
+    bench.line.call(call)
+    assert said_again() is None
+    bench.proxy.cut_after(b"host:h1")
+    if forgotten:
+        bench.ticks.at(1, bench.queue.client.script_flush)
+    bench.line.call(call)
+    assert said_again() == b"yes"
+    assert bench.line.repeats == 1
+
+
 def test_an_error_that_would_come_again_is_raised(bench: Bench) -> None:
     bench.queue.client.set("text", "a")
     with pytest.raises(ResponseError, match="WRONGTYPE"):

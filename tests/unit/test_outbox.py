@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from conserver.conflicts import REWRITES_MOST
 from conserver.errors import Retry
+from conserver.item import Item
 from conserver.outbox import WRONG_TYPE_RETRY_S
 from conserver.queue import calls
 from conserver.queue.record import Progress
@@ -117,6 +118,43 @@ def test_calls_are_bounded_by_the_bytes_that_links_have_made(make: Make) -> None
     before = bench.line.calls
     bench.flush()
     assert bench.line.calls - before == 3, "two of them fit into one call"
+
+
+def shrink(vcon: Vcon, _context: Any) -> Vcon:
+    vcon.data["subject"] = ""
+    return vcon
+
+
+def end(bench: Bench, item: Item, way: str) -> None:
+    """What settling decides, put into the outbox."""
+    if way == "park":
+        bench.outbox.park(item, 60)
+    elif way == "bury":
+        bench.outbox.bury(item, item.why_dead("rejected", "it is no vCon"))
+    else:
+        bench.run(item)
+
+
+@pytest.mark.parametrize("way", ["release", "park", "bury", "settle"])
+def test_a_document_that_was_pushed_whole_counts_until_it_is_written(make: Make, way: str) -> None:
+    # Its record carries it, and whatever is done to the item takes that through Lua.
+    bench = make(links=[link("a", shrink)])
+    for call in (calls.park("nobody", []), calls.settle("nobody", [])):
+        bench.queue.run(call)  # Redis knows the scripts
+    for number in range(6):
+        size_bytes = calls.SCRIPT_BYTES // 2 - 20_000
+        bench.queue.push("in", document(f"u{number}", subject="x" * size_bytes))
+    items = [*bench.claim(), *bench.claim()]
+    assert len(items) == 6
+    before = bench.line.calls
+    if way == "release":
+        bench.outbox.release(items, "not begun for a second")
+    else:
+        for item in items:
+            end(bench, item, way)
+        bench.flush()
+    assert bench.line.calls - before == 3, "two of them fit into one call"
+    assert bench.held == 0
 
 
 # ---- two chains on one vCon ----------------------------------------------------------------------
@@ -282,6 +320,28 @@ def test_a_checkpoint_that_meets_the_same_chain_starts_anew(make: Make) -> None:
     bench.run(second)
     bench.flush()
     assert kept(bench, uuid).tags == {"seen": "yes"}
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_producers_set_between_two_links_loses_neither_ones_work(
+    make: Make, checkpointed: bool
+) -> None:
+    """What was checkpointed is not in the new document: joined with the rest, it was gone."""
+    bench: Bench
+
+    def replace(vcon: Vcon, _context: Any) -> Vcon:
+        if vcon.data.get("subject") != "corrected":
+            bench.queue.store(vcon.uuid, document(vcon.uuid, subject="corrected"))
+        return vcon
+
+    first = link("first", _run_of(adds("first")), costly=checkpointed)
+    bench = make(links=[first, link("replace", replace), adds("last")])
+    [uuid] = bench.supply(1)
+    bench.work()
+    bench.work_off()
+    assert analyses(bench, uuid) == ["first", "last"]
+    assert kept(bench, uuid).data["subject"] == "corrected"
+    assert bench.out() == [uuid]
 
 
 def test_a_checkpoint_that_meets_another_chain_goes_on_with_the_merged_vcon(make: Make) -> None:

@@ -43,8 +43,8 @@ def test_what_is_no_record_is_refused(text: bytes) -> None:
 
 def test_an_entry_of_a_claim_carries_document_revision_and_etags() -> None:
     fields = [b"r", b"9", b"n", b"3", b"h", b"", b"c", b"calls", b"e:s3", b'"tag"', b"e:x:y", b"1"]
-    found = parse_claimed([record("t", "u1"), b"text", b"{}", b"9", b"calls", fields])
-    assert (found.what, found.text, found.revision, found.writer) == ("text", b"{}", 9, "calls")
+    found = parse_claimed([record("t", "u1"), b"text", b"{}", b"9", b"1", fields])
+    assert (found.what, found.text, found.revision, found.replaced) == ("text", b"{}", 9, True)
     assert found.etags == {"s3": '"tag"', "x:y": "1"}
 
 
@@ -92,3 +92,23 @@ def test_nothing_owed_is_not_the_same_as_not_known_yet() -> None:
 
 def test_state_from_a_later_version_is_read_for_what_is_known() -> None:
     assert Progress.load(b'{"links":["a"],"colour":"red"}') == Progress(links=["a"])
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"{broken",
+        b"[]",
+        b"3",
+        b'{"links":3}',
+        b'{"owed":"s3"}',
+        b'{"attempts":"1"}',
+        b'{"runs":[]}',
+        b'{"pushes":[1]}',
+        b'{"pushes":[["out"]]}',
+        b'{"expire_s":"soon"}',
+    ],
+)
+def test_progress_that_is_none_of_ours_is_refused(state: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Progress.load(state)

@@ -1,9 +1,15 @@
-"""How `conserver status` tells the rate from beats that come every few seconds."""
+"""How `conserver status` tells the rate from beats that come every few seconds, and what a beat
+tells of the supervisor.
+"""
 
 from __future__ import annotations
 
 from conserver.commands.hosts import Host
 from conserver.commands.status import Pace
+from conserver.config import Config
+from conserver.orders import about_us
+from conserver.steward.roster import Roster
+from conserver.steward.status import Status
 
 
 def host(at_s: float, *done: tuple[int, int], silent: bool = False) -> Host:
@@ -56,3 +62,11 @@ def test_only_the_last_while_counts() -> None:
     ]
     assert rates[-1] == 0
     assert pace.look([host(43, (10, 3300), silent=True)]) is None
+
+
+def test_a_host_is_as_old_as_its_supervisor() -> None:
+    """A steward that was just started does not make it young: until it knows, it says nothing."""
+    status = Status(Config(), 30, [], Roster([], []))
+    assert "started_at" not in status.fields()
+    status.hear({"supervisor": about_us("running", 1, "fork", 1_700_000_000.12345)})
+    assert status.fields()["started_at"] == 1_700_000_000.123

@@ -69,6 +69,17 @@ def test_registers_starts_and_ends_in_order_promptly(home: House) -> None:
     home.until(lambda: not home.pids())
 
 
+def test_no_worker_starts_before_it_is_registered(home: House) -> None:
+    # Its first claim would find no registration, and end it.
+    home.start(Scenario(steward="acknowledges nothing"), workers=2)
+    states = home.until(lambda: [told["workers"] for told in home.told("state")])
+    # Told right behind the orders, before anybody can have acknowledged them.
+    assert [(worker["state"], worker["pid"]) for worker in states[0]] == [("registering", 0)] * 2
+    home.until(lambda: len(home.told("state")) > 1)
+    assert len(home.told("register")) == 2
+    assert not home.events("worker", "born")
+
+
 def test_a_signal_to_the_whole_group_is_the_same_order(home: House) -> None:
     home.start(Scenario(worker="holds items"), workers=2).until_ready(3)
     home.signal_group(signal.SIGINT)
@@ -405,6 +416,17 @@ def test_workers_that_had_their_share_are_replaced_one_by_one(
     assert drained[1] > min(reborn)
     assert {order["blame"] for order in home.told("return")} == {"nobody"}
     assert len(home.log("worker_recycled")) == 2
+
+
+def test_nobody_has_to_go_before_the_replacement_of_the_last_one_is_ready(home: House) -> None:
+    settings = {"max_items_per_worker": 100}
+    scenario = Scenario(worker="works", later="never ready", settings=settings)
+    home.start(scenario, workers=2)
+    home.until(lambda: len(home.events("worker", "born")) == 3)
+    states = len(home.told("state"))
+    # It is told on a change, then every two seconds; before each time the pages are looked at.
+    home.until(lambda: len(home.told("state")) > states + 2)
+    assert len(home.log("worker_recycled")) == len(home.events("worker", "drained")) == 1
 
 
 def test_a_worker_may_retire_by_itself(home: House) -> None:

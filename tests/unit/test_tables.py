@@ -52,6 +52,17 @@ def test_numbers_stand_right_even_where_some_are_missing() -> None:
     assert (first[end - 2 : end], second[end - 2 : end]) == ("12", " 7")
 
 
+def test_a_complaint_in_the_place_of_a_number_leaves_the_others_where_they_are() -> None:
+    """One list of the wrong type, and the depths of all others would not be read so well."""
+    wrong = ("", "calls", UUID, Marked("wrong type", "bad"), "")
+    head, first, second = shown(None, ROW, wrong)
+    end = head.index("attempts") + len("attempts")
+    assert (first[end - 2 : end], second[:end].split()[-2:]) == ("12", ["wrong", "type"])
+    head, first, _ = shown(None, ROW, ("", "calls", UUID, "many", ""))
+    start = head.index("attempts")
+    assert first[start : start + 2] == "12"  # Any other text makes it a column of texts.
+
+
 def test_the_free_text_is_wrapped_in_its_own_column() -> None:
     """Where it has room: nothing goes beyond the screen, and nothing is lost."""
     lines = shown(100, ROW)

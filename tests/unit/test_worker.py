@@ -320,6 +320,41 @@ def test_a_running_item_that_is_cancelled_ends_at_its_next_edge(make: Make, gate
     assert shop.queue.places("in") == {}
 
 
+def test_what_is_cancelled_is_not_tried_again(make: Make, gate: Gate) -> None:
+    """Its link fails after the operator's word: it would have come back as if nothing had been."""
+
+    def fail(vcon: Vcon, context: Any) -> Vcon:
+        gate(vcon, context)
+        raise Retry(0.1, "later")
+
+    shop = make(links=[link("a", fail)])
+    [uuid] = shop.supply(1, subject="slow")
+    with shop:
+        gate.running("slow")
+        assert cancel(shop.client, uuid).running == 1
+        eventually(lambda: shop.keeper._cancelled)
+        gate.of("slow").set()
+        eventually(lambda: shop.held == 0)
+    assert shop.out() == []
+    assert shop.queue.places("in") == {}
+
+
+def test_what_is_cancelled_is_not_given_back(make: Make) -> None:
+    """An item that no thread has begun when the worker drains, or after a second."""
+    shop = make(links=[link("a", tag)])
+    keeper = shop.keeper  # its threads are not started: what is claimed waits
+    keeper._intake.meter.add("main", 0.001)
+    first, second = shop.supply(2)
+    keeper._intake.claim(keeper._settling)
+    assert cancel(shop.client, first).running == 1
+    keeper._look_for_cancelled()
+    keeper._give_back(float("inf"), "shutdown")
+    keeper._outbox.flush()
+    assert shop.queue.waiting("in") == [second.encode()]
+    assert sum(shop.queue.places("in").values()) == 1
+    assert shop.out() == []
+
+
 def test_cancellations_that_cannot_be_read_end_no_worker(make: Make, gate: Gate) -> None:
     shop = make(links=[link("a", gate)])
     key = f"conserver:cancelled:{shop.boot.consumer}"
