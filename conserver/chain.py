@@ -24,6 +24,7 @@ from conserver.item import Item, Outcome
 from conserver.page import Page
 from conserver.plugins import LoadedLink
 from conserver.queue.record import Progress
+from conserver.redact import Secrets, redact_text, secret_values
 from conserver.vcon import Vcon
 
 CHECKPOINT_AFTER_S = 1.0
@@ -151,6 +152,8 @@ class ChainRunner:
         failpoints.at("open")
         try:
             open_document(item)
+            if item.claimed.what == "inline":
+                self._page.name(item.slot, item.uuid)
             outcome = self._links(item, began_s)
             if outcome.kind in ("done", "filtered"):
                 outcome = _packed(item, outcome)
@@ -191,7 +194,7 @@ class ChainRunner:
             answer: Any = link.run(vcon, link.options, context)
             failpoints.at("after-link")
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the thread
-            return _cut_short(error, link.name)
+            return _cut_short(error, link.name, link.options)
         fault = _fault(vcon if answer is None else answer, vcon, link.name)
         if fault:
             return Outcome("rejected", fault, link=link.name)
@@ -291,20 +294,28 @@ def _deadline(
     return min(ends) if ends else None
 
 
-def _cut_short(error: BaseException, link: str) -> Outcome:
-    """How a run ended that `error` has cut short."""
+def _cut_short(error: BaseException, link: str, options: object = None) -> Outcome:
+    """How a run ended that `error` has cut short. Its words hold no secret of the link's options:
+    they go into the log, the record and the dead letter.
+    """
+    secrets = Secrets()
+    secrets.add(secret_values(options))
     match error:
         case Retry():
-            return Outcome("retry", str(error), "Retry", link=link, after_s=error.after_s)
+            reason = secrets.hide(str(error))
+            return Outcome("retry", reason, "Retry", link=link, after_s=error.after_s)
         case Rejected():
-            return Outcome("rejected", error.reason, "Rejected" if link else "", link=link)
+            reason = secrets.hide(error.reason)
+            return Outcome("rejected", reason, "Rejected" if link else "", link=link)
         case Cancelled():
             return Outcome("cancelled", str(error), link=link)
         case StartAnew():
             return Outcome("anew", link=link)
         case Lost():
             return Outcome("lost", link=link)
-    text = "".join(traceback.format_exception(error))[-TRACEBACK_CHARS:]
+    # Cut last: of a secret that is cut in two nobody would know the second half.
+    text = "".join(traceback.format_exception(error))
+    text = secrets.hide(redact_text(text))[-TRACEBACK_CHARS:]
     kind: Any = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    return Outcome("failed", str(error) or name, name, text, link)
+    return Outcome("failed", secrets.hide(str(error)) or name, name, text, link)

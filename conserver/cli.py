@@ -154,9 +154,9 @@ def submit(
 ) -> None:
     """Put vCons on a list: files, folders, standard input; audio files become vCons.
 
-    With --wait, what has left the queues has `ended`: stored and passed on, filtered by a link, or
-    cancelled. The queues do not tell these apart, the log does. What is neither dead nor ended by
-    the end of the time is `waiting`. The exit code is 0 if all have ended.
+    With --wait, `ended` is what has left the queues: stored and passed on,
+    filtered by a link, or cancelled. Which of them only the log tells. `dead` is
+    a dead letter, `waiting` neither by the end of the time. 0 if all have ended.
     """
     from conserver.commands.submit import submit
 

@@ -33,6 +33,7 @@ from pydantic import (
 from conserver.configdata import check_references, drop_ignored, entries, texts
 from conserver.configfile import expand, read_text, read_yaml, with_lines
 from conserver.errors import ConfigError, Problem
+from conserver.redact import keep_secret, secret_values
 from conserver.validation import join_path, problems_of
 
 RESERVED_PREFIXES = ("conserver:", "DLQ:")
@@ -275,10 +276,15 @@ def usable_part(path: str | Path, environ: Mapping[str, str]) -> Config:
     return Config(links=links, storages=storages, chains={"any": chain})
 
 
+def keep_secrets(config: Config) -> None:
+    """Hides the values of its secret options in all that this process, and its children, tell."""
+    keep_secret(secret_values([link.options for link in config.links.values()]))
+    keep_secret(secret_values([storage.options for storage in config.storages.values()]))
+
+
 def serves_nothing(config: Config) -> Problem:
     """What is said of a configuration without an enabled chain, and why there may be none."""
-    count = len(config.chains)
-    why = f"all {count} are disabled" if count else "there are none: is the file cut short, or empty?"
+    why = "all are disabled" if config.chains else "there is none: is the file empty, or cut short?"
     return Problem("chains", "no chain is enabled, so no list is served", why)
 
 

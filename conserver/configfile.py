@@ -56,7 +56,7 @@ def _check_ends(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], done: 
     if any(node is other for other in above):
         line = node.start_mark.line + 1
         hint = f"line {line} has its anchor; write out what is meant"
-        raise ConfigError([Problem(path, "is an alias of what it stands in: that has no end", hint)])
+        raise ConfigError([Problem(path, "is an alias of what it stands in, without end", hint)])
     if len(above) > _DEPTH_MAX:
         line = node.start_mark.line + 1
         raise ConfigError([Problem("", f"line {line}: deeper than {_DEPTH_MAX} levels")])

@@ -64,7 +64,7 @@ def why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
         return f"not a vCon: not JSON: {error}"
     if re.search(rb"\b(NaN|Infinity)\b", raw):
         return f"not a vCon: NaN or Infinity, which JSON does not have: {error}"
-    # Half of a surrogate pair, a number beyond what a double holds, a byte order mark: it says which.
+    # Half of a surrogate pair, a number beyond a double's range, a byte order mark: it says which.
     return f"not a vCon: JSON that stricter parsers refuse: {error}"
 
 

@@ -7,16 +7,22 @@ without a lock.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import orjson
+
 from conserver.config import ChainConfig
 from conserver.errors import Rejected
 from conserver.plugins import LoadedLink
 from conserver.queue.record import Claimed, Progress
+from conserver.redact import redact_text
 from conserver.vcon import Vcon
+
+_UUID_MEMBER = re.compile(rb'"uuid"\s*:\s*"([\w.:-]{1,64})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +144,14 @@ class Item:
     def why_dead(self, reason: str, error: str, storage: str = "") -> dict[str, Any]:
         """What its dead letter says.
 
-        reason is rejected, failed, unavailable, poison or oversized; error is for people.
+        reason is rejected, failed, unavailable, poison or oversized; error is for people. It lies
+        in Redis for as long as VCON_DLQ_EXPIRY says, so no secret may get into it.
         """
         outcome = self.outcome or Outcome("rejected")
         why: dict[str, Any] = {
             "time_ms": int(time.time() * 1000),
             "reason": reason,
-            "error": error,
+            "error": redact_text(error),
             "list": self.claimed.list,
             "chain": self.route.name,
             "uuid": self.uuid,
@@ -155,11 +162,23 @@ class Item:
         if storage:
             why["storage"] = storage
         elif outcome.link:
-            why.update(link=outcome.link, type=outcome.error, traceback=outcome.traceback)
+            trace = redact_text(outcome.traceback)
+            why.update(link=outcome.link, type=outcome.error, traceback=trace)
         return why
 
 
 def shorten(payload: bytes) -> str:
-    """How a log line names an item whose uuid is not known: by the beginning of its payload."""
+    """How a log line names an item whose uuid is not known: by the beginning of its payload.
+
+    A document is named by the uuid in it, never by its text: what stands there is people's. Of one
+    that is cut short, the first uuid will do.
+    """
+    if payload[:1] == b"{":
+        try:
+            uuid = orjson.loads(payload).get("uuid")
+        except orjson.JSONDecodeError:
+            match = _UUID_MEMBER.search(payload)
+            uuid = match and match[1].decode()
+        return str(uuid)[:64] if uuid else "a pushed document"
     text = payload[:64].decode("utf-8", "replace")
     return text + "..." if len(payload) > 64 else text

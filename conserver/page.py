@@ -60,6 +60,7 @@ _SIZE = _ITEMS_AT + ITEMS_MAX * _RECORD.size
 _RUN = struct.Struct("=I")
 _LIMITS_AT, _LIMITS = 8, struct.Struct("=ff")
 _BEGAN_AT, _BEGAN = 24, struct.Struct("=d")
+_UUID_AT, _UUID = 96, struct.Struct("=40s")
 _LINK_AT, _LINK = 136, struct.Struct("=32s")
 
 # Places in the header, counted in u64.
@@ -233,6 +234,10 @@ class Page:
     def open(self, slot: int) -> None:
         """Its document is read or parsed: from here on it may be what kills the worker."""
         self._enter(slot, Phase.PAUSED)
+
+    def name(self, slot: int, uuid: str) -> None:
+        """Its document has told which vCon it is: it was pushed whole."""
+        _UUID.pack_into(self._map, _ITEMS_AT + slot * _RECORD.size + _UUID_AT, uuid.encode())
 
     def rest(self, slot: int) -> None:
         """Nobody does anything with the item."""

@@ -37,10 +37,12 @@ def read(config_file: str, environ: Mapping[str, str]) -> Config:
             far as they can be told from what is right of it.
     """
     try:
-        return configuration.load(config_file, environ)
+        config = configuration.load(config_file, environ)
     except ConfigError as error:
         problems = [*error.problems, *_plugin_problems(config_file, environ)]
         raise ConfigError(problems, config_file) from None
+    configuration.keep_secrets(config)  # Before any module of it can tell them.
+    return config
 
 
 def _plugin_problems(config_file: str, environ: Mapping[str, str]) -> Sequence[Problem]:
@@ -48,6 +50,7 @@ def _plugin_problems(config_file: str, environ: Mapping[str, str]) -> Sequence[P
         part = configuration.usable_part(config_file, environ)
     except ConfigError:
         return ()  # There is nothing to look at, and that has been told.
+    configuration.keep_secrets(part)
     try:
         load_plugins(part, config_file, prepare=True)
     except ConfigError as error:
@@ -117,6 +120,17 @@ class Preparation:
     def reload(self) -> None:
         """Read the configuration again; a bad one is refused, and everything stays as it is."""
         before, began_s = open_descriptors(), time.monotonic()
+        accepted = self._accept()
+        # Modules stay imported with what they have opened, also where another one is refused. What
+        # an error still held is none of that: its number may be the household's next time.
+        gc.collect()
+        self.from_before |= open_descriptors() - before
+        if accepted:
+            took_ms = round((time.monotonic() - began_s) * 1000)
+            self._log.info("reloaded", generation=self.generation, duration_ms=took_ms)
+
+    def _accept(self) -> bool:
+        """Whether what is read now is taken."""
         try:
             settings, config = self._load()
             if not config.ingress:
@@ -125,21 +139,17 @@ class Preparation:
         except ConfigError as error:
             faults = len(error.problems)
             self._log.error("reload_refused", faults=faults, reason=_as_reason(error))
-            return
+            return False
         except ConserverError as error:
             self._log.error("reload_refused", reason=str(error))
-            return
+            return False
         except Exception:  # noqa: BLE001 - an error of ours must not end what runs well.
             self._log.exception("reload_refused")
-            return
-        finally:
-            # Modules stay imported with what they have opened, also where another one is refused.
-            self.from_before |= open_descriptors() - before
+            return False
         tell_warnings([*config.warnings, *_no_longer_served(self.config, config)])
         self.settings, self.config = settings, config
         self.generation += 1
-        took_ms = round((time.monotonic() - began_s) * 1000)
-        self._log.info("reloaded", generation=self.generation, duration_ms=took_ms)
+        return True
 
     def _prepare(self, settings: Settings, config: Config) -> None:
         method = self._context.get_start_method()
@@ -173,7 +183,7 @@ def _as_reason(error: ConfigError) -> str:
         return text
     head, *lines = text.split("\n")
     kept: list[str] = []
-    while lines and sum(map(len, [*kept, lines[0]])) <= REASON_CHARS_MAX:
+    while lines and (not kept or sum(map(len, [*kept, lines[0]])) <= REASON_CHARS_MAX):
         kept.append(lines.pop(0))
     head = f"{head} `conserver check` shows all {len(error.problems)} faults, the first are"
     return "\n".join([head, *kept])

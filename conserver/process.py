@@ -35,8 +35,10 @@ from setproctitle import setproctitle
 
 from conserver import failpoints, log
 from conserver.boot import Boot
+from conserver.config import keep_secrets
 from conserver.errors import EXIT_CHILD, BootError
 from conserver.page import Page
+from conserver.redact import keep_secret, secret_values
 from conserver.signals import STOP_SIGNALS, Stop, held_back, let_in
 
 __all__ = [
@@ -241,6 +243,8 @@ def live(entry: str, boot: Boot, inherited: Inherited | None) -> None:
     boot.stop.listen(STOP_SIGNALS)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     let_in()
+    keep_secret(secret_values(boot.settings))
+    keep_secrets(boot.config)
     log.configure(boot.settings, boot.role, boot.slot)
     failpoints.arm(os.environ)
     _leave(_run(entry, boot))

@@ -24,6 +24,7 @@ from conserver.item import Item, Outcome
 from conserver.outbox import Outbox
 from conserver.page import Page
 from conserver.queue import calls
+from conserver.redact import redact_text
 from conserver.settings import Settings
 from conserver.writers import Report, Writer
 from storage.contract import Rejected as RefusedByStorage
@@ -164,7 +165,7 @@ class Settling:
         item.progress.attempts += 1
         item.progress.count_runs(item.route.names, outcome.link)
         item.progress.failures += outcome.kind == "failed"
-        item.progress.error = outcome.reason[:500]
+        item.progress.error = redact_text(outcome.reason)[:500]
         config, attempts = item.route.config, item.progress.attempts
         if outcome.kind == "rejected":
             self._save_then(item, lambda i: self._bury(i, "rejected", outcome.reason))

@@ -24,7 +24,7 @@ from conserver.errors import (
     ConfigError,
     ConserverError,
 )
-from conserver.redact import printable, redact_text
+from conserver.redact import keep_secret, printable, redact_text, redact_texts, secret_values
 from conserver.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class Output:
     def value(self, value: object) -> None:
         """The result for programs; nothing where people read."""
         if self.as_json:
-            self.raw(orjson.dumps(value, option=_JSON, default=str))
+            self.raw(orjson.dumps(redact_texts(value), option=_JSON, default=str))
 
     def line(self, text: str = "") -> None:
         """A line for people; nothing where a program reads."""
         if not self.as_json:
-            sys.stdout.write(printable(text, keep="\n\t") + "\n")
+            sys.stdout.write(printable(redact_text(text), keep="\n\t") + "\n")
 
     def raw(self, data: bytes) -> None:
         """Bytes as they are, such as a document."""
@@ -78,7 +78,8 @@ class Output:
             return
         from conserver.commands import tables  # with Rich, which the daemon shall not load
 
-        for line in tables.lines_of(self.screen, columns, rows):
+        shown = [[_shown(cell) for cell in row] for row in rows]
+        for line in tables.lines_of(self.screen, columns, shown):
             sys.stdout.write(line + "\n")
 
     @property
@@ -89,9 +90,18 @@ class Output:
         return tables.screen(sys.stdout)
 
 
+def _shown(cell: object) -> object:
+    """A cell without secrets; one that stands out still does."""
+    from conserver.commands.tables import Marked
+
+    if isinstance(cell, Marked):
+        return Marked(redact_texts(cell.value), cell.style)
+    return redact_texts(cell)
+
+
 def note(text: str) -> None:
     """A remark or a complaint: on standard error, so that results stay clean."""
-    text = printable(text, keep="\n\t")
+    text = printable(redact_text(text), keep="\n\t")
     head, colon, rest = text.partition(":")
     style = _NOTE_STYLES.get(head)
     if colon and style and sys.stderr.isatty():
@@ -104,7 +114,9 @@ def note(text: str) -> None:
 def execute(action: Callable[[], int]) -> int:
     """Runs a command and turns what it raises into a message and an exit code."""
     try:
-        return action()
+        exit_code = action()
+        sys.stdout.flush()  # here, where a reader that has enough is expected
+        return exit_code
     except BootError as error:
         note(f"conserver: {error}")
         return error.exit_code
@@ -117,7 +129,7 @@ def execute(action: Callable[[], int]) -> int:
         # The reader of our output has enough, as in `| head`. What is still buffered has nowhere to
         # go, and the interpreter would complain about that at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILURE
+        return 0
 
 
 def load_settings(config_file: str = "") -> Settings:
@@ -129,7 +141,9 @@ def load_settings(config_file: str = "") -> Settings:
     environ = dict(os.environ)
     if config_file:
         environ["CONSERVER_CONFIG_FILE"] = config_file
-    return settings.load(Environment(environ))
+    found = settings.load(Environment(environ))
+    keep_secret(secret_values(found.redis_url.get_secret_value()))
+    return found
 
 
 def load_config(found: Settings) -> Config:
@@ -140,7 +154,10 @@ def load_config(found: Settings) -> Config:
     """
     from conserver import config  # Commands that need none start faster without it.
 
-    return config.load(found.config_file, Environment(os.environ))
+    loaded = config.load(found.config_file, Environment(os.environ))
+    # Once, before there are children: what they log and write down is clean of it as well.
+    config.keep_secrets(loaded)
+    return loaded
 
 
 def configured_lists(found: Settings) -> list[str]:
@@ -168,10 +185,7 @@ def redis_client(found: Settings, timeout_s: float = 5.0) -> Iterator[Client]:
     from conserver.queue import connection
 
     url = redact_text(found.redis_url.get_secret_value())
-    try:
-        client = connection.client(found.redis_url.get_secret_value(), timeout_s)
-    except ValueError as error:
-        raise BootError(f"REDIS_URL cannot be used: {error}", EXIT_CONFIG) from None
+    client = connection.client(found.redis_url.get_secret_value(), timeout_s)
     try:
         client.ping()
         yield client

@@ -18,23 +18,33 @@ from conserver import plugins, preparation, settings
 from conserver.commands.base import Output, load_settings, note, redis_client
 from conserver.configfile import located
 from conserver.environment import Environment
-from conserver.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, ConfigError, ConserverError, Problem
+from conserver.errors import (
+    EXIT_CONFIG,
+    EXIT_UNAVAILABLE,
+    BootError,
+    ConfigError,
+    ConserverError,
+    Problem,
+)
 from conserver.plugins import LoadedStorage, Plugins
 from conserver.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Whether one server answered."""
+    """Whether one server answered; `refused` if it did, and Redis does not let us in."""
 
     name: str
     ok: bool
     message: str
     duration_ms: float
+    refused: bool = False
 
 
 def check(output: Output, config_file: str = "", *, connect: bool = False) -> int:
-    """Checks everything and returns the exit code: 0, 78 (wrong) or 69 (a server is away)."""
+    """Checks everything and returns the exit code: 0, 78 (wrong, or Redis refuses the login) or 69
+    (a server is away).
+    """
     problems: list[Problem] = []
     warnings: list[Problem] = settings.misspelt(os.environ)
     connections: list[Connection] = []
@@ -61,7 +71,7 @@ def check(output: Output, config_file: str = "", *, connect: bool = False) -> in
         }
     )
     _tell(output, source, problems, warnings, connections, chains)
-    if problems:
+    if problems or any(connection.refused for connection in connections):
         return EXIT_CONFIG
     return EXIT_UNAVAILABLE if away else 0
 
@@ -113,7 +123,7 @@ def _connect(found: Settings, loaded: Plugins) -> list[Connection]:
 
 
 def _ask_redis(found: Settings) -> Connection:
-    began_s = time.monotonic()
+    began_s, refused = time.monotonic(), False
     try:
         with redis_client(found) as client:
             version = client.info("server").get("redis_version", "unknown")
@@ -121,7 +131,8 @@ def _ask_redis(found: Settings) -> Connection:
         ok, message = True, f"answers, version {version}"
     except ConserverError as error:
         ok, message = False, str(error)
-    return Connection("redis", ok, message, (time.monotonic() - began_s) * 1000)
+        refused = isinstance(error, BootError) and error.exit_code == EXIT_CONFIG
+    return Connection("redis", ok, message, (time.monotonic() - began_s) * 1000, refused)
 
 
 def _ask_storage(loaded: LoadedStorage) -> Connection:
@@ -134,7 +145,7 @@ def _ask_storage(loaded: LoadedStorage) -> Connection:
         finally:
             storage.close()
         ok, message = True, "ready"
-    except Exception as error:  # noqa: BLE001 - a client of any library may raise anything.
+    except BaseException as error:  # noqa: BLE001 - a storage may raise anything, SystemExit too.
         ok, message = False, f"{type(error).__name__}: {error}".strip()
     name = f"storages.{loaded.name}"
     return Connection(name, ok, message, (time.monotonic() - began_s) * 1000)

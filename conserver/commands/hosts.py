@@ -37,8 +37,7 @@ class Host:
 
     @property
     def consumes(self) -> bool:
-        """Whether it takes items: it beats, serves lists, does not drain, has a worker that claims.
-        """
+        """Whether it takes items: it beats, serves a list, drains not, has a worker that claims."""
         able = any(worker.get("state") in WORKING_STATES for worker in self.workers)
         return self.beats and self.state == "running" and bool(self.lists) and able
 

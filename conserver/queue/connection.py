@@ -11,7 +11,7 @@ to be safe, itself).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from conserver.errors import EXIT_CONFIG, BootError
@@ -54,11 +54,12 @@ def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any
         service, db = segments[0], int(segments[1]) if len(segments) > 1 else 0
         if not all(name for name, _ in sentinels):
             raise ValueError("a sentinel without a name")
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError):
+        # Without its cause, which quotes the URL, and a password with it.
         raise BootError(
             "REDIS_URL: a Sentinel URL is redis+sentinel://host:26379,host:26379/service[/db]",
             EXIT_CONFIG,
-        ) from error
+        ) from None
     master: dict[str, Any] = {"db": db}
     username, _, password = credentials.partition(":")
     if username:
@@ -72,11 +73,24 @@ def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any
     if parts.scheme == "rediss+sentinel":
         tls: dict[str, Any] = {
             "ssl": True,
-            **{k: v for k, v in query.items() if k.startswith("ssl_")},
+            **{k: _typed(k, v) for k, v in query.items() if k.startswith("ssl_")},
         }
         master |= tls
         guards |= tls
     return sentinels, service, master, guards
+
+
+def _typed(name: str, value: str) -> Any:
+    """The value of a parameter as redis-py reads it from the URLs that it knows itself."""
+    from redis.connection import URL_QUERY_ARGUMENT_PARSERS
+
+    parser: Any = URL_QUERY_ARGUMENT_PARSERS.get(name)
+    return value if parser is None else parser(value)
+
+
+def _refuse() -> NoReturn:
+    """The settings let no such URL pass; an option of a link or a storage may be one."""
+    raise BootError("a Redis URL cannot be used: is its port a number?", EXIT_CONFIG) from None
 
 
 def pool(
@@ -100,7 +114,10 @@ def pool(
     bounds = _bounds(timeout_s, connect_timeout_s)
     if url.startswith("unix:"):
         del bounds["socket_keepalive"], bounds["socket_connect_timeout"]
-    return ConnectionPool.from_url(url, **bounds)
+    try:
+        return ConnectionPool.from_url(url, **bounds)
+    except ValueError:  # It quotes the URL.
+        _refuse()
 
 
 def client(url: str, timeout_s: float = 5.0) -> redis.Redis:
@@ -133,4 +150,7 @@ def async_client(url: str, timeout_s: float | None = 5.0) -> redis.asyncio.Redis
         return found
     if url.startswith("unix:"):
         del bounds["socket_keepalive"], bounds["socket_connect_timeout"]
-    return aioredis.Redis.from_url(url, **bounds)
+    try:
+        return aioredis.Redis.from_url(url, **bounds)
+    except ValueError:
+        _refuse()

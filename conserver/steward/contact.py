@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from conserver import log
-from conserver.errors import EXIT_UNAVAILABLE, BootError
+from conserver.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, BootError
 from conserver.queue.line import passes
 from conserver.redact import redact_text
 from conserver.steward.line import describe
@@ -41,7 +41,7 @@ async def reach(line: Line, url: str, timeout_s: float) -> None:
                 raise BootError(
                     f"{where} refuses us: {reason}. Does REDIS_URL carry the right user, "
                     "password and database, and is it Redis 6.2 or later?",
-                    EXIT_UNAVAILABLE,
+                    EXIT_CONFIG,
                 ) from None
             if time.monotonic() >= deadline_s:
                 raise BootError(

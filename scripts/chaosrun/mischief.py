@@ -29,6 +29,10 @@ FILLED_BYTES = 1_048_576
 CUT_WAIT_S = 2.0
 """How long a cut waits for its script before it is taken back."""
 
+STALLED_S = 0.2
+"""Until a worker whose calls are held has one on its way."""
+
+UNPROTECT_S = 60.0
 AT_ONCE = 3
 FORKSERVER = b"multiprocessing.forkserver"
 HOST_GONE_S = 60.0
@@ -185,6 +189,15 @@ class Mischief:
         time.sleep(step.lasts_s)
         proxy.flow()
 
+    def _kill_stalled_worker(self, step: Step) -> None:
+        """Its calls are on their way when it dies: they come when others have its items."""
+        host = self._host(step)
+        host.proxy.stall()
+        time.sleep(STALLED_S)
+        self._kill_worker(step)
+        time.sleep(step.lasts_s)
+        host.proxy.flow()
+
     # Redis.
 
     def _restart_redis(self, step: Step) -> None:
@@ -231,6 +244,37 @@ class Mischief:
         time.sleep(step.lasts_s)
         proxy.flow()
 
+    def _slow_storage(self, step: Step) -> None:
+        proxy = self._town.proxies[step.storage]
+        proxy.slow(0.05)
+        time.sleep(step.lasts_s)
+        proxy.flow()
+
+    def _refuse_storage(self, step: Step) -> None:
+        proxy = self._town.proxies[step.storage]
+        proxy.refuse()
+        time.sleep(step.lasts_s)
+        proxy.start()
+
+    def _cut_storage_after(self, step: Step) -> None:
+        proxy = self._town.proxies[step.storage]
+        proxy.cut_after(b"", step.times)
+        time.sleep(CUT_WAIT_S)
+        proxy.forget_cuts()
+
+    def _protect_storage(self, step: Step) -> None:
+        """One that knows no such thing refuses to listen."""
+        place = self._town.places[step.storage]
+        try:
+            protected = place.protect(True)
+        except Exception:  # noqa: BLE001 - its server is just coming back
+            protected = False
+        if not protected:
+            self._refuse_storage(step)
+            return
+        time.sleep(step.lasts_s)
+        eventually(lambda: _done(place.protect), UNPROTECT_S)
+
     @staticmethod
     def _down_and_up(server: Server, down: Callable[[], None], seconds: float) -> None:
         down()
@@ -249,6 +293,15 @@ def _send(host: Host, title: str, number: signal.Signals) -> list[int]:
     pids = host.daemon.pids(title) if host.daemon.process is not None else []
     _signal_all(pids, number)
     return pids
+
+
+def _done(protect: Callable[[bool], bool]) -> bool:
+    """Whether the protection could be taken back."""
+    try:
+        protect(False)
+    except Exception:  # noqa: BLE001 - its server comes back when another step has ended
+        return False
+    return True
 
 
 def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:

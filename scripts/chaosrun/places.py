@@ -40,6 +40,13 @@ class Place(ABC):
     def config(self, port: int) -> dict[str, Any]:
         """Its entry under `storages`, reached through `port`."""
 
+    def protect(self, protected: bool) -> bool:
+        """Let it answer and take nothing, or end that. False: it knows no such thing.
+
+        Raises while its server is away.
+        """
+        return False
+
     @abstractmethod
     def uuids(self) -> set[str]:
         """Which vCons it holds. Raises while its server is away."""
@@ -62,6 +69,17 @@ class PostgresPlace(Place):
     def config(self, port: int) -> dict[str, Any]:
         options = {"url": self._url(port), "table_name": NAME, "timeout_s": self.timeout_s}
         return {"module": "storage.postgres", "options": options}
+
+    def protect(self, protected: bool) -> bool:
+        import psycopg
+
+        options = "-c default_transaction_read_only=off"
+        url = self._url(self.server.port)
+        with psycopg.connect(url, connect_timeout=5, options=options, autocommit=True) as client:
+            value = b"on" if protected else b"off"
+            client.execute(b"ALTER SYSTEM SET default_transaction_read_only = " + value)
+            client.execute(b"SELECT pg_reload_conf()")
+        return True
 
     def uuids(self) -> set[str]:
         return {str(row[0]) for row in self._rows("SELECT id FROM vcons", {})}
@@ -167,6 +185,13 @@ class ElasticsearchPlace(Place):
     def config(self, port: int) -> dict[str, Any]:
         options = {"url": f"http://127.0.0.1:{port}", "index": NAME, "timeout_s": self.timeout_s}
         return {"module": "storage.elasticsearch", "options": options}
+
+    def protect(self, protected: bool) -> bool:
+        with self._client() as client:
+            if not client.indices.exists(index=NAME):
+                return False
+            client.indices.put_settings(index=NAME, settings={"index.blocks.write": protected})
+        return True
 
     def uuids(self) -> set[str]:
         found: set[str] = set()

@@ -34,6 +34,7 @@ OF_HOSTS = {
     "cut before": 8,  # a command is lost
     "cut after": 14,  # a command is carried out and its answer is lost
     "stall host": 3,  # nothing passes between it and Redis
+    "kill stalled worker": 4,  # what it had sent arrives after its death
     "slow host": 2,
 }
 OF_REDIS = {
@@ -49,11 +50,16 @@ OF_STORAGES = {
     "pause storage": 4,
     "cut storage": 4,
     "stall storage": 3,
+    "slow storage": 2,
+    "refuse storage": 3,  # nobody listens
+    "cut storage after": 4,  # it has stored, and its answer is lost
+    "protect storage": 3,  # it answers, and takes nothing: read-only, as when its disk is full
 }
 LASTING_NOT = (
     *(kind for kind in OF_HOSTS if kind.startswith(("kill", "cut", "stop", "reload"))),
     "forget scripts",
     "cut storage",
+    "cut storage after",
 )
 SORTS = ((OF_HOSTS, 6), (OF_REDIS, 3), (OF_STORAGES, 3))
 # The scripts that a cut waits for, with their weights; some come only if something else happened.

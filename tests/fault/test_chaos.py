@@ -22,16 +22,23 @@ from tests.clients import postgres_execute
 from tests.conftest import absent
 
 ITEMS = 300
+# A seed whose plan has something of everything in it.
+SEED, DISTURBANCES = 22032, 14
+OF_EACH = {
+    "kill worker", "kill steward", "kill supervisor", "kill stalled worker", "pause supervisor",
+    "reload host", "cut before", "cut after", "restart redis", "pause redis", "fill redis",
+    "cut storage after", "protect storage",
+}  # fmt: skip
 
 
 @pytest.mark.slow
 def test_short_run(tmp_path: Path) -> None:
-    """Two hosts, two storages, a dozen disturbances: the same ones every time."""
+    """Two hosts, two storages, disturbances of all sorts: the same ones every time."""
     said: list[str] = []
     options = Options(
         items=ITEMS,
-        disturbances=12,
-        seed=5,
+        disturbances=DISTURBANCES,
+        seed=SEED,
         workers=1,
         storages=("postgres", "s3"),
         keep=tmp_path,
@@ -42,7 +49,8 @@ def test_short_run(tmp_path: Path) -> None:
         absent(str(error))
     assert account["good"], "\n".join([*said, json.dumps(account)])
     assert account["items"] == ITEMS
-    assert sum(account["disturbances"].values()) == 12
+    assert sum(account["disturbances"].values()) == DISTURBANCES
+    assert set(account["disturbances"]) == OF_EACH
 
 
 def test_a_seed_is_a_plan() -> None:

@@ -26,6 +26,8 @@ def test_health(conserver: Command, server: Any) -> None:
     beat(server)
     assert conserver("health").returncode == 0
     assert conserver.json("health")["healthy"] is True
+    server.hset(calls.host_key("h1"), "lists", "[]")
+    assert b"it serves no lists" in conserver("health").stderr
     beat(server, state="draining")
     assert b"it is draining" in conserver("health").stderr
     beat(server, age_s=60)

@@ -179,6 +179,8 @@ def _wait(boot: Boot, journal: Journal, does: str) -> int:
         if any(message["type"] == "drain" for message in receive(boot.orders)):
             asked = "order"
         if asked and does not in ("deaf", "stands still"):
+            for item in boot.page.read().items:
+                boot.page.free(item.slot)  # it has finished them, or given them back
             journal.write("drained", by=asked)
             return 0
 

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -343,9 +344,18 @@ def test_reload_takes_a_good_configuration_and_refuses_a_bad_one(
 ) -> None:
     daemon = start(method, workers=2)
     first = daemon.worker(1)
-    daemon.write_config("chains: [this is: no config")
-    daemon.signal(signal.SIGHUP)
-    daemon.event("reload_refused")
+    (daemon.folder / "leaver.py").write_text("import sys\nsys.exit(3)\n")
+    leaver = {**trouble(redis_url), "links": {"leaver": {"module": "leaver"}}}
+    leaver["chains"]["main"]["links"] = ["leaver"]
+    bad: list[tuple[dict[str, Any] | str, str]] = [
+        ("chains: [this is: no config", "no YAML"),
+        ("", "no list is served"),
+        (leaver, "SystemExit: 3"),
+    ]
+    for config, words in bad:
+        daemon.write_config(config)
+        daemon.signal(signal.SIGHUP)
+        daemon.until(partial(_refused, daemon, words))
     (uuid,) = push(client, "in", [vcon()])
     daemon.until(arrived(client, [uuid]))
     assert daemon.worker(1) == first
@@ -357,12 +367,17 @@ def test_reload_takes_a_good_configuration_and_refuses_a_bad_one(
     assert daemon.stop() == 0
 
 
+def _refused(daemon: Daemon, words: str) -> bool:
+    return any(words in line["reason"] for line in daemon.events("reload_refused"))
+
+
 @pytest.mark.parametrize(
     ("environment", "config", "code", "words"),
     [
         ({}, {"links": {"x": {"module": "links.nowhere"}}}, 78, "links.nowhere"),
         ({}, {"links": {"x": {"module": "links.tag", "options": {"tgas": []}}}}, 78, "tgas"),
         ({}, "chains: [", 78, "config.yml"),
+        ({}, {"links": {"x": {"module": "leaver"}}}, 78, "SystemExit: 3"),
         ({"CONSERVER_START_METHOD": "thread"}, {}, 78, "forkserver"),
         ({"REDIS_URL": "redis://127.0.0.1:1/0", "CONSERVER_BOOT_TIMEOUT_S": "1"}, {}, 69, "Redis"),
     ],
@@ -380,6 +395,7 @@ def test_boot_failure_is_a_message_and_an_exit_code(
         tag = {"module": "links.tag", "options": {"tags": ["a"]}}
         config = {"links": {"x": tag}, **config, "chains": chain}
     daemon = Daemon(tmp_path / "host", redis_url, {}, "fork", 2, **environment)
+    (daemon.folder / "leaver.py").write_text("import sys\nsys.exit(3)\n")
     daemon.write_config(config)
     daemon.launch()
     try:

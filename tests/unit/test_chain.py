@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from conserver.chain import ChainRunner, Lost, StartAnew
 from conserver.config import ChainConfig
@@ -272,6 +274,22 @@ def test_a_link_that_recurses_without_end_is_a_failed_attempt(stage: Stage) -> N
     _, outcome = stage.run(link("a", recurse))
     assert (outcome.kind, outcome.error) == ("failed", "RecursionError")
     assert len(outcome.traceback) <= 8000
+
+
+def test_a_secret_that_a_traceback_is_cut_in_does_not_show_its_end(stage: Stage) -> None:
+    text = "redis://u:" + "pa55" * 3000 + "@h"
+    _, outcome = stage.run(link("a", raises(ValueError(text))))
+    assert "pa55" not in outcome.traceback
+    assert outcome.traceback.endswith("ValueError: redis://u:***@h\n")
+
+
+@pytest.mark.parametrize("error", [ValueError, Rejected, lambda text: Retry(reason=text)])
+def test_what_a_link_raises_shows_no_secret_of_its_options(stage: Stage, error: Any) -> None:
+    options = {"api_key": SecretStr("k3y-of-ours"), "headers": {"X-Id": SecretStr("0ther-one")}}
+    failing = link("a", raises(error("refused: k3y-of-ours, 0ther-one")))
+    _, outcome = stage.run(replace(failing, options=options))
+    assert outcome.reason == "refused: ***, ***"
+    assert "k3y-of-ours" not in outcome.traceback
 
 
 def test_a_name_of_an_error_says_where_it_is_from(stage: Stage) -> None:

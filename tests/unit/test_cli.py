@@ -11,10 +11,12 @@ from typing import Any
 
 import orjson
 import pytest
+from servers import Redis
 
 from conserver.commands import audio
-from conserver.commands.base import age_text, execute
+from conserver.commands.base import Output, age_text, execute
 from conserver.commands.letters import Filter, error_of, parse_age
+from conserver.commands.tables import Marked
 from conserver.errors import (
     EXIT_CONFIG,
     EXIT_FAILURE,
@@ -26,6 +28,7 @@ from conserver.errors import (
 from conserver.queue.deadletters import DeadLetter
 from conserver.vcon import Vcon, decode_body
 from tests.command_line import Command
+from tests.conftest import Private
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "redis://user:pa55@127.0.0.1:1"
@@ -194,6 +197,82 @@ def test_settings_are_listed_with_meaning_and_without_secrets(conserver: Command
     assert all(row["meaning"] for row in rows.values())
     assert b"did you mean `CONSERVER_WORKERS`?" in done.stderr
     assert b"CONSERVER_WORKERS" in conserver("settings").stdout
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:1?password=s3cr3tPW",
+        "redis://127.0.0.1:1?client_name=c&password=s3cr3tPW",
+        "rediss://127.0.0.1:1?ssl_password=s3cr3tPW",
+        "redis://me@corp:s3cr3tPW@127.0.0.1:1",
+        "redis://s3cr3tPW@127.0.0.1:1",
+        "redis://:s3/cr3tPW@127.0.0.1:1",
+        "redis://default:s3 cr3tPW@127.0.0.1:1",
+        "redis://:s3cr3tPW@127.0.0.1:port",
+        "redis://:s3cr3tPW@127.0.0.1:1?bogus=1",
+    ],
+)
+def test_no_command_shows_the_password_of_redis(conserver: Command, url: str) -> None:
+    """Wherever it stands in REDIS_URL, and whether or not that can be used."""
+    commands = ("settings", "settings --json", "status", "doctor", "check --connect --json")
+    for words in commands:
+        done = conserver(*words.split(), REDIS_URL=url)
+        assert b"cr3tPW" not in done.stdout + done.stderr, words
+        assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:x@h:port", "redis://h:99999", "redis://h?bogus=1", "redis://h/abc"]
+)
+def test_check_and_run_refuse_a_redis_url_that_cannot_be_used(conserver: Command, url: str) -> None:
+    """With the same words and the same code, before anything starts."""
+    for words in ("check", "run", "status"):
+        done = conserver(words, REDIS_URL=url)
+        assert done.returncode == EXIT_CONFIG, words
+        assert b"REDIS_URL: " in done.stderr
+
+
+def test_a_refused_login_is_a_fault_of_the_configuration(
+    conserver: Command, private: Private
+) -> None:
+    """Redis answers: to wait for it, or to start again, would change nothing."""
+    url = f"redis://:wr0ng@127.0.0.1:{private(Redis({'requirepass': 'right'})).port}"
+    for words in (["check", "--connect"], ["status"]):
+        done = conserver(*words, REDIS_URL=url)
+        assert done.returncode == EXIT_CONFIG, words
+        assert b"does not let us in" in done.stderr
+    done = conserver("check", "--connect", "--json", REDIS_URL=url)
+    assert done.returncode == EXIT_CONFIG
+    (answer,) = orjson.loads(done.stdout)["connections"]
+    assert (answer["ok"], answer["refused"]) == (False, True)
+
+
+def test_no_fault_that_check_tells_shows_a_secret(
+    conserver: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even what a module of somebody else says when it is imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "leaky.py").write_text("raise ValueError('http://u:s3cr3tPW@h')\n")
+    path = tmp_path / "config.yml"
+    path.write_text(
+        "links: {x: {module: leaky, options: {}}}\nchains: {a: {links: [x], ingress_lists: [a]}}\n",
+        encoding="utf-8",
+    )
+    for words in (["check"], ["check", "--json"]):
+        done = conserver(*words, "-c", str(path))
+        assert done.returncode == EXIT_CONFIG
+        assert b"http://u:***@h" in done.stdout + done.stderr
+        assert b"cr3tPW" not in done.stdout + done.stderr
+
+
+def test_tables_show_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor do cells that stand out."""
+    rows = [["redis://:pa55@h", Marked("https://u:pa55@h", "bad"), 7]]
+    Output().table(["a", "b", "c"], rows)
+    assert capsys.readouterr().out.splitlines()[1].split() == [
+        "redis://:***@h", "https://u:***@h", "7"
+    ]  # fmt: skip
 
 
 def test_run_does_not_import_the_command_line() -> None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from conserver import config
 from conserver.config import Config
+from conserver.environment import Environment
 from conserver.errors import EXIT_CONFIG, ConfigError, Problem
 
 GOOD = """
@@ -265,7 +266,56 @@ def test_what_is_no_configuration_at_all(text: str, message: str) -> None:
 def test_an_empty_file_is_allowed_and_noticed(text: str) -> None:
     """Nothing to do is no fault, but it is said."""
     (warning,) = parse(text).warnings
-    assert "no chain is enabled" in warning.message
+    assert warning.message == "no chain is enabled, so no list is served"
+    assert "is the file empty, or cut short?" in warning.hint
+
+
+def test_chains_that_are_all_disabled_are_noticed() -> None:
+    """They are there: the file is whole."""
+    (warning,) = parse("chains: {a: {ingress_lists: [i], enabled: 0}}").warnings
+    assert warning.hint == "line 1; all are disabled"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "line"),
+    [
+        ("links: {}\nchains:\n  x:\n    links: [&b [*b]]\n", "chains.x.links[0][0]", 4),
+        ("links:\n  a: &a\n    options:\n      inner: *a\n", "links.a.options.inner", 2),
+        ("links:\n  a: &a\n    <<: *a\n", "links.a.<<", 2),
+    ],
+)
+def test_an_alias_of_what_it_stands_in_is_refused(text: str, path: str, line: int) -> None:
+    """It was followed until the interpreter gave up, after 5,000 lines of traceback."""
+    problem = problems_in(text)[path]
+    assert "without end" in problem.message
+    assert f"line {line} " in problem.hint
+
+
+def test_aliases_that_end_are_followed() -> None:
+    """What YAML has them for: one set of options for two links."""
+    found = parse(
+        "links: {a: {module: links.a, options: &o {x: 1}}, b: {module: links.b, options: *o}}\n"
+        "chains: {c: {links: [a, b], ingress_lists: [i]}}"
+    )
+    assert found.links["a"].options == found.links["b"].options == {"x": 1}
+
+
+def test_what_is_too_deep_is_refused() -> None:
+    """Long before the interpreter could not follow it."""
+    (problem,) = problems_in(f"links: {'[' * 200}{']' * 200}").values()
+    assert problem.message == "line 1: deeper than 100 levels"
+
+
+def test_a_secret_that_cannot_be_read_hides_nothing(tmp_path: Path) -> None:
+    """Its place is told, beside what else is wrong."""
+    environ = Environment({"KEY_FILE": str(tmp_path / "gone")})
+    with pytest.raises(ConfigError) as caught:
+        config.parse("links: {a: {module: links.a, options: {key: '${KEY}'}}}\nlinkz: {}", environ)
+    unknown, secret = sorted(caught.value.problems, key=lambda problem: "$KEY" in problem.message)
+    assert unknown.path == "linkz"
+    assert secret.path == "links.a.options.key"
+    assert secret.message.startswith("needs $KEY: KEY_FILE: `")
+    assert "line 1" in secret.hint
 
 
 def test_an_unknown_section() -> None:

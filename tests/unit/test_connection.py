@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import subprocess
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from redis.exceptions import RedisError
 from servers import Redis, ServerFailed, free_port
 from servers.packages import docker_works
 
+from conserver import settings
 from conserver.errors import EXIT_CONFIG, BootError
 from conserver.queue import connection
+from conserver.settings import known_in_query
 from tests.conftest import Private
 from tests.helpers import TcpProxy
 
@@ -63,6 +66,36 @@ def test_tls_through_sentinel_covers_both() -> None:
         guard = pool.sentinel_manager.sentinels[0].connection_pool
         assert "SSL" in guard.connection_class.__name__
         assert guard.connection_kwargs["ssl_ca_certs"] == "/ca.pem"
+
+
+def test_parameters_of_tls_through_sentinel_have_their_types() -> None:
+    pool: Any = connection.pool("rediss+sentinel://h1/main?ssl_check_hostname=no")
+    assert pool.connection_kwargs["ssl_check_hostname"] is False
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix", "rediss+sentinel"])
+def test_what_the_settings_let_into_a_url_makes_connections(scheme: str) -> None:
+    values = {
+        "socket_timeout": "1", "socket_connect_timeout": "1", "encoding": "utf-8", "protocol": "2",
+        "ssl_cert_reqs": "none", "ssl_min_version": "771", "ssl_check_hostname": "no",
+        "ssl_include_verify_flags": "VERIFY_X509_STRICT",
+        "ssl_exclude_verify_flags": "[VERIFY_X509_STRICT, VERIFY_X509_PARTIAL_CHAIN]",
+    }  # fmt: skip
+    start = "unix:///run/x" if scheme == "unix" else f"{scheme}://h/0/"
+    for name in known_in_query(scheme):
+        url = f"{start}?{name}={values.get(name, '1').replace(' ', '%20')}"
+        settings.load({"REDIS_URL": url})
+        pools: list[Any] = [connection.pool(url), connection.async_client(url).connection_pool]
+        for pool in pools:
+            pool.make_connection()
+
+
+def test_a_url_that_cannot_be_parsed_is_a_boot_error_that_does_not_quote_it() -> None:
+    for make in (connection.pool, connection.client, connection.async_client):
+        with pytest.raises(BootError, match="a Redis URL cannot be used") as caught:
+            make("redis://:se/cret@localhost")
+        assert caught.value.exit_code == EXIT_CONFIG
+        assert "'se'" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_waiting_client_has_no_timeout_but_its_sentinels_have() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from conserver.config import ChainConfig
 from conserver.errors import Rejected
-from conserver.item import Item, Outcome, Route
+from conserver.item import Item, Outcome, Route, shorten
 from conserver.queue.record import Claimed, Progress
 from conserver.vcon import Vcon
 from tests.queues import document
@@ -110,8 +110,27 @@ def test_a_dead_letter_names_the_storage_or_the_link_that_it_is_for() -> None:
     )
 
 
-def test_a_whole_document_is_named_by_its_beginning_until_its_uuid_is_known() -> None:
-    one = item(payload=b'{"uuid":' + b" " * 100 + b'"u1"}', uuid="")
-    assert one.fields() == {"vcon": '{"uuid":' + " " * 56 + "...", "chain": "main"}
-    one.uuid = "u1"
-    assert one.fields()["vcon"] == "u1"
+@pytest.mark.parametrize(
+    ("payload", "name"),
+    [
+        (b"u1", "u1"),
+        (b"x" * 70, "x" * 64 + "..."),
+        (b'{"parties":[{"tel":"+12025550199"}],"uuid":"u1"}', "u1"),
+        (b'{"parties":[{"tel":"+12025550199"}]}', "a pushed document"),
+        (b'{"uuid": "u1","parties":[{"tel":"+1202', "u1"),
+        (b'{"parties":[{"tel":"+1202', "a pushed document"),
+        (b'{"uuid":5}', "5"),
+    ],
+)
+def test_a_log_line_names_an_item_and_never_quotes_a_document(payload: bytes, name: str) -> None:
+    assert shorten(payload) == name
+
+
+def test_a_dead_letter_holds_no_secret() -> None:
+    """It lies in Redis for days, and is shown to whoever asks for it."""
+    trace = "get('https://u:pa55@h/?api_key=k3y')\nValueError: redis://pa55@h"
+    one = item(outcome=Outcome("failed", "no", "ValueError", trace, "transcribe"))
+    why = one.why_dead("failed", "cannot reach redis://:pa55@h")
+    assert why["error"] == "cannot reach redis://:***@h"
+    assert why["traceback"] == "get('https://u:***@h/?api_key=***')\nValueError: redis://***@h"
+    assert why["token"] == "token"

@@ -177,6 +177,83 @@ def test_a_plugins_own_fault_passes_through(write: Any) -> None:
     assert "ZeroDivisionError" in problem_of(with_link(write("1 / 0")))
 
 
+RUN = "def run(vcon, options, context): return vcon\n"
+
+
+def test_a_module_that_ends_the_process_is_refused(write: Any) -> None:
+    """`sys.exit()` is what a module raises like any other: it must not end the daemon."""
+    name = write("import sys\nsys.exit(3)\n")
+    assert f"links.x.module: `{name}` cannot be imported: SystemExit: 3" in problem_of(
+        with_link(name)
+    )
+    assert "cannot be imported: SystemExit (" in problem_of(with_link(write("raise SystemExit\n")))
+    assert "cannot be imported: CancelledError" in problem_of(
+        with_link(write("import asyncio\nraise asyncio.CancelledError\n"))
+    )
+
+
+@pytest.mark.parametrize("raised", ["KeyError('size')", "SystemExit(4)"])
+def test_whatever_a_model_of_options_raises_is_its_fault(write: Any, raised: str) -> None:
+    """pydantic takes a ValueError for a wrong value, and lets all else through."""
+    name = write(
+        "from pydantic import BaseModel, field_validator\n"
+        "class Options(BaseModel):\n"
+        "    size: int = 1\n"
+        "    @field_validator('size')\n"
+        "    @classmethod\n"
+        f"    def _check(cls, value): raise {raised}\n" + RUN
+    )
+    kind = raised.partition("(")[0]
+    assert f"links.x: `{name}` cannot be used: {kind}: " in problem_of(with_link(name, "{size: 2}"))
+
+
+@pytest.mark.parametrize("raised", ["ValueError('no such\\n folder')", "SystemExit('no')"])
+def test_whatever_prepare_raises_is_told_beside_all_else(write: Any, raised: str) -> None:
+    """It hid the faults of all others, behind a traceback."""
+    name = write(RUN + f"def prepare(options): raise {raised}\n")
+    found = config.parse(
+        f"links: {{a: {{module: links.tga}}, b: {{module: {name}}}}}\n"
+        "chains: {c: {links: [a, b], ingress_lists: [i]}}",
+        {},
+    )
+    with pytest.raises(ConfigError) as caught:
+        plugins.load(found)
+    first, second = caught.value.problems
+    assert first.path == "links.a.module"
+    assert second.path == "links.b"
+    assert second.message.startswith(f"`{name}` cannot be prepared: {raised.partition('(')[0]}: no")
+    assert "\n" not in second.message
+    assert second.hint.endswith(f"{name}.py:2")
+
+
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "GeneratorExit"])
+def test_an_operators_interrupt_is_nobodys_fault(write: Any, raised: str) -> None:
+    """Ctrl-C while a large library is imported ends the command."""
+    at_import, at_prepare = (
+        write(f"raise {raised}\n"),
+        write(RUN + "def prepare(o): raise o['e']\n"),
+    )
+    kind: type[BaseException] = {"KeyboardInterrupt": KeyboardInterrupt}.get(raised, GeneratorExit)
+    with pytest.raises(kind):
+        plugins.load(with_link(at_import))
+    link = plugins.load(with_link(at_prepare)).links["x"]
+    link.options["e"] = kind
+    with pytest.raises(kind):
+        link.prepare()
+
+
+def test_values_are_not_in_what_a_module_raises(write: Any) -> None:
+    """A model of its own that `prepare` fills would show the password that did not fit."""
+    name = write(
+        "from pydantic import BaseModel\n"
+        "class Login(BaseModel): password: int\n" + RUN + "def prepare(o): Login(password='pa55')\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        plugins.load(with_link(name)).prepare()
+    assert "cannot be prepared: ValidationError: password: Input should be" in str(caught.value)
+    assert "pa55" not in str(caught.value)
+
+
 def test_wrong_options(write: Any) -> None:
     """Options are refused by path, with a suggestion, and a secret is not shown."""
     name = write(LINK)

@@ -84,11 +84,70 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://h", "rediss://u:p@h:6380/1", "unix:///run/redis.sock", "redis+sentinel://a,b:1/main"],
+    [
+        "redis://h",
+        "redis://",
+        "redis://:p@/0",
+        "redis://me@corp:p@[::1]:6379/15/",
+        "redis://h?username=u&password=p&db=3&client_name=c&socket_timeout=2.5&encoding=utf-8",
+        "redis://h?protocol=2&max_connections=9&health_check_interval=0&retry_on_timeout=no",
+        "rediss://u:p@h:6380/1",
+        "rediss://h?ssl_ca_certs=/ca.pem&ssl_check_hostname=false&ssl_min_version=771",
+        "unix:///run/redis.sock",
+        "unix://u:p@/run/redis.sock?db=2&password=",
+        "redis+sentinel://a,b:1/main",
+        "rediss+sentinel://u:p@a,[::1]:1/main/2?sentinel_password=p&ssl_password=q",
+    ],
 )
 def test_redis_urls(url: str) -> None:
     """All schemes that the queue can talk are taken."""
     assert settings.load({"REDIS_URL": url}).redis_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("s3cr3t@host:6379", "must begin with redis://"),
+        ("http://user:s3cr3t@host", "must begin with redis://"),
+        ("redis://:s3cr3t@host:port", "a port from 1 to 65535"),
+        ("redis://:s3cr3t@host:99999", "a port from 1 to 65535"),
+        ("redis://:s3cr3t@host:0", "a port from 1 to 65535"),
+        ("redis://:s3/cr3t@host", "write %2F for /"),
+        ("redis://:s3?cr3t@host", "%3F for ?"),
+        ("redis://s3?cr3t@host", "must have no `?`"),
+        ("redis://h?s3=cr3t@host", "cannot take what it has behind its ?"),
+        ("redis://u:s3 cr3t@host", "must hold no blank"),
+        ("redis://u:s3\tcr3t@host", "must hold no blank"),
+        ("redis://s3#cr3t@host", "must hold no blank, no control character and no `#`"),
+        ("redis://:s3cr3t@[::1", "is no URL"),
+        ("redis://:s3cr3t@host/abc", "the number of a database"),
+        ("redis://:s3cr3t@host/1/2", "the number of a database"),
+        ("redis://:s3cr3t@host/-1", "the number of a database"),
+        ("redis://:s3cr3t@host?db=x", "value for `db`"),
+        ("redis://:s3cr3t@host?socket_timeout=abc", "value for `socket_timeout`"),
+        ("redis://:s3cr3t@host?socket_timeout=0.0", "value for `socket_timeout`"),
+        ("redis://:s3cr3t@host?protocol=3", "value for `protocol`"),
+        ("redis://:s3cr3t@host?bogus=1", "cannot take `bogus`; redis:// knows username"),
+        ("redis://:s3cr3t@host?decode_responses=1", "cannot take `decode_responses`"),
+        ("redis://:s3cr3t@host?ssl_keyfile=k", "cannot take `ssl_keyfile`"),
+        ("rediss://:s3cr3t@host?ssl_exclude_verify_flags=x", "value for `ssl_exclude"),
+        ("unix://:s3cr3t@", "must be unix:///"),
+        ("unix://run/redis.sock?password=s3cr3t", "must be unix:///"),
+        ("unix:///run/redis.sock?socket_keepalive=1&password=s3cr3t", "cannot take `socket_keep"),
+        ("redis+sentinel://:s3cr3t@h1", "host:26379/service/0"),
+        ("redis+sentinel://:s3cr3t@h1,/main", "host:26379/service/0"),
+        ("redis+sentinel://:s3cr3t@h1:port/main", "host:26379/service/0"),
+        ("redis+sentinel://:s3cr3t@h1/main/zero", "host:26379/service/0"),
+        ("redis+sentinel://:s3cr3t@h1/main?db=1", "cannot take `db`"),
+    ],
+)
+def test_wrong_redis_urls_are_told_without_their_value(url: str, text: str) -> None:
+    """What redis-py refuses late, ignores, or takes for something else."""
+    with pytest.raises(ConfigError) as caught:
+        settings.load({"REDIS_URL": url})
+    told = str(caught.value)
+    assert text in told
+    assert [part for part in ("s3cr3t", "cr3t", "s3 ", "s3/") if part in told] == []
 
 
 def test_every_fault_is_reported_at_once() -> None:

@@ -562,3 +562,11 @@ def test_a_checkpoint_is_one_write_and_the_rest_of_the_links_go_on_from_it(make:
     body = orjson.loads(bench.client.get(f"vcon:{uuid}") or b"{}")
     assert body["subject"] == "late"
     assert Vcon.parse(orjson.dumps(body)).tags == {"seen": "yes"}
+
+
+def test_the_error_that_a_record_keeps_holds_no_secret(make: Make) -> None:
+    away = Retry(60, "cannot reach redis://u:" + "pa55" * 200 + "@h?token=t0k")
+    bench = make(links=[raises(away)])
+    bench.supply(1)
+    bench.work()
+    assert progress_of(bench).error == "cannot reach redis://u:***@h?token=***"
