@@ -27,7 +27,7 @@ MADE_HERE = frozenset(
 )
 # Every part of conserver has its floor, and imports only from its own floor or from below.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "page", "redact", "references", "retry", "signals", "telling", "words"),
+    ("errors", "page", "redact", "redisurl", "references", "retry", "signals", "telling", "words"),
     ("vcon", "bodies", "identity"),
     ("settings", "validation", "log", "endpoint", "breaker", "ration"),
     ("environment", "memory", "failpoints"),

@@ -19,7 +19,7 @@ from servers.packages import docker_works
 from conserver import settings
 from conserver.errors import EXIT_CONFIG, BootError
 from conserver.queue import connection
-from conserver.settings import known_in_query
+from conserver.redisurl import known_in_query
 from tests.conftest import Private
 from tests.helpers import TcpProxy
 
