@@ -61,6 +61,20 @@ local function is_list(key)
   return is(key, 'list')
 end
 
+-- Whether something can be put there, and else why not: its TYPE, or "forbidden" where this user may
+-- not write. (A Redis before 7 cannot be asked that.)
+local PUTS = { list = { 'RPUSH', '' }, zset = { 'ZADD', '0', '' } }
+local function takes(key, wanted)
+  local good, kind = is(key, wanted)
+  if good and redis.acl_check_cmd then
+    local put = PUTS[wanted]
+    if not redis.acl_check_cmd(put[1], key, unpack(put, 2)) then
+      return false, 'forbidden'
+    end
+  end
+  return good, kind
+end
+
 -- What a command reads of a key of ours: nil where that has another type. Other errors are raised.
 local function read(command, key, ...)
   local answer = redis.pcall(command, key, ...)
@@ -155,12 +169,11 @@ local function way_back(record)
   return (record.suspect and 'conserver:suspects:' or 'conserver:returned:') .. record.list
 end
 
--- What keeps records from a place: its TYPE, if it is there and not of the type that it must be.
--- Asked once a call for each place.
+-- What keeps records from a place, see takes(). Asked once a call for each place.
 local asked = {}
 local function barrier(place, wanted)
   if asked[place] == nil then
-    local good, kind = is(place, wanted)
+    local good, kind = takes(place, wanted)
     asked[place] = not good and kind
   end
   return asked[place]

@@ -20,7 +20,7 @@ local SETTLED, LOST = { 'settled' }, { 'lost' }
 -- Asked once a call for each list: nothing else writes to it meanwhile.
 local function pushable(list)
   if lists[list] == nil then
-    local good, kind = is_list(list)
+    local good, kind = takes(list, 'list')
     lists[list] = good or kind
   end
   return lists[list] == true, lists[list]

@@ -74,9 +74,13 @@ def test_an_egress_list_of_another_type_does_nothing_to_the_item(queue: Queue, k
     assert queue.waiting("bad") == [b"u1"]
 
 
-def test_an_egress_list_that_redis_forbids_does_nothing_to_the_item(queue: Queue) -> None:
+@pytest.mark.parametrize("right", ["", "%R~secret"])
+def test_an_egress_list_that_redis_forbids_does_nothing_to_the_item(
+    queue: Queue, right: str
+) -> None:
+    """Whether it may not be looked at, or be read and not be written."""
     # Raised as an error it would be asked again for ever, and the worker with it.
-    keys = ["~conserver:*", "~vcon:*", "~DLQ:*", "~q", "~out"]
+    keys = ["~conserver:*", "~vcon:*", "~DLQ:*", "~q", "~out", *right.split()]
     queue.client.execute_command("ACL", "SETUSER", "limited", "on", ">word", "+@all", *keys)
     url = queue.client.connection_pool.connection_kwargs
     limited = f"redis://limited:word@{url['host']}:{url['port']}/{url['db']}"
