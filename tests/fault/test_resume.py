@@ -16,7 +16,7 @@ import redis
 from chaosrun.places import PLACES
 
 from conserver.queue import deadletters
-from tests.daemon import elements, push, vcon
+from tests.daemon import Daemon, elements, push, vcon
 from tests.fault.scene import Scene, arrived, deaths, nothing_left
 
 
@@ -126,16 +126,9 @@ def test_retries_exhausted_is_a_dead_letter_that_tells_all(
 
 def test_requeued_dead_letter_resumes(scene: Scene, client: redis.Redis) -> None:
     """The link before the one that failed is not run again; attempts start from nothing."""
-    config = scene.config(["mark", "trouble"], retries=1)
-    config["links"]["mark"]["options"]["slow_s"] = 1.1
-    config["links"]["trouble"]["options"]["deed"] = "fail"
-    daemon = scene.start(config)
-    (uuid,) = push(client, "in", [vcon()])
-    daemon.until(lambda: elements(client, "DLQ:in") == [uuid], 15)
-    assert scene.runs(uuid) == 1
-    # What made it fail is mended where the link looks: in the document.
-    document = json.loads(client.get(f"vcon:{uuid}") or b"")
-    client.set(f"vcon:{uuid}", json.dumps({**document, "subject": "nothing"}))
+    daemon, uuid = _fail_behind_a_slow_link(scene, client)
+    assert daemon.stop() == 0
+    daemon = scene.start(_two_links(scene, "nothing"))  # what made it fail is mended
     _command(scene, "dlq", "requeue", uuid)
     daemon.until(lambda: arrived(client, [uuid]))
     assert scene.runs(uuid) == 1, "the link that was done"
@@ -143,6 +136,36 @@ def test_requeued_dead_letter_resumes(scene: Scene, client: redis.Redis) -> None
     assert not client.exists("DLQ:in")
     assert not client.exists("conserver:dead:in")
     assert nothing_left(client)
+
+
+def test_requeued_dead_letter_whose_document_was_replaced(
+    scene: Scene, client: redis.Redis
+) -> None:
+    """Nobody knows what of the old document is in the new one: all links run on it."""
+    daemon, uuid = _fail_behind_a_slow_link(scene, client)
+    client.set(f"vcon:{uuid}", json.dumps(vcon(uuid, subject="nothing")))
+    _command(scene, "dlq", "requeue", uuid)
+    daemon.until(lambda: arrived(client, [uuid]))
+    assert scene.runs(uuid) == 2
+    assert daemon.event("started_anew", vcon=uuid)
+    assert client.llen(f"runs:{uuid}") == 3
+    assert nothing_left(client)
+
+
+def _two_links(scene: Scene, deed: str) -> dict[str, Any]:
+    config = scene.config(["mark", "trouble"], retries=1)
+    config["links"]["mark"]["options"]["slow_s"] = 1.1  # so that it is checkpointed
+    config["links"]["trouble"]["options"]["deed"] = deed
+    return config
+
+
+def _fail_behind_a_slow_link(scene: Scene, client: redis.Redis) -> tuple[Daemon, str]:
+    """A dead letter of a chain whose first link is done."""
+    daemon = scene.start(_two_links(scene, "fail"))
+    (uuid,) = push(client, "in", [vcon()])
+    daemon.until(lambda: elements(client, "DLQ:in") == [uuid], 15)
+    assert scene.runs(uuid) == 1
+    return daemon, uuid
 
 
 def test_rejected_by_a_link_is_not_tried_again(scene: Scene, client: redis.Redis) -> None:
