@@ -286,7 +286,7 @@ for _, entry in ipairs(lists) do
 end
 
 -- Takes from one key of a list while there is room. Answers how many may still be taken.
-local CHUNK = 4
+local CHUNK = 8
 local more = 0
 local function drain(key, list, left, max_deliveries)
   local waiting = redis.call('LLEN', key)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import threading
 import time
@@ -220,6 +221,9 @@ def test_killed_at_the_end(step: str, host: Callable[..., Daemon], client: redis
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not os.environ.get("CONSERVER_TEST_LONG"), reason="takes 80 s: set CONSERVER_TEST_LONG=1"
+)
 def test_killed_at_what_comes_once_a_minute(
     host: Callable[..., Daemon], client: redis.Redis
 ) -> None:

@@ -219,7 +219,8 @@ class QueueMachine(RuleBasedStateMachine):
         before = self._sent_back()
         answer = self.queue.run(calls.give_back(host, consumer, blame, most))
         order = self._tokens_since(before)
-        assert tuple(answer) == self.model.give_back(host, consumer, blame, order)
+        expected = self.model.give_back(host, consumer, blame, order)
+        assert calls.Returned(*answer) == calls.Returned(*expected)
         assert len(order) <= most
         return int(answer[1]) + int(answer[0])
 
