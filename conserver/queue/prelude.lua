@@ -61,8 +61,8 @@ local function is_list(key)
   return is(key, 'list')
 end
 
--- Whether something can be put there, and else why not: its TYPE, or "forbidden" where this user may
--- not write. (A Redis before 7 cannot be asked that.)
+-- Whether something can be put there, and else why not: its TYPE, or "forbidden" where this user
+-- may not write. (A Redis before 7 cannot be asked that.)
 local PUTS = { list = { 'RPUSH', '' }, zset = { 'ZADD', '0', '' } }
 local function takes(key, wanted)
   local good, kind = is(key, wanted)
