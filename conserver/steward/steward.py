@@ -47,6 +47,8 @@ BEAT_EVERY_S_MIN = 0.2
 PAUSED_LOOK_S = 1.0
 ORPHAN_REDIS_S = 3.0
 """How long an orphaned steward tries to reach Redis; later another host reaps this one."""
+LAST_BEAT_S = 1.0
+"""How long a steward that ends waits for the beat that is on its way."""
 
 
 class Steward:
@@ -72,6 +74,7 @@ class Steward:
         )
         self._beat_every_s = max(BEAT_EVERY_S_MIN, settings.lease_s / BEATS_PER_LEASE)
         self._beats = 0
+        self._beats_on = True
         self._news = asyncio.Event()  # what a beat tells has changed
         self._told = asyncio.Event()
         self._drain: Message | None = None
@@ -140,13 +143,22 @@ class Steward:
             await asyncio.sleep(STAMP_EVERY_S)
 
     async def _beat_for_ever(self) -> None:
-        while True:
+        while self._beats_on:
             with contextlib.suppress(WrongTypeError):
                 _, registrations = await self._beat()
                 await self._registry.compare(registrations)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), self._beat_every_s)
             self._news.clear()
+
+    async def _beat_no_more(self, beating: asyncio.Task[None]) -> None:
+        """Let the beat that is on its way be answered, if Redis answers at all: one that arrived
+        after the host had been forgotten would bring it back.
+        """
+        self._beats_on = False
+        self._news.set()
+        await asyncio.wait([beating], timeout=LAST_BEAT_S)
+        await _ended([beating])
 
     async def _beat(self) -> tuple[str, dict[str, str]]:
         """Beat once. Returns the beat, and who is registered."""
@@ -215,7 +227,7 @@ class Steward:
         await self._registry.finished()
         if self._drain is not None and self._drain.get("successor"):
             return
-        await _ended([beating])
+        await self._beat_no_more(beating)
         await put_back(self._line, self._served, self._log)
         with contextlib.suppress(WrongTypeError):
             await self._forget_host()
@@ -241,7 +253,8 @@ class Steward:
             async with asyncio.timeout(ORPHAN_REDIS_S):
                 # What was ordered before names its blame.
                 await self._registry.finished()
-                await _ended([orders, beating])
+                await _ended([orders])
+                await self._beat_no_more(beating)
                 await self._return_everything()
                 await put_back(self._line, self._served, self._log)
                 await self._forget_host()
