@@ -147,8 +147,10 @@ class Steward:
             with contextlib.suppress(WrongTypeError):
                 _, registrations = await self._beat()
                 await self._registry.compare(registrations)
+            # Not by wait_for, which forgets that it was cancelled where there is news that moment.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._beat_every_s)
+                async with asyncio.timeout(self._beat_every_s):
+                    await self._news.wait()
             self._news.clear()
 
     async def _beat_no_more(self, beating: asyncio.Task[None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from servers import Redis, free_port
 
 from conserver.errors import EXIT_UNAVAILABLE, BootError
 from conserver.queue import calls, record, script
+from conserver.steward.steward import Steward
 from tests.helpers import TcpProxy, eventually
 from tests.stewardship import House, Straw, house, stays
 
@@ -386,3 +388,27 @@ def test_at_maxmemory_orders_are_done_and_idle_workers_still_rung_later(private:
         home.register(home.workers[0])
         home.workers[0].say(b"I")
         eventually(home.waiting, 3)
+
+
+class Idle(Steward):
+    """A steward whose beats cost nothing."""
+
+    async def _beat(self) -> tuple[str, dict[str, str]]:
+        return "beat", {}
+
+
+def test_an_end_that_comes_with_news_is_an_end(make: Any) -> None:
+    """The beating went on for ever, and the host was left to be reaped."""
+    home = make()
+
+    async def end_with_news() -> bool:
+        steward = Idle(home.boot())
+        beating = asyncio.create_task(steward._beat_for_ever())
+        for _ in range(10):
+            await asyncio.sleep(0)  # until it waits for news
+        steward._news.set()
+        beating.cancel()
+        _, going_on = await asyncio.wait([beating], timeout=5)
+        return not going_on
+
+    assert asyncio.run(end_with_news())
