@@ -144,8 +144,8 @@ class Conflicts:
             return b""
 
     def start_anew(self, item: Item) -> None:
-        """Run the item from the newer document of its own chain, as if it had just been claimed."""
-        self._log.info("started_anew", **item.fields(), reason="its document was replaced")
+        """Run the item from the newer document, as if it had just been claimed."""
+        self._log.info("started_anew", **item.fields(), reason="its document is another one now")
         item.begin_anew()
         item.claimed.what = "text"
         item.claimed.payload = item.uuid.encode()

@@ -106,10 +106,12 @@ def parked(client: Client, names: Iterable[str]) -> dict[str, Parked]:
     now_ms = seconds * 1000 + micros / 1000
     found: dict[str, Parked] = {}
     for name, first in zip(names, firsts, strict=True):
+        if not first:
+            continue  # Most lists have none: they cost no round trip of their own.
         texts = elements.in_sorted_set(client, f"conserver:parked:{name}")
         owed = [_owed(text) for text in islice(texts, _PARKED_SAMPLE)]
-        if not first or not owed:
-            continue
+        if not owed:
+            continue  # They have gone since.
         storages = Counter(storage for one in owed for storage in one)
         retries = sum(1 for one in owed if not one)
         due_in_s = round((first[0][1] - now_ms) / 1000, 1)
