@@ -20,23 +20,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(path)
         case ["health"]:
             return _health()
-    from conserver.cli import run_cli
+    from conserver.cli.app import run_cli
 
     return run_cli(words)
 
 
 def _run(config_file: str) -> int:
     # log before all others: it keeps structlog from importing Rich.
-    from conserver import log  # noqa: F401  isort: skip
-    from conserver.commands.base import execute
-    from conserver.commands.run import run
+    from conserver.telemetry import log  # noqa: F401  isort: skip
+    from conserver.cli.base import execute
+    from conserver.cli.run import run
 
     return execute(lambda: run(config_file))
 
 
 def _health() -> int:
-    from conserver.commands.base import Output, execute
-    from conserver.commands.health import health
+    from conserver.cli.base import Output, execute
+    from conserver.cli.health import health
 
     return execute(lambda: health(Output()))
 

@@ -127,9 +127,9 @@ class Daemon:
         return pids[0]
 
     @property
-    def steward(self) -> int:
-        """The steward's pid."""
-        pids = self.until(lambda: self.pids("steward"))
+    def coordinator(self) -> int:
+        """The coordinator's pid."""
+        pids = self.until(lambda: self.pids("coordinator"))
         return pids[0]
 
     def lines(self) -> list[Event]:

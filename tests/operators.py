@@ -32,7 +32,7 @@ class Consumer:
         )
         return calls.read_claim(script.run(self.server, call)).items
 
-    def bury(self, **why: Any) -> None:
+    def dead_letter(self, **why: Any) -> None:
         """Makes dead letters of all that can be claimed."""
         moves = []
         for item in self.claim():
@@ -60,7 +60,7 @@ def beat(
     pid: int = 10,
     lists: Sequence[str] = ("inbox",),
 ) -> None:
-    """A host tells what a steward tells."""
+    """A host tells what a coordinator tells."""
     workers = [
         {
             "slot": 1,

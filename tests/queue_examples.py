@@ -140,14 +140,14 @@ def _begin(queue: Queue) -> Call:
 def _return(queue: Queue) -> Call:
     consumer = _holding(queue, "u1", "u2")
     item = next(iter(consumer.holds.values()))
-    return calls.give_back(
+    return calls.return_items(
         "h1", "c1", Blame("items", [(item.token, item.epoch)], overdue=[item.token])
     )
 
 
 def _return_everything(queue: Queue) -> Call:
     _holding(queue, "u1", "u2")
-    return calls.give_back("h1", "c1", Blame("everything"))
+    return calls.return_items("h1", "c1", Blame("everything"))
 
 
 def _reap(queue: Queue) -> Call:
@@ -175,7 +175,7 @@ def _stray(queue: Queue) -> Call:
 
 def _replay(queue: Queue) -> Call:
     consumer = _holding(queue, "u1", "u1")
-    consumer.bury(*consumer.holds.values())
+    consumer.dead_letter(*consumer.holds.values())
     member = queue.client.zrange("conserver:dead:q", 0, 0)[0]
     return calls.replay("q", member, b"u1", b"{}")
 
@@ -187,14 +187,14 @@ def _replay_without_record(queue: Queue) -> Call:
 
 def _purge(queue: Queue) -> Call:
     consumer = _holding(queue, "u1", "u1")
-    consumer.bury(*consumer.holds.values())
+    consumer.dead_letter(*consumer.holds.values())
     member = queue.client.zrange("conserver:dead:q", 0, 0)[0]
     return calls.purge("q", member, b"u1")
 
 
 def _sweep(queue: Queue) -> Call:
     consumer = _holding(queue, "u1", "u2")
-    consumer.bury(*consumer.holds.values())
+    consumer.dead_letter(*consumer.holds.values())
     return calls.sweep("q", -10, 100)
 
 

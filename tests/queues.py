@@ -1,7 +1,8 @@
 """What tests say to the queue: a Queue that runs calls and looks into every place, and Consumers.
 
 A Consumer keeps what a worker keeps (its number, what it holds), so that a test reads as a story:
-`one.claim()`, `one.settle(item)`, `queue.give_back(one)`. It remembers its last call, because half
+`one.claim()`, `one.settle(item)`, `queue.return_items(one)`. It remembers its last call, because
+half
 of the tests here are about the same call once more.
 """
 
@@ -16,7 +17,8 @@ from typing import Any
 import orjson
 import redis
 
-from conserver.queue import calls, connection, script
+from conserver.queue import calls, script
+from conserver.queue import clients as connection
 from conserver.queue.calls import Answer, Blame, Claim, ClaimLimits, Demand, Returned
 from conserver.queue.record import Claimed, parse
 from conserver.queue.script import Call
@@ -83,11 +85,11 @@ class Queue:
             self.store(uuid)
         self.push(name, *uuids)
 
-    def give_back(
+    def return_items(
         self, consumer: Consumer, blame: Blame = NOBODY, most: int = calls.RETURN_BATCH
     ) -> Returned:
         """One call of return.lua for a consumer that is dead."""
-        call = calls.give_back(consumer.host, consumer.id, blame, most)
+        call = calls.return_items(consumer.host, consumer.id, blame, most)
         return Returned(*self.run(call))
 
     def promote(self, name: str, most: int = 100, everything: bool = True) -> int:
@@ -330,7 +332,7 @@ class Consumer:
         moves = [calls.Move(i.token, i.epoch, state, i.revision, after_ms) for i in items]
         return self._moved(items, calls.park(self.id, moves))
 
-    def bury(
+    def dead_letter(
         self, *items: Claimed, why: str = "broken", keep_s: int = 0, state: bytes = b"="
     ) -> list[bytes]:
         """Dead-letter."""

@@ -25,47 +25,24 @@ MODULE_LINES = 500
 MADE_HERE = frozenset(
     ".git .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache __pycache__ build dist".split()
 )
-# Every part of conserver has its floor, and imports only from its own floor or from below.
-FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "page", "redact", "redisurl", "references", "retry", "signals", "telling", "words"),
-    ("vcon", "bodies", "identity"),
-    ("settings", "validation", "log", "endpoint", "breaker", "ration"),
-    ("environment", "memory", "failpoints"),
-    ("configfile", "configdata", "config", "fetch", "chat"),
-    ("queue", "merge", "plugins", "compat", "boot"),
-    ("item", "routes"),
-    ("chain", "writers"),
-    ("pool", "outbox", "conflicts", "documents"),
-    ("intake", "settling"),
-    ("worker", "steward"),
-    ("process", "preparation", "clocks", "household"),
-    ("orders", "posts", "rotation", "inspection", "shutdown"),
-    ("supervisor",),
-    ("commands",),
-    ("cli",),
-    ("__main__",),
-)
-FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
-# The parts beside the tower may import these, and themselves.
-BESIDE = {
-    "links": {"vcon", "errors", "chat", "endpoint", "fetch", "transcription"},
-    "transcription": {"vcon", "errors", "fetch"},
-    "api": {"queue", "documents", "config", "vcon", "settings", "errors", "log", "metrics"},
+# The wings of conserver, and what each may import besides itself and EVERYBODYS. Downwards only.
+ARROWS = {
+    "telemetry": "",
+    "config": "telemetry",
+    "vcon": "",
+    "process": "config telemetry",
+    "queue": "vcon",
+    "outbound": "vcon",
+    "transcription": "vcon outbound",
+    "links": "vcon outbound transcription",
+    "plugins": "config vcon queue links storage.contract",
+    "worker": "plugins process queue vcon config telemetry links storage.contract",
+    "coordinator": "process queue telemetry",
+    "supervisor": "plugins process config telemetry",
+    "cli": "supervisor plugins queue vcon config telemetry",
+    "__main__": "cli telemetry",
 }
-# Only these import something of a part beside the tower, and only what is named here: links and
-# storages are loaded by plugins.py from the names in the configuration.
-DOORS = {
-    "conserver.links": {"conserver.chain", "conserver.plugins"},
-    "storage.contract": {
-        "conserver.compat",
-        "conserver.documents",
-        "conserver.outbox",
-        "conserver.plugins",
-        "conserver.settling",
-        "conserver.writers",
-    },
-    "conserver.api": {"conserver.cli"},
-}
+EVERYBODYS = {"errors", "retry", "failpoints", "__version__"}
 # Names that, called while a module is imported, would be work: files, processes, connections.
 WORK = frozenset(
     "open read_text read_bytes write_text glob iterdir mkdir connect create_connection socket "
@@ -143,34 +120,46 @@ def report(found: list[str], rule: str) -> None:
 def test_imports_go_one_way() -> None:
     found = []
     for path in python("conserver"):
-        own = module_of(path)
+        own = wing_of(module_of(path))
         for line, name in imports_of(path):
-            if name.split(".")[0] in ("conserver", "storage") and not may_import(own, name):
+            wing = name if name.startswith("storage") else wing_of(name)
+            ours = name.split(".")[0] in ("conserver", "storage") and name != "conserver"
+            if ours and wing not in {own, *EVERYBODYS, *ARROWS.get(own, "").split()}:
                 found.append(f"{where(path, line)}: {own} imports {name}")
-    report(found, "an import against the arrows (see FLOORS, BESIDE and DOORS):")
+    report(found, "an import against the arrows (see ARROWS):")
 
 
-def may_import(own: str, name: str) -> bool:
-    """Whether the module `own` may import the module `name`."""
-    for door, visitors in DOORS.items():
-        if name == door and own in visitors:
-            return True
-    if name == "conserver":
-        return True
-    if name.startswith("storage"):
-        return False
-    own_part, part = part_of(own), part_of(name)
-    if own_part == part or own_part == "":
-        return True
-    if own_part in BESIDE:
-        return part in BESIDE[own_part]
-    highest = len(FLOORS)
-    return FLOOR_OF.get(part, highest) <= FLOOR_OF.get(own_part, highest)
-
-
-def part_of(module: str) -> str:
-    """conserver.queue.scripts is of the part queue; the package itself of none."""
+def wing_of(module: str) -> str:
+    """conserver.queue.script is of the wing queue; the package itself of none."""
     return module.split(".")[1] if "." in module else ""
+
+
+def test_the_arrows_between_wings_make_no_circle() -> None:
+    list(
+        TopologicalSorter(
+            {wing: set(below.split()) for wing, below in ARROWS.items()}
+        ).static_order()
+    )
+    wings = {wing_of(module_of(path)) for path in python("conserver")}
+    assert wings - {"", *EVERYBODYS} == ARROWS.keys(), "each wing has its line in ARROWS"
+
+
+def test_a_stranger_finds_the_way_from_the_first_listing() -> None:
+    entries = [path for path in (ROOT / "conserver").iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 24
+
+
+def test_no_wing_uses_what_another_keeps_to_itself() -> None:
+    found = [
+        f"{where(path, node)}: {alias.name} of {node.module}"
+        for path in python("conserver")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("conserver.")
+        if wing_of(module_of(path)) != wing_of(node.module or "")
+        for alias in node.names
+        if alias.name.startswith("_") and alias.name != "__version__"
+    ]
+    report(found, "a name with an underscore stays in its wing:")
 
 
 def test_no_module_is_imported_in_a_circle() -> None:
@@ -185,12 +174,6 @@ def test_no_module_is_imported_in_a_circle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"modules import each other: {' -> '.join(error.args[1])}")
-
-
-def test_every_part_has_its_place() -> None:
-    parts = {part_of(module_of(path)) for path in python("conserver")}
-    unknown = parts - FLOOR_OF.keys() - BESIDE.keys() - {""}
-    report(sorted(unknown), "a new part of conserver needs a floor in FLOORS, and a reason:")
 
 
 def test_the_storages_know_nothing_of_conserver() -> None:
@@ -258,7 +241,7 @@ def test_lines_fit_the_page() -> None:
 def test_only_the_commands_print() -> None:
     found = []
     for path in python("conserver", "storage"):
-        if part_of(module_of(path)) in ("cli", "__main__"):
+        if wing_of(module_of(path)) in ("cli", "__main__"):
             continue
         found += [
             where(path, call)

@@ -4,7 +4,7 @@
                 so that everything happens in the order that the test says
     Workshop    the whole keeper in a thread of the test, with its chain threads and writers
 
-Links are functions of the test: link("name", function). The supervisor and the steward are the
+Links are functions of the test: link("name", function). The supervisor and the coordinator are the
 other ends of the worker's sockets.
 """
 
@@ -22,25 +22,27 @@ from typing import Any, Self
 import orjson
 import structlog
 
-from conserver import words
-from conserver.boot import Boot, pair, receive, send
-from conserver.chain import ChainRunner, Checkpoint
-from conserver.config import ChainConfig, Config, LinkConfig, StorageConfig
-from conserver.documents import Documents
-from conserver.intake import Intake
-from conserver.item import Item
-from conserver.outbox import Outbox
-from conserver.page import Page
-from conserver.plugins import LoadedLink, LoadedStorage, Plugins
-from conserver.pool import Backlog, ChainPool
-from conserver.queue import calls, connection
-from conserver.queue.line import Line
-from conserver.routes import Routes
-from conserver.settings import Settings
-from conserver.settling import Settling
-from conserver.vcon import Vcon
-from conserver.worker import Keeper
-from conserver.writers import Report, Writer
+from conserver.config.model import ChainConfig, Config, LinkConfig, StorageConfig
+from conserver.config.settings import Settings
+from conserver.plugins.loader import LoadedLink, LoadedStorage, Plugins
+from conserver.process import wakeup_protocol as words
+from conserver.process.boot import Boot
+from conserver.process.messages import pair, receive, send
+from conserver.process.shared_status import SharedStatus
+from conserver.queue import calls
+from conserver.queue import clients as connection
+from conserver.queue.retrying_connection import RetryingConnection
+from conserver.vcon.document import Vcon
+from conserver.worker.chain import ChainRunner, Checkpoint
+from conserver.worker.documents import Documents
+from conserver.worker.intake import Intake
+from conserver.worker.item import Item
+from conserver.worker.loop import WorkerLoop
+from conserver.worker.outbox import Outbox
+from conserver.worker.outcomes import OutcomeHandler
+from conserver.worker.pool import Backlog, ChainPool
+from conserver.worker.routes import Routes
+from conserver.worker.writers import Report, Writer
 from tests.daemon import vcon
 from tests.helpers import eventually
 from tests.modules import memory
@@ -119,9 +121,11 @@ class Parts:
         self.client: Any = self.stack.enter_context(connection.client(url))
         self.queue = Queue(self.client)
         self.supervisor, orders = pair()
-        self.steward, steward_end = pair()
+        self.coordinator, coordinator_end = pair()
         lifeline, self.lifeline_end = os.pipe2(os.O_CLOEXEC)
-        self.page = Page.create("straw")  # never closed: chain threads live as long as the process
+        self.status = SharedStatus.create(
+            "straw"
+        )  # never closed: chain threads live as long as the process
         self.boot = Boot(
             role="worker",
             slot=1,
@@ -131,13 +135,13 @@ class Parts:
             config=config,
             settings=Settings.model_validate({"redis_url": url, **settings}),
             orders=orders,
-            steward=steward_end,
+            coordinator=coordinator_end,
             worker_ends=[],
-            page=self.page,
-            pages=[],
+            status=self.status,
+            statuses=[],
             lifeline=lifeline,
         )
-        for end in (self.supervisor, orders, self.steward, steward_end):
+        for end in (self.supervisor, orders, self.coordinator, coordinator_end):
             self.stack.callback(end.close)
         self.stack.callback(self.cut_lifeline)
         self.stack.callback(os.close, lifeline)
@@ -164,12 +168,12 @@ class Parts:
         pipe.execute()
         return uuids
 
-    def words_to_steward(self) -> list[bytes]:
-        """What the worker has told the steward since the last time, word by word."""
+    def words_to_coordinator(self) -> list[bytes]:
+        """What the worker has told the coordinator since the last time, word by word."""
         words: list[bytes] = []
         while True:
             try:
-                words += [bytes((word,)) for word in self.steward.recv(64)]
+                words += [bytes((word,)) for word in self.coordinator.recv(64)]
             except BlockingIOError:
                 return words
 
@@ -194,7 +198,7 @@ class Bench(Parts):
         """
         self.idle = True
         super().__init__(url, *arguments, **settings)
-        self.line = _Line(url, self.page.beat, structlog.get_logger())
+        self.line = _Line(url, self.status.beat, structlog.get_logger())
         self.line.before = lambda words: before_command(self, words) if before_command else None
         self.stack.callback(self.line.close)
         self.reports: deque[Report] = deque()
@@ -204,26 +208,26 @@ class Bench(Parts):
         }
         self.cancelled: set[str] = set()
         self.runner = ChainRunner(
-            self.page, self.checkpoint, lambda item: item.token in self.cancelled
+            self.status, self.checkpoint, lambda item: item.token in self.cancelled
         )
         most_bytes = self.boot.settings.max_document_bytes
         routes = Routes(self.boot.config, self.plugins, most_bytes)
         self.backlog = Backlog({route.name: 1 for route in routes.all}, lambda: None)
         pool = ChainPool(1, self.backlog, self.runner, lambda: None)
-        self.documents = Documents(self.line, self.page, self.writers, most_bytes)
+        self.documents = Documents(self.line, self.status, self.writers, most_bytes)
         self.intake = Intake(self.boot, routes, self.line, pool, self.documents)
         for route in routes.all:
             self.intake.meter.add(route.name, FAST_S)  # its thread is not started, so never idle
         self.outbox = Outbox(
             self.boot.consumer,
             self.line,
-            self.page,
+            self.status,
             self.boot.settings.dlq_expiry_s,
             restart=lambda item: self.backlog.put([item]),
             ended=self.intake.forget,
             look_up=self.documents.look_up,
         )
-        self.settling = Settling(self.outbox, self.page, self.boot.settings, self.writers)
+        self.settling = OutcomeHandler(self.outbox, self.status, self.boot.settings, self.writers)
 
     def __enter__(self) -> Self:
         return self
@@ -236,14 +240,14 @@ class Bench(Parts):
     ) -> None:
         self.stack.close()
 
-    def words_to_steward(self) -> list[bytes]:
+    def words_to_coordinator(self) -> list[bytes]:
         """What the worker has told it, or is about to."""
-        self.intake.telling.speak()
-        return super().words_to_steward()
+        self.intake.wakeups.speak()
+        return super().words_to_coordinator()
 
     def claim(self) -> list[Item]:
         """Claim what waits. Answers what is to be run; what resumes is with its storages."""
-        self.steward.send(words.RING)
+        self.coordinator.send(words.RING)
         self.intake.hear_the_bell()
         self.look()
         return self.waiting()
@@ -316,7 +320,7 @@ class Bench(Parts):
             raise checkpoint.error
 
 
-class _Line(Line):
+class _Line(RetryingConnection):
     """The worker's line, with a moment before each command."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -333,14 +337,14 @@ class Workshop(Parts):
 
     def __init__(self, url: str, *arguments: Any, **settings: Any) -> None:
         super().__init__(url, *arguments, **settings)
-        self.keeper = Keeper(self.boot, self.plugins)
+        self.loop = WorkerLoop(self.boot, self.plugins)
         self.failure: BaseException | None = None
         self.code: int | None = None
         self._thread = threading.Thread(target=self._live, name="keeper", daemon=True)
 
     def _live(self) -> None:
         try:
-            self.code = self.keeper.run()
+            self.code = self.loop.run()
         except BaseException as error:  # handed to the test by `end`  # noqa: BLE001
             self.failure = error
 
@@ -369,7 +373,7 @@ class Workshop(Parts):
         self.cut_lifeline()
         if self._thread.ident is not None:
             self._thread.join(10)
-        self.keeper._line.close()
+        self.loop._line.close()
         self.stack.close()
 
     def tell_to_drain(self) -> None:

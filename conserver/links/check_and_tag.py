@@ -17,9 +17,9 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from conserver import chat, endpoint
 from conserver.links import LinkContext
-from conserver.vcon import Vcon, decode_body, indices, numbered
+from conserver.outbound import chat, endpoint
+from conserver.vcon.document import Vcon, decode_body, indices, numbered
 
 COSTLY = True
 

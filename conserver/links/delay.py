@@ -14,7 +14,7 @@ import time
 from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.links import LinkContext
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 
 _SLICE_S = 0.25
 # Whoever wants to wait longer wants a schedule, and not a thread that stands still.

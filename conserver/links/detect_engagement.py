@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from conserver import chat, endpoint
 from conserver.links import LinkContext
-from conserver.vcon import Vcon
+from conserver.outbound import chat, endpoint
+from conserver.vcon.document import Vcon
 
 COSTLY = True
 

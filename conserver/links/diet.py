@@ -25,10 +25,10 @@ from urllib.parse import quote
 import orjson
 from pydantic import AnyHttpUrl, Field, SecretStr
 
-from conserver import endpoint
 from conserver.errors import Rejected, Retry
 from conserver.links import LinkContext
-from conserver.vcon import Vcon, decode_body, encode_body, media_type, numbered
+from conserver.outbound import endpoint
+from conserver.vcon.document import Vcon, decode_body, encode_body, media_type, numbered
 
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.links import LinkContext
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 
 
 class Options(BaseModel):

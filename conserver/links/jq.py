@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from conserver.errors import Rejected
 from conserver.links import LinkContext
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 
 
 class Options(BaseModel):

@@ -24,7 +24,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from conserver.links import LinkContext
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 
 Method = Literal["percentage", "rate", "modulo", "time_based"]
 

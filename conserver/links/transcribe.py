@@ -28,14 +28,21 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from conserver.errors import Rejected
-from conserver.fetch import FetchOptions, fetch
-from conserver.fetch import prepare as prepare_fetching
 from conserver.links import LinkContext
+from conserver.outbound.fetch import FetchOptions, fetch
+from conserver.outbound.fetch import prepare as prepare_fetching
 from conserver.transcription import audio, results, whisper
 from conserver.transcription.conversation import Transcription
 from conserver.transcription.engine import Listening, Model, OpenTranscriber
 from conserver.transcription.speakers import speakers_of
-from conserver.vcon import Vcon, content_hashes, decode_base64url, indices, media_type, numbered
+from conserver.vcon.document import (
+    Vcon,
+    content_hashes,
+    decode_base64url,
+    indices,
+    media_type,
+    numbered,
+)
 
 COSTLY = True
 

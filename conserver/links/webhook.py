@@ -20,9 +20,9 @@ import time
 
 from pydantic import AliasChoices, AnyHttpUrl, Field, SecretStr, field_validator
 
-from conserver import endpoint
 from conserver.links import LinkContext
-from conserver.vcon import Vcon
+from conserver.outbound import endpoint
+from conserver.vcon.document import Vcon
 
 
 class Options(endpoint.CallOptions):

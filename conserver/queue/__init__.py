@@ -21,7 +21,7 @@ in one step.
                                           number of its last claim, or "void"; "suspect"
                                           -> "<consumer> <token>" that the host runs
     conserver:hosts               set     every living supervisor
-    conserver:lists               set     every list ever claimed from; stewards walk these, not
+    conserver:lists               set     every list ever claimed from; coordinators walk these, not
                                           their own config
     conserver:cancelled:<consumer>  set   tokens of running items that an operator has cancelled
     conserver:gone:<consumer>     string  it has died and been forgotten: for an hour no late call

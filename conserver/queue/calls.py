@@ -66,7 +66,7 @@ class ClaimLimits(NamedTuple):
     parked_cap: int = 100_000
 
 
-class Buried(NamedTuple):
+class DeadLettered(NamedTuple):
     """An item that a claim has made a dead letter: how its payload begins, and why."""
 
     payload: bytes
@@ -83,7 +83,7 @@ class Claim:
     more: int = 0
     suspects: int = 0
     broken: Sequence[tuple[str, str]] = ()
-    buried: Sequence[Buried] = ()
+    buried: Sequence[DeadLettered] = ()
     void: bool = False
     late: bool = False
 
@@ -122,7 +122,9 @@ def read_claim(reply: list[Any]) -> Claim:
         more=int(reply[1]),
         suspects=int(reply[2]),
         broken=[(broken[i].decode(), broken[i + 1].decode()) for i in range(0, len(broken), 2)],
-        buried=[Buried(buried[i], orjson.loads(buried[i + 1])) for i in range(0, len(buried), 2)],
+        buried=[
+            DeadLettered(buried[i], orjson.loads(buried[i + 1])) for i in range(0, len(buried), 2)
+        ],
     )
 
 
@@ -317,7 +319,7 @@ class Returned(NamedTuple):
     cancelled: int = 0
 
 
-def give_back(host: str, consumer: str, blame: Blame, most: int = RETURN_BATCH) -> Call:
+def return_items(host: str, consumer: str, blame: Blame, most: int = RETURN_BATCH) -> Call:
     """Return what a dead consumer holds, `most` items a call, until Returned.left is 0 and one more
     call has found nothing.
     """

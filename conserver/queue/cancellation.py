@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, cast
 from conserver.errors import Rejected
 from conserver.queue import calls, elements, script
 from conserver.queue.record import parse
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 
 if TYPE_CHECKING:
     import redis
 
 
 @dataclass(slots=True)
-class Cancelled:
+class CancelResult:
     """How many copies of a uuid were found, and where."""
 
     queued: int = 0
@@ -34,9 +34,9 @@ class Cancelled:
         return self.queued + self.returned + self.parked + self.running
 
 
-def cancel(client: redis.Redis, uuid: str) -> Cancelled:
+def cancel(client: redis.Redis, uuid: str) -> CancelResult:
     """Cancel every copy of a vCon that waits or runs. Dead letters are left: see `deadletters`."""
-    found = Cancelled()
+    found = CancelResult()
 
     def is_it(element: bytes) -> bool:
         return _uuid_of(element) == uuid

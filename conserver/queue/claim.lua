@@ -149,7 +149,7 @@ local function refuse(record, max_deliveries)
   reason.token, reason.list, reason.deliveries = record.token, record.list, record.deliveries
   reason.time_ms = math.floor(now / 1000)
   local why = cjson.encode(reason)
-  bury(record, why, now / 1000)
+  dead_letter(record, why, now / 1000)
   buried[#buried + 1] = string.sub(record.payload, 1, 256)
   buried[#buried + 1] = why
   return true
@@ -253,7 +253,7 @@ local function count(command, key, list)
 end
 
 -- Whether what must not run can be buried.
-local function can_bury(list)
+local function can_dead_letter(list)
   return usable('DLQ:' .. list) and usable('conserver:dead:' .. list, 'zset')
 end
 
@@ -262,7 +262,7 @@ end
 local function may_run_alone(list)
   count('LLEN', 'conserver:returned:' .. list, list)
   count('ZCARD', 'conserver:parked:' .. list, list)
-  return not shut[list] and can_bury(list)
+  return not shut[list] and can_dead_letter(list)
 end
 
 local suspects = 0
@@ -312,7 +312,7 @@ for _, entry in ipairs(lists) do
     local parked = count('ZCARD', 'conserver:parked:' .. list, list)
     fresh_waits = fresh_waits and parked < tonumber(ARGV[8])
   end
-  if (returned or fresh_waits) and not shut[list] and can_bury(list) then
+  if (returned or fresh_waits) and not shut[list] and can_dead_letter(list) then
     if returned then
       left = drain('conserver:returned:' .. list, list, left, max_deliveries)
     end

@@ -67,7 +67,7 @@ for index = 3, #ARGV, 6 do
       local due_ms = whole(now / 1000 + tonumber(after_ms))
       redis.call('ZADD', 'conserver:parked:' .. record.list, due_ms, build(record))
     else
-      bury(record, why, now / 1000)
+      dead_letter(record, why, now / 1000)
       if keep_s > 0 and string.sub(record.payload, 1, 1) ~= '{' then
         local newest = read('HGET', 'conserver:revision:' .. record.payload, 'r')
         expire(record.payload, tonumber(newest or 0), keep_s, now)

@@ -186,7 +186,7 @@ end
 -- A dead letter: its payload for every tool, its record with the reason for ours. A large payload
 -- is kept once only: in its record \2 and its SHA-1 stand for it.
 local LARGE = 65536
-local function bury(record, why, at_ms)
+local function dead_letter(record, why, at_ms)
   redis.call('RPUSH', 'DLQ:' .. record.list, record.payload)
   local payload = record.payload
   if #payload > LARGE then

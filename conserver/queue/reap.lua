@@ -3,7 +3,8 @@
 -- KEYS  1 the host's hash   2 conserver:hosts      ARGV  1 host   2 the beat that was seen ('' for
 --       none)
 -- Answer: the consumers whose items must go back (their registrations are void now), or false when
--- the host lives. A host without any registration is forgotten here. Idempotent, so stewards may
+-- the host lives. A host without any registration is forgotten here. Idempotent, so coordinators
+-- may
 -- race.
 
 if (redis.call('HGET', KEYS[1], 'beat') or '') ~= ARGV[2] then

@@ -51,7 +51,7 @@ end
 local MOST_BYTES = 1048576
 local returned, suspects, counted, bytes, barred = 0, 0, 0, 0, nil
 local strange, ended = 0, 0
-local function give_back(record)
+local function return_one(record)
   local begun = record.begun and record.suspect
   local named = blamed[record.token] == record.epoch
   let_go(inflight, record)
@@ -102,7 +102,7 @@ for _, token in ipairs(redis.call('HRANDFIELD', inflight, most)) do
     ended = ended + 1
   -- Blamed or not: what belongs to this list stays together while one of its places is barred.
   elseif not bars(record) then
-    give_back(record)
+    return_one(record)
   end
 end
 if barred and returned + strange + ended == 0 then

@@ -1,7 +1,7 @@
 """A script of the queue: its text, one call of it, and how that is sent.
 
 A Call is plain data. The worker's Line sends it over a connection that repeats until it is
-answered, and so does the steward's; the commands send it with `run`.
+answered, and so does the coordinator's; the commands send it with `run`.
 """
 
 from __future__ import annotations

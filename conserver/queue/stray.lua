@@ -12,7 +12,7 @@ for index = 3, #ARGV do
 end
 
 -- What cannot be pushed stays held: claims tell of that key, and the next look finds it here.
-local function give_back(record)
+local function return_one(record)
   if tonumber(record.epoch) > tonumber(ARGV[1]) or barrier(way_back(record), 'list') then
     return
   end
@@ -34,7 +34,7 @@ for step = 1, #tokens do
     bytes = bytes + #text
     local record = parse(text)
     if record then -- else somebody else has put it there: it is set aside when the consumer ends
-      give_back(record)
+      return_one(record)
     end
   end
 end

@@ -2,7 +2,8 @@
 -- DLQ:<list>.
 --
 -- KEYS  1 conserver:dead:<list>   ARGV  1 how long they are kept, in seconds   2 most      Answer:
---       how many went. One step, because another steward may sweep the same list between a count
+--       how many went. One step, because another coordinator may sweep the same list between a
+--       count
 --       and a removal.
 
 local upto = whole(now_us() / 1000 - tonumber(ARGV[1]) * 1000)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from conserver.vcon import indices
+from conserver.vcon.document import indices
 
 _SCHEMES = ("tel:", "sip:", "sips:", "mailto:")
 

@@ -202,7 +202,7 @@ def memory(bench: Bench) -> Row:
         time.sleep(_REST_S)
         rested_mb = _pss_mb(running)
         parts = {
-            role: account.pss_bytes(running.pids(role)) / 1e6 for role in ("steward", "worker")
+            role: account.pss_bytes(running.pids(role)) / 1e6 for role in ("coordinator", "worker")
         }
     return Row(
         "memory",
@@ -213,7 +213,10 @@ def memory(bench: Bench) -> Row:
             Verdict("at rest after it", rested_mb, 150, "MB"),
         ],
         notes=[
-            f"at rest: the steward {parts['steward']:.0f} MB, four workers {parts['worker']:.0f} MB"
+            (
+                f"at rest: the coordinator {parts['coordinator']:.0f} MB,"
+                f" four workers {parts['worker']:.0f} MB"
+            )
         ],
     )
 

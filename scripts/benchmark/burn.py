@@ -7,7 +7,7 @@ import time
 from pydantic import BaseModel
 
 from conserver.links import LinkContext
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 
 
 class Options(BaseModel):

@@ -126,7 +126,7 @@ def start(bench: Bench) -> Row:
         ],
         notes=[
             f"the import floor: {floor_s:.3f} s for one interpreter with what a worker imports;",
-            "spawned are the supervisor, then the steward, then four workers at once.",
+            "spawned are the supervisor, then the coordinator, then four workers at once.",
         ],
     )
 
@@ -212,7 +212,7 @@ def _first_item(bench: Bench, workers: int, method: str) -> float:
 
 
 def _imports() -> float:
-    modules = "conserver.worker, conserver.links.tag, conserver.config, redis, pydantic"
+    modules = "conserver.worker.loop, conserver.links.tag, conserver.config.model, redis, pydantic"
     command: list[Any] = [sys.executable, "-c", f"import {modules}"]
     began_s = time.perf_counter()
     subprocess.run(command, cwd=SCRIPTS.parent, check=True)

@@ -101,11 +101,11 @@ class Mischief:
     def _kill_worker(self, step: Step) -> None:
         _send(self._host(step), f"worker {step.slot} ", signal.SIGKILL)
 
-    def _kill_steward(self, step: Step) -> None:
-        _send(self._host(step), "steward", signal.SIGKILL)
+    def _kill_coordinator(self, step: Step) -> None:
+        _send(self._host(step), "coordinator", signal.SIGKILL)
 
-    def _kill_steward_and_worker(self, step: Step) -> None:
-        self._kill_steward(step)
+    def _kill_coordinator_and_worker(self, step: Step) -> None:
+        self._kill_coordinator(step)
         self._kill_worker(step)
 
     def _kill_supervisor(self, step: Step) -> None:
@@ -132,8 +132,8 @@ class Mischief:
     def _pause_worker(self, step: Step) -> None:
         self._pause(self._host(step), f"worker {step.slot} ", step.lasts_s)
 
-    def _pause_steward(self, step: Step) -> None:
-        self._pause(self._host(step), "steward", step.lasts_s)
+    def _pause_coordinator(self, step: Step) -> None:
+        self._pause(self._host(step), "coordinator", step.lasts_s)
 
     def _pause_supervisor(self, step: Step) -> None:
         self._pause(self._host(step), "supervisor", step.lasts_s)

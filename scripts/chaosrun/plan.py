@@ -19,14 +19,14 @@ STALL_S = 4.0
 # Kind -> its weight among those of its victim's sort.
 OF_HOSTS = {
     "kill worker": 8,
-    "kill steward": 4,
-    "kill steward and worker": 2,
+    "kill coordinator": 4,
+    "kill coordinator and worker": 2,
     "kill supervisor": 3,
     "kill host": 3,
     "stop host": 2,  # SIGTERM, in order
     "reload host": 2,  # SIGHUP
     "pause worker": 4,
-    "pause steward": 2,
+    "pause coordinator": 2,
     "pause supervisor": 2,
     "kill forkserver": 2,  # where there is one
     "pause host": 4,

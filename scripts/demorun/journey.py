@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conserver.commands import census
-from conserver.commands.base import Client
-from conserver.commands.letters import Filter, described, select
+from conserver.cli import census
+from conserver.cli.base import Client
+from conserver.cli.letters import Filter, described, select
 from conserver.queue import calls
-from conserver.vcon import Vcon, decode_body
+from conserver.vcon.document import Vcon, decode_body
 from demorun.stage import EGRESS, INGRESS, ROOT, Stage, StageError
 from storage.sqlite import Hit, Options, Storage
 

@@ -29,8 +29,8 @@ from servers import free_port
 from servers.base import Plan
 from servers.process import ProcessTree
 
-from conserver.commands.base import Client
-from conserver.queue import connection
+from conserver.cli.base import Client
+from conserver.queue import clients as connection
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY_MODEL = ROOT / "scripts" / "data" / "tiny-whisper"
@@ -228,7 +228,7 @@ class Stage:
         self._daemon.launch()
         self._stack.callback(self.stop_daemon)
         _wait(lambda: len(self.events("child_ready")) >= 2, self._daemon, self.log_file)
-        self._told("conserver run: a supervisor, a steward and a worker are ready")
+        self._told("conserver run: a supervisor, a coordinator and a worker are ready")
 
 
 def redis_program() -> Path:

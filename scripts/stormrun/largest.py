@@ -195,7 +195,7 @@ def _small(worker: Worker) -> None:
     worker.claim(full, name="claim")
     blame = calls.Blame("everything", notes={"": {"error": "died with its host"}})
     back = f"return of {calls.RETURN_BATCH}"
-    worker.call(back, calls.give_back(HOST, CONSUMER, blame))
+    worker.call(back, calls.return_items(HOST, CONSUMER, blame))
 
 
 def _whole(worker: Worker) -> None:
@@ -218,7 +218,7 @@ def _whole(worker: Worker) -> None:
     moves = [calls.Move(i.token, i.epoch, why=why) for i in held[FITTING : 2 * FITTING]]
     worker.call(f"dead-letter of {FITTING} pushed whole", calls.dead_letter(CONSUMER, moves, 0))
     worker.call(f"stray call among {MANY} pushed whole", calls.stray(CONSUMER, 10**9, []))
-    back = calls.give_back(HOST, CONSUMER, calls.Blame("everything"))
+    back = calls.return_items(HOST, CONSUMER, calls.Blame("everything"))
     worker.call(f"return among {MANY} pushed whole", back)
     worker.begin()
     returned = f"conserver:returned:{LIST}"

@@ -182,7 +182,7 @@ def test_registering_again_does_not_revive_a_void_registration(queue: Queue) -> 
     queue.push("q", "u1")
     one = Consumer(queue)
     one.claim()
-    queue.give_back(one)
+    queue.return_items(one)
     Consumer(queue)
     assert queue.registration(one) == b"void"
 
@@ -270,14 +270,14 @@ def test_one_suspect_at_a_time_runs_on_a_host(queue: Queue) -> None:
     assert payloads(one.claim().items) == [b"s3"]
 
 
-@pytest.mark.parametrize("end", ["settle", "park", "bury", "release", "death"])
+@pytest.mark.parametrize("end", ["settle", "park", "dead_letter", "release", "death"])
 def test_a_suspect_that_is_no_longer_held_frees_its_host(queue: Queue, end: str) -> None:
     queue.suspect("s1")
     queue.suspect("s2")
     one, two = Consumer(queue, "c1"), Consumer(queue, "c2")
     item = one.one()
     if end == "death":
-        queue.give_back(one)
+        queue.return_items(one)
     else:
         getattr(one, end)(item)
     [found] = two.claim().items
@@ -426,8 +426,8 @@ def test_who_has_been_forgotten_is_registered_no_more(queue: Queue) -> None:
     dead = Consumer(queue)
     first = dead.one()
     write = calls.Write(first.token, first.epoch, "u1", 0, "c", b"{}", document("u1", late=True))
-    queue.give_back(dead)
-    assert queue.give_back(dead).left == 0
+    queue.return_items(dead)
+    assert queue.return_items(dead).left == 0
     assert queue.run(calls.register(dead.host, dead.id, dead.lists)) == 0
     assert queue.registration(dead) is None
     assert dead.claim(number=1).void
@@ -443,8 +443,8 @@ def test_late_calls_of_the_dead_give_no_token_twice(queue: Queue) -> None:
     queue.push("q", "u1", "u2")
     dead = Consumer(queue)
     first = dead.one()
-    queue.give_back(dead)
-    assert queue.give_back(dead).left == 0
+    queue.return_items(dead)
+    assert queue.return_items(dead).left == 0
     queue.client.delete(f"conserver:gone:{dead.id}")  # it has expired
     queue.push("q", "u3")
     queue.client.lmove("q", "conserver:returned:q", "LEFT", "LEFT")  # before the one given back
@@ -592,10 +592,10 @@ def test_a_list_may_have_any_name_without_a_line_break(queue: Queue, name: str) 
     assert queue.waiting(name) == [b"u1"]
     one.park(second, state=b"{}")
     queue.promote(name)
-    one.bury(third)
+    one.dead_letter(third)
     queue.replay(name)
     assert payloads(queue.returned(name)) == [b"u2", b"u3"]
-    queue.give_back(one)
+    queue.return_items(one)
     assert payloads(queue.returned(name)) == [b"u2", b"u3", b"u4"]
     two = Consumer(queue, "c2", lists=(name,))
     for item in two.take(4):

@@ -22,7 +22,7 @@ def test_nobody_is_blamed_for_an_orderly_end(queue: Queue) -> None:
     queue.push("q", "u1", "u2")
     one = Consumer(queue)
     items = one.take(2)
-    assert queue.give_back(one) == Returned(2, 0, 0, 0)
+    assert queue.return_items(one) == Returned(2, 0, 0, 0)
     assert {item.token for item in queue.returned()} == {item.token for item in items}
     assert {(item.suspect, item.deliveries) for item in queue.returned()} == {(False, 0)}
 
@@ -31,7 +31,7 @@ def test_what_ran_becomes_a_suspect_and_its_batch_mates_do_not(queue: Queue) -> 
     queue.push("q", "ran", "waited")
     one = Consumer(queue)
     ran, _ = one.take(2)
-    assert queue.give_back(one, blame(ran)) == Returned(2, 0, 1, 0)
+    assert queue.return_items(one, blame(ran)) == Returned(2, 0, 1, 0)
     assert (payloads(queue.suspects()), payloads(queue.returned())) == ([b"ran"], [b"waited"])
     assert queue.suspects()[0].deliveries == 0
 
@@ -40,7 +40,7 @@ def test_everything_is_blamed_when_nobody_saw_the_death(queue: Queue) -> None:
     queue.push("q", "u1", "u2")
     one = Consumer(queue)
     one.claim()
-    assert queue.give_back(one, Blame("everything")) == Returned(2, 0, 2, 0)
+    assert queue.return_items(one, Blame("everything")) == Returned(2, 0, 2, 0)
     assert {item.deliveries for item in queue.suspects()} == {0}
 
 
@@ -48,7 +48,7 @@ def test_a_death_counts_for_a_suspect_that_was_begun(queue: Queue) -> None:
     queue.suspect("s1")
     one = Consumer(queue)
     assert one.begin(one.one()) == 1
-    assert queue.give_back(one, Blame("everything")) == Returned(1, 0, 1, 1)
+    assert queue.return_items(one, Blame("everything")) == Returned(1, 0, 1, 1)
     assert queue.suspects()[0].deliveries == 1
 
 
@@ -56,7 +56,7 @@ def test_a_death_does_not_count_for_a_suspect_that_was_not_begun(queue: Queue) -
     queue.suspect("s1")
     one = Consumer(queue)
     one.claim()
-    assert queue.give_back(one, Blame("everything")).counted == 0
+    assert queue.return_items(one, Blame("everything")).counted == 0
     assert queue.suspects()[0].deliveries == 0
 
 
@@ -64,7 +64,7 @@ def test_our_own_kill_counts_nothing_although_a_suspect_had_begun(queue: Queue) 
     queue.suspect("s1")
     one = Consumer(queue)
     one.begin(one.one())
-    assert queue.give_back(one) == Returned(1, 0, 1, 0)
+    assert queue.return_items(one) == Returned(1, 0, 1, 0)
     assert queue.suspects()[0].deliveries == 0
 
 
@@ -72,16 +72,16 @@ def test_the_mark_is_cleared_by_the_return(queue: Queue) -> None:
     queue.suspect("s1")
     one, two = Consumer(queue, "c1"), Consumer(queue, "c2")
     one.begin(one.one())
-    queue.give_back(one)
+    queue.return_items(one)
     two.claim()
-    assert queue.give_back(two, Blame("everything")).counted == 0
+    assert queue.return_items(two, Blame("everything")).counted == 0
 
 
 def test_an_item_past_its_own_time_limit_counts_and_its_neighbours_do_not(queue: Queue) -> None:
     queue.push("q", "slow", "fast")
     one = Consumer(queue)
     slow, _ = one.take(2)
-    assert queue.give_back(one, blame(slow, overdue=(slow.token,))) == Returned(2, 0, 1, 1)
+    assert queue.return_items(one, blame(slow, overdue=(slow.token,))) == Returned(2, 0, 1, 1)
     [suspect] = queue.suspects()
     assert (suspect.payload, suspect.deliveries) == (b"slow", 1)
     assert [(item.payload, item.deliveries) for item in queue.returned()] == [(b"fast", 0)]
@@ -92,7 +92,7 @@ def test_an_overdue_suspect_counts_once(queue: Queue) -> None:
     one = Consumer(queue)
     item = one.one()
     one.begin(item)
-    assert queue.give_back(one, blame(item, overdue=(item.token,))).counted == 1
+    assert queue.return_items(one, blame(item, overdue=(item.token,))).counted == 1
     assert queue.suspects()[0].deliveries == 1
 
 
@@ -105,7 +105,7 @@ def test_blame_means_one_epoch(queue: Queue) -> None:
     one.park(item, after_ms=0)
     queue.promote("q")
     one.claim()
-    assert queue.give_back(one, blame(item, overdue=(item.token,))) == Returned(1, 0, 0, 0)
+    assert queue.return_items(one, blame(item, overdue=(item.token,))) == Returned(1, 0, 0, 0)
     assert [(i.suspect, i.deliveries) for i in queue.returned()] == [(False, 0)]
 
 
@@ -113,7 +113,7 @@ def test_a_suspect_stays_one_although_nobody_is_blamed(queue: Queue) -> None:
     queue.suspect("s1")
     one = Consumer(queue)
     one.claim()
-    assert queue.give_back(one).suspects == 1
+    assert queue.return_items(one).suspects == 1
     assert payloads(queue.suspects()) == [b"s1"]
 
 
@@ -121,7 +121,7 @@ def test_progress_comes_back_with_the_item(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
     one.write(one.one(), state=b'{"links":["transcribe"]}')
-    queue.give_back(one)
+    queue.return_items(one)
     [item] = queue.returned()
     assert (item.state, item.epoch) == (b'{"links":["transcribe"]}', 1)
 
@@ -130,7 +130,7 @@ def test_equal_payloads_in_one_worker_are_not_two_deliveries_of_one(queue: Queue
     queue.push("q", "u1", "u1")
     one = Consumer(queue)
     first, _ = one.take(2)
-    queue.give_back(one, blame(first, overdue=(first.token,)))
+    queue.return_items(one, blame(first, overdue=(first.token,)))
     assert [item.deliveries for item in queue.suspects() + queue.returned()] == [1, 0]
 
 
@@ -142,8 +142,8 @@ def test_poison_is_dead_lettered_after_max_deliveries_and_not_before(queue: Queu
         assert (running.suspect, running.deliveries) == (death > 0, max(0, death - 1))
         if running.suspect:
             one.begin(running)
-        queue.give_back(one, blame(running))
-        queue.give_back(one)
+        queue.return_items(one, blame(running))
+        queue.return_items(one)
     innocent = Consumer(queue, "last").one()
     assert queue.dead() == [b"poison"]
     assert (innocent.payload, innocent.deliveries) == (b"innocent", 0)
@@ -158,7 +158,7 @@ def test_what_an_operator_has_cancelled_ends_with_its_worker(queue: Queue) -> No
     one = Consumer(queue)
     first, second = one.take(2)
     queue.run(calls.cancel(f"conserver:inflight:{one.id}", first.token.encode(), CANCELLED))
-    assert queue.give_back(one, Blame("everything")) == Returned(1, 0, 1, 0, cancelled=1)
+    assert queue.return_items(one, Blame("everything")) == Returned(1, 0, 1, 0, cancelled=1)
     assert queue.places("q") == {("suspects", second.payload): 1}
 
 
@@ -167,14 +167,14 @@ def test_cancellations_of_another_type_keep_nothing_from_its_return(queue: Queue
     one = Consumer(queue)
     one.one()
     queue.client.set(CANCELLED, "oops")
-    assert queue.give_back(one) == Returned(1, 0, 0, 0)
+    assert queue.return_items(one) == Returned(1, 0, 0, 0)
 
 
 def test_a_return_is_bounded_and_goes_on(queue: Queue) -> None:
     queue.push("q", *[f"u{number}" for number in range(1000)])
     one = Consumer(queue, limits=calls.ClaimLimits(most=1000))
     one.take(1000)
-    steps = [queue.give_back(one) for _ in range(17)]
+    steps = [queue.return_items(one) for _ in range(17)]
     assert [step.returned for step in steps[:-2]] == [64] * 15
     assert (steps[-2].returned, steps[-2].left) == (40, 0)
     assert steps[-1] == Returned(0, 0, 0, 0)
@@ -186,7 +186,7 @@ def test_a_return_is_bounded_by_bytes_too(queue: Queue) -> None:
         queue.push("q", document(f"u{number}", subject="x" * 400_000))
     one = Consumer(queue, limits=calls.ClaimLimits(most_bytes=100_000_000))
     one.take(8)
-    steps = [queue.give_back(one) for _ in range(4)]
+    steps = [queue.return_items(one) for _ in range(4)]
     assert [(step.returned, step.left) for step in steps] == [(3, 5), (3, 2), (2, 0), (0, 0)]
     assert len(queue.returned()) == 8
 
@@ -195,7 +195,7 @@ def test_claims_are_refused_from_the_first_call_of_a_return_on(queue: Queue) -> 
     queue.push("q", *[f"u{number}" for number in range(10)])
     one = Consumer(queue)
     one.claim(5)
-    queue.give_back(one, most=1)
+    queue.return_items(one, most=1)
     assert queue.registration(one) == b"void"
     assert one.claim().void
     assert len(queue.held("c1")) == 4
@@ -205,9 +205,9 @@ def test_a_registration_goes_in_the_call_that_finds_nothing_held(queue: Queue) -
     queue.push("q", "u1")
     one = Consumer(queue)
     one.claim()
-    queue.give_back(one)
+    queue.return_items(one)
     assert queue.registration(one) == b"void"
-    queue.give_back(one)
+    queue.return_items(one)
     assert queue.registration(one) is None
 
 
@@ -216,7 +216,7 @@ def test_a_late_claim_of_the_dead_takes_nothing(queue: Queue) -> None:
     one = Consumer(queue)
     one.claim(0)
     late = calls.claim("h1", "c1", 2, True, [calls.Demand("q", 5, 3)], DEFAULT_LIMITS)
-    queue.give_back(one)
+    queue.return_items(one)
     assert queue.run(late) == [b"void"]
     assert queue.places() == {("waiting", b"u1"): 1}
 
@@ -226,15 +226,15 @@ def test_a_claim_of_the_dead_before_the_return_is_returned_too(queue: Queue) -> 
     one = Consumer(queue)
     one.claim(1)
     queue.run(calls.claim("h1", "c1", 2, False, [calls.Demand("q", 5, 3)], DEFAULT_LIMITS))
-    assert queue.give_back(one).returned == 2
+    assert queue.return_items(one).returned == 2
 
 
-def test_any_steward_can_go_on_with_a_return_and_blames_everything(queue: Queue) -> None:
+def test_any_coordinator_can_go_on_with_a_return_and_blames_everything(queue: Queue) -> None:
     queue.push("q", "u1", "u2")
     one = Consumer(queue)
     one.claim()
-    assert queue.give_back(one, most=1).left == 1
-    assert queue.give_back(one, Blame("everything")) == Returned(1, 0, 1, 0)
+    assert queue.return_items(one, most=1).left == 1
+    assert queue.return_items(one, Blame("everything")) == Returned(1, 0, 1, 0)
     assert len(queue.suspects()) == len(queue.returned()) == 1
 
 
@@ -244,17 +244,17 @@ def test_a_return_without_a_registration_is_still_a_return(queue: Queue) -> None
     one = Consumer(queue)
     one.claim()
     queue.client.delete("conserver:host:h1", "conserver:hosts")
-    assert queue.give_back(one, most=1).left == 1
+    assert queue.return_items(one, most=1).left == 1
     assert queue.registration(one) == b"void"
     assert queue.client.smembers("conserver:hosts") == {b"h1"}
-    queue.give_back(one)
-    queue.give_back(one)
+    queue.return_items(one)
+    queue.return_items(one)
     assert queue.registration(one) is None
     assert len(queue.returned()) == 2
 
 
 def test_a_return_for_somebody_who_never_was_does_nothing(queue: Queue) -> None:
-    assert Returned(*queue.run(calls.give_back("h1", "nobody", Blame()))) == Returned(0, 0, 0, 0)
+    assert Returned(*queue.run(calls.return_items("h1", "nobody", Blame()))) == Returned(0, 0, 0, 0)
     assert queue.everything() == {}
 
 
@@ -267,7 +267,7 @@ def test_a_beat_says_that_a_host_lives_and_answers_its_registrations(queue: Queu
     void = Consumer(queue, "c3")
     queue.push("q", "u1")
     void.claim()
-    queue.give_back(void)
+    queue.return_items(void)
     answer = queue.run(calls.beat("h1", "b1", {"pid": 7, "version": "1.0"}))
     assert calls.read_registrations(answer) == {"c1": "1", "c2": "0", "c3": "void"}
     host = queue.client.hgetall("conserver:host:h1")
@@ -295,7 +295,7 @@ def test_a_reaped_host_is_void_at_once_and_forgotten_when_nothing_is_left(queue:
     assert one.claim().void
     assert two.claim().void
     for consumer in (one, one, two):
-        queue.give_back(consumer, Blame("everything"))
+        queue.return_items(consumer, Blame("everything"))
     assert queue.client.exists("conserver:host:h1") == 1
     assert queue.reap("h1", "b1") == []
     assert queue.client.exists("conserver:host:h1") == 0
@@ -318,7 +318,7 @@ def test_a_host_that_registers_anew_is_not_forgotten_by_its_reaper(queue: Queue)
     queue.push("q", "u1")
     one = Consumer(queue, "c1")
     queue.reap("h1")
-    queue.give_back(one)
+    queue.return_items(one)
     two = Consumer(queue, "c2")
     two.claim()
     queue.run(calls.beat("h1", "b1", {}))
@@ -326,13 +326,13 @@ def test_a_host_that_registers_anew_is_not_forgotten_by_its_reaper(queue: Queue)
     assert queue.registration(two) == b"1"
 
 
-def test_stewards_may_race_over_one_dead_host(queue: Queue) -> None:
+def test_coordinators_may_race_over_one_dead_host(queue: Queue) -> None:
     queue.push("q", "u1", "u2", "u3")
     one = Consumer(queue)
     one.claim()
     for _ in range(2):
         assert queue.reap("h1") == [b"c1"]
-    returned = [queue.give_back(one, Blame("everything"), most=2).returned for _ in range(4)]
+    returned = [queue.return_items(one, Blame("everything"), most=2).returned for _ in range(4)]
     assert returned == [2, 1, 0, 0]
     assert [queue.reap("h1"), queue.reap("h1")] == [[], []]
     assert len(queue.suspects()) == 3
@@ -342,7 +342,7 @@ def test_a_thousand_suspects_of_a_dead_host_finish_one_by_one(queue: Queue) -> N
     queue.push("q", *[f"u{number}" for number in range(1000)])
     one = Consumer(queue, "dead", "dead-host", limits=calls.ClaimLimits(most=1000))
     one.take(1000)
-    while queue.give_back(one, Blame("everything")).returned:
+    while queue.return_items(one, Blame("everything")).returned:
         pass
     two = Consumer(queue, "c2", "h2")
     for _ in range(1000):
@@ -422,7 +422,7 @@ def test_a_host_killer_ends_as_poison_although_no_page_survives(queue: Queue) ->
                     one.begin(item)
                 one.settle(item, "out")
         queue.reap(one.host)
-        while queue.give_back(one, Blame("everything")).returned:
+        while queue.return_items(one, Blame("everything")).returned:
             pass
         queue.reap(one.host)
         hosts += 1
@@ -446,13 +446,13 @@ def test_a_record_survives_every_road(queue: Queue) -> None:
             one.park(item, after_ms=0)
             queue.promote("q")
         elif road == "return":
-            queue.give_back(one)
+            queue.return_items(one)
             one = Consumer(queue, "c2")
         elif road == "stray":
             one.holds.clear()
             one.stray()
         else:
-            one.bury(item)
+            one.dead_letter(item)
             queue.replay("q", state)
     # A replayed one is as young as a new one, or its age would have it given up again at once.
     assert one.one().first_seen_ms > 1_700_000_000_000

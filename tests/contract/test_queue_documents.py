@@ -272,11 +272,11 @@ def put_aside(queue: Queue, one: Consumer, how: str) -> None:
     item = one.one()
     if how == "died":
         one.write(item, OLD, state=DONE)
-        queue.give_back(one)
+        queue.return_items(one)
     elif how == "parked":
         one.park(item, state=DONE)
     else:
-        one.bury(item, state=DONE)
+        one.dead_letter(item, state=DONE)
 
 
 def bring_back(queue: Queue) -> None:
@@ -302,7 +302,7 @@ def test_progress_is_about_the_document_that_was_there(queue: Queue, how: str) -
     item = one.one()
     assert not item.replaced, "this progress is about the new one"
     one.write(item, NEW, state=DONE)
-    queue.give_back(one)
+    queue.return_items(one)
     assert not Consumer(queue, "last").one().replaced
 
 
@@ -337,7 +337,7 @@ def test_a_document_that_is_pushed_whole_replaces_what_is_there(queue: Queue) ->
     one = Consumer(queue)
     pushed = one.one()
     one.write(pushed, NEW, uuid="u1", state=DONE)
-    queue.give_back(one)
+    queue.return_items(one)
     bring_back(queue)
     first, second = Consumer(queue, "c2").take(2)
     assert {first.token: first.replaced, second.token: second.replaced} == {
@@ -488,7 +488,7 @@ def test_a_late_copy_of_a_refused_write_changes_nothing(queue: Queue) -> None:
     assert queue.everything() == before
 
 
-@pytest.mark.parametrize("end", ["settle", "park", "bury", "release"])
+@pytest.mark.parametrize("end", ["settle", "park", "dead_letter", "release"])
 def test_a_write_after_the_end_of_a_holding_is_lost(queue: Queue, end: str) -> None:
     queue.supply("q", "u1")
     one = Consumer(queue)
@@ -506,7 +506,7 @@ def test_the_number_of_a_write_ends_with_the_holding(queue: Queue) -> None:
     item = one.one()
     for _ in range(3):
         assert one.write(item, NEW, state=b"s").kind == "written"
-    queue.give_back(one)
+    queue.return_items(one)
     theirs = two.one()
     assert two.write(theirs, OLD).kind == "written"
     assert fetch(queue) == OLD
@@ -584,8 +584,8 @@ def test_the_document_of_a_dead_letter_keeps_for_its_time(queue: Queue) -> None:
     queue.supply("q", "u1", "u2")
     one = Consumer(queue)
     first, second = one.take(2)
-    one.bury(first, keep_s=1000)
-    one.bury(second, keep_s=0)
+    one.dead_letter(first, keep_s=1000)
+    one.dead_letter(second, keep_s=0)
     assert abs(queue.expires_ms("u1") - now_ms(queue) - 1_000_000) < 2000
     assert abs(queue.expires_ms("u2") - FAR_MS) < 1000
 
@@ -594,7 +594,7 @@ def test_the_expiry_of_a_dead_letter_does_not_touch_another_type(queue: Queue) -
     queue.client.hset("vcon:u1", "a", "b")
     queue.push("q", "u1")
     one = Consumer(queue)
-    assert one.bury(one.one(), keep_s=10) == [b"moved"]
+    assert one.dead_letter(one.one(), keep_s=10) == [b"moved"]
     assert queue.client.ttl("vcon:u1") == -1
 
 
@@ -607,7 +607,7 @@ def test_the_revision_of_a_deleted_document_does_not_stay_for_ever(queue: Queue,
     if end == "settled":
         one.settle(item, expiry_s=100, etags={"s3": "1"})
     else:
-        one.bury(item, keep_s=100)
+        one.dead_letter(item, keep_s=100)
     assert 0 < queue.client.ttl("conserver:revision:u1") <= 100
 
 

@@ -83,12 +83,12 @@ def test_a_death_in_a_full_redis_loses_nothing(small: Queue) -> None:
     fill(small)
     small.run(calls.beat("h2", "b2", {}))
     small.reap("h1")
-    while small.give_back(one, Blame("everything")).returned:
+    while small.return_items(one, Blame("everything")).returned:
         pass
     assert len(small.suspects()) == 50
     item = two.one()
     two.begin(item)
-    two.bury(item)
+    two.dead_letter(item)
     assert small.replay("q") == "returned"
     two.claim()
     small.run(calls.register("h2", "c3", ["q"]))

@@ -123,7 +123,7 @@ def test_an_item_that_is_its_own_egress_list_goes_round(queue: Queue) -> None:
 
 # ---- fences ------------------------------------------------------------------------------------
 
-MOVES = ["settle", "release", "park", "bury"]
+MOVES = ["settle", "release", "park", "dead_letter"]
 
 
 @pytest.mark.parametrize("move", MOVES)
@@ -131,7 +131,7 @@ def test_whoever_lost_an_item_moves_it_nowhere(queue: Queue, move: str) -> None:
     queue.supply("q", "u1")
     one, two = Consumer(queue, "c1"), Consumer(queue, "c2", "h2")
     item = one.one()
-    queue.give_back(one)
+    queue.return_items(one)
     theirs = two.one()
     assert theirs.token == item.token
     before = queue.everything()
@@ -153,7 +153,7 @@ def test_a_late_move_does_not_hit_the_same_consumers_next_holding(
     first = one.last
     assert first is not None
     queue.promote("q")
-    if late == "bury":
+    if late == "dead_letter":
         queue.replay("q")
     if late == "settle":
         queue.push("q", "u1")
@@ -178,7 +178,7 @@ def test_a_call_that_arrives_in_the_same_consumers_next_holding_is_lost(
         "settle": calls.settle("c1", [one.settlement(item, "out")]),
         "release": calls.release("c1", move),
         "park": calls.park("c1", move),
-        "bury": calls.dead_letter("c1", move, 0),
+        "dead_letter": calls.dead_letter("c1", move, 0),
         "write": calls.write("c1", 1, [write]),
         "begin": calls.begin("c1", item.token, item.epoch),
     }[late]
@@ -200,7 +200,7 @@ def test_a_mark_of_the_last_holding_does_not_hit_the_next_one(queue: Queue) -> N
     one.one()
     assert begin is not None
     assert queue.run(begin) == 0
-    queue.give_back(one, Blame("everything"))
+    queue.return_items(one, Blame("everything"))
     assert queue.suspects()[0].deliveries == 0
 
 
@@ -326,7 +326,7 @@ def test_a_dead_letter_is_a_bare_payload_and_a_record_with_its_reason(queue: Que
     queue.push("q", "u1")
     one = Consumer(queue)
     item = one.one()
-    one.bury(item, why="the link broke", state=b'{"attempts":6}')
+    one.dead_letter(item, why="the link broke", state=b'{"attempts":6}')
     assert queue.dead() == [b"u1"]
     [(why, buried)] = queue.reasons()
     assert why == {"reason": "the link broke"}
@@ -343,7 +343,7 @@ def test_a_dlq_of_another_type_keeps_the_item_where_it_is(queue: Queue, kind: st
         queue.client.set("DLQ:q", "x")
     else:
         queue.client.hset("DLQ:q", "a", "b")
-    assert one.bury(*items) == [f"{kind} DLQ:q".encode()] * 2
+    assert one.dead_letter(*items) == [f"{kind} DLQ:q".encode()] * 2
     assert len(queue.held("c1")) == 2
     queue.client.delete("DLQ:q")
     assert one.again() == [b"moved"] * 2
@@ -353,7 +353,7 @@ def test_a_large_payload_is_kept_once(queue: Queue) -> None:
     body = document("u1", subject="x" * 100_000)
     queue.push("q", body)
     one = Consumer(queue)
-    one.bury(one.one(), state=b"{}")
+    one.dead_letter(one.one(), state=b"{}")
     [(_, buried)] = queue.reasons()
     digest = hashlib.sha1(body, usedforsecurity=False).hexdigest()
     assert (queue.dead(), buried.payload) == ([body], b"\x02" + digest.encode())
@@ -377,7 +377,7 @@ def test_a_replayed_item_resumes_as_a_suspect_no_more(queue: Queue) -> None:
 def test_a_replay_may_be_repeated(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
-    one.bury(one.one())
+    one.dead_letter(one.one())
     [member] = queue.client.zrange("conserver:dead:q", 0, -1)
     assert queue.replay_member("q", member) == "returned"
     assert queue.replay_member("q", member) == "gone"
@@ -388,7 +388,7 @@ def test_a_repeated_replay_does_not_take_an_equal_payload(queue: Queue) -> None:
     # The payload first, then the record: executed twice it dropped the other one.
     queue.push("q", "u1", "u1")
     one = Consumer(queue)
-    one.bury(*one.take(2))
+    one.dead_letter(*one.take(2))
     member, other = queue.client.zrange("conserver:dead:q", 0, -1)
     assert queue.replay_member("q", member) == "returned"
     assert queue.replay_member("q", member) == "gone"
@@ -400,7 +400,7 @@ def test_a_repeated_replay_does_not_take_an_equal_payload(queue: Queue) -> None:
 def test_a_record_whose_payload_another_tool_replayed_is_only_swept(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
-    one.bury(one.one())
+    one.dead_letter(one.one())
     queue.client.lmove("DLQ:q", "q", "LEFT", "RIGHT")
     assert queue.replay("q") == "swept"
     assert queue.places() == {("waiting", b"u1"): 1}
@@ -426,7 +426,7 @@ def test_a_replay_between_lists_of_another_type_does_nothing(queue: Queue, bad: 
 def test_a_replayed_item_that_its_list_cannot_take_still_comes_back(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
-    one.bury(one.one())
+    one.dead_letter(one.one())
     queue.client.set("q", "not a list")
     assert queue.replay("q") == "returned"
     assert payloads(queue.returned()) == [b"u1"]
@@ -435,7 +435,7 @@ def test_a_replayed_item_that_its_list_cannot_take_still_comes_back(queue: Queue
 def test_a_reason_holds_its_line_whatever_is_in_it(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
-    one.bury(one.one(), why='line one\nline "two"\r\x00 ü', state=orjson.dumps({"a": "\n"}))
+    one.dead_letter(one.one(), why='line one\nline "two"\r\x00 ü', state=orjson.dumps({"a": "\n"}))
     [(why, buried)] = queue.reasons()
     assert why["reason"] == 'line one\nline "two"\r\x00 ü'
     assert buried.state == b'{"a":"\\n"}'

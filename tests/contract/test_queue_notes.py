@@ -40,7 +40,7 @@ def buried(queue: Queue) -> dict[str, Any]:
 def test_a_dead_letter_tells_how_its_worker_died(queue: Queue, note: dict[str, str]) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
-    queue.give_back(one, blame(one.one(), u1=note))
+    queue.return_items(one, blame(one.one(), u1=note))
     why = buried(queue)
     assert why["reason"] == note.get("reason", "poison")
     assert why["link"] == note["link"]
@@ -51,7 +51,7 @@ def test_a_dead_letter_tells_how_its_worker_died(queue: Queue, note: dict[str, s
 def test_without_a_note_it_tells_how_often(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
-    queue.give_back(one, blame(one.one()))
+    queue.return_items(one, blame(one.one()))
     assert buried(queue)["error"] == "its worker died 1 times while it ran"
 
 
@@ -59,7 +59,7 @@ def test_each_of_the_blamed_has_its_own_note_and_the_others_have_none(queue: Que
     queue.push("q", "u1", "u2", "u3")
     one = Consumer(queue)
     first, second, _ = one.take(3)
-    queue.give_back(one, blame(first, second, u1=CRASH, others=LIMIT))
+    queue.return_items(one, blame(first, second, u1=CRASH, others=LIMIT))
     assert {r.payload for r in queue.suspects()} == {b"u1", b"u2"}
     texts = {
         text.rpartition(b"\n")[2]: text
@@ -77,11 +77,11 @@ def test_a_host_that_is_gone_leaves_a_note_with_all(queue: Queue) -> None:
     one.take(1)
     gone = Blame("everything", notes={"": {"error": "died with its host"}})
     for turn in range(2):
-        queue.give_back(one, gone)
+        queue.return_items(one, gone)
         one = Consumer(queue, f"again{turn}")
         item = one.one()
         one.begin(item)
-    queue.give_back(one, gone)
+    queue.return_items(one, gone)
     assert "; the last time it died with its host" in buried(queue)["error"]
 
 
@@ -89,14 +89,14 @@ def test_the_last_death_is_what_counts(queue: Queue) -> None:
     queue.push("q", "u1")
     for turn, note in enumerate((CRASH, STRANGE, LIMIT)):
         one = Consumer(queue, f"d{turn}")
-        queue.give_back(one, blame(one.one(), u1=note))
+        queue.return_items(one, blame(one.one(), u1=note))
     assert buried(queue)["reason"] == "time_limit"
 
 
 def test_a_note_survives_every_road_and_does_not_touch_the_marks(queue: Queue) -> None:
     queue.supply("q", "u1")
     one = Consumer(queue)
-    queue.give_back(one, blame(one.one(), u1=STRANGE))
+    queue.return_items(one, blame(one.one(), u1=STRANGE))
     for road in range(4):
         one = Consumer(queue, f"d{road}")
         item = one.one()
@@ -109,14 +109,14 @@ def test_a_note_survives_every_road_and_does_not_touch_the_marks(queue: Queue) -
             one.park(item, after_ms=0)
             queue.promote("q")
         else:
-            queue.give_back(one)  # our own doing: nothing is counted, nothing is noted
+            queue.return_items(one)  # our own doing: nothing is counted, nothing is noted
     assert buried(queue)["link"] == STRANGE["link"]
 
 
 def test_a_replay_forgets_the_death(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
-    queue.give_back(one, blame(one.one(), u1=CRASH))
+    queue.return_items(one, blame(one.one(), u1=CRASH))
     buried(queue)
     assert queue.replay("q") == "returned"
     [text] = queue.client.lrange("conserver:returned:q", 0, -1)

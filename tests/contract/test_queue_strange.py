@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ResponseError
 
-from conserver.commands import census
-from conserver.queue import calls, deadletters
+from conserver.cli import census
+from conserver.queue import calls
+from conserver.queue import dead_letters as deadletters
 from conserver.queue.calls import Blame, Returned
 from conserver.queue.cancellation import cancel
 from tests.queues import Consumer, Queue, payloads, record
@@ -74,11 +75,11 @@ def test_what_a_dead_consumer_held_goes_back_and_the_rest_is_set_aside(
     one = Consumer(queue)
     one.take(2)
     hold(queue, one, *STRANGE)
-    answer = queue.give_back(one, Blame(blame))
+    answer = queue.return_items(one, Blame(blame))
     assert (answer.returned, answer.left, answer.strange) == (2, 0, len(STRANGE))
     assert sorted(payloads(queue.returned() + queue.suspects())) == [b"u1", b"u2"]
     assert sorted(queue.client.hvals(ASIDE)) == sorted(STRANGE)
-    assert queue.give_back(one, Blame(blame)) == Returned(0, 0, 0, 0)
+    assert queue.return_items(one, Blame(blame)) == Returned(0, 0, 0, 0)
     assert queue.registration(one) is None
 
 
@@ -89,7 +90,7 @@ def test_a_return_ends_however_much_of_it_is_no_record(queue: Queue) -> None:
     hold(queue, one, *[b"text"] * 50)
     total, calls_made = 51, 0
     while total:
-        answer = queue.give_back(one, most=10)
+        answer = queue.return_items(one, most=10)
         total = answer.left
         calls_made += 1
     assert calls_made == 6
@@ -102,9 +103,9 @@ def test_what_is_no_record_is_set_aside_beside_an_item_that_cannot_go_back(queue
     one.claim()
     hold(queue, one, b"text")
     queue.client.set("conserver:returned:q", "x")
-    assert queue.give_back(one) == Returned(0, 1, 0, 0, 1)
+    assert queue.return_items(one) == Returned(0, 1, 0, 0, 1)
     with pytest.raises(ResponseError, match="WRONGTYPE conserver:returned:q"):
-        queue.give_back(one)
+        queue.return_items(one)
     assert payloads(queue.held("c1")) == [b"u1"]
 
 
@@ -148,7 +149,7 @@ def test_an_item_whose_record_was_overwritten_is_lost_to_its_consumer(
 def test_reasons_that_are_none_hide_no_dead_letter(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
-    one.bury(one.one())
+    one.dead_letter(one.one())
     strange = dict.fromkeys(STRANGE, 1) | {b"{}\nno record": 1, b"3\n" + record("t", "x"): 1}
     queue.client.zadd("conserver:dead:q", strange)
     assert [letter.payload for letter in deadletters.scan(queue.client, "q")] == [b"u1"]

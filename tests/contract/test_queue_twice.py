@@ -67,9 +67,9 @@ def test_what_the_dead_say_late_changes_nothing(queue: Queue, name: str, forgott
     call = EXAMPLES[name](queue)
     dead = Consumer(queue)
     queue.reap("h1")
-    queue.give_back(dead, Blame("everything"))
+    queue.return_items(dead, Blame("everything"))
     if forgotten:
-        queue.give_back(dead, Blame("everything"))
+        queue.return_items(dead, Blame("everything"))
         queue.reap("h1")
     before = queue.everything()
     queue.run(call)
@@ -80,8 +80,8 @@ def test_what_the_dead_say_late_changes_nothing(queue: Queue, name: str, forgott
 def test_what_the_dead_say_late_does_not_touch_the_next_holder(queue: Queue, name: str) -> None:
     call = EXAMPLES[name](queue)
     dead = Consumer(queue)
-    queue.give_back(dead)
-    queue.give_back(dead)
+    queue.return_items(dead)
+    queue.return_items(dead)
     living = Consumer(queue, "c2")
     living.claim(100)
     before = queue.everything()

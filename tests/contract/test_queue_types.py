@@ -130,7 +130,7 @@ def test_what_cannot_be_parked_or_buried_stays_held(queue: Queue) -> None:
     queue.client.set("conserver:parked:q", "x")
     queue.client.set("conserver:dead:q", "x")
     assert one.park(item) == [b"string conserver:parked:q"]
-    assert one.bury(item) == [b"string conserver:dead:q"]
+    assert one.dead_letter(item) == [b"string conserver:dead:q"]
     assert payloads(queue.held("c1")) == [b"u1"]
     assert queue.dead() == []
 
@@ -159,13 +159,13 @@ def test_what_a_dead_consumer_held_waits_for_its_place_and_the_rest_goes(
     one = Consumer(queue, lists=LISTS)
     one.claim()
     queue.client.set(key, "x")
-    assert queue.give_back(one, Blame(blame)).returned == 1
+    assert queue.return_items(one, Blame(blame)).returned == 1
     with pytest.raises(ResponseError, match=f"WRONGTYPE {key}$"):
-        queue.give_back(one, Blame(blame))
+        queue.return_items(one, Blame(blame))
     assert queue.registration(one) == b"void"
     assert payloads(queue.held("c1")) == [b"u1"]
     queue.client.delete(key)
-    assert queue.give_back(one, Blame(blame)).returned == 1
+    assert queue.return_items(one, Blame(blame)).returned == 1
     back = queue.returned("bad") + queue.suspects("bad")
     assert payloads(back) == [b"u1"]
 
@@ -198,7 +198,7 @@ def test_strays_stay_held_while_they_cannot_go_back(queue: Queue) -> None:
 def test_a_dead_letter_stays_one_while_it_cannot_go_back(queue: Queue) -> None:
     queue.push("bad", "u1")
     one = Consumer(queue, lists=("bad",))
-    one.bury(one.one())
+    one.dead_letter(one.one())
     queue.client.set(RETURNED, "x")
     before = queue.everything()
     with pytest.raises(ResponseError, match=f"WRONGTYPE {RETURNED}$"):

@@ -25,7 +25,7 @@ ITEMS = 300
 # A seed whose plan has something of everything in it.
 SEED, DISTURBANCES = 22032, 14
 OF_EACH = {
-    "kill worker", "kill steward", "kill supervisor", "kill stalled worker", "pause supervisor",
+    "kill worker", "kill coordinator", "kill supervisor", "kill stalled worker", "pause supervisor",
     "reload host", "cut before", "cut after", "restart redis", "pause redis", "fill redis",
     "cut storage after", "protect storage",
 }  # fmt: skip

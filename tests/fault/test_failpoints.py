@@ -31,7 +31,7 @@ from tests.daemon import Daemon, elements, push, vcon
 from tests.fault.scene import nothing_left
 from tests.queues import record
 
-# These come once a minute, and when a steward ends: they have tests of their own.
+# These come once a minute, and when a coordinator ends: they have tests of their own.
 MINUTELY = {f"{when}-{script}" for when in ("before", "after") for script in ("stray", "sweep")}
 ENDING = {"before-unbell", "after-unbell"}
 LONG = bool(os.environ.get("CONSERVER_TEST_LONG"))
@@ -207,7 +207,7 @@ def test_killed_at(step: str, host: Callable[..., Daemon], client: redis.Redis) 
 
 @pytest.mark.parametrize("step", sorted(ENDING))
 def test_killed_at_the_end(step: str, host: Callable[..., Daemon], client: redis.Redis) -> None:
-    """The steward dies while it puts back what its bells have moved and nobody has claimed."""
+    """The coordinator dies while it puts back what its bells have moved and nobody has claimed."""
     client.hset(calls.CONTROL, "paused:in", "1")
     uuids = push(client, "conserver:returned:in", [vcon() for _ in range(3)])
     doomed = host(CONSERVER_FAILPOINTS=f"{step}:kill")

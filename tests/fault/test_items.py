@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from conserver.queue import calls, deadletters, script
+from conserver.queue import calls, script
+from conserver.queue import dead_letters as deadletters
 from tests.daemon import Daemon, push, vcon
 from tests.fault.scene import Scene, arrived, deaths, nothing_left
 

@@ -177,7 +177,7 @@ def test_connection_cut_at_a_dead_letter(moment: str, scene: Scene, client: redi
 def test_connection_cut_while_a_dead_worker_is_replaced(
     script: str, moment: str, scene: Scene, client: redis.Redis
 ) -> None:
-    """The steward's scripts: what it returned, registered or promoted, it may do again."""
+    """The coordinator's scripts: what it returned, registered or promoted, it may do again."""
     daemon = scene.start(scene.config(backoff_s=0.5, backoff_max_s=0.5), workers=2)
     proxy = scene.town.hosts[0].proxy
     cut = proxy.cut_before if moment == "before" else proxy.cut_after

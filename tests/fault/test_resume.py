@@ -15,7 +15,7 @@ import pytest
 import redis
 from chaosrun.places import PLACES
 
-from conserver.queue import deadletters
+from conserver.queue import dead_letters as deadletters
 from tests.daemon import Daemon, elements, push, vcon
 from tests.fault.scene import Scene, arrived, deaths, nothing_left
 

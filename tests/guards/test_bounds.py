@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from conserver.intake import HELD_BYTES_MAX
-from conserver.page import ITEMS_MAX
+from conserver.process.shared_status import ITEMS_MAX
 from conserver.queue import calls
-from conserver.writers import BATCH_BYTES, BATCH_ITEMS
+from conserver.worker.intake import HELD_BYTES_MAX
+from conserver.worker.writers import BATCH_BYTES, BATCH_ITEMS
 from tests.conftest import unique
 from tests.guards.counting import figure
 from tests.helpers import eventually
@@ -24,7 +24,7 @@ def most_held(shop: Workshop, until_stamp: int) -> int:
     def looked() -> bool:
         nonlocal most
         most = max(most, shop.held)
-        return shop.page.read().stamp >= until_stamp
+        return shop.status.read().stamp >= until_stamp
 
     eventually(looked, 30)
     return most
@@ -39,7 +39,7 @@ def test_items_are_bounded(redis_url: str) -> None:
         # Small claims are saved up: a worker whose items are all with its storages is full when
         # fewer than 32 places are left.
         eventually(lambda: shop.held > ITEMS_MAX - 32, 30)
-        most = most_held(shop, shop.page.read().stamp + 3)
+        most = most_held(shop, shop.status.read().stamp + 3)
         figure("items in a worker whose storage hangs", most, "at most")
         assert most <= ITEMS_MAX
         opened.set()
@@ -58,7 +58,7 @@ def test_bytes_are_bounded(redis_url: str) -> None:
     size = len(bodies[-1])
     with shop:
         eventually(lambda: (shop.held + 1) * size > HELD_BYTES_MAX, 30)
-        most = most_held(shop, shop.page.read().stamp + 3)
+        most = most_held(shop, shop.status.read().stamp + 3)
         figure("documents in a worker whose storage hangs", most * size / MIB, "MiB at most")
         assert most * size <= HELD_BYTES_MAX + size
         opened.set()

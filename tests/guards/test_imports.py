@@ -26,8 +26,8 @@ CLIENTS = {
 NEVER = frozenset(
     "boto3 botocore psycopg elasticsearch elastic_transport pymongo sqlite3 faster_whisper "
     "ctranslate2 av numpy httpx requests jq typer click rich fastapi uvicorn starlette "
-    "prometheus_client pytest hypothesis conserver.compat conserver.cli conserver.supervisor "
-    "conserver.steward.steward conserver.transcription".split()
+    "prometheus_client pytest hypothesis conserver.plugins.compat conserver.cli.app "
+    "conserver.supervisor conserver.coordinator.coordinator conserver.transcription".split()
 )
 Census = Callable[..., frozenset[str]]
 

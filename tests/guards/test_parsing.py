@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 import pytest
 
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 from tests.conftest import unique
 from tests.guards.counting import figure
 from tests.helpers import eventually

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from conserver.config import StorageConfig
-from conserver.plugins import load_storage
+from conserver.config.model import StorageConfig
+from conserver.plugins.loader import load_storage
 from storage.contract import Document, Outcome, Storage, Stored
 from tests.clients import S3Access
 from tests.guards.counting import CountingProxy, figure

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from conserver.queue.connection import client as connect
+from conserver.queue.clients import client as connect
 from tests.command_line import Command
 
 CONFIG = """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from conserver.queue import calls, elements
-from conserver.queue.cancellation import Cancelled, cancel
+from conserver.queue.cancellation import CancelResult, cancel
 from tests.queues import Consumer, Queue, document, opened, record
 
 
@@ -26,7 +26,7 @@ def test_waiting_copies_are_removed_wherever_they_wait(queue: Queue) -> None:
     queue.suspect("u1", "r")
     queue.client.zadd("conserver:parked:q", {record("t3", "u1"): 1, record("t4", "other"): 2})
     found = cancel(queue.client, "u1")
-    assert found == Cancelled(queued=3, returned=3, parked=1)
+    assert found == CancelResult(queued=3, returned=3, parked=1)
     assert found.total == 7
     assert set(queue.places("q", "r")) == {
         ("waiting", b"other"),
@@ -40,7 +40,7 @@ def test_a_document_that_was_pushed_whole_is_found_by_its_uuid(queue: Queue) -> 
     Consumer(queue)
     queue.push("q", document("u1"), document("u2", about="u1"), "{not json", b"\xff")
     queue.client.zadd("conserver:parked:q", {record("t1", document("u1")): 1})
-    assert cancel(queue.client, "u1") == Cancelled(queued=1, parked=1)
+    assert cancel(queue.client, "u1") == CancelResult(queued=1, parked=1)
     assert queue.waiting() == [document("u2", about="u1"), b"{not json", b"\xff"]
 
 
@@ -48,7 +48,7 @@ def test_a_running_copy_is_named_to_its_worker(queue: Queue) -> None:
     queue.supply("q", "u1", "u2")
     consumer = Consumer(queue)
     items = {item.payload: item for item in consumer.take(2)}
-    assert cancel(queue.client, "u1") == Cancelled(running=1)
+    assert cancel(queue.client, "u1") == CancelResult(running=1)
     key = f"conserver:cancelled:{consumer.id}"
     assert queue.client.smembers(key) == {items[b"u1"].token.encode()}
     assert 86_000 < queue.client.ttl(key) <= 86_400
@@ -84,7 +84,7 @@ def test_nothing_is_remembered_of_the_uuid(queue: Queue) -> None:
 def test_dead_letters_are_left_alone(queue: Queue) -> None:
     queue.push("q", "u1")
     consumer = Consumer(queue)
-    consumer.bury(consumer.one())
+    consumer.dead_letter(consumer.one())
     assert cancel(queue.client, "u1").total == 0
     assert queue.dead() == [b"u1"]
 
@@ -94,7 +94,7 @@ def test_keys_of_another_type_are_passed_over(queue: Queue) -> None:
     queue.make_key("bad", "hash")
     queue.make_key("conserver:parked:bad", "string")
     queue.push("q", "u1")
-    assert cancel(queue.client, "u1") == Cancelled(queued=1)
+    assert cancel(queue.client, "u1") == CancelResult(queued=1)
 
 
 def test_long_lists_are_searched_to_their_end_in_pages(queue: Queue) -> None:

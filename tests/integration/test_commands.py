@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from conserver.queue import calls, cancellation, script
-from conserver.queue.connection import client as connect
+from conserver.queue.clients import client as connect
 from tests.command_line import ROOT, Command
 from tests.helpers import eventually
 from tests.operators import Consumer, beat, vcon
@@ -75,7 +75,7 @@ def test_submit_waits_for_what_becomes_of_it(
     assert done.returncode == 1
     assert orjson.loads(done.stdout)["items"][0]["outcome"] == "waiting"
     assert b"--timeout is over" in done.stderr
-    Consumer(server).bury(reason="failed", link="mark", error="no luck\nat all")
+    Consumer(server).dead_letter(reason="failed", link="mark", error="no luck\nat all")
 
     # That letter is an old one from now on: it says nothing of the vCon that is submitted next.
     done = conserver("submit", str(path), "--wait", "--timeout", "0.4", "--json")
@@ -130,7 +130,7 @@ def buried_soon(redis_url: str, **why: Any) -> Iterator[None]:
     def consume() -> None:
         with connect(redis_url) as server:
             eventually(lambda: server.llen("inbox") == 2)
-            Consumer(server, "h2").bury(**why)
+            Consumer(server, "h2").dead_letter(**why)
 
     with ThreadPoolExecutor(1) as pool:
         consumed = pool.submit(consume)

@@ -14,12 +14,12 @@ def test_dead_letters_are_listed_and_filtered(conserver: Command, server: Any) -
     """By list, error, place, reason and age; counted by kind; shown with their tracebacks."""
     consumer = Consumer(server)
     server.rpush("inbox", "u-1", "u-2")
-    consumer.bury(
+    consumer.dead_letter(
         reason="failed", link="mark", error="timed out\nsecond line", traceback="Traceback\n  x"
     )
     server.rpush("inbox", "u-3")
     old_ms = int(time.time() * 1000) - 7_200_000
-    consumer.bury(reason="rejected", storage="pg", error="NUL", time_ms=old_ms, attempts=1)
+    consumer.dead_letter(reason="rejected", storage="pg", error="NUL", time_ms=old_ms, attempts=1)
     server.rpush("DLQ:inbox", "u-4")
 
     def uuids(*words: str) -> list[str]:
@@ -57,7 +57,7 @@ def test_dead_letters_are_requeued(conserver: Command, server: Any) -> None:
     """Those that match go back to work, the others stay; silence is not `all`."""
     consumer = Consumer(server)
     server.rpush("inbox", "u-1", "u-2", "u-3")
-    consumer.bury(reason="failed", error="e")
+    consumer.dead_letter(reason="failed", error="e")
     server.rpush("DLQ:inbox", "bare")
     assert conserver("dlq", "requeue").returncode == 2
     answer = conserver.json("dlq", "requeue", "u-1", "--dry-run")
@@ -76,7 +76,7 @@ def test_dead_letters_are_requeued(conserver: Command, server: Any) -> None:
 def test_dead_letters_are_purged(conserver: Command, server: Any) -> None:
     """What matches is gone for good, with its reason."""
     server.rpush("inbox", "u-1", "u-2")
-    Consumer(server).bury(reason="failed", error="e")
+    Consumer(server).dead_letter(reason="failed", error="e")
     assert conserver.json("dlq", "purge", "u-1")["purged"] == 1
     assert server.lrange("DLQ:inbox", 0, -1) == [b"u-2"]
     assert server.zcard("conserver:dead:inbox") == 1
@@ -122,7 +122,7 @@ def test_equal_causes_count_as_one(conserver: Command, server: Any) -> None:
     consumer = Consumer(server)
     for uuid in ("0199e0a4-7c1e-8b3a-9f11-000000000001", "0199e0a4-7c1e-8b3a-9f11-000000000002"):
         server.rpush("inbox", uuid)
-        consumer.bury(reason="rejected", error=f"vcon:{uuid} does not exist")
+        consumer.dead_letter(reason="rejected", error=f"vcon:{uuid} does not exist")
     (row,) = conserver.json("dlq", "list", "--count")
     assert (row["count"], row["error"]) == (2, "vcon:<uuid> does not exist")
 
@@ -130,7 +130,9 @@ def test_equal_causes_count_as_one(conserver: Command, server: Any) -> None:
 def test_show_begins_with_what_one_asks_first(conserver: Command, server: Any) -> None:
     """When it died as people say it, and the traceback last."""
     server.rpush("inbox", "u-1")
-    Consumer(server).bury(reason="failed", error="e", traceback="Traceback\n  x", link="mark")
+    Consumer(server).dead_letter(
+        reason="failed", error="e", traceback="Traceback\n  x", link="mark"
+    )
     lines = conserver("dlq", "show", "u-1").stdout.decode().splitlines()
     assert lines[0].startswith("died: 20")
     assert lines[0].endswith("s ago")
@@ -141,7 +143,7 @@ def test_show_begins_with_what_one_asks_first(conserver: Command, server: Any) -
 def test_names_that_nothing_has_are_told(conserver: Command, server: Any) -> None:
     """A list that nobody ever served, a link that killed nothing: they may be misspelt."""
     server.rpush("inbox", "u-1")
-    Consumer(server).bury(reason="failed", link="mark", type="SystemExit", error="4")
+    Consumer(server).dead_letter(reason="failed", link="mark", type="SystemExit", error="4")
     assert b"SystemExit: 4" in conserver("dlq", "list").stdout
     for words in (["list"], ["list", "--count"], ["requeue"]):
         said = conserver("dlq", *words, "--list", "inbux").stderr

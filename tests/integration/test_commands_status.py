@@ -43,7 +43,7 @@ def test_status(conserver: Command, server: Any) -> None:
     beat(server)
     consumer = Consumer(server)
     server.rpush("inbox", "u-1", "u-2")
-    consumer.bury(reason="failed", error="e")
+    consumer.dead_letter(reason="failed", error="e")
     server.rpush("inbox", "u-3")
     server.set("odd", "not a list")
     server.sadd(calls.LISTS, "odd")
@@ -97,7 +97,7 @@ def test_status_says_what_parked_items_wait_for(conserver: Command, server: Any)
 
 
 def test_status_of_a_host_that_has_not_told_of_itself_yet(conserver: Command, server: Any) -> None:
-    """Its steward beats before its supervisor has spoken: it starts, and has no pid 0."""
+    """Its coordinator beats before its supervisor has spoken: it starts, and has no pid 0."""
     beat(server, pid=0)
     beat_line = conserver("status").stdout.decode().splitlines()[-2]
     assert beat_line.split()[1:3] == ["supervisor", "starting"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from conserver.compat.old_redis import Client
-from conserver.queue.connection import client as connect
+from conserver.plugins.compat.old_redis import Client
+from conserver.queue.clients import client as connect
 
 
 @pytest.fixture

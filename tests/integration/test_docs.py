@@ -20,10 +20,12 @@ import yaml
 from demorun import __main__ as demorun
 
 import conserver
-from conserver import config, plugins, settings
-from conserver.cli import _app
+from conserver.cli.app import _app
+from conserver.config import model as config
+from conserver.config import settings
 from conserver.errors import EXIT_CONFIG
-from conserver.plugins import PluginError
+from conserver.plugins import loader as plugins
+from conserver.plugins.loader import PluginError
 from tests.conftest import absent
 from tests.daemon import Daemon, elements, push, vcon
 from tests.pages import ROOT, Block, Shell, Step, blocks, pages, prose, steps

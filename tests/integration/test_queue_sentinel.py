@@ -13,9 +13,10 @@ from servers import Redis
 from servers.base import Plan
 from servers.packages import docker_works, redis_program
 
-from conserver.queue import calls, connection
+from conserver.queue import calls
+from conserver.queue import clients as connection
 from conserver.queue.calls import Claim, Demand
-from conserver.queue.line import Line
+from conserver.queue.retrying_connection import RetryingConnection
 from tests.conftest import Private
 from tests.helpers import eventually
 from tests.queues import DEFAULT_LIMITS, opened
@@ -83,7 +84,7 @@ def trio(private: Private) -> Trio:
     return made
 
 
-def claim(line: Line, number: int) -> Claim:
+def claim(line: RetryingConnection, number: int) -> Claim:
     demand = [Demand("q", 1, 3)]
     return calls.read_claim(
         line.call(calls.claim("h1", "c1", number, True, demand, DEFAULT_LIMITS))
@@ -92,7 +93,7 @@ def claim(line: Line, number: int) -> Claim:
 
 def test_a_worker_goes_on_with_the_new_master(trio: Trio) -> None:
     ticks: list[None] = []
-    line = Line(trio.url, lambda: ticks.append(None), structlog.get_logger())
+    line = RetryingConnection(trio.url, lambda: ticks.append(None), structlog.get_logger())
     with closing(line):
         line.call(calls.register("h1", "c1", ["q"]))
         line.command("RPUSH", "q", "u1", "u2")

@@ -15,7 +15,7 @@ import pytest
 from conserver.links.transcribe import Options, run
 from conserver.transcription import audio, whisper
 from conserver.transcription.engine import Listening, Model
-from conserver.vcon import Vcon, encode_body
+from conserver.vcon.document import Vcon, encode_body
 from tests.unit.transcription.sounds import FakeContext
 from tests.unit.transcription.wtf_rules import check_wtf
 

@@ -1,6 +1,6 @@
 /* beats.pml: a host is declared dead when it is silent, and not when others do not hear it.
  *
- * One host that beats and WATCHERS that look (conserver/steward/reaper.py, class Watch, and
+ * One host that beats and WATCHERS that look (conserver/coordinator/reaper.py, class Watch, and
  * reap.lua), by a clock in ticks. A beat is due every BEAT ticks and a look every EVERY; LEASE and
  * LATE are those of the code. What can be done at once is done before the next tick, unless a fault
  * keeps it. A fault lasts as long as it likes; how many there are:

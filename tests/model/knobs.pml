@@ -8,7 +8,7 @@
  *          SUSP0 are suspects at the start                 LATER are not pushed yet at the start
  * Faults   how often each may happen:
  *          KILL kill -9 of a worker       HOSTK of a host          SUPK of a supervisor alone
- *          STEWK of a steward that knows of a death, before all has been done
+ *          STEWK of a coordinator that knows of a death, before all has been done
  *          SHUT our own SIGKILL at a deadline                      STALE a host reaped by mistake
  *          LOST a lost answer, or a call whose copy arrives late
  *          FO a failover to a replica that lacks the last script
@@ -96,7 +96,7 @@
 #define UNBELL 0
 #endif
 
-byte kills = KILL, host_kills = HOSTK, supervisor_kills = SUPK, steward_kills = STEWK;
+byte kills = KILL, host_kills = HOSTK, supervisor_kills = SUPK, coordinator_kills = STEWK;
 byte shutdowns = SHUT, wrong_reaps = STALE, losses = LOST, failovers = FO;
 byte parks = PARKS, burials = GIVEUP, releases = REL, replays = REQ, tool_replays = TOOL;
 byte sweeps = SWEEP, empty_claims = EMP, unbells = UNBELL;

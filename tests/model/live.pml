@@ -2,7 +2,7 @@
  *
  * HOSTS hosts of WORKERS workers with two slots each, and PLENTY items that are always there: what
  * is finished is pushed again. SUSPECTS suspects arrive; a holder of one dies DEATHS times, and it
- * waits again. While suspects wait, a host runs none and no worker of it is empty, its steward
+ * waits again. While suspects wait, a host runs none and no worker of it is empty, its coordinator
  * orders one to run itself empty. Checked with weak fairness: whoever can go on does so one day.
  */
 #ifndef HOSTS
@@ -74,8 +74,8 @@ end:
   od
 }
 
-#ifndef M_LIVE_NO_ORDER            /* a steward leaves it to chance that a worker is empty */
-active [HOSTS] proctype Steward() {
+#ifndef M_LIVE_NO_ORDER            /* a coordinator leaves it to chance that a worker is empty */
+active [HOSTS] proctype Coordinator() {
   byte h = _pid-ALL, chosen;
 end:
   do

@@ -1,14 +1,14 @@
 /* queue.pml: the queue protocol of conserver/queue, its workers, households and faults.
  *
  * One process; each guarded step is one script in Redis, or one step of a worker, a supervisor or
- * a steward. Without mutants no step breaks an assertion, and every run can end with all items
+ * a coordinator. Without mutants no step breaks an assertion, and every run can end with all items
  * settled or dead-lettered. What each place and word means is in state.pml, the scripts are in
  * scripts.pml, the faults and mutants in knobs.pml.
  *
  * 1. A worker has one call outstanding, the keeper's: a claim, or one of its slots'.
  * 2. A call is sent, executed, answered. It may outlive its sender, be dropped, be executed twice,
  *    or late, the first copy after the second.
- * 3. Any steward may go on with a void registration at any item, so one may die between any two.
+ * 3. Any coordinator may go on with a void registration at any item, so one may die between any two.
  * 4. Ghosts (so called in state.pml) are what only the model knows; no step is guarded by them.
  */
 #include "knobs.pml"
@@ -43,8 +43,8 @@ inline send(w,i,what) { c[w].slot[i].call=what; c[w].slot[i].step=SENT }
    (c[w].slot[s].step>=SENT && c[w].slot[s].call!=RELEASE && c[w].slot[s].call!=BEGIN)))
 #endif
 /* The supervisor's word, that a child has ended and whom it blames, stays in its order book until
-   the deed is done and acknowledged. A steward that dies in between leaves it to the next one. That
-   makes a difference only where stewards die. */
+   the deed is done and acknowledged. A coordinator that dies in between leaves it to the next one. That
+   makes a difference only where coordinators die. */
 #ifdef M_TOLD_ONCE                 /* it is said once, and nobody compares */
 #define tell(w) c[w].told=c[w].known;
 #define told_is_void(w) c[w].told=0;
@@ -173,14 +173,14 @@ inline host_dies(h,outside) {
   :: d_step { c[w].late_stray -> c[w].late_stray=0; c[w].late_strays=0; c[w].late_known=0 }
 #endif
 
-/* ---- a worker lives and dies; its own steward, and any other ---- */
+/* ---- a worker lives and dies; its own coordinator, and any other ---- */
 #ifdef M_TOLD_ONCE
-#define own_steward_voids(w) (c[w].told && may_void(w))
+#define own_coordinator_voids(w) (c[w].told && may_void(w))
 #elif defined(M_NO_VOID) || defined(L_OWNMISSING)   /* a missing registration is nobody's concern */
-#define own_steward_voids(w) may_void(w)
+#define own_coordinator_voids(w) may_void(w)
 #else                              /* compares registrations with living children, always; but of
                                       those it is told only after all orders */
-#define own_steward_voids(w) \
+#define own_coordinator_voids(w) \
   (knows_of(w) && (may_void(w) || (c[w].registration==GONE && c[w].held)))
 #endif
 #define LIFE(w) \
@@ -195,18 +195,18 @@ inline host_dies(h,outside) {
               shutdowns--; die(w,1); not_overdue(w); c[w].ours=1 } \
   :: d_step { c[w].alive && c[w].known && c[w].overdue -> die(w,0) } \
   :: d_step { c[w].alive && !c[w].known -> die(w,1) } \
-  /* its own steward: void, then item by item, with the page */ \
-  :: d_step { !c[w].alive && c[w].known && own_steward_voids(w) -> \
+  /* its own coordinator: void, then item by item, with the page */ \
+  :: d_step { !c[w].alive && c[w].known && own_coordinator_voids(w) -> \
               SOMETHING_ELSE \
               last_void=(FO && c[w].registration==REGISTERED -> 1+w : 0); \
               make_void(w); told_is_void(w) } \
   :: d_step { c[w].order && !c[w].told -> c[w].told=1 } \
-  :: d_step { c[w].told && steward_kills>0 -> \
-              steward_kills--; c[w].told=0; \
+  :: d_step { c[w].told && coordinator_kills>0 -> \
+              coordinator_kills--; c[w].told=0; \
               if :: host_of(0)==host_of(1) -> c[1-w].told=0 :: else fi } \
   :: atomic { !c[w].alive && c[w].known && knows_of(w) && is_void(w) && c[w].held -> \
               pick(c[w].held); return_one(w,e,0); e=0 } \
-  /* any other steward; the registration goes in the call that finds nothing held */ \
+  /* any other coordinator; the registration goes in the call that finds nothing held */ \
   :: atomic { is_void(w) && c[w].held -> pick(c[w].held); return_one(w,e,1); e=0 } \
   :: d_step { is_void(w) && c[w].held==0 -> \
               SOMETHING_ELSE last_forget=(FO->1+w:0); no_longer_void(w) \
@@ -271,7 +271,7 @@ inline host_dies(h,outside) {
               may_send(w) -> \
               parks--; send(w,s,PARK) } \
   :: d_step { at(w,s,RUNS) && burials>0 && innocent(it(w,s)) && may_send(w) -> \
-              burials--; send(w,s,BURY) } \
+              burials--; send(w,s,DEADLETTER) } \
   :: d_step { at(w,s,HELD) && (releases>0 || !c[w].known) && may_send(w) -> \
               if :: c[w].known -> releases-- :: else fi; send(w,s,RELEASE) } \
   :: d_step { at(w,s,RUNS) && has(PPARK,it(w,s)) && suspect[it(w,s)] && may_send(w) -> \

@@ -20,7 +20,7 @@ inline let_go(w,x) {
   c[w].answer_fits = c[w].answer_fits & ~only(x);
   c[w].batch = c[w].batch & ~only(x)
 }
-inline bury(x) { dlq = dlq | only(x); dead = dead | only(x) }
+inline dead_letter(x) { dlq = dlq | only(x); dead = dead | only(x) }
 inline forget_progress(x) {        /* what a bare payload has, and a replayed record gets */
   deliveries[x]=0; suspect[x]=0; outside_deaths[x]=0; own_deaths[x]=0;
   written = written & ~only(x); stored = stored & ~only(x)
@@ -34,7 +34,7 @@ inline forget_progress(x) {        /* what a bare payload has, and a replayed re
 /* ---- claim.lua ---- */
 inline poison(x) {
   assert(!innocent(x) || outside_deaths[x]>=MAXD);
-  bury(x);
+  dead_letter(x);
   last_claim=0                     /* a failover of such a claim is not looked at */
 }
 inline take(w,x) { c[w].held = c[w].held | only(x); m = m | only(x) }
@@ -209,7 +209,7 @@ inline call_of_worker(w,what,x,fits_,meant_) {
      if
      :: what==SETTLE -> settle(w,x)
      :: what==PARK -> parked = parked | only(x)
-     :: what==BURY -> bury(x)
+     :: what==DEADLETTER -> dead_letter(x)
      :: what==RELEASE -> release(x)
      :: what==WRITE -> written = written | only(x)
      :: what==BEGIN -> begin(w,x,meant_)
@@ -220,7 +220,7 @@ inline call_of_worker(w,what,x,fits_,meant_) {
   one_place
 }
 
-/* ---- return.lua, for one item: any steward may go on with any of them ---- */
+/* ---- return.lua, for one item: any coordinator may go on with any of them ---- */
 /* unknown: whoever does it has not seen the death, and blames everything. */
 inline return_one(w,x,unknown) {
   SOMETHING_ELSE

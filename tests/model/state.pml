@@ -45,7 +45,7 @@ byte once_begun;
 
 #define SETTLE 1                   /* the calls */
 #define PARK 2
-#define BURY 3
+#define DEADLETTER 3
 #define RELEASE 4
 #define WRITE 5
 #define BEGIN 6
@@ -65,7 +65,7 @@ typedef Slot {
 typedef Worker {
   byte registration; byte held; byte begun;       /* Redis */
   bit alive;
-  bit known;           /* its own supervisor and steward live, and have its page */
+  bit known;           /* its own supervisor and coordinator live, and have its page */
   bit killed_outside;  /* ghost: its death was none of its items' doing */
   bit ours;            /* our own kill: counts nothing */
   byte overdue;        /* item+1 that was killed for its own time limit */
@@ -73,7 +73,7 @@ typedef Worker {
   byte page;           /* what its page showed running when it died */
   byte ran;            /* ghost: of what it holds, what its links have begun on */
   bit order;           /* STEWK: its death is in the supervisor's order book, unacknowledged */
-  bit told;            /* the steward of now has been told */
+  bit told;            /* the coordinator of now has been told */
   byte once;           /* M_BEGUN_NOEPOCH, ghost: begun in the epoch that is meant */
   Slot slot[2];
   /* the claim: one at a time, repeated under its number until answered */

@@ -74,7 +74,7 @@ inline claim(w,no) {
   :: d_step { late_register[w] -> late_register[w]=0 } \
   :: atomic { late_claim[w] -> claim(w,late_claim[w]); late_claim[w]=0 } \
   :: d_step { late_claim[w] -> late_claim[w]=0 } \
-  /* stewards compare registrations with living children, again and again */ \
+  /* coordinators compare registrations with living children, again and again */ \
   :: d_step { at_work!=w && registered[w]!=NONE && holds(w) -> \
               if :: holder[0]==w -> holder[0]=NONE :: else -> \
                  if :: holder[1]==w -> holder[1]=NONE :: else -> holder[2]=NONE fi fi } \

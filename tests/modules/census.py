@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from conserver.links import LinkContext
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 
 
 class Options(BaseModel):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from conserver.errors import Rejected, Retry
 from conserver.links import LinkContext
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 from storage.contract import Document, Outcome, Stored
 
 

@@ -1,4 +1,4 @@
-"""Tiny workers and a tiny steward, without Redis: real processes for tests of the supervisor.
+"""Tiny workers and a tiny coordinator, without Redis: real processes for tests of the supervisor.
 
 Run as a program, it is a supervisor whose children are these:
 
@@ -19,15 +19,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conserver.boot import Boot, receive
-from conserver.config import ChainConfig, Config, LinkConfig
+from conserver.config.model import ChainConfig, Config, LinkConfig
+from conserver.config.settings import Settings
 from conserver.errors import BootError, ConfigError, Problem
-from conserver.page import State
-from conserver.settings import Settings
-from conserver.supervisor import Entries, run
+from conserver.process.boot import Boot
+from conserver.process.messages import receive
+from conserver.process.shared_status import State
+from conserver.supervisor.supervisor import Entries, run
 
 BEAT_S = 0.05
-ENTRIES = Entries("tests.process.children:worker", "tests.process.children:steward")
+ENTRIES = Entries("tests.process.children:worker", "tests.process.children:coordinator")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Scenario:
     """What a worker does in its first life."""
     later: str = "idle"
     """What it does in every later life."""
-    steward: str = "busy"
+    coordinator: str = "busy"
     mark: str = ""
     """Comes back in the journal: which scenario a child was born with."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -122,7 +123,7 @@ def worker(boot: Boot) -> int:
         os._exit(5)
     if does != "never ready":
         boot.tell("ready")
-        boot.page.state = State.IDLE
+        boot.status.state = State.IDLE
     _show_items(boot, does)
     if does == "dies":
         os._exit(3)
@@ -132,32 +133,32 @@ def worker(boot: Boot) -> int:
     if does == "babbles":
         boot.tell("failed")  # Without what belongs to it: the supervisor does not expect that.
     if does == "retires":
-        boot.page.count(done=1)
+        boot.status.count(done=1)
         boot.tell("retiring", reason="it has seen enough")
         return 0
     return _wait(boot, journal, does)
 
 
 def _show_items(boot: Boot, does: str) -> None:
-    page = boot.page
+    status = boot.status
     if does in ("holds items", "stands still", "deaf"):
-        page.hold(0, "token-held", 1, "uuid-held", "chain")
-        page.hold(1, "token-running", 2, "uuid-running", "chain")
-        page.run(1, "links.slow")
-        page.hold(2, "token-storing", 3, "uuid-storing", "chain")
-        page.store(2)
+        status.hold(0, "token-held", 1, "uuid-held", "chain")
+        status.hold(1, "token-running", 2, "uuid-running", "chain")
+        status.run(1, "links.slow")
+        status.hold(2, "token-storing", 3, "uuid-storing", "chain")
+        status.store(2)
     if does in ("overdue link", "overdue chain"):
-        page.hold(0, "token-held", 1, "uuid-held", "chain")
-        page.hold(1, "token-running", 2, "uuid-running", "chain")
-        page.run(1, "links.other")
-        page.hold(2, "token-overdue", 3, "uuid-overdue", "chain")
+        status.hold(0, "token-held", 1, "uuid-held", "chain")
+        status.hold(1, "token-running", 2, "uuid-running", "chain")
+        status.run(1, "links.other")
+        status.hold(2, "token-overdue", 3, "uuid-overdue", "chain")
         link_s, chain_s = (0.4, 0.0) if does == "overdue link" else (0.0, 0.4)
-        page.run(2, "links.endless", link_s, chain_s)
+        status.run(2, "links.endless", link_s, chain_s)
     if does == "works":
-        page.count(done=90, failed=10)
+        status.count(done=90, failed=10)
     if does == "grows":
-        page.count(done=1)
-        page.tell_memory(1 << 40)
+        status.count(done=1)
+        status.tell_memory(1 << 40)
 
 
 def _wait(boot: Boot, journal: Journal, does: str) -> int:
@@ -169,7 +170,7 @@ def _wait(boot: Boot, journal: Journal, does: str) -> int:
         poll.register(descriptor, select.POLLIN)
     while True:
         if does != "stands still":
-            boot.page.beat()
+            boot.status.beat()
         ready = {descriptor for descriptor, _ in poll.poll(BEAT_S * 1000)}
         if boot.lifeline in ready:
             journal.write("orphaned")
@@ -179,17 +180,17 @@ def _wait(boot: Boot, journal: Journal, does: str) -> int:
         if any(message["type"] == "drain" for message in receive(boot.orders)):
             asked = "order"
         if asked and does not in ("deaf", "stands still"):
-            for item in boot.page.read().items:
-                boot.page.free(item.slot)  # it has finished them, or given them back
+            for item in boot.status.read().items:
+                boot.status.free(item.slot)  # it has finished them, or given them back
             journal.write("drained", by=asked)
             return 0
 
 
-def steward(boot: Boot) -> int:
-    """A steward that writes down and acknowledges every order."""
+def coordinator(boot: Boot) -> int:
+    """A coordinator that writes down and acknowledges every order."""
     journal = Journal(boot)
     first = journal.births() == 0
-    does = journal.options["steward"] if first else "busy"
+    does = journal.options["coordinator"] if first else "busy"
     journal.write("born", descriptors=descriptors(), mark=journal.options["mark"], does=does)
     if does == "misconfigured":
         raise BootError("Redis does not answer at redis://nowhere", 69)
@@ -197,14 +198,14 @@ def steward(boot: Boot) -> int:
         poll = select.poll()
         poll.register(boot.lifeline, select.POLLIN)
         while not poll.poll(BEAT_S * 1000):
-            boot.page.beat()
+            boot.status.beat()
         return 0
     boot.tell("ready")
     poll = select.poll()
     poll.register(boot.orders.fileno(), select.POLLIN)
     poll.register(boot.lifeline, select.POLLIN)
     while True:
-        boot.page.beat()
+        boot.status.beat()
         ready = {descriptor for descriptor, _ in poll.poll(BEAT_S * 1000)}
         if boot.lifeline in ready:
             journal.write("orphaned")

@@ -88,8 +88,8 @@ class House:
         return self.events(who, "born")
 
     def told(self, kind: str) -> list[Event]:
-        """What stewards were told, of this kind."""
-        told = [event["message"] for event in self.events("steward", "told")]
+        """What coordinators were told, of this kind."""
+        told = [event["message"] for event in self.events("coordinator", "told")]
         return [message for message in told if message["type"] == kind]
 
     def log(self, event: str = "") -> list[Event]:

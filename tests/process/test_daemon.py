@@ -190,28 +190,28 @@ def test_killed_worker_is_replaced_and_its_item_done_once_more(
     assert runs(client, uuid) == 2
 
 
-def test_killed_steward_is_replaced_and_work_goes_on(
+def test_killed_coordinator_is_replaced_and_work_goes_on(
     method: str, start: Start, client: redis.Redis
 ) -> None:
     daemon = start(method)
-    daemon.signal(signal.SIGKILL, daemon.steward)
+    daemon.signal(signal.SIGKILL, daemon.coordinator)
     uuids = push(client, "in", [vcon() for _ in range(5)])
     daemon.until(arrived(client, uuids))
-    daemon.until(lambda: len(daemon.events("child_ready", child="steward")) == 2)
+    daemon.until(lambda: len(daemon.events("child_ready", child="coordinator")) == 2)
     more = push(client, "in", [vcon() for _ in range(5)])
     daemon.until(arrived(client, [*uuids, *more]))
     assert daemon.stop() == 0
 
 
-def test_steward_and_worker_killed_together(
+def test_coordinator_and_worker_killed_together(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
     daemon = start(method)
     gate = tmp_path / "gate"
     (uuid,) = push(client, "in", [vcon(subject=f"gate:{gate}")])
     daemon.until(lambda: runs(client, uuid) == 1)
-    steward, worker = daemon.steward, daemon.worker(1)
-    daemon.signal(signal.SIGKILL, steward)
+    coordinator, worker = daemon.coordinator, daemon.worker(1)
+    daemon.signal(signal.SIGKILL, coordinator)
     daemon.signal(signal.SIGKILL, worker)
     daemon.until(lambda: runs(client, uuid) == 2, 15)
     gate.touch()

@@ -159,7 +159,7 @@ def test_nothing_runs_on_when_it_is_ended(demo: Demo, number: signal.Signals) ->
         line = process.stdout.readline()
         assert line, seen
         seen += line
-    # The supervisor, the steward, the worker, and the Redis.
+    # The supervisor, the coordinator, the worker, and the Redis.
     assert len(demo.running()) == 4
     assert "another demo is using" in Demo(demo.folder)()[1]
     process.send_signal(number)

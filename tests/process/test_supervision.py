@@ -132,15 +132,17 @@ def test_a_worker_that_is_told_to_end_finishes_and_is_replaced(
     assert daemon.events("child_died") == []
 
 
-def test_a_signal_to_the_steward_alone_changes_nothing(start: Start, client: redis.Redis) -> None:
+def test_a_signal_to_the_coordinator_alone_changes_nothing(
+    start: Start, client: redis.Redis
+) -> None:
     daemon = start(TICK_INTERVAL="3600000")
-    steward = daemon.steward
-    daemon.signal(signal.SIGTERM, steward)
-    daemon.signal(signal.SIGHUP, steward)
+    coordinator = daemon.coordinator
+    daemon.signal(signal.SIGTERM, coordinator)
+    daemon.signal(signal.SIGHUP, coordinator)
     for _ in range(3):  # Only a bell can wake the worker here.
         (uuid,) = push(client, "in", [vcon()])
         daemon.until(lambda uuid=uuid: uuid in elements(client, "out"))  # type: ignore[misc]
-    assert daemon.steward == steward
+    assert daemon.coordinator == coordinator
 
 
 def test_a_reload_waits_for_the_link_that_runs(
@@ -154,7 +156,7 @@ def test_a_reload_waits_for_the_link_that_runs(
     daemon.signal(signal.SIGHUP)
     daemon.event("worker_replaced_after_reload")
     gate.touch()
-    daemon.until(lambda: len(daemon.events("child_ready", child="steward")) == 2, LONG_S)
+    daemon.until(lambda: len(daemon.events("child_ready", child="coordinator")) == 2, LONG_S)
     (second,) = push(client, "in", [vcon()])
     daemon.until(arrived(client, uuid, second))
     assert elements(client, "also") == [second]
@@ -214,16 +216,16 @@ def test_a_stop_while_redis_is_away_keeps_to_its_deadline(
         other.until(lambda: runs(client, uuid) == 2, LONG_S)
 
 
-def test_supervisor_and_steward_killed_together_leave_it_to_another_host(
+def test_supervisor_and_coordinator_killed_together_leave_it_to_another_host(
     start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
     doomed = start(workers=2, CONSERVER_LEASE_S="1")
     gate = tmp_path / "gate"
     (uuid,) = push(client, "in", [vcon(subject=f"gate:{gate}")])
     doomed.until(lambda: runs(client, uuid) == 1)
-    steward = doomed.steward
+    coordinator = doomed.coordinator
     doomed.signal(signal.SIGKILL)
-    doomed.signal(signal.SIGKILL, steward)
+    doomed.signal(signal.SIGKILL, coordinator)
     doomed.until(lambda: not doomed.everybody(), 4)
     other = start(CONSERVER_LEASE_S="1")
     gate.touch()

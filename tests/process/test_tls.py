@@ -11,7 +11,7 @@ from servers import Redis, ServerFailed
 from servers.packages import docker_works
 
 from conserver.errors import EXIT_UNAVAILABLE
-from conserver.queue import connection
+from conserver.queue import clients as connection
 from tests.conftest import Private, absent
 from tests.daemon import Daemon, elements, push, vcon
 from tests.helpers import free_port

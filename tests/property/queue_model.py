@@ -180,7 +180,7 @@ class QueueModel:
             item.token = item.token or self._new(tokens[len(taken)])
             item.ends_holding().epoch = number
             if item.deliveries >= self.max_deliveries:
-                self._bury(name, item)
+                self._dead_letter(name, item)
                 return False
             self.held[consumer][item.token] = (name, item)
             taken.append(item)
@@ -301,7 +301,7 @@ class QueueModel:
         if kind == "park":
             there.parked.append(item)
         elif kind == "dead":
-            self._bury(name, item)
+            self._dead_letter(name, item)
         elif item.suspect:
             there.suspects.insert(0, item)
         elif item.state or item.deliveries:
@@ -313,7 +313,7 @@ class QueueModel:
     def _bare(self, item: Item) -> Item:
         return Item(item.id, item.payload)
 
-    def _bury(self, name: str, item: Item) -> None:
+    def _dead_letter(self, name: str, item: Item) -> None:
         self.places[name].dead.append(item)
         self.places[name].reasons[item.token] = replace(item)
 
@@ -323,7 +323,7 @@ class QueueModel:
 
     # ---- the household ----
 
-    def give_back(
+    def return_items(
         self, host: str, consumer: str, blame: Blame, order: Sequence[str]
     ) -> tuple[int, int, int, int]:
         """`order`: the tokens that went back, in the order in which Redis named them."""

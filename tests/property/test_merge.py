@@ -12,9 +12,9 @@ import orjson
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from conserver.merge import merge
-from conserver.references import LISTS, map_references
-from conserver.vcon import Vcon, is_tags
+from conserver.vcon.document import Vcon, is_tags
+from conserver.vcon.merge import merge
+from conserver.vcon.references import LISTS, map_references
 
 UUID = "0f0e0d0c-0b0a-8000-8000-0102030405aa"
 TAGS = st.sampled_from(["red", "green", "blue", "vip"])

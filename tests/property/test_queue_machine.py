@@ -1,6 +1,6 @@
 """Model and scripts side by side: what one says, the other does, step by step, on a real Redis.
 
-Hypothesis plays producers, workers, supervisors, stewards, other tools and a bad network. Every
+Hypothesis plays producers, workers, supervisors, coordinators, other tools and a bad network. Every
 call that was ever made may be made again at any time, also one that never arrived, also by the
 dead. After each step all keys are compared with the model, and the model with its invariant: each
 item in exactly one place. At the end everything that still lives is run to its end.
@@ -67,7 +67,7 @@ class Worker:
 
 @dataclass(eq=False)
 class Order:
-    """A return that a steward has to see through."""
+    """A return that a coordinator has to see through."""
 
     host: str
     consumer: str
@@ -214,12 +214,12 @@ class QueueMachine(RuleBasedStateMachine):
         assert answer == self.model.move(kind, consumer, move)
         return bytes(answer)
 
-    def _do_give_back(self, host: str, consumer: str, blame: Blame, most: int) -> int:
+    def _do_return_items(self, host: str, consumer: str, blame: Blame, most: int) -> int:
         """How many are still held."""
         before = self._sent_back()
-        answer = self.queue.run(calls.give_back(host, consumer, blame, most))
+        answer = self.queue.run(calls.return_items(host, consumer, blame, most))
         order = self._tokens_since(before)
-        expected = self.model.give_back(host, consumer, blame, order)
+        expected = self.model.return_items(host, consumer, blame, order)
         assert calls.Returned(*answer) == calls.Returned(*expected)
         assert len(order) <= most
         return int(answer[1]) + int(answer[0])
@@ -330,7 +330,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue.client.hdel("conserver:control", f"paused:{name}")
         self.model.paused.discard(name)
 
-    # ---- supervisors and stewards ----------------------------------------------------------
+    # ---- supervisors and coordinators ----------------------------------------------------------
 
     @rule(host=st.sampled_from(HOSTS))
     def start_a_worker(self, host: str) -> None:
@@ -347,8 +347,8 @@ class QueueMachine(RuleBasedStateMachine):
         what=st.sampled_from(["beat", "reap", "reap_by_a_stale_beat", "compare", "promote"]),
         host=st.sampled_from(HOSTS),
     )
-    def a_steward(self, what: str, host: str) -> None:
-        """What stewards do again and again."""
+    def a_coordinator(self, what: str, host: str) -> None:
+        """What coordinators do again and again."""
         getattr(self, f"_{what}")(host)
 
     def _beat(self, host: str) -> None:
@@ -382,7 +382,7 @@ class QueueMachine(RuleBasedStateMachine):
         if not self.orders:
             return
         order = self.orders[which % len(self.orders)]
-        if not self._send(self._do_give_back, order.host, order.consumer, order.blame, most):
+        if not self._send(self._do_return_items, order.host, order.consumer, order.blame, most):
             self.orders.remove(order)
 
     @rule(which=pick)
@@ -590,7 +590,7 @@ class QueueMachine(RuleBasedStateMachine):
         worker, item = found
         order = Order(worker.host, worker.id, Blame("items", [(item.token, item.epoch)]))
         self._die(worker, None)
-        while self._send(self._do_give_back, order.host, order.consumer, order.blame, 64):
+        while self._send(self._do_return_items, order.host, order.consumer, order.blame, 64):
             pass
         self._start_a_worker(worker.host)
 
@@ -733,11 +733,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.redis_is_as_the_model_says()
 
     def _forget_host(self, host: str) -> None:
-        """As other hosts' stewards do with a dead one."""
+        """As other hosts' coordinators do with a dead one."""
         while host in self.model.hosts:
             consumers = self._do_reap(host, self.model.hosts[host].beat)
             for consumer in sorted(consumers or ()):
-                while self._do_give_back(host, consumer, Blame("everything"), 64):
+                while self._do_return_items(host, consumer, Blame("everything"), 64):
                     pass
 
     def _finish_some(self, worker: Worker) -> bool:

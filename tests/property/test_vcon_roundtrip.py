@@ -9,7 +9,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conserver.vcon import Vcon, decode_body, encode_body
+from conserver.vcon.document import Vcon, decode_body, encode_body
 from tests import vcons
 
 VALUES: st.SearchStrategy[Any] = st.recursive(

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from conserver.errors import Cancelled
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 
 
 class Context:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from conserver.errors import Rejected, Retry
 from conserver.links import analyze, check_and_tag, detect_engagement
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 from tests import vcons
 from tests.unit.links.stage import Context, Reply, chat_reply, serving, vcon
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from conserver.errors import Rejected, Retry
 from conserver.links.diet import Options, prepare, run
-from conserver.vcon import Vcon, encode_body
+from conserver.vcon.document import Vcon, encode_body
 from tests import vcons
 from tests.helpers import free_port
 from tests.unit.links.stage import Context, Reply, serving, vcon

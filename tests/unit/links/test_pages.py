@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conserver import config
+from conserver.config import model as config
 
 ROOT = Path(__file__).parents[3]
 # transcribe's page has its own tests.

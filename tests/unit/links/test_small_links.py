@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from conserver.errors import Cancelled, Rejected
 from conserver.links import delay, expire_vcon, jq, sampler, tag_router
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 from tests import vcons
 from tests.unit.links.stage import Context, vcon
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from conserver.errors import Rejected
 from conserver.links.tag import Options, run
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 from tests import vcons
 from tests.unit.links.stage import Context, vcon
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from conserver.errors import Rejected, Retry
 from conserver.links.webhook import Options, prepare, run
-from conserver.vcon import Vcon
+from conserver.vcon.document import Vcon
 from tests import vcons
 from tests.unit.links.stage import Context, Reply, serving, vcon
 

@@ -17,7 +17,7 @@ from conserver.errors import Cancelled, Rejected, Retry
 from conserver.links import LinkContext
 from conserver.links.transcribe import COSTLY, Options, transcribe
 from conserver.transcription.engine import Model
-from conserver.vcon import Vcon, encode_body
+from conserver.vcon.document import Vcon, encode_body
 from tests.unit.transcription.sounds import FakeContext, FakeEngine, tone, wav
 
 MONO = wav(tone())

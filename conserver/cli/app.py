@@ -1,0 +1,225 @@
+"""The commands that `conserver` has: their names, arguments and help. What they do is in commands/.
+
+Only declarations are here. A command's module is imported when the command runs, so that none pays
+for what another one needs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from conserver import __version__
+from conserver.cli import dlq
+from conserver.cli.base import Output
+from conserver.cli.dlq import AsJson, Uuid, end
+
+_app = typer.Typer(
+    name="conserver",
+    help="Takes conversations from Redis lists through chains of links into storages.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+_app.add_typer(dlq.app, name="dlq")
+
+ConfigFile = Annotated[
+    str,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The configuration; goes before CONSERVER_CONFIG_FILE.",
+    ),
+]
+
+
+def run_cli(words: Sequence[str]) -> int:
+    """Runs the command that `words` say and returns its exit code."""
+    try:
+        _app(list(words), prog_name="conserver")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    return 0
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"conserver {__version__}\n")
+        raise typer.Exit
+
+
+@_app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Tell the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@_app.command()
+def run(config: ConfigFile = "") -> None:
+    """Run the daemon: supervisor, coordinator and workers, until SIGTERM."""
+    from conserver.cli.run import run
+
+    end(lambda: run(config))
+
+
+@_app.command()
+def check(
+    config: ConfigFile = "",
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Ask Redis and every storage, too.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Check settings, configuration, links and storages before anything runs."""
+    from conserver.cli.check import check
+
+    end(lambda: check(Output(as_json=json), config, connect=connect))
+
+
+@_app.command()
+def settings(json: AsJson = False) -> None:
+    """List every setting with its value and meaning."""
+    from conserver.cli.show import show_settings
+
+    end(lambda: show_settings(Output(as_json=json)))
+
+
+@_app.command()
+def health(json: AsJson = False) -> None:
+    """Tell by the exit code whether this host consumes: 0 if it does."""
+    from conserver.cli.health import health
+
+    end(lambda: health(Output(as_json=json)))
+
+
+@_app.command()
+def status(
+    config: ConfigFile = "",
+    watch: Annotated[
+        float,
+        typer.Option("--watch", metavar="SECONDS", min=0, max=86_400, help="Again and again."),
+    ] = 0,
+    json: AsJson = False,
+) -> None:
+    """Show lists, hosts and workers: what waits, what runs, what is dead."""
+    from conserver.cli.status import status
+
+    end(lambda: status(Output(as_json=json), config, watch_s=watch))
+
+
+@_app.command()
+def doctor(json: AsJson = False) -> None:
+    """Examine Redis: version, persistence, eviction, rights, clock."""
+    from conserver.cli.doctor import doctor
+
+    end(lambda: doctor(Output(as_json=json)))
+
+
+@_app.command()
+def reclaim(json: AsJson = False) -> None:
+    """Give back what lies with workers that no host knows (see `doctor`)."""
+    from conserver.cli.stranded import reclaim
+
+    end(lambda: reclaim(Output(as_json=json)))
+
+
+@_app.command()
+def submit(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH", help="vCon or audio files, folders of them; - is stdin."),
+    ],
+    to: Annotated[
+        str,
+        typer.Option("--list", "-l", metavar="NAME", help="The list; needed if there are several."),
+    ] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until each has left the queues or is dead.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits.")
+    ] = 600,
+    config: ConfigFile = "",
+    json: AsJson = False,
+) -> None:
+    """Put vCons on a list: files, folders, standard input; audio files become vCons.
+
+    With --wait, `ended` is what has left the queues: stored and passed on,
+    filtered by a link, or cancelled. Which of them only the log tells. `dead` is
+    a dead letter, `waiting` neither by the end of the time. 0 if all have ended.
+    """
+    from conserver.cli.submit import submit
+
+    found = [Path(path) for path in paths]
+    end(lambda: submit(Output(as_json=json), found, to, config, wait=wait, timeout_s=timeout))
+
+
+@_app.command()
+def get(
+    uuid: Uuid,
+    config: ConfigFile = "",
+    source: Annotated[
+        str, typer.Option("--from", metavar="NAME", help="`redis`, or a storage's name.")
+    ] = "",
+    json: AsJson = False,
+) -> None:
+    """Print a vCon: from Redis, else from the storages in their order."""
+    from conserver.cli.documents import get
+
+    end(lambda: get(Output(as_json=json), uuid, config, source))
+
+
+@_app.command()
+def cancel(uuid: Uuid, json: AsJson = False) -> None:
+    """Take every copy of a vCon out of the queues; a running one stops at its next link."""
+    from conserver.cli.documents import cancel
+
+    end(lambda: cancel(Output(as_json=json), uuid))
+
+
+@_app.command()
+def pause(
+    lists: Annotated[list[str] | None, typer.Argument(metavar="LIST")] = None,
+    config: ConfigFile = "",
+    json: AsJson = False,
+) -> None:
+    """Stop taking from lists (all of the configuration's if none is named). What runs goes on."""
+    from conserver.cli.lists import pause
+
+    end(lambda: pause(Output(as_json=json), lists or [], config))
+
+
+@_app.command()
+def resume(
+    lists: Annotated[list[str] | None, typer.Argument(metavar="LIST")] = None,
+    config: ConfigFile = "",
+    json: AsJson = False,
+) -> None:
+    """Take from paused lists again (from all that are paused if none is named)."""
+    from conserver.cli.lists import resume
+
+    end(lambda: resume(Output(as_json=json), lists or [], config))
+
+
+@_app.command()
+def drain(
+    config: ConfigFile = "",
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait.")
+    ] = 600,
+    json: AsJson = False,
+) -> None:
+    """Pause all lists and wait until nothing is in flight. `resume` goes on."""
+    from conserver.cli.lists import drain
+
+    end(lambda: drain(Output(as_json=json), config, timeout_s=timeout))

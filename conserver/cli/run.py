@@ -1,0 +1,35 @@
+"""`conserver run`: the daemon.
+
+Everything that can be known to be wrong before the first process is said here, all at once, and
+ends the command with its own exit code.
+"""
+
+from __future__ import annotations
+
+import os
+
+from conserver.cli.base import load_settings
+from conserver.config import settings
+from conserver.config.environment import Environment
+from conserver.config.model import Config
+from conserver.config.settings import Settings
+from conserver.supervisor import preload, supervisor
+from conserver.telemetry import log
+
+
+def run(config_file: str = "") -> int:
+    """Runs the household until it is told to stop, and returns its exit code.
+
+    Raises:
+        ConfigError: settings, configuration or plugins cannot be used.
+        BootError: the household cannot start.
+    """
+
+    def read() -> tuple[Settings, Config]:
+        found = load_settings(config_file)
+        return found, preload.read(found.config_file, Environment(os.environ))
+
+    found, config = read()
+    log.configure("supervisor", level=found.log_level, shape=found.log_format)
+    preload.tell_warnings([*config.warnings, *settings.misspelt(os.environ)])
+    return supervisor.run(found, config, read)

@@ -1,0 +1,150 @@
+"""Tables for people: as wide as the terminal is, and a line per row in a file or a pipe.
+
+Rich draws them. What it is told:
+
+1. On a terminal the last column, a table's free text, is wrapped. Where that leaves it too little
+   room, it goes under its row, and other columns with it as far as needed: what is left of the row
+   still stands in columns, and a uuid in one piece.
+2. What goes to a file or a pipe is for grep: nothing is wrapped, and no line ends in blanks.
+3. Control characters are made visible: a producer's text must not drive the reader's terminal.
+4. Colour is for terminals, and for those who want it (NO_COLOR).
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod, RenderableType
+from rich.segment import Segment, Segments
+from rich.table import Table
+from rich.text import Text
+
+from conserver.telemetry.redact import printable
+
+_GAP = 2
+_INDENT = "    "
+_COLUMNS_MIN = 2  # So many stay in the row, however narrow the terminal is.
+_FREE_TEXT_MIN = 30  # The last column stays, and is wrapped, where it has so much room.
+_WIDTH_MIN = 40
+_FILE_WIDTH = 1_000_000
+
+Style = Literal["", "bold", "good", "warning", "bad"]
+_STYLES = {"": "", "bold": "bold", "good": "green", "warning": "yellow", "bad": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A cell that stands out on a terminal."""
+
+    value: object
+    style: Style
+
+
+def screen(stream: TextIO) -> Console:
+    """What `stream` leads to: its width (a file has no end), and whether it shows colours."""
+    terminal = stream.isatty()
+    found = Console(
+        file=stream, force_terminal=terminal, width=None if terminal else _FILE_WIDTH, markup=False,
+        highlight=False, emoji=False,
+    )  # fmt: skip
+    found.width = max(found.width, _WIDTH_MIN)
+    return found
+
+
+def styled(to: Console, text: str, style: Style) -> str:
+    """`text` in a style, where there are any."""
+    return "".join(_drawn(to, Text(text, _STYLES[style]), _FILE_WIDTH))
+
+
+def lines_of(to: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """The lines of a table. The last column is its free text: the first to leave the row."""
+    cells = [[_text(cell) for cell in row] for row in rows]
+    widths = [
+        max(cell_len(name), *(row[n].cell_len for row in cells), 0)
+        for n, name in enumerate(columns)
+    ]
+    kept = _fitting(to.width, widths)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for n, name in enumerate(columns[:kept]):
+        justify: JustifyMethod = "right" if _is_numeric([row[n] for row in rows]) else "left"
+        table.add_column(name, justify=justify, no_wrap=n < len(columns) - 1)
+    for row in cells:
+        table.add_row(*row[:kept])
+    if kept == len(columns):
+        return _drawn(to, table, to.width)
+    lines = _drawn(to, table, max(to.width, _span(widths[:kept])))
+    # Each row is one line, for only the last column is ever wrapped.
+    below = [[], *(_below(to, columns[kept:], row[kept:]) for row in cells)]
+    return list(chain(*([line, *more] for line, more in zip(lines, below, strict=True))))
+
+
+def _drawn(to: Console, what: RenderableType, width: int) -> list[str]:
+    """The lines that come of it, without the blanks that Rich fills them with."""
+    lines = to.render_lines(what, to.options.update(width=width), pad=False)
+    with to.capture() as captured:
+        for line in lines:
+            to.print(Segments([*line, Segment.line()]), crop=False)
+    return [line.rstrip() for line in captured.get().split("\n")[:-1]]
+
+
+def _fitting(width: int, widths: Sequence[int]) -> int:
+    """How many columns, from the left, fit the screen; the free text may be wrapped in its own."""
+    kept = len(widths)
+    if _span([*widths[:-1], min(widths[-1], _FREE_TEXT_MIN)]) <= width:
+        return kept
+    while kept > _COLUMNS_MIN and (kept == len(widths) or _span(widths[:kept]) > width):
+        kept -= 1
+    return kept
+
+
+def _span(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _below(to: Console, columns: Sequence[str], cells: Sequence[Text]) -> list[str]:
+    """What did not fit the row: named, except for the free text at its end."""
+    named = [f"{name}: {cell.plain}" for name, cell in zip(columns, cells, strict=True) if cell]
+    if cells[-1]:
+        named[-1] = cells[-1].plain
+    return textwrap.wrap(
+        ", ".join(named), to.width, initial_indent=_INDENT, subsequent_indent=_INDENT,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _is_numeric(cells: Sequence[object]) -> bool:
+    """Whether these are numbers, but for empty cells and complaints in the place of one."""
+    given = [cell for cell in cells if _value(cell) not in ("", None)]
+    numbers = [cell for cell in given if _is_number(_value(cell))]
+    complaints = [cell for cell in given if _is_complaint(cell)]
+    return bool(numbers) and len(numbers) + len(complaints) == len(given)
+
+
+def _is_complaint(cell: object) -> bool:
+    return isinstance(cell, Marked) and cell.style == "bad" and not _is_number(cell.value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _value(cell: object) -> object:
+    return cell.value if isinstance(cell, Marked) else cell
+
+
+def _text(cell: object) -> Text:
+    value, style = _value(cell), cell.style if isinstance(cell, Marked) else ""
+    if value is None:
+        text = ""
+    elif isinstance(value, bool):
+        text = "yes" if value else "no"
+    elif isinstance(value, float):
+        text = f"{value:.1f}"
+    else:
+        text = printable(str(value))
+    return Text(text, _STYLES[style])

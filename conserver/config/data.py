@@ -1,0 +1,98 @@
+"""What can be said of a configuration file's plain data, before the models look at it.
+
+1. Takes out what vcon-server knew and Conserver does not use, with a warning.
+2. Checks what no model can see: names that must be defined elsewhere, or only once.
+3. Reads entries of a file that may be wrong anywhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from conserver.config.validation import join_path, suggest
+from conserver.errors import Problem
+
+# What vcon-server's files may say and Conserver does not use, and what to do instead.
+_IGNORED_SECTIONS = {
+    "tracers": "there are no tracers; a link can do their work",
+    "imports": "nothing is imported or installed at run time; install what links need beforehand",
+    "followers": "Conserver does not poll other servers; let them push to its lists",
+    "ingress_auth": "it belongs to vcon-server's HTTP interface",
+}
+_IGNORED_IN_CHAIN = {"tracers": "there are no tracers; a link can do their work"}
+_IGNORED_IN_PLUGIN = {
+    "pip_name": "nothing is installed at run time; install the package beforehand",
+    "ingress-lists": "lists belong to chains",
+    "egress-lists": "lists belong to chains",
+}
+
+
+def drop_ignored(data: dict[str, Any]) -> Iterator[Problem]:
+    """Takes out of `data` what vcon-server knew and we do not use, with a warning for each."""
+    for key in _IGNORED_SECTIONS.keys() & data.keys():
+        del data[key]
+        yield Problem(key, "is not used", _IGNORED_SECTIONS[key])
+    for section, ignored in (
+        ("links", _IGNORED_IN_PLUGIN),
+        ("storages", _IGNORED_IN_PLUGIN),
+        ("chains", _IGNORED_IN_CHAIN),
+    ):
+        for name, entry in entries(data, section):
+            for key in sorted(ignored.keys() & entry.keys()):
+                del entry[key]
+                yield Problem(join_path(section, [name, key]), "is not used", ignored[key])
+
+
+def entries(data: Mapping[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
+    """The entries of a section that have the right shape; the others are reported by the models."""
+    found = data.get(section)
+    if not isinstance(found, dict):
+        return []
+    return [(str(name), entry) for name, entry in found.items() if isinstance(entry, dict)]
+
+
+def check_references(data: Mapping[str, Any]) -> list[Problem]:
+    """What no model can see: names that must exist elsewhere, or only once."""
+    problems: list[Problem] = []
+    served: dict[str, str] = {}
+    for chain_name, chain in entries(data, "chains"):
+        for key in ("links", "storages"):
+            section = data.get(key)
+            known = [str(name) for name in section] if isinstance(section, dict) else []
+            for i, name in texts(chain, key):
+                if name not in known:
+                    path = join_path("chains", [chain_name, key, i])
+                    problems.append(
+                        Problem(path, f"`{name}` is not defined under {key}", suggest(name, known))
+                    )
+        for key in ("storages", "ingress_lists", "egress_lists"):
+            counts = Counter(name for _, name in texts(chain, key))
+            problems += [
+                Problem(join_path("chains", [chain_name, key]), f"names `{name}` {count} times")
+                for name, count in counts.items()
+                if count > 1
+            ]
+        if chain.get("enabled", True) in (False, 0, "0", "false", "no", "off"):
+            continue
+        for i, name in texts(chain, "ingress_lists"):
+            other = served.setdefault(name, chain_name)
+            if other != chain_name:
+                path = join_path("chains", [chain_name, "ingress_lists", i])
+                problems.append(
+                    Problem(
+                        path,
+                        f"`{name}` is already served by chain `{other}`",
+                        "one list, one chain",
+                    )
+                )
+    return problems
+
+
+def texts(chain: Mapping[str, Any], key: str) -> list[tuple[int, str]]:
+    """The texts of a list in an entry, with their places; the models report what else is there."""
+    items = chain.get(key)
+    if not isinstance(items, list):
+        return []
+    return [(i, item) for i, item in enumerate(items) if isinstance(item, str)]

@@ -1,0 +1,199 @@
+"""Reads the text of a configuration file into plain data, and knows in which line what was.
+
+Nothing here knows what the file is about: YAML, the environment that is put into it, and the lines
+that error messages name. config.py gives the data its meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from conserver.config.validation import join_path
+from conserver.errors import ConfigError, Problem
+
+_DEPTH_MAX = 100
+"""Far deeper than any file of people, and far from what the interpreter can follow."""
+
+_REFERENCE = re.compile(
+    r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{"
+)
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML keeps the last of two equal names in silence; in this file that would lose a chain."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.doubled: list[Problem] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, with doubled names noted."""
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for name, count in names.items():
+            if count > 1 and name != "<<":
+                line = node.start_mark.line + 1
+                self.doubled.append(
+                    Problem(name, f"is there {count} times", f"in the mapping at line {line}")
+                )
+        return super().construct_mapping(node, deep)
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document as nodes; whoever follows them comes to an end."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _check_ends(node, "", (), set())
+        return node
+
+
+def _check_ends(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], done: set[int]) -> None:
+    """Raises ConfigError where an alias stands inside of what it stands for, or all is too deep."""
+    if any(node is other for other in above):
+        line = node.start_mark.line + 1
+        hint = f"line {line} has its anchor; write out what is meant"
+        raise ConfigError([Problem(path, "is an alias of what it stands in, without end", hint)])
+    if len(above) > _DEPTH_MAX:
+        line = node.start_mark.line + 1
+        raise ConfigError([Problem("", f"line {line}: deeper than {_DEPTH_MAX} levels")])
+    if id(node) in done:
+        return  # What is named by many aliases is looked at once.
+    for inner, _, value in _inside(node, path):
+        _check_ends(value, inner, (*above, node), done)
+    done.add(id(node))
+
+
+def read_text(path: str | Path) -> str:
+    """The text of the file. Raises ConfigError if it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        hint = "CONSERVER_CONFIG_FILE says which file to read"
+        raise ConfigError(
+            [Problem("", f"cannot be read: {error.strerror}", hint)], str(path)
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem("", f"is not UTF-8 at byte {error.start}")], str(path)) from None
+
+
+def read_yaml(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
+    """The file's top-level mapping, and the names in it that are there twice.
+
+    Raises:
+        ConfigError: if it is no YAML, or no mapping.
+    """
+    try:
+        loader = _Loader(text)
+        data = loader.get_single_data()
+    except ConfigError as error:
+        raise ConfigError(error.problems, source) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(
+            [Problem("", f"{where}this is no YAML: {error.problem}")], source
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError([Problem("", f"this is no YAML: {error}")], source) from None
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(
+            [Problem("", "must be a mapping with links, storages and chains")], source
+        )
+    return {str(key): value for key, value in data.items()}, loader.doubled
+
+
+def expand(value: Any, environ: Mapping[str, str], path: str, problems: list[Problem]) -> Any:
+    """`value` with the environment put into its texts; what is missing is added to `problems`.
+
+    Done after the YAML is parsed, so that no value of a variable can break it.
+    """
+    if isinstance(value, str):
+        return _expand_text(value, environ, path, problems) if "${" in value else value
+    if isinstance(value, dict):
+        return {
+            key: expand(item, environ, join_path(path, [str(key)]), problems)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [
+            expand(item, environ, join_path(path, [i]), problems) for i, item in enumerate(value)
+        ]
+    return value
+
+
+def _expand_text(text: str, environ: Mapping[str, str], path: str, problems: list[Problem]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        name, default = match["name"], match["default"]
+        if match[0] == "$${":
+            return "${"
+        if name is None:
+            problems.append(
+                Problem(path, "has a `${` that names no variable", "write `$${` for a plain `${`")
+            )
+            return ""
+        if default is not None:
+            return value_of(name) or default
+        if name not in environ:
+            hint = f"set it, or write `${{{name}:-default}}`"
+            problems.append(Problem(path, f"needs ${name}, which is not in the environment", hint))
+        return value_of(name)
+
+    def value_of(name: str) -> str:
+        try:
+            return environ.get(name, "")
+        except ConfigError as error:  # The file that holds it cannot be read.
+            problems.extend(Problem(path, f"needs ${name}: {found}") for found in error.problems)
+            return ""
+
+    return _REFERENCE.sub(replace, text)
+
+
+def with_lines(problems: Iterable[Problem], text: str) -> list[Problem]:
+    """The problems with the lines they are in, in the order of the file."""
+    problems = list(problems)
+    if not problems:
+        return []  # Finding lines costs a second parse: only when there is something to say.
+    lines = dict(_lines(_Loader(text).get_single_node(), ""))
+    found = []
+    for problem in problems:
+        path = problem.path
+        while path and path not in lines:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        number = lines.get(path, 0)
+        hints = (f"line {number}" if number else "", problem.hint)
+        hint = "; ".join(part for part in hints if part)
+        found.append((number, Problem(problem.path, problem.message, hint)))
+    return [problem for _, problem in sorted(found, key=lambda entry: entry[0])]
+
+
+def _lines(node: yaml.Node | None, path: str) -> Iterator[tuple[str, int]]:
+    """Every path of the file and its line, by the same rules as the paths of problems."""
+    for inner, line, value in _inside(node, path):
+        yield inner, line
+        yield from _lines(value, inner)
+
+
+def _inside(node: yaml.Node | None, path: str) -> Iterator[tuple[str, int, yaml.Node]]:
+    """What a mapping or a list holds: paths, lines and values."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            # A name that is no plain word is refused later; what it holds is no part of a path.
+            name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
+            yield join_path(path, [name]), key.start_mark.line + 1, value
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            yield join_path(path, [i]), value.start_mark.line + 1, value
+
+
+def located(problems: Sequence[Problem], path: str | Path) -> list[Problem]:
+    """Problems of links and storages with the lines of the file that they come from."""
+    try:
+        return with_lines(problems, read_text(path))
+    except (ConfigError, yaml.YAMLError):
+        return list(problems)  # It is gone or broken since; the paths say enough.

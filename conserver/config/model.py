@@ -1,0 +1,312 @@
+"""The configuration file: links, storages and chains, in vcon-server's grammar and ours.
+
+1. Reads YAML and puts the environment into it: `${NAME}`, `${NAME:-default}`, and `$${` for a plain
+   `${`.
+2. Checks the whole of it and reports every fault at once: its path, its line, the wrong value, what
+   is allowed, and what was probably meant.
+3. Warns of what vcon-server had and Conserver does not use, so that an old file keeps loading.
+
+The result is frozen. The supervisor reads the file and hands the result to its children; nobody
+else reads it. Whether a module exists and takes its options is not known here: that is asked of
+plugins.py.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+
+from conserver.config.data import check_references, drop_ignored, entries, texts
+from conserver.config.file import expand, read_text, read_yaml, with_lines
+from conserver.config.validation import join_path, problems_of
+from conserver.errors import ConfigError, Problem
+from conserver.telemetry.redact import keep_secret, secret_values
+
+RESERVED_PREFIXES = ("conserver:", "DLQ:")
+
+
+def check_list_name(name: str) -> str:
+    """The name, if a list that others use may have it. Raises ValueError with the reason."""
+    if not name:
+        raise ValueError("the name of a list must not be empty")
+    if "\n" in name or "\r" in name:
+        raise ValueError("the name of a list must be one line")
+    for prefix in RESERVED_PREFIXES:
+        if name.startswith(prefix):
+            raise ValueError(
+                f"the name of a list must not begin with `{prefix}`, which Conserver uses itself"
+            )
+    return name
+
+
+def _check_module_name(name: str) -> str:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(
+            f"must be a module such as `links.tag` or `my_package.my_link`, not `{name}`"
+        )
+    return name
+
+
+def _empty_if_null(value: object) -> object:
+    return {} if value is None else value
+
+
+ListName = Annotated[str, AfterValidator(check_list_name)]
+ModuleName = Annotated[str, AfterValidator(_check_module_name)]
+Options = Annotated[dict[str, Any], BeforeValidator(_empty_if_null)]
+LimitSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LinkConfig(_Section):
+    """One link: a module, and options that merge over the module's defaults."""
+
+    module: ModuleName = Field(
+        description="The module that does the work: `links.tag`, `my_package.my_link`."
+    )
+    options: Options = Field(default={}, repr=False, description="What the module offers to set.")
+    soft_timeout_s: LimitSeconds | None = Field(
+        default=None, description="What the link is told to keep to; it sees the time that remains."
+    )
+    hard_timeout_s: LimitSeconds | None = Field(
+        default=None,
+        description="Past it the worker is killed and replaced; the item counts a delivery.",
+    )
+
+
+class StorageConfig(_Section):
+    """One storage: a module and its options."""
+
+    module: ModuleName = Field(
+        description="The module that stores: `storage.postgres`, `my_package.my_store`."
+    )
+    options: Options = Field(default={}, repr=False, description="What the module offers to set.")
+
+
+class ChainConfig(_Section):
+    """What happens to the items of some lists."""
+
+    links: list[str] = Field(
+        default=[], description="The links, in order, by their names under `links`."
+    )
+    storages: list[str] = Field(
+        default=[],
+        description="Where results are stored, by the names under `storages`; all at once.",
+    )
+    ingress_lists: Annotated[list[ListName], Field(min_length=1)] = Field(
+        description="The Redis lists that are served; each belongs to one chain."
+    )
+    egress_lists: list[ListName] = Field(
+        default=[], description="The Redis lists that get the uuid once everything is stored."
+    )
+    enabled: bool = Field(default=True, description="0 or false: the chain's lists are not served.")
+    timeout: LimitSeconds | None = Field(
+        default=None, description="vcon-server's name for `soft_timeout_s`."
+    )
+    soft_timeout_s: LimitSeconds | None = Field(
+        default=None, description="What all links of an item together are told to keep to."
+    )
+    hard_timeout_s: LimitSeconds | None = Field(
+        default=None,
+        description="Past it, counted over all links, the worker is killed and replaced.",
+    )
+    retries: Annotated[int, Field(ge=0)] = Field(
+        default=5,
+        description="How often an item is tried again after a link failed, before it is dead.",
+    )
+    max_deliveries: Annotated[int, Field(ge=1)] = Field(
+        default=3,
+        description="How often an item may take a worker down with it, before it is dead.",
+    )
+    backoff_s: LimitSeconds = Field(
+        default=2.0,
+        description="The wait before the second attempt; it doubles, with jitter, from there.",
+    )
+    backoff_max_s: LimitSeconds = Field(
+        default=600.0, description="The longest wait between two attempts."
+    )
+    give_up_s: LimitSeconds = Field(
+        default=86_400.0,
+        description="How long an item waits for a storage that is away, before it is dead.",
+    )
+    concurrency: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="How many of its items one worker runs at once, at most."
+    )
+    weight: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1, description="The chain's share where several have work waiting."
+    )
+    supported_extensions: list[str] = Field(
+        default=[], description="The `critical` vCon extensions that the chain's links understand."
+    )
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> Self:
+        if self.timeout is not None and self.soft_timeout_s is None:
+            # Done once here, on a model that is not frozen yet, so that nobody downstream has to
+            # know both.
+            object.__setattr__(self, "soft_timeout_s", self.timeout)
+        if (
+            self.soft_timeout_s
+            and self.hard_timeout_s
+            and self.hard_timeout_s < self.soft_timeout_s
+        ):
+            raise ValueError("hard_timeout_s must not be less than soft_timeout_s (or timeout)")
+        if self.backoff_max_s < self.backoff_s:
+            raise ValueError("backoff_max_s must not be less than backoff_s")
+        return self
+
+
+class Config(_Section):
+    """The whole file, checked. `warnings` tells what it says in vain."""
+
+    links: dict[str, LinkConfig] = Field(default={}, description="The links by name.")
+    storages: dict[str, StorageConfig] = Field(default={}, description="The storages by name.")
+    chains: dict[str, ChainConfig] = Field(default={}, description="The chains by name.")
+    _warnings: tuple[Problem, ...] = PrivateAttr(default=())
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is not wrong and yet probably not meant."""
+        return self._warnings
+
+    @property
+    def enabled_chains(self) -> dict[str, ChainConfig]:
+        """The chains to serve, in the order of the file."""
+        return {name: chain for name, chain in self.chains.items() if chain.enabled}
+
+    @property
+    def ingress(self) -> dict[str, str]:
+        """Every list to serve and its chain, in the order of the file."""
+        return {
+            list_name: name
+            for name, chain in self.enabled_chains.items()
+            for list_name in chain.ingress_lists
+        }
+
+    @property
+    def used_links(self) -> dict[str, LinkConfig]:
+        """The links that an enabled chain names."""
+        used = {name for chain in self.enabled_chains.values() for name in chain.links}
+        return {name: link for name, link in self.links.items() if name in used}
+
+    @property
+    def used_storages(self) -> dict[str, StorageConfig]:
+        """The storages that an enabled chain names."""
+        used = {name for chain in self.enabled_chains.values() for name in chain.storages}
+        return {name: storage for name, storage in self.storages.items() if name in used}
+
+
+def load(path: str | Path, environ: Mapping[str, str]) -> Config:
+    """Reads and checks the file.
+
+    Raises:
+        ConfigError: with everything that is wrong, a file that cannot be read included.
+    """
+    return parse(read_text(path), environ, str(path))
+
+
+def parse(text: str, environ: Mapping[str, str], source: str = "the configuration") -> Config:
+    """Checks the text of a configuration file; `source` is what error messages call it.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    data, problems = read_yaml(text, source)
+    warnings = list(drop_ignored(data))
+    data = {key: {} if value is None else value for key, value in data.items()}
+    data = expand(data, environ, "", problems)
+    problems += check_references(data)
+    config = None
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        problems += problems_of(error, Config, data)
+    if problems or config is None:
+        raise ConfigError(with_lines(problems, text), source)
+    config._warnings = tuple(with_lines([*warnings, *_warn_of_effects(config)], text))
+    return config
+
+
+def usable_part(path: str | Path, environ: Mapping[str, str]) -> Config:
+    """The links and storages of a wrong file that are right by themselves and that a chain names.
+
+    `load` has said what is wrong with the file; with this, the faults of modules and options can be
+    told at the same time.
+
+    Raises:
+        ConfigError: there is nothing to look at: the file is no YAML, or cannot be read.
+    """
+    data, _ = read_yaml(read_text(path), str(path))
+    deque(drop_ignored(data), maxlen=0)  # load() has warned of them.
+    named = {
+        (section, name)
+        for _, chain in entries(data, "chains")
+        for section in ("links", "storages")
+        for _, name in texts(chain, section)
+    }
+    missing: list[Problem] = []
+    links: dict[str, LinkConfig] = {}
+    storages: dict[str, StorageConfig] = {}
+    for section, name in sorted(named):
+        entry = dict(entries(data, section)).get(name)
+        whole = expand(entry, environ, join_path(section, [name]), missing)
+        with suppress(ValidationError):
+            if section == "links":
+                links[name] = LinkConfig.model_validate(whole)
+            else:
+                storages[name] = StorageConfig.model_validate(whole)
+    chain = ChainConfig(links=list(links), storages=list(storages), ingress_lists=["any"])
+    return Config(links=links, storages=storages, chains={"any": chain})
+
+
+def keep_secrets(config: Config) -> None:
+    """Hides the values of its secret options in all that this process, and its children, tell."""
+    keep_secret(secret_values([link.options for link in config.links.values()]))
+    keep_secret(secret_values([storage.options for storage in config.storages.values()]))
+
+
+def serves_nothing(config: Config) -> Problem:
+    """What is said of a configuration without an enabled chain, and why there may be none."""
+    why = "all are disabled" if config.chains else "there is none: is the file empty, or cut short?"
+    return Problem("chains", "no chain is enabled, so no list is served", why)
+
+
+def _warn_of_effects(config: Config) -> list[Problem]:
+    """What is allowed and yet rarely meant: nothing to serve, items that go round in circles."""
+    if not config.enabled_chains:
+        return [serves_nothing(config)]
+    follows = {
+        name: {config.ingress[lst] for lst in chain.egress_lists if lst in config.ingress}
+        for name, chain in config.enabled_chains.items()
+    }
+    found = []
+    for start, ahead in follows.items():
+        reached: set[str] = set()
+        frontier = set(ahead)
+        while frontier:
+            name = frontier.pop()
+            reached.add(name)
+            frontier |= follows[name] - reached
+        if start in reached:
+            path = join_path("chains", [start, "egress_lists"])
+            found.append(
+                Problem(path, "leads back to this chain's own lists", "items may go round for ever")
+            )
+    return found

@@ -1,0 +1,290 @@
+"""The settings: what the environment decides, read once at the edge, frozen, and passed down.
+
+1. Declares every variable with its type, default and one-line meaning; `conserver settings` and
+   docs/configuration.md are made from these declarations.
+2. Reads them from a mapping that the caller hands in (`os.environ` in the daemon, a dict in a test)
+   and reports every fault at once.
+
+An empty variable counts as unset, because compose files write `${NAME:-}` for what is optional.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+
+from conserver.config.redis_url import fault_of
+from conserver.config.validation import problems_of
+from conserver.errors import ConfigError, Problem
+
+WORKERS_MAX = 100
+"""Workers of one supervisor. The coordinator gets two descriptors of each, and a forkserver hands
+no
+more than 250 descriptors to a child."""
+
+_SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(I?B)?\s*", re.IGNORECASE)
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_size(value: object) -> object:
+    """`512M` is 536870912 bytes; K, M, G, T, with or without B or iB, are powers of 1024."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value)
+    if match is None:
+        raise ValueError(f"must be a size in bytes such as 8388608 or 512M, not `{value}`")
+    return int(float(match["number"]) * _UNITS[match["unit"].upper()])
+
+
+def available_cores() -> int:
+    """The cores this process may use: its affinity, within a container's CPU quota."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+
+
+def _parse_workers(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return min(available_cores(), WORKERS_MAX)
+    if isinstance(value, str) and not re.fullmatch(r"\s*\d+\s*", value):
+        raise ValueError(f"must be a number of workers or `auto` (one per core), not `{value}`")
+    return value
+
+
+def _parse_switch(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower() in ("1", "true", "yes", "on"):
+        return True
+    if isinstance(value, str) and value.strip().lower() in ("0", "false", "no", "off"):
+        return False
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"must be one of 1, true, yes, on, 0, false, no, off, not `{value}`")
+
+
+def _parse_level(value: object) -> object:
+    level = str(value).strip().upper()
+    return "WARNING" if level == "WARN" else level
+
+
+def _lowered(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _check_redis_url(value: SecretStr) -> SecretStr:
+    """Everything that the client would refuse, ignore or take for something else, told without the
+    value: where a URL is wrong, nobody can say which part of it is the password.
+    """
+    fault = fault_of(value.get_secret_value())
+    if fault:
+        raise ValueError(f"{fault} (the value is not shown: it may hold a password)")
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Switch = Annotated[bool, BeforeValidator(_parse_switch)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ExpirySeconds = Annotated[int, Field(ge=0)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
+WorkerCount = Annotated[int, BeforeValidator(_parse_workers), Field(ge=1, le=WORKERS_MAX)]
+StartMethod = Annotated[Literal["", "fork", "spawn", "forkserver"], BeforeValidator(_lowered)]
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_parse_level)
+]
+LogFormat = Annotated[Literal["auto", "json", "console"], BeforeValidator(_lowered)]
+
+
+def _setting(variable: str, default: object, meaning: str) -> Any:
+    return Field(default=default, description=meaning, json_schema_extra={"variable": variable})
+
+
+class Settings(BaseModel):
+    """Everything the environment decides. Frozen: a change needs a restart."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    redis_url: RedisUrl = _setting(
+        "REDIS_URL",
+        "redis://localhost:6379",
+        "Where Redis is: redis://, rediss:// (TLS), unix:// or redis+sentinel:// with a login.",
+    )
+    config_file: str = _setting(
+        "CONSERVER_CONFIG_FILE",
+        "./config.yml",
+        "The file that describes links, storages and chains.",
+    )
+    workers: WorkerCount = _setting(
+        "CONSERVER_WORKERS",
+        1,
+        "How many worker processes; `auto` is one per core that may be used.",
+    )
+    start_method: StartMethod = _setting(
+        "CONSERVER_START_METHOD",
+        "",
+        "How processes start: fork, spawn or forkserver; empty is the default of the platform.",
+    )
+    vcon_concurrency: Annotated[int, Field(ge=1, le=1024)] = _setting(
+        "CONSERVER_VCON_CONCURRENCY",
+        1,
+        "How many items a worker runs at once; a chain may set a lower `concurrency`.",
+    )
+    parallel_storage: Switch = _setting(
+        "CONSERVER_PARALLEL_STORAGE",
+        True,
+        "Write to all storages of a chain at once; false writes one after another, in their order.",
+    )
+    log_level: LogLevel = _setting(
+        "LOG_LEVEL", "INFO", "The least lines to log: DEBUG, INFO, WARNING, ERROR or CRITICAL."
+    )
+    log_format: LogFormat = _setting(
+        "CONSERVER_LOG_FORMAT", "auto", "json or console; auto is console on a terminal, else json."
+    )
+    tick_interval_ms: Annotated[int, Field(ge=10, le=3_600_000)] = _setting(
+        "TICK_INTERVAL",
+        1000,
+        "How often an idle worker looks for work that no bell announced, in ms.",
+    )
+    lease_s: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _setting(
+        "CONSERVER_LEASE_S",
+        30,
+        "A host whose heartbeat stands still for so long is declared dead; its items are returned.",
+    )
+    stall_timeout_s: Seconds = _setting(
+        "CONSERVER_STALL_TIMEOUT_S",
+        60,
+        "A worker whose main loop stands still for so long is replaced.",
+    )
+    shutdown_timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _setting(
+        "CONSERVER_SHUTDOWN_TIMEOUT_S",
+        25,
+        "How long a stop waits for running items; after it they are returned and done again later.",
+    )
+    boot_timeout_s: Seconds = _setting(
+        "CONSERVER_BOOT_TIMEOUT_S", 15, "How long the start waits for Redis before it gives up."
+    )
+    vcon_redis_expiry_s: ExpirySeconds = _setting(
+        "VCON_REDIS_EXPIRY",
+        3600,
+        "How long a stored document stays in Redis after its chain; 0 is forever.",
+    )
+    dlq_expiry_s: ExpirySeconds = _setting(
+        "VCON_DLQ_EXPIRY",
+        604_800,
+        "How long a dead letter keeps its document and reason; 0 is forever.",
+    )
+    orphan_expiry_s: ExpirySeconds = _setting(
+        "CONSERVER_UNSTORED_EXPIRY_S",
+        172_800,
+        "How long a document stays in Redis that no storage holds and no list names; 0 is forever.",
+    )
+    max_document_bytes: Bytes = _setting(
+        "CONSERVER_MAX_DOCUMENT_BYTES",
+        64 << 20,
+        "A larger document becomes a dead letter, also one that links have made so large.",
+    )
+    max_payload_bytes: Bytes = _setting(
+        "CONSERVER_MAX_PAYLOAD_BYTES",
+        8 << 20,
+        "A larger document pushed onto a list as a whole becomes a dead letter.",
+    )
+    max_items_per_worker: Annotated[int, Field(ge=0)] = _setting(
+        "CONSERVER_MAX_ITEMS_PER_WORKER", 0, "A worker is replaced after so many items; 0 is never."
+    )
+    max_worker_memory: Bytes = _setting(
+        "CONSERVER_MAX_WORKER_MEMORY",
+        0,
+        "A worker that grows beyond is replaced (512M); 0 is never.",
+    )
+    parked_cap: Annotated[int, Field(ge=1)] = _setting(
+        "CONSERVER_PARKED_CAP",
+        100_000,
+        "While so many items of a list wait for storages or retries, it gives nothing fresh.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One setting as a person sees it."""
+
+    name: str
+    field: str
+    default: str
+    meaning: str
+
+
+def variables() -> list[Variable]:
+    """Every setting in the order of its declaration, for docs and `conserver settings`."""
+    return [
+        Variable(_variable(name), name, _default_text(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The settings that `environ` gives.
+
+    Raises:
+        ConfigError: with every variable that cannot be used.
+    """
+    names = {_variable(field): field for field in Settings.model_fields}
+    given = {field: environ[name] for name, field in names.items() if environ.get(name, "").strip()}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        faults = problems_of(error, Settings, given)
+        named = [
+            Problem(_variable(fault.path), fault.message, fault.hint)
+            if fault.path in given
+            else fault
+            for fault in faults
+        ]
+        raise ConfigError(named, "the environment") from None
+
+
+def misspelt(environ: Mapping[str, str]) -> list[Problem]:
+    """Variables that look like ours and are not, such as CONSERVER_WORKER.
+
+    Only near misses count: Kubernetes sets CONSERVER_PORT and the like for a service of our name,
+    and a config file may use any variable.
+    """
+    ours = {_variable(field) for field in Settings.model_fields}
+    found = []
+    for name in sorted(environ):
+        if not name.startswith(("CONSERVER_", "VCON_")) or name in ours:
+            continue
+        near = difflib.get_close_matches(name, ours, n=1, cutoff=0.9)
+        if near:
+            found.append(Problem(name, "is no setting", f"did you mean `{near[0]}`?"))
+    return found
+
+
+def _variable(field: str) -> str:
+    extra = Settings.model_fields[field].json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["variable"])
+
+
+def _default_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

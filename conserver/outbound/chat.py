@@ -1,0 +1,225 @@
+"""Asking a language model about the dialogs of a vCon: what analyze and the links like it share.
+
+The endpoint is any that speaks OpenAI's chat completions: their own, a gateway, a server on the
+next desk. Each paid answer is checkpointed before the next question, so that a failure at the
+ninth dialog does not cost the first eight again.
+
+What is asked about a dialog is the text of an analysis of it (`source`), mostly its transcript.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import orjson
+from pydantic import AliasChoices, AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr
+
+from conserver.errors import Rejected, Retry
+from conserver.outbound import endpoint
+from conserver.vcon.document import Vcon, decode_body, indices, numbered
+
+# Where the text of a transcript is, as the known ones have it; the first that is there counts.
+_TEXT_PLACES = (
+    "body.paragraphs.transcript",
+    "body.transcript.text",
+    "body.transcript",
+    "body.text",
+    "body",
+)
+_MAX_ANSWER_BYTES = 16_777_216
+_LONGEST_WAIT_S = 5.0
+
+
+class Source(BaseModel):
+    """Which analysis of a dialog is read, and where in it the text is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    analysis_type: str = "transcript"
+    text_location: str | None = None
+
+
+class OnlyIf(BaseModel):
+    """Only vCons with an attachment or analysis of this type whose body holds this text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    section: Literal["attachments", "analysis"]
+    type: str
+    includes: str
+
+
+class ChatOptions(endpoint.CallOptions):
+    """What every link that asks a model can be told."""
+
+    base_url: AnyHttpUrl = AnyHttpUrl("https://api.openai.com/v1")
+    api_key: SecretStr = Field(
+        default=SecretStr(""), validation_alias=AliasChoices("api_key", "OPENAI_API_KEY")
+    )
+    model: str = Field(min_length=1)
+    vendor: str = "openai"
+    temperature: float | None = Field(default=None, ge=0)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    source: Source = Source()
+    only_if: OnlyIf | None = None
+    sampling_rate: float = Field(default=1, ge=0, le=1)
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    max_text_characters: int = Field(default=400_000, gt=0)
+    read_timeout_s: float = Field(default=120, gt=0)
+
+
+def questions(vcon: Vcon, options: ChatOptions) -> Iterator[tuple[int, str]]:
+    """(dialog index, its text) of every dialog there is something to ask about.
+
+    Nothing comes of a vCon that `only_if` or the sampling leaves out; the sampling goes by uuid,
+    so that a second attempt decides as the first one did.
+    """
+    if not _is_included(vcon, options):
+        return
+    for dialog, _ in numbered(vcon.dialogs):
+        source = find_analysis(vcon, options.source.analysis_type, dialog)
+        text = None if source is None else text_of(source, options.source.text_location)
+        if text:
+            yield dialog, text[: options.max_text_characters]
+
+
+def find_analysis(vcon: Vcon, kind: str, dialog: int) -> dict[str, Any] | None:
+    """The first analysis of that type about that dialog."""
+    for _, analysis in numbered(vcon.analysis):
+        if analysis.get("type") == kind and dialog in indices(analysis.get("dialog")):
+            return analysis
+    return None
+
+
+def text_of(analysis: dict[str, Any], location: str | None) -> str | None:
+    """The text at a dotted path of an analysis, body decoded; without a path, at a known one."""
+    for place in _TEXT_PLACES if location is None else (location,):
+        value: Any = {**analysis, "body": decode_body(analysis)}
+        for name in place.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, str) and value.strip():
+            return value
+    return None
+
+
+def ask(
+    system: str,
+    user: str,
+    options: ChatOptions,
+    patience: endpoint.Patience,
+    response_format: dict[str, Any] | None = None,
+) -> str:
+    """One question, one answer: the text of the model's message.
+
+    Raises:
+        Retry: the endpoint is in trouble, limits our rate, or we do (requests_per_minute).
+        Rejected: it will not take the question, or the model refuses to answer.
+        ValueError: what came is no whole answer; another attempt may bring one.
+    """
+    url = str(options.base_url).rstrip("/") + "/chat/completions"
+    request: dict[str, Any] = {"model": options.model}
+    request["messages"] = [
+        *([{"role": "system", "content": system}] if system else []),
+        {"role": "user", "content": user},
+    ]
+    if options.temperature is not None:
+        request["temperature"] = options.temperature
+    if response_format is not None:
+        request["response_format"] = response_format
+    request.update(options.parameters)
+    headers = {"content-type": "application/json"}
+    if key := options.api_key.get_secret_value():
+        headers["authorization"] = f"Bearer {key}"
+    if options.requests_per_minute is not None:
+        _keep_pace(url, options.model, options.requests_per_minute, patience)
+    body = orjson.dumps(request)
+    answer = endpoint.post(url, body, headers, options, patience, _MAX_ANSWER_BYTES)
+    return _message(answer.content)
+
+
+def ask_json(
+    system: str,
+    user: str,
+    options: ChatOptions,
+    patience: endpoint.Patience,
+    response_format: dict[str, Any],
+) -> Any:
+    """`ask`, with an answer that has to be JSON: its value.
+
+    Raises: as `ask`; ValueError also for an answer that is no JSON.
+    """
+    text = ask(system, user, options, patience, response_format).strip()
+    if text.startswith("```"):  # Some models wrap what they were told not to wrap.
+        text = text.strip("`").strip().removeprefix("json")
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"the model was asked for JSON and gave {text[:200]!r}: {error}") from None
+
+
+def _message(content: bytes) -> str:
+    try:
+        choice = orjson.loads(content)["choices"][0]
+        message = choice["message"]
+        text = message.get("content")
+    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
+        raise ValueError(f"not an answer of a chat endpoint: {content[:200]!r}") from None
+    if refusal := message.get("refusal"):
+        raise Rejected(f"the model refuses to answer: {str(refusal)[:200]}")
+    if choice.get("finish_reason") == "length":
+        raise ValueError("the answer was cut off at the model's limit; raise it in `parameters`")
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("the model gave an empty answer")
+    return text
+
+
+def _is_included(vcon: Vcon, options: ChatOptions) -> bool:
+    rule = options.only_if
+    if rule is not None and not any(
+        rule.type in (item.get("type"), item.get("purpose")) and rule.includes in _as_text(item)
+        for _, item in numbered(vcon.view.get(rule.section) or [])
+    ):
+        return False
+    digest = hashlib.sha256(f"sampling:{vcon.uuid}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48 < options.sampling_rate
+
+
+def _as_text(item: dict[str, Any]) -> str:
+    body = item.get("body")
+    return body if isinstance(body, str) else orjson.dumps(body).decode()
+
+
+class _Pace:
+    """Spaces the calls of one process to one model evenly."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def wait_s(self, interval_s: float) -> float:
+        """Take the next free moment, and say how far it is; none is taken if it is too far."""
+        with self._lock:
+            now = time.monotonic()
+            wait_s = max(self._next - now, 0.0)
+            if wait_s <= _LONGEST_WAIT_S:
+                self._next = now + wait_s + interval_s
+            return wait_s
+
+
+@functools.lru_cache(maxsize=256)
+def _pace(url: str, model: str) -> _Pace:
+    return _Pace()
+
+
+def _keep_pace(
+    url: str, model: str, requests_per_minute: float, patience: endpoint.Patience
+) -> None:
+    wait_s = _pace(url, model).wait_s(60 / requests_per_minute)
+    if wait_s > _LONGEST_WAIT_S:
+        raise Retry(wait_s, f"{model} is asked {requests_per_minute:g} times a minute at most")
+    endpoint.pause(wait_s, patience)

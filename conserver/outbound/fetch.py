@@ -1,0 +1,284 @@
+"""Fetching content by a URL that stands in a vCon: written by a stranger, so nothing is trusted.
+
+1. Only http and https; never file:, never anything else.
+2. Never an address of this machine or its networks (loopback, link-local, private, reserved),
+   unless an option allows it. The address itself is checked, at the moment of connecting, and
+   connected to: a name that resolves to something else a moment later gains nothing by it.
+3. Redirects are followed one by one, each under the same rules.
+4. Size and time are limited, for the whole download and not only for each read.
+5. If the vCon promises a hash, the content has it or is refused.
+
+Proxies of the environment are not used: the rules above would then be the proxy's to keep.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urljoin, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from conserver.errors import Rejected, Retry
+from conserver.outbound.endpoint import Patience, retry_after_s
+from conserver.vcon.document import content_hashes, decode_body
+
+if TYPE_CHECKING:
+    import httpcore
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_TROUBLE = frozenset({408, 425, 429})
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class FetchOptions(BaseModel):
+    """The limits of a download. Links that fetch have these as the option `fetch`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_bytes: int = Field(default=268_435_456, gt=0)
+    timeout_s: float = Field(default=120, gt=0)
+    connect_timeout_s: float = Field(default=10, gt=0)
+    read_timeout_s: float = Field(default=30, gt=0)
+    max_redirects: int = Field(default=5, ge=0, le=20)
+    allow_private_addresses: bool = False
+    ca_file: str = ""
+
+
+def prepare() -> None:
+    """Import the HTTP library; no sockets, no threads."""
+    importlib.import_module("httpcore")
+
+
+def content(item: Mapping[str, Any], options: FetchOptions, patience: Patience) -> bytes | None:
+    """The content of a dialog or attachment as bytes, inline or fetched; None if it has none.
+
+    Raises:
+        Retry: its server is in trouble or not reachable.
+        Rejected: the URL is none that may be fetched, the server will not give it, it is too big,
+            or it is not what the vCon promised.
+    """
+    body = decode_body(dict(item))
+    if isinstance(body, bytes):
+        return body
+    if isinstance(body, str) and body:
+        return body.encode("utf-8", "surrogatepass")
+    url = item.get("url")
+    if not isinstance(url, str) or not url:
+        return None
+    return fetch(url, options, patience, content_hashes(dict(item)))
+
+
+def fetch(
+    url: str,
+    options: FetchOptions,
+    patience: Patience,
+    hashes: Iterable[tuple[str, bytes]] = (),
+) -> bytes:
+    """Download `url` under the rules above and compare it with all `hashes` (name, digest).
+
+    Raises: as `content`.
+    """
+    httpcore = importlib.import_module("httpcore")
+    end = time.monotonic() + options.timeout_s
+    left_s = patience.remaining_s()
+    if left_s is not None:
+        end = min(end, time.monotonic() + left_s)
+    try:
+        found = _follow(url, options, patience, end)
+    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
+        raise Retry(None, f"GET {_named(url)}: {type(error).__name__}: {error}") from None
+    for name, digest in hashes:
+        if hashlib.new(name, found).digest() != digest:
+            raise Rejected(f"GET {_named(url)}: the content does not have its {name} hash")
+    return found
+
+
+def _follow(url: str, options: FetchOptions, patience: Patience, end: float) -> bytes:
+    """The content behind a URL and its redirects."""
+    for _ in range(options.max_redirects + 1):
+        patience.check_cancelled()
+        with _pool(options.allow_private_addresses, options.ca_file).stream(
+            "GET",
+            _target(url),
+            headers=_headers(url),
+            extensions={"timeout": _timeouts(options, end)},
+        ) as response:
+            headers = {
+                name.decode("latin-1").lower(): value.decode("latin-1")
+                for name, value in response.headers
+            }
+            if response.status in _REDIRECTS and "location" in headers:
+                url = _joined(url, headers["location"])
+                continue
+            if 200 <= response.status < 300:
+                return _read(response, url, headers, options, patience, end)
+            problem = f"GET {_named(url)}: HTTP {response.status}"
+            if response.status in _TROUBLE or response.status >= 500:
+                raise Retry(retry_after_s(headers), problem)
+            raise Rejected(problem)
+    raise Rejected(f"GET {_named(url)}: more than {options.max_redirects} redirects")
+
+
+def _read(
+    response: httpcore.Response,
+    url: str,
+    headers: Mapping[str, str],
+    options: FetchOptions,
+    patience: Patience,
+    end: float,
+) -> bytes:
+    too_big = f"GET {_named(url)}: larger than {options.max_bytes} bytes"
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > options.max_bytes:
+        raise Rejected(too_big)
+    body = bytearray()
+    next_look = time.monotonic() + 1
+    for chunk in response.iter_stream():
+        body += chunk
+        if len(body) > options.max_bytes:
+            raise Rejected(too_big)
+        now = time.monotonic()
+        if now > end:
+            raise Retry(None, f"GET {_named(url)}: not finished within its time")
+        if now > next_look:
+            patience.check_cancelled()
+            next_look = now + 1
+    return bytes(body)
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise Rejected(f"GET {_named(url)}: redirected to {location[:200]!r}: {error}") from None
+
+
+def _target(url: str) -> str:
+    """The URL without its credentials and fragment, if it is one that may be fetched at all."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        # Names in other scripts travel as punycode; an IPv6 address has its own form.
+        host = parts.hostname or ""
+        host = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
+    except ValueError as error:  # UnicodeError is one.
+        raise Rejected(f"GET {url[:200]!r}: not a URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise Rejected(f"GET {url[:200]!r}: only http and https URLs are fetched")
+    place = f"{host}:{port}" if port is not None else host
+    path = _quoted(parts.path or "/") + (f"?{_quoted(parts.query)}" if parts.query else "")
+    return f"{parts.scheme}://{place}{path}"
+
+
+def _quoted(text: str) -> str:
+    """What a request line cannot hold, percent-encoded; what is encoded stays as it is."""
+    return "".join(
+        character
+        if "!" <= character <= "~"
+        else "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "replace"))
+        for character in text
+    )
+
+
+def _headers(url: str) -> list[tuple[bytes, bytes]]:
+    # Nothing compressed is asked for: the size limit is meant for what arrives in memory.
+    headers = [(b"Accept", b"*/*"), (b"Accept-Encoding", b"identity")]
+    parts = urlsplit(url)
+    if parts.username is not None:
+        account = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+        headers.append((b"Authorization", b"Basic " + base64.b64encode(account)))
+    return headers
+
+
+def _timeouts(options: FetchOptions, end: float) -> dict[str, float]:
+    left_s = max(end - time.monotonic(), 0.001)
+    return {
+        "connect": min(options.connect_timeout_s, left_s),
+        "read": min(options.read_timeout_s, left_s),
+        "write": min(options.read_timeout_s, left_s),
+        "pool": left_s,
+    }
+
+
+@functools.lru_cache(maxsize=8)
+def _pool(allow_private: bool, ca_file: str) -> httpcore.ConnectionPool:
+    """The process's connections under these rules, shared by its threads."""
+    import httpcore
+
+    class CheckedBackend(httpcore.SyncBackend):
+        """Connects to addresses that were checked, not to names."""
+
+        def connect_tcp(
+            self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any
+        ) -> httpcore.NetworkStream:
+            problem: Exception = httpcore.ConnectError(f"no address for {host}")
+            for address in _addresses(host, port, allow_private):
+                try:
+                    return super().connect_tcp(str(address), port, timeout, *args, **kwargs)
+                except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                    problem = error
+            raise problem
+
+        def connect_unix_socket(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+            raise Rejected("unix sockets are not fetched from")
+
+    return httpcore.ConnectionPool(
+        ssl_context=ssl.create_default_context(cafile=ca_file or None),
+        network_backend=CheckedBackend(),
+        max_connections=64,
+        max_keepalive_connections=8,
+        keepalive_expiry=15,
+    )
+
+
+def _addresses(host: str, port: int, allow_private: bool) -> list[Address]:
+    """The addresses of a host that may be connected to.
+
+    Raises:
+        Rejected: it has only addresses that may not.
+        httpcore.ConnectError: it has none at the moment.
+    """
+    httpcore = importlib.import_module("httpcore")
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpcore.ConnectError(f"{host}: {error}") from error
+    found = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
+    allowed = [address for address in found if allow_private or is_public(address)]
+    if found and not allowed:
+        name = host if host == str(found[0]) else f"{host} ({found[0]})"
+        raise Rejected(f"{name} is an address of our own networks: nothing is fetched from there")
+    return allowed
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is one of the open Internet, also when it is wrapped in an IPv6 one."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and address.teredo is not None:
+            inner = address.teredo[1]
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def _named(url: str) -> str:
+    """The URL for a message: without credentials and query."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]
+    except ValueError:
+        return repr(url[:200])

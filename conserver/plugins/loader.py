@@ -1,0 +1,388 @@
+"""Loads links and storages by the names of their modules; refuses what cannot work before it runs.
+
+1. Resolves names: `links.tag` is conserver.links.tag, `storage.postgres` the package storage, any
+   other dotted name is imported as it stands. Nothing is ever installed.
+2. Checks what a module offers and validates its options with its own model.
+3. Adapts modules written for vcon-server, recognized by their signatures. This is the only place
+   that knows of them; their shims are loaded only when there is one.
+
+Every fault of every plugin is reported at once, with its path in the configuration. Whatever a
+module's own code raises is a fault of that module, `sys.exit()` included: it must never end the
+daemon that looks at it. Nobody else imports links or storages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from conserver.config.model import Config, LinkConfig, StorageConfig
+from conserver.config.validation import join_path, problems_of, suggest
+from conserver.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from conserver.links import LinkContext
+    from conserver.vcon.document import Vcon
+    from storage.contract import Storage
+
+# The extra that brings a package which a module of ours may miss.
+_EXTRAS = {
+    "psycopg": "postgres",
+    "boto3": "s3",
+    "botocore": "s3",
+    "pymongo": "mongo",
+    "jq": "links",
+    "httpx": "links",
+    "faster_whisper": "speech",
+    "ctranslate2": "speech",
+    "av": "speech",
+    "numpy": "speech",
+}
+
+# What vcon-server calls otherwise.
+_OLD_NAMES = {"links.jq_link": "links.jq", "storage.redis_storage": "storage.redis"}
+
+Section = TypeVar("Section", LinkConfig, StorageConfig)
+Loaded = TypeVar("Loaded", "LoadedLink", "LoadedStorage")
+
+# How vcon-server's modules name the parameters that ours do not have.
+_FOREIGN_PARAMETERS = frozenset({"vcon_uuid", "vcon_id", "link_name"})
+# What they import, and nobody but vcon-server has: compat stands in for it.
+_FOREIGN_MODULES = frozenset({"lib", "vcon", "redis_mgr", "settings"})
+
+# What passes through a module without being its own: somebody's Ctrl-C, a generator's end.
+_NOT_ITS_OWN = (KeyboardInterrupt, GeneratorExit)
+
+_SAID_CHARS = 500
+"""How much is told of what an exception says."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedLink:
+    """A link, ready to run."""
+
+    name: str
+    module: str
+    run: Callable[[Vcon, Any, LinkContext], Vcon | None]
+    options: Any = field(repr=False)
+    costly: bool = False
+    soft_timeout_s: float | None = None
+    hard_timeout_s: float | None = None
+    prepare_module: Callable[[Any], None] | None = None
+
+    def prepare(self) -> None:
+        """Imports what is heavy. Raises ConfigError where that fails."""
+        _prepare(self.prepare_module, self.options, join_path("links", [self.name]), self.module)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedStorage:
+    """A storage that can be made, once per process."""
+
+    name: str
+    module: str
+    make: Callable[[], Storage]
+    options: Any = field(repr=False)
+    prepare_module: Callable[[Any], None] | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        """How long one call to it may take."""
+        return float(getattr(self.options, "timeout_s", 30.0))
+
+    def prepare(self) -> None:
+        """Imports what is heavy. Raises ConfigError where that fails."""
+        _prepare(self.prepare_module, self.options, join_path("storages", [self.name]), self.module)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """All links and storages of a configuration, by their names in it."""
+
+    links: Mapping[str, LoadedLink]
+    storages: Mapping[str, LoadedStorage]
+
+    def prepare(self) -> None:
+        """Prepares them all, reporting together what any of them misses.
+
+        Raises:
+            ConfigError: with everything that is not installed, and all that they raise.
+        """
+        problems = self.missing()
+        if problems:
+            raise ConfigError(problems)
+
+    def missing(self) -> list[Problem]:
+        """Prepares them all; what any of them misses."""
+        problems: list[Problem] = []
+        plugins: list[LoadedLink | LoadedStorage] = [*self.links.values(), *self.storages.values()]
+        for plugin in plugins:
+            try:
+                plugin.prepare()
+            except ConfigError as error:
+                problems += error.problems
+        return problems
+
+
+class PluginError(ConfigError):
+    """One plugin cannot be used. Its problems go into the one ConfigError of them all."""
+
+
+def load(config: Config) -> Plugins:
+    """Loads what the enabled chains name; what none of them names is not imported.
+
+    Raises:
+        ConfigError: with everything that is wrong with them, what `prepare` of the others finds
+            included. Its cause is the first exception that a plugin's own code raised, if one did.
+    """
+    links, link_faults = _load_all("links", config.used_links, load_link)
+    storages, storage_faults = _load_all("storages", config.used_storages, load_storage)
+    plugins, faults = Plugins(links, storages), link_faults + storage_faults
+    if faults:
+        causes = [fault.__cause__ for fault in faults if fault.__cause__]
+        problems = [problem for fault in faults for problem in fault.problems]
+        problems += plugins.missing()
+        raise ConfigError(problems) from (causes[0] if causes else None)
+    return plugins
+
+
+def unused_problems(config: Config) -> list[Problem]:
+    """What is wrong with plugins that no enabled chain names: no harm, but worth a warning."""
+    links = {name: link for name, link in config.links.items() if name not in config.used_links}
+    storages = {
+        name: storage
+        for name, storage in config.storages.items()
+        if name not in config.used_storages
+    }
+    _, link_faults = _load_all("links", links, load_link)
+    _, storage_faults = _load_all("storages", storages, load_storage)
+    return [problem for fault in link_faults + storage_faults for problem in fault.problems]
+
+
+def _load_all(
+    section: str, entries: Mapping[str, Section], loader: Callable[[str, Section], Loaded]
+) -> tuple[dict[str, Loaded], list[PluginError]]:
+    loaded: dict[str, Loaded] = {}
+    faults: list[PluginError] = []
+    for name, entry in entries.items():
+        try:
+            loaded[name] = _load(section, name, entry, loader)
+        except PluginError as fault:
+            faults.append(fault)
+    return loaded, faults
+
+
+def _load(
+    section: str, name: str, entry: Section, loader: Callable[[str, Section], Loaded]
+) -> Loaded:
+    try:
+        return loader(name, entry)
+    except (PluginError, *_NOT_ITS_OWN):
+        raise
+    except BaseException as error:
+        # Code of the module that runs while it is looked at: its validators, mostly.
+        path = join_path(section, [name])
+        raise PluginError([_broken(error, path, entry.module, "cannot be used")]) from error
+
+
+def resolve(name: str) -> str:
+    """The module to import for a name in the configuration."""
+    name = _OLD_NAMES.get(name, name)
+    return f"conserver.{name}" if name.startswith("links.") else name
+
+
+def load_link(name: str, config: LinkConfig) -> LoadedLink:
+    """One link: its module found, its options validated, its `run` checked."""
+    path = join_path("links", [name])
+    module = _import(config.module, path)
+    run = getattr(module, "run", None)
+    if not callable(run):
+        message = f"`{config.module}` is no link: it has no `run`"
+        raise PluginError([Problem(f"{path}.module", message)])
+    if _is_foreign(run):
+        return _adapt_link(name, config, module)
+    _check_run(run, config.module, path)
+    return LoadedLink(
+        name=name,
+        module=config.module,
+        run=run,
+        options=_options(module, config.options, path),
+        costly=bool(getattr(module, "COSTLY", False)),
+        soft_timeout_s=config.soft_timeout_s,
+        hard_timeout_s=config.hard_timeout_s,
+        prepare_module=getattr(module, "prepare", None),
+    )
+
+
+def load_storage(name: str, config: StorageConfig) -> LoadedStorage:
+    """One storage: its module found and its options validated; nothing is connected."""
+    path = join_path("storages", [name])
+    module = _import(config.module, path)
+    maker = getattr(module, "Storage", None)
+    if maker is None and callable(getattr(module, "save", None)):
+        return _adapt_storage(name, config, module)
+    if not callable(maker) or not hasattr(maker, "save_many"):
+        message = f"`{config.module}` is no storage: it has no class `Storage`"
+        raise PluginError([Problem(f"{path}.module", message)])
+    options = _options(module, config.options, path)
+    return LoadedStorage(
+        name=name,
+        module=config.module,
+        make=lambda: maker(name, options),
+        options=options,
+        prepare_module=getattr(module, "prepare", None),
+    )
+
+
+def _adapt_link(name: str, config: LinkConfig, module: ModuleType) -> LoadedLink:
+    from conserver.plugins import compat
+
+    return LoadedLink(
+        name=name,
+        module=config.module,
+        run=compat.link_runner(name, module),
+        options=compat.options_of(module, config),
+        soft_timeout_s=config.soft_timeout_s,
+        hard_timeout_s=config.hard_timeout_s,
+    )
+
+
+def _adapt_storage(name: str, config: StorageConfig, module: ModuleType) -> LoadedStorage:
+    from conserver.plugins import compat
+
+    options = compat.options_of(module, config)
+    return LoadedStorage(
+        name=name,
+        module=config.module,
+        make=lambda: compat.OldStorage(name, module, options),
+        options=options,
+    )
+
+
+def _import(name: str, path: str) -> ModuleType:
+    full = resolve(name)
+    try:
+        return importlib.import_module(full)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in _FOREIGN_MODULES and _install_old_names():
+            return _import(name, path)
+        if error.name and (full == error.name or full.startswith(f"{error.name}.")):
+            hint = suggest(name, _siblings(name)) or "it must be installed where Conserver runs"
+            raise PluginError(
+                [Problem(f"{path}.module", f"there is no module `{name}`", hint)]
+            ) from None
+        raise PluginError([_missing(error, f"{path}.module", name)]) from error
+    except _NOT_ITS_OWN:
+        raise
+    except BaseException as error:
+        problem = _broken(error, f"{path}.module", name, "cannot be imported")
+        raise PluginError([problem]) from error
+
+
+def _install_old_names() -> bool:
+    from conserver.plugins import compat
+
+    return compat.install()
+
+
+def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, module: str) -> None:
+    if prepare is None:
+        return
+    try:
+        prepare(options)
+    except ModuleNotFoundError as error:
+        raise ConfigError([_missing(error, path, module)]) from error
+    except ConfigError as error:
+        # A module knows its options, not where in the configuration they stand.
+        inside = [
+            Problem(f"{path}.options.{found.path}".rstrip("."), found.message, found.hint)
+            for found in error.problems
+        ]
+        raise ConfigError(inside) from error
+    except _NOT_ITS_OWN:
+        raise
+    except BaseException as error:
+        raise ConfigError([_broken(error, path, module, "cannot be prepared")]) from error
+
+
+def _missing(error: ModuleNotFoundError, path: str, module: str) -> Problem:
+    package = (error.name or "?").partition(".")[0]
+    if package in _FOREIGN_MODULES:
+        message = f"`{module}` needs `{error.name}` of vcon-server, which has no stand-in here"
+        return Problem(path, message, "the module must do without it")
+    extra = _EXTRAS.get(package)
+    hint = f"pip install 'conserver[{extra}]'" if extra else "install it where Conserver runs"
+    return Problem(path, f"`{module}` needs the package `{package}`, which is not installed", hint)
+
+
+def _broken(error: BaseException, path: str, module: str, what: str) -> Problem:
+    frames = traceback.extract_tb(error.__traceback__)
+    hint = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    said = " ".join(_said(error).split())[:_SAID_CHARS]
+    return Problem(path, f"`{module}` {what}: {type(error).__name__}: {said}".rstrip(": "), hint)
+
+
+def _said(error: BaseException) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    # Its text shows the values, and those may be secrets.
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{join_path('', fault['loc'])}: {fault['msg']}" for fault in faults)
+
+
+def _siblings(name: str) -> list[str]:
+    """The names that could have been meant: all links, or all storages, that there are."""
+    package_name = name.rpartition(".")[0]
+    marks = {"links": "\ndef run(", "storage": "\nclass Storage:"}
+    if package_name not in marks:
+        return []
+    package = importlib.import_module(resolve(f"{package_name}.")[:-1])
+    files = [Path(found) for folder in package.__path__ for found in Path(folder).glob("*.py")]
+    mark = marks[package_name]
+    return [f"{package_name}.{f.stem}" for f in files if mark in f.read_text(encoding="utf-8")]
+
+
+def _options(module: ModuleType, given: Mapping[str, Any], path: str) -> Any:
+    """The module's own model of the options, or the plain dict where it has none."""
+    model = getattr(module, "Options", None)
+    if model is None:
+        return dict(given)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise PluginError([Problem(f"{path}.module", "its `Options` is no pydantic model")])
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise PluginError(problems_of(error, model, given, f"{path}.options")) from None
+
+
+def _is_foreign(run: Callable[..., object]) -> bool:
+    return bool(_FOREIGN_PARAMETERS & set(list(_parameters(run))[:2]))
+
+
+def _check_run(run: Callable[..., object], module: str, path: str) -> None:
+    parameters = _parameters(run)
+    if inspect.iscoroutinefunction(run):
+        raise PluginError([Problem(f"{path}.module", f"`{module}.run` must not be async")])
+    if not parameters:
+        return  # A callable whose signature cannot be read is taken at its word.
+    try:
+        inspect.Signature(list(parameters.values())).bind(None, None, None)
+    except TypeError:
+        found = ", ".join(parameters)
+        message = f"`{module}.run` must take (vcon, options, context), not ({found})"
+        raise PluginError([Problem(f"{path}.module", message)]) from None
+
+
+def _parameters(run: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(run).parameters
+    except (TypeError, ValueError):
+        return {}

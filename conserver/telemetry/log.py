@@ -1,0 +1,342 @@
+"""Logging: one line per event, of one shape, from every process and every library.
+
+1. `configure` is called once per process and says who speaks: the supervisor, the coordinator,
+   worker
+   2.
+2. A line is a JSON object with time, level, event, speaker, and whatever the logger was bound to
+   (vcon, chain, link, storage, duration_ms); on a terminal it is text that reads well.
+3. What a library says through the standard `logging` comes out in the same shape.
+4. Secrets are hidden on the way out.
+5. A line is written with one `write`, a JSON line of at most 4096 bytes, which the kernel never
+   mixes with another process's line. Nobody waits for a reader that has stopped reading: its lines
+   are lost and counted.
+6. Nothing here raises: a closed standard output must not end a worker.
+
+This module is the only one that imports structlog; all others take `get_logger` and `Logger` from
+here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from conserver.telemetry.redact import HIDDEN, is_secret_name, printable, redact, redact_text
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+# structlog imports Rich where it is installed, for a renderer that we do not use: 100 ms and 6 MB
+# in every process. It takes no for an answer.
+_hide_rich = "rich" not in sys.modules
+if _hide_rich:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+try:
+    import structlog
+    from structlog.typing import FilteringBoundLogger as Logger
+finally:
+    if _hide_rich:
+        del sys.modules["rich"]
+
+__all__ = ["LineWriter", "Logger", "Renderer", "configure", "get_logger"]
+
+LINE_BYTES_MAX = 4096  # PIPE_BUF on Linux: the longest write that a pipe takes as a whole.
+_JAM_WAIT_MS = 200  # How long the first line waits for a reader that is slow, not gone.
+_TEXT_CHARS_MIN = 200  # What is left of the longest texts of a line that has to be shortened.
+
+_JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+
+_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+_COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}
+
+
+def get_logger(**bound: object) -> Logger:
+    """A logger that adds `bound` to each of its lines. It may be made before `configure`."""
+    logger: Logger = structlog.get_logger(**bound)
+    return logger
+
+
+def configure(
+    role: str, slot: int = 0, *, level: str = "INFO", shape: str = "auto", fd: int = 1
+) -> None:
+    """Sets the speaker, the level and the shape of this process's lines.
+
+    Args:
+        role: `supervisor`, `coordinator`, `worker` or `command`.
+        slot: which worker, 1..N; its lines carry it as `worker`, those of others carry their
+            `role`.
+        level: the least lines to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.
+        shape: json, console, or auto: console on a terminal, else json.
+        fd: where lines go. The daemon's logs are its output (1); a command keeps 1 for its results
+            and logs to 2.
+    """
+    speaker: dict[str, object] = {"worker": slot} if role == "worker" else {"role": role}
+    as_text = shape == "console" or (shape == "auto" and _is_terminal(fd))
+    renderer = Renderer(
+        speaker, LineWriter(fd), as_text=as_text, coloured=as_text and _wants_colour(fd)
+    )
+    least = _LEVELS[level]
+    structlog.configure(
+        processors=[renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=lambda *_: renderer.writer,
+        cache_logger_on_first_use=False,
+    )
+    _capture_standard_logging(renderer, least)
+    if role != "command":
+        sys.excepthook = _ExceptHook(renderer)
+        threading.excepthook = lambda args: renderer.emit_exception(
+            "thread_died", args.exc_value, thread=args.thread.name if args.thread else ""
+        )
+
+
+class LineWriter:
+    """Writes whole lines to a descriptor without ever waiting long, and without ever raising.
+
+    structlog calls it as its innermost logger. `lost` counts the lines that nobody took since the
+    last one that somebody did.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.lost = 0
+        self._jammed = False
+
+    def write(self, line: bytes) -> None:
+        """Writes `line`, which ends in a newline; drops it where nobody reads."""
+        try:
+            # A pipe is writable when it has room for PIPE_BUF bytes, so the write that follows does
+            # not block. Only the first line of a jam waits; those behind it are dropped at once.
+            # The poll object is made anew each time because one must not be used by two threads at
+            # once.
+            poll = select.poll()
+            poll.register(self.fd, select.POLLOUT)
+            if poll.poll(0 if self._jammed else _JAM_WAIT_MS):
+                os.write(self.fd, line)
+                self._jammed = False
+                self.lost = 0
+                return
+            self._jammed = True
+        except OSError:
+            self._jammed = False  # Closed, not jammed: there is nothing to wait for.
+        self.lost += 1
+
+    msg = debug = info = warning = error = critical = fatal = exception = log = write
+
+
+class Renderer:
+    """Turns an event into a line. It is the only processor, as every processor costs a call."""
+
+    def __init__(
+        self,
+        speaker: Mapping[str, object],
+        writer: LineWriter,
+        *,
+        as_text: bool,
+        coloured: bool = False,
+    ) -> None:
+        self.writer = writer
+        self._speaker = dict(speaker)
+        self._as_text = as_text
+        self._coloured = coloured
+        self._clock = (-1, "")  # One tuple, so that threads never see the one without the other.
+
+    def __call__(
+        self, _logger: object, method: str, event: MutableMapping[str, Any]
+    ) -> tuple[tuple[bytes], dict[str, Any]]:
+        """How a processor ends structlog's chain: with the arguments of the writer's method."""
+        return (self.render(method, event),), {}
+
+    def emit(self, level: str, event: MutableMapping[str, Any]) -> None:
+        """Renders and writes one event that did not come through structlog."""
+        self.writer.write(self.render(level, event))
+
+    def emit_exception(self, name: str, error: BaseException | None, **fields: object) -> None:
+        """Writes an error that nobody caught."""
+        self.emit("critical", {"event": name, "exc_info": error, **fields})
+
+    def render(self, level: str, event: MutableMapping[str, Any]) -> bytes:
+        """The finished line. Never raises: a value that cannot be shown is shown as its repr."""
+        if level == "exception":
+            level = "error"
+        line: dict[str, Any] = {
+            "timestamp": self._timestamp(),
+            "level": level,
+            "event": redact(event.pop("event", "")),
+        }
+        line.update(self._speaker)
+        if self.writer.lost:
+            line["log_lines_lost"] = self.writer.lost
+        exc_info = event.pop("exc_info", None)
+        for key, value in event.items():
+            if type(value) is str:
+                line[key] = HIDDEN if is_secret_name(key) else redact_text(value)
+            elif type(value) in (int, float, bool):
+                line[key] = value
+            else:
+                line[key] = redact(value, key)
+        if exc_info:
+            line["exception"] = redact_text(_format_exception(exc_info))
+        if self._as_text:
+            return self._text(line)
+        data = _dump(line)
+        return data if len(data) <= LINE_BYTES_MAX else _shorten(line)
+
+    def _timestamp(self) -> str:
+        now = time.time()
+        second, text = self._clock
+        if second != int(now):
+            second = int(now)
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._clock = (second, text)
+        return f"{text}.{int((now - second) * 1000):03d}Z"
+
+    def _text(self, line: dict[str, Any]) -> bytes:
+        level = line.pop("level")
+        clock = line.pop("timestamp")[11:23]
+        event = printable(str(line.pop("event")))
+        exception = line.pop("exception", "")
+        mark = f"{level.upper():8}"
+        if self._coloured:
+            mark = f"\x1b[{_COLOURS.get(level, '0')}m{mark}\x1b[0m"
+        fields = " ".join(f"{key}={_plain(value)}" for key, value in line.items())
+        text = f"{clock} {mark} {event}  {fields}".rstrip()
+        if exception:
+            text += "\n" + printable(exception.rstrip(), keep="\n\t")
+        return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+class _LibraryHandler(logging.Handler):
+    """Takes what libraries log the standard way into our shape."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        super().__init__()
+        self._renderer = renderer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):
+            message = str(record.msg)  # A library's arguments do not fit its own format.
+        event: dict[str, Any] = {"event": message, "logger": record.name}
+        if record.exc_info:
+            event["exc_info"] = record.exc_info
+        self._renderer.emit(record.levelname.lower(), event)
+
+
+class _ExceptHook:
+    """The process's last words are a line like any other."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+
+    def __call__(
+        self, kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
+    ) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            return
+        self._renderer.emit_exception("process_died", error)
+
+
+def _capture_standard_logging(renderer: Renderer, level: int) -> None:
+    """Libraries speak one level less: at INFO some of them log every request they make."""
+    root = logging.getLogger()
+    root.handlers[:] = [_LibraryHandler(renderer)]
+    root.setLevel(max(level, logging.WARNING) if level > logging.DEBUG else logging.INFO)
+    logging.captureWarnings(True)
+
+
+def _wants_colour(fd: int) -> bool:
+    return _is_terminal(fd) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _is_terminal(fd: int) -> bool:
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
+
+
+def _format_exception(exc_info: object) -> str:
+    if exc_info is True:
+        error = sys.exc_info()[1]
+    elif isinstance(exc_info, tuple):
+        error = exc_info[1]
+    else:
+        error = exc_info if isinstance(exc_info, BaseException) else None
+    return "".join(traceback.format_exception(error)) if error is not None else ""
+
+
+def _dump(line: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(line, default=_as_text_value, option=_JSON)
+    except (TypeError, ValueError, RecursionError):
+        # Lone surrogates, integers beyond 64 bits, keys of odd types: rare, and repr shows them
+        # all.
+        plain = {
+            key: value if isinstance(value, (bool, float)) else _safe_repr(value)
+            for key, value in line.items()
+        }
+        return orjson.dumps(plain, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _as_text_value(value: object) -> str:
+    if isinstance(value, bytes):
+        return value[:200].decode("utf-8", "backslashreplace")
+    return _safe_text(str, value)
+
+
+def _safe_repr(value: object) -> str:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return _safe_text(repr, value)
+
+
+def _safe_text(convert: Callable[[object], str], value: object) -> str:
+    try:
+        text = convert(value)
+    except Exception as error:  # noqa: BLE001 - any object may be logged, a broken one too.
+        text = f"<{type(value).__name__} whose text raises {type(error).__name__}>"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _shorten(line: dict[str, Any]) -> bytes:
+    """Cuts long values until the line fits, a traceback at its top: its end tells most."""
+    keep = LINE_BYTES_MAX // 2
+    short = {
+        key: value if isinstance(value, (str, int, float)) else _safe_repr(value)
+        for key, value in line.items()
+    }
+    while keep >= _TEXT_CHARS_MIN:
+        for key, value in short.items():
+            if isinstance(value, str) and len(value) > keep:
+                left_out = len(value) - keep
+                short[key] = (
+                    f"[{left_out} characters left out] {value[-keep:]}"
+                    if key == "exception"
+                    else f"{value[:keep]} [{left_out} characters left out]"
+                )
+        data = _dump(short)
+        if len(data) <= LINE_BYTES_MAX:
+            return data
+        keep //= 2
+    head = {
+        key: str(line.get(key, ""))[:_TEXT_CHARS_MIN] for key in ("timestamp", "level", "event")
+    }
+    return _dump({**head, "shortened": True})
+
+
+def _plain(value: object) -> str:
+    if not isinstance(value, str):
+        return _dump({"": value})[4:-2].decode("utf-8")
+    text = printable(value)
+    return f'"{text}"' if " " in text or not text else text

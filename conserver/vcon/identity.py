@@ -1,0 +1,85 @@
+"""What makes bytes a vCon: JSON, and a uuid under which it can be kept; else, why they are none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid as uuidlib
+from typing import Any
+
+import orjson
+
+from conserver.errors import Rejected
+from conserver.vcon.bodies import decode_base64url
+
+# The uuid becomes part of Redis keys, object keys and file names. Any version of UUID, and ids that
+# are none, pass; what could climb out of a folder or be taken for a document does not.
+USABLE_UUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:@+=-]{0,127}")
+
+
+def usable_uuid(text: str) -> bool:
+    """Whether `text` can be a vCon's uuid here: up to 128 letters, digits and ._:@+=-"""
+    return USABLE_UUID.fullmatch(text) is not None
+
+
+def uuid8_of(raw: bytes) -> str:
+    """A UUIDv8 made of the SHA-256 of `raw`: the same bytes have the same id everywhere."""
+    digest = bytearray(hashlib.sha256(raw).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    return str(uuidlib.UUID(bytes=bytes(digest)))
+
+
+def envelope_uuid(data: dict[str, Any], raw: bytes) -> str:
+    """The uuid of a signed or encrypted vCon: what its headers name, else one made of its bytes."""
+    signatures = data.get("signatures")
+    headers = [data.get("header"), data.get("unprotected"), data.get("protected")]
+    for signature in signatures if isinstance(signatures, list) else []:
+        if isinstance(signature, dict):
+            headers += [signature.get("header"), signature.get("protected")]
+    for header in [*headers, data]:
+        fields = _protected_header(header) if isinstance(header, str) else header
+        if isinstance(fields, dict) and (uuid := fields.get("uuid")) is not None:
+            if isinstance(uuid, str) and usable_uuid(uuid):
+                return uuid
+            raise Rejected(why_not_a_uuid(uuid))
+    return uuid8_of(raw)
+
+
+def _protected_header(text: str) -> Any:
+    try:
+        return orjson.loads(decode_base64url(text))
+    except (Rejected, orjson.JSONDecodeError):
+        return None  # Not ours to judge: whoever verifies the envelope will.
+
+
+def why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
+    """The reason, with the two cases told apart that other parsers let pass."""
+    if not raw.strip():
+        return "not a vCon: empty"
+    try:
+        json.loads(raw)
+    except (ValueError, RecursionError):
+        return f"not a vCon: not JSON: {error}"
+    if re.search(rb"\b(NaN|Infinity)\b", raw):
+        return f"not a vCon: NaN or Infinity, which JSON does not have: {error}"
+    # Half of a surrogate pair, a number beyond a double's range, a byte order mark: it says which.
+    return f"not a vCon: JSON that stricter parsers refuse: {error}"
+
+
+def why_not_a_uuid(uuid: Any) -> str:
+    """The reason, for the person who finds the dead letter."""
+    if uuid is None or uuid == "":
+        return "not a vCon: it has no uuid"
+    if not isinstance(uuid, str):
+        return f"not a vCon: its uuid is a JSON {json_name(uuid)}, not a string"
+    return f"not a vCon: its uuid {uuid[:80]!r} cannot serve as a key"
+
+
+def json_name(value: Any) -> str:
+    """What JSON calls the type of a value."""
+    if value is None:
+        return "null"
+    names = {dict: "object", list: "array", str: "string", bool: "boolean"}
+    return names.get(type(value), "number")

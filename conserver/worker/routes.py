@@ -1,0 +1,60 @@
+"""The chains as a worker runs them, compiled from the configuration and its plugins.
+
+A route is fixed for a worker's life: a reload replaces the worker.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from conserver.config.model import Config
+from conserver.plugins.loader import Plugins
+from conserver.worker.item import Route
+
+
+class Routes:
+    """Which chain serves which list, in the order in which lists are looked at."""
+
+    def __init__(self, config: Config, plugins: Plugins, max_document_bytes: int) -> None:
+        self._by_list: dict[str, Route] = {}
+        self.all: list[Route] = []
+        for name, chain in config.enabled_chains.items():
+            route = Route(
+                name=name,
+                config=chain,
+                links=tuple(plugins.links[link] for link in chain.links),
+                names=tuple(chain.links),
+                storages=tuple(dict.fromkeys(chain.storages)),
+                soft_s=chain.soft_timeout_s,
+                hard_s=chain.hard_timeout_s or 0.0,
+                max_document_bytes=max_document_bytes,
+            )
+            self.all.append(route)
+            for list_name in chain.ingress_lists:
+                self._by_list[list_name] = route
+        self._weighted = len({route.config.weight for route in self.all}) > 1
+
+    @property
+    def lists(self) -> list[str]:
+        """Every ingress list, in the order of the configuration."""
+        return list(self._by_list)
+
+    def of(self, list_name: str) -> Route:
+        """The chain that serves a list."""
+        return self._by_list[list_name]
+
+    def in_order(self) -> Iterator[tuple[str, Route]]:
+        """Lists as the next claim looks at them: strictly in order, or shuffled by weight where
+        weights differ.
+        """
+        if not self._weighted:
+            return iter(self._by_list.items())
+        # Efraimidis and Spirakis (2006): sorting by u^(1/w) draws without replacement, in
+        # proportion to the weights.
+        keyed = [
+            (random.random() ** (1.0 / route.config.weight), name, route)
+            for name, route in self._by_list.items()
+        ]
+        keyed.sort(key=lambda entry: entry[0], reverse=True)
+        return iter([(name, route) for _, name, route in keyed])

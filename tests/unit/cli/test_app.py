@@ -1,0 +1,428 @@
+"""The command line: what starts without a server, what is refused, and with which exit code."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import wave
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from servers import Redis
+
+from conserver.cli import audio
+from conserver.cli.base import Output, age_text, execute
+from conserver.cli.letters import Filter, error_of, parse_age
+from conserver.cli.tables import Marked
+from conserver.errors import (
+    EXIT_CONFIG,
+    EXIT_FAILURE,
+    EXIT_UNAVAILABLE,
+    EXIT_USAGE,
+    BootError,
+    ConserverError,
+)
+from conserver.queue.dead_letters import DeadLetter
+from conserver.vcon.document import Vcon, decode_body
+from tests.command_line import Command
+from tests.conftest import Private
+
+ROOT = Path(__file__).parents[3]
+NOWHERE = "redis://user:pa55@127.0.0.1:1"
+
+
+@pytest.fixture
+def conserver(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Command:
+    """`conserver("check", "--json")` runs that command."""
+    return Command(monkeypatch, capfdbinary, {"REDIS_URL": NOWHERE})
+
+
+def test_help_names_every_command(conserver: Command) -> None:
+    """Whoever knows nothing finds all there is."""
+    text = conserver("--help").stdout.decode()
+    names = "run check settings health status doctor submit get cancel pause resume drain dlq"
+    assert [name for name in names.split() if name not in text] == []
+    assert conserver("--version").stdout.startswith(b"conserver ")
+    assert b"requeue" in conserver("dlq", "--help").stdout
+
+
+def test_wrong_usage_has_its_own_exit_code(conserver: Command) -> None:
+    """An unknown command or option is told on standard error, with code 2."""
+    for words in (["nothing"], ["status", "--nothing"], ["run", "--nothing"], ["dlq", "requeue"]):
+        done = conserver(*words)
+        assert done.returncode == EXIT_USAGE
+        assert done.stderr
+        assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["status", "--watch", "-1"], ["status", "--watch", "inf"], ["drain", "--timeout", "-1"],
+     ["submit", "-", "--timeout", "-5"]],
+)  # fmt: skip
+def test_times_that_are_none(conserver: Command, words: list[str]) -> None:
+    """Nobody waits for less than nothing, or for ever."""
+    done = conserver(*words)
+    assert done.returncode == EXIT_USAGE
+    assert words[-2].encode() in done.stderr
+
+
+@pytest.mark.parametrize("name", ["DLQ:calls", "conserver:hosts", "a\nb"])
+def test_submit_refuses_what_is_no_list(conserver: Command, name: str) -> None:
+    """As the configuration does, and before anything is written."""
+    done = conserver("submit", "-", "--list", name)
+    assert done.returncode == EXIT_USAGE
+    assert b"the name of a list must" in done.stderr
+
+
+def test_check_of_the_shipped_configuration(conserver: Command) -> None:
+    """The file that comes with Conserver is right, without warnings."""
+    done = conserver("check", "--json")
+    assert done.returncode == 0
+    assert orjson.loads(done.stdout) == {
+        "ok": True,
+        "problems": [],
+        "warnings": [],
+        "connections": [],
+        "chains": {"main": ["inbox"]},
+    }
+
+
+def test_the_examples_in_the_shipped_configuration(conserver: Command, tmp_path: Path) -> None:
+    """What is commented out in it is right as well, once the # is taken away."""
+    text = (ROOT / "config.yml").read_text(encoding="utf-8")
+    path = tmp_path / "config.yml"
+    lines = [line[1:] if line.startswith("#  ") else line for line in text.splitlines()]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    done = conserver("check", "--json", "--config", str(path))
+    assert orjson.loads(done.stdout)["warnings"] == []
+    assert done.returncode == 0
+
+
+def test_check_tells_every_problem(conserver: Command, tmp_path: Path) -> None:
+    """Faults of settings, of the file, of plugins: told by path on standard error, code 78."""
+    path = tmp_path / "config.yml"
+    path.write_text("chains: {a: {link: [x]}}\n", encoding="utf-8")
+    done = conserver("check", "-c", str(path))
+    assert done.returncode == EXIT_CONFIG
+    assert b"chains.a.link: is not known here (line 1; did you mean `links`?)" in done.stderr
+    path.write_text(
+        "links: {x: {module: links.tga}}\nchains: {a: {links: [x], ingress_lists: [a]}}\n",
+        encoding="utf-8",
+    )
+    done = conserver("check", "--json", "-c", str(path))
+    assert done.returncode == EXIT_CONFIG
+    (problem,) = orjson.loads(done.stdout)["problems"]
+    assert problem["path"] == "links.x.module"
+    assert problem["hint"] == "line 1; did you mean `links.tag`?"
+    path.write_text(
+        "links: {x: {module: links.tga}}\nchains: {a: {links: [x], ingress_list: [a]}}\n",
+        encoding="utf-8",
+    )
+    done = conserver("check", "-c", str(path))
+    assert b"links.x.module: there is no module" in done.stderr
+    assert b"chains.a.ingress_list: is not known here" in done.stderr
+    assert done.stderr.endswith(f"{path}: 3 errors\n".encode())
+    done = conserver("check", CONSERVER_WORKERS="none", LOG_LEVEL="loud")
+    assert done.returncode == EXIT_CONFIG
+    assert done.stderr.count(b"error: ") == 2
+
+
+def test_check_connect_says_who_is_away(conserver: Command) -> None:
+    """A server that does not answer has code 69, and its password is not shown."""
+    done = conserver("check", "--connect")
+    assert done.returncode == EXIT_UNAVAILABLE
+    assert b"redis://user:***@127.0.0.1:1" in done.stderr
+    assert b"pa55" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["health"], ["status"], ["doctor"], ["get", "u"], ["cancel", "u"], ["pause", "x"], ["resume"],
+     ["drain"], ["dlq", "list"], ["submit", "-", "--list", "x"]],
+)  # fmt: skip
+def test_commands_say_that_redis_is_away(conserver: Command, words: list[str]) -> None:
+    """Each command that needs Redis ends with code 69 and says which Redis."""
+    done = conserver(*words)
+    assert done.returncode == EXIT_UNAVAILABLE
+    assert b"redis://user:***@127.0.0.1:1 cannot be reached" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environ", "text"),
+    [
+        ({"CONSERVER_START_METHOD": "thread"}, b"empty, fork, spawn or forkserver"),
+        ({"CONSERVER_CONFIG_FILE": "nowhere.yml"}, b"nowhere.yml cannot be used"),
+    ],
+)
+def test_run_refuses_to_start(conserver: Command, environ: dict[str, str], text: bytes) -> None:
+    """A wrong setting or file ends `run` at once, with the reason and code 78."""
+    done = conserver("run", **environ)
+    assert done.returncode == EXIT_CONFIG
+    assert text in done.stderr
+
+
+def test_run_says_in_which_line_a_link_is_wrong(tmp_path: Path) -> None:
+    """Modules and options are looked at after the file: their faults name it all the same."""
+    path = tmp_path / "config.yml"
+    path.write_text(
+        "links:\n  x:\n    module: links.tga\nchains: {a: {links: [x], ingress_lists: [a]}}\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "conserver", "run", "-c", str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == EXIT_CONFIG
+    assert f"{path} cannot be used".encode() in done.stderr
+    assert b"there is no module `links.tga` (line 3; did you mean `links.tag`?)" in done.stderr
+
+
+def test_settings_are_listed_with_meaning_and_without_secrets(conserver: Command) -> None:
+    """The list has every variable, says what comes from the environment, and warns of misspelt."""
+    done = conserver("settings", "--json", CONSERVER_WORKERS="3", CONSERVER_WORKER="4")
+    rows = {row["name"]: row for row in orjson.loads(done.stdout)}
+    assert rows["CONSERVER_WORKERS"]["value"] == 3
+    assert rows["CONSERVER_WORKERS"]["given"]
+    assert not rows["CONSERVER_LEASE_S"]["given"]
+    assert rows["REDIS_URL"]["value"] == "redis://user:***@127.0.0.1:1"
+    assert all(row["meaning"] for row in rows.values())
+    assert b"did you mean `CONSERVER_WORKERS`?" in done.stderr
+    assert b"CONSERVER_WORKERS" in conserver("settings").stdout
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:1?password=s3cr3tPW",
+        "redis://127.0.0.1:1?client_name=c&password=s3cr3tPW",
+        "rediss://127.0.0.1:1?ssl_password=s3cr3tPW",
+        "redis://me@corp:s3cr3tPW@127.0.0.1:1",
+        "redis://s3cr3tPW@127.0.0.1:1",
+        "redis://:s3/cr3tPW@127.0.0.1:1",
+        "redis://default:s3 cr3tPW@127.0.0.1:1",
+        "redis://:s3cr3tPW@127.0.0.1:port",
+        "redis://:s3cr3tPW@127.0.0.1:1?bogus=1",
+    ],
+)
+def test_no_command_shows_the_password_of_redis(conserver: Command, url: str) -> None:
+    """Wherever it stands in REDIS_URL, and whether or not that can be used."""
+    commands = ("settings", "settings --json", "status", "doctor", "check --connect --json")
+    for words in commands:
+        done = conserver(*words.split(), REDIS_URL=url)
+        assert b"cr3tPW" not in done.stdout + done.stderr, words
+        assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:x@h:port", "redis://h:99999", "redis://h?bogus=1", "redis://h/abc"]
+)
+def test_check_and_run_refuse_a_redis_url_that_cannot_be_used(conserver: Command, url: str) -> None:
+    """With the same words and the same code, before anything starts."""
+    for words in ("check", "run", "status"):
+        done = conserver(words, REDIS_URL=url)
+        assert done.returncode == EXIT_CONFIG, words
+        assert b"REDIS_URL: " in done.stderr
+
+
+def test_a_refused_login_is_a_fault_of_the_configuration(
+    conserver: Command, private: Private
+) -> None:
+    """Redis answers: to wait for it, or to start again, would change nothing."""
+    url = f"redis://:wr0ng@127.0.0.1:{private(Redis({'requirepass': 'right'})).port}"
+    for words in (["check", "--connect"], ["status"]):
+        done = conserver(*words, REDIS_URL=url)
+        assert done.returncode == EXIT_CONFIG, words
+        assert b"does not let us in" in done.stderr
+    done = conserver("check", "--connect", "--json", REDIS_URL=url)
+    assert done.returncode == EXIT_CONFIG
+    (answer,) = orjson.loads(done.stdout)["connections"]
+    assert (answer["ok"], answer["refused"]) == (False, True)
+
+
+def test_no_fault_that_check_tells_shows_a_secret(
+    conserver: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even what a module of somebody else says when it is imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "leaky.py").write_text("raise ValueError('http://u:s3cr3tPW@h')\n")
+    path = tmp_path / "config.yml"
+    path.write_text(
+        "links: {x: {module: leaky, options: {}}}\nchains: {a: {links: [x], ingress_lists: [a]}}\n",
+        encoding="utf-8",
+    )
+    for words in (["check"], ["check", "--json"]):
+        done = conserver(*words, "-c", str(path))
+        assert done.returncode == EXIT_CONFIG
+        assert b"http://u:***@h" in done.stdout + done.stderr
+        assert b"cr3tPW" not in done.stdout + done.stderr
+
+
+def test_tables_show_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor do cells that stand out."""
+    rows = [["redis://:pa55@h", Marked("https://u:pa55@h", "bad"), 7]]
+    Output().table(["a", "b", "c"], rows)
+    assert capsys.readouterr().out.splitlines()[1].split() == [
+        "redis://:***@h", "https://u:***@h", "7"
+    ]  # fmt: skip
+
+
+def test_run_does_not_import_the_command_line() -> None:
+    """The daemon's way has no Typer, Rich or Redis client before its first process."""
+    code = (
+        "import sys\n"
+        "from conserver.telemetry import log\n"
+        "import conserver.__main__, conserver.cli.run\n"
+        "print([m for m in ('typer', 'rich', 'redis', 'numpy', 'boto3') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=30, check=True
+    )
+    assert done.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BootError("m", EXIT_UNAVAILABLE), EXIT_UNAVAILABLE),
+        (ConserverError("m"), EXIT_FAILURE),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_become_exit_codes(error: BaseException, code: int) -> None:
+    """What a command raises is a message and a code, never a traceback."""
+
+    def action() -> int:
+        raise error
+
+    assert execute(action) == code
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("2 h", 7200), ("7d", 604_800), ("1.5min", 90)]
+)
+def test_ages(text: str, seconds: float) -> None:
+    """Ages are written as people say them."""
+    assert parse_age(text) == seconds
+
+
+def test_a_wrong_age_is_wrong_usage() -> None:
+    """It says how ages are written."""
+    with pytest.raises(BootError, match="such as 2h") as caught:
+        parse_age("soon")
+    assert caught.value.exit_code == EXIT_USAGE
+
+
+def test_age_text() -> None:
+    """Durations are short and have a unit."""
+    assert [age_text(n) for n in (5, 130, 7300, 200_000)] == ["5 s", "2 min", "2 h", "2 d"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Filter(), True),
+        (Filter(uuids=("u1",)), True),
+        (Filter(uuids=("u2",)), False),
+        (Filter(error="TIMED? out"), True),
+        (Filter(error="refused"), False),
+        (Filter(where="tag"), True),
+        (Filter(where="pg"), False),
+        (Filter(reason="failed"), True),
+        (Filter(reason="poison"), False),
+        (Filter(older_s=60), True),
+        (Filter(older_s=101), False),
+        (Filter(newer_s=101), True),
+        (Filter(newer_s=60), False),
+        (Filter(older_s=60, newer_s=200, where="tag", error="timed"), True),
+    ],
+)
+def test_filters(wanted: Filter, expected: bool) -> None:
+    """Filters look at uuid, error, place, reason and age; all that are set must fit."""
+    why = {
+        "uuid": "u1",
+        "error": "it timed out",
+        "link": "tag",
+        "reason": "failed",
+        "time_ms": 1_000_000,
+    }
+    assert wanted.matches(DeadLetter("l", b"u1", b"m", why), 1_100_000) is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "expected"),
+    [
+        ("SystemExit", "4", "SystemExit: 4"),
+        ("KeyError", "'x'", "KeyError: 'x'"),
+        ("RuntimeError", "RuntimeError", "RuntimeError"),
+        ("RuntimeError", "it broke\nhere", "it broke"),
+        ("Rejected", "unusable", "unusable"),
+        ("", "4", "4"),
+        ("", "", ""),
+    ],
+)
+def test_an_error_says_what_it_is(kind: str, error: str, expected: str) -> None:
+    """A word alone says little; and what is shown can be looked for."""
+    why = {"type": kind, "error": error}
+    assert error_of(why) == expected
+    letter = DeadLetter("l", b"u1", b"m", why)
+    assert Filter(error=f"^{error}$").matches(letter, 0)
+    assert Filter(error=f"^{expected}$").matches(letter, 0)
+
+
+def test_a_letter_without_reason_fits_only_filters_on_its_uuid() -> None:
+    """A payload that another tool put there has no age and no error."""
+    letter = DeadLetter("l", b"u1")
+    assert Filter(uuids=("u1",)).matches(letter, 0)
+    assert not Filter(older_s=0).matches(letter, 0)
+    assert not Filter(error=".").matches(letter, 0)
+
+
+def recording(channels: int, seconds: float = 0.5) -> bytes:
+    """A silent WAV."""
+    made = io.BytesIO()
+    with wave.open(made, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(b"\0\0" * int(8000 * seconds) * channels)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(("channels", "parties"), [(1, 0), (2, [0, 1])])
+def test_recordings_become_vcons(tmp_path: Path, channels: int, parties: Any) -> None:
+    """One dialog with the whole file in it; two channels are two parties."""
+    path = tmp_path / "call.WAV"
+    path.write_bytes(recording(channels))
+    vcon = Vcon.parse(audio.vcon_of(path))
+    (dialog,) = vcon.dialogs
+    assert len(vcon.parties) == channels
+    assert dialog["parties"] == parties
+    assert dialog["duration"] == 0.5
+    assert dialog["mediatype"] == "audio/wav"
+    assert decode_body(dialog) == path.read_bytes()
+    assert vcon.uuid[14] == "8"
+
+
+def test_what_is_no_recording_is_passed_on_as_it_is(tmp_path: Path) -> None:
+    """The link that hears it decides what it is; here it has one channel and no known length."""
+    path = tmp_path / "call.mp3"
+    path.write_bytes(b"not really")
+    (dialog,) = Vcon.parse(audio.vcon_of(path)).dialogs
+    assert dialog["mediatype"] == "audio/mpeg"
+    assert "duration" not in dialog
+
+
+def test_new_uuids_are_version_8_and_in_order_of_time() -> None:
+    """As the vCon draft wants them: what is made later sorts later."""
+    made = [audio.new_uuid() for _ in range(3)]
+    assert len(set(made)) == 3
+    assert all(uuid[14] == "8" and uuid[19] in "89ab" for uuid in made)

@@ -1,0 +1,64 @@
+"""What `conserver doctor` knows of itself: which commands are called, and when memory is short."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conserver.cli.doctor import COMMANDS, eviction
+
+PACKAGE = Path(__file__).parents[3] / "conserver"
+MIB = 1 << 20
+
+
+def found(where: str, pattern: str) -> Iterator[str]:
+    """What the group of `pattern` matches in these files, in small letters."""
+    for path in PACKAGE.glob(where):
+        yield from (name.lower() for name in re.findall(pattern, path.read_text(encoding="utf-8")))
+
+
+def called() -> set[str]:
+    """Every command of Redis that the sources call."""
+    scripts = set(found("queue/*.lua", r"\('([A-Z]{2,})'"))
+    spoken = {
+        *found("worker/*.py", r"\.command\(\"([A-Z]+)\""),
+        *found("queue/*.py", r"\(\"([A-Z]{2,})\"[,)]"),
+        *found("coordinator/*.py", r"\(\"([A-Z]{2,})\"[,)]"),
+    }
+    methods = {
+        *found("queue/*.py", r"\b(?:client|pipe)\.([a-z_]+)\("),
+        *found("cli/*.py", r"\b(?:client|pipe)\.([a-z_]+)\("),
+    }
+    methods -= {"pipeline", "execute", "execute_command", "close"}
+    # What `submit` does at once is a transaction.
+    return scripts | spoken | {name.removesuffix("_iter") for name in methods} | {"multi", "exec"}
+
+
+def test_doctor_asks_for_the_right_to_every_command_that_is_called() -> None:
+    """And for no others. Its own questions, and what nobody can be forbidden, are no work of ours.
+    RedisJSON may not be there.
+    """
+    not_asked_for = {"config_get", "acl", "hello"}
+    assert called() - not_asked_for == set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("policy", "used", "limit", "level", "text"),
+    [
+        ("noeviction", 89, 100, "ok", "noeviction, 89 of 100 MiB used"),
+        ("noeviction", 90, 100, "warning", "90 of 100 MiB used: it is nearly full"),
+        ("noeviction", 100, 100, "wrong", "100 of 100 MiB used: producers cannot push"),
+        ("noeviction", 2, 1, "wrong", "2 of 1 MiB used: producers cannot push"),
+        ("noeviction", 2, 0, "ok", "no memory limit, 2 MiB used"),
+        ("allkeys-lru", 2, 0, "ok", "no memory limit, 2 MiB used"),
+        ("allkeys-lru", 2, 100, "wrong", "allkeys-lru"),
+    ],
+)
+def test_eviction(policy: str, used: int, limit: int, level: str, text: str) -> None:
+    """A full Redis refuses every write, and one that makes room by itself loses items."""
+    finding = eviction(policy, used * MIB, limit * MIB)
+    assert finding.level == level
+    assert text in finding.text

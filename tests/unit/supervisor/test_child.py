@@ -1,0 +1,192 @@
+"""One child, by every start method: a real process, watched by its pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conserver.process.descriptors import Inherited, open_descriptors
+from conserver.process.messages import Message, receive
+from conserver.supervisor.child import Child, context_for
+from conserver.supervisor.resources import SharedResources
+from tests.helpers import eventually
+from tests.process.children import Scenario, complete_lines, load
+from tests.process.house import alive, title
+
+METHODS = ("fork", "spawn", "forkserver")
+
+# Python says so because a fork copies one thread alone. pytest may have some; the supervisor,
+# which is the one that forks in earnest, has none.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+class Nursery:
+    """Makes children of one start method, and leaves none behind."""
+
+    def __init__(self, method: str, folder: Path) -> None:
+        self.before = open_descriptors()
+        self.resources = SharedResources(2)
+        self.method, self._context = context_for(method)
+        self._folder = folder
+        self._children: list[Child] = []
+
+    def make(self, does: str, entry: str = "tests.process.children:worker", slot: int = 0) -> Child:
+        Scenario(worker=does, later=does).write(self._folder)
+        settings, config = load(self._folder)
+        boot = self.resources.boot(self.resources.workers[slot], "abc", config, settings)
+        inherited = (
+            Inherited(self.before, self.resources.statuses) if self.method == "fork" else None
+        )
+        child = Child(self._context, entry, boot, inherited)
+        self._children.append(child)
+        return child
+
+    def start(self, does: str, entry: str = "tests.process.children:worker") -> Child:
+        child = self.make(does, entry)
+        child.start()
+        return child
+
+    def hear(self, slot: int = 0) -> list[Message]:
+        """Wait for what the child says next."""
+        ours = self.resources.workers[slot].ours
+        return eventually(lambda: receive(ours))
+
+    def close(self) -> None:
+        self.resources.cut_lifeline()
+        for child in self._children:
+            child.kill()
+            assert child.wait(5)
+            child.exit_code()
+            child.close()
+        self.resources.close()
+
+
+@pytest.fixture(params=METHODS)
+def nursery(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Nursery]:
+    nursery = Nursery(request.param, tmp_path)
+    yield nursery
+    nursery.close()
+
+
+def test_a_child_starts_drains_on_a_signal_and_ends(nursery: Nursery) -> None:
+    child = nursery.make("idle")
+    assert (child.alive, child.pid) == (True, 0)
+    child.start()
+    assert nursery.hear() == [{"type": "ready"}]
+    assert title(child.pid) == "conserver: worker 1 of 2"
+    status = nursery.resources.workers[0].status
+    eventually(lambda: status.read().stamp > 2)
+    child.terminate()
+    assert child.wait(10)
+    assert (child.alive, child.exit_code()) == (False, 0)
+
+
+def test_a_signal_that_comes_before_the_child_can_take_it_is_not_lost(nursery: Nursery) -> None:
+    child = nursery.start("idle")
+    child.terminate()  # Under spawn it is still importing Python's own modules.
+    assert child.wait(10)
+    assert child.exit_code() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_hangup_is_no_business_of_a_child_and_an_interrupt_means_drain(
+    nursery: Nursery, number: signal.Signals
+) -> None:
+    child = nursery.start("idle")
+    nursery.hear()
+    os.kill(child.pid, number)
+    stamp = nursery.resources.workers[0].status.read().stamp
+    if number == signal.SIGHUP:
+        eventually(lambda: nursery.resources.workers[0].status.read().stamp > stamp + 3)
+        assert child.alive
+    else:
+        assert child.wait(10)
+        assert child.exit_code() == 0
+
+
+def test_a_killed_child_is_known_by_its_pid_and_its_code(nursery: Nursery) -> None:
+    child = nursery.start("idle")
+    nursery.hear()
+    child.kill()
+    assert child.wait(10)
+    assert child.exit_code() == -signal.SIGKILL
+    child.kill()  # Harmless.
+
+
+@pytest.mark.parametrize(
+    ("does", "message", "code"),
+    [
+        ("misconfigured", "links.nonsense: there is no such module", 78),
+        ("broken", "RuntimeError: a bug at the start", 70),
+    ],
+)
+def test_a_child_says_why_it_cannot_start(
+    nursery: Nursery, does: str, message: str, code: int
+) -> None:
+    child = nursery.start(does)
+    said = nursery.hear()
+    assert said == [{"type": "failed", "message": message, "exit_code": code}]
+    assert child.wait(10)
+    assert child.exit_code() == code
+
+
+def test_an_entry_that_is_not_there_is_a_failure_like_another(nursery: Nursery) -> None:
+    child = nursery.start("idle", entry="conserver.nobody:main")
+    said = nursery.hear()
+    assert said[0]["message"].startswith("ModuleNotFoundError")
+    assert child.wait(10)
+    assert child.exit_code() == 70
+
+
+def test_a_child_holds_nothing_but_its_own(nursery: Nursery, tmp_path: Path) -> None:
+    nursery.start("idle")
+    nursery.hear()
+    (born,) = complete_lines(tmp_path / "journal.jsonl")
+    open_there = " ".join(born["descriptors"])
+    assert "conserver-page-1" in open_there
+    for foreign in ("conserver-page-0", "conserver-page-2", "eventpoll", "pidfd"):
+        assert foreign not in open_there
+
+
+def test_the_end_of_the_lifeline_reaches_every_child(nursery: Nursery) -> None:
+    first = nursery.start("idle")
+    second = nursery.make("idle", slot=1)
+    second.start()
+    nursery.hear(0)
+    nursery.hear(1)
+    nursery.resources.cut_lifeline()
+    assert first.wait(10)
+    assert second.wait(10)
+
+
+def test_a_forkserver_that_dies_takes_no_child_with_it(tmp_path: Path) -> None:
+    nursery = Nursery("forkserver", tmp_path)
+    child = nursery.start("idle")
+    nursery.hear()
+    os.kill(_parent(child.pid), signal.SIGKILL)
+    status = nursery.resources.workers[0].status
+    stamp = status.read().stamp
+    eventually(lambda: status.read().stamp > stamp + 3)
+    assert child.alive
+    another = nursery.make("idle", slot=1)
+    another.start()
+    nursery.hear(1)
+    assert alive(another.pid)
+    child.kill()
+    assert child.wait(5)
+    assert child.exit_code() == 255
+    nursery.close()
+
+
+def test_the_platform_has_a_default() -> None:
+    method, context = context_for("")
+    assert method in METHODS
+    assert context.get_start_method() == method
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

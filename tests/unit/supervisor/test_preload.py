@@ -1,0 +1,220 @@
+"""The configuration at hand: what is told of a wrong one, and which reload is refused."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from structlog.testing import capture_logs
+
+from conserver.config.model import Config
+from conserver.config.settings import Settings
+from conserver.errors import ConfigError
+from conserver.supervisor import preload
+from conserver.supervisor.preload import Preload
+from conserver.telemetry.redact import redact_text
+
+GOOD = "chains: {a: {ingress_lists: [in, also]}}\n"
+
+
+class Home:
+    """A file of configuration, modules beside it, and who reads the file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "config.yml"
+        self._folder = folder
+        self.modules: list[str] = []
+
+    def write(self, text: str) -> None:
+        """What the next reload reads."""
+        self.file.write_text(text, encoding="utf-8")
+
+    def module(self, text: str) -> str:
+        """A module that links may name."""
+        name = f"module_{uuid4().hex}"
+        (self._folder / f"{name}.py").write_text(text, encoding="utf-8")
+        self.modules.append(name)
+        return name
+
+    def read(self) -> tuple[Settings, Config]:
+        """What `conserver run` hands to its supervisor."""
+        return Settings(config_file=str(self.file)), preload.read(str(self.file), {})
+
+    def prepared(self) -> Preload:
+        """What a supervisor holds."""
+        context = multiprocessing.get_context("spawn")
+        return Preload(*self.read(), self.read, context, [])
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    monkeypatch.syspath_prepend(tmp_path)
+    home = Home(tmp_path)
+    yield home
+    for name in home.modules:
+        sys.modules.pop(name, None)
+
+
+def told(act: Callable[[], Any], event: str) -> list[dict[str, Any]]:
+    """The lines of one event that are logged meanwhile."""
+    with capture_logs() as lines:
+        act()
+    return [dict(line) for line in lines if line["event"] == event]
+
+
+def test_all_that_is_wrong_is_told_at_once(home: Home) -> None:
+    """Faults of the file used to hide those of modules, options and `prepare`."""
+    raises = home.module(
+        "def run(vcon, options, context): return vcon\n"
+        "def prepare(options): raise ValueError('no such folder')\n"
+    )
+    home.write(
+        "links:\n"
+        "  a: {module: links.tga}\n"
+        f"  b: {{module: {raises}}}\n"
+        f"  c: {{module: {home.module('import sys; sys.exit(3)')}}}\n"
+        "storages:\n"
+        "  s: {module: storage.file, options: {pth: x}}\n"
+        "chains:\n"
+        "  x: {links: [a, b, c, nowhere], storages: [s], ingress_lists: [in], retries: many}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        home.read()
+    found = {problem.path: problem for problem in caught.value.problems}
+    assert list(found) == [
+        "chains.x.links[3]",
+        "chains.x.retries",
+        "links.a.module",
+        "links.b",
+        "links.c.module",
+        "storages.s.options.pth",
+    ]
+    assert all("line " in problem.hint for problem in found.values())
+    assert str(caught.value).startswith(f"{home.file} cannot be used:")
+
+
+@pytest.mark.parametrize("chain", ["links: [a]", "links: [a], retries: many"])
+def test_a_module_that_tells_a_secret_option_is_not_repeated(home: Home, chain: str) -> None:
+    """What is in the options of a right or a wrong file is hidden from here on."""
+    secret = f"k3y-{uuid4().hex}"
+    name = home.module(f"raise RuntimeError('{secret}')\n")
+    home.write(
+        f"links: {{a: {{module: {name}, options: {{api_key: {secret}}}}}}}\n"
+        f"chains: {{c: {{{chain}, ingress_lists: [in]}}}}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        home.prepared()
+    assert "RuntimeError: " in str(caught.value)
+    assert secret not in redact_text(str(caught.value))
+
+
+def test_a_reload_with_a_module_that_exits_is_refused(home: Home) -> None:
+    """It ended the whole daemon, without a word."""
+    home.write(GOOD)
+    prepared = home.prepared()
+    before = prepared.config
+    leaver = home.module("import sys; sys.exit(3)")
+    home.write(
+        f"links: {{e: {{module: {leaver}}}}}\nchains: {{a: {{links: [e], ingress_lists: [in]}}}}\n"
+    )
+    (line,) = told(prepared.reload, "reload_refused")
+    assert line["faults"] == 1
+    assert (
+        f"links.e.module: `{leaver}` cannot be imported: SystemExit: 3 (line 1;" in line["reason"]
+    )
+    assert prepared.config is before
+    assert prepared.generation == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is the file empty, or cut short?"),
+        ("# cut short\nlinks:\n", "is the file empty, or cut short?"),
+        ("chains: {a: {ingress_lists: [in], enabled: 0}}", "all are disabled"),
+    ],
+)
+def test_a_reload_that_would_serve_nothing_is_refused(home: Home, text: str, words: str) -> None:
+    """It unserved every list, and was called a success."""
+    home.write(GOOD)
+    prepared = home.prepared()
+    home.write(text)
+    (line,) = told(prepared.reload, "reload_refused")
+    assert str(home.file) in line["reason"]
+    assert "no list is served" in line["reason"]
+    assert words in line["reason"]
+    assert "`conserver pause`" in line["reason"]
+    assert list(prepared.config.ingress) == ["in", "also"]
+
+
+def test_a_reload_tells_warnings_and_what_is_no_longer_served(home: Home) -> None:
+    """As the start does; and a file that was cut short may be right in what is left of it."""
+    home.write(GOOD)
+    prepared = home.prepared()
+    home.write("tracers: {}\nchains: {a: {ingress_lists: [in], egress_lists: [in]}}\n")
+    with capture_logs() as lines:
+        prepared.reload()
+    tracers, circle, gone = [line for line in lines if line["event"] == "configuration_warning"]
+    assert tracers["warning"].startswith("tracers: is not used (line 1;")
+    assert circle["warning"].startswith("chains.a.egress_lists: leads back to")
+    assert gone["warning"] == "chains: no longer served: `also`"
+    (reloaded,) = [line for line in lines if line["event"] == "reloaded"]
+    assert reloaded["generation"] == prepared.generation == 2
+
+
+def test_more_faults_than_a_line_holds_are_counted(home: Home) -> None:
+    """The log would cut the line anywhere; what is left says where all of them are told."""
+    home.write(GOOD)
+    prepared = home.prepared()
+    chains = "".join(f"  c{i}: {{ingress_lists: [i{i}], retries: many}}\n" for i in range(100))
+    home.write(f"chains:\n{chains}")
+    (line,) = told(prepared.reload, "reload_refused")
+    assert line["faults"] == 100
+    assert len(line["reason"]) < 2000
+    head, first, *_ = line["reason"].split("\n")
+    assert head.endswith("`conserver check` shows all 100 faults, the first are")
+    assert first == "  - chains.c0.retries: must be a whole number, not `many` (line 2)"
+
+
+def test_what_a_refused_reload_has_opened_is_not_taken_from_its_modules(home: Home) -> None:
+    """A module stays imported where another one is refused; forked children may need its file."""
+    home.write(GOOD)
+    prepared = home.prepared()
+    opens = home.module(
+        "import os\n"
+        "descriptor = os.open(os.devnull, os.O_RDONLY)\n"
+        "def run(vcon, options, context): return vcon\n"
+    )
+    home.write(
+        f"links: {{a: {{module: {opens}}}, b: {{module: links.tga}}}}\n"
+        "chains: {a: {links: [a, b], ingress_lists: [in]}}\n"
+    )
+    assert told(prepared.reload, "reload_refused")
+    descriptor = sys.modules[opens].descriptor
+    os.close(descriptor)
+    assert descriptor in prepared.from_before
+
+
+def test_what_a_failed_import_had_open_is_not_taken_for_a_modules_own(home: Home) -> None:
+    """Its number is free again: the household's next socket may get it, and is nobody else's."""
+    home.write(GOOD)
+    prepared = home.prepared()
+    before = prepared.from_before
+    fails = home.module(
+        "import os\n"
+        "class Held:\n"
+        "    descriptor = os.open(os.devnull, os.O_RDONLY)\n"
+        "    def __del__(self): os.close(self.descriptor)\n"
+        "raise RuntimeError(Held())\n"
+    )
+    home.write(
+        f"links: {{a: {{module: {fails}}}}}\nchains: {{a: {{links: [a], ingress_lists: [in]}}}}\n"
+    )
+    assert told(prepared.reload, "reload_refused")
+    assert prepared.from_before == before
