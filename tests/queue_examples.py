@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from conserver.queue import calls
-from conserver.queue.calls import Blame, Demand, Move, Write
+from conserver.queue.calls import Blame, Demand, Hint, Move, Submission, Write
 from conserver.queue.script import Call
 from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, record
 
@@ -221,6 +221,86 @@ def _cancel_running(queue: Queue) -> Call:
     return calls.cancel("conserver:inflight:c1", token, "conserver:cancelled:c1")
 
 
+def _submit(queue: Queue) -> Call:
+    return calls.submit(Submission("q", "u1", "job-1", BODY, fields=[("by", "me")]))
+
+
+def _submit_for_later(queue: Queue) -> Call:
+    queue.client.set("conserver:upload:1", BODY, ex=100)
+    far_ms = 4_000_000_000_000
+    return calls.submit(Submission("q", "u1", "job-1", source="conserver:upload:1", due_ms=far_ms))
+
+
+def _jobs(queue: Queue, *jobs: str) -> Consumer:
+    """A consumer that holds an item of each job."""
+    for job in jobs:
+        queue.run(calls.submit(Submission("q", f"u-{job}", job, document(f"u-{job}"))))
+    consumer = Consumer(queue)
+    consumer.take(len(jobs))
+    return consumer
+
+
+def _claim_jobs(queue: Queue) -> Call:
+    queue.run(calls.submit(Submission("q", "u1", "job-1", document("u1"))))
+    queue.supply("q", "u2#by-hand")
+    Consumer(queue)
+    return calls.claim("h1", "c1", 1, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
+
+
+def _settle_jobs(queue: Queue) -> Call:
+    consumer = _jobs(queue, "done", "filtered")
+    first, second = consumer.holds.values()
+    entries = [
+        consumer.settlement(first, "out", expiry_s=100),
+        consumer.settlement(second, status="filtered"),
+    ]
+    return calls.settle("c1", entries)
+
+
+def _release_job(queue: Queue) -> Call:
+    return calls.release("c1", _moves(_jobs(queue, "job-1", "job-2")))
+
+
+def _park_job(queue: Queue) -> Call:
+    why = b'{"storages":["pg"]}'
+    return calls.park("c1", _moves(_jobs(queue, "job-1"), after_ms=1000, state=b"{}", why=why))
+
+
+def _dead_job(queue: Queue) -> Call:
+    return calls.dead_letter("c1", _moves(_jobs(queue, "job-1"), why=b'{"reason":"no"}'), 1000)
+
+
+def _return_jobs(queue: Queue) -> Call:
+    consumer = _jobs(queue, "job-1", "job-2")
+    queue.client.sadd("conserver:cancelled:c1", next(iter(consumer.holds)))
+    return calls.return_items("h1", "c1", Blame("everything"))
+
+
+def _promote_job(queue: Queue) -> Call:
+    consumer = _jobs(queue, "job-1")
+    consumer.park(*consumer.holds.values(), after_ms=0)
+    return calls.promote("q", 10, everything=True)
+
+
+def _replay_job(queue: Queue) -> Call:
+    consumer = _jobs(queue, "job-1")
+    consumer.dead_letter(*consumer.holds.values())
+    member = queue.client.zrange("conserver:dead:q", 0, 0)[0]
+    return calls.replay("q", member, b"u-job-1", b"{}")
+
+
+def _cancel_job(queue: Queue) -> Call:
+    queue.run(calls.submit(Submission("q", "u1", "job-1", document("u1"))))
+    return calls.cancel("q", b"u1#job-1")
+
+
+def _hint(queue: Queue) -> Call:
+    consumer = _jobs(queue, "job-1", "job-2")
+    progress = b'{"done":1,"total":2}'
+    hints = [Hint(i.token, i.epoch, "transcribe", progress, 0) for i in consumer.holds.values()]
+    return calls.hint("c1", hints)
+
+
 EXAMPLES: dict[str, Example] = {
     "register": _register,
     "beat": _beat,
@@ -253,6 +333,18 @@ EXAMPLES: dict[str, Example] = {
     "cancel what waits": _cancel_waiting,
     "cancel what is parked": _cancel_parked,
     "cancel what runs": _cancel_running,
+    "submit": _submit,
+    "submit for later": _submit_for_later,
+    "claim jobs": _claim_jobs,
+    "settle jobs": _settle_jobs,
+    "release a job": _release_job,
+    "park a job": _park_job,
+    "dead job": _dead_job,
+    "return jobs": _return_jobs,
+    "promote a job": _promote_job,
+    "replay a job": _replay_job,
+    "cancel a job": _cancel_job,
+    "hint": _hint,
 }
 
 # What a consumer says of itself or its items: void once it has been declared dead.
@@ -260,5 +352,5 @@ BY_CONSUMERS = [
     name
     for name in EXAMPLES
     if name.partition(" ")[0]
-    in ("claim", "write", "settle", "release", "park", "dead", "begin", "stray")
+    in ("claim", "write", "settle", "release", "park", "dead", "begin", "stray", "hint")
 ]

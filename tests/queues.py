@@ -293,6 +293,7 @@ class Consumer:
         uuid: str = "",
         expiry_s: int = 0,
         etags: Mapping[str, str] | None = None,
+        status: str = "completed",
     ) -> calls.Settlement:
         """One item's end: its uuid goes to each of `pushes`."""
         uuid = uuid or item.payload.decode()
@@ -307,6 +308,7 @@ class Consumer:
             expiry_s,
             pairs,
             dict(etags or {}),
+            status,
         )
 
     def settle(self, item: Claimed, *pushes: str, **rest: Any) -> Answer:

@@ -64,6 +64,8 @@ class ClaimLimits(NamedTuple):
     etags: int = 0  # 1: what the storages said of a document before is wanted
     payload_bytes: int = 8 * 1024 * 1024
     parked_cap: int = 100_000
+    job_keep_s: int = 3600  # how long a job is kept after its end,
+    job_max_s: int = 604_800  # and at most
 
 
 class DeadLettered(NamedTuple):
@@ -198,6 +200,21 @@ def begin(consumer: str, token: str, epoch: int) -> Call:
     return Call("begin", [inflight_key(consumer)], [token, epoch])
 
 
+class Hint(NamedTuple):
+    """How far one running item of a job is. progress: a JSON object, or b"" for none."""
+
+    token: str
+    epoch: int
+    link: str
+    progress: bytes
+    attempts: int
+
+
+def hint(consumer: str, hints: Sequence[Hint]) -> Call:
+    """Show how far running items of jobs are. Returns how many were written."""
+    return Call("hint", [inflight_key(consumer)], [value for one in hints for value in one])
+
+
 # ---- the end of a holding ------------------------------------------------------------------------
 
 
@@ -215,6 +232,7 @@ class Settlement(NamedTuple):
     expiry_s: int
     pushes: Sequence[tuple[str, str]]
     etags: Mapping[str, str]
+    status: str = "completed"  # of its job, if it has one: completed, filtered or cancelled
 
 
 def settle(consumer: str, settlements: Sequence[Settlement]) -> Call:
@@ -222,7 +240,7 @@ def settle(consumer: str, settlements: Sequence[Settlement]) -> Call:
     args: list[Any] = [len(settlements), *[entry.token for entry in settlements]]
     for entry in settlements:
         args += entry[1:7]
-        args.append(len(entry.pushes))
+        args += (entry.status, len(entry.pushes))
         for name, uuid in entry.pushes:
             args += (name, uuid)
         args.append(len(entry.etags))
@@ -233,7 +251,8 @@ def settle(consumer: str, settlements: Sequence[Settlement]) -> Call:
 
 class Move(NamedTuple):
     """One item's move. state b"=" keeps what the record has; revision: of the document that state
-    is about; after_ms for parking, why (one line of JSON) for dying.
+    is about; after_ms for parking; why: one line of JSON, the reason of a dead letter, or what a
+    parked item waits for.
     """
 
     token: str
@@ -383,3 +402,36 @@ def purge(name: str, member: bytes, payload: bytes) -> Call:
 def cancel(key: str, element: str | bytes, cancelled_key: str = "") -> Call:
     """Remove one waiting element, or name a held token to its consumer. Answers 1 or 0."""
     return Call("cancel", [key], [element, cancelled_key])
+
+
+# ---- submitting ----------------------------------------------------------------------------------
+
+
+class Submission(NamedTuple):
+    """One item to submit.
+
+    job: "" for one that nobody follows. body: the document, b"" if it is stored already; source: a
+    key that holds the document instead, to be moved to vcon:<uuid>. most: how many items may wait
+    on the list (0: any number). due_ms: when it may run, in ms since 1970 (0: now). fields: what
+    the job's hash has besides.
+    """
+
+    list: str
+    uuid: str
+    job: str = ""
+    body: bytes = b""
+    source: str = ""
+    most: int = 0
+    due_ms: int = 0
+    keep_s: int = 3600
+    max_s: int = 604_800
+    fields: Sequence[tuple[str, str | bytes | int]] = ()
+
+
+def submit(one: Submission) -> Call:
+    """Store a document, make its job and push it, in one step. See submit.lua for its answers."""
+    keys = [one.list, f"vcon:{one.uuid}", f"conserver:parked:{one.list}", one.source]
+    args: list[Any] = [one.uuid, one.job, one.body, one.most, one.due_ms, one.keep_s, one.max_s]
+    for name, value in one.fields:
+        args += (name, value)
+    return Call("submit", keys, args)

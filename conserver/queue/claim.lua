@@ -5,7 +5,8 @@
 --       4.. the ingress lists
 -- ARGV  1 consumer   2 number of the claim   3 "1" if the worker holds nothing by its own word
 --       4 most items   5 most bytes of documents   6 "1" if ETags are wanted   7 largest payload
---       8 cap on parked   9.. for each list: most items, max deliveries; then, in a repetition, the
+--       8 cap on parked   9 seconds that a job is kept after its end   10 and at most
+--       11.. for each list: most items, max deliveries; then, in a repetition, the
 --       tokens that the worker knows to hold: their records are not read again
 -- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}}, and
 --       only if some were buried, {the beginning of its payload, why ...}; or {"void"} or
@@ -93,7 +94,7 @@ end
 -- that) is not told; it goes back as a stray.
 local function claimed_before()
   local known = {}
-  for index = 9 + 2 * (#KEYS - 3), #ARGV do
+  for index = 11 + 2 * (#KEYS - 3), #ARGV do
     known[ARGV[index]] = true
   end
   for _, token in ipairs(redis.call('HKEYS', inflight)) do
@@ -173,7 +174,13 @@ local function take(key, list, popped, max_deliveries)
       record.write = 0
       token, payload, new = record.token, record.payload, build(record)
     else
-      token, payload = consumer .. moment .. taken, text
+      local job
+      payload, job = split_job(text)
+      token = consumer .. moment .. taken
+      if job then
+        token = token .. '#' .. job
+        make_job(job, list, payload, 'queued', ARGV[9], ARGV[10])
+      end
       new = '\1' .. token .. fresh .. list .. '\n' .. payload
     end
     if (record and record.deliveries >= max_deliveries) or #payload > most_payload then
@@ -198,6 +205,7 @@ local function take(key, list, popped, max_deliveries)
       break
     end
     items[#items + 1] = present(entry[2], entry[3], entry[5])
+    mark(entry[1], 'processing', 'retry_at_ms', '')
   end
   return #items - before
 end
@@ -225,7 +233,7 @@ if paused ~= 'hash' and paused ~= 'none' then
   tell(KEYS[3], paused) -- nobody can know what it held: all lists are served
 end
 for index = 4, #KEYS do
-  local list, argument = KEYS[index], 9 + (index - 4) * 2
+  local list, argument = KEYS[index], 11 + (index - 4) * 2
   if not (paused == 'hash' and redis.call('HEXISTS', KEYS[3], 'paused:' .. list) == 1) then
     lists[#lists + 1] = { list, tonumber(ARGV[argument]), tonumber(ARGV[argument + 1]) }
   end

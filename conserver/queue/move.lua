@@ -4,7 +4,8 @@
 -- ARGV  1 "release" | "park" | "dead"   2 seconds that a dead letter's document is kept (0: for
 --       ever)
 --       then for each item: token, epoch, state ("=" keeps it), revision of the document that state
---       is about, when (park: from now in ms), why (dead: one line of JSON)
+--       is about, when (park: from now in ms), why (one line of JSON; dead: the reason; park: what
+--       it waits for, or '')
 -- Answer, for each item: "moved", "lost", or "<TYPE> <key>" of a key that has another type than
 -- what it must be (nothing was done).
 --
@@ -23,10 +24,12 @@ end
 
 local function release(record)
   if is_fresh(record) then
-    redis.call('LPUSH', record.list, record.payload)
+    local job = job_of(record.token)
+    redis.call('LPUSH', record.list, job and record.payload .. '#' .. job or record.payload)
   else
     redis.call('LPUSH', way_back(record), build(record))
   end
+  mark(record.token, 'queued', 'link', '')
 end
 
 -- What keeps the item from where it is to go: "<TYPE> <key>", or nil.
@@ -66,6 +69,7 @@ for index = 3, #ARGV, 6 do
     elseif kind == 'park' then
       local due_ms = whole(now / 1000 + tonumber(after_ms))
       redis.call('ZADD', 'conserver:parked:' .. record.list, due_ms, build(record))
+      mark(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms, 'error', why)
     else
       dead_letter(record, why, now / 1000)
       if keep_s > 0 and string.sub(record.payload, 1, 1) ~= '{' then

@@ -19,9 +19,11 @@
 --     <list>\n<state><payload>
 -- flags: "-", or "s" (suspect) followed by "b" (begun in this epoch), and then, if a worker has
 -- died with it, ":" and a note of how: JSON, percent-encoded.
--- write: number of the last numbered write of this holding, so that a repeated write gets its first
--- answer, which is revision. That stays: it is the revision of the document that state is about, as
--- it was written last, or read by whoever put the item aside. state is JSON that Lua never reads.
+-- write: sequence number of the latest write in this claim; a repeated number gets the stored
+-- `revision` as its answer. revision: revision of the document that `state` describes; it survives
+-- a move. state: JSON that Lua never reads.
+-- token: <consumer>.<time, us>.<n>, and for an item that belongs to a job "#<job>" behind it. So
+-- every script knows the job of an item without reading its record.
 
 -- 2200-01-01 in ms: the expiry that marks a document as ours, too far away to ever come.
 local FAR, FAR_TEXT = 7258118400000, '7258118400000'
@@ -165,6 +167,74 @@ local function let_go(inflight, record)
   record.write = 0
 end
 
+-- Jobs. A job is one submission that somebody follows: conserver:job:<job>, a hash
+-- (queue/__init__.py has its fields). Its status changes in the script that moves its item, behind
+-- the same fence, so an end of a job is as true as the egress of its item. Jobs never stand in the
+-- way of an item: a hash that has expired, or a key of another type, is left alone.
+local JOB = '^(.+)#([%w._-]+)$'
+local JOB_ID_MAX = 64
+local JOBS, JOBS_MAX = 'conserver:jobs', 100000
+local ENDS = { completed = true, filtered = true, cancelled = true, failed = true }
+
+-- A pushed payload is <uuid> or <uuid>#<job>: its uuid, and the job or nil.
+local function split_job(payload)
+  if string.byte(payload, 1) == 123 then -- "{": a document
+    return payload, nil
+  end
+  local uuid, job = string.match(payload, JOB)
+  if not job or #job > JOB_ID_MAX then
+    return payload, nil
+  end
+  return uuid, job
+end
+
+local function job_of(token)
+  local at = string.find(token, '#', 1, true)
+  return at and string.sub(token, at + 1)
+end
+
+-- Sets fields of a job, raises its sequence number and publishes "<number> <status>".
+local function change_job(job, status, ...)
+  local key = 'conserver:job:' .. job
+  redis.call('HSET', key, 'status', status, 'updated_ms', whole(math.floor(now_us() / 1000)), ...)
+  local number = redis.call('HINCRBY', key, 'seq', 1)
+  redis.pcall('PUBLISH', 'conserver:events:' .. job, whole(number) .. ' ' .. status)
+end
+
+-- The status of the job of a token becomes another one, unless it has ended. An end sets the time
+-- for which the hash is kept from then on.
+local function mark(token, status, ...)
+  local job = job_of(token)
+  if not job then
+    return
+  end
+  local key = 'conserver:job:' .. job
+  local known = read('HMGET', key, 'status', 'keep_s')
+  if not known or not known[1] or ENDS[known[1]] then
+    return
+  end
+  change_job(job, status, ...)
+  if ENDS[status] then
+    redis.call('EXPIRE', key, tonumber(known[2]) or 3600)
+  end
+end
+
+-- Makes the hash of a job, unless there is one (or something else). Answers whether it did.
+local function make_job(job, list, uuid, status, keep_s, max_s, ...)
+  local key = 'conserver:job:' .. job
+  if redis.call('EXISTS', key) == 1 then
+    return false
+  end
+  local now_ms = whole(math.floor(now_us() / 1000))
+  redis.call('HSET', key, 'list', list, 'uuid', uuid, 'created_ms', now_ms, 'keep_s', keep_s,
+    'max_s', max_s, ...)
+  redis.call('EXPIRE', key, max_s)
+  redis.pcall('ZADD', JOBS, now_ms, job)
+  redis.pcall('ZREMRANGEBYRANK', JOBS, 0, -1 - JOBS_MAX)
+  change_job(job, status)
+  return true
+end
+
 local function way_back(record)
   return (record.suspect and 'conserver:suspects:' or 'conserver:returned:') .. record.list
 end
@@ -181,6 +251,7 @@ end
 
 local function send_back(record)
   redis.call('RPUSH', way_back(record), build(record))
+  mark(record.token, 'queued', 'link', '')
 end
 
 -- A dead letter: its payload for every tool, its record with the reason for ours. A large payload
@@ -194,4 +265,5 @@ local function dead_letter(record, why, at_ms)
   end
   redis.call('ZADD', 'conserver:dead:' .. record.list, whole(at_ms), why .. '\n' .. build(record))
   record.payload = payload
+  mark(record.token, 'failed', 'error', why)
 end

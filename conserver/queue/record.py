@@ -6,12 +6,15 @@ is any: what has been done must not be done (or paid) again by whoever gets the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
 
 import orjson
+
+JOB_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(slots=True)
@@ -38,6 +41,22 @@ class Claimed:
     revision: int = 0
     replaced: bool = False
     etags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def job(self) -> str:
+        """The job that it belongs to, "" for none: the end of its token."""
+        return self.token.partition("#")[2]
+
+
+def split_job(payload: bytes) -> tuple[bytes, str]:
+    """A pushed payload, `<uuid>` or `<uuid>#<job>`, as its uuid and its job ("" for none).
+
+    A payload that is a document has none, whatever it ends with.
+    """
+    uuid, found, job = payload.rpartition(b"#")
+    if payload[:1] == b"{" or not found or not uuid or not JOB_ID.fullmatch(job):
+        return payload, ""
+    return uuid, job.decode()
 
 
 def parse(record: bytes) -> Claimed:

@@ -1,4 +1,5 @@
--- replay.lua: one dead letter goes to work again, with its progress, as a suspect no more.
+-- replay.lua: one dead letter goes to work again, with its progress, as a suspect no more. Its
+-- job, if that is still known as failed, is queued again: this is the one way out of an end.
 --
 -- KEYS  1 DLQ:<list>   2 conserver:dead:<list>   3 conserver:returned:<list>   4 the list
 -- ARGV  1 the member of conserver:dead ("" for a payload without one)   2 its payload   3 its
@@ -34,6 +35,12 @@ local record = parse(string.sub(ARGV[1], string.find(ARGV[1], '\n', 1, true) + 1
 record.payload, record.deliveries, record.suspect = ARGV[2], 0, false
 record.state = ARGV[3]
 record.note = ''
+local job = job_of(record.token)
+local known = job and read('HMGET', 'conserver:job:' .. job, 'status', 'max_s')
+if known and known[1] == 'failed' then
+  change_job(job, 'queued', 'error', '', 'link', '', 'retry_at_ms', '')
+  redis.call('EXPIRE', 'conserver:job:' .. job, tonumber(known[2]) or 604800)
+end
 record.seen = whole(math.floor(now_us() / 1000)) -- its age counts from here: who gives up by age
 redis.call('RPUSH', KEYS[3], build(record))
 return 'returned'

@@ -99,6 +99,7 @@ for _, token in ipairs(redis.call('HRANDFIELD', inflight, most)) do
     strange = strange + 1
   elseif cancelled[token] then
     let_go(inflight, record)
+    mark(token, 'cancelled')
     ended = ended + 1
   -- Blamed or not: what belongs to this list stays together while one of its places is barred.
   elseif not bars(record) then

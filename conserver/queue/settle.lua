@@ -3,8 +3,9 @@
 --
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 number of items   2.. their tokens, then for each of them: epoch, uuid, base revision,
---       chain, body ('' leaves the document), expiry in s (0 keeps the far one), n, n pairs of list
---       and uuid to push, m, m pairs of storage and ETag
+--       chain, body ('' leaves the document), expiry in s (0 keeps the far one), status that its
+--       job ends with (completed, filtered or cancelled), n, n pairs of list and uuid to push, m, m
+--       pairs of storage and ETag
 -- Answer, for each item: {"settled"}, {"lost"}, {"type", key, TYPE} (nothing was done), or
 --       {"refused", ...} or {"conflict", ...} as in write.lua.
 --
@@ -46,9 +47,9 @@ local at = 2 + tonumber(ARGV[1])
 local epochs = epochs_held(inflight, 2, at - 1)
 for place = 1, #epochs do
   local token = ARGV[1 + place]
-  local epoch, uuid, base, chain, body, seconds = unpack(ARGV, at, at + 5)
-  local pushes = at + 7
-  local tags = pushes + 2 * ARGV[at + 6] + 1
+  local epoch, uuid, base, chain, body, seconds, status = unpack(ARGV, at, at + 6)
+  local pushes = at + 8
+  local tags = pushes + 2 * ARGV[at + 7] + 1
   local after = tags + 2 * ARGV[tags - 1]
   local answer, revision = LOST, base
   if not gone[token] and epochs[place] == epoch then
@@ -56,7 +57,8 @@ for place = 1, #epochs do
   end
   if not answer then
     leaving[#leaving + 1], gone[token] = token, true
-    ending[#ending + 1] = { uuid, tonumber(revision), tonumber(seconds), tags, after - 1 }
+    ending[#ending + 1] =
+      { uuid, tonumber(revision), tonumber(seconds), tags, after - 1, token, status }
     for index = pushes, tags - 2, 2 do
       local list = ARGV[index]
       if not pushed[list] then
@@ -76,7 +78,8 @@ for _, list in ipairs(order) do
   in_pieces('RPUSH', list, pushed[list])
 end
 for _, entry in ipairs(ending) do
-  local uuid, revision, seconds, first, last = unpack(entry)
+  local uuid, revision, seconds, first, last, token, status = unpack(entry)
+  mark(token, status, 'link', '', 'progress', '')
   for index = first, last, 2 do
     -- The item has left by now: a key of another type must not keep the others from their answers.
     redis.pcall('HSET', 'conserver:revision:' .. uuid, 'e:' .. ARGV[index], ARGV[index + 1])

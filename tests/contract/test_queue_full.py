@@ -14,6 +14,9 @@ from tests.conftest import Private
 from tests.queue_examples import EXAMPLES
 from tests.queues import Consumer, Queue, document, opened
 
+# What adds to the queue: whoever submits is told, and comes again.
+SUBMISSIONS = ["submit", "submit for later"]
+
 
 @pytest.fixture
 def small(private: Private) -> Iterator[Queue]:
@@ -35,6 +38,8 @@ def unfill(queue: Queue) -> None:
 
 def test_every_script_passes_when_redis_is_full(small: Queue) -> None:
     for name, example in EXAMPLES.items():
+        if name in SUBMISSIONS:
+            continue
         unfill(small)
         small.client.flushall()
         call = example(small)
@@ -45,6 +50,16 @@ def test_every_script_passes_when_redis_is_full(small: Queue) -> None:
         fill(small)
         small.run(call)
         assert shape(small) == expected, name
+
+
+@pytest.mark.parametrize("name", SUBMISSIONS)
+def test_a_full_redis_takes_no_submission_and_nothing_of_one(small: Queue, name: str) -> None:
+    call = EXAMPLES[name](small)
+    before = small.everything()
+    fill(small)
+    with pytest.raises(OutOfMemoryError):
+        small.run(call)
+    assert small.everything() == before
 
 
 def shape(queue: Queue) -> dict[bytes, int]:

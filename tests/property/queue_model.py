@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from conserver.queue.calls import Blame, Move, Settlement, Write
+from conserver.queue.calls import Blame, Move, Settlement, Submission, Write
+from conserver.queue.record import split_job
 
 VOID = -1
+ENDS = frozenset({"completed", "filtered", "cancelled", "failed"})
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Item:
     begun: bool = False
     write: int = 0
     revision: int = 0
+    job: str = ""  # known from the first claim on; before, it is a part of the payload
 
     def ends_holding(self) -> Item:
         """What belongs to the epoch goes with it."""
@@ -90,6 +93,7 @@ class QueueModel:
         self.gone: set[str] = set()  # consumers that have died and been forgotten
         self.paused: set[str] = set()
         self.documents: dict[str, Document] = {}
+        self.jobs: dict[str, str] = {}  # job -> its status; those that are known
         self.egress: list[bytes] = []
         self.settled: set[int] = set()
         self.pushed = 0
@@ -113,12 +117,40 @@ class QueueModel:
         """Another tool moves the oldest dead letter back to its list, as a bare payload."""
         there = self.places[name]
         if there.dead:
-            there.waiting.append(self._bare(there.dead.pop(0)))
+            item = there.dead.pop(0)
+            there.waiting.append(Item(item.id, item.payload))
 
     def set_document(self, uuid: str, body: bytes | None) -> None:
         """A producer's SET, or its DEL."""
         document = self.documents.setdefault(uuid, Document())
         document.body, document.ours = body, False
+
+    # ---- jobs ----
+
+    def submit(self, entry: Submission) -> bytes:
+        """A document, its job and its push in one step; a job that is known is left as it is."""
+        if entry.job in self.jobs:
+            return b"exists"
+        self.jobs[entry.job] = "queued"
+        self.set_document(entry.uuid, entry.body)
+        self.push(entry.list, f"{entry.uuid}#{entry.job}".encode())
+        return b"queued"
+
+    def cancel(self, name: str, payload: bytes) -> int:
+        """Take the first waiting item with this payload out."""
+        waiting = self.places[name].waiting
+        found = next((item for item in waiting if item.payload == payload), None)
+        if found is None:
+            return 0
+        waiting.remove(found)
+        self.settled.add(found.id)
+        self._mark(split_job(payload)[1], "cancelled")
+        return 1
+
+    def _mark(self, job: str, status: str) -> None:
+        """A job changes with its item, unless it has ended, or is not known (any more)."""
+        if job in self.jobs and self.jobs[job] not in ENDS:
+            self.jobs[job] = status
 
     # ---- registrations ----
 
@@ -177,11 +209,13 @@ class QueueModel:
         taken: list[Item] = []
 
         def take(name: str, item: Item) -> bool:
-            item.token = item.token or self._new(tokens[len(taken)])
+            if not item.token:
+                self._begin_life(item, tokens[len(taken)])
             item.ends_holding().epoch = number
             if item.deliveries >= self.max_deliveries:
                 self._dead_letter(name, item)
                 return False
+            self._mark(item.job, "processing")
             self.held[consumer][item.token] = (name, item)
             taken.append(item)
             return True
@@ -203,10 +237,14 @@ class QueueModel:
                 more += len(source)
         return "ok", more, suspects, taken
 
-    def _new(self, token: str) -> str:
+    def _begin_life(self, item: Item, token: str) -> None:
+        """The first claim of a pushed payload gives it its token, and makes its job known."""
         assert token not in self.tokens
         self.tokens.add(token)
-        return token
+        item.token = token
+        item.payload, item.job = split_job(item.payload)
+        if item.job:
+            self.jobs.setdefault(item.job, "queued")
 
     def _claim_suspect(
         self, demands: Sequence[tuple[str, int]], alone: bool, take: Callable[[str, Item], bool]
@@ -287,6 +325,7 @@ class QueueModel:
         _, item = self._let_go(consumer, entry.token)
         assert item.id not in self.settled, "an item has ended twice"
         self.settled.add(item.id)
+        self._mark(item.job, entry.status)
         self.egress += [uuid.encode() for _, uuid in entry.pushes]
         return "settled"
 
@@ -298,10 +337,12 @@ class QueueModel:
         if move.state != b"=":
             item.state, item.revision = move.state, move.revision
         there = self.places[name]
+        if kind == "dead":
+            self._dead_letter(name, item)
+            return b"moved"
+        self._mark(item.job, "waiting" if kind == "park" else "queued")
         if kind == "park":
             there.parked.append(item)
-        elif kind == "dead":
-            self._dead_letter(name, item)
         elif item.suspect:
             there.suspects.insert(0, item)
         elif item.state or item.deliveries:
@@ -311,15 +352,18 @@ class QueueModel:
         return b"moved"
 
     def _bare(self, item: Item) -> Item:
-        return Item(item.id, item.payload)
+        job = f"#{item.job}".encode() if item.job else b""
+        return Item(item.id, item.payload + job)
 
     def _dead_letter(self, name: str, item: Item) -> None:
         self.places[name].dead.append(item)
         self.places[name].reasons[item.token] = replace(item)
+        self._mark(item.job, "failed")
 
     def _send_back(self, name: str, item: Item) -> None:
         there = self.places[name]
         (there.suspects if item.suspect else there.returned).append(item)
+        self._mark(item.job, "queued")
 
     # ---- the household ----
 
@@ -388,9 +432,11 @@ class QueueModel:
         if found is None:
             return "swept"
         there.dead.remove(found)
-        there.returned.append(
-            Item(found.id, found.payload, record.token, state=state, revision=record.revision)
-        )
+        again = Item(found.id, found.payload, record.token, state=state, job=record.job)
+        again.revision = record.revision
+        there.returned.append(again)
+        if self.jobs.get(record.job) == "failed":
+            self.jobs[record.job] = "queued"
         return "returned"
 
     def replay_bare(self, name: str, payload: bytes) -> str:
@@ -399,7 +445,7 @@ class QueueModel:
         if found is None:
             return "gone"
         self.places[name].dead.remove(found)
-        self.places[name].waiting.append(self._bare(found))
+        self.places[name].waiting.append(Item(found.id, found.payload))
         return "queued"
 
     def sweep(self, name: str, tokens: Sequence[str]) -> None:

@@ -29,9 +29,17 @@ from hypothesis.stateful import (
 )
 
 from conserver.queue import calls, script
-from conserver.queue.calls import Blame, ClaimLimits, Demand, Move, Settlement, Write
+from conserver.queue.calls import (
+    Blame,
+    ClaimLimits,
+    Demand,
+    Move,
+    Settlement,
+    Submission,
+    Write,
+)
 from conserver.queue.record import Claimed
-from tests.property.queue_model import VOID, Document, Host, Item, QueueModel
+from tests.property.queue_model import ENDS, VOID, Document, Host, Item, QueueModel
 from tests.queues import Queue, as_record, opened, payloads
 
 LISTS = ("a", "b")
@@ -89,6 +97,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.beats = dict.fromkeys(HOSTS, 0)
         self.bodies = 0
         self.consumers = 0
+        self.jobs = 0
 
     # ---- calls -----------------------------------------------------------------------------
 
@@ -255,6 +264,14 @@ class QueueMachine(RuleBasedStateMachine):
         answer = self.queue.run(calls.replay(name, b"", payload))
         assert answer.decode() == self.model.replay_bare(name, payload)
 
+    def _do_submit(self, entry: Submission) -> None:
+        answer = self.queue.run(calls.submit(entry))
+        assert answer[0] == self.model.submit(entry)
+
+    def _do_cancel(self, name: str, payload: bytes) -> None:
+        answer = int(self.queue.run(calls.cancel(name, payload)))
+        assert answer == self.model.cancel(name, payload)
+
     def _sent_back(self) -> dict[str, list[str]]:
         """The tokens in returned and suspects, which grow at their ends."""
         return {
@@ -285,7 +302,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(
         what=st.sampled_from(["push", "push", "push_a_document", "produce", "delete", "ring"])
-        | st.sampled_from(["another_tool_replays", "pause_or_resume", "resume"]),
+        | st.sampled_from(["another_tool_replays", "pause_or_resume", "resume"])
+        | st.sampled_from(["push_a_job", "submit", "submit", "cancel", "job_expires"]),
         name=lists,
         uuid=uuids,
     )
@@ -296,6 +314,27 @@ class QueueMachine(RuleBasedStateMachine):
     def _push(self, name: str, uuid: str) -> None:
         self.queue.push(name, uuid)
         self.model.push(name, uuid.encode())
+
+    def _push_a_job(self, name: str, uuid: str) -> None:
+        """By hand; every third time under an id that was used before."""
+        self.jobs += 1
+        self._push(name, f"{uuid}#j{self.jobs - (self.jobs % 3 == 0)}")
+
+    def _submit(self, name: str, uuid: str) -> None:
+        self.jobs += 1
+        self._send(self._do_submit, Submission(name, uuid, f"j{self.jobs}", self._body(uuid)))
+
+    def _cancel(self, name: str, _: str) -> None:
+        waiting = self.model.places[name].waiting
+        if waiting:
+            self._send(self._do_cancel, name, waiting[len(waiting) // 2].payload)
+
+    def _job_expires(self, _: str, uuid: str) -> None:
+        known = sorted(self.model.jobs)
+        if known:
+            job = known[UUIDS.index(uuid) % len(known)]
+            self.queue.client.delete(f"conserver:job:{job}")
+            del self.model.jobs[job]
 
     def _push_a_document(self, name: str, uuid: str) -> None:
         body = self._body(uuid)
@@ -520,6 +559,7 @@ class QueueMachine(RuleBasedStateMachine):
         entry = Settlement(
             item.token, item.epoch, uuid, item.revision, "chain", body, 1000,
             [("out", uuid)] * pushes, {"s3": f"tag-{self.bodies}"},
+            "completed" if pushes else "filtered",
         )  # fmt: skip
         answer: calls.Answer = self._send(self._do_settle, worker.id, entry)
         if answer.kind == "conflict":
@@ -678,6 +718,11 @@ class QueueMachine(RuleBasedStateMachine):
         assert queue.client.smembers("conserver:hosts") == {h.encode() for h in model.known_hosts}
         for uuid, document in model.documents.items():
             assert queue.client.get(f"vcon:{uuid}") == document.body
+        found = {
+            key.decode().removeprefix("conserver:job:"): queue.client.hget(key, "status").decode()
+            for key in queue.client.scan_iter("conserver:job:*", count=1000)
+        }
+        assert found == model.jobs
 
     def _compare_held(self, consumer: str) -> None:
         found = {}
@@ -729,6 +774,7 @@ class QueueMachine(RuleBasedStateMachine):
             pass
         for there in self.model.places.values():
             assert there.everywhere() == there.dead
+        assert set(self.model.jobs.values()) <= ENDS, "a job has not ended with its item"
         self.model.check()
         self.redis_is_as_the_model_says()
 

@@ -1,0 +1,68 @@
+-- submit.lua: a document, its job and its place in the queue, in one step.
+--
+-- KEYS  1 the list   2 vcon:<uuid>   3 conserver:parked:<list>   4 a key that holds the document,
+--       to be moved to vcon:<uuid> ('' for none: large documents must not pass through Lua)
+-- ARGV  1 uuid   2 job ('' for a submission that nobody follows)   3 document ('' for none, or
+--       where the fourth key has it)   4 most items that may wait on the list (0: no limit)   5
+--       due time in ms since 1970 (0: now; later ones are parked until then)   6 seconds that the
+--       job is kept after its end   7 and at most   8.. fields of the job and their values
+-- Answer {"queued"} or {"waiting"}; {"exists", uuid, list, status} for a job that is known already
+--       (nothing was done: executed twice, it submits once); {"full", length of the list};
+--       {"type", key, TYPE} for a place that cannot take it; {"gone", fourth key} if that has
+--       expired.
+--
+-- Its first write is one that Redis refuses when it is full: who submits is told to come again.
+
+local list, document, source = KEYS[1], KEYS[2], KEYS[4]
+local uuid, job, body = ARGV[1], ARGV[2], ARGV[3]
+local most, due_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
+local later = due_ms > now_us() / 1000
+local place, kind = list, 'list'
+if later then
+  place, kind = KEYS[3], 'zset'
+end
+
+if job ~= '' then
+  local known = read('HMGET', 'conserver:job:' .. job, 'uuid', 'list', 'status')
+  if not known then
+    return { 'type', 'conserver:job:' .. job, kind_of('conserver:job:' .. job) }
+  elseif known[3] then
+    return { 'exists', known[1] or '', known[2] or '', known[3] }
+  end
+end
+local good, found = takes(place, kind)
+if not good then
+  return { 'type', place, found }
+end
+if most > 0 and not later then
+  local waiting = redis.call('LLEN', list)
+  if waiting >= most then
+    return { 'full', whole(waiting) }
+  end
+end
+if source ~= '' and redis.call('EXISTS', source) == 0 then
+  return { 'gone', source }
+end
+
+if job ~= '' then
+  make_job(job, list, uuid, later and 'waiting' or 'queued', ARGV[6], ARGV[7], 'retry_at_ms',
+    later and whole(due_ms) or '', unpack(ARGV, 8))
+end
+if source ~= '' then
+  redis.call('RENAME', source, document)
+  redis.call('PERSIST', document)
+elseif body ~= '' then
+  redis.call('SET', document, body)
+end
+if not later then
+  redis.call('RPUSH', list, job ~= '' and uuid .. '#' .. job or uuid)
+  return { 'queued' }
+end
+local behind = job ~= '' and '#' .. job or ''
+redis.call('ZADD', KEYS[3], whole(due_ms), build({
+  token = 'submitted.' .. whole(now_us()) .. '.0' .. behind, epoch = '0', deliveries = 0, note = '',
+  seen = whole(due_ms), -- who gives up by age counts from there
+  write = 0, revision = '0', list = list, state = '',
+  payload = uuid,
+}))
+return { 'waiting' }
