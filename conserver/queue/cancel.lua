@@ -8,10 +8,20 @@
 
 local kind = kind_of(KEYS[1])
 open()
+
+-- The job of an element that waits: a record has it in its token, a payload behind its uuid.
+local function cancelled(removed)
+  if removed > 0 then
+    local _, job = split_job(ARGV[1])
+    mark(string.match(ARGV[1], '^\1(%S+) ') or (job and '#' .. job) or '', 'cancelled')
+  end
+  return removed
+end
+
 if kind == 'list' then
-  return redis.call('LREM', KEYS[1], 1, ARGV[1])
+  return cancelled(redis.call('LREM', KEYS[1], 1, ARGV[1]))
 elseif kind == 'zset' then
-  return redis.call('ZREM', KEYS[1], ARGV[1])
+  return cancelled(redis.call('ZREM', KEYS[1], ARGV[1]))
 elseif kind == 'hash' and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then
   redis.call('SADD', ARGV[2], ARGV[1])
   redis.call('EXPIRE', ARGV[2], 86400)
