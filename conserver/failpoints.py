@@ -32,7 +32,7 @@ from conserver.errors import EXIT_CONFIG, BootError
 VARIABLE = "CONSERVER_FAILPOINTS"
 SCRIPTS = (
     *("claim", "begin", "write", "settle", "release", "park", "dead", "stray"),  # of a worker
-    *("register", "beat", "return", "reap", "promote", "unbell", "sweep"),  # of the coordinator
+    *("register", "beat", "return", "reap", "promote", "put_back", "sweep"),  # of the coordinator
 )
 STEPS = frozenset(
     [

@@ -198,9 +198,9 @@ def _sweep(queue: Queue) -> Call:
     return calls.sweep("q", -10, 100)
 
 
-def _unbell(queue: Queue) -> Call:
+def _put_back(queue: Queue) -> Call:
     queue.client.rpush("conserver:returned:q", record("t1", "back"), "u1", "u2")
-    return calls.unbell("q", 100)
+    return calls.put_back("q", 100)
 
 
 def _cancel_waiting(queue: Queue) -> Call:
@@ -329,7 +329,7 @@ EXAMPLES: dict[str, Example] = {
     "replay without a record": _replay_without_record,
     "purge": _purge,
     "sweep": _sweep,
-    "unbell": _unbell,
+    "put_back": _put_back,
     "cancel what waits": _cancel_waiting,
     "cancel what is parked": _cancel_parked,
     "cancel what runs": _cancel_running,

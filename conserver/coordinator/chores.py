@@ -32,7 +32,7 @@ PROMOTE_EVERY_S = 0.5
 PROMOTE_MOST = 256
 SWEEP_EVERY_S = 60.0
 SWEEP_MOST = 256
-UNBELL_LOOK = 1000
+PUT_BACK_LOOK = 1000
 """Entries of returned that one call looks at; bells have moved one per host, these suffice."""
 
 
@@ -45,9 +45,9 @@ async def put_back(line: AsyncRetryingConnection, names: Iterable[str], log: Log
     """Put what bells have moved, and nobody has claimed, back on its list."""
     for name in names:
         with contextlib.suppress(WrongTypeError):
-            moved, call = 0, calls.unbell(name, UNBELL_LOOK)
+            moved, call = 0, calls.put_back(name, PUT_BACK_LOOK)
             # ListWaiters of other hosts may move some of them again: it must end all the same.
-            while moved < UNBELL_LOOK and (some := await line.call(call)):
+            while moved < PUT_BACK_LOOK and (some := await line.call(call)):
                 moved += some
             if moved:
                 log.info("put_back_on_list", list=name, items=moved)

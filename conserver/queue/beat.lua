@@ -1,9 +1,9 @@
--- beat.lua: a host says that it lives, and what `status` shows of it.
+-- beat.lua: writes a host's heartbeat and what `conserver status` shows of it.
 --
--- KEYS  1 the host's hash   2 conserver:hosts      ARGV  1 host   2 beat   3.. field, value
--- Answer: the consumers registered on this host and their numbers or "void", as a flat list. The
--- host is added to the living ones again each time: one that was wrongly reaped comes back by
--- itself.
+-- KEYS  1 the host's hash   2 conserver:hosts   ARGV  1 host   2 beat   3.. field, value
+-- Answer: the consumers registered on this host with their claim numbers or "void", as a flat list.
+--
+-- Each beat adds the host to conserver:hosts again: one that was wrongly declared dead comes back.
 
 open()
 redis.call('SADD', KEYS[2], ARGV[1])

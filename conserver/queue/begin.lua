@@ -1,8 +1,10 @@
--- begin.lua: marks suspects as begun, for this epoch only. A worker runs a suspect only after this
--- answer: a death from here on counts a delivery, one before it does not.
+-- begin.lua: marks a suspect as begun, for this epoch only.
 --
--- KEYS  1 conserver:inflight:<consumer>      ARGV  token, epoch      Answer 1, or 0 when the item
---       was taken away.
+-- KEYS  1 conserver:inflight:<consumer>   ARGV  1 token   2 epoch
+-- Answer 1, or 0 if the item was taken from the consumer.
+--
+-- A worker runs a suspect only after this answer: a death from now on counts a delivery, a death
+-- before it does not.
 
 local record = held(KEYS[1], ARGV[1], ARGV[2])
 if not record then

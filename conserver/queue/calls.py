@@ -1,7 +1,7 @@
-"""One function per script: its keys, its arguments, and how its answer reads.
+"""One function per script: its keys, its arguments, and how its answer is read.
 
-A Call is plain data; script.py says how it is sent. Every call here may be repeated or come late:
-see the scripts for why.
+A Call is plain data; script.py and retrying_connection.py send it. Every call may be repeated or
+arrive late; the scripts are written so that this is harmless.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ import orjson
 from conserver.queue.record import Claimed, parse_claimed
 from conserver.queue.script import Call
 
-BATCH_BYTES = 4 * 1024 * 1024  # documents that are read in one call
+BATCH_BYTES = 4 * 1024 * 1024
+"""Most bytes of documents that are read in one call."""
 SCRIPT_BYTES = 1024 * 1024
-"""Documents in one call of a script, but for a larger one alone: Lua takes 2.3 ms for them, and
-Redis serves nobody meanwhile.
+"""Most bytes of documents in one call of a script; a larger document is sent by itself. 1 MiB
+blocks Redis for 2.3 ms.
 """
 BATCH_ITEMS = 128
-"""Items in one call. One costs Redis 12 to 16 µs, and that does not fall beyond 32 of them: more
-would only let everybody else wait for longer than these 2 ms.
+"""Most items in one call. Redis spends 12 to 16 µs per item. Batches above 32 get no cheaper per
+item; 128 keeps a call under 2 ms.
 """
-ABSENT = -1  # as a base revision: the document was not there
-RETURN_BATCH = 64  # items that one call gives back: bounded work for Redis
+ABSENT = -1
+"""As a base revision: there was no document."""
+RETURN_BATCH = 64
+"""Items that one call returns, which bounds the work of Redis."""
 HOSTS, LISTS, CONTROL = "conserver:hosts", "conserver:lists", "conserver:control"
 
 
@@ -49,7 +52,7 @@ def strange_key(consumer: str) -> str:
 
 
 class Demand(NamedTuple):
-    """What a worker asks of one list."""
+    """How many items a worker asks for from one list."""
 
     list: str
     most: int
@@ -61,7 +64,7 @@ class ClaimLimits(NamedTuple):
 
     most: int = BATCH_ITEMS
     most_bytes: int = BATCH_BYTES
-    etags: int = 0  # 1: what the storages said of a document before is wanted
+    etags: int = 0  # 1: return the ETags of earlier writes to storages
     payload_bytes: int = 8 * 1024 * 1024
     parked_cap: int = 100_000
     job_keep_s: int = 3600  # how long a job is kept after its end,
@@ -69,7 +72,7 @@ class ClaimLimits(NamedTuple):
 
 
 class DeadLettered(NamedTuple):
-    """An item that a claim has made a dead letter: how its payload begins, and why."""
+    """An item that a claim made a dead letter: the beginning of its payload, and the reason."""
 
     payload: bytes
     why: Mapping[str, Any]
@@ -77,8 +80,8 @@ class DeadLettered(NamedTuple):
 
 @dataclass(slots=True)
 class Claim:
-    """The answer to a claim. void: the registration is gone, this worker must end. late: a higher
-    number was answered.
+    """The answer to a claim. void: the registration is gone, so the worker must end. late: a claim
+    with a higher number was answered before.
     """
 
     items: list[Claimed]
@@ -99,9 +102,11 @@ def claim(
     limits: ClaimLimits,
     known: Iterable[str] = (),
 ) -> Call:
-    """Take items from several lists. `empty`: the worker holds nothing by its own word, so it may
-    get a suspect. `known`: the tokens of what it holds; a repetition does not look at them, and so
-    costs no more than the claim did.
+    """Claim items from several lists.
+
+    Args:
+        empty: the worker holds nothing, so it may get a suspect.
+        known: tokens of the items that it holds; a repetition does not read them again.
     """
     keys: list[str] = [host_key(host), inflight_key(consumer), CONTROL]
     args: list[str | int] = [consumer, number, "1" if empty else "0", *limits]
@@ -134,8 +139,10 @@ def read_claim(reply: list[Any]) -> Claim:
 
 
 class Write(NamedTuple):
-    """One document or progress to write. uuid "" leaves the document; base 0 replaces whatever is
-    there, ABSENT nothing: whatever is there is a conflict.
+    """One document or progress to write.
+
+    uuid "" leaves the document. base: the revision that was read; 0 overwrites unconditionally,
+    ABSENT writes only if there is no document.
     """
 
     token: str
@@ -158,10 +165,10 @@ def write(consumer: str, number: int, writes: Sequence[Write]) -> Call:
 class Answer(NamedTuple):
     """What a write or a settle did for one item.
 
-    kind: "written" (with revision), "settled", "lost" (given to somebody else), "late", "type"
-    (key, found: it holds another type), "refused" (found: why RedisJSON does not take the document)
-    or "conflict" (revision, chain and text of the newer document; text is None where it must be
-    read with GET; replaced: somebody has put another one in the place of what we had read).
+    kind: "written" (with revision), "settled", "lost" (the item belongs to another consumer now),
+    "late", "type" (key holds another type: found), "refused" (found: why RedisJSON does not take
+    the document) or "conflict" (revision, chain and text of the newer document; text is None if it
+    must be read with GET; replaced: a producer has replaced the document that was read).
     """
 
     kind: str
@@ -196,7 +203,7 @@ def _answer(entry: list[Any]) -> Answer:
 
 
 def begin(consumer: str, token: str, epoch: int) -> Call:
-    """Mark a suspect as begun. Answers 1, or 0 when it was taken away."""
+    """Mark a suspect as begun. Returns 1, or 0 if the item was taken from the consumer."""
     return Call("begin", [inflight_key(consumer)], [token, epoch])
 
 
@@ -215,12 +222,14 @@ def hint(consumer: str, hints: Sequence[Hint]) -> Call:
     return Call("hint", [inflight_key(consumer)], [value for one in hints for value in one])
 
 
-# ---- the end of a holding ------------------------------------------------------------------------
+# ---- items leave their consumer ------------------------------------------------------------------
 
 
 class Settlement(NamedTuple):
-    """One item's end. body b"" leaves the document (base is then its revision); expiry 0 keeps the
-    far one.
+    """One item's end.
+
+    body b"": the document is not written, and base is its current revision. expiry_s 0: the
+    document keeps the far expiry that marks it as ours.
     """
 
     token: str
@@ -236,7 +245,7 @@ class Settlement(NamedTuple):
 
 
 def settle(consumer: str, settlements: Sequence[Settlement]) -> Call:
-    """End items: egress, effects, expiry."""
+    """End items: push to egress lists, apply effects, set expiries."""
     args: list[Any] = [len(settlements), *[entry.token for entry in settlements]]
     for entry in settlements:
         args += entry[1:7]
@@ -250,8 +259,8 @@ def settle(consumer: str, settlements: Sequence[Settlement]) -> Call:
 
 
 class Move(NamedTuple):
-    """One item's move. state b"=" keeps what the record has; revision: of the document that state
-    is about; after_ms for parking; why: one line of JSON, the reason of a dead letter, or what a
+    """One item's move. state b"=" keeps the record's state; revision: of the document that state
+    describes; after_ms: for parking; why: one line of JSON, the reason of a dead letter, or what a
     parked item waits for.
     """
 
@@ -264,8 +273,8 @@ class Move(NamedTuple):
 
 
 def release(consumer: str, moves: Sequence[Move]) -> Call:
-    """Give back what was not begun; nothing is counted. The last one released becomes the first of
-    its list.
+    """Return items that were not begun; nothing is counted. The last one released becomes the first
+    of its list.
     """
     return _move("release", consumer, moves, 0)
 
@@ -276,7 +285,7 @@ def park(consumer: str, moves: Sequence[Move]) -> Call:
 
 
 def dead_letter(consumer: str, moves: Sequence[Move], keep_s: int) -> Call:
-    """Bury items with their reasons; their documents are kept `keep_s` seconds (0: for ever)."""
+    """Make items dead letters; their documents are kept `keep_s` seconds (0: for ever)."""
     return _move("dead", consumer, moves, keep_s)
 
 
@@ -287,7 +296,7 @@ def _move(kind: str, consumer: str, moves: Sequence[Move], keep_s: int) -> Call:
     return Call("move", [inflight_key(consumer)], args)
 
 
-# ---- the household -------------------------------------------------------------------------------
+# ---- hosts -------------------------------------------------------------------------------
 
 
 def register(host: str, consumer: str, lists: Iterable[str]) -> Call:
@@ -296,7 +305,7 @@ def register(host: str, consumer: str, lists: Iterable[str]) -> Call:
 
 
 def beat(host: str, value: str, status: Mapping[str, str | bytes | int]) -> Call:
-    """Say that a host lives. Answers its registrations: read_registrations."""
+    """Write a host's heartbeat. The answer is read with read_registrations."""
     fields: list[Any] = []
     for name, text in status.items():
         fields += (name, text)
@@ -310,12 +319,12 @@ def read_registrations(reply: list[bytes]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Who may be at fault for a death: kind "nobody", "items" (token, epoch of those that ran) or
-    "everything".
+    """Which items may have caused a worker's death.
 
-    overdue: tokens, among those of `items`, that were killed for their own time limit; each counts
-    a delivery. notes: token -> how its worker died, "" for those that are not named: a clause
-    under "error", the "link" that ran, a "reason" if it is not poison; dead letters say so.
+    kind: "nobody", "items" (those in `items`, as token and epoch) or "everything". overdue: tokens
+    among `items` that passed their own time limit; each counts a delivery. notes: token (or "" for
+    items that are not named) -> how the worker died: "error", a clause; "link", the one that ran;
+    "reason", if it is not poison. Dead letters show it.
     """
 
     kind: str = "nobody"
@@ -325,9 +334,11 @@ class Blame:
 
 
 class Returned(NamedTuple):
-    """What one call gave back: items, how many are still held, suspects among them, deliveries
-    counted. strange: how much of what was held is no record and was set aside; cancelled: how many
-    had been cancelled by an operator, and have ended.
+    """What one call of return.lua did.
+
+    returned: items; left: items still held; suspects: among the returned; counted: deliveries;
+    strange: elements that are no records and were set aside; cancelled: items that an operator had
+    cancelled and that have ended.
     """
 
     returned: int
@@ -339,8 +350,8 @@ class Returned(NamedTuple):
 
 
 def return_items(host: str, consumer: str, blame: Blame, most: int = RETURN_BATCH) -> Call:
-    """Return what a dead consumer holds, `most` items a call, until Returned.left is 0 and one more
-    call has found nothing.
+    """Return the items of a dead consumer, `most` per call. To be repeated until Returned.left is
+    0, and once more: that call deletes the registration.
     """
     args: list[Any] = [consumer, blame.kind, most, host, _note(blame, ""), len(blame.items)]
     for token, epoch in blame.items:
@@ -349,58 +360,58 @@ def return_items(host: str, consumer: str, blame: Blame, most: int = RETURN_BATC
 
 
 def _note(blame: Blame, token: str) -> str:
-    """A note as a record carries it: one word."""
+    """A note as a record contains it: percent-encoded, without spaces."""
     note = blame.notes.get(token)
     return quote(orjson.dumps(dict(note)), safe="") if note else ""
 
 
 def reap(host: str, seen_beat: str) -> Call:
-    """Declare a host dead if its beat is still `seen_beat`. Answers its consumers, or None when it
+    """Declare a host dead if its beat is still `seen_beat`. Returns its consumers, or None if it
     lives.
     """
     return Call("reap", [host_key(host), HOSTS], [host, seen_beat])
 
 
 def promote(name: str, most: int, everything: bool = False) -> Call:
-    """Send due parked records of one list back to work. Answers how many; there may be more of
-    them until that is 0.
+    """Return parked records of one list that are due. Returns how many; to be repeated until it is
+    0.
     """
     upto = "inf" if everything else ""
     return Call("promote", [f"conserver:parked:{name}"], [most, upto, SCRIPT_BYTES])
 
 
-def unbell(name: str, most: int) -> Call:
-    """Put back on its list what a bell has moved and nobody has claimed. Answers how many; there
-    may be more of them until that is 0.
+def put_back(name: str, most: int) -> Call:
+    """Move payloads that a list waiter has moved and nobody has claimed back to their list. Returns
+    how many; to be repeated until it is 0.
     """
-    return Call("unbell", [name, f"conserver:returned:{name}"], [most, SCRIPT_BYTES])
+    return Call("put_back", [name, f"conserver:returned:{name}"], [most, SCRIPT_BYTES])
 
 
 def sweep(name: str, keep_s: int, most: int) -> Call:
-    """Forget the reasons of dead letters older than `keep_s` seconds. Answers how many."""
+    """Delete the reasons of dead letters older than `keep_s` seconds. Returns how many."""
     return Call("sweep", [f"conserver:dead:{name}"], [keep_s, most])
 
 
 def stray(consumer: str, answered: int, tokens: Iterable[str]) -> Call:
-    """Give back what the hash says is held and is not among `tokens`. Answers how many; there may
-    be more of them until that is 0.
+    """Return held items that are not among `tokens`. Returns how many; to be repeated until it is
+    0.
     """
     return Call("stray", [inflight_key(consumer)], [answered, SCRIPT_BYTES, *tokens])
 
 
 def replay(name: str, member: bytes, payload: bytes, state: bytes = b"") -> Call:
-    """Send one dead letter to work again; member b"" is a payload without a record."""
+    """Return one dead letter to the queue; member b"" is a payload without a record."""
     keys = [f"DLQ:{name}", f"conserver:dead:{name}", f"conserver:returned:{name}", name]
     return Call("replay", keys, [member, payload, state])
 
 
 def purge(name: str, member: bytes, payload: bytes) -> Call:
-    """Forget one dead letter. Answers 1, or 0 when it was gone."""
+    """Delete one dead letter. Returns 1, or 0 if it was gone."""
     return Call("purge", [f"DLQ:{name}", f"conserver:dead:{name}"], [member, payload])
 
 
 def cancel(key: str, element: str | bytes, cancelled_key: str = "") -> Call:
-    """Remove one waiting element, or name a held token to its consumer. Answers 1 or 0."""
+    """Remove one waiting element, or mark a held token as cancelled. Returns 1 or 0."""
     return Call("cancel", [key], [element, cancelled_key])
 
 

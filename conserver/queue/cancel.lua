@@ -1,9 +1,8 @@
--- cancel.lua: takes one waiting item out, wherever it waits; a running one is named to its
--- consumer.
+-- cancel.lua: removes one waiting item from wherever it waits, or marks a running one as cancelled.
 --
 -- KEYS  1 the list, returned or suspects (list), parked (zset), or an in-flight hash
--- ARGV  1 the element: a payload in a list that producers fill, else a record; a token in a hash
---       2 for a hash: the key of its consumer's cancelled tokens
+-- ARGV  1 the element: a payload in an ingress list, else a record; a token in a hash
+--       2 for a hash: the key with the consumer's cancelled tokens
 -- Answer: how many elements were removed, or 1 for a token that is held.
 
 local kind = kind_of(KEYS[1])

@@ -1,28 +1,27 @@
--- claim.lua: takes items from several lists, in the order given, and names their consumer in the
--- same step.
+-- claim.lua: moves items from several lists, in the given order, to the consumer that claims them.
 --
 -- KEYS  1 the host's hash   2 conserver:inflight:<consumer>   3 conserver:control
 --       4.. the ingress lists
 -- ARGV  1 consumer   2 number of the claim   3 "1" if the worker holds nothing by its own word
---       4 most items   5 most bytes of documents   6 "1" if ETags are wanted   7 largest payload
+--       4 most items   5 most bytes of documents   6 "1" to return ETags   7 largest payload
 --       8 cap on parked   9 seconds that a job is kept after its end   10 and at most
 --       11.. for each list: most items, max deliveries; then, in a repetition, the
 --       tokens that the worker knows to hold: their records are not read again
 -- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}}, and
---       only if some were buried, {the beginning of its payload, why ...}; or {"void"} or
---       {"late", number}.
+--       if items became dead letters {the beginning of its payload, why ...}; or {"void"} (the
+--       consumer's registration is void) or {"late", number}.
 -- Item   {record, what, text, revision, replaced, {etag field, value ...}}; what: "inline" (the
 --       payload is the document), "stored" (text is its length: read it with GET), "text" (of
---       RedisJSON), "missing" or "type:<TYPE> <key>". replaced is "1" where the record's state is
---       about a document that somebody has replaced since. Where there are few of them, a small
---       document that is stored comes along as a seventh.
+--       RedisJSON), "missing" or "type:<TYPE> <key>". replaced is "1" if a producer has replaced
+--       the document that the record's state describes. A claim of few items also returns the text
+--       of each small stored document, as a seventh element.
 --
--- The number is kept in the registration. A lower one is late: nothing. An equal one is a
--- repetition: what of that epoch is still held, nothing new. So a claim whose answer was lost is
--- asked again under its number until it is answered.
+-- The registration stores the number of the latest claim. A lower number is late: the script does
+-- nothing. An equal number is a repetition: the script returns what the consumer still holds of
+-- that epoch. So a claim whose answer was lost is repeated under its number until it is answered.
 --
--- A key of ours that has another type is told of like one of others. Without the host's hash, or
--- that of what is in flight, nothing can be claimed; a list gives nothing while one of its own keys
+-- A key that has another type than it must have is reported in the answer. If that is the host's
+-- hash or the in-flight hash, nothing is claimed. A list gives no items while one of its own keys
 -- could not take an item back.
 
 local consumer, number, inflight = ARGV[1], tonumber(ARGV[2]), KEYS[2]
@@ -45,8 +44,9 @@ local items, bytes, broken, buried = {}, 0, {}, {}
 local most, most_bytes, most_payload = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
 local NO_TAGS = {}
 
--- What was buried is told by whoever hears this answer; a repetition knows of it no more. A small
--- document costs Lua less than the round trip for which a single item would wait; many would not.
+-- The caller logs the new dead letters; a repetition does not report them again. A small document
+-- is returned at once, because that costs less than the round trip which a single item would wait
+-- for.
 local FEW, SMALL = 2, 16384
 local function answer(more, suspects)
   for index = 1, #items <= FEW and #items or 0 do
@@ -58,10 +58,9 @@ local function answer(more, suspects)
   return { 'ok', more, suspects, broken, items, #buried > 0 and buried or nil }
 end
 
--- What the answer says of a claimed item and its document. record: as it was, nil for a new one.
+-- Builds the answer's entry for a claimed item. record: nil for an item that nobody claimed before.
 local function present(text, payload, record)
-  -- What goes through Lua keeps Redis busy for several times as long as what a client reads by
-  -- itself: a pushed document counts as four.
+  -- Bytes that pass through Lua keep Redis busy four times as long as bytes that a client reads.
   bytes = bytes + 4 * #payload
   if string.byte(payload, 1) == 123 then -- "{": the payload is the document
     return { text, 'inline', '', '0', '', NO_TAGS }
@@ -89,9 +88,9 @@ local function present(text, payload, record)
   return { text, 'stored', whole(doc.length), revision, replaced, tags }
 end
 
--- What was claimed under this number, of all that is held: up to 64 MiB, so what the worker knows
--- is passed over. A token of before that this very claim has given it again (a failover can do
--- that) is not told; it goes back as a stray.
+-- Returns what the consumer still holds of this epoch, without the items that the worker knows
+-- (they may be 64 MiB). If, after a failover, this claim gave again a token that the worker
+-- already knows, that item is left out of the answer; the stray check returns it later.
 local function claimed_before()
   local known = {}
   for index = 11 + 2 * (#KEYS - 3), #ARGV do
@@ -115,7 +114,7 @@ end
 open()
 redis.call('HSET', KEYS[1], field, ARGV[2])
 
--- Why an item that was delivered too often is buried; the note on its last death says how it came.
+-- Returns the reason of a dead letter that reached max_deliveries, with how its last worker died.
 local function poison(record)
   local error = 'its worker died ' .. record.deliveries .. ' times while it ran'
   if record.note == '' then
@@ -124,7 +123,7 @@ local function poison(record)
   local text = string.gsub(string.sub(record.note, 2), '%%(%x%x)', function(hex)
     return string.char(tonumber(hex, 16))
   end)
-  -- Whatever the note is, the item is out of its list by now: it must not be lost over its epitaph.
+  -- The item has left its list by now: a note that cannot be parsed must not raise an error.
   local good, note = pcall(cjson.decode, text)
   if not good or type(note) ~= 'table' then
     return { reason = 'poison', error = error }
@@ -134,7 +133,7 @@ local function poison(record)
   return note
 end
 
--- Buries what must not run. Answers whether it did.
+-- Makes an item that must not run a dead letter. Returns whether it did.
 local function refuse(record, max_deliveries)
   local reason
   if record.deliveries >= max_deliveries then
@@ -156,11 +155,12 @@ local function refuse(record, max_deliveries)
   return true
 end
 
--- Claims elements that were popped from `key`, the head of a list first. A bare payload is an item
--- that nobody has claimed yet: it gets its token and its header here. The time is in the token: a
--- claim of the dead that comes again, after a late registration, has a number of before. All are in
--- the hash before anything else is done with them. What goes beyond the bytes goes back to where it
--- came from. Answers how many there are more.
+-- Claims elements that were popped from `key`, the head of the list first. A bare payload is an
+-- item that nobody has claimed before: it gets its token and its header here. Tokens contain the
+-- time, because a delayed claim of a dead worker may use an old claim number: without the time,
+-- two items could get the same token. All items are in the in-flight hash before anything else
+-- happens to them. Those beyond the byte limit go back to where they came from. Returns how many
+-- were claimed.
 local taken, moment = 0, '.' .. whole(now) .. '.'
 local fresh = ' ' .. ARGV[2] .. ' 0 - ' .. whole(math.floor(now / 1000)) .. ' 0 0 0 '
 local function take(key, list, popped, max_deliveries)
@@ -210,7 +210,8 @@ local function take(key, list, popped, max_deliveries)
   return #items - before
 end
 
--- The field of the host's hash that says which suspect it runs; void when it is no longer held.
+-- The host's field "suspect" names the suspect that runs on this host; it is stale if nobody holds
+-- it.
 local runs = redis.call('HGET', KEYS[1], 'suspect')
 if runs then
   local runner, token = string.match(runs, '^(%S+) (%S+)$')
@@ -221,7 +222,7 @@ if runs then
   end
 end
 
--- What cannot be used is told, once a claim, and left alone.
+-- Reports a key that cannot be used, once per claim.
 local function tell(key, kind)
   broken[#broken + 1] = key
   broken[#broken + 1] = kind
@@ -230,7 +231,7 @@ end
 local lists = {}
 local paused = kind_of(KEYS[3])
 if paused ~= 'hash' and paused ~= 'none' then
-  tell(KEYS[3], paused) -- nobody can know what it held: all lists are served
+  tell(KEYS[3], paused) -- which lists were paused is unknown: all are served
 end
 for index = 4, #KEYS do
   local list, argument = KEYS[index], 11 + (index - 4) * 2
@@ -247,10 +248,10 @@ local function usable(key, wanted)
   return good, kind
 end
 
--- Lists that give nothing.
+-- Lists that give no items in this claim.
 local shut = {}
 
--- How much a key of ours that belongs to a list holds.
+-- Returns how many items one of a list's keys holds.
 local function count(command, key, list)
   local found = read(command, key)
   if not found then
@@ -260,13 +261,13 @@ local function count(command, key, list)
   return found or 0
 end
 
--- Whether what must not run can be buried.
+-- Whether an item of that list could become a dead letter.
 local function can_dead_letter(list)
   return usable('DLQ:' .. list) and usable('conserver:dead:' .. list, 'zset')
 end
 
--- Whether a suspect of that list can be put aside, or come back: one that cannot would keep its
--- worker, and all other suspects of its host, until somebody mends the key.
+-- Whether a suspect of that list could be parked or returned later. One that could not would occupy
+-- its worker, and block all other suspects of its host, until the key is repaired.
 local function may_run_alone(list)
   count('LLEN', 'conserver:returned:' .. list, list)
   count('ZCARD', 'conserver:parked:' .. list, list)
@@ -293,7 +294,7 @@ for _, entry in ipairs(lists) do
   end
 end
 
--- Takes from one key of a list while there is room. Answers how many may still be taken.
+-- Claims from one key of a list up to the limits. Returns how many more may be taken from the list.
 local CHUNK = 8
 local more = 0
 local function drain(key, list, left, max_deliveries)
@@ -304,7 +305,7 @@ local function drain(key, list, left, max_deliveries)
     local popped = redis.call('LPOP', key, math.min(chunk, tries, left, most - #items))
     left = left - take(key, list, popped, max_deliveries)
     tries, waiting = tries - #popped, redis.call('LLEN', key)
-    -- As long as they are small, a few at once: they may be large where those before were not.
+    -- Small items are popped a few at a time; the next ones may be large.
     chunk = bytes - before <= SMALL * #popped and CHUNK or 1
   end
   more = more + waiting

@@ -1,16 +1,18 @@
--- documents.lua: the document of an item, for the scripts that read or write vcon:<uuid> (put
--- behind prelude.lua).
+-- documents.lua: functions for the scripts that read or write vcon:<uuid>. script.py puts it behind
+-- prelude.lua.
 --
--- conserver:revision:<uuid> is a hash: r revision, n length as we wrote or saw it, h SHA-1 instead
--- of a length where the value is RedisJSON, c the chain that wrote it, c:<chain> the revision that
--- each chain wrote last, p the one by which somebody replaced it last, x the expiry in ms that we
--- gave it (absent: FAR, for both keys), e:<storage> its ETags. A document is ours while its length
--- (or SHA-1) and its expiry are what we left: a producer's SET clears the expiry.
+-- conserver:revision:<uuid> is a hash: r revision; n length of the document as we wrote or saw it;
+-- h its SHA-1 instead, for a RedisJSON value; c the chain that wrote it; c:<chain> the revision
+-- that each chain wrote last; p the revision by which a producer replaced it last; x the expiry in
+-- ms that we gave both keys (absent: FAR); e:<storage> the ETag that a storage returned. A
+-- document is "ours" while its length (or SHA-1) and its expiry are as we left them: a producer's
+-- SET removes the expiry.
 --
--- These few lines are most of what an item costs Redis: what is known is not asked for again. The
--- text of a document is never read here, unless it is RedisJSON.
+-- These functions are most of what an item costs Redis, so they read nothing twice. They never read
+-- the text of a document, except of a RedisJSON value.
 
--- What is at the key: kind, length; text and sha for RedisJSON; bad for what is no document.
+-- Looks at vcon:<uuid>. Returns its kind and length; text and sha of a RedisJSON value; bad if it
+-- is no document.
 local function look(uuid)
   local doc = { key = 'vcon:' .. uuid, revkey = 'conserver:revision:' .. uuid, kind = 'string' }
   local length = redis.pcall('STRLEN', doc.key)
@@ -31,8 +33,8 @@ local function look(uuid)
   return doc
 end
 
--- The same, and what is known of it: a hash of ours, unless somebody has put something else there.
--- Then that key is what is bad, whatever the other one is: nobody may write to it.
+-- The same, with the fields of conserver:revision:<uuid>. If that key has another type it is the
+-- bad one, and nothing may be written.
 local function describe(uuid)
   local doc = look(uuid)
   doc.known = read('HMGET', doc.revkey, 'r', 'n', 'h', 'x', 'c', 'p')
@@ -42,17 +44,17 @@ local function describe(uuid)
   return doc
 end
 
--- Whether a key is to expire when it was left to, give or take what the calls themselves take.
+-- Returns whether a key still has the expiry that we gave it, within 2 s.
 local function lives_until(key, expected_ms, now_ms)
   local left_ms = redis.call('PTTL', key)
   if left_ms > 0 and math.abs(now_ms + left_ms - expected_ms) > 2000 then
-    -- A server that stood still since the script began (a paused machine) has an old now.
+    -- On a machine that was suspended during this script, now_ms is old: read the time again.
     now_ms, left_ms = now_us() / 1000, redis.call('PTTL', key)
   end
   return left_ms > 0 and math.abs(now_ms + left_ms - expected_ms) <= 2000
 end
 
--- Whether the document is still what we left there, and its revision (a number; 0 for none).
+-- Sets doc.ours (the document is as we left it) and doc.revision (a number; 0: none known).
 local function recognise(doc, now_ms)
   local known = doc.known
   local seen = { r = known[1], n = known[2], h = known[3], x = known[4], c = known[5] }
@@ -70,8 +72,8 @@ local function recognise(doc, now_ms)
   end
 end
 
--- Gives the document its next revision, and keeps what is known of it as it is now. replaces: it
--- has nothing of what was there before.
+-- Gives the document its next revision and stores what is known of it. replaces: a producer has
+-- replaced the document, so it contains nothing of the revision before.
 local function remember(doc, chain, now, replaces)
   doc.revision = math.max(doc.revision + 1, now)
   doc.revision_text, doc.chain = whole(doc.revision), chain
@@ -91,7 +93,7 @@ local function remember(doc, chain, now, replaces)
   end
 end
 
--- Both keys live as long as one another; FAR is also the mark that shows a replacement.
+-- Gives the revision hash the same expiry as the document: FAR.
 local function keep(doc)
   if doc.seen.x then
     redis.call('HDEL', doc.revkey, 'x')
@@ -101,8 +103,8 @@ local function keep(doc)
   end
 end
 
--- Makes the document ours: a new revision if somebody replaced it, and the mark. known: the caller
--- has seen one there before, even if nothing is known of it any more.
+-- Makes the document ours: a new revision if a producer replaced it, and the expiry FAR. known: the
+-- caller has seen a document at this key before, even if the revision hash is gone.
 local function adopt(doc, now, known)
   recognise(doc, math.floor(now / 1000))
   if doc.ours and not doc.seen.x then
@@ -115,8 +117,8 @@ local function adopt(doc, now, known)
   keep(doc)
 end
 
--- Puts `body` there as the next revision. A RedisJSON value stays one; what its module has against
--- the document is the answer, and then nothing was done.
+-- Writes `body` as the next revision. A RedisJSON value stays one. Returns the error of the
+-- RedisJSON module if it refuses the document; then nothing was written.
 local function put(doc, body, chain, now, replaces)
   doc.length, doc.sha = #body, nil
   if doc.kind == 'ReJSON-RL' then
@@ -133,18 +135,19 @@ local function put(doc, body, chain, now, replaces)
   keep(doc)
 end
 
--- Compare-and-set. base is the revision that the caller read; 0 replaces whatever is there (a
--- pushed document), ABSENT nothing (it was not there, and came back from a storage). Answers nil
--- and the new revision, or a refusal: {'type', key, kind}, {'refused', reason} or {'conflict',
--- revision, chain, text of RedisJSON or '' (read it with GET), '1' if the document was replaced
--- since base}. A document that was deleted under
--- us is written again: its revision is still the one that we read, what we hold is whole. One that
--- has expired took along its revision, and maybe what others had written since we read it: a
--- conflict with revision ABSENT, for a storage must have that.
+-- Compare-and-set. base: the revision that the caller read; 0 overwrites unconditionally (a pushed
+-- document); ABSENT writes only if there is no document (the caller's came from a storage). Returns
+-- nil and the new revision; or {'type', key, kind}, {'refused', reason} or {'conflict', revision,
+-- chain, text of a RedisJSON value or '' (read it with GET), '1' if a producer replaced the
+-- document since base}.
+-- A document that was deleted meanwhile is written again if its revision is still the one that the
+-- caller read: the caller holds all of it. If the revision hash has expired too, others may have
+-- written since: that is a conflict with revision ABSENT, and the newer document is in a storage.
 local ABSENT = -1
 
--- Whose work a newer document is for a chain that has read `base`: its own, if it has written
--- since, whoever came after it. Joined with, that work would be in the document twice.
+-- Returns the chain whose work a newer document contains, as seen by a chain that has read `base`:
+-- that chain itself if it has written since base, whoever wrote last. Merging would then repeat its
+-- work.
 local function author(doc, chain, base)
   local own = redis.call('HGET', doc.revkey, 'c:' .. chain)
   return own and tonumber(own) > base and chain or doc.chain
@@ -172,7 +175,7 @@ local function swap(uuid, base, body, chain, now)
   return nil, doc.revision_text
 end
 
--- Lets the document expire `seconds` from now, if it is still the revision that the caller means.
+-- Sets the expiry of the document to `seconds` from now, if it still has the given revision.
 local function expire(uuid, revision, seconds, now)
   local doc = describe(uuid)
   local at = math.floor(now / 1000) + seconds * 1000
@@ -180,7 +183,7 @@ local function expire(uuid, revision, seconds, now)
     return
   end
   if doc.bad or doc.kind == 'none' then
-    -- It lives no longer than a document that was deleted under us.
+    -- The document is gone: its revision hash expires as the document would have.
     if redis.call('PEXPIREAT', doc.revkey, whole(at)) == 1 then
       redis.call('HSET', doc.revkey, 'x', whole(at))
     end

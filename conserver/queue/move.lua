@@ -1,4 +1,4 @@
--- move.lua: fenced moves out of flight that are not the end: release, park, dead-letter.
+-- move.lua: moves items out of flight without ending them: release, park, dead-letter.
 --
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 "release" | "park" | "dead"   2 seconds that a dead letter's document is kept (0: for
@@ -9,14 +9,14 @@
 -- Answer, for each item: "moved", "lost", or "<TYPE> <key>" of a key that has another type than
 -- what it must be (nothing was done).
 --
--- Released: an item without state goes to the head of its list as the bare payload that it was, one
--- with state to the head of returned; nothing is counted. A suspect stays one wherever it goes.
+-- A released item without state goes to the head of its list as the payload that was pushed; one
+-- with state goes to the head of returned. Nothing is counted. A suspect stays a suspect.
 
 local kind, keep_s, inflight = ARGV[1], tonumber(ARGV[2]), KEYS[1]
 local now = now_us()
 local answers = {}
 
--- Whether a released item goes back to its list as if nobody had ever claimed it.
+-- Whether a released item goes back to its list as if it had never been claimed.
 local function is_fresh(record)
   return not record.suspect and record.state == '' and record.deliveries == 0
     and not barrier(record.list, 'list')
@@ -32,7 +32,7 @@ local function release(record)
   mark(record.token, 'queued', 'link', '')
 end
 
--- What keeps the item from where it is to go: "<TYPE> <key>", or nil.
+-- Returns "<TYPE> <key>" of a key that cannot take the item, or nil.
 local function obstacle(record)
   local list, places = record.list, {}
   if kind == 'park' then

@@ -1,35 +1,35 @@
--- prelude.lua: what every script of the queue shares. The loader puts it in front of each of them.
+-- prelude.lua: functions that all scripts of the queue share. script.py puts it in front of each.
 --
--- Rules that all scripts keep (conserver/queue/__init__.py has the key schema):
---   1. Lua is not rolled back. What others may have made (ingress, egress, DLQ, vcon:) is asked for
---      its TYPE before the first write, and a bad one gets an outcome of its own. So is the place
---      that an item is moved to, ours or not, before it leaves where it is: an operator's SET on a
---      key of ours must not cost an item.
+-- Rules for all scripts (conserver/queue/__init__.py has the key schema):
+--   1. Redis does not roll a script back. So a script checks the TYPE of every key that others may
+--      have made, and of the key that an item moves to, before its first write. An operator's SET
+--      on one of our keys must not lose an item.
 --   2. The first write is one that Redis never refuses at maxmemory: open() deletes a key that does
---      not exist. After a first write Redis lets the rest of the script through, so a full Redis
---      can still be drained.
---   3. A script may run twice, or late. Numbers (claims, writes) and the fence (token and epoch)
---      make that harmless.
---   4. Work per call is bounded by the caller's arguments.
---   5. Documents stay out of Lua where they can: it hashes every byte of every string that it
---      meets, which costs ten times what the command itself does. Numbers are formatted once.
+--      not exist. After the first write Redis accepts all others of the script, so a full Redis can
+--      still be drained.
+--   3. A script may run twice, or late. Sequence numbers (of claims and writes) and the fence
+--      (token and epoch) make that harmless.
+--   4. The caller's arguments bound the work of a call.
+--   5. Scripts avoid reading documents: Lua hashes every byte of every string, which costs ten
+--      times as much as the Redis command itself.
 --
 -- A record is one line of header, then state, then payload:
 --   \1<token> <epoch> <deliveries> <flags> <first seen, ms> <write> <revision> <length of state>
 --     <list>\n<state><payload>
--- flags: "-", or "s" (suspect) followed by "b" (begun in this epoch), and then, if a worker has
--- died with it, ":" and a note of how: JSON, percent-encoded.
+-- flags: "-", or "s" (suspect) and "b" (a worker has begun to run it in this epoch); then, if a
+-- worker died while it ran, ":" and how that worker died, as percent-encoded JSON.
 -- write: sequence number of the latest write in this claim; a repeated number gets the stored
 -- `revision` as its answer. revision: revision of the document that `state` describes; it survives
 -- a move. state: JSON that Lua never reads.
 -- token: <consumer>.<time, us>.<n>, and for an item that belongs to a job "#<job>" behind it. So
 -- every script knows the job of an item without reading its record.
 
--- 2200-01-01 in ms: the expiry that marks a document as ours, too far away to ever come.
+-- 2200-01-01 in ms: a document with this expiry was written by us; a producer's SET removes it.
 local FAR, FAR_TEXT = 7258118400000, '7258118400000'
 local HEADER = '^\1(%S+) (%d+) (%d+) (%S+) (%d+) (%d+) (%-?%d+) (%d+) ([^\n]*)\n()'
 
--- What stays of a consumer that is forgotten, for longer than any of its calls can be on their way.
+-- The tombstone of a consumer whose registration was deleted. It lives longer than any late call of
+-- that consumer, and register.lua refuses to register the consumer again while it is there.
 local GONE_S = 3600
 local function tombstone(consumer)
   return 'conserver:gone:' .. consumer
@@ -52,8 +52,8 @@ local function kind_of(key)
   return redis.call('TYPE', key).ok
 end
 
--- Whether a key is of that type or not there, and what it is; "forbidden" to a Redis user who may
--- not even ask.
+-- Returns whether a key has the wanted type or does not exist, and its type; "forbidden" where the
+-- Redis user may not ask for the type.
 local function is(key, wanted)
   local kind = redis.pcall('TYPE', key).ok or 'forbidden'
   return kind == wanted or kind == 'none', kind
@@ -63,8 +63,8 @@ local function is_list(key)
   return is(key, 'list')
 end
 
--- Whether something can be put there, and else why not: its TYPE, or "forbidden" where this user
--- may not write. (A Redis before 7 cannot be asked that.)
+-- Returns whether a value can be added to a key; if not, also why: its TYPE, or "forbidden" where
+-- the Redis user may not write. (Redis before 7 cannot check that.)
 local PUTS = { list = { 'RPUSH', '' }, zset = { 'ZADD', '0', '' } }
 local function takes(key, wanted)
   local good, kind = is(key, wanted)
@@ -77,7 +77,8 @@ local function takes(key, wanted)
   return good, kind
 end
 
--- What a command reads of a key of ours: nil where that has another type. Other errors are raised.
+-- Runs a reading command on one of our keys. Returns nil if the key has another type; raises other
+-- errors.
 local function read(command, key, ...)
   local answer = redis.pcall(command, key, ...)
   if type(answer) == 'table' and answer.err then
@@ -89,13 +90,13 @@ local function read(command, key, ...)
   return answer
 end
 
--- The answer of a script that cannot go on for the type of a key of ours: it names the key, as what
--- Redis says of its own does not.
+-- The error of a script that cannot go on because one of our keys has another type. It names the
+-- key, which Redis's own WRONGTYPE error does not.
 local function wrong_type(key)
   return redis.error_reply('WRONGTYPE ' .. key)
 end
 
--- The record as a table, or nil when the text is not a record (then it is a bare payload).
+-- Parses a record. Returns a table, or nil if the text is a bare payload.
 local function parse(text)
   local token, epoch, deliveries, flags, seen, write, revision, size, list, body =
     string.match(text, HEADER)
@@ -121,8 +122,8 @@ local function build(record)
     .. #record.state .. ' ' .. record.list .. '\n' .. record.state .. record.payload
 end
 
--- The fence: the record that this consumer holds under this token and epoch, or nil when it was
--- taken away.
+-- The fence. Returns the record that the consumer holds under this token in this epoch, or nil if
+-- the item was taken from it.
 local function held(inflight, token, epoch)
   local text = redis.call('HGET', inflight, token)
   local record = text and parse(text)
@@ -135,8 +136,8 @@ local function held(inflight, token, epoch)
   return record
 end
 
--- What this consumer holds under the tokens that are the arguments first to last: their records as
--- text, false for those that were taken away. One command for all of them.
+-- Reads, in one command, the records that the consumer holds under the tokens in ARGV[first..last].
+-- Returns their texts, and false for items that were taken from it.
 local function texts_held(inflight, first, last)
   if last < first then
     return {}
@@ -144,7 +145,7 @@ local function texts_held(inflight, first, last)
   return redis.call('HMGET', inflight, unpack(ARGV, first, last))
 end
 
--- The epochs of the same: the fence, for those that need no more of a record.
+-- The same, but returns only their epochs: enough for the fence.
 local function epochs_held(inflight, first, last)
   local epochs = texts_held(inflight, first, last)
   for place, text in ipairs(epochs) do
@@ -153,14 +154,14 @@ local function epochs_held(inflight, first, last)
   return epochs
 end
 
--- One command for many arguments, in pieces that fit Lua's stack.
+-- Runs a command with many arguments, in pieces that fit on Lua's stack.
 local function in_pieces(command, key, arguments)
   for first = 1, #arguments, 1000 do
     redis.call(command, key, unpack(arguments, first, math.min(first + 999, #arguments)))
   end
 end
 
--- Every move ends a holding: what belongs to the epoch goes with it.
+-- Removes an item from its consumer, and what belongs to the epoch from its record.
 local function let_go(inflight, record)
   redis.call('HDEL', inflight, record.token)
   record.begun = false
@@ -239,7 +240,7 @@ local function way_back(record)
   return (record.suspect and 'conserver:suspects:' or 'conserver:returned:') .. record.list
 end
 
--- What keeps records from a place, see takes(). Asked once a call for each place.
+-- Returns why a place cannot take records (see takes), or false. Checked once per call and place.
 local asked = {}
 local function barrier(place, wanted)
   if asked[place] == nil then
@@ -254,8 +255,9 @@ local function send_back(record)
   mark(record.token, 'queued', 'link', '')
 end
 
--- A dead letter: its payload for every tool, its record with the reason for ours. A large payload
--- is kept once only: in its record \2 and its SHA-1 stand for it.
+-- Makes an item a dead letter: its payload in DLQ:<list>, for any tool, and its reason and record
+-- in conserver:dead:<list>, for ours. A large payload is stored once: the record has \2 and its
+-- SHA-1.
 local LARGE = 65536
 local function dead_letter(record, why, at_ms)
   redis.call('RPUSH', 'DLQ:' .. record.list, record.payload)

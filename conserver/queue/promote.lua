@@ -1,16 +1,16 @@
--- promote.lua: parked records whose time has come go to returned, suspects to suspects.
+-- promote.lua: moves parked records that are due to returned; suspects to suspects.
 --
 -- KEYS  1 conserver:parked:<list>   ARGV  1 most   2 score up to which ('' for now)   3 most bytes
--- Answer: how many were moved, there may be more of them unless it is 0; or WRONGTYPE and the key
---       where none of them can go.
+-- Answer: how many were moved; there may be more unless it is 0. WRONGTYPE and the key if none of
+--       them can be moved.
 
 local most, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[3])
 local upto = ARGV[2] ~= '' and ARGV[2] or whole(now_us() / 1000)
 local moved, passed, bytes, barred = 0, 0, 0, nil
 
--- Where a record goes back to. Nothing in it changes: its header says so, and what follows that may
--- be a whole document. What is no record somebody else has put there: it goes on as if it had been
--- pushed, and if it is no vCon either, its dead letter says so.
+-- Returns where a record goes to. Only its header is parsed, because a whole document may follow.
+-- An element that is no record was put there by another program: it is treated as if it had been
+-- pushed, and becomes a dead letter if it is no vCon.
 local function place_of(text)
   local header = string.sub(text, 1, (string.find(text, '\n', 1, true) or 0))
   local record = parse(header)

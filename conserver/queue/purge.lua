@@ -1,8 +1,8 @@
--- purge.lua: one dead letter goes for good, its reason first (see replay.lua for the order).
+-- purge.lua: removes one dead letter for good, its reason first (replay.lua says why).
 --
 -- KEYS  1 DLQ:<list>   2 conserver:dead:<list>
 -- ARGV  1 the member of conserver:dead ("" for a payload without one)   2 its payload
--- Answer 1, or 0 when it was gone already.
+-- Answer 1, or 0 if it was gone already.
 
 if not is_list(KEYS[1]) then
   return 0

@@ -1,11 +1,11 @@
--- reap.lua: declares a host dead, if its beat is still the one that was seen for a whole lease.
+-- reap.lua: declares a host dead if its beat has not changed for a whole lease.
 --
--- KEYS  1 the host's hash   2 conserver:hosts      ARGV  1 host   2 the beat that was seen ('' for
---       none)
--- Answer: the consumers whose items must go back (their registrations are void now), or false when
--- the host lives. A host without any registration is forgotten here. Idempotent, so coordinators
--- may
--- race.
+-- KEYS  1 the host's hash   2 conserver:hosts
+-- ARGV  1 host   2 the beat that the caller saw a lease ago ('' for none)
+-- Answer: the consumers whose items must be returned (their registrations are void now), or false
+--       if the host lives.
+--
+-- A host without registrations is deleted. Several coordinators may call it at once.
 
 if (redis.call('HGET', KEYS[1], 'beat') or '') ~= ARGV[2] then
   return false

@@ -1,11 +1,11 @@
--- register.lua: a supervisor's host registers one consumer, before that child starts. May be
--- repeated.
+-- register.lua: registers one consumer of a host, before its process starts.
 --
 -- KEYS  1 the host's hash   2 conserver:hosts   3 conserver:lists
 -- ARGV  1 host   2 consumer   3.. the lists that it will claim from
--- Answer 1, or 0 for a consumer that has died and been forgotten: late calls of its own would pass
--- every fence again, under the numbers that they had. A registration that exists is left as it is:
--- its number must not go back, and a void one stays void.
+-- Answer 1, or 0 for a consumer that has died and whose registration was deleted: its late calls
+--       would pass the fence again under the numbers that they had.
+--
+-- An existing registration stays as it is: its number must not decrease, and a void one stays void.
 
 if redis.call('EXISTS', tombstone(ARGV[2])) == 1 then
   return 0

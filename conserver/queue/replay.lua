@@ -1,15 +1,15 @@
--- replay.lua: one dead letter goes to work again, with its progress, as a suspect no more. Its
--- job, if that is still known as failed, is queued again: this is the one way out of an end.
+-- replay.lua: returns one dead letter to the queue, with its progress and no longer as a suspect.
+-- Its job, if that is still known as failed, is queued again: the only way out of an end.
 --
 -- KEYS  1 DLQ:<list>   2 conserver:dead:<list>   3 conserver:returned:<list>   4 the list
 -- ARGV  1 the member of conserver:dead ("" for a payload without one)   2 its payload   3 its
---       state, attempts reset
--- Answer "returned", "queued" (a payload without a record, to its list), "swept" (another tool has
--- replayed it, only its reason was left) or "gone" (there is nothing to do); WRONGTYPE and the key
--- when it cannot go there.
+--       state, with attempts reset
+-- Answer "returned", "queued" (a payload without a record went to its list), "swept" (another tool
+--       had replayed it; only its reason was left) or "gone" (nothing to do); WRONGTYPE and the key
+--       if it cannot be returned.
 --
--- The record goes first, then the payload: executed twice, the second call finds no record and
--- takes no equal payload.
+-- The record is removed first, then the payload: a second execution finds no record, and so takes
+-- no equal payload of another dead letter.
 
 if not is_list(KEYS[1]) then
   return 'gone'
@@ -41,6 +41,6 @@ if known and known[1] == 'failed' then
   change_job(job, 'queued', 'error', '', 'link', '', 'retry_at_ms', '')
   redis.call('EXPIRE', 'conserver:job:' .. job, tonumber(known[2]) or 604800)
 end
-record.seen = whole(math.floor(now_us() / 1000)) -- its age counts from here: who gives up by age
+record.seen = whole(math.floor(now_us() / 1000)) -- give_up_s counts from now on
 redis.call('RPUSH', KEYS[3], build(record))
 return 'returned'

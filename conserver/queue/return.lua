@@ -1,22 +1,23 @@
--- return.lua: gives back what a dead consumer holds. Whoever saw the death says who is blamed.
+-- return.lua: returns the items of a dead consumer to the queue. The caller says which of them may
+-- have caused the death ("blamed").
 --
 -- KEYS  1 the host's hash   2 conserver:inflight:<consumer>   3 conserver:hosts
 -- ARGV  1 consumer   2 blame: "nobody", "items" or "everything"   3 most items in this call   4
 --       host
---       5 note of how it died, for those without one of their own ('' for none)
---       6 how many blamed items, then for each: token, epoch, note; then the tokens of items killed
---       for their own time limit
--- Answer: {returned now, still held, suspects among the returned, deliveries counted, how much was
---       no record and was moved to conserver:strange:<consumer>, where it is in nobody's way, how
---       many had been cancelled and have ended}; or WRONGTYPE and the key where nothing of what is
---       left can go.
+--       5 how the consumer died, for items without a note of their own ('' for none)
+--       6 how many blamed items, then for each: token, epoch, note; then the tokens of overdue
+--       items (killed because they passed their own time limit)
+-- Answer: {returned now, still held, suspects among the returned, deliveries counted, elements that
+--       are no records and were moved to conserver:strange:<consumer>, items that had been
+--       cancelled and have ended}; or WRONGTYPE and the key if no remaining item can be returned.
 --
--- The registration is void from the first call on: its claims are refused while items still go
--- back. It is forgotten in the call that finds nothing held, for good (register.lua). The blamed
--- become suspects; a delivery is counted for a suspect that had begun, and for an item past its own
--- time limit, once. Nothing is counted where nobody is blamed. A suspect stays one. An overdue item
--- is among the blamed ones, whose epochs are compared: one that a late claim of the dead took again
--- never ran there. Whatever is blamed takes the note along, for the reason of its dead letter.
+-- The first call makes the registration void, so that claims of the consumer are refused while its
+-- items go back. The call that finds nothing held deletes the registration for good (register.lua).
+-- Blamed items become suspects. A delivery is counted once for a suspect that had begun, and for an
+-- overdue item; nothing is counted if nobody is blamed. A suspect stays one. Overdue items must
+-- also be in the blamed list with a matching epoch: an item that a delayed call of the dead worker
+-- claimed again never ran and is not blamed. A blamed item keeps the note, for the reason of a
+-- dead letter.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer
@@ -47,7 +48,7 @@ local function note_death(record)
   end
 end
 
--- Bounded by what goes through Lua too: a record may carry a whole document.
+-- A call is also bounded by bytes: a record may contain a whole document.
 local MOST_BYTES = 1048576
 local returned, suspects, counted, bytes, barred = 0, 0, 0, 0, nil
 local strange, ended = 0, 0
@@ -69,7 +70,7 @@ local function return_one(record)
   returned = returned + 1
 end
 
--- Whether one of the places that items of its list may go to cannot take any.
+-- Whether one of the two keys that items of this list return to cannot take them.
 local function bars(record)
   for _, place in ipairs({ 'conserver:returned:', 'conserver:suspects:' }) do
     if barrier(place .. record.list, 'list') then
@@ -80,7 +81,7 @@ local function bars(record)
   return false
 end
 
--- What an operator has cancelled ends here: it would be run again, maybe for hours.
+-- Items that an operator has cancelled end here; returned, they would run again.
 local cancelled = {}
 for _, token in ipairs(read('SMEMBERS', 'conserver:cancelled:' .. consumer) or {}) do
   cancelled[token] = true
@@ -101,7 +102,7 @@ for _, token in ipairs(redis.call('HRANDFIELD', inflight, most)) do
     let_go(inflight, record)
     mark(token, 'cancelled')
     ended = ended + 1
-  -- Blamed or not: what belongs to this list stays together while one of its places is barred.
+  -- While one of the list's keys is barred, none of its items is returned, blamed or not.
   elseif not bars(record) then
     return_one(record)
   end

@@ -1,16 +1,17 @@
--- settle.lua: ends items: out of flight, their uuid to each egress list, the effects of their
--- links, their expiry.
+-- settle.lua: ends items. Each leaves its consumer, its uuid goes to the egress lists, and the
+-- effects of its links and its expiry take place.
 --
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 number of items   2.. their tokens, then for each of them: epoch, uuid, base revision,
---       chain, body ('' leaves the document), expiry in s (0 keeps the far one), status that its
---       job ends with (completed, filtered or cancelled), n, n pairs of list and uuid to push, m, m
---       pairs of storage and ETag
+--       chain, body ('' leaves the document), expiry in s (0 keeps FAR), status that its job ends
+--       with (completed, filtered or cancelled), n, n pairs of list and uuid to push, m, m pairs of
+--       storage and ETag
 -- Answer, for each item: {"settled"}, {"lost"}, {"type", key, TYPE} (nothing was done), or
 --       {"refused", ...} or {"conflict", ...} as in write.lua.
 --
--- The fence makes egress exactly once: a second execution finds nothing held. Documents come first,
--- then all leave the hash in one command, then all are pushed: nothing in between can be refused.
+-- The fence makes egress exactly once: a second execution finds no item. Documents are written
+-- first, then one command removes all items from the hash, then all uuids are pushed: nothing
+-- after the first write can be refused.
 
 local inflight = KEYS[1]
 local now = now_us()
@@ -18,7 +19,7 @@ local answers, ending, leaving, pushed, order = {}, {}, {}, {}, {}
 local lists, gone = {}, {}
 local SETTLED, LOST = { 'settled' }, { 'lost' }
 
--- Asked once a call for each list: nothing else writes to it meanwhile.
+-- Whether a list can be pushed to. Checked once per call: nothing else runs meanwhile.
 local function pushable(list)
   if lists[list] == nil then
     local good, kind = takes(list, 'list')
@@ -27,8 +28,8 @@ local function pushable(list)
   return lists[list] == true, lists[list]
 end
 
--- Where it may not go, or why its document could not be written; nil and its revision if all is
--- well.
+-- Returns why an item cannot end (a list that cannot be pushed to, a document that cannot be
+-- written), or nil and the revision of its document.
 local function obstacle(uuid, base, chain, body, first, last)
   for index = first, last, 2 do
     local good, kind = pushable(ARGV[index])
@@ -81,7 +82,7 @@ for _, entry in ipairs(ending) do
   local uuid, revision, seconds, first, last, token, status = unpack(entry)
   mark(token, status, 'link', '', 'progress', '')
   for index = first, last, 2 do
-    -- The item has left by now: a key of another type must not keep the others from their answers.
+    -- The item has left by now: a key of another type must not stop the others.
     redis.pcall('HSET', 'conserver:revision:' .. uuid, 'e:' .. ARGV[index], ARGV[index + 1])
   end
   if seconds > 0 then

@@ -1,17 +1,20 @@
--- stray.lua: what the hash says a consumer holds and the consumer does not know (a failover can do
--- that) goes back, nothing counted. Only epochs up to the last answered claim: a claim on its way
--- is not a stray.
+-- stray.lua: returns items that the in-flight hash has and the consumer does not know; a failover
+-- of Redis can cause that. Nothing is counted.
 --
--- KEYS  1 conserver:inflight:<consumer>   ARGV  1 last answered claim   2 most bytes to look at
---       3.. the tokens held      Answer: how many went back; there may be more of them unless it
---       is 0.
+-- KEYS  1 conserver:inflight:<consumer>
+-- ARGV  1 the consumer's last answered claim   2 most bytes to look at   3.. the tokens that it
+--       knows
+-- Answer: how many were returned; there may be more unless it is 0.
+--
+-- Items of a later epoch are no strays: the answer of that claim may still be on its way.
 
 local known, strays, bytes = {}, 0, 0
 for index = 3, #ARGV do
   known[ARGV[index]] = true
 end
 
--- What cannot be pushed stays held: claims tell of that key, and the next look finds it here.
+-- An item that cannot be pushed stays held: claims report that key, and the next call finds it
+-- again.
 local function return_one(record)
   if tonumber(record.epoch) > tonumber(ARGV[1]) or barrier(way_back(record), 'list') then
     return
@@ -25,7 +28,7 @@ local function return_one(record)
 end
 
 local tokens = redis.call('HKEYS', KEYS[1])
--- It begins anywhere: those that stay must not for ever use up what this call may look at.
+-- The scan starts at a random place: items that stay must not use up the byte limit of every call.
 local first = now_us()
 for step = 1, #tokens do
   local token = tokens[(first + step) % #tokens + 1]
@@ -33,7 +36,7 @@ for step = 1, #tokens do
     local text = redis.call('HGET', KEYS[1], token)
     bytes = bytes + #text
     local record = parse(text)
-    if record then -- else somebody else has put it there: it is set aside when the consumer ends
+    if record then -- return.lua sets other elements aside when the consumer ends
       return_one(record)
     end
   end

@@ -1,14 +1,15 @@
--- write.lua: puts documents and progress in place while their items stay in flight (checkpoints,
--- and before storages).
+-- write.lua: writes documents and progress of items that stay in flight: checkpoints, and the write
+-- before storages.
 --
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 number of the write   2 number of items   3.. their tokens, then for each of them: epoch,
 --       uuid ('' leaves the document), base revision (0 replaces), chain, state, body
 -- Answer, for each item: {"written", revision}, {"lost"}, {"late"}, {"type", key, TYPE},
 --       {"refused", why RedisJSON does not take the document} or {"conflict", revision, chain,
---       text, replaced} (text is '' but for RedisJSON: read it with GET; replaced is '1' or '').
+--       text, replaced} (text is '' except for RedisJSON: read it with GET; replaced is '1' or '').
 --
--- A repeated write finds its number in the record and gets the answer that it got first.
+-- The record stores the number of its latest write. A repeated write finds its own number and gets
+-- the answer that it got first.
 
 local number, inflight = tonumber(ARGV[1]), KEYS[1]
 local now = now_us()

@@ -36,7 +36,7 @@ QUARTER_MIN = 10  # samples, to say how memory grows
 NAME = "storm"  # of the connections of this program
 SCRIPTS = (
     *("claim", "begin", "write", "settle", "move", "stray"),
-    *("return", "reap", "promote", "unbell", "sweep", "beat"),
+    *("return", "reap", "promote", "put_back", "sweep", "beat"),
     *("replay", "purge", "cancel"),
 )
 

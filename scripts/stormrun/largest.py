@@ -60,7 +60,7 @@ class Worker:
 
     def call(self, name: str, call: script.Call) -> Any:
         """Make one call, and keep the shortest time of its name."""
-        script.run(self.client, calls.unbell("nothing", 1))  # the connection is warm
+        script.run(self.client, calls.put_back("nothing", 1))  # the connection is warm
         with suppress(redis.exceptions.ResponseError):
             self.client.script_load(script.load(call.name).text)
         self.client.config_resetstat()
@@ -224,5 +224,5 @@ def _whole(worker: Worker) -> None:
     returned = f"conserver:returned:{LIST}"
     worker.push_whole(returned, MANY)
     worker.look("a page of documents", elements.in_list(worker.client, returned))
-    unbell = calls.unbell(LIST, 1000)
-    assert 0 < worker.call(f"unbell among {MANY} pushed whole", unbell) < MANY
+    put_back = calls.put_back(LIST, 1000)
+    assert 0 < worker.call(f"put_back among {MANY} pushed whole", put_back) < MANY

@@ -1,4 +1,4 @@
-"""unbell.lua, sweep.lua, purge.lua, cancel.lua: what coordinators and operators do beside the
+"""put_back.lua, sweep.lua, purge.lua, cancel.lua: what coordinators and operators do beside the
 flow."""
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ def test_what_the_bell_moved_goes_back_in_its_order(queue: Queue) -> None:
     queue.push("q", "u1", "u2", "u3", "u4")
     for _ in range(3):
         queue.client.lmove("q", "conserver:returned:q", "LEFT", "RIGHT")
-    assert queue.run(calls.unbell("q", 100)) == 3
+    assert queue.run(calls.put_back("q", 100)) == 3
     assert queue.waiting() == [b"u1", b"u2", b"u3", b"u4"]
     assert queue.returned() == []
 
 
 def test_what_came_back_with_a_record_stays(queue: Queue) -> None:
     queue.client.rpush("conserver:returned:q", record("t1", "back"), "u1", record("t2", "too"))
-    assert queue.run(calls.unbell("q", 100)) == 1
+    assert queue.run(calls.put_back("q", 100)) == 1
     assert payloads(queue.returned()) == [b"back", b"too"]
     assert queue.waiting() == [b"u1"]
 
 
 def test_equal_payloads_go_back_one_by_one(queue: Queue) -> None:
     queue.client.rpush("conserver:returned:q", "u1", record("t1", "u1"), "u1")
-    assert queue.run(calls.unbell("q", 100)) == 2
+    assert queue.run(calls.put_back("q", 100)) == 2
     assert queue.places() == {("waiting", b"u1"): 2, ("returned", b"u1"): 1}
 
 
 def test_as_many_entries_are_looked_at_as_asked_for(queue: Queue) -> None:
     queue.client.rpush("conserver:returned:q", *[f"u{number}" for number in range(10)])
-    assert queue.run(calls.unbell("q", 4)) == 4
+    assert queue.run(calls.put_back("q", 4)) == 4
     assert queue.waiting() == [b"u6", b"u7", b"u8", b"u9"]
 
 
 def test_a_list_of_another_type_gets_nothing_back(queue: Queue) -> None:
     queue.client.rpush("conserver:returned:q", "u1")
     queue.client.set("q", "not a list")
-    assert queue.run(calls.unbell("q", 100)) == 0
+    assert queue.run(calls.put_back("q", 100)) == 0
     assert payloads(queue.returned()) == [b"u1"]
 
 

@@ -33,7 +33,7 @@ from tests.queues import record
 
 # These come once a minute, and when a coordinator ends: they have tests of their own.
 MINUTELY = {f"{when}-{script}" for when in ("before", "after") for script in ("stray", "sweep")}
-ENDING = {"before-unbell", "after-unbell"}
+ENDING = {"before-put_back", "after-put_back"}
 LONG = bool(os.environ.get("CONSERVER_TEST_LONG"))
 # Who dies before one of these has done nothing yet; who dies behind it is killed in every run.
 NOT_YET = ("register", "beat", "promote", "begin", "release", "park", "dead", "return", "reap")

@@ -173,9 +173,9 @@ def test_what_the_bell_of_a_dropped_list_had_moved_goes_back_to_its_list(make: A
 def test_putting_back_takes_equal_payloads_one_by_one_and_minds_the_type(make: Any) -> None:
     home = make()
     home.redis.rpush("conserver:returned:q", "a", "a", "b", "a")
-    assert script.run(home.redis, calls.unbell("q", 100)) == 4
+    assert script.run(home.redis, calls.put_back("q", 100)) == 4
     assert home.redis.lrange("q", 0, -1) == [b"a", b"a", b"b", b"a"]
     home.redis.rpush("conserver:returned:other", "a")
     home.redis.set("other", "a string")
-    assert script.run(home.redis, calls.unbell("other", 100)) == 0
+    assert script.run(home.redis, calls.put_back("other", 100)) == 0
     assert home.redis.llen("conserver:returned:other") == 1

@@ -13,7 +13,7 @@
  *          LOST a lost answer, or a call whose copy arrives late
  *          FO a failover to a replica that lacks the last script
  * Work     PARKS, GIVEUP (dead letters), REL (releases), REQ (replays), TOOL (replays by other
- *          tools), SWEEP (reasons), EMP (claims of nothing), UNBELL (what a bell moved goes back)
+ *          tools), SWEEP (reasons), EMP (claims of nothing), PUT_BACK (what a bell moved goes back)
  * Choices  EQP: items 0 and 1 have equal payloads     NOBELL: no bell     LSTR: late stray calls
  *          NOBEGUNCHECK, KDFREE: leave out a check that this run's faults excuse
  *
@@ -92,11 +92,11 @@
 #ifndef EMP
 #define EMP 0
 #endif
-#ifndef UNBELL
-#define UNBELL 0
+#ifndef PUT_BACK
+#define PUT_BACK 0
 #endif
 
 byte kills = KILL, host_kills = HOSTK, supervisor_kills = SUPK, coordinator_kills = STEWK;
 byte shutdowns = SHUT, wrong_reaps = STALE, losses = LOST, failovers = FO;
 byte parks = PARKS, burials = GIVEUP, releases = REL, replays = REQ, tool_replays = TOOL;
-byte sweeps = SWEEP, empty_claims = EMP, unbells = UNBELL;
+byte sweeps = SWEEP, empty_claims = EMP, put_backs = PUT_BACK;

@@ -336,10 +336,10 @@ inline host_dies(h,outside) {
               SOMETHING_ELSE pick(ALL&~pushed); pushed=pushed|only(e); push_tail(q,e); e=0 } \
   :: atomic { parked -> \
               SOMETHING_ELSE pick(parked); parked=parked&~only(e); promote(e); one_place; e=0 } \
-  /* unbell.lua, from the head: what has no state yet */ \
-  :: d_step { unbells>0 && returned && !has(written,head(returned)) && \
+  /* put_back.lua, from the head: what has no state yet */ \
+  :: d_step { put_backs>0 && returned && !has(written,head(returned)) && \
               !deliveries[head(returned)] -> \
-              unbells--; SOMETHING_ELSE e=head(returned); drop_head(returned); \
+              put_backs--; SOMETHING_ELSE e=head(returned); drop_head(returned); \
               push_head(q,e); one_place; e=0 } \
   /* a replay of any record at any time, executed any number of times */ \
   :: atomic { replays>0 && pushed==ALL -> \

@@ -1,11 +1,12 @@
--- unbell.lua: what a bell has moved from a list to returned, and nobody has claimed, goes back to
--- the head of the list. For lists that are served no more: what the bell moves is a bare payload
--- still, and other tools look for it on the list.
+-- put_back.lua: moves bare payloads from conserver:returned:<list> back to the head of the list.
 --
--- KEYS  1 the list   2 conserver:returned:<list>   ARGV  1 how many entries to look at, from the
---       tail, where the bell puts them   2 most bytes to look at      Answer: how many went back;
---       there may be more of them unless it is 0. Executed twice, or beside a bell that rings, it
---       only moves a payload once more.
+-- KEYS  1 the list   2 conserver:returned:<list>
+-- ARGV  1 most entries to look at, from the tail, where the list waiters put them   2 most bytes
+-- Answer: how many were moved; there may be more unless it is 0.
+--
+-- For lists that are served no more: a list waiter (BLMOVE) has moved their payloads, nobody has
+-- claimed them, and other tools look for them on the list. Executed twice, or beside a list waiter,
+-- it moves a payload once more and loses none.
 
 if not is_list(KEYS[1]) then
   return 0
