@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from conserver.config.model import ChainConfig, Config
 from conserver.config.settings import Settings
 from conserver.coordinator.coordinator import Coordinator
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from conserver.process.boot import Boot
 from conserver.process.messages import pair, receive, send
 from conserver.process.shared_status import SharedStatus
@@ -71,12 +71,12 @@ class Straw:
         claim = calls.read_claim(script.run(self.house.redis, call))
         assert not claim.void
         if claim.items:
-            self.say(words.MORE if claim.more else words.ANSWERED)
+            self.say(wakeup.MORE if claim.more else wakeup.ANSWERED)
         else:
             self.empty_claims += 1
-            self.say(words.IDLE)
+            self.say(wakeup.IDLE)
         if claim.suspects:
-            self.say(words.SUSPECTS)
+            self.say(wakeup.SUSPECTS)
         return claim.items
 
     def settle(self, item: Claimed) -> None:

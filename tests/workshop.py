@@ -25,7 +25,7 @@ import structlog
 from conserver.config.model import ChainConfig, Config, LinkConfig, StorageConfig
 from conserver.config.settings import Settings
 from conserver.plugins.loader import LoadedLink, LoadedStorage, Plugins
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from conserver.process.boot import Boot
 from conserver.process.messages import pair, receive, send
 from conserver.process.shared_status import SharedStatus
@@ -242,12 +242,12 @@ class Bench(Parts):
 
     def words_to_coordinator(self) -> list[bytes]:
         """What the worker has told it, or is about to."""
-        self.intake.wakeups.speak()
+        self.intake.wakeups.flush()
         return super().words_to_coordinator()
 
     def claim(self) -> list[Item]:
         """Claim what waits. Answers what is to be run; what resumes is with its storages."""
-        self.coordinator.send(words.RING)
+        self.coordinator.send(wakeup.WAKE)
         self.intake.hear_the_bell()
         self.look()
         return self.waiting()

@@ -333,11 +333,11 @@ class WorkerLoop:
             claim_s = self._intake.next_claim_s(now_s)
             wait_s = wait_s if claim_s is None else min(wait_s, claim_s)
         wakeups = self._intake.wakeups
-        patience_s = wakeups.patience_s(now_s)
-        if patience_s and self._intake.held:
-            wait_s = min(wait_s, patience_s)
-        elif patience_s is not None:
-            wakeups.speak()
+        flush_s = wakeups.due_in_s(now_s)
+        if flush_s and self._intake.held:
+            wait_s = min(wait_s, flush_s)
+        elif flush_s is not None:
+            wakeups.flush()
         inbox.asleep = True
         if inbox.rung or self._pool.waiting or self._outbox.waiting:
             wait_s = 0.0

@@ -18,7 +18,7 @@ from servers import Redis
 from structlog.testing import capture_logs
 
 from conserver.errors import Retry
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from conserver.process.shared_status import State
 from conserver.queue import calls
 from conserver.queue.cancellation import cancel
@@ -223,11 +223,11 @@ def test_a_worker_with_a_thread_to_spare_can_be_rung(make: Make, gate: Gate) -> 
 
         def idle() -> bool:
             said.extend(shop.words_to_coordinator())
-            return b"".join(said).endswith(words.IDLE)
+            return b"".join(said).endswith(wakeup.IDLE)
 
         eventually(idle)
         [second] = shop.supply(1)
-        shop.coordinator.send(words.RING)
+        shop.coordinator.send(wakeup.WAKE)
         arrived(shop, [second])
         gate.of("slow").set()
 
