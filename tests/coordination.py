@@ -151,7 +151,7 @@ class House:
             consumer="",
             config=self.config,
             settings=self.settings,
-            orders=self._orders_end,
+            supervisor=self._orders_end,
             coordinator=None,
             worker_ends=[line[0] for line in self._lines],
             status=self.shared_status,
@@ -264,10 +264,10 @@ class House:
     def beat(self) -> str:
         return (self.redis.hget(calls.host_key(self.host), "beat") or b"").decode()
 
-    def stamps_on(self) -> None:
-        """Wait until it has stamped its page once more."""
-        seen = self.shared_status.read().stamp
-        eventually(lambda: self.shared_status.read().stamp != seen, 1)
+    def heartbeats_on(self) -> None:
+        """Wait for its next heartbeat."""
+        seen = self.shared_status.read().heartbeats
+        eventually(lambda: self.shared_status.read().heartbeats != seen, 1)
 
     def beats_on(self, times: int = 2, timeout_s: float = 10) -> None:
         """Wait until it has beaten so many times more."""

@@ -120,7 +120,7 @@ class Parts:
         self.stack = ExitStack()
         self.client: Any = self.stack.enter_context(connection.client(url))
         self.queue = Queue(self.client)
-        self.supervisor, orders = pair()
+        self.supervisor, supervisor_end = pair()
         self.coordinator, coordinator_end = pair()
         lifeline, self.lifeline_end = os.pipe2(os.O_CLOEXEC)
         self.status = SharedStatus.create(
@@ -134,14 +134,14 @@ class Parts:
             consumer=os.urandom(8).hex(),
             config=config,
             settings=Settings.model_validate({"redis_url": url, **settings}),
-            orders=orders,
+            supervisor=supervisor_end,
             coordinator=coordinator_end,
             worker_ends=[],
             status=self.status,
             statuses=[],
             lifeline=lifeline,
         )
-        for end in (self.supervisor, orders, self.coordinator, coordinator_end):
+        for end in (self.supervisor, supervisor_end, self.coordinator, coordinator_end):
             self.stack.callback(end.close)
         self.stack.callback(self.cut_lifeline)
         self.stack.callback(os.close, lifeline)

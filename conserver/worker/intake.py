@@ -125,7 +125,7 @@ class Intake:
         claim = calls.read_claim(self._line.call(call))
         if claim.void:
             self._log.warning("registration_void", what="ending; a replacement takes over")
-            self._boot.tell("void")
+            self._boot.send("void")
             return False
         for key, kind in claim.broken:
             self.complaints.tell(key, kind)

@@ -24,7 +24,7 @@ from conserver.config.settings import Settings
 from conserver.errors import BootError, ConfigError, Problem
 from conserver.process.boot import Boot
 from conserver.process.messages import receive
-from conserver.process.shared_status import State
+from conserver.process.shared_status import Phase, State
 from conserver.supervisor.supervisor import Entries, run
 
 BEAT_S = 0.05
@@ -72,7 +72,7 @@ class Journal:
     def __init__(self, boot: Boot) -> None:
         self.options = boot.config.links["scenario"].options
         self._path = Path(self.options["folder"]) / "journal.jsonl"
-        self._who = boot.name
+        self._who = f"worker-{boot.slot}" if boot.role == "worker" else boot.role
 
     def write(self, event: str, **fields: Any) -> None:
         line = {"who": self._who, "event": event, "pid": os.getpid(), "at": time.monotonic()}
@@ -122,19 +122,19 @@ def worker(boot: Boot) -> int:
     if does == "dies unborn":
         os._exit(5)
     if does != "never ready":
-        boot.tell("ready")
+        boot.send("ready")
         boot.status.state = State.IDLE
     _show_items(boot, does)
     if does == "dies":
         os._exit(3)
     if does == "void":
-        boot.tell("void")
+        boot.send("void")
         return 0
     if does == "babbles":
-        boot.tell("failed")  # Without what belongs to it: the supervisor does not expect that.
+        boot.send("failed")  # Without what belongs to it: the supervisor does not expect that.
     if does == "retires":
         boot.status.count(done=1)
-        boot.tell("retiring", reason="it has seen enough")
+        boot.send("retiring", reason="it has seen enough")
         return 0
     return _wait(boot, journal, does)
 
@@ -144,21 +144,21 @@ def _show_items(boot: Boot, does: str) -> None:
     if does in ("holds items", "stands still", "deaf"):
         status.hold(0, "token-held", 1, "uuid-held", "chain")
         status.hold(1, "token-running", 2, "uuid-running", "chain")
-        status.run(1, "links.slow")
+        status.start_link(1, "links.slow")
         status.hold(2, "token-storing", 3, "uuid-storing", "chain")
-        status.store(2)
+        status.set_phase(2, Phase.STORING)
     if does in ("overdue link", "overdue chain"):
         status.hold(0, "token-held", 1, "uuid-held", "chain")
         status.hold(1, "token-running", 2, "uuid-running", "chain")
-        status.run(1, "links.other")
+        status.start_link(1, "links.other")
         status.hold(2, "token-overdue", 3, "uuid-overdue", "chain")
         link_s, chain_s = (0.4, 0.0) if does == "overdue link" else (0.0, 0.4)
-        status.run(2, "links.endless", link_s, chain_s)
+        status.start_link(2, "links.endless", link_s, chain_s)
     if does == "works":
         status.count(done=90, failed=10)
     if does == "grows":
         status.count(done=1)
-        status.tell_memory(1 << 40)
+        status.set_memory(1 << 40)
 
 
 def _wait(boot: Boot, journal: Journal, does: str) -> int:
@@ -166,7 +166,7 @@ def _wait(boot: Boot, journal: Journal, does: str) -> int:
     stop = boot.stop
     assert stop is not None
     poll = select.poll()
-    for descriptor in (boot.orders.fileno(), boot.lifeline, stop.fileno()):
+    for descriptor in (boot.supervisor.fileno(), boot.lifeline, stop.fileno()):
         poll.register(descriptor, select.POLLIN)
     while True:
         if does != "stands still":
@@ -177,7 +177,7 @@ def _wait(boot: Boot, journal: Journal, does: str) -> int:
             return 0
         stop.clear()
         asked = "signal" if stop.requested else ""
-        if any(message["type"] == "drain" for message in receive(boot.orders)):
+        if any(message["type"] == "drain" for message in receive(boot.supervisor)):
             asked = "order"
         if asked and does not in ("deaf", "stands still"):
             for item in boot.status.read().items:
@@ -200,9 +200,9 @@ def coordinator(boot: Boot) -> int:
         while not poll.poll(BEAT_S * 1000):
             boot.status.beat()
         return 0
-    boot.tell("ready")
+    boot.send("ready")
     poll = select.poll()
-    poll.register(boot.orders.fileno(), select.POLLIN)
+    poll.register(boot.supervisor.fileno(), select.POLLIN)
     poll.register(boot.lifeline, select.POLLIN)
     while True:
         boot.status.beat()
@@ -210,14 +210,14 @@ def coordinator(boot: Boot) -> int:
         if boot.lifeline in ready:
             journal.write("orphaned")
             return 0
-        for message in receive(boot.orders):
+        for message in receive(boot.supervisor):
             journal.write("told", message=message)
             if message["type"] == "drain":
                 return 0
             if "order" in message and does != "acknowledges nothing":
                 if does == "dies with the first return" and message["type"] == "return":
                     os._exit(9)
-                boot.tell("acknowledged", order=message["order"])
+                boot.send("acknowledged", order=message["order"])
 
 
 def main(folder: Path) -> int:

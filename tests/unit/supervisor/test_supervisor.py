@@ -94,11 +94,11 @@ def test_forked_children_hold_nothing_that_is_not_theirs(home: House) -> None:
     home.start(Scenario(), workers=2).until_ready(3)
     kill(home.births("worker-1")[0]["pid"])
     for event in (home.until_born("worker-1", 2), home.births("worker-2")[0]):
-        # Output twice, input, page twice, lifeline, stop twice, sockets to supervisor and
+        # Output twice, input, shared status twice, lifeline, stop twice, sockets to supervisor and
         # coordinator.
         assert len(event["descriptors"]) == 10, event["descriptors"]
     (coordinator,) = home.births("coordinator")
-    statuses = [name for name in coordinator["descriptors"] if "conserver-page" in name]
+    statuses = [name for name in coordinator["descriptors"] if "conserver-status" in name]
     assert len(statuses) == 6
     assert len(coordinator["descriptors"]) == 3 + 6 + 1 + 2 + 1 + 2, coordinator["descriptors"]
 
