@@ -54,9 +54,9 @@ def test_it_registers_beats_and_shows_its_host(make: Any) -> None:
     assert set(home.registrations()) == {straw.consumer for straw in home.workers}
     assert home.redis.smembers(calls.HOSTS) == {home.host.encode()}
     assert home.redis.smembers(calls.LISTS) == {b"q"}
-    home.workers[0].page.hold(7, "token", 3, "the-uuid", "chain")
-    home.workers[0].page.run(7, "transcribe")
-    home.workers[0].page.count(done=5, failed=1)
+    home.workers[0].shared_status.hold(7, "token", 3, "the-uuid", "chain")
+    home.workers[0].shared_status.start_link(7, "transcribe")
+    home.workers[0].shared_status.count(done=5, failed=1)
     home.tell_state()
     eventually(lambda: home.status()["workers"])
     status = home.status()

@@ -48,7 +48,7 @@ def test_the_worker_with_the_fewest_items_is_emptied_again_and_again(make: Any) 
     assert second.hears(3) == wakeup.EMPTY, "until one has claimed it"
     assert not first.hears(0)
     assert not third.hears(0)
-    second.page.free(0)
+    second.shared_status.free(0)
     (item,) = second.claim()
     assert item.payload == b"bad"
     while second.hears(0):
@@ -69,7 +69,7 @@ def test_the_word_of_a_worker_brings_the_order_at_once(make: Any) -> None:
 def test_nobody_is_emptied_while_a_worker_is_empty_already(make: Any) -> None:
     home = make(workers=2).start()
     busy(home.workers[0], 2)
-    home.workers[1].page.state = State.IDLE
+    home.workers[1].shared_status.state = State.IDLE
     home.workers[1].say(wakeup.IDLE)
     suspect(home)
     assert home.workers[1].hears(3) == wakeup.WAKE

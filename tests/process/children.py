@@ -1,11 +1,11 @@
-"""Tiny workers and a tiny coordinator, without Redis: real processes for tests of the supervisor.
+"""Tiny workers and a tiny coordinator without Redis: real processes for tests of the supervisor.
 
-Run as a program, it is a supervisor whose children are these:
+As a program this is a supervisor with these children:
 
     python -m tests.process.children FOLDER
 
-FOLDER/scenario.json says what they do (`Scenario`); FOLDER/journal.jsonl is what they did, one
-JSON object a line, in the order of its happening.
+FOLDER/scenario.json tells the children what to do (`Scenario`). They append what they have done to
+FOLDER/journal.jsonl, one JSON object a line.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ ENTRIES = Entries("tests.process.children:worker", "tests.process.children:coord
 
 @dataclass(frozen=True)
 class Scenario:
-    """What the children of one test do, and under which settings."""
+    """What the children of one test do, and with which settings."""
 
     worker: str = "idle"
-    """What a worker does in its first life."""
+    """What the first worker of a slot does."""
     later: str = "idle"
-    """What it does in every later life."""
+    """What every later worker of a slot does."""
     coordinator: str = "busy"
     mark: str = ""
-    """Comes back in the journal: which scenario a child was born with."""
+    """Written to the journal by every child: which scenario it was started with."""
     settings: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Put it where the supervisor, or its next reload, reads it."""
+        """Write it for the start of the supervisor, or for its next reload."""
         fresh = folder / "scenario.new"
         fresh.write_text(json.dumps(asdict(self)))
         fresh.replace(folder / "scenario.json")
 
 
 def load(folder: Path) -> tuple[Settings, Config]:
-    """The scenario as settings and a configuration that carries it to the children."""
+    """The scenario as settings, and as a configuration that transports it to the children."""
     try:
         scenario = Scenario(**json.loads((folder / "scenario.json").read_text()))
     except ValueError as error:
         raise ConfigError([Problem("scenario.json", str(error))]) from None
     options = {**asdict(scenario), "folder": str(folder)}
     config = Config(
-        # No chain names this link, so nobody looks for its module.
+        # No chain uses this link, so its module is not imported.
         links={"scenario": LinkConfig(module="scenario", options=options)},
         chains={"chain": ChainConfig(ingress_lists=["calls", "chats"])},
     )
@@ -67,7 +67,7 @@ def load(folder: Path) -> tuple[Settings, Config]:
 
 
 class Journal:
-    """Where a child writes what it does."""
+    """The file in which a child notes what it does."""
 
     def __init__(self, boot: Boot) -> None:
         self.options = boot.config.links["scenario"].options
@@ -79,36 +79,36 @@ class Journal:
         with self._path.open("ab", buffering=0) as file:
             file.write(json.dumps({**line, **fields}).encode() + b"\n")
 
-    def births(self) -> int:
-        """How many children have been born in this slot so far."""
+    def starts(self) -> int:
+        """How many children were started in this slot so far."""
         events = complete_lines(self._path)
-        return sum(event["who"] == self._who and event["event"] == "born" for event in events)
+        return sum(event["who"] == self._who and event["event"] == "started" for event in events)
 
 
 def complete_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file that others append to: its last line may be half-written."""
+    """The objects of a file that others append to; a half-written last line is left out."""
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text.split("\n")[:-1] if line.startswith("{")]
 
 
 def descriptors() -> list[str]:
-    """What this process has open, by what /proc says each is."""
+    """The open descriptors of this process, as the paths that /proc shows."""
     links = []
     for path in Path("/proc/self/fd").iterdir():
         try:
             links.append(str(path.readlink()))
         except OSError:
-            continue  # The descriptor of the listing itself.
+            continue  # the descriptor of the listing itself
     return sorted(links)
 
 
 def worker(boot: Boot) -> int:
     """One worker that behaves as the scenario says."""
     journal = Journal(boot)
-    first = journal.births() == 0
+    first = journal.starts() == 0
     does = journal.options["worker" if first else "later"]
     journal.write(
-        "born",
+        "started",
         consumer=boot.consumer,
         descriptors=descriptors(),
         mark=journal.options["mark"],
@@ -119,7 +119,7 @@ def worker(boot: Boot) -> int:
         raise BootError("links.nonsense: there is no such module", 78)
     if does == "broken":
         raise RuntimeError("a bug at the start")
-    if does == "dies unborn":
+    if does == "dies before it is ready":
         os._exit(5)
     if does != "never ready":
         boot.send("ready")
@@ -130,18 +130,18 @@ def worker(boot: Boot) -> int:
     if does == "void":
         boot.send("void")
         return 0
-    if does == "babbles":
-        boot.send("failed")  # Without what belongs to it: the supervisor does not expect that.
+    if does == "breaks the protocol":
+        boot.send("failed")  # without its fields, which the supervisor does not expect
     if does == "retires":
         boot.status.count(done=1)
-        boot.send("retiring", reason="it has seen enough")
+        boot.send("retiring", reason="enough done")
         return 0
     return _wait(boot, journal, does)
 
 
 def _show_items(boot: Boot, does: str) -> None:
     status = boot.status
-    if does in ("holds items", "stands still", "deaf"):
+    if does in ("holds items", "stalls", "does not drain"):
         status.hold(0, "token-held", 1, "uuid-held", "chain")
         status.hold(1, "token-running", 2, "uuid-running", "chain")
         status.start_link(1, "links.slow")
@@ -162,14 +162,14 @@ def _show_items(boot: Boot, does: str) -> None:
 
 
 def _wait(boot: Boot, journal: Journal, does: str) -> int:
-    """Beat until told to end."""
+    """Beat until asked to drain."""
     stop = boot.stop
     assert stop is not None
     poll = select.poll()
     for descriptor in (boot.supervisor.fileno(), boot.lifeline, stop.fileno()):
         poll.register(descriptor, select.POLLIN)
     while True:
-        if does != "stands still":
+        if does != "stalls":
             boot.status.beat()
         ready = {descriptor for descriptor, _ in poll.poll(BEAT_S * 1000)}
         if boot.lifeline in ready:
@@ -179,19 +179,19 @@ def _wait(boot: Boot, journal: Journal, does: str) -> int:
         asked = "signal" if stop.requested else ""
         if any(message["type"] == "drain" for message in receive(boot.supervisor)):
             asked = "order"
-        if asked and does not in ("deaf", "stands still"):
+        if asked and does not in ("does not drain", "stalls"):
             for item in boot.status.read().items:
-                boot.status.free(item.slot)  # it has finished them, or given them back
+                boot.status.free(item.slot)  # finished or released
             journal.write("drained", by=asked)
             return 0
 
 
 def coordinator(boot: Boot) -> int:
-    """A coordinator that writes down and acknowledges every order."""
+    """A coordinator that notes and acknowledges every order."""
     journal = Journal(boot)
-    first = journal.births() == 0
+    first = journal.starts() == 0
     does = journal.options["coordinator"] if first else "busy"
-    journal.write("born", descriptors=descriptors(), mark=journal.options["mark"], does=does)
+    journal.write("started", descriptors=descriptors(), mark=journal.options["mark"], does=does)
     if does == "misconfigured":
         raise BootError("Redis does not answer at redis://nowhere", 69)
     if does == "never ready":
@@ -211,7 +211,7 @@ def coordinator(boot: Boot) -> int:
             journal.write("orphaned")
             return 0
         for message in receive(boot.supervisor):
-            journal.write("told", message=message)
+            journal.write("received", message=message)
             if message["type"] == "drain":
                 return 0
             if "order" in message and does != "acknowledges nothing":

@@ -15,7 +15,7 @@ from conserver.supervisor.child import Child, context_for
 from conserver.supervisor.slots import SharedResources
 from tests.helpers import eventually
 from tests.process.children import Scenario, complete_lines, load
-from tests.process.house import alive, title
+from tests.process.host import alive, title
 
 METHODS = ("fork", "spawn", "forkserver")
 
@@ -144,8 +144,8 @@ def test_a_missing_entry_is_reported_like_any_failure(nursery: Nursery) -> None:
 def test_a_child_holds_no_descriptors_but_its_own(nursery: Nursery, tmp_path: Path) -> None:
     nursery.start("idle")
     nursery.receive()
-    (born,) = complete_lines(tmp_path / "journal.jsonl")
-    open_there = " ".join(born["descriptors"])
+    (started,) = complete_lines(tmp_path / "journal.jsonl")
+    open_there = " ".join(started["descriptors"])
     assert "conserver-status-1" in open_there
     for foreign in ("conserver-status-0", "conserver-status-2", "eventpoll", "pidfd"):
         assert foreign not in open_there
