@@ -1,7 +1,7 @@
-"""Where `conserver` and `python -m conserver` begin.
+"""The entry point of `conserver` and `python -m conserver`.
 
-`run` and `health` go straight to their work: what the daemon does not need (Typer, Rich, the other
-commands) is not imported, because it costs time at every start and memory in every process.
+`run` and `health` bypass the command line parser: importing what they do not need (Typer, Rich, the
+other commands) would cost time at every start and memory in every process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+    """Run one command and return its exit code. arguments: None for those of the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     match words:
         case ["run"]:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(config_file: str) -> int:
-    # log before all others: it keeps structlog from importing Rich.
+    # Import log first: it keeps structlog from importing Rich.
     from conserver.telemetry import log  # noqa: F401  isort: skip
     from conserver.cli.base import execute
     from conserver.cli.run import run

@@ -1,13 +1,13 @@
-"""Every error that Conserver raises on purpose, as one tree.
+"""The exceptions that Conserver raises on purpose, as one tree, and its exit codes.
 
     ConserverError
-    ├── BootError             the daemon cannot start; carries its exit code
+    ├── BootError             the process cannot start; carries its exit code
     │   └── ConfigError       the configuration is wrong; lists every problem found
     ├── Retry                 a link asks for another attempt later
-    ├── Rejected              this item can never succeed: dead-lettered at once, with the reason
-    └── Cancelled             an operator cancelled the item while it ran
+    ├── Rejected              a link or we ourselves: this item can never succeed; dead-letter it
+    └── Cancelled             an operator has cancelled the item that runs
 
-Messages are for the person who reads them at night: what happened, where, what to do.
+A message tells an operator what happened, where, and what to do about it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ EXIT_CONFIG = 78
 
 
 class ConserverError(Exception):
-    """The root: `except ConserverError` catches what we raise and nothing else."""
+    """The root of the tree."""
 
 
 class BootError(ConserverError):
-    """The daemon cannot start and a restart would not help; `exit_code` follows sysexits(3)."""
+    """The daemon or a child cannot start; `exit_code` follows sysexits(3)."""
 
     def __init__(self, message: str, exit_code: int = EXIT_CHILD) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class BootError(ConserverError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a configuration: where, what, and how to mend it."""
+    """One fault of a configuration: where it is, what is wrong, and how to mend it."""
 
     path: str
     message: str
@@ -48,7 +48,7 @@ class Problem:
 
 
 class ConfigError(BootError):
-    """The configuration cannot be used. `problems` holds every fault, never only the first."""
+    """The configuration cannot be used. `problems` holds all faults that were found."""
 
     def __init__(self, problems: Sequence[Problem], source: str = "") -> None:
         self.problems = tuple(problems)
@@ -58,7 +58,7 @@ class ConfigError(BootError):
 
 
 class Retry(ConserverError):
-    """A link wants another attempt: after `after_s` seconds, else as the chain says."""
+    """Raised by a link: run the item again after `after_s` seconds; None: the chain's backoff."""
 
     def __init__(
         self, after_s: float | None = None, reason: str = "the link asked for a retry"
@@ -68,9 +68,7 @@ class Retry(ConserverError):
 
 
 class Rejected(ConserverError):
-    """This item can never succeed. It becomes a dead letter with `reason`, without further
-    attempts.
-    """
+    """This item can never succeed: it is dead-lettered with `reason`, without another attempt."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -78,4 +76,4 @@ class Rejected(ConserverError):
 
 
 class Cancelled(ConserverError):
-    """An operator cancelled the item; it ends at the next edge between links."""
+    """An operator has cancelled the item. Raised inside a link, by its context."""

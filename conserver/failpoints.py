@@ -1,23 +1,26 @@
-"""Failpoints: named steps of an item's way at which a test lets a process die, or stand still.
+"""Failpoints: named steps at which a test kills or stops the process.
 
     CONSERVER_FAILPOINTS=after-claim:kill:0.01,before-store:stop
 
-At the step it sends itself SIGKILL ("kill") or SIGSTOP ("stop"), with this chance, or always. Every
-script of the queue is two steps, by the names in calls.py: before it is sent, and after it was
-answered and before anything follows from that. The others:
+At the step the process sends itself SIGKILL ("kill") or SIGSTOP ("stop"), with the given
+probability, or always. Every script of the queue (named as in queue/calls.py) is two steps: before
+it is sent, and after its answer has arrived and before anything is done with it. The others:
 
-    read               documents were read, and nobody was handed one
-    before-look-up     storages are to be asked for a document that Redis lacks
-    after-look-up      they have answered, and nobody knows
-    open               a chain thread is about to parse the document
-    before-link        a link is about to run        after-link        it has, and nobody knows
-    before-checkpoint  a link asks for a checkpoint  after-checkpoint  it is made, and nobody knows
-    merged             two chains' work was joined, and is not written
-    before-store       a batch goes to a storage     after-store       it is there, and nobody knows
-    bell-moved         the bell has moved an item, and nobody was rung
-    at-death           the supervisor has seen a worker's death, and nobody was told
+    read                   documents were read; no chain thread has one yet
+    before-look-up         storages are about to be asked for a document that Redis lacks
+    after-look-up          they have answered; the answer is not recorded
+    open                   a chain thread is about to parse the document
+    before-link            a link is about to run
+    after-link             a link has run; its effects are not recorded
+    before-checkpoint      a link asks for a checkpoint
+    after-checkpoint       the checkpoint is written; the link has not gone on
+    merged                 two chains' versions of a document were merged; the result is not written
+    before-store           a batch is about to go to a storage
+    after-store            the storage has it; the worker loop does not know yet
+    waiter-moved           a list waiter has moved an item; no worker was woken
+    at-death               the supervisor has seen a worker die; it has given no order yet
 
-Where the variable is not set, a step costs a look at an empty dictionary.
+Where the variable is not set, a step costs a lookup in an empty dictionary.
 """
 
 from __future__ import annotations
@@ -39,30 +42,34 @@ STEPS = frozenset(
         *(f"{when}-{script}" for script in SCRIPTS for when in ("before", "after")),
         *("read", "before-look-up", "after-look-up", "open", "before-link", "after-link"),
         *("before-checkpoint", "after-checkpoint", "merged", "before-store", "after-store"),
-        *("bell-moved", "at-death"),
+        *("waiter-moved", "at-death"),
     ]
 )
-DEEDS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 _armed: dict[str, tuple[signal.Signals, float]] = {}
 
 
 def arm(environ: Mapping[str, str]) -> None:
-    """Read what the environment asks of this process. Raises BootError if it makes no sense."""
+    """Read the failpoints of this process from the environment.
+
+    Raises:
+        BootError: an unknown step or action, or a probability that is no number.
+    """
     _armed.clear()
     for text in filter(None, environ.get(VARIABLE, "").split(",")):
-        step, deed, chance = (*text.strip().split(":"), "1", "1")[:3]
+        step, action, probability = (*text.strip().split(":"), "1", "1")[:3]
         try:
             if step not in STEPS:
                 raise ValueError(f"there is no step {step}")
-            _armed[step] = DEEDS[deed], float(chance)
+            _armed[step] = ACTIONS[action], float(probability)
         except (KeyError, ValueError) as error:
             raise BootError(f"{VARIABLE}: `{text}` cannot be used: {error}", EXIT_CONFIG) from None
 
 
 def at(step: str) -> None:
-    """This step has been reached."""
+    """Kill or stop the process here if this step is armed."""
     if _armed and step in _armed:
-        number, chance = _armed[step]
-        if random.random() < chance:
+        number, probability = _armed[step]
+        if random.random() < probability:
             os.kill(os.getpid(), number)

@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from conserver.config.model import ChainConfig, Config
 from conserver.config.settings import Settings
 from conserver.coordinator.coordinator import Coordinator
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from conserver.process.boot import Boot
 from conserver.process.messages import pair, receive, send
 from conserver.process.shared_status import SharedStatus
@@ -71,12 +71,12 @@ class Straw:
         claim = calls.read_claim(script.run(self.house.redis, call))
         assert not claim.void
         if claim.items:
-            self.say(words.MORE if claim.more else words.ANSWERED)
+            self.say(wakeup.MORE if claim.more else wakeup.ANSWERED)
         else:
             self.empty_claims += 1
-            self.say(words.IDLE)
+            self.say(wakeup.IDLE)
         if claim.suspects:
-            self.say(words.SUSPECTS)
+            self.say(wakeup.SUSPECTS)
         return claim.items
 
     def settle(self, item: Claimed) -> None:
@@ -151,7 +151,7 @@ class House:
             consumer="",
             config=self.config,
             settings=self.settings,
-            orders=self._orders_end,
+            supervisor=self._orders_end,
             coordinator=None,
             worker_ends=[line[0] for line in self._lines],
             status=self.shared_status,
@@ -264,10 +264,10 @@ class House:
     def beat(self) -> str:
         return (self.redis.hget(calls.host_key(self.host), "beat") or b"").decode()
 
-    def stamps_on(self) -> None:
-        """Wait until it has stamped its page once more."""
-        seen = self.shared_status.read().stamp
-        eventually(lambda: self.shared_status.read().stamp != seen, 1)
+    def heartbeats_on(self) -> None:
+        """Wait for its next heartbeat."""
+        seen = self.shared_status.read().heartbeats
+        eventually(lambda: self.shared_status.read().heartbeats != seen, 1)
 
     def beats_on(self, times: int = 2, timeout_s: float = 10) -> None:
         """Wait until it has beaten so many times more."""

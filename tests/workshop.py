@@ -25,7 +25,7 @@ import structlog
 from conserver.config.model import ChainConfig, Config, LinkConfig, StorageConfig
 from conserver.config.settings import Settings
 from conserver.plugins.loader import LoadedLink, LoadedStorage, Plugins
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from conserver.process.boot import Boot
 from conserver.process.messages import pair, receive, send
 from conserver.process.shared_status import SharedStatus
@@ -120,7 +120,7 @@ class Parts:
         self.stack = ExitStack()
         self.client: Any = self.stack.enter_context(connection.client(url))
         self.queue = Queue(self.client)
-        self.supervisor, orders = pair()
+        self.supervisor, supervisor_end = pair()
         self.coordinator, coordinator_end = pair()
         lifeline, self.lifeline_end = os.pipe2(os.O_CLOEXEC)
         self.status = SharedStatus.create(
@@ -134,14 +134,14 @@ class Parts:
             consumer=os.urandom(8).hex(),
             config=config,
             settings=Settings.model_validate({"redis_url": url, **settings}),
-            orders=orders,
+            supervisor=supervisor_end,
             coordinator=coordinator_end,
             worker_ends=[],
             status=self.status,
             statuses=[],
             lifeline=lifeline,
         )
-        for end in (self.supervisor, orders, self.coordinator, coordinator_end):
+        for end in (self.supervisor, supervisor_end, self.coordinator, coordinator_end):
             self.stack.callback(end.close)
         self.stack.callback(self.cut_lifeline)
         self.stack.callback(os.close, lifeline)
@@ -242,12 +242,12 @@ class Bench(Parts):
 
     def words_to_coordinator(self) -> list[bytes]:
         """What the worker has told it, or is about to."""
-        self.intake.wakeups.speak()
+        self.intake.wakeups.flush()
         return super().words_to_coordinator()
 
     def claim(self) -> list[Item]:
         """Claim what waits. Answers what is to be run; what resumes is with its storages."""
-        self.coordinator.send(words.RING)
+        self.coordinator.send(wakeup.WAKE)
         self.intake.hear_the_bell()
         self.look()
         return self.waiting()

@@ -31,5 +31,5 @@ def run(config_file: str = "") -> int:
 
     found, config = read()
     log.configure("supervisor", level=found.log_level, shape=found.log_format)
-    preload.tell_warnings([*config.warnings, *settings.misspelt(os.environ)])
+    preload.log_warnings([*config.warnings, *settings.misspelt(os.environ)])
     return supervisor.run(found, config, read)

@@ -97,7 +97,7 @@ class Coordinator:
             await self._unless(self._told, reach(self._line, url, timeout_s))
             if not self._told.is_set():
                 self._boot.status.state = State.WORKING
-                self._boot.tell("ready")
+                self._boot.send("ready")
                 await self._live()
         finally:
             stamping.cancel()
@@ -195,15 +195,15 @@ class Coordinator:
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._boot.orders, self._read_orders)
+        loop.add_reader(self._boot.supervisor, self._read_orders)
         loop.add_reader(self._boot.lifeline, self._hear_the_end)
         self._idle_workers.listen()
 
     def _read_orders(self) -> None:
-        messages = receive(self._boot.orders)
-        if not messages and _is_closed(self._boot.orders):
+        messages = receive(self._boot.supervisor)
+        if not messages and _is_closed(self._boot.supervisor):
             # It stays readable for ever. That the supervisor is gone, the lifeline says too.
-            asyncio.get_running_loop().remove_reader(self._boot.orders)
+            asyncio.get_running_loop().remove_reader(self._boot.supervisor)
         for message in messages:
             kind = message["type"]
             if kind in ("register", "return"):
@@ -228,7 +228,7 @@ class Coordinator:
         """Tell that an order is done, however long the supervisor takes to read."""
         packet = orjson.dumps({"type": "acknowledged", "order": number})
         with contextlib.suppress(ConnectionError):  # it is gone: nobody waits for this any more
-            await asyncio.get_running_loop().sock_sendall(self._boot.orders, packet)
+            await asyncio.get_running_loop().sock_sendall(self._boot.supervisor, packet)
 
     # The end.
 

@@ -112,5 +112,5 @@ def _item(item: StatusItem, now_s: float) -> dict[str, Any]:
         "chain": item.chain,
         "link": item.link,
         "phase": item.phase.name.lower(),
-        "since_s": round(now_s - item.began_s, 1),
+        "since_s": round(now_s - item.phase_since_s, 1),
     }

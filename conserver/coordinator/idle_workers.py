@@ -1,10 +1,10 @@
 """The roster: which workers of this host want work, and who has been rung for it.
 
-A worker that wants work says so (words.py) and is then idle here until its claim is answered with
-items. Ringing sends one idle worker to Redis. It stays rung until it has said how its claim went;
-if it is gone by then, passes, or does not say anything for a second, the next idle one is sent
-instead, because something waits for it. Which of its chains have room only the worker knows, from
-one moment to the next: so nobody asks before, and whoever has none passes on.
+A worker that wants work says so (process/wakeup.py) and is then idle here until its claim is
+answered with items. Ringing sends one idle worker to Redis. It stays rung until it has said how its
+claim went; if it is gone by then, passes, or does not say anything for a second, the next idle one
+is sent instead, because something waits for it. Which of its chains have room only the worker
+knows, from one moment to the next: so nobody asks before, and whoever has none passes on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from conserver.process.shared_status import State
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class IdleWorkers:
 
     def order_empty(self, slot: int) -> bool:
         """Order a worker to run itself empty. False if it does not read."""
-        return self._say(slot, words.EMPTY)
+        return self._say(slot, wakeup.EMPTY)
 
     def hear(self, slot: int, packet: bytes) -> None:
         """What a worker says: a word or several, and the consumer that says it."""
@@ -136,17 +136,17 @@ class IdleWorkers:
             return
         for number in said:
             word = bytes((number,))
-            if word == words.SUSPECTS:
+            if word == wakeup.SUSPECTS:
                 self.suspects.set()
                 continue
             self._idle.pop(slot, None)
-            if word in (words.IDLE, words.PASSED):
+            if word in (wakeup.IDLE, wakeup.PASSED):
                 self._idle[slot] = None
-            if word in (words.PASSED, words.BUSY):
+            if word in (wakeup.PASSED, wakeup.BUSY):
                 self._unlist(slot)
             else:
                 self._answered(slot)
-            if word == words.MORE:
+            if word == wakeup.MORE:
                 self.ring()
         self._tell()
 
@@ -177,7 +177,7 @@ class IdleWorkers:
 
     def _send_someone(self, answered: asyncio.Future[bool], tried: frozenset[int]) -> None:
         for slot in self._by_fitness(tried):
-            if self._say(slot, words.RING):
+            if self._say(slot, wakeup.WAKE):
                 loop = asyncio.get_running_loop()
                 overdue = loop.call_later(RING_TIMEOUT_S, self.dismiss, slot)
                 self._rung[slot] = _Ring(answered, overdue, tried)

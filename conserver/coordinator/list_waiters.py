@@ -136,7 +136,7 @@ class ListWaiter:
                 self._deadline = None
         if moved is None:
             return WaitOutcome.NOTHING
-        failpoints.at("bell-moved")
+        failpoints.at("waiter-moved")
         return WaitOutcome.MOVED
 
 

@@ -1,6 +1,10 @@
-"""What every process of Conserver is born with.
+"""What every child process (worker or coordinator) is started with.
 
-boot.py is all that a child gets, live.py its first and last moments, shared_status.py the shared
-memory in which it shows what it does, messages.py how it talks with the supervisor, wakeup.py how a
-worker talks with the coordinator. Begin with boot.py.
+boot.py            Boot: everything that a child gets from the supervisor. Begin here.
+child_main.py      the first and last steps of a child process
+messages.py        the messages between the supervisor and a child
+shared_status.py   shared memory in which a child shows that it is alive and what it works on
+wakeup.py          the messages between a worker and the coordinator
+signals.py         signal handlers that only record
+descriptors.py     which file descriptors a forked child keeps
 """

@@ -14,22 +14,22 @@ from conserver.process.shared_status import SharedStatus
 def open_descriptors() -> frozenset[int]:
     """The descriptors that this process has open now."""
     listed = list(Path("/proc/self/fd").iterdir())
+    # The list contains the descriptor it was read through, which is closed again.
     return frozenset(number for number in (int(path.name) for path in listed) if _is_open(number))
 
 
 def hold_standard_descriptors() -> None:
     """Open /dev/null for each of 0, 1 and 2 that is closed.
 
-    Else one of our sockets would get its number, and the log would be written into it.
+    Otherwise one of our sockets would get that number, and the log would be written into it.
     """
     for descriptor in range(3):
         if not _is_open(descriptor):
-            # The kernel gives the lowest number that is free. Children get it through exec too.
+            # The kernel assigns the lowest free number. Children get it through exec, too.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _is_open(descriptor: int) -> bool:
-    """The descriptor that the listing itself had is in the list, and closed again."""
     try:
         os.fstat(descriptor)
     except OSError:
@@ -39,23 +39,24 @@ def _is_open(descriptor: int) -> bool:
 
 @dataclass(frozen=True)
 class Inherited:
-    """What a forked child finds open: descriptors from before the household, and the household's.
+    """What is open in a forked child: descriptors older than the supervisor's own, and those.
 
-    The former stay (the log, whatever a library holds), the latter go, except the child's own.
+    A child keeps the older ones (the log, whatever a library holds). It closes the supervisor's
+    own, except those in its Boot.
     """
 
-    from_before: frozenset[int]
+    preexisting: frozenset[int]
     statuses: tuple[SharedStatus, ...]
 
-    def shed(self, boot: Boot) -> None:
-        """Close every descriptor and mapping of the household that is not this child's."""
+    def close_foreign(self, boot: Boot) -> None:
+        """Close every descriptor and mapping of the supervisor that does not belong to `boot`."""
         own_statuses = [os.dup(status.fd) for status in (boot.status, *boot.statuses)]
         for status in self.statuses:
             status.close()
         keep = {channel.fileno() for channel in boot.channels} | {boot.lifeline, *own_statuses}
-        # The sockets and selectors that had these descriptors live on, unused, in the frames of
-        # the supervisor below us; nothing will ever collect them, so none closes a number twice.
-        for descriptor in open_descriptors() - self.from_before - keep:
+        # The sockets and selectors of these descriptors stay referenced by the supervisor's stack
+        # frames below us. They are never collected, so no number is closed twice.
+        for descriptor in open_descriptors() - self.preexisting - keep:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         boot.status, *boot.statuses = (SharedStatus(descriptor) for descriptor in own_statuses)

@@ -1,27 +1,31 @@
 """The messages between the supervisor and a child.
 
-A message is one packet of a SOCK_SEQPACKET pair: a JSON object with a "type". The sockets do not
-block. They belong to a slot, not to a child: a replacement goes on with its predecessor's, and the
-supervisor has taken out what the dead one had not read.
+A message is one packet of a non-blocking SOCK_SEQPACKET pair: a JSON object with a "type". The pair
+belongs to the slot and outlives the child: before a replacement starts, the supervisor discards
+what the dead child had not read.
 
     child -> supervisor
-        ready                           it works from now on
-        failed      message, exit_code  it cannot start, and ends with that code
-        void                            (worker) its registration is void: it ends
-        retiring    reason              (worker) it ends of its own will
-        acknowledged  order             (coordinator) that order is done
+        ready                           started; it works from now on
+        failed      message, exit_code  cannot start, and exits with that code
+        void                            (worker) its registration is void: it exits
+        retiring    reason              (worker) it drains and exits, for a reason of its own
+        acknowledged  order             (coordinator) this order was carried out
     supervisor -> worker
-        drain                           no more claims; finish, settle, end
+        drain                           claim nothing more; finish, store, settle, exit
     supervisor -> coordinator
         register    order, consumer, slot, lists
-        return      order, consumer, blame, items, counted
+        return      order, consumer, blame, items, counted, notes
                     blame: nobody | items | everything; items: [[token, epoch], ...] become
-                    suspects; counted: [token, ...] of them that a delivery is counted for
-        children    consumers           all that live, or are about to: void every other one of
-                                        this host (on every change, and every 5 s)
-        state       supervisor, workers what the status shows (on every change, and every 2 s)
-        drain       successor           finish all orders, then end; with successor true another
-                                        coordinator takes over: leave the host registered
+                    suspects; counted: [token, ...], those of them whose delivery is counted;
+                    notes: {token: {error, link, reason}, ...} for their dead letters
+        children    consumers           all registered consumers: void every other one of this
+                                        host (sent on every change, and every 5 s)
+        state       supervisor, workers what `conserver status` shows (on every change, and every
+                                        2 s)
+        drain       successor           carry out all orders, then exit. successor true: another
+                                        coordinator takes over, so leave the host registered
+
+"order" is the number of an order, which is repeated until acknowledged (supervisor/orders.py).
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ MESSAGE_BYTES_MAX = 1 << 17
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected ends that keep packets apart and do not block."""
+    """Two connected ends that preserve packet boundaries and do not block."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in ends:
         end.setblocking(False)
@@ -46,7 +50,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def send(channel: socket.socket, message: Message) -> bool:
-    """Send one message, without waiting.
+    """Send one message without waiting.
 
     Returns:
         False if it could not be sent: the other side does not read, or is gone.
@@ -59,7 +63,7 @@ def send(channel: socket.socket, message: Message) -> bool:
 
 
 def discard(channel: socket.socket) -> None:
-    """Throw away all that waits: it was meant for a process that is dead."""
+    """Read and drop all waiting packets."""
     while True:
         try:
             if not channel.recv(MESSAGE_BYTES_MAX):
@@ -69,7 +73,7 @@ def discard(channel: socket.socket) -> None:
 
 
 def receive(channel: socket.socket) -> list[Message]:
-    """All messages that wait, oldest first; none if there are none or the other side is gone."""
+    """All waiting messages, oldest first; [] if there are none or the other side is gone."""
     messages: list[Message] = []
     while True:
         try:

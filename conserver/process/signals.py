@@ -1,12 +1,12 @@
-"""Signals: handlers only record, loops act.
+"""Signal handlers that only record; a main loop reacts.
 
-`SignalInbox` (the supervisor) keeps which signals came and when; `Stop` (its children) keeps only
-that
-one came. Both have a descriptor that becomes readable on a signal, for select, selectors or
-asyncio's add_reader alike.
+`SignalInbox` (supervisor) records which signals arrived and when. `StopFlag` (children) records
+only that SIGTERM or SIGINT has arrived. Both have a descriptor that becomes readable on a signal,
+for poll, selectors or asyncio's add_reader.
 
-The interpreter's wakeup descriptor is used besides a handler in Python, because a signal may be
-delivered to any thread: the handler runs in the main thread, which a select would keep asleep.
+The descriptor is the interpreter's wakeup descriptor. A Python handler alone is not enough: the
+kernel may deliver a signal to any thread, while handlers run in the main thread, which would stay
+asleep in its select.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 OUR_SIGNALS = STOP_SIGNALS | {signal.SIGHUP}
 
 
-class _Wakeup:
+class _SignalPipe:
     """A pipe that the interpreter writes to whenever a signal arrives."""
 
     def __init__(self) -> None:
@@ -33,19 +33,19 @@ class _Wakeup:
         return self._read
 
     def clear(self) -> None:
-        """Empty the pipe. Clear first, then look at what was recorded: nothing is missed so."""
+        """Empty the pipe. Call this before looking at what was recorded, or a signal is missed."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self._read, 512):
                 pass
 
     def listen(self, signals: Iterable[int]) -> None:
-        """Take these signals from now on. Main thread only."""
+        """Record these signals from now on. Main thread only."""
         for number in signals:
             signal.signal(number, self._record)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
 
     def close(self) -> None:
-        """Give the pipe back; the caller has ended the listening."""
+        """Close the pipe; the caller has restored the handlers."""
         os.close(self._read)
         os.close(self._write)
 
@@ -53,8 +53,8 @@ class _Wakeup:
         raise NotImplementedError
 
 
-class Stop(_Wakeup):
-    """A child's "please end": set by SIGTERM or SIGINT, whoever sent it, and never unset.
+class StopFlag(_SignalPipe):
+    """Set for good once a child has received SIGTERM or SIGINT.
 
     Wait on `fileno()`; when it is readable call `clear()`, then look at `requested`.
     """
@@ -63,17 +63,11 @@ class Stop(_Wakeup):
         super().__init__()
         self.requested = False
 
-    def request(self) -> None:
-        """Ask for the end without a signal."""
-        self.requested = True
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._write, b"\0")
-
     def _record(self, number: int, _frame: FrameType | None) -> None:
         self.requested = True
 
 
-class SignalInbox(_Wakeup):
+class SignalInbox(_SignalPipe):
     """The supervisor's signals with their times, for as long as `listening()` lasts."""
 
     def __init__(self) -> None:
@@ -89,7 +83,7 @@ class SignalInbox(_Wakeup):
 
     @contextlib.contextmanager
     def listening(self, signals: Iterable[int] = OUR_SIGNALS) -> Iterator[None]:
-        """Take these signals, and give them back to their former handlers at the end."""
+        """Record these signals, and restore the former handlers at the end."""
         numbers = tuple(signals)
         former = {number: signal.getsignal(number) for number in numbers}
         former_wakeup = signal.set_wakeup_fd(-1)
@@ -106,11 +100,11 @@ class SignalInbox(_Wakeup):
 
 
 @contextlib.contextmanager
-def held_back(signals: Iterable[int] = OUR_SIGNALS) -> Iterator[None]:
-    """Let these signals wait while a child is born.
+def signals_blocked(signals: Iterable[int] = OUR_SIGNALS) -> Iterator[None]:
+    """Block these signals while a child process is created.
 
-    The child inherits the mask, also through exec, and lets them in when it is ready to take them
-    (`let_in`): none is lost, and none finds the interpreter's own handler half-way through an
+    The child inherits the mask, also through exec, and calls `unblock_signals` once its handlers
+    are installed. So no signal is lost, and none raises KeyboardInterrupt half-way through an
     import.
     """
     former = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -120,6 +114,6 @@ def held_back(signals: Iterable[int] = OUR_SIGNALS) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
-def let_in(signals: Iterable[int] = OUR_SIGNALS) -> None:
-    """The other half of `held_back`, in the child."""
+def unblock_signals(signals: Iterable[int] = OUR_SIGNALS) -> None:
+    """The child's counterpart of `signals_blocked`."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)

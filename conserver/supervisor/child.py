@@ -1,9 +1,9 @@
-"""One child process, as the supervisor sees it.
+"""One child process: start, death, exit code, kill.
 
-1. Starts it by any start method, with its signals held back until it can take them.
-2. Learns of its death from its pid alone. Under forkserver the child is not the supervisor's own,
-   and multiprocessing's sentinel fires when the forkserver dies, while the child works on.
-3. Kills it through its pidfd, which cannot hit another process that got the same number.
+1. Starts it by any start method, with its signals blocked until its handlers are installed.
+2. Detects its death by its pidfd alone. A child of the forkserver is not the supervisor's own
+   child, and multiprocessing's sentinel fires when the forkserver dies while the child works on.
+3. Kills it through its pidfd, which cannot hit another process that got the same pid.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from typing import cast
 
 from conserver.errors import EXIT_CHILD
 from conserver.process.boot import Boot
+from conserver.process.child_main import child_main
 from conserver.process.descriptors import Inherited
-from conserver.process.live import live
-from conserver.process.signals import held_back
+from conserver.process.signals import signals_blocked
 
 EXIT_STATUS_WAIT_S = 1.0
-"""How long a forkserver may take to tell the exit status of a child that is dead."""
+"""How long the forkserver may take to report the exit status of a dead child."""
 
 
 def context_for(method: str) -> tuple[str, BaseContext]:
-    """The start method by its name, and its context; an empty name is the platform's default.
+    """The name and the multiprocessing context of a start method; "" is the platform's default.
 
-    multiprocessing's own global default is neither read nor set.
+    multiprocessing's global default is neither read nor set.
     """
     name = method or multiprocessing.get_all_start_methods()[0]
     return name, multiprocessing.get_context(name)
@@ -49,22 +49,23 @@ class Child:
     ) -> None:
         """
         Args:
-            context: a multiprocessing context of one start method.
+            context: the multiprocessing context of a start method.
             entry: what it runs, as "module:function"; the function gets the Boot.
-            boot: all that the child gets.
-            inherited: what it has to shed if it is forked.
+            boot: everything the child gets.
+            inherited: what it must close if it is forked; else None.
         """
         self.boot = boot
         self.ready = False
         self.failure = ""
-        """Its own word on why it cannot start, with the exit code it asked for."""
+        """Why it cannot start, as reported by itself, and the exit code that it asked for."""
         self.failure_code = EXIT_CHILD
         self.started_at_s = 0.0
+        """time.monotonic() of its start."""
         self.pidfd = -1
         self._context = context
         make = cast("Callable[..., BaseProcess]", context.Process)  # type: ignore[attr-defined]
         self._process = make(
-            target=live, args=(entry, boot, inherited), name=boot.title, daemon=False
+            target=child_main, args=(entry, boot, inherited), name=boot.title, daemon=False
         )
         self._pid = 0
 
@@ -77,13 +78,12 @@ class Child:
         """Start it.
 
         Raises:
-            OSError, EOFError: the system or the forkserver could not; it may be tried again with
-                a new Child.
+            OSError, EOFError: the kernel or the forkserver could not; try again with a new Child.
         """
         if self._context.get_start_method() != "fork":
-            # Its start would let in, half-way through ours, the signals that are held back below.
+            # Started implicitly, it would unblock the signals in the middle of our own start.
             resource_tracker.ensure_running()
-        with held_back(), _nameless_main():
+        with signals_blocked(), _hidden_main_module():
             self._process.start()
         self._pid = self._process.pid or 0
         self.started_at_s = time.monotonic()
@@ -95,58 +95,46 @@ class Child:
                 os.kill(self._pid, signal.SIGKILL)
             raise
 
-    @property
-    def alive(self) -> bool:
-        """Whether it runs (or has not been started)."""
-        return not self.wait(0.0)
-
     def wait(self, timeout_s: float) -> bool:
-        """Wait for its death, at most so long. Returns whether it is dead."""
+        """Wait for its death for at most timeout_s. Returns whether it is dead."""
         if self.pidfd < 0:
             return self._pid != 0
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(timeout_s * 1000))
 
-    def terminate(self) -> None:
-        """Send SIGTERM, which asks it to drain; harmless if it is dead."""
-        self._send(signal.SIGTERM)
-
     def kill(self) -> None:
         """Send SIGKILL; harmless if it is dead."""
-        self._send(signal.SIGKILL)
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def exit_code(self) -> int | None:
-        """The exit code of a dead child, negative for a signal; None where nobody knows it.
+        """The exit code of a dead child, negative for a signal; None if it cannot be known.
 
-        Under forkserver the status comes by way of the forkserver: if that is gone, it is 255.
+        The forkserver reports the status of its children; without it the code is 255.
         """
         self._process.join(EXIT_STATUS_WAIT_S)
         code = self._process.exitcode
         with contextlib.suppress(ChildProcessError):
-            # A dead forkserver's children may have become ours, and nobody else buries them.
+            # When a forkserver dies its children may become ours, to be reaped by us.
             os.waitpid(self._pid, os.WNOHANG)
         return code
 
     def close(self) -> None:
-        """Give the descriptors of a dead child back."""
+        """Release the descriptors of a dead child."""
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
-        with contextlib.suppress(ValueError):  # nobody knows its status: left to the collector
+        with contextlib.suppress(ValueError):  # its exit status is unknown: left to the collector
             self._process.close()
-
-    def _send(self, number: signal.Signals) -> None:
-        if self.pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, number)
 
 
 @contextlib.contextmanager
-def _nameless_main() -> Iterator[None]:
-    """Hide the main module, which spawn and forkserver would run again in every child.
+def _hidden_main_module() -> Iterator[None]:
+    """Hide `__main__`, which spawn and forkserver would otherwise run again in every child.
 
-    Children need nothing of the command line, and it would cost each of them 0.1 s and 10 MB.
+    Children need nothing of the command line, which costs 0.1 s and 10 MB.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")

@@ -1,11 +1,10 @@
-"""What the coordinator is told: orders, and how things stand.
+"""Orders: what the coordinator must do in Redis for the supervisor; and its periodic updates.
 
-1. The order book keeps each order until it is acknowledged, and tells it again to a coordinator
-   that
-   replaces a dead one: so the items of a dead worker go back even if the coordinator dies with the
-   order in its hands. Orders are therefore made to be executed twice.
-2. The briefing tells which consumers live and what the status shows, on every change and again and
-   again, because a single telling can be lost with a coordinator or in a failover of Redis.
+1. An order is numbered and is kept until the coordinator acknowledges it. A coordinator that
+   replaces a dead one gets all kept orders again, so the items of a dead worker are returned even
+   if the coordinator dies in the middle. Carrying out an order twice must therefore be harmless.
+2. Updates say which consumers exist and what `conserver status` shows. They are sent on every
+   change, and repeated, because a coordinator or a failover of Redis may lose one.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from typing import Any
 from conserver.process.messages import Message, send
 from conserver.supervisor.slots import ChildSlot
 
-CHILDREN_TOLD_S = 5.0
-STATE_TOLD_S = 2.0
+CHILDREN_EVERY_S = 5.0
+STATE_EVERY_S = 2.0
 
 
 @dataclass(slots=True)
@@ -29,8 +28,8 @@ class _Order:
     sent: bool = False
 
 
-class CommandQueue:
-    """Numbered orders in the order of their making."""
+class OrderQueue:
+    """The orders that are not acknowledged yet, oldest first."""
 
     def __init__(self) -> None:
         self._orders: dict[int, _Order] = {}
@@ -41,22 +40,22 @@ class CommandQueue:
 
     @property
     def all_sent(self) -> bool:
-        """Whether the coordinator of now has been told everything."""
+        """Whether the present coordinator has been sent all of them."""
         return all(order.sent for order in self._orders.values())
 
     def add(self, kind: str, **fields: Any) -> int:
-        """Write down an order; `send` will tell it. Returns its number."""
+        """Add an order, to be sent by the next `send`. Returns its number."""
         self._last += 1
         self._orders[self._last] = _Order({"type": kind, "order": self._last, **fields})
         return self._last
 
     def acknowledge(self, number: int) -> Message | None:
-        """Strike out an order that is done. Returns it, or None if that had been done before."""
+        """Drop an order that was carried out. Returns it; None if it was dropped before."""
         order = self._orders.pop(number, None)
         return order.message if order else None
 
     def send(self, channel: socket.socket) -> None:
-        """Tell the coordinator what it has not been told; what does not fit now, the next time."""
+        """Send what has not been sent; what does not fit into the socket now, the next time."""
         for order in self._orders.values():
             if order.sent:
                 continue
@@ -64,72 +63,74 @@ class CommandQueue:
             if not order.sent:
                 return
 
-    def tell_again(self) -> None:
-        """Another coordinator: it has been told nothing."""
+    def send_again(self) -> None:
+        """The coordinator was replaced: send everything again."""
         for order in self._orders.values():
             order.sent = False
 
 
-class Briefing:
-    """Tells the present coordinator what it has not been told, or not lately."""
+class CoordinatorUpdates:
+    """Sends the present coordinator its orders and updates when they are due."""
 
     def __init__(
-        self, orders: CommandQueue, coordinator: ChildSlot, workers: Sequence[ChildSlot]
+        self, orders: OrderQueue, coordinator: ChildSlot, workers: Sequence[ChildSlot]
     ) -> None:
         self._orders = orders
         self._coordinator = coordinator
         self._workers = workers
-        self._told: dict[str, tuple[Message, float]] = {}
+        self._sent: dict[str, tuple[Message, float]] = {}
 
-    def forget(self) -> None:
-        """Another coordinator: tell it everything."""
-        self._orders.tell_again()
-        self._told.clear()
+    def restart(self) -> None:
+        """The coordinator was replaced: send everything again."""
+        self._orders.send_again()
+        self._sent.clear()
 
-    def tell(self, supervisor: Message, now_s: float) -> None:
-        """Tell what is due.
+    def send_due(self, supervisor: Message, now_s: float) -> None:
+        """Send what is due.
 
-        Orders come first, and the rest only after all of them: a list of the living that lacks a
-        dead worker must not overtake the order that says whom its death is blamed on.
+        Updates are sent only after all orders: a list of consumers that lacks a dead worker must
+        not overtake the order that says which of its items are blamed.
 
         Args:
-            supervisor: what the status shows of the supervisor itself.
+            supervisor: what the status shows of the supervisor itself (`supervisor_state`).
             now_s: time.monotonic().
         """
         child = self._coordinator.child
         if child is None or not child.ready:
             return
-        self._orders.send(self._coordinator.slot.ours)
+        self._orders.send(self._coordinator.supervisor_end)
         if not self._orders.all_sent:
             return
-        living = [post.consumer for post in self._workers if post.consumer]
-        self._repeat({"type": "children", "consumers": living}, now_s, CHILDREN_TOLD_S)
-        workers = [_state(post, now_s) for post in self._workers]
+        consumers = [slot.consumer for slot in self._workers if slot.consumer]
+        self._update({"type": "children", "consumers": consumers}, now_s, CHILDREN_EVERY_S)
+        workers = [_worker_state(slot, now_s) for slot in self._workers]
         state = {"type": "state", "supervisor": supervisor, "workers": workers}
-        self._repeat(state, now_s, STATE_TOLD_S)
+        self._update(state, now_s, STATE_EVERY_S)
 
-    def _repeat(self, message: Message, now_s: float, every_s: float) -> None:
-        told = self._told.get(message["type"])
-        if told and told[0] == message and now_s - told[1] < every_s:
-            return
-        if send(self._coordinator.slot.ours, message):
-            self._told[message["type"]] = (message, now_s)
+    def _update(self, message: Message, now_s: float, every_s: float) -> None:
+        kind = message["type"]
+        if kind in self._sent:
+            last, at_s = self._sent[kind]
+            if last == message and now_s - at_s < every_s:
+                return
+        if send(self._coordinator.supervisor_end, message):
+            self._sent[kind] = (message, now_s)
 
 
-def _state(post: ChildSlot, now_s: float) -> Message:
+def _worker_state(slot: ChildSlot, now_s: float) -> Message:
     return {
-        "slot": post.slot.number,
-        "pid": post.child.pid if post.child else 0,
-        "consumer": post.consumer,
-        "state": post.state(),
-        "restarts": max(post.restarts, 0),
-        "backoff_s": round(max(0.0, post.due_at_s - now_s)) if post.child is None else 0,
-        "started_at": round(post.started_at, 3) if post.child else 0.0,
+        "slot": slot.number,
+        "pid": slot.child.pid if slot.child else 0,
+        "consumer": slot.consumer,
+        "state": slot.state_name,
+        "restarts": max(slot.restarts, 0),
+        "backoff_s": round(max(0.0, slot.due_at_s - now_s)) if slot.child is None else 0,
+        "started_at": round(slot.started_at, 3) if slot.child else 0.0,
     }
 
 
-def about_us(state: str, generation: int, start_method: str, began_at: float) -> Message:
-    """What the status shows of the supervisor, which began at `began_at` (time.time())."""
+def supervisor_state(state: str, generation: int, start_method: str, began_at: float) -> Message:
+    """What the status shows of the supervisor. began_at: its start in seconds since the epoch."""
     return {
         "pid": os.getpid(),
         "started_at": round(began_at, 3),

@@ -1,10 +1,11 @@
-"""The configuration at hand, and what is made ready for children before they are born.
+"""The present configuration, and what is imported in the supervisor before a child is started.
 
-Links and storages are checked here, in the supervisor, so that a wrong one is refused before any
-child meets it. Under fork everything that all workers import is imported here as well, once, and
-shared by all of them.
+The supervisor loads and checks links and storages, so a faulty one is refused before any child
+gets it. Under fork it also imports, once, everything that all workers import, so that they share
+its memory.
 
-What is wrong is told all at once, whoever looks: `conserver check`, the start, a reload.
+All faults of the configuration are reported together, at the start, at a reload and by
+`conserver check`.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from conserver.telemetry import log
 Reload = Callable[[], tuple[Settings, Config]]
 
 REASON_CHARS_MAX = 1500
-"""How much of what is wrong goes into one line of the log, which would be cut at a random place."""
+"""At most this much of the faults goes into one log line; the log itself would cut it anywhere."""
 
 
 def read(config_file: str, environ: Mapping[str, str]) -> Config:
-    """The configuration.
+    """Read the configuration.
 
     Raises:
-        ConfigError: with every fault of the file, and those of its links and storages besides, as
-            far as they can be told from what is right of it.
+        ConfigError: with all faults of the file, and those of its links and storages, as far as the
+            valid part of the file shows them.
     """
     try:
         config = configuration.load(config_file, environ)
     except ConfigError as error:
         problems = [*error.problems, *_plugin_problems(config_file, environ)]
         raise ConfigError(problems, config_file) from None
-    configuration.keep_secrets(config)  # Before any module of it can tell them.
+    configuration.keep_secrets(config)  # before any of its modules can log them
     return config
 
 
@@ -50,7 +51,7 @@ def _plugin_problems(config_file: str, environ: Mapping[str, str]) -> Sequence[P
     try:
         part = configuration.usable_part(config_file, environ)
     except ConfigError:
-        return ()  # There is nothing to look at, and that has been told.
+        return ()  # no part is usable; the caller reports that
     configuration.keep_secrets(part)
     try:
         load_plugins(part, config_file, prepare=True)
@@ -60,13 +61,13 @@ def _plugin_problems(config_file: str, environ: Mapping[str, str]) -> Sequence[P
 
 
 def load_plugins(config: Config, config_file: str, *, prepare: bool) -> plugins.Plugins:
-    """The links and storages that are used.
+    """Load the links and storages that are used.
 
     Args:
-        prepare: import what is heavy in them, too.
+        prepare: also run their `prepare`, which imports what is heavy.
 
     Raises:
-        ConfigError: with everything that is wrong with them, and its lines.
+        ConfigError: with all their faults, and the lines of the file they refer to.
     """
     try:
         loaded = plugins.load(config)
@@ -78,15 +79,15 @@ def load_plugins(config: Config, config_file: str, *, prepare: bool) -> plugins.
     return loaded
 
 
-def tell_warnings(warnings: Iterable[Problem]) -> None:
-    """Logs what is allowed and probably not meant."""
+def log_warnings(warnings: Iterable[Problem]) -> None:
+    """Log what is valid but probably a mistake."""
     logger = log.get_logger()
     for warning in warnings:
         logger.warning("configuration_warning", path=warning.path, warning=str(warning))
 
 
 class Preload:
-    """Settings and configuration of the children that are born now."""
+    """The settings and the configuration that the next child gets."""
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class Preload:
         Args:
             load: reads settings and configuration again.
             context: the multiprocessing context of the start method.
-            modules: what every child imports.
+            modules: the modules that every child imports.
 
         Raises:
             ConfigError: a link or storage is missing, or its options are wrong.
@@ -108,30 +109,33 @@ class Preload:
         self.settings = settings
         self.config = config
         self.generation = 1
-        """Rises with every reload."""
+        """Counts the configurations: 1, and 1 more with every reload that is not refused."""
         self._load = load
         self._context = context
         self._modules = list(modules)
         self._log = log.get_logger()
         self._prepare(settings, config)
-        self.from_before = open_descriptors()
-        """Descriptors that are not the household's: libraries may need them in the children too.
-        Nothing of the household may be open yet."""
+        self.preexisting = open_descriptors()
+        """Descriptors that are not the supervisor's own: libraries may need them in children, too.
+        So the supervisor must not have opened any of its own yet."""
 
     def reload(self) -> None:
-        """Read the configuration again; a bad one is refused, and everything stays as it is."""
+        """Read the configuration again. A faulty one is refused with a log line, and the present
+        one is kept.
+        """
         before, began_s = open_descriptors(), time.monotonic()
         accepted = self._accept()
-        # Modules stay imported with what they have opened, also where another one is refused. What
-        # an error still held is none of that: its number may be the household's next time.
+        # Modules stay imported with what they have opened, even if the configuration is refused.
+        # Descriptors held by an exception do not count: collect them first, because the supervisor
+        # may get the same number for one of its own.
         gc.collect()
-        self.from_before |= open_descriptors() - before
+        self.preexisting |= open_descriptors() - before
         if accepted:
             took_ms = round((time.monotonic() - began_s) * 1000)
             self._log.info("reloaded", generation=self.generation, duration_ms=took_ms)
 
     def _accept(self) -> bool:
-        """Whether what is read now is taken."""
+        """Read the configuration, and take it if it is valid. Returns whether it was taken."""
         try:
             settings, config = self._load()
             if not config.ingress:
@@ -144,10 +148,10 @@ class Preload:
         except ConserverError as error:
             self._log.error("reload_refused", reason=str(error))
             return False
-        except Exception:  # noqa: BLE001 - an error of ours must not end what runs well.
+        except Exception:  # noqa: BLE001 - our own error must not stop a service that runs
             self._log.exception("reload_refused")
             return False
-        tell_warnings([*config.warnings, *_no_longer_served(self.config, config)])
+        log_warnings([*config.warnings, *_no_longer_served(self.config, config)])
         self.settings, self.config = settings, config
         self.generation += 1
         return True
@@ -171,14 +175,14 @@ def _nothing_served(config: Config) -> Problem:
 
 
 def _no_longer_served(before: Config, after: Config) -> list[Problem]:
-    """A file that was cut short may be right in what is left of it."""
+    """A warning for lists that are dropped: a file that was cut short may still be valid."""
     gone = [name for name in before.ingress if name not in after.ingress]
     names = ", ".join(f"`{name}`" for name in gone)
     return [Problem("chains", f"no longer served: {names}")] if gone else []
 
 
 def _as_reason(error: ConfigError) -> str:
-    """All that is wrong, or as much as fits into a line of the log, and how to see the rest."""
+    """All faults, or as many as fit into a log line and how to see the others."""
     text = str(error)
     if len(text) <= REASON_CHARS_MAX:
         return text

@@ -1,79 +1,141 @@
-"""Planned replacements: after a reload, and of workers that have used up their ration.
+"""Planned replacements: after a reload, and recycling of workers that have used up their limits.
 
-One worker at a time drains and is replaced; the others go on. A rotation after a reload stops at
-the first replacement that does not come up, so a configuration that no worker can live with costs
-one worker and not the service.
+One worker at a time drains and is replaced, while the others go on. After a reload, replacing stops
+at the first new worker that does not become ready: a bad configuration costs one worker and not the
+service.
 """
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Sequence
+from pathlib import Path
+from weakref import WeakKeyDictionary
 
+from conserver.config.settings import Settings
 from conserver.process.shared_status import StatusView
-from conserver.supervisor.slots import ChildSlot, Verdict
+from conserver.supervisor.child import Child
+from conserver.supervisor.death import KillReason, LeaveReason
+from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
 
-COORDINATOR_LEAVES_S_MAX = 3.0
-"""How long the coordinator may take to make room for its successor."""
+COORDINATOR_DRAIN_MAX_S = 3.0
+"""How long the coordinator may take to drain for its successor."""
+
+MEMORY_EVERY_S = 5.0
+"""How often memory is checked: the kernel walks the whole address space for it."""
+
+JITTER = 0.1
+"""By up to this share of itself each limit is lowered, at random per child: workers that started
+together are not all recycled together."""
+
+
+class RecycleLimits:
+    """How many items and how much memory one worker may use before it is recycled."""
+
+    def __init__(self, items_max: int, memory_bytes_max: int) -> None:
+        """The limits; 0 for none."""
+        share = 1 - random.random() * JITTER
+        self._items_max = math.ceil(items_max * share)
+        self._memory_bytes_max = memory_bytes_max * share
+        self._memory_due_s = 0.0
+
+    def exceeded(self, pid: int, view: StatusView, now_s: float) -> str:
+        """Which limit is exceeded, such as "1000 items" or "210 MiB of memory"; "" if none."""
+        items = view.items_done + view.items_failed
+        if self._items_max and items >= self._items_max:
+            return f"{items} items"
+        if not self._memory_bytes_max or now_s < self._memory_due_s:
+            return ""
+        self._memory_due_s = now_s + MEMORY_EVERY_S
+        used_bytes = view.rss_bytes or memory_bytes(pid)
+        return f"{used_bytes >> 20} MiB of memory" if used_bytes > self._memory_bytes_max else ""
+
+
+def memory_bytes(pid: int) -> int:
+    """The memory of a process, with its share of what is shared (PSS); 0 if it cannot be read."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name == "Pss":
+            return int(value.split()[0]) * 1024
+    return 0
 
 
 class Replacement:
-    """Decides who is replaced next, and asks that one to leave."""
+    """Decides which child is replaced next, and asks it to leave."""
 
     def __init__(self, coordinator: ChildSlot, workers: Sequence[ChildSlot]) -> None:
         self._coordinator = coordinator
         self._workers = workers
+        self._limits: WeakKeyDictionary[Child, RecycleLimits] = WeakKeyDictionary()
         self._log = log.get_logger()
 
-    def recycle(self, post: ChildSlot, view: StatusView, now_s: float, patience_s: float) -> None:
-        """Ask this worker to leave if it has used up its ration and no other one is missing.
+    def recycle(
+        self, slot: ChildSlot, view: StatusView, now_s: float, drain_timeout_s: float
+    ) -> None:
+        """Ask a worker to leave if it has exceeded a limit and no other worker is missing.
 
-        One whose children keep dying is not waited for: nobody knows when it will be back.
+        A slot whose children keep dying is not waited for: nobody knows when it will be back.
         """
-        if post.child is None or not post.serving:
+        child = slot.child
+        if child is None or not slot.serving:
             return
-        spent = post.recycle_limits.spent(post.child.pid, view, now_s)
-        if not spent or self._someone_leaves(now_s, patience_s):
+        limits = self._limits.setdefault(child, _limits(child.boot.settings))
+        spent = limits.exceeded(child.pid, view, now_s)
+        if not spent or self._someone_drains(now_s, drain_timeout_s):
             return
-        if not any(other.on_its_way for other in self._workers):
-            self._log.info("worker_recycled", child=post.name, pid=post.child.pid, spent=spent)
-            post.part("recycling", now_s)
+        if not any(other.ready_soon for other in self._workers):
+            self._log.info("worker_recycled", child=slot.name, pid=child.pid, spent=spent)
+            slot.drain(LeaveReason.RECYCLING, now_s)
 
-    def advance(self, generation: int, now_s: float, patience_s: float) -> None:
-        """After a reload: the next worker whose turn has come, and last of all the coordinator.
+    def advance(self, generation: int, now_s: float, drain_timeout_s: float) -> None:
+        """After a reload: replace the next worker, and last of all the coordinator.
 
         Args:
             generation: the number of the present configuration.
             now_s: time.monotonic().
-            patience_s: how long the others wait for one that drains; a link may take hours.
+            drain_timeout_s: how long a draining worker delays the others; a link may take hours.
         """
         coordinator = self._coordinator
         if (
-            coordinator.farewell == "reload"
-            and now_s - coordinator.farewell_at_s > COORDINATOR_LEAVES_S_MAX
+            coordinator.leave_reason is LeaveReason.RELOAD
+            and now_s - coordinator.leaving_since_s > COORDINATOR_DRAIN_MAX_S
         ):
-            coordinator.kill(Verdict.OURS)
-        outdated = [post for post in self._workers if post.generation != generation]
+            coordinator.kill(KillReason.UNNEEDED)
+        outdated = [slot for slot in self._workers if slot.generation != generation]
         if outdated:
-            self._replace_one(outdated, now_s, patience_s)
+            self._replace_one(outdated, now_s, drain_timeout_s)
         elif (
             coordinator.generation != generation
             and coordinator.serving
-            and all(post.serving for post in self._workers)
+            and all(slot.serving for slot in self._workers)
         ):
-            coordinator.part("reload", now_s, successor=True)
+            coordinator.drain(LeaveReason.RELOAD, now_s, successor=True)
 
-    def _replace_one(self, outdated: Sequence[ChildSlot], now_s: float, patience_s: float) -> None:
-        if self._someone_leaves(now_s, patience_s):
+    def _replace_one(
+        self, outdated: Sequence[ChildSlot], now_s: float, drain_timeout_s: float
+    ) -> None:
+        if self._someone_drains(now_s, drain_timeout_s):
             return
-        if any(not post.serving and not post.farewell for post in self._workers):
-            return  # A post is empty, or its new child is not ready yet.
-        post = next((post for post in outdated if post.serving), None)
-        if post is not None:
-            self._log.info("worker_replaced_after_reload", child=post.name)
-            post.part("reload", now_s)
+        if any(not slot.serving and slot.leave_reason is None for slot in self._workers):
+            return  # A slot is empty, or its new child is not ready yet.
+        slot = next((slot for slot in outdated if slot.serving), None)
+        if slot is not None:
+            self._log.info("worker_replaced_after_reload", child=slot.name)
+            slot.drain(LeaveReason.RELOAD, now_s)
 
-    def _someone_leaves(self, now_s: float, patience_s: float) -> bool:
+    def _someone_drains(self, now_s: float, drain_timeout_s: float) -> bool:
+        """Whether a worker drains, and has not done so for longer than drain_timeout_s."""
         return any(
-            post.farewell and now_s - post.farewell_at_s < patience_s for post in self._workers
+            slot.leave_reason is not None and now_s - slot.leaving_since_s < drain_timeout_s
+            for slot in self._workers
         )
+
+
+def _limits(settings: Settings) -> RecycleLimits:
+    return RecycleLimits(settings.max_items_per_worker, settings.max_worker_memory)

@@ -1,38 +1,55 @@
-"""The shutdown: who has been asked to end, and by when.
+"""Graceful shutdown: drain within a deadline, kill what is left, the coordinator last.
 
-1. The first stop signal asks all workers to drain, within one deadline for all of them.
-2. At the deadline, or at a second signal, what is left is killed; nobody is blamed for that.
-3. When no worker is left, the coordinator finishes its orders (it returns what the killed ones
-   held)
-   and ends, within a grace of its own. A third signal does not wait for that.
+A first stop signal (SIGTERM or SIGINT) makes all workers drain within one deadline. A second one
+kills them at once; no item is blamed for that. A third one kills the coordinator, too.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 
-from conserver.supervisor.orders import CommandQueue
-from conserver.supervisor.slots import ChildSlot, Verdict
+from conserver.supervisor.death import NO_BLAME, KillReason, LeaveReason
+from conserver.supervisor.orders import OrderQueue
+from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
 
 COORDINATOR_GRACE_S = 3.0
-"""How long the coordinator may take to end once no worker is left. With the default deadline of 25
-s a
-stop stays below the 30 s after which Kubernetes kills."""
+"""How long the coordinator may take to exit once no worker is left. With the default drain timeout
+of 25 s a stop takes less than the 30 s after which Kubernetes kills."""
 
-SAME_WISH_S = 0.5
-"""A stop signal so soon after another one is the same wish: a terminal or an init that signals the
-whole group, and whoever started us, may each send one."""
+SIGNAL_DEBOUNCE_S = 0.5
+"""A stop signal so soon after another one repeats it: a terminal or an init may signal the whole
+process group as well as the supervisor."""
+
+
+class Stage(enum.Enum):
+    """How far the shutdown has got. It only moves down this table.
+
+    stage       ends                                     workers     coordinator
+    NONE        at the first stop signal, or when a      run         runs
+                child cannot start
+    DRAINING    when no worker is left; they are killed  drain       returns their items
+                at the deadline or by a second signal
+    FINISHING   when the coordinator has exited; it is   none left   carries out its orders,
+                killed after COORDINATOR_GRACE_S or by               then exits
+                a third signal
+    DONE                                                 none        none
+    """
+
+    NONE = enum.auto()
+    DRAINING = enum.auto()
+    FINISHING = enum.auto()
+    DONE = enum.auto()
 
 
 class Shutdown:
-    """The state of the one shutdown that every supervisor comes to."""
+    """The shutdown of one supervisor, from the first stop signal on."""
 
     def __init__(
-        self, coordinator: ChildSlot, workers: Sequence[ChildSlot], orders: CommandQueue
+        self, coordinator: ChildSlot, workers: Sequence[ChildSlot], orders: OrderQueue
     ) -> None:
-        self.done = False
-        """No child is left, and nothing can be done any more."""
+        self.stage = Stage.NONE
         self.exit_code = 0
         self._coordinator = coordinator
         self._workers = workers
@@ -44,27 +61,28 @@ class Shutdown:
         self._log = log.get_logger()
 
     @property
-    def under_way(self) -> bool:
+    def in_progress(self) -> bool:
         """Whether it has begun."""
-        return self._requests > 0
+        return self.stage is not Stage.NONE
 
-    def hear_signal(self, name: str, at_s: float, timeout_s: float) -> None:
-        """A stop signal has come: the first drains, a later one means now."""
-        if self.under_way and at_s - self._requested_at_s <= SAME_WISH_S:
+    def on_signal(self, name: str, at_s: float, timeout_s: float) -> None:
+        """A stop signal has arrived at at_s; see `request`."""
+        if self.in_progress and at_s - self._requested_at_s <= SIGNAL_DEBOUNCE_S:
             return
         self.request(name, at_s, timeout_s)
 
     def request(self, why: str, at_s: float, timeout_s: float) -> None:
-        """Begin; or, if it has begun, do not wait any longer.
+        """Begin the shutdown; if it has begun, kill instead of waiting.
 
         Args:
             why: for the log.
-            at_s: time.monotonic() of the wish.
-            timeout_s: how long the workers may take to finish what they run.
+            at_s: time.monotonic() of the request.
+            timeout_s: how long the workers may drain.
         """
         self._requests += 1
         self._requested_at_s = at_s
-        if self._requests == 1:
+        if self.stage is Stage.NONE:
+            self.stage = Stage.DRAINING
             self._log.info("draining", why=why, timeout_s=timeout_s)
             self._deadline_s = at_s + timeout_s
             self._drain(at_s)
@@ -72,75 +90,78 @@ class Shutdown:
         self._log.warning("stopping_now", why=why)
         self._kill_workers()
         if self._requests > 2:
-            self._coordinator.kill(Verdict.OURS)
+            self._coordinator.kill(KillReason.UNNEEDED)
             self._coordinator_deadline_s = at_s
 
     def fail(self, exit_code: int, at_s: float) -> None:
-        """End everything at once with this exit code, because a child cannot start."""
+        """A child cannot start: stop everything without a drain, with this exit code."""
         self.exit_code = exit_code
         self.request("boot failure", at_s, 0.0)
 
-    def wants_coordinator(self, now_s: float) -> bool:
-        """Whether a coordinator that died has to be replaced: somebody's items are to be
-        returned."""
-        if not self.under_way:
+    def needs_coordinator(self, now_s: float) -> bool:
+        """Whether a coordinator that died must be replaced: items may still have to be returned."""
+        if not self.in_progress:
             return True
         if self._coordinator_deadline_s is not None and now_s >= self._coordinator_deadline_s:
             return False
         return bool(self._orders) or bool(self._living())
 
-    def moments(self) -> list[float]:
-        """When there is something to do even if nothing happens."""
-        moments = [self._deadline_s]
-        if self._coordinator.verdict is Verdict.NONE:
-            moments.append(self._coordinator_deadline_s)
-        return [at_s for at_s in moments if at_s is not None]
+    def deadlines(self) -> list[float]:
+        """When `advance` has something to do even if no event comes, by time.monotonic()."""
+        deadlines = [self._deadline_s]
+        if self._coordinator.kill_reason is None:
+            deadlines.append(self._coordinator_deadline_s)
+        return [at_s for at_s in deadlines if at_s is not None]
 
     def advance(self, now_s: float) -> None:
-        """Take the next step if its time has come."""
-        living = self._living()
-        if living:
-            if self._deadline_s is not None and now_s >= self._deadline_s:
-                self._deadline_s = None
-                if self.exit_code == 0:
-                    names = [post.name for post in living]
-                    self._log.warning("drain_deadline_passed", killed=names)
-                self._kill_workers()
-            return
-        self._deadline_s = None
-        if self._coordinator_deadline_s is None:
-            self._coordinator_deadline_s = now_s + COORDINATOR_GRACE_S
-        coordinator = self._coordinator
-        if coordinator.child is None:
-            self._finish(now_s)
-        elif now_s >= self._coordinator_deadline_s:
-            coordinator.kill(Verdict.OURS)
-        elif coordinator.child.ready and self._orders.all_sent:
-            coordinator.part("shutdown", now_s, successor=False)
+        """Take the next step if it is due."""
+        if self.stage is Stage.DRAINING:
+            self._await_workers(now_s)
+        if self.stage is Stage.FINISHING:
+            self._await_coordinator(now_s)
 
-    def _finish(self, now_s: float) -> None:
-        if self.wants_coordinator(now_s):
-            return
-        if self._orders:
-            # Redis is away. Our host's beat stops now, and another coordinator reaps it.
-            self._log.warning("orders_left_to_other_hosts", orders=len(self._orders))
-        self.done = True
+    def _await_workers(self, now_s: float) -> None:
+        living = self._living()
+        if not living:
+            self.stage, self._deadline_s = Stage.FINISHING, None
+            if self._coordinator_deadline_s is None:
+                self._coordinator_deadline_s = now_s + COORDINATOR_GRACE_S
+        elif self._deadline_s is not None and now_s >= self._deadline_s:
+            self._deadline_s = None
+            if self.exit_code == 0:
+                names = [slot.name for slot in living]
+                self._log.warning("drain_deadline_passed", killed=names)
+            self._kill_workers()
+
+    def _await_coordinator(self, now_s: float) -> None:
+        child, deadline_s = self._coordinator.child, self._coordinator_deadline_s
+        if child is None:
+            if self.needs_coordinator(now_s):
+                return
+            if self._orders:
+                # Redis is away. This host no longer beats, so another host reaps it.
+                self._log.warning("orders_left_to_other_hosts", orders=len(self._orders))
+            self.stage = Stage.DONE
+        elif deadline_s is not None and now_s >= deadline_s:
+            self._coordinator.kill(KillReason.UNNEEDED)
+        elif child.ready and self._orders.all_sent:
+            self._coordinator.drain(LeaveReason.SHUTDOWN, now_s, successor=False)
 
     def _drain(self, now_s: float) -> None:
-        for post in self._workers:
-            if post.child is not None:
-                post.part("shutdown", now_s)
-            elif post.consumer:
-                # Registered, or about to be, and will never start.
-                self._orders.add("return", consumer=post.consumer, **post.blame(0))
-                post.vacate()
+        for slot in self._workers:
+            if slot.child is not None:
+                slot.drain(LeaveReason.SHUTDOWN, now_s)
+            elif slot.consumer:
+                # Registered, or about to be; it will not be started.
+                self._orders.add("return", consumer=slot.consumer, **NO_BLAME)
+                slot.clear()
         coordinator = self._coordinator.child
         if coordinator is not None and not (coordinator.ready or self._orders or self._living()):
-            self._coordinator.kill(Verdict.OURS)  # It waits for Redis and has nothing to finish.
+            self._coordinator.kill(KillReason.UNNEEDED)  # it waits for Redis, and has no orders
 
     def _kill_workers(self) -> None:
-        for post in self._living():
-            post.kill(Verdict.OURS)
+        for slot in self._living():
+            slot.kill(KillReason.UNNEEDED)
 
     def _living(self) -> list[ChildSlot]:
-        return [post for post in self._workers if post.child is not None]
+        return [slot for slot in self._workers if slot.child is not None]

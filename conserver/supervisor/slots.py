@@ -1,237 +1,252 @@
-"""A post of the household: who holds it, how that one ended, and when the next one may come.
+"""The child slots of one supervisor, and what all children share.
 
-Here is decided whom a death is blamed on. The rule is that of the protocol: what a crash or a
-stall found in the hands of a link or a storage is suspected, an item that was killed for its own
-time limit is counted, and nobody is blamed for what we did ourselves.
+A slot outlives its children: its sockets and its shared status stay, so a replacement needs nothing
+new, and no other process has to learn new descriptors. It holds the state of its present child, and
+the backoff before the next one.
 """
 
 from __future__ import annotations
 
 import enum
-import signal
+import os
+import socket
 import time
-from typing import Any, Literal
+from typing import Any
 
+from conserver import retry
+from conserver.config.model import Config
 from conserver.config.settings import Settings
-from conserver.process.boot import Role
-from conserver.process.messages import Message, send
-from conserver.process.shared_status import Phase, StatusItem
+from conserver.process.boot import Boot, Role
+from conserver.process.messages import discard, pair, send
+from conserver.process.shared_status import SharedStatus
 from conserver.supervisor.child import Child
-from conserver.supervisor.recycling import RecycleLimits
-from conserver.supervisor.resources import Slot
-from conserver.supervisor.time_limits import Overdue, TimeLimits
+from conserver.supervisor.death import Death, KillReason, LeaveReason, LimitExceeded
 
-BACKOFF_S_FIRST = 1.0
-BACKOFF_S_MAX = 30.0
+BACKOFF_FIRST_S = 1.0
+BACKOFF_MAX_S = 30.0
 LONG_LIFE_S = 60.0
-"""A child that lived so long is not one of a series of deaths."""
-
-
-class Verdict(enum.Enum):
-    """Why the supervisor has killed a child."""
-
-    NONE = "none"
-    STALLED = "stalled"
-    OVERDUE = "overdue"
-    OURS = "no longer needed"  # A shutdown or a planned replacement: nobody is to blame.
+"""A child that lived for so long ends a series of deaths."""
 
 
 class Backoff:
-    """The wait before a replacement: none the first time, then growing while they keep dying."""
+    """The restart backoff of one slot: none after the first death, then growing with each death."""
 
     def __init__(self) -> None:
         self.deaths = 0
-        """Deaths in a row, each soon after its start."""
+        """Deaths in a row, each less than LONG_LIFE_S after the start."""
 
     def after_s(self, lived_s: float, *, blamed: bool = False) -> float:
-        """A child has died after `lived_s`: how long the next one has to wait.
+        """Count a death, and return how long the replacement has to wait.
 
-        Not long if an item is blamed: that series ends, with its dead letter.
+        Args:
+            lived_s: how long the child lived.
+            blamed: an item caused the death. The wait is short then, because the crash loop stops
+                once that item is dead-lettered.
         """
         self.deaths = 1 if lived_s >= LONG_LIFE_S else self.deaths + 1
         if self.deaths == 1:
             return 0.0
-        most_s = BACKOFF_S_FIRST if blamed else BACKOFF_S_MAX
-        return float(min(BACKOFF_S_FIRST * 2 ** (self.deaths - 2), most_s))
+        max_s = BACKOFF_FIRST_S if blamed else BACKOFF_MAX_S
+        return retry.ceiling_s(self.deaths - 1, BACKOFF_FIRST_S, max_s)
 
 
-Farewell = Literal["", "shutdown", "reload", "recycling", "void", "retiring"]
+class SlotState(enum.Enum):
+    """The state of a slot. It follows from the slot's attributes and is stored nowhere.
+
+        from                         to           when
+        EMPTY                        REGISTERING  (worker) its backoff is over, and the coordinator
+                                                  is ordered to register a new consumer id
+        EMPTY                        STARTING     (coordinator) its backoff is over
+        REGISTERING                  STARTING     the coordinator has acknowledged
+        REGISTERING                  EMPTY        a shutdown begins, or no process can be created
+        STARTING                     SERVING      the child reports "ready"
+        STARTING, SERVING            DRAINING     the child is asked to leave, or reports that it
+                                                  leaves; it may still report "ready"
+        STARTING, SERVING, DRAINING  EMPTY        the child is dead and was reaped
+
+    A kill does not change the state; the death that follows does.
+    """
+
+    EMPTY = "waiting"
+    REGISTERING = "registering"
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
 
 
 class ChildSlot:
-    """One post and the child that holds it now, if any."""
+    """One slot and its present child, if any."""
 
-    def __init__(self, role: Role, slot: Slot) -> None:
-        self.role = role
-        self.slot = slot
-        self.name = "coordinator" if role == "coordinator" else f"worker {slot.number}"
+    def __init__(self, number: int, worker_end: socket.socket | None = None) -> None:
+        """
+        Args:
+            number: 1..N for a worker, 0 for the coordinator.
+            worker_end: a worker's end of its socket to the coordinator.
+        """
+        self.number = number
+        self.role: Role = "worker" if number else "coordinator"
+        self.name = f"worker {number}" if number else "coordinator"
+        self.status = SharedStatus.create(f"status-{number}")
+        self.supervisor_end, self.child_end = pair()
+        self.worker_end = worker_end
         self.backoff = Backoff()
         self.restarts = -1
-        """How often the post was filled again."""
+        """How many children it had, without the first one."""
         self.due_at_s = 0.0
         """When the next child may start, by time.monotonic()."""
+        self.generation = 0
+        """Which configuration its child has (Preload.generation)."""
+        self.started_at = 0.0
+        """When its child was started, in seconds since the epoch; for the status."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the child: it is dead and was reported, or it will not be started."""
+        self.child: Child | None = None
         self.consumer = ""
         """The consumer id of the child, from the order to register it until its death."""
         self.registering = 0
-        """The order that has to be acknowledged before the child starts."""
-        self.generation = 0
-        """Which configuration the child has."""
-        self.started_at = 0.0
-        """When the child started, in seconds since the epoch; for the status."""
-        self.child: Child | None = None
-        self.recycle_limits: RecycleLimits
-        """What the child may use up."""
-        self._begin()
+        """The number of the order to register it, until that is acknowledged."""
+        self.leave_reason: LeaveReason | None = None
+        self.leaving_since_s = 0.0
+        self.kill_reason: KillReason | None = None
+        self.limit_exceeded: LimitExceeded | None = None
 
-    def _begin(self) -> None:
-        self.time_limits = TimeLimits()
-        self.farewell: Farewell = ""
-        self.farewell_at_s = 0.0
-        self.verdict = Verdict.NONE
-        self.overdue: Overdue | None = None
+    def renew(self) -> None:
+        """Clear the shared status and all messages that the dead child has not read."""
+        self.status.reset()
+        discard(self.child_end)
+        if self.worker_end is not None:
+            discard(self.worker_end)
 
-    def fill(self, child: Child, generation: int, settings: Settings) -> None:
-        """A child takes the post."""
-        self._begin()
-        self.recycle_limits = RecycleLimits(
-            settings.max_items_per_worker, settings.max_worker_memory
-        )
+    def start(self, child: Child, generation: int) -> None:
+        """A child was started in this slot, with the configuration of this generation."""
         self.child = child
         self.generation = generation
         self.restarts += 1
         self.started_at = time.time()
 
     @property
-    def serving(self) -> bool:
-        """Whether its child is ready, and is not about to go."""
-        return self.child is not None and self.child.ready and not self.farewell
+    def state(self) -> SlotState:
+        """See SlotState."""
+        if self.child is None:
+            return SlotState.REGISTERING if self.registering else SlotState.EMPTY
+        if self.leave_reason is not None:
+            return SlotState.DRAINING
+        return SlotState.SERVING if self.child.ready else SlotState.STARTING
 
     @property
-    def on_its_way(self) -> bool:
-        """Whether its child will soon be ready: it is registered, it starts, or it is due."""
+    def state_name(self) -> str:
+        """The state for `conserver status`: of a serving child the one that it shows itself."""
+        state = self.state
+        return self.status.state.name.lower() if state is SlotState.SERVING else state.value
+
+    @property
+    def serving(self) -> bool:
+        """Whether its child is ready and is not about to leave."""
+        return self.state is SlotState.SERVING
+
+    @property
+    def ready_soon(self) -> bool:
+        """Whether a child that is ready can be expected: it starts, or need not wait long.
+
+        A slot whose children keep dying has none to be expected.
+        """
         if self.child is not None:
             return not self.child.ready
         return self.backoff.deaths <= 1
 
-    @property
-    def vacant(self) -> bool:
-        """Whether nobody holds it, and nobody has been registered for it."""
-        return self.child is None and not self.registering
+    def drain(self, reason: LeaveReason, now_s: float, **fields: Any) -> None:
+        """Ask its child to finish and exit; a child that leaves already is not asked again.
 
-    def part(self, why: Farewell, now_s: float, **fields: Any) -> None:
-        """Tell its child to finish and end; once said, it is not said again.
-
-        A child that does not read loses the message: it stands still, and its stall clock runs.
+        A child that does not read loses the message: it stalls, and the watchdog kills it.
         """
-        if self.child is None or self.farewell:
+        if self.child is None or self.leave_reason is not None:
             return
-        self.farewell = why
-        self.farewell_at_s = now_s
-        send(self.slot.ours, {"type": "drain", **fields})
+        self.leaves(reason, now_s)
+        send(self.supervisor_end, {"type": "drain", **fields})
 
-    def kill(self, verdict: Verdict, overdue: Overdue | None = None) -> None:
-        """Kill its child. The first reason counts."""
+    def leaves(self, reason: LeaveReason, now_s: float) -> None:
+        """Its child drains and exits."""
+        self.leave_reason, self.leaving_since_s = reason, now_s
+
+    def kill(self, reason: KillReason, limit_exceeded: LimitExceeded | None = None) -> None:
+        """Kill its child. If it is killed twice the first reason counts."""
         if self.child is None:
             return
-        if self.verdict is Verdict.NONE:
-            self.verdict = verdict
-            self.overdue = overdue
+        if self.kill_reason is None:
+            self.kill_reason, self.limit_exceeded = reason, limit_exceeded
         self.child.kill()
 
-    def vacate(self) -> None:
-        """Its child is dead and has been reported."""
-        self._begin()
-        self.child = None
-        self.consumer = ""
-        self.registering = 0
+    def death(self, exit_code: int | None) -> Death:
+        """How its child, which is dead, has died."""
+        view = self.status.read()
+        return Death(exit_code, view, self.kill_reason, self.limit_exceeded, self.leave_reason)
 
-    def blame(self, exit_code: int | None) -> Message:
-        """Whom the death of its child is blamed on, as the fields of a return order."""
-        if self.verdict is Verdict.OVERDUE and self.overdue is not None:
-            item, how = self.overdue.item, f"was killed because {self.overdue.reason}"
-            note = {"reason": "time_limit", **_note(item, how)}
-            return _fields({item: note}, counted=[item.token])
-        if self.verdict is Verdict.OURS or self._left_by_itself(exit_code):
-            return _fields({})
-        how = "was killed because it stood still"
-        if self.verdict is not Verdict.STALLED:
-            how = ending(exit_code)
-        blame = _fields({item: _note(item, f"{how} {_doing(item)}") for item in self._at_work()})
-        # A suspect that was marked begun counts this death even if the page shows nothing yet.
-        return {**blame, "blame": "items", "notes": {"": {"error": how}, **blame["notes"]}}
-
-    def blamed_vcons(self, blame: Message) -> list[str]:
-        """Them by their uuids, for people; by its token, where nobody had read a uuid yet."""
-        uuids = {item.token: item.uuid for item in self.slot.status.read().items}
-        return [uuids.get(token) or token for token, _epoch in blame["items"]]
-
-    def crashed(self, exit_code: int | None) -> bool:
-        """Whether the death is to be called a crash: not asked for, and not by us."""
-        return self.verdict is Verdict.NONE and not self._left_by_itself(exit_code)
-
-    def _left_by_itself(self, exit_code: int | None) -> bool:
-        """Whether the child has ended as workers end: with nothing at work, or because its items
-        were given to others. A link that calls os._exit(0) ends it in the middle of work.
-        """
-        if self.verdict is not Verdict.NONE:
-            return False
-        return self.farewell == "void" or (exit_code == 0 and not self._at_work())
-
-    def _at_work(self) -> list[StatusItem]:
-        """What the child's page shows at work."""
-        return [item for item in self.slot.status.read().items if item.phase.blamed]
-
-    def left_as_planned(self, exit_code: int | None) -> bool:
-        """Whether its child made room for the next one, which need not wait then.
-
-        A worker that has done nothing has not used up a ration either: that series of deaths has
-        to slow down like any other (a memory limit that is too low for an idle worker).
-        """
-        if self.verdict is Verdict.OVERDUE:
-            return True  # By us, for an item's sake, which counts it.
-        if self.crashed(exit_code) or self.verdict is Verdict.STALLED:
-            return False
-        if self.farewell in ("recycling", "retiring"):
-            view = self.slot.status.read()
-            return view.items_done + view.items_failed > 0
-        return self.farewell == "reload"
-
-    def state(self) -> str:
-        """One word for the status."""
-        if self.child is None:
-            return "registering" if self.registering else "waiting"
-        if self.farewell:
-            return "draining"
-        if not self.child.ready:
-            return "starting"
-        return self.slot.status.state.name.lower()
+    def close(self) -> None:
+        """Release the shared status and the sockets."""
+        self.status.close()
+        for end in (self.supervisor_end, self.child_end, self.worker_end):
+            if end is not None:
+                end.close()
 
 
-def ending(code: int | None) -> str:
-    """How a child ended, in words that follow on "it"."""
-    if code is None:
-        return "ended, nobody knows how,"
-    if code < 0:
-        return f"was killed by signal {-code} ({signal.strsignal(-code)})"
-    return f"ended with exit code {code}"
+class SharedResources:
+    """All slots of one supervisor, the lifeline, and the id of the host in Redis.
 
+    The lifeline is a pipe whose write end only the supervisor holds: when the supervisor ends,
+    however it does, every child reads end of file.
+    """
 
-def _fields(blamed: dict[StatusItem, dict[str, str]], counted: list[str] | None = None) -> Message:
-    return {
-        "blame": "items" if blamed else "nobody",
-        "items": [[item.token, item.epoch] for item in blamed],
-        "counted": counted or [],
-        "notes": {item.token: note for item, note in blamed.items()},
-    }
+    def __init__(self, workers: int) -> None:
+        """workers: how many."""
+        self.host = os.urandom(8).hex()
+        pairs = [pair() for _ in range(workers)]
+        self._coordinator_ends = [coordinator_end for coordinator_end, _ in pairs]
+        self.workers = [ChildSlot(number, ends[1]) for number, ends in enumerate(pairs, 1)]
+        self.coordinator = ChildSlot(0)
+        self._lifeline, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
 
+    @property
+    def slots(self) -> list[ChildSlot]:
+        """All slots, the coordinator's first."""
+        return [self.coordinator, *self.workers]
 
-def _note(item: StatusItem, how: str) -> dict[str, str]:
-    """What the item's dead letter will say of this death, if it becomes one."""
-    in_link = item.link and item.phase is not Phase.STORING
-    return {"error": how, "link": item.link} if in_link else {"error": how}
+    @property
+    def statuses(self) -> tuple[SharedStatus, ...]:
+        """All shared statuses."""
+        return tuple(slot.status for slot in self.slots)
 
+    def boot(self, slot: ChildSlot, config: Config, settings: Settings) -> Boot:
+        """What the next child in this slot gets."""
+        coordinates = slot is self.coordinator
+        return Boot(
+            role=slot.role,
+            slot=slot.number,
+            workers=len(self.workers),
+            host=self.host,
+            consumer=slot.consumer,
+            config=config,
+            settings=settings,
+            supervisor=slot.child_end,
+            coordinator=slot.worker_end,
+            worker_ends=list(self._coordinator_ends) if coordinates else [],
+            status=slot.status,
+            statuses=[worker.status for worker in self.workers] if coordinates else [],
+            lifeline=self._lifeline,
+        )
 
-def _doing(item: StatusItem) -> str:
-    if item.phase is Phase.STORING:
-        return "while it was stored"
-    return f"in the link {item.link}" if item.link else "while its document was read"
+    def cut_lifeline(self) -> None:
+        """Make the children see the end of the supervisor."""
+        if self._lifeline_write >= 0:
+            os.close(self._lifeline_write)
+            self._lifeline_write = -1
+
+    def close(self) -> None:
+        """Release everything; no child is left."""
+        self.cut_lifeline()
+        os.close(self._lifeline)
+        for slot in self.slots:
+            slot.close()
+        for end in self._coordinator_ends:
+            end.close()

@@ -1,15 +1,15 @@
-"""The supervisor: the set of children, and nothing else.
+"""The supervisor's main loop over the children of one host.
 
 1. Starts the coordinator, has every worker registered by it, starts the workers.
-2. Notices at once when a child dies, says whom that is blamed on, and fills the post again: at
-   once the first time, later and later while its children keep dying.
-3. Looks at the pages: kills who stands still or holds an item past its hard time limit.
-4. Replaces workers as planned: after a reload (SIGHUP), or when they have had their ration.
-5. Drains on SIGTERM or SIGINT within one deadline, and stops at once on a second one.
+2. Notices a child's death at once, works out which items it counts against, and starts a
+   replacement: the first time at once, then with a growing backoff while it keeps dying.
+3. Kills stalled children, and workers with an item past a hard time limit (watchdog.py).
+4. Replaces workers as planned: after a reload (SIGHUP), or to recycle them (replacement.py).
+5. Shuts down on SIGTERM or SIGINT (shutdown.py).
 
-It has no Redis, no threads and no model: one selector over pidfds, sockets and the signal pipe.
-What Redis has to be told it orders from the coordinator, and keeps each order until it is
-acknowledged. The loop is: wait, hear, act; nothing in it waits for a child.
+It uses no Redis and no threads: one selector over pidfds, sockets and the signal pipe. What has to
+be done in Redis it orders from the coordinator (orders.py). The loop waits, receives and acts; it
+never blocks on a child.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from conserver.process.descriptors import Inherited, hold_standard_descriptors
 from conserver.process.messages import receive
 from conserver.process.signals import SignalInbox
 from conserver.supervisor.child import Child, context_for
-from conserver.supervisor.orders import Briefing, CommandQueue, about_us
+from conserver.supervisor.death import NO_BLAME, Death, LeaveReason, describe_exit
+from conserver.supervisor.orders import CoordinatorUpdates, OrderQueue, supervisor_state
 from conserver.supervisor.preload import Preload, Reload
 from conserver.supervisor.replacement import Replacement
-from conserver.supervisor.resources import SharedResources
-from conserver.supervisor.shutdown import Shutdown
-from conserver.supervisor.slots import ChildSlot, Verdict, ending
+from conserver.supervisor.shutdown import Shutdown, Stage
+from conserver.supervisor.slots import ChildSlot, SharedResources, SlotState
 from conserver.supervisor.watchdog import Watchdog
 from conserver.telemetry import log
 
-LEAVE_S_MAX = 3.0
-"""How long children may take to leave after an error of the supervisor's own."""
+ORPHANS_EXIT_MAX_S = 3.0
+"""How long children may take to exit after an internal error of the supervisor."""
 
 START_TRIES_MAX = 3
-"""How often the first start of a child is tried, if the system cannot make a process."""
+"""How often the first start of a child is tried if the system cannot create a process."""
 
 
 @dataclass(frozen=True)
 class Entries:
-    """What the children run, as "module:function"; imported in the child."""
+    """The entry functions of the children, as "module:function"; imported in the child."""
 
     worker: str = "conserver.worker.loop:main"
     coordinator: str = "conserver.coordinator:main"
@@ -64,10 +64,10 @@ OUR_ENTRIES = Entries()
 
 
 def run(settings: Settings, config: Config, reload: Reload, entries: Entries = OUR_ENTRIES) -> int:
-    """Run the household until it is told to stop.
+    """Run the supervisor and its children until it is told to stop.
 
     Args:
-        settings: how many workers, by which start method, and all that the children need.
+        settings: the number of workers, the start method, and all that the children need.
         config: the checked configuration.
         reload: reads settings and configuration again; raises ConfigError if they cannot be used.
             The number of workers and the start method stay as they are.
@@ -91,7 +91,7 @@ def run(settings: Settings, config: Config, reload: Reload, entries: Entries = O
 
 
 class Supervisor:
-    """The set of children. Made, run and closed once."""
+    """All children of one host. Made, run and closed once."""
 
     def __init__(
         self, settings: Settings, config: Config, reload: Reload, entries: Entries
@@ -99,29 +99,29 @@ class Supervisor:
         self._log = log.get_logger()
         self._entries = entries
         self._method, self._context = context_for(settings.start_method)
-        self._prepared = Preload(settings, config, reload, self._context, entries.modules)
-        # Every descriptor from here on is the household's: a child sheds those it does not own.
+        self._preload = Preload(settings, config, reload, self._context, entries.modules)
+        # Descriptors opened from here on are the supervisor's own: a forked child closes them.
         self._inbox = SignalInbox()
         self._selector = selectors.DefaultSelector()
         self._resources = SharedResources(settings.workers)
-        self._coordinator = ChildSlot("coordinator", self._resources.coordinator)
-        self._workers = [ChildSlot("worker", slot) for slot in self._resources.workers]
-        self._posts = [self._coordinator, *self._workers]
-        self._orders = CommandQueue()
-        self._briefing = Briefing(self._orders, self._coordinator, self._workers)
+        self._slots = self._resources.slots
+        self._coordinator, self._workers = self._resources.coordinator, self._resources.workers
+        self._orders = OrderQueue()
+        self._updates = CoordinatorUpdates(self._orders, self._coordinator, self._workers)
         self._replacement = Replacement(self._coordinator, self._workers)
-        self._watchdog = Watchdog(self._posts, self._replacement, time.monotonic())
+        self._watchdog = Watchdog(self._slots, self._replacement, time.monotonic())
         self._shutdown = Shutdown(self._coordinator, self._workers, self._orders)
         self._once_ready: set[str] = set()
+        """The roles of which a child was ever ready."""
         self._began_at = time.time()
 
     def run(self) -> int:
-        """The loop, from the first child to the last. Returns the exit code."""
+        """Loop from the first child to the last. Returns the exit code."""
         self._selector.register(self._inbox, selectors.EVENT_READ, (0, self._take_signals))
-        for post in self._posts:
-            hear = partial(self._hear, post)
-            self._selector.register(post.slot.ours, selectors.EVENT_READ, (1, hear))
-        # Whoever started us may ignore it, and then the kernel would forget how children ended.
+        for slot in self._slots:
+            receive_from = partial(self._receive, slot)
+            self._selector.register(slot.supervisor_end, selectors.EVENT_READ, (1, receive_from))
+        # If our parent ignores it the kernel would discard the exit status of our children.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         with self._inbox.listening():
             self._log.info(
@@ -132,186 +132,191 @@ class Supervisor:
                 start_method=self._method,
             )
             self._act(now_s := time.monotonic())
-            while not self._shutdown.done:
+            while self._shutdown.stage is not Stage.DONE:
                 self._wait(now_s)
                 self._act(now_s := time.monotonic())
         self._log.info("supervisor_stopped", exit_code=self._shutdown.exit_code)
         return self._shutdown.exit_code
 
     def close(self) -> None:
-        """Leave no child behind, whatever happened.
-
-        After an error of ours the children are still there: they see the end of the lifeline and
-        give back what they hold, as if the supervisor had been killed.
+        """Release everything. No child is left behind, even after an internal error: the children
+        see the end of the lifeline and exit, as if the supervisor had been killed.
         """
         self._resources.cut_lifeline()
-        give_up_at_s = time.monotonic() + LEAVE_S_MAX
-        for post in self._posts:
-            if post.child is not None:
-                if not post.child.wait(max(0.0, give_up_at_s - time.monotonic())):
-                    post.child.kill()
-                    post.child.wait(LEAVE_S_MAX)
-                post.child.exit_code()
-                post.child.close()
+        deadline_s = time.monotonic() + ORPHANS_EXIT_MAX_S
+        for slot in self._slots:
+            if slot.child is not None:
+                if not slot.child.wait(max(0.0, deadline_s - time.monotonic())):
+                    slot.child.kill()
+                    slot.child.wait(ORPHANS_EXIT_MAX_S)
+                slot.child.exit_code()
+                slot.child.close()
         self._selector.close()
         self._inbox.close()
         self._resources.close()
 
-    def _act(self, now_s: float) -> None:
-        settings, stopping = self._prepared.settings, self._shutdown.under_way
-        self._watchdog.advance(settings, now_s, recycle=not stopping)
-        if stopping:
-            self._shutdown.advance(now_s)
-        else:
-            generation, patience_s = self._prepared.generation, settings.shutdown_timeout_s
-            self._replacement.advance(generation, now_s, patience_s)
-        self._fill_posts(now_s)
-        state = "draining" if stopping else "running"
-        us = about_us(state, self._prepared.generation, self._method, self._began_at)
-        self._briefing.tell(us, now_s)
+    # Wait.
 
     def _wait(self, now_s: float) -> None:
-        """Wait for an event or for the next moment to act; hear signals first and deaths last."""
-        moments = [self._watchdog.due_at_s, *self._shutdown.moments()]
-        moments += [post.due_at_s for post in self._posts if post.vacant and post.due_at_s > now_s]
-        timeout_s = max(0.0, min(moments) - time.monotonic())
+        """Wait for events, or until the next action is due. Then handle the events: signals first,
+        messages next, deaths last.
+        """
+        due_s = [self._watchdog.due_at_s, *self._shutdown.deadlines()]
+        empty = (slot for slot in self._slots if slot.state is SlotState.EMPTY)
+        due_s += [slot.due_at_s for slot in empty if slot.due_at_s > now_s]
+        timeout_s = max(0.0, min(due_s) - time.monotonic())
         ready = [key.data for key, _ in self._selector.select(timeout_s)]
-        for _, hear in sorted(ready, key=lambda data: data[0]):
-            hear()
+        for _, handle in sorted(ready, key=lambda data: data[0]):
+            handle()
 
-    # What is heard.
+    # Receive.
 
     def _take_signals(self) -> None:
         self._inbox.clear()
         for number, at_s in self._inbox.take():
             if number != signal.SIGHUP:
                 name = signal.Signals(number).name
-                timeout_s = self._prepared.settings.shutdown_timeout_s
-                self._shutdown.hear_signal(name, at_s, timeout_s)
-            elif not self._shutdown.under_way:
-                self._prepared.reload()
+                timeout_s = self._preload.settings.shutdown_timeout_s
+                self._shutdown.on_signal(name, at_s, timeout_s)
+            elif not self._shutdown.in_progress:
+                self._preload.reload()
 
-    def _hear(self, post: ChildSlot) -> None:
-        """What a child says."""
-        for message in receive(post.slot.ours):
-            child = post.child
+    def _receive(self, slot: ChildSlot) -> None:
+        """Handle the messages of a child (process/messages.py)."""
+        for message in receive(slot.supervisor_end):
+            child = slot.child
             if child is None:
                 continue
             match message["type"]:
                 case "ready":
                     child.ready = True
-                    self._once_ready.add(post.role)
+                    self._once_ready.add(slot.role)
                     ready_ms = round((time.monotonic() - child.started_at_s) * 1000)
-                    self._log.info("child_ready", child=post.name, pid=child.pid, ready_ms=ready_ms)
+                    self._log.info("child_ready", child=slot.name, pid=child.pid, ready_ms=ready_ms)
                 case "failed":
                     child.failure = message["message"]
                     child.failure_code = message["exit_code"]
-                case "void" | "retiring" as why:
-                    post.farewell, post.farewell_at_s = why, time.monotonic()
+                case "void" | "retiring" as reason:
+                    slot.leaves(LeaveReason(reason), time.monotonic())
                 case "acknowledged":
-                    self._hear_acknowledged(message["order"])
+                    self._acknowledged(message["order"])
                 case other:
-                    self._log.error("unknown_message", child=post.name, type=other)
+                    self._log.error("unknown_message", child=slot.name, type=other)
 
-    def _hear_acknowledged(self, number: int) -> None:
-        self._orders.acknowledge(number)
-        for post in self._workers:
-            if post.registering == number:
-                post.registering = 0
-                self._start(post)
+    def _acknowledged(self, order: int) -> None:
+        self._orders.acknowledge(order)
+        for slot in self._workers:
+            if slot.registering == order:
+                slot.registering = 0
+                self._start(slot)
 
-    def _reap_child(self, post: ChildSlot) -> None:
-        """A child is dead: report it, have its items returned, and let the post be filled."""
-        child = post.child
+    def _reap(self, slot: ChildSlot) -> None:
+        """A child is dead: have its items returned, log it, and make room for a replacement."""
+        child = slot.child
         if child is None:
             return
-        self._hear(post)  # Its last words.
+        self._receive(slot)  # its last messages
         self._selector.unregister(child.pidfd)
-        code = child.exit_code()
+        death = slot.death(child.exit_code())
         failpoints.at("at-death")
-        blame = post.blame(code)
-        if post.role == "worker":
-            self._orders.add("return", consumer=post.consumer, **blame)
+        blame = death.blame()
+        if slot.role == "worker":
+            self._orders.add("return", consumer=slot.consumer, **blame)
         else:
-            self._briefing.forget()
-        self._report(post, child, code, post.blamed_vcons(blame))
-        lived_s = time.monotonic() - child.started_at_s
-        wait_s = 0.0
-        if not post.left_as_planned(code):
-            wait_s = post.backoff.after_s(lived_s, blamed=bool(blame["items"]))
-        post.due_at_s = time.monotonic() + wait_s
+            self._updates.restart()
+        self._report(slot, child, death)
+        backoff_s = 0.0
+        if not death.planned:
+            lived_s = time.monotonic() - child.started_at_s
+            backoff_s = slot.backoff.after_s(lived_s, blamed=bool(blame["items"]))
+        slot.due_at_s = time.monotonic() + backoff_s
         child.close()
-        post.vacate()
+        slot.clear()
 
-    def _report(self, post: ChildSlot, child: Child, code: int | None, blamed: list[str]) -> None:
-        """Log a death; before anybody of its role was ready it is the end of all."""
-        if post.role not in self._once_ready and not self._shutdown.under_way:
-            reason = child.failure or f"it {ending(code)} before it was ready"
-            self._fail_boot(post, reason, child.failure_code)
-        elif post.crashed(code):
-            reason = child.failure or f"it {ending(code)}"
+    def _report(self, slot: ChildSlot, child: Child, death: Death) -> None:
+        """Log a death. If no child of its role was ever ready, the supervisor gives up."""
+        how = describe_exit(death.exit_code)
+        if slot.role not in self._once_ready and not self._shutdown.in_progress:
+            reason = child.failure or f"it {how} before it was ready"
+            self._fail_boot(slot, reason, child.failure_code)
+        elif death.crashed:
+            reason, blamed = child.failure or f"it {how}", death.blamed_vcons()
             self._log.warning(
-                "child_died", child=post.name, pid=child.pid, reason=reason, blamed=blamed
+                "child_died", child=slot.name, pid=child.pid, reason=reason, blamed=blamed
             )
         else:
-            killed = "" if post.verdict is Verdict.NONE else post.verdict.value
-            why = post.farewell or killed or "of its own will"
-            self._log.info("child_ended", child=post.name, pid=child.pid, why=why)
+            left_or_killed = death.leave_reason or death.kill_reason
+            why = left_or_killed.value if left_or_killed else "of its own will"
+            self._log.info("child_ended", child=slot.name, pid=child.pid, why=why)
 
-    def _fail_boot(self, post: ChildSlot, reason: str, exit_code: int) -> None:
-        """The first child of its role cannot start: another would not either, so all ends."""
-        self._log.error("boot_failed", child=post.name, reason=reason)
+    def _fail_boot(self, slot: ChildSlot, reason: str, exit_code: int) -> None:
+        """The first child of its role cannot start: another one could not either, so stop."""
+        self._log.error("boot_failed", child=slot.name, reason=reason)
         self._shutdown.fail(exit_code, time.monotonic())
 
-    # What is done about it.
+    # Act.
 
-    def _fill_posts(self, now_s: float) -> None:
-        """Start the coordinator if there is none, and have new consumers registered by it."""
+    def _act(self, now_s: float) -> None:
+        settings, stopping = self._preload.settings, self._shutdown.in_progress
+        generation = self._preload.generation
+        self._watchdog.advance(settings, now_s, recycle=not stopping)
+        if stopping:
+            self._shutdown.advance(now_s)
+        else:
+            self._replacement.advance(generation, now_s, settings.shutdown_timeout_s)
+        self._start_missing(now_s)
+        state = "draining" if stopping else "running"
+        ours = supervisor_state(state, generation, self._method, self._began_at)
+        self._updates.send_due(ours, now_s)
+
+    def _start_missing(self, now_s: float) -> None:
+        """Start the coordinator if there is none, and have missing workers registered by it."""
         coordinator = self._coordinator
-        if (
-            coordinator.vacant
-            and now_s >= coordinator.due_at_s
-            and self._shutdown.wants_coordinator(now_s)
-        ):
+        if _due(coordinator, now_s) and self._shutdown.needs_coordinator(now_s):
             self._start(coordinator)
-        if self._shutdown.under_way or not coordinator.serving:
+        if self._shutdown.in_progress or not coordinator.serving:
             return
-        for post in self._workers:
-            if post.vacant and now_s >= post.due_at_s:
-                # From the kernel's randomness, never from a generator that a fork could copy.
-                post.consumer = os.urandom(8).hex()
-                post.registering = self._orders.add(
+        for slot in self._workers:
+            if _due(slot, now_s):
+                # os.urandom, because a fork would copy the state of a generator.
+                slot.consumer = os.urandom(8).hex()
+                slot.registering = self._orders.add(
                     "register",
-                    consumer=post.consumer,
-                    slot=post.slot.number,
-                    lists=list(self._prepared.config.ingress),
+                    consumer=slot.consumer,
+                    slot=slot.number,
+                    lists=list(self._preload.config.ingress),
                 )
 
-    def _start(self, post: ChildSlot) -> None:
-        post.slot.renew()
-        prepared = self._prepared
-        boot = self._resources.boot(post.slot, post.consumer, prepared.config, prepared.settings)
-        entry = self._entries.worker if post.role == "worker" else self._entries.coordinator
+    def _start(self, slot: ChildSlot) -> None:
+        slot.renew()
+        preload = self._preload
+        boot = self._resources.boot(slot, preload.config, preload.settings)
+        entry = self._entries.worker if slot.role == "worker" else self._entries.coordinator
         inherited = None
         if self._method == "fork":
-            inherited = Inherited(prepared.from_before, self._resources.statuses)
+            inherited = Inherited(preload.preexisting, self._resources.statuses)
         child = Child(self._context, entry, boot, inherited)
         try:
             child.start()
         except (OSError, EOFError) as error:
-            self._fail_start(post, f"{type(error).__name__}: {error}")
+            self._fail_start(slot, f"{type(error).__name__}: {error}")
             return
-        post.fill(child, prepared.generation, prepared.settings)
-        reap = partial(self._reap_child, post)
+        slot.start(child, preload.generation)
+        reap = partial(self._reap, slot)
         self._selector.register(child.pidfd, selectors.EVENT_READ, (2, reap))
 
-    def _fail_start(self, post: ChildSlot, reason: str) -> None:
-        """No process came of it: no memory, no process ids left, a forkserver that just died."""
-        self._log.warning("start_failed", child=post.name, reason=reason)
-        if post.consumer:
-            self._orders.add("return", consumer=post.consumer, **post.blame(0))
-        post.vacate()
-        post.due_at_s = time.monotonic() + post.backoff.after_s(0.0)
-        tried_enough = post.backoff.deaths >= START_TRIES_MAX
-        if tried_enough and post.role not in self._once_ready and not self._shutdown.under_way:
-            self._fail_boot(post, reason, EXIT_CHILD)
+    def _fail_start(self, slot: ChildSlot, reason: str) -> None:
+        """No process was created: no memory, no free pid, or a forkserver that has just died."""
+        self._log.warning("start_failed", child=slot.name, reason=reason)
+        if slot.consumer:
+            self._orders.add("return", consumer=slot.consumer, **NO_BLAME)
+        slot.clear()
+        slot.due_at_s = time.monotonic() + slot.backoff.after_s(0.0)
+        tried_enough = slot.backoff.deaths >= START_TRIES_MAX
+        if tried_enough and slot.role not in self._once_ready and not self._shutdown.in_progress:
+            self._fail_boot(slot, reason, EXIT_CHILD)
+
+
+def _due(slot: ChildSlot, now_s: float) -> bool:
+    """Whether a child is missing and its backoff is over."""
+    return slot.state is SlotState.EMPTY and now_s >= slot.due_at_s

@@ -1,83 +1,210 @@
-"""The inspection: the supervisor's look at the pages, and what follows from it.
+"""The watchdog: liveness, stalls and hard time limits of all children.
 
-Who stands still is killed, and suspected with what it had running. Who holds an item past a hard
-time limit is killed, and that item alone is counted. Who has used up its ration is asked to leave.
+Every 0.5 s it reads the SharedStatus of every child.
+
+1. Liveness: a child whose heartbeat count has not changed for CONSERVER_STALL_TIMEOUT_S has stalled
+   and is killed. Its items that were being worked on become suspects.
+2. Hard time limits: a worker with an item past the hard_timeout_s of its link or chain is killed.
+   The delivery of that item alone is counted.
+3. Recycling: a worker that has used up its limits is asked to leave (replacement.py).
+
+Time is summed up between two looks, at most 1 s per look, and not read from a clock. A host or a
+supervisor that was suspended for an hour therefore goes on with 1 s more, and no child is killed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from weakref import WeakKeyDictionary
 
 from conserver.config.settings import Settings
+from conserver.process.shared_status import Phase, StatusItem, StatusView
 from conserver.supervisor.child import Child
+from conserver.supervisor.death import KillReason, LimitExceeded
 from conserver.supervisor.replacement import Replacement
-from conserver.supervisor.slots import ChildSlot, Verdict
-from conserver.supervisor.time_limits import Overdue, WatchdogClock
+from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
 
-LOOK_S = 0.5
-"""How often the pages are looked at: a time limit is kept to within two looks."""
+LOOK_EVERY_S = 0.5
+"""A time limit is enforced within two looks."""
+
+COUNTED_PER_LOOK_MAX_S = 1.0
+
+FROZEN_AFTER_S = 1.5
+"""A main loop that has not beaten for so long is frozen: it should beat once a second."""
+
+
+class WatchdogClock:
+    """The time between two looks, as far as it counts."""
+
+    def __init__(self, now_s: float) -> None:
+        self._last_s = now_s
+
+    def elapsed_s(self, now_s: float) -> float:
+        """What counts of the time since the last call."""
+        elapsed_s = now_s - self._last_s
+        self._last_s = now_s
+        return min(max(elapsed_s, 0.0), COUNTED_PER_LOOK_MAX_S)
 
 
 class Watchdog:
-    """Looks at all pages every LOOK_S."""
+    """Looks at all children every LOOK_EVERY_S."""
 
-    def __init__(self, posts: Sequence[ChildSlot], replacement: Replacement, now_s: float) -> None:
+    def __init__(self, slots: Sequence[ChildSlot], replacement: Replacement, now_s: float) -> None:
         self.due_at_s = now_s
         """When the next look is due, by time.monotonic()."""
-        self._posts = posts
+        self._slots = slots
         self._replacement = replacement
         self._clock = WatchdogClock(now_s)
+        self._time_limits: WeakKeyDictionary[Child, TimeLimits] = WeakKeyDictionary()
         self._log = log.get_logger()
 
     def advance(self, settings: Settings, now_s: float, *, recycle: bool) -> None:
-        """Look, if it is time to.
+        """Look at all children if it is time to.
 
         Args:
             settings: the limits.
             now_s: time.monotonic().
-            recycle: whether a worker may be asked to leave because of its ration.
+            recycle: whether workers may be recycled.
         """
         if now_s < self.due_at_s:
             return
-        self.due_at_s = now_s + LOOK_S
-        passed_s = self._clock.passed_s(now_s)
-        for post in self._posts:
-            child = post.child
-            if child is None or post.verdict is not Verdict.NONE:
+        self.due_at_s = now_s + LOOK_EVERY_S
+        elapsed_s = self._clock.elapsed_s(now_s)
+        for slot in self._slots:
+            child = slot.child
+            if child is None or slot.kill_reason is not None:
                 continue
-            view = post.slot.status.read()
-            overdue = post.time_limits.look(view, passed_s)
-            if overdue is not None:
-                self._kill_overdue(post, child, overdue)
-            elif post.time_limits.held_up or post.time_limits.stalled_s >= _stall_s_max(
-                child, settings
-            ):
-                self._kill_stalled(post, child)
-            elif recycle and post.role == "worker":
-                self._replacement.recycle(post, view, now_s, settings.shutdown_timeout_s)
+            view = slot.status.read()
+            limits = self._time_limits.setdefault(child, TimeLimits())
+            exceeded = limits.look(view, elapsed_s)
+            if exceeded is not None:
+                self._kill_over_limit(slot, child, exceeded)
+            elif limits.frozen_past_limit or limits.stalled_s >= _stall_timeout_s(child, settings):
+                stalled_s = round(limits.stalled_s, 1)
+                self._log.warning(
+                    "child_stalled", child=slot.name, pid=child.pid, stalled_s=stalled_s
+                )
+                slot.kill(KillReason.STALLED)
+            elif recycle and slot.role == "worker":
+                self._replacement.recycle(slot, view, now_s, settings.shutdown_timeout_s)
 
-    def _kill_overdue(self, post: ChildSlot, child: Child, overdue: Overdue) -> None:
-        item = overdue.item
+    def _kill_over_limit(self, slot: ChildSlot, child: Child, exceeded: LimitExceeded) -> None:
+        item = exceeded.item
         self._log.warning(
             "hard_time_limit_passed",
-            child=post.name,
+            child=slot.name,
             pid=child.pid,
             vcon=item.uuid,
             chain=item.chain,
             link=item.link,
-            reason=overdue.reason,
+            reason=exceeded.reason,
         )
-        post.kill(Verdict.OVERDUE, overdue)
-
-    def _kill_stalled(self, post: ChildSlot, child: Child) -> None:
-        stalled_s = round(post.time_limits.stalled_s, 1)
-        self._log.warning("child_stalled", child=post.name, pid=child.pid, stalled_s=stalled_s)
-        post.kill(Verdict.STALLED)
+        slot.kill(KillReason.TIME_LIMIT, exceeded)
 
 
-def _stall_s_max(child: Child, settings: Settings) -> float:
-    """A child that is still importing cannot stamp its page: it has the time of a boot too."""
+def _stall_timeout_s(child: Child, settings: Settings) -> float:
+    """A child that is still importing cannot beat: it has at least the boot timeout."""
     if child.ready:
         return settings.stall_timeout_s
     return max(settings.stall_timeout_s, settings.boot_timeout_s)
+
+
+@dataclass(slots=True)
+class _Counter:
+    """The time that one item's running link, and all links of its chain, have used so far."""
+
+    link_run: int
+    chain_run: int
+    link_s: float = 0.0
+    chain_s: float = 0.0
+    deferred_s: float = 0.0  # passed while the process was frozen and several links ran
+
+    def add(self, seconds: float) -> None:
+        self.link_s += seconds
+        self.chain_s += seconds
+
+
+class TimeLimits:
+    """How long one child has stalled, and how long its items' links have run.
+
+    A link in C that keeps the interpreter's lock freezes all threads of its worker. The heartbeat
+    count stands still then, and the other links of the worker must not be charged for that time.
+    So while it stands still, time counts against an item only if no other link runs. With several
+    links running the time is deferred: it is added when the heartbeat count changes again, or
+    dropped if the freeze has lasted more than FROZEN_AFTER_S. If the shortest limit of these links
+    passes during the freeze, `frozen_past_limit` is set: the worker is killed as stalled, so their
+    items become suspects and no delivery is counted.
+    """
+
+    def __init__(self) -> None:
+        self.stalled_s = 0.0
+        """For how long the heartbeat count has not changed."""
+        self.frozen_past_limit = False
+        self._heartbeats: int | None = None
+        self._counters: dict[int, _Counter] = {}
+
+    def look(self, view: StatusView, elapsed_s: float) -> LimitExceeded | None:
+        """Count one look at the child's status, elapsed_s after the last one.
+
+        Returns:
+            An item that has passed a hard time limit, if any.
+        """
+        beaten = view.heartbeats != self._heartbeats
+        self._heartbeats = view.heartbeats
+        before_s, self.stalled_s = self.stalled_s, 0.0 if beaten else self.stalled_s + elapsed_s
+        if not view.items:
+            self._counters.clear()
+            self.frozen_past_limit = False
+            return None
+        at_work = [item for item in view.items if item.phase in (Phase.RUNNING, Phase.PAUSED)]
+        running = [item for item in at_work if item.phase is Phase.RUNNING]
+        alone = len(running) == 1
+        exceeded: LimitExceeded | None = None
+        counters: dict[int, _Counter] = {}
+        for item in at_work:
+            counters[item.slot] = counter = self._counter(item)
+            if item.phase is Phase.RUNNING and counter is self._counters.get(item.slot):
+                _count(counter, elapsed_s, defer=not (beaten or alone), drop=_frozen(before_s))
+            if counter.link_run != item.link_run:
+                counter.link_run, counter.link_s, counter.deferred_s = item.link_run, 0.0, 0.0
+            exceeded = exceeded or _exceeded(item, counter)
+        self._counters = counters
+        limits_s = [s for item in running for s in (item.limit_s, item.chain_limit_s) if s]
+        shortest_s = max(FROZEN_AFTER_S, min(limits_s, default=inf))
+        self.frozen_past_limit = not alone and self.stalled_s >= shortest_s
+        return exceeded
+
+    def _counter(self, item: StatusItem) -> _Counter:
+        counter = self._counters.get(item.slot)
+        if counter is None or counter.chain_run != item.chain_run:
+            return _Counter(item.link_run, item.chain_run)
+        return counter
+
+
+def _frozen(stalled_s: float) -> bool:
+    return stalled_s > FROZEN_AFTER_S
+
+
+def _count(counter: _Counter, elapsed_s: float, *, defer: bool, drop: bool) -> None:
+    """Add the time since the last look.
+
+    Args:
+        defer: it may be another link that has used it: add it later.
+        drop: the process was frozen for long: what was deferred is added to no item.
+    """
+    if defer:
+        counter.deferred_s += elapsed_s
+        return
+    counter.add(elapsed_s if drop else elapsed_s + counter.deferred_s)
+    counter.deferred_s = 0.0
+
+
+def _exceeded(item: StatusItem, counter: _Counter) -> LimitExceeded | None:
+    if 0 < item.limit_s <= counter.link_s:
+        return LimitExceeded(item, "link", item.limit_s)
+    if 0 < item.chain_limit_s <= counter.chain_s:
+        return LimitExceeded(item, "chain", item.chain_limit_s)
+    return None

@@ -20,7 +20,7 @@ from conserver import failpoints
 from conserver.config.model import check_list_name
 from conserver.errors import Cancelled, Rejected, Retry
 from conserver.plugins.loader import LoadedLink
-from conserver.process.shared_status import SharedStatus
+from conserver.process.shared_status import Phase, SharedStatus
 from conserver.queue.record import Progress
 from conserver.telemetry import log
 from conserver.telemetry.redact import Secrets, redact_text, secret_values
@@ -152,12 +152,12 @@ class ChainRunner:
     def run(self, item: Item) -> None:
         """Set item.outcome. Never raises for anything that a document or a link does."""
         began_s = time.monotonic()
-        self._status.open(item.slot)
+        self._status.set_phase(item.slot, Phase.PAUSED)
         failpoints.at("open")
         try:
             open_document(item)
             if item.claimed.what == "inline":
-                self._status.name(item.slot, item.uuid)
+                self._status.set_uuid(item.slot, item.uuid)
             outcome = self._links(item, began_s)
             if outcome.kind in ("done", "filtered"):
                 outcome = _packed(item, outcome)
@@ -165,7 +165,7 @@ class ChainRunner:
             outcome = _cut_short(error, "")
         item.outcome = outcome
         # From here on no time limit runs, however long Redis or a storage takes.
-        self._status.store(item.slot)
+        self._status.set_phase(item.slot, Phase.STORING)
         item.links_s += time.monotonic() - began_s
 
     def _links(self, item: Item, began_s: float) -> ChainOutcome:
@@ -190,7 +190,7 @@ class ChainRunner:
         route, started_s = item.route, time.monotonic()
         deadline_s = _deadline(began_s, route.soft_s, started_s, link.soft_timeout_s)
         context = Context(item, link.name, deadline_s, self._checkpoint, self._cancelled)
-        self._status.run(item.slot, link.name, link.hard_timeout_s or 0.0, route.hard_s)
+        self._status.start_link(item.slot, link.name, link.hard_timeout_s or 0.0, route.hard_s)
         vcon = item.vcon
         assert vcon is not None  # open_document came first
         failpoints.at("before-link")

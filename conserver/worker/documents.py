@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from conserver import failpoints
-from conserver.process.shared_status import SharedStatus
+from conserver.process.shared_status import Phase, SharedStatus
 from conserver.queue import calls
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
@@ -71,10 +71,10 @@ class Documents:
         # One that fills a call is large enough to take the worker down with it.
         alone = items[0].slot if len(items) == 1 else -1
         if alone >= 0:
-            self._status.open(alone)
+            self._status.set_phase(alone, Phase.PAUSED)
         texts = self._line.command("MGET", *[f"vcon:{item.uuid}" for item in items])
         if alone >= 0:
-            self._status.rest(alone)
+            self._status.set_phase(alone, Phase.HELD)
         for item, text in zip(items, texts, strict=True):
             item.text = text or b""
             if text is None:  # deleted since the claim, or replaced by another type
@@ -91,7 +91,7 @@ class Documents:
         if not self._writers or not usable_uuid(item.uuid):
             return False
         item.waiting, item.then = set(self._writers), then
-        self._status.store(item.slot)
+        self._status.set_phase(item.slot, Phase.STORING)
         failpoints.at("before-look-up")
         self._ask_next(item)
         return True

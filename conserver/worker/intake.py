@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from conserver import failpoints
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from conserver.process.boot import Boot
 from conserver.process.shared_status import ITEMS_MAX, State
 from conserver.process.wakeup import WakeupSender
@@ -125,7 +125,7 @@ class Intake:
         claim = calls.read_claim(self._line.call(call))
         if claim.void:
             self._log.warning("registration_void", what="ending; a replacement takes over")
-            self._boot.tell("void")
+            self._boot.send("void")
             return False
         for key, kind in claim.broken:
             self.complaints.tell(key, kind)
@@ -188,7 +188,7 @@ class Intake:
         if self._rung:
             self._rung = False
             self._wants_bell = True
-            self._tell_coordinator(words.BUSY)
+            self._tell_coordinator(wakeup.BUSY)
 
     def _schedule(self, claim: calls.Claim) -> None:
         """When to look again, and what the coordinator should know."""
@@ -200,11 +200,11 @@ class Intake:
             self._emptying_until_s = 0.0
             # What it was rung for may be on a list that was left out, and wait there still.
             more = again or (self._rung and self._left_out)
-            self._tell_coordinator(words.MORE if more else words.ANSWERED)
+            self._tell_coordinator(wakeup.MORE if more else wakeup.ANSWERED)
             self._status.state = State.WORKING
         self.suspects_wait = claim.suspects > 0
         if claim.suspects:
-            self._tell_coordinator(words.SUSPECTS)
+            self._tell_coordinator(wakeup.SUSPECTS)
         self._rung = False
         self._offer()
 
@@ -214,7 +214,7 @@ class Intake:
         """
         if self._wants_bell and self._backlog.idle_threads:
             self._wants_bell = False
-            self._tell_coordinator(words.PASSED if self._left_out else words.IDLE)
+            self._tell_coordinator(wakeup.PASSED if self._left_out else wakeup.IDLE)
 
     def _tell_of_dead(self, buried: calls.DeadLettered) -> None:
         """An item that must not run was made a dead letter by the claim itself."""
@@ -233,7 +233,7 @@ class Intake:
     # ----------------------------------------------------------------------
 
     def _tell_coordinator(self, word: bytes) -> None:
-        self.wakeups.say(word, time.monotonic())
+        self.wakeups.send_later(word, time.monotonic())
 
     def hear_the_bell(self) -> None:
         """Read what the coordinator says: look for work, or run empty for a suspect."""
@@ -246,10 +246,10 @@ class Intake:
             if not word:
                 return
             self._claim_at_s = 0.0
-            if words.RING in word:
+            if wakeup.WAKE in word:
                 self._rung = True
-                self.wakeups.rung()
-            if words.EMPTY in word:
+                self.wakeups.woken()
+            if wakeup.EMPTY in word:
                 self._emptying_until_s = time.monotonic() + EMPTYING_S
 
     # ---- items coming in and going out -----------------------------------------------------------

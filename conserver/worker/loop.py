@@ -28,7 +28,7 @@ from conserver.errors import EXIT_UNAVAILABLE, BootError
 from conserver.plugins import loader as plugins
 from conserver.process.boot import Boot
 from conserver.process.messages import receive
-from conserver.process.shared_status import State
+from conserver.process.shared_status import Phase, State
 from conserver.queue import calls
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
@@ -66,7 +66,7 @@ def main(boot: Boot) -> int:
     loaded.prepare()
     loop = WorkerLoop(boot, loaded)
     loop.connect()
-    boot.tell("ready")
+    boot.send("ready")
     try:
         return loop.run()
     except SupervisorGone:
@@ -154,7 +154,7 @@ class WorkerLoop:
     def _sources(self) -> select.poll:
         sources = select.poll()
         boot = self._boot
-        wanted = [self._inbox.fileno(), boot.orders.fileno(), boot.lifeline]
+        wanted = [self._inbox.fileno(), boot.supervisor.fileno(), boot.lifeline]
         if boot.stop is not None:
             wanted.append(boot.stop.fileno())
         if boot.coordinator is not None:
@@ -184,7 +184,7 @@ class WorkerLoop:
         """Work until drained or void. Answers the exit code."""
         self._pool.start()
         self._status.state = State.IDLE
-        ready = {self._boot.orders.fileno()}
+        ready = {self._boot.supervisor.fileno()}
         while True:
             self._status.beat()
             self._look_at_orders(ready)
@@ -231,7 +231,7 @@ class WorkerLoop:
         boot = self._boot
         if boot.lifeline in ready:
             raise SupervisorGone
-        orders = receive(boot.orders) if boot.orders.fileno() in ready else []
+        orders = receive(boot.supervisor) if boot.supervisor.fileno() in ready else []
         if any(message.get("type") == "drain" for message in orders):
             self._drain()
         if boot.stop is not None and (boot.stop.requested or boot.stop.fileno() in ready):
@@ -290,10 +290,10 @@ class WorkerLoop:
             # Suspects run where nothing else does: not in a process with a call that hangs.
             spent = writer.is_spent or (writer.hangs and self._intake.suspects_wait)
             if spent and not self._draining:
-                self._boot.tell("retiring", reason=f"calls of the storage {writer.name} hang")
+                self._boot.send("retiring", reason=f"calls of the storage {writer.name} hang")
                 self._drain()
-        self._status.tell_memory(memory.resident_bytes())
-        self._status.tell_away(
+        self._status.set_memory(memory.resident_bytes())
+        self._status.set_away(
             place for place, name in enumerate(sorted(self._writers)) if self._writers[name].is_away
         )
         if self._intake.held:
@@ -333,11 +333,11 @@ class WorkerLoop:
             claim_s = self._intake.next_claim_s(now_s)
             wait_s = wait_s if claim_s is None else min(wait_s, claim_s)
         wakeups = self._intake.wakeups
-        patience_s = wakeups.patience_s(now_s)
-        if patience_s and self._intake.held:
-            wait_s = min(wait_s, patience_s)
-        elif patience_s is not None:
-            wakeups.speak()
+        flush_s = wakeups.due_in_s(now_s)
+        if flush_s and self._intake.held:
+            wait_s = min(wait_s, flush_s)
+        elif flush_s is not None:
+            wakeups.flush()
         inbox.asleep = True
         if inbox.rung or self._pool.waiting or self._outbox.waiting:
             wait_s = 0.0
@@ -356,11 +356,11 @@ class WorkerLoop:
         item.pack()
         failpoints.at("before-checkpoint")
         checkpoint = Checkpoint()
-        self._status.pause(item.slot)
+        self._status.set_phase(item.slot, Phase.PAUSED)
         self._inbox.checkpoints.append((item, checkpoint))
         self._inbox.ring()
         checkpoint.done.wait()
-        self._status.resume(item.slot)
+        self._status.set_phase(item.slot, Phase.RUNNING)
         if checkpoint.error is not None:
             raise checkpoint.error
         failpoints.at("after-checkpoint")

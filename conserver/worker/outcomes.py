@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from conserver import retry
 from conserver.config.settings import Settings
-from conserver.process.shared_status import SharedStatus
+from conserver.process.shared_status import Phase, SharedStatus
 from conserver.queue import calls
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
@@ -141,7 +141,7 @@ class OutcomeHandler:
         """Hand the item to all storages that it is owed to, or to the first of them."""
         owed = _unasked(item)
         chosen = owed if self._settings.parallel_storage else owed[:1]
-        self._status.store(item.slot)
+        self._status.set_phase(item.slot, Phase.STORING)
         item.waiting = set(chosen)
         for name in chosen:
             self._to_store.setdefault(name, []).append(item)
@@ -180,7 +180,7 @@ class OutcomeHandler:
             return
         after_s = outcome.after_s
         if after_s is None:
-            after_s = retry.paced_s(attempts, config.backoff_s, config.backoff_max_s)
+            after_s = retry.backoff_s(attempts, config.backoff_s, config.backoff_max_s)
         self._log.warning(
             "attempt_failed",
             **item.fields(),

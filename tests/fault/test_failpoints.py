@@ -41,7 +41,7 @@ BEFORE = {f"before-{script}" for script in NOT_YET}
 # These come seldom enough to kill every time; the others three times in ten.
 SELDOM = ("reap", "release", "return", "promote", "begin", "look-up", "checkpoint")
 ALWAYS = {f"{when}-{step}" for when in ("before", "after") for step in SELDOM}
-ALWAYS |= {"at-death", "bell-moved", "merged"}
+ALWAYS |= {"at-death", "waiter-moved", "merged"}
 TRICKLE_S = 0.3
 DEATHS_ENOUGH = 2
 KILL_S_MAX = 12.0

@@ -17,14 +17,14 @@ from tests.workshop import Workshop, document, storage
 MIB = 1 << 20
 
 
-def most_held(shop: Workshop, until_stamp: int) -> int:
+def most_held(shop: Workshop, until_heartbeats: int) -> int:
     """The most items that Redis ever says are held, while the keeper looks around so often."""
     most = 0
 
     def looked() -> bool:
         nonlocal most
         most = max(most, shop.held)
-        return shop.status.read().stamp >= until_stamp
+        return shop.status.read().heartbeats >= until_heartbeats
 
     eventually(looked, 30)
     return most
@@ -39,7 +39,7 @@ def test_items_are_bounded(redis_url: str) -> None:
         # Small claims are saved up: a worker whose items are all with its storages is full when
         # fewer than 32 places are left.
         eventually(lambda: shop.held > ITEMS_MAX - 32, 30)
-        most = most_held(shop, shop.status.read().stamp + 3)
+        most = most_held(shop, shop.status.read().heartbeats + 3)
         figure("items in a worker whose storage hangs", most, "at most")
         assert most <= ITEMS_MAX
         opened.set()
@@ -58,7 +58,7 @@ def test_bytes_are_bounded(redis_url: str) -> None:
     size = len(bodies[-1])
     with shop:
         eventually(lambda: (shop.held + 1) * size > HELD_BYTES_MAX, 30)
-        most = most_held(shop, shop.status.read().stamp + 3)
+        most = most_held(shop, shop.status.read().heartbeats + 3)
         figure("documents in a worker whose storage hangs", most * size / MIB, "MiB at most")
         assert most * size <= HELD_BYTES_MAX + size
         opened.set()

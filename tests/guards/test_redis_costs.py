@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from conserver.queue import calls
 from conserver.vcon.document import Vcon
 from tests.conftest import unique
@@ -144,7 +144,7 @@ def test_one_item_through_an_idle_worker(
         tick_interval_ms=HOUR_MS,
     )
     with shop:
-        eventually(lambda: words.IDLE in b"".join(shop.words_to_coordinator()))
+        eventually(lambda: wakeup.IDLE in b"".join(shop.words_to_coordinator()))
         one_by_one(shop, 3)  # Redis knows the scripts
         with commands(shop.client) as counted:
             one_by_one(shop, count)
@@ -155,9 +155,9 @@ def one_by_one(shop: Workshop, count: int) -> None:
     """Push, ring, wait until it has arrived and the worker is idle again; so many times."""
     for _ in range(count):
         [uuid] = shop.supply(1)
-        shop.coordinator.send(words.RING)
+        shop.coordinator.send(wakeup.WAKE)
         eventually(lambda: shop.out()[-1:] == [uuid])  # noqa: B023 - it is called at once
-        eventually(lambda: words.IDLE in b"".join(shop.words_to_coordinator()))
+        eventually(lambda: wakeup.IDLE in b"".join(shop.words_to_coordinator()))
 
 
 Make = Callable[..., Bench]

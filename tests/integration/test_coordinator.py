@@ -54,9 +54,9 @@ def test_it_registers_beats_and_shows_its_host(make: Any) -> None:
     assert set(home.registrations()) == {straw.consumer for straw in home.workers}
     assert home.redis.smembers(calls.HOSTS) == {home.host.encode()}
     assert home.redis.smembers(calls.LISTS) == {b"q"}
-    home.workers[0].page.hold(7, "token", 3, "the-uuid", "chain")
-    home.workers[0].page.run(7, "transcribe")
-    home.workers[0].page.count(done=5, failed=1)
+    home.workers[0].shared_status.hold(7, "token", 3, "the-uuid", "chain")
+    home.workers[0].shared_status.start_link(7, "transcribe")
+    home.workers[0].shared_status.count(done=5, failed=1)
     home.tell_state()
     eventually(lambda: home.status()["workers"])
     status = home.status()
@@ -83,7 +83,7 @@ def test_news_do_not_wait_for_the_next_beat(make: Any) -> None:
 def test_it_stamps_its_page_all_the_time(make: Any) -> None:
     home = make().start()
     for _ in range(3):
-        home.stamps_on()
+        home.heartbeats_on()
 
 
 def test_a_redis_that_is_not_there_is_a_boot_failure_that_names_it() -> None:
@@ -92,7 +92,7 @@ def test_a_redis_that_is_not_there_is_a_boot_failure_that_names_it() -> None:
         home.start(ready=False)
         with pytest.raises(BootError) as failure:
             home.join()
-        assert home.shared_status.read().stamp > 0, "it stamped while it waited"
+        assert home.shared_status.read().heartbeats > 0, "it stamped while it waited"
     assert failure.value.exit_code == EXIT_UNAVAILABLE
     assert f"127.0.0.1:{url.rpartition(':')[2]}" in str(failure.value)
     assert "secret" not in str(failure.value)
@@ -101,7 +101,7 @@ def test_a_redis_that_is_not_there_is_a_boot_failure_that_names_it() -> None:
 def test_a_coordinator_that_waits_for_redis_does_not_outlive_its_supervisor() -> None:
     with house(f"redis://127.0.0.1:{free_port()}/0", boot_timeout_s=60) as home:
         home.start(ready=False)
-        home.stamps_on()
+        home.heartbeats_on()
         home.die()
         home.join(timeout_s=1)
 
@@ -349,7 +349,7 @@ def test_it_waits_for_redis_for_ever_and_goes_on(private: Any) -> None:
         server.kill()
         number = home.return_items(home.workers[0])
         for _ in range(5):
-            home.stamps_on()
+            home.heartbeats_on()
         assert not home.acknowledged(number)
         server.start()
         eventually(lambda: home.acknowledged(number), 5)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from conserver.process.shared_status import State
 from conserver.queue import calls, record, script
 from tests.coordination import House, Straw, house, stays
@@ -44,11 +44,11 @@ def test_the_worker_with_the_fewest_items_is_emptied_again_and_again(make: Any) 
     busy(second, 1)
     busy(third, 2)
     suspect(home)
-    assert second.hears(3) == words.EMPTY
-    assert second.hears(3) == words.EMPTY, "until one has claimed it"
+    assert second.hears(3) == wakeup.EMPTY
+    assert second.hears(3) == wakeup.EMPTY, "until one has claimed it"
     assert not first.hears(0)
     assert not third.hears(0)
-    second.page.free(0)
+    second.shared_status.free(0)
     (item,) = second.claim()
     assert item.payload == b"bad"
     while second.hears(0):
@@ -62,17 +62,17 @@ def test_the_word_of_a_worker_brings_the_order_at_once(make: Any) -> None:
     busy(straw, 2)
     stays(lambda: not straw.hears(0), 0.3)
     suspect(home)
-    straw.say(words.SUSPECTS)
-    assert straw.hears(0.5) == words.EMPTY
+    straw.say(wakeup.SUSPECTS)
+    assert straw.hears(0.5) == wakeup.EMPTY
 
 
 def test_nobody_is_emptied_while_a_worker_is_empty_already(make: Any) -> None:
     home = make(workers=2).start()
     busy(home.workers[0], 2)
-    home.workers[1].page.state = State.IDLE
-    home.workers[1].say(words.IDLE)
+    home.workers[1].shared_status.state = State.IDLE
+    home.workers[1].say(wakeup.IDLE)
     suspect(home)
-    assert home.workers[1].hears(3) == words.RING
+    assert home.workers[1].hears(3) == wakeup.WAKE
     assert not home.workers[0].hears(0.5)
 
 
@@ -84,7 +84,7 @@ def test_nobody_is_emptied_for_suspects_of_a_paused_list(make: Any) -> None:
     suspect(home)
     assert not home.workers[0].hears(1.5)
     home.redis.delete("conserver:control")
-    assert home.workers[0].hears(3) == words.EMPTY
+    assert home.workers[0].hears(3) == wakeup.EMPTY
 
 
 def test_nobody_is_emptied_while_the_host_runs_a_suspect(make: Any) -> None:
@@ -100,7 +100,7 @@ def test_nobody_is_emptied_while_the_host_runs_a_suspect(make: Any) -> None:
     assert not other.hears(1.5)
     assert not runner.hears(0)
     runner.settle(item)
-    assert runner.hears(3) == words.EMPTY
+    assert runner.hears(3) == wakeup.EMPTY
 
 
 # ---- parked items
@@ -126,7 +126,7 @@ def test_an_idle_worker_is_rung_for_what_comes_back_from_parked(make: Any) -> No
     move = calls.Move(item.token, item.epoch, b"{}", after_ms=100)
     script.run(home.redis, calls.park(straw.consumer, [move]))
     assert not straw.claim()
-    assert straw.hears(2) == words.RING
+    assert straw.hears(2) == wakeup.WAKE
     assert [again.token for again in straw.claim()] == [item.token]
 
 

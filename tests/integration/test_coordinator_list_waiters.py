@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from tests.coordination import House, house, stays
 from tests.helpers import eventually
 
@@ -23,7 +23,7 @@ def make(redis_url: str) -> Iterator[Any]:
 
 def all_idle(home: House, list_waiters: int = 1) -> None:
     for straw in home.workers:
-        straw.say(words.IDLE)
+        straw.say(wakeup.IDLE)
     eventually(lambda: len(home.waiting()) == list_waiters)
 
 
@@ -55,7 +55,7 @@ def test_at_most_one_item_moves_until_the_rung_worker_was_answered(make: Any) ->
     # It says that more waits: the other one is rung without a bell.
     assert [item.payload for item in rung.claim(most=1)] == [b"a"]
     other = next(s for s in home.workers if s is not rung)
-    assert other.hears(1) == words.RING
+    assert other.hears(1) == wakeup.WAKE
     assert [item.payload for item in other.claim(most=10)] == [b"b", b"c"]
 
 
@@ -66,13 +66,13 @@ def test_nothing_waits_in_redis_while_nobody_is_idle_and_for_many_lists_either(m
     connections = len(home.redis.client_list())
     assert connections < 8
     all_idle(home, list_waiters=200)
-    home.workers[0].say(words.ANSWERED)
+    home.workers[0].say(wakeup.ANSWERED)
     eventually(lambda: not home.waiting())
     eventually(lambda: len(home.redis.client_list()) <= connections)
     # And again, on new connections.
     all_idle(home, list_waiters=200)
     home.redis.rpush("list-150", "x")
-    assert home.workers[0].hears(1) == words.RING
+    assert home.workers[0].hears(1) == wakeup.WAKE
 
 
 def test_a_worker_that_is_busy_and_idle_by_turns_keeps_the_wait(make: Any) -> None:
@@ -80,22 +80,22 @@ def test_a_worker_that_is_busy_and_idle_by_turns_keeps_the_wait(make: Any) -> No
     all_idle(home)
     before = home.waiting()
     for _ in range(5):
-        home.workers[0].say(words.ANSWERED)
-        home.workers[0].say(words.IDLE)
-        home.workers[0].say(words.BUSY)
+        home.workers[0].say(wakeup.ANSWERED)
+        home.workers[0].say(wakeup.IDLE)
+        home.workers[0].say(wakeup.BUSY)
         stays(lambda: home.waiting() == before, 0.05)
-        home.workers[0].say(words.IDLE)
+        home.workers[0].say(wakeup.IDLE)
 
 
 def test_an_item_that_moves_while_nobody_is_idle_is_rung_for_later(make: Any) -> None:
     home = make(workers=1).start()
     all_idle(home)
-    home.workers[0].say(words.ANSWERED)
+    home.workers[0].say(wakeup.ANSWERED)
     home.redis.rpush("q", "a")
     assert not home.workers[0].hears(0.1)
     assert home.everywhere() == 1
-    home.workers[0].say(words.IDLE)
-    assert home.workers[0].hears(2) == words.RING
+    home.workers[0].say(wakeup.IDLE)
+    assert home.workers[0].hears(2) == wakeup.WAKE
     assert [item.payload for item in home.workers[0].claim()] == [b"a"]
 
 
@@ -107,7 +107,7 @@ def test_the_next_worker_is_rung_when_the_rung_one_dies(make: Any) -> None:
     home.tell_children(rung)
     home.return_items(rung)
     other = next(s for s in home.workers if s is not rung)
-    assert other.hears(0.5) == words.RING
+    assert other.hears(0.5) == wakeup.WAKE
     assert len(other.claim()) == 1
 
 
@@ -117,7 +117,7 @@ def test_the_next_worker_is_rung_when_the_rung_one_does_not_answer(make: Any) ->
     home.redis.rpush("q", "a")
     (rung,) = eventually(lambda: [s for s in home.workers if s.hears(0)])
     other = next(s for s in home.workers if s is not rung)
-    assert other.hears(3) == words.RING
+    assert other.hears(3) == wakeup.WAKE
     assert len(other.claim()) == 1
 
 
@@ -126,7 +126,7 @@ def test_the_words_of_a_dead_worker_do_not_count(make: Any) -> None:
     (straw,) = home.workers
     dead, straw.consumer = straw.consumer, "f" * 16
     home.register(straw)
-    straw._end.send(words.IDLE + dead.encode())
+    straw._end.send(wakeup.IDLE + dead.encode())
     stays(lambda: not home.waiting(), 0.2)
     all_idle(home)
 
@@ -139,7 +139,7 @@ def test_a_paused_list_is_not_armed_and_a_wait_on_it_is_called_off(make: Any) ->
     home.redis.rpush("q", "a", "b")
     stays(lambda: home.redis.llen("q") == 2, 0.5)
     home.redis.hdel("conserver:control", "paused:q")
-    assert home.workers[0].hears(3) == words.RING
+    assert home.workers[0].hears(3) == wakeup.WAKE
 
 
 def test_a_list_at_the_cap_of_parked_items_is_not_armed(make: Any) -> None:
@@ -147,11 +147,11 @@ def test_a_list_at_the_cap_of_parked_items_is_not_armed(make: Any) -> None:
     far_ms = (time.time() + 3600) * 1000
     home.redis.zadd("conserver:parked:q", {f"record-{n}": far_ms for n in range(3)})
     home.start()
-    home.workers[0].say(words.IDLE)
+    home.workers[0].say(wakeup.IDLE)
     home.redis.rpush("q", "a")
     stays(lambda: home.redis.llen("q") == 1 and not home.waiting(), 0.5)
     home.redis.zrem("conserver:parked:q", "record-0")
-    assert home.workers[0].hears(3) == words.RING
+    assert home.workers[0].hears(3) == wakeup.WAKE
 
 
 def test_a_list_that_nobody_claims_is_not_pumped_into_returned(make: Any) -> None:
@@ -162,7 +162,7 @@ def test_a_list_that_nobody_claims_is_not_pumped_into_returned(make: Any) -> Non
     deadline_s = time.monotonic() + 1
     while time.monotonic() < deadline_s:
         if home.workers[0].hears(0.05):
-            home.workers[0].say(words.IDLE)
+            home.workers[0].say(wakeup.IDLE)
     assert home.redis.llen("conserver:returned:q") == 1
     assert home.redis.llen("q") == 99
 
@@ -171,13 +171,13 @@ def test_a_list_of_the_wrong_type_harms_no_other(make: Any) -> None:
     home = make(lists=["bad", "good"], workers=1)
     home.redis.set("bad", "a string")
     home.start()
-    home.workers[0].say(words.IDLE)
+    home.workers[0].say(wakeup.IDLE)
     eventually(lambda: len(home.waiting()) == 1)
     home.redis.rpush("good", "a")
-    assert home.workers[0].hears(1) == words.RING
+    assert home.workers[0].hears(1) == wakeup.WAKE
     assert len(home.workers[0].claim()) == 1
     home.redis.delete("bad")
-    home.workers[0].say(words.IDLE)
+    home.workers[0].say(wakeup.IDLE)
     eventually(lambda: len(home.waiting()) == 2, 5)
 
 
@@ -185,7 +185,7 @@ def test_two_hosts_wake_one_of_them_per_item(make: Any) -> None:
     homes = [make(workers=2).start() for _ in range(2)]
     for home in homes:
         for straw in home.workers:
-            straw.say(words.IDLE)
+            straw.say(wakeup.IDLE)
     eventually(lambda: len(homes[0].waiting()) == 2)
     straws = [straw for home in homes for straw in home.workers]
     for number in range(10):

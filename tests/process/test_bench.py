@@ -1,4 +1,4 @@
-"""scripts/bench as a person calls it. What it measures is nobody's assertion."""
+"""scripts/bench as a command. No test depends on what it measures."""
 
 from __future__ import annotations
 

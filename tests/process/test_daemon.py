@@ -1,4 +1,4 @@
-"""The true command under every start method: work, death, stops, reloads."""
+"""`conserver run` under every start method: items, deaths, stops, reloads."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import redis
 
 from tests.daemon import Daemon, elements, push, vcon
 from tests.helpers import eventually
+from tests.process.items import arrived, runs
 
 METHODS = ["fork", "spawn", "forkserver"]
 Start = Callable[..., Daemon]
@@ -23,20 +24,13 @@ Start = Callable[..., Daemon]
 
 @pytest.fixture(params=METHODS)
 def method(request: pytest.FixtureRequest) -> str:
-    """Every way in which processes start."""
+    """Every start method."""
     return str(request.param)
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    """An operator's connection."""
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Starts daemons and leaves none behind."""
+    """Starts daemons, and ends them after the test."""
     with ExitStack() as stack:
 
         def launch(method: str = "", workers: int = 1, **environment: str) -> Daemon:
@@ -49,7 +43,7 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
 
 
 def trouble(redis_url: str, **chain: Any) -> dict[str, Any]:
-    """One chain whose only link does what each vCon's subject says, then a tag."""
+    """One chain: a link that does what each vCon's subject says, then a tag."""
     return {
         "links": {
             "trouble": {"module": "tests.modules.trouble", "options": {"redis_url": redis_url}},
@@ -68,18 +62,8 @@ def trouble(redis_url: str, **chain: Any) -> dict[str, Any]:
     }
 
 
-def runs(client: redis.Redis, uuid: str) -> int:
-    """How often an item's link was begun."""
-    return int(client.llen(f"runs:{uuid}"))
-
-
-def arrived(client: redis.Redis, uuids: list[str]) -> Callable[[], bool]:
-    """Whether exactly these uuids are at the egress list, each once."""
-    return lambda: sorted(elements(client, "out")) == sorted(uuids)
-
-
 def nothing_left(client: redis.Redis) -> bool:
-    """No item is anywhere on its way."""
+    """Whether no item is held, returned, a suspect, parked or dead."""
     patterns = ["conserver:inflight:*", "conserver:returned:*", "conserver:suspects:*"]
     return not any(client.keys(p) for p in [*patterns, "conserver:parked:*", "DLQ:*"])
 
@@ -105,7 +89,7 @@ def test_items_pushed_as_uuid_and_whole_come_out_tagged(
     assert not client.keys("conserver:host:*")
 
 
-def test_idle_daemon_ends_at_once(method: str, start: Start) -> None:
+def test_an_idle_daemon_stops_at_once(method: str, start: Start) -> None:
     daemon = start(method, workers=2)
     began_s = time.monotonic()
     assert daemon.stop() == 0
@@ -130,7 +114,7 @@ def test_sigterm_lets_a_running_link_finish(
     assert nothing_left(client)
 
 
-def test_deadline_of_a_stop_returns_what_runs(
+def test_items_still_running_at_the_deadline_of_a_stop_are_returned(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
     daemon = start(method, CONSERVER_SHUTDOWN_TIMEOUT_S="1")
@@ -142,7 +126,7 @@ def test_deadline_of_a_stop_returns_what_runs(
     assert not client.keys("DLQ:*")
 
 
-def test_second_signal_means_now(
+def test_a_second_signal_kills_at_once(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
     daemon = start(method)
@@ -171,7 +155,7 @@ def test_signal_to_the_whole_group_is_one_stop(
     assert elements(client, "out") == [uuid]
 
 
-def test_killed_worker_is_replaced_and_its_item_done_once_more(
+def test_a_killed_worker_is_replaced_and_its_item_runs_again(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
     daemon = start(method)
@@ -190,7 +174,7 @@ def test_killed_worker_is_replaced_and_its_item_done_once_more(
     assert runs(client, uuid) == 2
 
 
-def test_killed_coordinator_is_replaced_and_work_goes_on(
+def test_a_killed_coordinator_is_replaced_and_work_goes_on(
     method: str, start: Start, client: redis.Redis
 ) -> None:
     daemon = start(method)
@@ -234,7 +218,7 @@ def test_no_orphans_after_the_supervisor_is_killed(
     assert not client.keys("conserver:inflight:*")
 
 
-def test_killed_forkserver_takes_no_item_with_it(
+def test_a_killed_forkserver_costs_no_item(
     start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
     daemon = start("forkserver")
@@ -260,10 +244,10 @@ def _parent(pid: int) -> int:
     return int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
 
 
-def test_second_push_rings_another_idle_worker(
+def test_a_second_push_wakes_another_idle_worker(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
-    # The floor is an hour here: only the bell can wake anybody.
+    # A worker claims by itself once an hour here: only a list waiter can wake it.
     daemon = start(method, workers=2, TICK_INTERVAL="3600000")
     gate = tmp_path / "gate"
     (first,) = push(client, "in", [vcon(subject=f"gate:{gate}")])
@@ -274,7 +258,7 @@ def test_second_push_rings_another_idle_worker(
     daemon.until(arrived(client, [first, second]))
 
 
-def test_stalled_worker_is_replaced_and_its_item_done_once_more(
+def test_a_stalled_worker_is_replaced_and_its_item_runs_again(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
     daemon = start(method, CONSERVER_STALL_TIMEOUT_S="2")
@@ -289,7 +273,7 @@ def test_stalled_worker_is_replaced_and_its_item_done_once_more(
     assert runs(client, uuid) == 2
 
 
-def test_link_that_holds_the_interpreter_lock_kills_nobody(
+def test_a_link_that_holds_the_interpreter_lock_for_less_than_the_stall_timeout(
     method: str, start: Start, client: redis.Redis
 ) -> None:
     daemon = start(method, CONSERVER_STALL_TIMEOUT_S="8")
@@ -299,7 +283,7 @@ def test_link_that_holds_the_interpreter_lock_kills_nobody(
     assert [runs(client, uuid) for uuid in uuids] == [1, 1]
 
 
-def test_paused_host_is_reaped_and_fenced(
+def test_a_suspended_host_is_reaped_and_fenced(
     start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
     sick = start("fork", CONSERVER_LEASE_S="2")
@@ -322,7 +306,7 @@ def test_paused_host_is_reaped_and_fenced(
     assert not client.keys("conserver:host:*")
 
 
-def test_host_that_dies_whole_loses_nothing(
+def test_a_host_whose_processes_all_die_loses_nothing(
     start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
     doomed = start("fork", workers=2, CONSERVER_LEASE_S="2")
@@ -406,7 +390,7 @@ def test_boot_failure_is_a_message_and_an_exit_code(
         daemon.destroy()
 
 
-def test_poison_ends_as_a_dead_letter_and_its_neighbours_do_not(
+def test_poison_is_dead_lettered_and_its_neighbours_are_not(
     method: str, start: Start, client: redis.Redis
 ) -> None:
     daemon = start(method, workers=2)
@@ -415,4 +399,4 @@ def test_poison_ends_as_a_dead_letter_and_its_neighbours_do_not(
     daemon.until(lambda: elements(client, "DLQ:in") == [poison], 60)
     (why,) = client.zrange("conserver:dead:in", 0, -1)
     assert b"poison" in why
-    assert runs(client, poison) == 4, "once among others, then three times alone"
+    assert runs(client, poison) == 4, "once with others, then three times alone"

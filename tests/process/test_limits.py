@@ -1,6 +1,6 @@
-"""Time limits: whatever a link is stuck in, its own item pays for it and nobody else.
+"""Hard time limits: whatever a link is stuck in, only its own item is counted.
 
-Every test has one worker that runs two items at once: one that never ends, and neighbours.
+Every test has one worker that runs two items at a time: one that never ends, and neighbours.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from tests.daemon import Daemon, elements, push, reasons, vcon
+from tests.process.items import arrived, runs
 
 Start = Callable[..., Daemon]
 
@@ -27,20 +28,13 @@ STUCK = {
     "C code that holds the lock": "lock:3000",
 }
 CASES = [(what, "fork") for what in STUCK]
-# Such a worker comes to its page and its threads in another way; the worst deed stands for all.
+# Under these methods a worker maps its shared status differently; the hardest case is enough.
 CASES += [("C code that holds the lock", method) for method in ("spawn", "forkserver")]
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    """An operator's connection."""
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Starts one host whose link does what each vCon's subject says."""
+    """Starts a host whose link does what each vCon's subject says."""
     with ExitStack() as stack:
 
         def launch(
@@ -68,14 +62,9 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
         yield launch
 
 
-def runs(client: redis.Redis, uuid: str) -> int:
-    """How often an item's link was begun."""
-    return int(client.llen(f"runs:{uuid}"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "method"), CASES)
-def test_whatever_a_link_is_stuck_in_only_its_item_pays(
+def test_whatever_a_link_is_stuck_in_only_its_item_is_counted(
     what: str, method: str, start: Start, client: redis.Redis
 ) -> None:
     deed = STUCK[what]
@@ -83,12 +72,12 @@ def test_whatever_a_link_is_stuck_in_only_its_item_pays(
     (stuck,) = push(client, "in", [vcon(subject=deed)])
     others = push(client, "in", [vcon(subject="sleep:0.3") for _ in range(10)])
     daemon.until(lambda: elements(client, "DLQ:in") == [stuck], LONG_S)
-    daemon.until(lambda: sorted(elements(client, "out")) == sorted(others), LONG_S)
+    daemon.until(arrived(client, others), LONG_S)
     assert {line["vcon"] for line in daemon.events("hard_time_limit_passed")} == {stuck}
     assert sum(line["counted"] for line in daemon.events("items_returned")) == 2
     in_company = 0
     if deed.startswith("lock"):
-        # It stops its neighbours too, and nobody can see who does it to whom: none is counted.
+        # It freezes its neighbours, too, and nothing shows which link does: none is counted.
         in_company = len(daemon.events("child_stalled"))
     else:
         assert not [line for line in daemon.events("suspect_begun") if line["vcon"] != stuck]
@@ -108,7 +97,7 @@ def test_the_limit_of_a_chain_counts_all_its_links(start: Start, client: redis.R
     daemon = start({}, {"hard_timeout_s": 3, "links": ["again", "tag", "trouble"]})
     (slow,) = push(client, "in", [vcon(subject="sleep:2.5")])  # in each of two links
     (quick,) = push(client, "in", [vcon(subject="sleep:0.5")])
-    daemon.until(lambda: sorted(elements(client, "out")) == sorted([slow, quick]), LONG_S)
+    daemon.until(arrived(client, [slow, quick]), LONG_S)
     (passed,) = daemon.events("hard_time_limit_passed")
     assert (passed["vcon"], passed["link"]) == (slow, "trouble")
     assert passed["reason"].startswith(
@@ -118,10 +107,8 @@ def test_the_limit_of_a_chain_counts_all_its_links(start: Start, client: redis.R
     assert runs(client, slow) == 3
 
 
-def test_a_worker_is_back_at_once_however_many_items_pass_their_limit(
-    start: Start, client: redis.Redis
-) -> None:
-    # A wait that grew with every death would make one item in half a minute of it.
+def test_no_backoff_follows_a_hard_time_limit(start: Start, client: redis.Redis) -> None:
+    # With the restart backoff it would be one item in half a minute.
     daemon = start({"hard_timeout_s": 0.5}, {"max_deliveries": 1})
     push(client, "in", [vcon(subject="sleep:3000") for _ in range(8)])
     began_s = time.monotonic()
@@ -130,7 +117,7 @@ def test_a_worker_is_back_at_once_however_many_items_pass_their_limit(
     assert len(daemon.events("hard_time_limit_passed")) == 8
 
 
-def test_a_link_that_keeps_to_the_soft_limit_is_only_an_attempt(
+def test_a_link_that_obeys_its_soft_limit_fails_like_any_attempt(
     start: Start, client: redis.Redis
 ) -> None:
     limits = {"retries": 0, "backoff_s": 0.05, "hard_timeout_s": 30, "soft_timeout_s": 0.5}
@@ -148,6 +135,6 @@ def test_storing_has_no_limit(start: Start, client: redis.Redis) -> None:
     limits = {"hard_timeout_s": 1}
     daemon = start(limits, {"storages": ["cellar"]} | limits)
     (uuid,) = push(client, "in", [vcon(storing="sleep:4")])
-    daemon.until(lambda: elements(client, "out") == [uuid], LONG_S)
+    daemon.until(arrived(client, [uuid]), LONG_S)
     assert runs(client, uuid) == 1
     assert not daemon.events("hard_time_limit_passed")

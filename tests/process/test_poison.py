@@ -1,6 +1,6 @@
-"""Poison: what kills its worker, or its whole host, ends as a dead letter that says how.
+"""Poison: an item that kills its worker or its host is dead-lettered, with how the worker died.
 
-Whoever is near it finishes normally and is never counted against.
+Items beside it finish normally, and no delivery of theirs is counted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import redis
 
 from conserver.queue import calls, script
 from tests.daemon import Daemon, elements, push, reasons, vcon
+from tests.process.items import arrived, runs
 
 Start = Callable[..., Daemon]
 
@@ -24,9 +25,9 @@ LONG_S = 60
 DIED = "its worker died 2 times while it ran; the last time it "
 KILLERS = {
     "segfault": "was killed by signal 11 (Segmentation fault) in the link trouble",
-    "kill": "was killed by signal 9 (Killed) in the link trouble",  # as when memory runs out
+    "kill": "was killed by signal 9 (Killed) in the link trouble",  # as the kernel does it
     "exit": "ended with exit code 3 in the link trouble",
-    "exit:0": "ended with exit code 0 in the link trouble",  # as if it had meant to
+    "exit:0": "ended with exit code 0 in the link trouble",  # which looks like a clean exit
 }
 STORING_KILLERS = {
     "segfault": "was killed by signal 11 (Segmentation fault) while it was stored",
@@ -36,15 +37,8 @@ STORING_KILLERS = {
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    """An operator's connection."""
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Starts hosts whose link and storage do what each vCon says; leaves none behind."""
+    """Starts hosts whose link and storage do what each vCon says, and ends them after the test."""
     with ExitStack() as stack:
 
         def launch(workers: int = 2, *, stored: bool = False, **environment: str) -> Daemon:
@@ -68,19 +62,9 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
         yield launch
 
 
-def runs(client: redis.Redis, uuid: str) -> int:
-    """How often an item's link was begun."""
-    return int(client.llen(f"runs:{uuid}"))
-
-
 def counted(*daemons: Daemon) -> int:
-    """Deliveries that these hosts have counted against anybody."""
+    """How many deliveries these hosts have counted, of any items."""
     return sum(line["counted"] for daemon in daemons for line in daemon.events("items_returned"))
-
-
-def arrived(client: redis.Redis, uuids: list[str]) -> Callable[[], bool]:
-    """Whether exactly these are at the egress list, each once."""
-    return lambda: sorted(elements(client, "out")) == sorted(uuids)
 
 
 @pytest.mark.parametrize("deed", KILLERS)
@@ -94,8 +78,8 @@ def test_a_link_that_kills_its_worker(deed: str, start: Start, client: redis.Red
     (why,) = reasons(client, "in")
     assert (why["reason"], why["link"], why["deliveries"]) == ("poison", "trouble", 2)
     assert why["error"] == DIED + KILLERS[deed]
-    assert runs(client, poison) == 3, "once in company, twice alone"
-    assert counted(daemon) == 2, "nobody else was counted"
+    assert runs(client, poison) == 3, "once with others, twice alone"
+    assert counted(daemon) == 2, "no other item was counted"
     assert daemon.stop() == 0
 
 
@@ -110,7 +94,7 @@ def test_a_storage_whose_client_crashes(deed: str, start: Start, client: redis.R
     (why,) = reasons(client, "in")
     assert (why["reason"], why["deliveries"]) == ("poison", 2)
     assert why["error"] == DIED + STORING_KILLERS[deed]
-    assert counted(daemon) == 2, "nobody else was counted"
+    assert counted(daemon) == 2, "no other item was counted"
     batches = [batch.split() for batch in elements(client, "batches")]
     assert [len(batch) for batch in batches if poison in batch][1:] == [1, 1], "alone, twice"
     stored: Any = client.hkeys("cellar")
@@ -123,7 +107,7 @@ def test_a_storage_whose_client_crashes(deed: str, start: Start, client: redis.R
     ("steps", "how"),
     [
         ("open:kill", "was killed by signal 9 (Killed) while its document was read"),
-        # Marked begun, and nothing done yet: no page shows it at work.
+        # It was marked as begun in Redis; the shared status does not show it at work yet.
         ("open:kill,after-begin:kill", "was killed by signal 9 (Killed)"),
     ],
     ids=["parsing", "beginning"],
@@ -131,7 +115,7 @@ def test_a_storage_whose_client_crashes(deed: str, start: Start, client: redis.R
 def test_what_kills_before_any_link_runs(
     steps: str, how: str, start: Start, client: redis.Redis
 ) -> None:
-    """As a document does whose parsing takes more memory than there is."""
+    """As a document does that needs more memory for its parsing than there is."""
     daemon = start(1, CONSERVER_FAILPOINTS=steps)
     (poison,) = push(client, "in", [vcon()])
     daemon.until(lambda: elements(client, "DLQ:in") == [poison], LONG_S)
@@ -141,7 +125,7 @@ def test_what_kills_before_any_link_runs(
     assert counted(daemon) == 2
 
 
-def test_what_only_kills_in_company_finishes_alone(start: Start, client: redis.Redis) -> None:
+def test_items_that_kill_only_together_finish_alone(start: Start, client: redis.Redis) -> None:
     daemon = start(1, CONSERVER_VCON_CONCURRENCY="4")
     uuids = push(client, "in", [vcon(subject="company:0.2") for _ in range(8)])
     daemon.until(arrived(client, uuids), LONG_S)
@@ -153,7 +137,7 @@ def test_what_only_kills_in_company_finishes_alone(start: Start, client: redis.R
 
 @pytest.mark.slow
 def test_many_poisons_do_not_stop_the_service(start: Start, client: redis.Redis) -> None:
-    # With a wait that grew to half a minute their thirty deaths would take ten.
+    # With the full restart backoff their thirty deaths would take ten minutes.
     daemon = start(2)
     poisons = push(client, "in", [vcon(subject="exit") for _ in range(10)])
     uuids = push(client, "in", [vcon() for _ in range(200)])
@@ -163,13 +147,13 @@ def test_many_poisons_do_not_stop_the_service(start: Start, client: redis.Redis)
 
 
 def _over(host: Daemon, client: redis.Redis) -> bool:
-    """Whether the host is dead, or its poison a dead letter."""
+    """Whether the host is dead, or the poison is dead-lettered."""
     return not host.everybody() or bool(client.exists("DLQ:in"))
 
 
 @pytest.mark.slow
 def test_what_kills_the_whole_host(start: Start, client: redis.Redis) -> None:
-    """As the kernel does when a whole container runs out of memory: no page survives."""
+    """As the kernel does when a container runs out of memory: no shared status survives."""
     uuids = push(client, "in", [vcon(subject="sleep:0.02") for _ in range(10)])
     (poison,) = push(client, "in", [vcon(subject="host")])
     uuids += push(client, "in", [vcon(subject="sleep:0.02") for _ in range(10)])
@@ -199,14 +183,14 @@ def test_a_thousand_suspects_of_a_dead_host_are_soon_done(
     assert daemon.event("host_reaped", 20)["suspects"] == len(uuids)
     reaped_s = time.monotonic()
     daemon.until(arrived(client, uuids), LONG_S)
-    # Under 2 s on a quiet machine; each runs alone, and none waits for more than its turn.
+    # They take less than 2 s on an idle machine.
     assert time.monotonic() - reaped_s < 30
     assert len(daemon.events("suspect_begun")) == len(uuids)
     assert counted(daemon) == 0
 
 
 def _hold(client: redis.Redis, host: str, consumers: int) -> None:
-    """Let the workers of a host claim everything, and never be heard of again."""
+    """Let the workers of a host claim everything, and disappear."""
     limits = calls.ClaimLimits(most=256)
     for number in range(consumers):
         consumer = f"{host}{number}"

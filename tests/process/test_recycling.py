@@ -1,7 +1,7 @@
-"""Recycling: workers that had their share make room, and nobody who pushes can tell.
+"""Recycling leaves no gap in service.
 
-Replacements are spawned here, so that their start takes long: were there a gap in service, nothing
-that is pushed while one starts would be done before it is ready.
+Replacements start slowly here, because they are spawned. With a gap, no item that is pushed while
+one starts would be done before it is ready.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PUSH_EVERY_S = 0.03
 
 
 class Traffic:
-    """Pushes one item after the other, and notes when it was and when each came out."""
+    """Pushes items one by one, and notes when each was pushed and when it arrived."""
 
     def __init__(self, redis_url: str, **members: Any) -> None:
         self._url = redis_url
@@ -35,7 +35,7 @@ class Traffic:
 
     @contextmanager
     def flowing(self) -> Iterator[Traffic]:
-        """Push while the body runs; afterwards everything has arrived."""
+        """Push while the body runs, then wait until everything has arrived."""
         threads = [threading.Thread(target=run) for run in (self._push, self._receive)]
         for thread in threads:
             thread.start()
@@ -70,7 +70,7 @@ class Traffic:
                 self.came_s[uuid] = time.time()
 
     def passed(self, since_s: float, until_s: float) -> int:
-        """How many items were both pushed and done between these two moments."""
+        """How many items were pushed and arrived between these two moments."""
         return sum(
             since_s <= self.pushed_s[uuid] and came_s <= until_s
             for uuid, came_s in self.came_s.items()
@@ -78,16 +78,16 @@ class Traffic:
 
 
 def start(folder: Path, redis_url: str, **environment: str) -> Daemon:
-    """Two workers, one link that does what each vCon says."""
+    """A host with two workers and one link that does what each vCon says."""
     trouble = {"module": "tests.modules.trouble", "options": {"redis_url": redis_url}}
     main = {"links": ["trouble"], "ingress_lists": ["in"], "egress_lists": ["out"]}
     config = {"links": {"trouble": trouble}, "chains": {"main": main}}
     return Daemon(folder, redis_url, config, "spawn", 2, **environment)
 
 
-def nobody_noticed(daemon: Daemon, traffic: Traffic, replaced: int) -> None:
-    """Everything came out once, and the work went on while each of the first replacements started:
-    a later one may have started when nothing was pushed any more.
+def assert_no_gap(daemon: Daemon, traffic: Traffic, replaced: int) -> None:
+    """Assert that every item arrived once, and that some did while each of the first replacements
+    started. (A later one may have started when nothing was pushed any more.)
     """
     assert traffic.pushed_s.keys() == traffic.came_s.keys()
     assert not traffic.twice
@@ -105,9 +105,9 @@ def test_by_the_number_of_items(redis_url: str, tmp_path: Path) -> None:
         with traffic.flowing():
             daemon.until(lambda: len(daemon.events("child_ready")) >= 3 + replaced, 90)
         spent = [line["spent"] for line in daemon.events("worker_recycled")]
-        # At most a tenth early; late only for want of the other worker's replacement.
+        # The jitter is a tenth; a worker goes on while the other one's replacement starts.
         assert all(int(text.split()[0]) >= 36 for text in spent), spent
-        nobody_noticed(daemon, traffic, replaced)
+        assert_no_gap(daemon, traffic, replaced)
 
 
 @pytest.mark.slow
@@ -117,4 +117,4 @@ def test_by_memory(redis_url: str, tmp_path: Path) -> None:
         with traffic.flowing():
             daemon.until(lambda: len(daemon.events("child_ready")) >= 3 + replaced, 90)
         assert all("MiB of memory" in line["spent"] for line in daemon.events("worker_recycled"))
-        nobody_noticed(daemon, traffic, replaced)
+        assert_no_gap(daemon, traffic, replaced)

@@ -1,6 +1,6 @@
-"""How the true command lives beside its work: limits, planned replacements, signals to one child.
+"""`conserver run` beside its work: limits, planned replacements, signals to one child.
 
-What a stop, a death and a reload do at all is in test_daemon.py.
+test_daemon.py has the basics of stops, deaths and reloads.
 """
 
 from __future__ import annotations
@@ -17,22 +17,17 @@ from servers import Redis
 
 from tests.conftest import Private
 from tests.daemon import Daemon, elements, push, vcon
+from tests.process.items import arrived, runs
 
 Start = Callable[..., Daemon]
 
-# Links and the supervisor's look take their time on a busy machine.
+# Links and the watchdog take their time on a busy machine.
 LONG_S = 30
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
-    """Starts daemons whose link does what each vCon's subject says; leaves none behind."""
+    """Starts daemons whose link does what each vCon's subject says; ends them afterwards."""
     with ExitStack() as stack:
 
         def launch(
@@ -53,20 +48,10 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
 def configuration(
     redis_url: str, link: dict[str, Any] | None = None, chain: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """One chain with one link of trouble."""
+    """One chain with the link tests.modules.trouble."""
     trouble = {"module": "tests.modules.trouble", "options": {"redis_url": redis_url}}
     main = {"links": ["trouble"], "ingress_lists": ["in"], "egress_lists": ["out"]}
     return {"links": {"trouble": trouble | (link or {})}, "chains": {"main": main | (chain or {})}}
-
-
-def runs(client: redis.Redis, uuid: str) -> int:
-    """How often an item's link was begun."""
-    return int(client.llen(f"runs:{uuid}"))
-
-
-def arrived(client: redis.Redis, *uuids: str) -> Callable[[], bool]:
-    """Whether exactly these are at the egress list, each once."""
-    return lambda: sorted(elements(client, "out")) == sorted(uuids)
 
 
 @pytest.mark.parametrize(
@@ -83,38 +68,36 @@ def test_a_hard_limit_costs_the_overdue_item_alone(
     daemon.until(lambda: runs(client, overdue) == 1)
     others = push(client, "in", [vcon(subject="sleep:0.2") for _ in range(10)])
     daemon.until(lambda: elements(client, "DLQ:in") == [overdue], LONG_S)
-    daemon.until(arrived(client, *others), LONG_S)
+    daemon.until(arrived(client, others), LONG_S)
     assert runs(client, overdue) == 2
-    # Who ran beside it is done once more, and no suspect: it does not wait for a turn alone.
+    # An item that ran beside it runs once more, but is no suspect: it need not run alone.
     assert max(runs(client, uuid) for uuid in others) <= 2
     limits_passed = daemon.events("hard_time_limit_passed")
     assert {line["vcon"] for line in limits_passed} == {overdue}
     assert {line["link"] for line in limits_passed} == {"trouble"}
 
 
-def test_workers_are_recycled_without_a_trace_in_the_work(
-    start: Start, client: redis.Redis
-) -> None:
+def test_recycling_repeats_no_item(start: Start, client: redis.Redis) -> None:
     daemon = start(workers=2, CONSERVER_MAX_ITEMS_PER_WORKER="10")
     uuids: list[str] = []
     while len(daemon.events("worker_recycled")) < 3:
         uuids += push(client, "in", [vcon() for _ in range(15)])
-        daemon.until(arrived(client, *uuids), LONG_S)
+        daemon.until(arrived(client, uuids), LONG_S)
     assert all(runs(client, uuid) == 1 for uuid in uuids)
     assert daemon.events("child_died") == []
     assert daemon.stop() == 0
 
 
 def test_a_worker_that_grows_is_recycled(start: Start, client: redis.Redis) -> None:
-    # A megabyte: everybody is beyond it from the first look on.
+    # Every worker uses more than a megabyte from the start.
     daemon = start(CONSERVER_MAX_WORKER_MEMORY="1M")
     (uuid,) = push(client, "in", [vcon()])
-    daemon.until(arrived(client, uuid))
+    daemon.until(arrived(client, [uuid]))
     assert "MiB of memory" in daemon.event("worker_recycled", 15)["spent"]
     daemon.until(lambda: len(daemon.events("child_ready", child="worker 1")) >= 2)
 
 
-def test_a_worker_that_is_told_to_end_finishes_and_is_replaced(
+def test_a_worker_that_gets_sigterm_drains_and_is_replaced(
     start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
     daemon = start()
@@ -124,10 +107,10 @@ def test_a_worker_that_is_told_to_end_finishes_and_is_replaced(
     daemon.signal(signal.SIGTERM, daemon.worker(1))
     daemon.event("draining", worker=1)
     gate.touch()
-    daemon.until(arrived(client, uuid))
+    daemon.until(arrived(client, [uuid]))
     daemon.until(lambda: len(daemon.events("child_ready", child="worker 1")) == 2)
     (second,) = push(client, "in", [vcon()])
-    daemon.until(arrived(client, uuid, second))
+    daemon.until(arrived(client, [uuid, second]))
     assert runs(client, uuid) == 1
     assert daemon.events("child_died") == []
 
@@ -139,13 +122,13 @@ def test_a_signal_to_the_coordinator_alone_changes_nothing(
     coordinator = daemon.coordinator
     daemon.signal(signal.SIGTERM, coordinator)
     daemon.signal(signal.SIGHUP, coordinator)
-    for _ in range(3):  # Only a bell can wake the worker here.
+    for _ in range(3):  # Only a list waiter can wake the worker here.
         (uuid,) = push(client, "in", [vcon()])
         daemon.until(lambda uuid=uuid: uuid in elements(client, "out"))  # type: ignore[misc]
     assert daemon.coordinator == coordinator
 
 
-def test_a_reload_waits_for_the_link_that_runs(
+def test_a_reload_waits_for_a_running_link(
     start: Start, client: redis.Redis, redis_url: str, tmp_path: Path
 ) -> None:
     daemon = start(workers=1)
@@ -158,7 +141,7 @@ def test_a_reload_waits_for_the_link_that_runs(
     gate.touch()
     daemon.until(lambda: len(daemon.events("child_ready", child="coordinator")) == 2, LONG_S)
     (second,) = push(client, "in", [vcon()])
-    daemon.until(arrived(client, uuid, second))
+    daemon.until(arrived(client, [uuid, second]))
     assert elements(client, "also") == [second]
     assert runs(client, uuid) == 1
     assert daemon.stop() == 0
@@ -173,11 +156,11 @@ def test_a_reload_with_a_link_that_does_not_exist_is_refused(
     daemon.signal(signal.SIGHUP)
     assert "links.nowhere" in daemon.event("reload_refused")["reason"]
     (uuid,) = push(client, "in", [vcon()])
-    daemon.until(arrived(client, uuid))
+    daemon.until(arrived(client, [uuid]))
     assert daemon.worker(1) == worker
 
 
-def test_a_worker_that_dies_while_redis_is_away_is_made_good_for_when_it_is_back(
+def test_items_of_a_worker_that_died_while_redis_was_away_are_returned_when_it_is_back(
     start: Start, private: Private, tmp_path: Path
 ) -> None:
     server = private(Redis())
@@ -193,7 +176,7 @@ def test_a_worker_that_dies_while_redis_is_away_is_made_good_for_when_it_is_back
         assert daemon.pids("worker") == []
         gate.touch()
         server.resume()
-        daemon.until(arrived(client, uuid), LONG_S)
+        daemon.until(arrived(client, [uuid]), LONG_S)
         assert runs(client, uuid) == 2
         assert daemon.stop() == 0
 
@@ -211,12 +194,12 @@ def test_a_stop_while_redis_is_away_keeps_to_its_deadline(
         assert daemon.events("orders_left_to_other_hosts")
         daemon.until(lambda: not daemon.everybody(), 3)
         server.resume()
-        # Nobody has lost it: another host finds this one dead, and goes on.
+        # The item is not lost: another host reaps this one.
         other = start(url=server.url, CONSERVER_LEASE_S="1")
         other.until(lambda: runs(client, uuid) == 2, LONG_S)
 
 
-def test_supervisor_and_coordinator_killed_together_leave_it_to_another_host(
+def test_another_host_reaps_one_whose_supervisor_and_coordinator_were_killed(
     start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
     doomed = start(workers=2, CONSERVER_LEASE_S="1")
@@ -229,5 +212,5 @@ def test_supervisor_and_coordinator_killed_together_leave_it_to_another_host(
     doomed.until(lambda: not doomed.everybody(), 4)
     other = start(CONSERVER_LEASE_S="1")
     gate.touch()
-    other.until(arrived(client, uuid), LONG_S)
+    other.until(arrived(client, [uuid]), LONG_S)
     assert other.stop() == 0

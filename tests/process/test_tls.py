@@ -1,4 +1,4 @@
-"""The true command against a Redis that speaks nothing but TLS and wants to know its clients."""
+"""`conserver run` against a Redis that accepts only TLS with client certificates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONFIG = {
 
 
 def certify(folder: Path, name: str, issuer: str = "") -> None:
-    """Make <name>.pem and <name>.key: a CA of its own, or signed by `issuer`."""
+    """Make <name>.pem and <name>.key, self-signed or signed by `issuer`."""
     words = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name}"
     words += f" -addext subjectAltName=DNS:localhost -keyout {name}.key -out {name}.pem"
     if issuer:
@@ -34,7 +34,7 @@ def certify(folder: Path, name: str, issuer: str = "") -> None:
 
 @pytest.fixture
 def url(private: Private, tmp_path: Path) -> str:
-    """Its URL, with everything that it asks of a client; the files lie in tmp_path."""
+    """The URL of such a Redis, with the options that it requires; the files are in tmp_path."""
     if docker_works():
         pytest.skip("a container's Redis cannot read the certificates of this machine")
     if shutil.which("openssl") is None:
@@ -64,7 +64,9 @@ def test_items_pass_through_it(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flaw", ["its CA is not known", "no certificate of ours"])
-def test_who_does_not_trust_each_other_does_not_start(url: str, tmp_path: Path, flaw: str) -> None:
+def test_a_daemon_without_the_right_certificates_does_not_start(
+    url: str, tmp_path: Path, flaw: str
+) -> None:
     if flaw == "its CA is not known":
         wrong = url.replace("/ca.pem", "/stranger.pem")
     else:

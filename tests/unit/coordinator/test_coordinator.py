@@ -12,7 +12,7 @@ from conserver.coordinator.idle_workers import IdleWorkers
 from conserver.coordinator.reaper import Watch
 from conserver.coordinator.registry import blame_of
 from conserver.coordinator.suspects import choose
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from conserver.process.messages import pair
 from conserver.process.shared_status import SharedStatus, State
 
@@ -115,15 +115,15 @@ def test_the_latest_idle_worker_is_rung_and_nobody_twice(workers: Workers) -> No
 
     async def scene() -> None:
         assert not await idle_workers.ring()
-        idle_workers.hear(1, words.IDLE)
-        idle_workers.hear(2, words.IDLE)
+        idle_workers.hear(1, wakeup.IDLE)
+        idle_workers.hear(2, wakeup.IDLE)
         assert idle_workers.wanted.is_set()
         first, second = idle_workers.ring(), idle_workers.ring()
         assert not idle_workers.wanted.is_set()
         assert not await idle_workers.ring()
-        assert [read(end) for end in theirs] == [words.RING, words.RING, b""]
-        idle_workers.hear(2, words.ANSWERED)
-        idle_workers.hear(1, words.IDLE)
+        assert [read(end) for end in theirs] == [wakeup.WAKE, wakeup.WAKE, b""]
+        idle_workers.hear(2, wakeup.ANSWERED)
+        idle_workers.hear(1, wakeup.IDLE)
         assert await first
         assert await second
         assert idle_workers.idle == {1}
@@ -140,13 +140,13 @@ def test_a_worker_that_holds_nothing_is_rung_before_one_that_could_take_more(
     async def scene() -> None:
         for slot, state in enumerate((State.IDLE, State.IDLE, State.WORKING), 1):
             statuses[slot - 1].state = state
-            idle_workers.hear(slot, words.IDLE)
+            idle_workers.hear(slot, wakeup.IDLE)
         idle_workers.ring()
-        assert [read(end) for end in theirs] == [b"", words.RING, b""]
+        assert [read(end) for end in theirs] == [b"", wakeup.WAKE, b""]
         idle_workers.ring()
-        assert [read(end) for end in theirs] == [words.RING, b"", b""]
+        assert [read(end) for end in theirs] == [wakeup.WAKE, b"", b""]
         idle_workers.ring()
-        assert [read(end) for end in theirs] == [b"", b"", words.RING]
+        assert [read(end) for end in theirs] == [b"", b"", wakeup.WAKE]
         idle_workers.retire()
 
     asyncio.run(scene())
@@ -156,11 +156,11 @@ def test_a_ring_passes_on_when_its_worker_is_dismissed(workers: Workers) -> None
     idle_workers, theirs, _ = workers
 
     async def scene() -> None:
-        idle_workers.hear(1, words.IDLE)
-        idle_workers.hear(2, words.IDLE)
+        idle_workers.hear(1, wakeup.IDLE)
+        idle_workers.hear(2, wakeup.IDLE)
         ring = idle_workers.ring()
         idle_workers.dismiss(2)
-        assert read(theirs[0]) == words.RING
+        assert read(theirs[0]) == wakeup.WAKE
         assert not ring.done()
         idle_workers.dismiss(1)
         assert not await ring
@@ -168,23 +168,23 @@ def test_a_ring_passes_on_when_its_worker_is_dismissed(workers: Workers) -> None
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("word", [words.PASSED, words.BUSY])
+@pytest.mark.parametrize("word", [wakeup.PASSED, wakeup.BUSY])
 def test_a_ring_passes_on_when_its_worker_has_no_room(workers: Workers, word: bytes) -> None:
     idle_workers, theirs, _ = workers
 
     async def scene() -> None:
         for slot in (1, 2, 3):
-            idle_workers.hear(slot, words.IDLE)
+            idle_workers.hear(slot, wakeup.IDLE)
         ring = idle_workers.ring()
-        assert read(theirs[2]) == words.RING
+        assert read(theirs[2]) == wakeup.WAKE
         idle_workers.hear(3, word)
-        assert [read(end) for end in theirs] == [b"", words.RING, b""]
+        assert [read(end) for end in theirs] == [b"", wakeup.WAKE, b""]
         assert not ring.done()
         idle_workers.hear(2, word)
-        assert [read(end) for end in theirs] == [words.RING, b"", b""], "each of them once"
-        idle_workers.hear(1, words.ANSWERED)
+        assert [read(end) for end in theirs] == [wakeup.WAKE, b"", b""], "each of them once"
+        idle_workers.hear(1, wakeup.ANSWERED)
         assert await ring
-        assert idle_workers.idle == ({2, 3} if word == words.PASSED else set())
+        assert idle_workers.idle == ({2, 3} if word == wakeup.PASSED else set())
         idle_workers.retire()
 
     asyncio.run(scene())
@@ -195,17 +195,17 @@ def test_a_ring_that_all_have_passed_is_over(workers: Workers) -> None:
     idle_workers, theirs, _ = workers
 
     async def scene() -> None:
-        idle_workers.hear(1, words.PASSED)
-        idle_workers.hear(2, words.PASSED)
+        idle_workers.hear(1, wakeup.PASSED)
+        idle_workers.hear(2, wakeup.PASSED)
         ring = idle_workers.ring()
-        idle_workers.hear(2, words.PASSED)
-        idle_workers.hear(1, words.PASSED)
+        idle_workers.hear(2, wakeup.PASSED)
+        idle_workers.hear(1, wakeup.PASSED)
         assert await ring
         assert idle_workers.wanted.is_set()
-        assert [read(end) for end in theirs] == [words.RING, words.RING, b""]
+        assert [read(end) for end in theirs] == [wakeup.WAKE, wakeup.WAKE, b""]
         ring = idle_workers.ring()
-        idle_workers.hear(1, words.BUSY)
-        idle_workers.hear(2, words.BUSY)
+        idle_workers.hear(1, wakeup.BUSY)
+        idle_workers.hear(2, wakeup.BUSY)
         assert not await ring
         assert not idle_workers.wanted.is_set()
 
@@ -217,9 +217,9 @@ def test_more_rings_the_next_one(workers: Workers) -> None:
 
     async def scene() -> None:
         for slot in (1, 2, 3):
-            idle_workers.hear(slot, words.IDLE)
-        idle_workers.hear(3, words.MORE)
-        assert [read(end) for end in theirs] == [b"", words.RING, b""]
+            idle_workers.hear(slot, wakeup.IDLE)
+        idle_workers.hear(3, wakeup.MORE)
+        assert [read(end) for end in theirs] == [b"", wakeup.WAKE, b""]
         idle_workers.retire()
 
     asyncio.run(scene())
@@ -229,12 +229,12 @@ def test_a_worker_that_does_not_read_is_not_idle(workers: Workers) -> None:
     idle_workers, theirs, _ = workers
 
     async def scene() -> None:
-        idle_workers.hear(1, words.IDLE)
-        idle_workers.hear(2, words.IDLE)
+        idle_workers.hear(1, wakeup.IDLE)
+        idle_workers.hear(2, wakeup.IDLE)
         theirs[1].close()
         ring = idle_workers.ring()
-        assert read(theirs[0]) == words.RING
-        idle_workers.hear(1, words.ANSWERED)
+        assert read(theirs[0]) == wakeup.WAKE
+        idle_workers.hear(1, wakeup.ANSWERED)
         assert await ring
         assert not idle_workers.idle
 
@@ -247,14 +247,14 @@ def test_words_of_a_predecessor_are_not_heard(workers: Workers) -> None:
     async def scene() -> None:
         idle_workers.listen()
         idle_workers.introduce(1, "a" * 16)
-        theirs[0].send(words.IDLE)
+        theirs[0].send(wakeup.IDLE)
         idle_workers.introduce(1, "b" * 16)
         await asyncio.sleep(0)
-        idle_workers.hear(1, words.IDLE + b"a" * 16)
+        idle_workers.hear(1, wakeup.IDLE + b"a" * 16)
         assert not idle_workers.idle
-        idle_workers.hear(1, words.SUSPECTS + b"b" * 16)
+        idle_workers.hear(1, wakeup.SUSPECTS + b"b" * 16)
         assert idle_workers.suspects.is_set()
-        idle_workers.hear(1, words.IDLE + b"b" * 16)
+        idle_workers.hear(1, wakeup.IDLE + b"b" * 16)
         assert idle_workers.idle == {1}
         idle_workers.close()
 

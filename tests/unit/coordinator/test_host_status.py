@@ -9,7 +9,7 @@ from conserver.cli.status import Pace
 from conserver.config.model import Config
 from conserver.coordinator.host_status import HostStatus
 from conserver.coordinator.idle_workers import IdleWorkers
-from conserver.supervisor.orders import about_us
+from conserver.supervisor.orders import supervisor_state
 
 
 def host(at_s: float, *done: tuple[int, int], silent: bool = False) -> Host:
@@ -69,5 +69,5 @@ def test_a_host_is_as_old_as_its_supervisor() -> None:
     nothing."""
     status = HostStatus(Config(), 30, [], IdleWorkers([], []))
     assert "started_at" not in status.fields()
-    status.hear({"supervisor": about_us("running", 1, "fork", 1_700_000_000.12345)})
+    status.hear({"supervisor": supervisor_state("running", 1, "fork", 1_700_000_000.12345)})
     assert status.fields()["started_at"] == 1_700_000_000.123

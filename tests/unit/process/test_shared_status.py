@@ -21,12 +21,12 @@ def status() -> Iterator[SharedStatus]:
 
 def other_view(status: SharedStatus) -> SharedStatus:
     """As another process sees it: through a descriptor and a mapping of its own."""
-    return status.remapped()
+    return SharedStatus(os.dup(status.fd))
 
 
 def test_a_new_page_is_empty(status: SharedStatus) -> None:
     view = status.read()
-    assert (view.stamp, view.state, view.items) == (0, State.STARTING, ())
+    assert (view.heartbeats, view.state, view.items) == (0, State.STARTING, ())
     assert (view.items_done, view.items_failed, view.rss_bytes) == (0, 0, 0)
 
 
@@ -37,10 +37,10 @@ def test_what_one_side_writes_the_other_reads(status: SharedStatus) -> None:
     status.state = State.WORKING
     status.count(done=3)
     status.count(done=1, failed=2)
-    status.tell_memory(123 << 20)
-    status.tell_away([0, 3, 63, 64])
+    status.set_memory(123 << 20)
+    status.set_away([0, 3, 63, 64])
     view = other.read()
-    assert (view.stamp, view.state) == (2, State.WORKING)
+    assert (view.heartbeats, view.state) == (2, State.WORKING)
     assert (view.items_done, view.items_failed, view.rss_bytes) == (4, 2, 123 << 20)
     assert view.away == 1 | 1 << 3 | 1 << 63
     assert other.state is State.WORKING
@@ -53,15 +53,15 @@ def test_an_item_goes_through_its_phases(status: SharedStatus) -> None:
     (held,) = other.read().items
     assert (held.slot, held.phase, held.link, held.limit_s) == (7, Phase.HELD, "", 0.0)
     assert (held.token, held.epoch, held.uuid, held.chain) == ("token", 2**40, "uuid", "chain")
-    status.run(7, "links.tag", limit_s=1.5, chain_limit_s=60)
+    status.start_link(7, "links.tag", limit_s=1.5, chain_limit_s=60)
     (running,) = other.read().items
     assert (running.phase, running.link) == (Phase.RUNNING, "links.tag")
     assert (running.limit_s, running.chain_limit_s) == (1.5, 60)
     assert (running.token, running.epoch) == ("token", 2**40)
-    status.pause(7)
+    status.set_phase(7, Phase.PAUSED)
     assert other.read().items[0].phase is Phase.PAUSED
-    status.resume(7)
-    status.store(7)
+    status.set_phase(7, Phase.RUNNING)
+    status.set_phase(7, Phase.STORING)
     assert other.read().items[0].phase is Phase.STORING
     status.free(7)
     assert other.read().items == ()
@@ -70,20 +70,20 @@ def test_an_item_goes_through_its_phases(status: SharedStatus) -> None:
 
 def test_a_run_and_an_item_have_numbers_of_their_own(status: SharedStatus) -> None:
     status.hold(0, "a", 1, "u", "c")
-    status.run(0, "first")
+    status.start_link(0, "first")
     (first,) = status.read().items
-    status.run(0, "second")
+    status.start_link(0, "second")
     (second,) = status.read().items
-    assert second.run != first.run
+    assert second.link_run != first.link_run
     assert second.chain_run == first.chain_run
-    status.pause(0)
-    status.resume(0)
-    assert status.read().items[0].run == second.run
+    status.set_phase(0, Phase.PAUSED)
+    status.set_phase(0, Phase.RUNNING)
+    assert status.read().items[0].link_run == second.link_run
     status.free(0)
     status.hold(0, "b", 2, "u", "c")
-    status.run(0, "first")
+    status.start_link(0, "first")
     (third,) = status.read().items
-    assert third.run != second.run
+    assert third.link_run != second.link_run
     assert third.chain_run != second.chain_run
 
 
@@ -102,7 +102,7 @@ def test_every_slot_can_be_used(status: SharedStatus) -> None:
 
 def test_long_text_is_cut_and_a_long_token_refused(status: SharedStatus) -> None:
     status.hold(0, "t" * 64, 1, "u" * 500, "é" * 30)
-    status.run(0, "l" * 500)
+    status.start_link(0, "l" * 500)
     (item,) = status.read().items
     assert item.token == "t" * 64
     assert (item.uuid, item.link, item.chain) == ("u" * 40, "l" * 32, "é" * 20)
@@ -123,7 +123,7 @@ def test_reset_makes_it_as_new_for_every_reader(status: SharedStatus) -> None:
 
 def test_closing_twice_is_harmless_and_leaves_no_descriptor() -> None:
     status = SharedStatus.create()
-    other = status.remapped()
+    other = SharedStatus(os.dup(status.fd))
     descriptors = (status.fd, other.fd)
     for each in (status, other, status):
         each.close()

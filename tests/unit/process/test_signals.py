@@ -1,4 +1,4 @@
-"""Signals are recorded, whoever gets them, and given back."""
+"""Signals are recorded, whichever thread gets them, and the former handlers are restored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from conserver.process.signals import SignalInbox, Stop, held_back, let_in
+from conserver.process.signals import SignalInbox, StopFlag, signals_blocked, unblock_signals
 
 
 def readable(descriptor: int) -> bool:
@@ -58,23 +58,26 @@ def test_a_signal_that_another_thread_gets_wakes_the_main_one() -> None:
     inbox.close()
 
 
-def test_stop_is_set_for_good_and_can_be_cleared_as_a_descriptor() -> None:
-    stop = Stop()
-    assert (stop.requested, readable(stop.fileno())) == (False, False)
-    stop.request()
-    stop.request()
-    assert readable(stop.fileno())
-    stop.clear()
-    assert not readable(stop.fileno())
-    assert stop.requested
+def test_a_stop_flag_stays_set_when_its_descriptor_is_cleared() -> None:
+    stop, inbox = StopFlag(), SignalInbox()
+    with inbox.listening():  # It restores the handlers that the flag replaces.
+        stop.listen([signal.SIGTERM])
+        assert (stop.requested, readable(stop.fileno())) == (False, False)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert readable(stop.fileno())
+        stop.clear()
+        assert not readable(stop.fileno())
+        assert stop.requested
     stop.close()
+    inbox.close()
 
 
-def test_a_signal_that_was_held_back_is_not_lost() -> None:
+def test_a_signal_that_was_blocked_is_not_lost() -> None:
     inbox = SignalInbox()
     with inbox.listening():
-        with held_back():
-            # To this thread: another that the test run has would take it, as it holds nothing back.
+        with signals_blocked():
+            # To this thread: another thread of the test run, which blocks nothing, would take it.
             signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
             assert inbox.take() == []
         assert [number for number, _ in inbox.take()] == [signal.SIGTERM]
@@ -82,8 +85,8 @@ def test_a_signal_that_was_held_back_is_not_lost() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_let_in_is_the_other_half_of_held_back(number: signal.Signals) -> None:
-    with held_back():
+def test_a_child_unblocks_what_was_blocked_for_its_start(number: signal.Signals) -> None:
+    with signals_blocked():
         assert number in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-        let_in()
+        unblock_signals()
         assert number not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

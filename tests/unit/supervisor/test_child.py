@@ -1,4 +1,4 @@
-"""One child, by every start method: a real process, watched by its pid."""
+"""One child process by every start method, watched by its pidfd."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ import pytest
 from conserver.process.descriptors import Inherited, open_descriptors
 from conserver.process.messages import Message, receive
 from conserver.supervisor.child import Child, context_for
-from conserver.supervisor.resources import SharedResources
+from conserver.supervisor.slots import SharedResources
 from tests.helpers import eventually
 from tests.process.children import Scenario, complete_lines, load
-from tests.process.house import alive, title
+from tests.process.host import alive, title
 
 METHODS = ("fork", "spawn", "forkserver")
 
-# Python says so because a fork copies one thread alone. pytest may have some; the supervisor,
-# which is the one that forks in earnest, has none.
+# Python warns that a fork copies one thread only. pytest may have others; the supervisor has none.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 class Nursery:
-    """Makes children of one start method, and leaves none behind."""
+    """Makes children by one start method, and leaves none behind."""
 
     def __init__(self, method: str, folder: Path) -> None:
-        self.before = open_descriptors()
+        self.preexisting = open_descriptors()
         self.resources = SharedResources(2)
         self.method, self._context = context_for(method)
         self._folder = folder
@@ -37,9 +36,9 @@ class Nursery:
     def make(self, does: str, entry: str = "tests.process.children:worker", slot: int = 0) -> Child:
         Scenario(worker=does, later=does).write(self._folder)
         settings, config = load(self._folder)
-        boot = self.resources.boot(self.resources.workers[slot], "abc", config, settings)
+        boot = self.resources.boot(self.resources.workers[slot], config, settings)
         inherited = (
-            Inherited(self.before, self.resources.statuses) if self.method == "fork" else None
+            Inherited(self.preexisting, self.resources.statuses) if self.method == "fork" else None
         )
         child = Child(self._context, entry, boot, inherited)
         self._children.append(child)
@@ -50,10 +49,9 @@ class Nursery:
         child.start()
         return child
 
-    def hear(self, slot: int = 0) -> list[Message]:
-        """Wait for what the child says next."""
-        ours = self.resources.workers[slot].ours
-        return eventually(lambda: receive(ours))
+    def receive(self, slot: int = 0) -> list[Message]:
+        """Wait for the next messages of a child."""
+        return eventually(lambda: receive(self.resources.workers[slot].supervisor_end))
 
     def close(self) -> None:
         self.resources.cut_lifeline()
@@ -74,47 +72,48 @@ def nursery(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Nursery]
 
 def test_a_child_starts_drains_on_a_signal_and_ends(nursery: Nursery) -> None:
     child = nursery.make("idle")
-    assert (child.alive, child.pid) == (True, 0)
+    assert child.pid == 0
     child.start()
-    assert nursery.hear() == [{"type": "ready"}]
+    assert nursery.receive() == [{"type": "ready"}]
     assert title(child.pid) == "conserver: worker 1 of 2"
     status = nursery.resources.workers[0].status
-    eventually(lambda: status.read().stamp > 2)
-    child.terminate()
+    eventually(lambda: status.read().heartbeats > 2)
+    os.kill(child.pid, signal.SIGTERM)
     assert child.wait(10)
-    assert (child.alive, child.exit_code()) == (False, 0)
+    assert child.exit_code() == 0
 
 
 def test_a_signal_that_comes_before_the_child_can_take_it_is_not_lost(nursery: Nursery) -> None:
     child = nursery.start("idle")
-    child.terminate()  # Under spawn it is still importing Python's own modules.
+    os.kill(child.pid, signal.SIGTERM)  # Under spawn it is still importing Python's own modules.
     assert child.wait(10)
     assert child.exit_code() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
-def test_a_hangup_is_no_business_of_a_child_and_an_interrupt_means_drain(
+def test_a_child_ignores_a_hangup_and_drains_on_an_interrupt(
     nursery: Nursery, number: signal.Signals
 ) -> None:
     child = nursery.start("idle")
-    nursery.hear()
+    nursery.receive()
     os.kill(child.pid, number)
-    stamp = nursery.resources.workers[0].status.read().stamp
+    status = nursery.resources.workers[0].status
+    beaten = status.read().heartbeats
     if number == signal.SIGHUP:
-        eventually(lambda: nursery.resources.workers[0].status.read().stamp > stamp + 3)
-        assert child.alive
+        eventually(lambda: status.read().heartbeats > beaten + 3)
+        assert not child.wait(0)
     else:
         assert child.wait(10)
         assert child.exit_code() == 0
 
 
-def test_a_killed_child_is_known_by_its_pid_and_its_code(nursery: Nursery) -> None:
+def test_a_killed_child_is_detected_and_has_its_exit_code(nursery: Nursery) -> None:
     child = nursery.start("idle")
-    nursery.hear()
+    nursery.receive()
     child.kill()
     assert child.wait(10)
     assert child.exit_code() == -signal.SIGKILL
-    child.kill()  # Harmless.
+    child.kill()  # harmless
 
 
 @pytest.mark.parametrize(
@@ -124,31 +123,31 @@ def test_a_killed_child_is_known_by_its_pid_and_its_code(nursery: Nursery) -> No
         ("broken", "RuntimeError: a bug at the start", 70),
     ],
 )
-def test_a_child_says_why_it_cannot_start(
+def test_a_child_reports_why_it_cannot_start(
     nursery: Nursery, does: str, message: str, code: int
 ) -> None:
     child = nursery.start(does)
-    said = nursery.hear()
-    assert said == [{"type": "failed", "message": message, "exit_code": code}]
+    messages = nursery.receive()
+    assert messages == [{"type": "failed", "message": message, "exit_code": code}]
     assert child.wait(10)
     assert child.exit_code() == code
 
 
-def test_an_entry_that_is_not_there_is_a_failure_like_another(nursery: Nursery) -> None:
+def test_a_missing_entry_is_reported_like_any_failure(nursery: Nursery) -> None:
     child = nursery.start("idle", entry="conserver.nobody:main")
-    said = nursery.hear()
-    assert said[0]["message"].startswith("ModuleNotFoundError")
+    (message,) = nursery.receive()
+    assert message["message"].startswith("ModuleNotFoundError")
     assert child.wait(10)
     assert child.exit_code() == 70
 
 
-def test_a_child_holds_nothing_but_its_own(nursery: Nursery, tmp_path: Path) -> None:
+def test_a_child_holds_no_descriptors_but_its_own(nursery: Nursery, tmp_path: Path) -> None:
     nursery.start("idle")
-    nursery.hear()
-    (born,) = complete_lines(tmp_path / "journal.jsonl")
-    open_there = " ".join(born["descriptors"])
-    assert "conserver-page-1" in open_there
-    for foreign in ("conserver-page-0", "conserver-page-2", "eventpoll", "pidfd"):
+    nursery.receive()
+    (started,) = complete_lines(tmp_path / "journal.jsonl")
+    open_there = " ".join(started["descriptors"])
+    assert "conserver-status-1" in open_there
+    for foreign in ("conserver-status-0", "conserver-status-2", "eventpoll", "pidfd"):
         assert foreign not in open_there
 
 
@@ -156,25 +155,25 @@ def test_the_end_of_the_lifeline_reaches_every_child(nursery: Nursery) -> None:
     first = nursery.start("idle")
     second = nursery.make("idle", slot=1)
     second.start()
-    nursery.hear(0)
-    nursery.hear(1)
+    nursery.receive(0)
+    nursery.receive(1)
     nursery.resources.cut_lifeline()
     assert first.wait(10)
     assert second.wait(10)
 
 
-def test_a_forkserver_that_dies_takes_no_child_with_it(tmp_path: Path) -> None:
+def test_children_survive_their_forkserver(tmp_path: Path) -> None:
     nursery = Nursery("forkserver", tmp_path)
     child = nursery.start("idle")
-    nursery.hear()
+    nursery.receive()
     os.kill(_parent(child.pid), signal.SIGKILL)
     status = nursery.resources.workers[0].status
-    stamp = status.read().stamp
-    eventually(lambda: status.read().stamp > stamp + 3)
-    assert child.alive
+    beaten = status.read().heartbeats
+    eventually(lambda: status.read().heartbeats > beaten + 3)
+    assert not child.wait(0)
     another = nursery.make("idle", slot=1)
     another.start()
-    nursery.hear(1)
+    nursery.receive(1)
     assert alive(another.pid)
     child.kill()
     assert child.wait(5)

@@ -198,14 +198,14 @@ def test_what_a_refused_reload_has_opened_is_not_taken_from_its_modules(home: Ho
     assert told(prepared.reload, "reload_refused")
     descriptor = sys.modules[opens].descriptor
     os.close(descriptor)
-    assert descriptor in prepared.from_before
+    assert descriptor in prepared.preexisting
 
 
 def test_what_a_failed_import_had_open_is_not_taken_for_a_modules_own(home: Home) -> None:
-    """Its number is free again: the household's next socket may get it, and is nobody else's."""
+    """Its number is free again: the supervisor's next socket may get it."""
     home.write(GOOD)
     prepared = home.prepared()
-    before = prepared.from_before
+    before = prepared.preexisting
     fails = home.module(
         "import os\n"
         "class Held:\n"
@@ -217,4 +217,4 @@ def test_what_a_failed_import_had_open_is_not_taken_for_a_modules_own(home: Home
         f"links: {{a: {{module: {fails}}}}}\nchains: {{a: {{links: [a], ingress_lists: [in]}}}}\n"
     )
     assert told(prepared.reload, "reload_refused")
-    assert prepared.from_before == before
+    assert prepared.preexisting == before

@@ -1,4 +1,4 @@
-"""Whom a death is blamed on, and how long the next child has to wait."""
+"""A child slot: its states, its backoff, and what a new child does not inherit from a dead one."""
 
 from __future__ import annotations
 
@@ -7,193 +7,145 @@ from typing import Any, cast
 
 import pytest
 
-from conserver.config.settings import Settings
 from conserver.process.messages import receive
 from conserver.supervisor.child import Child
-from conserver.supervisor.resources import SharedResources
-from conserver.supervisor.slots import BACKOFF_S_MAX, LONG_LIFE_S, Backoff, ChildSlot, Verdict
-from conserver.supervisor.time_limits import Overdue
+from conserver.supervisor.death import NO_BLAME, KillReason, LeaveReason, LimitExceeded
+from conserver.supervisor.slots import (
+    BACKOFF_MAX_S,
+    LONG_LIFE_S,
+    Backoff,
+    ChildSlot,
+    SharedResources,
+    SlotState,
+)
 
-NOBODY = {"blame": "nobody", "items": [], "counted": [], "notes": {}}
-SUSPECTED = [["running", 2], ["storing", 3], ["paused", 4]]
-CRASH = -9
+KILLED = -9
 
 
 class Living:
-    """As much of a child as a post looks at."""
+    """As much of a child as a slot looks at."""
 
     pid = 7
-    ready = True
-    killed = 0
+
+    def __init__(self) -> None:
+        self.ready = False
+        self.killed = 0
 
     def kill(self) -> None:
         self.killed += 1
 
 
 @pytest.fixture
-def post() -> Iterator[ChildSlot]:
-    """A post whose child has an item in every phase."""
+def slot() -> Iterator[ChildSlot]:
+    """An empty slot of a worker."""
     resources = SharedResources(1)
-    post = ChildSlot("worker", resources.workers[0])
-    post.fill(cast("Child", Living()), 1, Settings())
-    status = post.slot.status
-    for slot, token in enumerate(("held", "running", "storing", "paused")):
-        status.hold(slot, token, slot + 1, "uuid", "chain")
-    status.run(1, "link")
-    status.store(2)
-    status.run(3, "link")
-    status.pause(3)
-    yield post
+    yield resources.workers[0]
     resources.close()
 
 
-def suspected(post: ChildSlot, code: int | None) -> list[Any]:
-    """Whom a death is blamed on, by suspicion alone."""
-    blame = post.blame(code)
-    assert (blame["blame"], blame["counted"]) == ("items", [])
-    return list(blame["items"])
+def start(slot: ChildSlot, generation: int = 1) -> Living:
+    child = Living()
+    slot.start(cast("Child", child), generation)
+    return child
 
 
-def finish(post: ChildSlot) -> None:
-    """Nothing is at work any more."""
-    for item in post.slot.status.read().items:
-        post.slot.status.free(item.slot)
-
-
-def test_the_wait_grows_while_they_keep_dying() -> None:
+def test_the_backoff_grows_while_children_keep_dying() -> None:
     backoff = Backoff()
     waits = [backoff.after_s(0.1) for _ in range(9)]
-    assert waits == [0, 1, 2, 4, 8, 16, BACKOFF_S_MAX, BACKOFF_S_MAX, BACKOFF_S_MAX]
+    assert waits == [0, 1, 2, 4, 8, 16, BACKOFF_MAX_S, BACKOFF_MAX_S, BACKOFF_MAX_S]
     assert backoff.after_s(LONG_LIFE_S) == 0
     assert backoff.after_s(0.1) == 1
 
 
-def test_the_wait_stays_short_where_an_item_is_blamed() -> None:
+def test_the_backoff_stays_short_where_an_item_is_blamed() -> None:
     # A hundred poisons are four hundred deaths: at half a minute each there would be no service.
     backoff = Backoff()
     assert [backoff.after_s(0.1, blamed=True) for _ in range(5)] == [0, 1, 1, 1, 1]
     assert backoff.after_s(0.1) == 16, "they count all the same"
 
 
-def test_a_crash_is_blamed_on_what_ran(post: ChildSlot) -> None:
-    assert suspected(post, CRASH) == SUSPECTED
-    assert suspected(post, 1) == SUSPECTED
-    assert suspected(post, None) == SUSPECTED
-    assert post.crashed(CRASH)
-    assert not post.left_as_planned(CRASH)
+def test_the_backoff_has_no_largest_number_of_deaths() -> None:
+    # 2 to the power of the deaths exceeded a float after 1026 of them, and ended the supervisor.
+    backoff = Backoff()
+    assert [backoff.after_s(0.1) for _ in range(2000)][-1] == BACKOFF_MAX_S
 
 
-def test_the_blamed_are_named_by_their_vcons(post: ChildSlot) -> None:
-    """An operator looks for a uuid in the log; before it was read, there is only the token."""
-    post.slot.status.hold(1, "running", 2, "", "chain")
-    post.slot.status.run(1, "link")
-    assert post.blamed_vcons(post.blame(CRASH)) == ["running", "uuid", "uuid"]
-    assert post.blamed_vcons(NOBODY) == []
+def test_a_slot_goes_through_its_states(slot: ChildSlot) -> None:
+    states: list[tuple[SlotState, str, bool, bool]] = []
+
+    def note() -> None:
+        states.append((slot.state, slot.state_name, slot.serving, slot.ready_soon))
+
+    note()
+    slot.registering = 3
+    note()
+    slot.registering = 0
+    child = start(slot)
+    note()
+    child.ready = True
+    note()
+    slot.drain(LeaveReason.RELOAD, 1.0)
+    note()
+    slot.kill(KillReason.UNNEEDED)
+    note()
+    slot.clear()
+    note()
+    assert states == [
+        (SlotState.EMPTY, "waiting", False, True),
+        (SlotState.REGISTERING, "registering", False, True),
+        (SlotState.STARTING, "starting", False, True),
+        (SlotState.SERVING, "starting", True, False),  # the name is the child's own
+        (SlotState.DRAINING, "draining", False, False),
+        (SlotState.DRAINING, "draining", False, False),
+        (SlotState.EMPTY, "waiting", False, True),
+    ]
 
 
-def test_a_stall_is_blamed_on_what_ran(post: ChildSlot) -> None:
-    post.kill(Verdict.STALLED)
-    assert suspected(post, CRASH) == SUSPECTED
+def test_a_slot_whose_children_keep_dying_is_not_expected_to_be_ready_soon(slot: ChildSlot) -> None:
+    for _ in range(2):
+        slot.backoff.after_s(0.1)
+    assert not slot.ready_soon
 
 
-def test_a_time_limit_is_blamed_on_the_overdue_item_alone_which_is_counted(post: ChildSlot) -> None:
-    post.kill(Verdict.OVERDUE, Overdue(post.slot.status.read().items[1], "link", 5.0))
-    assert post.blame(CRASH) == {
-        "blame": "items",
-        "items": [["running", 2]],
-        "counted": ["running"],
-        "notes": {
-            "running": {
-                "reason": "time_limit",
-                "link": "link",
-                "error": "was killed because the link link ran longer than its hard_timeout_s of"
-                " 5 s",
-            }
-        },
-    }
-    assert post.left_as_planned(CRASH), "the worker is replaced at once, however often"
+def test_the_first_reason_to_kill_counts(slot: ChildSlot) -> None:
+    child = start(slot)
+    slot.status.hold(0, "token", 1, "uuid", "chain")
+    (item,) = slot.status.read().items
+    slot.kill(KillReason.TIME_LIMIT, LimitExceeded(item, "chain", 5.0))
+    slot.kill(KillReason.UNNEEDED)
+    assert slot.death(KILLED).blame()["counted"] == ["token"]
+    assert child.killed == 2
 
 
-def test_a_dead_letter_can_tell_how_its_worker_died(post: ChildSlot) -> None:
-    notes = post.blame(-11)["notes"]
-    killed = "was killed by signal 11 (Segmentation fault)"
-    assert notes == {
-        "": {"error": killed},
-        "running": {"error": f"{killed} in the link link", "link": "link"},
-        "storing": {"error": f"{killed} while it was stored"},
-        "paused": {"error": f"{killed} in the link link", "link": "link"},
-    }
-    assert post.blame(3)["notes"][""] == {"error": "ended with exit code 3"}
-    post.kill(Verdict.STALLED)
-    assert post.blame(CRASH)["notes"][""] == {"error": "was killed because it stood still"}
+def test_no_item_is_blamed_for_a_kill_at_the_end_of_a_drain(slot: ChildSlot) -> None:
+    start(slot)
+    slot.status.hold(0, "token", 1, "uuid", "chain")
+    slot.status.start_link(0, "link")
+    slot.drain(LeaveReason.SHUTDOWN, 1.0)
+    assert slot.death(KILLED).blame()["items"] == [["token", 1]]
+    slot.kill(KillReason.UNNEEDED)
+    assert slot.death(KILLED).blame() == NO_BLAME
 
 
-def test_the_first_reason_to_kill_counts(post: ChildSlot) -> None:
-    post.kill(Verdict.OVERDUE, Overdue(post.slot.status.read().items[1], "chain", 5.0))
-    post.kill(Verdict.OURS)
-    assert post.blame(CRASH)["counted"] == ["running"]
-    assert cast("Any", post.child).killed == 2
+def test_a_child_is_asked_once_to_leave(slot: ChildSlot) -> None:
+    start(slot).ready = True
+    slot.drain(LeaveReason.RECYCLING, 1.0)
+    slot.drain(LeaveReason.SHUTDOWN, 2.0)
+    assert receive(slot.child_end) == [{"type": "drain"}]
+    assert (slot.leave_reason, slot.leaving_since_s) == (LeaveReason.RECYCLING, 1.0)
+    assert not slot.serving
 
 
-def test_nobody_is_blamed_for_what_we_did(post: ChildSlot) -> None:
-    post.part("shutdown", 1.0)
-    post.kill(Verdict.OURS)
-    assert post.blame(CRASH) == NOBODY
-
-
-def test_nobody_is_blamed_for_an_end_of_the_workers_own_will(post: ChildSlot) -> None:
-    post.farewell = cast("Any", "void")
-    assert post.blame(CRASH) == NOBODY, "its items have been given to others"
-    post.farewell = ""
-    finish(post)
-    for why in ("", "retiring", "recycling"):
-        post.farewell = cast("Any", why)
-        assert post.blame(0) == NOBODY, "nothing was at work"
-        assert not post.crashed(0)
-
-
-def test_who_exits_with_0_in_the_middle_of_work_has_crashed(post: ChildSlot) -> None:
-    assert suspected(post, 0) == SUSPECTED
-    assert post.crashed(0)
-    assert post.blame(0)["notes"]["running"]["error"] == "ended with exit code 0 in the link link"
-    post.farewell = "retiring"
-    assert suspected(post, 0) == SUSPECTED
-    assert suspected(post, CRASH) == SUSPECTED
-
-
-def test_a_crash_while_draining_is_a_crash(post: ChildSlot) -> None:
-    post.part("reload", 1.0)
-    assert suspected(post, CRASH) == SUSPECTED
-    assert not post.left_as_planned(CRASH)
-    assert not post.left_as_planned(0)
-    finish(post)
-    assert post.left_as_planned(0)
-
-
-def test_a_worker_that_did_nothing_has_no_right_to_be_replaced_at_once(post: ChildSlot) -> None:
-    post.part("recycling", 1.0)
-    finish(post)
-    assert not post.left_as_planned(0)
-    post.slot.status.count(failed=1)
-    assert post.left_as_planned(0)
-
-
-def test_a_child_is_asked_once_to_leave(post: ChildSlot) -> None:
-    post.part("recycling", 1.0)
-    post.part("shutdown", 2.0)
-    assert receive(post.slot.theirs) == [{"type": "drain"}]
-    assert (post.farewell, post.farewell_at_s) == ("recycling", 1.0)
-    assert not post.serving
-
-
-def test_a_new_child_starts_with_a_clean_slate(post: ChildSlot) -> None:
-    post.part("reload", 1.0)
-    post.kill(Verdict.OURS)
-    post.vacate()
-    assert post.vacant
-    post.slot.renew()
-    assert receive(post.slot.theirs) == []
-    assert post.slot.status.read().items == ()
-    post.fill(cast("Child", Living()), 2, Settings())
-    assert (post.farewell, post.verdict, post.restarts) == ("", Verdict.NONE, 1)
-    assert post.serving
+def test_a_new_child_gets_nothing_of_the_dead_one(slot: ChildSlot) -> None:
+    start(slot)
+    slot.status.hold(0, "token", 1, "uuid", "chain")
+    slot.drain(LeaveReason.RELOAD, 1.0)
+    slot.kill(KillReason.UNNEEDED)
+    slot.clear()
+    slot.renew()
+    assert receive(slot.child_end) == []
+    assert slot.status.read().items == ()
+    start(slot, 2).ready = True
+    reasons: list[Any] = [slot.leave_reason, slot.kill_reason]
+    assert (reasons, slot.restarts, slot.generation) == ([None, None], 1, 2)
+    assert slot.serving

@@ -1,7 +1,7 @@
-"""The set of children: who is started, blamed, replaced and ended, by every start method.
+"""The supervisor: starts, deaths, shutdown and replacements of its children.
 
-The supervisor runs in a process of its own with tiny workers and a tiny coordinator (children.py):
-real processes, no Redis.
+It runs in its own process, with the tiny workers and the tiny coordinator of
+tests/process/children.py: real processes, no Redis.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import pytest
 
 from tests.helpers import eventually
 from tests.process.children import Scenario
-from tests.process.house import SOON_S, House, alive, house, seconds_since, title
+from tests.process.host import SOON_S, Host, alive, new_host, seconds_since, title
 
 METHODS = ("fork", "spawn", "forkserver")
-by_every_method = pytest.mark.parametrize("home", METHODS, indirect=True)
+by_every_method = pytest.mark.parametrize("host", METHODS, indirect=True)
 
 RUNNING = ["token-running", 2]
 STORING = ["token-storing", 3]
@@ -28,286 +28,288 @@ OVERDUE = ["token-overdue", 3]
 
 
 @pytest.fixture
-def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path, getattr(request, "param", "fork")) as home:
-        yield home
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
+    with new_host(tmp_path, getattr(request, "param", "fork")) as host:
+        yield host
 
 
 def kill(pid: int) -> float:
-    """Kill a process; returns when."""
+    """Kill a process. Returns the time.monotonic() of that."""
     os.kill(pid, signal.SIGKILL)
     return time.monotonic()
 
 
-# Life without trouble.
+# Start and stop.
 
 
 @by_every_method
-def test_registers_starts_and_ends_in_order_promptly(home: House) -> None:
-    home.start(Scenario(), workers=2).until_ready(3)
-    titles = [title(event["pid"]) for event in home.events(event="born")]
+def test_registers_starts_and_ends_in_order_promptly(host: Host) -> None:
+    host.start(Scenario(), workers=2).until_ready(3)
+    titles = [title(event["pid"]) for event in host.events(event="started")]
     assert sorted(titles) == [
         "conserver: coordinator",
         "conserver: worker 1 of 2",
         "conserver: worker 2 of 2",
     ]
-    assert title(home.pid) == "conserver: supervisor"
-    registered = home.told("register")
+    assert title(host.pid) == "conserver: supervisor"
+    registered = host.received("register")
     assert [order["lists"] for order in registered] == [["calls", "chats"]] * 2
-    born = {event["consumer"] for event in home.events("worker", "born")}
-    assert born == {order["consumer"] for order in registered}
-    assert not any(event["imported"] for event in home.events("worker", "born"))
+    consumers = {event["consumer"] for event in host.events("worker", "started")}
+    assert consumers == {order["consumer"] for order in registered}
+    assert not any(event["imported"] for event in host.events("worker", "started"))
 
     began_s = time.monotonic()
-    home.signal(signal.SIGTERM)
-    assert home.wait() == 0
+    host.signal(signal.SIGTERM)
+    assert host.wait() == 0
     assert seconds_since(began_s) < SOON_S
-    assert {order["consumer"] for order in home.told("return")} == born
-    assert {order["blame"] for order in home.told("return")} == {"nobody"}
-    assert home.told("drain") == [{"type": "drain", "successor": False}]
-    assert home.events()[-1]["message"]["type"] == "drain"
-    home.until(lambda: not home.pids())
+    assert {order["consumer"] for order in host.received("return")} == consumers
+    assert {order["blame"] for order in host.received("return")} == {"nobody"}
+    assert host.received("drain") == [{"type": "drain", "successor": False}]
+    assert host.events()[-1]["message"]["type"] == "drain"
+    host.until(lambda: not host.pids())
 
 
-def test_no_worker_starts_before_it_is_registered(home: House) -> None:
-    # Its first claim would find no registration, and end it.
-    home.start(Scenario(coordinator="acknowledges nothing"), workers=2)
-    states = home.until(lambda: [told["workers"] for told in home.told("state")])
-    # Told right behind the orders, before anybody can have acknowledged them.
+def test_no_worker_starts_before_it_is_registered(host: Host) -> None:
+    # Its first claim would find no registration, and it would exit.
+    host.start(Scenario(coordinator="acknowledges nothing"), workers=2)
+    states = host.until(lambda: [state["workers"] for state in host.received("state")])
+    # Sent right after the orders, before they can have been acknowledged.
     assert [(worker["state"], worker["pid"]) for worker in states[0]] == [("registering", 0)] * 2
-    home.until(lambda: len(home.told("state")) > 1)
-    assert len(home.told("register")) == 2
-    assert not home.events("worker", "born")
+    host.until(lambda: len(host.received("state")) > 1)
+    assert len(host.received("register")) == 2
+    assert not host.events("worker", "started")
 
 
-def test_a_signal_to_the_whole_group_is_the_same_order(home: House) -> None:
-    home.start(Scenario(worker="holds items"), workers=2).until_ready(3)
-    home.signal_group(signal.SIGINT)
-    assert home.wait() == 0
-    assert len(home.events("worker", "drained")) == 2
-    assert {order["blame"] for order in home.told("return")} == {"nobody"}
-    assert home.log("stopping_now") == []
-    home.until(lambda: not home.pids())
+def test_a_signal_to_the_whole_group_counts_once(host: Host) -> None:
+    host.start(Scenario(worker="holds items"), workers=2).until_ready(3)
+    host.signal_group(signal.SIGINT)
+    assert host.wait() == 0
+    assert len(host.events("worker", "drained")) == 2
+    assert {order["blame"] for order in host.received("return")} == {"nobody"}
+    assert host.log("stopping_now") == []
+    host.until(lambda: not host.pids())
 
 
-def test_forked_children_hold_nothing_that_is_not_theirs(home: House) -> None:
-    home.start(Scenario(), workers=2).until_ready(3)
-    kill(home.births("worker-1")[0]["pid"])
-    for event in (home.until_born("worker-1", 2), home.births("worker-2")[0]):
-        # Output twice, input, page twice, lifeline, stop twice, sockets to supervisor and
+def test_forked_children_hold_no_descriptors_but_their_own(host: Host) -> None:
+    host.start(Scenario(), workers=2).until_ready(3)
+    kill(host.starts("worker-1")[0]["pid"])
+    for event in (host.until_started("worker-1", 2), host.starts("worker-2")[0]):
+        # Output twice, input, shared status twice, lifeline, stop twice, sockets to supervisor and
         # coordinator.
         assert len(event["descriptors"]) == 10, event["descriptors"]
-    (coordinator,) = home.births("coordinator")
-    statuses = [name for name in coordinator["descriptors"] if "conserver-page" in name]
+    (coordinator,) = host.starts("coordinator")
+    statuses = [name for name in coordinator["descriptors"] if "conserver-status" in name]
     assert len(statuses) == 6
     assert len(coordinator["descriptors"]) == 3 + 6 + 1 + 2 + 1 + 2, coordinator["descriptors"]
 
 
 @by_every_method
-def test_closed_standard_descriptors_do_no_harm(home: House) -> None:
-    home.start(Scenario(), workers=2, redirect="<&- >&- 2>&-")
+def test_closed_standard_descriptors_do_no_harm(host: Host) -> None:
+    host.start(Scenario(), workers=2, redirect="<&- >&- 2>&-")
     for who in ("worker-1", "worker-2"):
-        home.until_born(who, 1)
-    home.until(lambda: len(home.told("children")[-1:]) == 1)
-    home.signal(signal.SIGTERM)
-    assert home.wait() == 0
-    assert len(home.events("worker", "drained")) == 2
+        host.until_started(who, 1)
+    host.until(lambda: len(host.received("children")[-1:]) == 1)
+    host.signal(signal.SIGTERM)
+    assert host.wait() == 0
+    assert len(host.events("worker", "drained")) == 2
 
 
 # Deaths.
 
 
 @by_every_method
-def test_a_killed_worker_is_replaced_and_what_it_ran_is_suspected(home: House) -> None:
-    home.start(Scenario(worker="holds items"), workers=2).until_ready(3)
-    first = home.births("worker-1")[0]
+def test_a_killed_worker_is_replaced_and_its_items_become_suspects(host: Host) -> None:
+    host.start(Scenario(worker="holds items"), workers=2).until_ready(3)
+    first = host.starts("worker-1")[0]
     killed_s = kill(first["pid"])
-    second = home.until_born("worker-1", 2)
-    assert second["at"] - killed_s < 1
+    second = host.until_started("worker-1", 2)
+    assert second["at"] - killed_s < SOON_S
+    states = [worker for state in host.received("state") for worker in state["workers"]]
+    assert all(worker["backoff_s"] == 0 for worker in states)
     assert second["consumer"] != first["consumer"]
-    (order,) = home.told("return")
+    (order,) = host.received("return")
     assert order["consumer"] == first["consumer"]
     assert (order["blame"], order["counted"]) == ("items", [])
     assert order["items"] == [RUNNING, STORING]
-    assert len(home.births("worker-2")) == 1
-    home.until(lambda: second["consumer"] in home.told("children")[-1]["consumers"])
-    assert first["consumer"] not in home.told("children")[-1]["consumers"]
+    assert len(host.starts("worker-2")) == 1
+    host.until(lambda: second["consumer"] in host.received("children")[-1]["consumers"])
+    assert first["consumer"] not in host.received("children")[-1]["consumers"]
 
 
-def test_a_worker_that_keeps_dying_comes_back_later_and_later(home: House) -> None:
-    home.start(Scenario(worker="dies", later="dies"), workers=2)
-    home.until_born("worker-1", 4, timeout_s=20)
-    born = [event["at"] for event in home.births("worker-1")]
-    waits = [after - before for before, after in pairwise(born)]
+def test_the_restart_backoff_grows_while_a_worker_keeps_dying(host: Host) -> None:
+    host.start(Scenario(worker="dies", later="dies"), workers=2)
+    host.until_started("worker-1", 4, timeout_s=20)
+    started_s = [event["at"] for event in host.starts("worker-1")]
+    waits = [after - before for before, after in pairwise(started_s)]
     assert waits[0] < 0.9
     assert waits[1] > 0.9
     assert waits[2] > 1.9
-    states = [worker for told in home.told("state") for worker in told["workers"]]
+    states = [worker for state in host.received("state") for worker in state["workers"]]
     assert any(worker["backoff_s"] > 0 and worker["state"] == "waiting" for worker in states)
     assert any(worker["restarts"] == 3 for worker in states)
     began_s = time.monotonic()
-    home.signal(signal.SIGTERM)
-    assert home.wait() == 0
+    host.signal(signal.SIGTERM)
+    assert host.wait() == 0
     assert seconds_since(began_s) < SOON_S
 
 
-def test_a_stalled_worker_is_killed_and_what_it_ran_is_suspected(home: House) -> None:
+def test_a_stalled_worker_is_killed_and_its_items_become_suspects(host: Host) -> None:
     settings = {"stall_timeout_s": 1.5}
-    home.start(Scenario(worker="stands still", settings=settings)).until_ready()
-    second = home.until_born("worker-1", 2)
-    lived_s = second["at"] - home.births("worker-1")[0]["at"]
+    host.start(Scenario(worker="stalls", settings=settings)).until_ready()
+    second = host.until_started("worker-1", 2)
+    lived_s = second["at"] - host.starts("worker-1")[0]["at"]
     assert 1.4 < lived_s < 5
-    (order,) = home.told("return")
+    (order,) = host.received("return")
     assert order["items"] == [RUNNING, STORING]
     assert order["counted"] == []
-    assert len(home.log("child_stalled")) == 1
+    assert len(host.log("child_stalled")) == 1
 
 
-def test_a_stopped_worker_is_killed_too(home: House) -> None:
-    home.start(Scenario(settings={"stall_timeout_s": 1.5})).until_ready()
-    os.kill(home.births("worker-1")[0]["pid"], signal.SIGSTOP)
-    home.until_born("worker-1", 2)
+def test_a_stopped_worker_has_stalled(host: Host) -> None:
+    host.start(Scenario(settings={"stall_timeout_s": 1.5})).until_ready()
+    os.kill(host.starts("worker-1")[0]["pid"], signal.SIGSTOP)
+    host.until_started("worker-1", 2)
 
 
-def test_a_paused_host_charges_nobody(home: House) -> None:
+def test_a_host_that_was_suspended_kills_no_worker(host: Host) -> None:
     settings = {"stall_timeout_s": 2}
-    home.start(Scenario(settings=settings), workers=2).until_ready(3)
-    home.signal_group(signal.SIGSTOP)
+    host.start(Scenario(settings=settings), workers=2).until_ready(3)
+    host.signal_group(signal.SIGSTOP)
     paused_s = time.monotonic()
     eventually(lambda: seconds_since(paused_s) > 4)
-    home.signal_group(signal.SIGCONT)
-    states = len(home.told("state"))
-    home.until(lambda: len(home.told("state")) > states + 1)
-    assert home.log("child_stalled") == []
-    assert len(home.events(event="born")) == 3
+    host.signal_group(signal.SIGCONT)
+    states = len(host.received("state"))
+    host.until(lambda: len(host.received("state")) > states + 1)
+    assert host.log("child_stalled") == []
+    assert len(host.events(event="started")) == 3
 
 
 @pytest.mark.parametrize("does", ["overdue link", "overdue chain"])
-def test_a_hard_limit_counts_the_overdue_item_alone(home: House, does: str) -> None:
-    home.start(Scenario(worker=does))
-    home.until_born("worker-1", 2)
-    (order,) = home.told("return")
+def test_a_hard_limit_counts_the_overdue_item_alone(host: Host, does: str) -> None:
+    host.start(Scenario(worker=does))
+    host.until_started("worker-1", 2)
+    (order,) = host.received("return")
     assert (order["items"], order["counted"]) == ([OVERDUE], ["token-overdue"])
-    (line,) = home.log("hard_time_limit_passed")
+    (line,) = host.log("hard_time_limit_passed")
     assert (line["vcon"], line["link"]) == ("uuid-overdue", "links.endless")
 
 
-def test_a_worker_whose_registration_is_void_comes_back_under_a_new_id(home: House) -> None:
-    home.start(Scenario(worker="void"))
-    second = home.until_born("worker-1", 2)
-    assert second["consumer"] != home.births("worker-1")[0]["consumer"]
-    assert home.told("return")[0]["blame"] == "nobody"
+def test_a_worker_whose_registration_is_void_is_replaced_under_a_new_id(host: Host) -> None:
+    host.start(Scenario(worker="void"))
+    second = host.until_started("worker-1", 2)
+    assert second["consumer"] != host.starts("worker-1")[0]["consumer"]
+    assert host.received("return")[0]["blame"] == "nobody"
 
 
-def test_a_killed_coordinator_is_replaced_and_told_again(home: House) -> None:
-    home.start(Scenario(worker="holds items", coordinator="dies with the first return"))
-    home.until_ready()
-    worker = home.births("worker-1")[0]
+def test_a_killed_coordinator_is_replaced_and_gets_its_orders_again(host: Host) -> None:
+    host.start(Scenario(worker="holds items", coordinator="dies with the first return"))
+    host.until_ready()
+    worker = host.starts("worker-1")[0]
     kill(worker["pid"])
-    home.until_born("coordinator", 2)
-    home.until_born("worker-1", 2)
-    first, again = home.told("return")
+    host.until_started("coordinator", 2)
+    host.until_started("worker-1", 2)
+    first, again = host.received("return")
     assert first == again
     assert again["consumer"] == worker["consumer"]
-    home.until(lambda: home.told("children")[-1]["consumers"] != [])
-    home.signal(signal.SIGTERM)
-    assert home.wait() == 0
+    host.until(lambda: host.received("children")[-1]["consumers"] != [])
+    host.signal(signal.SIGTERM)
+    assert host.wait() == 0
 
 
-def test_coordinator_and_worker_killed_together_are_replaced(home: House) -> None:
-    home.start(Scenario(worker="holds items"), workers=2).until_ready(3)
-    worker = home.births("worker-2")[0]
+def test_coordinator_and_worker_killed_together_are_replaced(host: Host) -> None:
+    host.start(Scenario(worker="holds items"), workers=2).until_ready(3)
+    worker = host.starts("worker-2")[0]
     killed_s = kill(worker["pid"])
-    kill(home.births("coordinator")[0]["pid"])
-    assert home.until_born("worker-2", 2)["at"] - killed_s < 2
-    assert home.told("return")[-1]["items"] == [RUNNING, STORING]
-    assert len(home.births("worker-1")) == 1
+    kill(host.starts("coordinator")[0]["pid"])
+    assert host.until_started("worker-2", 2)["at"] - killed_s < 2
+    assert host.received("return")[-1]["items"] == [RUNNING, STORING]
+    assert len(host.starts("worker-1")) == 1
 
 
-@pytest.mark.parametrize("home", ["forkserver"], indirect=True)
-def test_a_killed_forkserver_costs_no_child_and_stops_no_replacement(home: House) -> None:
-    home.start(Scenario(), workers=2).until_ready(3)
-    (forkserver,) = [pid for pid in home.pids() if "forkserver" in title(pid)]
+@pytest.mark.parametrize("host", ["forkserver"], indirect=True)
+def test_a_killed_forkserver_costs_no_child_and_stops_no_replacement(host: Host) -> None:
+    host.start(Scenario(), workers=2).until_ready(3)
+    (forkserver,) = [pid for pid in host.pids() if "forkserver" in title(pid)]
     kill(forkserver)
-    stamps = len(home.told("state"))
-    home.until(lambda: len(home.told("state")) > stamps)
-    assert len(home.events(event="born")) == 3
-    worker = home.births("worker-1")[0]["pid"]
+    states = len(host.received("state"))
+    host.until(lambda: len(host.received("state")) > states)
+    assert len(host.events(event="started")) == 3
+    worker = host.starts("worker-1")[0]["pid"]
     killed_s = kill(worker)
-    assert home.until_born("worker-1", 2)["at"] - killed_s < 3
-    home.signal(signal.SIGTERM)
-    assert home.wait() == 0
-    home.until(lambda: not home.pids())
+    assert host.until_started("worker-1", 2)["at"] - killed_s < 3
+    host.signal(signal.SIGTERM)
+    assert host.wait() == 0
+    host.until(lambda: not host.pids())
 
 
 @by_every_method
-def test_a_killed_supervisor_leaves_no_orphan(home: House) -> None:
-    home.start(Scenario(), workers=2).until_ready(3)
-    killed_s = kill(home.pid)
-    home.wait()
-    home.until(lambda: not home.pids())
+def test_a_killed_supervisor_leaves_no_orphan(host: Host) -> None:
+    host.start(Scenario(), workers=2).until_ready(3)
+    killed_s = kill(host.pid)
+    host.wait()
+    host.until(lambda: not host.pids())
     assert seconds_since(killed_s) < SOON_S
-    assert len(home.events(event="orphaned")) == 3
+    assert len(host.events(event="orphaned")) == 3
 
 
 @by_every_method
-def test_an_error_of_the_supervisors_own_leaves_no_orphan(home: House) -> None:
-    home.start(Scenario(worker="babbles"), workers=2)
-    assert home.wait() == 1
-    assert len(home.log("process_died")) == 1
-    home.until(lambda: not home.pids())
+def test_an_internal_error_of_the_supervisor_leaves_no_orphan(host: Host) -> None:
+    host.start(Scenario(worker="breaks the protocol"), workers=2)
+    assert host.wait() == 1
+    assert len(host.log("process_died")) == 1
+    host.until(lambda: not host.pids())
 
 
-# The end.
+# Shutdown.
 
 
-def test_what_does_not_end_by_the_deadline_is_killed_and_not_blamed(home: House) -> None:
+def test_workers_that_do_not_drain_by_the_deadline_are_killed_without_blame(host: Host) -> None:
     settings = {"shutdown_timeout_s": 1}
-    home.start(Scenario(worker="deaf", settings=settings), workers=2).until_ready(3)
+    host.start(Scenario(worker="does not drain", settings=settings), workers=2).until_ready(3)
     began_s = time.monotonic()
-    home.signal(signal.SIGTERM)
-    assert home.wait() == 0
+    host.signal(signal.SIGTERM)
+    assert host.wait() == 0
     assert 1 <= seconds_since(began_s) < 1 + SOON_S
-    assert [(order["blame"], order["items"]) for order in home.told("return")] == [
+    assert [(order["blame"], order["items"]) for order in host.received("return")] == [
         ("nobody", []),
         ("nobody", []),
     ]
-    assert len(home.log("drain_deadline_passed")) == 1
+    assert len(host.log("drain_deadline_passed")) == 1
 
 
-def test_a_second_signal_means_now(home: House) -> None:
-    home.start(Scenario(worker="deaf")).until_ready()
-    home.signal(signal.SIGTERM)
-    home.signal(signal.SIGINT)  # The same wish, as an init may send it.
+def test_a_second_signal_kills_at_once(host: Host) -> None:
+    host.start(Scenario(worker="does not drain")).until_ready()
+    host.signal(signal.SIGTERM)
+    host.signal(signal.SIGINT)  # at once, as an init may send it: it repeats the first one
     first_s = time.monotonic()
-    eventually(lambda: seconds_since(first_s) > 0.6)  # Later than half a second: a second wish.
-    home.until(lambda: home.log("draining"))
-    assert home.log("stopping_now") == []
+    eventually(lambda: seconds_since(first_s) > 0.6)  # After half a second it is a second one.
+    host.until(lambda: host.log("draining"))
+    assert host.log("stopping_now") == []
     began_s = time.monotonic()
-    home.signal(signal.SIGINT)
-    assert home.wait() == 0
+    host.signal(signal.SIGINT)
+    assert host.wait() == 0
     assert seconds_since(began_s) < SOON_S
-    assert home.told("return")[0]["blame"] == "nobody"
+    assert host.received("return")[0]["blame"] == "nobody"
 
 
-def test_a_worker_that_dies_in_the_drain_is_a_crash_and_not_replaced(home: House) -> None:
+def test_a_worker_that_dies_while_draining_has_crashed_and_is_not_replaced(host: Host) -> None:
     settings = {"shutdown_timeout_s": 10}
-    home.start(Scenario(worker="deaf", settings=settings)).until_ready()
-    home.signal(signal.SIGTERM)
-    home.until(lambda: home.log("draining"))
-    kill(home.births("worker-1")[0]["pid"])
-    assert home.wait(5) == 0
-    assert home.told("return")[0]["items"] == [RUNNING, STORING]
-    assert len(home.births("worker-1")) == 1
+    host.start(Scenario(worker="does not drain", settings=settings)).until_ready()
+    host.signal(signal.SIGTERM)
+    host.until(lambda: host.log("draining"))
+    kill(host.starts("worker-1")[0]["pid"])
+    assert host.wait(5) == 0
+    assert host.received("return")[0]["items"] == [RUNNING, STORING]
+    assert len(host.starts("worker-1")) == 1
 
 
-def test_a_coordinator_that_dies_in_the_drain_is_replaced_for_the_returns(home: House) -> None:
+def test_a_coordinator_that_dies_during_a_shutdown_is_replaced_if_it_has_orders(host: Host) -> None:
     scenario = Scenario(worker="holds items", coordinator="dies with the first return")
-    home.start(scenario).until_ready()
-    home.signal(signal.SIGTERM)
-    assert home.wait(10) == 0
-    assert len(home.births("coordinator")) == 2
-    assert len(home.told("return")) == 2
+    host.start(scenario).until_ready()
+    host.signal(signal.SIGTERM)
+    assert host.wait(10) == 0
+    assert len(host.starts("coordinator")) == 2
+    assert len(host.received("return")) == 2
 
 
 # Boot failures.
@@ -318,120 +320,122 @@ def test_a_coordinator_that_dies_in_the_drain_is_replaced_for_the_returns(home: 
     [
         (Scenario(worker="misconfigured"), 78, "links.nonsense: there is no such module"),
         (Scenario(coordinator="misconfigured"), 69, "Redis does not answer at redis://nowhere"),
-        (Scenario(worker="dies unborn"), 70, "it ended with exit code 5 before it was ready"),
+        (
+            Scenario(worker="dies before it is ready"),
+            70,
+            "it ended with exit code 5 before it was ready",
+        ),
     ],
 )
-def test_a_child_that_cannot_start_ends_all_with_its_message(
-    home: House, scenario: Scenario, code: int, reason: str
+def test_a_first_child_that_cannot_start_stops_everything(
+    host: Host, scenario: Scenario, code: int, reason: str
 ) -> None:
-    home.start(scenario)
-    assert home.wait() == code
-    (line,) = home.log("boot_failed")
+    host.start(scenario)
+    assert host.wait() == code
+    (line,) = host.log("boot_failed")
     assert line["reason"] == reason
-    assert len(home.births("worker-1")) <= 1
-    home.until(lambda: not home.pids())
+    assert len(host.starts("worker-1")) <= 1
+    host.until(lambda: not host.pids())
 
 
-def test_a_child_that_never_gets_ready_is_a_boot_failure_when_it_stands_still(home: House) -> None:
+def test_a_child_that_stalls_before_it_is_ready_is_a_boot_failure(host: Host) -> None:
     settings = {"stall_timeout_s": 1, "boot_timeout_s": 1.5}
-    home.start(Scenario(worker="never ready", settings=settings))
-    home.until(lambda: home.births("worker-1"))
-    os.kill(home.births("worker-1")[0]["pid"], signal.SIGSTOP)
-    assert home.wait(10) == 70
+    host.start(Scenario(worker="never ready", settings=settings))
+    host.until(lambda: host.starts("worker-1"))
+    os.kill(host.starts("worker-1")[0]["pid"], signal.SIGSTOP)
+    assert host.wait(10) == 70
 
 
-def test_a_stop_while_the_coordinator_waits_for_redis_is_obeyed_at_once(home: House) -> None:
-    home.start(Scenario(coordinator="never ready"))
-    home.until(lambda: home.births("coordinator"))
+def test_a_stop_does_not_wait_for_a_coordinator_that_waits_for_redis(host: Host) -> None:
+    host.start(Scenario(coordinator="never ready"))
+    host.until(lambda: host.starts("coordinator"))
     began_s = time.monotonic()
-    home.signal(signal.SIGTERM)
-    assert home.wait() == 0
+    host.signal(signal.SIGTERM)
+    assert host.wait() == 0
     assert seconds_since(began_s) < SOON_S
 
 
-def test_a_child_that_cannot_start_later_is_a_crash_like_another(home: House) -> None:
-    home.start(Scenario(later="misconfigured"), workers=2).until_ready(3)
-    kill(home.births("worker-1")[0]["pid"])
-    home.until_born("worker-1", 3)
-    assert home.log("boot_failed") == []
-    reasons = [line["reason"] for line in home.log("child_died")]
+def test_a_later_child_that_cannot_start_has_crashed(host: Host) -> None:
+    host.start(Scenario(later="misconfigured"), workers=2).until_ready(3)
+    kill(host.starts("worker-1")[0]["pid"])
+    host.until_started("worker-1", 3)
+    assert host.log("boot_failed") == []
+    reasons = [line["reason"] for line in host.log("child_died")]
     assert "links.nonsense: there is no such module" in reasons
-    assert alive(home.births("worker-2")[0]["pid"])
+    assert alive(host.starts("worker-2")[0]["pid"])
 
 
 # Planned replacements.
 
 
 @by_every_method
-def test_a_reload_replaces_all_one_by_one_and_the_coordinator_last(home: House) -> None:
-    home.start(Scenario(mark="old"), workers=2).until_ready(3)
-    home.rewrite(Scenario(mark="new"))
-    home.signal(signal.SIGHUP)
-    home.until_born("coordinator", 2)
-    born = [(event["who"], event["mark"]) for event in home.events(event="born")]
-    assert born[3:] == [("worker-1", "new"), ("worker-2", "new"), ("coordinator", "new")]
-    drained = [event["at"] for event in home.events("worker", "drained")]
-    assert drained[1] > home.births("worker-1")[1]["at"]
-    assert home.told("drain") == [{"type": "drain", "successor": True}]
-    assert {order["blame"] for order in home.told("return")} == {"nobody"}
-    home.signal(signal.SIGTERM)
-    assert home.wait() == 0
+def test_a_reload_replaces_all_one_by_one_and_the_coordinator_last(host: Host) -> None:
+    host.start(Scenario(mark="old"), workers=2).until_ready(3)
+    host.rewrite(Scenario(mark="new"))
+    host.signal(signal.SIGHUP)
+    host.until_started("coordinator", 2)
+    marks = [(event["who"], event["mark"]) for event in host.events(event="started")]
+    assert marks[3:] == [("worker-1", "new"), ("worker-2", "new"), ("coordinator", "new")]
+    drained = [event["at"] for event in host.events("worker", "drained")]
+    assert drained[1] > host.starts("worker-1")[1]["at"]
+    assert host.received("drain") == [{"type": "drain", "successor": True}]
+    assert {order["blame"] for order in host.received("return")} == {"nobody"}
+    host.signal(signal.SIGTERM)
+    assert host.wait() == 0
 
 
-def test_a_bad_reload_is_refused_and_changes_nothing(home: House) -> None:
-    home.start(Scenario(), workers=2).until_ready(3)
-    (home.folder / "scenario.json").write_text("{ this is no scenario")
-    home.signal(signal.SIGHUP)
-    home.until(lambda: home.log("reload_refused"))
-    assert "scenario.json" in home.log("reload_refused")[0]["reason"]
-    # A crash afterwards is replaced with what was good.
-    kill(home.births("worker-1")[0]["pid"])
-    home.until_born("worker-1", 2)
-    assert len(home.events(event="born")) == 4
+def test_a_bad_reload_is_refused_and_changes_nothing(host: Host) -> None:
+    host.start(Scenario(), workers=2).until_ready(3)
+    (host.folder / "scenario.json").write_text("{ this is no scenario")
+    host.signal(signal.SIGHUP)
+    host.until(lambda: host.log("reload_refused"))
+    assert "scenario.json" in host.log("reload_refused")[0]["reason"]
+    # A replacement still gets the good configuration.
+    kill(host.starts("worker-1")[0]["pid"])
+    host.until_started("worker-1", 2)
+    assert len(host.events(event="started")) == 4
 
 
-def test_a_reload_stops_at_the_first_worker_that_cannot_live_with_it(home: House) -> None:
-    home.start(Scenario(mark="old"), workers=2).until_ready(3)
-    home.rewrite(Scenario(later="misconfigured", mark="bad"))
-    home.signal(signal.SIGHUP)
-    home.until_born("worker-1", 3)
-    assert [event["mark"] for event in home.births("worker-2")] == ["old"]
-    home.rewrite(Scenario(mark="good"))
-    home.signal(signal.SIGHUP)
-    home.until_born("coordinator", 2)
-    assert home.births("worker-1")[-1]["mark"] == "good"
-    assert [event["mark"] for event in home.births("worker-2")] == ["old", "good"]
+def test_a_reload_stops_at_the_first_worker_that_cannot_start_with_it(host: Host) -> None:
+    host.start(Scenario(mark="old"), workers=2).until_ready(3)
+    host.rewrite(Scenario(later="misconfigured", mark="bad"))
+    host.signal(signal.SIGHUP)
+    host.until_started("worker-1", 3)
+    assert [event["mark"] for event in host.starts("worker-2")] == ["old"]
+    host.rewrite(Scenario(mark="good"))
+    host.signal(signal.SIGHUP)
+    host.until_started("coordinator", 2)
+    assert host.starts("worker-1")[-1]["mark"] == "good"
+    assert [event["mark"] for event in host.starts("worker-2")] == ["old", "good"]
 
 
 @pytest.mark.parametrize(
     ("does", "settings"),
     [("works", {"max_items_per_worker": 100}), ("grows", {"max_worker_memory": 1 << 30})],
 )
-def test_workers_that_had_their_share_are_replaced_one_by_one(
-    home: House, does: str, settings: dict[str, int]
-) -> None:
-    home.start(Scenario(worker=does, settings=settings), workers=2).until_ready(3)
-    home.until(lambda: len(home.births("worker-1")) == len(home.births("worker-2")) == 2)
-    drained = [event["at"] for event in home.events("worker", "drained")]
-    reborn = [home.births(who)[1]["at"] for who in ("worker-1", "worker-2")]
-    assert drained[1] > min(reborn)
-    assert {order["blame"] for order in home.told("return")} == {"nobody"}
-    assert len(home.log("worker_recycled")) == 2
+def test_workers_are_recycled_one_by_one(host: Host, does: str, settings: dict[str, int]) -> None:
+    host.start(Scenario(worker=does, settings=settings), workers=2).until_ready(3)
+    host.until(lambda: len(host.starts("worker-1")) == len(host.starts("worker-2")) == 2)
+    drained = [event["at"] for event in host.events("worker", "drained")]
+    replaced_s = [host.starts(who)[1]["at"] for who in ("worker-1", "worker-2")]
+    assert drained[1] > min(replaced_s)
+    assert {order["blame"] for order in host.received("return")} == {"nobody"}
+    assert len(host.log("worker_recycled")) == 2
 
 
-def test_nobody_has_to_go_before_the_replacement_of_the_last_one_is_ready(home: House) -> None:
+def test_no_worker_is_recycled_before_the_replacement_of_the_last_one_is_ready(host: Host) -> None:
     settings = {"max_items_per_worker": 100}
     scenario = Scenario(worker="works", later="never ready", settings=settings)
-    home.start(scenario, workers=2)
-    home.until(lambda: len(home.events("worker", "born")) == 3)
-    states = len(home.told("state"))
-    # It is told on a change, then every two seconds; before each time the pages are looked at.
-    home.until(lambda: len(home.told("state")) > states + 2)
-    assert len(home.log("worker_recycled")) == len(home.events("worker", "drained")) == 1
+    host.start(scenario, workers=2)
+    host.until(lambda: len(host.events("worker", "started")) == 3)
+    states = len(host.received("state"))
+    # The state is sent on a change, then every 2 s; the watchdog looks before each time.
+    host.until(lambda: len(host.received("state")) > states + 2)
+    assert len(host.log("worker_recycled")) == len(host.events("worker", "drained")) == 1
 
 
-def test_a_worker_may_retire_by_itself(home: House) -> None:
-    home.start(Scenario(worker="retires"))
-    home.until_born("worker-1", 2)
-    assert home.told("return")[0]["blame"] == "nobody"
-    assert home.log("child_died") == []
+def test_a_worker_that_retires_is_replaced_without_blame(host: Host) -> None:
+    host.start(Scenario(worker="retires"))
+    host.until_started("worker-1", 2)
+    assert host.received("return")[0]["blame"] == "nobody"
+    assert host.log("child_died") == []

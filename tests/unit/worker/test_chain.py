@@ -330,7 +330,7 @@ def test_the_page_shows_which_link_runs_and_its_limits(stage: Stage) -> None:
         ("a", 1.5, 2.0),
         ("b", 0.0, 2.0),
     ]
-    assert shown[0].run != shown[1].run
+    assert shown[0].link_run != shown[1].link_run
     assert shown[0].chain_run == shown[1].chain_run
 
 

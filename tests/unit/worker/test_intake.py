@@ -13,7 +13,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from conserver.process.shared_status import ITEMS_MAX, Phase
 from conserver.queue import calls, script
 from conserver.queue.record import Progress
@@ -40,7 +40,7 @@ def make(redis_url: str) -> Iterator[Make]:
         )
 
 
-def ring(bench: Bench, word: bytes = words.RING) -> None:
+def ring(bench: Bench, word: bytes = wakeup.WAKE) -> None:
     """The coordinator says something."""
     bench.coordinator.send(word)
     bench.intake.hear_the_bell()
@@ -163,28 +163,28 @@ def test_an_answer_that_left_nothing_behind_is_as_good_as_an_empty_one(make: Mak
     bench = make(tick_interval_ms=HOUR_MS)
     bench.supply(2)
     bench.look()
-    assert bench.words_to_coordinator() == [words.ANSWERED]
+    assert bench.words_to_coordinator() == [wakeup.ANSWERED]
     bench.work_off()
     bench.look()
     assert bench.intake.claims == 1, "no empty claim: the bell takes what comes next"
-    assert bench.words_to_coordinator() == [words.IDLE]
+    assert bench.words_to_coordinator() == [wakeup.IDLE]
     bench.look()
     assert bench.words_to_coordinator() == [], "said once"
     bench.supply(1)
     ring(bench)
     bench.look()
     assert bench.intake.claims == 2
-    assert bench.words_to_coordinator() == [words.ANSWERED]
+    assert bench.words_to_coordinator() == [wakeup.ANSWERED]
 
 
 def test_what_is_left_behind_is_told_and_claimed_as_soon_as_there_is_room(make: Make) -> None:
     bench = make(tick_interval_ms=HOUR_MS)
     bench.supply(250)
     bench.look()
-    assert bench.words_to_coordinator() == [words.MORE]
+    assert bench.words_to_coordinator() == [wakeup.MORE]
     bench.work_off()
     bench.look()
-    assert bench.words_to_coordinator() == [words.ANSWERED]
+    assert bench.words_to_coordinator() == [wakeup.ANSWERED]
     assert bench.intake.claims == 2
 
 
@@ -204,7 +204,7 @@ def test_a_claim_of_nothing_makes_it_idle_at_once(make: Make) -> None:
     # It said so the next time around, and by then the next claim was due: it never did.
     bench = make()
     bench.look()
-    assert bench.words_to_coordinator() == [words.IDLE]
+    assert bench.words_to_coordinator() == [wakeup.IDLE]
 
 
 def test_it_is_idle_only_while_a_thread_is(make: Make) -> None:
@@ -218,7 +218,7 @@ def test_it_is_idle_only_while_a_thread_is(make: Make) -> None:
     bench.idle = True
     bench.look()
     assert bench.intake.claims == 1
-    assert bench.words_to_coordinator() == [words.IDLE]
+    assert bench.words_to_coordinator() == [wakeup.IDLE]
 
 
 def test_a_chain_that_was_left_out_is_asked_as_soon_as_it_has_room(make: Make) -> None:
@@ -251,12 +251,12 @@ def test_a_worker_whose_chain_is_full_passes_what_it_was_rung_for(make: Make) ->
     ring(bench)
     bench.look()
     assert bench.held == 0
-    assert bench.words_to_coordinator() == [words.PASSED]
+    assert bench.words_to_coordinator() == [wakeup.PASSED]
     bench.supply(1, "f")
     ring(bench)
     bench.look()
     assert bench.held == 1
-    assert bench.words_to_coordinator() == [words.MORE], "what it was rung for may still wait"
+    assert bench.words_to_coordinator() == [wakeup.MORE], "what it was rung for may still wait"
     bench.work_off()
     bench.backlog.at_work["slow"] = 0
     bench.look()
@@ -271,14 +271,14 @@ def test_a_worker_without_any_room_says_so_when_it_is_rung(make: Make) -> None:
         vcon_concurrency=2,
     )
     bench.look()
-    assert bench.words_to_coordinator() == [words.IDLE]
+    assert bench.words_to_coordinator() == [wakeup.IDLE]
     bench.backlog.at_work["slow"] = 1
     slow_down(bench, "slow")
     bench.supply(1, "s")
     ring(bench)
     bench.look()
     bench.look()
-    assert bench.words_to_coordinator() == [words.BUSY]
+    assert bench.words_to_coordinator() == [wakeup.BUSY]
     bench.backlog.at_work["slow"] = 0
     bench.look()
     assert bench.held == 1
@@ -502,10 +502,10 @@ def test_a_busy_worker_tells_of_suspects_and_is_emptied_for_them(make: Make) -> 
     bench.supply(3)
     ring(bench)
     bench.look()
-    assert words.SUSPECTS in bench.words_to_coordinator()
+    assert wakeup.SUSPECTS in bench.words_to_coordinator()
     busy = [item, *bench.waiting()]
     bench.supply(1)
-    ring(bench, words.EMPTY)
+    ring(bench, wakeup.EMPTY)
     bench.look()
     assert bench.held == 4, "it takes nothing more"
     bench.run(*busy)

@@ -18,7 +18,7 @@ from servers import Redis
 from structlog.testing import capture_logs
 
 from conserver.errors import Retry
-from conserver.process import wakeup_protocol as words
+from conserver.process import wakeup
 from conserver.process.shared_status import State
 from conserver.queue import calls
 from conserver.queue.cancellation import cancel
@@ -159,8 +159,8 @@ def test_what_has_not_begun_for_a_second_is_given_back_and_left_to_others(
         shop.queue.push("in", "slow", *rest)  # all are claimed at once
         eventually(lambda: shop.queue.waiting("in") == [uuid.encode() for uuid in rest])
         claims = shop.loop._intake.claims
-        stamp = shop.status.read().stamp
-        eventually(lambda: shop.status.read().stamp >= stamp + 3)
+        beaten = shop.status.read().heartbeats
+        eventually(lambda: shop.status.read().heartbeats >= beaten + 3)
         assert shop.held == 1
         assert shop.loop._intake.claims == claims, "it does not take them again and again"
         gate.of("slow").set()
@@ -180,13 +180,13 @@ def test_a_chain_at_its_cap_claims_no_more_and_holds_nobody_up(make: Make, gate:
         gate.running("slow")
         free = shop.supply(20, "f")
         arrived(shop, free)
-        stamp = shop.status.read().stamp
+        beaten = shop.status.read().heartbeats
         most = 0
 
         def ten_more_looks() -> bool:
             nonlocal most
             most = max(most, shop.held)
-            return shop.status.read().stamp >= stamp + 10
+            return shop.status.read().heartbeats >= beaten + 10
 
         eventually(ten_more_looks, 30)
         assert most == 1, "the one that runs"
@@ -223,11 +223,11 @@ def test_a_worker_with_a_thread_to_spare_can_be_rung(make: Make, gate: Gate) -> 
 
         def idle() -> bool:
             said.extend(shop.words_to_coordinator())
-            return b"".join(said).endswith(words.IDLE)
+            return b"".join(said).endswith(wakeup.IDLE)
 
         eventually(idle)
         [second] = shop.supply(1)
-        shop.coordinator.send(words.RING)
+        shop.coordinator.send(wakeup.WAKE)
         arrived(shop, [second])
         gate.of("slow").set()
 
@@ -516,14 +516,14 @@ def test_redis_away_kills_nobody_and_the_page_is_stamped(private: Private, gate:
         shop.start()
         arrived(shop, uuids)
         proxy.stall()
-        stamp = shop.status.read().stamp
+        beaten = shop.status.read().heartbeats
         began_s = time.monotonic()
-        eventually(lambda: shop.status.read().stamp >= stamp + 3, 30)
+        eventually(lambda: shop.status.read().heartbeats >= beaten + 3, 30)
         assert time.monotonic() - began_s < 10
         proxy.refuse()
         proxy.flow()
-        stamp = shop.status.read().stamp
-        eventually(lambda: shop.status.read().stamp >= stamp + 3, 30)
+        beaten = shop.status.read().heartbeats
+        eventually(lambda: shop.status.read().heartbeats >= beaten + 3, 30)
         proxy.start()
         with shop.beside(redis.url) as client:
             client.set("vcon:u9", document("u9"))

@@ -651,7 +651,7 @@ def test_a_released_item_that_cannot_go_back_is_told_of_and_stays_in_flight(make
 def test_released_items_stand_at_the_head_of_their_list_in_order(make: Make) -> None:
     bench = make()
     uuids = bench.supply(5)
-    bench.coordinator.send(b"R")
+    bench.coordinator.send(b"W")
     bench.intake.hear_the_bell()
     bench.look()
     bench.supply(1)

@@ -1,4 +1,4 @@
-"""A supervisor with tiny children (children.py) in a process of its own, as a test sees it."""
+"""A supervisor process with tiny children (children.py), and what a test can see of it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ ROOT = Path(__file__).parents[2]
 Event = dict[str, Any]
 
 SOON_S = 8.0
-"""At once, on a machine that may be busy with other things: the time is measured in docs, not here;
-this only tells it from a timeout."""
+"""An upper bound for "at once" on a busy machine; it only excludes that a timeout has passed."""
 
 
-class House:
-    """One supervisor, its journal and its log."""
+class Host:
+    """One supervisor, the journal of its children, and its log."""
 
     def __init__(self, folder: Path, method: str) -> None:
         self.folder = folder
@@ -33,10 +32,10 @@ class House:
         self._scenario = Scenario()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, scenario: Scenario, workers: int = 1, redirect: str = "") -> House:
-        """Start the supervisor in a process group of its own; does not wait for its children.
+    def start(self, scenario: Scenario, workers: int = 1, redirect: str = "") -> Host:
+        """Start the supervisor in its own process group, without waiting for its children.
 
-        `redirect` is what a shell does to its descriptors.
+        redirect: shell redirections of its descriptors.
         """
         settings = {"start_method": self._method, "workers": workers, **scenario.settings}
         self._scenario = replace(scenario, settings=settings)
@@ -53,12 +52,12 @@ class House:
         return self
 
     def rewrite(self, scenario: Scenario) -> None:
-        """Change the scenario that the next reload reads."""
+        """Replace the scenario that the next reload reads."""
         replace(scenario, settings=self._scenario.settings).write(self.folder)
 
     @property
     def pid(self) -> int:
-        """The supervisor's."""
+        """The supervisor's pid."""
         assert self._process is not None
         return self._process.pid
 
@@ -67,33 +66,33 @@ class House:
         os.kill(self.pid, number)
 
     def signal_group(self, number: int) -> None:
-        """Send the supervisor and everything below it a signal."""
+        """Send the supervisor and all processes below it a signal."""
         os.killpg(self.pid, number)
 
     def wait(self, timeout_s: float = 20) -> int:
-        """Wait for the supervisor's end; its exit code."""
+        """Wait until the supervisor has exited. Returns its exit code."""
         assert self._process is not None
         return self._process.wait(timeout_s)
 
     def events(self, who: str = "", event: str = "") -> list[Event]:
-        """The journal, or what concerns one child or one kind of event."""
+        """The journal, or its lines of one child or one kind of event."""
         return [
             line
             for line in complete_lines(self.folder / "journal.jsonl")
             if line["who"].startswith(who) and line["event"].startswith(event)
         ]
 
-    def births(self, who: str) -> list[Event]:
-        """Every child that was born in this post."""
-        return self.events(who, "born")
+    def starts(self, who: str) -> list[Event]:
+        """Every start of a child in this slot."""
+        return self.events(who, "started")
 
-    def told(self, kind: str) -> list[Event]:
-        """What coordinators were told, of this kind."""
-        told = [event["message"] for event in self.events("coordinator", "told")]
-        return [message for message in told if message["type"] == kind]
+    def received(self, kind: str) -> list[Event]:
+        """The messages of this type that coordinators have received."""
+        messages = [event["message"] for event in self.events("coordinator", "received")]
+        return [message for message in messages if message["type"] == kind]
 
     def log(self, event: str = "") -> list[Event]:
-        """The supervisor's log, or one kind of its lines."""
+        """The supervisor's log, or its lines of one event."""
         return [
             line
             for line in complete_lines(self.folder / "log.jsonl")
@@ -101,52 +100,54 @@ class House:
         ]
 
     def until_ready(self, children: int = 2) -> None:
-        """Wait until so many children have said that they are ready."""
+        """Wait until so many children have reported that they are ready."""
         eventually(lambda: len(self.log("child_ready")) >= children, 20, message="children ready")
 
-    def until_born(self, who: str, times: int, timeout_s: float = 15) -> Event:
-        """Wait for the n-th child in this post."""
+    def until_started(self, who: str, times: int, timeout_s: float = 15) -> Event:
+        """Wait for the n-th child in this slot."""
         eventually(
-            lambda: len(self.births(who)) >= times, timeout_s, message=f"{who} born {times} times"
+            lambda: len(self.starts(who)) >= times,
+            timeout_s,
+            message=f"{who} started {times} times",
         )
-        return self.births(who)[times - 1]
+        return self.starts(who)[times - 1]
 
     def until(self, predicate: Callable[[], Any], timeout_s: float = 15) -> Any:
-        """Wait for something, and show the log if it does not come."""
+        """Wait until the predicate holds, and show the log if it does not."""
         try:
             return eventually(predicate, timeout_s)
         except AssertionError as error:
             raise AssertionError((self.folder / "log.jsonl").read_text()) from error
 
     def pids(self) -> set[int]:
-        """Everything that lives in the supervisor's session, zombies not counted."""
+        """All processes of the supervisor's session, without zombies."""
         return {pid for pid in _live_pids() if _session(pid) == self.pid}
 
     def end(self) -> None:
-        """Leave nothing behind."""
+        """Kill whatever is left."""
         if self._process is None:
             return
         for pid in self.pids():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
-                continue  # It has ended meanwhile.
+                continue  # it has exited meanwhile
         self._process.kill()
         self._process.wait(10)
 
 
 @contextmanager
-def house(folder: Path, method: str) -> Iterator[House]:
-    """A house that is torn down at the end, whatever the test did to it."""
-    built = House(folder, method)
+def new_host(folder: Path, method: str) -> Iterator[Host]:
+    """A host whose processes are all killed at the end."""
+    made = Host(folder, method)
     try:
-        yield built
+        yield made
     finally:
-        built.end()
+        made.end()
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -154,12 +155,12 @@ def alive(pid: int) -> bool:
 
 
 def title(pid: int) -> str:
-    """What ps shows of a process."""
+    """The title of a process, as ps shows it."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
 
 
 def seconds_since(began_s: float) -> float:
-    """Since a time.monotonic()."""
+    """The time since began_s, a time.monotonic()."""
     return time.monotonic() - began_s
 
 
