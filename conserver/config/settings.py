@@ -91,6 +91,13 @@ def _lowered(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
+def _parse_root_path(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    path = "/" + value.strip().strip("/")
+    return "" if path == "/" else path
+
+
 def _check_redis_url(value: SecretStr) -> SecretStr:
     """Everything that the client would refuse, ignore or take for something else, told without the
     value: where a URL is wrong, nobody can say which part of it is the password.
@@ -106,6 +113,7 @@ Switch = Annotated[bool, BeforeValidator(_parse_switch)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ExpirySeconds = Annotated[int, Field(ge=0)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
+RootPath = Annotated[str, BeforeValidator(_parse_root_path)]
 WorkerCount = Annotated[int, BeforeValidator(_parse_workers), Field(ge=1, le=WORKERS_MAX)]
 StartMethod = Annotated[Literal["", "fork", "spawn", "forkserver"], BeforeValidator(_lowered)]
 LogLevel = Annotated[
@@ -219,6 +227,65 @@ class Settings(BaseModel):
         "CONSERVER_PARKED_CAP",
         100_000,
         "While so many items of a list wait for storages or retries, it gives nothing fresh.",
+    )
+    job_expiry_s: Annotated[int, Field(ge=1)] = _setting(
+        "CONSERVER_JOB_EXPIRY_S", 3600, "How long a job is kept after its end."
+    )
+    job_max_s: Annotated[int, Field(ge=60)] = _setting(
+        "CONSERVER_JOB_MAX_S", 604_800, "How long a job is kept at most, ended or not."
+    )
+    list_cap: Annotated[int, Field(ge=0)] = _setting(
+        "CONSERVER_LIST_CAP",
+        1_000_000,
+        "While so many items wait on a list, the API takes no more for it; 0 is no limit.",
+    )
+    api_port: Annotated[int, Field(ge=0, le=65535)] = _setting(
+        "CONSERVER_API_PORT", 0, "Where `conserver run` serves the HTTP API; 0 is nowhere."
+    )
+    api_host: str = _setting(
+        "CONSERVER_API_HOST", "127.0.0.1", "The address that the HTTP API listens on."
+    )
+    api_tokens_file: str = _setting(
+        "CONSERVER_API_TOKENS_FILE",
+        "",
+        "The tokens of the HTTP API (`conserver token add`); without any it serves loopback only.",
+    )
+    api_token: SecretStr = _setting(
+        "CONSERVER_API_TOKEN", "", "One more token, with the role admin (as vcon-server has it)."
+    )
+    api_header_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = _setting(
+        "CONSERVER_HEADER_NAME",
+        "x-conserver-api-token",
+        "The header that may carry a token, beside Authorization: Bearer.",
+    )
+    api_root_path: RootPath = _setting(
+        "API_ROOT_PATH", "/api", "The prefix under which a proxy may serve the API."
+    )
+    api_cors_origins: str = _setting(
+        "CONSERVER_API_CORS_ORIGINS",
+        "",
+        "Origins whose pages may call the API, separated by commas; none by default.",
+    )
+    api_rate_per_minute: Annotated[int, Field(ge=0)] = _setting(
+        "CONSERVER_API_RATE_PER_MINUTE", 0, "How many requests a token may make; 0 is no limit."
+    )
+    upload_dir: str = _setting(
+        "CONSERVER_UPLOAD_DIR",
+        "./uploads",
+        "Where recordings that were uploaded are kept; API and workers share it.",
+    )
+    upload_max_bytes: Bytes = _setting(
+        "CONSERVER_UPLOAD_MAX_BYTES", 2 << 30, "A larger upload is refused."
+    )
+    upload_expiry_s: ExpirySeconds = _setting(
+        "CONSERVER_UPLOAD_EXPIRY_S",
+        604_800,
+        "How long an upload is kept; its vCon keeps its hash. 0 is forever.",
+    )
+    inline_bytes: Bytes = _setting(
+        "CONSERVER_INLINE_BYTES",
+        1 << 20,
+        "A recording up to this size becomes a part of its vCon; a larger one stays an upload.",
     )
 
 

@@ -1,0 +1,112 @@
+"""The application: its routes, its errors, its frame.
+
+/v1/...              ours: jobs, vCons, uploads, lists, dead letters, operations, status
+/livez, /readyz      probes: the process answers; Redis answers too
+/docs, /openapi.json what there is, with examples
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from redis.exceptions import OutOfMemoryError, RedisError
+from starlette.exceptions import HTTPException
+
+import conserver
+from conserver.api import probes
+from conserver.api.auth import Failures
+from conserver.api.context import Context
+from conserver.api.frame import Frame
+from conserver.api.problems import ProblemError, problem
+from conserver.telemetry import log
+
+
+def create(context: Context) -> FastAPI:
+    """The application over a context. It closes the context at its end."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await context.close()
+
+    app = FastAPI(
+        title="Conserver",
+        version=conserver.__version__,
+        description="Conversations in, results stored, none lost.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.context = context
+    app.state.failures = Failures()
+    for router in ROUTERS:
+        app.include_router(router)
+    _handle_errors(app)
+    _allow_origins(app, context.settings.api_cors_origins)
+    app.add_middleware(Frame, prefix=context.settings.api_root_path, loopback_only=context.is_open)
+    return app
+
+
+ROUTERS = (probes.router,)
+
+
+def _allow_origins(app: FastAPI, origins: str) -> None:
+    named = [origin.strip() for origin in origins.split(",") if origin.strip()]
+    if not named:
+        return
+    from fastapi.middleware.cors import CORSMiddleware
+
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=named,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Location", "Retry-After", "ETag", "X-Request-Id"],
+    )
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Every error becomes a problem (RFC 9457) that says what to do."""
+
+    def answer(request: Request, status: int, detail: str, *rest: Any, **members: Any) -> Response:
+        members["request_id"] = getattr(request.state, "request_id", "")
+        return problem(status, detail, *rest, **members)
+
+    @app.exception_handler(ProblemError)
+    async def _problem(request: Request, error: ProblemError) -> Response:
+        return answer(
+            request, error.status, error.detail, error.kind, error.headers, **error.members
+        )
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        details = {404: "there is nothing at this path", 405: "this path has no such method"}
+        detail = details.get(error.status_code, str(error.detail))
+        return answer(request, error.status_code, detail, "", error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        errors = [
+            {"pointer": "/".join(str(part) for part in one["loc"]), "detail": one["msg"]}
+            for one in error.errors()
+        ]
+        first = errors[0] if errors else {"pointer": "", "detail": "it cannot be read"}
+        detail = f"{first['pointer']}: {first['detail']}"
+        return answer(request, 422, detail, "invalid", errors=errors)
+
+    @app.exception_handler(OutOfMemoryError)
+    async def _full(request: Request, _error: OutOfMemoryError) -> Response:
+        detail = "Redis is full: nothing was taken; try again later"
+        return answer(request, 503, detail, "redis-full", {"Retry-After": "30"})
+
+    @app.exception_handler(RedisError)
+    async def _away(request: Request, error: RedisError) -> Response:
+        log.get_logger().warning("redis_failed", error=str(error))
+        detail = "Redis does not answer; try again"
+        return answer(request, 503, detail, "redis-away", {"Retry-After": "5"})

@@ -1,0 +1,121 @@
+"""Who may do what: a token in the request, its roles, its lists.
+
+`requires("operate")` is a dependency of a route. A request without a good token gets 401, one whose
+token has not that role 403. After too many bad tokens from one address the answer is 429 for a
+while, so that guessing is slow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import HTTPConnection
+
+from conserver.api.context import context_of
+from conserver.api.problems import ProblemError
+from conserver.operations.tokens import ROLES, Token
+
+ANYBODY = Token("anybody", ("admin",))
+"""Who sends a request where no token is configured, on loopback."""
+
+FAILURES_MAX = 20
+FAILURES_WINDOW_S = 60.0
+ADDRESSES_MAX = 10_000
+
+
+class Failures:
+    """Bad tokens of each address lately. In memory: a guess at another replica counts there."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def wait_s(self, address: str) -> float:
+        """How long this address has to wait before it may try again; 0 if it may."""
+        count, since_s = self._counts.get(address, (0, 0.0))
+        left_s = since_s + FAILURES_WINDOW_S - self._clock()
+        return left_s if count >= FAILURES_MAX and left_s > 0 else 0.0
+
+    def count(self, address: str) -> None:
+        """One more bad token."""
+        now_s = self._clock()
+        count, since_s = self._counts.pop(address, (0, now_s))
+        if now_s - since_s >= FAILURES_WINDOW_S:
+            count, since_s = 0, now_s
+        self._counts[address] = (count + 1, since_s)
+        while len(self._counts) > ADDRESSES_MAX:
+            self._counts.popitem(last=False)
+
+
+def requires(role: str) -> Callable[[HTTPConnection], Awaitable[Token]]:
+    """A dependency that gives the token of the request, if it has that role.
+
+    Raises:
+        ProblemError: 401, 403 or 429.
+    """
+    assert role in ROLES
+
+    async def dependency(request: HTTPConnection) -> Token:
+        token = token_of(request)
+        if not token.may(role):
+            raise ProblemError(
+                403,
+                f"the token `{token.name}` has not the role `{role}` that this needs",
+                "role-missing",
+            )
+        return token
+
+    return dependency
+
+
+def token_of(request: HTTPConnection) -> Token:
+    """The token of a request. Raises ProblemError: 401 or 429."""
+    known: Token | None = getattr(request.state, "token", None)
+    if known is not None:
+        return known
+    context = context_of(request)
+    if context.is_open:
+        request.state.token = ANYBODY
+        return ANYBODY
+    failures: Failures = request.app.state.failures
+    address = request.client.host if request.client else ""
+    if (wait_s := failures.wait_s(address)) > 0:
+        raise ProblemError(
+            429,
+            "too many requests with a bad token came from this address; try again later",
+            "too-many-bad-tokens",
+            {"Retry-After": str(int(wait_s) + 1)},
+        )
+    text = _text_of(request, context.settings.api_header_name)
+    token = context.keyring.find(text) if text else None
+    if token is None:
+        if text:
+            failures.count(address)
+        what = "is not known" if text else "is missing"
+        raise ProblemError(
+            401,
+            f"the token {what}: send it as `Authorization: Bearer TOKEN`"
+            f" or in the header {context.settings.api_header_name}",
+            "token-needed",
+            {"WWW-Authenticate": 'Bearer realm="conserver"'},
+        )
+    request.state.token = token
+    return token
+
+
+def _text_of(request: HTTPConnection, header: str) -> str:
+    """The token's text as it was sent; "" for none."""
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and bearer.strip():
+        return bearer.strip()
+    return request.headers.get(header, "").strip()
+
+
+def check_list(token: Token, name: str) -> None:
+    """Whether the token may use that list. Raises ProblemError: 403."""
+    if not token.may_use(name):
+        raise ProblemError(
+            403, f"the token `{token.name}` may not use the list `{name}`", "list-forbidden"
+        )

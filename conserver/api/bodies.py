@@ -1,0 +1,77 @@
+"""Reading the body of a request, with a bound on its size and on how long a client may stall."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+
+from conserver.api.problems import ProblemError
+
+JSON_BYTES_MAX = 1 << 20
+"""A JSON body that holds no document."""
+
+STALL_S_MAX = 30.0
+"""How long a client may send nothing of a body."""
+
+
+async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
+    """The body, piece by piece, as it arrives.
+
+    Raises:
+        ProblemError: 413 if it is or becomes larger than `most_bytes`, 408 if it stalls, 400 if the
+            client has gone.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > most_bytes:
+        raise too_large(most_bytes)
+    size = 0
+    stream = request.stream()
+    while True:
+        try:
+            piece = await asyncio.wait_for(anext(stream), STALL_S_MAX)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise ProblemError(
+                408, f"nothing of the body came for {STALL_S_MAX:g} s", "body-stalled"
+            ) from None
+        except ClientDisconnect:
+            raise ProblemError(400, "the client has gone before the end of the body") from None
+        size += len(piece)
+        if size > most_bytes:
+            raise too_large(most_bytes)
+        if piece:
+            yield piece
+
+
+def too_large(most_bytes: int) -> ProblemError:
+    """413, with what would have been allowed."""
+    return ProblemError(
+        413, f"the body is larger than {most_bytes} bytes", "too-large", max_bytes=most_bytes
+    )
+
+
+async def whole(request: Request, most_bytes: int) -> bytes:
+    """The body, whole. Raises ProblemError as `chunks` does."""
+    parts = [piece async for piece in chunks(request, most_bytes)]
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def json_object(request: Request, most_bytes: int = JSON_BYTES_MAX) -> dict[str, Any]:
+    """The body as a JSON object.
+
+    Raises:
+        ProblemError: as `chunks` does, and 422 if it is no JSON object.
+    """
+    raw = await whole(request, most_bytes)
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:  # Nested too deeply, too.
+        raise ProblemError(422, f"the body is not JSON: {error}", "not-json") from None
+    if not isinstance(value, dict):
+        raise ProblemError(422, "the body is no JSON object", "not-an-object")
+    return value

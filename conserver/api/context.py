@@ -1,0 +1,76 @@
+"""What every route of the API works with: settings, configuration, Redis, tokens, subscribers.
+
+Made once per process, in the application's lifespan. Routes get it through `context_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import HTTPConnection
+
+from conserver.api.subscriptions import Subscriptions
+from conserver.config.model import Config
+from conserver.config.settings import Settings
+from conserver.operations.tokens import Keyring
+from conserver.queue import clients
+
+if TYPE_CHECKING:
+    import redis.asyncio
+    from redis import Redis
+
+
+@dataclass
+class Context:
+    """The application's state. It holds nothing that another replica would need."""
+
+    settings: Settings
+    config: Config
+    keyring: Keyring
+    redis: redis.asyncio.Redis
+    """For what is asked often; answers are bytes."""
+    subscriptions: Subscriptions
+    """Changes of jobs, as they are published."""
+    pool: Any
+    """Connections of the blocking client that operations work with, in the threads of routes."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests need no token: none is configured, and it serves loopback only."""
+        return not len(self.keyring)
+
+    @contextmanager
+    def client(self) -> Iterator[Redis]:
+        """A blocking client for one operation; its connection goes back to the pool."""
+        from redis import Redis
+
+        yield Redis(connection_pool=self.pool)
+
+    async def close(self) -> None:
+        """Give all connections back."""
+        await self.subscriptions.close()
+        await self.redis.aclose()
+        self.pool.disconnect()
+
+
+def make(settings: Settings, config: Config, keyring: Keyring) -> Context:
+    """A context with connections that are made when they are first used."""
+    url = settings.redis_url.get_secret_value()
+    client = clients.async_client(url)
+    return Context(
+        settings=settings,
+        config=config,
+        keyring=keyring,
+        redis=client,
+        subscriptions=Subscriptions(lambda: clients.async_client(url, None)),
+        pool=clients.pool(url),
+    )
+
+
+def context_of(request: HTTPConnection) -> Context:
+    """The context of the application that serves a request."""
+    context: Context = request.app.state.context
+    return context

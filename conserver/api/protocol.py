@@ -1,0 +1,73 @@
+"""uvicorn's HTTP/1.1 protocol with bounds on what a client may make us wait for, or keep.
+
+1. The head of a request has at most HEAD_BYTES_MAX and arrives within HEAD_S_MAX. (httptools has no
+   bound of its own: an endless header would be kept for ever.)
+2. A body goes on arriving: a client that sends nothing of it for BODY_S_MAX while the application
+   reads is cut off (see `body` in bodies.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES_MAX = 32 * 1024
+HEAD_S_MAX = 10.0
+
+_REST = b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + _REST
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout" + _REST
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Ends connections whose request head is too long or too slow."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._head_bytes = 0
+        self._in_head = True
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected: its first head is awaited."""
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEAD_S_MAX, self._cut, _TOO_SLOW)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what is still head, and parse."""
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._deadline is None:  # A further request on a connection that was kept open.
+                self._deadline = self.loop.call_later(HEAD_S_MAX, self._cut, _TOO_SLOW)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
+            self._cut(_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        """The head is there: what follows is body."""
+        self._forget_deadline()
+        self._in_head, self._head_bytes = False, 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is there: what follows is the head of the next one."""
+        self._in_head = True
+        super().on_message_complete()
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _cut(self, answer: bytes) -> None:
+        self._forget_deadline()
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()

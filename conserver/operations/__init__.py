@@ -1,0 +1,28 @@
+"""What an operator can ask and change, as functions and data.
+
+The commands, the HTTP API and the dashboard are faces of this wing: they read arguments, call a
+function here and show what it returns. Nothing here prints, exits, or reads arguments or the
+environment. Begin with overview.py (what `conserver status` shows).
+
+Functions take a blocking Redis client that decodes nothing (connection.py) and plain values, and
+return frozen dataclasses. What changes something takes `actor`, the name of who asked for it, and
+leaves one entry in the audit list (audit.py). Long work is a generator of its progress; whoever
+closes the generator stops the work.
+
+    connection.py    clients of Redis; what Redis refuses, as OperationError
+    setup.py         settings and configuration from environment variables
+    lists.py         depths, what parked items wait for, pause, resume, drain
+    hosts.py         hosts and their workers, storages that are away, the rate, health
+    overview.py      all of that at once
+    items.py         where a vCon is; cancel it
+    dead_letters.py  filter, list, count, requeue, purge
+    submit.py        put documents on a list
+    follow.py        wait until submitted documents have ended
+    recordings.py    recordings into vCons
+    documents.py     read a vCon from Redis or a storage
+    doctor.py        examine Redis
+    reclaim.py       return what consumers hold that no host knows
+    check.py         check settings, configuration, plugins and connections
+    settings.py      list the settings
+    audit.py         who changed what
+"""

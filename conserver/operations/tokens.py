@@ -1,0 +1,188 @@
+"""Tokens of the HTTP API: who may do what, kept as SHA-256 in a file.
+
+A token is `cv_` and 43 letters; whoever makes one sees it once. The file holds a JSON object for
+each: its name, its roles, the lists that it is restricted to, and the SHA-256 of its text. A token
+has 256 bits of chance in it, so a plain hash is as good as a slow one here.
+
+    submit    hand in documents, recordings and jobs; follow and cancel its own jobs
+    read      see everything: lists, jobs, documents, dead letters, hosts
+    operate   read, and pause, resume, requeue, purge, cancel
+    admin     everything, also submitting, reloading and deleting
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from conserver.errors import ConfigError, Problem
+
+ROLES = ("submit", "read", "operate", "admin")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_IMPLIED = {
+    "submit": {"submit"},
+    "read": {"read"},
+    "operate": {"operate", "read"},
+    "admin": {"admin", "operate", "read", "submit"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token, without its text. lists: those that it is restricted to; none means all."""
+
+    name: str
+    roles: tuple[str, ...]
+    lists: tuple[str, ...] = ()
+    sha256: str = ""
+    created_at: float = 0.0
+
+    def may(self, role: str) -> bool:
+        """Whether one of its roles gives that right."""
+        return any(role in _IMPLIED[own] for own in self.roles)
+
+    def may_use(self, name: str) -> bool:
+        """Whether it may see and use that list."""
+        return not self.lists or name in self.lists
+
+
+def digest(text: str) -> str:
+    """The SHA-256 of a token's text, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Keyring:
+    """The tokens that are accepted. Comparing takes the same time whichever of them matches."""
+
+    def __init__(self, tokens: Iterable[Token]) -> None:
+        self._tokens = list(tokens)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def find(self, text: str) -> Token | None:
+        """The token with this text, or None."""
+        wanted = digest(text).encode()
+        found = None
+        for token in self._tokens:
+            if hmac.compare_digest(token.sha256.encode(), wanted):
+                found = token
+        return found
+
+
+def load(path: Path) -> list[Token]:
+    """The tokens of a file.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
+    try:
+        entries = [line for line in path.read_bytes().splitlines() if line.strip()]
+    except OSError as error:
+        raise ConfigError(
+            [Problem("CONSERVER_API_TOKENS_FILE", f"`{path}` cannot be read: {error.strerror}")],
+            "the environment",
+        ) from None
+    tokens, problems = [], []
+    for number, line in enumerate(entries, 1):
+        try:
+            tokens.append(_token(orjson.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            # Never with the line itself: it may be a token that somebody wrote there as it is.
+            problems.append(Problem(f"{path}:{number}", f"is no token: {error}"))
+    names = [token.name for token in tokens]
+    problems += [
+        Problem(str(path), f"the name `{name}` occurs more than once")
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+    if problems:
+        raise ConfigError(problems, "CONSERVER_API_TOKENS_FILE")
+    return tokens
+
+
+def _token(entry: Any) -> Token:
+    if not isinstance(entry, dict):
+        raise ValueError("a line is a JSON object (`conserver token add` writes it)")
+    name, roles = str(entry["name"]), tuple(entry["roles"])
+    check(name, roles)
+    if not re.fullmatch(r"[0-9a-f]{64}", str(entry["sha256"])):
+        raise ValueError("`sha256` has 64 hexadecimal digits")
+    return Token(
+        name,
+        roles,
+        tuple(str(one) for one in entry.get("lists", ())),
+        str(entry["sha256"]),
+        float(entry.get("created_at", 0)),
+    )
+
+
+def check(name: str, roles: Sequence[str]) -> None:
+    """Whether they can be those of a token.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a name has 1 to 64 letters, digits and ._@-, not `{name[:80]}`")
+    unknown = [role for role in roles if role not in ROLES]
+    if unknown or not roles:
+        raise ValueError(f"roles are some of {', '.join(ROLES)}, not `{', '.join(unknown)}`")
+
+
+def add(path: Path, name: str, roles: Sequence[str], lists: Sequence[str] = ()) -> str:
+    """Make a token, write it down and return its text, which is kept nowhere.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        ValueError: the name is taken, or a name or role cannot be.
+        OSError: the file cannot be written.
+    """
+    check(name, roles)
+    known = load(path) if path.exists() else []
+    if any(token.name == name for token in known):
+        raise ValueError(f"there is a token of the name `{name}`; revoke it first")
+    text = f"cv_{secrets.token_urlsafe(32)}"
+    made = Token(name, tuple(roles), tuple(lists), digest(text), round(time.time(), 3))
+    _write(path, [*known, made])
+    return text
+
+
+def revoke(path: Path, name: str) -> bool:
+    """Forget a token. Returns whether there was one.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        OSError: it cannot be written.
+    """
+    known = load(path)
+    left = [token for token in known if token.name != name]
+    if len(left) == len(known):
+        return False
+    _write(path, left)
+    return True
+
+
+def _write(path: Path, tokens: Sequence[Token]) -> None:
+    """As one step: a reader sees the file as it was or as it is."""
+    text = b"".join(orjson.dumps(asdict(token)) + b"\n" for token in tokens)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

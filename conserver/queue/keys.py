@@ -1,0 +1,76 @@
+"""The names of all keys in Redis: one function or constant per line of the schema in __init__.py.
+
+Use it as a module: `keys.parked(name)`. `name` is the name of an ingress list, which is also the
+list's own key; `consumer` is the id of a worker's registration, `host` the id of a supervisor.
+"""
+
+from __future__ import annotations
+
+HOSTS = "conserver:hosts"
+LISTS = "conserver:lists"
+CONTROL = "conserver:control"
+
+
+def returned(name: str) -> str:
+    """List: records that came back after a claim, and payloads that a list waiter has moved."""
+    return f"conserver:returned:{name}"
+
+
+def suspects(name: str) -> str:
+    """List: records that may have killed a worker."""
+    return f"conserver:suspects:{name}"
+
+
+def parked(name: str) -> str:
+    """Sorted set: due time in ms -> record."""
+    return f"conserver:parked:{name}"
+
+
+def dead_letters(name: str) -> str:
+    """List: dead letters as bare payloads, for any tool."""
+    return f"DLQ:{name}"
+
+
+def dead(name: str) -> str:
+    """Sorted set: time in ms -> why an item is a dead letter, and its record."""
+    return f"conserver:dead:{name}"
+
+
+def inflight(consumer: str) -> str:
+    """Hash: token -> record of what a consumer has claimed and not settled."""
+    return f"conserver:inflight:{consumer}"
+
+
+def strange(consumer: str) -> str:
+    """Hash: what lay in the in-flight hash of a dead consumer and is no record."""
+    return f"conserver:strange:{consumer}"
+
+
+def cancelled(consumer: str) -> str:
+    """Set: tokens of a consumer's running items that an operator has cancelled."""
+    return f"conserver:cancelled:{consumer}"
+
+
+def gone(consumer: str) -> str:
+    """String: the consumer has died and its registration was deleted."""
+    return f"conserver:gone:{consumer}"
+
+
+def host(host: str) -> str:
+    """Hash: one supervisor's beat, status and registered consumers."""
+    return f"conserver:host:{host}"
+
+
+def document(uuid: str) -> str:
+    """String or RedisJSON: a vCon."""
+    return f"vcon:{uuid}"
+
+
+def revision(uuid: str) -> str:
+    """Hash: revision and length of a vCon as it was left, and the ETags of the storages."""
+    return f"conserver:revision:{uuid}"
+
+
+def paused(name: str) -> str:
+    """The field of CONTROL that says that a list is paused."""
+    return f"paused:{name}"
