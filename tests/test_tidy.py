@@ -39,7 +39,9 @@ ARROWS = {
     "worker": "plugins process queue vcon config telemetry links storage.contract",
     "coordinator": "process queue telemetry",
     "supervisor": "plugins process config telemetry",
-    "cli": "supervisor plugins queue vcon config telemetry",
+    "operations": "queue vcon config plugins telemetry",
+    "api": "operations process queue vcon config telemetry",
+    "cli": "api operations supervisor plugins queue vcon config telemetry",
     "__main__": "cli telemetry",
 }
 EVERYBODYS = {"errors", "retry", "failpoints", "__version__"}

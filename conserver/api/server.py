@@ -86,8 +86,8 @@ def _why(host: str, port: int, error: OSError) -> str:
     return f"{where}: {error.strerror}"
 
 
-def serve(settings: Settings, config: Config, keyring: Keyring, listener: socket.socket) -> Any:
-    """A uvicorn server for that listener, not yet running: `await it.serve(sockets=[listener])`.
+def serve(settings: Settings, config: Config, keyring: Keyring) -> Any:
+    """A uvicorn server, not yet running: `await it.serve(sockets=[listener])`.
 
     Raises:
         BootError: the extra `api` is not installed.
@@ -110,9 +110,15 @@ def serve(settings: Settings, config: Config, keyring: Keyring, listener: socket
             access_log=False,
             server_header=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(settings.shutdown_timeout_s) or 1,
+            timeout_graceful_shutdown=max(int(settings.shutdown_timeout_s) - 2, 1),
             backlog=BACKLOG,
             limit_concurrency=None,
             proxy_headers=False,
         )
     )
+
+
+def begin_stop(serving: Any) -> None:
+    """Let a server end: no new connections, streams end, running requests finish."""
+    serving.config.app.state.context.subscriptions.begin_closing()
+    serving.should_exit = True

@@ -7,6 +7,7 @@ ends the command with its own exit code.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from conserver.cli.base import load_settings
 from conserver.config import settings
@@ -14,6 +15,7 @@ from conserver.config.environment import Environment
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.supervisor import preload, supervisor
+from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
 
 
@@ -32,4 +34,14 @@ def run(config_file: str = "") -> int:
     found, config = read()
     log.configure("supervisor", level=found.log_level, shape=found.log_format)
     preload.log_warnings([*config.warnings, *settings.misspelt(os.environ)])
-    return supervisor.run(found, config, read)
+    return supervisor.run(found, config, read, services=_services)
+
+
+def _services(found: Settings) -> Sequence[ChildSlot]:
+    """The API's slot, where a port is set for it. Raises BootError: it cannot listen there."""
+    if not found.api_port:
+        return ()
+    from conserver.api import server
+
+    listener = server.bind(found, server.keyring_of(found))
+    return [ChildSlot(1, service="api", listener=listener)]

@@ -18,7 +18,9 @@ from conserver.process.messages import send
 from conserver.process.shared_status import SharedStatus
 from conserver.process.signals import StopFlag
 
-Role = Literal["worker", "coordinator"]
+Role = Literal["worker", "coordinator", "api", "transcriber"]
+Service = Literal["api", "transcriber"]
+"""Children that the supervisor runs beside the workers: they claim nothing and hold no items."""
 
 
 @dataclass(eq=False)
@@ -27,12 +29,12 @@ class Boot:
 
     role: Role
     slot: int
-    """1..N for a worker, 0 for the coordinator."""
+    """1..N for a worker and for each kind of service, 0 for the coordinator."""
     workers: int
     """The number of workers of this host."""
     host: str
     consumer: str
-    """The worker's consumer id, registered before it starts; empty for the coordinator."""
+    """The worker's consumer id, registered before it starts; empty for other children."""
     config: Config
     settings: Settings
     supervisor: socket.socket
@@ -47,21 +49,24 @@ class Boot:
     """Coordinator only: the workers' shared statuses, in slot order; read only."""
     lifeline: int
     """A descriptor that becomes readable (end of file) when the supervisor is gone."""
+    listener: socket.socket | None = None
+    """API only: the socket that clients connect to. It outlives the child, so that a replacement
+    refuses no connection."""
     stop: StopFlag | None = field(default=None)
     """Set once SIGTERM or SIGINT has arrived; child_main makes it."""
 
     @property
     def title(self) -> str:
         """The process title that ps shows."""
-        if self.role == "coordinator":
-            return "conserver: coordinator"
+        if self.role != "worker":
+            return f"conserver: {self.role}"
         return f"conserver: worker {self.slot} of {self.workers}"
 
     @property
     def channels(self) -> list[socket.socket]:
         """All its sockets."""
-        own = [self.supervisor, *self.worker_ends]
-        return own if self.coordinator is None else [*own, self.coordinator]
+        others = (self.coordinator, self.listener)
+        return [self.supervisor, *self.worker_ends, *(end for end in others if end is not None)]
 
     def send(self, kind: str, **fields: Any) -> bool:
         """Send the supervisor a message of this type (messages.py lists them).

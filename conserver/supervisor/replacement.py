@@ -69,9 +69,15 @@ def memory_bytes(pid: int) -> int:
 class Replacement:
     """Decides which child is replaced next, and asks it to leave."""
 
-    def __init__(self, coordinator: ChildSlot, workers: Sequence[ChildSlot]) -> None:
+    def __init__(
+        self,
+        coordinator: ChildSlot,
+        workers: Sequence[ChildSlot],
+        services: Sequence[ChildSlot] = (),
+    ) -> None:
         self._coordinator = coordinator
         self._workers = workers
+        self._services = services
         self._limits: WeakKeyDictionary[Child, RecycleLimits] = WeakKeyDictionary()
         self._log = log.get_logger()
 
@@ -94,7 +100,7 @@ class Replacement:
             slot.drain(LeaveReason.RECYCLING, now_s)
 
     def advance(self, generation: int, now_s: float, drain_timeout_s: float) -> None:
-        """After a reload: replace the next worker, and last of all the coordinator.
+        """After a reload: replace the next worker, then the services, and last the coordinator.
 
         Args:
             generation: the number of the present configuration.
@@ -110,12 +116,12 @@ class Replacement:
         outdated = [slot for slot in self._workers if slot.generation != generation]
         if outdated:
             self._replace_one(outdated, now_s, drain_timeout_s)
-        elif (
-            coordinator.generation != generation
-            and coordinator.serving
-            and all(slot.serving for slot in self._workers)
-        ):
-            coordinator.drain(LeaveReason.RELOAD, now_s, successor=True)
+        elif all(slot.serving for slot in self._workers):
+            for slot in self._services:
+                if slot.generation != generation and slot.serving:
+                    slot.drain(LeaveReason.RELOAD, now_s)
+            if coordinator.generation != generation and coordinator.serving:
+                coordinator.drain(LeaveReason.RELOAD, now_s, successor=True)
 
     def _replace_one(
         self, outdated: Sequence[ChildSlot], now_s: float, drain_timeout_s: float

@@ -1,7 +1,7 @@
 """Graceful shutdown: drain within a deadline, kill what is left, the coordinator last.
 
-A first stop signal (SIGTERM or SIGINT) makes all workers drain within one deadline. A second one
-kills them at once; no item is blamed for that. A third one kills the coordinator, too.
+A first stop signal (SIGTERM or SIGINT) makes all workers and services drain within one deadline. A
+second one kills them at once; no item is blamed for that. A third one kills the coordinator, too.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ process group as well as the supervisor."""
 class Stage(enum.Enum):
     """How far the shutdown has got. It only moves down this table.
 
-    stage       ends                                     workers     coordinator
-    NONE        at the first stop signal, or when a      run         runs
+    stage       ends                                     workers,     coordinator
+                                                         services
+    NONE        at the first stop signal, or when a      run          runs
                 child cannot start
-    DRAINING    when no worker is left; they are killed  drain       returns their items
-                at the deadline or by a second signal
-    FINISHING   when the coordinator has exited; it is   none left   carries out its orders,
-                killed after COORDINATOR_GRACE_S or by               then exits
+    DRAINING    when none of them is left; they are      drain        returns the items of workers
+                killed at the deadline or by a second
+                signal
+    FINISHING   when the coordinator has exited; it is   none left    carries out its orders,
+                killed after COORDINATOR_GRACE_S or by                then exits
                 a third signal
-    DONE                                                 none        none
+    DONE                                                 none         none
     """
 
     NONE = enum.auto()
@@ -47,12 +49,17 @@ class Shutdown:
     """The shutdown of one supervisor, from the first stop signal on."""
 
     def __init__(
-        self, coordinator: ChildSlot, workers: Sequence[ChildSlot], orders: OrderQueue
+        self,
+        coordinator: ChildSlot,
+        workers: Sequence[ChildSlot],
+        orders: OrderQueue,
+        services: Sequence[ChildSlot] = (),
     ) -> None:
         self.stage = Stage.NONE
         self.exit_code = 0
         self._coordinator = coordinator
         self._workers = workers
+        self._services = services
         self._orders = orders
         self._requests = 0
         self._requested_at_s = 0.0
@@ -77,7 +84,7 @@ class Shutdown:
         Args:
             why: for the log.
             at_s: time.monotonic() of the request.
-            timeout_s: how long the workers may drain.
+            timeout_s: how long workers and services may drain.
         """
         self._requests += 1
         self._requested_at_s = at_s
@@ -148,7 +155,7 @@ class Shutdown:
             self._coordinator.drain(LeaveReason.SHUTDOWN, now_s, successor=False)
 
     def _drain(self, now_s: float) -> None:
-        for slot in self._workers:
+        for slot in (*self._workers, *self._services):
             if slot.child is not None:
                 slot.drain(LeaveReason.SHUTDOWN, now_s)
             elif slot.consumer:
@@ -164,4 +171,4 @@ class Shutdown:
             slot.kill(KillReason.UNNEEDED)
 
     def _living(self) -> list[ChildSlot]:
-        return [slot for slot in self._workers if slot.child is not None]
+        return [slot for slot in (*self._workers, *self._services) if slot.child is not None]

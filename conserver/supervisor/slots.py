@@ -11,12 +11,13 @@ import enum
 import os
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from conserver import retry
 from conserver.config.model import Config
 from conserver.config.settings import Settings
-from conserver.process.boot import Boot, Role
+from conserver.process.boot import Boot, Role, Service
 from conserver.process.messages import discard, pair, send
 from conserver.process.shared_status import SharedStatus
 from conserver.supervisor.child import Child
@@ -56,7 +57,7 @@ class SlotState(enum.Enum):
         from                         to           when
         EMPTY                        REGISTERING  (worker) its backoff is over, and the coordinator
                                                   is ordered to register a new consumer id
-        EMPTY                        STARTING     (coordinator) its backoff is over
+        EMPTY                        STARTING     (coordinator, service) its backoff is over
         REGISTERING                  STARTING     the coordinator has acknowledged
         REGISTERING                  EMPTY        a shutdown begins, or no process can be created
         STARTING                     SERVING      the child reports "ready"
@@ -77,16 +78,25 @@ class SlotState(enum.Enum):
 class ChildSlot:
     """One slot and its present child, if any."""
 
-    def __init__(self, number: int, worker_end: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        number: int,
+        worker_end: socket.socket | None = None,
+        service: Service | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
         """
         Args:
-            number: 1..N for a worker, 0 for the coordinator.
+            number: 1..N for a worker or a service, 0 for the coordinator.
             worker_end: a worker's end of its socket to the coordinator.
+            service: the kind of service; None for a worker or the coordinator.
+            listener: the socket that a service's clients connect to; the slot closes it.
         """
         self.number = number
-        self.role: Role = "worker" if number else "coordinator"
-        self.name = f"worker {number}" if number else "coordinator"
-        self.status = SharedStatus.create(f"status-{number}")
+        self.role: Role = service or ("worker" if number else "coordinator")
+        self.name = f"worker {number}" if self.role == "worker" else self.role
+        self.listener = listener
+        self.status = SharedStatus.create(f"status-{self.name.replace(' ', '-')}")
         self.supervisor_end, self.child_end = pair()
         self.worker_end = worker_end
         self.backoff = Backoff()
@@ -186,7 +196,7 @@ class ChildSlot:
     def close(self) -> None:
         """Release the shared status and the sockets."""
         self.status.close()
-        for end in (self.supervisor_end, self.child_end, self.worker_end):
+        for end in (self.supervisor_end, self.child_end, self.worker_end, self.listener):
             if end is not None:
                 end.close()
 
@@ -198,19 +208,20 @@ class SharedResources:
     however it does, every child reads end of file.
     """
 
-    def __init__(self, workers: int) -> None:
-        """workers: how many."""
+    def __init__(self, workers: int, services: Sequence[ChildSlot] = ()) -> None:
+        """workers: how many. services: their slots, which are closed with the others."""
         self.host = os.urandom(8).hex()
         pairs = [pair() for _ in range(workers)]
         self._coordinator_ends = [coordinator_end for coordinator_end, _ in pairs]
         self.workers = [ChildSlot(number, ends[1]) for number, ends in enumerate(pairs, 1)]
         self.coordinator = ChildSlot(0)
+        self.services = list(services)
         self._lifeline, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
 
     @property
     def slots(self) -> list[ChildSlot]:
         """All slots, the coordinator's first."""
-        return [self.coordinator, *self.workers]
+        return [self.coordinator, *self.workers, *self.services]
 
     @property
     def statuses(self) -> tuple[SharedStatus, ...]:
@@ -234,6 +245,7 @@ class SharedResources:
             status=slot.status,
             statuses=[worker.status for worker in self.workers] if coordinates else [],
             lifeline=self._lifeline,
+            listener=slot.listener,
         )
 
     def cut_lifeline(self) -> None:

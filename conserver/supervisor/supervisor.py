@@ -18,6 +18,7 @@ import os
 import selectors
 import signal
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,6 +28,7 @@ from conserver import failpoints
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_CHILD
+from conserver.process.boot import Role
 from conserver.process.descriptors import Inherited, hold_standard_descriptors
 from conserver.process.messages import receive
 from conserver.process.signals import SignalInbox
@@ -53,17 +55,36 @@ class Entries:
 
     worker: str = "conserver.worker.loop:main"
     coordinator: str = "conserver.coordinator:main"
+    api: str = "conserver.api.child:main"
 
     @property
     def modules(self) -> list[str]:
-        """The modules of both."""
+        """The modules that are imported once, before a fork: those that every host needs."""
         return [entry.partition(":")[0] for entry in (self.worker, self.coordinator)]
+
+    def of(self, role: Role) -> str:
+        """The entry function of a role."""
+        return str(getattr(self, role))
 
 
 OUR_ENTRIES = Entries()
 
+Services = Callable[[Settings], Sequence[ChildSlot]]
+"""Makes the slots of the services that the settings ask for. Raises BootError."""
 
-def run(settings: Settings, config: Config, reload: Reload, entries: Entries = OUR_ENTRIES) -> int:
+
+def no_services(_settings: Settings) -> Sequence[ChildSlot]:
+    """Workers and a coordinator, and nothing else."""
+    return ()
+
+
+def run(
+    settings: Settings,
+    config: Config,
+    reload: Reload,
+    entries: Entries = OUR_ENTRIES,
+    services: Services = no_services,
+) -> int:
     """Run the supervisor and its children until it is told to stop.
 
     Args:
@@ -72,18 +93,20 @@ def run(settings: Settings, config: Config, reload: Reload, entries: Entries = O
         reload: reads settings and configuration again; raises ConfigError if they cannot be used.
             The number of workers and the start method stay as they are.
         entries: what the children run.
+        services: makes the slots of the services; called once, when nothing else was started.
 
     Returns:
         The exit code: 0 after a stop, else that of the child that could not start.
 
     Raises:
         ConfigError: a link or storage is missing or its options are wrong; nothing was started.
+        BootError: a service cannot listen on its address; nothing was started.
     """
     failpoints.arm(os.environ)
     hold_standard_descriptors()
     setproctitle("conserver: supervisor")
     log.configure("supervisor", level=settings.log_level, shape=settings.log_format)
-    supervisor = Supervisor(settings, config, reload, entries)
+    supervisor = Supervisor(settings, config, reload, entries, services)
     try:
         return supervisor.run()
     finally:
@@ -94,7 +117,12 @@ class Supervisor:
     """All children of one host. Made, run and closed once."""
 
     def __init__(
-        self, settings: Settings, config: Config, reload: Reload, entries: Entries
+        self,
+        settings: Settings,
+        config: Config,
+        reload: Reload,
+        entries: Entries,
+        services: Services = no_services,
     ) -> None:
         self._log = log.get_logger()
         self._entries = entries
@@ -103,14 +131,15 @@ class Supervisor:
         # Descriptors opened from here on are the supervisor's own: a forked child closes them.
         self._inbox = SignalInbox()
         self._selector = selectors.DefaultSelector()
-        self._resources = SharedResources(settings.workers)
+        self._resources = SharedResources(settings.workers, services(settings))
         self._slots = self._resources.slots
         self._coordinator, self._workers = self._resources.coordinator, self._resources.workers
         self._orders = OrderQueue()
         self._updates = CoordinatorUpdates(self._orders, self._coordinator, self._workers)
-        self._replacement = Replacement(self._coordinator, self._workers)
+        self._services = self._resources.services
+        self._replacement = Replacement(self._coordinator, self._workers, self._services)
         self._watchdog = Watchdog(self._slots, self._replacement, time.monotonic())
-        self._shutdown = Shutdown(self._coordinator, self._workers, self._orders)
+        self._shutdown = Shutdown(self._coordinator, self._workers, self._orders, self._services)
         self._once_ready: set[str] = set()
         """The roles of which a child was ever ready."""
         self._began_at = time.time()
@@ -222,7 +251,7 @@ class Supervisor:
         blame = death.blame()
         if slot.role == "worker":
             self._orders.add("return", consumer=slot.consumer, **blame)
-        else:
+        elif slot.role == "coordinator":
             self._updates.restart()
         self._report(slot, child, death)
         backoff_s = 0.0
@@ -270,10 +299,15 @@ class Supervisor:
         self._updates.send_due(ours, now_s)
 
     def _start_missing(self, now_s: float) -> None:
-        """Start the coordinator if there is none, and have missing workers registered by it."""
+        """Start the coordinator and the services that are missing, and have missing workers
+        registered.
+        """
         coordinator = self._coordinator
         if _due(coordinator, now_s) and self._shutdown.needs_coordinator(now_s):
             self._start(coordinator)
+        for slot in self._services:
+            if _due(slot, now_s) and not self._shutdown.in_progress:
+                self._start(slot)
         if self._shutdown.in_progress or not coordinator.serving:
             return
         for slot in self._workers:
@@ -291,7 +325,7 @@ class Supervisor:
         slot.renew()
         preload = self._preload
         boot = self._resources.boot(slot, preload.config, preload.settings)
-        entry = self._entries.worker if slot.role == "worker" else self._entries.coordinator
+        entry = self._entries.of(slot.role)
         inherited = None
         if self._method == "fork":
             inherited = Inherited(preload.preexisting, self._resources.statuses)
