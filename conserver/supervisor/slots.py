@@ -96,7 +96,7 @@ class ChildSlot:
         self.role: Role = service or ("worker" if number else "coordinator")
         self.name = f"worker {number}" if self.role == "worker" else self.role
         self.listener = listener
-        self.status = SharedStatus.create(f"status-{self.name.replace(' ', '-')}")
+        self.status = SharedStatus.create(f"status-{service or ''}{number}")
         self.supervisor_end, self.child_end = pair()
         self.worker_end = worker_end
         self.backoff = Backoff()
