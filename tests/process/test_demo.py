@@ -1,4 +1,4 @@
-"""scripts/demo for real: its Redis, its daemon, its recordings; and nothing left when it ends."""
+"""scripts/demo with its Redis, its daemon and its recordings; no process is left when it ends."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TIMEOUT_S = 90
 
 
 class Demo:
-    """The demo with a data folder of its own, without the installation that comes first."""
+    """The demo in its own data folder, without the installation that precedes it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,13 +52,13 @@ class Demo:
         return self.process
 
     def __call__(self, *words: str) -> tuple[int, str]:
-        """Run it to its end: the exit code, and what it has printed."""
+        """Run it until it exits. Returns the exit code and the output."""
         process = self.start(*words)
         output, _ = process.communicate(timeout=_TIMEOUT_S)
         return process.returncode, output
 
     def running(self) -> list[str]:
-        """The processes that work in its folder: its Redis and its daemon's."""
+        """The command lines of the processes in its folder: its Redis and its daemon."""
         found = []
         for entry in Path("/proc").iterdir():
             try:
@@ -69,7 +69,7 @@ class Demo:
         return found
 
     def transcripts(self) -> dict[str, str]:
-        """What the database holds, by subject."""
+        """The transcripts in the database, by subject."""
         with closing(sqlite3.connect(self.folder / "vcons.db")) as database:
             rows = database.execute("SELECT vcon FROM vcons").fetchall()
         found = {}
@@ -81,14 +81,14 @@ class Demo:
         return found
 
     def files(self) -> set[str]:
-        """The subjects of the vCons in files."""
+        """The subjects of the vCons in the file storage."""
         paths = (self.folder / "files").glob("*/*/*/*.json")
         return {orjson.loads(path.read_bytes())["subject"] for path in paths}
 
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
-    """A demo that leaves nothing behind, whatever the test does to it."""
+    """A demo that is killed after the test."""
     made = Demo(tmp_path / "data")
     yield made
     if made.process is not None:
@@ -124,7 +124,7 @@ def test_killing_the_worker_loses_and_doubles_nothing(demo: Demo) -> None:
     assert events == ["child_died", "items_returned", "child_ready"]
 
 
-def test_own_recordings_and_what_is_none(demo: Demo, tmp_path: Path) -> None:
+def test_own_recordings_and_other_files(demo: Demo, tmp_path: Path) -> None:
     mine = tmp_path / "my call ${x}.wav"
     shutil.copy(CALLS / "stereo.wav", mine)
     (tmp_path / "noise.mp3").write_bytes(b"no music " * 400)
@@ -151,7 +151,7 @@ def test_searching_what_earlier_demos_have_stored(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_runs_on_when_it_is_ended(demo: Demo, number: signal.Signals) -> None:
+def test_no_process_is_left_after_a_signal(demo: Demo, number: signal.Signals) -> None:
     process = demo.start("--stay", str(CALLS / "mono-16k.wav"))
     assert process.stdout is not None
     seen = ""
@@ -172,7 +172,7 @@ def test_nothing_runs_on_when_it_is_ended(demo: Demo, number: signal.Signals) ->
         assert "What next" in rest
 
 
-def test_what_is_missing_is_said(demo: Demo) -> None:
+def test_a_missing_file_or_model_is_reported(demo: Demo) -> None:
     code, output = demo("nowhere.wav")
     assert (code, "there is no nowhere.wav" in output) == (2, True)
     code, output = demo("--model", "/no/such/folder")
@@ -180,10 +180,10 @@ def test_what_is_missing_is_said(demo: Demo) -> None:
     assert not demo.running()
 
 
-def test_a_model_that_cannot_be_had_ends_it_soon(
+def test_a_model_that_cannot_be_fetched_ends_it_soon(
     demo: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine without a way out is told why nothing comes, not after ten minutes."""
+    """A machine without a network sees the reason at once, and not a timeout after ten minutes."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     code, output = demo("--model", "nobody/has-this")
     assert code == 1
@@ -193,7 +193,7 @@ def test_a_model_that_cannot_be_had_ends_it_soon(
 
 
 def test_a_model_of_ones_own() -> None:
-    """A folder is never looked up on the hub; a name may be; the language is not guessed for us."""
+    """A folder is never looked up on the hub; a name may be; only our own model has a language."""
     assert Model().options() == {"model": str(TINY_MODEL), "language": "en"}
     assert Model("small").options() == {"model": "small", "local_files_only": False}
     folder = Model(str(ROOT), "de").options()
@@ -201,7 +201,7 @@ def test_a_model_of_ones_own() -> None:
 
 
 def test_the_command_itself(tmp_path: Path) -> None:
-    """The shell script finds its installation from anywhere, and passes words on."""
+    """The shell script finds its installation from any folder, and passes its arguments on."""
     marks = [ROOT / ".venv" / ".installed", ROOT / ".venv" / ".installed-demo"]
     if not any(mark.exists() for mark in marks):
         pytest.skip("scripts/install has not been run here, and a test does not install")

@@ -1,4 +1,4 @@
-"""The page: what one process writes, another reads; and a reader never fails."""
+"""SharedStatus: what one process writes another reads, and reading never fails."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def status() -> Iterator[SharedStatus]:
 
 
 def other_view(status: SharedStatus) -> SharedStatus:
-    """As another process sees it: through a descriptor and a mapping of its own."""
+    """As another process has it: through its own descriptor and mapping."""
     return SharedStatus(os.dup(status.fd))
 
 
-def test_a_new_page_is_empty(status: SharedStatus) -> None:
+def test_a_new_one_is_empty(status: SharedStatus) -> None:
     view = status.read()
     assert (view.heartbeats, view.state, view.items) == (0, State.STARTING, ())
     assert (view.items_done, view.items_failed, view.rss_bytes) == (0, 0, 0)
@@ -68,7 +68,7 @@ def test_an_item_goes_through_its_phases(status: SharedStatus) -> None:
     other.close()
 
 
-def test_a_run_and_an_item_have_numbers_of_their_own(status: SharedStatus) -> None:
+def test_each_run_of_a_link_and_each_item_has_its_own_number(status: SharedStatus) -> None:
     status.hold(0, "a", 1, "u", "c")
     status.start_link(0, "first")
     (first,) = status.read().items
@@ -87,7 +87,7 @@ def test_a_run_and_an_item_have_numbers_of_their_own(status: SharedStatus) -> No
     assert third.chain_run != second.chain_run
 
 
-def test_only_what_may_have_killed_the_worker_is_blamed() -> None:
+def test_phases_in_which_an_item_is_blamed() -> None:
     blamed = {phase for phase in Phase if phase.blamed}
     assert blamed == {Phase.RUNNING, Phase.PAUSED, Phase.STORING}
 
@@ -100,7 +100,7 @@ def test_every_slot_can_be_used(status: SharedStatus) -> None:
     assert [item.slot for item in items] == list(range(ITEMS_MAX))
 
 
-def test_long_text_is_cut_and_a_long_token_refused(status: SharedStatus) -> None:
+def test_long_text_is_cut_and_a_long_token_is_refused(status: SharedStatus) -> None:
     status.hold(0, "t" * 64, 1, "u" * 500, "é" * 30)
     status.start_link(0, "l" * 500)
     (item,) = status.read().items
@@ -111,7 +111,7 @@ def test_long_text_is_cut_and_a_long_token_refused(status: SharedStatus) -> None
     assert len(status.read().items) == 1
 
 
-def test_reset_makes_it_as_new_for_every_reader(status: SharedStatus) -> None:
+def test_reset_clears_it_for_every_reader(status: SharedStatus) -> None:
     other = other_view(status)
     status.hold(3, "token", 1, "uuid", "chain")
     status.count(done=9)

@@ -1,4 +1,4 @@
-"""The configuration at hand: what is told of a wrong one, and which reload is refused."""
+"""Preload: which faults of a configuration are reported, and which reload is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOOD = "chains: {a: {ingress_lists: [in, also]}}\n"
 
 
 class Home:
-    """A file of configuration, modules beside it, and who reads the file."""
+    """A configuration file with modules beside it."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "config.yml"
@@ -32,22 +32,22 @@ class Home:
         self.modules: list[str] = []
 
     def write(self, text: str) -> None:
-        """What the next reload reads."""
+        """Write what the next reload reads."""
         self.file.write_text(text, encoding="utf-8")
 
     def module(self, text: str) -> str:
-        """A module that links may name."""
+        """Write a module. Returns its name, for links."""
         name = f"module_{uuid4().hex}"
         (self._folder / f"{name}.py").write_text(text, encoding="utf-8")
         self.modules.append(name)
         return name
 
     def read(self) -> tuple[Settings, Config]:
-        """What `conserver run` hands to its supervisor."""
+        """As `conserver run` reads it for its supervisor."""
         return Settings(config_file=str(self.file)), preload.read(str(self.file), {})
 
-    def prepared(self) -> Preload:
-        """What a supervisor holds."""
+    def preload(self) -> Preload:
+        """The Preload of a supervisor."""
         context = multiprocessing.get_context("spawn")
         return Preload(*self.read(), self.read, context, [])
 
@@ -61,15 +61,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
         sys.modules.pop(name, None)
 
 
-def told(act: Callable[[], Any], event: str) -> list[dict[str, Any]]:
-    """The lines of one event that are logged meanwhile."""
+def logged(act: Callable[[], Any], event: str) -> list[dict[str, Any]]:
+    """The lines of one event that `act` logs."""
     with capture_logs() as lines:
         act()
     return [dict(line) for line in lines if line["event"] == event]
 
 
-def test_all_that_is_wrong_is_told_at_once(home: Home) -> None:
-    """Faults of the file used to hide those of modules, options and `prepare`."""
+def test_all_faults_are_reported_together(home: Home) -> None:
+    """Faults of the file must not hide those of modules, options and `prepare`."""
     raises = home.module(
         "def run(vcon, options, context): return vcon\n"
         "def prepare(options): raise ValueError('no such folder')\n"
@@ -100,8 +100,8 @@ def test_all_that_is_wrong_is_told_at_once(home: Home) -> None:
 
 
 @pytest.mark.parametrize("chain", ["links: [a]", "links: [a], retries: many"])
-def test_a_module_that_tells_a_secret_option_is_not_repeated(home: Home, chain: str) -> None:
-    """What is in the options of a right or a wrong file is hidden from here on."""
+def test_a_secret_option_is_hidden_in_the_error_of_a_module(home: Home, chain: str) -> None:
+    """The secrets in the options of a file are hidden as soon as it is read, valid or not."""
     secret = f"k3y-{uuid4().hex}"
     name = home.module(f"raise RuntimeError('{secret}')\n")
     home.write(
@@ -109,27 +109,27 @@ def test_a_module_that_tells_a_secret_option_is_not_repeated(home: Home, chain: 
         f"chains: {{c: {{{chain}, ingress_lists: [in]}}}}\n"
     )
     with pytest.raises(ConfigError) as caught:
-        home.prepared()
+        home.preload()
     assert "RuntimeError: " in str(caught.value)
     assert secret not in redact_text(str(caught.value))
 
 
 def test_a_reload_with_a_module_that_exits_is_refused(home: Home) -> None:
-    """It ended the whole daemon, without a word."""
+    """It once ended the daemon without a message."""
     home.write(GOOD)
-    prepared = home.prepared()
-    before = prepared.config
+    loaded = home.preload()
+    before = loaded.config
     leaver = home.module("import sys; sys.exit(3)")
     home.write(
         f"links: {{e: {{module: {leaver}}}}}\nchains: {{a: {{links: [e], ingress_lists: [in]}}}}\n"
     )
-    (line,) = told(prepared.reload, "reload_refused")
+    (line,) = logged(loaded.reload, "reload_refused")
     assert line["faults"] == 1
     assert (
         f"links.e.module: `{leaver}` cannot be imported: SystemExit: 3 (line 1;" in line["reason"]
     )
-    assert prepared.config is before
-    assert prepared.generation == 1
+    assert loaded.config is before
+    assert loaded.generation == 1
 
 
 @pytest.mark.parametrize(
@@ -141,40 +141,40 @@ def test_a_reload_with_a_module_that_exits_is_refused(home: Home) -> None:
     ],
 )
 def test_a_reload_that_would_serve_nothing_is_refused(home: Home, text: str, words: str) -> None:
-    """It unserved every list, and was called a success."""
+    """It once was accepted, and no list was served."""
     home.write(GOOD)
-    prepared = home.prepared()
+    loaded = home.preload()
     home.write(text)
-    (line,) = told(prepared.reload, "reload_refused")
+    (line,) = logged(loaded.reload, "reload_refused")
     assert str(home.file) in line["reason"]
     assert "no list is served" in line["reason"]
     assert words in line["reason"]
     assert "`conserver pause`" in line["reason"]
-    assert list(prepared.config.ingress) == ["in", "also"]
+    assert list(loaded.config.ingress) == ["in", "also"]
 
 
-def test_a_reload_tells_warnings_and_what_is_no_longer_served(home: Home) -> None:
-    """As the start does; and a file that was cut short may be right in what is left of it."""
+def test_a_reload_logs_warnings_and_lists_that_are_no_longer_served(home: Home) -> None:
+    """A file that was cut short may still be valid."""
     home.write(GOOD)
-    prepared = home.prepared()
+    loaded = home.preload()
     home.write("tracers: {}\nchains: {a: {ingress_lists: [in], egress_lists: [in]}}\n")
     with capture_logs() as lines:
-        prepared.reload()
+        loaded.reload()
     tracers, circle, gone = [line for line in lines if line["event"] == "configuration_warning"]
     assert tracers["warning"].startswith("tracers: is not used (line 1;")
     assert circle["warning"].startswith("chains.a.egress_lists: leads back to")
     assert gone["warning"] == "chains: no longer served: `also`"
     (reloaded,) = [line for line in lines if line["event"] == "reloaded"]
-    assert reloaded["generation"] == prepared.generation == 2
+    assert reloaded["generation"] == loaded.generation == 2
 
 
 def test_more_faults_than_a_line_holds_are_counted(home: Home) -> None:
-    """The log would cut the line anywhere; what is left says where all of them are told."""
+    """The log would cut the line anywhere: whole faults are left out, and their number is given."""
     home.write(GOOD)
-    prepared = home.prepared()
+    loaded = home.preload()
     chains = "".join(f"  c{i}: {{ingress_lists: [i{i}], retries: many}}\n" for i in range(100))
     home.write(f"chains:\n{chains}")
-    (line,) = told(prepared.reload, "reload_refused")
+    (line,) = logged(loaded.reload, "reload_refused")
     assert line["faults"] == 100
     assert len(line["reason"]) < 2000
     head, first, *_ = line["reason"].split("\n")
@@ -182,10 +182,10 @@ def test_more_faults_than_a_line_holds_are_counted(home: Home) -> None:
     assert first == "  - chains.c0.retries: must be a whole number, not `many` (line 2)"
 
 
-def test_what_a_refused_reload_has_opened_is_not_taken_from_its_modules(home: Home) -> None:
-    """A module stays imported where another one is refused; forked children may need its file."""
+def test_descriptors_that_a_refused_reload_has_opened_stay_open_in_children(home: Home) -> None:
+    """A module stays imported even if another one is refused; forked children may need its file."""
     home.write(GOOD)
-    prepared = home.prepared()
+    loaded = home.preload()
     opens = home.module(
         "import os\n"
         "descriptor = os.open(os.devnull, os.O_RDONLY)\n"
@@ -195,17 +195,17 @@ def test_what_a_refused_reload_has_opened_is_not_taken_from_its_modules(home: Ho
         f"links: {{a: {{module: {opens}}}, b: {{module: links.tga}}}}\n"
         "chains: {a: {links: [a, b], ingress_lists: [in]}}\n"
     )
-    assert told(prepared.reload, "reload_refused")
+    assert logged(loaded.reload, "reload_refused")
     descriptor = sys.modules[opens].descriptor
     os.close(descriptor)
-    assert descriptor in prepared.preexisting
+    assert descriptor in loaded.preexisting
 
 
-def test_what_a_failed_import_had_open_is_not_taken_for_a_modules_own(home: Home) -> None:
+def test_descriptors_that_a_failed_import_had_open_do_not_count(home: Home) -> None:
     """Its number is free again: the supervisor's next socket may get it."""
     home.write(GOOD)
-    prepared = home.prepared()
-    before = prepared.preexisting
+    loaded = home.preload()
+    before = loaded.preexisting
     fails = home.module(
         "import os\n"
         "class Held:\n"
@@ -216,5 +216,5 @@ def test_what_a_failed_import_had_open_is_not_taken_for_a_modules_own(home: Home
     home.write(
         f"links: {{a: {{module: {fails}}}}}\nchains: {{a: {{links: [a], ingress_lists: [in]}}}}\n"
     )
-    assert told(prepared.reload, "reload_refused")
-    assert prepared.preexisting == before
+    assert logged(loaded.reload, "reload_refused")
+    assert loaded.preexisting == before
