@@ -25,7 +25,7 @@ from conserver.queue.record import Progress
 from conserver.telemetry import log
 from conserver.telemetry.redact import Secrets, redact_text, secret_values
 from conserver.vcon.document import Vcon
-from conserver.vcon.identity import usable_uuid
+from conserver.vcon.ids import usable_uuid
 from conserver.worker.item import ChainOutcome, Item
 
 CHECKPOINT_AFTER_S = 1.0
@@ -241,7 +241,7 @@ def _fault(answer: Any, vcon: Vcon, link: str) -> str:
     if answer.form == "unsigned" and uuid != vcon.uuid:
         return f"link {link} made another vCon of it: {uuid!r} instead of {vcon.uuid!r}"
     if answer is not vcon:
-        answer.succeed(vcon)
+        answer.take_base_of(vcon)
     return ""
 
 

@@ -15,7 +15,7 @@ import pytest
 from conserver.config import model as config
 from conserver.errors import ConfigError, Rejected
 from conserver.plugins import loader as plugins
-from conserver.plugins.compat import desk
+from conserver.plugins.compat import open_documents
 from conserver.plugins.compat.old_redis import Client, VconRedis
 from conserver.plugins.compat.old_vcon import Vcon as OldVcon
 from conserver.plugins.loader import LoadedLink
@@ -150,7 +150,7 @@ def test_what_a_link_raises_passes_through(write: Any) -> None:
     with pytest.raises(RuntimeError, match="no"):
         loaded.run(vcon, loaded.options, context)
     assert vcon.dump() == RAW
-    assert desk.find("u-1") is None
+    assert open_documents.find("u-1") is None
 
 
 def test_a_name_without_stand_in_is_told(write: Any) -> None:
@@ -204,7 +204,7 @@ def test_threads_have_their_own_documents() -> None:
     both = threading.Barrier(2, timeout=10)
 
     def work(name: str) -> None:
-        with desk.lend("u", {"uuid": "u", "by": name}, None):
+        with open_documents.open_document("u", {"uuid": "u", "by": name}, None):
             both.wait()
             seen[name] = VconRedis().get_vcon("u").subject  # type: ignore[union-attr]
             seen[f"{name}-by"] = VconRedis().get_vcon_dict("u")["by"]  # type: ignore[index]
@@ -216,7 +216,7 @@ def test_threads_have_their_own_documents() -> None:
     for thread in threads:
         thread.join()
     assert seen == {"a": None, "a-by": "a", "b": None, "b-by": "b"}
-    with desk.lend("u", {"uuid": "u", "by": "c"}, None):
+    with open_documents.open_document("u", {"uuid": "u", "by": "c"}, None):
         helper = threading.Thread(
             target=lambda: seen.update(helper=Client().json().get("vcon:u")["by"])
         )
@@ -226,9 +226,9 @@ def test_threads_have_their_own_documents() -> None:
 
 
 def test_the_lent_document_by_every_name() -> None:
-    """GET, SET, JSON.GET, JSON.SET, TTL, EXISTS, PERSIST: all mean the document on the desk."""
+    """GET, SET, JSON.GET, JSON.SET, TTL, EXISTS, PERSIST: all act on the open document."""
     client = Client()
-    with desk.lend("u", {"uuid": "u"}, None) as lent:
+    with open_documents.open_document("u", {"uuid": "u"}, None) as opened:
         client.set("vcon:u", '{"uuid": "u", "n": 1}')
         assert orjson.loads(client.get("vcon:u") or "") == {"uuid": "u", "n": 1}
         assert client.json().get("vcon:u", "$") == [{"uuid": "u", "n": 1}]
@@ -238,8 +238,8 @@ def test_the_lent_document_by_every_name() -> None:
         assert client.exists("vcon:u") == 1
         assert client.expire("vcon:u", 5) is True
         assert client.persist("vcon:u") is False
-        assert lent.changed
-        assert lent.document == {"uuid": "u", "n": 2}
+        assert opened.changed
+        assert opened.content == {"uuid": "u", "n": 2}
 
 
 def test_the_old_class() -> None:

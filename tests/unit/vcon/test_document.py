@@ -20,7 +20,7 @@ from conserver.vcon.document import (
     media_type,
     numbered,
 )
-from conserver.vcon.identity import uuid8_of
+from conserver.vcon.ids import uuid8_of
 from tests import vcons
 
 

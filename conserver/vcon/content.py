@@ -1,6 +1,6 @@
 """The content of a dialog, an analysis or an attachment: bodies, media types, hashes.
 
-Old and new spellings are read, the current ones are written.
+Reading accepts the old and the current member names; writing uses the current ones.
 """
 
 from __future__ import annotations
@@ -19,21 +19,30 @@ _BINARY_MEDIA = ("audio/", "video/", "image/")
 
 
 def media_type(item: dict[str, Any]) -> str | None:
-    """The media type in lower case without its parameters, of `mediatype` or the old `mimetype`."""
+    """The media type of a part in lower case, without parameters; None if it names none.
+
+    Reads `mediatype`, else the older `mimetype`.
+    """
     value = item.get("mediatype") or item.get("mimetype")
     return value.partition(";")[0].strip().lower() if isinstance(value, str) else None
 
 
 def decode_body(item: dict[str, Any]) -> Any:
-    """The content of a dialog, analysis or attachment: bytes, text, a JSON value, None without one.
+    """Decode the body of a dialog, an analysis or an attachment by its `encoding`.
 
-    encoding base64url gives bytes (padded or not, and the common alphabet, which many write);
-    json gives the value, whether the body is native or a string of JSON, and the string itself if
-    it is no JSON, since plain text under that label is frequent; none gives the text. Without an
-    encoding the media type decides.
+    - base64url: bytes. Padding and the alphabet of plain base64 are accepted, because many
+      producers write them.
+    - json: the JSON value, from a native value or from a string that holds JSON. A string that is
+      not JSON is returned as it is, because plain text is often labelled json.
+    - none: the text.
+    - no encoding: audio, video and image are read as base64url, JSON media types as json, all
+      others as text.
+
+    Returns:
+        bytes, str or a JSON value; None if there is no body.
 
     Raises:
-        Rejected: the body calls itself base64url and is not.
+        Rejected: the encoding is base64url and the body is not.
     """
     body = item.get("body")
     if not isinstance(body, str):
@@ -51,10 +60,10 @@ def decode_body(item: dict[str, Any]) -> Any:
 
 
 def decode_base64url(text: str) -> bytes:
-    """Bytes of base64url or common base64, padded or not, line breaks ignored.
+    """Decode base64url or plain base64, with or without padding; white space is ignored.
 
     Raises:
-        Rejected: it is neither.
+        Rejected: the text is neither.
     """
     try:
         raw = text.encode("ascii").translate(_FROM_BASE64URL, b" \t\r\n").rstrip(b"=")
@@ -64,16 +73,19 @@ def decode_base64url(text: str) -> bytes:
 
 
 def encode_body(content: bytes) -> str:
-    """The text of bytes for a body with encoding base64url: without padding, as it has to be."""
+    """Encode bytes for a body with encoding base64url. The standard forbids padding."""
     encoded = binascii.b2a_base64(content, newline=False).translate(_TO_BASE64URL)
     return encoded.rstrip(b"=").decode("ascii")
 
 
 def content_hashes(item: dict[str, Any]) -> list[tuple[str, bytes]]:
-    """The digests that external content must match, as (name for hashlib, digest).
+    """The digests that a part's content must have, as (hashlib's name, digest).
 
-    Reads `content_hash` ("sha512-..." or a list of such) and the old `alg` with `signature`. Names
-    that hashlib does not know are left out; [] means that nothing was promised.
+    Reads `content_hash` ("sha512-..." or a list of such), else the older `alg` with `signature`.
+    Algorithms that hashlib does not know are left out. [] means that there is nothing to compare.
+
+    Raises:
+        Rejected: a digest is not base64url.
     """
     promised = item.get("content_hash")
     texts = promised if isinstance(promised, list) else [promised]
@@ -89,7 +101,7 @@ def content_hashes(item: dict[str, Any]) -> list[tuple[str, bytes]]:
 
 
 def lenient_json(body: Any) -> Any:
-    """The value of a string of JSON; whatever else it is, as it is."""
+    """The JSON value of a string that holds JSON; any other value is returned unchanged."""
     if type(body) is not str:
         return body
     try:
