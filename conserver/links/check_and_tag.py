@@ -1,4 +1,4 @@
-"""check_and_tag: asks a language model a yes-or-no question about each dialog, and tags for a yes.
+"""check_and_tag: asks a language model a yes-or-no question on each dialog; adds a tag if yes.
 
     options:
       model: gpt-4.1-mini
@@ -7,8 +7,8 @@
       tag_value: likely
       evaluation_question: Does the customer threaten to leave?
 
-Each answer is kept as an analysis too, so that it can be seen why a tag is there or not, and is
-not asked for again. Several of these links with different tags can stand in one chain.
+Each answer is also stored as an analysis. It documents the decision and prevents that the question
+is asked again. A chain can have several of these links with different tags.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ANSWER = 'Answer with a JSON object with the one member "applies": true for yes
 
 
 class Options(chat.ChatOptions):
-    """The question, and the tag for a yes."""
+    """The question, and the tag to add if the answer is yes."""
 
     tag_name: str = Field(min_length=1)
     tag_value: str = Field(min_length=1)
@@ -50,7 +50,7 @@ def prepare(options: Options) -> None:
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
-    """Ask about every dialog that was not asked about for this tag, and tag the vCon for a yes."""
+    """Ask about every dialog without an answer for this tag; tag the vCon if one is yes."""
     tag = f"{options.tag_name}:{options.tag_value}"
     paid = False
     for dialog, text in chat.questions(vcon, options):

@@ -1,20 +1,20 @@
-"""transcribe: turns a vCon's recordings into text.
+"""transcribe: transcribes the recordings of a vCon.
 
     options:
       model: /models/faster-whisper-small      a folder, a size ("small") or a hub id
-      language: en                             left out: found out, per channel
+      language: en                             without it, detected for each channel
 
 For every dialog that is a recording and has no transcript yet:
 
-1. takes the sound from the dialog's body, or from its url, and checks it against content_hash;
-2. decodes it, channels apart, and assigns the channels to parties;
-3. lets the engine hear each channel;
-4. adds a `transcript` and a `wtf_transcription` analysis, and checkpoints: whatever happens to the
-   next dialog, this one is not paid again.
+1. reads the audio from the dialog's body or url, and compares it with content_hash;
+2. decodes it, each channel separately, and assigns the channels to parties;
+3. transcribes each channel;
+4. adds a `transcript` and a `wtf_transcription` analysis, and makes a checkpoint, so that this
+   dialog is not transcribed again if the next one fails.
 
-A recording that can never be heard (no audio, damaged, another hash, too long) does not hold up the
-other dialogs: they are transcribed first, then the vCon becomes a dead letter that names each such
-dialog and why. With `on_unusable: skip` it is logged and the chain goes on.
+A recording that can never be transcribed (no audio, damaged, wrong hash, too long) does not affect
+other dialogs: they are transcribed first. Then the vCon is dead-lettered with a reason for each
+unusable dialog. With `on_unusable: skip` the reasons are logged and the chain continues.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _NO_RECORDINGS = {"text", "transfer", "incomplete", "recording-set"}
 
 
 class Options(BaseModel):
-    """Which model listens, how, to what, and what is kept of it."""
+    """The model and its parameters, limits of recordings, and which analyses are written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -108,7 +108,7 @@ class Options(BaseModel):
         return value
 
     def which(self) -> Model:
-        """The model that these options name; equal ones share one in a process."""
+        """The model. Links with equal ones share one loaded model per process."""
         return Model(
             name=self.model,
             device=self.device,
@@ -120,7 +120,7 @@ class Options(BaseModel):
         )
 
     def how(self) -> Listening:
-        """How the model is to listen."""
+        """The parameters of the transcription."""
         return Listening(
             language=self.language,
             translate=self.translate,
@@ -137,7 +137,7 @@ class Options(BaseModel):
 
 
 def prepare(options: Options) -> None:
-    """Import what decoding, hearing and fetching need, and look for the model."""
+    """Import the packages, and check that the model exists."""
     whisper.prepare(options.which())
     prepare_fetching()
 
@@ -150,13 +150,13 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
 def transcribe(
     vcon: Vcon, options: Options, context: LinkContext, open_transcriber: OpenTranscriber
 ) -> Vcon:
-    """The link's work with whatever engine `open_transcriber` gives; none is asked for in vain.
+    """`run` with any engine. `open_transcriber` is called only if there is a recording.
 
     Raises:
-        Rejected: recordings that can never be heard, each with its index and the reason. All
-            others have been transcribed and checkpointed by then.
-        Retry: the engine, or the server of a url, cannot work now.
-        TimeoutError: the soft time limit has run out.
+        Rejected: recordings that can never be transcribed, each with its index and the reason. All
+            others have been transcribed and checkpointed before.
+        Retry: the engine or the server of a url is not available now.
+        TimeoutError: the soft time limit was exceeded.
     """
     done = _transcribed(vcon)
     unusable: list[str] = []
@@ -183,7 +183,7 @@ def transcribe(
 
 
 def _transcribed(vcon: Vcon) -> set[int]:
-    """The dialogs that somebody's transcript is of, ours or another vendor's."""
+    """The indices of dialogs that have a transcript, of any vendor."""
     return {
         dialog
         for _, analysis in numbered(vcon.analysis)
@@ -193,7 +193,7 @@ def _transcribed(vcon: Vcon) -> set[int]:
 
 
 def _why_not(dialog: dict[str, Any], transcribed: bool, options: Options) -> str:
-    """Why there is nothing to do for this dialog; "" if there is."""
+    """Why a dialog is not transcribed; "" if it is."""
     if not _is_recording(dialog):
         return "it is no recording"
     if transcribed:
@@ -220,7 +220,7 @@ def _hear(
     context: LinkContext,
     open_transcriber: OpenTranscriber,
 ) -> Transcription | None:
-    """Decode and transcribe one dialog; None if it turns out shorter than wanted."""
+    """Decode and transcribe one dialog; None if it is shorter than `min_duration_s`."""
     pulse = _pulse(context)
     pulse()
     started = datetime.now(UTC)
@@ -232,7 +232,7 @@ def _hear(
     if recording.duration_s < options.min_duration_s:
         context.log.debug("dialog_skipped", reason="too short", audio_s=recording.duration_s)
         return None
-    # Of dual mono one channel is left, on which everybody speaks.
+    # Dual mono has been reduced to one channel, with all speakers on it.
     speakers, warnings = speakers_of(dialog, vcon.parties, len(recording.channels))
     transcriber = open_transcriber(options.which())
     heard = [
@@ -260,7 +260,7 @@ def _hear(
 
 
 def _pulse(context: LinkContext) -> Callable[[], None]:
-    """What the engine calls again and again: it ends work that nobody waits for any more."""
+    """A function for the engine to call regularly; raises if the item is cancelled or too late."""
 
     def pulse() -> None:
         context.check_cancelled()
@@ -271,7 +271,7 @@ def _pulse(context: LinkContext) -> Callable[[], None]:
 
 
 def _content(dialog: dict[str, Any], options: Options, context: LinkContext) -> bytes:
-    """The recording's bytes, and such as content_hash promises."""
+    """The bytes of the recording, compared with content_hash."""
     body = dialog.get("body")
     hashes = content_hashes(dialog)
     if not body:
