@@ -54,8 +54,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
 10. worker/chain.py does not repeat links that the last checkpoint contains, and worker/outcomes.py
     writes only to the storages that the item still owes.
 
-If the whole host dies, coordinator/reaper.py of another host returns its items after the lease, with
-all of them blamed (`everything`), because nobody knows what ran.
+If the whole host dies, coordinator/reaper.py of another host returns its items after the lease. All
+of them are blamed (`everything`), because nobody knows what ran.
 """
 
 __version__ = "0.1.0"
