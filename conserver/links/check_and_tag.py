@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 
 from conserver.links import LinkContext
 from conserver.outbound import chat, endpoint
-from conserver.vcon.document import Vcon, decode_body, indices, numbered
+from conserver.vcon.document import Vcon, indices, numbered, structured
 
 COSTLY = True
 
@@ -53,7 +53,7 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Ask about every dialog without an answer for this tag; tag the vCon if one is yes."""
     tag = f"{options.tag_name}:{options.tag_value}"
     paid = False
-    for dialog, text in chat.questions(vcon, options):
+    for dialog, text in chat.questions(vcon, options, context.log):
         if _is_answered(vcon, options.analysis_type, dialog, tag):
             continue
         if paid:
@@ -83,7 +83,7 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
 def _is_answered(vcon: Vcon, kind: str, dialog: int, tag: str) -> bool:
     for _, analysis in numbered(vcon.analysis):
         if analysis.get("type") == kind and dialog in indices(analysis.get("dialog")):
-            body = decode_body(analysis)
+            body = structured(analysis)
             if isinstance(body, dict) and body.get("tag") == tag:
                 return True
     return False

@@ -43,7 +43,7 @@ def prepare(options: Options) -> None:
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Ask about every dialog that has no such analysis yet."""
     paid = False
-    for dialog, text in chat.questions(vcon, options):
+    for dialog, text in chat.questions(vcon, options, context.log):
         if chat.find_analysis(vcon, options.analysis_type, dialog) is not None:
             continue
         if paid:

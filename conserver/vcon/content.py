@@ -1,6 +1,7 @@
-"""The content of a dialog, an analysis or an attachment: bodies, media types, hashes.
+"""The content of a dialog, an analysis or an attachment: bodies and hashes.
 
-Reading accepts the old and the current member names; writing uses the current ones.
+storage.reading decodes bodies; here, a body that is not what its label says is a reason to reject
+the document. Reading accepts the old and the current member names; writing uses the current ones.
 """
 
 from __future__ import annotations
@@ -9,34 +10,14 @@ import binascii
 import hashlib
 from typing import Any
 
-import orjson
-
 from conserver.errors import Rejected
+from storage import reading
 
-_FROM_BASE64URL = bytes.maketrans(b"-_", b"+/")
 _TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
-_BINARY_MEDIA = ("audio/", "video/", "image/")
-
-
-def media_type(item: dict[str, Any]) -> str | None:
-    """The media type of a part in lower case, without parameters; None if it names none.
-
-    Reads `mediatype`, else the older `mimetype`.
-    """
-    value = item.get("mediatype") or item.get("mimetype")
-    return value.partition(";")[0].strip().lower() if isinstance(value, str) else None
 
 
 def decode_body(item: dict[str, Any]) -> Any:
-    """Decode the body of a dialog, an analysis or an attachment by its `encoding`.
-
-    - base64url: bytes. Padding and the alphabet of plain base64 are accepted, because many
-      producers write them.
-    - json: the JSON value, from a native value or from a string that holds JSON. A string that is
-      not JSON is returned as it is, because plain text is often labelled json.
-    - none: the text.
-    - no encoding: audio, video and image are read as base64url, JSON media types as json, all
-      others as text.
+    """Decode the body of a part by its `encoding`: see storage.reading.decode_body.
 
     Returns:
         bytes, str or a JSON value; None if there is no body.
@@ -44,19 +25,10 @@ def decode_body(item: dict[str, Any]) -> Any:
     Raises:
         Rejected: the encoding is base64url and the body is not.
     """
-    body = item.get("body")
-    if not isinstance(body, str):
-        return body
-    encoding = item.get("encoding")
-    if not encoding:
-        kind = media_type(item) or ""
-        if kind.startswith(_BINARY_MEDIA):
-            encoding = "base64url"
-        elif kind.endswith("json"):
-            encoding = "json"
-    if encoding == "base64url":
-        return decode_base64url(body)
-    return lenient_json(body) if encoding == "json" else body
+    try:
+        return reading.decode_body(item)
+    except reading.NotBase64Error as error:
+        raise Rejected(f"a body is not base64url as its encoding says: {error}") from None
 
 
 def decode_base64url(text: str) -> bytes:
@@ -66,9 +38,8 @@ def decode_base64url(text: str) -> bytes:
         Rejected: the text is neither.
     """
     try:
-        raw = text.encode("ascii").translate(_FROM_BASE64URL, b" \t\r\n").rstrip(b"=")
-        return binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
-    except ValueError as error:
+        return reading.decode_base64url(text)
+    except reading.NotBase64Error as error:
         raise Rejected(f"a body is not base64url as its encoding says: {error}") from None
 
 
@@ -85,26 +56,29 @@ def content_hashes(item: dict[str, Any]) -> list[tuple[str, bytes]]:
     Algorithms that hashlib does not know are left out. [] means that there is nothing to compare.
 
     Raises:
-        Rejected: a digest is not base64url.
+        Rejected: a digest is not base64url, or has the wrong length for its algorithm.
     """
     promised = item.get("content_hash")
     texts = promised if isinstance(promised, list) else [promised]
+    member = "content_hash"
     pairs = [text.partition("-")[::2] for text in texts if isinstance(text, str)]
     if not pairs and isinstance(item.get("signature"), str):
+        member = "signature"
         pairs = [(str(item.get("alg") or "SHA-512"), item["signature"])]
     names = [(name.replace("-", "").replace("_", "").lower(), digest) for name, digest in pairs]
     return [
-        (name, decode_base64url(digest))
+        (name, _digest(member, name, digest))
         for name, digest in names
         if name in hashlib.algorithms_available
     ]
 
 
-def lenient_json(body: Any) -> Any:
-    """The JSON value of a string that holds JSON; any other value is returned unchanged."""
-    if type(body) is not str:
-        return body
+def _digest(member: str, name: str, text: str) -> bytes:
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body
+        digest = reading.decode_base64url(text)
+    except reading.NotBase64Error as error:
+        raise Rejected(f"the {name} digest in `{member}` is not base64url: {error}") from None
+    wanted = hashlib.new(name).digest_size
+    if wanted and len(digest) != wanted:
+        raise Rejected(f"the {name} digest in `{member}` has {len(digest)} bytes, not {wanted}")
+    return digest

@@ -16,20 +16,13 @@ instead of models, __slots__, and no copies.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal
 
 import orjson
 
 from conserver.errors import Rejected
-from conserver.vcon.content import (
-    content_hashes,
-    decode_base64url,
-    decode_body,
-    encode_body,
-    lenient_json,
-    media_type,
-)
+from conserver.vcon.content import content_hashes, decode_base64url, decode_body, encode_body
 from conserver.vcon.ids import (
     USABLE_UUID,
     envelope_uuid,
@@ -38,19 +31,36 @@ from conserver.vcon.ids import (
     why_not_json,
 )
 from conserver.vcon.indices import indices, remove_elements
+from storage.reading import (
+    Said,
+    duration_s,
+    is_tags,
+    is_transcript,
+    media_type,
+    structured,
+    tag_texts,
+    tags_in,
+    tags_of,
+    transcript_of,
+)
 
 # Links import everything that they need of the wing vcon from here.
 __all__ = [
     "Form",
+    "Said",
     "Vcon",
     "content_hashes",
     "decode_base64url",
     "decode_body",
+    "duration_s",
     "encode_body",
     "indices",
     "is_tags",
+    "is_transcript",
     "media_type",
     "numbered",
+    "structured",
+    "tag_texts",
 ]
 
 Form = Literal["unsigned", "jws", "jwe"]
@@ -152,19 +162,24 @@ class Vcon:
 
         A tag without a colon gets its name as its value, as in vcon-server.
         """
-        tags: dict[str, str] = {}
+        found: dict[str, str] = {}
         for text in self.tag_texts():
             name, colon, value = text.partition(":")
-            tags[name] = value if colon else name
-        return tags
+            found[name] = value if colon else name
+        return found
 
     def tag_texts(self) -> list[str]:
         """All tags in their order as a new list of texts, mostly "name:value"."""
-        texts: list[str] = []
-        for attachment in self.attachments:
-            if is_tags(attachment):
-                texts.extend(_tag_texts(lenient_json(attachment.get("body"))))
-        return texts
+        return tags_of(self.attachments)
+
+    def said_in(self, dialog: int, kinds: Callable[[Any], bool] = is_transcript) -> Said:
+        """What was said in a dialog, by its transcripts.
+
+        Args:
+            dialog: the index of the dialog.
+            kinds: which analyses and attachments to read; by default, transcripts of every type.
+        """
+        return transcript_of(self._data, dialog, kinds)
 
     def critical_unknown(self, supported: Collection[str] = ()) -> list[str]:
         """The extensions that this vCon declares critical and that `supported` does not contain.
@@ -211,24 +226,28 @@ class Vcon:
         self._refuse_envelope()
         text = f"{name}:{value}"
         home: dict[str, Any] | None = None
+        content: Any = None
         for attachment in self.attachments:
             if not is_tags(attachment):
                 continue
-            tags = lenient_json(attachment.get("body"))
-            if type(tags) is list or type(tags) is dict:
-                if text in _tag_texts(tags):
-                    return
-                home = attachment
+            found = structured(attachment)
+            if text in (tags_in(found) or ()):
+                return
+            # A body in base64url is left alone: what is written back must fit its label.
+            encoded = (
+                type(attachment.get("body")) is str and attachment.get("encoding") == "base64url"
+            )
+            if (type(found) is list or type(found) is dict) and not encoded:
+                home, content = attachment, found
         if home is None:
             self._append("attachments", self._tags_attachment(text))
             return
         body = home["body"]
-        tags = lenient_json(body)
-        if type(tags) is list:
-            tags.append(text)
+        if type(content) is list:
+            content.append(text)
         else:
-            tags[name] = value
-        home["body"] = orjson.dumps(tags).decode() if type(body) is str else tags
+            content[name] = value
+        home["body"] = orjson.dumps(content).decode() if type(body) is str else content
         self._changed = True
 
     def extend_extensions(self, name: str) -> None:
@@ -337,23 +356,8 @@ def numbered(items: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
             yield index, item
 
 
-def is_tags(attachment: Any) -> bool:
-    """Whether an attachment holds tags, by its `purpose` or the older `type`."""
-    return isinstance(attachment, dict) and (
-        attachment.get("purpose") == "tags" or attachment.get("type") == "tags"
-    )
-
-
 def _dump(data: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(data)
     except TypeError as error:
         raise Rejected(f"the vCon cannot be written as JSON: {error}") from None
-
-
-def _tag_texts(tags: Any) -> list[str]:
-    if isinstance(tags, list):
-        return [tag for tag in tags if isinstance(tag, str)]
-    if isinstance(tags, dict):
-        return [f"{name}:{value}" for name, value in tags.items()]
-    return []

@@ -16,6 +16,8 @@ from os import urandom
 from typing import Any
 from uuid import UUID
 
+from conserver.vcon.document import is_tags, numbered, structured, tag_texts
+
 _ENCODINGS = ("json", "none", "base64url")
 _LISTS = ("parties", "dialog", "attachments", "analysis")
 
@@ -26,8 +28,11 @@ class Vcon:
     def __init__(self, vcon_dict: dict[str, Any] | str | None = None) -> None:
         text = vcon_dict if isinstance(vcon_dict, str) else json.dumps(vcon_dict or {})
         self.vcon_dict: dict[str, Any] = json.loads(text)
-        for name in _LISTS:
-            self.vcon_dict.setdefault(name, [])
+        # Modules expect all lists. Those that are added here and stay empty are not written.
+        self._added = [name for name in _LISTS if self.vcon_dict.get(name) is None]
+        self._nulls = [name for name in self._added if name in self.vcon_dict]
+        for name in self._added:
+            self.vcon_dict[name] = []
 
     @classmethod
     def build_from_json(cls, json_string: str) -> Vcon:
@@ -44,13 +49,11 @@ class Vcon:
 
     @staticmethod
     def decoded_body(entry: dict[str, Any] | None) -> Any:
-        """The body of an attachment or analysis; of encoding json, the parsed value."""
+        """The body of an attachment or analysis; if it holds JSON, the parsed value."""
         if not entry:
             return None
-        body = entry.get("body")
-        return (
-            json.loads(body) if entry.get("encoding") == "json" and isinstance(body, str) else body
-        )
+        # Not the bytes of base64url: modules of vcon-server decode those themselves.
+        return entry.get("body") if entry.get("encoding") == "base64url" else structured(entry)
 
     @staticmethod
     def with_decoded_body(entry: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -64,27 +67,33 @@ class Vcon:
 
     def get_tag(self, tag_name: str) -> str | None:
         """The value of the first tag of that name; None without one."""
-        for tag in self.decoded_body(self.tags) or []:
-            name, found, value = str(tag).partition(":")
-            if found and name == tag_name:
-                return value
+        for _, entry in numbered(self.vcon_dict["attachments"]):
+            for tag in (tag_texts(entry) or ()) if is_tags(entry) else ():
+                name, found, value = tag.partition(":")
+                if found and name == tag_name:
+                    return value
         return None
 
     def add_tag(self, tag_name: str, tag_value: object) -> None:
-        """Add a tag, and an attachment for tags if there is none."""
-        holder = self.tags
+        """Add a tag to the first attachment whose tags can be read, else to a new one."""
+        holder, tags = next(
+            (
+                (entry, found)
+                for _, entry in numbered(self.vcon_dict["attachments"])
+                if is_tags(entry) and (found := tag_texts(entry)) is not None
+            ),
+            (None, []),
+        )
         if holder is None:
             holder = {"purpose": "tags"}
             self.vcon_dict["attachments"].append(holder)
-        tags = [*(self.decoded_body(holder) or []), f"{tag_name}:{tag_value}"]
-        holder.update(body=json.dumps(tags), encoding="json")
+        holder.update(body=json.dumps([*tags, f"{tag_name}:{tag_value}"]), encoding="json")
 
     def find_attachment_by_purpose(self, purpose: str) -> dict[str, Any] | None:
         """The first attachment with that `purpose`, or with that as its older `type`."""
-        for entry in self.vcon_dict["attachments"]:
+        for _, entry in numbered(self.vcon_dict["attachments"]):
             if purpose in (entry.get("purpose"), entry.get("type")):
-                found: dict[str, Any] = entry
-                return found
+                return entry
         return None
 
     def find_attachment_by_type(self, type: str) -> dict[str, Any] | None:  # noqa: A002 - its name.
@@ -98,7 +107,8 @@ class Vcon:
 
     def find_analysis_by_type(self, type: str) -> dict[str, Any] | None:  # noqa: A002
         """The first analysis of that type; None without one."""
-        return next((a for a in self.vcon_dict["analysis"] if a.get("type") == type), None)
+        found = (a for _, a in numbered(self.vcon_dict["analysis"]) if a.get("type") == type)
+        return next(found, None)
 
     def add_analysis(
         self,
@@ -139,7 +149,7 @@ class Vcon:
 
     def to_json(self) -> str:
         """The vCon as JSON."""
-        return json.dumps(self.vcon_dict)
+        return json.dumps(self._written())
 
     def dumps(self) -> str:
         """The vCon as JSON."""
@@ -149,6 +159,16 @@ class Vcon:
         """A deep copy of the dict."""
         copy: dict[str, Any] = json.loads(self.to_json())
         return copy
+
+    def _written(self) -> dict[str, Any]:
+        """The dict without the lists that were added and are still empty."""
+        written: dict[str, Any] = {}
+        for name, value in self.vcon_dict.items():
+            if value != [] or name not in self._added:
+                written[name] = value
+            elif name in self._nulls:
+                written[name] = None
+        return written
 
     @property
     def hash(self) -> str:
