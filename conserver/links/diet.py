@@ -25,9 +25,9 @@ from urllib.parse import quote
 import orjson
 from pydantic import AnyHttpUrl, Field, SecretStr
 
-from conserver.errors import Rejected, Retry
+from conserver.errors import Retry
 from conserver.links import LinkContext
-from conserver.outbound import endpoint
+from conserver.outbound import endpoint, faults
 from conserver.vcon.document import Vcon, decode_body, encode_body, media_type, numbered
 
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
@@ -119,7 +119,9 @@ def _to_service(
     except (orjson.JSONDecodeError, LookupError, TypeError):
         url = None
     if not isinstance(url, str) or not url:
-        raise Rejected(f"the media service took a body and gave no url: {answer.content[:200]!r}")
+        raise faults.FailedAttemptError(
+            f"the media service took a body and gave no url: {answer.content[:200]!r}"
+        )
     return url
 
 
