@@ -38,6 +38,8 @@ class LinkContext(Protocol):
     # The number of this run of this link for this item, from 1. Counts earlier runs whose result
     # was dropped because this or a later link failed, but not runs that the worker's death ended.
     attempt: int
+    # Whether a failure of this run dead-letters the item (a Retry does not count as a failure).
+    last_attempt: bool
 
     @property
     def log(self) -> Any:

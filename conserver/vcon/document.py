@@ -33,6 +33,7 @@ from conserver.vcon.ids import (
 from conserver.vcon.indices import indices, remove_elements
 from storage.reading import (
     Said,
+    dialogs_of,
     duration_s,
     is_tags,
     is_transcript,
@@ -52,6 +53,7 @@ __all__ = [
     "content_hashes",
     "decode_base64url",
     "decode_body",
+    "dialogs_of",
     "duration_s",
     "encode_body",
     "indices",

@@ -71,6 +71,7 @@ class Context:
         "_stop",
         "attempt",
         "chain",
+        "last_attempt",
         "link",
         "uuid",
     )
@@ -93,6 +94,7 @@ class Context:
         self.link = link
         self.uuid = item.uuid
         self.attempt = item.progress.runs.get(link, 0) + 1
+        self.last_attempt = item.progress.failures >= item.route.config.retries
 
     @property
     def log(self) -> log.Logger:

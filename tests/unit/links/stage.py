@@ -37,6 +37,7 @@ class Context:
 
     def __init__(self, *, left_s: float | None = None, cancel_after: int | None = None) -> None:
         self.chain, self.link, self.uuid, self.attempt = "chain", "link", "u-1", 1
+        self.last_attempt = False
         self.log = Log()
         self.pushed: list[tuple[str, str | None]] = []
         self.expiries: list[int] = []
