@@ -1,3 +1,61 @@
-"""Conserver takes conversations from Redis through chains of links into storages, losing none."""
+"""Conserver takes vCons from Redis lists through chains of links into storages, and loses none.
+
+The wings, and where to begin reading, are in docs/architecture.md. The words that the code uses:
+
+    item              one element of an ingress list: a vCon on its way through a chain
+    payload           the element as it was pushed: a uuid, or a whole document
+    document          the vCon's JSON, in Redis at `vcon:<uuid>`; its revision rises with each write
+    record            the form of an item in Redis after its first claim: a header, the state, the
+                      payload
+    state             in a record: links done, storages owed, attempts
+    claim             taking items from lists into the consumer's in-flight hash, in one script
+    consumer          the id under which one worker process claims; every process gets a new one
+    token             an item's id, given at the first claim and kept for life
+    epoch             the number of the claim; a call with another epoch has no effect (fencing)
+    checkpoint        the document and the state are written to Redis; work up to here is not redone
+    settle            the end of an item: removed, its uuid pushed to egress lists, in one script
+    filtered          a link returned None: the item is settled without storages and egress
+    park              set an item aside until a time: for a retry, or until a storage is back
+    return            move the items of a dead consumer to `returned` or `suspects`
+    returned          the list of items that came back; claims take from it first
+    suspect           an item that may have killed its worker; it runs alone next
+    blame             the items to which a worker's death is attributed; they become suspects
+    delivery          a worker's death that counts against an item, up to `max_deliveries`
+    dead letter       an item that was given up, with the reason; `conserver dlq` shows and requeues
+    host              one supervisor and its children; a machine may run several
+    supervisor        the process that starts, watches and replaces the others; it has no Redis
+    coordinator       the process per host for registrations, wakeups, timers and dead hosts
+    worker loop       a worker's main thread: the only one that talks to Redis
+    chain thread      a thread of a worker that runs the links of one item at a time
+    shared status     shared memory in which a child shows its progress and its items
+    child slot        one place for a child process in the supervisor
+    registration      a consumer's entry in its host's hash; `void` once its items are returned
+
+A killed worker, step by step (kill -9 while an item is in a link):
+
+1. supervisor/supervisor.py: the pidfd of the child becomes readable, and the main loop reaps it.
+2. supervisor/slots.py: `blame` reads the child's shared status. The items whose document is being
+   read or that a link or storage is processing are blamed; those that only wait are not.
+3. supervisor/orders.py: a `return` order with the blamed tokens and epochs is queued and sent to
+   the coordinator; if that dies before it acknowledges the order, to the next one.
+4. coordinator/registry.py executes the order by calling queue/return.lua until nothing is left.
+5. queue/return.lua: the registration becomes void, so that late claims of the dead worker are
+   refused. Blamed items go to `conserver:suspects:<list>`, others to `conserver:returned:<list>`.
+   A suspect that had begun counts a delivery. A consumer without items is deleted, for good.
+6. coordinator/idle_workers.py wakes idle workers, which claim what was returned. Meanwhile the
+   supervisor registers a new consumer id and starts the replacement (at once, then with backoff).
+7. coordinator/suspects.py: a suspect is claimed only by a worker that holds nothing. If all workers
+   are busy, one is ordered to finish what it has and to claim nothing else.
+8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks it as begun
+   (queue/begin.lua) before it runs. If the worker dies again, step 5 counts a delivery.
+9. queue/claim.lua dead-letters an item with `max_deliveries` deliveries, with the reason "poison".
+   The first death, which made it a suspect, was not counted. A kill for the item's own time limit
+   counts at once.
+10. worker/chain.py does not repeat links that the last checkpoint contains, and worker/outcomes.py
+    writes only to the storages that the item still owes.
+
+If the whole host dies, coordinator/reaper.py of another host returns its items after the lease. All
+of them are blamed (`everything`), because nobody knows what ran.
+"""
 
 __version__ = "0.1.0"

@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 
 from storage.contract import Document
-from storage.fields import messages, notes, objects, tags, text, timestamp, transcripts
+from storage.fields import messages, notes, objects, text, timestamp, transcripts
+from storage.reading import duration_s, tags_of
 
 _PARTY_MEMBERS = ("name", "tel", "mailto", "sip", "uuid", "role", "org")
 _TEXT_LIMIT_CHARS = 1_000_000
@@ -72,7 +73,7 @@ def _fields(document: Document, complete: bool) -> dict[str, Any]:
     dialogs = objects(data, "dialog")[:_LIST_LIMIT]
     analyses = objects(data, "analysis")[:_LIST_LIMIT]
     attachments = objects(data, "attachments")[:_LIST_LIMIT]
-    starts, ends, duration_s = _times(dialogs)
+    starts, ends, total_s = _times(dialogs)
     fields = {
         "uuid": document.uuid,
         "form": document.form,
@@ -82,15 +83,15 @@ def _fields(document: Document, complete: bool) -> dict[str, Any]:
         "updated_at": timestamp(data.get("updated_at")),
         "started_at": min(starts, default=None),
         "ended_at": max(ends, default=None),
-        "duration_s": duration_s,
+        "duration_s": total_s,
         "parties": _parties(objects(data, "parties")[:_LIST_LIMIT]),
         "dialog_types": _named(dialogs, "type"),
         "analysis_types": _named(analyses, "type"),
         "vendors": _named(analyses, "vendor"),
         "attachments": _named(attachments, "purpose", "type"),
         "extensions": _strings(data.get("extensions")),
-        "tags": tags(attachments)[:_LIST_LIMIT],
-        "transcript": _joined(transcripts(analyses)),
+        "tags": tags_of(attachments)[:_LIST_LIMIT],
+        "transcript": _joined(transcripts([*analyses, *attachments])),
         "messages": _joined(messages(dialogs)),
         "notes": _joined(notes(analyses)),
     }
@@ -106,25 +107,23 @@ def _times(
     total_s: float | None = None
     for dialog in dialogs:
         start = timestamp(dialog.get("start"))
-        duration_s = _duration_s(dialog)
-        if duration_s is not None:
-            total_s = (total_s or 0.0) + duration_s
+        length_s = _duration_s(dialog)
+        if length_s is not None:
+            total_s = (total_s or 0.0) + length_s
         if start is not None:
             starts.append(start)
-            ends.append(_later(start, duration_s or 0.0))
+            ends.append(_later(start, length_s or 0.0))
     return starts, ends, total_s
 
 
 def _duration_s(dialog: dict[str, Any]) -> float | None:
-    value = dialog.get("duration")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 <= value < _DURATION_LIMIT_S else None
+    found_s = duration_s(dialog)
+    return found_s if found_s is not None and found_s < _DURATION_LIMIT_S else None
 
 
-def _later(start: datetime, duration_s: float) -> datetime:
+def _later(start: datetime, length_s: float) -> datetime:
     try:
-        return start + timedelta(seconds=duration_s)
+        return start + timedelta(seconds=length_s)
     except OverflowError:
         return start
 

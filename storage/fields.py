@@ -1,7 +1,7 @@
-"""What storages read of a vCon to file it: its date, its names, its tags, its words.
+"""The fields that storages derive from a vCon: its date, names, tags and words.
 
-The standard leaves much open and producers leave more, so that nothing here ever refuses: what
-cannot be read is absent. The document itself is kept as it is, whatever is read from it.
+Tags and words are read by storage.reading, as everywhere. Nothing here refuses a document: a value
+that cannot be read is absent. The document itself is stored unchanged.
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
+from storage.reading import is_transcript, message, spoken, structured
 
-# Where the services put what was said, the fullest first.
-_SPOKEN_MEMBERS = ("text", "transcript", "paragraphs", "segments", "utterances", "message")
-# Deeper than any service nests its words; a hostile body must not exhaust the stack.
-_DEPTH_LIMIT = 8
+__all__ = [
+    "date_folder",
+    "is_safe_name",
+    "messages",
+    "notes",
+    "objects",
+    "strings",
+    "text",
+    "timestamp",
+    "transcripts",
+]
+
 _SAFE_NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{0,199}")
 
 
@@ -66,83 +74,38 @@ def objects(data: dict[str, Any], member: str) -> list[dict[str, Any]]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
-def body_value(part: dict[str, Any]) -> Any:
-    """The body of a part as a value: JSON is parsed where it is written as a string."""
-    body = part.get("body")
-    if part.get("encoding") != "json" or not isinstance(body, str):
-        return body
-    try:
-        return orjson.loads(body)
-    except ValueError:
-        # "encoding": "json" over plain text is frequent in the wild.
-        return body
-
-
-def tags(attachments: Iterable[dict[str, Any]]) -> list[str]:
-    """The tags as `name:value`, from attachments of the purpose (or, of old, the type) "tags"."""
-    found: list[str] = []
-    for attachment in attachments:
-        if "tags" in (attachment.get("purpose"), attachment.get("type")):
-            body = body_value(attachment)
-            if isinstance(body, list):
-                found.extend(tag for tag in body if isinstance(tag, str))
-            elif isinstance(body, dict):
-                found.extend(f"{name}:{value}" for name, value in body.items())
-    return found
-
-
 def messages(dialogs: Iterable[dict[str, Any]]) -> Iterator[str]:
     """The words of text dialogs (chats, mails)."""
     for dialog in dialogs:
-        body = dialog.get("body")
-        plain = dialog.get("type") == "text" and dialog.get("encoding") in (None, "none")
-        if plain and isinstance(body, str):
-            yield body
+        if words := message(dialog):
+            yield words
 
 
-def transcripts(analyses: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """The words of each transcript: plain text, WTF, or the shapes other services answer with.
+def transcripts(parts: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """The words of each transcript among analyses and attachments, whoever made it.
 
-    The same words of the same dialog come once: one transcript is often there in two formats.
+    Equal words of the same dialog come once: a transcript often exists in two formats.
     """
-    told: set[tuple[str, str]] = set()
-    for analysis in analyses:
-        if is_transcript(analysis):
-            words = spoken(body_value(analysis))
-            key = (str(analysis.get("dialog")), words)
-            if words and key not in told:
-                told.add(key)
-                yield words
+    seen: set[tuple[str, str]] = set()
+    for part in parts:
+        if is_transcript(part):
+            words = spoken(structured(part))
+            if words is None or not words.text:
+                continue
+            dialogs = part.get("dialog")
+            key = (str(dialogs if isinstance(dialogs, list) else [dialogs]), words.text)
+            if key not in seen:
+                seen.add(key)
+                yield words.text
 
 
 def notes(analyses: Iterable[dict[str, Any]]) -> Iterator[str]:
     """The words of the other analyses: summaries, labels and the like."""
     for analysis in analyses:
         if not is_transcript(analysis):
-            words = " ".join(strings(body_value(analysis)))
+            words = " ".join(strings(structured(analysis)))
             if words:
                 yield words
-
-
-def is_transcript(analysis: dict[str, Any]) -> bool:
-    """Whether an analysis holds the words that were spoken."""
-    kind = analysis.get("type")
-    return isinstance(kind, str) and kind.startswith(("transcript", "wtf"))
-
-
-def spoken(body: Any, depth: int = 0) -> str:
-    """The text of a transcript body, whoever made it, without what surrounds it."""
-    if isinstance(body, str):
-        return body
-    if depth < _DEPTH_LIMIT:
-        if isinstance(body, list):
-            return " ".join(filter(None, (spoken(item, depth + 1) for item in body)))
-        if isinstance(body, dict):
-            for member in _SPOKEN_MEMBERS:
-                words = spoken(body.get(member), depth + 1)
-                if words:
-                    return words
-    return ""
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -21,7 +21,8 @@ from pathlib import Path
 from pydantic import Field
 
 from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
-from storage.fields import messages, notes, objects, strings, tags, text, transcripts
+from storage.fields import messages, notes, objects, strings, text, transcripts
+from storage.reading import tags_of
 
 _BUSY_POLL_S = 0.02
 _SCHEMA = (
@@ -224,16 +225,16 @@ def _save(connection: sqlite3.Connection, document: Document) -> Outcome:
         written = cursor.fetchall()
     if not written:
         return Stored(superseded=True)
-    analyses = objects(data, "analysis")
+    analyses, attachments = objects(data, "analysis"), objects(data, "attachments")
     parties = [
         {name: party.get(name) for name in _PARTY_MEMBERS} for party in objects(data, "parties")
     ]
     words = (
         subject or "",
         " ".join(strings(parties)),
-        "\n".join(transcripts(analyses)),
+        "\n".join(transcripts([*analyses, *attachments])),
         "\n".join(messages(objects(data, "dialog"))),
-        " ".join(tags(objects(data, "attachments"))),
+        " ".join(tags_of(attachments)),
         "\n".join(notes(analyses)),
     )
     connection.execute(_INDEX, (written[0][0], *words))

@@ -29,7 +29,8 @@ MADE_HERE = frozenset(
 ARROWS = {
     "telemetry": "",
     "config": "telemetry",
-    "vcon": "",
+    # One reader of tags and transcripts for all: the storages import nothing of conserver.
+    "vcon": "storage.reading",
     "process": "config telemetry",
     "queue": "vcon",
     "outbound": "vcon",

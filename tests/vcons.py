@@ -4,6 +4,7 @@
     raw("call", seed=7)        its bytes
     several(100, seed=7)       (uuid, bytes) of that many documents, all shapes in turn
     SHAPES                     the names
+    TRANSCRIPTS                format of a transcript -> its body, made of (speaker, words)
 
 Every shape is a vCon that Conserver must carry without losing anything, but those in REFUSED:
 bytes that must end as dead letters with a reason of their own. Texts are made of a small
@@ -387,6 +388,148 @@ def _jwe_without_uuid(chance: random.Random) -> Document:
     }
 
 
+Turns = list[tuple[str, str]]
+
+
+def _all_said(turns: Turns, between: str = " ") -> str:
+    return between.join(words for _, words in turns)
+
+
+def _as_conversation(turns: Turns) -> str:
+    return "\n\n".join(f"{speaker}: {words}" for speaker, words in turns)
+
+
+def _alternative(turns: Turns) -> Document:
+    return {
+        "transcript": _all_said(turns),
+        "confidence": 0.97,
+        "words": [{"word": "hello", "start": 0.1, "end": 0.4, "confidence": 0.9}],
+        "paragraphs": {
+            "transcript": _as_conversation(turns),
+            "paragraphs": [
+                {"speaker": number % 2, "sentences": [{"text": words, "start": 0, "end": 1}]}
+                for number, (_, words) in enumerate(turns)
+            ],
+        },
+    }
+
+
+def _wtf_body(turns: Turns, **members: Any) -> Document:
+    names = list(dict.fromkeys(speaker for speaker, _ in turns))
+    return {
+        "transcript": {"text": _all_said(turns), "language": "en", "duration": 2, "confidence": 1},
+        "segments": [
+            {"id": number, "start": number, "end": number + 1, "text": words, "confidence": 0.9,
+             "speaker": names.index(speaker)}
+            for number, (speaker, words) in enumerate(turns)
+        ],
+        "speakers": {str(key): {"id": key, "label": name} for key, name in enumerate(names)},
+        "metadata": {"provider": "vfun", "model": "large-v3"},
+        **members,
+    }  # fmt: skip
+
+
+def _without(body: Document, *names: str) -> Document:
+    return {name: value for name, value in body.items() if name not in names}
+
+
+#: The formats of transcripts that are in use: name -> body, made of (speaker, words) in turn.
+TRANSCRIPTS: dict[str, Callable[[Turns], Any]] = {
+    "plain text": _all_said,
+    "deepgram, as vcon-server's link keeps it": _alternative,
+    "deepgram, without paragraphs": lambda turns: _without(_alternative(turns), "paragraphs"),
+    "deepgram, its whole answer": lambda turns: {
+        "metadata": {"request_id": "r", "channels": 1, "models": ["m"]},
+        "results": {"channels": [{"alternatives": [_alternative(turns), {"transcript": "or"}]}]},
+    },
+    "deepgram, a channel for each party": lambda turns: {
+        "results": {
+            "channels": [{"alternatives": [{"transcript": words}]} for _, words in turns],
+            "utterances": [
+                {"transcript": words, "channel": number, "speaker": number}
+                for number, (_, words) in enumerate(turns)
+            ],
+        },
+    },
+    "openai": lambda turns: {"text": _all_said(turns), "usage": {"type": "duration", "seconds": 3}},
+    "openai, with speakers": lambda turns: {
+        "text": _all_said(turns),
+        "task": "transcribe",
+        "segments": [
+            {"id": f"s{number}", "type": "transcript.text.segment", "speaker": name, "text": words}
+            for number, (name, words) in enumerate(turns)
+        ],
+    },
+    "groq": lambda turns: {"text": f" {_all_said(turns)}", "x_groq": {"id": "req_1"}},
+    "hugging face": lambda turns: {
+        "text": _all_said(turns),
+        "chunks": [{"text": words, "timestamp": [0.0, 1.5]} for _, words in turns],
+    },
+    "hugging face, a list": lambda turns: [{"text": words} for _, words in turns],
+    "whisper, segments alone": lambda turns: {
+        "segments": [{"start": 0, "end": 1, "text": f" {words}"} for _, words in turns],
+    },
+    "wtf": _wtf_body,
+    "wtf, older, segments alone": lambda turns: _wtf_body(turns, transcript={"language": "en"}),
+    "wtf, older, without speakers": lambda turns: _without(_wtf_body(turns), "speakers"),
+    "speaker and message": lambda turns: [
+        {"speaker": speaker, "message": words} for speaker, words in turns
+    ],
+    "speaker and text, in an object": lambda turns: {
+        "transcript": [{"speaker": speaker, "text": words} for speaker, words in turns]
+    },
+    "a list of texts": lambda turns: [words for _, words in turns],
+    "assemblyai": lambda turns: {
+        "status": "completed",
+        "text": _all_said(turns),
+        "utterances": [{"speaker": name, "text": words} for name, words in turns],
+    },
+    "amazon": lambda turns: {
+        "jobName": "j",
+        "results": {"transcripts": [{"transcript": _all_said(turns)}], "items": []},
+    },
+    "google": lambda turns: {
+        "results": [{"alternatives": [{"transcript": words}, {}]} for _, words in turns]
+    },
+    "rev": lambda turns: {
+        "monologues": [
+            {"speaker": number, "elements": [{"type": "text", "value": words}]}
+            for number, (_, words) in enumerate(turns)
+        ]
+    },
+    "words alone": lambda turns: {"words": [{"word": word} for word in _all_said(turns).split()]},
+}  # fmt: skip
+
+
+def _transcripts(chance: random.Random) -> Document:
+    """A recording for each format of transcript, labelled in every way; tags in every way."""
+    ways: list[tuple[str, Callable[[Any], Document]]] = [
+        ("native", lambda body: {"body": body, "encoding": "json"}),
+        ("a string", lambda body: {"body": json.dumps(body), "encoding": "json"}),
+        ("labelled none", lambda body: {"body": json.dumps(body), "encoding": "none"}),
+        ("not labelled", lambda body: {"body": json.dumps(body)}),
+    ]
+    analysis = []
+    for number, make_body in enumerate(TRANSCRIPTS.values()):
+        body = make_body([("Ann", text(chance, 5)), ("Ben", text(chance, 5))])
+        labelled = (
+            ways[number % len(ways)][1](body) if not isinstance(body, str) else {"body": body}
+        )
+        kind = chance.choice(("transcript", "transcription", "wtf_transcription"))
+        analysis.append({"type": kind, "dialog": number, "vendor": "v", **labelled})
+    dialog = [_recording(chance, 20) for _ in analysis]
+    tags = json.dumps(["source:pbx", "team:blue"])
+    attachments = [
+        {"purpose": "wtf_transcription", "dialog": 0, "encoding": "json",
+         "body": _wtf_body([("Ann", text(chance, 3))])},
+        {"type": "tags", "body": tags},
+        {"type": "tags", "body": tags, "encoding": "none"},
+        {"purpose": "tags", "body": {"team": "blue"}},
+    ]  # fmt: skip
+    parties = [_party(chance), _party(chance)]
+    return _head(chance, parties=parties, dialog=dialog, analysis=analysis, attachments=attachments)
+
+
 _SHAPES: dict[str, Callable[[random.Random], Document]] = {
     "plain": _plain,
     "call": _call,
@@ -397,6 +540,7 @@ _SHAPES: dict[str, Callable[[random.Random], Document]] = {
     "incomplete": _incomplete,
     "external": _external,
     "unknown_members": _unknown_members,
+    "transcripts": _transcripts,
     "minimal": _minimal,
     "null_lists": _null_lists,
     "big_bodies": _big_bodies,

@@ -1,8 +1,8 @@
-"""What can be said of a configuration file's plain data, before the models look at it.
+"""Checks of a configuration file's plain data, before the pydantic models validate it.
 
-1. Takes out what vcon-server knew and Conserver does not use, with a warning.
-2. Checks what no model can see: names that must be defined elsewhere, or only once.
-3. Reads entries of a file that may be wrong anywhere.
+1. Removes entries that vcon-server has and Conserver does not use, with a warning for each.
+2. Checks names that must be defined elsewhere in the file, or used only once.
+3. Reads entries from data that may have the wrong type anywhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from conserver.config.validation import join_path, suggest
 from conserver.errors import Problem
 
-# What vcon-server's files may say and Conserver does not use, and what to do instead.
+# Entries of vcon-server's files that Conserver does not use -> what to do instead.
 _IGNORED_SECTIONS = {
     "tracers": "there are no tracers; a link can do their work",
     "imports": "nothing is imported or installed at run time; install what links need beforehand",
@@ -30,7 +30,7 @@ _IGNORED_IN_PLUGIN = {
 
 
 def drop_ignored(data: dict[str, Any]) -> Iterator[Problem]:
-    """Takes out of `data` what vcon-server knew and we do not use, with a warning for each."""
+    """Remove entries of vcon-server that we do not use from `data`; yields a warning for each."""
     for key in _IGNORED_SECTIONS.keys() & data.keys():
         del data[key]
         yield Problem(key, "is not used", _IGNORED_SECTIONS[key])
@@ -46,7 +46,7 @@ def drop_ignored(data: dict[str, Any]) -> Iterator[Problem]:
 
 
 def entries(data: Mapping[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
-    """The entries of a section that have the right shape; the others are reported by the models."""
+    """(name, entry) of a section's entries that are mappings. The models report the others."""
     found = data.get(section)
     if not isinstance(found, dict):
         return []
@@ -54,7 +54,7 @@ def entries(data: Mapping[str, Any], section: str) -> list[tuple[str, dict[str, 
 
 
 def check_references(data: Mapping[str, Any]) -> list[Problem]:
-    """What no model can see: names that must exist elsewhere, or only once."""
+    """Problems with names: undefined, used twice, or a list that two chains serve."""
     problems: list[Problem] = []
     served: dict[str, str] = {}
     for chain_name, chain in entries(data, "chains"):
@@ -91,7 +91,7 @@ def check_references(data: Mapping[str, Any]) -> list[Problem]:
 
 
 def texts(chain: Mapping[str, Any], key: str) -> list[tuple[int, str]]:
-    """The texts of a list in an entry, with their places; the models report what else is there."""
+    """(index, text) of the texts in a list of an entry. The models report all other values."""
     items = chain.get(key)
     if not isinstance(items, list):
         return []

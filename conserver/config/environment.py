@@ -1,8 +1,9 @@
-"""The environment, with secrets from files.
+"""Environment variables whose values may come from files, for secrets.
 
-Where NAME is not set and NAME_FILE is, the value of NAME is what that file holds, without the line
-break at its end: the convention of Docker's and Kubernetes' mounted secrets. So no password has to
-stand in a compose file, an environment or an image. A file is read when its variable is asked for.
+If NAME is not set and NAME_FILE is, the value of NAME is the content of that file without the line
+break at its end. This is the convention for secrets mounted by Docker and Kubernetes; with it, no
+password has to be in a compose file, an environment or an image. A file is read each time its
+variable is.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ SUFFIX = "_FILE"
 
 
 class Environment(Mapping[str, str]):
-    """A mapping over `environ` (os.environ in the daemon) in which NAME_FILE stands for NAME."""
+    """A mapping over `environ` (os.environ in the daemon) that reads NAME from NAME_FILE, too."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
     def __getitem__(self, name: str) -> str:
-        """The variable, or what its file holds.
+        """The value of the variable, or the content of its file.
 
         Raises:
-            KeyError: there is neither.
+            KeyError: neither is set.
             ConfigError: the file cannot be read.
         """
         if name in self._environ or not self._environ.get(name + SUFFIX):
@@ -39,13 +40,13 @@ class Environment(Mapping[str, str]):
             raise ConfigError([problem], "the environment") from None
 
     def __contains__(self, name: object) -> bool:
-        """Whether the variable or its file is named; the file is not read for this."""
+        """Whether the variable or the variable of its file is set. Does not read the file."""
         return name in self._environ or bool(self._environ.get(f"{name}{SUFFIX}"))
 
     def __iter__(self) -> Iterator[str]:
-        """The names that are set; a secret's own name is not among them."""
+        """The names of all variables that are set; NAME is not among them if only NAME_FILE is."""
         return iter(self._environ)
 
     def __len__(self) -> int:
-        """How many variables are set."""
+        """The number of variables that are set."""
         return len(self._environ)

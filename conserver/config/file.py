@@ -1,7 +1,7 @@
-"""Reads the text of a configuration file into plain data, and knows in which line what was.
+"""Parses the text of a configuration file into plain data, and finds the lines of its entries.
 
-Nothing here knows what the file is about: YAML, the environment that is put into it, and the lines
-that error messages name. config.py gives the data its meaning.
+This module handles YAML, the insertion of environment variables, and line numbers for error
+messages. The meaning of the data is defined in model.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from conserver.config.validation import join_path
 from conserver.errors import ConfigError, Problem
 
 _DEPTH_MAX = 100
-"""Far deeper than any file of people, and far from what the interpreter can follow."""
+"""The deepest nesting of a file. Far more than people write, far less than Python's stack."""
 
 _REFERENCE = re.compile(
     r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{"
@@ -26,14 +26,14 @@ _REFERENCE = re.compile(
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML keeps the last of two equal names in silence; in this file that would lose a chain."""
+    """A YAML loader that reports duplicate names, of which YAML silently keeps the last."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.doubled: list[Problem] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping, with doubled names noted."""
+        """Construct a mapping and record its duplicate names."""
         names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         for name, count in names.items():
             if count > 1 and name != "<<":
@@ -44,7 +44,7 @@ class _Loader(yaml.CSafeLoader):
         return super().construct_mapping(node, deep)
 
     def get_single_node(self) -> yaml.Node | None:
-        """The document as nodes; whoever follows them comes to an end."""
+        """The document as nodes, checked to be free of cycles and not too deep."""
         node: yaml.Node | None = super().get_single_node()
         if node is not None:
             _check_ends(node, "", (), set())
@@ -52,7 +52,7 @@ class _Loader(yaml.CSafeLoader):
 
 
 def _check_ends(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], done: set[int]) -> None:
-    """Raises ConfigError where an alias stands inside of what it stands for, or all is too deep."""
+    """Raise ConfigError for an alias inside of its own anchor, or for too deep nesting."""
     if any(node is other for other in above):
         line = node.start_mark.line + 1
         hint = f"line {line} has its anchor; write out what is meant"
@@ -61,14 +61,14 @@ def _check_ends(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], done: 
         line = node.start_mark.line + 1
         raise ConfigError([Problem("", f"line {line}: deeper than {_DEPTH_MAX} levels")])
     if id(node) in done:
-        return  # What is named by many aliases is looked at once.
+        return  # A node with many aliases is checked once.
     for inner, _, value in _inside(node, path):
         _check_ends(value, inner, (*above, node), done)
     done.add(id(node))
 
 
 def read_text(path: str | Path) -> str:
-    """The text of the file. Raises ConfigError if it cannot be read."""
+    """Read the file. Raises ConfigError if it cannot be read or is not UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -81,10 +81,10 @@ def read_text(path: str | Path) -> str:
 
 
 def read_yaml(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
-    """The file's top-level mapping, and the names in it that are there twice.
+    """Parse the file into its top-level mapping, and a problem for each duplicate name.
 
     Raises:
-        ConfigError: if it is no YAML, or no mapping.
+        ConfigError: the text is not YAML, or not a mapping.
     """
     try:
         loader = _Loader(text)
@@ -109,9 +109,10 @@ def read_yaml(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def expand(value: Any, environ: Mapping[str, str], path: str, problems: list[Problem]) -> Any:
-    """`value` with the environment put into its texts; what is missing is added to `problems`.
+    """`value` with environment variables inserted in its texts at every depth.
 
-    Done after the YAML is parsed, so that no value of a variable can break it.
+    Missing variables are appended to `problems`. This happens after the YAML is parsed, so that the
+    value of a variable cannot break the syntax.
     """
     if isinstance(value, str):
         return _expand_text(value, environ, path, problems) if "${" in value else value
@@ -155,10 +156,10 @@ def _expand_text(text: str, environ: Mapping[str, str], path: str, problems: lis
 
 
 def with_lines(problems: Iterable[Problem], text: str) -> list[Problem]:
-    """The problems with the lines they are in, in the order of the file."""
+    """The problems with their line numbers in the hints, sorted by line."""
     problems = list(problems)
     if not problems:
-        return []  # Finding lines costs a second parse: only when there is something to say.
+        return []  # Line numbers cost a second parse of the file.
     lines = dict(_lines(_Loader(text).get_single_node(), ""))
     found = []
     for problem in problems:
@@ -173,17 +174,17 @@ def with_lines(problems: Iterable[Problem], text: str) -> list[Problem]:
 
 
 def _lines(node: yaml.Node | None, path: str) -> Iterator[tuple[str, int]]:
-    """Every path of the file and its line, by the same rules as the paths of problems."""
+    """(path, line) of every entry of the file, with paths as problems have them."""
     for inner, line, value in _inside(node, path):
         yield inner, line
         yield from _lines(value, inner)
 
 
 def _inside(node: yaml.Node | None, path: str) -> Iterator[tuple[str, int, yaml.Node]]:
-    """What a mapping or a list holds: paths, lines and values."""
+    """(path, line, node) of each value in a mapping or list."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            # A name that is no plain word is refused later; what it holds is no part of a path.
+            # A name that is not a scalar is reported later by the models.
             name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
             yield join_path(path, [name]), key.start_mark.line + 1, value
     elif isinstance(node, yaml.SequenceNode):
@@ -192,8 +193,8 @@ def _inside(node: yaml.Node | None, path: str) -> Iterator[tuple[str, int, yaml.
 
 
 def located(problems: Sequence[Problem], path: str | Path) -> list[Problem]:
-    """Problems of links and storages with the lines of the file that they come from."""
+    """Problems of links and storages, with their line numbers in the configuration file."""
     try:
         return with_lines(problems, read_text(path))
     except (ConfigError, yaml.YAMLError):
-        return list(problems)  # It is gone or broken since; the paths say enough.
+        return list(problems)  # The file was removed or broken meanwhile; the paths suffice.

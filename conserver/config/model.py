@@ -1,14 +1,13 @@
-"""The configuration file: links, storages and chains, in vcon-server's grammar and ours.
+"""The models of the configuration file: links, storages and chains.
 
-1. Reads YAML and puts the environment into it: `${NAME}`, `${NAME:-default}`, and `$${` for a plain
-   `${`.
-2. Checks the whole of it and reports every fault at once: its path, its line, the wrong value, what
-   is allowed, and what was probably meant.
-3. Warns of what vcon-server had and Conserver does not use, so that an old file keeps loading.
+1. Loads YAML in vcon-server's grammar with Conserver's additions, and inserts environment
+   variables: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`.
+2. Validates the whole file and reports all problems together: path, line, invalid value, what is
+   allowed, and a suggestion.
+3. Warns of entries of vcon-server that Conserver does not use, so that an existing file loads.
 
-The result is frozen. The supervisor reads the file and hands the result to its children; nobody
-else reads it. Whether a module exists and takes its options is not known here: that is asked of
-plugins.py.
+The result is frozen. The supervisor reads the file and passes the result to its children; no other
+process reads it. Whether a module exists and accepts its options is checked by plugins/loader.py.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ RESERVED_PREFIXES = ("conserver:", "DLQ:")
 
 
 def check_list_name(name: str) -> str:
-    """The name, if a list that others use may have it. Raises ValueError with the reason."""
+    """Return the name if a producer's or consumer's list may have it, else raise ValueError."""
     if not name:
         raise ValueError("the name of a list must not be empty")
     if "\n" in name or "\r" in name:
@@ -76,18 +75,19 @@ class _Section(BaseModel):
 
 
 class LinkConfig(_Section):
-    """One link: a module, and options that merge over the module's defaults."""
+    """One link: a module and its options."""
 
     module: ModuleName = Field(
         description="The module that does the work: `links.tag`, `my_package.my_link`."
     )
-    options: Options = Field(default={}, repr=False, description="What the module offers to set.")
+    options: Options = Field(default={}, repr=False, description="The options of the module.")
     soft_timeout_s: LimitSeconds | None = Field(
-        default=None, description="What the link is told to keep to; it sees the time that remains."
+        default=None,
+        description="The time in which the link should end; it can ask how much is left.",
     )
     hard_timeout_s: LimitSeconds | None = Field(
         default=None,
-        description="Past it the worker is killed and replaced; the item counts a delivery.",
+        description="After this time the worker is killed; the item counts a delivery.",
     )
 
 
@@ -97,43 +97,44 @@ class StorageConfig(_Section):
     module: ModuleName = Field(
         description="The module that stores: `storage.postgres`, `my_package.my_store`."
     )
-    options: Options = Field(default={}, repr=False, description="What the module offers to set.")
+    options: Options = Field(default={}, repr=False, description="The options of the module.")
 
 
 class ChainConfig(_Section):
-    """What happens to the items of some lists."""
+    """One chain: the lists that it serves, its links and storages, and its limits."""
 
     links: list[str] = Field(
         default=[], description="The links, in order, by their names under `links`."
     )
     storages: list[str] = Field(
         default=[],
-        description="Where results are stored, by the names under `storages`; all at once.",
+        description="The storages for the result, by their names under `storages`; in parallel.",
     )
     ingress_lists: Annotated[list[ListName], Field(min_length=1)] = Field(
-        description="The Redis lists that are served; each belongs to one chain."
+        description="The Redis lists to serve; each belongs to one chain."
     )
     egress_lists: list[ListName] = Field(
-        default=[], description="The Redis lists that get the uuid once everything is stored."
+        default=[], description="The Redis lists that get the uuid when all storages have the vCon."
     )
     enabled: bool = Field(default=True, description="0 or false: the chain's lists are not served.")
     timeout: LimitSeconds | None = Field(
         default=None, description="vcon-server's name for `soft_timeout_s`."
     )
     soft_timeout_s: LimitSeconds | None = Field(
-        default=None, description="What all links of an item together are told to keep to."
+        default=None, description="The time in which all links of an item together should end."
     )
     hard_timeout_s: LimitSeconds | None = Field(
         default=None,
-        description="Past it, counted over all links, the worker is killed and replaced.",
+        description="After this time, summed over all links, the worker is killed.",
     )
     retries: Annotated[int, Field(ge=0)] = Field(
         default=5,
-        description="How often an item is tried again after a link failed, before it is dead.",
+        description="How often an item is retried after a link failed, before it is dead-lettered.",
     )
     max_deliveries: Annotated[int, Field(ge=1)] = Field(
         default=3,
-        description="How often an item may take a worker down with it, before it is dead.",
+        description="After how many counted deaths of its worker an item is dead-lettered; a first "
+        "death of unknown cause is not counted.",
     )
     backoff_s: LimitSeconds = Field(
         default=2.0,
@@ -144,13 +145,13 @@ class ChainConfig(_Section):
     )
     give_up_s: LimitSeconds = Field(
         default=86_400.0,
-        description="How long an item waits for a storage that is away, before it is dead.",
+        description="How long an item waits for an unreachable storage before it is dead-lettered.",
     )
     concurrency: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="How many of its items one worker runs at once, at most."
+        default=None, description="The most items of the chain that one worker runs at once."
     )
     weight: Annotated[int, Field(ge=1, le=1000)] = Field(
-        default=1, description="The chain's share where several have work waiting."
+        default=1, description="The chain's share of a worker if several chains have items waiting."
     )
     supported_extensions: list[str] = Field(
         default=[], description="The `critical` vCon extensions that the chain's links understand."
@@ -159,8 +160,8 @@ class ChainConfig(_Section):
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
         if self.timeout is not None and self.soft_timeout_s is None:
-            # Done once here, on a model that is not frozen yet, so that nobody downstream has to
-            # know both.
+            # Copied here, so that the rest of the code has to know one name only. The model is
+            # frozen, hence object.__setattr__.
             object.__setattr__(self, "soft_timeout_s", self.timeout)
         if (
             self.soft_timeout_s
@@ -174,7 +175,7 @@ class ChainConfig(_Section):
 
 
 class Config(_Section):
-    """The whole file, checked. `warnings` tells what it says in vain."""
+    """The validated file. `warnings` lists entries that have no effect."""
 
     links: dict[str, LinkConfig] = Field(default={}, description="The links by name.")
     storages: dict[str, StorageConfig] = Field(default={}, description="The storages by name.")
@@ -183,17 +184,17 @@ class Config(_Section):
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What is not wrong and yet probably not meant."""
+        """Problems that do not prevent a start, such as entries without effect."""
         return self._warnings
 
     @property
     def enabled_chains(self) -> dict[str, ChainConfig]:
-        """The chains to serve, in the order of the file."""
+        """The enabled chains by name, in the order of the file."""
         return {name: chain for name, chain in self.chains.items() if chain.enabled}
 
     @property
     def ingress(self) -> dict[str, str]:
-        """Every list to serve and its chain, in the order of the file."""
+        """Ingress list -> name of its chain, for enabled chains, in the order of the file."""
         return {
             list_name: name
             for name, chain in self.enabled_chains.items()
@@ -202,31 +203,31 @@ class Config(_Section):
 
     @property
     def used_links(self) -> dict[str, LinkConfig]:
-        """The links that an enabled chain names."""
+        """The links that enabled chains name."""
         used = {name for chain in self.enabled_chains.values() for name in chain.links}
         return {name: link for name, link in self.links.items() if name in used}
 
     @property
     def used_storages(self) -> dict[str, StorageConfig]:
-        """The storages that an enabled chain names."""
+        """The storages that enabled chains name."""
         used = {name for chain in self.enabled_chains.values() for name in chain.storages}
         return {name: storage for name, storage in self.storages.items() if name in used}
 
 
 def load(path: str | Path, environ: Mapping[str, str]) -> Config:
-    """Reads and checks the file.
+    """Read and validate the file.
 
     Raises:
-        ConfigError: with everything that is wrong, a file that cannot be read included.
+        ConfigError: all problems; also a file that cannot be read.
     """
     return parse(read_text(path), environ, str(path))
 
 
 def parse(text: str, environ: Mapping[str, str], source: str = "the configuration") -> Config:
-    """Checks the text of a configuration file; `source` is what error messages call it.
+    """Validate the text of a configuration file; `source` is its name in error messages.
 
     Raises:
-        ConfigError: with everything that is wrong.
+        ConfigError: all problems.
     """
     data, problems = read_yaml(text, source)
     warnings = list(drop_ignored(data))
@@ -245,16 +246,16 @@ def parse(text: str, environ: Mapping[str, str], source: str = "the configuratio
 
 
 def usable_part(path: str | Path, environ: Mapping[str, str]) -> Config:
-    """The links and storages of a wrong file that are right by themselves and that a chain names.
+    """The valid links and storages of an invalid file, as far as a chain names them.
 
-    `load` has said what is wrong with the file; with this, the faults of modules and options can be
-    told at the same time.
+    `load` has reported the problems of the file. With this, `conserver check` can report problems
+    of modules and options in the same run.
 
     Raises:
-        ConfigError: there is nothing to look at: the file is no YAML, or cannot be read.
+        ConfigError: the file cannot be read or is not YAML.
     """
     data, _ = read_yaml(read_text(path), str(path))
-    deque(drop_ignored(data), maxlen=0)  # load() has warned of them.
+    deque(drop_ignored(data), maxlen=0)  # `load` has reported these warnings.
     named = {
         (section, name)
         for _, chain in entries(data, "chains")
@@ -277,19 +278,19 @@ def usable_part(path: str | Path, environ: Mapping[str, str]) -> Config:
 
 
 def keep_secrets(config: Config) -> None:
-    """Hides the values of its secret options in all that this process, and its children, tell."""
+    """Hide the secrets of all options in the output of this process and of its children."""
     keep_secret(secret_values([link.options for link in config.links.values()]))
     keep_secret(secret_values([storage.options for storage in config.storages.values()]))
 
 
 def serves_nothing(config: Config) -> Problem:
-    """What is said of a configuration without an enabled chain, and why there may be none."""
+    """The problem to report for a configuration without an enabled chain."""
     why = "all are disabled" if config.chains else "there is none: is the file empty, or cut short?"
     return Problem("chains", "no chain is enabled, so no list is served", why)
 
 
 def _warn_of_effects(config: Config) -> list[Problem]:
-    """What is allowed and yet rarely meant: nothing to serve, items that go round in circles."""
+    """Warnings: no chain is enabled, or items return to a chain's own lists without end."""
     if not config.enabled_chains:
         return [serves_nothing(config)]
     follows = {

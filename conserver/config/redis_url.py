@@ -1,8 +1,8 @@
-"""URLs of Redis: whether one can be used, said without showing it.
+"""Validation of Redis URLs, with messages that do not quote them.
 
-Everything that the client would refuse late, ignore, or take for something else is a fault here: a
-port that is no number, a name for a database, a parameter that it does not know. Where a URL is
-wrong nobody can say which part of it is the password, so no value is ever quoted.
+This refuses everything that the client would report late, ignore, or misunderstand: a port that is
+not a number, a name for a database, an unknown parameter. In an invalid URL it is not known which
+part is the password, so no message contains any value of it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _SCHEMES_TEXT = ", ".join(f"{scheme}://" for scheme in SCHEMES)
 
-# What may stand behind the ? of REDIS_URL, as regular expressions of the values: what redis-py
-# knows and what leaves the queue working, which speaks RESP2 and reads bytes.
+# Parameters of REDIS_URL -> regular expressions of their values: those of redis-py, limited to
+# values with which the queue works, which uses RESP2 and reads bytes.
 _SECONDS = r"(?=.*[1-9])[0-9]+(\.[0-9]+)?"
 _SWITCH = r"(?i:1|0|true|false|t|f|yes|no|y|n)"
 _FLAG = r"VERIFY_(DEFAULT|CRL_CHECK_(LEAF|CHAIN)|X509_(STRICT|TRUSTED_FIRST|PARTIAL_CHAIN)"
@@ -52,7 +52,7 @@ _REDIS_HOST = re.compile(r"(\[[0-9a-fA-F:.]+(%\w+)?\]|[^\[\]:]*)(:(?P<port>[0-9]
 
 
 def fault_of(url: str) -> str:
-    """What is wrong with a URL of Redis, with no part of it; "" if nothing is."""
+    """The reason why a Redis URL is invalid, without any part of the URL; "" if it is valid."""
     scheme, mark, _ = url.partition("://")
     if not mark or scheme not in SCHEMES:
         return f"must begin with {_SCHEMES_TEXT}"
@@ -104,7 +104,7 @@ def _query_fault(parts: SplitResult) -> str:
         return "must have no `?` in its login: write %3F"
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in known:
-            # Where an @ follows, the name may be the end of a password.
+            # If an @ follows, the name may be the end of a password.
             told = "what it has behind its ?" if "@" in parts.query else f"`{name}`"
             return f"cannot take {told}; {parts.scheme}:// knows {', '.join(known)}"
         if value and not re.fullmatch(known[name], value):
@@ -113,7 +113,7 @@ def _query_fault(parts: SplitResult) -> str:
 
 
 def known_in_query(scheme: str) -> dict[str, str]:
-    """What REDIS_URL may have behind its ?, by its scheme: name -> regular expression of values."""
+    """The parameters of a scheme: name -> regular expression of its values."""
     tls = _REDIS_TLS_QUERY if scheme.startswith("rediss") else {}
     if scheme.endswith("+sentinel"):
         return {f"sentinel_{name}": form for name, form in _REDIS_LOGIN_QUERY.items()} | tls

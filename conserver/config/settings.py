@@ -1,11 +1,11 @@
-"""The settings: what the environment decides, read once at the edge, frozen, and passed down.
+"""The settings: environment variables, read once at the start, validated and frozen.
 
-1. Declares every variable with its type, default and one-line meaning; `conserver settings` and
-   docs/configuration.md are made from these declarations.
-2. Reads them from a mapping that the caller hands in (`os.environ` in the daemon, a dict in a test)
-   and reports every fault at once.
+1. Declares every variable with its type, default and a one-line description. `conserver settings`
+   and docs/configuration.md are generated from these declarations.
+2. Reads the values from a mapping that the caller passes (`os.environ` in the daemon, a dict in
+   tests) and reports all problems together.
 
-An empty variable counts as unset, because compose files write `${NAME:-}` for what is optional.
+An empty variable counts as not set, because compose files write `${NAME:-}` for optional ones.
 """
 
 from __future__ import annotations
@@ -34,16 +34,15 @@ from conserver.config.validation import problems_of
 from conserver.errors import ConfigError, Problem
 
 WORKERS_MAX = 100
-"""Workers of one supervisor. The coordinator gets two descriptors of each, and a forkserver hands
-no
-more than 250 descriptors to a child."""
+"""The most workers of one supervisor. The coordinator gets two file descriptors per worker, and a
+forkserver passes no more than 250 to a child."""
 
 _SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(I?B)?\s*", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def parse_size(value: object) -> object:
-    """`512M` is 536870912 bytes; K, M, G, T, with or without B or iB, are powers of 1024."""
+    """Parse a size: `512M` is 536870912 bytes. K, M, G, T (also KB, KiB ...) are powers of 1024."""
     if not isinstance(value, str):
         return value
     match = _SIZE.fullmatch(value)
@@ -53,7 +52,7 @@ def parse_size(value: object) -> object:
 
 
 def available_cores() -> int:
-    """The cores this process may use: its affinity, within a container's CPU quota."""
+    """The number of cores that this process may use, by its affinity and its cgroup's CPU quota."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -99,9 +98,7 @@ def _parse_root_path(value: object) -> object:
 
 
 def _check_redis_url(value: SecretStr) -> SecretStr:
-    """Everything that the client would refuse, ignore or take for something else, told without the
-    value: where a URL is wrong, nobody can say which part of it is the password.
-    """
+    """Raise ValueError if the URL is invalid; see redis_url.py for why without the value."""
     fault = fault_of(value.get_secret_value())
     if fault:
         raise ValueError(f"{fault} (the value is not shown: it may hold a password)")
@@ -127,14 +124,14 @@ def _setting(variable: str, default: object, meaning: str) -> Any:
 
 
 class Settings(BaseModel):
-    """Everything the environment decides. Frozen: a change needs a restart."""
+    """All settings. Frozen, because a change needs a restart."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     redis_url: RedisUrl = _setting(
         "REDIS_URL",
         "redis://localhost:6379",
-        "Where Redis is: redis://, rediss:// (TLS), unix:// or redis+sentinel:// with a login.",
+        "The URL of Redis: redis://, rediss:// (TLS), unix:// or redis+sentinel://.",
     )
     config_file: str = _setting(
         "CONSERVER_CONFIG_FILE",
@@ -144,7 +141,7 @@ class Settings(BaseModel):
     workers: WorkerCount = _setting(
         "CONSERVER_WORKERS",
         1,
-        "How many worker processes; `auto` is one per core that may be used.",
+        "The number of worker processes; `auto` is one per available core.",
     )
     start_method: StartMethod = _setting(
         "CONSERVER_START_METHOD",
@@ -162,7 +159,7 @@ class Settings(BaseModel):
         "Write to all storages of a chain at once; false writes one after another, in their order.",
     )
     log_level: LogLevel = _setting(
-        "LOG_LEVEL", "INFO", "The least lines to log: DEBUG, INFO, WARNING, ERROR or CRITICAL."
+        "LOG_LEVEL", "INFO", "The lowest level to log: DEBUG, INFO, WARNING, ERROR or CRITICAL."
     )
     log_format: LogFormat = _setting(
         "CONSERVER_LOG_FORMAT", "auto", "json or console; auto is console on a terminal, else json."
@@ -170,22 +167,22 @@ class Settings(BaseModel):
     tick_interval_ms: Annotated[int, Field(ge=10, le=3_600_000)] = _setting(
         "TICK_INTERVAL",
         1000,
-        "How often an idle worker looks for work that no bell announced, in ms.",
+        "How often an idle worker looks for items without having been woken, in ms.",
     )
     lease_s: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _setting(
         "CONSERVER_LEASE_S",
         30,
-        "A host whose heartbeat stands still for so long is declared dead; its items are returned.",
+        "A host without a heartbeat for so long is declared dead; its items are returned.",
     )
     stall_timeout_s: Seconds = _setting(
         "CONSERVER_STALL_TIMEOUT_S",
         60,
-        "A worker whose main loop stands still for so long is replaced.",
+        "A worker whose main loop makes no progress for so long is killed and replaced.",
     )
     shutdown_timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _setting(
         "CONSERVER_SHUTDOWN_TIMEOUT_S",
         25,
-        "How long a stop waits for running items; after it they are returned and done again later.",
+        "How long a stop waits for running items; then they are returned and run again later.",
     )
     boot_timeout_s: Seconds = _setting(
         "CONSERVER_BOOT_TIMEOUT_S", 15, "How long the start waits for Redis before it gives up."
@@ -203,17 +200,17 @@ class Settings(BaseModel):
     orphan_expiry_s: ExpirySeconds = _setting(
         "CONSERVER_UNSTORED_EXPIRY_S",
         172_800,
-        "How long a document stays in Redis that no storage holds and no list names; 0 is forever.",
+        "How long a document stays in Redis that no storage has and no list names; 0 is forever.",
     )
     max_document_bytes: Bytes = _setting(
         "CONSERVER_MAX_DOCUMENT_BYTES",
         64 << 20,
-        "A larger document becomes a dead letter, also one that links have made so large.",
+        "A larger document is dead-lettered, also one that links have made so large.",
     )
     max_payload_bytes: Bytes = _setting(
         "CONSERVER_MAX_PAYLOAD_BYTES",
         8 << 20,
-        "A larger document pushed onto a list as a whole becomes a dead letter.",
+        "A larger document that is pushed onto a list as a whole is dead-lettered.",
     )
     max_items_per_worker: Annotated[int, Field(ge=0)] = _setting(
         "CONSERVER_MAX_ITEMS_PER_WORKER", 0, "A worker is replaced after so many items; 0 is never."
@@ -221,12 +218,12 @@ class Settings(BaseModel):
     max_worker_memory: Bytes = _setting(
         "CONSERVER_MAX_WORKER_MEMORY",
         0,
-        "A worker that grows beyond is replaced (512M); 0 is never.",
+        "A worker that uses more memory is replaced (such as 512M); 0 is never.",
     )
     parked_cap: Annotated[int, Field(ge=1)] = _setting(
         "CONSERVER_PARKED_CAP",
         100_000,
-        "While so many items of a list wait for storages or retries, it gives nothing fresh.",
+        "While so many items of a list are parked, no new ones are claimed from it.",
     )
     job_expiry_s: Annotated[int, Field(ge=1)] = _setting(
         "CONSERVER_JOB_EXPIRY_S", 3600, "How long a job is kept after its end."
@@ -291,7 +288,7 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One setting as a person sees it."""
+    """One setting, for documentation."""
 
     name: str
     field: str
@@ -300,7 +297,7 @@ class Variable:
 
 
 def variables() -> list[Variable]:
-    """Every setting in the order of its declaration, for docs and `conserver settings`."""
+    """All settings in the order of their declaration, for docs and `conserver settings`."""
     return [
         Variable(_variable(name), name, _default_text(field.default), field.description or "")
         for name, field in Settings.model_fields.items()
@@ -308,10 +305,10 @@ def variables() -> list[Variable]:
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """The settings that `environ` gives.
+    """Read the settings from `environ`.
 
     Raises:
-        ConfigError: with every variable that cannot be used.
+        ConfigError: all variables with invalid values.
     """
     names = {_variable(field): field for field in Settings.model_fields}
     given = {field: environ[name] for name, field in names.items() if environ.get(name, "").strip()}
@@ -329,10 +326,10 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 
 def misspelt(environ: Mapping[str, str]) -> list[Problem]:
-    """Variables that look like ours and are not, such as CONSERVER_WORKER.
+    """Problems for variables that are probably misspelt settings, such as CONSERVER_WORKER.
 
-    Only near misses count: Kubernetes sets CONSERVER_PORT and the like for a service of our name,
-    and a config file may use any variable.
+    Only close matches are reported, because Kubernetes sets CONSERVER_PORT and others for a service
+    of this name, and a config file may use any variable.
     """
     ours = {_variable(field) for field in Settings.model_fields}
     found = []

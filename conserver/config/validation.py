@@ -1,8 +1,8 @@
-"""Turns what pydantic finds wrong into problems that a person can act on.
+"""Converts pydantic's validation errors into problems with instructions.
 
-Shared by settings, config and the options of plugins, so that all of them complain in the same
-words: where (`chains.calls.links[1]`), what is wrong with which value, what is allowed, and what
-was probably meant. Values of secrets are never shown.
+Settings, configuration and options of plugins share it, so that all messages have one form: the
+path (`chains.calls.links[1]`), the invalid value, what is allowed, and a suggestion. Values of
+secrets are never shown.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ _MUST_BE = {
 def problems_of(
     error: ValidationError, model: type[BaseModel], data: object, prefix: str = ""
 ) -> list[Problem]:
-    """Every fault in `error`, found when `data` was validated against `model`.
+    """A problem for each fault in `error`, which arose when `data` was validated by `model`.
 
     Args:
         prefix: the path of `data` in the whole file, such as `links.tag.options`.
     """
     faults = error.errors(include_url=False)
-    # A list is not empty because its entries are wrong: what is inside has been told.
+    # pydantic reports a list as too short if its entries are invalid; those are reported anyway.
     inside = {fault["loc"][:-1] for fault in faults if fault["loc"]}
     return [
         _problem(
@@ -81,13 +81,13 @@ def join_path(prefix: str, keys: Iterable[str | int]) -> str:
 
 
 def suggest(word: object, known: Iterable[str]) -> str:
-    """A hint: the likeliest of `known` if one is near, else all of them, else nothing."""
+    """A hint: the closest of `known`, else all of them if they are few, else ""."""
     names = sorted(known)
     if not names:
         return ""
     wanted = str(word)
     heads = {name.rpartition(".")[0] for name in (wanted, *names)}
-    # What all begin with (`links.`, `storage.`) says nothing of how near they are.
+    # A common prefix (`links.`, `storage.`) would make all names look similar.
     alike = len(heads.pop()) if len(heads) == 1 else 0
     lowered = {_folded(name[alike:]): name for name in names}
     near = difflib.get_close_matches(_folded(wanted[alike:]), lowered, n=1, cutoff=0.6)
@@ -101,7 +101,7 @@ def _folded(name: str) -> str:
 
 
 def shown(value: object, *, secret: bool = False) -> str:
-    """The value as an error message may show it: short, quoted, and hidden if it is a secret."""
+    """The value for an error message: shortened, quoted, and hidden if it is a secret."""
     if secret:
         return "the value given (not shown: a secret)"
     if value is None:
@@ -160,7 +160,7 @@ def _quotes(value: object) -> str:
 
 
 def _plain(item: object) -> object:
-    """What pydantic allows, in plain words: `'', 'fork' or 'spawn'` is `empty, fork or spawn`."""
+    """pydantic's list of allowed values without quotes: `empty, fork or spawn`."""
     if isinstance(item, float) and item.is_integer():
         return int(item)
     return item.replace("''", "empty").replace("'", "") if isinstance(item, str) else item
@@ -169,14 +169,14 @@ def _plain(item: object) -> object:
 def _walk(
     location: Sequence[str | int], model: type[BaseModel], data: object
 ) -> tuple[list[str | int], list[str], object, bool]:
-    """Follows a fault's location through the data and the model at once.
+    """Follow a fault's location through the data and the model.
 
-    Pydantic puts the names of union members and validators into locations; what the data does not
-    have at that place is no step of the path, unless it is the last one (a missing name).
+    Pydantic's locations also contain names of union members and validators. A step that the data
+    does not have is therefore skipped, unless it is the last one (a missing name).
 
     Returns:
-        The keys of the path, the names known at its last step, the value there, whether it is a
-        secret.
+        The keys of the path, the known names at its last step, the value there, and whether that
+        value is a secret.
     """
     keys: list[str | int] = []
     known: list[str] = []
@@ -193,7 +193,7 @@ def _walk(
         kind = _inner(kind, step)
         parent, value = value, value[step] if inside else None  # type: ignore[index]
         secret = secret or _holds_secret(kind) or (isinstance(step, str) and is_secret_name(step))
-        # A key that YAML read as False is 0 in pydantic's words: the data knows better.
+        # pydantic reports a key that YAML read as False as 0; the data has the original key.
         known_as = [key for key in parent if key == step] if isinstance(parent, Mapping) else []
         keys.append(known_as[0] if known_as else step)
     return keys, known, value, secret
@@ -219,7 +219,7 @@ def _names(kind: object) -> list[str]:
 
 
 def _inner(kind: object, step: str | int) -> object:
-    """The type that a model, a mapping or a list has at `step`; None where that cannot be told."""
+    """The type of the value at `step` of a model, mapping or list; None if it is not known."""
     found = _model_in(kind)
     if found is not None and isinstance(step, str):
         for name, field in found.model_fields.items():

@@ -1,4 +1,4 @@
-"""analyze: lets a language model read each transcript and adds what it says as an analysis.
+"""analyze: sends each transcript to a language model and stores the answer as an analysis.
 
     options:
       model: gpt-4.1-mini
@@ -6,9 +6,9 @@
       base_url: https://api.openai.com/v1     any endpoint with OpenAI's chat completions
       prompt: Summarise this call in three sentences.
       analysis_type: summary
-      json_schema: {type: object, ...}        asks for, and stores, a structured result
+      json_schema: {type: object, ...}        requests and stores a JSON value
 
-A dialog that has an analysis of this type is passed over, so nothing is paid twice.
+A dialog that has an analysis of this type is skipped, so that no request is paid twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COSTLY = True
 
 
 class Options(chat.ChatOptions):
-    """What to ask, and as what to store the answer."""
+    """The prompt, and the type under which the answer is stored."""
 
     prompt: str = Field(min_length=1)
     system_prompt: str = "You analyse conversations. Answer with the result only."
@@ -39,9 +39,9 @@ def prepare(options: Options) -> None:
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
-    """Ask about every dialog that has text and no such analysis yet."""
+    """Add an analysis for every dialog that has text and no such analysis yet."""
     paid = False
-    for dialog, text in chat.questions(vcon, options):
+    for dialog, text in chat.questions(vcon, options, context.log):
         if chat.find_analysis(vcon, options.analysis_type, dialog) is not None:
             continue
         if paid:

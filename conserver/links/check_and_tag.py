@@ -1,4 +1,4 @@
-"""check_and_tag: asks a language model a yes-or-no question about each dialog, and tags for a yes.
+"""check_and_tag: asks a language model a yes-or-no question on each dialog; adds a tag if yes.
 
     options:
       model: gpt-4.1-mini
@@ -7,8 +7,8 @@
       tag_value: likely
       evaluation_question: Does the customer threaten to leave?
 
-Each answer is kept as an analysis too, so that it can be seen why a tag is there or not, and is
-not asked for again. Several of these links with different tags can stand in one chain.
+Each answer is also stored as an analysis. It documents the decision and prevents that the question
+is asked again. A chain can have several of these links with different tags.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 
 from conserver.links import LinkContext
 from conserver.outbound import chat, endpoint
-from conserver.vcon.document import Vcon, decode_body, indices, numbered
+from conserver.vcon.document import Vcon, indices, numbered, structured
 
 COSTLY = True
 
@@ -28,7 +28,7 @@ _ANSWER = 'Answer with a JSON object with the one member "applies": true for yes
 
 
 class Options(chat.ChatOptions):
-    """The question, and the tag for a yes."""
+    """The question, and the tag to add if the answer is yes."""
 
     tag_name: str = Field(min_length=1)
     tag_value: str = Field(min_length=1)
@@ -50,10 +50,10 @@ def prepare(options: Options) -> None:
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
-    """Ask about every dialog that was not asked about for this tag, and tag the vCon for a yes."""
+    """Ask about every dialog without an answer for this tag; tag the vCon if one is yes."""
     tag = f"{options.tag_name}:{options.tag_value}"
     paid = False
-    for dialog, text in chat.questions(vcon, options):
+    for dialog, text in chat.questions(vcon, options, context.log):
         if _is_answered(vcon, options.analysis_type, dialog, tag):
             continue
         if paid:
@@ -83,7 +83,7 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
 def _is_answered(vcon: Vcon, kind: str, dialog: int, tag: str) -> bool:
     for _, analysis in numbered(vcon.analysis):
         if analysis.get("type") == kind and dialog in indices(analysis.get("dialog")):
-            body = decode_body(analysis)
+            body = structured(analysis)
             if isinstance(body, dict) and body.get("tag") == tag:
                 return True
     return False

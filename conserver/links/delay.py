@@ -1,10 +1,10 @@
-"""delay: lets a vCon wait before its next link.
+"""delay: waits before the next link.
 
     options:
       seconds: 5
 
-It keeps its thread while it waits, in slices, so that a cancelled item or a stopping worker does
-not wait for its end. A vCon that comes back because its worker died waits from the beginning.
+The wait occupies a chain thread. It ends early if the item is cancelled or the worker stops. If the
+worker dies, the vCon waits from the beginning again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from conserver.links import LinkContext
 from conserver.vcon.document import Vcon
 
 _SLICE_S = 0.25
-# Whoever wants to wait longer wants a schedule, and not a thread that stands still.
+# For a longer wait a chain thread is the wrong tool: it could run other items.
 _LONGEST_S = 3600
 
 
@@ -30,7 +30,7 @@ class Options(BaseModel):
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
-    """Wait; the vCon is not touched."""
+    """Wait; the vCon is not changed."""
     end = time.monotonic() + options.seconds
     context.check_cancelled()
     while (left_s := end - time.monotonic()) > 0:

@@ -1,11 +1,11 @@
-"""detect_engagement: lets a language model say whether both sides of a dialog spoke, and tags it.
+"""detect_engagement: asks a language model whether both sides of a dialog spoke, and adds a tag.
 
     options:
       model: gpt-4.1-mini
       api_key: ${OPENAI_API_KEY}
 
-The answer is kept as an analysis ("true" or "false") and as the tag engagement:true or
-engagement:false; a vCon whose dialogs differ has both.
+The answer is stored as an analysis ("true" or "false") and as the tag engagement:true or
+engagement:false. A vCon whose dialogs differ gets both tags.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ANSWERS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 class Options(chat.ChatOptions):
-    """The question can be worded anew, as long as the answer is true or false."""
+    """The question. It can be replaced by another whose answer is true or false."""
 
     prompt: str = Field(
         default=(
@@ -41,9 +41,9 @@ def prepare(options: Options) -> None:
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
-    """Ask about every dialog that was not asked about yet."""
+    """Ask about every dialog that has no such analysis yet."""
     paid = False
-    for dialog, text in chat.questions(vcon, options):
+    for dialog, text in chat.questions(vcon, options, context.log):
         if chat.find_analysis(vcon, options.analysis_type, dialog) is not None:
             continue
         if paid:

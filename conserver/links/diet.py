@@ -1,16 +1,16 @@
-"""diet: makes vCons lighter: moves or removes bodies, analyses, attachments, system prompts.
+"""diet: makes vCons smaller: moves or removes bodies, analyses, attachments, system prompts.
 
     options:
       remove_dialog_body: true
-      s3_bucket: recordings                   bodies go there; or
+      s3_bucket: recordings                   uploads bodies to S3; or
       post_media_to_url: https://media.example.com/   to a service that answers {"url": ...}
       remove_analysis: true
       remove_attachment_types: [image/jpeg, strolid_dealer]    media types, purposes or types
       remove_system_prompts: true             every member named system_prompt, at any depth
 
-With a place to go to, a dialog gets the `url` and the `content_hash` of what was its body, as the
-standard has it for content kept elsewhere, and only once the place has taken it: a body is never
-lost to a failed upload. With no place named, the body is removed for good.
+If a destination is configured, a body is replaced by its `url` and `content_hash`, as the standard
+has it for external content. This happens only after the upload succeeded, so that no body is lost.
+Without a destination, bodies are deleted.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from urllib.parse import quote
 import orjson
 from pydantic import AnyHttpUrl, Field, SecretStr
 
-from conserver.errors import Rejected, Retry
+from conserver.errors import Retry
 from conserver.links import LinkContext
-from conserver.outbound import endpoint
+from conserver.outbound import endpoint, faults
 from conserver.vcon.document import Vcon, decode_body, encode_body, media_type, numbered
 
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
 class Options(endpoint.CallOptions):
-    """What to take off, and where bodies go."""
+    """What to remove, and the destination of bodies."""
 
     remove_dialog_body: bool = False
     post_media_to_url: AnyHttpUrl | None = None
@@ -51,7 +51,7 @@ class Options(endpoint.CallOptions):
 
 
 def prepare(options: Options) -> None:
-    """Import what the options need."""
+    """Import the packages that the options need."""
     if options.s3_bucket:
         importlib.import_module("boto3")
     elif options.post_media_to_url:
@@ -59,7 +59,7 @@ def prepare(options: Options) -> None:
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
-    """Apply every part of the diet; a second run finds nothing left to do."""
+    """Apply all configured removals. A second run changes nothing."""
     if options.remove_dialog_body:
         for index, dialog in numbered(vcon.dialogs):
             if dialog.get("body") not in _EMPTY:
@@ -103,7 +103,7 @@ def _as_bytes(body: Any) -> bytes:
 def _to_service(
     uuid: str, index: int, dialog: dict[str, Any], options: Options, context: LinkContext
 ) -> str:
-    """Hand the body as it is written to the service, in vcon-server's form; its URL there."""
+    """POST the body, as it is encoded, in vcon-server's format; returns the URL from the answer."""
     body = {
         "content": dialog["body"],
         "vcon_uuid": uuid,
@@ -119,14 +119,16 @@ def _to_service(
     except (orjson.JSONDecodeError, LookupError, TypeError):
         url = None
     if not isinstance(url, str) or not url:
-        raise Rejected(f"the media service took a body and gave no url: {answer.content[:200]!r}")
+        raise faults.FailedAttemptError(
+            f"the media service took a body and gave no url: {answer.content[:200]!r}"
+        )
     return url
 
 
 def _to_s3(
     uuid: str, index: int, dialog: dict[str, Any], content: bytes, digest: bytes, options: Options
 ) -> str:
-    """Store the content under a key made of it, so that a second run stores the same object."""
+    """Upload the content under a key derived from it, so that a repeated upload overwrites it."""
     exceptions = importlib.import_module("botocore.exceptions")
     kind = media_type(dialog) or "application/octet-stream"
     name = f"{uuid}/{index}_{digest.hex()[:16]}{mimetypes.guess_extension(kind) or '.bin'}"
@@ -163,7 +165,7 @@ def _s3(
     read_timeout_s: float,
     attempts: int,
 ) -> Any:
-    """The process's client for these; made at the first upload, so never before a fork."""
+    """The process's client for these options, created at the first upload, never before a fork."""
     boto3 = importlib.import_module("boto3")
     config = importlib.import_module("botocore.config").Config(
         connect_timeout=connect_timeout_s,
@@ -171,7 +173,7 @@ def _s3(
         retries={"total_max_attempts": attempts, "mode": "standard"},
         s3={"addressing_style": "path"},
     )
-    # A session of its own: the default one is not made for several threads.
+    # An own session, because boto3's default session is not thread-safe.
     return boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint_url or None,
@@ -183,14 +185,14 @@ def _s3(
 
 
 def _kinds(attachment: dict[str, Any]) -> set[str]:
-    """All that an option can call an attachment by, in lower case."""
+    """All names by which an option can select an attachment, in lower case."""
     names = [attachment.get("purpose"), attachment.get("type"), attachment.get("mime_type")]
     kinds = {name.lower() for name in names if isinstance(name, str)}
     return kinds | {kind for kind in (media_type(attachment),) if kind}
 
 
 def _remove_members(document: dict[str, Any], name: str) -> None:
-    """Remove a member wherever it is; with a stack of our own: some nest deeper than Python."""
+    """Remove a member at every depth. Not recursive: vCons may nest deeper than Python's stack."""
     stack: list[Any] = [document]
     while stack:
         value = stack.pop()

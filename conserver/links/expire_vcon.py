@@ -1,9 +1,10 @@
-"""expire_vcon: lets the document in Redis expire a given time after the item is settled.
+"""expire_vcon: sets the expiry of the document in Redis, from when the item is settled.
 
     options:
       seconds: 86400
 
-Storages keep it. While the vCon is in work, parked or in another queue's hands, it does not expire.
+Storages are not affected. The document does not expire while an item of the vCon is in flight,
+parked, or in another list.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from conserver.vcon.document import Vcon
 
 
 class Options(BaseModel):
-    """How long the document stays in Redis."""
+    """The time that the document stays in Redis."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,6 +24,6 @@ class Options(BaseModel):
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
-    """Ask for the expiry; the vCon is not touched."""
+    """Request the expiry; the vCon is not changed."""
     context.expire(options.seconds)
     return vcon

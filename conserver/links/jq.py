@@ -2,11 +2,11 @@
 
     options:
       filter: '[.dialog[]? | select(.type == "recording")] | length > 0'
-      forward_matches: true      false: those that match are filtered instead
+      forward_matches: true      false: vCons that match are filtered instead
 
-The first result decides: nothing, null, false, 0, "" and empty lists and objects mean that the
-vCon does not match. An expression that is no jq fails `conserver check`; one that fails on a vCon
-(say, because a member is missing) dead-letters it with jq's message, instead of dropping it.
+The first result decides. No result, null, false, 0, "", [] and {} mean that the vCon does not
+match. `conserver check` reports an invalid expression. If an expression fails on a vCon (a member
+has another type, for example), the vCon is dead-lettered with jq's message.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from conserver.vcon.document import Vcon
 
 
 class Options(BaseModel):
-    """The expression, and what a match means."""
+    """The expression, and whether matches are forwarded or filtered."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

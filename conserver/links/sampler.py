@@ -1,17 +1,17 @@
-"""sampler: lets a part of the vCons through and filters the others.
+"""sampler: forwards a share of the vCons and filters the others.
 
     options:
       method: percentage     percentage | rate | modulo | time_based
       value: 50
-      seed: 1                another seed chooses others
+      seed: 1                another seed selects other vCons
 
-percentage and rate choose by the vCon's uuid, not by dice: a vCon that comes again (a retry, a
-replay, a second chain with the same seed) meets the same decision.
+percentage and rate decide by a hash of the vCon's uuid and not at random, so that the decision is
+the same in a retry, in a replay, and in a second chain with the same seed.
 
-- percentage: `value` of a hundred go through (0 to 100).
-- rate: the share 1 - exp(-1/value), as vcon-server has it: 63 % for 1, 9.5 % for 10.
-- modulo: one of `value`, by the same hash as vcon-server's: the same ones.
-- time_based: those that come within a second whose number is a multiple of `value`.
+- percentage: forwards `value` of a hundred vCons (0 to 100).
+- rate: forwards the share 1 - exp(-1/value), as vcon-server does: 63 % for 1, 9.5 % for 10.
+- modulo: forwards one of `value` vCons, by the same hash as vcon-server.
+- time_based: forwards vCons that arrive in a second (since 1970) divisible by `value`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Method = Literal["percentage", "rate", "modulo", "time_based"]
 
 
 class Options(BaseModel):
-    """How to choose, and how many."""
+    """The method of selection, and its parameter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -54,7 +54,7 @@ class Options(BaseModel):
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon | None:
-    """The vCon, or None for one that was not chosen."""
+    """The vCon, or None if it is not selected."""
     return vcon if _chosen(vcon.uuid, options) else None
 
 
@@ -70,6 +70,6 @@ def _chosen(uuid: str, options: Options) -> bool:
 
 
 def _place(uuid: str, seed: int | str | None) -> float:
-    """A number from 0 up to, not including, 1 for each uuid, spread evenly."""
+    """A number in [0, 1) for each uuid, evenly distributed."""
     digest = hashlib.sha256(f"{seed}:{uuid}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48

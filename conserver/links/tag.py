@@ -3,9 +3,9 @@
     options:
       tags: [important, "team:blue", {source: mail}]
 
-A bare word becomes a label whose value is the word itself (`important:important`), "name:value" and
-"name=value" are split at the first sign, and a mapping gives one tag per entry. A tag that is there
-already is not added again.
+A single word becomes a tag whose value is the word itself (`important:important`). "name:value" and
+"name=value" are split at the first colon or equals sign. A mapping gives one tag per entry. A tag
+that exists already is not added again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from conserver.vcon.document import Vcon
 
 
 class Options(BaseModel):
-    """What to add. After validation `tags` is a list of (name, value)."""
+    """The tags to add. After validation, `tags` is a list of (name, value)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,7 +61,7 @@ def _pairs(entry: Any) -> list[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, bool):  # As YAML writes it, not as Python does.
+    if isinstance(value, bool):  # YAML's spelling, not Python's True and False.
         return "true" if value else "false"
     if isinstance(value, (str, int, float)):
         return str(value)

@@ -1,11 +1,11 @@
-"""tag_router: pushes a vCon on other lists, by its tags.
+"""tag_router: pushes a vCon's uuid on other lists, by its tags.
 
     options:
       tag_routes: {urgent: urgent_calls, "team:blue": [blue_in, audit_in]}
-      forward_original: true       false: the vCon ends here, unstored, if it was routed or not
+      forward_original: true       false: the vCon is filtered here, whether it was routed or not
 
-A route names a tag ("urgent": with any value) or a tag with its value ("team:blue"). Lists are
-pushed to once each, when the item is settled: exactly once, whatever happens in between.
+A route names a tag with any value ("urgent") or a tag with one value ("team:blue"). Each list gets
+the uuid exactly once, in the script that settles the item.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Options(BaseModel):
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon | None:
-    """Ask for the pushes; stop the chain if the original is not forwarded."""
+    """Request the pushes; return None if the original is not forwarded."""
     targets: dict[str, None] = {}
     for text in vcon.tag_texts():
         for key in (text, text.partition(":")[0]):

@@ -1,34 +1,39 @@
-"""transcribe: turns a vCon's recordings into text.
+"""transcribe: transcribes the recordings of a vCon.
 
     options:
       model: /models/faster-whisper-small      a folder, a size ("small") or a hub id
-      language: en                             left out: found out, per channel
+      language: en                             without it, detected for each channel
 
 For every dialog that is a recording and has no transcript yet:
 
-1. takes the sound from the dialog's body, or from its url, and checks it against content_hash;
-2. decodes it, channels apart, and assigns the channels to parties;
-3. lets the engine hear each channel;
-4. adds a `transcript` and a `wtf_transcription` analysis, and checkpoints: whatever happens to the
-   next dialog, this one is not paid again.
+1. reads the audio from the dialog's body or url, and compares it with content_hash;
+2. decodes it, each channel separately, and assigns the channels to parties;
+3. transcribes each channel;
+4. adds a `transcript` and a `wtf_transcription` analysis, and makes a checkpoint, so that this
+   dialog is not transcribed again if the next one fails.
 
-A recording that can never be heard (no audio, damaged, another hash, too long) does not hold up the
-other dialogs: they are transcribed first, then the vCon becomes a dead letter that names each such
-dialog and why. With `on_unusable: skip` it is logged and the chain goes on.
+A recording that can never be transcribed (no audio, damaged, wrong hash, too long) does not affect
+other dialogs: they are transcribed first. Then the vCon is dead-lettered with a reason for each
+unusable dialog. With `on_unusable: skip` the reasons are logged and the chain continues.
+
+A recording whose url does not give it (404, 403, a server that is unreachable) does not affect
+other dialogs either. It is tried again in further attempts; if the last one fails, the recording is
+unusable, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from conserver.errors import Rejected
+from conserver.errors import Rejected, Retry
 from conserver.links import LinkContext
+from conserver.outbound.faults import FailedAttemptError
 from conserver.outbound.fetch import FetchOptions, fetch
 from conserver.outbound.fetch import prepare as prepare_fetching
 from conserver.transcription import audio, results, whisper
@@ -39,21 +44,22 @@ from conserver.vcon.document import (
     Vcon,
     content_hashes,
     decode_base64url,
-    indices,
+    dialogs_of,
+    duration_s,
+    is_transcript,
     media_type,
     numbered,
 )
 
 COSTLY = True
 
-_TRANSCRIPTS = {"transcript", "transcription", results.WTF}
 _TOLD = {"language", "translate", "multilingual", "prompt", "hotwords", "beam_size", "temperature",
          "words", "vad", "vad_threshold", "vad_pause_ms"}  # fmt: skip
 _NO_RECORDINGS = {"text", "transfer", "incomplete", "recording-set"}
 
 
 class Options(BaseModel):
-    """Which model listens, how, to what, and what is kept of it."""
+    """The model and its parameters, limits of recordings, and which analyses are written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -108,7 +114,7 @@ class Options(BaseModel):
         return value
 
     def which(self) -> Model:
-        """The model that these options name; equal ones share one in a process."""
+        """The model. Links with equal ones share one loaded model per process."""
         return Model(
             name=self.model,
             device=self.device,
@@ -120,7 +126,7 @@ class Options(BaseModel):
         )
 
     def how(self) -> Listening:
-        """How the model is to listen."""
+        """The parameters of the transcription."""
         return Listening(
             language=self.language,
             translate=self.translate,
@@ -137,7 +143,7 @@ class Options(BaseModel):
 
 
 def prepare(options: Options) -> None:
-    """Import what decoding, hearing and fetching need, and look for the model."""
+    """Import the packages, and check that the model exists."""
     whisper.prepare(options.which())
     prepare_fetching()
 
@@ -150,59 +156,121 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
 def transcribe(
     vcon: Vcon, options: Options, context: LinkContext, open_transcriber: OpenTranscriber
 ) -> Vcon:
-    """The link's work with whatever engine `open_transcriber` gives; none is asked for in vain.
+    """`run` with any engine. `open_transcriber` is called only if there is a recording.
 
     Raises:
-        Rejected: recordings that can never be heard, each with its index and the reason. All
-            others have been transcribed and checkpointed by then.
-        Retry: the engine, or the server of a url, cannot work now.
-        TimeoutError: the soft time limit has run out.
+        Rejected: recordings that can never be transcribed, each with its index and the reason. All
+            others have been transcribed and checkpointed before.
+        Retry: the engine or the server of a url is not available now.
+        FailedAttemptError: a url does not give its recording.
+        TimeoutError: the soft time limit was exceeded.
     """
-    done = _transcribed(vcon)
-    unusable: list[str] = []
-    for index, dialog in numbered(vcon.dialogs):
-        if reason := _why_not(dialog, index in done, options):
-            context.log.debug("dialog_skipped", dialog=index, reason=reason)
-            continue
+    faults = _Faults(context, options)
+    for index, dialog in _to_transcribe(vcon, options, context):
         try:
-            heard = _hear(vcon, dialog, options, context, open_transcriber)
+            content = _content(dialog, options, context)
+            heard = _hear(vcon, dialog, content, options, context, open_transcriber)
         except Rejected as error:
-            unusable.append(f"dialog {index}: {error}")
-            context.log.warning("dialog_unusable", dialog=index, reason=str(error))
+            faults.unusable(index, error)
+            continue
+        except (_ContentAwayError, FailedAttemptError) as error:
+            faults.away(index, error)
             continue
         if heard is None:
+            context.log.info("dialog_skipped", dialog=index, reason="it is too short")
             continue
         for analysis in results.analyses(heard, index, options.analyses):
             vcon.add_analysis(analysis)
         if results.WTF in options.analyses:
             vcon.extend_extensions(results.WTF)
         context.checkpoint()
-    if unusable and options.on_unusable == "reject":
-        raise Rejected("; ".join(unusable))
+    faults.raise_if_any()
     return vcon
 
 
+class _ContentAwayError(Exception):
+    """The server of a recording is not available now; it may have said until when."""
+
+    def __init__(self, error: Retry) -> None:
+        super().__init__(str(error))
+        self.after_s = error.after_s
+
+
+class _Faults:
+    """The dialogs that could not be transcribed, and what follows for the vCon."""
+
+    def __init__(self, context: LinkContext, options: Options) -> None:
+        self._context = context
+        self._skip = options.on_unusable == "skip"
+        self._unusable: list[str] = []
+        self._failed: list[str] = []
+        self._away: list[str] = []
+        self._after_s: float | None = None
+
+    def unusable(self, dialog: int, error: Exception) -> None:
+        """The recording can never be transcribed."""
+        self._unusable.append(f"dialog {dialog}: {error}")
+        self._context.log.warning("dialog_unusable", dialog=dialog, reason=str(error))
+
+    def away(self, dialog: int, error: _ContentAwayError | FailedAttemptError) -> None:
+        """The recording cannot be fetched, which may pass."""
+        if isinstance(error, _ContentAwayError):
+            self._away.append(f"dialog {dialog}: {error}")
+            if error.after_s is not None:
+                self._after_s = max(error.after_s, self._after_s or 0.0)
+        elif self._skip and self._context.last_attempt:
+            self.unusable(dialog, error)
+        else:
+            self._failed.append(f"dialog {dialog}: {error}")
+
+    def raise_if_any(self) -> None:
+        """Raise what concerns the vCon: first what may pass, so that all is tried before its end.
+
+        Raises:
+            Retry, FailedAttemptError, Rejected: as `transcribe` says.
+        """
+        if self._away:
+            raise Retry(self._after_s, "; ".join([*self._away, *self._failed]))
+        if self._failed:
+            raise FailedAttemptError("; ".join([*self._failed, *self._unusable]))
+        if self._unusable and not self._skip:
+            raise Rejected("; ".join(self._unusable))
+
+
+def _to_transcribe(
+    vcon: Vcon, options: Options, context: LinkContext
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(index, dialog) of the recordings to transcribe. Logs why others are passed over."""
+    done = _transcribed(vcon)
+    for index, dialog in numbered(vcon.dialogs):
+        if not _is_recording(dialog):
+            context.log.debug("dialog_skipped", dialog=index, reason="it is no recording")
+        elif index in done:
+            context.log.debug("dialog_skipped", dialog=index, reason="it has a transcript")
+        elif reason := _why_not(dialog, options):
+            context.log.info("dialog_skipped", dialog=index, reason=reason)
+        else:
+            yield index, dialog
+
+
 def _transcribed(vcon: Vcon) -> set[int]:
-    """The dialogs that somebody's transcript is of, ours or another vendor's."""
+    """The indices of dialogs that have a transcript, of any vendor."""
+    count = len(vcon.dialogs)
     return {
         dialog
-        for _, analysis in numbered(vcon.analysis)
-        if analysis.get("type") in _TRANSCRIPTS
-        for dialog in indices(analysis.get("dialog"))
+        for part in (*vcon.analysis, *vcon.attachments)
+        if is_transcript(part)
+        for dialog in dialogs_of(part, count)
     }
 
 
-def _why_not(dialog: dict[str, Any], transcribed: bool, options: Options) -> str:
-    """Why there is nothing to do for this dialog; "" if there is."""
-    if not _is_recording(dialog):
-        return "it is no recording"
-    if transcribed:
-        return "it has a transcript"
-    if not dialog.get("body") and not dialog.get("url"):
+def _why_not(dialog: dict[str, Any], options: Options) -> str:
+    """Why a recording without a transcript is not transcribed; "" if it is."""
+    if dialog.get("body") is None and not dialog.get("url"):
         return "it has neither body nor url"
-    duration_s = dialog.get("duration")
-    if isinstance(duration_s, int | float) and duration_s < options.min_duration_s:
-        return f"it lasts {duration_s:g} s, less than {options.min_duration_s:g} s"
+    length_s = duration_s(dialog)
+    if length_s is not None and length_s < options.min_duration_s:
+        return f"it lasts {length_s:g} s, less than {options.min_duration_s:g} s"
     return ""
 
 
@@ -216,36 +284,35 @@ def _is_recording(dialog: dict[str, Any]) -> bool:
 def _hear(
     vcon: Vcon,
     dialog: dict[str, Any],
+    content: bytes,
     options: Options,
     context: LinkContext,
     open_transcriber: OpenTranscriber,
 ) -> Transcription | None:
-    """Decode and transcribe one dialog; None if it turns out shorter than wanted."""
+    """Decode and transcribe one dialog; None if it is shorter than `min_duration_s`."""
     pulse = _pulse(context)
     pulse()
     started = datetime.now(UTC)
     began_s = time.monotonic()
-    content = _content(dialog, options, context)
     kind = dialog.get("mediatype") or dialog.get("mimetype") or ""
     recording = audio.decode(content, media_type=str(kind), max_duration_s=options.max_duration_s)
     del content
     if recording.duration_s < options.min_duration_s:
-        context.log.debug("dialog_skipped", reason="too short", audio_s=recording.duration_s)
         return None
-    # Of dual mono one channel is left, on which everybody speaks.
+    # Dual mono has been reduced to one channel, with all speakers on it.
     speakers, warnings = speakers_of(dialog, vcon.parties, len(recording.channels))
     transcriber = open_transcriber(options.which())
     heard = [
         transcriber.transcribe(channel, options.how(), pulse) for channel in recording.channels
     ]
-    duration_s = time.monotonic() - began_s
+    took_s = time.monotonic() - began_s
     context.log.debug(
         "dialog_transcribed",
         audio_s=round(recording.duration_s, 3),
         channels=recording.source_channels,
         segments=sum(len(one.segments) for one in heard),
-        duration_ms=round(duration_s * 1000),
-        realtime_factor=round(duration_s / recording.duration_s, 4),
+        duration_ms=round(took_s * 1000),
+        realtime_factor=round(took_s / recording.duration_s, 4) if recording.duration_s else None,
     )
     return Transcription(
         recording=recording,
@@ -260,7 +327,7 @@ def _hear(
 
 
 def _pulse(context: LinkContext) -> Callable[[], None]:
-    """What the engine calls again and again: it ends work that nobody waits for any more."""
+    """A function for the engine to call regularly; raises if the item is cancelled or too late."""
 
     def pulse() -> None:
         context.check_cancelled()
@@ -271,11 +338,14 @@ def _pulse(context: LinkContext) -> Callable[[], None]:
 
 
 def _content(dialog: dict[str, Any], options: Options, context: LinkContext) -> bytes:
-    """The recording's bytes, and such as content_hash promises."""
+    """The bytes of the recording, compared with content_hash."""
     body = dialog.get("body")
     hashes = content_hashes(dialog)
-    if not body:
-        return fetch(str(dialog.get("url")), options.fetch, context, hashes)
+    if not body and dialog.get("url"):
+        try:
+            return fetch(str(dialog["url"]), options.fetch, context, hashes)
+        except Retry as error:
+            raise _ContentAwayError(error) from None
     encoding = dialog.get("encoding") or "base64url"
     if not isinstance(body, str) or encoding not in ("base64url", "base64"):
         raise Rejected(f"a body with encoding {encoding!r} cannot hold a recording")

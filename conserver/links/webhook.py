@@ -1,13 +1,13 @@
-"""webhook: POSTs the vCon as it is at this place in the chain to one or more URLs.
+"""webhook: POSTs the vCon, as it is at this place of the chain, to one or more URLs.
 
     options:
       urls: [https://crm.example.com/vcons]     vcon-server's name `webhook-urls` works too
       headers: {Authorization: "Bearer ${CRM_TOKEN}"}
       secret: ${WEBHOOK_SECRET}                 signs each call (Standard Webhooks)
 
-Any answer but 2xx is a failure: in trouble (429, 5xx, no connection) it is tried again and then
-parked, otherwise the item is dead-lettered with the answer. Delivery is at least once: an endpoint
-may see a call again after a failure, always with the same `webhook-id`, by which it can tell.
+Every answer but 2xx is a failure. After 429, 5xx or a failed connection the call is repeated, and
+then the item is parked. Other answers dead-letter the item. Delivery is at least once: after a
+failure an endpoint may receive a call again, with the same `webhook-id`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from conserver.vcon.document import Vcon
 
 
 class Options(endpoint.CallOptions):
-    """Where to, with what; time limits and attempts as every calling link has them."""
+    """URLs, headers and signature, besides the limits of all links that call endpoints."""
 
     urls: tuple[AnyHttpUrl, ...] = Field(
         min_length=1, validation_alias=AliasChoices("urls", "webhook-urls", "webhook_urls")
@@ -49,11 +49,11 @@ def prepare(options: Options) -> None:
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
-    """Deliver to every URL, in order; the first failure ends it."""
+    """POST to every URL, in order, up to the first failure."""
     body = vcon.dump()
     headers = {name.lower(): value.get_secret_value() for name, value in options.headers.items()}
     headers.setdefault("content-type", options.content_type)
-    # The same content has the same id, whichever attempt or worker sends it.
+    # The id depends on the content only, so that repeated calls have the same one.
     identity = f"{vcon.uuid}.{hashlib.sha256(body).hexdigest()[:16]}"
     headers["webhook-id"] = identity
     for url in options.urls:
@@ -73,7 +73,7 @@ def signature(secret: str, identity: str, stamp: str, body: bytes) -> str:
 
 
 def _key(secret: str) -> bytes:
-    """The key of a secret: base64 behind `whsec_`, as the standard has it, else its own bytes."""
+    """The key: base64 after `whsec_`, as in the standard; without that prefix, the bytes."""
     if not secret.startswith("whsec_"):
         return secret.encode()
     try:

@@ -21,22 +21,18 @@ from pydantic import AliasChoices, AnyHttpUrl, BaseModel, ConfigDict, Field, Sec
 
 from conserver.errors import Rejected, Retry
 from conserver.outbound import endpoint
-from conserver.vcon.document import Vcon, decode_body, indices, numbered
+from conserver.vcon.document import Vcon, indices, is_transcript, numbered, structured
 
-# Where the text of a transcript is, as the known ones have it; the first that is there counts.
-_TEXT_PLACES = (
-    "body.paragraphs.transcript",
-    "body.transcript.text",
-    "body.transcript",
-    "body.text",
-    "body",
-)
 _MAX_ANSWER_BYTES = 16_777_216
 _LONGEST_WAIT_S = 5.0
 
 
 class Source(BaseModel):
-    """Which analysis of a dialog is read, and where in it the text is."""
+    """Which analysis of a dialog is read, and where in it the text is.
+
+    A type of transcript stands for all of them, this one first: a vCon has whichever format its
+    transcriber writes.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,19 +69,68 @@ class ChatOptions(endpoint.CallOptions):
     read_timeout_s: float = Field(default=120, gt=0)
 
 
-def questions(vcon: Vcon, options: ChatOptions) -> Iterator[tuple[int, str]]:
-    """(dialog index, its text) of every dialog there is something to ask about.
+def questions(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[int, str]]:
+    """Yield (dialog index, its text) for every dialog with a text to ask about.
 
-    Nothing comes of a vCon that `only_if` or the sampling leaves out; the sampling goes by uuid,
-    so that a second attempt decides as the first one did.
+    Yields nothing for a vCon that `only_if` or the sampling excludes. The sampling depends on the
+    uuid only, so that a second attempt decides as the first one.
+
+    Dialogs that are passed over are logged: at WARNING if there is a transcript that cannot be
+    read, at INFO if there is a recording or a transcript without words, else at DEBUG.
+
+    Args:
+        log: the link's logger.
     """
     if not _is_included(vcon, options):
+        log.debug("passed_over", reason="excluded by only_if or sampling_rate")
         return
-    for dialog, _ in numbered(vcon.dialogs):
-        source = find_analysis(vcon, options.source.analysis_type, dialog)
-        text = None if source is None else text_of(source, options.source.text_location)
+    silent: list[int] = []
+    untranscribed: list[int] = []
+    for dialog, content in numbered(vcon.dialogs):
+        text, unreadable = _text_about(vcon, dialog, options.source)
         if text:
             yield dialog, text[: options.max_text_characters]
+        elif unreadable:
+            log.warning("transcript_unreadable", dialog=dialog, found=unreadable)
+        elif text is not None:
+            silent.append(dialog)
+        elif content.get("type") == "recording":
+            untranscribed.append(dialog)
+        else:
+            log.debug("passed_over", dialogs=[dialog], reason=_missing(options.source))
+    if silent:
+        log.info("passed_over", dialogs=silent, reason="the transcript has no words")
+    if untranscribed:
+        log.info("passed_over", dialogs=untranscribed, reason=_missing(options.source))
+
+
+def _missing(source: Source) -> str:
+    return f"there is no analysis of type {source.analysis_type}"
+
+
+def _text_about(vcon: Vcon, dialog: int, source: Source) -> tuple[str | None, list[str]]:
+    """The text to ask about, "" if nobody spoke, None without one; and what cannot be read."""
+    if source.text_location is not None:
+        found = find_analysis(vcon, source.analysis_type, dialog)
+        if found is None:
+            return None, []
+        text = text_at(found, source.text_location)
+        return text, [] if text else [f"there is no text at {source.text_location}"]
+
+    def is_wanted(part: Any) -> bool:
+        return isinstance(part, dict) and source.analysis_type in (
+            part.get("type"),
+            part.get("purpose"),
+        )
+
+    said = vcon.said_in(dialog, is_wanted)
+    unreadable = said.unreadable
+    if (said.spoken is None or not said.spoken.text) and is_transcript(
+        {"type": source.analysis_type}
+    ):
+        said = vcon.said_in(dialog)
+        unreadable = said.unreadable
+    return (said.spoken.conversation if said.spoken else None), unreadable
 
 
 def find_analysis(vcon: Vcon, kind: str, dialog: int) -> dict[str, Any] | None:
@@ -96,15 +141,12 @@ def find_analysis(vcon: Vcon, kind: str, dialog: int) -> dict[str, Any] | None:
     return None
 
 
-def text_of(analysis: dict[str, Any], location: str | None) -> str | None:
-    """The text at a dotted path of an analysis, body decoded; without a path, at a known one."""
-    for place in _TEXT_PLACES if location is None else (location,):
-        value: Any = {**analysis, "body": decode_body(analysis)}
-        for name in place.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        if isinstance(value, str) and value.strip():
-            return value
-    return None
+def text_at(analysis: dict[str, Any], location: str) -> str | None:
+    """The text at a dotted path of an analysis whose body is decoded; None if there is none."""
+    value: Any = {**analysis, "body": structured(analysis)}
+    for name in location.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, str) and value.strip() else None
 
 
 def ask(

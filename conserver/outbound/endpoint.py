@@ -5,7 +5,8 @@
 3. An endpoint in trouble (408, 425, 429, 5xx, no connection) is asked again, after Retry-After if
    it says so. Short waits happen here; for long ones the item is parked (`Retry`), so that no
    thread sits and waits.
-4. Any other answer that is not 2xx is final: the same bytes would get it again.
+4. faults.py decides about all other answers that are not 2xx: final only if the content is at
+   fault.
 
 Answers are read up to a limit. Messages name the endpoint without credentials and query.
 """
@@ -24,12 +25,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from conserver.errors import Rejected, Retry
+from conserver.errors import Retry
+from conserver.outbound import faults
 
 if TYPE_CHECKING:
     import httpx
 
-_TROUBLE = frozenset({408, 425, 429})
 _FIRST_WAIT_S = 0.25
 # A longer wait than this is worth parking the item: the thread has other work.
 _LONGEST_WAIT_S = 5.0
@@ -87,8 +88,10 @@ def post(
     """POST `content` until the endpoint takes it, and give its 2xx answer.
 
     Raises:
-        Retry: it is in trouble; after as many seconds as it asked for.
-        Rejected: it will not take this, or answered more than `max_answer_bytes`.
+        Retry: it is in trouble, after as many seconds as it asked for; or its URL or credentials
+            are wrong.
+        Rejected: it does not accept this content.
+        FailedAttemptError: it answered more than `max_answer_bytes`.
     """
     httpx = importlib.import_module("httpx")
     for attempt in range(1, options.attempts + 1):
@@ -97,7 +100,7 @@ def post(
         try:
             answer = _post_once(url, content, headers, options, patience, max_answer_bytes)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise Rejected(f"POST {_named(url)}: {error}") from None
+            raise faults.error("machine", f"POST {_named(url)}: {error}") from None
         except httpx.TransportError as error:
             problem = f"POST {_named(url)}: {type(error).__name__}: {error}"
         else:
@@ -105,9 +108,9 @@ def post(
                 return answer
             excerpt = answer.content[:_EXCERPT_BYTES].decode("utf-8", "replace").strip()
             problem = f"POST {_named(url)}: HTTP {answer.status}: {excerpt or 'no text'}"
-            if answer.status not in _TROUBLE and answer.status < 500:
-                raise Rejected(problem)
             asked_s = retry_after_s(answer.headers)
+            if (fault := faults.of_endpoint(answer.status)) != "moment":
+                raise faults.error(fault, problem, asked_s)
         wait_s = asked_s if asked_s is not None else _backoff_s(attempt)
         left_s = patience.remaining_s()
         too_long = wait_s > _LONGEST_WAIT_S or (left_s is not None and wait_s >= left_s)
@@ -178,7 +181,8 @@ def _post_once(
             body += chunk
             if len(body) > max_answer_bytes:
                 if response.is_success:
-                    raise Rejected(f"POST {_named(url)}: answer of over {max_answer_bytes} bytes")
+                    problem = f"POST {_named(url)}: answer of over {max_answer_bytes} bytes"
+                    raise faults.FailedAttemptError(problem)
                 break
             # A time limit per read does not stop an answer that trickles for hours.
             if time.monotonic() > end:

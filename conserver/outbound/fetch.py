@@ -28,6 +28,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.errors import Rejected, Retry
+from conserver.outbound import faults
 from conserver.outbound.endpoint import Patience, retry_after_s
 from conserver.vcon.document import content_hashes, decode_body
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     import httpcore
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_TROUBLE = frozenset({408, 425, 429})
+# 202 (not ready) and 204, 205 (nothing): their bodies are not the content.
+_WITHOUT_CONTENT = frozenset({202, 204, 205})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -64,9 +66,10 @@ def content(item: Mapping[str, Any], options: FetchOptions, patience: Patience) 
     """The content of a dialog or attachment as bytes, inline or fetched; None if it has none.
 
     Raises:
-        Retry: its server is in trouble or not reachable.
-        Rejected: the URL is none that may be fetched, the server will not give it, it is too big,
-            or it is not what the vCon promised.
+        Retry: its server is in trouble or not reachable, or the content is not ready.
+        FailedAttemptError: the server does not give it (403, 404): nobody knows for how long.
+        Rejected: the URL is none that may be fetched, the content is gone (410) or too large, or
+            it has another hash than the vCon promises.
     """
     body = decode_body(dict(item))
     if isinstance(body, bytes):
@@ -121,13 +124,14 @@ def _follow(url: str, options: FetchOptions, patience: Patience, end: float) -> 
             if response.status in _REDIRECTS and "location" in headers:
                 url = _joined(url, headers["location"])
                 continue
-            if 200 <= response.status < 300:
+            if 200 <= response.status < 300 and response.status not in _WITHOUT_CONTENT:
                 return _read(response, url, headers, options, patience, end)
+            fault = faults.of_content(response.status)
             problem = f"GET {_named(url)}: HTTP {response.status}"
-            if response.status in _TROUBLE or response.status >= 500:
-                raise Retry(retry_after_s(headers), problem)
-            raise Rejected(problem)
-    raise Rejected(f"GET {_named(url)}: more than {options.max_redirects} redirects")
+            raise faults.error(fault, problem, retry_after_s(headers))
+    raise faults.FailedAttemptError(
+        f"GET {_named(url)}: more than {options.max_redirects} redirects"
+    )
 
 
 def _read(
@@ -258,7 +262,10 @@ def _addresses(host: str, port: int, allow_private: bool) -> list[Address]:
     allowed = [address for address in found if allow_private or is_public(address)]
     if found and not allowed:
         name = host if host == str(found[0]) else f"{host} ({found[0]})"
-        raise Rejected(f"{name} is an address of our own networks: nothing is fetched from there")
+        raise Rejected(
+            f"{name} is an address of our own networks: nothing is fetched from there unless "
+            "`allow_private_addresses` is true"
+        )
     return allowed
 
 

@@ -1,6 +1,5 @@
-"""Finds links and storages by the names in the configuration, and checks their options.
+"""Imports links and storages by the names in the configuration, and validates their options.
 
-loader.py does it for modules written for Conserver; compat/ lets modules written for vcon-server
-run
-unchanged. Begin with loader.load.
+loader    loads modules written for Conserver; begin with `load`
+compat/   adapts modules written for vcon-server, which run unchanged
 """

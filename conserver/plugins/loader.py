@@ -1,14 +1,14 @@
-"""Loads links and storages by the names of their modules; refuses what cannot work before it runs.
+"""Loads links and storages by their module names, and rejects invalid ones before anything runs.
 
-1. Resolves names: `links.tag` is conserver.links.tag, `storage.postgres` the package storage, any
-   other dotted name is imported as it stands. Nothing is ever installed.
+1. Resolves names: `links.tag` is conserver.links.tag, `storage.postgres` is in the package storage;
+   any other dotted name is imported as it is written. Nothing is ever installed.
 2. Checks what a module offers and validates its options with its own model.
-3. Adapts modules written for vcon-server, recognized by their signatures. This is the only place
-   that knows of them; their shims are loaded only when there is one.
+3. Adapts modules written for vcon-server, which it recognizes by their signatures. Only this module
+   imports the package compat, and only for such modules.
 
-Every fault of every plugin is reported at once, with its path in the configuration. Whatever a
-module's own code raises is a fault of that module, `sys.exit()` included: it must never end the
-daemon that looks at it. Nobody else imports links or storages.
+All problems of all plugins are reported together, each with its path in the configuration. An
+exception that a module's code raises, even `sys.exit()`, is reported as a problem of that module;
+it must not end the daemon. No other module imports links or storages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from conserver.vcon.document import Vcon
     from storage.contract import Storage
 
-# The extra that brings a package which a module of ours may miss.
+# The extra of Conserver that installs a package.
 _EXTRAS = {
     "psycopg": "postgres",
     "boto3": "s3",
@@ -47,27 +47,27 @@ _EXTRAS = {
     "numpy": "speech",
 }
 
-# What vcon-server calls otherwise.
+# Names that vcon-server uses for modules that have another name here.
 _OLD_NAMES = {"links.jq_link": "links.jq", "storage.redis_storage": "storage.redis"}
 
 Section = TypeVar("Section", LinkConfig, StorageConfig)
 Loaded = TypeVar("Loaded", "LoadedLink", "LoadedStorage")
 
-# How vcon-server's modules name the parameters that ours do not have.
+# Names of parameters by which a link of vcon-server is recognized.
 _FOREIGN_PARAMETERS = frozenset({"vcon_uuid", "vcon_id", "link_name"})
-# What they import, and nobody but vcon-server has: compat stands in for it.
+# Top-level modules of vcon-server, for which compat has stand-ins.
 _FOREIGN_MODULES = frozenset({"lib", "vcon", "redis_mgr", "settings"})
 
-# What passes through a module without being its own: somebody's Ctrl-C, a generator's end.
+# Exceptions that pass through a module without being its fault: Ctrl-C, a generator's end.
 _NOT_ITS_OWN = (KeyboardInterrupt, GeneratorExit)
 
 _SAID_CHARS = 500
-"""How much is told of what an exception says."""
+"""The longest text of an exception that is reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedLink:
-    """A link, ready to run."""
+    """A link with validated options, ready to run."""
 
     name: str
     module: str
@@ -79,13 +79,13 @@ class LoadedLink:
     prepare_module: Callable[[Any], None] | None = None
 
     def prepare(self) -> None:
-        """Imports what is heavy. Raises ConfigError where that fails."""
+        """Call the module's `prepare`, which imports large packages. Raises ConfigError."""
         _prepare(self.prepare_module, self.options, join_path("links", [self.name]), self.module)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedStorage:
-    """A storage that can be made, once per process."""
+    """A storage with validated options; `make` creates its client, once per process."""
 
     name: str
     module: str
@@ -95,33 +95,33 @@ class LoadedStorage:
 
     @property
     def timeout_s(self) -> float:
-        """How long one call to it may take."""
+        """The longest time of one call of the storage, in seconds."""
         return float(getattr(self.options, "timeout_s", 30.0))
 
     def prepare(self) -> None:
-        """Imports what is heavy. Raises ConfigError where that fails."""
+        """Call the module's `prepare`, which imports large packages. Raises ConfigError."""
         _prepare(self.prepare_module, self.options, join_path("storages", [self.name]), self.module)
 
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """All links and storages of a configuration, by their names in it."""
+    """The loaded links and storages of a configuration, by their names."""
 
     links: Mapping[str, LoadedLink]
     storages: Mapping[str, LoadedStorage]
 
     def prepare(self) -> None:
-        """Prepares them all, reporting together what any of them misses.
+        """Prepare all of them.
 
         Raises:
-            ConfigError: with everything that is not installed, and all that they raise.
+            ConfigError: packages are not installed, or a module's `prepare` failed; all of them.
         """
         problems = self.missing()
         if problems:
             raise ConfigError(problems)
 
     def missing(self) -> list[Problem]:
-        """Prepares them all; what any of them misses."""
+        """Prepare all of them and return the problems."""
         problems: list[Problem] = []
         plugins: list[LoadedLink | LoadedStorage] = [*self.links.values(), *self.storages.values()]
         for plugin in plugins:
@@ -133,15 +133,15 @@ class Plugins:
 
 
 class PluginError(ConfigError):
-    """One plugin cannot be used. Its problems go into the one ConfigError of them all."""
+    """One plugin cannot be used. `load` collects these into one ConfigError."""
 
 
 def load(config: Config) -> Plugins:
-    """Loads what the enabled chains name; what none of them names is not imported.
+    """Load the links and storages that enabled chains name; others are not imported.
 
     Raises:
-        ConfigError: with everything that is wrong with them, what `prepare` of the others finds
-            included. Its cause is the first exception that a plugin's own code raised, if one did.
+        ConfigError: all problems of all plugins, including those that `prepare` of the valid ones
+            finds. Its cause is the first exception that a plugin's code raised, if there is one.
     """
     links, link_faults = _load_all("links", config.used_links, load_link)
     storages, storage_faults = _load_all("storages", config.used_storages, load_storage)
@@ -155,7 +155,7 @@ def load(config: Config) -> Plugins:
 
 
 def unused_problems(config: Config) -> list[Problem]:
-    """What is wrong with plugins that no enabled chain names: no harm, but worth a warning."""
+    """Problems of plugins that no enabled chain names; they deserve a warning only."""
     links = {name: link for name, link in config.links.items() if name not in config.used_links}
     storages = {
         name: storage
@@ -188,19 +188,19 @@ def _load(
     except (PluginError, *_NOT_ITS_OWN):
         raise
     except BaseException as error:
-        # Code of the module that runs while it is looked at: its validators, mostly.
+        # Raised by code of the module that runs while it is loaded, mostly its validators.
         path = join_path(section, [name])
         raise PluginError([_broken(error, path, entry.module, "cannot be used")]) from error
 
 
 def resolve(name: str) -> str:
-    """The module to import for a name in the configuration."""
+    """The full name of the module that a name in the configuration stands for."""
     name = _OLD_NAMES.get(name, name)
     return f"conserver.{name}" if name.startswith("links.") else name
 
 
 def load_link(name: str, config: LinkConfig) -> LoadedLink:
-    """One link: its module found, its options validated, its `run` checked."""
+    """Import a link's module, check its `run` and validate its options. Raises PluginError."""
     path = join_path("links", [name])
     module = _import(config.module, path)
     run = getattr(module, "run", None)
@@ -223,7 +223,7 @@ def load_link(name: str, config: LinkConfig) -> LoadedLink:
 
 
 def load_storage(name: str, config: StorageConfig) -> LoadedStorage:
-    """One storage: its module found and its options validated; nothing is connected."""
+    """Import a storage's module and validate its options; no connection. Raises PluginError."""
     path = join_path("storages", [name])
     module = _import(config.module, path)
     maker = getattr(module, "Storage", None)
@@ -301,7 +301,7 @@ def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, mod
     except ModuleNotFoundError as error:
         raise ConfigError([_missing(error, path, module)]) from error
     except ConfigError as error:
-        # A module knows its options, not where in the configuration they stand.
+        # A module knows the names of its options, but not their path in the configuration.
         inside = [
             Problem(f"{path}.options.{found.path}".rstrip("."), found.message, found.hint)
             for found in error.problems
@@ -333,13 +333,13 @@ def _broken(error: BaseException, path: str, module: str, what: str) -> Problem:
 def _said(error: BaseException) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    # Its text shows the values, and those may be secrets.
+    # str(error) contains the values, which may be secrets.
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(f"{join_path('', fault['loc'])}: {fault['msg']}" for fault in faults)
 
 
 def _siblings(name: str) -> list[str]:
-    """The names that could have been meant: all links, or all storages, that there are."""
+    """The names of all our links or all our storages, for a suggestion."""
     package_name = name.rpartition(".")[0]
     marks = {"links": "\ndef run(", "storage": "\nclass Storage:"}
     if package_name not in marks:
@@ -351,7 +351,7 @@ def _siblings(name: str) -> list[str]:
 
 
 def _options(module: ModuleType, given: Mapping[str, Any], path: str) -> Any:
-    """The module's own model of the options, or the plain dict where it has none."""
+    """The options as an instance of the module's model; a plain dict if it has no model."""
     model = getattr(module, "Options", None)
     if model is None:
         return dict(given)
@@ -372,7 +372,7 @@ def _check_run(run: Callable[..., object], module: str, path: str) -> None:
     if inspect.iscoroutinefunction(run):
         raise PluginError([Problem(f"{path}.module", f"`{module}.run` must not be async")])
     if not parameters:
-        return  # A callable whose signature cannot be read is taken at its word.
+        return  # The signature cannot be read (a C function): nothing to check.
     try:
         inspect.Signature(list(parameters.values())).bind(None, None, None)
     except TypeError:

@@ -1,4 +1,4 @@
-"""What Conserver tells about itself: log lines (log.py), without secrets (redact.py).
+"""Log output (log.py), and the removal of secrets from it (redact.py).
 
-It imports no other wing, so that all of them can log.
+This wing imports no other one, so that all of them can log.
 """

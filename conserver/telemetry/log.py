@@ -1,19 +1,17 @@
-"""Logging: one line per event, of one shape, from every process and every library.
+"""Logging: one line per event, in one format, from every process and every library.
 
-1. `configure` is called once per process and says who speaks: the supervisor, the coordinator,
-   worker
-   2.
-2. A line is a JSON object with time, level, event, speaker, and whatever the logger was bound to
-   (vcon, chain, link, storage, duration_ms); on a terminal it is text that reads well.
-3. What a library says through the standard `logging` comes out in the same shape.
-4. Secrets are hidden on the way out.
-5. A line is written with one `write`, a JSON line of at most 4096 bytes, which the kernel never
-   mixes with another process's line. Nobody waits for a reader that has stopped reading: its lines
-   are lost and counted.
+1. `configure` is called once per process and sets the source of its lines: the supervisor, the
+   coordinator, or worker N.
+2. A line is a JSON object with time, level, event, source, and the fields that the logger is bound
+   to (vcon, chain, link, storage, duration_ms). On a terminal it is readable text instead.
+3. Messages that libraries log through the standard `logging` get the same format.
+4. Secrets are removed before a line is written.
+5. A line is written by one `write` call. A JSON line has at most 4096 bytes, so that the kernel
+   never mixes lines of several processes. If the reader of a pipe stops reading, lines are dropped
+   and counted; no process blocks on it.
 6. Nothing here raises: a closed standard output must not end a worker.
 
-This module is the only one that imports structlog; all others take `get_logger` and `Logger` from
-here.
+Only this module imports structlog. All others import `get_logger` and `Logger` from here.
 """
 
 from __future__ import annotations
@@ -35,8 +33,8 @@ from conserver.telemetry.redact import HIDDEN, is_secret_name, printable, redact
 if TYPE_CHECKING:
     from types import TracebackType
 
-# structlog imports Rich where it is installed, for a renderer that we do not use: 100 ms and 6 MB
-# in every process. It takes no for an answer.
+# structlog imports Rich if it is installed, for a renderer that we do not use: 100 ms and
+# 6 MB in every process. With None in its place, structlog works without it.
 _hide_rich = "rich" not in sys.modules
 if _hide_rich:
     sys.modules["rich"] = None  # type: ignore[assignment]
@@ -49,9 +47,9 @@ finally:
 
 __all__ = ["LineWriter", "Logger", "Renderer", "configure", "get_logger"]
 
-LINE_BYTES_MAX = 4096  # PIPE_BUF on Linux: the longest write that a pipe takes as a whole.
-_JAM_WAIT_MS = 200  # How long the first line waits for a reader that is slow, not gone.
-_TEXT_CHARS_MIN = 200  # What is left of the longest texts of a line that has to be shortened.
+LINE_BYTES_MAX = 4096  # PIPE_BUF on Linux: the longest write to a pipe that is atomic.
+_JAM_WAIT_MS = 200  # How long the first line waits for a slow reader.
+_TEXT_CHARS_MIN = 200  # The shortest length that a text of a shortened line is cut to.
 
 _JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 
@@ -60,7 +58,7 @@ _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critica
 
 
 def get_logger(**bound: object) -> Logger:
-    """A logger that adds `bound` to each of its lines. It may be made before `configure`."""
+    """A logger that adds `bound` to each of its lines. May be called before `configure`."""
     logger: Logger = structlog.get_logger(**bound)
     return logger
 
@@ -68,21 +66,21 @@ def get_logger(**bound: object) -> Logger:
 def configure(
     role: str, slot: int = 0, *, level: str = "INFO", shape: str = "auto", fd: int = 1
 ) -> None:
-    """Sets the speaker, the level and the shape of this process's lines.
+    """Set the source, the level and the format of this process's log lines.
 
     Args:
         role: `supervisor`, `coordinator`, `worker` or `command`.
-        slot: which worker, 1..N; its lines carry it as `worker`, those of others carry their
-            `role`.
-        level: the least lines to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.
-        shape: json, console, or auto: console on a terminal, else json.
-        fd: where lines go. The daemon's logs are its output (1); a command keeps 1 for its results
-            and logs to 2.
+        slot: the number of a worker, 1..N. Its lines have the field `worker`; those of other
+            processes have the field `role`.
+        level: the lowest level to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.
+        shape: json, console, or auto (console on a terminal, else json).
+        fd: the file descriptor to write to. The daemon logs to 1; a command logs to 2, because its
+            results go to 1.
     """
-    speaker: dict[str, object] = {"worker": slot} if role == "worker" else {"role": role}
+    source: dict[str, object] = {"worker": slot} if role == "worker" else {"role": role}
     as_text = shape == "console" or (shape == "auto" and _is_terminal(fd))
     renderer = Renderer(
-        speaker, LineWriter(fd), as_text=as_text, coloured=as_text and _wants_colour(fd)
+        source, LineWriter(fd), as_text=as_text, coloured=as_text and _wants_colour(fd)
     )
     least = _LEVELS[level]
     structlog.configure(
@@ -100,10 +98,10 @@ def configure(
 
 
 class LineWriter:
-    """Writes whole lines to a descriptor without ever waiting long, and without ever raising.
+    """Writes whole lines to a descriptor. Blocks for at most 0.2 s and never raises.
 
-    structlog calls it as its innermost logger. `lost` counts the lines that nobody took since the
-    last one that somebody did.
+    structlog calls it as its innermost logger. `lost` counts the lines that were dropped since the
+    last successful write.
     """
 
     def __init__(self, fd: int) -> None:
@@ -112,12 +110,12 @@ class LineWriter:
         self._jammed = False
 
     def write(self, line: bytes) -> None:
-        """Writes `line`, which ends in a newline; drops it where nobody reads."""
+        """Write `line`, which ends in a newline; drop it if the reader has stopped reading."""
         try:
-            # A pipe is writable when it has room for PIPE_BUF bytes, so the write that follows does
-            # not block. Only the first line of a jam waits; those behind it are dropped at once.
-            # The poll object is made anew each time because one must not be used by two threads at
-            # once.
+            # poll reports a pipe as writable when it has room for PIPE_BUF bytes, so the write
+            # below does not block. Only the first line waits for a full pipe; the following ones
+            # are dropped at once. A poll object must not be used by two threads at once, hence a
+            # new one each time.
             poll = select.poll()
             poll.register(self.fd, select.POLLOUT)
             if poll.poll(0 if self._jammed else _JAM_WAIT_MS):
@@ -127,45 +125,45 @@ class LineWriter:
                 return
             self._jammed = True
         except OSError:
-            self._jammed = False  # Closed, not jammed: there is nothing to wait for.
+            self._jammed = False  # The descriptor is closed, so waiting is of no use.
         self.lost += 1
 
     msg = debug = info = warning = error = critical = fatal = exception = log = write
 
 
 class Renderer:
-    """Turns an event into a line. It is the only processor, as every processor costs a call."""
+    """Turns an event into a line. It is structlog's only processor, because each costs a call."""
 
     def __init__(
         self,
-        speaker: Mapping[str, object],
+        source: Mapping[str, object],
         writer: LineWriter,
         *,
         as_text: bool,
         coloured: bool = False,
     ) -> None:
         self.writer = writer
-        self._speaker = dict(speaker)
+        self._source = dict(source)
         self._as_text = as_text
         self._coloured = coloured
-        self._clock = (-1, "")  # One tuple, so that threads never see the one without the other.
+        self._clock = (-1, "")  # One tuple, so that threads read both values of one moment.
 
     def __call__(
         self, _logger: object, method: str, event: MutableMapping[str, Any]
     ) -> tuple[tuple[bytes], dict[str, Any]]:
-        """How a processor ends structlog's chain: with the arguments of the writer's method."""
+        """The arguments for the writer's method, as structlog expects of its last processor."""
         return (self.render(method, event),), {}
 
     def emit(self, level: str, event: MutableMapping[str, Any]) -> None:
-        """Renders and writes one event that did not come through structlog."""
+        """Render and write an event that did not come through structlog."""
         self.writer.write(self.render(level, event))
 
     def emit_exception(self, name: str, error: BaseException | None, **fields: object) -> None:
-        """Writes an error that nobody caught."""
+        """Write an uncaught exception at level CRITICAL."""
         self.emit("critical", {"event": name, "exc_info": error, **fields})
 
     def render(self, level: str, event: MutableMapping[str, Any]) -> bytes:
-        """The finished line. Never raises: a value that cannot be shown is shown as its repr."""
+        """The finished line. Never raises: a value that JSON cannot express becomes its repr."""
         if level == "exception":
             level = "error"
         line: dict[str, Any] = {
@@ -173,7 +171,7 @@ class Renderer:
             "level": level,
             "event": redact(event.pop("event", "")),
         }
-        line.update(self._speaker)
+        line.update(self._source)
         if self.writer.lost:
             line["log_lines_lost"] = self.writer.lost
         exc_info = event.pop("exc_info", None)
@@ -216,7 +214,7 @@ class Renderer:
 
 
 class _LibraryHandler(logging.Handler):
-    """Takes what libraries log the standard way into our shape."""
+    """Writes records of the standard `logging`, which libraries use, in our format."""
 
     def __init__(self, renderer: Renderer) -> None:
         super().__init__()
@@ -226,7 +224,7 @@ class _LibraryHandler(logging.Handler):
         try:
             message = record.getMessage()
         except (TypeError, ValueError):
-            message = str(record.msg)  # A library's arguments do not fit its own format.
+            message = str(record.msg)  # The arguments do not fit the library's own format string.
         event: dict[str, Any] = {"event": message, "logger": record.name}
         if record.exc_info:
             event["exc_info"] = record.exc_info
@@ -234,7 +232,7 @@ class _LibraryHandler(logging.Handler):
 
 
 class _ExceptHook:
-    """The process's last words are a line like any other."""
+    """Logs the exception that ends the process, as a line like any other."""
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
@@ -248,7 +246,10 @@ class _ExceptHook:
 
 
 def _capture_standard_logging(renderer: Renderer, level: int) -> None:
-    """Libraries speak one level less: at INFO some of them log every request they make."""
+    """Log messages of libraries, from WARNING on: at INFO some of them log every request.
+
+    With the level DEBUG, messages of libraries are logged from INFO on.
+    """
     root = logging.getLogger()
     root.handlers[:] = [_LibraryHandler(renderer)]
     root.setLevel(max(level, logging.WARNING) if level > logging.DEBUG else logging.INFO)
@@ -280,8 +281,7 @@ def _dump(line: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(line, default=_as_text_value, option=_JSON)
     except (TypeError, ValueError, RecursionError):
-        # Lone surrogates, integers beyond 64 bits, keys of odd types: rare, and repr shows them
-        # all.
+        # Lone surrogates, integers beyond 64 bits or keys of odd types; repr can show all of them.
         plain = {
             key: value if isinstance(value, (bool, float)) else _safe_repr(value)
             for key, value in line.items()
@@ -304,13 +304,13 @@ def _safe_repr(value: object) -> str:
 def _safe_text(convert: Callable[[object], str], value: object) -> str:
     try:
         text = convert(value)
-    except Exception as error:  # noqa: BLE001 - any object may be logged, a broken one too.
+    except Exception as error:  # noqa: BLE001 - the object's own code raised it.
         text = f"<{type(value).__name__} whose text raises {type(error).__name__}>"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _shorten(line: dict[str, Any]) -> bytes:
-    """Cuts long values until the line fits, a traceback at its top: its end tells most."""
+    """Cut long values until the line fits. A traceback loses its beginning, others their end."""
     keep = LINE_BYTES_MAX // 2
     short = {
         key: value if isinstance(value, (str, int, float)) else _safe_repr(value)

@@ -1,10 +1,12 @@
-"""The one place that knows what must not be shown: passwords, tokens, keys, control characters.
+"""Removes secrets (passwords, tokens, keys) and control characters from output.
 
-Used by every log line, every dead letter, and all that a command says. Four rules: a value is
-hidden when its name says that it is a secret; a URL loses its login and its secret parameters
-wherever it appears in text; the secrets of this process's own configuration are hidden wherever
-they stand; and what goes to a terminal is made of characters that only print: a producer's text
-must not move the cursor or change the colours of whoever reads it.
+Every log line, every dead letter and all output of commands passes through here. The rules:
+
+1. A value is hidden if its name is that of a secret.
+2. A URL in any text loses its password and its secret parameters.
+3. The secrets of this process's configuration are hidden wherever they occur in a text.
+4. Control characters are escaped before text reaches a terminal, so that a producer's text cannot
+   move the cursor or change colours.
 """
 
 from __future__ import annotations
@@ -21,34 +23,35 @@ _SECRET_NAME = re.compile(
     r"|private[_-]?key|cookie",
     re.IGNORECASE,
 )
-# These names merely contain the word: a token of the queue is an item's name, needed in logs, and
-# counts of a model's tokens are figures.
+# Names that contain such a word and are no secrets: a token of the queue identifies an item, and
+# counts of a language model's tokens are figures.
 _HARMLESS_NAME = re.compile(
     r"^(item_token|secret_name|tokens|(max|prompt|completion|total|input|output)_tokens)$"
     r"|_(file|path)$",
     re.IGNORECASE,
 )
-# In a URL these are secrets too; elsewhere they say too little.
+# Names that are secrets as parameters of a URL, but too general elsewhere.
 _SECRET_PARAMETER = re.compile(r"^(key|auth|pass|pwd|sig)$|signature", re.IGNORECASE)
 
-# What follows the scheme of a URL in a text: all until a blank, the quote that closes it, or the
-# next URL of a list. It may hold quotes, commas and slashes: passwords do.
+# The part of a URL behind its scheme. It ends at white space, a closing quote, or the next URL of a
+# list. It may contain quotes, commas and slashes, because passwords do.
 _URL = re.compile(
     r"://(?P<rest>(?:(?![\"'`](?:[\s,;:)\]}]|$)|[,;|][a-z][a-z0-9+.-]{1,20}://)[^\s<>])*)",
     re.IGNORECASE,
 )
-# The URLs of these have no @ behind their login, unless somebody wrote a / into a password.
+# Schemes whose URLs have no @ after the credentials. For these, the last @ before the query ends
+# the credentials, even if a password contains an unescaped /.
 _WITHOUT_AT = re.compile(r"(redis|unix|postgres|mysql|mongodb|amqp)[a-z0-9+.-]*$", re.IGNORECASE)
 _QUERY = re.compile(r"\?[\w.%~-]+=")
 _PARAMETER = re.compile(r"(?P<head>[?&#;](?P<name>[^=&?#;]{1,64})=)(?P<value>[^&]+)")
-# A colon behind which no port stands: what follows belongs to a password.
+# A colon that is not followed by a port; the text behind it is part of a password.
 _NO_PORT = re.compile(r":(?!\d{0,5}(?:\W|$))")
 _IPV6 = re.compile(r"\[[0-9a-f:.%]*\]", re.IGNORECASE)
 
 _WORTH_HIDING_CHARS = 8
 
-# What moves the cursor or turns the direction of writing, and halves of characters, which cannot be
-# written at all.
+# Characters that move the cursor or change the direction of writing, and lone surrogates, which
+# cannot be encoded.
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -56,28 +59,28 @@ _CONTROL = re.compile(
 
 @lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
-    """Whether a value under this name must be hidden. Cached: log lines ask it for every field."""
+    """Whether values of this name are hidden. Cached, because it is called for every log field."""
     return bool(_SECRET_NAME.search(name)) and not _HARMLESS_NAME.search(name)
 
 
 class Secrets:
-    """Values that are hidden wherever they stand in a text, whatever stands around them."""
+    """Values that are hidden wherever they occur in a text."""
 
     def __init__(self) -> None:
         self._values: tuple[str, ...] = ()
 
     def add(self, values: Iterable[str]) -> None:
-        """Hide these from now on.
+        """Hide these values from now on, except short ones and plain lower-case words.
 
-        A short one, or a plain word, is not: it would be taken out of texts that mean something
-        else, and a log that lacks all words `conserver` tells nobody anything.
+        Those would be removed from texts in which they are no secrets: with the password
+        `conserver`, every log line would lose that word.
         """
         worth = {value for value in values if _is_worth_hiding(value)}
-        # The longest first: one secret may be the beginning of another.
+        # The longest first, because one secret may be a prefix of another.
         self._values = tuple(sorted({*self._values, *worth}, key=len, reverse=True))
 
     def hide(self, text: str) -> str:
-        """`text` without them."""
+        """`text` without the hidden values."""
         for value in self._values:
             if value in text:
                 text = text.replace(value, HIDDEN)
@@ -88,13 +91,14 @@ _known = Secrets()
 
 
 def keep_secret(values: Iterable[str]) -> None:
-    """Hide these values in all that this process, and what it forks, logs, says and writes down."""
+    """Hide these values in all output of this process and of processes that it forks."""
     _known.add(values)
 
 
 def secret_values(value: object, name: str = "") -> Iterator[str]:
-    """The secrets in settings or options, plain or a model of pydantic's: what is a SecretStr or
-    has a secret name, and what URLs carry.
+    """The secrets in settings or options, given as plain data or as a pydantic model.
+
+    These are the values of type SecretStr, those with the name of a secret, and those in URLs.
     """
     if hasattr(value, "get_secret_value"):
         value, name = value.get_secret_value(), "secret"
@@ -111,7 +115,7 @@ def secret_values(value: object, name: str = "") -> Iterator[str]:
             yield from _secrets_of_url(match)
     elif isinstance(value, str) and is_secret_name(name):
         yield value
-        yield value.rpartition(" ")[2]  # of `Bearer abc`, a server may quote the second word only
+        yield value.rpartition(" ")[2]  # Of `Bearer abc`, a server may quote only `abc`.
 
 
 def _is_worth_hiding(value: str) -> bool:
@@ -120,9 +124,7 @@ def _is_worth_hiding(value: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """`text` without secrets: of its URLs the scheme, user, host, path and harmless parameters stay
-    readable.
-    """
+    """`text` without secrets. Of URLs, scheme, user, host, path and other parameters are kept."""
     text = _known.hide(text)
     return _URL.sub(_shown_url, text) if "://" in text else text
 
@@ -131,7 +133,7 @@ def _shown_url(match: re.Match[str]) -> str:
     login, rest = _split_login(match)
     user, _, password = login.partition(":")
     if login:
-        # Where nothing stands behind the user, it is a token as often as not.
+        # A user without a password is often a token.
         login = f"{user}:{HIDDEN}" if password else HIDDEN
     return "://" + login + _PARAMETER.sub(_shown_parameter, rest)
 
@@ -159,7 +161,7 @@ def _is_secret_parameter(name: str) -> bool:
 
 
 def _split_login(match: re.Match[str]) -> tuple[str, str]:
-    """The login of a URL, as (what must not be shown whole, the rest, which begins with the @)."""
+    """Split the text behind a URL's scheme into (credentials, rest); the rest begins with @."""
     rest = match["rest"]
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     scheme = match.string[max(0, match.start() - 20) : match.start()]
@@ -173,7 +175,7 @@ def _split_login(match: re.Match[str]) -> tuple[str, str]:
 
 
 def redact_texts(value: object) -> object:
-    """A copy of `value` whose texts are redacted at every depth, whatever their names are."""
+    """A copy of `value` with all texts redacted at every depth, regardless of their names."""
     if isinstance(value, str):
         return redact_text(value)
     if isinstance(value, dict):
@@ -184,7 +186,7 @@ def redact_texts(value: object) -> object:
 
 
 def redact(value: object, name: str = "") -> object:
-    """A copy of `value` that can be shown: secrets hidden and URLs cleaned, at every depth."""
+    """A copy of `value` with secrets hidden, by name and in texts, at every depth."""
     if name and is_secret_name(name) and value not in (None, ""):
         return HIDDEN
     if isinstance(value, str):
@@ -197,7 +199,7 @@ def redact(value: object, name: str = "") -> object:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """`text` with its control characters made visible (`\\x1b`, `\\n`), except those in `keep`."""
+    """`text` with its control characters escaped (`\\x1b`, `\\n`), except those in `keep`."""
     if text.isprintable():
         return text
     return _CONTROL.sub(

@@ -1,15 +1,15 @@
 """Speech to text: from the bytes of a recording to the analyses of a vCon.
 
-    audio         bytes -> samples: one int16 array of 16 kHz per channel
-    voice         where a channel is silent, and where a long one is cut
-    engine        the seam: what an engine is given, what it gives back, and how it fails
-    models        where the files of a model are
+    audio         decodes bytes to samples: one int16 array of 16 kHz per channel
+    voice         detects silence, and cuts long channels into parts
+    engine        the interface of speech engines: parameters, results, errors
+    models        finds the files of a model
     whisper       the first engine: faster-whisper in this process, loaded at the first use
-    speakers      which party speaks on which channel
-    conversation  all channels as one conversation
-    results, wtf  the analyses that a vCon keeps
+    speakers      assigns channels to parties
+    conversation  merges the segments of all channels into one conversation
+    results, wtf  build the analyses for the vCon
 
-Nothing here knows Redis, chains or whole vCons: `links/transcribe.py` puts the parts together. No
-module imports numpy, av, ctranslate2 or faster_whisper when it is imported itself: a worker whose
-configuration names no transcription never loads them.
+This wing does not use Redis, chains or whole vCons; `links/transcribe.py` combines its parts. Its
+modules import numpy, av, ctranslate2 and faster_whisper only when they are used, so that a worker
+without a transcribe link never loads them.
 """

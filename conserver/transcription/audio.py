@@ -1,15 +1,15 @@
-"""From the bytes of a recording to samples that a speech engine can hear.
+"""Decodes the bytes of a recording to samples for a speech engine.
 
-1. Opens audio and video files of the formats listed below, and nothing else: playlists and other
-   formats that can make FFmpeg open further files or addresses are refused.
-2. Keeps channels apart, as many as the file has: a call's parties often have one each. Nothing is
-   mixed down, and a mono file stays one channel.
-3. Finds dual mono (the same call on both channels), which is to be heard once.
-4. Takes what can be had of a damaged file and says what was lost.
-5. Is bounded: by the duration and the number of channels, whatever the file claims of itself.
+1. Opens audio and video files of the formats listed below only. Playlists and other formats that
+   can make FFmpeg open further files or addresses are refused.
+2. Keeps all channels of the file separate, because the parties of a call often have one each. It
+   never mixes channels.
+3. Detects dual mono (the same sound on both channels), which is then transcribed once.
+4. Decodes the intact parts of a damaged file and reports what was lost.
+5. Limits the duration and the number of channels by what is decoded, not by the file's header.
 
-Samples are int16 at 16 kHz, 32 kB per second and channel: half of what float32 would take for the
-hours that a long call lasts in memory.
+Samples are int16 at 16 kHz: 32 kB per second and channel, half of the size of float32, because long
+calls stay in memory for the whole transcription.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE_HZ = 16_000
 
-# More channels than any telephone system records. It bounds memory.
+# Bounds memory. No telephone system records more channels.
 MAX_CHANNELS = 16
 
 _FORMATS = (
@@ -38,7 +38,7 @@ _FORMATS = (
     "asf,avi,flv,mpegts,mpeg,ac3,eac3,gsm,nistsphere,ircam,voc,wv"
 )
 
-# Headerless audio: (FFmpeg's demuxer, sample rate where the media type names none).
+# Headerless audio: media type -> (FFmpeg's demuxer, default sample rate in Hz).
 _RAW_FORMATS = {
     "audio/pcmu": ("mulaw", 8000),
     "audio/x-mulaw": ("mulaw", 8000),
@@ -49,8 +49,8 @@ _RAW_FORMATS = {
 }
 _MAGIC = (b"RIFF", b"RF64", b".snd", b"OggS", b"fLaC", b"ID3", b"FORM")
 
-# Both channels of a dual-mono call differ by what a lossy codec did to them, at most. Parties that
-# hear each other's echo stay well below.
+# The channels of a dual-mono call differ at most by the loss of their codec. Channels of two
+# parties with an echo of each other correlate much less.
 _SAME_SOUND_CORRELATION = 0.99
 
 
@@ -59,14 +59,14 @@ class Recording:
     """A decoded recording.
 
     Attributes:
-        channels: int16 samples at 16 kHz, one array per channel (not contiguous where there are
+        channels: int16 samples at 16 kHz, one array per channel (not contiguous if there are
             several); a single one for dual mono.
-        duration_s: length of the sound that could be decoded.
+        duration_s: duration of the decoded sound.
         source_channels: number of channels in the file.
         sample_rate_hz: of the file, before resampling.
         format: container and codec, such as "wav/pcm_mulaw".
-        bit_rate_bps: of the audio in the file; None where unknown.
-        warnings: what was lost or looked odd, in sentences.
+        bit_rate_bps: of the audio in the file; None if unknown.
+        warnings: sentences about lost or unusual parts.
     """
 
     channels: tuple[Samples, ...]
@@ -79,7 +79,7 @@ class Recording:
 
     @property
     def dual_mono(self) -> bool:
-        """Whether the file's channels hold the same sound and are kept once."""
+        """Whether the file's channels have the same sound, so that only one is kept."""
         return self.source_channels > len(self.channels)
 
 
@@ -88,12 +88,12 @@ def decode(content: bytes, *, media_type: str = "", max_duration_s: float) -> Re
 
     Args:
         content: the whole file.
-        media_type: what the file is said to be, with parameters; consulted only for headerless
-            audio, since the content is the better witness.
-        max_duration_s: a longer recording is refused as soon as that much of it is decoded.
+        media_type: the declared media type with parameters. Used only for headerless audio,
+            because the content is more reliable.
+        max_duration_s: a longer recording is refused as soon as so much of it is decoded.
 
     Raises:
-        Rejected: it is no audio that can be decoded, or it exceeds a limit.
+        Rejected: the content is not decodable audio, or it exceeds a limit.
     """
     import av
 
@@ -158,7 +158,7 @@ def _decode_stream(
     if resampler.changes:
         warnings.append(f"the sound format changed {resampler.changes} times within the recording")
     mixed = np.frombuffer(sound, dtype=np.int16).reshape(-1, resampler.channel_count)
-    # Views, not copies: a long call is in memory once.
+    # These are views, so that a long call is in memory once.
     channels = tuple(mixed[:, index] for index in range(resampler.channel_count))
     if len(channels) == 2 and _same_sound(*channels):
         channels = channels[:1]
@@ -176,10 +176,10 @@ def _decode_stream(
 def _frames(
     container: av.container.InputContainer, stream: av.AudioStream, warnings: list[str]
 ) -> Iterator[av.AudioFrame | None]:
-    """Every frame that can be decoded, then None. Notes in `warnings` what could not.
+    """Yield every frame that can be decoded, then None; append losses to `warnings`.
 
-    Packets are decoded one by one: the container's own `decode` ends at the first damaged one and
-    would silently drop the rest of the call.
+    Packets are decoded one by one, because the container's own `decode` stops at the first damaged
+    packet and would silently drop the rest of the call.
     """
     import av
 
@@ -203,14 +203,14 @@ def _frames(
 
 
 class _Resampler:
-    """Frames of any rate and format to interleaved int16 at 16 kHz, the first frame's channels.
+    """Converts frames to interleaved int16 at 16 kHz with the channels of the first frame.
 
-    Interleaved although channels are wanted apart: planar output of 8 and more channels makes
-    PyAV (18.1) read beyond its array of planes and takes the process down.
+    The output is interleaved, although separate channels are needed, because PyAV (18.1) crashes
+    with planar output of 8 or more channels: it reads beyond its array of planes.
 
     Attributes:
         channel_count, sample_rate_hz: of the first frame.
-        changes: how often a later frame was of another kind.
+        changes: how often the format of the frames changed.
     """
 
     def __init__(self) -> None:
@@ -222,9 +222,9 @@ class _Resampler:
         self._input: tuple[str, str, int] | None = None
 
     def resample(self, frame: av.AudioFrame | None) -> Iterator[bytes]:
-        """The sound of one frame; of what is still held back, for None."""
+        """The samples of one frame; for None, those that are still buffered."""
         if frame is not None:
-            # A file's clock may jump; sound is taken as it follows, so that nothing is padded.
+            # Time stamps may jump. Without them the resampler adds no silence.
             frame.pts = None
             given = (frame.format.name, frame.layout.name, frame.sample_rate)
             if self._input is None:
@@ -257,14 +257,14 @@ class _Resampler:
 
 
 def _same_sound(left: Samples, right: Samples) -> bool:
-    """Whether two channels hold one sound (loudness aside), by their correlation.
+    """Whether two channels have the same sound, apart from loudness, by their correlation.
 
-    A silent channel is not the same as one with speech, and two silent ones need no distinction.
+    False if a channel is silent: then the channels differ, or both are silent and cost nothing.
     """
     import numpy as np
 
     products = np.zeros(3)
-    block = 60 * SAMPLE_RATE_HZ  # Float copies are made of a minute at a time, not of hours.
+    block = 60 * SAMPLE_RATE_HZ  # Only a minute at a time is copied to float.
     for start in range(0, len(left), block):
         a = left[start : start + block].astype(np.float32)
         b = right[start : start + block].astype(np.float32)

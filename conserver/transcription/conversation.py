@@ -1,4 +1,4 @@
-"""The channels of a recording as one conversation: who said what, in which order."""
+"""Merges the segments of all channels into one conversation, in the order of speaking."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from conserver.transcription.audio import Recording
 from conserver.transcription.engine import Heard, Identity, Segment, Word
 from conserver.transcription.speakers import Speaker
 
-# A shorter gap between two words is no place at which an answer can stand.
+# A segment is not cut at a shorter gap between two words.
 _PAUSE_S = 0.5
 
-# After a longer silence a paragraph ends although nobody else spoke.
+# A longer silence ends a paragraph, even if nobody else spoke.
 _PARAGRAPH_PAUSE_S = 2.0
 
-# Below that, two voices at once are just people taking turns.
+# A shorter overlap of two voices is an ordinary change of speaker.
 _OVERLAP_S = 0.3
 
 _LANGUAGE_UNKNOWN = "und"  # BCP 47 for "undetermined".
-_BCP47 = {"jw": "jv"}  # Where Whisper has a code of its own.
+_BCP47 = {"jw": "jv"}  # Whisper's own code -> the standard's.
 
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
-    """One dialog, heard: all that results are made of.
+    """The transcription of one dialog: the input for results.py.
 
     Attributes:
-        recording: as it was decoded.
-        speakers: per channel of `heard`; None where a channel has no single speaker.
-        heard: per channel that was listened to.
-        identity: what listened.
-        options: how, for the record.
-        started, finished: when, with time zone.
-        warnings: about parties and the like, beyond the recording's and the engine's own.
+        recording: the decoded recording.
+        speakers: one per entry of `heard`; None if a channel has no single speaker.
+        heard: the engine's result for each channel.
+        identity: the engine and the model.
+        options: the parameters, for documentation.
+        started, finished: with time zone.
+        warnings: about parties, for example; those of the recording and the engine are separate.
     """
 
     recording: Recording
@@ -51,7 +51,7 @@ class Transcription:
 
     @property
     def language(self) -> str:
-        """BCP 47 code of the channel on which most was said; "und" if that is not known."""
+        """BCP 47 code of the channel with the most speech; "und" if it is not known."""
         known = [one for one in self.heard if one.language]
         if not known:
             return _LANGUAGE_UNKNOWN
@@ -62,7 +62,7 @@ class Transcription:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One segment of the conversation, and whose it is."""
+    """One segment of the conversation with its channel and speaker."""
 
     channel: int
     speaker: Speaker | None
@@ -70,10 +70,10 @@ class Turn:
 
 
 def conversation(transcription: Transcription) -> list[Turn]:
-    """All channels' segments, in the order in which they begin.
+    """The segments of all channels, sorted by their start.
 
-    A segment is cut at a pause in which somebody else speaks, where its words have times:
-    otherwise an answer would follow after all of what it answered and what came next.
+    If the words of a segment have times, the segment is cut at a pause in which another channel
+    speaks. Otherwise the other speaker's answer would come after the end of the whole segment.
     """
     spoken = [[_starts(segment) for segment in heard.segments] for heard in transcription.heard]
     turns: list[Turn] = []
@@ -92,7 +92,7 @@ def conversation(transcription: Transcription) -> list[Turn]:
 
 
 def paragraphs(turns: Sequence[Turn]) -> list[list[Turn]]:
-    """Consecutive turns of one channel together, divided by other voices and by long silences."""
+    """Group consecutive turns of one channel. Another channel or a long silence ends a group."""
     grouped: list[list[Turn]] = []
     for turn in turns:
         last = grouped[-1][-1] if grouped else None
@@ -107,12 +107,12 @@ def paragraphs(turns: Sequence[Turn]) -> list[list[Turn]]:
 
 
 def text_of(turns: Sequence[Turn]) -> str:
-    """What was said, without names."""
+    """The text of the turns, without names of speakers."""
     return " ".join(turn.segment.text for turn in turns)
 
 
 def confidence_of(turns: Sequence[Turn]) -> float:
-    """The mean confidence, 0 to 1, weighted by duration; 0 where nothing was said."""
+    """The mean confidence, 0 to 1, weighted by duration; 0 without turns."""
     total_s = sum(length_s(turn.segment) for turn in turns)
     if not total_s:
         return 0.0
@@ -121,12 +121,12 @@ def confidence_of(turns: Sequence[Turn]) -> float:
 
 
 def segment_confidence(segment: Segment) -> float:
-    """The model's probability per token, 0 to 1."""
+    """The mean probability of a segment's tokens, 0 to 1."""
     return round(min(1.0, math.exp(segment.avg_logprob)), 4)
 
 
 def silence_ratio(turns: Sequence[Turn], duration_s: float) -> float:
-    """The share of the recording, 0 to 1, in which nobody speaks."""
+    """The share of the recording without speech, 0 to 1."""
     speech_s = 0.0
     reached_s = 0.0
     for turn in turns:
@@ -137,7 +137,7 @@ def silence_ratio(turns: Sequence[Turn], duration_s: float) -> float:
 
 
 def overlapping(turns: Sequence[Turn]) -> bool:
-    """Whether two channels ever speak at once for longer than people do in taking turns."""
+    """Whether two channels speak at once for longer than an ordinary change of speaker takes."""
     end_s: dict[int, float] = {}
     for turn in turns:
         segment = turn.segment
@@ -149,7 +149,7 @@ def overlapping(turns: Sequence[Turn]) -> bool:
 
 
 def length_s(part: Segment | Word) -> float:
-    """Duration; never negative, whatever a model answers."""
+    """The duration in seconds; 0 if the model returned a negative one."""
     return max(0.0, part.end_s - part.start_s)
 
 
@@ -158,7 +158,7 @@ def _starts(segment: Segment) -> list[float]:
 
 
 def _cut(segment: Segment, others: Sequence[float]) -> Iterator[Segment]:
-    """The parts of a segment between which one of the (sorted) starts of `others` lies."""
+    """Cut a segment at pauses that contain a start of `others`, which is sorted."""
     first = 0
     words = segment.words
     for index in range(1, len(words)):

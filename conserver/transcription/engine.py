@@ -1,12 +1,12 @@
-"""The seam between the transcribe link and whatever understands speech.
+"""The interface between the transcribe link and speech engines.
 
-A link sees only this: it names a `Model`, says how to listen (`Listening`), hands over one channel
-of samples at a time and gets back what was `Heard`. The first engine behind it runs in the worker
-process (whisper.py); one that talks to a process of its own has the same face.
+A link names a `Model`, sets the parameters (`Listening`), passes the samples of one channel at a
+time, and gets the result (`Heard`). The first engine runs in the worker process (whisper.py); one
+that uses a separate process has the same interface.
 
-How an engine fails: `errors.Retry` for what may be over later (memory, a GPU that is away, a model
-that is not there yet), `errors.Rejected` for sound that it will never take, any other exception
-for one failed attempt.
+An engine raises `errors.Retry` for conditions that may pass (memory, an unavailable GPU, a model
+that is not there yet), `errors.Rejected` for sound that it can never process, and any other
+exception for a failed attempt.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Which model runs where. Equal values share one loaded model in a process.
+    """A model and its device. Equal values share one loaded model per process.
 
     Attributes:
         name: a folder with a converted model, a size such as "small", or a hub id "owner/name".
-        device: "auto" takes a GPU where there is one.
-        compute_type: "auto" means float16 on a GPU and int8 on a CPU, as far as they can.
+        device: "auto" uses a GPU if there is one.
+        compute_type: "auto" means float16 on a GPU and int8 on a CPU, if they support it.
         cpu_threads: 0 means one per core, at most 4.
-        local_files_only: never look anything up in the network.
-        cache_dir: where models named by size or id are kept; None means the hub's default.
+        local_files_only: never access the network.
+        cache_dir: the folder of models named by size or id; None means the hub's default.
     """
 
     name: str
@@ -43,17 +43,17 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """How to listen to a channel. The defaults are meant for telephone calls.
+    """The parameters of a transcription. The defaults are meant for telephone calls.
 
     Attributes:
-        language: code such as "en"; None lets the model find out, once per channel.
-        translate: write English, whatever is spoken.
-        multilingual: find the language out again and again within a channel.
-        temperatures: 0 is exact; the later ones are tried only where the text looks wrong.
-        prompt, hotwords: text that leads the model to names and spellings.
-        words: find the times of single words, too.
-        vad: leave out what a voice detector takes for no speech; pauses shorter than
-            `vad_pause_ms` stay in.
+        language: code such as "en"; None detects it, once per channel.
+        translate: write English, whatever language is spoken.
+        multilingual: detect the language repeatedly within a channel.
+        temperatures: 0 is deterministic; the following ones are used if the text looks wrong.
+        prompt, hotwords: text that makes the model prefer certain names and spellings.
+        words: also determine the times of single words.
+        vad: skip parts without speech, by a voice activity detector; pauses shorter than
+            `vad_pause_ms` are kept.
     """
 
     language: str | None = None
@@ -71,10 +71,10 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word with its punctuation: times in seconds from the start of the recording.
+    """One word with its punctuation; times in seconds from the start of the recording.
 
-    `text` keeps the white space before the word, so that joined words give the segment's text in
-    every script.
+    `text` includes the white space before the word, so that joining words gives the segment's text
+    in every script.
     """
 
     start_s: float
@@ -85,7 +85,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of speech: times in seconds from the start, what the model thinks of its text."""
+    """A part of the speech; times in seconds from the start, and the model's scores."""
 
     start_s: float
     end_s: float
@@ -99,9 +99,9 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """All that an engine understood on one channel, in order; no segments if nobody spoke.
+    """The transcription of one channel, in order; without segments if nobody spoke.
 
-    `language` is None where nothing was spoken and none was given.
+    `language` is None if nobody spoke and no language was configured.
     """
 
     segments: tuple[Segment, ...]
@@ -112,7 +112,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What did the work, as the results tell it."""
+    """The engine, for documentation in the results."""
 
     provider: str  # The kind of model, lower case: "whisper".
     product: str  # The software and its version: "faster-whisper 1.2.1".
@@ -122,25 +122,25 @@ class Identity:
 
 
 class Transcriber(Protocol):
-    """A model that is ready to listen. Safe to use from several threads at once."""
+    """A loaded model. Thread-safe."""
 
     identity: Identity
 
     def transcribe(
         self, samples: Samples, listening: Listening, pulse: Callable[[], None]
     ) -> Heard:
-        """Understand one channel.
+        """Transcribe one channel.
 
         `pulse` is called about once per half a minute of speech, and once a second while other
-        threads keep the model busy; what it raises ends the work and reaches the caller.
+        threads use the model. An exception that it raises ends the work and reaches the caller.
 
         Raises:
-            Retry: the engine cannot work now.
+            Retry: the engine is not available now.
         """
 
 
 class OpenTranscriber(Protocol):
-    """How a link gets hold of an engine: loaded at the first call, shared from then on."""
+    """Returns the transcriber of a model. Loads it at the first call and shares it afterwards."""
 
     def __call__(self, model: Model) -> Transcriber:
-        """Raises Retry if the model cannot be had now."""
+        """Raises Retry if the model cannot be loaded now."""

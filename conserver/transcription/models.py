@@ -1,8 +1,8 @@
-"""Where the files of a model are.
+"""Finds the files of a model.
 
-A model is a folder with a Whisper model converted for CTranslate2, or a name for one in the hub's
-cache on this machine: a size ("small", "large-v3-turbo") or an id ("owner/name"). A folder that
-exists wins. Nothing is fetched from the network unless `local_files_only` is off.
+A model is a folder with a Whisper model converted for CTranslate2, or the name of one in the hub's
+cache on this machine: a size ("small", "large-v3-turbo") or an id ("owner/name"). An existing
+folder takes precedence. Nothing is downloaded unless `local_files_only` is false.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _FILES = ("config.json", "model.bin", "tokenizer.json")
 
 
 class ModelMissingError(ConserverError):
-    """The model's files are not on this machine; the message says where they were looked for."""
+    """The model's files are not on this machine; the message names the places searched."""
 
 
 def check_name(model: Model) -> None:
-    """Find out, without the network, what can never become a model.
+    """Check the name of a model without the network.
 
     Raises:
-        ModelMissingError: a folder that is incomplete or not there, or no size that there is.
+        ModelMissingError: the folder is incomplete or missing, or the size does not exist.
     """
     folder = Path(model.name).expanduser()
     if folder.is_dir():
@@ -52,8 +52,8 @@ def find_model(model: Model) -> str:
     """The folder with the model's files.
 
     Raises:
-        ModelMissingError: it is not on this machine, and the network may not be asked.
-        Retry: the network was asked and did not help.
+        ModelMissingError: it is not on this machine, and downloads are not allowed.
+        Retry: the download failed.
     """
     check_name(model)
     folder = Path(model.name).expanduser()

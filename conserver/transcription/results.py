@@ -1,12 +1,13 @@
-"""What a vCon keeps of a transcription, in two forms made from one run.
+"""Builds the analyses of a transcription, in two formats.
 
-`transcript` is the shape that vcon-server's links read: `paragraphs.transcript` is the conversation
-as text, each paragraph led by its speaker's name; `transcript` is the bare text; `paragraphs`,
-`words` and the rest are for programs. `wtf_transcription` is the World Transcription Format
-(wtf.py). Speakers are party indices in both.
+`transcript` is the format that vcon-server's links read: `paragraphs.transcript` is the
+conversation as text, with the speaker's name before each paragraph; `transcript` is the text
+without names; `paragraphs`, `words` and the other members are for programs. `wtf_transcription` is
+the World Transcription Format (wtf.py). In both, speakers are indices of parties.
 
-Where nobody spoke the text is empty, the confidence 0 and the language "und" unless one was
-configured. An empty transcript is a result too: it is written, and the dialog not tried again.
+If nobody spoke, the text is empty, the confidence is 0, and the language is "und" unless one was
+configured. An empty transcript is a result as well: it is written, and the dialog is not
+transcribed again.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SCHEMAS = {TRANSCRIPT: "conserver-transcript-1.0", WTF: "wtf-1.0"}
 def analyses(
     transcription: Transcription, dialog: int, types: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """One analysis object for each of `types` (TRANSCRIPT, WTF), ready to be added to the vCon."""
+    """One analysis for each of `types` (TRANSCRIPT, WTF), ready to be added to the vCon."""
     turns = conversation(transcription)
     bodies = {TRANSCRIPT: transcript_body, WTF: wtf_body}
     identity = transcription.identity

@@ -1,9 +1,10 @@
-"""Who speaks on which channel of a recording.
+"""Assigns the channels of a recording to parties.
 
-The standard's rule: a recording of several channels has `parties` of that length, entry i is the
-party on channel i, a list of parties if several share it, or null if it is unused. A mono recording
-may name several parties without saying who speaks when; then nobody is named. Where the lists do
-not fit, channels stay apart under names of their own, and a warning says why.
+By the standard, `parties` of a recording with several channels has one entry per channel: the index
+of a party, a list of indices if several parties share the channel, or null if it is not used. A
+mono recording may name several parties without saying who speaks when; then no speaker is assigned.
+If the number of entries differs from that of channels, channels get names of their own and there is
+a warning.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _SCHEMES = ("tel:", "sip:", "sips:", "mailto:")
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """A voice: the party's index, or a name for the channel; and what to call it in text."""
+    """A speaker: the index of a party or the name of a channel, and a label for texts."""
 
     id: int | str
     label: str
@@ -27,10 +28,11 @@ class Speaker:
 def speakers_of(
     dialog: dict[str, Any], parties: list[Any], channel_count: int
 ) -> tuple[list[Speaker | None], list[str]]:
-    """The speaker of each of a dialog's channels, None where one channel holds several unnamed.
+    """Find the speaker of each channel of a dialog.
 
     Returns:
-        One entry per channel, and warnings about what does not fit together.
+        One entry per channel, None for a mono channel of several parties; and warnings about
+        entries that do not match.
     """
     named = dialog.get("parties")
     warnings: list[str] = []

@@ -1,9 +1,9 @@
-"""Where a channel is silent, and where a long one is cut.
+"""Detects silence and cuts long channels into parts.
 
-Speech models invent text on silence, and a party who never spoke is a silent channel: what is
-silent here is never given to a model. A long channel is heard stretch by stretch, cut where it is
-quietest: that bounds the memory of a model's features (50 kB and more per second of sound), lets
-calls take turns on one model, and gives time limits and cancellation an edge to act at.
+Speech models invent text for silence, for example on the channel of a party who never spoke.
+Silent parts are therefore never passed to a model. A long channel is transcribed in parts, which
+are cut at quiet moments. This limits the memory for the model's features (50 kB and more per second
+of sound), lets calls share one model, and makes time limits and cancellation effective.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _LOOK_BACK_S = 30
 _BLOCKS_PER_S = 10
 _BLOCK = SAMPLE_RATE_HZ // _BLOCKS_PER_S
 
-# -60 dB of full scale. The noise of an idle telephone line is below, the faintest speech that can
-# be understood above.
+# -60 dB of full scale: above the noise of an idle telephone line, below the faintest speech that
+# can be understood.
 _SILENCE_RMS = 32.8
 
 
 def levels(samples: Samples) -> Levels:
-    """The loudness of a channel: the RMS of each tenth of a second, in units of int16 samples."""
+    """The RMS of each tenth of a second of a channel, in units of int16 samples."""
     import numpy as np
 
     found = np.empty(-(-len(samples) // _BLOCK), dtype=np.float32)
@@ -45,17 +45,17 @@ def levels(samples: Samples) -> Levels:
 
 
 def is_silent(loudness: Levels) -> bool:
-    """Whether nothing in these blocks can be speech."""
+    """Whether none of these blocks can contain speech."""
     return loudness.size == 0 or bool(loudness.max() < _SILENCE_RMS)
 
 
 def stretches(
     loudness: Levels, sample_count: int, stretch_s: int = STRETCH_S
 ) -> Iterator[tuple[int, int]]:
-    """Cut a channel into parts of at most `stretch_s` seconds: (first sample, one past the last).
+    """Cut a channel into parts of at most `stretch_s` seconds: (first sample, end sample).
 
-    Each cut is in the quietest tenth of a second among the last 30 s that the part could have.
-    Parts that are silent throughout are left out.
+    Each cut is in the quietest tenth of a second of the last 30 s of the longest possible part.
+    Silent parts are left out.
     """
     start = 0
     stretch = stretch_s * _BLOCKS_PER_S

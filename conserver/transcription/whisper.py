@@ -1,11 +1,11 @@
-"""The first engine: faster-whisper (CTranslate2) in this process.
+"""The engine that runs faster-whisper (CTranslate2) in this process.
 
-1. `prepare` imports the libraries and makes sure that the model is there. It may run before a
-   fork: it starts no thread, opens no socket and touches no GPU.
-2. `shared` loads a model at its first use, once per process and `Model`, and shares it from then
-   on among the threads. Never before a fork: CTranslate2's objects do not survive one.
-3. Listening is lazy in faster-whisper (the work happens while its result is read), so the lock of
-   a model is held until a stretch has been read to its end.
+1. `prepare` imports the libraries and checks that the model exists. It may run before a fork: it
+   starts no thread, opens no socket and does not use a GPU.
+2. `shared` loads a model at its first use, once per process and `Model`, and shares it among the
+   threads. It must not run before a fork, which CTranslate2's objects do not survive.
+3. faster-whisper works while its result is iterated, so the lock of a model is held until the
+   result of one part of the channel has been read completely.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LANGUAGES = frozenset(
     "ur uz vi yi yo yue zh".split()
 )
 
-_CPU_THREADS_MAX = 4  # More threads for one call hardly make it faster.
+_CPU_THREADS_MAX = 4  # More threads make one call hardly faster.
 _RETRY_LOAD_S = 60.0
 _RETRY_MEMORY_S = 30.0
 _PULSE_S = 1.0
@@ -51,10 +51,10 @@ _loading = threading.Lock()
 
 
 def prepare(model: Model) -> None:
-    """Import what listening needs, and check that the model is there.
+    """Import the libraries, and check that the model exists.
 
     Raises:
-        ImportError: a package is not installed, or cannot be loaded here.
+        ImportError: a package is not installed or cannot be loaded.
         ConfigError: the model's files are missing.
     """
     _import_libraries()
@@ -68,12 +68,12 @@ def prepare(model: Model) -> None:
 
 
 def shared(model: Model) -> WhisperTranscriber:
-    """The process's one transcriber for this model, loaded if this is the first call.
+    """The process's transcriber of this model; the first call loads it.
 
     Raises:
-        Retry: it cannot be loaded now. A GPU or a file that is away is no fault of the vCon.
+        Retry: it cannot be loaded now. A missing GPU or file is not the document's fault.
     """
-    # The process id is part of the key so that a child never uses, nor frees, what its parent made.
+    # With the process id in the key, a child neither uses nor frees its parent's objects.
     key = (os.getpid(), model)
     with _loading:
         if key not in _loaded:
@@ -82,7 +82,7 @@ def shared(model: Model) -> WhisperTranscriber:
 
 
 class WhisperTranscriber:
-    """A loaded model. `engine.Transcriber` says what it promises."""
+    """A loaded model; implements `engine.Transcriber`."""
 
     def __init__(self, model: WhisperModel, identity: Identity) -> None:
         self.identity = identity
@@ -92,7 +92,7 @@ class WhisperTranscriber:
     def transcribe(
         self, samples: Samples, listening: Listening, pulse: Callable[[], None]
     ) -> Heard:
-        """Understand one channel, stretch by stretch."""
+        """Transcribe one channel, part by part."""
         language = listening.language
         confidence = 1.0 if language else 0.0
         warnings: list[str] = []
@@ -110,7 +110,7 @@ class WhisperTranscriber:
             segments += new
             if new and language is None:
                 language, confidence = info.language, float(info.language_probability)
-                # One language per channel: a later stretch of few words would be guessed worse.
+                # The first detection is kept, because one in a later part may rest on few words.
                 asked = None if listening.multilingual else language
         if listening.translate and language not in (None, "en"):
             warnings.append(f"translated from {language!r}")
@@ -128,7 +128,7 @@ class WhisperTranscriber:
             multilingual=how.multilingual,
             beam_size=how.beam_size,
             temperature=list(how.temperatures),
-            # With it, one wrong sentence of a call leads all that follow astray.
+            # If True, one wrong sentence would spoil those after it.
             condition_on_previous_text=False,
             initial_prompt=how.prompt,
             hotwords=how.hotwords,
@@ -149,11 +149,11 @@ class WhisperTranscriber:
 
 
 def _import_libraries() -> None:
-    # numpy's OpenBLAS starts its threads when it is imported. The supervisor, which may import it
-    # for its workers, is to have none; and the workers share the cores among themselves anyway.
+    # numpy's OpenBLAS starts threads when it is imported. The supervisor, which may import it
+    # before it forks workers, must have none; and one thread per worker is enough.
     if "numpy" not in sys.modules:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    import av  # noqa: F401  (imported here for all children to share)
+    import av  # noqa: F401  (imported before the fork, so that children share its memory)
     import faster_whisper  # noqa: F401
 
 
@@ -163,10 +163,10 @@ def _load(model: Model) -> WhisperTranscriber:
     import faster_whisper
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    # Its default lock is one between processes, which no progress bar here needs, and which starts
-    # a helper process per worker where the start method is not fork.
+    # tqdm's default lock works between processes. It is not needed here, and with start methods
+    # other than fork it would start a helper process per worker.
     tqdm.set_lock(threading.RLock())
-    logging.getLogger("faster_whisper").setLevel(logging.ERROR)  # It tells every call's duration.
+    logging.getLogger("faster_whisper").setLevel(logging.ERROR)  # It logs every call's duration.
     try:
         folder = find_model(model)
         device = model.device
@@ -181,7 +181,7 @@ def _load(model: Model) -> WhisperTranscriber:
             device_index=model.device_index,
             compute_type=compute_type,
             cpu_threads=model.cpu_threads or _cpu_threads(),
-            local_files_only=True,  # The folder is complete; its tokenizer is not to be looked up.
+            local_files_only=True,  # The folder is complete; without it the hub would be asked.
         )
         _warm_up(loaded)
     except (ModelMissingError, RuntimeError, ValueError, OSError) as error:
@@ -199,7 +199,7 @@ def _load(model: Model) -> WhisperTranscriber:
 
 
 def _warm_up(model: WhisperModel) -> None:
-    """Run the encoder once: a CUDA library that is missing shows now, not in the first call."""
+    """Run the encoder once, so that a missing CUDA library shows now and not in the first call."""
     import numpy as np
 
     model.encode(np.zeros((model.model.n_mels, 3000), dtype=np.float32))
@@ -220,10 +220,10 @@ def _cpu_threads() -> int:
 
 
 def load_cublas() -> None:
-    """Load the CUDA library that CTranslate2 opens by name, if it came as a Python package.
+    """Load cuBLAS from its Python package, if that is installed.
 
-    The loader does not look into packages; once loaded from there, it is found by its name. Where
-    there is no such package, the system's library is taken, as always.
+    CTranslate2 opens the library by name. The loader does not search Python packages, but it finds
+    a library that is loaded already. Without the package, the system's library is used.
     """
     spec = importlib.util.find_spec("nvidia")
     for root in spec.submodule_search_locations or () if spec else ():
@@ -241,7 +241,7 @@ def _pulsed(found: Iterable[Any], pulse: Callable[[], None]) -> Iterator[Any]:
 
 @contextmanager
 def _memory_errors() -> Iterator[None]:
-    """Memory that is full now may be free soon: other calls end, another process's model goes."""
+    """Convert out-of-memory errors to Retry, because memory may be free later."""
     try:
         yield
     except MemoryError as error:
@@ -254,7 +254,7 @@ def _memory_errors() -> Iterator[None]:
 
 
 def _segment(segment: Any, offset_s: float) -> Segment:
-    # Times come as numpy's floats at times, which JSON writers refuse: hence all the float().
+    # Times may be numpy floats, which orjson refuses, hence float().
     words = tuple(
         Word(
             start_s=float(word.start) + offset_s,

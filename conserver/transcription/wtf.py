@@ -1,8 +1,8 @@
-"""The World Transcription Format, draft-howe-vcon-wtf-extension-02: the body of its analysis.
+"""Builds the body of an analysis in World Transcription Format.
 
-What the format demands and an engine may not give: every segment and word ends after it begins,
-every confidence lies between 0 and 1. What it has no member for, such as channels, stands under
-`extensions` by the provider's name.
+The format is draft-howe-vcon-wtf-extension-02. It requires that every segment and word ends after
+its start and that confidences are between 0 and 1, which the engine does not guarantee. Data for
+which it has no member, such as channels, is in `extensions` under the provider's name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from conserver.transcription.engine import Segment, Word
 _MIN_LENGTH_S = 0.001
 _LOW_CONFIDENCE = 0.5
 
-# Whisper's own measure: text that packs better repeats itself, which invented text often does.
+# Whisper's own threshold: text with a higher ratio repeats itself and is often invented.
 _ODD_COMPRESSION_RATIO = 2.4
 
 
@@ -176,7 +176,7 @@ def _extension(transcription: Transcription, turns: Sequence[Turn]) -> dict[str,
         ],
     }
     if segments:
-        # The draft's members are one number each: of the whole, the doubtful end.
+        # The draft has one number for each of these, so this takes the worst segment's.
         extension["temperature"] = max(segment.temperature for segment in segments)
         extension["compression_ratio"] = round(max(s.compression_ratio for s in segments), 3)
         extension["avg_logprob"] = round(min(s.avg_logprob for s in segments), 4)

@@ -1,14 +1,15 @@
-"""A vCon in memory: read, changed, merged and written without losing what it does not understand.
+"""A vCon in memory: parse, read, change, merge and serialize it without losing unknown members.
 
-Begin with document.py (`Vcon`). identity.py tells what makes bytes a vCon and under which uuid,
-bodies.py decodes and encodes content, merge.py joins the work of two chains, references.py keeps
-the
-indices between parts right.
+document    `Vcon`: the class that links work on. Begin here
+ids         which bytes are a vCon, and its uuid
+content     bodies of dialogs, analyses and attachments: encodings, media types, hashes
+indices     the members in which parts refer to each other by position
+merge       joins the changes of two chains to one vCon
 """
 
 from __future__ import annotations
 
-from conserver.vcon.bodies import decode_body
+from conserver.vcon.content import decode_body
 from conserver.vcon.document import Vcon, numbered
 
 __all__ = ["Vcon", "decode_body", "numbered"]

@@ -1,74 +1,88 @@
-"""A vCon in memory: one plain dict, and the bytes it came from.
+"""A vCon in memory: one plain dict, and the bytes that it was parsed from.
 
-1. Parses bytes, and refuses only what no link could work with: anything but a JSON object, an
-   object without a usable uuid, something else where a list belongs.
-2. Keeps the original bytes until the first change, so that an unchanged vCon leaves exactly as it
-   came: number forms, key order, duplicate keys and white space included.
-3. Tells an edit from a look. `add_*` are edits; `data` is mutable access whose effect is found by
-   comparison; `view` is for reading.
-4. Knows the spellings: old and new names are read, the current ones are written, and only for
-   what we add. What others wrote is never rewritten into another style.
-5. Signed (JWS) and encrypted (JWE) vCons are carried, never changed.
+1. Parses bytes. Refuses only what no link could process: anything but a JSON object, an object
+   without an accepted uuid, another type where a list belongs.
+2. Keeps the original bytes until the first change, so that an unchanged vCon is written exactly as
+   it was read: number formats, key order, duplicate keys and white space included.
+3. Detects changes. `add_*` mark the vCon as changed; `data` gives mutable access, whose effect is
+   found by comparison; `view` is for reading only.
+4. Reads old and current member names; writes the current ones, and only in parts that we add. Parts
+   that others wrote keep their spelling.
+5. Carries signed (JWS) and encrypted (JWE) vCons and refuses to change them.
 
-This is the hot path: every item goes through `parse` and `dump`. Hence a dict instead of models,
-__slots__, and no copies.
+This is the hot path: every item passes through `parse` and `dump`. Therefore it uses a dict
+instead of models, __slots__, and no copies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal
 
 import orjson
 
 from conserver.errors import Rejected
-from conserver.vcon.bodies import (
-    content_hashes,
-    decode_base64url,
-    decode_body,
-    encode_body,
-    lenient_json,
-    media_type,
-)
-from conserver.vcon.identity import (
+from conserver.vcon.content import content_hashes, decode_base64url, decode_body, encode_body
+from conserver.vcon.ids import (
     USABLE_UUID,
     envelope_uuid,
     json_name,
     why_not_a_uuid,
     why_not_json,
 )
-from conserver.vcon.references import remove_elements
+from conserver.vcon.indices import indices, remove_elements
+from storage.reading import (
+    Said,
+    dialogs_of,
+    duration_s,
+    is_tags,
+    is_transcript,
+    media_type,
+    structured,
+    tag_texts,
+    tags_in,
+    tags_of,
+    transcript_of,
+)
 
-# Links find here whatever they need of a vCon.
+# Links import everything that they need of the wing vcon from here.
 __all__ = [
     "Form",
+    "Said",
     "Vcon",
     "content_hashes",
     "decode_base64url",
     "decode_body",
+    "dialogs_of",
+    "duration_s",
     "encode_body",
     "indices",
     "is_tags",
+    "is_transcript",
     "media_type",
     "numbered",
+    "structured",
+    "tag_texts",
 ]
 
 Form = Literal["unsigned", "jws", "jwe"]
 
 
 class Vcon:
-    """One vCon, owned by one thread at a time.
+    """One vCon. Not thread-safe: one thread uses it at a time.
 
     Attributes:
         form: "unsigned", "jws" or "jwe".
-        uuid: the id under which it is kept; for an envelope without one, derived from its bytes.
-        base: the bytes as they were claimed or last written (`rebase`): what a merge starts from.
+        uuid: the id under which Redis and storages keep it. Of an envelope that names none, an id
+            derived from its bytes.
+        base: the bytes as they were claimed, or as Redis holds them since (`rebase`). A merge
+            compares with them.
     """
 
     __slots__ = ("_changed", "_data", "_touched", "base", "form", "uuid")
 
     def __init__(self, data: dict[str, Any], base: bytes, form: Form, uuid: str) -> None:
-        """For `parse`; use that."""
+        """Called by `parse`, which is the way to make one."""
         self._data = data
         self._changed = False
         self._touched = False
@@ -81,11 +95,11 @@ class Vcon:
 
     @classmethod
     def parse(cls, raw: bytes) -> Vcon:
-        """Read a vCon of any form and version.
+        """Parse a vCon of any form and version of the standard.
 
         Raises:
-            Rejected: it is no JSON object, has no usable uuid, or has something else where a list
-                belongs. The reason is written for the person who finds the dead letter.
+            Rejected: it is not a JSON object, has no accepted uuid, or has another type where a
+                list belongs. The reason is worded for the person who finds the dead letter.
         """
         try:
             data = orjson.loads(raw)
@@ -106,16 +120,16 @@ class Vcon:
                 raise Rejected(f"not a vCon: '{name}' is a JSON {json_name(value)}, not an array")
         return cls(data, raw, "unsigned", uuid)
 
-    # What it says
+    # Reading
 
     @property
     def view(self) -> dict[str, Any]:
-        """The document, to read. A change made through it is not noticed and may not be written."""
+        """The document, for reading. A change made through it is not detected and may be lost."""
         return self._data
 
     @property
     def data(self) -> dict[str, Any]:
-        """The document, to change in any way. Whether it was changed is found by comparison.
+        """The document, for any change. `changed` and `dump` detect changes by comparison.
 
         Raises:
             Rejected: the vCon is signed or encrypted.
@@ -126,49 +140,54 @@ class Vcon:
 
     @property
     def parties(self) -> list[Any]:
-        """The parties, to read; [] if there are none."""
+        """The parties, for reading; [] if there are none."""
         return self._data.get("parties") or []
 
     @property
     def dialogs(self) -> list[Any]:
-        """The dialogs, to read; [] if there are none."""
+        """The dialogs, for reading; [] if there are none."""
         return self._data.get("dialog") or []
 
     @property
     def analysis(self) -> list[Any]:
-        """The analyses, to read; [] if there are none."""
+        """The analyses, for reading; [] if there are none."""
         return self._data.get("analysis") or []
 
     @property
     def attachments(self) -> list[Any]:
-        """The attachments, to read; [] if there are none."""
+        """The attachments, for reading; [] if there are none."""
         return self._data.get("attachments") or []
 
     @property
     def tags(self) -> dict[str, str]:
-        """Every tag as name -> value, a copy; the last one wins where a name has several values.
+        """All tags as a new dict name -> value; of several values of one name, the last.
 
-        A tag without a colon has its name as its value, as the label tags of other systems do.
+        A tag without a colon gets its name as its value, as in vcon-server.
         """
-        tags: dict[str, str] = {}
+        found: dict[str, str] = {}
         for text in self.tag_texts():
             name, colon, value = text.partition(":")
-            tags[name] = value if colon else name
-        return tags
+            found[name] = value if colon else name
+        return found
 
     def tag_texts(self) -> list[str]:
-        """Every tag as it is written, mostly "name:value", in order; a copy."""
-        texts: list[str] = []
-        for attachment in self.attachments:
-            if is_tags(attachment):
-                texts.extend(_tag_texts(lenient_json(attachment.get("body"))))
-        return texts
+        """All tags in their order as a new list of texts, mostly "name:value"."""
+        return tags_of(self.attachments)
+
+    def said_in(self, dialog: int, kinds: Callable[[Any], bool] = is_transcript) -> Said:
+        """What was said in a dialog, by its transcripts.
+
+        Args:
+            dialog: the index of the dialog.
+            kinds: which analyses and attachments to read; by default, transcripts of every type.
+        """
+        return transcript_of(self._data, dialog, kinds)
 
     def critical_unknown(self, supported: Collection[str] = ()) -> list[str]:
-        """The extensions that this vCon calls critical and `supported` does not name.
+        """The extensions that this vCon declares critical and that `supported` does not contain.
 
-        Whoever does not know a critical extension must not process the vCon. What is no list of
-        names (a mistake of the producer's) counts as unknown: the safe side.
+        The standard forbids to process a vCon with an unknown critical extension. Entries that are
+        not strings (a mistake of the producer) count as unknown.
         """
         unknown: list[str] = []
         for member in ("critical", "must_support"):
@@ -182,10 +201,10 @@ class Vcon:
             )
         return unknown
 
-    # Changing it
+    # Changing
 
     def add_party(self, party: dict[str, Any]) -> int:
-        """Append a party and return its index. Raises Rejected for an envelope, as all add_* do."""
+        """Append a party and return its index. All add_* raise Rejected for an envelope."""
         return self._append("parties", party)
 
     def add_dialog(self, dialog: dict[str, Any]) -> int:
@@ -201,36 +220,40 @@ class Vcon:
         return self._append("attachments", attachment)
 
     def add_tag(self, name: str, value: str) -> None:
-        """Add the tag `name:value`, once: a tag that is there already changes nothing.
+        """Add the tag `name:value`; a tag that exists already is not added again.
 
-        The last tags attachment takes it, in the style in which that one was written; where there
-        is none, one is made.
+        It is added to the last tags attachment, in the format of that one (list or mapping, native
+        or as a string of JSON). Without such an attachment, a new one is appended.
         """
         self._refuse_envelope()
         text = f"{name}:{value}"
         home: dict[str, Any] | None = None
+        content: Any = None
         for attachment in self.attachments:
             if not is_tags(attachment):
                 continue
-            tags = lenient_json(attachment.get("body"))
-            if type(tags) is list or type(tags) is dict:
-                if text in _tag_texts(tags):
-                    return
-                home = attachment
+            found = structured(attachment)
+            if text in (tags_in(found) or ()):
+                return
+            # A body in base64url is left alone: what is written back must fit its label.
+            encoded = (
+                type(attachment.get("body")) is str and attachment.get("encoding") == "base64url"
+            )
+            if (type(found) is list or type(found) is dict) and not encoded:
+                home, content = attachment, found
         if home is None:
             self._append("attachments", self._tags_attachment(text))
             return
         body = home["body"]
-        tags = lenient_json(body)
-        if type(tags) is list:
-            tags.append(text)
+        if type(content) is list:
+            content.append(text)
         else:
-            tags[name] = value
-        home["body"] = orjson.dumps(tags).decode() if type(body) is str else tags
+            content[name] = value
+        home["body"] = orjson.dumps(content).decode() if type(body) is str else content
         self._changed = True
 
     def extend_extensions(self, name: str) -> None:
-        """Declare that the vCon uses the extension `name`, unless it says so already."""
+        """Add `name` to the extensions that the vCon declares, unless it is there."""
         self._refuse_envelope()
         extensions = self._data.get("extensions")
         if type(extensions) is list:
@@ -242,35 +265,36 @@ class Vcon:
         self._changed = True
 
     def remove(self, member: str, gone: Collection[int]) -> None:
-        """Take elements out of "parties", "dialog", "analysis" or "attachments" by their indices.
+        """Remove elements by index from "parties", "dialog", "analysis" or "attachments".
 
-        References to what stays follow it; those to a removed element go, or become null in a list.
+        Indices to the remaining elements are updated. A member that referred to a removed element
+        is deleted; an index inside of a list becomes null.
         """
         self._refuse_envelope()
         if gone:
             remove_elements(self._data, member, gone)
             self._changed = True
 
-    # Its bytes
+    # Serializing
 
     @property
     def changed(self) -> bool:
-        """Whether `dump` would give other content than `base` holds."""
+        """Whether `dump` would return other content than `base`."""
         if self._changed or not self._touched:
             return self._changed
-        # Two dumps are compared, not two dicts: to Python 1, 1.0 and True are equal.
+        # This compares JSON texts and not dicts, because in Python 1, 1.0 and True are equal.
         return _dump(self._data) != _dump(orjson.loads(self.base))
 
     @property
     def raw(self) -> bytes | None:
-        """The original bytes as long as they are what `dump` gives; None after a change."""
+        """The original bytes while the vCon is unchanged; None after a change."""
         return None if self.changed else self.base
 
     def dump(self) -> bytes:
-        """The vCon as JSON bytes: the very bytes it came from unless it was changed.
+        """The vCon as JSON bytes; while it is unchanged, the original bytes.
 
         Raises:
-            Rejected: a link put something into it that JSON cannot hold.
+            Rejected: a link added a value that JSON cannot express.
         """
         if self._changed:
             return _dump(self._data)
@@ -281,19 +305,21 @@ class Vcon:
         return self.base
 
     def rebase(self, written: bytes) -> None:
-        """Take `written`, a dump of this vCon that Redis now holds, as the base from here on."""
+        """Make `written`, a dump of this vCon that Redis now holds, the new base."""
         self.base = written
         self._changed = False
 
-    def succeed(self, earlier: Vcon) -> None:
-        """Stand for a vCon of which this is a later version: what differs from its base is a
-        change.
+    def take_base_of(self, earlier: Vcon) -> None:
+        """Take over the base of `earlier`, of which this is a later version.
+
+        Every difference from that base then counts as a change. Used when a link returns another
+        `Vcon` object than it got.
         """
         self.base = earlier.base
         self._touched = True
 
-    def become(self, other: Vcon) -> None:
-        """Take over all of `other`: a link that holds this object goes on with merged content."""
+    def replace_content(self, other: Vcon) -> None:
+        """Replace all content by that of `other`, so that a link that holds this object sees it."""
         self._data, self.base, self.form = other._data, other.base, other.form
         self._changed, self._touched = other._changed, other._touched
 
@@ -307,8 +333,8 @@ class Vcon:
         return len(items) - 1
 
     def _tags_attachment(self, text: str) -> dict[str, Any]:
-        # The standard wants start, party and dialog. All three come from the vCon itself: a tag
-        # that is added again after a crash, or by two chains, must come out the same.
+        # The standard requires start, party and dialog. All three are taken from the vCon and not
+        # from the clock, so that a tag added again after a crash, or by two chains, is identical.
         attachment: dict[str, Any] = {"purpose": "tags"}
         if created_at := self._data.get("created_at"):
             attachment["start"] = created_at
@@ -326,24 +352,10 @@ class Vcon:
 
 
 def numbered(items: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a list with their indices; what is none (a placeholder) is passed over."""
+    """(index, element) of the elements that are objects; others (placeholders) are skipped."""
     for index, item in enumerate(items):
         if isinstance(item, dict):
             yield index, item
-
-
-def indices(value: Any) -> list[int]:
-    """A reference as a flat list: 1, [1, 2] and, per channel, [[0, 1], 2, null] are all legal."""
-    if isinstance(value, list):
-        return [index for inner in value for index in indices(inner)]
-    return [value] if isinstance(value, int) and not isinstance(value, bool) else []
-
-
-def is_tags(attachment: Any) -> bool:
-    """Whether this attachment holds tags, in the current spelling (purpose) or the old (type)."""
-    return isinstance(attachment, dict) and (
-        attachment.get("purpose") == "tags" or attachment.get("type") == "tags"
-    )
 
 
 def _dump(data: dict[str, Any]) -> bytes:
@@ -351,11 +363,3 @@ def _dump(data: dict[str, Any]) -> bytes:
         return orjson.dumps(data)
     except TypeError as error:
         raise Rejected(f"the vCon cannot be written as JSON: {error}") from None
-
-
-def _tag_texts(tags: Any) -> list[str]:
-    if isinstance(tags, list):
-        return [tag for tag in tags if isinstance(tag, str)]
-    if isinstance(tags, dict):
-        return [f"{name}:{value}" for name, value in tags.items()]
-    return []

@@ -1,22 +1,21 @@
-"""Two chains worked on one vCon at once: joining what the later one did into the newer document.
+"""Three-way merge of a vCon that two chains changed at the same time.
 
-Three versions meet: `base`, from which this chain started; `ours`, what it made of it; `theirs`,
-what another chain wrote meanwhile. The result is theirs plus what we did, by these rules:
+There are three versions: `base`, which this chain started from; `ours`, which it made of the base;
+and `theirs`, which another chain has written meanwhile. The result is `theirs` plus our changes:
 
-1. What we appended (parties, dialogs, attachments, analyses, tags, extensions) is appended to
-   theirs, unless theirs has got the very same addition itself. Tags of both end in one attachment.
-2. What we removed is removed from theirs as well, if theirs left it as it was. Something that the
-   other side still points at is kept, or put back: a reference must not lose what it means.
-3. What we edited replaces what theirs has. Where both edited the same element, its members are
-   joined one by one; appends of both sides to one list are kept; in a true conflict the later
-   chain (ours) wins and a note says so, for the log.
+1. Additions (parties, dialogs, attachments, analyses, tags, extensions) are appended to `theirs`,
+   unless `theirs` contains an equal addition. Tags of both sides are put into one attachment.
+2. Removals are repeated in `theirs` if `theirs` left the element unchanged. An element that the
+   other side still refers to is kept or restored, so that no reference loses its target.
+3. Edits replace the version of `theirs`. If both sides edited the same element, its members are
+   merged one by one, and additions of both sides to one list are kept. In a real conflict the
+   later chain (ours) wins, and a note for the log says so.
 
-References in a vCon are indices, so every one of them moves when an element does. Therefore the
-merge does not work on indices at all: every element gets a name ("base 0", "ours 2"), every
-reference becomes the name that it means, the lists are joined, and only then are names turned into
-indices again. Which element of a later version is which one of the base is found by content, in
-order, and for an edited one by the members that stayed. A reference that points at nothing (an
-index out of range) stays the number it was. Bodies are content: indices in them are not known.
+References in a vCon are indices, which change whenever an element moves. The merge therefore gives
+every element a name ("base 0", "ours 2"), replaces every index by the name of its target, merges
+the lists, and replaces the names by indices at the end. It matches elements of a later version with
+those of the base by their content and order; an edited element, by the members that it still has.
+An index that is out of range stays as it is. Indices inside of bodies are not known.
 """
 
 from __future__ import annotations
@@ -30,43 +29,46 @@ import orjson
 
 from conserver.errors import Rejected
 from conserver.vcon.document import Vcon, is_tags
-from conserver.vcon.references import LISTS, map_references
+from conserver.vcon.indices import LISTS, map_indices
 
 _TAG_MEMBERS = frozenset(
     ("type", "purpose", "start", "party", "dialog", "mediatype", "mimetype", "encoding", "body")
 )
-# Elements that agree in one of the first are one, those that differ in any of them are two, however
-# much else they share. Several elements may well have started at once.
+# Two elements that agree in one of _IDENTITIES are the same element. Two that differ in one of
+# _DIFFERENCES are different ones, whatever else they share. An equal `start` proves nothing, since
+# several elements may have started at once.
 _IDENTITIES = ("id", "uuid", "message_id")
 _DIFFERENCES = (*_IDENTITIES, "start")
-# Beyond this many pairs (500 edited dialogs) an edited element is looked for in its place only.
+# With more pairs than this (500 edited dialogs), an edited element is compared only with the base
+# element at the same place, which bounds the time.
 _MAX_COMPARISONS = 250_000
 _ABSENT = object()
 
 
 @dataclass(slots=True)
 class Merged:
-    """The joined vCon, whose base is theirs, and one note per edit that was decided for ours."""
+    """The merged vCon, whose base is `theirs`, and a note for each conflict that was decided."""
 
     vcon: Vcon
     notes: list[str] = field(default_factory=list)
 
 
 class Reference(NamedTuple):
-    """What an index means: the element of that name in that list."""
+    """The target of an index: a list, and the name of an element in it."""
 
     member: str
     name: str
 
 
 def merge(base: bytes, ours: Vcon, theirs: bytes) -> Merged:
-    """Join what `ours` did since `base` into the newer document `theirs`.
+    """Merge the changes of `ours` since `base` into the newer document `theirs`.
 
-    `ours` itself is returned if theirs is the base, and theirs untouched if ours changed nothing.
+    Returns:
+        `ours` itself if `theirs` equals `base`; `theirs` unchanged if `ours` has no changes.
 
     Raises:
-        Rejected: theirs is no vCon, another vCon, or was signed or encrypted meanwhile while ours
-            has changes, which nobody can add to it.
+        Rejected: `theirs` is not a vCon or has another uuid; or it was signed or encrypted
+            meanwhile, and `ours` has changes, which cannot be added to an envelope.
     """
     if theirs == base:
         return Merged(ours)
@@ -83,7 +85,7 @@ def merge(base: bytes, ours: Vcon, theirs: bytes) -> Merged:
 
 
 class _Side:
-    """One version of the document: its elements by name, with references by name in them."""
+    """One version of the document: its elements by name, with names in place of indices."""
 
     def __init__(self, document: dict[str, Any], label: str, base: _Side | None = None) -> None:
         self.document = document
@@ -91,8 +93,9 @@ class _Side:
         self.keys: dict[str, list[bytes]] = {}
         for member in LISTS:
             items = document.get(member) or []
-            # Indices into this list and later ones have no name yet: they do not count here.
-            partly = [map_references(item, member, self._name) for item in items]
+            # Elements of this list and of later ones have no names yet, so that indices to them
+            # become None here and do not influence the comparison.
+            partly = [map_indices(item, member, self._name) for item in items]
             keys = self.keys[member] = [_bytes(item) for item in partly]
             origins = [None] * len(keys) if base is None else _origins(base.keys[member], keys)
             self.names[member] = [
@@ -101,7 +104,7 @@ class _Side:
             ]
         self.elements: dict[str, dict[str, Any]] = {
             member: {
-                name: map_references(item, member, self._name)
+                name: map_indices(item, member, self._name)
                 for name, item in zip(self.names[member], document.get(member) or [], strict=True)
             }
             for member in LISTS
@@ -117,25 +120,25 @@ class _Side:
 
 
 class _Join:
-    """The joined lists, with names instead of indices until `write`."""
+    """The merged lists, with names in place of indices until `write`."""
 
     def __init__(self, base: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         self.notes: list[str] = []
         self._base = _Side(base, "base")
         self._ours = _Side(ours, "ours", self._base)
         self._theirs = _Side(theirs, "theirs", self._base)
-        # An addition of ours that went into another element, and that element.
+        # Our additions that were merged into another element -> that element.
         self._into: dict[Reference, Reference] = {}
-        # What one side removed and the other one left as it was, in case something points at it.
+        # Elements that one side removed and the other left unchanged; restored if referred to.
         self._removed: dict[Reference, Any] = {}
         self._lists: dict[str, dict[str, Any]] = {}
         for member in LISTS:
             self._lists[member] = self._join_theirs(member)
             self._append_ours(member)
-        self._put_back_what_is_pointed_at()
+        self._restore_referenced()
 
     def write(self, document: dict[str, Any]) -> None:
-        """Turn `document`, which is theirs, into the result."""
+        """Change `document`, which is `theirs`, into the result."""
         base, ours, theirs = (
             {name: value for name, value in side.document.items() if name not in LISTS}
             for side in (self._base, self._ours, self._theirs)
@@ -154,14 +157,14 @@ class _Join:
             return places[value] if isinstance(value, Reference) else value
 
         for member, elements in self._lists.items():
-            items = [map_references(element, member, place) for element in elements.values()]
+            items = [map_indices(element, member, place) for element in elements.values()]
             if items or document.get(member):
                 document[member] = items
             if not items and member in self._base.document and member not in self._ours.document:
                 document.pop(member, None)
 
     def _join_theirs(self, member: str) -> dict[str, Any]:
-        """The elements of theirs, with our edits and without what we removed."""
+        """The elements of `theirs`, with our edits and without the elements that we removed."""
         base, ours = self._base.elements[member], self._ours.elements[member]
         joined: dict[str, Any] = {}
         for name, element in self._theirs.elements[member].items():
@@ -178,7 +181,7 @@ class _Join:
         return joined
 
     def _append_ours(self, member: str) -> None:
-        """Our additions, and what we edited while theirs removed it."""
+        """Append our additions, and the elements that we edited and `theirs` removed."""
         base, theirs = self._base.elements[member], self._theirs.elements[member]
         joined = self._lists[member]
         new = {name: element for name, element in theirs.items() if name not in base}
@@ -193,18 +196,18 @@ class _Join:
                     joined[name] = element
                     self.notes.append(f"{member}: one that we edited was removed meanwhile, kept")
                 continue
-            added = map_references(element, member, self._follow)
+            added = map_indices(element, member, self._follow)
             twin = next((other for other in new if _equal(new[other], added)), None)
             if twin is not None:
-                del new[twin]  # Of two equal additions of ours it stands for one.
+                del new[twin]  # It matches one of our additions only, if we have two equal ones.
             home = twin or (_join_tags(added, joined) if is_tags(added) else None)
             if home is None:
                 joined[name] = added
             else:
                 self._into[here] = Reference(member, home)
 
-    def _put_back_what_is_pointed_at(self) -> None:
-        """Put removed elements back as long as one that stays points at them."""
+    def _restore_referenced(self) -> None:
+        """Restore removed elements that a remaining element refers to, until there are none."""
         wanted: list[Reference] = []
 
         def note(value: Any, _target: str) -> Any:
@@ -215,15 +218,15 @@ class _Join:
 
         for member, elements in self._lists.items():
             for name, element in elements.items():
-                elements[name] = map_references(element, member, note)
+                elements[name] = map_indices(element, member, note)
         while wanted:
             here = wanted.pop()
             if here in self._removed:
                 element = self._removed.pop(here)
-                self._lists[here.member][here.name] = map_references(element, here.member, note)
-                self.notes.append(f"{here.member}: one was removed that is still pointed at, kept")
+                self._lists[here.member][here.name] = map_indices(element, here.member, note)
+                self.notes.append(f"{here.member}: a removed one is still referred to, kept")
         for member, elements in self._lists.items():
-            # What came back stands where it stood in theirs.
+            # Restored elements get their place in `theirs` back.
             names = dict.fromkeys([*self._theirs.names[member], *elements])
             self._lists[member] = {name: elements[name] for name in names if name in elements}
 
@@ -232,14 +235,14 @@ class _Join:
 
 
 def _origins(base_keys: Sequence[bytes], keys: Sequence[bytes]) -> list[int | None]:
-    """For every element of a later version the index of the base element that it is, or None."""
+    """For each element of a later version, the index of the same element in the base, or None."""
     origins: list[int | None] = [None] * len(keys)
     matcher = SequenceMatcher(None, base_keys, keys, autojunk=False)
     for old, new, length in matcher.get_matching_blocks():
         origins[new : new + length] = range(old, old + length)
     gone = sorted(set(range(len(base_keys))).difference(origins))
     unknown = [new for new, origin in enumerate(origins) if origin is None]
-    # Equal ones among these were moved, similar ones edited: not removed and added.
+    # Of these, an equal pair is one element that moved, and a similar pair one that was edited.
     facts = {old: _facts(base_keys[old]) for old in gone}
     others = {new: _facts(keys[new]) for new in unknown}
     if len(gone) * len(unknown) <= _MAX_COMPARISONS:
@@ -262,7 +265,7 @@ def _facts(key: bytes) -> dict[str, bytes]:
 
 
 def _likeness(one: dict[str, bytes], other: dict[str, bytes]) -> float:
-    """The share of members that are the same, 0 to 1, unless something identifies them."""
+    """The share of equal members, 0 to 1; exactly 0 or 1 if an identifying member decides."""
     if any(name in one and name in other and one[name] != other[name] for name in _DIFFERENCES):
         return 0.0
     if any(name in one and name in other for name in _IDENTITIES):
@@ -271,7 +274,7 @@ def _likeness(one: dict[str, bytes], other: dict[str, bytes]) -> float:
 
 
 def _join_values(base: Any, ours: Any, theirs: Any, path: str, notes: list[str]) -> Any:
-    """One value in three versions; each of them may be _ABSENT, and so may the result."""
+    """Merge one value. Each version may be _ABSENT, and so may the result."""
     if _equal(ours, base) or _equal(ours, theirs):
         return theirs
     if _equal(theirs, base):
@@ -294,7 +297,7 @@ def _join_values(base: Any, ours: Any, theirs: Any, path: str, notes: list[str])
 
 
 def _join_lists(base: list[Any], ours: list[Any] | None, theirs: list[Any] | None) -> Any:
-    """Both lists' changes, if they can be told apart: texts (tags), or appends only; else None."""
+    """Merge two lists of texts (tags), or two that only grew; None if this is not possible."""
     if ours is None or theirs is None:
         return None
     if all(isinstance(item, str) for item in [*base, *ours, *theirs]):
@@ -308,9 +311,11 @@ def _join_lists(base: list[Any], ours: list[Any] | None, theirs: list[Any] | Non
 
 
 def _join_tags(added: dict[str, Any], joined: dict[str, Any]) -> str | None:
-    """Put the tags of an added attachment into the last one that is there; that one's name.
+    """Add the tags of an added attachment to the last tags attachment of `joined`.
 
-    None if there is none, or if the added one says more than tags, which would be lost.
+    Returns:
+        The name of that attachment; None if there is none, or if the added one has members
+        besides the tags, which would be lost.
     """
     tags = added.get("body")
     if not isinstance(tags, list) or not set(added) <= _TAG_MEMBERS:
@@ -324,7 +329,7 @@ def _join_tags(added: dict[str, Any], joined: dict[str, Any]) -> str | None:
 
 
 def _as_list(value: Any) -> list[Any] | None:
-    """A list, be it written natively or as a string of JSON; None for anything else."""
+    """The list that a value is, or that its string of JSON holds; None for anything else."""
     if isinstance(value, str):
         try:
             value = orjson.loads(value)
@@ -334,7 +339,7 @@ def _as_list(value: Any) -> list[Any] | None:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Equal as JSON. To Python 1, 1.0 and True are equal too, and an edit would be missed."""
+    """Whether two values are equal as JSON. In Python 1, 1.0 and True are equal as well."""
     if one is _ABSENT or other is _ABSENT:
         return one is other
     return _bytes(one) == _bytes(other)

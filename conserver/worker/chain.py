@@ -25,7 +25,7 @@ from conserver.queue.record import Progress
 from conserver.telemetry import log
 from conserver.telemetry.redact import Secrets, redact_text, secret_values
 from conserver.vcon.document import Vcon
-from conserver.vcon.identity import usable_uuid
+from conserver.vcon.ids import usable_uuid
 from conserver.worker.item import ChainOutcome, Item
 
 CHECKPOINT_AFTER_S = 1.0
@@ -71,6 +71,7 @@ class Context:
         "_stop",
         "attempt",
         "chain",
+        "last_attempt",
         "link",
         "uuid",
     )
@@ -93,6 +94,7 @@ class Context:
         self.link = link
         self.uuid = item.uuid
         self.attempt = item.progress.runs.get(link, 0) + 1
+        self.last_attempt = item.progress.failures >= item.route.config.retries
 
     @property
     def log(self) -> log.Logger:
@@ -241,7 +243,7 @@ def _fault(answer: Any, vcon: Vcon, link: str) -> str:
     if answer.form == "unsigned" and uuid != vcon.uuid:
         return f"link {link} made another vCon of it: {uuid!r} instead of {vcon.uuid!r}"
     if answer is not vcon:
-        answer.succeed(vcon)
+        answer.take_base_of(vcon)
     return ""
 
 

@@ -132,7 +132,7 @@ class Conflicts:
             raise Rejected(f"two chains changed the vCon: {error.reason}") from None
         for note in merged.notes:
             self._log.warning("merged", **item.fields(), note=note)
-        ours.become(merged.vcon)
+        ours.replace_content(merged.vcon)
         item.vcon = ours
         item.text, item.revision, item.unsaved = text, revision, revision == calls.ABSENT
         item.pack()

@@ -14,7 +14,7 @@ from conserver.process.shared_status import Phase, SharedStatus
 from conserver.queue import calls
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
-from conserver.vcon.identity import usable_uuid
+from conserver.vcon.ids import usable_uuid
 from conserver.worker.item import Item
 from conserver.worker.writers import Report, Writer
 from storage.contract import Unavailable

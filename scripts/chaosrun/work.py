@@ -24,7 +24,7 @@ from typing import Any
 
 import redis
 
-from conserver.vcon.bodies import encode_body
+from conserver.vcon.content import encode_body
 
 OWN_LISTS = {"speech": "in-speech", "poison": "in-poison"}  # of peculiarities
 LISTS = {"in-a1": "a", "in-a2": "a", "in-b": "b", "in-c": "c"}

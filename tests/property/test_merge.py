@@ -13,8 +13,8 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from conserver.vcon.document import Vcon, is_tags
+from conserver.vcon.indices import LISTS, map_indices
 from conserver.vcon.merge import merge
-from conserver.vcon.references import LISTS, map_references
 
 UUID = "0f0e0d0c-0b0a-8000-8000-0102030405aa"
 TAGS = st.sampled_from(["red", "green", "blue", "vip"])
@@ -99,9 +99,7 @@ def labels(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     def label(index: Any, target: str) -> Any:
         return index if index is None else lists[target][index].get("id", "tags")
 
-    named = [
-        map_references(item, member, label) for member, items in lists.items() for item in items
-    ]
+    named = [map_indices(item, member, label) for member, items in lists.items() for item in items]
     # There is one tags attachment at most; what both sides wrote into it is looked at elsewhere.
     return {item.get("id", "tags"): without(item, "body") for item in named}
 

@@ -1,20 +1,19 @@
 """Runs links and storages that were written for vcon-server, unchanged.
 
-    run(vcon_uuid, link_name, opts) -> the uuid to go on, nothing to stop here
+    run(vcon_uuid, link_name, opts) -> the uuid to continue; anything false to stop the chain
     save(vcon_uuid, opts); get(vcon_uuid, opts) -> dict; delete(vcon_uuid, opts)
 
-They read and write vCons in Redis. Here an item's document is in memory while a link runs, and is
-written once, fenced, when the links are done. So what such a module reads and writes as
-`vcon:<uuid>` is that document in memory (desk.py), by whichever of the names it knows
-(old_names.py); all else it does with Redis goes to Redis. Pushes of its own uuid and expiries
-become effects of the item, applied when it is settled.
+Such modules read and write vCons in Redis. Conserver keeps an item's document in memory while links
+run and writes it once, fenced by the claim's epoch, after them. A read or write of `vcon:<uuid>`
+therefore reaches the document in memory (open_documents.py), through each of the modules that they
+import (old_names.py). All other Redis commands go to Redis. A push of the vCon's own uuid and an
+expiry become effects of the item, which are applied when it is settled.
 
-plugins.py decides who is adapted; nobody else knows of this package, and it is not imported unless
-there is somebody.
+plugins/loader.py decides which modules are adapted, and imports this package only for them.
 
-What differs from vcon-server: options merge over `default_options`; a link cannot hand over to
-another vCon; a storage that raises is asked again until the chain's `give_up_s`, and keeps no
-revisions, so that of two writes close together the older may win.
+Differences from vcon-server: options are merged over `default_options`. A link cannot continue with
+another vCon. A storage that raises is called again until the chain's `give_up_s`. These storages
+keep no revisions, so that the older of two simultaneous writes may win.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ import orjson
 
 from conserver.config.model import LinkConfig, StorageConfig
 from conserver.errors import Rejected
-from conserver.plugins.compat.desk import lend
 from conserver.plugins.compat.old_names import install
+from conserver.plugins.compat.open_documents import open_document
 from conserver.vcon.document import Vcon
 from storage.contract import Document, Outcome, Stored, Unavailable
 
@@ -39,22 +38,22 @@ __all__ = ["OldStorage", "install", "link_runner", "options_of"]
 
 
 def options_of(module: ModuleType, config: LinkConfig | StorageConfig) -> dict[str, Any]:
-    """What is given, over the module's own `default_options`."""
+    """The options of the configuration, merged over the module's `default_options`."""
     defaults = getattr(module, "default_options", None)
     return {**(defaults if isinstance(defaults, Mapping) else {}), **config.options}
 
 
 def link_runner(name: str, module: ModuleType) -> Callable[[Vcon, Any, LinkContext], Vcon | None]:
-    """A `run` as ours are, around the module's."""
+    """A `run(vcon, options, context)` that calls the module's `run`."""
     old_run: Callable[[str, str, dict[str, Any]], Any] = module.run
 
     def run(vcon: Vcon, options: dict[str, Any], context: LinkContext) -> Vcon | None:
-        with lend(vcon.uuid, vcon.view, context) as lent:
+        with open_document(vcon.uuid, vcon.view, context) as opened:
             answer = old_run(vcon.uuid, name, dict(options))
-        if lent.changed:
+        if opened.changed:
             data = vcon.data
             data.clear()
-            data.update(lent.document)
+            data.update(opened.content)
         if not answer:
             return None
         if answer is not True and str(answer) != vcon.uuid:
@@ -65,7 +64,7 @@ def link_runner(name: str, module: ModuleType) -> Callable[[Vcon, Any, LinkConte
 
 
 class OldStorage:
-    """A storage as ours are, around a module's `save`, `get` and `delete`."""
+    """A storage (storage/contract.py) that calls a module's `save`, `get` and `delete`."""
 
     def __init__(self, name: str, module: ModuleType, options: dict[str, Any]) -> None:
         self.name = name
@@ -73,32 +72,32 @@ class OldStorage:
         self._options = options
 
     def open(self) -> None:
-        """Nothing: such modules connect anew for each document."""
+        """Does nothing: such modules connect anew for each document."""
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Does nothing: such modules keep nothing open."""
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """One call of `save` for each document; one that raises does not harm the others."""
+        """Call `save` for each document; an exception concerns its document only."""
         return [self._save(document) for document in documents]
 
     def get(self, uuid: str) -> bytes | None:
-        """What the module's `get` has."""
+        """The document that the module's `get` returns; None without one, or without a `get`."""
         get = getattr(self._module, "get", None)
         found = get(uuid, dict(self._options)) if get is not None else None
         return orjson.dumps(found) if found else None
 
     def delete(self, uuid: str) -> bool:
-        """Whether the module's `delete` says that it did."""
+        """Call the module's `delete`; False without one."""
         delete = getattr(self._module, "delete", None)
         return bool(delete(uuid, dict(self._options))) if delete is not None else False
 
     def ready(self) -> None:
-        """Such modules cannot be asked."""
+        """Does nothing: such modules offer no check."""
 
     def _save(self, document: Document) -> Outcome:
         try:
-            with lend(document.uuid, document.data, None):
+            with open_document(document.uuid, document.data, None):
                 self._module.save(document.uuid, dict(self._options))
         except Exception as error:  # noqa: BLE001 - whatever it raises, the document waits.
             return Unavailable(f"{type(error).__name__}: {error}")

@@ -1,7 +1,8 @@
-"""The module names that vcon-server's links and storages import, and what they get here.
+"""Stand-ins for the modules of vcon-server that its links and storages import.
 
-A finder at the end of the import system's list: a module of that name that is really installed goes
-first. It is installed when a plugin's import fails for one of these names, and not before.
+A finder at the end of `sys.meta_path` provides them, so that an installed module of the same name
+takes precedence. The finder is installed only when the import of a plugin fails for one of these
+names.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 
 def _nothing(*_arguments: Any, **_options: Any) -> None:
-    """Metrics and error tracking of vcon-server: accepted, and counted by Conserver itself."""
+    """Stands for vcon-server's metrics and error tracking: accepts any call and does nothing."""
 
 
 def _vcon() -> dict[str, Any]:
@@ -41,7 +42,7 @@ def _vcon_redis() -> dict[str, Any]:
 
 
 def _settings() -> dict[str, Any]:
-    """Every variable by its name, empty where it is not set; two have defaults."""
+    """The environment variables by their names; "" where one is not set. Two have defaults."""
 
     return {
         "REDIS_URL": os.environ.get("REDIS_URL") or "redis://localhost:6379",
@@ -55,8 +56,10 @@ def _metrics() -> dict[str, Any]:
 
 
 def _any_name(value: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A module's __getattr__ that knows every name but those by which Python itself asks what a
-    module is: whoever looks through sys.modules for files must not be given a function.
+    """A module's __getattr__ that answers every name except dunder names.
+
+    Python and its tools read dunder names such as `__file__` of every module in sys.modules, and
+    must not get a value of ours for them.
     """
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - it becomes one
@@ -83,18 +86,18 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Ours, if it is one of the names."""
+        """A spec if `fullname` is one of our names, else None."""
         if fullname not in _CONTENTS:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=fullname == "lib")
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fills the module."""
+        """Put the stand-ins into the module."""
         vars(module).update(_CONTENTS[module.__name__]())
 
 
 def install() -> bool:
-    """Makes the names importable; False if they were already."""
+    """Make the names importable. False if that was done before."""
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return False
     sys.meta_path.append(_Finder())

@@ -1,7 +1,8 @@
-"""`redis_mgr` and `lib.vcon_redis` as modules for vcon-server know them.
+"""Stand-ins for vcon-server's `redis_mgr` and `lib.vcon_redis`.
 
-Keys `vcon:<uuid>` of lent documents lead to the desk. Those of other vCons are read and written in
-Redis, as text or as RedisJSON, whatever is there. All else is plain Redis.
+Commands on `vcon:<uuid>` of an open document (open_documents.py) read and write that document.
+Those on other vCons go to Redis, to a string or a RedisJSON value, whichever the key holds. All
+other commands go to Redis unchanged.
 """
 
 from __future__ import annotations
@@ -10,24 +11,24 @@ import json
 import os
 from typing import Any
 
-from conserver.plugins.compat import desk
-from conserver.plugins.compat.desk import Lent
+from conserver.plugins.compat import open_documents
 from conserver.plugins.compat.old_vcon import Vcon
+from conserver.plugins.compat.open_documents import OpenDocument
 
 _PREFIX = "vcon:"
 _FOR_EVER = -1
 _DEFAULT_URL = "redis://localhost:6379"
 
 
-def _lent(key: object) -> Lent | None:
+def _opened(key: object) -> OpenDocument | None:
     text = str(key)
-    return desk.find(text.removeprefix(_PREFIX)) if text.startswith(_PREFIX) else None
+    return open_documents.find(text.removeprefix(_PREFIX)) if text.startswith(_PREFIX) else None
 
 
 class Client:
-    """A Redis client whose `vcon:<uuid>` keys of lent documents are not in Redis.
+    """A Redis client for which the keys `vcon:<uuid>` of open documents are not in Redis.
 
-    The connection is made at the first use, anew in each process: modules take this object when
+    It connects at the first use, and again in each process, because modules get this object when
     they are imported, which may be before a fork.
     """
 
@@ -58,46 +59,48 @@ class Client:
 
     def get(self, key: str) -> str | None:
         """GET."""
-        lent = _lent(key)
-        if lent is not None:
-            return json.dumps(lent.document)
+        opened = _opened(key)
+        if opened is not None:
+            return json.dumps(opened.content)
         text: str | None = self.real.get(key)
         return text
 
     def set(self, key: str, value: Any, *arguments: Any, **options: Any) -> Any:
         """SET."""
-        lent = _lent(key)
-        if lent is None:
+        opened = _opened(key)
+        if opened is None:
             return self.real.set(key, value, *arguments, **options)
-        lent.replace(json.loads(value))
+        opened.replace(json.loads(value))
         return True
 
     def expire(self, key: str, seconds: int, *arguments: Any, **options: Any) -> Any:
-        """EXPIRE: of a lent document, an effect of the item."""
-        lent = _lent(key)
-        if lent is None:
+        """EXPIRE; for an open document, an effect of the item."""
+        opened = _opened(key)
+        if opened is None:
             return self.real.expire(key, seconds, *arguments, **options)
-        if lent.context is not None:
-            lent.context.expire(int(seconds))
+        if opened.context is not None:
+            opened.context.expire(int(seconds))
         return True
 
     def ttl(self, key: str) -> int:
-        """TTL: a lent document does not expire while it is lent."""
-        return _FOR_EVER if _lent(key) is not None else int(self.real.ttl(key))
+        """TTL; an open document does not expire, hence -1."""
+        return _FOR_EVER if _opened(key) is not None else int(self.real.ttl(key))
 
     def persist(self, key: str) -> Any:
         """PERSIST."""
-        return False if _lent(key) is not None else self.real.persist(key)
+        return False if _opened(key) is not None else self.real.persist(key)
 
     def exists(self, *keys: str) -> int:
         """EXISTS."""
-        elsewhere = [key for key in keys if _lent(key) is None]
+        elsewhere = [key for key in keys if _opened(key) is None]
         found = len(keys) - len(elsewhere)
         return found + (int(self.real.exists(*elsewhere)) if elsewhere else 0)
 
     def rpush(self, name: str, *values: Any) -> Any:
-        """RPUSH: of a lent document's own uuid, an effect of the item."""
-        contexts = [lent.context if (lent := desk.find(str(v))) else None for v in values]
+        """RPUSH; of the uuid of an open document, an effect of the item."""
+        contexts = [
+            opened.context if (opened := open_documents.find(str(v))) else None for v in values
+        ]
         if not values or None in contexts:
             return self.real.rpush(name, *values)
         for context, value in zip(contexts, values, strict=True):
@@ -107,7 +110,7 @@ class Client:
 
 
 class JsonCommands:
-    """JSON.GET and JSON.SET of whole documents; paths inside of them only where Redis has JSON."""
+    """JSON.GET and JSON.SET of whole documents; other paths need a Redis with RedisJSON."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -116,10 +119,10 @@ class JsonCommands:
         return getattr(self._client.real.json(), name)
 
     def get(self, key: str, *paths: Any, **options: Any) -> Any:
-        """The document, as a list of one where the path is `$`, as RedisJSON does."""
-        lent = _lent(key)
-        if lent is not None:
-            found: Any = lent.document
+        """The document; for the path `$` a list with the document, as RedisJSON answers."""
+        opened = _opened(key)
+        if opened is not None:
+            found: Any = opened.content
         elif str(key).startswith(_PREFIX) and self._client.real.type(key) == "string":
             found = json.loads(self._client.real.get(key))
         else:
@@ -127,10 +130,10 @@ class JsonCommands:
         return [found] if [str(path) for path in paths] == ["$"] else found
 
     def set(self, key: str, path: Any, value: Any, *arguments: Any, **options: Any) -> Any:
-        """Replaces the document."""
-        lent = _lent(key)
-        if lent is not None:
-            lent.replace(value)
+        """Replace the document."""
+        opened = _opened(key)
+        if opened is not None:
+            opened.replace(value)
             return True
         whole = str(key).startswith(_PREFIX) and str(path) in ("$", ".")
         if whole and self._client.real.type(key) != "ReJSON-RL":
@@ -142,7 +145,7 @@ redis = Client()
 
 
 def get_client() -> Client:
-    """The client."""
+    """The process's client."""
     return redis
 
 
@@ -152,7 +155,7 @@ def get_key(key: str) -> Any:
 
 
 def set_key(key: str, value: Any) -> Any:
-    """Replaces the document at a key."""
+    """Replace the document at a key."""
     return redis.json().set(key, "$", value)
 
 
@@ -167,12 +170,12 @@ def show_keys(pattern: str) -> Any:
 
 
 def json_get(client: Any, key: str) -> Any:
-    """The document at a key, by this client."""
+    """The document at a key, read with `client`."""
     return client.json().get(key)
 
 
 def json_set(client: Any, key: str, value: Any, ttl: int | None = None) -> Any:
-    """Replaces the document at a key, by this client."""
+    """Replace the document at a key with `client`; `ttl` in seconds."""
     answer = client.json().set(key, "$", value)
     if ttl is not None:
         client.expire(key, ttl)
@@ -180,7 +183,7 @@ def json_set(client: Any, key: str, value: Any, ttl: int | None = None) -> Any:
 
 
 class VconRedis:
-    """Reads and writes vCons by uuid."""
+    """Reads and writes vCons by uuid. Every `ttl` is in seconds."""
 
     @property
     def DEFAULT_TTL(self) -> int:  # noqa: N802 - its name.
@@ -188,34 +191,34 @@ class VconRedis:
         return int(os.environ.get("VCON_REDIS_EXPIRY") or 3600)
 
     def get_vcon(self, vcon_id: str) -> Vcon | None:
-        """The vCon, None where there is none."""
+        """The vCon; None if there is none."""
         found = self.get_vcon_dict(vcon_id)
         return Vcon(found) if found else None
 
     def get_vcon_dict(self, vcon_id: str) -> dict[str, Any] | None:
-        """The vCon as a dict."""
+        """The vCon as a dict; None if there is none."""
         found: dict[str, Any] | None = redis.json().get(f"{_PREFIX}{vcon_id}")
         return found
 
     def store_vcon(self, vCon: Vcon, ttl: int | None = None) -> None:  # noqa: N803 - its name.
-        """Stores a vCon."""
+        """Store a vCon."""
         self.store_vcon_dict(vCon.to_dict(), ttl)
 
     def store_vcon_dict(self, vcon_dict: dict[str, Any], ttl: int | None = None) -> None:
-        """Stores a vCon given as a dict."""
+        """Store a vCon given as a dict."""
         key = f"{_PREFIX}{vcon_dict['uuid']}"
         redis.json().set(key, "$", vcon_dict)
         if ttl is not None:
             redis.expire(key, ttl)
 
     def set_expiry(self, vcon_id: str, ttl: int) -> bool:
-        """Sets when the document expires."""
+        """Set the expiry of the document."""
         return bool(redis.expire(f"{_PREFIX}{vcon_id}", ttl))
 
     def get_ttl(self, vcon_id: str) -> int:
-        """Seconds until the document expires; -1 never, -2 there is none."""
+        """Seconds until the document expires; -1 for never, -2 if there is none."""
         return redis.ttl(f"{_PREFIX}{vcon_id}")
 
     def remove_expiry(self, vcon_id: str) -> bool:
-        """Lets the document stay."""
+        """Remove the expiry of the document."""
         return bool(redis.persist(f"{_PREFIX}{vcon_id}"))

@@ -1,6 +1,7 @@
-"""The class `vcon.Vcon` that modules for vcon-server know: a dict with helpers around it.
+"""A stand-in for vcon-server's class `vcon.Vcon`: a dict with helper methods.
 
-It keeps that class's habits, among them bodies that are JSON as text. (conserver.vcon is ours.)
+It behaves like that class, which for example writes JSON bodies as strings. Conserver's own class
+is conserver.vcon.document.Vcon.
 """
 
 from __future__ import annotations
@@ -15,27 +16,32 @@ from os import urandom
 from typing import Any
 from uuid import UUID
 
+from conserver.vcon.document import is_tags, numbered, structured, tag_texts
+
 _ENCODINGS = ("json", "none", "base64url")
 _LISTS = ("parties", "dialog", "attachments", "analysis")
 
 
 class Vcon:
-    """A vCon as a dict (`vcon_dict`), with every list there."""
+    """A vCon as a dict (`vcon_dict`) in which all four lists exist."""
 
     def __init__(self, vcon_dict: dict[str, Any] | str | None = None) -> None:
         text = vcon_dict if isinstance(vcon_dict, str) else json.dumps(vcon_dict or {})
         self.vcon_dict: dict[str, Any] = json.loads(text)
-        for name in _LISTS:
-            self.vcon_dict.setdefault(name, [])
+        # Modules expect all lists. Those that are added here and stay empty are not written.
+        self._added = [name for name in _LISTS if self.vcon_dict.get(name) is None]
+        self._nulls = [name for name in self._added if name in self.vcon_dict]
+        for name in self._added:
+            self.vcon_dict[name] = []
 
     @classmethod
     def build_from_json(cls, json_string: str) -> Vcon:
-        """From text."""
+        """Parse JSON."""
         return cls(json_string)
 
     @classmethod
     def build_new(cls) -> Vcon:
-        """An empty one with a new uuid."""
+        """An empty vCon with a new uuid."""
         bits = int(time.time() * 1000) << 80 | int.from_bytes(urandom(10))
         bits = bits & ~(0xF << 76) & ~(0b11 << 62) | 8 << 76 | 0b10 << 62
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -43,61 +49,66 @@ class Vcon:
 
     @staticmethod
     def decoded_body(entry: dict[str, Any] | None) -> Any:
-        """The body of an attachment or analysis as a value, also where it is JSON as text."""
+        """The body of an attachment or analysis; if it holds JSON, the parsed value."""
         if not entry:
             return None
-        body = entry.get("body")
-        return (
-            json.loads(body) if entry.get("encoding") == "json" and isinstance(body, str) else body
-        )
+        # Not the bytes of base64url: modules of vcon-server decode those themselves.
+        return entry.get("body") if entry.get("encoding") == "base64url" else structured(entry)
 
     @staticmethod
     def with_decoded_body(entry: dict[str, Any] | None) -> dict[str, Any] | None:
-        """A copy of the entry whose body is a value."""
+        """A copy of the entry with its body decoded."""
         return {**entry, "body": Vcon.decoded_body(entry)} if entry else None
 
     @property
     def tags(self) -> dict[str, Any] | None:
-        """The attachment that holds the tags."""
+        """The first attachment with tags; None without one."""
         return self.find_attachment_by_purpose("tags")
 
     def get_tag(self, tag_name: str) -> str | None:
-        """The value of the first tag of that name."""
-        for tag in self.decoded_body(self.tags) or []:
-            name, found, value = str(tag).partition(":")
-            if found and name == tag_name:
-                return value
+        """The value of the first tag of that name; None without one."""
+        for _, entry in numbered(self.vcon_dict["attachments"]):
+            for tag in (tag_texts(entry) or ()) if is_tags(entry) else ():
+                name, found, value = tag.partition(":")
+                if found and name == tag_name:
+                    return value
         return None
 
     def add_tag(self, tag_name: str, tag_value: object) -> None:
-        """Adds a tag, and the attachment for tags if there is none."""
-        holder = self.tags
+        """Add a tag to the first attachment whose tags can be read, else to a new one."""
+        holder, tags = next(
+            (
+                (entry, found)
+                for _, entry in numbered(self.vcon_dict["attachments"])
+                if is_tags(entry) and (found := tag_texts(entry)) is not None
+            ),
+            (None, []),
+        )
         if holder is None:
             holder = {"purpose": "tags"}
             self.vcon_dict["attachments"].append(holder)
-        tags = [*(self.decoded_body(holder) or []), f"{tag_name}:{tag_value}"]
-        holder.update(body=json.dumps(tags), encoding="json")
+        holder.update(body=json.dumps([*tags, f"{tag_name}:{tag_value}"]), encoding="json")
 
     def find_attachment_by_purpose(self, purpose: str) -> dict[str, Any] | None:
-        """The first attachment of that purpose, by its new or its old name."""
-        for entry in self.vcon_dict["attachments"]:
+        """The first attachment with that `purpose`, or with that as its older `type`."""
+        for _, entry in numbered(self.vcon_dict["attachments"]):
             if purpose in (entry.get("purpose"), entry.get("type")):
-                found: dict[str, Any] = entry
-                return found
+                return entry
         return None
 
     def find_attachment_by_type(self, type: str) -> dict[str, Any] | None:  # noqa: A002 - its name.
-        """The same, by the name it had before."""
+        """The same as find_attachment_by_purpose, by its older name."""
         return self.find_attachment_by_purpose(type)
 
     def add_attachment(self, *, body: Any, type: str, encoding: str = "none") -> None:  # noqa: A002
-        """Adds an attachment; a dict or list becomes JSON as text."""
+        """Add an attachment; a dict or list is written as a string of JSON."""
         text, encoding = _encoded(body, encoding)
         self.vcon_dict["attachments"].append({"type": type, "body": text, "encoding": encoding})
 
     def find_analysis_by_type(self, type: str) -> dict[str, Any] | None:  # noqa: A002
-        """The first analysis of that type."""
-        return next((a for a in self.vcon_dict["analysis"] if a.get("type") == type), None)
+        """The first analysis of that type; None without one."""
+        found = (a for _, a in numbered(self.vcon_dict["analysis"]) if a.get("type") == type)
+        return next(found, None)
 
     def add_analysis(
         self,
@@ -109,7 +120,7 @@ class Vcon:
         encoding: str = "none",
         extra: dict[str, Any] | None = None,
     ) -> None:
-        """Adds an analysis; a dict or list becomes JSON as text."""
+        """Add an analysis; a dict or list is written as a string of JSON."""
         text, encoding = _encoded(body, encoding)
         entry = {
             "type": type,
@@ -121,41 +132,51 @@ class Vcon:
         self.vcon_dict["analysis"].append({**entry, **(extra or {})})
 
     def add_party(self, party: dict[str, Any]) -> None:
-        """Adds a party."""
+        """Add a party."""
         self.vcon_dict["parties"].append(party)
 
     def find_party_index(self, by: str, val: object) -> int | None:
-        """The index of the first party that has this value at a dotted path."""
+        """The index of the first party with the value `val` at the dotted path `by`."""
         return next((i for i, p in enumerate(self.parties) if _at(p, by) == val), None)
 
     def find_dialog(self, by: str, val: object) -> dict[str, Any] | None:
-        """The first dialog that has this value at a dotted path."""
+        """The first dialog with the value `val` at the dotted path `by`."""
         return next((entry for entry in self.dialog if _at(entry, by) == val), None)
 
     def add_dialog(self, dialog: dict[str, Any]) -> None:
-        """Adds a dialog."""
+        """Add a dialog."""
         self.vcon_dict["dialog"].append(dialog)
 
     def to_json(self) -> str:
-        """As text."""
-        return json.dumps(self.vcon_dict)
+        """The vCon as JSON."""
+        return json.dumps(self._written())
 
     def dumps(self) -> str:
-        """As text."""
+        """The vCon as JSON."""
         return self.to_json()
 
     def to_dict(self) -> dict[str, Any]:
-        """A copy of the dict."""
+        """A deep copy of the dict."""
         copy: dict[str, Any] = json.loads(self.to_json())
         return copy
 
+    def _written(self) -> dict[str, Any]:
+        """The dict without the lists that were added and are still empty."""
+        written: dict[str, Any] = {}
+        for name, value in self.vcon_dict.items():
+            if value != [] or name not in self._added:
+                written[name] = value
+            elif name in self._nulls:
+                written[name] = None
+        return written
+
     @property
     def hash(self) -> str:
-        """SHA-256 of the text."""
+        """The SHA-256 of the JSON, in hexadecimal."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def __getattr__(self, name: str) -> Any:
-        """Every top-level member can be read by its name; what is not there is None."""
+        """A top-level member by its name; None if it does not exist."""
         if name.startswith("_") or name == "vcon_dict":
             raise AttributeError(name)
         return self.vcon_dict.get(name)
@@ -168,7 +189,7 @@ class Vcon:
 
 
 def _encoded(body: Any, encoding: str) -> tuple[Any, str]:
-    """The body as text, and its encoding, checked. Raises ValueError where they do not fit."""
+    """The body as text and its encoding. Raises ValueError if they do not match."""
     if encoding not in _ENCODINGS:
         raise ValueError(f"encoding must be one of {', '.join(_ENCODINGS)}, not {encoding}")
     if isinstance(body, (dict, list)):
@@ -184,7 +205,7 @@ def _encoded(body: Any, encoding: str) -> tuple[Any, str]:
 
 
 def _at(value: Any, path: str) -> Any:
-    """The value at a dotted path, None where there is none."""
+    """The value at a dotted path; None if there is none."""
     for step in path.split("."):
         value = value.get(step) if isinstance(value, dict) else None
     return value

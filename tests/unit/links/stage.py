@@ -6,7 +6,7 @@ import contextlib
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,12 +18,27 @@ from conserver.errors import Cancelled
 from conserver.vcon.document import Vcon
 
 
+class Log:
+    """Remembers the lines that a link logs."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, dict[str, Any]]] = []
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        return lambda event, **fields: self.lines.append((level, event, fields))
+
+    def at(self, level: str) -> list[tuple[str, dict[str, Any]]]:
+        """(event, fields) of the lines of a level."""
+        return [(event, fields) for found, event, fields in self.lines if found == level]
+
+
 class Context:
     """A LinkContext for one link on one vCon, outside of any worker."""
 
     def __init__(self, *, left_s: float | None = None, cancel_after: int | None = None) -> None:
         self.chain, self.link, self.uuid, self.attempt = "chain", "link", "u-1", 1
-        self.log: Any = None
+        self.last_attempt = False
+        self.log = Log()
         self.pushed: list[tuple[str, str | None]] = []
         self.expiries: list[int] = []
         self.checkpoints = 0

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from conserver.errors import Rejected, Retry
 from conserver.links import analyze, check_and_tag, detect_engagement
+from conserver.outbound.faults import FailedAttemptError
 from conserver.vcon.document import Vcon
 from tests import vcons
 from tests.unit.links.stage import Context, Reply, chat_reply, serving, vcon
@@ -112,7 +113,8 @@ def test_a_structured_result_is_asked_for_and_stored_natively() -> None:
         (Reply(200, b"<html>"), ValueError, "not an answer of a chat endpoint"),
         (Reply(200, b'{"choices": []}'), ValueError, "not an answer of a chat endpoint"),
         (Reply(200, b'{"choices": [null]}'), ValueError, "not an answer of a chat endpoint"),
-        (Reply(401, b"bad key"), Rejected, "HTTP 401: bad key"),
+        (Reply(401, b"bad key"), Retry, "HTTP 401: bad key"),
+        (Reply(400, b"too long"), FailedAttemptError, "HTTP 400: too long"),
         (Reply(429, headers={"retry-after": "20"}), Retry, "HTTP 429"),
     ],
 )
@@ -270,3 +272,71 @@ def test_engagement_that_is_not_told_fails() -> None:
         settings = detect_engagement.Options.model_validate({"base_url": server.url, "model": "m"})
         with pytest.raises(ValueError, match="perhaps"):
             detect_engagement.run(call("a"), settings, Context())
+
+
+# transcripts of every maker
+
+
+@pytest.mark.parametrize("name", vcons.TRANSCRIPTS)
+def test_every_format_of_transcript_is_asked_about(name: str) -> None:
+    """text-2: the three links find the words whoever made the transcript, under any type of it."""
+    body = vcons.TRANSCRIPTS[name]([("Ann", "I want"), ("Ben", "my money back")])
+    for kind in ("transcript", "wtf_transcription", "transcription"):
+        analysis = [{"type": kind, "dialog": 0, "vendor": "v", "body": body}]
+        given = vcon(dialog=[{"type": "recording"}], analysis=analysis)
+        with serving(chat_reply("summary")) as server:
+            analyze.run(given, options(server.url), Context())
+            [request] = server.requests
+        asked = request.json["messages"][1]["content"]
+        assert "I want" in asked.replace("\n\nSpeaker 1:", "")
+        assert "my money back" in asked
+        assert given.analysis[-1]["body"] == "summary"
+
+
+def test_the_other_links_read_transcripts_in_the_same_way() -> None:
+    body = vcons.TRANSCRIPTS["wtf"]([("Ann", "hello"), ("Ben", "hi")])
+    analysis = [{"type": "wtf_transcription", "dialog": 0, "body": body}]
+    given = vcon(dialog=[{"type": "recording"}], analysis=analysis)
+    with serving(chat_reply({"applies": True}), chat_reply("true")) as server:
+        check_and_tag.run(given, checking(server.url), Context())
+        engaged = detect_engagement.Options.model_validate({"base_url": server.url, "model": "m"})
+        detect_engagement.run(given, engaged, Context())
+        said = [request.json["messages"][1]["content"] for request in server.requests]
+    assert all("Ann: hello\n\nBen: hi" in text for text in said)
+    assert given.tags == {"churn": "likely", "engagement": "true"}
+
+
+def test_a_transcript_that_nobody_can_read_is_a_warning() -> None:
+    context = Context()
+    broken = {"type": "transcript", "dialog": 0, "body": {"error": "model is loading"}}
+    given = vcon(dialog=[{"type": "recording"}], analysis=[broken])
+    with serving(chat_reply("x")) as server:
+        analyze.run(given, options(server.url), context)
+        assert server.requests == []
+    found = ["analysis 0 (type transcript): an object with: error"]
+    assert context.log.at("warning") == [("transcript_unreadable", {"dialog": 0, "found": found})]
+
+
+def test_what_is_passed_over_leaves_a_line() -> None:
+    context = Context()
+    given = vcon(
+        dialog=[{"type": "recording"}, {"type": "recording"}, {"type": "text", "body": "hi"}],
+        analysis=[{"type": "transcript", "dialog": 1, "body": {"text": ""}}],
+    )
+    with serving(chat_reply("x")) as server:
+        analyze.run(given, options(server.url), context)
+        assert server.requests == []
+    assert context.log.at("info") == [
+        ("passed_over", {"dialogs": [1], "reason": "the transcript has no words"}),
+        ("passed_over", {"dialogs": [0], "reason": "there is no analysis of type transcript"}),
+    ]
+    assert [fields["dialogs"] for _, fields in context.log.at("debug")] == [[2]]
+
+
+def test_a_text_location_that_leads_nowhere_is_a_warning() -> None:
+    context = Context()
+    with serving(chat_reply("x")) as server:
+        settings = options(server.url, source={"text_location": "body.nowhere"})
+        analyze.run(call("a"), settings, context)
+    [(event, fields)] = context.log.at("warning")
+    assert (event, fields["dialog"]) == ("transcript_unreadable", 0)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from conserver.errors import Rejected, Retry
 from conserver.links.diet import Options, prepare, run
+from conserver.outbound.faults import FailedAttemptError
 from conserver.vcon.document import Vcon, encode_body
 from tests import vcons
 from tests.helpers import free_port
@@ -70,11 +71,12 @@ def test_bodies_go_to_a_service_and_leave_url_and_hash() -> None:
     ("reply", "kind"),
     [
         (Reply(503, headers={"retry-after": "60"}), Retry),
-        (Reply(403), Rejected),
-        (Reply(200, b"{}"), Rejected),
-        (Reply(200, b"[]"), Rejected),
-        (Reply(200, b"thanks"), Rejected),
-        (Reply(200, b'{"url": null}'), Rejected),
+        (Reply(403), Retry),
+        (Reply(413), Rejected),
+        (Reply(200, b"{}"), FailedAttemptError),
+        (Reply(200, b"[]"), FailedAttemptError),
+        (Reply(200, b"thanks"), FailedAttemptError),
+        (Reply(200, b'{"url": null}'), FailedAttemptError),
     ],
 )
 def test_a_body_is_not_lost_to_a_failed_upload(reply: Reply, kind: type[Exception]) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from conserver.errors import Rejected, Retry
+from conserver.errors import Retry
 from conserver.links.webhook import Options, prepare, run
+from conserver.outbound.faults import FailedAttemptError
 from conserver.vcon.document import Vcon
 from tests import vcons
 from tests.unit.links.stage import Context, Reply, serving, vcon
@@ -89,7 +90,7 @@ def test_trouble_is_retried_and_then_parked() -> None:
 
 def test_a_refusal_is_a_failure_with_the_answer() -> None:
     with serving(Reply(422, b"no such customer")) as server:
-        with pytest.raises(Rejected, match="HTTP 422: no such customer"):
+        with pytest.raises(FailedAttemptError, match="HTTP 422: no such customer"):
             run(vcon(), options(server.url, server.url), Context())
         assert len(server.requests) == 1
 

@@ -10,6 +10,7 @@ import pytest
 
 from conserver.errors import Cancelled, Rejected, Retry
 from conserver.outbound import endpoint
+from conserver.outbound.faults import FailedAttemptError
 from tests.helpers import free_port
 from tests.unit.links.stage import Context, Reply, serving
 
@@ -65,12 +66,29 @@ def test_a_short_retry_after_is_waited_for() -> None:
     assert time.monotonic() - began_s >= 0.3
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 404, 410, 413, 422])
-def test_other_answers_are_final(status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (301, Retry),
+        (401, Retry),
+        (403, Retry),
+        (404, Retry),
+        (407, Retry),
+        (410, Retry),
+        (415, Retry),
+        (400, FailedAttemptError),
+        (409, FailedAttemptError),
+        (422, FailedAttemptError),
+        (413, Rejected),
+    ],
+)
+def test_only_a_fault_of_the_document_is_final(status: int, kind: type[Exception]) -> None:
+    """A wrong URL or password is the machine's fault: no vCon becomes a dead letter for it."""
     with serving(Reply(status, b"no", {"Location": "{url}/else"})) as server:
-        with pytest.raises(Rejected, match=f"HTTP {status}: no"):
+        with pytest.raises(kind, match=f"HTTP {status}: no") as caught:
             post(server.url)
         assert len(server.requests) == 1
+    assert ("check the link's URL" in str(caught.value)) == (kind is Retry)
 
 
 def test_no_connection_is_trouble() -> None:
@@ -103,11 +121,10 @@ def test_the_links_own_limit_bounds_a_call() -> None:
         assert not server.requests
 
 
-def test_too_much_of_an_answer_is_refused() -> None:
-    with serving(Reply(200, b"x" * 1001)) as server, pytest.raises(Rejected, match="1000 bytes"):
-        post(server.url)
-    with serving(Reply(422, b"x" * 5000)) as server, pytest.raises(Rejected, match="HTTP 422: xxx"):
-        post(server.url)
+def test_too_much_of_an_answer_is_a_failed_attempt() -> None:
+    for reply, words in ((Reply(200, b"x" * 1001), "1000 bytes"), (Reply(422, b"x" * 5000), "xxx")):
+        with serving(reply) as server, pytest.raises(FailedAttemptError, match=words):
+            post(server.url)
 
 
 def test_a_cancelled_item_is_not_sent_again() -> None:
@@ -117,9 +134,9 @@ def test_a_cancelled_item_is_not_sent_again() -> None:
         assert len(server.requests) == 1
 
 
-def test_what_is_no_url_is_final() -> None:
+def test_a_url_of_the_configuration_is_not_the_documents_fault() -> None:
     for url in ("ftp://example.com/", "http://[::1/"):
-        with pytest.raises(Rejected):
+        with pytest.raises(Retry):
             post(url)
 
 

@@ -15,7 +15,7 @@ import pytest
 from conserver.config import model as config
 from conserver.errors import ConfigError, Rejected
 from conserver.plugins import loader as plugins
-from conserver.plugins.compat import desk
+from conserver.plugins.compat import open_documents
 from conserver.plugins.compat.old_redis import Client, VconRedis
 from conserver.plugins.compat.old_vcon import Vcon as OldVcon
 from conserver.plugins.loader import LoadedLink
@@ -150,7 +150,7 @@ def test_what_a_link_raises_passes_through(write: Any) -> None:
     with pytest.raises(RuntimeError, match="no"):
         loaded.run(vcon, loaded.options, context)
     assert vcon.dump() == RAW
-    assert desk.find("u-1") is None
+    assert open_documents.find("u-1") is None
 
 
 def test_a_name_without_stand_in_is_told(write: Any) -> None:
@@ -204,7 +204,7 @@ def test_threads_have_their_own_documents() -> None:
     both = threading.Barrier(2, timeout=10)
 
     def work(name: str) -> None:
-        with desk.lend("u", {"uuid": "u", "by": name}, None):
+        with open_documents.open_document("u", {"uuid": "u", "by": name}, None):
             both.wait()
             seen[name] = VconRedis().get_vcon("u").subject  # type: ignore[union-attr]
             seen[f"{name}-by"] = VconRedis().get_vcon_dict("u")["by"]  # type: ignore[index]
@@ -216,7 +216,7 @@ def test_threads_have_their_own_documents() -> None:
     for thread in threads:
         thread.join()
     assert seen == {"a": None, "a-by": "a", "b": None, "b-by": "b"}
-    with desk.lend("u", {"uuid": "u", "by": "c"}, None):
+    with open_documents.open_document("u", {"uuid": "u", "by": "c"}, None):
         helper = threading.Thread(
             target=lambda: seen.update(helper=Client().json().get("vcon:u")["by"])
         )
@@ -226,9 +226,9 @@ def test_threads_have_their_own_documents() -> None:
 
 
 def test_the_lent_document_by_every_name() -> None:
-    """GET, SET, JSON.GET, JSON.SET, TTL, EXISTS, PERSIST: all mean the document on the desk."""
+    """GET, SET, JSON.GET, JSON.SET, TTL, EXISTS, PERSIST: all act on the open document."""
     client = Client()
-    with desk.lend("u", {"uuid": "u"}, None) as lent:
+    with open_documents.open_document("u", {"uuid": "u"}, None) as opened:
         client.set("vcon:u", '{"uuid": "u", "n": 1}')
         assert orjson.loads(client.get("vcon:u") or "") == {"uuid": "u", "n": 1}
         assert client.json().get("vcon:u", "$") == [{"uuid": "u", "n": 1}]
@@ -238,8 +238,8 @@ def test_the_lent_document_by_every_name() -> None:
         assert client.exists("vcon:u") == 1
         assert client.expire("vcon:u", 5) is True
         assert client.persist("vcon:u") is False
-        assert lent.changed
-        assert lent.document == {"uuid": "u", "n": 2}
+        assert opened.changed
+        assert opened.content == {"uuid": "u", "n": 2}
 
 
 def test_the_old_class() -> None:
@@ -275,3 +275,65 @@ def test_the_old_class() -> None:
         vcon.add_attachment(type="t", body="x", encoding="hex")
     with pytest.raises(ValueError, match="Expecting property name"):
         vcon.add_attachment(type="t", body="{", encoding="json")
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"type": "tags", "body": '["category:1"]'},
+        {"type": "tags", "body": '["category:1"]', "encoding": "none"},
+        {"type": "tags", "body": '["category:1"]', "encoding": "json"},
+        {"purpose": "tags", "body": ["category:1"], "encoding": "json"},
+        {"purpose": "tags", "body": {"category": 1}},
+        {"purpose": "tags", "body": '{"category": 1}'},
+    ],
+)
+def test_the_old_class_reads_tags_as_ours_does(tags: dict[str, Any]) -> None:
+    """adapter-1: whatever their label, and no tag is taken apart into its characters."""
+    vcon = OldVcon({"uuid": "u", "attachments": [None, tags]})
+    assert vcon.get_tag("category") == "1"
+    vcon.add_tag("alpha", "alpha")
+    ours = Vcon.parse(vcon.to_json().encode())
+    assert ours.tag_texts() == ["category:1", "alpha:alpha"]
+    assert len(ours.attachments) == 2
+
+
+def test_the_old_class_leaves_tags_alone_that_it_cannot_read() -> None:
+    vcon = OldVcon({"uuid": "u", "attachments": [{"type": "tags", "body": "vip"}]})
+    vcon.add_tag("a", "b")
+    assert vcon.attachments[0] == {"type": "tags", "body": "vip"}
+    assert vcon.get_tag("a") == "b"
+
+
+def test_the_old_class_decodes_bodies_as_ours_does() -> None:
+    """JSON under any label; plain text that is labelled json is no error."""
+    assert OldVcon.decoded_body({"body": '{"a": 1}'}) == {"a": 1}
+    assert OldVcon.decoded_body({"body": "NO REVIEW", "encoding": "json"}) == "NO REVIEW"
+    assert OldVcon.decoded_body({"body": "AQID", "encoding": "base64url"}) == "AQID"
+
+
+def test_the_old_class_adds_nothing_that_is_not_there() -> None:
+    """adapter-3: modules see all lists, and what they hand on is the document as it is."""
+    for document in ({"uuid": "u"}, {"uuid": "u", "analysis": None, "parties": [], "x": 1}):
+        vcon = OldVcon(document)
+        assert vcon.analysis == []
+        assert vcon.find_analysis_by_type("t") is None
+        assert list(vcon.to_dict().items()) == list(document.items())
+    vcon.add_analysis(type="t", dialog=0, vendor="v", body="x")
+    assert len(vcon.to_dict()["analysis"]) == 1
+
+
+def test_a_storage_of_vcon_server_gets_the_document_as_it_is(write: Any) -> None:
+    module = write(
+        "from lib.vcon_redis import VconRedis\n"
+        "default_options = {'kept': {}}\n"
+        "def save(vcon_uuid, opts=default_options):\n"
+        "    opts['kept'][vcon_uuid] = VconRedis().get_vcon(vcon_uuid).to_dict()\n"
+        "def get(vcon_uuid, opts): return opts['kept'].get(vcon_uuid)\n"
+    )
+    chains = "chains: {c: {storages: [s], ingress_lists: [i]}}"
+    text = f"storages: {{s: {{module: {module}}}}}\n{chains}"
+    storage = plugins.load(config.parse(text, {})).storages["s"].make()
+    storage.open()
+    assert storage.save_many([Document("u-1", RAW, 1)]) == [Stored()]
+    assert orjson.loads(storage.get("u-1") or b"null") == orjson.loads(RAW)

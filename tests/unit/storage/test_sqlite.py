@@ -8,10 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from storage.contract import Document, Outcome, Stored
 from storage.sqlite import Options, Storage
+from tests import vcons
 from tests.contract.places import document
 
 Open = Callable[..., Storage]
@@ -142,3 +144,32 @@ def test_a_file_that_is_no_database_is_told_at_open(opened: Open, path: Path) ->
     path.write_bytes(b"something else entirely, and long enough to be looked at" * 100)
     with pytest.raises(sqlite3.DatabaseError):
         opened(timeout_s=0.1)
+
+
+@pytest.mark.parametrize("name", vcons.TRANSCRIPTS)
+def test_transcripts_of_every_maker_are_found(opened: Open, name: str) -> None:
+    """text-3: native, as a string of JSON, and whatever the label says."""
+    body = vcons.TRANSCRIPTS[name]([("Ann", "the zebra"), ("Ben", "ran away")])
+    ways = [{"body": body}] if isinstance(body, str) else [
+        {"body": body, "encoding": "json"},
+        {"body": orjson.dumps(body).decode()},
+        {"body": orjson.dumps(body).decode(), "encoding": "none"},
+    ]  # fmt: skip
+    with closing(opened()) as storage:
+        for kind in ("transcript", "wtf_transcription"):
+            for way in ways:
+                analysis = [{"type": kind, "dialog": 0, "vendor": "v", **way}]
+                given = document(analysis=analysis)
+                assert isinstance(one(storage, given), Stored)
+                hits = storage.search('transcript:"zebra ran"')
+                assert [hit.uuid for hit in hits] == [given.uuid]
+                storage.delete(given.uuid)
+
+
+@pytest.mark.parametrize("label", [{}, {"encoding": "none"}, {"encoding": "json"}])
+def test_tags_are_found_whatever_their_label(opened: Open, label: dict[str, str]) -> None:
+    with closing(opened()) as storage:
+        tags = {"type": "tags", "body": '["animal:zebra"]', **label}
+        given = document(attachments=[tags])
+        assert isinstance(one(storage, given), Stored)
+        assert [hit.uuid for hit in storage.search("tags:zebra")] == [given.uuid]

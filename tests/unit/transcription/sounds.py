@@ -98,6 +98,9 @@ class SilentLog:
     def debug(self, event: str, **fields: Any) -> None:
         self.lines.append(("debug", event, fields))
 
+    def info(self, event: str, **fields: Any) -> None:
+        self.lines.append(("info", event, fields))
+
     def warning(self, event: str, **fields: Any) -> None:
         self.lines.append(("warning", event, fields))
 
@@ -110,6 +113,7 @@ class FakeContext:
     link: str = "transcribe"
     uuid: str = "u"
     attempt: int = 1
+    last_attempt: bool = False
     left_s: float | None = None
     cancelled: bool = False
     checkpoints: int = 0

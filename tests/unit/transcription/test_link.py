@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from conserver.errors import Cancelled, Rejected, Retry
 from conserver.links import LinkContext
 from conserver.links.transcribe import COSTLY, Options, transcribe
+from conserver.outbound.faults import FailedAttemptError
 from conserver.transcription.engine import Model
 from conserver.vcon.document import Vcon, encode_body
 from tests.unit.transcription.sounds import FakeContext, FakeEngine, tone, wav
@@ -148,10 +149,9 @@ def test_old_and_sloppy_spellings_of_a_recording_are_read(dialog: dict[str, Any]
         {"type": "incomplete", "disposition": "no-answer"},
         {"type": "recording-set", "recordings": [0], "mediatype": "audio/wav"},
         {"type": "recording", "mediatype": "audio/wav"},
-        {"type": "recording", "mediatype": "audio/wav", "body": ""},
         {},
     ],
-    ids=["text", "transfer", "incomplete", "recording-set", "no content", "empty", "nothing"],
+    ids=["text", "transfer", "incomplete", "recording-set", "no content", "nothing"],
 )
 def test_what_cannot_be_heard_is_skipped_and_no_model_is_loaded(dialog: dict[str, Any]) -> None:
     engine, context = FakeEngine(), FakeContext()
@@ -160,6 +160,23 @@ def test_what_cannot_be_heard_is_skipped_and_no_model_is_loaded(dialog: dict[str
     assert engine.opened == []
     assert context.checkpoints == 0
     assert not vcon.changed
+    level = "info" if dialog.get("type") == "recording" else "debug"
+    assert [line[:2] for line in context.log.lines] == [(level, "dialog_skipped")]
+
+
+@pytest.mark.parametrize("duration", [-1, -30, -0.5])
+def test_an_unknown_duration_is_no_short_one(duration: float) -> None:
+    """dur-1: producers write -1 for what they do not know."""
+    assert len(run(vcon_of(recording(duration=duration)), min_duration_s=0.1)) == 2
+
+
+def test_a_recording_of_no_bytes_is_unusable_and_not_passed_over() -> None:
+    """empty-2: told in the log, and rejected unless the option says otherwise."""
+    context = FakeContext()
+    with pytest.raises(Rejected, match=r"^dialog 0: the recording is empty"):
+        run(vcon_of(recording(body="")), context=context)
+    assert run(vcon_of(recording(body="")), context=context, on_unusable="skip") == []
+    assert [line[:2] for line in context.log.lines] == [("warning", "dialog_unusable")] * 2
 
 
 @pytest.mark.parametrize("kind", ["transcript", "transcription", "wtf_transcription"])
@@ -224,7 +241,7 @@ def test_an_old_signature_is_a_hash_too() -> None:
         ({"type": "recording", "url": "file:///etc/passwd"}, "only http and https"),
         (
             {"type": "recording", "url": "http://127.0.0.1:9/a.wav"},
-            "an address of our own networks",
+            "unless `allow_private_addresses` is true",
         ),
     ],
 )
@@ -281,8 +298,60 @@ def test_what_a_url_gives_must_be_what_was_promised(files_url: str) -> None:
 def test_a_server_in_trouble_is_asked_again_later(files_url: str) -> None:
     with pytest.raises(Retry):
         run(vcon_of(linked(f"{files_url}/503")), **HERE)
-    with pytest.raises(Rejected, match=r"^dialog 0: .*404"):
-        run(vcon_of(linked(f"{files_url}/404")), **HERE)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 204])
+def test_a_url_that_does_not_give_its_recording_yet_is_tried_again(
+    files_url: str, status: int
+) -> None:
+    """later-1: a failed attempt, so that the chain's retries say when it is given up."""
+    vcon = vcon_of(linked(f"{files_url}/{status}"), recording())
+    with pytest.raises(FailedAttemptError, match=rf"^dialog 0: .*{status}"):
+        run(vcon, **HERE)
+    assert [analysis["dialog"] for analysis in vcon.analysis] == [1, 1]
+
+
+def test_a_recording_in_the_making_is_not_decoded(files_url: str) -> None:
+    """later-2: the body of a 202 is not the recording."""
+    with pytest.raises(Retry, match=r"^dialog 0: .*202"):
+        run(vcon_of(linked(f"{files_url}/202")), **HERE)
+
+
+def test_a_server_that_is_away_holds_up_no_other_dialog(files_url: str) -> None:
+    vcon = vcon_of(linked(f"{files_url}/503"), linked(f"{files_url}/404"), recording())
+    with pytest.raises(Retry, match=r"^dialog 0: .*503; dialog 1: .*404"):
+        run(vcon, **HERE)
+    assert [analysis["dialog"] for analysis in vcon.analysis] == [2, 2]
+
+
+def test_a_url_that_never_gives_its_recording_can_be_skipped_in_the_last_attempt(
+    files_url: str,
+) -> None:
+    vcon, context = vcon_of(linked(f"{files_url}/404"), recording()), FakeContext()
+    with pytest.raises(FailedAttemptError):
+        run(vcon, context=context, on_unusable="skip", **HERE)
+    context.last_attempt = True
+    assert run(vcon, context=context, on_unusable="skip", **HERE) == []
+    assert ("warning", "dialog_unusable") in [line[:2] for line in context.log.lines]
+
+
+@pytest.mark.parametrize(
+    ("member", "part"),
+    [
+        ("analysis", {"type": "WTF-Transcription", "dialog": 0}),
+        ("analysis", {"type": "transcript"}),
+        ("attachments", {"purpose": "wtf_transcription", "dialog": [0]}),
+    ],
+)
+def test_every_transcript_counts_wherever_it_is(member: str, part: dict[str, Any]) -> None:
+    assert run(vcon_of(recording(), **{member: [part]})) == []
+
+
+def test_a_wrong_content_hash_names_the_member() -> None:
+    """msg-1."""
+    for name in ("sha512-abc", "sha512-@@"):
+        with pytest.raises(Rejected, match=r"sha512 digest in `content_hash`"):
+            run(vcon_of({"type": "recording", "url": "https://x.example/", "content_hash": name}))
 
 
 def test_all_unusable_recordings_are_named() -> None:

@@ -163,7 +163,7 @@ def test_what_is_pointed_at_outlives_its_removal_on_either_side() -> None:
         assert dialog["body"] == "0"
         assert result["parties"][dialog["parties"][0]] == {"name": "a"}
         assert len(merged.notes) == 2
-        assert "still pointed at" in merged.notes[0]
+        assert "still referred to" in merged.notes[0]
 
 
 def test_a_removed_list_is_gone_unless_theirs_added_to_it() -> None:

@@ -366,6 +366,20 @@ def test_the_attempt_counts_the_runs_of_this_link_that_came_to_nothing(stage: St
     assert seen == [("a", 1), ("a", 5), ("b", 2), ("c", 1)]
 
 
+def test_a_link_knows_its_last_attempt(stage: Stage) -> None:
+    """Only failures count against the chain's retries, not attempts that asked for later."""
+    seen: list[bool] = []
+
+    def look(vcon: Vcon, context: Any) -> Vcon:
+        seen.append(context.last_attempt)
+        return vcon
+
+    for failures in (0, 1, 2):
+        progress = Progress(attempts=9, failures=failures)
+        stage.run(link("a", look), progress=progress, config={"retries": 2})
+    assert seen == [False, False, True]
+
+
 # ---- cancelling ----------------------------------------------------------------------------------
 
 

@@ -1,8 +1,8 @@
-"""Where a vCon's elements point at each other: every member that holds an index, in one table.
+"""Indices: the members by which parts of a vCon refer to each other, in one table.
 
-References in a vCon are positions in its four lists. Whoever moves an element has to move them
-too: a merge of two chains' work, and the removal of an element. Bodies are content: what they say
-about positions is not known here and not changed.
+A reference in a vCon is a position in one of its four lists. Code that moves or removes an element
+must therefore change every index to it: merge.py and `Vcon.remove` do. Indices inside of bodies
+are not known here and are left unchanged.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-# In this order every reference but those within one list points at an earlier list.
+# In this order every index refers to the same list or to an earlier one.
 LISTS = ("parties", "dialog", "attachments", "analysis")
 
-#: list -> member that holds indices -> list that they point into, in old and new spellings.
-REFERENCES: dict[str, dict[str, str]] = {
+#: list -> member that holds indices -> list that they refer to; old and current spellings.
+INDEX_MEMBERS: dict[str, dict[str, str]] = {
     "parties": {},
     "dialog": {
         **dict.fromkeys(("parties", "originator", "transferee", "transferor"), "parties"),
@@ -32,16 +32,28 @@ REFERENCES: dict[str, dict[str, str]] = {
 }
 
 
-def map_references(element: Any, member: str, change: Callable[[Any, str], Any]) -> Any:
-    """A shallow copy of an element of the list `member` with every index in it changed.
+def indices(value: Any) -> list[int]:
+    """A reference as a flat list of indices.
 
-    `change(index, target)` is called for each value that stands where an index belongs, through
-    nested lists (parties per channel), and gives its replacement; `target` is the list it is for.
+    The standard allows 1, [1, 2] and, per channel, [[0, 1], 2, null].
+    """
+    if isinstance(value, list):
+        return [index for inner in value for index in indices(inner)]
+    return [value] if isinstance(value, int) and not isinstance(value, bool) else []
+
+
+def map_indices(element: Any, member: str, change: Callable[[Any, str], Any]) -> Any:
+    """A shallow copy of an element of the list `member`, with every index replaced.
+
+    Args:
+        change: called as `change(index, target)` for every value at the place of an index, in
+            nested lists too (parties per channel); returns the replacement. `target` is the name
+            of the list that the index refers to.
     """
     if not isinstance(element, dict):
         return element
     copy = dict(element)
-    for name, target in REFERENCES[member].items():
+    for name, target in INDEX_MEMBERS[member].items():
         if name in copy:
             copy[name] = _map_nested(copy[name], target, change)
     history = copy.get("party_history")
@@ -56,10 +68,10 @@ def map_references(element: Any, member: str, change: Callable[[Any, str], Any])
 
 
 def remove_elements(document: dict[str, Any], member: str, gone: Collection[int]) -> None:
-    """Take elements out of one list of a document, and let all references follow.
+    """Remove elements from one list of a document and update all indices to that list.
 
-    A member that pointed at a removed element goes; inside a list null takes its place, since the
-    other positions may be the channels of a recording.
+    A member that referred to a removed element is deleted. Inside of a list the index becomes null
+    instead, because the positions of the others may stand for channels of a recording.
     """
     items = document.get(member) or []
     left = [index for index in range(len(items)) if index not in gone]
@@ -73,14 +85,14 @@ def remove_elements(document: dict[str, Any], member: str, gone: Collection[int]
     for name in LISTS:
         if elements := document.get(name):
             document[name] = [
-                _without_nulls(map_references(element, name, follow), element, name)
+                _without_nulls(map_indices(element, name, follow), element, name)
                 for element in elements
             ]
 
 
 def _without_nulls(element: Any, before: Any, member: str) -> Any:
     if isinstance(element, dict):
-        for name in REFERENCES[member]:
+        for name in INDEX_MEMBERS[member]:
             if name in element and element[name] is None and before[name] is not None:
                 del element[name]
     return element

@@ -1,4 +1,7 @@
-"""What makes bytes a vCon: JSON, and a uuid under which it can be kept; else, why they are none."""
+"""Which bytes are a vCon: JSON with a uuid that can serve as a key.
+
+Also finds the uuid of signed and encrypted vCons, and words the reason why bytes are no vCon.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,21 @@ from typing import Any
 import orjson
 
 from conserver.errors import Rejected
-from conserver.vcon.bodies import decode_base64url
+from conserver.vcon.content import decode_base64url
 
-# The uuid becomes part of Redis keys, object keys and file names. Any version of UUID, and ids that
-# are none, pass; what could climb out of a folder or be taken for a document does not.
+# The uuid becomes part of Redis keys, object keys and file names. Every version of UUID is
+# accepted, and other ids, too. Text that could leave a folder ("../") or be mistaken for a document
+# ("{") is refused.
 USABLE_UUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:@+=-]{0,127}")
 
 
 def usable_uuid(text: str) -> bool:
-    """Whether `text` can be a vCon's uuid here: up to 128 letters, digits and ._:@+=-"""
+    """Whether `text` is accepted as a uuid: 1 to 128 letters, digits and ._:@+=-"""
     return USABLE_UUID.fullmatch(text) is not None
 
 
 def uuid8_of(raw: bytes) -> str:
-    """A UUIDv8 made of the SHA-256 of `raw`: the same bytes have the same id everywhere."""
+    """A UUIDv8 derived from the SHA-256 of `raw`: equal bytes get equal ids on every host."""
     digest = bytearray(hashlib.sha256(raw).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80
@@ -32,7 +36,11 @@ def uuid8_of(raw: bytes) -> str:
 
 
 def envelope_uuid(data: dict[str, Any], raw: bytes) -> str:
-    """The uuid of a signed or encrypted vCon: what its headers name, else one made of its bytes."""
+    """The uuid of a signed or encrypted vCon: that of its headers, else one derived from its bytes.
+
+    Raises:
+        Rejected: a header has a uuid that cannot serve as a key.
+    """
     signatures = data.get("signatures")
     headers = [data.get("header"), data.get("unprotected"), data.get("protected")]
     for signature in signatures if isinstance(signatures, list) else []:
@@ -51,11 +59,15 @@ def _protected_header(text: str) -> Any:
     try:
         return orjson.loads(decode_base64url(text))
     except (Rejected, orjson.JSONDecodeError):
-        return None  # Not ours to judge: whoever verifies the envelope will.
+        return None  # A broken header is for whoever verifies the envelope to report.
 
 
 def why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
-    """The reason, with the two cases told apart that other parsers let pass."""
+    """Why bytes are not JSON, in words for the person who finds the dead letter.
+
+    Names the cases that more lenient parsers accept (NaN, lone surrogates), because the producer
+    may see no error on its side.
+    """
     if not raw.strip():
         return "not a vCon: empty"
     try:
@@ -64,12 +76,12 @@ def why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
         return f"not a vCon: not JSON: {error}"
     if re.search(rb"\b(NaN|Infinity)\b", raw):
         return f"not a vCon: NaN or Infinity, which JSON does not have: {error}"
-    # Half of a surrogate pair, a number beyond a double's range, a byte order mark: it says which.
+    # A lone surrogate, a number beyond a double's range or a byte order mark: `error` says which.
     return f"not a vCon: JSON that stricter parsers refuse: {error}"
 
 
 def why_not_a_uuid(uuid: Any) -> str:
-    """The reason, for the person who finds the dead letter."""
+    """Why a uuid is not accepted, in words for the person who finds the dead letter."""
     if uuid is None or uuid == "":
         return "not a vCon: it has no uuid"
     if not isinstance(uuid, str):
@@ -78,7 +90,7 @@ def why_not_a_uuid(uuid: Any) -> str:
 
 
 def json_name(value: Any) -> str:
-    """What JSON calls the type of a value."""
+    """JSON's name of the type of a value."""
     if value is None:
         return "null"
     names = {dict: "object", list: "array", str: "string", bool: "boolean"}

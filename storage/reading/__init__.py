@@ -1,0 +1,54 @@
+"""Reads what a vCon says: the content of its parts, its tags, its transcripts, its durations.
+
+    content       bodies: encodings, media types, durations
+    tags          the tags of attachments
+    transcripts   what was said in a dialog, in every format of transcript that is in use
+
+This package is the only reader of these in the project, so that links, storages, adapted modules
+and commands see the same texts and tags. It works on plain JSON values and imports nothing of
+`conserver` or of the storages; `conserver.vcon` and the storages import it. It never refuses a
+document: a value that cannot be read is absent, or reported as unreadable to the caller.
+"""
+
+from __future__ import annotations
+
+from storage.reading.content import (
+    NotBase64Error,
+    decode_base64url,
+    decode_body,
+    duration_s,
+    media_type,
+    structured,
+)
+from storage.reading.tags import is_tags, tag_texts, tags_in, tags_of
+from storage.reading.transcripts import (
+    Said,
+    Spoken,
+    dialogs_of,
+    is_transcript,
+    message,
+    shape_of,
+    spoken,
+    transcript_of,
+)
+
+__all__ = [
+    "NotBase64Error",
+    "Said",
+    "Spoken",
+    "decode_base64url",
+    "decode_body",
+    "dialogs_of",
+    "duration_s",
+    "is_tags",
+    "is_transcript",
+    "media_type",
+    "message",
+    "shape_of",
+    "spoken",
+    "structured",
+    "tag_texts",
+    "tags_in",
+    "tags_of",
+    "transcript_of",
+]

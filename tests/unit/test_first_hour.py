@@ -1,0 +1,31 @@
+"""docs/first-hour.md names files, tests and parts of the workbench that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "first-hour.md").read_text()
+MADE_BY_THE_READER = {"storage/table.py"}
+
+
+def test_its_paths_exist() -> None:
+    found = set(re.findall(r"\b((?:conserver|docs|storage|tests|scripts)/[\w/.-]*\w)", PAGE))
+    assert {path for path in found if not (ROOT / path).exists()} == MADE_BY_THE_READER
+
+
+def test_its_tests_exist() -> None:
+    outcomes = (ROOT / "tests" / "unit" / "worker" / "test_outcomes.py").read_text()
+    [name] = re.findall(r"-k (test_written\w+)", PAGE)
+    assert len(re.findall(rf"def {name}", outcomes)) == 1
+    contract = (ROOT / "tests" / "contract" / "test_storage.py").read_text()
+    assert "def test_it_can_be_read_while_it_is_written" in contract
+
+
+def test_its_breakpoints_exist() -> None:
+    workshop = (ROOT / "tests" / "workshop.py").read_text()
+    parts = re.findall(r"b bench\.(\w+)\.\w+", PAGE)
+    assert parts
+    for part in parts:
+        assert f"self.{part} = " in workshop
