@@ -39,9 +39,9 @@ ARROWS = {
     "worker": "plugins process queue vcon config telemetry links storage.contract",
     "coordinator": "process queue telemetry",
     "supervisor": "plugins process config telemetry",
-    "operations": "queue vcon config plugins telemetry",
+    "operations": "plugins queue vcon config telemetry storage.contract",
     "api": "operations process queue vcon config telemetry",
-    "cli": "api operations supervisor plugins queue vcon config telemetry",
+    "cli": "api operations supervisor plugins config telemetry",
     "__main__": "cli telemetry",
 }
 EVERYBODYS = {"errors", "retry", "failpoints", "__version__"}
