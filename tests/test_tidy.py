@@ -253,6 +253,33 @@ def test_only_the_commands_print() -> None:
     report(found, "only conserver.cli prints; everything else logs:")
 
 
+def test_operations_know_no_terminal() -> None:
+    """They take arguments and return frozen values: commands and the API show them in own ways."""
+    found = []
+    for path in python("conserver"):
+        wing = wing_of(module_of(path))
+        if wing not in ("cli", "__main__"):
+            found += [
+                f"{where(path, line)}: imports {name}"
+                for line, name in imports_of(path)
+                if name.split(".")[0] in ("typer", "click", "rich")
+            ]
+        if wing != "operations":
+            continue
+        for node in ast.walk(tree_of(path)):
+            text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            if text in ("os.environ", "sys.argv", "sys.exit", "sys.stdout", "sys.stderr"):
+                found.append(f"{where(path, node)}: {text}")
+            if isinstance(node, ast.ClassDef):
+                found += [
+                    f"{where(path, node)}: {node.name} is not frozen"
+                    for decorator in node.decorator_list
+                    if "dataclass" in ast.unparse(decorator)
+                    and "frozen=True" not in ast.unparse(decorator)
+                ]
+    report(found, "only conserver.cli knows terminals, and operations return frozen values:")
+
+
 def test_importing_a_module_does_no_work() -> None:
     found = []
     for path in python("conserver", "storage"):

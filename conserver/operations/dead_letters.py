@@ -11,7 +11,7 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -226,7 +226,7 @@ def count(client: Client, wanted: Filter) -> list[Kind]:
 
 def requeue(
     client: Client, wanted: Filter, *, limit: int = 0, dry_run: bool = False, actor: str
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Sends the letters that a filter means to work again; at most `limit`, if it is not 0.
 
     Only letters that are dead when it begins: one that fails again meanwhile is left alone, else
@@ -245,7 +245,7 @@ def requeue(
 
 def purge(
     client: Client, wanted: Filter, *, limit: int = 0, dry_run: bool = False, actor: str
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Deletes the letters that a filter means, with their payloads; as `requeue` does it.
 
     Documents in Redis (vcon:<uuid>) stay and expire by themselves.
@@ -279,7 +279,7 @@ def _begun(
     limit: int,
     dry_run: bool,
     actor: str,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """The progress of moving letters; at its end, however it ends, there is an audit entry."""
     if dry_run:
         yield from _counted(client, wanted, limit)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from conserver.errors import Rejected
 from conserver.operations import dead_letters, documents, items, lists
@@ -37,7 +38,7 @@ def follow(
     before: Mapping[str, int],
     *,
     timeout_s: float,
-) -> Iterator[tuple[int, Submitted]]:
+) -> Generator[tuple[int, Submitted], None, None]:
     """Looks for the documents until they are in no place any more, or newly dead.
 
     Yields the position of each in `submitted`, and what became of it; at the end of the time, those
@@ -71,9 +72,8 @@ def follow(
                     yield position, _ended(client, submitted[position], outcome, absent_s[0], why)
         if pending:
             time.sleep(_LOOK_S)
-    for positions in pending.values():
-        yield from ((position, replace(submitted[position], outcome="waiting"))
-                    for position in positions)  # fmt: skip
+    for position in chain(*pending.values()):
+        yield position, replace(submitted[position], outcome="waiting")
 
 
 def _why_dead(client: Client, names: Sequence[str], uuid: str) -> str:

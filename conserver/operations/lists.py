@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -165,7 +165,7 @@ def resume(client: Client, wanted: Sequence[str], *, actor: str) -> Resumed:
 
 def drain(
     client: Client, configured: Iterable[str], *, timeout_s: float, actor: str
-) -> Iterator[Draining]:
+) -> Generator[Draining, None, None]:
     """Pauses every list, then waits until nothing is in flight or the time is over.
 
     Yields what is in flight at once and after each look. Closing the generator ends the waiting and

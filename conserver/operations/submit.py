@@ -5,7 +5,7 @@ A document is refused here if a worker would make it a dead letter: it is no vCo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 
 from conserver.config.model import Config, check_list_name
@@ -115,7 +115,7 @@ def submit(
     *,
     max_bytes: int,
     actor: str,
-) -> Iterator[Submitted]:
+) -> Generator[Submitted, None, None]:
     """Puts documents on a list, one after the other; yields what became of each.
 
     Args:

@@ -1,12 +1,30 @@
-"""Dead letters: which of them a filter means, and how their errors read."""
+"""Dead letters: which of them a filter means, how their errors read, and moving many of them."""
 
 from __future__ import annotations
+
+import time
+from typing import Any
 
 import pytest
 
 from conserver.errors import InvalidArgumentError
-from conserver.operations.dead_letters import Filter, error_of, parse_age
-from conserver.queue.dead_letters import DeadLetter
+from conserver.operations import audit
+from conserver.operations.dead_letters import (
+    DeadLetter,
+    Filter,
+    Progress,
+    count,
+    error_of,
+    listing,
+    parse_age,
+    purge,
+    requeue,
+    select,
+    unknown_names,
+    uuid_of,
+)
+from conserver.queue import keys
+from tests.operators import Consumer
 
 
 @pytest.mark.parametrize(
@@ -82,3 +100,94 @@ def test_a_letter_without_reason_fits_only_filters_on_its_uuid() -> None:
     assert Filter(uuids=("u1",)).matches(letter, 0)
     assert not Filter(older_s=0).matches(letter, 0)
     assert not Filter(error=".").matches(letter, 0)
+
+
+def dead(server: Any, *uuids: str) -> None:
+    """Makes dead letters, in this order."""
+    consumer = Consumer(server)
+    for uuid in uuids:
+        server.rpush("inbox", uuid)
+        consumer.dead_letter(reason="failed", error="e")
+
+
+def test_a_requeue_can_be_stopped(server: Any) -> None:
+    """What has been moved stays moved and is in the audit; the rest is dead."""
+    dead(server, "u-1", "u-2", "u-3")
+    moves = requeue(server, Filter(), actor="me")
+    for progress in moves:
+        if progress.done == 2:
+            break
+    assert progress == Progress(done=2, matching=2, total=3)
+    moves.close()
+    assert server.llen(keys.returned("inbox")) == 2
+    assert server.llen(keys.dead_letters("inbox")) == 1
+    assert [entry.count for entry in audit.recent(server)] == [2]
+
+
+@pytest.mark.parametrize("move", [requeue, purge])
+@pytest.mark.parametrize("limit", [0, 2])
+def test_a_dry_run_counts_what_would_be_moved(server: Any, move: Any, limit: int) -> None:
+    """And moves nothing."""
+    dead(server, "u-1", "u-2", "u-3")
+    server.rpush(keys.dead_letters("inbox"), "bare")
+    first, *_, last = move(server, Filter(reason="failed"), limit=limit, dry_run=True, actor="me")
+    assert first == Progress(0, 0, 4)
+    assert last == Progress(0, limit or 3, 4)
+    assert server.llen(keys.dead_letters("inbox")) == 4
+
+
+def test_one_that_fails_again_meanwhile_is_left_alone(server: Any) -> None:
+    """Else a requeue of what fails at once would never end."""
+    dead(server, "u-1", "u-2")
+    consumer = Consumer(server)
+    moved = 0
+    for progress in requeue(server, Filter(), actor="me"):
+        if progress.done > moved:
+            moved = progress.done
+            consumer.dead_letter(reason="failed", error="again", time_ms=later_ms())
+    assert moved == 2
+    assert {letter.why["error"] for letter in select(server, Filter())} == {"again"}
+
+
+def later_ms() -> int:
+    """A time after everything in this test."""
+    return int((time.time() + 3600) * 1000)
+
+
+def test_a_listing_has_pages(server: Any) -> None:
+    """And says whether another one follows."""
+    dead(server, "u-1", "u-2", "u-3")
+    first = listing(server, Filter(), limit=2)
+    assert ([uuid_of(letter) for letter in first.letters], first.more) == (["u-1", "u-2"], True)
+    second = listing(server, Filter(), limit=2, offset=2)
+    assert ([uuid_of(letter) for letter in second.letters], second.more) == (["u-3"], False)
+    assert len(listing(server, Filter()).letters) == 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "argument", "text"),
+    [
+        (Filter(error="("), "error", "--error is no regular expression: "),
+        (Filter(reason="poisson"), "reason", "there is no --reason `poisson` (did you mean"),
+    ],
+)
+def test_a_filter_that_cannot_be_used(
+    server: Any, wanted: Filter, argument: str, text: str
+) -> None:
+    """The argument is named as each face names it, before anything is moved."""
+    for operation in (select, listing, count):
+        with pytest.raises(InvalidArgumentError) as caught:
+            list(operation(server, wanted))  # type: ignore[arg-type]
+        assert (caught.value.argument, caught.value.kind) == (argument, "invalid")
+        assert caught.value.named(f"--{argument}").startswith(text)
+    with pytest.raises(InvalidArgumentError):
+        list(purge(server, wanted, actor="me"))
+
+
+def test_names_that_nothing_has(server: Any) -> None:
+    """With the likeliest that is meant."""
+    dead(server, "u-1")
+    wanted = Filter(names=("inbux",), where="mark")
+    unknown, where = unknown_names(server, wanted)
+    assert (unknown.kind, unknown.name, unknown.hint) == ("list", "inbux", "did you mean `inbox`?")
+    assert (where.kind, where.name, where.hint) == ("where", "mark", "")
