@@ -28,15 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(config_file: str) -> int:
     # Import log first: it keeps structlog from importing Rich.
     from conserver.telemetry import log  # noqa: F401  isort: skip
-    from conserver.cli.base import execute
+    from conserver.cli.output import execute
     from conserver.cli.run import run
 
     return execute(lambda: run(config_file))
 
 
 def _health() -> int:
-    from conserver.cli.base import Output, execute
     from conserver.cli.health import health
+    from conserver.cli.output import Output, execute
 
     return execute(lambda: health(Output()))
 

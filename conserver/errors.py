@@ -3,6 +3,8 @@
     ConserverError
     ├── BootError             the process cannot start; carries its exit code
     │   └── ConfigError       the configuration is wrong; lists every problem found
+    ├── OperationError        what an operator asked for cannot be done; says of which kind that is
+    │   └── InvalidArgumentError  an argument of it cannot be used
     ├── Retry                 a link asks for another attempt later
     ├── Rejected              a link or we ourselves: this item can never succeed; dead-letter it
     └── Cancelled             an operator has cancelled the item that runs
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -55,6 +58,40 @@ class ConfigError(BootError):
         head = f"{source} cannot be used:" if source else "the configuration cannot be used:"
         lines = [head, *(f"  - {problem}" for problem in self.problems)]
         super().__init__("\n".join(lines), EXIT_CONFIG)
+
+
+ErrorKind: TypeAlias = Literal[
+    "invalid", "not_found", "conflict", "denied", "unavailable", "failed"
+]
+"""Why an operation cannot be done: an argument cannot be used; there is no such thing; what is
+there now forbids it; a server refuses our login; a server does not answer; a server refused a
+command.
+"""
+
+
+class OperationError(ConserverError):
+    """An operation that cannot be done. Each face (command, HTTP API) has its codes for `kind`."""
+
+    def __init__(self, message: str, kind: ErrorKind) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class InvalidArgumentError(OperationError):
+    """An argument of an operation cannot be used.
+
+    `argument` is the parameter's name. In `text`, the first "{}" stands for it, because each face
+    has its own name for it (`--reason`, `reason`).
+    """
+
+    def __init__(self, argument: str, text: str) -> None:
+        super().__init__(text.replace("{}", argument, 1), "invalid")
+        self.argument = argument
+        self._text = text
+
+    def named(self, name: str) -> str:
+        """The message with the argument under the name `name`."""
+        return self._text.replace("{}", name, 1)
 
 
 class Retry(ConserverError):

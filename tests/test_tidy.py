@@ -40,9 +40,9 @@ ARROWS = {
     "worker": "plugins process queue vcon config telemetry links storage.contract",
     "coordinator": "process queue telemetry",
     "supervisor": "plugins process config telemetry",
-    "operations": "queue vcon config plugins telemetry",
+    "operations": "plugins queue vcon config telemetry storage.contract",
     "api": "operations process queue vcon config telemetry",
-    "cli": "api operations supervisor plugins queue vcon config telemetry",
+    "cli": "api operations supervisor plugins config telemetry",
     "__main__": "cli telemetry",
 }
 EVERYBODYS = {"errors", "retry", "failpoints", "__version__"}
@@ -252,6 +252,33 @@ def test_only_the_commands_print() -> None:
             if name_of(call) == "print"
         ]
     report(found, "only conserver.cli prints; everything else logs:")
+
+
+def test_operations_know_no_terminal() -> None:
+    """They take arguments and return frozen values: commands and the API show them in own ways."""
+    found = []
+    for path in python("conserver"):
+        wing = wing_of(module_of(path))
+        if wing not in ("cli", "__main__"):
+            found += [
+                f"{where(path, line)}: imports {name}"
+                for line, name in imports_of(path)
+                if name.split(".")[0] in ("typer", "click", "rich")
+            ]
+        if wing != "operations":
+            continue
+        for node in ast.walk(tree_of(path)):
+            text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            if text in ("os.environ", "sys.argv", "sys.exit", "sys.stdout", "sys.stderr"):
+                found.append(f"{where(path, node)}: {text}")
+            if isinstance(node, ast.ClassDef):
+                found += [
+                    f"{where(path, node)}: {node.name} is not frozen"
+                    for decorator in node.decorator_list
+                    if "dataclass" in ast.unparse(decorator)
+                    and "frozen=True" not in ast.unparse(decorator)
+                ]
+    report(found, "only conserver.cli knows terminals, and operations return frozen values:")
 
 
 def test_importing_a_module_does_no_work() -> None:

@@ -1,6 +1,6 @@
 """What people type and see in a terminal.
 
-app.py declares the commands with Typer; each command has a module of its own, which is imported
-when
-the command runs, so that none pays for what another one needs.
+app.py declares the commands with Typer. Each command has a module of its own, named as it is, which
+calls operations and prints what they return. It is imported when the command runs, so that no
+command pays for what another one needs.
 """

@@ -1,22 +1,20 @@
-"""The commands that `conserver` has: their names, arguments and help. What they do is in commands/.
+"""The commands of `conserver`: their names, arguments and help.
 
-Only declarations are here. A command's module is imported when the command runs, so that none pays
-for what another one needs.
+Only declarations are here. The module of a command is imported when the command runs, so that none
+pays for what another one needs.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from conserver import __version__
-from conserver.cli import dlq
-from conserver.cli.base import Output
-from conserver.cli.dlq import AsJson, Uuid, end
+from conserver.cli.output import Output, execute
 
 _app = typer.Typer(
     name="conserver",
@@ -26,7 +24,8 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-_app.add_typer(dlq.app, name="dlq")
+_dlq = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, requeue, purge.")
+_app.add_typer(_dlq, name="dlq")
 
 ConfigFile = Annotated[
     str,
@@ -37,6 +36,29 @@ ConfigFile = Annotated[
         help="The configuration; goes before CONSERVER_CONFIG_FILE.",
     ),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
+ListNames = Annotated[
+    list[str] | None, typer.Option("--list", "-l", metavar="NAME", help="Only of this list.")
+]
+ErrorText = Annotated[
+    str, typer.Option("--error", metavar="TEXT", help="Whose error has this (regular expression).")
+]
+WhereName = Annotated[
+    str, typer.Option("--link", "--storage", metavar="NAME", help="That failed in this one.")
+]
+ReasonName = Annotated[
+    str,
+    typer.Option(
+        "--reason", metavar="NAME", help="failed, rejected, unavailable, poison, time_limit ..."
+    ),
+]
+Older = Annotated[str, typer.Option("--older", metavar="AGE", help="Dead for longer: 2h, 7d.")]
+Newer = Annotated[str, typer.Option("--newer", metavar="AGE", help="Dead for less.")]
+Uuid = Annotated[str, typer.Argument(metavar="UUID", show_default=False)]
+Uuids = Annotated[list[str] | None, typer.Argument(metavar="UUID")]
+Everything = Annotated[bool, typer.Option("--all", help="Every one, where nothing else is said.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many it would be.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")]
 
 
 def run_cli(words: Sequence[str]) -> int:
@@ -46,6 +68,11 @@ def run_cli(words: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     return 0
+
+
+def end(action: Callable[[], int]) -> None:
+    """Runs a command and ends with its exit code."""
+    raise typer.Exit(execute(action))
 
 
 def _show_version(wanted: bool) -> None:
@@ -89,7 +116,7 @@ def check(
 @_app.command()
 def settings(json: AsJson = False) -> None:
     """List every setting with its value and meaning."""
-    from conserver.cli.show import show_settings
+    from conserver.cli.settings import show_settings
 
     end(lambda: show_settings(Output(as_json=json)))
 
@@ -128,7 +155,7 @@ def doctor(json: AsJson = False) -> None:
 @_app.command()
 def reclaim(json: AsJson = False) -> None:
     """Give back what lies with workers that no host knows (see `doctor`)."""
-    from conserver.cli.stranded import reclaim
+    from conserver.cli.reclaim import reclaim
 
     end(lambda: reclaim(Output(as_json=json)))
 
@@ -174,7 +201,7 @@ def get(
     json: AsJson = False,
 ) -> None:
     """Print a vCon: from Redis, else from the storages in their order."""
-    from conserver.cli.documents import get
+    from conserver.cli.get import get
 
     end(lambda: get(Output(as_json=json), uuid, config, source))
 
@@ -182,7 +209,7 @@ def get(
 @_app.command()
 def cancel(uuid: Uuid, json: AsJson = False) -> None:
     """Take every copy of a vCon out of the queues; a running one stops at its next link."""
-    from conserver.cli.documents import cancel
+    from conserver.cli.cancel import cancel
 
     end(lambda: cancel(Output(as_json=json), uuid))
 
@@ -194,7 +221,7 @@ def pause(
     json: AsJson = False,
 ) -> None:
     """Stop taking from lists (all of the configuration's if none is named). What runs goes on."""
-    from conserver.cli.lists import pause
+    from conserver.cli.pause import pause
 
     end(lambda: pause(Output(as_json=json), lists or [], config))
 
@@ -206,7 +233,7 @@ def resume(
     json: AsJson = False,
 ) -> None:
     """Take from paused lists again (from all that are paused if none is named)."""
-    from conserver.cli.lists import resume
+    from conserver.cli.resume import resume
 
     end(lambda: resume(Output(as_json=json), lists or [], config))
 
@@ -220,6 +247,88 @@ def drain(
     json: AsJson = False,
 ) -> None:
     """Pause all lists and wait until nothing is in flight. `resume` goes on."""
-    from conserver.cli.lists import drain
+    from conserver.cli.drain import drain
 
     end(lambda: drain(Output(as_json=json), config, timeout_s=timeout))
+
+
+@_dlq.command("list")
+def list_(
+    lists: ListNames = None,
+    error: ErrorText = "",
+    where: WhereName = "",
+    reason: ReasonName = "",
+    older: Older = "",
+    newer: Newer = "",
+    limit: Limit = 50,
+    count: Annotated[bool, typer.Option("--count", help="How many of each kind.")] = False,
+    json: AsJson = False,
+) -> None:
+    """List dead letters with what killed them, oldest first."""
+    from conserver.cli.dlq import filter_of, list_letters
+
+    def action() -> int:
+        wanted = filter_of(lists, None, error, where, reason, older, newer)
+        return list_letters(Output(as_json=json), wanted, limit=limit, count=count)
+
+    end(action)
+
+
+@_dlq.command()
+def show(uuid: Uuid, lists: ListNames = None, json: AsJson = False) -> None:
+    """Show all that is known of a dead letter, its traceback included."""
+    from conserver.cli.dlq import show_letter
+
+    end(lambda: show_letter(Output(as_json=json), uuid, lists or []))
+
+
+@_dlq.command()
+def requeue(
+    uuids: Uuids = None,
+    lists: ListNames = None,
+    error: ErrorText = "",
+    where: WhereName = "",
+    reason: ReasonName = "",
+    older: Older = "",
+    newer: Newer = "",
+    limit: Limit = 0,
+    everything: Everything = False,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Send dead letters to work again; they go on where they stopped."""
+    from conserver.cli.dlq import filter_of, requeue_letters
+
+    def action() -> int:
+        wanted = filter_of(lists, uuids, error, where, reason, older, newer)
+        return requeue_letters(
+            Output(as_json=json), wanted, everything=everything, dry_run=dry_run, limit=limit
+        )
+
+    end(action)
+
+
+@_dlq.command()
+def purge(
+    uuids: Uuids = None,
+    lists: ListNames = None,
+    error: ErrorText = "",
+    where: WhereName = "",
+    reason: ReasonName = "",
+    older: Older = "",
+    newer: Newer = "",
+    limit: Limit = 0,
+    everything: Everything = False,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Forget dead letters for good."""
+    from conserver.cli.dlq import filter_of, purge_letters
+
+    def action() -> int:
+        wanted = filter_of(lists, uuids, error, where, reason, older, newer)
+        return purge_letters(
+            Output(as_json=json), wanted, everything=everything, dry_run=dry_run, limit=limit
+        )
+
+    end(action)

@@ -1,144 +1,35 @@
-"""The arguments of `conserver dlq list|show|requeue|purge`; letters.py does the work.
-
-It also holds what cli.py's declarations share with these, because cli.py imports it.
-"""
+"""`conserver dlq`: prints dead letters and what was done with them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
 
-import typer
+from conserver.cli.environment import actor, load_settings, redis_client
+from conserver.cli.output import Output, age_text, note
+from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError
+from conserver.operations import dead_letters
+from conserver.operations.connection import Client
+from conserver.operations.dead_letters import DeadLetter, Filter, parse_age
 
-from conserver.cli.base import Output, execute
-from conserver.errors import EXIT_USAGE, BootError
-
-if TYPE_CHECKING:
-    from conserver.cli.letters import Filter
-
-app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, requeue, purge.")
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
-ListNames = Annotated[
-    list[str] | None, typer.Option("--list", "-l", metavar="NAME", help="Only of this list.")
-]
-ErrorText = Annotated[
-    str, typer.Option("--error", metavar="TEXT", help="Whose error has this (regular expression).")
-]
-WhereName = Annotated[
-    str, typer.Option("--link", "--storage", metavar="NAME", help="That failed in this one.")
-]
-ReasonName = Annotated[
-    str,
-    typer.Option(
-        "--reason", metavar="NAME", help="failed, rejected, unavailable, poison, time_limit ..."
-    ),
-]
-Older = Annotated[str, typer.Option("--older", metavar="AGE", help="Dead for longer: 2h, 7d.")]
-Newer = Annotated[str, typer.Option("--newer", metavar="AGE", help="Dead for less.")]
-Uuid = Annotated[str, typer.Argument(metavar="UUID", show_default=False)]
-Uuids = Annotated[list[str] | None, typer.Argument(metavar="UUID")]
-Everything = Annotated[bool, typer.Option("--all", help="Every one, where nothing else is said.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many it would be.")]
-Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")]
+_NAME_CHARS = 40  # A name that is no uuid is the beginning of a payload, and may be long.
+_FIRST = ("uuid", "list", "chain", "reason", "link", "storage", "error", "type")
+_LAST = ("token", "payload_bytes", "traceback")
 
 
-def end(action: Callable[[], int]) -> None:
-    """Runs a command and ends with its exit code."""
-    raise typer.Exit(execute(action))
-
-
-@app.command("list")
-def list_(
-    lists: ListNames = None,
-    error: ErrorText = "",
-    where: WhereName = "",
-    reason: ReasonName = "",
-    older: Older = "",
-    newer: Newer = "",
-    limit: Limit = 50,
-    count: Annotated[bool, typer.Option("--count", help="How many of each kind.")] = False,
-    json: AsJson = False,
-) -> None:
-    """List dead letters with what killed them, oldest first."""
-    from conserver.cli.letters import list_letters
-
-    def action() -> int:
-        wanted = _filter(lists, None, error, where, reason, older, newer)
-        return list_letters(Output(as_json=json), wanted, limit=limit, count=count)
-
-    end(action)
-
-
-@app.command()
-def show(uuid: Uuid, lists: ListNames = None, json: AsJson = False) -> None:
-    """Show all that is known of a dead letter, its traceback included."""
-    from conserver.cli.letters import show_letter
-
-    end(lambda: show_letter(Output(as_json=json), uuid, lists or []))
-
-
-@app.command()
-def requeue(
-    uuids: Uuids = None,
-    lists: ListNames = None,
-    error: ErrorText = "",
-    where: WhereName = "",
-    reason: ReasonName = "",
-    older: Older = "",
-    newer: Newer = "",
-    limit: Limit = 0,
-    everything: Everything = False,
-    dry_run: DryRun = False,
-    json: AsJson = False,
-) -> None:
-    """Send dead letters to work again; they go on where they stopped."""
-    from conserver.cli.letters import requeue_letters
-
-    def action() -> int:
-        wanted = _filter(lists, uuids, error, where, reason, older, newer)
-        _check(wanted, everything=everything)
-        return requeue_letters(Output(as_json=json), wanted, dry_run=dry_run, limit=limit)
-
-    end(action)
-
-
-@app.command()
-def purge(
-    uuids: Uuids = None,
-    lists: ListNames = None,
-    error: ErrorText = "",
-    where: WhereName = "",
-    reason: ReasonName = "",
-    older: Older = "",
-    newer: Newer = "",
-    limit: Limit = 0,
-    everything: Everything = False,
-    dry_run: DryRun = False,
-    json: AsJson = False,
-) -> None:
-    """Forget dead letters for good."""
-    from conserver.cli.letters import purge_letters
-
-    def action() -> int:
-        wanted = _filter(lists, uuids, error, where, reason, older, newer)
-        _check(wanted, everything=everything)
-        return purge_letters(Output(as_json=json), wanted, dry_run=dry_run, limit=limit)
-
-    end(action)
-
-
-def _filter(
-    lists: list[str] | None,
-    uuids: list[str] | None,
-    error: str,
-    where: str,
-    reason: str,
-    older: str,
-    newer: str,
+def filter_of(
+    lists: Sequence[str] | None = None,
+    uuids: Sequence[str] | None = None,
+    error: str = "",
+    where: str = "",
+    reason: str = "",
+    older: str = "",
+    newer: str = "",
 ) -> Filter:
-    from conserver.cli.letters import Filter, parse_age
-
+    """The filter that the options of a command describe."""
     return Filter(
         names=tuple(lists or ()),
         uuids=tuple(uuids or ()),
@@ -150,7 +41,133 @@ def _filter(
     )
 
 
+def list_letters(output: Output, wanted: Filter, *, limit: int, count: bool = False) -> int:
+    """Prints dead letters, oldest first, or counts them by kind.
+
+    Args:
+        limit: at most so many; 0 is all.
+    """
+    with redis_client(load_settings()) as client:
+        if count:
+            return _count(output, client, wanted)
+        found = dead_letters.listing(client, wanted, limit=limit)
+        none = "" if found.letters else _none(client, wanted)
+    output.value([dead_letters.summary(letter) for letter in found.letters])
+    output.table(
+        ("age", "list", "uuid", "reason", "where", "attempts", "error"),
+        [
+            (
+                _age_of(letter),
+                letter.list,
+                _short(dead_letters.uuid_of(letter)),
+                letter.why.get("reason", ""),
+                dead_letters.where_of(letter.why),
+                letter.why.get("attempts", ""),
+                dead_letters.error_of(letter.why),
+            )
+            for letter in found.letters
+        ],
+        none=none,
+    )
+    if found.more:
+        note(f"there are more than {limit}: --limit 0 shows all, --count counts them")
+    return 0
+
+
+def show_letter(output: Output, uuid: str, names: Sequence[str]) -> int:
+    """Prints all that is known of the dead letters of one uuid, tracebacks included."""
+    with redis_client(load_settings()) as client:
+        wanted = Filter(names=tuple(names), uuids=(uuid,))
+        letters = [dead_letters.details(found) for found in dead_letters.select(client, wanted)]
+    output.value(letters)
+    for n, letter in enumerate(letters):
+        if n:
+            output.line()
+        for name, value in _for_people(letter).items():
+            if value not in (None, "", [], {}):
+                text = str(value)
+                output.line(f"{name}: {text}" if "\n" not in text else f"{name}:\n{text.rstrip()}")
+    if not letters:
+        note(f"{uuid} is no dead letter")
+    return 0 if letters else EXIT_FAILURE
+
+
+def requeue_letters(
+    output: Output, wanted: Filter, *, everything: bool, dry_run: bool, limit: int
+) -> int:
+    """Sends dead letters to work again."""
+    _check(wanted, everything=everything)
+    return _move(output, wanted, "requeued", dry_run=dry_run, limit=limit)
+
+
+def purge_letters(
+    output: Output, wanted: Filter, *, everything: bool, dry_run: bool, limit: int
+) -> int:
+    """Deletes dead letters with their payloads; documents in Redis expire by themselves."""
+    _check(wanted, everything=everything)
+    return _move(output, wanted, "purged", dry_run=dry_run, limit=limit)
+
+
 def _check(wanted: Filter, *, everything: bool) -> None:
-    """A command that moves letters does not take silence for "all of them"."""
+    """A command that moves letters wants a filter or --all."""
     if not wanted.restricts and not everything:
         raise BootError("say which dead letters, or --all", EXIT_USAGE)
+
+
+def _move(output: Output, wanted: Filter, done_word: str, *, dry_run: bool, limit: int) -> int:
+    move = dead_letters.requeue if done_word == "requeued" else dead_letters.purge
+    moved = done = 0
+    with redis_client(load_settings()) as client:
+        for progress in move(client, wanted, limit=limit, dry_run=dry_run, actor=actor()):
+            moved, done = progress.matching, progress.done
+        none = "" if moved else _none(client, wanted)
+    output.value({done_word: done, "matching": moved, "dry_run": dry_run})
+    output.line(f"{moved} would be {done_word}" if dry_run else f"{moved} {done_word}")
+    if not moved:
+        note(none)
+    # A script that names a letter must learn from the exit code that there is none.
+    return EXIT_FAILURE if wanted.uuids and not moved else 0
+
+
+def _count(output: Output, client: Client, wanted: Filter) -> int:
+    kinds = [asdict(kind) for kind in dead_letters.count(client, wanted)]
+    output.value(kinds)
+    columns = ("count", "list", "reason", "where", "error")
+    none = "" if kinds else _none(client, wanted)
+    output.table(columns, [tuple(kind.values()) for kind in kinds], none=none)
+    return 0
+
+
+def _for_people(details: dict[str, Any]) -> dict[str, Any]:
+    """The same in the order in which people ask, with the time as a date and an age."""
+    shown = {name: details[name] for name in _FIRST if name in details}
+    shown |= {name: value for name, value in details.items() if name not in _LAST}
+    shown |= {name: details[name] for name in _LAST if name in details}
+    at_ms = shown.pop("time_ms", None)
+    if at_ms is not None:
+        at = datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        shown = {"died": f"{at}, {age_text(max(time.time() - at_ms / 1000, 0.0))} ago", **shown}
+    return shown
+
+
+def _none(client: Client, wanted: Filter) -> str:
+    """That nothing matches, and which names of the filter are unknown."""
+    if wanted.uuids:
+        matching = " that matches" if wanted != Filter(uuids=wanted.uuids) else ""
+        text = f"no dead letter of {', '.join(wanted.uuids)}{matching}"
+    else:
+        text = "no dead letters" + (" that match" if wanted.restricts else "")
+    parts = [text]
+    for unknown in dead_letters.unknown_names(client, wanted):
+        what = "nobody has ever taken from" if unknown.kind == "list" else "none failed in"
+        parts.append(f"{what} {unknown.name}" + (f" ({unknown.hint})" if unknown.hint else ""))
+    return "; ".join(parts)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME_CHARS else f"{name[: _NAME_CHARS - 1]}…"
+
+
+def _age_of(letter: DeadLetter) -> str:
+    at_ms = letter.why.get("time_ms")
+    return "" if at_ms is None else age_text(max(time.time() - at_ms / 1000, 0.0))

@@ -1,269 +1,28 @@
-"""`conserver doctor`: would this Redis let Conserver keep its promises?
-
-Each finding is `ok`, `warning` (it works, and loses something) or `wrong` (it cannot work), with
-what to do. What Redis does not let us look at is said, not guessed.
-"""
+"""`conserver doctor`: prints whether Redis is set up as Conserver needs it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
 
-from conserver.cli.base import Client, Output, load_settings, redis_client
-from conserver.cli.keys import wrong_keys
-from conserver.cli.stranded import stranded
+from conserver.cli.environment import load_settings, redis_client
+from conserver.cli.output import Output
 from conserver.cli.tables import Marked, Style
 from conserver.errors import EXIT_FAILURE
-
-_VERSION_MIN = (6, 2)
-_CLOCK_S_MAX = 1.0
-_ROUND_TRIP_MS_MAX = 5.0
-_FULL = 0.9  # of maxmemory
-_ROOM = "old dead letters (`conserver dlq purge --older 30d`), egress lists that nobody reads"
+from conserver.operations.doctor import examine
 
 _STYLES: dict[str, Style] = {"ok": "good", "warning": "warning", "wrong": "bad"}
 
-COMMANDS = (
-    "blmove", "del", "eval", "evalsha", "exec", "exists", "expire", "get", "hdel", "hexists",
-    "hget", "hgetall", "hkeys", "hlen", "hmget", "hrandfield", "hset", "hsetnx", "info", "llen",
-    "lpop", "lpush", "lrange", "lrem", "mget", "multi", "pexpireat", "ping", "pttl", "rpush",
-    "sadd", "scan", "set", "smembers", "srem", "strlen", "time", "type", "zadd", "zcard", "zcount",
-    "zrange", "zrangebyscore", "zrem", "zremrangebyrank",
-)  # fmt: skip
-"""What the scripts, the daemon and the commands call. A user that may not is told here, not at
-night.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    subject: str
-    level: Literal["ok", "warning", "wrong"]
-    text: str
-    advice: str = ""
-
 
 def doctor(output: Output) -> int:
-    """Examines Redis; 0 if nothing is wrong, 1 if something is."""
-    from redis.exceptions import ResponseError
-
-    examinations: tuple[Callable[[Client], Iterator[Finding]], ...] = (
-        _version,
-        _role,
-        _persistence,
-        _eviction,
-        _rights,
-        _scripts,
-        _keys,
-        _stranded,
-        _clock,
-        _round_trip,
-    )
-    findings: list[Finding] = []
+    """Examines Redis; returns 0 if nothing is wrong, 1 if something is."""
     with redis_client(load_settings()) as client:
-        for examine in examinations:
-            subject = examine.__name__.strip("_").replace("_", " ")
-            try:
-                findings += examine(client)
-            except ResponseError as error:
-                findings.append(
-                    Finding(subject, "warning", f"cannot be looked at: {error}", "ask who runs it")
-                )
-    wrong = [finding for finding in findings if finding.level == "wrong"]
-    output.value({"ok": not wrong, "findings": [asdict(finding) for finding in findings]})
+        diagnosis = examine(client)
+    output.value(asdict(diagnosis))
     output.table(
         ("subject", "verdict", "found", "advice"),
         [
             (found.subject, Marked(found.level, _STYLES[found.level]), found.text, found.advice)
-            for found in findings
+            for found in diagnosis.findings
         ],
     )
-    return EXIT_FAILURE if wrong else 0
-
-
-def _info(client: Client, section: str) -> dict[str, Any]:
-    found: dict[str, Any] = client.info(section)
-    return found
-
-
-def _configured(client: Client, name: str) -> str:
-    found: dict[str, Any] = client.config_get(name)
-    value = found.get(name, "")
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _version(client: Client) -> Iterator[Finding]:
-    server = _info(client, "server")
-    name = "Valkey" if "valkey_version" in server else "Redis"
-    text = str(server.get("valkey_version") or server.get("redis_version", "0"))
-    numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
-    if name == "Redis" and numbers < _VERSION_MIN:
-        yield Finding("version", "wrong", f"{name} {text}", "6.2 or later is needed (BLMOVE)")
-    else:
-        yield Finding("version", "ok", f"{name} {text}")
-    if str(server.get("redis_mode", "standalone")) == "cluster":
-        advice = "use a standalone server or Sentinel: items move between keys of any slot"
-        yield Finding("mode", "wrong", "cluster", advice)
-
-
-def _role(client: Client) -> Iterator[Finding]:
-    role = str(_info(client, "replication").get("role", ""))
-    if role == "master":
-        yield Finding("role", "ok", "primary")
-    else:
-        yield Finding("role", "wrong", role, "REDIS_URL must lead to the primary")
-
-
-def _persistence(client: Client) -> Iterator[Finding]:
-    found = _info(client, "persistence")
-    if found.get("aof_enabled"):
-        policy = _configured(client, "appendfsync")
-        loses = {"always": "nothing", "everysec": "up to a second"}.get(
-            policy, "what the kernel had"
-        )
-        level: Literal["ok", "warning"] = "warning" if policy == "no" else "ok"
-        advice = "appendfsync everysec" if policy == "no" else ""
-        yield Finding("persistence", level, f"AOF, {policy}: a crash loses {loses}", advice)
-    elif _configured(client, "save"):
-        text = "snapshots only: a crash loses minutes of items"
-        yield Finding("persistence", "warning", text, "appendonly yes")
-    else:
-        yield Finding("persistence", "warning", "none: a restart loses all items", "appendonly yes")
-    for name in ("rdb_last_bgsave_status", "aof_last_write_status"):
-        if found.get(name, "ok") != "ok":
-            yield Finding("persistence", "wrong", f"{name}: {found[name]}", "look at Redis's log")
-
-
-def _eviction(client: Client) -> Iterator[Finding]:
-    memory = _info(client, "memory")
-    policy = str(memory.get("maxmemory_policy", ""))
-    limit = int(memory.get("maxmemory", 0))
-    # What Redis itself compares with the limit, before it refuses a write.
-    used = int(memory.get("used_memory", 0)) - int(memory.get("mem_not_counted_for_evict", 0))
-    yield eviction(policy, used, limit)
-
-
-def eviction(policy: str, used: int, limit: int) -> Finding:
-    """What is to be said of a server's memory; a limit of 0 is none."""
-    text = f"noeviction, {used >> 20} of {limit >> 20} MiB used"
-    if limit and policy != "noeviction":
-        advice = "maxmemory-policy noeviction: any other throws waiting items away"
-        return Finding("eviction", "wrong", policy, advice)
-    if not limit:
-        text = f"no memory limit, {used >> 20} MiB used"
-        return Finding("eviction", "ok", text, "a maxmemory below the machine's keeps Redis alive")
-    if used >= limit:
-        advice = f"raise maxmemory, or make room: {_ROOM}"
-        return Finding("eviction", "wrong", f"{text}: producers cannot push", advice)
-    if used >= _FULL * limit:
-        return Finding("eviction", "warning", f"{text}: it is nearly full", f"make room: {_ROOM}")
-    return Finding("eviction", "ok", text)
-
-
-def _rights(client: Client) -> Iterator[Finding]:
-    from redis.exceptions import NoPermissionError, ResponseError
-
-    missing = []
-    user = _user(client)
-    try:
-        name = client.execute_command("ACL", "WHOAMI")
-        user = name.decode() if isinstance(name, bytes) else str(name)
-        for command in COMMANDS:
-            answer = client.execute_command("ACL", "DRYRUN", user, command, *_arguments(command))
-            if answer not in (b"OK", "OK", True):
-                missing.append(command)
-    except NoPermissionError:
-        yield Finding("rights", "warning", f"user {user} may not ask for its rights", "+acl|dryrun")
-        return
-    except ResponseError:
-        yield Finding("rights", "ok", f"user {user}; this version cannot tell more")
-        return
-    if missing:
-        text = f"user {user} may not call {', '.join(missing)}"
-        yield Finding("rights", "wrong", text, f"ACL SETUSER {user} +{' +'.join(missing)}")
-    else:
-        yield Finding("rights", "ok", f"user {user} may do what is needed")
-
-
-def _scripts(client: Client) -> Iterator[Finding]:
-    """Every move of an item is a script. Where rights cannot be asked for, this one is tried."""
-    from redis.exceptions import ResponseError
-
-    try:
-        client.eval("return 1", 0)
-    except ResponseError as error:
-        advice = f"ACL SETUSER {_user(client)} +eval +evalsha"
-        yield Finding("scripts", "wrong", f"none can be run: {error}", advice)
-    else:
-        yield Finding("scripts", "ok", "can be run")
-
-
-def _keys(client: Client) -> Iterator[Finding]:
-    wrong = wrong_keys(client)
-    for text in wrong:
-        found, _, advice = text.partition(": ")
-        yield Finding("keys", "wrong", found, advice)
-    if not wrong:
-        yield Finding("keys", "ok", "have the types they must have")
-
-
-def _stranded(client: Client) -> Iterator[Finding]:
-    lost = stranded(client)
-    if lost:
-        text = f"{sum(lost.values())} in flight with workers that no host knows"
-        yield Finding("stranded", "wrong", text, "`conserver reclaim` gives them back")
-    else:
-        yield Finding("stranded", "ok", "all in flight is of workers that a host knows")
-
-
-def _user(client: Client) -> str:
-    """The user that REDIS_URL logs in."""
-    return str(client.connection_pool.connection_kwargs.get("username") or "default")
-
-
-def _arguments(command: str) -> tuple[str, ...]:
-    """Arguments that make a command complete enough for ACL DRYRUN; nothing is executed."""
-    key = "conserver:nothing"
-    counts: dict[str, tuple[str, ...]] = {
-        "ping": (), "time": (), "info": (), "multi": (), "exec": (),
-        "eval": ("return 1", "1", key), "evalsha": ("0", "1", key),
-        "blmove": (key, key, "LEFT", "RIGHT", "1"),
-        "hset": (key, "f", "v"), "hsetnx": (key, "f", "v"),
-        "lrange": (key, "0", "1"), "lrem": (key, "1", "v"), "zadd": (key, "1", "v"),
-        "zcount": (key, "0", "1"), "zrange": (key, "0", "1"), "zrangebyscore": (key, "0", "1"),
-        "zremrangebyrank": (key, "0", "1"),
-    }  # fmt: skip
-    one_more = ("expire", "hdel", "hexists", "hget", "hmget", "lpush", "pexpireat", "rpush", "sadd",
-                "set", "srem", "zrem")  # fmt: skip
-    if command in one_more:
-        return (key, "1")
-    return counts.get(command, (key,))
-
-
-def _clock(client: Client) -> Iterator[Finding]:
-    before_s = time.time()
-    seconds, micros = client.time()
-    after_s = time.time()
-    off_s = seconds + micros / 1e6 - (before_s + after_s) / 2
-    text = f"{off_s:+.3f} s from ours"
-    if abs(off_s) > _CLOCK_S_MAX:
-        advice = "synchronize both (NTP): ages in logs and status are wrong otherwise"
-        yield Finding("clock", "warning", text, advice)
-    else:
-        yield Finding("clock", "ok", text)
-
-
-def _round_trip(client: Client) -> Iterator[Finding]:
-    began_s = time.monotonic()
-    for _ in range(20):
-        client.ping()
-    took_ms = (time.monotonic() - began_s) / 20 * 1000
-    text = f"{took_ms:.2f} ms"
-    if took_ms > _ROUND_TRIP_MS_MAX:
-        yield Finding("round trip", "warning", text, "each item needs a few: bring Redis closer")
-    else:
-        yield Finding("round trip", "ok", text)
+    return 0 if diagnosis.ok else EXIT_FAILURE

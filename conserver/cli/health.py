@@ -1,42 +1,28 @@
-"""`conserver health`: does this machine consume?
+"""`conserver health`: whether this machine consumes, for compose and Kubernetes.
 
-Alive is not enough: a supervisor whose workers all wait for their next start is alive. Healthy is a
-host of this machine's name that has beaten within its lease, serves lists, does not drain, and has
-a worker that claims. Made for compose and Kubernetes, which ask every few seconds.
+They run it every few seconds, so it imports neither Typer nor Rich.
 """
 
 from __future__ import annotations
 
 import socket
+from dataclasses import asdict
 
-from conserver.cli.base import Output, load_settings, note, redis_client
-from conserver.cli.hosts import Host, read_hosts
+from conserver.cli.environment import load_settings, redis_client
+from conserver.cli.output import Output, note
 from conserver.errors import EXIT_FAILURE
+from conserver.operations import hosts
 
 _TIMEOUT_S = 2.0
 
 
 def health(output: Output) -> int:
     """Returns 0 if this machine consumes, 1 if not, 69 if Redis cannot be asked."""
-    name = socket.gethostname()
     with redis_client(load_settings(), _TIMEOUT_S) as client:
-        hosts = [host for host in read_hosts(client) if host.name == name]
-    healthy = any(host.consumes for host in hosts)
-    reason = "" if healthy else "; ".join(_reason(host) for host in hosts) or "it runs nothing"
-    output.value({"healthy": healthy, "host": name, "reason": reason})
-    if not healthy:
-        note(f"{name} does not consume: {reason}")
+        found = hosts.health(client, socket.gethostname())
+    output.value(asdict(found))
+    if not found.healthy:
+        note(f"{found.host} does not consume: {found.reason}")
         return EXIT_FAILURE
-    output.line(f"{name} consumes")
+    output.line(f"{found.host} consumes")
     return 0
-
-
-def _reason(host: Host) -> str:
-    if not host.beats:
-        return f"its last beat is {host.beat_age_s:.0f} s old"
-    if host.state != "running":
-        return f"it is {host.state}"
-    if not host.lists:
-        return "it serves no lists: its configuration has no enabled chain"
-    states = ", ".join(str(worker.get("state")) for worker in host.workers)
-    return f"its workers are {states}" if states else "it has no workers"

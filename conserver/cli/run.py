@@ -1,6 +1,6 @@
-"""`conserver run`: the daemon.
+"""`conserver run`: starts the daemon.
 
-Everything that can be known to be wrong before the first process is said here, all at once, and
+Everything that can be found to be wrong before the first process starts is reported at once, and
 ends the command with its own exit code.
 """
 
@@ -9,27 +9,28 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from conserver.cli.base import load_settings
+from conserver.cli.environment import load_settings
 from conserver.config import settings
 from conserver.config.environment import Environment
 from conserver.config.model import Config
 from conserver.config.settings import Settings
+from conserver.plugins import reading
 from conserver.supervisor import preload, supervisor
 from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
 
 
 def run(config_file: str = "") -> int:
-    """Runs the household until it is told to stop, and returns its exit code.
+    """Runs the supervisor until it is stopped, and returns its exit code.
 
     Raises:
         ConfigError: settings, configuration or plugins cannot be used.
-        BootError: the household cannot start.
+        BootError: the supervisor or the first child of a kind cannot start.
     """
 
     def read() -> tuple[Settings, Config]:
         found = load_settings(config_file)
-        return found, preload.read(found.config_file, Environment(os.environ))
+        return found, reading.read(found.config_file, Environment(os.environ))
 
     found, config = read()
     log.configure("supervisor", level=found.log_level, shape=found.log_format)

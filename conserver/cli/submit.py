@@ -1,33 +1,27 @@
-"""`conserver submit`: vCons onto a list, as any producer would put them there.
+"""`conserver submit`: puts vCons on a list, as any producer would.
 
 1. Gathers documents: vCon files, folders of them, standard input, recordings made into vCons.
-2. Refuses here what a worker would make a dead letter of: no vCon, or too large.
-3. SET vcon:<uuid>, RPUSH <list> <uuid>, both at once.
-4. With --wait, follows each until it has left the queues or is dead, and tells which.
+2. Puts each on the list, and prints those that were refused.
+3. With --wait, follows each until it has left the queues or is dead, and prints which.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from conserver.cli import audio, census
-from conserver.cli.base import Client, Output, load_config, load_settings, note, redis_client
-from conserver.cli.follow import Submitted, dead_letters, follow
-from conserver.cli.hosts import read_hosts
+from conserver.cli.environment import actor, load_config, load_settings, redis_client
+from conserver.cli.output import Output, note
 from conserver.cli.tables import Marked, Style
-from conserver.config.settings import Settings
-from conserver.config.validation import suggest
-from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError, ConserverError, Rejected
-from conserver.vcon.document import Vcon
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from conserver.errors import EXIT_FAILURE, Rejected
+from conserver.operations import follow, recordings
+from conserver.operations import submit as submission
+from conserver.operations.connection import Client
+from conserver.operations.submit import Submitted
 
 _STYLES: dict[str, Style] = {"ended": "good", "dead": "bad", "waiting": "warning"}
 
@@ -47,87 +41,59 @@ def submit(
         0, or 1 if a document was refused, is dead, or waits or runs still at the end of the time.
     """
     found = load_settings(config_file)
-    name = _checked(to) if to else _only_list(found)
-    results: list[Submitted] = []
+    if to:
+        name = submission.check_name(to)
+    else:
+        name = submission.only_list(load_config(found), found.config_file)
     sources = [source for path in paths for source in _sources(path)]
     with redis_client(found) as client:
-        _check_type(client, name)
-        dead_before = dead_letters(client, name) if wait else Counter()
-        with _progress("submitting", len(sources)) as step:
-            for source in sources:
-                results += [
-                    _put(client, found, name, label, raw) for label, raw in _documents(source)
-                ]
-                step(1)
+        submission.check_type(client, name)
+        before = follow.dead_before(client, name) if wait else Counter()
+        results = _put(client, name, sources, found.max_document_bytes)
         if any(result.uuid for result in results):
             _warn_of_silence(client, name)
         if wait:
             with _progress("working", len(results)) as step:
-                follow(client, name, results, dead_before, timeout_s, step)
+                ends = follow.follow(client, name, results, before, timeout_s=timeout_s)
+                for position, result in ends:
+                    results[position] = result
+                    step(1)
     output.value({"list": name, "items": [asdict(result) for result in results]})
-    _tell(output, name, results, wait=wait)
+    _show(output, name, results, wait=wait)
     good = {"ended"} if wait else {"submitted"}
     return 0 if all(result.outcome in good for result in results) else EXIT_FAILURE
 
 
-def _only_list(found: Settings) -> str:
-    names = list(load_config(found).ingress)
-    if len(names) != 1:
-        text = ", ".join(names) or "none"
-        raise BootError(f"say which list with --list: {found.config_file} has {text}", EXIT_USAGE)
-    return names[0]
+def _put(client: Client, name: str, sources: Sequence[Path], max_bytes: int) -> list[Submitted]:
+    with _progress("submitting", len(sources)) as step:
 
+        def documents() -> Iterator[tuple[str, bytes | Rejected]]:
+            for source in sources:
+                yield from _documents(source)
+                step(1)
 
-def _checked(name: str) -> str:
-    """A name that the configuration would take for a list, too: others are Conserver's own keys."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from conserver.config.model import ListName
-
-    try:
-        return TypeAdapter(ListName).validate_python(name)
-    except ValidationError as error:
-        reason = error.errors()[0]["ctx"]["error"]
-        raise BootError(f"--list {name}: {reason}", EXIT_USAGE) from None
-
-
-def _check_type(client: Client, name: str) -> None:
-    """Before anything is SET: a document whose uuid cannot be pushed would lie there for ever."""
-    kind = client.type(name).decode()
-    if kind not in ("none", "list"):
-        raise ConserverError(f"{name} is a {kind} in Redis, and no list")
+        return list(
+            submission.submit(client, name, documents(), max_bytes=max_bytes, actor=actor())
+        )
 
 
 def _sources(path: Path) -> list[Path]:
-    """The files that a path leads to; an empty folder leads to itself, and is refused as such."""
+    """The files that a path leads to; for an empty folder itself, which is refused later."""
     if not path.is_dir():
         return [path]
-    wanted = {".json", ".vcon", *audio.MEDIA_TYPES}
+    wanted = {".json", ".vcon", *recordings.MEDIA_TYPES}
     return sorted(file for file in path.rglob("*") if file.suffix.lower() in wanted) or [path]
 
 
-def _warn_of_silence(client: Client, name: str) -> None:
-    """Says so where nobody takes from the list: a name that is misspelt waits for ever."""
-    hosts = [host for host in read_hosts(client) if host.beats]
-    served = {listed for host in hosts for listed in host.lists}
-    if not hosts:
-        note("warning: no host is running: what was submitted waits until one does")
-    elif name not in served:
-        hint = suggest(name, served)
-        note(f"warning: no host that runs serves {name}" + (f" ({hint})" if hint else ""))
-    elif name in census.paused_lists(client):
-        note(f"warning: {name} is paused: `conserver resume {name}` ends that")
-
-
 def _documents(path: Path) -> Iterator[tuple[str, bytes | Rejected]]:
-    """What a source holds, each with a name to call it by, or why it cannot be read."""
+    """The documents of a source, each with a name for messages, or why it cannot be read."""
     label = "standard input" if path == Path("-") else str(path)
     try:
         if path.is_dir():
             yield label, Rejected("there is no vCon and no recording in this folder")
             return
-        if path.suffix.lower() in audio.MEDIA_TYPES:
-            yield label, audio.vcon_of(path)
+        if path.suffix.lower() in recordings.MEDIA_TYPES:
+            yield label, recordings.vcon_of(path)
             return
         raw = sys.stdin.buffer.read() if path == Path("-") else path.read_bytes()
     except OSError as error:
@@ -140,28 +106,19 @@ def _documents(path: Path) -> Iterator[tuple[str, bytes | Rejected]]:
         yield label, raw
 
 
-def _put(
-    client: Client, found: Settings, name: str, label: str, raw: bytes | Rejected
-) -> Submitted:
-    try:
-        if isinstance(raw, Rejected):
-            raise raw
-        uuid = Vcon.parse(raw).uuid
-        if len(raw) > found.max_document_bytes:
-            raise Rejected(
-                f"{len(raw)} bytes are more than CONSERVER_MAX_DOCUMENT_BYTES"
-                f" ({found.max_document_bytes})"
-            )
-    except Rejected as refusal:
-        return Submitted(label, outcome="refused", detail=refusal.reason)
-    pipe = client.pipeline(transaction=True)
-    pipe.set(f"vcon:{uuid}", raw)
-    pipe.rpush(name, uuid)
-    pipe.execute()
-    return Submitted(label, uuid)
+def _warn_of_silence(client: Client, name: str) -> None:
+    """Warns where no worker takes from the list."""
+    state = submission.readiness(client, name)
+    if not state.hosts:
+        note("warning: no host is running: what was submitted waits until one does")
+    elif not state.served:
+        hint = f" ({state.hint})" if state.hint else ""
+        note(f"warning: no host that runs serves {name}{hint}")
+    elif state.paused:
+        note(f"warning: {name} is paused: `conserver resume {name}` ends that")
 
 
-def _tell(output: Output, name: str, results: Sequence[Submitted], *, wait: bool) -> None:
+def _show(output: Output, name: str, results: Sequence[Submitted], *, wait: bool) -> None:
     refused = [result for result in results if result.outcome == "refused"]
     for result in refused:
         note(f"refused: {result.source}: {result.detail}")

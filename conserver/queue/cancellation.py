@@ -1,19 +1,16 @@
-"""Cancelling a vCon: its waiting copies are removed, a running one stops at its next link edge.
+"""Cancels a vCon: removes its waiting copies, and stops a running one at its next link edge.
 
-Nothing is remembered of the uuid: a later push of it is a new item. A running item is named by its
-token in conserver:cancelled:<consumer>, where its worker looks every second.
+The uuid itself is not remembered: a later push of it is a new item. The token of a running item is
+put into conserver:cancelled:<consumer>, which that consumer reads every second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from conserver.errors import Rejected
-from conserver.queue import calls, elements, script
-from conserver.queue.record import parse
-from conserver.vcon.document import Vcon
+from conserver.queue import calls, elements, keys, lookup, script
 
 if TYPE_CHECKING:
     import redis
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class CancelResult:
-    """How many copies of a uuid were found, and where."""
+    """How many copies of a vCon were cancelled, by where they were."""
 
     queued: int = 0
     returned: int = 0
@@ -30,59 +27,39 @@ class CancelResult:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum over all places."""
         return self.queued + self.returned + self.parked + self.running
 
 
 def cancel(client: redis.Redis, uuid: str) -> CancelResult:
-    """Cancel every copy of a vCon that waits or runs. Dead letters are left: see `deadletters`."""
+    """Cancel every copy of a vCon that waits or runs. Its dead letters stay: see dead_letters.py.
+
+    A copy that moves while this looks may be missed; a second call finds it.
+    """
     found = CancelResult()
 
-    def is_it(element: bytes) -> bool:
-        return _uuid_of(element) == uuid
+    def is_copy(element: bytes) -> bool:
+        return lookup.uuid_of(element) == uuid
 
-    for raw in sorted(cast("set[bytes]", client.smembers(calls.LISTS))):
-        name = raw.decode()
-        # In the order in which an item goes on, so that it is met even if it moves meanwhile.
-        found.parked += _remove(client, f"conserver:parked:{name}", is_it)
-        found.queued += _remove(client, name, is_it)
-        for kind in ("returned", "suspects"):
-            found.returned += _remove(client, f"conserver:{kind}:{name}", is_it)
-    for key, consumer in _consumers(client):
+    for name in lookup.known_lists(client):
+        # In the order in which an item moves on, so that one that moves meanwhile is met later.
+        found.parked += _remove(client, keys.parked(name), is_copy)
+        found.queued += _remove(client, name, is_copy)
+        for key in (keys.returned(name), keys.suspects(name)):
+            found.returned += _remove(client, key, is_copy)
+    for consumer in lookup.consumers(client):
+        key = keys.inflight(consumer)
         for token, record in elements.in_hash(client, key):
-            if is_it(record):
-                call = calls.cancel(key, token, f"conserver:cancelled:{consumer}")
+            if is_copy(record):
+                call = calls.cancel(key, token, keys.cancelled(consumer))
                 found.running += int(script.run(client, call))
     return found
 
 
-def _uuid_of(element: bytes) -> str:
-    """Which vCon an element stands for: a record or a bare payload, a uuid or a whole document."""
-    try:
-        payload = parse(element).payload if element[:1] == b"\x01" else element
-    except ValueError:  # Somebody else put it there.
-        return ""
-    if payload[:1] != b"{":
-        return payload.decode("utf-8", "replace")
-    try:
-        return Vcon.parse(payload).uuid
-    except Rejected:
-        return ""
-
-
-def _remove(client: redis.Redis, key: str, is_it: Callable[[bytes], bool]) -> int:
-    """Remove every element of a list or sorted set that `is_it`. Returns how many went."""
+def _remove(client: redis.Redis, key: str, is_copy: Callable[[bytes], bool]) -> int:
+    """Remove the copies from a list or sorted set. Returns how many were removed."""
     is_sorted = client.type(key) == b"zset"
     read = elements.in_sorted_set if is_sorted else elements.in_list
-    # All are found before the first one goes: what takes its place must not be passed over.
-    copies = [element for element in read(client, key) if is_it(element)]
+    # All are read before the first one is removed, because a removal shifts the pages behind it.
+    copies = [element for element in read(client, key) if is_copy(element)]
     return sum(int(script.run(client, calls.cancel(key, copy))) for copy in copies)
-
-
-def _consumers(client: redis.Redis) -> Iterator[tuple[str, str]]:
-    """The in-flight hashes of every living host: (key, consumer)."""
-    for host in cast("set[bytes]", client.smembers(calls.HOSTS)):
-        for field in cast("list[bytes]", client.hkeys(calls.host_key(host.decode()))):
-            kind, _, consumer = field.decode().partition(":")
-            if kind == "consumer":
-                yield calls.inflight_key(consumer), consumer

@@ -1,8 +1,9 @@
-"""Dead letters as people and tools see them: listed with their reasons, replayed, purged.
+"""Lists, replays and purges dead letters.
 
-A dead letter is a payload in DLQ:<list> and, unless another tool put it there or its reason was
-swept, a member of conserver:dead:<list>: why, as one line of JSON, then the record. Everything here
-reads in pages and moves one letter per call, so that a list of millions stays workable.
+A dead letter is a payload in DLQ:<list> and a member of conserver:dead:<list>, which holds the
+reason as one line of JSON and then the record. The member is missing where another tool pushed the
+payload or the reason was swept. Everything here reads in pages and moves one letter per call, so
+that lists of millions can be handled.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from conserver.queue import calls, elements, script
+from conserver.queue import calls, elements, keys, lookup, script
 from conserver.queue.record import Progress, parse
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class DeadLetter:
 
     `why` has reason ("failed", "rejected", "unavailable", "poison", "time_limit", "oversized"),
     error, link or storage, traceback, attempts, deliveries, uuid, time_ms; it is empty for a
-    payload without a record. `member` is the entry of conserver:dead, b"" without one. `payload`
-    is a uuid or a document.
+    payload without a record. `member` is the letter's entry in conserver:dead:<list>, b"" where
+    there is none. `payload` is a uuid or a document.
     """
 
     list: str
@@ -46,44 +47,41 @@ class DeadLetter:
 
 
 def lists(client: redis.Redis) -> list[str]:
-    """Every list that has dead letters, of those that Conserver has ever served."""
-    found = cast("set[bytes]", client.smembers(calls.LISTS))
-    names = sorted(name.decode() for name in found)
-    return [name for name in names if depth(client, name)]
+    """Every list that has dead letters, of those that any worker has ever claimed from."""
+    return [name for name in lookup.known_lists(client) if depth(client, name)]
 
 
 def depth(client: redis.Redis, name: str) -> int:
-    """How many dead letters a list has; 0 where the key holds something else."""
-    if client.type(f"DLQ:{name}") != b"list":
-        return 0
-    return int(client.llen(f"DLQ:{name}"))
+    """How many dead letters a list has; 0 where the key holds another type."""
+    key = keys.dead_letters(name)
+    return int(client.llen(key)) if client.type(key) == b"list" else 0
 
 
 def scan(client: redis.Redis, name: str) -> Iterator[DeadLetter]:
-    """All dead letters of a list, those with a reason first, oldest first; then bare payloads.
+    """All dead letters of a list: first those with a reason, oldest first, then bare payloads.
 
-    Letters that come or go meanwhile may be missed or be seen once too often: each call that moves
-    one checks again.
+    Letters that are added or removed meanwhile may be missed or yielded twice. `requeue` and
+    `purge` check again whether a letter is still there.
     """
-    told: Counter[bytes] = Counter()
-    for member in elements.in_sorted_set(client, f"conserver:dead:{name}"):
+    with_reason: Counter[bytes] = Counter()
+    for member in elements.in_sorted_set(client, keys.dead(name)):
         letter = _read(client, name, member)
         if letter is not None:
-            told[letter.payload] += 1
+            with_reason[letter.payload] += 1
             yield letter
-    for payload in elements.in_list(client, f"DLQ:{name}"):
-        if told[payload]:
-            told[payload] -= 1
+    for payload in elements.in_list(client, keys.dead_letters(name)):
+        if with_reason[payload]:
+            with_reason[payload] -= 1
         else:
             yield DeadLetter(name, payload)
 
 
 def requeue(client: redis.Redis, letter: DeadLetter) -> str:
-    """Send it to work again with what was done for it; attempts start from nothing.
+    """Send a letter to work again. Its links that are done stay done; its attempts start at 0.
 
     Returns:
-        "returned", "queued" (it had no record), "swept" (another tool had replayed it: its reason
-        was removed) or "gone".
+        "returned"; "queued" where it had no record; "swept" where another tool had replayed it, and
+        only its reason was left to remove; or "gone".
     """
     progress = letter.progress
     progress.attempts, progress.failures, progress.error, progress.runs = 0, 0, "", {}
@@ -93,7 +91,7 @@ def requeue(client: redis.Redis, letter: DeadLetter) -> str:
 
 
 def purge(client: redis.Redis, letter: DeadLetter) -> bool:
-    """Forget it. Whether it was still there."""
+    """Delete a letter with its reason. Returns whether it was still there."""
     return bool(script.run(client, calls.purge(letter.list, letter.member, letter.payload)))
 
 
@@ -103,21 +101,21 @@ def _read(client: redis.Redis, name: str, member: bytes) -> DeadLetter | None:
         why, claimed = orjson.loads(line), parse(record)
         progress = Progress.load(claimed.state)
     except (ValueError, TypeError, AttributeError):
-        return None  # nothing that we have written: somebody's own entry
+        return None  # Another program wrote it.
     if not isinstance(why, dict):
         return None
     payload = claimed.payload
     if payload[:1] == b"\x02":
         found = _find(client, name, payload[1:].decode())
         if found is None:
-            return None  # another tool has replayed it
+            return None  # Another tool has replayed it.
         payload = found
     return DeadLetter(name, payload, member, why, progress)
 
 
 def _find(client: redis.Redis, name: str, sha1: str) -> bytes | None:
-    """The large payload with this digest; its record does not carry it a second time."""
-    for payload in elements.in_list(client, f"DLQ:{name}"):
+    """The payload with this digest. The record of a large payload holds the digest only."""
+    for payload in elements.in_list(client, keys.dead_letters(name)):
         if hashlib.sha1(payload, usedforsecurity=False).hexdigest() == sha1:
             return payload
     return None

@@ -1,11 +1,10 @@
-"""What a key holds, element by element, for commands that look: in pages that keep Redis for a few
-ms at most.
+"""Reads the elements of a key in pages, each of which occupies Redis for a few ms at most.
 
-An element may be a whole document, and nobody knows before it is read. So the first page is short,
-each may be twice as long as the one before while they are light, and none is so long that it would
-matter if all of it were documents of 256 KiB.
+An element may be a whole document, and its size is not known before it is read. So the first page
+is short, each next one is up to twice as long while the elements are small, and no page is so long
+that documents of 256 KiB each would make it large.
 
-Elements that come or go meanwhile may be missed or be met twice.
+Elements that are added or removed meanwhile may be missed or read twice.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ PAGE_BYTES = 4 * 1024 * 1024
 
 
 def in_list(client: redis.Redis, key: str) -> Iterator[bytes]:
-    """The elements of a list, from its head; none of what is no list: others make these keys."""
+    """The elements of a list, from its head; none where the key holds another type."""
     if client.type(key) == b"list":
         yield from _in_pages(lambda first, last: client.lrange(key, first, last))
 
 
 def in_sorted_set(client: redis.Redis, key: str) -> Iterator[bytes]:
-    """The members of a sorted set, from the lowest score. Raises ResponseError if it is none."""
+    """The members of a sorted set, from the lowest score. Raises ResponseError for other types."""
     return _in_pages(lambda first, last: client.zrange(key, first, last))
 
 
 def in_hash(client: redis.Redis, key: str) -> Iterator[tuple[bytes, bytes]]:
-    """The fields of a hash, with their values. Raises ResponseError if it is none."""
+    """The fields of a hash with their values. Raises ResponseError for other types."""
     fields: Any = client.hkeys(key)
     values = _in_pages(lambda first, last: _values(client, key, fields[first : last + 1]))
     for field, value in zip(fields, values, strict=True):
@@ -45,7 +44,7 @@ def _values(client: redis.Redis, key: str, fields: Sequence[str]) -> Any:
 
 
 def _in_pages(read: Callable[[int, int], Any]) -> Iterator[Any]:
-    """What `read` gives for one range after the other, until that is nothing."""
+    """The elements that `read` answers for consecutive ranges, until a range is empty."""
     start, length = 0, FIRST
     while page := read(start, start + length - 1):
         yield from page

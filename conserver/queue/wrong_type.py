@@ -1,9 +1,10 @@
 """Keys of the wrong type: an operator's SET, another program's key of the same name.
 
 1. Knows which type each key must have.
-2. Tells of a key that has another one, and what to do: loudly, and once a minute.
+2. Logs a key that has another one, with what to do, once a minute.
 
-Nothing is mended here: what the key holds now may be somebody's, and what it held is gone.
+Nothing is repaired here: what the key holds now may belong to another program, and what it held
+before is lost.
 """
 
 from __future__ import annotations
@@ -11,33 +12,35 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from conserver.queue import keys
+
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 TELL_EVERY_S = 60.0
 KINDS = {
-    "conserver:returned:": "list",
-    "conserver:suspects:": "list",
-    "conserver:parked:": "zset",
-    "conserver:dead:": "zset",
-    "conserver:inflight:": "hash",
-    "conserver:strange:": "hash",
-    "conserver:host:": "hash",
-    "conserver:hosts": "set",
-    "conserver:lists": "set",
-    "conserver:cancelled:": "set",
-    "conserver:control": "hash",
-    "conserver:revision:": "hash",
+    keys.returned(""): "list",
+    keys.suspects(""): "list",
+    keys.parked(""): "zset",
+    keys.dead(""): "zset",
+    keys.inflight(""): "hash",
+    keys.strange(""): "hash",
+    keys.host(""): "hash",
+    keys.HOSTS: "set",
+    keys.LISTS: "set",
+    keys.cancelled(""): "set",
+    keys.CONTROL: "hash",
+    keys.revision(""): "hash",
 }
-"""How a key of ours begins -> its type; the key schema says what each holds."""
+"""Beginning of a key of ours -> its type. The key schema says what each holds."""
 
 
 class WrongTypeError(Exception):
-    """A command could not be carried out: a key holds another type than it must. It was told of."""
+    """A command failed because a key holds another type than it must. The key has been logged."""
 
 
 def kind_of(key: str) -> str:
-    """The type that a key must have; every key that is not ours is a list here."""
+    """The type that a key must have. A key that is not in KINDS is one of the lists."""
     for beginning, kind in KINDS.items():
         if key == beginning or (beginning.endswith(":") and key.startswith(beginning)):
             return kind
@@ -45,19 +48,19 @@ def kind_of(key: str) -> str:
 
 
 def is_wrong_type(error: Exception) -> bool:
-    """Whether that is what Redis complains of. Redis 6.2 wraps what a script ran into."""
+    """Whether Redis refused a command for the type of a key. Redis 6.2 wraps errors of scripts."""
     return "WRONGTYPE" in str(error)
 
 
 class Complaints:
-    """Tells of keys, each once a minute."""
+    """Logs keys of the wrong type, each once a minute."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:
         self._log = log
         self._again_s: dict[str, float] = {}
 
     def tell(self, key: str, found: str) -> None:
-        """A key holds `found` and must not."""
+        """Log that a key holds the type `found` and must not."""
         now_s = time.monotonic()
         if now_s < self._again_s.get(key, 0.0):
             return

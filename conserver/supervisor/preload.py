@@ -3,9 +3,6 @@
 The supervisor loads and checks links and storages, so a faulty one is refused before any child
 gets it. Under fork it also imports, once, everything that all workers import, so that they share
 its memory.
-
-All faults of the configuration are reported together, at the start, at a reload and by
-`conserver check`.
 """
 
 from __future__ import annotations
@@ -13,15 +10,14 @@ from __future__ import annotations
 import gc
 import importlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.context import BaseContext
 
 from conserver.config import model as configuration
-from conserver.config.file import located
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import ConfigError, ConserverError, Problem
-from conserver.plugins import loader as plugins
+from conserver.plugins.reading import load_plugins
 from conserver.process.descriptors import open_descriptors
 from conserver.telemetry import log
 
@@ -29,54 +25,6 @@ Reload = Callable[[], tuple[Settings, Config]]
 
 REASON_CHARS_MAX = 1500
 """At most this much of the faults goes into one log line; the log itself would cut it anywhere."""
-
-
-def read(config_file: str, environ: Mapping[str, str]) -> Config:
-    """Read the configuration.
-
-    Raises:
-        ConfigError: with all faults of the file, and those of its links and storages, as far as the
-            valid part of the file shows them.
-    """
-    try:
-        config = configuration.load(config_file, environ)
-    except ConfigError as error:
-        problems = [*error.problems, *_plugin_problems(config_file, environ)]
-        raise ConfigError(problems, config_file) from None
-    configuration.keep_secrets(config)  # before any of its modules can log them
-    return config
-
-
-def _plugin_problems(config_file: str, environ: Mapping[str, str]) -> Sequence[Problem]:
-    try:
-        part = configuration.usable_part(config_file, environ)
-    except ConfigError:
-        return ()  # no part is usable; the caller reports that
-    configuration.keep_secrets(part)
-    try:
-        load_plugins(part, config_file, prepare=True)
-    except ConfigError as error:
-        return error.problems
-    return ()
-
-
-def load_plugins(config: Config, config_file: str, *, prepare: bool) -> plugins.Plugins:
-    """Load the links and storages that are used.
-
-    Args:
-        prepare: also run their `prepare`, which imports what is heavy.
-
-    Raises:
-        ConfigError: with all their faults, and the lines of the file they refer to.
-    """
-    try:
-        loaded = plugins.load(config)
-        if prepare:
-            loaded.prepare()
-    except ConfigError as error:
-        problems = located(error.problems, config_file)
-        raise ConfigError(problems, config_file) from error.__cause__
-    return loaded
 
 
 def log_warnings(warnings: Iterable[Problem]) -> None:

@@ -45,7 +45,7 @@ finally:
     if _hide_rich:
         del sys.modules["rich"]
 
-__all__ = ["LineWriter", "Logger", "Renderer", "configure", "get_logger"]
+__all__ = ["LineWriter", "Logger", "Renderer", "configure", "get_logger", "is_configured"]
 
 LINE_BYTES_MAX = 4096  # PIPE_BUF on Linux: the longest write to a pipe that is atomic.
 _JAM_WAIT_MS = 200  # How long the first line waits for a slow reader.
@@ -95,6 +95,12 @@ def configure(
         threading.excepthook = lambda args: renderer.emit_exception(
             "thread_died", args.exc_value, thread=args.thread.name if args.thread else ""
         )
+
+
+def is_configured() -> bool:
+    """Whether `configure` was called in this process: commands that only print have no log."""
+    processors = structlog.get_config()["processors"]
+    return bool(processors) and isinstance(processors[0], Renderer)
 
 
 class LineWriter:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conserver.cli import census
-from conserver.cli.base import Client
-from conserver.cli.letters import Filter, described, select
-from conserver.queue import calls
+from conserver.operations import hosts
+from conserver.operations.connection import Client
+from conserver.operations.dead_letters import Filter, described, select
+from conserver.queue import keys
 from conserver.vcon.document import Vcon, decode_body
 from demorun.stage import EGRESS, INGRESS, ROOT, Stage, StageError
 from storage.sqlite import Hit, Options, Storage
@@ -80,18 +80,18 @@ def submit(stage: Stage, paths: Sequence[Path]) -> list[Recording]:
 @contextmanager
 def held_back(stage: Stage) -> Iterator[None]:
     """Inside, nobody takes from the list (`conserver pause` does the same)."""
-    field = census.paused_field(INGRESS)
-    stage.client.hset(calls.CONTROL, field, str(int(time.time() * 1000)))
+    field = keys.paused(INGRESS)
+    stage.client.hset(keys.CONTROL, field, str(int(time.time() * 1000)))
     try:
         yield
     finally:
-        stage.client.hdel(calls.CONTROL, field)
+        stage.client.hdel(keys.CONTROL, field)
 
 
 def wait_until_at_work(stage: Stage) -> None:
     """Returns as soon as a worker holds one of the recordings."""
     began_s = time.monotonic()
-    while not census.in_flight(stage.client):
+    while not hosts.in_flight(stage.client):
         if time.monotonic() - began_s > _PATIENCE_S:
             raise StageError("nobody takes the recordings")
         stage.check()

@@ -29,7 +29,7 @@ from servers import free_port
 from servers.base import Plan
 from servers.process import ProcessTree
 
-from conserver.cli.base import Client
+from conserver.operations.connection import Client
 from conserver.queue import clients as connection
 
 ROOT = Path(__file__).resolve().parents[2]

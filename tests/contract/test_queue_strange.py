@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ResponseError
 
-from conserver.cli import census
+from conserver.operations import items
 from conserver.queue import calls
 from conserver.queue import dead_letters as deadletters
 from conserver.queue.calls import Blame, Returned
@@ -170,7 +170,7 @@ def test_a_vcon_is_found_and_cancelled_among_what_is_no_record(queue: Queue) -> 
         queue.client.rpush(place, *STRANGE)
     queue.client.zadd("conserver:parked:q", dict.fromkeys(STRANGE, 1))
     queue.run(calls.beat("h1", "1", {}))
-    found = census.find(queue.client, ["q"], ["u1", "u2"])
+    found = items.find(queue.client, ["q"], ["u1", "u2"])
     assert {(entry.uuid, entry.where) for entry in found} == {("u1", "running"), ("u2", "queued")}
     cancelled = cancel(queue.client, "u2")
     assert (cancelled.queued, cancelled.total) == (1, 1)

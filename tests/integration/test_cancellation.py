@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conserver.queue import calls, elements
+from conserver.queue import calls, elements, keys
 from conserver.queue.cancellation import CancelResult, cancel
 from tests.queues import Consumer, Queue, document, opened, record
 
@@ -59,7 +59,7 @@ def test_copies_of_dead_hosts_are_left_to_be_returned(queue: Queue) -> None:
     queue.supply("q", "u1")
     consumer = Consumer(queue)
     consumer.one()
-    queue.client.srem(calls.HOSTS, consumer.host)
+    queue.client.srem(keys.HOSTS, consumer.host)
     assert cancel(queue.client, "u1").total == 0
 
 
@@ -68,7 +68,7 @@ def test_an_item_that_ends_meanwhile_is_not_counted(queue: Queue) -> None:
     consumer = Consumer(queue)
     item = consumer.one()
     consumer.settle(item, "out")
-    call = calls.cancel(calls.inflight_key(consumer.id), item.token, "conserver:cancelled:c1")
+    call = calls.cancel(keys.inflight(consumer.id), item.token, "conserver:cancelled:c1")
     assert queue.run(call) == 0
     assert queue.client.exists("conserver:cancelled:c1") == 0
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from conserver.queue import calls, cancellation, script
+from conserver.queue import calls, cancellation, keys, script
 from conserver.queue.clients import client as connect
 from tests.command_line import ROOT, Command
 from tests.helpers import eventually
@@ -218,7 +218,7 @@ def test_a_drain_that_is_interrupted_says_what_it_leaves(
             code = draining.wait(20)
     assert code == 130
     assert b"interrupted: all lists stay paused until `conserver resume`" in said.read_bytes()
-    assert server.hexists(calls.CONTROL, "paused:inbox")
+    assert server.hexists(keys.CONTROL, "paused:inbox")
 
 
 def test_cancel(conserver: Command, server: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from conserver.queue import calls
+from conserver.queue import keys
 from tests.command_line import Command
 from tests.operators import Consumer, vcon
 
@@ -106,7 +106,7 @@ def test_a_document_that_was_pushed_whole_is_found_by_its_uuid(
 ) -> None:
     """Its worker may have died before anybody read it: the payload is all there is."""
     server.rpush("DLQ:inbox", vcon("u-1"), b"{no vCon", b"\x1b]0;title\x07")
-    server.sadd(calls.LISTS, "inbox")
+    server.sadd(keys.LISTS, "inbox")
     assert conserver("dlq", "show", "u-1").returncode == 0
     text = conserver("dlq", "list").stdout
     assert b"u-1" in text

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from conserver.queue import calls, script
+from conserver.queue import calls, keys, script
 from conserver.queue.record import Progress
 from tests.command_line import ROOT, Command
 from tests.helpers import eventually
@@ -26,7 +26,7 @@ def test_health(conserver: Command, server: Any) -> None:
     beat(server)
     assert conserver("health").returncode == 0
     assert conserver.json("health")["healthy"] is True
-    server.hset(calls.host_key("h1"), "lists", "[]")
+    server.hset(keys.host("h1"), "lists", "[]")
     assert b"it serves no lists" in conserver("health").stderr
     beat(server, state="draining")
     assert b"it is draining" in conserver("health").stderr
@@ -46,7 +46,7 @@ def test_status(conserver: Command, server: Any) -> None:
     consumer.dead_letter(reason="failed", error="e")
     server.rpush("inbox", "u-3")
     server.set("odd", "not a list")
-    server.sadd(calls.LISTS, "odd")
+    server.sadd(keys.LISTS, "odd")
     server.rpush("conserver:parked:odd", "a list")
     found = conserver.json("status")
     inbox, odd = found["lists"]
@@ -68,7 +68,7 @@ def test_status(conserver: Command, server: Any) -> None:
 
 def test_status_without_a_configuration(conserver: Command, server: Any) -> None:
     """Whoever looks after a system from elsewhere sees the lists that were ever served."""
-    server.sadd(calls.LISTS, "calls")
+    server.sadd(keys.LISTS, "calls")
     done = conserver("status", "--json", "-c", "nowhere.yml")
     assert done.returncode == 0
     assert [entry["name"] for entry in orjson.loads(done.stdout)["lists"]] == ["calls"]
@@ -107,7 +107,7 @@ def test_status_shows_every_pause(conserver: Command, server: Any) -> None:
     """Also of a list that nobody has ever served: its name may be misspelt."""
     conserver("pause", "inbux")
     assert [entry["name"] for entry in conserver.json("status")["lists"]] == ["inbox", "inbux"]
-    server.sadd(calls.LISTS, "inbox")
+    server.sadd(keys.LISTS, "inbox")
     assert b"(did you mean `inbox`?)" in conserver("pause", "inbux").stderr
 
 
@@ -147,22 +147,22 @@ def test_a_key_of_the_wrong_type_is_named(
     conserver: Command, server: Any, words: list[str]
 ) -> None:
     """Redis does not say which it is: the command does, and what to do."""
-    server.sadd(calls.LISTS, "inbox")
+    server.sadd(keys.LISTS, "inbox")
     server.rpush("DLQ:inbox", "u-1")
-    for key in (calls.CONTROL, "conserver:dead:inbox"):
+    for key in (keys.CONTROL, "conserver:dead:inbox"):
         server.set(key, "oops")
     done = conserver(*words)
     assert done.returncode == 1
     assert b"conserver:control is a string and must be a hash: rename or delete it" in done.stderr
     assert b"conserver:dead:inbox is a string and must be a zset" in done.stderr
     found = orjson.loads(conserver("doctor", "--json").stdout)["findings"]
-    keys = [finding["text"] for finding in found if finding["subject"] == "keys"]
-    assert "conserver:control is a string and must be a hash" in keys
+    texts = [finding["text"] for finding in found if finding["subject"] == "keys"]
+    assert "conserver:control is a string and must be a hash" in texts
 
 
 def test_junk_among_the_parked_does_not_end_a_look(conserver: Command, server: Any) -> None:
     """Whatever another program has put there."""
-    server.sadd(calls.LISTS, "inbox")
+    server.sadd(keys.LISTS, "inbox")
     server.zadd("conserver:parked:inbox", {"junk": 1, b"\x01junk": 2})
     (inbox,) = conserver.json("status")["lists"]
     assert inbox["parked"] == 2

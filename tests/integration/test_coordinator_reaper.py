@@ -13,7 +13,7 @@ import orjson
 import pytest
 from servers import Redis
 
-from conserver.cli.stranded import stranded
+from conserver.operations.reclaim import stranded
 from conserver.queue import calls, record
 from tests.command_line import Command
 from tests.coordination import House, house, stays

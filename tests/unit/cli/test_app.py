@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
-import wave
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 from servers import Redis
 
-from conserver.cli import audio
-from conserver.cli.base import Output, age_text, execute
-from conserver.cli.letters import Filter, error_of, parse_age
+from conserver.cli.output import Output, age_text, execute
 from conserver.cli.tables import Marked
 from conserver.errors import (
     EXIT_CONFIG,
@@ -25,8 +20,6 @@ from conserver.errors import (
     BootError,
     ConserverError,
 )
-from conserver.queue.dead_letters import DeadLetter
-from conserver.vcon.document import Vcon, decode_body
 from tests.command_line import Command
 from tests.conftest import Private
 
@@ -53,7 +46,13 @@ def test_help_names_every_command(conserver: Command) -> None:
 
 def test_wrong_usage_has_its_own_exit_code(conserver: Command) -> None:
     """An unknown command or option is told on standard error, with code 2."""
-    for words in (["nothing"], ["status", "--nothing"], ["run", "--nothing"], ["dlq", "requeue"]):
+    for words in (
+        ["nothing"],
+        ["status", "--nothing"],
+        ["run", "--nothing"],
+        ["dlq", "requeue"],
+        ["dlq", "list", "--older", "soon"],
+    ):
         done = conserver(*words)
         assert done.returncode == EXIT_USAGE
         assert done.stderr
@@ -306,123 +305,6 @@ def test_errors_become_exit_codes(error: BaseException, code: int) -> None:
     assert execute(action) == code
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("15m", 900), ("2 h", 7200), ("7d", 604_800), ("1.5min", 90)]
-)
-def test_ages(text: str, seconds: float) -> None:
-    """Ages are written as people say them."""
-    assert parse_age(text) == seconds
-
-
-def test_a_wrong_age_is_wrong_usage() -> None:
-    """It says how ages are written."""
-    with pytest.raises(BootError, match="such as 2h") as caught:
-        parse_age("soon")
-    assert caught.value.exit_code == EXIT_USAGE
-
-
 def test_age_text() -> None:
     """Durations are short and have a unit."""
     assert [age_text(n) for n in (5, 130, 7300, 200_000)] == ["5 s", "2 min", "2 h", "2 d"]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "expected"),
-    [
-        (Filter(), True),
-        (Filter(uuids=("u1",)), True),
-        (Filter(uuids=("u2",)), False),
-        (Filter(error="TIMED? out"), True),
-        (Filter(error="refused"), False),
-        (Filter(where="tag"), True),
-        (Filter(where="pg"), False),
-        (Filter(reason="failed"), True),
-        (Filter(reason="poison"), False),
-        (Filter(older_s=60), True),
-        (Filter(older_s=101), False),
-        (Filter(newer_s=101), True),
-        (Filter(newer_s=60), False),
-        (Filter(older_s=60, newer_s=200, where="tag", error="timed"), True),
-    ],
-)
-def test_filters(wanted: Filter, expected: bool) -> None:
-    """Filters look at uuid, error, place, reason and age; all that are set must fit."""
-    why = {
-        "uuid": "u1",
-        "error": "it timed out",
-        "link": "tag",
-        "reason": "failed",
-        "time_ms": 1_000_000,
-    }
-    assert wanted.matches(DeadLetter("l", b"u1", b"m", why), 1_100_000) is expected
-
-
-@pytest.mark.parametrize(
-    ("kind", "error", "expected"),
-    [
-        ("SystemExit", "4", "SystemExit: 4"),
-        ("KeyError", "'x'", "KeyError: 'x'"),
-        ("RuntimeError", "RuntimeError", "RuntimeError"),
-        ("RuntimeError", "it broke\nhere", "it broke"),
-        ("Rejected", "unusable", "unusable"),
-        ("", "4", "4"),
-        ("", "", ""),
-    ],
-)
-def test_an_error_says_what_it_is(kind: str, error: str, expected: str) -> None:
-    """A word alone says little; and what is shown can be looked for."""
-    why = {"type": kind, "error": error}
-    assert error_of(why) == expected
-    letter = DeadLetter("l", b"u1", b"m", why)
-    assert Filter(error=f"^{error}$").matches(letter, 0)
-    assert Filter(error=f"^{expected}$").matches(letter, 0)
-
-
-def test_a_letter_without_reason_fits_only_filters_on_its_uuid() -> None:
-    """A payload that another tool put there has no age and no error."""
-    letter = DeadLetter("l", b"u1")
-    assert Filter(uuids=("u1",)).matches(letter, 0)
-    assert not Filter(older_s=0).matches(letter, 0)
-    assert not Filter(error=".").matches(letter, 0)
-
-
-def recording(channels: int, seconds: float = 0.5) -> bytes:
-    """A silent WAV."""
-    made = io.BytesIO()
-    with wave.open(made, "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(b"\0\0" * int(8000 * seconds) * channels)
-    return made.getvalue()
-
-
-@pytest.mark.parametrize(("channels", "parties"), [(1, 0), (2, [0, 1])])
-def test_recordings_become_vcons(tmp_path: Path, channels: int, parties: Any) -> None:
-    """One dialog with the whole file in it; two channels are two parties."""
-    path = tmp_path / "call.WAV"
-    path.write_bytes(recording(channels))
-    vcon = Vcon.parse(audio.vcon_of(path))
-    (dialog,) = vcon.dialogs
-    assert len(vcon.parties) == channels
-    assert dialog["parties"] == parties
-    assert dialog["duration"] == 0.5
-    assert dialog["mediatype"] == "audio/wav"
-    assert decode_body(dialog) == path.read_bytes()
-    assert vcon.uuid[14] == "8"
-
-
-def test_what_is_no_recording_is_passed_on_as_it_is(tmp_path: Path) -> None:
-    """The link that hears it decides what it is; here it has one channel and no known length."""
-    path = tmp_path / "call.mp3"
-    path.write_bytes(b"not really")
-    (dialog,) = Vcon.parse(audio.vcon_of(path)).dialogs
-    assert dialog["mediatype"] == "audio/mpeg"
-    assert "duration" not in dialog
-
-
-def test_new_uuids_are_version_8_and_in_order_of_time() -> None:
-    """As the vCon draft wants them: what is made later sorts later."""
-    made = [audio.new_uuid() for _ in range(3)]
-    assert len(set(made)) == 3
-    assert all(uuid[14] == "8" and uuid[19] in "89ab" for uuid in made)

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from conserver.cli.base import note
+from conserver.cli.output import note
 from conserver.cli.tables import Marked, lines_of, screen
 
 COLUMNS = ("age", "list", "uuid", "attempts", "error")

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import ConfigError
-from conserver.supervisor import preload
+from conserver.plugins import reading
 from conserver.supervisor.preload import Preload
 from conserver.telemetry.redact import redact_text
 
@@ -44,7 +44,7 @@ class Home:
 
     def read(self) -> tuple[Settings, Config]:
         """As `conserver run` reads it for its supervisor."""
-        return Settings(config_file=str(self.file)), preload.read(str(self.file), {})
+        return Settings(config_file=str(self.file)), reading.read(str(self.file), {})
 
     def preload(self) -> Preload:
         """The Preload of a supervisor."""

@@ -1,7 +1,7 @@
-"""Recordings into vCons, for `conserver submit`.
+"""Recordings into vCons.
 
-One recording is one dialog. Two channels are two parties, one on each: that is how telephone
-systems record a call.
+One recording is one dialog. Each of two channels is one party, because telephone systems record a
+call so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import orjson
 
 from conserver.vcon.document import encode_body
 
-# What the link `transcribe` can decode, by the files' usual names.
+# What the link `transcribe` can decode, by the files' usual suffixes.
 MEDIA_TYPES = {
     ".wav": "audio/wav",
     ".mp3": "audio/mpeg",
@@ -48,7 +48,7 @@ MEDIA_TYPES = {
 
 
 def vcon_of(path: Path) -> bytes:
-    """A vCon with the recording in it.
+    """A vCon that has the recording in it.
 
     Raises:
         OSError: the file cannot be read.
@@ -81,7 +81,7 @@ def vcon_of(path: Path) -> bytes:
 
 
 def new_uuid() -> str:
-    """A UUIDv8 as the vCon draft wants them: the time in milliseconds first, then chance."""
+    """A UUIDv8 as the vCon draft has them: the time in ms, then random bits."""
     bits = int(time.time() * 1000) << 80 | int.from_bytes(os.urandom(10))
     bits = bits & ~(0xF << 76) | 8 << 76
     bits = bits & ~(0b11 << 62) | 0b10 << 62
@@ -89,7 +89,7 @@ def new_uuid() -> str:
 
 
 def _shape(path: Path) -> tuple[int, float | None]:
-    """Channels and seconds of a recording: one and unknown where nobody can tell."""
+    """Channels and seconds of a recording; (1, None) where they cannot be determined."""
     try:
         with wave.open(str(path)) as recording:
             return recording.getnchannels(), recording.getnframes() / recording.getframerate()

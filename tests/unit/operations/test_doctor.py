@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conserver.cli.doctor import COMMANDS, eviction
+from conserver.operations.doctor import COMMANDS, eviction
 
 PACKAGE = Path(__file__).parents[3] / "conserver"
 MIB = 1 << 20
@@ -30,7 +30,7 @@ def called() -> set[str]:
     }
     methods = {
         *found("queue/*.py", r"\b(?:client|pipe)\.([a-z_]+)\("),
-        *found("cli/*.py", r"\b(?:client|pipe)\.([a-z_]+)\("),
+        *found("operations/*.py", r"\b(?:client|pipe)\.([a-z_]+)\("),
     }
     methods -= {"pipeline", "execute", "execute_command", "close"}
     # What `submit` does at once is a transaction.

@@ -1,0 +1,30 @@
+"""`conserver cancel`: takes every copy of a vCon out of the queues."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from conserver.cli.environment import actor, load_settings, redis_client
+from conserver.cli.output import Output, note
+from conserver.errors import EXIT_FAILURE
+from conserver.operations import items
+
+
+def cancel(output: Output, uuid: str) -> int:
+    """Cancels every copy of a vCon that waits or runs. Dead letters stay; `dlq purge` deletes them.
+
+    Returns:
+        0 when there was something to cancel, 1 when there was nothing.
+    """
+    with redis_client(load_settings()) as client:
+        cancelled = items.cancel(client, uuid, actor=actor())
+    found = asdict(cancelled)
+    output.value(found)
+    for where in ("queued", "returned", "parked", "running"):
+        if found[where]:
+            what = "stops at its next link" if where == "running" else "taken out"
+            output.line(f"{found[where]} {where}: {what}")
+    if not cancelled.total:
+        note(f"no copy of {uuid} waits or runs")
+        return EXIT_FAILURE
+    return 0

@@ -1,0 +1,49 @@
+"""`conserver drain`: pauses all lists and waits until nothing is in flight."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+
+from conserver.cli.environment import actor, configured_lists, load_settings, redis_client
+from conserver.cli.output import Output, note
+from conserver.errors import EXIT_FAILURE
+from conserver.operations import lists
+from conserver.operations.connection import Client
+from conserver.operations.lists import Draining
+
+
+def drain(output: Output, config_file: str = "", *, timeout_s: float) -> int:
+    """Pauses every list and waits until no consumer holds anything.
+
+    Returns:
+        0 when nothing is in flight, 1 when something still is at the end of the time.
+    """
+    found = load_settings(config_file)
+    configured = configured_lists(found)
+    with redis_client(found) as client:
+        try:
+            last = _wait(client, configured, timeout_s)
+        except KeyboardInterrupt:
+            note("interrupted: all lists stay paused until `conserver resume`")
+            raise
+    output.value(asdict(last))
+    if last.in_flight:
+        note(f"{last.in_flight} still in flight; all lists stay paused until `conserver resume`")
+        return EXIT_FAILURE
+    output.line("nothing is in flight; all lists are paused until `conserver resume`")
+    return 0
+
+
+def _wait(client: Client, configured: list[str], timeout_s: float) -> Draining:
+    """Drains, and says how it goes."""
+    looks = lists.drain(client, configured, timeout_s=timeout_s, actor=actor())
+    last = next(looks)
+    if last.in_flight:
+        left = f"{last.in_flight} in flight"
+        note(f"all lists are paused; {left}: waiting for at most {timeout_s:g} s")
+    for look in looks:
+        if 0 < look.in_flight < last.in_flight and sys.stderr.isatty():
+            note(f"{look.in_flight} in flight")
+        last = look
+    return last

@@ -1,0 +1,62 @@
+"""What commands take from the environment: settings, configuration, Redis, and who runs them."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from conserver.cli.output import note
+from conserver.config.settings import Settings
+from conserver.errors import ConfigError
+from conserver.operations import connection, setup
+from conserver.operations.connection import Client
+
+if TYPE_CHECKING:
+    from conserver.config.model import Config
+
+
+def load_settings(config_file: str = "") -> Settings:
+    """The settings of this environment; `config_file` (--config) goes before CONSERVER_CONFIG_FILE.
+
+    Raises:
+        ConfigError: with every variable that cannot be used.
+    """
+    return setup.load_settings(os.environ, config_file)
+
+
+def load_config(found: Settings) -> Config:
+    """The configuration that the settings name.
+
+    Raises:
+        ConfigError: with everything that is wrong with it.
+    """
+    return setup.load_config(found, os.environ)
+
+
+def configured_lists(found: Settings) -> list[str]:
+    """The lists that the configuration serves; none, with a warning, where it cannot be used.
+
+    For commands that look after a running system from a machine that may not have its file.
+    """
+    try:
+        return list(load_config(found).ingress)
+    except ConfigError as error:
+        note(f"warning: {error}")
+        return []
+
+
+def redis_client(found: Settings, timeout_s: float = 5.0) -> AbstractContextManager[Client]:
+    """A client that has answered a PING; see operations.connection for its errors."""
+    return connection.redis_client(found, timeout_s)
+
+
+def actor() -> str:
+    """Who runs this command, for the audit: `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # In a container, a user may have a number and no name.
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

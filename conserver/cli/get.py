@@ -1,0 +1,73 @@
+"""`conserver get`: prints one vCon, by its uuid."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+
+import orjson
+
+from conserver.cli.environment import load_config, load_settings, redis_client
+from conserver.cli.output import Output, note
+from conserver.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, ConserverError
+from conserver.operations import documents
+from conserver.operations.documents import REDIS, Found, StorageReader
+from conserver.telemetry.redact import printable
+
+
+def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> int:
+    """Prints a vCon as JSON, from Redis or from the first storage that has it.
+
+    Args:
+        source: `redis` or a storage's name: look only there.
+
+    Returns:
+        0, or 1 where no source has it, or 69 where none has it and one could not be asked.
+    """
+    settings = load_settings(config_file)
+    config = load_config(settings)
+    documents.check_source(config, source, settings.config_file)
+    with ExitStack() as stack:
+        storages = stack.enter_context(StorageReader(config))
+        asks_redis = source in ("", REDIS)
+        client = stack.enter_context(redis_client(settings)) if asks_redis else None
+        found = documents.get(client, storages, uuid, source)
+        places = [source] if source else [REDIS, *storages.names]
+    _warn(uuid, found)
+    if found.text is None:
+        note(f"conserver: {uuid} {_where_it_is_not(places, found)}")
+        return EXIT_UNAVAILABLE if found.silent else EXIT_FAILURE
+    text = found.text
+    if output.as_json or sys.stdout.isatty():
+        text = _indented(text, uuid, strict=output.as_json)
+    output.raw(text + b"\n")
+    return 0
+
+
+def _warn(uuid: str, found: Found) -> None:
+    if found.in_redis is not None and found.in_redis.strange:
+        note(f"warning: vcon:{uuid} is a {found.in_redis.kind}, not a document")
+    for name, error in found.silent.items():
+        note(f"warning: storage {name} does not answer: {error}")
+
+
+def _where_it_is_not(places: list[str], found: Found) -> str:
+    silent = list(found.silent)
+    asked = [place for place in places if place not in silent]
+    if not silent:
+        return f"is nowhere: not in {', '.join(asked)}"
+    unknown = f"{', '.join(silent)} could not be asked"
+    if not asked:
+        return f"could not be looked for: {unknown}"
+    return f"may be elsewhere: not in {', '.join(asked)}; {unknown}"
+
+
+def _indented(text: bytes, uuid: str, *, strict: bool) -> bytes:
+    """The document with indentation. What is no JSON is an error for programs only."""
+    try:
+        return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2)
+    except orjson.JSONDecodeError as error:
+        if strict:
+            raise ConserverError(f"the document of {uuid} is not JSON: {error}") from None
+        note(f"warning: this is not JSON: {error}")
+        return printable(text.decode("utf-8", "replace"), keep="\n\t").encode()

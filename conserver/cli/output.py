@@ -1,0 +1,151 @@
+"""How commands print results and remarks, and how their errors become exit codes.
+
+Exit codes (errors.py has their names): 0 done, 1 failed, 2 wrong usage, 69 a server cannot be
+reached, 70 a child cannot start, 78 the configuration is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import orjson
+
+from conserver.errors import (
+    EXIT_CONFIG,
+    EXIT_FAILURE,
+    EXIT_UNAVAILABLE,
+    EXIT_USAGE,
+    BootError,
+    ConserverError,
+    ErrorKind,
+    InvalidArgumentError,
+    OperationError,
+)
+from conserver.telemetry.redact import printable, redact_text, redact_texts
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from conserver.cli.tables import Style
+
+EXIT_INTERRUPTED = 130
+
+_EXIT_CODES: dict[ErrorKind, int] = {
+    "invalid": EXIT_USAGE,
+    "not_found": EXIT_FAILURE,
+    "conflict": EXIT_FAILURE,
+    "failed": EXIT_FAILURE,
+    "denied": EXIT_CONFIG,
+    "unavailable": EXIT_UNAVAILABLE,
+}
+
+# The first words of remarks that stand out on a terminal.
+_NOTE_STYLES: dict[str, Style] = {"error": "bad", "refused": "bad", "warning": "warning"}
+
+_JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+
+
+class Output:
+    """Prints a command's result: text and tables for people, or one JSON value for programs."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+
+    def value(self, value: object) -> None:
+        """Prints the result as JSON; nothing where people read. Secrets in it are hidden."""
+        if self.as_json:
+            self.raw(orjson.dumps(redact_texts(value), option=_JSON, default=str))
+
+    def line(self, text: str = "") -> None:
+        """Prints a line for people; nothing where a program reads."""
+        if not self.as_json:
+            sys.stdout.write(printable(redact_text(text), keep="\n\t") + "\n")
+
+    def raw(self, data: bytes) -> None:
+        """Prints bytes as they are, such as a document."""
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, none: str = ""
+    ) -> None:
+        """Prints a table for people; nothing where a program reads. `none` replaces an empty
+        one.
+        """
+        if self.as_json:
+            return
+        if not rows and none:
+            note(none)
+            return
+        from conserver.cli import tables  # It imports Rich, which the daemon must not load.
+
+        shown = [[_shown(cell) for cell in row] for row in rows]
+        for line in tables.lines_of(self.screen, columns, shown):
+            sys.stdout.write(line + "\n")
+
+    @property
+    def screen(self) -> Console:
+        """Standard output as Rich sees it."""
+        from conserver.cli import tables
+
+        return tables.screen(sys.stdout)
+
+
+def _shown(cell: object) -> object:
+    """A cell with its secrets hidden and its style kept."""
+    from conserver.cli.tables import Marked
+
+    if isinstance(cell, Marked):
+        return Marked(redact_texts(cell.value), cell.style)
+    return redact_texts(cell)
+
+
+def note(text: str) -> None:
+    """Prints a remark on standard error, so that standard output has results only."""
+    text = printable(redact_text(text), keep="\n\t")
+    head, colon, rest = text.partition(":")
+    style = _NOTE_STYLES.get(head)
+    if colon and style and sys.stderr.isatty():
+        from conserver.cli import tables
+
+        text = tables.styled(tables.screen(sys.stderr), head, style) + colon + rest
+    sys.stderr.write(text + "\n")
+
+
+def execute(action: Callable[[], int]) -> int:
+    """Runs a command and turns what it raises into a message and an exit code."""
+    try:
+        exit_code = action()
+        sys.stdout.flush()  # Inside the try: the reader may have closed the pipe.
+        return exit_code
+    except BootError as error:
+        note(f"conserver: {error}")
+        return error.exit_code
+    except InvalidArgumentError as error:
+        note(f"conserver: {error.named(f'--{error.argument}')}")
+        return EXIT_USAGE
+    except OperationError as error:
+        note(f"conserver: {error}")
+        return _EXIT_CODES[error.kind]
+    except ConserverError as error:
+        note(f"conserver: {error}")
+        return EXIT_FAILURE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader has closed the pipe, as `head` does. The interpreter would report that it
+        # cannot write what is still buffered.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def age_text(seconds: float) -> str:
+    """A duration in the largest unit of which it has two: `12 s`, `3 min`, `5 h`, `2 d`."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,30 @@
+"""`conserver reclaim`: returns items that are held by consumers which no host knows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from conserver.cli.environment import actor, load_settings, redis_client
+from conserver.cli.output import Output, note
+from conserver.errors import EXIT_FAILURE
+from conserver.operations import reclaim as reclaiming
+from conserver.operations.reclaim import WrongKeysError
+
+
+def reclaim(output: Output) -> int:
+    """Returns what stranded consumers hold to the queue.
+
+    Returns:
+        0, also if there was nothing; 1 while a key of another type hides who is registered.
+    """
+    with redis_client(load_settings()) as client:
+        try:
+            found = reclaiming.reclaim(client, actor=actor())
+        except WrongKeysError as error:
+            for wrong in error.keys:
+                note(f"error: {wrong}; then reclaim again")
+            return EXIT_FAILURE
+    output.value(asdict(found))
+    nothing = "nothing, all in flight is of workers that a host knows"
+    output.line(f"reclaimed: {found.items or nothing}")
+    return 0

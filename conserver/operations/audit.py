@@ -1,0 +1,75 @@
+"""Who changed what: one entry per operation that changes something, in conserver:audit.
+
+The list keeps the last 1000 entries. The entry says what was done, so it is written afterwards and
+may be missing: a Redis that is full, read-only or away by then does not make the operation fail.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from conserver.operations.connection import Client
+from conserver.telemetry.redact import redact_texts
+
+KEY = "conserver:audit"
+KEEP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One operation.
+
+    Attributes:
+        at: seconds since the epoch, by the clock of whoever did it.
+        actor: `user@host` of a command, the name of an API token.
+        action: pause, resume, drain, cancel, requeue, purge, reclaim or submit.
+        target: what it was done to, such as {"lists": [...]}, {"uuid": ...} or a filter's fields.
+        count: how many lists or items it changed.
+    """
+
+    at: float
+    actor: str
+    action: str
+    target: Mapping[str, Any]
+    count: int
+
+
+def record(
+    client: Client, actor: str, action: str, target: Mapping[str, object], count: int
+) -> None:
+    """Adds an entry, and logs it as `operator_action` where this process has a log."""
+    from redis.exceptions import RedisError
+
+    from conserver.telemetry import log
+
+    entry = AuditEntry(round(time.time(), 3), actor, action, target, count)
+    if log.is_configured():
+        fields = {"actor": actor, "action": action, "target": dict(target), "count": count}
+        log.get_logger().info("operator_action", **fields)
+    line = orjson.dumps(redact_texts(asdict(entry)), default=str)
+    try:
+        too_many = client.rpush(KEY, line) - KEEP
+        if too_many > 0:
+            client.lpop(KEY, too_many)  # LTRIM would be a right that no other code needs.
+    except RedisError as error:
+        if log.is_configured():
+            log.get_logger().warning("audit_entry_lost", action=action, error=str(error))
+
+
+def recent(client: Client, count: int = 100) -> list[AuditEntry]:
+    """The last entries, the newest first. What another program has put among them is left out."""
+    lines: list[bytes] = client.lrange(KEY, -count, -1) if count > 0 else []
+    return list(_entries(reversed(lines)))
+
+
+def _entries(lines: Iterator[bytes]) -> Iterator[AuditEntry]:
+    for line in lines:
+        try:
+            yield AuditEntry(**orjson.loads(line))
+        except (orjson.JSONDecodeError, TypeError):
+            continue

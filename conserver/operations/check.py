@@ -1,0 +1,117 @@
+"""Checks settings, configuration, plugins and connections before anything runs.
+
+1. The configuration file: every fault at once.
+2. Links and storages: their modules exist, their options are valid, what they need is installed.
+3. If asked for: Redis and every storage answer. Opening a storage makes what it needs there (a
+   table, a bucket, an index), as a worker does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from conserver.config import settings
+from conserver.config.environment import Environment
+from conserver.config.file import located
+from conserver.config.settings import Settings
+from conserver.errors import ConfigError, ConserverError, OperationError, Problem
+from conserver.operations.connection import redis_client
+from conserver.plugins import loader, reading
+from conserver.plugins.loader import LoadedStorage, Plugins
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Whether one server can be used; `refused` if Redis answered and refuses the login."""
+
+    name: str
+    ok: bool
+    message: str
+    duration_ms: float
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Everything that was found.
+
+    Attributes:
+        ok: nothing is wrong, and every server that was asked has answered.
+        chains: the enabled chains, each with the lists that it serves.
+    """
+
+    ok: bool
+    problems: list[Problem]
+    warnings: list[Problem]
+    connections: list[Connection] = field(default_factory=list)
+    chains: dict[str, list[str]] = field(default_factory=dict)
+
+
+def check_environment(environ: Mapping[str, str], error: ConfigError) -> Checked:
+    """What can be said where the settings could not be loaded, which `error` is about."""
+    return Checked(False, list(error.problems), settings.misspelt(environ))
+
+
+def check(found: Settings, environ: Mapping[str, str], *, connect: bool = False) -> Checked:
+    """Checks the configuration that the settings name, and its plugins.
+
+    Args:
+        environ: the environment variables that the configuration may refer to.
+        connect: ask Redis and every storage, if nothing is wrong so far.
+    """
+    problems: list[Problem] = []
+    warnings: list[Problem] = settings.misspelt(environ)
+    connections: list[Connection] = []
+    chains: dict[str, list[str]] = {}
+    source = found.config_file
+    try:
+        config = reading.read(source, Environment(environ))
+        warnings += [*config.warnings, *located(loader.unused_problems(config), source)]
+        chains = {name: chain.ingress_lists for name, chain in config.enabled_chains.items()}
+        plugins = reading.load_plugins(config, source, prepare=True)
+        connections = _connect(found, plugins) if connect else []
+    except ConfigError as error:
+        problems += error.problems
+    ok = not problems and all(connection.ok for connection in connections)
+    return Checked(ok, problems, warnings, connections, chains)
+
+
+def _connect(found: Settings, loaded: Plugins) -> list[Connection]:
+    """Asks all servers at the same time, so that one which hangs delays none of the others."""
+    storages = list(loaded.storages.values())
+    with ThreadPoolExecutor(max_workers=len(storages) + 1) as pool:
+        redis = pool.submit(_ask_redis, found)
+        answers = [pool.submit(_ask_storage, storage) for storage in storages]
+        return [redis.result(), *(answer.result() for answer in answers)]
+
+
+def _ask_redis(found: Settings) -> Connection:
+    began_s, refused = time.monotonic(), False
+    try:
+        with redis_client(found) as client:
+            version = client.info("server").get("redis_version", "unknown")
+            client.eval("return 1", 0)  # Every move of an item is a script.
+        ok, message = True, f"answers, version {version}"
+    except ConserverError as error:
+        ok, message = False, str(error)
+        refused = isinstance(error, OperationError) and error.kind == "denied"
+    return Connection("redis", ok, message, (time.monotonic() - began_s) * 1000, refused)
+
+
+def _ask_storage(loaded: LoadedStorage) -> Connection:
+    began_s = time.monotonic()
+    try:
+        storage = loaded.make()
+        try:
+            storage.open()
+            storage.ready()
+        finally:
+            storage.close()
+        ok, message = True, "ready"
+    except BaseException as error:  # noqa: BLE001 - a storage may raise anything, SystemExit too.
+        ok, message = False, f"{type(error).__name__}: {error}".strip()
+    name = f"storages.{loaded.name}"
+    return Connection(name, ok, message, (time.monotonic() - began_s) * 1000)

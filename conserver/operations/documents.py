@@ -1,0 +1,152 @@
+"""One vCon by its uuid: from Redis, else from the first storage that has it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from conserver.config.validation import suggest
+from conserver.errors import InvalidArgumentError
+from conserver.operations.connection import Client
+from conserver.plugins import loader
+from conserver.queue import keys
+from conserver.telemetry.redact import redact_text
+
+if TYPE_CHECKING:
+    from conserver.config.model import Config
+    from storage.contract import Storage
+
+REDIS = "redis"  # as a source
+
+
+@dataclass(frozen=True, slots=True)
+class InRedis:
+    """What Redis holds as the document of a vCon.
+
+    Attributes:
+        text: None where there is none.
+        kind: the type of the key, "none" where there is none.
+    """
+
+    text: bytes | None
+    kind: str
+
+    @property
+    def strange(self) -> bool:
+        """Whether the key holds something that is no document."""
+        return self.text is None and self.kind != "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A vCon, and where it was looked for.
+
+    Attributes:
+        text: None where no source has it.
+        source: which one has it.
+        silent: storages that could not be asked, each with its error.
+        in_redis: what Redis holds, where Redis was asked.
+    """
+
+    text: bytes | None = None
+    source: str = ""
+    silent: dict[str, str] = field(default_factory=dict)
+    in_redis: InRedis | None = None
+
+
+def check_source(config: Config, source: str, config_file: str) -> None:
+    """Raises InvalidArgumentError where `source` is neither "", "redis" nor a storage's name."""
+    if source not in ("", REDIS, *config.storages):
+        hint = suggest(source, [REDIS, *config.storages])
+        text = f"there is no storage `{source}` in {config_file} ({hint})"
+        raise InvalidArgumentError("source", text)
+
+
+def read(client: Client, uuid: str) -> InRedis:
+    """The document in Redis: a string, or a RedisJSON value as text."""
+    key = keys.document(uuid)
+    kind: str = client.type(key).decode()
+    text: bytes | None = None
+    if kind == "string":
+        text = client.get(key)
+    elif kind == "ReJSON-RL":
+        text = client.execute_command("JSON.GET", key)
+    return InRedis(text, kind)
+
+
+def get(client: Client | None, storages: StorageReader, uuid: str, source: str = "") -> Found:
+    """The document from Redis, or from the first storage that has it.
+
+    Args:
+        client: may be None where `source` is a storage.
+        source: "redis" or a storage's name looks only there, "" everywhere.
+    """
+    in_redis = read(client, uuid) if client is not None and source in ("", REDIS) else None
+    if in_redis is not None and in_redis.text is not None:
+        return Found(in_redis.text, REDIS, {}, in_redis)
+    if source == REDIS:
+        return Found(in_redis=in_redis)
+    silent: dict[str, str] = {}
+    for name in [source] if source else storages.names:
+        try:
+            text = storages.get(name, uuid)
+        except Exception as error:  # noqa: BLE001 - a client of any library may raise anything.
+            silent[name] = redact_text(str(error))
+            continue
+        if text is not None:
+            return Found(text, name, silent, in_redis)
+    return Found(None, "", silent, in_redis)
+
+
+class StorageReader:
+    """Reads from the storages of a configuration. Any thread may call it.
+
+    A storage is opened when it is read first, and stays open until it fails or `close` is called.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._locks = {name: threading.Lock() for name in config.storages}
+        self._open: dict[str, Storage] = {}
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The storages, in the order of the configuration."""
+        return list(self._locks)
+
+    def get(self, name: str, uuid: str) -> bytes | None:
+        """The document from one storage; None where it has none. Raises what the storage raises."""
+        with self._locks[name]:
+            try:
+                return self._opened(name).get(uuid)
+            except BaseException:
+                self._close(name)
+                raise
+
+    def close(self) -> None:
+        """Close all storages; the next `get` opens its storage again."""
+        for name, lock in self._locks.items():
+            with lock:
+                self._close(name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _opened(self, name: str) -> Storage:
+        if name not in self._open:
+            loaded = loader.load_storage(name, self._config.storages[name])
+            loaded.prepare()
+            # Before it is opened: a storage that fails at that is closed as well.
+            self._open[name] = loaded.make()
+            self._open[name].open()
+        return self._open[name]
+
+    def _close(self, name: str) -> None:
+        storage = self._open.pop(name, None)
+        if storage is not None:
+            storage.close()

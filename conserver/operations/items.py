@@ -1,0 +1,113 @@
+"""Where a vCon is in the queues, and cancelling it.
+
+Looking takes several steps while items move between keys. An item can move to a key that has been
+read already and be missed by one look, so code that concludes something from an absence looks
+again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from conserver.operations import audit
+from conserver.operations.connection import Client
+from conserver.queue import cancellation, elements, keys, lookup, record
+
+Where = Literal["queued", "returned", "suspects", "parked", "running", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One copy of an item: its list, its place, the key it is in, and the text of the element."""
+
+    uuid: str
+    list: str
+    where: Where
+    key: str
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """How many copies of a vCon were cancelled, by where they were.
+
+    Those that were `running` end at their next link edge; all others have been removed.
+    """
+
+    uuid: str
+    queued: int
+    returned: int
+    parked: int
+    running: int
+
+    @property
+    def total(self) -> int:
+        """The sum over all places."""
+        return self.queued + self.returned + self.parked + self.running
+
+
+def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[Entry]:
+    """Every copy of these vCons that waits, runs or is dead, of the lists `names`.
+
+    Reads whole lists: each call is short for Redis, and all elements go over the network.
+    """
+    wanted, names = set(uuids), list(names)
+    found = [entry for name in names for entry in _waiting(client, name) if entry.uuid in wanted]
+    found += [entry for entry in _running(client) if entry.uuid in wanted]
+    for name in names:
+        found += [entry for entry in _dead(client, name) if entry.uuid in wanted]
+    return found
+
+
+def dead(client: Client, names: Iterable[str]) -> Counter[str]:
+    """How many dead letters there are of each uuid."""
+    return Counter(entry.uuid for name in names for entry in _dead(client, name))
+
+
+def cancel(client: Client, uuid: str, *, actor: str) -> Cancelled:
+    """Cancels every copy of a vCon that waits or runs. Dead letters stay: they can be purged."""
+    found = cancellation.cancel(client, uuid)
+    # A copy that moved during the first look is found by the second.
+    again = cancellation.cancel(client, uuid)
+    cancelled = Cancelled(
+        uuid=uuid,
+        queued=found.queued + again.queued,
+        returned=found.returned + again.returned,
+        parked=found.parked + again.parked,
+        running=max(found.running, again.running),
+    )
+    if cancelled.total:
+        audit.record(client, actor, "cancel", {"uuid": uuid}, cancelled.total)
+    return cancelled
+
+
+def _waiting(client: Client, name: str) -> Iterator[Entry]:
+    places: tuple[tuple[Where, str], ...] = (
+        ("queued", name),
+        ("returned", keys.returned(name)),
+        ("suspects", keys.suspects(name)),
+    )
+    for where, key in places:
+        for text in elements.in_list(client, key):
+            yield Entry(lookup.uuid_of(text), name, where, key, text)
+    key = keys.parked(name)
+    for text in elements.in_sorted_set(client, key):
+        yield Entry(lookup.uuid_of(text), name, "parked", key, text)
+
+
+def _running(client: Client) -> Iterator[Entry]:
+    for consumer in lookup.consumers(client):
+        key = keys.inflight(consumer)
+        for _token, text in elements.in_hash(client, key):
+            uuid = lookup.uuid_of(text)
+            if uuid and text[:1] == b"\x01":  # What is no record, another program put there.
+                yield Entry(uuid, record.parse(text).list, "running", key, text)
+
+
+def _dead(client: Client, name: str) -> Iterator[Entry]:
+    key = keys.dead_letters(name)
+    for text in elements.in_list(client, key):
+        yield Entry(lookup.uuid_of(text), name, "dead", key, text)

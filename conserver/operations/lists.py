@@ -1,0 +1,197 @@
+"""Lists: how much is in them, what parked items wait for, whether they are taken from.
+
+A paused list keeps what producers push; items that were claimed before the pause go on to their
+end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from conserver.config.validation import suggest
+from conserver.operations import audit, hosts
+from conserver.operations.connection import Client
+from conserver.queue import elements, keys, lookup, record
+from conserver.queue.record import Progress
+
+_PARKED_SAMPLE = 200
+_LOOK_S = 0.25
+_PLACES = 5  # of the items of one list, see Depth
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many items of one list there are in each place. None where a key has another type."""
+
+    queued: int | None
+    returned: int | None
+    suspects: int | None
+    parked: int | None
+    dead: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What the parked items of a list wait for, by the `sampled` ones that are due first.
+
+    Attributes:
+        storages: how many of them are owed to each storage.
+        retries: how many wait for another attempt of a link.
+        due_in_s: when the first is due; negative where it is already.
+    """
+
+    sampled: int
+    storages: dict[str, int]
+    retries: int
+    due_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownName:
+    """A name that nothing has; `hint` is a sentence about the likeliest one that is known, or "".
+
+    `kind` is "list", or "where" for a link or storage.
+    """
+
+    name: str
+    hint: str
+    kind: str = "list"
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The lists that were paused."""
+
+    paused: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The lists whose pause was ended; a list that was not paused is not among them."""
+
+    resumed: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """The lists that are paused, and how many items are still in flight."""
+
+    paused: list[str]
+    in_flight: int
+
+
+def known(client: Client) -> list[str]:
+    """Every list that any worker has ever claimed from, by name."""
+    return lookup.known_lists(client)
+
+
+def names(client: Client, configured: Iterable[str]) -> list[str]:
+    """The lists of the configuration in its order, then all others that were ever claimed from."""
+    return list(dict.fromkeys([*configured, *known(client)]))
+
+
+def paused(client: Client) -> list[str]:
+    """The lists that are paused, by name."""
+    fields: list[bytes] = client.hkeys(keys.CONTROL)
+    prefix = keys.paused("")
+    found = (field.decode() for field in fields)
+    return sorted(field.removeprefix(prefix) for field in found if field.startswith(prefix))
+
+
+def unknown(client: Client, wanted: Iterable[str]) -> list[UnknownName]:
+    """Those of `wanted` that no worker has ever claimed from: they may be misspelt."""
+    there = known(client)
+    return [UnknownName(name, suggest(name, there)) for name in sorted(set(wanted) - set(there))]
+
+
+def depths(client: Client, wanted: Iterable[str]) -> dict[str, Depth]:
+    """How many items of each list there are in each place, read in one round trip."""
+    wanted = list(wanted)
+    pipe = client.pipeline(transaction=False)
+    for name in wanted:
+        pipe.llen(name)
+        pipe.llen(keys.returned(name))
+        pipe.llen(keys.suspects(name))
+        pipe.zcard(keys.parked(name))
+        pipe.llen(keys.dead_letters(name))
+    counts = [n if isinstance(n, int) else None for n in pipe.execute(raise_on_error=False)]
+    return {name: Depth(*counts[_PLACES * i : _PLACES * (i + 1)]) for i, name in enumerate(wanted)}
+
+
+def waits(client: Client, wanted: Iterable[str]) -> dict[str, Waits]:
+    """What the parked items of these lists wait for; lists that have none are left out."""
+    wanted = list(wanted)
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    for name in wanted:
+        pipe.zrange(keys.parked(name), 0, 0, withscores=True)
+    (seconds, micros), *firsts = pipe.execute()
+    now_ms = seconds * 1000 + micros / 1000
+    found: dict[str, Waits] = {}
+    for name, first in zip(wanted, firsts, strict=True):
+        if not first:
+            continue
+        texts = elements.in_sorted_set(client, keys.parked(name))
+        owed = [_owed(text) for text in islice(texts, _PARKED_SAMPLE)]
+        if not owed:
+            continue  # They have left since the first look.
+        storages = Counter(storage for one in owed for storage in one)
+        retries = sum(1 for one in owed if not one)
+        due_in_s = round((first[0][1] - now_ms) / 1000, 1)
+        found[name] = Waits(len(owed), dict(storages.most_common()), retries, due_in_s)
+    return found
+
+
+def pause(client: Client, wanted: Sequence[str], *, actor: str) -> Paused:
+    """Pauses lists, known or not."""
+    _pause(client, wanted)
+    if wanted:
+        audit.record(client, actor, "pause", {"lists": list(wanted)}, len(wanted))
+    return Paused(list(wanted))
+
+
+def resume(client: Client, wanted: Sequence[str], *, actor: str) -> Resumed:
+    """Ends the pause of lists; of all that are paused where `wanted` is empty."""
+    ending = list(wanted) or paused(client)
+    resumed = [name for name in ending if client.hdel(keys.CONTROL, keys.paused(name))]
+    if resumed:
+        audit.record(client, actor, "resume", {"lists": resumed}, len(resumed))
+    return Resumed(resumed)
+
+
+def drain(
+    client: Client, configured: Iterable[str], *, timeout_s: float, actor: str
+) -> Generator[Draining, None, None]:
+    """Pauses every list, then waits until nothing is in flight or the time is over.
+
+    Yields what is in flight at once and after each look. Closing the generator ends the waiting and
+    leaves the lists paused.
+    """
+    wanted = names(client, configured)
+    _pause(client, wanted)
+    audit.record(client, actor, "drain", {"lists": wanted}, len(wanted))
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        left = hosts.in_flight(client)
+        yield Draining(wanted, left)
+        if not left or time.monotonic() >= deadline_s:
+            return
+        time.sleep(_LOOK_S)
+
+
+def _pause(client: Client, wanted: Iterable[str]) -> None:
+    now_ms = str(int(time.time() * 1000))
+    for name in wanted:
+        client.hset(keys.CONTROL, keys.paused(name), now_ms)
+
+
+def _owed(text: bytes) -> list[str]:
+    """The storages that a parked record owes; none where the text is no record."""
+    try:
+        return Progress.load(record.parse(text).state).owed or []
+    except ValueError:  # Another program put it there.
+        return []

@@ -1,0 +1,98 @@
+"""What `conserver status` shows: what waits, runs and is dead, and which hosts work on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from conserver.operations import hosts, lists
+from conserver.operations.connection import Client
+from conserver.operations.hosts import Breaker, Host, Rate
+from conserver.operations.lists import Depth, Waits
+
+
+@dataclass(frozen=True, slots=True)
+class ListState:
+    """One list: its depths (see lists.Depth) and who takes from it.
+
+    Attributes:
+        served: whether a living host serves it.
+        waits: what its parked items wait for; None where none is parked.
+    """
+
+    name: str
+    queued: int | None
+    returned: int | None
+    suspects: int | None
+    parked: int | None
+    dead: int | None
+    paused: bool
+    served: bool
+    waits: Waits | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The state of all lists and hosts.
+
+    Attributes:
+        at: when this was read, in seconds since the epoch.
+        in_flight: items that workers hold.
+        done: items that the present workers have done.
+        rate_per_s: None until the rate is known.
+        drained_in_s: when nothing is queued or returned any more at this rate; None without one.
+    """
+
+    at: float
+    lists: list[ListState]
+    hosts: list[Host]
+    breakers: list[Breaker]
+    in_flight: int
+    done: int
+    rate_per_s: float | None
+    drained_in_s: int | None
+
+
+def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
+    """Reads the state of all lists and hosts.
+
+    Args:
+        configured: the lists of the configuration; they are shown first.
+        rate: what earlier overviews have measured; this one adds to it.
+    """
+    found = hosts.read(client)
+    paused = lists.paused(client)
+    names = list(dict.fromkeys([*lists.names(client, configured), *paused]))
+    served = {name for host in found if host.beats for name in host.lists}
+    depths = lists.depths(client, names)
+    waits = lists.waits(client, [name for name in names if depths[name].parked])
+    per_s = rate.look(found)
+    waiting = sum((depth.queued or 0) + (depth.returned or 0) for depth in depths.values())
+    return Overview(
+        at=time.time(),
+        lists=[
+            _state(name, depth, name in paused, name in served, waits.get(name))
+            for name, depth in depths.items()
+        ],
+        hosts=found,
+        breakers=hosts.breakers(found),
+        in_flight=hosts.in_flight(client),
+        done=sum(worker.get("done", 0) for host in found for worker in host.workers),
+        rate_per_s=None if per_s is None else round(per_s, 2),
+        drained_in_s=round(waiting / per_s) if per_s and waiting else None,
+    )
+
+
+def _state(name: str, depth: Depth, paused: bool, served: bool, waits: Waits | None) -> ListState:
+    return ListState(
+        name=name,
+        queued=depth.queued,
+        returned=depth.returned,
+        suspects=depth.suspects,
+        parked=depth.parked,
+        dead=depth.dead,
+        paused=paused,
+        served=served,
+        waits=waits,
+    )

@@ -1,0 +1,46 @@
+"""Lists every setting with its value, its default and its meaning. Passwords are hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+from conserver.config import settings
+from conserver.config.settings import Settings
+from conserver.telemetry.redact import redact_text
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting; `given` if the environment sets it."""
+
+    name: str
+    value: Any
+    default: str
+    given: bool
+    meaning: str
+
+
+def listing(found: Settings, environ: Mapping[str, str]) -> list[Setting]:
+    """Every setting, in the order of their documentation."""
+    return [
+        Setting(
+            name=variable.name,
+            value=_shown(getattr(found, variable.field)),
+            default=variable.default,
+            given=bool(environ.get(variable.name, "").strip()),
+            meaning=variable.meaning,
+        )
+        for variable in settings.variables()
+    ]
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return redact_text(value.get_secret_value())
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -1,0 +1,44 @@
+"""Settings and configuration from environment variables; their secrets are hidden from then on.
+
+It imports no client of Redis: `conserver run` begins here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from conserver.config import settings
+from conserver.config.environment import Environment
+from conserver.config.settings import Settings
+from conserver.telemetry.redact import keep_secret, secret_values
+
+if TYPE_CHECKING:
+    from conserver.config.model import Config
+
+
+def load_settings(environ: Mapping[str, str], config_file: str = "") -> Settings:
+    """The settings that `environ` gives; `config_file` goes before CONSERVER_CONFIG_FILE.
+
+    Raises:
+        ConfigError: with every variable that cannot be used.
+    """
+    given = dict(environ)
+    if config_file:
+        given["CONSERVER_CONFIG_FILE"] = config_file
+    found = settings.load(Environment(given))
+    keep_secret(secret_values(found.redis_url.get_secret_value()))
+    return found
+
+
+def load_config(found: Settings, environ: Mapping[str, str]) -> Config:
+    """The configuration that the settings name. Its links and storages are not looked at.
+
+    Raises:
+        ConfigError: with everything that is wrong with it.
+    """
+    from conserver.config import model  # Commands that need no configuration start faster.
+
+    loaded = model.load(found.config_file, Environment(environ))
+    model.keep_secrets(loaded)
+    return loaded

@@ -1,0 +1,64 @@
+"""Lists: depths, pauses, and a drain that can be watched and stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conserver.operations import lists
+from conserver.operations.lists import Draining, Waits
+from conserver.queue import keys
+from tests.operators import Consumer
+
+
+def test_names_begin_with_the_configuration(server: Any) -> None:
+    """In its order; lists of the past follow."""
+    server.sadd(keys.LISTS, "a", "z", "m")
+    assert lists.names(server, ["z", "new"]) == ["z", "new", "a", "m"]
+
+
+def test_depths_of_keys_of_another_type_are_unknown(server: Any) -> None:
+    """And those beside them are known."""
+    server.rpush("inbox", "u-1", "u-2")
+    server.set(keys.dead_letters("inbox"), "x")
+    depth = lists.depths(server, ["inbox"])["inbox"]
+    assert (depth.queued, depth.returned, depth.dead) == (2, 0, None)
+
+
+def test_what_parked_items_wait_for(server: Any) -> None:
+    """Lists that have none are left out, and what is no record waits for no storage."""
+    server.zadd(keys.parked("inbox"), {"junk": 0})
+    assert lists.waits(server, ["inbox", "other"]).keys() == {"inbox"}
+    found = lists.waits(server, ["inbox"])["inbox"]
+    assert found == Waits(sampled=1, storages={}, retries=1, due_in_s=found.due_in_s)
+    assert found.due_in_s < 0
+
+
+def test_a_pause_and_its_end(server: Any) -> None:
+    """Only what was paused is resumed."""
+    assert lists.pause(server, ["b", "a"], actor="me").paused == ["b", "a"]
+    assert lists.paused(server) == ["a", "b"]
+    assert lists.resume(server, ["a", "c"], actor="me").resumed == ["a"]
+    assert lists.resume(server, [], actor="me").resumed == ["b"]
+    assert [one.name for one in lists.unknown(server, ["a"])] == ["a"]
+
+
+def test_a_drain_is_watched_until_nothing_is_in_flight(server: Any) -> None:
+    """Each look says how much there still is; closing it leaves the lists paused."""
+    server.rpush("inbox", "u-1")
+    consumer = Consumer(server)
+    items = consumer.claim()
+    looks = lists.drain(server, [], timeout_s=60, actor="me")
+    assert next(looks) == Draining(["inbox"], 1)
+    consumer.release(items)
+    assert list(looks)[-1] == Draining(["inbox"], 0)
+    again = lists.drain(server, [], timeout_s=60, actor="me")
+    next(again)
+    again.close()
+    assert lists.paused(server) == ["inbox"]
+
+
+def test_a_drain_ends_with_its_time(server: Any) -> None:
+    """The last look is at the end of it."""
+    server.rpush("inbox", "u-1")
+    Consumer(server).claim()
+    assert [look.in_flight for look in lists.drain(server, [], timeout_s=0, actor="me")] == [1]

@@ -1,0 +1,81 @@
+"""Documents onto a list: what is refused, and in what order they arrive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from conserver.config.model import Config
+from conserver.errors import InvalidArgumentError, OperationError, Rejected
+from conserver.operations import lists, submit
+from conserver.queue import keys
+from tests.operators import beat, vcon
+
+
+def test_a_document_is_written_and_pushed(server: Any) -> None:
+    """Its uuid is what is pushed."""
+    assert submit.put(server, "inbox", vcon("u-1"), max_bytes=1000) == "u-1"
+    assert server.get(keys.document("u-1")) == vcon("u-1")
+    assert server.lrange("inbox", 0, -1) == [b"u-1"]
+
+
+@pytest.mark.parametrize(("raw", "text"), [(b"{}", "not a vCon"), (vcon("u-1"), "are more than")])
+def test_what_a_worker_would_reject_is_refused(server: Any, raw: bytes, text: str) -> None:
+    """And nothing is written."""
+    with pytest.raises(Rejected, match=text):
+        submit.put(server, "inbox", raw, max_bytes=10)
+    assert server.keys() == []
+
+
+def test_each_document_has_its_outcome(server: Any) -> None:
+    """In their order, one that could not be read among them."""
+    documents: list[tuple[str, bytes | Rejected]] = [
+        ("a", vcon("u-1")), ("b", Rejected("gone")), ("c", b"{}"), ("d", vcon("u-2"))
+    ]  # fmt: skip
+    found = list(submit.submit(server, "inbox", documents, max_bytes=1000, actor="me"))
+    outcomes = [(one.source, one.uuid, one.outcome) for one in found]
+    assert outcomes == [
+        ("a", "u-1", "submitted"), ("b", "", "refused"), ("c", "", "refused"),
+        ("d", "u-2", "submitted"),
+    ]  # fmt: skip
+    assert found[1].detail == "gone"
+
+
+def test_names_that_no_list_may_have() -> None:
+    """Each face names the argument in its own way."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        submit.check_name("DLQ:x")
+    assert caught.value.named("--list").startswith("--list DLQ:x: the name of a list must not")
+    assert submit.check_name("calls") == "calls"
+
+
+def test_the_only_list_need_not_be_named() -> None:
+    """One of several must be."""
+    one = Config.model_validate({"chains": {"a": {"ingress_lists": ["x"]}}})
+    assert submit.only_list(one, "f.yml") == "x"
+    for lists_, text in ((["x", "y"], "x, y"), ([], "none")):
+        chains = {"a": {"ingress_lists": lists_}} if lists_ else {}
+        with pytest.raises(InvalidArgumentError) as caught:
+            submit.only_list(Config.model_validate({"chains": chains}), "f.yml")
+        assert caught.value.named("--list") == f"say which list with --list: f.yml has {text}"
+
+
+def test_a_key_that_is_no_list(server: Any) -> None:
+    """Is a conflict with what is there."""
+    server.set("odd", "x")
+    with pytest.raises(OperationError, match="odd is a string") as caught:
+        submit.check_type(server, "odd")
+    assert caught.value.kind == "conflict"
+    submit.check_type(server, "nothing")
+
+
+def test_readiness(server: Any) -> None:
+    """Whether a host serves the list, and whether it is paused."""
+    assert submit.readiness(server, "inbox").hosts == 0
+    beat(server)
+    lists.pause(server, ["inbox"], actor="me")
+    found = submit.readiness(server, "inbox")
+    assert (found.hosts, found.served, found.paused, found.hint) == (1, True, True, "")
+    found = submit.readiness(server, "inbux")
+    assert (found.served, found.paused, found.hint) == (False, False, "did you mean `inbox`?")
