@@ -19,6 +19,7 @@ alone (prelude.lua), its ends in the same step as the end of its item.
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -31,6 +32,9 @@ ENDS = frozenset({"completed", "filtered", "cancelled", "failed"})
 STATUSES = ("queued", "processing", "waiting", "completed", "filtered", "cancelled", "failed")
 JOBS = "conserver:jobs"
 """Sorted set: time of its making in ms -> job, of the latest 100,000."""
+
+
+ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def key(job: str) -> str:

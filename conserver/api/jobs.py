@@ -1,0 +1,350 @@
+"""/v1/jobs: hand in work, ask how far it is, cancel it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from conserver.api import bodies, multipart, queue, recordings, submitting
+from conserver.api.auth import requires, token_of
+from conserver.api.context import Context, context_of
+from conserver.api.problems import ProblemError
+from conserver.api.shapes import JobView, job_view
+from conserver.api.submitting import Wish
+from conserver.api.subscriptions import TooManyListenersError
+from conserver.operations import items
+from conserver.operations.tokens import Token
+from conserver.outbound.uploads import Upload
+from conserver.queue import jobs
+from conserver.queue.jobs import Job
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+WAIT_S_MAX = 60.0
+POLL_S = 2
+"""What Retry-After says while a job is unfinished."""
+
+LIST_LIMIT_MAX = 1000
+SCAN_MAX = 20_000
+"""How many jobs one page looks at for those that match."""
+
+IDEMPOTENCY_S = 86_400
+
+
+class NewJob(BaseModel):
+    """What is to be done: with one of vcon, uuid, url and upload."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"list": "calls", "url": "https://example.com/call.wav"}},
+    )
+
+    list: str
+    vcon: dict[str, Any] | None = Field(None, description="A document.")
+    uuid: str | None = Field(None, description="Of a document that is stored already.")
+    url: str | None = Field(None, description="Of a recording that a worker fetches.")
+    upload: str | None = Field(None, description="The id of an upload.")
+    mediatype: str = Field("", description="Of the recording at `url`.")
+    job_id: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$", description="An id of your own.")
+    not_before: datetime | None = Field(None, description="When it may run; with a time zone.")
+    meta: dict[str, Any] | None = Field(None, description="Kept in a recording's vCon.")
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Hand in work",
+    responses={
+        202: {"model": JobView, "headers": {"Location": {"schema": {"type": "string"}}}},
+        409: {"description": "The job id, or the Idempotency-Key, is taken by another submission"},
+        413: {"description": "Too large"},
+        422: {"description": "No vCon, or not one of vcon, uuid, url and upload"},
+        503: {"description": "The list is full, or Redis is"},
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": NewJob.model_json_schema()},
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["file", "list"],
+                        "properties": {
+                            "file": {"type": "string", "format": "binary"},
+                            "list": {"type": "string"},
+                            "job_id": {"type": "string"},
+                            "not_before": {"type": "string", "format": "date-time"},
+                            "meta": {"type": "string", "description": "A JSON object"},
+                        },
+                    }
+                },
+            },
+        }
+    },
+)
+async def submit(request: Request, token: Annotated[Token, Depends(requires("submit"))]) -> Response:
+    """Takes a vCon, the uuid of one, a recording (as a form, an upload or an address), and queues it.
+
+    The answer is there as soon as the work is safe in the queue. With an `Idempotency-Key` the same
+    request may be sent again: it gets the same job.
+    """
+    context = context_of(request)
+    key = request.headers.get("idempotency-key", "").strip().strip('"')
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        wanted, upload = await _form(request, context, token)
+        fingerprint = f"form {upload.sha512} {wanted.list}"
+    else:
+        raw = await bodies.whole(request, context.settings.max_document_bytes + bodies.JSON_BYTES_MAX)
+        wanted, upload = _wanted(raw), None
+        fingerprint = hashlib.sha256(raw).hexdigest()
+    if key:
+        wanted = await _claim_key(context, token, key, fingerprint, wanted)
+    try:
+        wish = await _wish(context, token, wanted, upload)
+        job, made = await submitting.submit(context, token, wish)
+    except BaseException:
+        if upload is not None:
+            await asyncio.to_thread(context.uploads.remove, upload.id)
+        raise
+    found = await queue.job_of(context.redis, job)
+    if found is None:  # It has ended and expired already.
+        raise ProblemError(404, f"there is no job `{job}` any more", "job-unknown")
+    view = job_view(found, request.scope.get("root_path", ""))
+    headers = {"Location": view.links.self, "Retry-After": str(POLL_S)}
+    return Response(view.model_dump_json(), 202 if made else 200, headers, "application/json")
+
+
+def _wanted(raw: bytes) -> NewJob:
+    try:
+        return NewJob.model_validate(orjson.loads(raw))
+    except orjson.JSONDecodeError as error:
+        raise ProblemError(422, f"the body is not JSON: {error}", "not-json") from None
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def invalid(error: ValidationError) -> ProblemError:
+    """422, with every fault by its place."""
+    errors = [
+        {"pointer": "/".join(str(part) for part in one["loc"]), "detail": one["msg"]}
+        for one in error.errors(include_url=False, include_input=False)
+    ]
+    first = errors[0]
+    where = f"{first['pointer']}: " if first["pointer"] else ""
+    return ProblemError(422, where + first["detail"], "invalid", errors=errors)
+
+
+async def _form(request: Request, context: Context, token: Token) -> tuple[NewJob, Upload]:
+    limit = context.settings.upload_max_bytes
+    form = await multipart.receive(request, context.uploads, token.name, limit)
+    upload = form.upload
+    try:
+        if upload is None or upload.bytes == 0:
+            raise ProblemError(422, "the form holds no file, or an empty one: `file`", "no-file")
+        meta = form.one("meta")
+        given = {
+            name: form.one(name) for name in ("list", "job_id", "not_before") if form.one(name)
+        }
+        return NewJob.model_validate({**given, "meta": orjson.loads(meta) if meta else None}), upload
+    except (ValidationError, orjson.JSONDecodeError) as error:
+        await asyncio.to_thread(context.uploads.remove, upload.id if upload else "")
+        if isinstance(error, ValidationError):
+            raise invalid(error) from None
+        raise ProblemError(422, "meta: is no JSON object", "invalid") from None
+    except ProblemError:
+        await asyncio.to_thread(context.uploads.remove, upload.id if upload else "")
+        raise
+
+
+async def _wish(context: Context, token: Token, wanted: NewJob, upload: Upload | None) -> Wish:
+    name = submitting.known_list(context, token, wanted.list)
+    sources = [wanted.vcon, wanted.uuid, wanted.url, wanted.upload, upload]
+    if sum(source is not None for source in sources) != 1:
+        raise ProblemError(422, "a job has one of vcon, uuid, url and upload", "one-source")
+    due_ms = 0
+    if wanted.not_before is not None:
+        if wanted.not_before.tzinfo is None:
+            raise ProblemError(422, "not_before: needs a time zone", "invalid")
+        due_ms = math.ceil(wanted.not_before.astimezone(UTC).timestamp() * 1000)
+    uuid, body = await _document(context, wanted, upload)
+    return Wish(name, uuid, body, wanted.job_id, due_ms)
+
+
+async def _document(context: Context, wanted: NewJob, upload: Upload | None) -> tuple[str, bytes]:
+    """The uuid and the document to store; b"" where it is stored already."""
+    if wanted.vcon is not None:
+        raw = orjson.dumps(wanted.vcon)
+        return submitting.uuid_of(context, raw), raw
+    if wanted.uuid is not None:
+        if not submitting.usable_uuid(wanted.uuid):
+            raise ProblemError(422, "uuid: cannot be the uuid of a vCon", "invalid")
+        return wanted.uuid, b""
+    if wanted.url is not None:
+        if not wanted.url.startswith(("https://", "http://")):
+            raise ProblemError(422, "url: must begin with https:// or http://", "invalid")
+        return recordings.vcon_of_url(wanted.url, wanted.mediatype, wanted.meta)
+    found = upload
+    if found is None:
+        found = await asyncio.to_thread(context.uploads.find, wanted.upload or "")
+        if found is None:
+            raise ProblemError(404, "there is no complete upload of that id", "upload-unknown")
+    inline = context.settings.inline_bytes
+    make = recordings.vcon_of_upload
+    return await asyncio.to_thread(make, found, context.uploads, inline, wanted.meta)
+
+
+async def _claim_key(
+    context: Context, token: Token, key: str, fingerprint: str, wanted: NewJob
+) -> NewJob:
+    """The same request under the same key gets the same job id.
+
+    Raises:
+        ProblemError: 409: the key was used with another request.
+    """
+    name = hashlib.sha256(f"{token.name}\n{key}".encode()).hexdigest()
+    redis_key = f"conserver:idempotency:{name}"
+    job = wanted.job_id or jobs.new_id()
+    mine = f"{fingerprint} {job}"
+    before = await context.redis.set(redis_key, mine, nx=True, ex=IDEMPOTENCY_S, get=True)
+    if before is None:
+        return wanted.model_copy(update={"job_id": job})
+    seen, _, job = before.decode().rpartition(" ")
+    if seen != fingerprint:
+        raise ProblemError(
+            409, "this Idempotency-Key was used with another request", "idempotency-conflict"
+        )
+    return wanted.model_copy(update={"job_id": job})
+
+
+@router.get("", summary="List jobs, newest first")
+async def list_jobs(
+    request: Request,
+    token: Annotated[Token, Depends(token_of)],
+    name: Annotated[str, Query(alias="list", description="Only of this list")] = "",
+    status: Annotated[str, Query(description="Only with this status")] = "",
+    cursor: Annotated[str, Query(description="`next` of the page before")] = "",
+    limit: Annotated[int, Query(ge=1, le=LIST_LIMIT_MAX)] = 100,
+) -> JobPage:
+    """The latest 100,000 jobs are listed; one that has expired is left out."""
+    context = context_of(request)
+    if status and status not in jobs.STATUSES:
+        raise ProblemError(422, f"status: is one of {', '.join(jobs.STATUSES)}", "invalid")
+    if cursor and not cursor.isdigit():
+        raise ProblemError(422, "cursor: is no `next` of a page", "invalid")
+    base, found, at = request.scope.get("root_path", ""), [], int(cursor or 0)
+    end = at + SCAN_MAX
+    while len(found) < limit and at < end:
+        step = await context.redis.zrevrange(jobs.JOBS, at, at + limit - 1)
+        if not step:
+            return JobPage(jobs=found, next=None)
+        for one in await _jobs(context, [job.decode() for job in step]):
+            at += 1
+            if one is not None and _matches(one, token, name, status):
+                found.append(job_view(one, base))
+                if len(found) == limit:
+                    break
+    return JobPage(jobs=found, next=str(at))
+
+
+class JobPage(BaseModel):
+    """Some jobs. next: the cursor of the next page; none where this is the last."""
+
+    jobs: list[JobView]
+    next: str | None
+
+
+async def _jobs(context: Context, ids: list[str]) -> list[Job | None]:
+    pipe = context.redis.pipeline(transaction=False)
+    for job in ids:
+        pipe.hgetall(jobs.key(job))
+    answers = await pipe.execute(raise_on_error=False)
+    return [
+        jobs.load(job, found) if isinstance(found, dict) else None
+        for job, found in zip(ids, answers, strict=True)
+    ]
+
+
+def _matches(job: Job, token: Token, name: str, status: str) -> bool:
+    visible = (token.may("read") or job.by == token.name) and token.may_use(job.list)
+    return visible and name in ("", job.list) and status in ("", job.status)
+
+
+@router.get(
+    "/{job}",
+    summary="How far a job is",
+    response_model=JobView,
+    responses={304: {"description": "Nothing has changed since that ETag"}, 404: {}},
+)
+async def show(
+    request: Request,
+    job: str,
+    token: Annotated[Token, Depends(token_of)],
+    wait: Annotated[
+        float, Query(ge=0, le=WAIT_S_MAX, description="Seconds to wait for its end")
+    ] = 0,
+) -> Response:
+    """With `wait` the answer comes as soon as the job has ended, or after that time."""
+    context = context_of(request)
+    found = await submitting.visible_job(context, token, job)
+    if wait and not found.ended:
+        found = await _wait(context, token, found, wait)
+    tag = f'"{found.seq}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    if not found.ended:
+        headers["Retry-After"] = str(POLL_S)
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    view = job_view(found, request.scope.get("root_path", ""))
+    return Response(view.model_dump_json(), 200, headers, "application/json")
+
+
+async def _wait(context: Context, token: Token, job: Job, wait_s: float) -> Job:
+    """The job at its end, or as it is after `wait_s`, or when the process stops."""
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s), context.subscriptions.listen(job.id) as changed:
+                while not job.ended and not context.subscriptions.closing:
+                    await changed.wait()
+                    changed.clear()
+                    job = await submitting.visible_job(context, token, job.id)
+    except TooManyListenersError:
+        return job  # It polls.
+    return job
+
+
+@router.delete(
+    "/{job}",
+    summary="Cancel a job",
+    response_model=JobView,
+    responses={404: {}, 409: {"description": "It has ended already"}},
+)
+async def cancel(
+    request: Request, job: str, token: Annotated[Token, Depends(token_of)]
+) -> Response:
+    """Takes it out of the queue; what runs stops at its next link, or within its link where that
+    asks. Needs the role `operate`, or `submit` for a job of its own.
+    """
+    context = context_of(request)
+    found = await submitting.visible_job(context, token, job)
+    if not (token.may("operate") or (token.may("submit") and found.by == token.name)):
+        raise ProblemError(403, "to cancel another's job needs the role `operate`", "role-missing")
+    if found.ended:
+        raise ProblemError(409, f"the job has ended already: {found.status}", "job-ended")
+    await asyncio.to_thread(_cancel, context, found, token.name)
+    again = await submitting.visible_job(context, token, job)
+    view = job_view(again, request.scope.get("root_path", ""))
+    return Response(view.model_dump_json(), 202, {}, "application/json")
+
+
+def _cancel(context: Context, job: Job, actor: str) -> None:
+    with context.client() as client:
+        items.cancel_job(client, job, actor=actor)

@@ -1,0 +1,80 @@
+"""A recording as the vCon that a job works on: one dialog, with its content or where that is."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from conserver.operations.recordings import new_uuid
+from conserver.outbound.uploads import Upload, Uploads
+from conserver.vcon.bodies import encode_body
+
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
+
+
+def vcon_of_upload(upload: Upload, uploads: Uploads, inline_bytes: int, meta: Any = None) -> tuple[str, bytes]:
+    """The uuid and the text of a vCon with that recording.
+
+    Up to `inline_bytes` the content is a part of the vCon, and the upload is removed; a larger one
+    stays where it is, and the dialog has its address and its hash.
+
+    Args:
+        meta: what the caller wants to be kept with it: a JSON object, as an attachment.
+    """
+    dialog: dict[str, Any] = {
+        "mediatype": _media_type(upload.mediatype),
+        "filename": upload.filename,
+        "content_hash": "sha512-" + encode_body(bytes.fromhex(upload.sha512)),
+    }
+    if upload.bytes <= inline_bytes:
+        content = uploads.path(upload.id).read_bytes()
+        dialog |= {"body": encode_body(content), "encoding": "base64url"}
+    else:
+        dialog["url"] = upload.url
+    uuid, text = _vcon(dialog, upload.filename, meta)
+    if "body" in dialog:
+        uploads.remove(upload.id)
+    return uuid, text
+
+
+def vcon_of_url(url: str, mediatype: str = "", meta: Any = None) -> tuple[str, bytes]:
+    """The uuid and the text of a vCon whose recording a worker fetches."""
+    dialog: dict[str, Any] = {"url": url}
+    if mediatype:
+        dialog["mediatype"] = _media_type(mediatype)
+    return _vcon(dialog, url.partition("?")[0].rpartition("/")[2], meta)
+
+
+def _media_type(text: str) -> str:
+    name = text.partition(";")[0].strip().lower()
+    return name if _MEDIA_TYPE.fullmatch(name) else "application/octet-stream"
+
+
+def _vcon(dialog: dict[str, Any], subject: str, meta: Any) -> tuple[str, bytes]:
+    now = datetime.now(UTC).isoformat()
+    uuid = new_uuid()
+    document: dict[str, Any] = {
+        "vcon": "0.4.0",
+        "uuid": uuid,
+        "created_at": now,
+        "parties": [{"name": "party 1"}],
+        "dialog": [{"type": "recording", "start": now, "parties": 0, **dialog}],
+    }
+    if subject:
+        document["subject"] = subject
+    if meta:
+        document["attachments"] = [
+            {
+                "purpose": "metadata",
+                "start": now,
+                "party": 0,
+                "dialog": 0,
+                "mediatype": "application/json",
+                "body": orjson.dumps(meta).decode(),
+                "encoding": "json",
+            }
+        ]
+    return uuid, orjson.dumps(document)

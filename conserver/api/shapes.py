@@ -1,0 +1,134 @@
+"""The shapes of the API's answers, with examples for its documentation."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from conserver.queue.jobs import Job
+from conserver.telemetry.redact import redact_texts
+
+
+def iso(at_s: float) -> str:
+    """A moment as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+class Progress(BaseModel):
+    """How far a running item is, in the units of the link that runs."""
+
+    done: float
+    total: float | None = None
+    unit: str = ""
+
+
+class JobError(BaseModel):
+    """Why a job failed. reason: failed, rejected, unavailable, poison, time_limit, oversized ..."""
+
+    reason: str
+    where: str = Field("", description="The link or storage.")
+    detail: str = ""
+
+
+class JobLinks(BaseModel):
+    """Where to go from a job."""
+
+    self: str
+    events: str
+    result: str
+
+
+class JobView(BaseModel):
+    """One submission: where it is, and how it ended."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "0199e0a47c1e8b3a9f112d3c4b5",
+                "job_id": "0199e0a47c1e8b3a9f112d3c4b5",
+                "list": "calls",
+                "uuid": "0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978",
+                "status": "processing",
+                "link": "transcribe",
+                "progress": {"done": 130, "total": 600, "unit": "s"},
+                "attempts": 0,
+                "created_at": "2026-11-29T19:00:00.000Z",
+                "updated_at": "2026-11-29T19:00:12.500Z",
+                "start_time": "2026-11-29T19:00:00.000Z",
+                "elapsed_time": 12.5,
+                "retry_at": None,
+                "waits_for": None,
+                "error": None,
+                "by": "ann",
+                "links": {
+                    "self": "/v1/jobs/0199e0a47c1e8b3a9f112d3c4b5",
+                    "events": "/v1/jobs/0199e0a47c1e8b3a9f112d3c4b5/events",
+                    "result": "/v1/jobs/0199e0a47c1e8b3a9f112d3c4b5/result",
+                },
+            }
+        }
+    )
+
+    id: str
+    job_id: str = Field(description="The same as `id`.")
+    list: str
+    uuid: str = Field(description="Of its vCon.")
+    status: str = Field(
+        description="queued, processing, waiting; or an end: completed, filtered, cancelled, failed"
+    )
+    link: str = Field(description="The link that runs.")
+    progress: Progress | None
+    attempts: int
+    created_at: str
+    updated_at: str
+    start_time: str = Field(description="The same as `created_at`.")
+    elapsed_time: float = Field(description="Seconds from its making to its end, or to now.")
+    retry_at: str | None = Field(description="When a waiting job is due.")
+    waits_for: dict[str, Any] | None = Field(description="What a waiting job waits for.")
+    error: JobError | None
+    by: str = Field(description="The name of the token that submitted it.")
+    links: JobLinks
+
+
+def job_view(job: Job, base: str) -> JobView:
+    """A job as the API shows it. base: the path in front of /v1."""
+    error = redact_texts(dict(job.error))
+    failed = job.status == "failed"
+    until_s = job.updated_at if job.ended else time.time()
+    path = f"{base}/v1/jobs/{job.id}"
+    return JobView(
+        id=job.id,
+        job_id=job.id,
+        list=job.list,
+        uuid=job.uuid,
+        status=job.status,
+        link=job.link,
+        progress=_progress(job),
+        attempts=job.attempts,
+        created_at=iso(job.created_at),
+        updated_at=iso(job.updated_at),
+        start_time=iso(job.created_at),
+        elapsed_time=round(max(until_s - job.created_at, 0.0), 3),
+        retry_at=iso(job.retry_at) if job.retry_at else None,
+        waits_for=error if job.status == "waiting" and error else None,
+        error=_error(error) if failed else None,
+        by=job.by,
+        links=JobLinks(self=path, events=f"{path}/events", result=f"{path}/result"),
+    )
+
+
+def _progress(job: Job) -> Progress | None:
+    done, total = job.progress.get("done"), job.progress.get("total")
+    if not isinstance(done, int | float):
+        return None
+    unit = str(job.progress.get("unit", ""))
+    return Progress(done=done, total=total if isinstance(total, int | float) else None, unit=unit)
+
+
+def _error(error: dict[str, Any]) -> JobError:
+    where = str(error.get("link") or error.get("storage") or "")
+    reason, detail = str(error.get("reason", "failed")), str(error.get("error", ""))
+    return JobError(reason=reason, where=where, detail=detail)
