@@ -18,11 +18,12 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from starlette.exceptions import HTTPException
 
 import conserver
-from conserver.api import probes
+from conserver.api import events, jobs, probes, uploads, vcons
 from conserver.api.auth import Failures
 from conserver.api.context import Context
 from conserver.api.frame import Frame
 from conserver.api.problems import ProblemError, problem
+from conserver.errors import OperationError
 from conserver.telemetry import log
 
 
@@ -53,7 +54,24 @@ def create(context: Context) -> FastAPI:
     return app
 
 
-ROUTERS = (probes.router,)
+ROUTERS = (
+    probes.router,
+    events.router,
+    jobs.router,
+    uploads.router,
+    vcons.router,
+)
+
+
+_STATUS_OF_KIND = {
+    "invalid": 422,
+    "not_found": 404,
+    "conflict": 409,
+    "denied": 503,
+    "unavailable": 503,
+    "failed": 500,
+}
+"""Of an OperationError. Denied is what Redis said to us, so it is no fault of the caller."""
 
 
 def _allow_origins(app: FastAPI, origins: str) -> None:
@@ -99,6 +117,10 @@ def _handle_errors(app: FastAPI) -> None:
         first = errors[0] if errors else {"pointer": "", "detail": "it cannot be read"}
         detail = f"{first['pointer']}: {first['detail']}"
         return answer(request, 422, detail, "invalid", errors=errors)
+
+    @app.exception_handler(OperationError)
+    async def _operation(request: Request, error: OperationError) -> Response:
+        return answer(request, _STATUS_OF_KIND.get(error.kind, 500), str(error), error.kind)
 
     @app.exception_handler(OutOfMemoryError)
     async def _full(request: Request, _error: OutOfMemoryError) -> Response:

@@ -110,6 +110,9 @@ def _text_of(request: HTTPConnection, header: str) -> str:
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and bearer.strip():
         return bearer.strip()
+    for offered in request.scope.get("subprotocols", ()):
+        if offered.startswith("bearer."):  # A browser's WebSocket can send no header.
+            return str(offered.removeprefix("bearer."))
     return request.headers.get(header, "").strip()
 
 

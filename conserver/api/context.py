@@ -15,7 +15,9 @@ from starlette.requests import HTTPConnection
 from conserver.api.subscriptions import Subscriptions
 from conserver.config.model import Config
 from conserver.config.settings import Settings
+from conserver.operations.documents import StorageReader
 from conserver.operations.tokens import Keyring
+from conserver.outbound.uploads import Uploads
 from conserver.queue import clients
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ class Context:
     """For what is asked often; answers are bytes."""
     subscriptions: Subscriptions
     """Changes of jobs, as they are published."""
+    uploads: Uploads
+    storages: StorageReader
+    """For reading; any thread may use it."""
     pool: Any
     """Connections of the blocking client that operations work with, in the threads of routes."""
 
@@ -53,6 +58,7 @@ class Context:
         """Give all connections back."""
         await self.subscriptions.close()
         await self.redis.aclose()
+        self.storages.close()
         self.pool.disconnect()
 
 
@@ -66,6 +72,8 @@ def make(settings: Settings, config: Config, keyring: Keyring) -> Context:
         keyring=keyring,
         redis=client,
         subscriptions=Subscriptions(lambda: clients.async_client(url, None)),
+        uploads=Uploads(settings.upload_dir),
+        storages=StorageReader(config),
         pool=clients.pool(url),
     )
 

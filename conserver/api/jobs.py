@@ -20,7 +20,7 @@ from conserver.api.problems import ProblemError
 from conserver.api.shapes import JobView, job_view
 from conserver.api.submitting import Wish
 from conserver.api.subscriptions import TooManyListenersError
-from conserver.operations import items
+from conserver.operations import jobs as operations
 from conserver.operations.tokens import Token
 from conserver.outbound.uploads import Upload
 from conserver.queue import jobs
@@ -64,9 +64,9 @@ class NewJob(BaseModel):
     summary="Hand in work",
     responses={
         202: {"model": JobView, "headers": {"Location": {"schema": {"type": "string"}}}},
-        409: {"description": "The job id, or the Idempotency-Key, is taken by another submission"},
+        409: {"description": "Another submission has this job id"},
         413: {"description": "Too large"},
-        422: {"description": "No vCon, or not one of vcon, uuid, url and upload"},
+        422: {"description": "No vCon, not one source, or a key used with another request"},
         503: {"description": "The list is full, or Redis is"},
     },
     openapi_extra={
@@ -91,10 +91,12 @@ class NewJob(BaseModel):
         }
     },
 )
-async def submit(request: Request, token: Annotated[Token, Depends(requires("submit"))]) -> Response:
-    """Takes a vCon, the uuid of one, a recording (as a form, an upload or an address), and queues it.
+async def submit(
+    request: Request, token: Annotated[Token, Depends(requires("submit"))]
+) -> Response:
+    """Takes a vCon, the uuid of one or a recording (a form, an upload, an address), and queues it.
 
-    The answer is there as soon as the work is safe in the queue. With an `Idempotency-Key` the same
+    The answer comes as soon as the work is safe in the queue. With an `Idempotency-Key` the same
     request may be sent again: it gets the same job.
     """
     context = context_of(request)
@@ -103,7 +105,8 @@ async def submit(request: Request, token: Annotated[Token, Depends(requires("sub
         wanted, upload = await _form(request, context, token)
         fingerprint = f"form {upload.sha512} {wanted.list}"
     else:
-        raw = await bodies.whole(request, context.settings.max_document_bytes + bodies.JSON_BYTES_MAX)
+        limit = context.settings.max_document_bytes + bodies.JSON_BYTES_MAX
+        raw = await bodies.whole(request, limit)
         wanted, upload = _wanted(raw), None
         fingerprint = hashlib.sha256(raw).hexdigest()
     if key:
@@ -154,7 +157,8 @@ async def _form(request: Request, context: Context, token: Token) -> tuple[NewJo
         given = {
             name: form.one(name) for name in ("list", "job_id", "not_before") if form.one(name)
         }
-        return NewJob.model_validate({**given, "meta": orjson.loads(meta) if meta else None}), upload
+        wanted = {**given, "meta": orjson.loads(meta) if meta else None}
+        return NewJob.model_validate(wanted), upload
     except (ValidationError, orjson.JSONDecodeError) as error:
         await asyncio.to_thread(context.uploads.remove, upload.id if upload else "")
         if isinstance(error, ValidationError):
@@ -208,21 +212,28 @@ async def _claim_key(
     """The same request under the same key gets the same job id.
 
     Raises:
-        ProblemError: 409: the key was used with another request.
+        ProblemError: 422: the key was used with another request.
     """
     name = hashlib.sha256(f"{token.name}\n{key}".encode()).hexdigest()
     redis_key = f"conserver:idempotency:{name}"
     job = wanted.job_id or jobs.new_id()
     mine = f"{fingerprint} {job}"
-    before = await context.redis.set(redis_key, mine, nx=True, ex=IDEMPOTENCY_S, get=True)
+    before: Any = await context.redis.set(redis_key, mine, nx=True, ex=IDEMPOTENCY_S, get=True)
     if before is None:
         return wanted.model_copy(update={"job_id": job})
     seen, _, job = before.decode().rpartition(" ")
     if seen != fingerprint:
         raise ProblemError(
-            409, "this Idempotency-Key was used with another request", "idempotency-conflict"
+            422, "this Idempotency-Key was used with another request", "idempotency-conflict"
         )
     return wanted.model_copy(update={"job_id": job})
+
+
+class JobPage(BaseModel):
+    """Some jobs. next: the cursor of the next page; none where this is the last."""
+
+    jobs: list[JobView]
+    next: str | None
 
 
 @router.get("", summary="List jobs, newest first")
@@ -240,10 +251,11 @@ async def list_jobs(
         raise ProblemError(422, f"status: is one of {', '.join(jobs.STATUSES)}", "invalid")
     if cursor and not cursor.isdigit():
         raise ProblemError(422, "cursor: is no `next` of a page", "invalid")
-    base, found, at = request.scope.get("root_path", ""), [], int(cursor or 0)
+    base, at = request.scope.get("root_path", ""), int(cursor or 0)
+    found: list[JobView] = []
     end = at + SCAN_MAX
     while len(found) < limit and at < end:
-        step = await context.redis.zrevrange(jobs.JOBS, at, at + limit - 1)
+        step: Any = await context.redis.zrevrange(jobs.JOBS, at, at + limit - 1)
         if not step:
             return JobPage(jobs=found, next=None)
         for one in await _jobs(context, [job.decode() for job in step]):
@@ -253,13 +265,6 @@ async def list_jobs(
                 if len(found) == limit:
                     break
     return JobPage(jobs=found, next=str(at))
-
-
-class JobPage(BaseModel):
-    """Some jobs. next: the cursor of the next page; none where this is the last."""
-
-    jobs: list[JobView]
-    next: str | None
 
 
 async def _jobs(context: Context, ids: list[str]) -> list[Job | None]:
@@ -274,8 +279,7 @@ async def _jobs(context: Context, ids: list[str]) -> list[Job | None]:
 
 
 def _matches(job: Job, token: Token, name: str, status: str) -> bool:
-    visible = (token.may("read") or job.by == token.name) and token.may_use(job.list)
-    return visible and name in ("", job.list) and status in ("", job.status)
+    return submitting.may_see(token, job) and name in ("", job.list) and status in ("", job.status)
 
 
 @router.get(
@@ -347,4 +351,4 @@ async def cancel(
 
 def _cancel(context: Context, job: Job, actor: str) -> None:
     with context.client() as client:
-        items.cancel_job(client, job, actor=actor)
+        operations.cancel(client, job.id, actor=actor)

@@ -40,7 +40,9 @@ class _Parts:
     def __init__(self) -> None:
         self.events: list[tuple[str, bytes]] = []
 
-    def callbacks(self) -> dict[str, Any]:
+    def callbacks(self) -> Any:
+        """The parser's callbacks."""
+
         def note(kind: str) -> Any:
             return lambda data, start, end: self.events.append((kind, data[start:end]))
 

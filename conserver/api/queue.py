@@ -24,4 +24,5 @@ async def run(client: redis.asyncio.Redis, call: Call) -> Any:
 
 async def job_of(client: redis.asyncio.Redis, job: str) -> Job | None:
     """A job as it is now; None if it is not known (any more)."""
-    return jobs.load(job, await client.hgetall(jobs.key(job)))
+    found: Any = await client.hgetall(jobs.key(job))
+    return jobs.load(job, found)

@@ -10,12 +10,14 @@ import orjson
 
 from conserver.operations.recordings import new_uuid
 from conserver.outbound.uploads import Upload, Uploads
-from conserver.vcon.bodies import encode_body
+from conserver.vcon.document import encode_body
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
 
 
-def vcon_of_upload(upload: Upload, uploads: Uploads, inline_bytes: int, meta: Any = None) -> tuple[str, bytes]:
+def vcon_of_upload(
+    upload: Upload, uploads: Uploads, inline_bytes: int, meta: Any = None
+) -> tuple[str, bytes]:
     """The uuid and the text of a vCon with that recording.
 
     Up to `inline_bytes` the content is a part of the vCon, and the upload is removed; a larger one

@@ -95,7 +95,7 @@ class JobView(BaseModel):
 
 def job_view(job: Job, base: str) -> JobView:
     """A job as the API shows it. base: the path in front of /v1."""
-    error = redact_texts(dict(job.error))
+    error: Any = redact_texts(dict(job.error))
     failed = job.status == "failed"
     until_s = job.updated_at if job.ended else time.time()
     path = f"{base}/v1/jobs/{job.id}"

@@ -20,6 +20,7 @@ from conserver.queue import calls, jobs
 from conserver.queue.calls import Submission
 from conserver.queue.jobs import Job
 from conserver.vcon.document import Vcon
+from conserver.vcon.ids import usable_uuid
 
 SCRIPT_BYTES = 64 * 1024
 """A larger document goes into Redis by itself first, so that Lua never reads it."""
@@ -32,7 +33,7 @@ FULL_RETRY_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a caller wants done. due_ms: not before; 0 is now. fields: what the job keeps besides."""
+    """What a caller wants done. due_ms: not before, 0 for now. fields: more for the job to keep."""
 
     list: str
     uuid: str
@@ -125,10 +126,14 @@ async def visible_job(context: Context, token: Token, job: str) -> Job:
         ProblemError: 404, also for one that the token may not see.
     """
     found = await queue.job_of(context.redis, job) if _is_id(job) else None
-    if found is not None and (token.may("read") or found.by == token.name):
-        if token.may_use(found.list):
-            return found
+    if found is not None and may_see(token, found):
+        return found
     raise ProblemError(404, f"there is no job `{job[:80]}` (any more)", "job-unknown")
+
+
+def may_see(token: Token, job: Job) -> bool:
+    """Whether the token may see a job: with the role read any of its lists, else its own."""
+    return (token.may("read") or job.by == token.name) and token.may_use(job.list)
 
 
 def _is_id(text: str) -> bool:

@@ -48,6 +48,11 @@ class Subscriptions:
         return sum(map(len, self._listeners.values()))
 
     @property
+    def limit(self) -> int:
+        """How many may listen at once."""
+        return LISTENERS_MAX
+
+    @property
     def closing(self) -> bool:
         """Whether streams are to end: the process stops."""
         return self._closing.is_set()

@@ -6,7 +6,7 @@ put into conserver:cancelled:<consumer>, which that consumer reads every second.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,12 +36,20 @@ def cancel(client: redis.Redis, uuid: str) -> CancelResult:
 
     A copy that moves while this looks may be missed; a second call finds it.
     """
+    names = lookup.known_lists(client)
+    return _cancel(client, names, lambda element: lookup.uuid_of(element) == uuid)
+
+
+def cancel_job(client: redis.Redis, name: str, job: str) -> CancelResult:
+    """The same for the item of a job, which was pushed on the list `name`."""
+    return _cancel(client, [name], lambda element: lookup.job_of(element) == job)
+
+
+def _cancel(
+    client: redis.Redis, names: Iterable[str], is_copy: Callable[[bytes], bool]
+) -> CancelResult:
     found = CancelResult()
-
-    def is_copy(element: bytes) -> bool:
-        return lookup.uuid_of(element) == uuid
-
-    for name in lookup.known_lists(client):
+    for name in names:
         # In the order in which an item moves on, so that one that moves meanwhile is met later.
         found.parked += _remove(client, keys.parked(name), is_copy)
         found.queued += _remove(client, name, is_copy)
