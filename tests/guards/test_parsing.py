@@ -22,7 +22,7 @@ from conserver.vcon.document import Vcon
 from tests.conftest import unique
 from tests.guards.counting import figure
 from tests.helpers import eventually
-from tests.workshop import Workshop, document, link, nothing, storage, tag
+from tests.workers import RunningWorker, document, link, nothing, storage, tag
 
 COUNT = 40
 NAMES = {orjson.loads: "loads", orjson.dumps: "dumps"}
@@ -88,18 +88,18 @@ def test_parses_and_dumps_of_an_item(
 ) -> None:
     assert sys.getprofile() is None, "a debugger or a coverage tool is at work"
     with watched() as seen:
-        shop = Workshop(
+        worker = RunningWorker(
             redis_url,
             links=[link(name, run) for name, run in links],
             storages=[storage(unique("shelf-")) for _ in range(stores)],
         )
         if whole:
-            shop.queue.push("in", *(document(f"u{number}") for number in range(COUNT)))
+            worker.queue.push("in", *(document(f"u{number}") for number in range(COUNT)))
         else:
-            shop.supply(COUNT)
-        with shop:
-            eventually(lambda: len(shop.out()) == COUNT, 20)
-            eventually(lambda: shop.held == 0)
+            worker.supply(COUNT)
+        with worker:
+            eventually(lambda: len(worker.out()) == COUNT, 20)
+            eventually(lambda: worker.inflight == 0)
     figure(f"{len(links)} links, {stores} storages", seen.of("loads"), "parses per item")
     # What an item owes is written down too, where a document is written before it is stored.
     states = 1 if stores and (whole or dumps) else 0

@@ -20,7 +20,7 @@ from conserver.vcon.document import Vcon
 from conserver.worker.chain import ChainRunner, Lost, StartAnew
 from conserver.worker.item import ChainOutcome, Item, Route
 from tests.queues import document
-from tests.workshop import link, nothing, tag
+from tests.workers import link, nothing, tag
 
 SLOT = 3
 
@@ -36,7 +36,7 @@ class Stage:
         self.saved: list[tuple[bytes, list[str], list[tuple[str, str]]]] = []
 
     def _checkpoint(self, item: Item) -> None:
-        item.pack()
+        item.dump_vcon()
         self.at_checkpoint(item)
         self.saved.append((item.body, list(item.progress.links), list(item.progress.pushes)))
         item.saved = item.progress.dump()
@@ -104,7 +104,7 @@ def test_links_run_in_order_on_one_vcon(stage: Stage) -> None:
         return vcon
 
     item, outcome = stage.run(link("a", note), link("b", note))
-    assert outcome == ChainOutcome("done")
+    assert outcome == ChainOutcome(OutcomeKind.DONE)
     assert seen == ["a of main on u1", "b of main on u1"]
     assert item.progress.links == ["a", "b"]
     assert Vcon.parse(item.body).tags == {"a": "done", "b": "done"}
@@ -115,7 +115,7 @@ def test_links_run_in_order_on_one_vcon(stage: Stage) -> None:
 def test_an_item_that_nothing_changed_has_the_bytes_that_it_came_with(stage: Stage) -> None:
     text = b'{ "uuid":"u1", "a":1.0, "a":2 }'
     item, outcome = stage.run(link("a", nothing), text=text)
-    assert outcome.kind == "done"
+    assert outcome.kind is OutcomeKind.DONE
     assert item.body is item.text
     assert not item.changed
 
@@ -151,7 +151,7 @@ def test_resumes_behind_the_links_that_are_done(stage: Stage) -> None:
         link("b", tag),
         progress=Progress(links=["a"]),
     )
-    assert outcome.kind == "done"
+    assert outcome.kind is OutcomeKind.DONE
     assert item.progress.links == ["a", "b"]
 
 
@@ -176,7 +176,7 @@ def test_another_object_may_stand_for_the_vcon(stage: Stage) -> None:
         return Vcon.parse(orjson.dumps({**vcon.view, "subject": "new"}))
 
     item, outcome = stage.run(link("a", replace), link("b", tag))
-    assert outcome.kind == "done"
+    assert outcome.kind is OutcomeKind.DONE
     assert item.changed
     body = orjson.loads(item.body)
     assert body["subject"] == "new"
@@ -200,10 +200,10 @@ def test_another_vcon_is_rejected(stage: Stage, answers: bool) -> None:
         return vcon if answers else None
 
     _, outcome = stage.run(link("a", rename))
-    assert outcome.kind == "rejected"
+    assert outcome.kind is OutcomeKind.REJECTED
     assert "'u2' instead of 'u1'" in outcome.reason
     _, outcome = stage.run(link("a", swap))
-    assert outcome.kind == "rejected"
+    assert outcome.kind is OutcomeKind.REJECTED
 
 
 @pytest.mark.parametrize("content", [{1, 2}, object(), float])
@@ -221,7 +221,7 @@ def test_what_json_cannot_hold_is_rejected_here_and_harms_nobody(
 
     for run in (spoil, spoil_quietly):
         item, outcome = stage.run(link("a", run))
-        assert outcome.kind == "rejected"
+        assert outcome.kind is OutcomeKind.REJECTED
         assert "cannot be written as JSON" in outcome.reason
         assert not item.changed
 
@@ -229,7 +229,7 @@ def test_what_json_cannot_hold_is_rejected_here_and_harms_nobody(
 def test_an_envelope_goes_through_untouched(stage: Stage) -> None:
     text = b'{"payload": "e30", "signatures": [{"header": {"uuid": "u1"}}]}'
     item, outcome = stage.run(link("a", nothing), text=text)
-    assert outcome.kind == "done"
+    assert outcome.kind is OutcomeKind.DONE
     assert item.body is item.text
     _, outcome = stage.run(link("a", tag), text=text)
     assert (outcome.kind, outcome.link) == ("rejected", "a")
@@ -375,7 +375,7 @@ def test_a_cancelled_item_ends_at_the_next_edge(stage: Stage) -> None:
         return vcon
 
     item, outcome = stage.run(link("a", cancel), link("b", raises(ValueError("not run"))))
-    assert outcome.kind == "cancelled"
+    assert outcome.kind is OutcomeKind.CANCELLED
     assert item.progress.links == ["a"]
 
 
@@ -558,7 +558,7 @@ def test_what_cannot_be_processed_is_rejected_with_its_own_reason(
     item.text = text
     stage.runner.run(item)
     assert item.outcome is not None
-    assert item.outcome.kind == "rejected"
+    assert item.outcome.kind is OutcomeKind.REJECTED
     assert words in item.outcome.reason
 
 
@@ -577,11 +577,11 @@ def test_an_envelope_under_an_unusable_key_is_rejected(stage: Stage, payload: by
     # It names no uuid that could differ; its key became a path in storages.
     text = b'{"ciphertext": "x", "recipients": []}'
     _, outcome = stage.run(text=text, payload=payload)
-    assert outcome.kind == "rejected"
+    assert outcome.kind is OutcomeKind.REJECTED
     assert "cannot serve as a uuid" in outcome.reason
 
 
 def test_extensions_that_a_chain_knows_may_be_critical(stage: Stage) -> None:
     text = document("u1", critical=["x"])
     _, outcome = stage.run(text=text, config={"supported_extensions": ["x"]})
-    assert outcome.kind == "done"
+    assert outcome.kind is OutcomeKind.DONE

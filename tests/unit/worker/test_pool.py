@@ -18,7 +18,7 @@ import pytest
 from conserver.config.model import ChainConfig
 from conserver.queue.record import Claimed, Progress
 from conserver.worker.item import Item, Route
-from conserver.worker.pool import Backlog, ChainPool, RateMeter
+from conserver.worker.pool import WorkQueue, ChainPool, ItemDurations
 from tests.helpers import eventually
 
 
@@ -45,7 +45,7 @@ def tokens(items: list[Item]) -> list[str]:
 
 
 def test_items_are_taken_in_the_order_of_their_claim() -> None:
-    backlog = Backlog({"a": 9, "b": 9}, nobody)
+    backlog = WorkQueue({"a": 9, "b": 9}, nobody)
     backlog.put([item("a", "1"), item("b", "2"), item("a", "3")])
     taken = [backlog.take(None)[0].token for _ in range(3)]
     assert taken == ["1", "3", "2"], "one chain at a time, the first to have been claimed"
@@ -53,7 +53,7 @@ def test_items_are_taken_in_the_order_of_their_claim() -> None:
 
 
 def test_a_cap_holds_back_its_own_chain_only() -> None:
-    backlog = Backlog({"slow": 1, "fast": 9}, nobody)
+    backlog = WorkQueue({"slow": 1, "fast": 9}, nobody)
     backlog.put([item("slow", "1"), item("slow", "2"), item("fast", "3"), item("fast", "4")])
     assert backlog.take(None)[0].token == "1"
     assert backlog.take(None)[0].token == "3"
@@ -62,7 +62,7 @@ def test_a_cap_holds_back_its_own_chain_only() -> None:
 
 
 def test_what_waits_is_taken_back_with_the_last_of_a_list_first() -> None:
-    backlog = Backlog({"a": 9, "b": 9}, nobody)
+    backlog = WorkQueue({"a": 9, "b": 9}, nobody)
     backlog.put(
         [item("a", "1", 1.0), item("b", "2", 1.0), item("a", "3", 2.0), item("a", "4", 9.0)]
     )
@@ -124,7 +124,7 @@ class Bell:
 @dataclass
 class Pool:
     pool: ChainPool
-    backlog: Backlog
+    backlog: WorkQueue
     runner: Runner
     bell: Bell
 
@@ -140,7 +140,7 @@ def make() -> Iterator[Make]:
         def start(threads: int, **caps: int) -> Pool:
             runner, bell = Runner(), Bell()
             stack.callback(runner.open_all)
-            backlog = Backlog(caps or {"a": threads}, bell)
+            backlog = WorkQueue(caps or {"a": threads}, bell)
             pool = ChainPool(threads, backlog, runner, bell)  # type: ignore[arg-type]
             pool.start()
             assert bell.rung(threads), "each thread says that it has nothing to do"
@@ -203,7 +203,7 @@ def test_as_many_threads_are_woken_as_items_come(make: Make) -> None:
         pool.runner.gate(token)
     pool.backlog.put([item("a", token) for token in "123"])
     eventually(lambda: len(pool.runner.running) == 3)
-    assert pool.backlog.at_work == {"a": 3}
+    assert pool.backlog.running == {"a": 3}
     assert pool.backlog.idle_threads == 1
 
 
@@ -225,7 +225,7 @@ def test_a_place_that_becomes_free_goes_to_whoever_waits(make: Make) -> None:
     pool.backlog.put([item("slow", "s1"), item("slow", "s2"), item("fast", "f1")])
     eventually(lambda: pool.runner.running == {"s1"} and pool.pool.waiting == 1)
     assert pool.backlog.waiting("slow") == 1
-    assert pool.backlog.at_work == {"slow": 1, "fast": 0}
+    assert pool.backlog.running == {"slow": 1, "fast": 0}
     eventually(lambda: pool.backlog.idle_threads == 2)
     gate.set()
     eventually(lambda: pool.runner.running == {"s2"})
@@ -275,11 +275,11 @@ def test_stuck_names_the_chains_of_threads_that_are_at_one_item_for_long(make: M
 
 
 def test_one_item_is_claimed_while_nothing_is_known() -> None:
-    assert RateMeter().most("a", 4) == 1
+    assert ItemDurations().most("a", 4) == 1
 
 
 def test_as_much_is_claimed_as_the_threads_finish_within_the_horizon() -> None:
-    meter = RateMeter()
+    meter = ItemDurations()
     meter.add("a", 0.002)
     assert meter.most("a", 1) == 50
     assert meter.most("a", 4) == 200
@@ -287,13 +287,13 @@ def test_as_much_is_claimed_as_the_threads_finish_within_the_horizon() -> None:
 
 
 def test_one_at_a_time_where_an_item_takes_longer() -> None:
-    meter = RateMeter()
+    meter = ItemDurations()
     meter.add("a", 30.0)
     assert meter.most("a", 8) == 1
 
 
 def test_a_slow_item_is_believed_at_once_and_fast_ones_little_by_little() -> None:
-    meter = RateMeter()
+    meter = ItemDurations()
     for _ in range(20):
         meter.add("a", 0.001)
     assert meter.most("a", 1) == 100
@@ -308,13 +308,13 @@ def test_a_slow_item_is_believed_at_once_and_fast_ones_little_by_little() -> Non
 
 
 def test_items_that_take_no_time_are_bounded_all_the_same() -> None:
-    meter = RateMeter()
+    meter = ItemDurations()
     meter.add("a", 0.0)
     assert meter.most("a", 1) == 100_000, "the places on the page bound what is really claimed"
 
 
 def test_it_is_quick_where_the_items_of_any_chain_are() -> None:
-    meter = RateMeter()
+    meter = ItemDurations()
     assert not meter.is_quick(0.003)  # nothing is known
     meter.add("slow", 0.02)
     assert not meter.is_quick(0.003)

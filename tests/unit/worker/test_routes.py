@@ -8,7 +8,7 @@ from typing import Any
 from conserver.config.model import ChainConfig, Config, LinkConfig, StorageConfig
 from conserver.plugins.loader import Plugins
 from conserver.worker.routes import Routes
-from tests.workshop import link, nothing, storage
+from tests.workers import link, nothing, storage
 
 
 def routes(**chains: dict[str, Any]) -> Routes:

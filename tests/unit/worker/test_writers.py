@@ -20,13 +20,13 @@ from conserver.queue.record import Claimed, Progress
 from conserver.vcon.document import Vcon
 from conserver.worker import writers
 from conserver.worker.item import Item, Route
-from conserver.worker.writers import Report, Writer
+from conserver.worker.writers import StorageReport, Writer
 from storage.contract import Rejected, Stored, Unavailable
 from tests.conftest import unique
 from tests.helpers import eventually
 from tests.modules import memory
 from tests.queues import document
-from tests.workshop import storage
+from tests.workers import storage
 
 
 @dataclass(eq=False)
@@ -50,7 +50,7 @@ class Desk:
     def __init__(self, timeout_s: float = 30.0, hung_most: int = writers.HUNG_MOST) -> None:
         name = unique("shelf-")
         self.shelf = memory.shelf(name)
-        self.reports: list[Report] = []
+        self.reports: list[StorageReport] = []
         self.writer = Writer(storage(name, timeout_s), self.reports.append, hung_most)
 
     def answer(self, *items: Item) -> list[Any]:
@@ -73,7 +73,7 @@ class Desk:
         """Look at it as the keeper does, until the call that hangs is given up."""
 
         def given_up() -> bool:
-            self.writer.watch()
+            self.writer.check_timeout()
             return bool(self.reports)
 
         eventually(given_up)
@@ -285,10 +285,10 @@ def test_a_call_within_the_timeout_is_left_alone(gate: threading.Event) -> None:
     one = item("u1")
     begun_call(desk, gate, one)
     for _ in range(10):
-        desk.writer.watch()
+        desk.writer.check_timeout()
     gate.set()
     assert desk.answers_for(one) == [Stored("etag-1")]
-    assert not desk.writer.is_spent
+    assert not desk.writer.has_too_many_hung_calls
 
 
 def test_what_an_abandoned_call_says_later_is_not_heard(gate: threading.Event) -> None:
@@ -332,22 +332,22 @@ def test_a_process_in_which_many_calls_hang_is_spent(gate: threading.Event) -> N
     # Each of them is a thread and a client; a night of them would fill the process.
     desk = Desk(timeout_s=0.05, hung_most=1)
     begun_call(desk, gate, item("u1"))
-    spent = [desk.writer.is_spent]
+    spent = [desk.writer.has_too_many_hung_calls]
     desk.abandon()
-    spent.append(desk.writer.is_spent)
+    spent.append(desk.writer.has_too_many_hung_calls)
     gate.set()
     assert spent == [False, True]
-    eventually(lambda: not desk.writer.is_spent, message="it came back after all")
+    eventually(lambda: not desk.writer.has_too_many_hung_calls, message="it came back after all")
 
 
 # ---- look-ups ------------------------------------------------------------------------------------
 
 
-def report_of(desk: Desk, one: Item) -> Report:
+def report_of(desk: Desk, one: Item) -> StorageReport:
     desk.writer.look_up(one)
     return eventually(
         lambda: next((r for r in desk.reports if r.looked_up is one), None)
-    ) or Report("", [])
+    ) or StorageReport("", [])
 
 
 def test_a_document_is_looked_up() -> None:
