@@ -1,4 +1,4 @@
-"""chain.py: one item through its links, and what becomes of whatever links and documents do."""
+"""chain.py: runs one item through its links, and gives every run an outcome."""
 
 from __future__ import annotations
 
@@ -17,30 +17,46 @@ from conserver.plugins.loader import LoadedLink
 from conserver.process.shared_status import Phase, SharedStatus, StatusItem
 from conserver.queue.record import Claimed, Progress
 from conserver.vcon.document import Vcon
-from conserver.worker.chain import ChainRunner, Lost, StartAnew
-from conserver.worker.item import ChainOutcome, Item, Route
+from conserver.worker.chain import ChainRunner
+from conserver.worker.checkpoint import Lost, StartAnew
+from conserver.worker.inbox import WorkerInbox
+from conserver.worker.item import ChainOutcome, Item, OutcomeKind, Route
 from tests.queues import document
 from tests.workers import link, nothing, tag
 
 SLOT = 3
 
 
-class Stage:
-    """A runner on a page of its own, with a keeper of straw."""
+class Inbox(WorkerInbox):
+    """Carries out checkpoints by itself and records them: body, links and pushes of the item.
 
-    def __init__(self) -> None:
-        self.status = SharedStatus.create("straw")
-        self.runner = ChainRunner(self.status, self._checkpoint, lambda _item: self.cancelled)
-        self.cancelled = False
+    at_checkpoint: called for each one. cancelled_all: every item counts as cancelled.
+    """
+
+    def __init__(self, status: SharedStatus) -> None:
+        super().__init__(status)
         self.at_checkpoint: Callable[[Item], None] = lambda _item: None
         self.saved: list[tuple[bytes, list[str], list[tuple[str, str]]]] = []
+        self.cancelled_all = False
 
-    def _checkpoint(self, item: Item) -> None:
+    def checkpoint(self, item: Item) -> None:
         item.dump_vcon()
         self.at_checkpoint(item)
         self.saved.append((item.body, list(item.progress.links), list(item.progress.pushes)))
-        item.saved = item.progress.dump()
-        item.written(item.body, item.revision + 1)
+        item.saved_state = item.progress.dump()
+        item.document_written(item.body, item.revision + 1)
+
+    def is_cancelled(self, item: Item) -> bool:
+        return self.cancelled_all
+
+
+class Stage:
+    """A ChainRunner and what it needs, without a worker loop."""
+
+    def __init__(self) -> None:
+        self.status = SharedStatus.create("test")
+        self.inbox = Inbox(self.status)
+        self.runner = ChainRunner(self.status, self.inbox)
 
     def item(self, *links: LoadedLink, text: bytes = b"", **fields: Any) -> Item:
         """An item of a chain of these links."""
@@ -65,7 +81,7 @@ class Stage:
         return item
 
     def run(self, *links: LoadedLink, **fields: Any) -> tuple[Item, ChainOutcome]:
-        """Run such an item."""
+        """Run an item of a chain of these links."""
         item = self.item(*links, **fields)
         self.runner.run(item)
         assert item.outcome is not None
@@ -73,7 +89,7 @@ class Stage:
 
     @property
     def shown(self) -> StatusItem:
-        """The item on the page."""
+        """The item as SharedStatus shows it."""
         [found] = self.status.read().items
         return found
 
@@ -112,7 +128,7 @@ def test_links_run_in_order_on_one_vcon(stage: Stage) -> None:
     assert item.links_s > 0
 
 
-def test_an_item_that_nothing_changed_has_the_bytes_that_it_came_with(stage: Stage) -> None:
+def test_an_unchanged_document_keeps_its_bytes(stage: Stage) -> None:
     text = b'{ "uuid":"u1", "a":1.0, "a":2 }'
     item, outcome = stage.run(link("a", nothing), text=text)
     assert outcome.kind is OutcomeKind.DONE
@@ -122,7 +138,7 @@ def test_an_item_that_nothing_changed_has_the_bytes_that_it_came_with(stage: Sta
 
 def test_a_chain_without_links_is_done(stage: Stage) -> None:
     item, outcome = stage.run()
-    assert (outcome.kind, item.changed) == ("done", False)
+    assert (outcome.kind, item.changed) == (OutcomeKind.DONE, False)
 
 
 def test_none_stops_the_chain_and_keeps_what_was_changed(stage: Stage) -> None:
@@ -130,7 +146,7 @@ def test_none_stops_the_chain_and_keeps_what_was_changed(stage: Stage) -> None:
         vcon.add_tag("stopped", "here")
 
     item, outcome = stage.run(link("a", stop), link("b", raises(ValueError("not run"))))
-    assert (outcome.kind, outcome.link) == ("filtered", "a")
+    assert (outcome.kind, outcome.link) == (OutcomeKind.FILTERED, "a")
     assert item.progress.links == []
     assert b"stopped:here" in item.body
 
@@ -141,13 +157,13 @@ def test_any_other_answer_is_rejected(stage: Stage, answer: object) -> None:
         return answer
 
     _, outcome = stage.run(link("a", run))
-    assert (outcome.kind, outcome.link) == ("rejected", "a")
+    assert (outcome.kind, outcome.link) == (OutcomeKind.REJECTED, "a")
     assert "link a returned" in outcome.reason
 
 
-def test_resumes_behind_the_links_that_are_done(stage: Stage) -> None:
+def test_links_that_an_earlier_attempt_has_finished_are_skipped(stage: Stage) -> None:
     item, outcome = stage.run(
-        link("a", raises(ValueError("paid already"))),
+        link("a", raises(ValueError("not run"))),
         link("b", tag),
         progress=Progress(links=["a"]),
     )
@@ -155,7 +171,7 @@ def test_resumes_behind_the_links_that_are_done(stage: Stage) -> None:
     assert item.progress.links == ["a", "b"]
 
 
-def test_a_chain_that_was_changed_meanwhile_is_run_from_its_start(stage: Stage) -> None:
+def test_a_chain_whose_configuration_has_changed_runs_from_its_first_link(stage: Stage) -> None:
     def push(vcon: Vcon, context: Any) -> Vcon:
         context.push("aside")
         return vcon
@@ -163,15 +179,16 @@ def test_a_chain_that_was_changed_meanwhile_is_run_from_its_start(stage: Stage) 
     progress = Progress(links=["old", "a"], pushes=[("aside", "u1")], expire_s=9)
     item, _ = stage.run(link("a", push), link("b", nothing), progress=progress)
     assert item.progress.links == ["a", "b"]
-    assert item.progress.pushes == [("aside", "u1")], "asked for again, so kept once"
+    assert item.progress.pushes == [("aside", "u1")], "once: the old ones were dropped"
     assert item.progress.expire_s is None
 
 
-# ---- what links may do to a vCon -----------------------------------------------------------------
+# ---- what links may return -----------------------------------------------------------------------
 
 
-def test_another_object_may_stand_for_the_vcon(stage: Stage) -> None:
-    # Its base was its own text: the change was not seen, and the old document was stored.
+def test_a_link_may_return_another_vcon_object(stage: Stage) -> None:
+    # Regression: the new object's base was its own text, so that the change was not noticed and the
+    # old document was stored.
     def replace(vcon: Vcon, _context: Any) -> Vcon:
         return Vcon.parse(orjson.dumps({**vcon.view, "subject": "new"}))
 
@@ -182,7 +199,7 @@ def test_another_object_may_stand_for_the_vcon(stage: Stage) -> None:
     assert body["subject"] == "new"
     assert Vcon.parse(item.body).tags == {"seen": "yes"}
     assert item.vcon is not None
-    assert item.vcon.base == item.text, "a merge starts from what was claimed"
+    assert item.vcon.base == item.text, "a merge compares with the claimed document"
 
 
 def test_another_object_with_the_same_content_is_no_change(stage: Stage) -> None:
@@ -191,7 +208,7 @@ def test_another_object_with_the_same_content_is_no_change(stage: Stage) -> None
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_another_vcon_is_rejected(stage: Stage, answers: bool) -> None:
+def test_a_vcon_with_another_uuid_is_rejected(stage: Stage, answers: bool) -> None:
     def swap(_vcon: Vcon, _context: Any) -> Vcon:
         return Vcon.parse(document("u2"))
 
@@ -207,10 +224,10 @@ def test_another_vcon_is_rejected(stage: Stage, answers: bool) -> None:
 
 
 @pytest.mark.parametrize("content", [{1, 2}, object(), float])
-def test_what_json_cannot_hold_is_rejected_here_and_harms_nobody(
+def test_what_json_cannot_hold_is_rejected_in_the_chain_thread(
     stage: Stage, content: object
 ) -> None:
-    # It raised in the keeper, which died of it and took its batch along, again and again.
+    # Regression: it raised in the worker loop and ended the worker, with every item that it held.
     def spoil(vcon: Vcon, _context: Any) -> Vcon:
         vcon.add_analysis({"type": "bad", "body": content})
         return vcon
@@ -226,13 +243,13 @@ def test_what_json_cannot_hold_is_rejected_here_and_harms_nobody(
         assert not item.changed
 
 
-def test_an_envelope_goes_through_untouched(stage: Stage) -> None:
+def test_a_signed_vcon_is_passed_through_and_cannot_be_changed(stage: Stage) -> None:
     text = b'{"payload": "e30", "signatures": [{"header": {"uuid": "u1"}}]}'
     item, outcome = stage.run(link("a", nothing), text=text)
     assert outcome.kind is OutcomeKind.DONE
     assert item.body is item.text
     _, outcome = stage.run(link("a", tag), text=text)
-    assert (outcome.kind, outcome.link) == ("rejected", "a")
+    assert (outcome.kind, outcome.link) == (OutcomeKind.REJECTED, "a")
 
 
 # ---- how a run ends ------------------------------------------------------------------------------
@@ -241,29 +258,29 @@ def test_an_envelope_goes_through_untouched(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "reason"),
     [
-        (Retry(7.5, "busy"), "retry", "busy"),
-        (Rejected("never"), "rejected", "never"),
-        (Cancelled("enough"), "cancelled", "enough"),
-        (StartAnew(), "anew", ""),
-        (Lost(), "lost", ""),
-        (ValueError("odd"), "failed", "odd"),
-        (KeyError(), "failed", "KeyError"),
-        (SystemExit(3), "failed", "3"),
-        (KeyboardInterrupt(), "failed", "KeyboardInterrupt"),
-        (GeneratorExit(), "failed", "GeneratorExit"),
-        (MemoryError(), "failed", "MemoryError"),
+        (Retry(7.5, "busy"), OutcomeKind.RETRY, "busy"),
+        (Rejected("never"), OutcomeKind.REJECTED, "never"),
+        (Cancelled("enough"), OutcomeKind.CANCELLED, "enough"),
+        (StartAnew(), OutcomeKind.START_ANEW, ""),
+        (Lost(), OutcomeKind.LOST, ""),
+        (ValueError("odd"), OutcomeKind.FAILED, "odd"),
+        (KeyError(), OutcomeKind.FAILED, "KeyError"),
+        (SystemExit(3), OutcomeKind.FAILED, "3"),
+        (KeyboardInterrupt(), OutcomeKind.FAILED, "KeyboardInterrupt"),
+        (GeneratorExit(), OutcomeKind.FAILED, "GeneratorExit"),
+        (MemoryError(), OutcomeKind.FAILED, "MemoryError"),
     ],
 )
 def test_nothing_that_a_link_raises_escapes(
-    stage: Stage, error: BaseException, kind: str, reason: str
+    stage: Stage, error: BaseException, kind: OutcomeKind, reason: str
 ) -> None:
     item, outcome = stage.run(link("a", nothing), link("b", raises(error)))
     assert (outcome.kind, outcome.reason, outcome.link) == (kind, reason, "b")
     assert item.progress.links == ["a"]
-    if kind == "failed":
+    if kind is OutcomeKind.FAILED:
         assert "raise error" in outcome.traceback
         assert outcome.error
-    if kind == "retry":
+    if kind is OutcomeKind.RETRY:
         assert outcome.after_s == 7.5
 
 
@@ -272,11 +289,11 @@ def test_a_link_that_recurses_without_end_is_a_failed_attempt(stage: Stage) -> N
         return recurse(vcon, context)
 
     _, outcome = stage.run(link("a", recurse))
-    assert (outcome.kind, outcome.error) == ("failed", "RecursionError")
+    assert (outcome.kind, outcome.error) == (OutcomeKind.FAILED, "RecursionError")
     assert len(outcome.traceback) <= 8000
 
 
-def test_a_secret_that_a_traceback_is_cut_in_does_not_show_its_end(stage: Stage) -> None:
+def test_secrets_are_redacted_before_a_traceback_is_cut(stage: Stage) -> None:
     text = "redis://u:" + "pa55" * 3000 + "@h"
     _, outcome = stage.run(link("a", raises(ValueError(text))))
     assert "pa55" not in outcome.traceback
@@ -284,7 +301,9 @@ def test_a_secret_that_a_traceback_is_cut_in_does_not_show_its_end(stage: Stage)
 
 
 @pytest.mark.parametrize("error", [ValueError, Rejected, lambda text: Retry(reason=text)])
-def test_what_a_link_raises_shows_no_secret_of_its_options(stage: Stage, error: Any) -> None:
+def test_secrets_of_a_links_options_are_redacted_in_what_it_raises(
+    stage: Stage, error: Any
+) -> None:
     options = {"api_key": SecretStr("k3y-of-ours"), "headers": {"X-Id": SecretStr("0ther-one")}}
     failing = link("a", raises(error("refused: k3y-of-ours, 0ther-one")))
     _, outcome = stage.run(replace(failing, options=options))
@@ -292,7 +311,7 @@ def test_what_a_link_raises_shows_no_secret_of_its_options(stage: Stage, error: 
     assert "k3y-of-ours" not in outcome.traceback
 
 
-def test_a_name_of_an_error_says_where_it_is_from(stage: Stage) -> None:
+def test_the_name_of_an_error_has_its_module(stage: Stage) -> None:
     _, outcome = stage.run(link("a", raises(orjson.JSONDecodeError("x", "y", 0))))
     assert outcome.error.endswith("JSONDecodeError")
     assert "." in outcome.error
@@ -302,10 +321,11 @@ def test_a_name_of_an_error_says_where_it_is_from(stage: Stage) -> None:
     "run",
     [nothing, tag, lambda _vcon, _context: None, raises(ValueError()), raises(Retry())],
 )
-def test_no_time_limit_runs_on_once_the_links_are_done(
+def test_time_limits_end_with_the_last_link(
     stage: Stage, run: Callable[[Vcon, Any], Vcon | None]
 ) -> None:
-    # Redis was away for 90 s, and the worker was killed for the hard limit of a link long done.
+    # Regression: while Redis was unavailable for 90 s, the worker was killed for the hard limit of
+    # a link that had ended long before.
     phases: list[Phase] = []
 
     def look(vcon: Vcon, _context: Any) -> Vcon:
@@ -318,7 +338,7 @@ def test_no_time_limit_runs_on_once_the_links_are_done(
     assert stage.shown.phase is Phase.STORING
 
 
-def test_the_page_shows_which_link_runs_and_its_limits(stage: Stage) -> None:
+def test_shared_status_shows_which_link_runs_and_its_limits(stage: Stage) -> None:
     shown: list[StatusItem] = []
 
     def look(vcon: Vcon, _context: Any) -> Vcon:
@@ -334,7 +354,7 @@ def test_the_page_shows_which_link_runs_and_its_limits(stage: Stage) -> None:
     assert shown[0].chain_run == shown[1].chain_run
 
 
-def test_the_soft_limit_is_the_nearer_of_link_and_chain(stage: Stage) -> None:
+def test_the_earlier_soft_limit_of_link_and_chain_counts(stage: Stage) -> None:
     left: list[float | None] = []
 
     def look(vcon: Vcon, context: Any) -> Vcon:
@@ -353,7 +373,7 @@ def test_the_soft_limit_is_the_nearer_of_link_and_chain(stage: Stage) -> None:
     assert left[3] == 0.0
 
 
-def test_the_attempt_counts_the_runs_of_this_link_that_came_to_nothing(stage: Stage) -> None:
+def test_attempt_counts_the_failed_runs_of_this_link(stage: Stage) -> None:
     seen: list[tuple[str, int]] = []
 
     def look(vcon: Vcon, context: Any) -> Vcon:
@@ -369,9 +389,9 @@ def test_the_attempt_counts_the_runs_of_this_link_that_came_to_nothing(stage: St
 # ---- cancelling ----------------------------------------------------------------------------------
 
 
-def test_a_cancelled_item_ends_at_the_next_edge(stage: Stage) -> None:
+def test_a_cancelled_item_ends_before_its_next_link(stage: Stage) -> None:
     def cancel(vcon: Vcon, _context: Any) -> Vcon:
-        stage.cancelled = True
+        stage.inbox.cancelled_all = True
         return vcon
 
     item, outcome = stage.run(link("a", cancel), link("b", raises(ValueError("not run"))))
@@ -379,30 +399,30 @@ def test_a_cancelled_item_ends_at_the_next_edge(stage: Stage) -> None:
     assert item.progress.links == ["a"]
 
 
-def test_a_long_link_learns_of_it_when_it_asks(stage: Stage) -> None:
+def test_a_link_may_check_whether_its_item_is_cancelled(stage: Stage) -> None:
     def ask(_vcon: Vcon, context: Any) -> Vcon:
         context.check_cancelled()
-        stage.cancelled = True
+        stage.inbox.cancelled_all = True
         context.check_cancelled()
         raise AssertionError("it went on")
 
     _, outcome = stage.run(link("a", ask))
-    assert (outcome.kind, outcome.link) == ("cancelled", "a")
+    assert (outcome.kind, outcome.link) == (OutcomeKind.CANCELLED, "a")
 
 
 # ---- checkpoints and effects ---------------------------------------------------------------------
 
 
-def test_a_costly_link_is_saved_as_done(stage: Stage) -> None:
+def test_a_checkpoint_after_a_costly_link_counts_it_as_done(stage: Stage) -> None:
     stage.run(link("a", tag, costly=True), link("b", nothing), link("c", nothing))
-    [(body, links, _)] = stage.saved
+    [(body, links, _)] = stage.inbox.saved
     assert links == ["a"]
     assert b"seen:yes" in body
 
 
 def test_the_last_link_needs_no_checkpoint(stage: Stage) -> None:
     stage.run(link("a", nothing), link("b", tag, costly=True))
-    assert stage.saved == []
+    assert stage.inbox.saved == []
 
 
 def test_a_checkpoint_inside_a_link_does_not_count_it_as_done(stage: Stage) -> None:
@@ -413,7 +433,7 @@ def test_a_checkpoint_inside_a_link_does_not_count_it_as_done(stage: Stage) -> N
         return vcon
 
     item, _ = stage.run(link("a", nothing), link("b", half))
-    [(body, links, _)] = stage.saved
+    [(body, links, _)] = stage.inbox.saved
     assert links == ["a"]
     assert b"half:1" in body
     assert b"whole" not in body
@@ -423,34 +443,34 @@ def test_a_checkpoint_inside_a_link_does_not_count_it_as_done(stage: Stage) -> N
 
 def test_what_json_cannot_hold_ends_the_link_at_its_checkpoint(stage: Stage) -> None:
     def spoil(vcon: Vcon, context: Any) -> Vcon:
-        vcon.add_tag("paid", "1")
+        vcon.add_tag("half", "1")
         vcon.data["subject"] = object()
         context.checkpoint()
         return vcon
 
     _, outcome = stage.run(link("a", spoil))
-    assert (outcome.kind, outcome.link) == ("rejected", "a")
-    assert stage.saved == []
+    assert (outcome.kind, outcome.link) == (OutcomeKind.REJECTED, "a")
+    assert stage.inbox.saved == []
 
 
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (StartAnew(), "anew"),
-        (Lost(), "lost"),
-        (Retry(30, "a hash"), "retry"),
-        (Rejected("both changed it"), "rejected"),
+        (StartAnew(), OutcomeKind.START_ANEW),
+        (Lost(), OutcomeKind.LOST),
+        (Retry(30, "a hash"), OutcomeKind.RETRY),
+        (Rejected("both changed it"), OutcomeKind.REJECTED),
     ],
 )
 @pytest.mark.parametrize("own", [True, False])
 def test_a_checkpoint_that_cannot_be_made_ends_the_run(
-    stage: Stage, error: BaseException, kind: str, own: bool
+    stage: Stage, error: BaseException, kind: OutcomeKind, own: bool
 ) -> None:
-    # A Retry from a costly link's checkpoint counted as a failed attempt of the link.
+    # Regression: a Retry from the checkpoint after a costly link counted as a failure of the link.
     def refuse(_item: Item) -> None:
         raise error
 
-    stage.at_checkpoint = refuse
+    stage.inbox.at_checkpoint = refuse
 
     def ask(vcon: Vcon, context: Any) -> Vcon:
         context.checkpoint()
@@ -461,20 +481,22 @@ def test_a_checkpoint_that_cannot_be_made_ends_the_run(
     assert (outcome.kind, outcome.link) == (kind, "a")
 
 
-@pytest.mark.parametrize(("error", "kind"), [(StartAnew(), "anew"), (Lost(), "lost")])
+@pytest.mark.parametrize(
+    ("error", "kind"), [(StartAnew(), OutcomeKind.START_ANEW), (Lost(), OutcomeKind.LOST)]
+)
 def test_a_link_that_catches_everything_does_not_go_on_with_an_item_that_ended(
-    stage: Stage, error: BaseException, kind: str
+    stage: Stage, error: BaseException, kind: OutcomeKind
 ) -> None:
-    # Started from the newer document it overwrote that with its own, older one.
+    # Regression: the item, which was to start from the newer document, overwrote that with its own.
     def refuse(_item: Item) -> None:
         raise error
 
-    stage.at_checkpoint = refuse
+    stage.inbox.at_checkpoint = refuse
 
     def careless(vcon: Vcon, context: Any) -> Vcon:
         try:
             context.checkpoint()
-        except Exception:  # noqa: BLE001 - that is the point
+        except Exception:  # noqa: BLE001 - what the test is about
             vcon.add_tag("went", "on")
         return vcon
 
@@ -483,7 +505,7 @@ def test_a_link_that_catches_everything_does_not_go_on_with_an_item_that_ended(
 
 
 def test_effects_belong_to_the_item_once_their_link_is_done(stage: Stage) -> None:
-    # A push that a checkpoint had saved was asked for again when the link was run again.
+    # Regression: the checkpoint saved the push, and the link asked for it again when it was rerun.
     def ask(vcon: Vcon, context: Any) -> Vcon:
         context.push("one")
         context.push("two", "u9")
@@ -492,26 +514,28 @@ def test_effects_belong_to_the_item_once_their_link_is_done(stage: Stage) -> Non
         return vcon
 
     item, _ = stage.run(link("a", ask), link("b", nothing))
-    assert [pushes for _, _, pushes in stage.saved] == [[]]
+    assert [pushes for _, _, pushes in stage.inbox.saved] == [[]]
     assert item.progress.pushes == [("one", "u1"), ("two", "u9")]
     assert item.progress.expire_s == 60
 
 
 @pytest.mark.parametrize("name", ["conserver:hosts", "DLQ:calls", "", "two\nlines"])
 def test_a_link_pushes_to_no_list_of_the_queues_own(stage: Stage, name: str) -> None:
-    """A list at conserver:hosts would end all service; the link's author is told."""
+    """A list at the key conserver:hosts would stop all hosts."""
 
     def ask(vcon: Vcon, context: Any) -> Vcon:
         context.push(name)
         return vcon
 
     item, outcome = stage.run(link("a", ask))
-    assert (outcome.kind, outcome.error) == ("failed", "ValueError")
+    assert (outcome.kind, outcome.error) == (OutcomeKind.FAILED, "ValueError")
     assert "the name of a list must" in outcome.reason
     assert item.progress.pushes == []
 
 
-def test_a_link_that_filters_has_its_effects_and_one_that_fails_has_none(stage: Stage) -> None:
+def test_effects_of_a_filtering_link_are_kept_and_those_of_a_failed_one_are_not(
+    stage: Stage,
+) -> None:
     def route_away(_vcon: Vcon, context: Any) -> None:
         context.push("elsewhere")
 
@@ -564,17 +588,18 @@ def test_what_cannot_be_processed_is_rejected_with_its_own_reason(
 
 def test_a_whole_document_brings_its_uuid(stage: Stage) -> None:
     item, outcome = stage.run(link("a", nothing), what="inline")
-    assert (item.uuid, outcome.kind) == ("u1", "done")
+    assert (item.uuid, outcome.kind) == ("u1", OutcomeKind.DONE)
 
 
 def test_case_of_a_pushed_uuid_does_not_matter(stage: Stage) -> None:
     item, outcome = stage.run(text=document("ABC-1"), payload=b"abc-1")
-    assert (item.uuid, outcome.kind) == ("abc-1", "done")
+    assert (item.uuid, outcome.kind) == ("abc-1", OutcomeKind.DONE)
 
 
 @pytest.mark.parametrize("payload", [b"../../etc/passwd", b"a/b", b"a b", b"\xff"])
 def test_an_envelope_under_an_unusable_key_is_rejected(stage: Stage, payload: bytes) -> None:
-    # It names no uuid that could differ; its key became a path in storages.
+    # Regression: such an envelope names no uuid to compare with, and its key became a path in the
+    # storages.
     text = b'{"ciphertext": "x", "recipients": []}'
     _, outcome = stage.run(text=text, payload=payload)
     assert outcome.kind is OutcomeKind.REJECTED

@@ -1,5 +1,6 @@
-"""intake.py: how much is claimed and when, what the coordinator is told, and how documents come
-in."""
+"""intake.py, prefetch.py, claim_schedule.py, held_items.py and document_loader.py: what a worker
+claims and when, what it sends to the coordinator, and how items get their documents.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +19,13 @@ from conserver.process.shared_status import ITEMS_MAX, Phase
 from conserver.queue import calls, script
 from conserver.queue.record import Progress
 from conserver.vcon.document import Vcon
-from conserver.worker import intake
-from conserver.worker.pool import ItemDurations
+from conserver.worker.held_items import HELD_BYTES_MAX
+from conserver.worker.prefetch import ItemDurations
 from tests.conftest import unique
 from tests.helpers import eventually
 from tests.modules import memory
 from tests.queues import record
-from tests.workers import FAST_S, SteppedWorker, document, link, nothing, storage, tag
+from tests.workers import SteppedWorker, document, link, nothing, storage, tag
 
 Make = Callable[..., SteppedWorker]
 HOUR_MS = 3_600_000
@@ -33,59 +34,49 @@ TWO = {"fast": {"ingress_lists": ["f"]}, "slow": {"ingress_lists": ["s"]}}
 
 @pytest.fixture
 def make(redis_url: str) -> Iterator[Make]:
-    """Makes benches."""
+    """Makes workers that are closed at the end."""
     with ExitStack() as stack:
         yield lambda *arguments, **settings: stack.enter_context(
             SteppedWorker(redis_url, *arguments, **settings)
         )
 
 
-def ring(worker: SteppedWorker, word: bytes = wakeup.WAKE) -> None:
-    """The coordinator says something."""
-    worker.coordinator.send(word)
-    worker.schedule.receive()
-
-
 def slow_down(worker: SteppedWorker, chain: str) -> None:
+    """Let the chain's items seem to take a minute."""
     worker.durations.add(chain, 60.0)
 
 
-def speed_up(worker: SteppedWorker, chain: str) -> None:
-    for _ in range(200):
-        worker.durations.add(chain, FAST_S)
-
-
-# ---- how much ------------------------------------------------------------------------------------
+# ---- prefetch and backpressure -------------------------------------------------------------------
 
 
 def test_claims_what_the_threads_finish_within_the_horizon(make: Make) -> None:
     worker = make()
     worker.supply(300)
-    worker.durations = ItemDurations()
-    worker.durations.add("main", 0.002)
+    worker.intake.prefetch.durations = durations = ItemDurations()
+    durations.add("main", 0.002)
     worker.claim_if_due()
     assert len(worker.held.by_token) == 50
     assert worker.inflight == 50
 
 
-def test_one_call_claims_so_many_at_most(make: Make) -> None:
+def test_one_call_claims_a_batch_at_most(make: Make) -> None:
     worker = make()
     worker.supply(300)
     worker.claim_if_due()
     assert worker.inflight == calls.BATCH_ITEMS
 
 
-def test_while_enough_waits_nothing_is_claimed(make: Make) -> None:
+def test_while_enough_items_are_queued_nothing_is_claimed(make: Make) -> None:
     worker = make()
     worker.supply(300)
     worker.claim_if_due()
     claims = worker.intake.claims
     worker.claim_if_due()
     assert worker.intake.claims == claims
-    assert worker.intake.next_claim_s(0.0) is None, "only an item that ends makes room"
+    assert worker.intake.next_claim_s(0.0) is None, "not before an item has ended"
 
 
-def test_a_worker_holds_no_more_than_its_page_has_places(make: Make) -> None:
+def test_a_worker_holds_no_more_items_than_shared_status_has_slots(make: Make) -> None:
     worker = make(storages=[storage(unique("shelf-"))])
     worker.supply(ITEMS_MAX + 50)
     for _ in range(4):
@@ -98,8 +89,7 @@ def test_a_worker_holds_no_more_than_its_page_has_places(make: Make) -> None:
     assert worker.intake.claims == claims
 
 
-def test_places_are_not_filled_up_one_by_one(make: Make) -> None:
-    # Many small claims cost more than they bring.
+def test_a_nearly_full_worker_claims_once_32_slots_are_free(make: Make) -> None:
     worker = make()
     worker.supply(ITEMS_MAX + 50)
     held = []
@@ -132,10 +122,9 @@ def test_a_worker_holds_no_more_than_64_mib_and_one_claim(
         worker.take_queued()
         counts.append(len(worker.held.by_token))
     size = len(body)
-    most = intake.HELD_BYTES_MAX + size
-    assert intake.HELD_BYTES_MAX <= counts[-1] * size <= most
+    assert HELD_BYTES_MAX <= counts[-1] * size <= HELD_BYTES_MAX + size
     assert max(b - a for a, b in pairwise(counts)) <= 4, (
-        "a claim has 4 MiB of documents, those that it does not carry included"
+        "a claim has 4 MiB of documents, including those that it only names"
     )
     for item in list(worker.held.by_token.values()):
         worker.held.remove(item)
@@ -143,7 +132,7 @@ def test_a_worker_holds_no_more_than_64_mib_and_one_claim(
     assert worker.held.free_slots == ITEMS_MAX
 
 
-def test_slow_items_are_claimed_only_by_idle_threads(make: Make) -> None:
+def test_slow_items_are_claimed_only_for_idle_threads(make: Make) -> None:
     worker = make()
     worker.supply(5)
     slow_down(worker, "main")
@@ -155,29 +144,28 @@ def test_slow_items_are_claimed_only_by_idle_threads(make: Make) -> None:
     assert (worker.intake.claims, worker.inflight) == (1, 1)
 
 
-# ---- when, and what the coordinator is told
-# ----------------------------------------------------------
+# ---- when, and what the coordinator is sent ------------------------------------------------------
 
 
-def test_an_answer_that_left_nothing_behind_is_as_good_as_an_empty_one(make: Make) -> None:
+def test_after_a_claim_that_left_nothing_behind_it_waits_to_be_woken(make: Make) -> None:
     worker = make(tick_interval_ms=HOUR_MS)
     worker.supply(2)
     worker.claim_if_due()
     assert worker.sent_to_coordinator() == [wakeup.ANSWERED]
     worker.run_queued()
     worker.claim_if_due()
-    assert worker.intake.claims == 1, "no empty claim: the bell takes what comes next"
+    assert worker.intake.claims == 1, "no empty claim"
     assert worker.sent_to_coordinator() == [wakeup.IDLE]
     worker.claim_if_due()
-    assert worker.sent_to_coordinator() == [], "said once"
+    assert worker.sent_to_coordinator() == [], "sent once"
     worker.supply(1)
-    ring(worker)
+    worker.receive()
     worker.claim_if_due()
     assert worker.intake.claims == 2
     assert worker.sent_to_coordinator() == [wakeup.ANSWERED]
 
 
-def test_what_is_left_behind_is_told_and_claimed_as_soon_as_there_is_room(make: Make) -> None:
+def test_items_left_behind_are_claimed_as_soon_as_there_is_room(make: Make) -> None:
     worker = make(tick_interval_ms=HOUR_MS)
     worker.supply(250)
     worker.claim_if_due()
@@ -188,7 +176,7 @@ def test_what_is_left_behind_is_told_and_claimed_as_soon_as_there_is_room(make: 
     assert worker.intake.claims == 2
 
 
-def test_it_looks_by_itself_when_nobody_rings(make: Make) -> None:
+def test_it_claims_after_a_tick_when_it_is_not_woken(make: Make) -> None:
     worker = make(tick_interval_ms=10)
     worker.claim_if_due()
     worker.supply(1)
@@ -200,15 +188,16 @@ def test_it_looks_by_itself_when_nobody_rings(make: Make) -> None:
     eventually(claimed)
 
 
-def test_a_claim_of_nothing_makes_it_idle_at_once(make: Make) -> None:
-    # It said so the next time around, and by then the next claim was due: it never did.
+def test_an_empty_claim_makes_it_idle_at_once(make: Make) -> None:
+    # Regression: IDLE was sent in the next turn of the loop, when the next claim was due already,
+    # and so never.
     worker = make()
     worker.claim_if_due()
     assert worker.sent_to_coordinator() == [wakeup.IDLE]
 
 
-def test_it_is_idle_only_while_a_thread_is(make: Make) -> None:
-    # It was rung for an item that it could not begin, and the item lay there for a second.
+def test_it_is_idle_only_while_a_chain_thread_is(make: Make) -> None:
+    # Regression: it was woken for an item that it could not start, and the item waited a second.
     worker = make(TWO, tick_interval_ms=HOUR_MS)
     worker.idle = False
     worker.claim_if_due()
@@ -221,8 +210,8 @@ def test_it_is_idle_only_while_a_thread_is(make: Make) -> None:
     assert worker.sent_to_coordinator() == [wakeup.IDLE]
 
 
-def test_a_chain_that_was_left_out_is_asked_as_soon_as_it_has_room(make: Make) -> None:
-    # After a claim of the other chain had come back empty, it waited for a tick.
+def test_a_chain_that_was_left_out_is_claimed_for_as_soon_as_it_has_room(make: Make) -> None:
+    # Regression: after an empty claim for the other chain, it waited for a tick.
     worker = make(TWO, tick_interval_ms=HOUR_MS)
     worker.supply(1, "s")
     slow_down(worker, "slow")
@@ -242,29 +231,29 @@ CAPPED = {
 }
 
 
-def test_a_worker_whose_chain_is_full_passes_what_it_was_rung_for(make: Make) -> None:
-    # It said that it was idle, as if there had been nothing, and the item waited for a tick.
+def test_a_woken_worker_whose_chain_is_full_lets_another_one_be_woken(make: Make) -> None:
+    # Regression: it sent IDLE, as if its lists were empty, and the item waited for a tick.
     worker = make(CAPPED, tick_interval_ms=HOUR_MS, vcon_concurrency=2)
     slow_down(worker, "slow")
     worker.work_queue.running["slow"] = 1
     worker.supply(1, "s")
-    ring(worker)
+    worker.receive()
     worker.claim_if_due()
     assert worker.inflight == 0
     assert worker.sent_to_coordinator() == [wakeup.PASSED]
     worker.supply(1, "f")
-    ring(worker)
+    worker.receive()
     worker.claim_if_due()
     assert worker.inflight == 1
-    assert worker.sent_to_coordinator() == [wakeup.MORE], "what it was rung for may still wait"
+    assert worker.sent_to_coordinator() == [wakeup.MORE], "the slow chain's item may still wait"
     worker.run_queued()
     worker.work_queue.running["slow"] = 0
     worker.claim_if_due()
-    assert worker.inflight == 1, "as soon as there is room, without a bell"
+    assert worker.inflight == 1, "as soon as there is room, without a wakeup"
 
 
-def test_a_worker_without_any_room_says_so_when_it_is_rung(make: Make) -> None:
-    # It did not answer, and the next one was rung a second later.
+def test_a_woken_worker_without_any_room_is_busy(make: Make) -> None:
+    # Regression: it did not answer, and another worker was woken only a second later.
     worker = make(
         {"slow": {"ingress_lists": ["s"], "concurrency": 1}},
         tick_interval_ms=HOUR_MS,
@@ -275,7 +264,7 @@ def test_a_worker_without_any_room_says_so_when_it_is_rung(make: Make) -> None:
     worker.work_queue.running["slow"] = 1
     slow_down(worker, "slow")
     worker.supply(1, "s")
-    ring(worker)
+    worker.receive()
     worker.claim_if_due()
     worker.claim_if_due()
     assert worker.sent_to_coordinator() == [wakeup.BUSY]
@@ -299,42 +288,42 @@ def test_a_list_full_of_poison_does_not_make_it_wait(make: Make) -> None:
 def test_a_void_registration_ends_the_worker(make: Make) -> None:
     worker = make()
     worker.client.delete(calls.host_key(worker.boot.host))
-    assert not worker.intake.claim(worker.outcomes)
+    assert not worker.intake.claim()
     assert b"void" in worker.supervisor.recv(1000)
 
 
-def complaints(worker: SteppedWorker) -> list[tuple[str, str, str]]:
-    """What is told of keys when the worker looks twice."""
+def wrong_type_logs(worker: SteppedWorker) -> list[tuple[str, str, str]]:
+    """Let the worker claim twice. Returns event, key and type of what it logs."""
     with capture_logs() as lines:
         for _ in range(2):
-            ring(worker)
+            worker.receive()
             worker.claim_if_due()
     return [(line["event"], line["key"], line["found"]) for line in lines]
 
 
-def test_a_list_of_another_type_is_told_of_and_the_others_are_served(make: Make) -> None:
+def test_a_list_of_another_type_is_logged_and_the_others_are_served(make: Make) -> None:
     worker = make(TWO)
     worker.queue.make_key("f", "hash")
     worker.supply(1, "s")
-    assert complaints(worker) == [("wrong_type", "f", "hash")]
+    assert wrong_type_logs(worker) == [("wrong_type", "f", "hash")]
     assert worker.inflight == 1
 
 
-def test_a_host_key_that_is_none_is_told_of_and_waited_for(make: Make) -> None:
+def test_a_host_key_of_another_type_is_logged_and_waited_for(make: Make) -> None:
     worker = make()
     worker.supply(1)
     key = calls.host_key(worker.boot.host)
     kept = worker.client.dump(key)
     worker.client.set(key, "x")
-    assert complaints(worker) == [("wrong_type", key, "string")]
+    assert wrong_type_logs(worker) == [("wrong_type", key, "string")]
     assert worker.inflight == 0
     worker.client.restore(key, 0, kept, replace=True)
-    ring(worker)
+    worker.receive()
     worker.claim_if_due()
     assert worker.inflight == 1
 
 
-def test_what_the_claim_itself_has_buried_is_told_as_a_dead_letter(make: Make) -> None:
+def test_dead_letters_that_the_claim_itself_makes_are_logged(make: Make) -> None:
     worker = make(max_payload_bytes=1000)
     body = document("large", subject="x" * 2000)
     worker.queue.suspect("bad", "in", deliveries=3)
@@ -349,14 +338,16 @@ def test_what_the_claim_itself_has_buried_is_told_as_a_dead_letter(make: Make) -
     assert told[0]["deliveries"] == 3
     assert "died 3 times" in told[0]["error"]
     assert all(line["log_level"] == "error" for line in told)
-    assert worker.status.read().items_failed == 2, "status counts them too"
+    assert worker.status.read().items_failed == 2
 
 
 # ---- progress and its document -------------------------------------------------------------------
 
 
 def test_what_was_done_for_a_document_that_was_replaced_is_done_again(make: Make) -> None:
-    """Its storages would differ for ever, and the corrected one would lack what its chain does."""
+    """Otherwise the storages would hold different documents for ever, and the corrected one would
+    lack the work of the links.
+    """
     name = unique("shelf-")
     worker = make(links=[link("a", tag)], storages=[storage(name)])
     memory.shelf(name).on_save.append(memory.away())
@@ -374,7 +365,7 @@ def test_what_was_done_for_a_document_that_was_replaced_is_done_again(make: Make
     worker.flush()
     written = Vcon.parse(worker.client.get(f"vcon:{uuid}") or b"")
     assert (written.data["subject"], written.tags) == ("corrected", {"seen": "yes"})
-    assert item.progress.owed == [name], "all storages get it, also those that had the old one"
+    assert item.progress.owed == [name], "all storages get it, including those with the old one"
 
 
 def test_what_has_been_tried_counts_although_the_document_was_replaced(make: Make) -> None:
@@ -384,7 +375,7 @@ def test_what_has_been_tried_counts_although_the_document_was_replaced(make: Mak
     text = record("token", "u1", "in", state=progress.dump(), revision=0)
     worker.client.rpush("conserver:returned:in", text)
     item = worker.claim_one()
-    assert item.claimed.replaced, "it is about no revision that is known"
+    assert item.claimed.replaced, "the revision in its record is unknown"
     assert item.progress == Progress(attempts=2, failures=2, runs={"a": 2}, error="no")
     item.revert_to_saved()
     assert item.progress.attempts == 2
@@ -401,17 +392,17 @@ def test_a_suspect_is_claimed_alone_and_marked_before_it_runs(make: Make) -> Non
     [suspect] = worker.claim()
     assert suspect.uuid == "bad"
     assert b" 1 sb " in worker.client.hvals(calls.inflight_key(worker.boot.consumer))[0]
-    ring(worker)
+    worker.receive()
     worker.claim_if_due()
-    assert worker.inflight == 1, "nothing beside it"
+    assert worker.inflight == 1, "nothing else is claimed"
     worker.run(suspect)
     worker.flush()
     worker.claim_if_due()
-    assert worker.inflight == 3, "and then the others at once"
+    assert worker.inflight == 3, "the others follow at once"
 
 
 def test_nothing_is_claimed_beside_a_suspect_although_redis_has_forgotten_it(make: Make) -> None:
-    """A failover undid its claim: to Redis this worker is as good as any other."""
+    """A failover has undone its claim: for Redis this worker is like any other."""
     worker = make(tick_interval_ms=HOUR_MS)
     worker.queue.store("bad", document("bad"))
     worker.queue.suspect("bad", "in")
@@ -419,7 +410,7 @@ def test_nothing_is_claimed_beside_a_suspect_although_redis_has_forgotten_it(mak
     worker.client.delete(calls.inflight_key(worker.boot.consumer))
     worker.client.hdel(calls.host_key(worker.boot.host), "suspect")
     worker.supply(3)
-    ring(worker)
+    worker.receive()
     worker.claim_if_due()
     assert [*worker.held.by_token.values()] == [suspect]
     worker.run(suspect)
@@ -428,22 +419,24 @@ def test_nothing_is_claimed_beside_a_suspect_although_redis_has_forgotten_it(mak
     assert worker.inflight == 3
 
 
-def test_who_holds_something_gets_no_suspect_although_redis_has_forgotten_it(make: Make) -> None:
-    """A failover undid the claim of an ordinary item, which is at work."""
+def test_a_worker_with_an_item_gets_no_suspect_although_redis_has_forgotten_it(
+    make: Make,
+) -> None:
+    """A failover has undone the claim of an ordinary item that the worker runs."""
     worker = make(tick_interval_ms=HOUR_MS)
     worker.supply(1)
     [item] = worker.claim()
     worker.client.delete(calls.inflight_key(worker.boot.consumer))
     worker.queue.store("bad", document("bad"))
     worker.queue.suspect("bad", "in")
-    ring(worker)
+    worker.receive()
     worker.claim_if_due()
     assert [*worker.held.by_token.values()] == [item]
     assert worker.queue.suspects("in")
 
 
 def test_no_suspect_runs_beside_a_call_that_hangs(make: Make, shelves: list[str]) -> None:
-    """That call may crash the process later, and the suspect would be counted for it."""
+    """The call may crash the process later, and the death would count against the suspect."""
     worker = make(storages=[storage(shelves[0], 0.05)], tick_interval_ms=HOUR_MS)
     gate = threading.Event()
     memory.shelf(shelves[0]).on_save.append(memory.waits_for(gate))
@@ -463,7 +456,7 @@ def test_no_suspect_runs_beside_a_call_that_hangs(make: Make, shelves: list[str]
     assert worker.held.by_token == {}
     worker.queue.store("bad", document("bad"))
     worker.queue.suspect("bad", "in")
-    ring(worker)
+    worker.receive()
     worker.claim_if_due()
     assert worker.held.by_token == {}
     assert worker.schedule.suspects_wait
@@ -481,18 +474,18 @@ def test_a_suspect_that_was_taken_away_before_it_ran_is_dropped(make: Make) -> N
     worker = make(before_command=steal)
     worker.queue.store("bad", document("bad"))
     worker.queue.suspect("bad", "in")
-    ring(worker)
+    worker.receive()
     worker.claim_if_due()
     assert worker.held.by_token == {}
     assert worker.status.read().items == ()
     assert worker.take_queued() == []
     worker.supply(1)
-    ring(worker)
+    worker.receive()
     worker.claim_if_due()
     assert worker.inflight == 1
 
 
-def test_a_busy_worker_tells_of_suspects_and_is_emptied_for_them(make: Make) -> None:
+def test_a_busy_worker_sends_suspects_and_can_be_emptied_for_them(make: Make) -> None:
     worker = make(tick_interval_ms=HOUR_MS)
     worker.supply(1)
     [item] = worker.claim()
@@ -500,14 +493,14 @@ def test_a_busy_worker_tells_of_suspects_and_is_emptied_for_them(make: Make) -> 
     worker.queue.store("bad", document("bad"))
     worker.queue.suspect("bad", "in")
     worker.supply(3)
-    ring(worker)
+    worker.receive()
     worker.claim_if_due()
     assert wakeup.SUSPECTS in worker.sent_to_coordinator()
     busy = [item, *worker.take_queued()]
     worker.supply(1)
-    ring(worker, wakeup.EMPTY)
+    worker.receive(wakeup.EMPTY)
     worker.claim_if_due()
-    assert worker.inflight == 4, "it takes nothing more"
+    assert worker.inflight == 4, "it claims nothing more"
     worker.run(*busy)
     worker.flush()
     [suspect] = worker.claim()
@@ -517,7 +510,7 @@ def test_a_busy_worker_tells_of_suspects_and_is_emptied_for_them(make: Make) -> 
 # ---- what it holds -------------------------------------------------------------------------------
 
 
-def test_a_claimed_item_is_on_the_page_until_it_ends(make: Make) -> None:
+def test_a_claimed_item_is_in_shared_status_until_it_ends(make: Make) -> None:
     worker = make()
     [uuid] = worker.supply(1)
     item = worker.claim_one()
@@ -528,11 +521,11 @@ def test_a_claimed_item_is_on_the_page_until_it_ends(make: Make) -> None:
     worker.flush()
     assert worker.status.read().items == ()
     worker.held.remove(item)
-    assert worker.held.free_slots == ITEMS_MAX, "ended twice, it gives its place back once"
+    assert worker.held.free_slots == ITEMS_MAX, "removed twice, its slot is freed once"
 
 
-def test_the_page_knows_the_uuid_of_a_pushed_document_while_its_links_run(make: Make) -> None:
-    """Whoever dies of it is blamed by a name that an operator can look for."""
+def test_shared_status_has_the_uuid_of_a_pushed_document_while_its_links_run(make: Make) -> None:
+    """So that a death which counts against the item is logged with its uuid."""
     worker: SteppedWorker
     shown: list[str] = []
 
@@ -547,7 +540,8 @@ def test_the_page_knows_the_uuid_of_a_pushed_document_while_its_links_run(make: 
 
 
 def test_an_item_that_comes_again_under_its_token_is_another_one(make: Make) -> None:
-    # A failover undid a claim: the end of the old one took the new one's place.
+    # Regression: after a failover had undone a claim, the end of the first item freed the slot of
+    # the second.
     worker = make()
     worker.queue.store("u1", document("u1"))
     text = record("token", "u1", "in", state=Progress(attempts=1).dump())
@@ -580,12 +574,12 @@ def test_documents_are_read_in_calls_of_4_mib_or_one(make: Make) -> None:
     before = worker.redis.calls
     items = worker.claim()
     assert [item.uuid for item in items] == ["small", "u1", "u1"]
-    assert [item.size for item in items[1:]] == [len(body)] * 2
+    assert [item.counted_bytes for item in items[1:]] == [len(body)] * 2
     assert items[2].text == body
-    assert worker.redis.calls - before <= 4, "a claim (and its script), and two reads"
+    assert worker.redis.calls - before <= 4, "a claim (and loading its script), and two reads"
 
 
-def test_a_document_beyond_the_bound_is_not_read(make: Make) -> None:
+def test_a_document_that_is_too_large_is_not_read(make: Make) -> None:
     worker = make(max_document_bytes=5000)
     worker.queue.store("u1", document("u1", attachments=[{"body": "x" * 5000}]))
     worker.queue.push("in", "u1")
@@ -597,8 +591,8 @@ def test_a_document_beyond_the_bound_is_not_read(make: Make) -> None:
     assert "larger than CONSERVER_MAX_DOCUMENT_BYTES" in why["error"]
 
 
-def test_a_large_document_is_on_the_page_while_it_is_read(make: Make) -> None:
-    # Reading it may be what a worker has no memory for: then nobody else must be blamed.
+def test_a_death_while_a_large_document_is_read_counts_against_its_item(make: Make) -> None:
+    # Reading it may exhaust the memory of the worker.
     blamed: list[list[str]] = []
 
     def look(worker: SteppedWorker, words: tuple[Any, ...]) -> None:
@@ -617,17 +611,19 @@ def test_a_large_document_is_on_the_page_while_it_is_read(make: Make) -> None:
 @pytest.mark.parametrize(
     ("kind", "words_"), [("none", "does not exist"), ("hash", "is a Redis hash")]
 )
-def test_a_document_that_goes_between_claim_and_reading(make: Make, kind: str, words_: str) -> None:
-    def go(worker: SteppedWorker, words: tuple[Any, ...]) -> None:
+def test_a_document_that_is_deleted_between_claim_and_reading(
+    make: Make, kind: str, words_: str
+) -> None:
+    def delete(worker: SteppedWorker, words: tuple[Any, ...]) -> None:
         if words[0] == "MGET":
             worker.client.delete("vcon:u1")
             if kind != "none":
                 worker.queue.make_key("vcon:u1", kind)
 
-    worker = make(before_command=go)
-    worker.queue.supply("in", "u1", "u2", "u3")  # of fewer they would come with the claim
+    worker = make(before_command=delete)
+    worker.queue.supply("in", "u1", "u2", "u3")  # a claim of fewer carries small documents itself
     items = worker.claim()
-    assert items[1].text == worker.client.get("vcon:u2"), "its neighbour is well"
+    assert items[1].text == worker.client.get("vcon:u2")
     worker.run(*items)
     worker.flush()
     [(why, _)] = worker.queue.reasons("in")
@@ -656,7 +652,7 @@ def shelves() -> list[str]:
 
 
 def keep(shelf: str, uuid: str, **members: Any) -> bytes:
-    """A storage has the document."""
+    """Put a document into a storage. Returns it."""
     from storage.contract import Document
 
     text = document(uuid, **members)
@@ -675,8 +671,8 @@ def test_a_missing_document_comes_back_from_the_storage_that_has_it(
     worker.receive_report()
     worker.flush()
     [item] = worker.take_queued()
-    assert (item.text, item.size) == (text, len(text)), "it counts against the worker's bound"
-    assert worker.client.get("vcon:u1") == text, "given back, it need not be looked for again"
+    assert (item.text, item.counted_bytes) == (text, len(text))
+    assert worker.client.get("vcon:u1") == text, "nobody has to look it up again"
     worker.run(item)
     for _ in shelves:
         worker.store()
@@ -685,7 +681,7 @@ def test_a_missing_document_comes_back_from_the_storage_that_has_it(
     assert worker.held.document_bytes == 0
 
 
-def test_a_document_that_nobody_has_is_a_dead_letter(make: Make, shelves: list[str]) -> None:
+def test_a_document_that_no_storage_has_is_a_dead_letter(make: Make, shelves: list[str]) -> None:
     worker = make(storages=[storage(name) for name in shelves])
     worker.queue.push("in", "u1")
     assert worker.claim() == []
@@ -698,8 +694,10 @@ def test_a_document_that_nobody_has_is_a_dead_letter(make: Make, shelves: list[s
     assert [memory.shelf(name).lookups for name in shelves] == [["u1"], ["u1"]]
 
 
-def test_a_storage_that_is_away_may_have_it_so_it_waits(make: Make, shelves: list[str]) -> None:
-    # It was buried as missing while the one that had it was down.
+def test_an_item_waits_for_an_unavailable_storage_that_may_have_its_document(
+    make: Make, shelves: list[str]
+) -> None:
+    # Regression: it was dead-lettered as missing while the storage that had it was down.
     worker = make(storages=[storage(name) for name in shelves])
     keep(shelves[0], "u1")
     memory.shelf(shelves[0]).on_get.append(memory.breaks())
@@ -709,12 +707,12 @@ def test_a_storage_that_is_away_may_have_it_so_it_waits(make: Make, shelves: lis
     worker.receive_report()
     worker.flush()
     [parked] = worker.queue.parked("in")
-    assert Progress.load(parked.state).owed is None, "nothing of it has been done"
+    assert Progress.load(parked.state).owed is None, "its links have not run"
     assert worker.inflight == 0
 
 
-def test_a_look_up_that_hangs_ends_as_one_that_is_away(make: Make, shelves: list[str]) -> None:
-    # Its item stayed in the worker for ever, or came back as one that owed nothing.
+def test_a_look_up_that_hangs_counts_as_unavailable(make: Make, shelves: list[str]) -> None:
+    # Regression: its item stayed in the worker for ever, or was settled as if it owed nothing.
     worker = make(storages=[storage(shelves[0], 0.05), storage(shelves[1])])
     keep(shelves[1], "u1")
     gate = threading.Event()
@@ -732,14 +730,14 @@ def test_a_look_up_that_hangs_ends_as_one_that_is_away(make: Make, shelves: list
     worker.receive_report()
     worker.flush()
     [item] = worker.take_queued()
-    assert item.text == document("u1"), "the other one has it"
-    assert (item.unavailable, item.after_s) == ({}, 0.0)
+    assert item.text == document("u1"), "the other storage has it"
+    assert (item.unavailable, item.retry_after_s) == ({}, 0.0)
 
 
-def test_what_a_storage_had_does_not_replace_what_was_pushed_meanwhile(
+def test_a_restored_document_does_not_replace_one_that_was_written_meanwhile(
     make: Make, shelves: list[str]
 ) -> None:
-    # The producer's correction was overwritten with the old copy.
+    # Regression: the producer's correction was overwritten with the storage's copy.
     worker = make(links=[link("a", tag)], storages=[storage(shelves[0])])
     keep(shelves[0], "u1", subject="old")
     worker.queue.push("in", "u1")
@@ -759,7 +757,7 @@ def test_what_a_storage_had_does_not_replace_what_was_pushed_meanwhile(
 def test_a_document_is_found_where_another_chain_has_stored_it(
     make: Make, shelves: list[str]
 ) -> None:
-    # That chain lets it expire while an item of this one is parked.
+    # The other chain lets it expire while an item of this chain is parked.
     chains = {
         "main": {"ingress_lists": ["in"], "storages": [shelves[0]]},
         "other": {"ingress_lists": ["other"], "storages": [shelves[1]]},
@@ -776,7 +774,7 @@ def test_a_document_is_found_where_another_chain_has_stored_it(
     assert item.text == text
 
 
-def test_what_is_no_uuid_is_not_looked_up(make: Make, shelves: list[str]) -> None:
+def test_a_pushed_value_that_is_no_uuid_is_not_looked_up(make: Make, shelves: list[str]) -> None:
     worker = make(links=[link("a", nothing)], storages=[storage(shelves[0])])
     worker.queue.push("in", "../../etc/passwd")
     worker.work()
@@ -786,7 +784,7 @@ def test_what_is_no_uuid_is_not_looked_up(make: Make, shelves: list[str]) -> Non
 
 @pytest.mark.parametrize("flags", ["-", "s"])
 @pytest.mark.parametrize("state", [b"{broken", b"[]", b'{"links":3}', b'{"pushes":[1]}'])
-def test_a_record_whose_progress_cannot_be_read_ends_no_worker(
+def test_a_record_whose_progress_cannot_be_read_is_a_dead_letter(
     make: Make, state: bytes, flags: str
 ) -> None:
     worker = make(links=[link("a", nothing)])
@@ -796,7 +794,7 @@ def test_a_record_whose_progress_cannot_be_read_ends_no_worker(
     worker.flush()
     [(why, letter)] = worker.queue.reasons("in")
     assert (why["reason"], letter.payload) == ("rejected", b"u1")
-    assert state.decode() in why["error"], "nothing of it is lost"
+    assert state.decode() in why["error"]
     worker.supply(1)
     worker.work()
     assert len(worker.out()) == 1

@@ -375,7 +375,9 @@ def test_what_lies_under_a_worker_that_does_not_know_it_comes_back(make: Make) -
     worker = make(links=[link("a", tag)]).start()
     eventually(lambda: worker.loop._intake.claims >= 1)
     worker.queue.store("u1", document("u1"))
-    worker.client.hset(calls.inflight_key(worker.boot.consumer), "token", record("token", "u1", "in"))
+    worker.client.hset(
+        calls.inflight_key(worker.boot.consumer), "token", record("token", "u1", "in")
+    )
     worker.loop._strays_at_s = 0.0  # else it looks once a minute
     eventually(lambda: worker.out() == ["u1"], 10)
     assert worker.drain() == 0
@@ -486,7 +488,9 @@ def test_when_the_supervisor_is_gone_the_worker_is_too(
     redis = private(Redis())
     with ExitStack() as stack:
         proxy = stack.enter_context(TcpProxy(redis.port))
-        worker = RunningWorker(proxy.url(redis.url), links=[link("a", link_)], storages=[storage(name)])
+        worker = RunningWorker(
+            proxy.url(redis.url), links=[link("a", link_)], storages=[storage(name)]
+        )
         stack.callback(worker.close)
         worker.loop._intake.prefetch.durations.add("main", 0.001)
         if where == "storage":

@@ -1,6 +1,6 @@
-"""outbox.py: calls in batches, conflicts, keys of the wrong type, and items that were lost.
+"""outbox.py and conflicts.py: batches, conflicts, keys of the wrong type, and lost items.
 
-What other chains, producers and operators do meanwhile, the test does in between.
+The test changes Redis between the steps of a worker, as other chains, producers and operators do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from conserver.queue import calls
 from conserver.queue.record import Progress
 from conserver.vcon.document import Vcon
 from conserver.worker.conflicts import MERGES_MAX
-from conserver.worker.item import Item
+from conserver.worker.item import Item, OutcomeKind
 from conserver.worker.outbox import WRONG_TYPE_RETRY_S
 from storage.contract import Document
 from tests.conftest import unique
@@ -33,7 +33,7 @@ OTHER = {"ingress_lists": ["in2"], "egress_lists": ["out2"], "links": ["theirs"]
 
 @pytest.fixture
 def make(redis_url: str) -> Iterator[Make]:
-    """Makes benches."""
+    """Makes workers that are closed at the end."""
     with ExitStack() as stack:
         yield lambda *arguments, **settings: stack.enter_context(
             SteppedWorker(redis_url, *arguments, **settings)
@@ -41,7 +41,7 @@ def make(redis_url: str) -> Iterator[Make]:
 
 
 def adds(name: str) -> Any:
-    """A link that adds an analysis of its own name."""
+    """A link that adds an analysis of this type."""
 
     def run(vcon: Vcon, _context: Any) -> Vcon:
         vcon.add_analysis({"type": name, "body": "x", "encoding": "none"})
@@ -59,7 +59,7 @@ def analyses(worker: SteppedWorker, uuid: str) -> list[str]:
 
 
 def test_a_document_that_redisjson_refuses_is_a_dead_letter(json_redis_url: str) -> None:
-    def bury_deep(vcon: Vcon, _context: Any) -> Vcon:
+    def nest(vcon: Vcon, _context: Any) -> Vcon:
         body: Any = 1
         for _ in range(200):
             body = {"a": body}
@@ -68,7 +68,7 @@ def test_a_document_that_redisjson_refuses_is_a_dead_letter(json_redis_url: str)
 
     for stores in (False, True):
         storages = [storage(unique("shelf-"))] if stores else []
-        with SteppedWorker(json_redis_url, links=[link("deep", bury_deep)], storages=storages) as worker:
+        with SteppedWorker(json_redis_url, links=[link("deep", nest)], storages=storages) as worker:
             text = document(uuid := unique("u-"))
             worker.client.execute_command("JSON.SET", f"vcon:{uuid}", "$", text)
             worker.queue.push("in", uuid)
@@ -85,7 +85,7 @@ def test_a_document_that_redisjson_refuses_is_a_dead_letter(json_redis_url: str)
 # ---- batches -------------------------------------------------------------------------------------
 
 
-def test_what_waits_goes_in_one_call_of_each_kind(make: Make) -> None:
+def test_all_that_waits_is_sent_in_one_call_of_each_kind(make: Make) -> None:
     name = unique("shelf-")
     worker = make(links=[link("a", tag)], storages=[storage(name)])
     worker.supply(40)
@@ -105,7 +105,8 @@ def test_what_waits_goes_in_one_call_of_each_kind(make: Make) -> None:
 
 
 def test_calls_are_bounded_by_the_bytes_that_links_have_made(make: Make) -> None:
-    # The size before the links was counted: 256 small vCons with a megabyte of transcript each.
+    # Regression: the sizes before the links ran were counted, so that 256 small vCons, each with a
+    # megabyte of transcript by now, went into one call.
     def grow(vcon: Vcon, _context: Any) -> Vcon:
         vcon.add_analysis({"type": "large", "body": "x" * (calls.SCRIPT_BYTES // 2 - 5000)})
         return vcon
@@ -126,18 +127,19 @@ def shrink(vcon: Vcon, _context: Any) -> Vcon:
 
 
 def end(worker: SteppedWorker, item: Item, way: str) -> None:
-    """What settling decides, put into the outbox."""
+    """Let the item end in this way."""
     if way == "park":
         worker.outbox.park(item, 60)
     elif way == "dead_letter":
-        worker.outbox.dead_letter(item, item.dead_letter_reason("rejected", "it is no vCon"))
+        worker.outbox.dead_letter(item, "rejected", "it is no vCon")
     else:
         worker.run(item)
 
 
 @pytest.mark.parametrize("way", ["release", "park", "dead_letter", "settle"])
 def test_a_document_that_was_pushed_whole_counts_until_it_is_written(make: Make, way: str) -> None:
-    # Its record carries it, and whatever is done to the item takes that through Lua.
+    # Its record contains the document, and every script call for the item handles the record in
+    # Lua.
     worker = make(links=[link("a", shrink)])
     for call in (calls.park("nobody", []), calls.settle("nobody", [])):
         worker.queue.run(call)  # Redis knows the scripts
@@ -193,7 +195,7 @@ def test_a_producer_that_replaces_the_document_is_merged_with(make: Make) -> Non
     assert analyses(worker, uuid) == ["ours"]
 
 
-def test_a_document_that_is_gone_is_written_again(make: Make) -> None:
+def test_a_document_that_was_deleted_is_written_again(make: Make) -> None:
     worker = make(links=[adds("ours")])
     [uuid] = worker.supply(1)
     item = worker.claim_one()
@@ -205,12 +207,12 @@ def test_a_document_that_is_gone_is_written_again(make: Make) -> None:
 
 
 def expired(worker: SteppedWorker, uuid: str) -> None:
-    """Another chain has written, stored and settled since we read it, and its hour is over."""
+    """Let the document expire, after another chain has written, stored and settled it."""
     worker.client.delete(f"vcon:{uuid}", f"conserver:revision:{uuid}")
 
 
-def test_a_document_that_expired_meanwhile_is_merged_with_what_a_storage_has(make: Make) -> None:
-    # What another chain had added was buried under our newer revision, in the storages too.
+def test_a_document_that_expired_meanwhile_is_merged_with_a_storages_copy(make: Make) -> None:
+    # Regression: what another chain had added was overwritten, in Redis and in the storages.
     name = unique("shelf-")
     worker = make(links=[adds("ours")], storages=[storage(name)])
     [uuid] = worker.supply(1)
@@ -227,7 +229,7 @@ def test_a_document_that_expired_meanwhile_is_merged_with_what_a_storage_has(mak
     assert worker.out() == [uuid]
 
 
-def test_an_expired_document_that_no_storage_has_is_what_we_hold(make: Make) -> None:
+def test_an_expired_document_that_no_storage_has_is_written_again(make: Make) -> None:
     name = unique("shelf-")
     worker = make(links=[adds("ours")], storages=[storage(name)])
     [uuid] = worker.supply(1)
@@ -242,7 +244,7 @@ def test_an_expired_document_that_no_storage_has_is_what_we_hold(make: Make) -> 
 
 
 @pytest.mark.parametrize("costly", [False, True])
-def test_an_expired_document_waits_for_a_storage_that_is_away(make: Make, costly: bool) -> None:
+def test_an_expired_document_waits_for_an_unavailable_storage(make: Make, costly: bool) -> None:
     name = unique("shelf-")
     worker = make(
         links=[link("ours", _run_of(adds("ours")), costly=costly), link("b", nothing)],
@@ -262,7 +264,7 @@ def test_an_expired_document_waits_for_a_storage_that_is_away(make: Make, costly
     assert worker.inflight == 0
 
 
-def test_newer_work_of_the_same_chain_is_started_from(make: Make) -> None:
+def test_an_item_starts_anew_from_a_newer_document_of_the_same_chain(make: Make) -> None:
     worker = make(links=[adds("ours")])
     [uuid] = worker.supply(1)
     worker.queue.push("in", uuid)
@@ -278,15 +280,16 @@ def test_newer_work_of_the_same_chain_is_started_from(make: Make) -> None:
     worker.run(again)
     worker.flush()
     assert worker.out() == [uuid, uuid]
-    assert analyses(worker, uuid) == ["ours", "ours"], "the link does not look for its own traces"
+    assert analyses(worker, uuid) == ["ours", "ours"], "this link does not look for its own work"
 
 
-def test_it_is_started_from_whoever_has_written_after_it(make: Make) -> None:
-    # The second was joined with the other chain's document, which has the first one's work in it.
+def test_it_starts_anew_although_another_chain_has_written_since(make: Make) -> None:
+    # Regression: the second item was merged with the other chain's document, which contains the
+    # work of the first one.
     def once(vcon: Vcon, context: Any) -> Vcon:
         if any(one["type"] == "ours" for one in vcon.analysis):
             return vcon
-        body = context.uuid + unique("-")  # as what a model says: never the same twice
+        body = context.uuid + unique("-")  # never the same twice, like a model's answer
         vcon.add_analysis({"type": "ours", "body": body, "encoding": "none"})
         return vcon
 
@@ -323,10 +326,10 @@ def test_a_checkpoint_that_meets_the_same_chain_starts_anew(make: Make) -> None:
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
-def test_a_producers_set_between_two_links_loses_neither_ones_work(
+def test_a_document_replaced_between_two_links_gets_the_work_of_both(
     make: Make, checkpointed: bool
 ) -> None:
-    """What was checkpointed is not in the new document: joined with the rest, it was gone."""
+    """The new document lacks what a checkpoint had written; a merge would not bring it back."""
     worker: SteppedWorker
 
     def replace(vcon: Vcon, _context: Any) -> Vcon:
@@ -372,7 +375,7 @@ def _run_of(made: Any) -> Any:
     return lambda vcon, context: made.run(vcon, None, context)
 
 
-def test_edits_of_two_chains_are_decided_for_the_later_one_and_logged(make: Make) -> None:
+def test_of_two_chains_edits_the_later_one_wins_and_is_logged(make: Make) -> None:
     def edit(word: str) -> Any:
         def run(vcon: Vcon, _context: Any) -> Vcon:
             vcon.data["subject"] = word
@@ -398,9 +401,9 @@ def test_edits_of_two_chains_are_decided_for_the_later_one_and_logged(make: Make
     ]
 
 
-def test_what_cannot_be_joined_is_a_dead_letter_that_can_be_replayed(make: Make) -> None:
-    # Its record said that the links were done, whose changes were nowhere: replayed, it would
-    # have been stored without them.
+def test_what_cannot_be_merged_is_a_dead_letter_that_can_be_replayed(make: Make) -> None:
+    # Regression: its record listed the links as done, but their changes were lost. Replayed, it
+    # would have been stored without them.
     worker = make(links=[adds("ours")])
     [uuid] = worker.supply(1)
     item = worker.claim_one()
@@ -414,7 +417,7 @@ def test_what_cannot_be_joined_is_a_dead_letter_that_can_be_replayed(make: Make)
     assert worker.client.get(f"vcon:{uuid}") == envelope
 
 
-def test_a_document_that_changes_without_end_is_given_up(make: Make) -> None:
+def test_a_document_that_never_stops_changing_is_a_dead_letter(make: Make) -> None:
     worker = make(links=[adds("ours")])
     [uuid] = worker.supply(1)
     item = worker.claim_one()
@@ -427,7 +430,7 @@ def test_a_document_that_changes_without_end_is_given_up(make: Make) -> None:
     assert worker.inflight == 0
 
 
-def test_a_large_newer_document_is_read_apart(make: Make) -> None:
+def test_a_large_newer_document_is_read_in_another_call(make: Make) -> None:
     worker = make(links=[adds("ours")])
     [uuid] = worker.supply(1)
     item = worker.claim_one()
@@ -443,18 +446,18 @@ def test_a_large_newer_document_is_read_apart(make: Make) -> None:
 
 
 def stolen(worker: SteppedWorker) -> None:
-    """What the worker holds is given to somebody else."""
+    """Give all that the worker holds to another consumer."""
     worker.client.delete(calls.inflight_key(worker.boot.consumer))
 
 
-@pytest.mark.parametrize("kind", ["done", "stored", "failed", "rejected", "anew"])
-def test_a_lost_item_ends_in_silence(make: Make, kind: str) -> None:
+@pytest.mark.parametrize("how", ["done", "stored", "failed"])
+def test_nothing_is_written_for_a_lost_item(make: Make, how: str) -> None:
     def run(vcon: Vcon, context: Any) -> Vcon:
-        if kind == "failed":
+        if how == "failed":
             raise ValueError
         return tag(vcon, context)
 
-    storages = [storage(unique("shelf-"))] if kind == "stored" else []
+    storages = [storage(unique("shelf-"))] if how == "stored" else []
     worker = make(links=[link("a", run)], storages=storages)
     [uuid] = worker.supply(1)
     item = worker.claim_one()
@@ -468,7 +471,7 @@ def test_a_lost_item_ends_in_silence(make: Make, kind: str) -> None:
     assert worker.queue.places("in") == {}
 
 
-def test_a_storage_that_answers_for_a_lost_item_does_no_harm(make: Make) -> None:
+def test_an_item_that_is_lost_while_it_is_stored_is_not_settled(make: Make) -> None:
     worker = make(storages=[storage(unique("shelf-"))])
     worker.supply(1)
     worker.run(worker.claim_one())
@@ -500,7 +503,7 @@ def test_a_checkpoint_of_a_lost_item_ends_its_links(make: Make) -> None:
 
 
 def test_an_egress_list_of_another_type_parks_the_item_with_all_its_work(make: Make) -> None:
-    # Its record said that the links were done, but their changes were in no document.
+    # Regression: its record listed the links as done, but their changes were in no document.
     runs: list[str] = []
 
     def once(vcon: Vcon, context: Any) -> Vcon:
@@ -525,7 +528,9 @@ def test_an_egress_list_of_another_type_parks_the_item_with_all_its_work(make: M
     assert kept(worker, uuid).tags == {"seen": "yes"}
 
 
-def test_a_whole_document_is_not_lost_to_an_egress_list_of_another_type(make: Make) -> None:
+def test_an_egress_list_of_another_type_parks_a_document_that_was_pushed_whole(
+    make: Make,
+) -> None:
     worker = make(links=[link("a", tag)])
     worker.queue.push("in", document("u1"))
     worker.queue.make_key("out", "set")
@@ -537,7 +542,7 @@ def test_a_whole_document_is_not_lost_to_an_egress_list_of_another_type(make: Ma
     assert kept(worker, "u1").tags == {"seen": "yes"}
 
 
-def test_a_filtering_link_asks_for_its_effects_again_after_such_a_wait(make: Make) -> None:
+def test_a_filtering_link_whose_push_meets_another_type_runs_again(make: Make) -> None:
     def route(_vcon: Vcon, context: Any) -> None:
         context.push("aside")
 
@@ -554,7 +559,7 @@ def test_a_filtering_link_asks_for_its_effects_again_after_such_a_wait(make: Mak
 
 @pytest.mark.parametrize("stores", [True, False])
 def test_a_document_key_of_another_type_parks_the_item_as_it_was(make: Make, stores: bool) -> None:
-    # It was parked with its links done and nothing written: what they did was lost.
+    # Regression: it was parked with its links listed as done and nothing written.
     storages = [storage(unique("shelf-"))] if stores else []
     worker = make(links=[link("a", tag)], storages=storages)
     [uuid] = worker.supply(1)
@@ -576,7 +581,7 @@ def test_a_document_key_of_another_type_parks_the_item_as_it_was(make: Make, sto
     assert kept(worker, uuid).tags == {"seen": "yes"}
 
 
-def test_a_checkpoint_before_such_a_key_is_a_retry_and_no_failure(make: Make) -> None:
+def test_a_checkpoint_that_meets_another_type_is_a_retry_and_no_failure(make: Make) -> None:
     worker = make(links=[link("a", tag, costly=True), link("b", nothing)])
     [uuid] = worker.supply(1)
     item = worker.claim_one()
@@ -590,7 +595,7 @@ def test_a_checkpoint_before_such_a_key_is_a_retry_and_no_failure(make: Make) ->
     assert progress.error == f"vcon:{uuid} is a Redis list"
 
 
-def test_dead_letters_of_another_type_park_the_item_until_there_is_room(make: Make) -> None:
+def test_a_dead_letter_list_of_another_type_parks_the_item(make: Make) -> None:
     def fail(_vcon: Vcon, _context: Any) -> Vcon:
         raise ValueError("odd")
 
@@ -607,7 +612,9 @@ def test_dead_letters_of_another_type_park_the_item_until_there_is_room(make: Ma
     assert worker.queue.dead("in") == [uuid.encode()]
 
 
-def test_what_cannot_be_parked_stays_with_its_worker_and_is_parked_later(make: Make) -> None:
+def test_an_item_that_cannot_be_parked_stays_in_its_worker_and_is_parked_later(
+    make: Make,
+) -> None:
     def later(_vcon: Vcon, _context: Any) -> Vcon:
         raise Retry(60.0)
 
@@ -624,14 +631,14 @@ def test_what_cannot_be_parked_stays_with_its_worker_and_is_parked_later(make: M
     worker.client.delete("conserver:parked:in")
     worker.outbox.retry_parks(time.monotonic())
     worker.flush()
-    assert worker.inflight == 1, "not at once"
+    assert worker.inflight == 1, "too early"
     worker.outbox.retry_parks(time.monotonic() + WRONG_TYPE_RETRY_S)
     worker.flush()
     assert (worker.inflight, worker.held.by_token) == (0, {})
     assert len(worker.queue.parked("in")) == 1
 
 
-def test_a_released_item_that_cannot_go_back_is_told_of_and_stays_in_flight(make: Make) -> None:
+def test_an_item_that_cannot_be_released_is_logged_and_stays_in_flight(make: Make) -> None:
     worker = make()
     worker.client.rpush("conserver:returned:in", record("t1", "u1", "in", state=b"{}"))
     worker.queue.store("u1", document("u1"))
@@ -642,17 +649,16 @@ def test_a_released_item_that_cannot_go_back_is_told_of_and_stays_in_flight(make
     assert [line["key"] for line in lines if line["event"] == "wrong_type"] == [
         "conserver:returned:in"
     ]
-    assert (worker.inflight, worker.held.by_token) == (1, {}), "the look for strays gives it back"
+    assert (worker.inflight, worker.held.by_token) == (1, {}), "the search for strays returns it"
 
 
-# ---- giving back ---------------------------------------------------------------------------------
+# ---- release and settle --------------------------------------------------------------------------
 
 
-def test_released_items_stand_at_the_head_of_their_list_in_order(make: Make) -> None:
+def test_released_items_are_at_the_head_of_their_list_in_order(make: Make) -> None:
     worker = make()
     uuids = worker.supply(5)
-    worker.coordinator.send(b"W")
-    worker.schedule.receive()
+    worker.receive()
     worker.claim_if_due()
     worker.supply(1)
     worker.outbox.release(worker.work_queue.take_back(float("inf")), "a test")
@@ -660,7 +666,7 @@ def test_released_items_stand_at_the_head_of_their_list_in_order(make: Make) -> 
     assert (worker.inflight, worker.held.by_token) == (0, {})
 
 
-def test_one_line_is_logged_for_a_finished_item(make: Make) -> None:
+def test_one_line_is_logged_for_a_settled_item(make: Make) -> None:
     worker = make(links=[link("a", tag)])
     [uuid] = worker.supply(1)
     with capture_logs() as lines:

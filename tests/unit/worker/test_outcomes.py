@@ -1,7 +1,4 @@
-"""settling.py: what becomes of an item, from the end of its links to its settle.
-
-The parts of a worker are real, and so is the Redis; the test is the thread that moves them.
-"""
+"""outcomes.py and settlement.py: what follows when links have ended and storages have answered."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ Make = Callable[..., SteppedWorker]
 
 @pytest.fixture
 def make(redis_url: str) -> Iterator[Make]:
-    """Makes benches."""
+    """Makes workers that are closed at the end."""
     with ExitStack() as stack:
         yield lambda *arguments, **settings: stack.enter_context(
             SteppedWorker(redis_url, *arguments, **settings)
@@ -70,17 +67,17 @@ def test_a_changed_document_is_written_with_the_settle(make: Make) -> None:
     assert worker.out() == [uuid]
     assert Vcon.parse(worker.client.get(f"vcon:{uuid}") or b"").tags == {"seen": "yes"}
     assert worker.inflight == 0
-    assert abs(worker.queue.expires_ms(uuid) - FAR_MS) < 2000, "somebody is behind the egress list"
+    assert abs(worker.queue.expires_ms(uuid) - FAR_MS) < 2000, "a consumer of the list needs it"
 
 
-def test_a_document_of_which_nobody_knows_any_more_expires_in_days(make: Make) -> None:
+def test_a_document_that_is_on_no_list_any_more_expires_in_days(make: Make) -> None:
     worker = make({"main": {"egress_lists": []}}, links=[link("a", tag)])
     [uuid] = worker.supply(1)
     worker.work()
     assert 172_700 < worker.client.ttl(f"vcon:{uuid}") <= 172_800
 
 
-def test_a_whole_document_becomes_a_key_with_the_settle_that_pushes_its_uuid(make: Make) -> None:
+def test_a_document_that_was_pushed_whole_is_written_with_the_settle(make: Make) -> None:
     worker = make(links=[link("a", nothing)])
     worker.queue.push("in", text := document("u1"))
     worker.work()
@@ -96,7 +93,7 @@ def test_a_filtered_item_goes_nowhere_and_is_not_stored(make: Make, shelves: lis
     assert worker.out() == []
     assert memory.shelf(shelves[0]).saves == []
     assert worker.queue.places("in") == {}
-    assert worker.client.exists("vcon:whole") == 0, "nothing was done with it"
+    assert worker.client.exists("vcon:whole") == 0, "never written, because nothing has changed"
     assert 0 < worker.client.ttl(f"vcon:{uuid}") <= 172_800
 
 
@@ -119,7 +116,7 @@ def test_a_filtered_item_with_changes_or_effects_is_written(make: Make) -> None:
     assert worker.client.exists("vcon:u2") == 1
 
 
-def test_effects_of_links_come_behind_the_egress(make: Make) -> None:
+def test_pushes_of_links_come_after_the_egress_lists(make: Make) -> None:
     def ask(vcon: Vcon, context: Any) -> Vcon:
         context.push("aside")
         context.push("aside", "other")
@@ -134,7 +131,7 @@ def test_effects_of_links_come_behind_the_egress(make: Make) -> None:
     assert 60 < worker.client.ttl(f"vcon:{uuid}") <= 70
 
 
-def test_a_cancelled_item_ends_without_a_trace_of_what_it_did(make: Make) -> None:
+def test_the_changes_of_a_cancelled_item_are_dropped(make: Make) -> None:
     worker = make(links=[link("a", tag), link("b", nothing)])
     [uuid] = worker.supply(1)
     item = worker.claim_one()
@@ -157,13 +154,13 @@ def test_written_then_stored_in_all_then_settled(make: Make, shelves: list[str])
     worker.flush()
     body = worker.client.get(f"vcon:{uuid}")
     assert b"seen:yes" in (body or b"")
-    assert Progress.load(item.saved).owed == shelves
+    assert Progress.load(item.saved_state).owed == shelves
     worker.outcomes.flush()
     [shown] = worker.status.read().items
     assert shown.phase is Phase.STORING
     worker.receive_report()
     worker.flush()
-    assert worker.out() == [], "the other one has not answered"
+    assert worker.out() == [], "the other storage has not answered"
     worker.receive_report()
     worker.flush()
     assert worker.out() == [uuid]
@@ -187,7 +184,9 @@ def test_an_unchanged_document_is_stored_without_being_written(
     assert memory.shelf(shelves[0]).documents[uuid].body is text
 
 
-def test_one_after_another_where_that_is_wanted(make: Make, shelves: list[str]) -> None:
+def test_without_parallel_storage_one_storage_is_asked_after_the_other(
+    make: Make, shelves: list[str]
+) -> None:
     worker = make(storages=[storage(name) for name in shelves], parallel_storage=False)
     [uuid] = worker.supply(1)
     worker.run(worker.claim_one())
@@ -200,10 +199,10 @@ def test_one_after_another_where_that_is_wanted(make: Make, shelves: list[str]) 
 
 
 @pytest.mark.parametrize("parallel", [True, False])
-def test_only_what_is_owed_waits_for_a_storage_that_is_away(
+def test_an_unavailable_storage_does_not_keep_an_item_from_the_others(
     make: Make, shelves: list[str], parallel: bool
 ) -> None:
-    # One after another, a first storage that was away held back the second one.
+    # Regression: without parallel_storage, an unavailable first storage held back the second one.
     worker = make(storages=[storage(name) for name in shelves], parallel_storage=parallel)
     [uuid] = worker.supply(1)
     memory.shelf(shelves[0]).on_save.append(memory.away(after_s=0.01))
@@ -216,7 +215,7 @@ def test_only_what_is_owed_waits_for_a_storage_that_is_away(
     assert worker.inflight == 0
 
 
-def test_what_is_owed_is_all_that_is_done_when_it_comes_back(
+def test_an_item_that_comes_back_goes_only_to_the_storages_that_it_owes(
     make: Make, shelves: list[str]
 ) -> None:
     runs: list[str] = []
@@ -234,11 +233,11 @@ def test_what_is_owed_is_all_that_is_done_when_it_comes_back(
 
     def comes_back() -> bool:
         worker.queue.promote("in")
-        assert worker.claim() == [], "it goes straight to the storage"
+        assert worker.claim() == [], "no links are to be run"
         worker.store()
         return worker.out() == [uuid]
 
-    eventually(comes_back, message="its breaker lets a probe through")
+    eventually(comes_back, message="until the breaker makes a probe")
     assert runs == [uuid]
     assert memory.shelf(shelves[1]).uuids == [[uuid]]
     assert set(worker.queue.revision(uuid)) >= {f"e:{name}".encode() for name in shelves}
@@ -254,11 +253,11 @@ def test_a_refused_document_is_a_dead_letter_at_once(make: Make, shelves: list[s
     assert worker.queue.dead("in") == [uuid.encode()]
     [(why, kept)] = worker.queue.reasons("in")
     assert (why["reason"], why["storage"], why["error"]) == ("rejected", shelves[1], "not wanted")
-    assert Progress.load(kept.state).owed == [shelves[1]], "replayed, it asks only there"
+    assert Progress.load(kept.state).owed == [shelves[1]], "a replay asks only this storage"
     assert worker.status.read().items_failed == 1
 
 
-def test_it_is_given_up_by_its_age_and_not_by_attempts(make: Make, shelves: list[str]) -> None:
+def test_an_item_is_given_up_by_its_age_and_not_by_attempts(make: Make, shelves: list[str]) -> None:
     worker = make({"main": {"give_up_s": 3600}}, storages=[storage(shelves[0])])
     memory.shelf(shelves[0]).on_save += [memory.misses("u1"), memory.misses("u1")]
     worker.queue.store("u1", document("u1"))
@@ -278,10 +277,10 @@ def test_it_is_given_up_by_its_age_and_not_by_attempts(make: Make, shelves: list
 @pytest.mark.parametrize(
     ("age_s", "least_s", "most_s"), [(0, 0.1, 5), (60, 30, 62), (9000, 150, 302)]
 )
-def test_the_longer_it_has_waited_the_longer_it_waits_again(
+def test_the_longer_an_item_has_waited_the_longer_it_is_parked(
     age_s: int, least_s: float, most_s: float, make: Make, shelves: list[str]
 ) -> None:
-    """Thousands that an outage of hours has gathered would else come back every few seconds."""
+    """Otherwise the thousands of items of a long outage would come back every few seconds."""
     worker = make(storages=[storage(shelves[0])])
     memory.shelf(shelves[0]).on_save.append(memory.misses("u1"))
     worker.queue.store("u1", document("u1"))
@@ -318,7 +317,7 @@ def test_two_items_of_one_vcon_are_stored_once_and_both_end(make: Make, shelves:
 
 
 def owing(worker: SteppedWorker, uuid: str, **progress: Any) -> None:
-    """An item whose links are done, and that comes back."""
+    """Return an item to its list whose links are done."""
     worker.queue.store(uuid, document(uuid))
     state = Progress(**progress).dump()
     worker.client.rpush("conserver:returned:in", record(f"token-{uuid}", uuid, "in", state=state))
@@ -334,7 +333,7 @@ def test_nothing_owed_is_settled_at_once(make: Make, shelves: list[str]) -> None
 
 
 def test_a_storage_that_the_chain_has_no_more_is_not_owed(make: Make, shelves: list[str]) -> None:
-    # The worker died of it, and so did every worker that got the item next.
+    # Regression: the worker died of it, and so did each worker that claimed the item next.
     worker = make(links=[link("a", nothing)], storages=[storage(shelves[0])])
     owing(worker, "u1", links=["a"], owed=["dropped", shelves[0]])
     assert worker.claim() == []
@@ -343,7 +342,7 @@ def test_a_storage_that_the_chain_has_no_more_is_not_owed(make: Make, shelves: l
 
 
 @pytest.mark.parametrize("links", [["old"], ["a"], ["a", "b", "c"]])
-def test_links_that_are_not_those_of_the_chain_any_more_are_run(
+def test_links_that_are_not_the_first_ones_of_the_chain_any_more_are_run(
     make: Make, shelves: list[str], links: list[str]
 ) -> None:
     ran: list[str] = []
@@ -364,7 +363,7 @@ def test_links_that_are_not_those_of_the_chain_any_more_are_run(
 # ---- attempts ------------------------------------------------------------------------------------
 
 
-def test_a_failed_attempt_is_parked_and_what_it_did_is_dropped(make: Make) -> None:
+def test_a_failed_attempt_is_parked_and_its_changes_are_dropped(make: Make) -> None:
     worker = make({"main": {"backoff_s": 8}}, links=[link("a", tag), raises(ValueError("odd"))])
     [uuid] = worker.supply(1)
     worker.work()
@@ -376,7 +375,7 @@ def test_a_failed_attempt_is_parked_and_what_it_did_is_dropped(make: Make) -> No
     assert 3 <= due_ms / 1000 - seconds <= 9
 
 
-def test_a_failed_attempt_goes_back_to_the_last_checkpoint(make: Make) -> None:
+def test_a_failed_attempt_reverts_to_the_last_checkpoint(make: Make) -> None:
     worker = make(links=[link("a", tag, costly=True), raises(ValueError("odd"))])
     [uuid] = worker.supply(1)
     worker.work()
@@ -386,7 +385,7 @@ def test_a_failed_attempt_goes_back_to_the_last_checkpoint(make: Make) -> None:
 
 
 def test_each_link_has_its_own_attempts(make: Make) -> None:
-    # What failed or waited before counted as an attempt of every link after it.
+    # Regression: a failure of one link counted as an attempt of every later link.
     seen: list[tuple[str, int]] = []
 
     def first(vcon: Vcon, context: Any) -> Vcon:
@@ -430,7 +429,7 @@ def test_an_item_is_dead_after_so_many_failures(make: Make) -> None:
 
 
 def test_retries_that_a_link_asks_for_are_no_failures(make: Make) -> None:
-    # Six of them, and the first real failure buried the item without another attempt.
+    # Regression: after six retries the first failure made the item a dead letter.
     outcomes: list[BaseException] = [Retry(0.0, "busy")] * 6 + [ValueError("odd")] * 3
 
     def run(_vcon: Vcon, _context: Any) -> Vcon:
@@ -463,7 +462,9 @@ def test_a_rejected_item_is_dead_at_once(make: Make) -> None:
     assert (why["reason"], why["error"], why["link"]) == ("rejected", "never", "bad")
 
 
-def test_a_whole_document_is_a_key_before_it_is_parked_or_dead(make: Make) -> None:
+def test_a_document_that_was_pushed_whole_is_written_before_it_is_parked_or_dead_lettered(
+    make: Make,
+) -> None:
     worker = make({"main": {"retries": 1}}, links=[raises(ValueError("odd"))])
     worker.queue.push("in", text := document("u1"))
     worker.work()
@@ -475,7 +476,7 @@ def test_a_whole_document_is_a_key_before_it_is_parked_or_dead(make: Make) -> No
 
 
 def grow(name: str, size: int) -> Any:
-    """A link that makes the document so many bytes larger."""
+    """A link that makes the document that many bytes larger."""
 
     def run(vcon: Vcon, _context: Any) -> Vcon:
         vcon.add_analysis({"type": name, "body": "x" * size, "encoding": "none"})
@@ -495,7 +496,7 @@ def grow(name: str, size: int) -> Any:
 def test_a_document_that_links_make_too_large_is_a_dead_letter_that_names_them(
     make: Make, links: list[Any], named: str, names: str
 ) -> None:
-    # It was written, and the next worker that claimed it could not read it.
+    # Regression: it was written, and the next worker that claimed it could not read it.
     links = [link("nothing", one) if one is nothing else one for one in links]
     worker = make(links=links, max_document_bytes=4096)
     [uuid] = worker.supply(1)
@@ -519,18 +520,20 @@ def test_a_checkpoint_of_a_document_that_is_too_large_names_its_link(make: Make)
     assert "CONSERVER_MAX_DOCUMENT_BYTES" in why["error"]
 
 
-def test_what_is_no_vcon_is_dead_as_it_was_pushed(make: Make) -> None:
+def test_what_is_no_vcon_is_dead_lettered_as_it_was_pushed(make: Make) -> None:
     worker = make(links=[link("a", tag)])
     for payload in (b"{}", b"{", b"null", b"", b"[1]", b"\xff"):
         worker.queue.push("in", payload)
     worker.work()
     assert sorted(worker.queue.dead("in")) == sorted([b"{}", b"{", b"null", b"", b"[1]", b"\xff"])
     reasons = {why["error"] for why, _ in worker.queue.reasons("in")}
-    assert len(reasons) == 6, "each says what is wrong with it"
+    assert len(reasons) == 6, "each reason says what is wrong"
     assert {why["reason"] for why, _ in worker.queue.reasons("in")} == {"rejected"}
 
 
-def test_what_json_cannot_hold_is_a_dead_letter_and_its_neighbours_go_on(make: Make) -> None:
+def test_what_json_cannot_hold_is_a_dead_letter_and_the_other_items_are_settled(
+    make: Make,
+) -> None:
     def spoil(vcon: Vcon, _context: Any) -> Vcon:
         if vcon.view.get("subject") == "bad":
             vcon.data["subject"] = {1, 2}
@@ -546,7 +549,7 @@ def test_what_json_cannot_hold_is_a_dead_letter_and_its_neighbours_go_on(make: M
     assert "cannot be written as JSON" in why["error"]
 
 
-def test_a_checkpoint_is_one_write_and_the_rest_of_the_links_go_on_from_it(make: Make) -> None:
+def test_the_links_after_a_checkpoint_continue_with_the_written_document(make: Make) -> None:
     texts: list[bytes] = []
     worker: SteppedWorker
 
@@ -564,7 +567,7 @@ def test_a_checkpoint_is_one_write_and_the_rest_of_the_links_go_on_from_it(make:
     assert Vcon.parse(orjson.dumps(body)).tags == {"seen": "yes"}
 
 
-def test_the_error_that_a_record_keeps_holds_no_secret(make: Make) -> None:
+def test_secrets_are_redacted_in_the_error_that_a_record_keeps(make: Make) -> None:
     away = Retry(60, "cannot reach redis://u:" + "pa55" * 200 + "@h?token=t0k")
     worker = make(links=[raises(away)])
     worker.supply(1)
