@@ -13,8 +13,8 @@ from __future__ import annotations
 import os
 import threading
 import uuid as uuidlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -122,7 +122,6 @@ class WorkerSetup:
         self.supervisor, supervisor_end = pair()
         self.coordinator, coordinator_end = pair()
         lifeline, self.lifeline_end = os.pipe2(os.O_CLOEXEC)
-        # Never closed: chain threads live as long as the test process.
         self.status = SharedStatus.create("test")
         self.boot = Boot(
             role="worker",
@@ -200,6 +199,8 @@ class SteppedWorker(WorkerSetup):
         self.redis.before = lambda words: before_command(self, words) if before_command else None
         self.stack.callback(self.redis.close)
         self.inbox = _SteppedInbox(self)
+        self.stack.callback(os.close, self.inbox.fileno())
+        self.stack.callback(self.status.close)
         parts = WorkerParts(self.boot, self.plugins, self.redis, self.inbox)
         self.parts = parts
         self.held, self.work_queue, self.writers = parts.held, parts.queue, parts.writers
@@ -322,7 +323,10 @@ class _WatchedConnection(RetryingConnection):
 
 
 class RunningWorker(WorkerSetup):
-    """A whole worker, whose loop runs in a thread of the test."""
+    """A whole worker, whose loop runs in a thread of the test.
+
+    Its SharedStatus and its inbox are never closed: its chain threads live as long as the process.
+    """
 
     def __init__(self, url: str, *arguments: Any, **settings: Any) -> None:
         super().__init__(url, *arguments, **settings)
@@ -385,12 +389,6 @@ class RunningWorker(WorkerSetup):
         """Wait until the loop has ended in any way."""
         self._thread.join(20)
         assert not self._thread.is_alive(), "it did not end"
-
-    @contextmanager
-    def beside(self, url: str) -> Iterator[Any]:
-        """Another connection to Redis."""
-        with connection.client(url) as client:
-            yield client
 
     def sent_to_supervisor(self) -> list[str]:
         """The types of the messages to the supervisor since the last call."""

@@ -1,4 +1,4 @@
-"""What one worker holds at most, whatever is pushed and however slow its storages are."""
+"""Backpressure: what one worker holds at most, with a storage that hangs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 from conserver.process.shared_status import ITEMS_MAX
 from conserver.queue import calls
-from conserver.worker.intake import HELD_BYTES_MAX
+from conserver.worker.held_items import HELD_BYTES_MAX
 from conserver.worker.writers import BATCH_BYTES, BATCH_ITEMS
 from tests.conftest import unique
 from tests.guards.counting import figure
@@ -18,15 +18,15 @@ MIB = 1 << 20
 
 
 def most_held(worker: RunningWorker, until_heartbeats: int) -> int:
-    """The most items that Redis ever says are held, while the keeper looks around so often."""
+    """The most items that the worker ever holds until it has sent so many heartbeats."""
     most = 0
 
-    def looked() -> bool:
+    def beaten() -> bool:
         nonlocal most
         most = max(most, worker.inflight)
         return worker.status.read().heartbeats >= until_heartbeats
 
-    eventually(looked, 30)
+    eventually(beaten, 30)
     return most
 
 
@@ -36,8 +36,7 @@ def test_items_are_bounded(redis_url: str) -> None:
     worker = RunningWorker(redis_url, storages=[storage(name)], tick_interval_ms=10)
     uuids = worker.supply(3 * ITEMS_MAX)
     with worker:
-        # Small claims are saved up: a worker whose items are all with its storages is full when
-        # fewer than 32 places are left.
+        # A worker whose items are all with its storages does not claim for fewer than 32 slots.
         eventually(lambda: worker.inflight > ITEMS_MAX - 32, 30)
         most = most_held(worker, worker.status.read().heartbeats + 3)
         figure("items in a worker whose storage hangs", most, "at most")

@@ -1,4 +1,4 @@
-"""item.py: an item's document, how it reverts to what Redis has, and the reason of a dead letter."""
+"""item.py: an item's document, its reverting to what Redis has, and its dead letter."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""worker.py: the keeper with its chain threads and writers, all of them real, in one process.
+"""loop.py: a whole worker in one process, with its worker loop, chain threads and writers.
 
-What has to happen in an order is held by gates; nothing here looks at how long something takes.
+Gates in links and storages put events in an order; no test depends on how long something takes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from conserver.errors import Retry
 from conserver.process import wakeup
 from conserver.process.shared_status import State
-from conserver.queue import calls
+from conserver.queue import calls, clients
 from conserver.queue.cancellation import cancel
 from conserver.queue.record import Progress
 from conserver.vcon.document import Vcon
@@ -38,7 +38,7 @@ HOUR_MS = 3_600_000
 
 @pytest.fixture
 def make(redis_url: str) -> Iterator[Make]:
-    """Makes workshops that are not yet started."""
+    """Makes workers that are not started yet and are closed at the end."""
     with ExitStack() as stack:
 
         def made(*arguments: Any, **settings: Any) -> RunningWorker:
@@ -50,7 +50,7 @@ def make(redis_url: str) -> Iterator[Make]:
 
 
 class Gate:
-    """A link that lets a vCon pass as soon as the test opens it for its subject."""
+    """A link that blocks a vCon with a subject until the test opens the gate of that subject."""
 
     def __init__(self) -> None:
         self.runs: Counter[str] = Counter()
@@ -70,13 +70,13 @@ class Gate:
         return tag(vcon, context)
 
     def running(self, subject: str, times: int = 1) -> None:
-        """Wait until it runs."""
+        """Wait until it has been called so often for this subject."""
         eventually(lambda: self.runs[subject] >= times)
 
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """All gates are opened at the end."""
+    """A Gate whose gates are all opened at the end."""
     made = Gate()
     yield made
     for event in made._gates.values():
@@ -84,7 +84,7 @@ def gate() -> Iterator[Gate]:
 
 
 def arrived(worker: RunningWorker, uuids: list[str], name: str = "out") -> None:
-    """Wait until exactly these are at an egress list."""
+    """Wait until an egress list has exactly these."""
     eventually(lambda: sorted(worker.out(name)) == sorted(uuids), 20)
 
 
@@ -137,7 +137,7 @@ def test_a_finished_item_does_not_wait_for_its_batch_mate(make: Make, gate: Gate
     worker = make(links=[link("a", gate)])
     warm = worker.supply(5)
     with worker:
-        arrived(worker, warm)  # its rate is known now: the next ones are claimed together
+        arrived(worker, warm)  # their duration is known now: the next ones are claimed together
         fast = worker.supply(3)
         [slow] = worker.supply(1, subject="slow")
         gate.running("slow")
@@ -146,9 +146,7 @@ def test_a_finished_item_does_not_wait_for_its_batch_mate(make: Make, gate: Gate
         arrived(worker, [*warm, *fast, slow])
 
 
-def test_what_has_not_begun_for_a_second_is_given_back_and_left_to_others(
-    make: Make, gate: Gate
-) -> None:
+def test_items_that_no_thread_starts_within_a_second_are_released(make: Make, gate: Gate) -> None:
     worker = make(links=[link("a", gate)], tick_interval_ms=10)
     warm = worker.supply(20)
     with worker:
@@ -159,16 +157,19 @@ def test_what_has_not_begun_for_a_second_is_given_back_and_left_to_others(
         worker.queue.push("in", "slow", *rest)  # all are claimed at once
         eventually(lambda: worker.queue.waiting("in") == [uuid.encode() for uuid in rest])
         claims = worker.loop._intake.claims
-        heartbeats = worker.status.read().heartbeats
-        eventually(lambda: worker.status.read().heartbeats >= heartbeats + 3)
+        beaten = worker.status.read().heartbeats
+        eventually(lambda: worker.status.read().heartbeats >= beaten + 3)
         assert worker.inflight == 1
-        assert worker.loop._intake.claims == claims, "it does not take them again and again"
+        assert worker.loop._intake.claims == claims, "they are not claimed again and again"
         gate.of("slow").set()
         arrived(worker, [*warm, "slow", *rest])
 
 
-def test_a_chain_at_its_cap_claims_no_more_and_holds_nobody_up(make: Make, gate: Gate) -> None:
-    # Idle threads had its next items claimed, which waited a second and were given back, for ever.
+def test_a_chain_at_its_concurrency_claims_no_more_and_delays_no_other(
+    make: Make, gate: Gate
+) -> None:
+    # Regression: its next items were claimed for the idle threads and released after a second, for
+    # ever.
     worker = make(
         {"capped": {"ingress_lists": ["c"], "concurrency": 1}, "free": {"ingress_lists": ["f"]}},
         links=[link("a", gate)],
@@ -180,16 +181,16 @@ def test_a_chain_at_its_cap_claims_no_more_and_holds_nobody_up(make: Make, gate:
         gate.running("slow")
         free = worker.supply(20, "f")
         arrived(worker, free)
-        heartbeats = worker.status.read().heartbeats
+        beaten = worker.status.read().heartbeats
         most = 0
 
         def ten_more_looks() -> bool:
             nonlocal most
             most = max(most, worker.inflight)
-            return worker.status.read().heartbeats >= heartbeats + 10
+            return worker.status.read().heartbeats >= beaten + 10
 
         eventually(ten_more_looks, 30)
-        assert most == 1, "the one that runs"
+        assert most == 1, "only the one that runs"
         gate.of("slow").set()
         arrived(worker, [*free, *slow])
     assert gate.runs["slow"] == 5
@@ -203,7 +204,7 @@ def test_many_lists_are_served_in_their_order(make: Make) -> None:
     assert worker.out()[0] == uuids[-1]
 
 
-def test_an_item_that_owes_a_storage_is_with_its_writer_at_once(make: Make) -> None:
+def test_an_item_that_owes_only_a_storage_is_stored_in_the_turn_of_its_claim(make: Make) -> None:
     name = unique("shelf-")
     worker = make(storages=[storage(name)], tick_interval_ms=HOUR_MS)
     worker.queue.store("u1", document("u1"))
@@ -213,8 +214,8 @@ def test_an_item_that_owes_a_storage_is_with_its_writer_at_once(make: Make) -> N
         arrived(worker, ["u1"])
 
 
-def test_a_worker_with_a_thread_to_spare_can_be_rung(make: Make, gate: Gate) -> None:
-    # It said that it is idle when its keeper woke next, which a slow item let happen a tick later.
+def test_a_worker_with_an_idle_thread_can_be_woken(make: Make, gate: Gate) -> None:
+    # Regression: IDLE was sent when the worker loop woke next, with a slow item a tick later.
     worker = make(links=[link("a", gate)], vcon_concurrency=2, tick_interval_ms=HOUR_MS)
     worker.supply(1, subject="slow")
     with worker:
@@ -232,7 +233,7 @@ def test_a_worker_with_a_thread_to_spare_can_be_rung(make: Make, gate: Gate) -> 
         gate.of("slow").set()
 
 
-def test_a_storage_that_hangs_holds_nobody_up_and_its_items_are_parked(make: Make) -> None:
+def test_the_items_of_a_storage_that_hangs_are_parked_and_the_others_go_on(make: Make) -> None:
     hangs, works = unique("hangs-"), unique("works-")
     opened = threading.Event()
     worker = make(
@@ -252,7 +253,7 @@ def test_a_storage_that_hangs_holds_nobody_up_and_its_items_are_parked(make: Mak
         eventually(lambda: worker.queue.promote("one") or worker.out().count(stuck[0]))
 
 
-def test_the_page_tells_which_storages_are_away(make: Make) -> None:
+def test_shared_status_shows_which_storages_are_unavailable(make: Make) -> None:
     names = sorted((unique("shelf-"), unique("shelf-")))
     shelf = memory.shelf(names[1])
     shelf.on_save += [memory.away()]
@@ -262,18 +263,18 @@ def test_the_page_tells_which_storages_are_away(make: Make) -> None:
         eventually(lambda: worker.status.read().away == 0b10)
 
         def is_back() -> bool:
-            worker.supply(1)  # one more to probe it with
+            worker.supply(1)  # for the breaker's probe
             return worker.status.read().away == 0
 
         eventually(is_back)
 
 
-def test_a_process_full_of_calls_that_hang_asks_to_be_replaced(make: Make) -> None:
+def test_a_process_with_too_many_hung_calls_retires(make: Make) -> None:
     name = unique("hangs-")
     worker = make(storages=[storage(name, 0.01)])
     opened = threading.Event()
     writer = worker.loop._writers[name]
-    writer._hung_most = 1
+    writer._hung_calls_max = 1
     memory.shelf(name).on_save.append(memory.waits_for(opened))
     worker.supply(1)
     worker.start()
@@ -283,7 +284,7 @@ def test_a_process_full_of_calls_that_hang_asks_to_be_replaced(make: Make) -> No
     opened.set()
 
 
-def test_a_process_with_a_call_that_hangs_makes_room_for_suspects(make: Make) -> None:
+def test_a_process_with_a_hung_call_retires_if_suspects_wait(make: Make) -> None:
     name = unique("hangs-")
     worker = make(storages=[storage(name, 0.01)])
     opened = threading.Event()
@@ -301,7 +302,7 @@ def test_a_process_with_a_call_that_hangs_makes_room_for_suspects(make: Make) ->
 # ---- cancelling ----------------------------------------------------------------------------------
 
 
-def test_a_running_item_that_is_cancelled_ends_at_its_next_edge(make: Make, gate: Gate) -> None:
+def test_a_running_item_that_is_cancelled_ends_before_its_next_link(make: Make, gate: Gate) -> None:
     ran: list[str] = []
 
     def late(vcon: Vcon, context: Any) -> Vcon:
@@ -320,8 +321,7 @@ def test_a_running_item_that_is_cancelled_ends_at_its_next_edge(make: Make, gate
     assert worker.queue.places("in") == {}
 
 
-def test_what_is_cancelled_is_not_tried_again(make: Make, gate: Gate) -> None:
-    """Its link fails after the operator's word: it would have come back as if nothing had been."""
+def test_a_cancelled_item_whose_link_fails_is_not_tried_again(make: Make, gate: Gate) -> None:
 
     def fail(vcon: Vcon, context: Any) -> Vcon:
         gate(vcon, context)
@@ -339,15 +339,14 @@ def test_what_is_cancelled_is_not_tried_again(make: Make, gate: Gate) -> None:
     assert worker.queue.places("in") == {}
 
 
-def test_what_is_cancelled_is_not_given_back(make: Make) -> None:
-    """An item that no thread has begun when the worker drains, or after a second."""
+def test_a_cancelled_item_that_no_thread_has_started_is_not_released(make: Make) -> None:
     worker = make(links=[link("a", tag)])
-    loop = worker.loop  # its threads are not started: what is claimed waits
+    loop = worker.loop  # not started: what is claimed stays queued
     loop._intake.prefetch.durations.add("main", 0.001)
     first, second = worker.supply(2)
-    loop._intake.claim(loop._settling)
+    loop._intake.claim()
     assert cancel(worker.client, first).running == 1
-    loop._look_for_cancelled()
+    loop._read_cancelled()
     loop._release_unstarted(float("inf"), "shutdown")
     loop._outbox.flush()
     assert worker.queue.waiting("in") == [second.encode()]
@@ -355,7 +354,7 @@ def test_what_is_cancelled_is_not_given_back(make: Make) -> None:
     assert worker.out() == []
 
 
-def test_cancellations_that_cannot_be_read_end_no_worker(make: Make, gate: Gate) -> None:
+def test_a_set_of_cancelled_items_of_another_type_is_logged(make: Make, gate: Gate) -> None:
     worker = make(links=[link("a", gate)])
     key = f"conserver:cancelled:{worker.boot.consumer}"
     worker.client.set(key, "x")
@@ -367,26 +366,24 @@ def test_cancellations_that_cannot_be_read_end_no_worker(make: Make, gate: Gate)
         eventually(lambda: len(worker.out()) == 1)
 
 
-# ---- the end -------------------------------------------------------------------------------------
+# ---- strays and the end --------------------------------------------------------------------------
 
 
-def test_what_lies_under_a_worker_that_does_not_know_it_comes_back(make: Make) -> None:
-    """A failover brings back an item that its worker has settled: nobody else would look there."""
+def test_an_item_that_only_redis_knows_of_is_returned(make: Make) -> None:
+    """A failover has undone the settle of an item: it is in flight of a worker that lives."""
     worker = make(links=[link("a", tag)]).start()
     eventually(lambda: worker.loop._intake.claims >= 1)
     worker.queue.store("u1", document("u1"))
     worker.client.hset(
         calls.inflight_key(worker.boot.consumer), "token", record("token", "u1", "in")
     )
-    worker.loop._strays_at_s = 0.0  # else it looks once a minute
+    worker.loop._strays_at_s = 0.0  # at once, and not within a minute
     eventually(lambda: worker.out() == ["u1"], 10)
     assert worker.drain() == 0
     assert worker.queue.places("in") == {}
 
 
-def test_a_drain_finishes_what_runs_and_gives_back_the_rest_in_order(
-    make: Make, gate: Gate
-) -> None:
+def test_a_drain_finishes_what_runs_and_releases_the_rest_in_order(make: Make, gate: Gate) -> None:
     worker = make(links=[link("a", gate)])
     warm = worker.supply(5)
     worker.start()
@@ -420,7 +417,7 @@ def test_a_checkpoint_is_made_during_a_drain(make: Make, gate: Gate) -> None:
     assert worker.out() == [uuid]
 
 
-def test_a_drain_waits_for_storages_that_are_being_asked(make: Make, gate: Gate) -> None:
+def test_a_drain_waits_for_look_ups_in_storages(make: Make, gate: Gate) -> None:
     name = unique("shelf-")
     opened = threading.Event()
     begun = threading.Event()
@@ -437,7 +434,7 @@ def test_a_drain_waits_for_storages_that_are_being_asked(make: Make, gate: Gate)
     opened.set()
     assert worker.joined() == 0
     assert worker.out() == [running]
-    # Nobody has it. Whether a thread came to say so, or the drain was quicker, it is somewhere.
+    # No storage has it. It is dead-lettered, or released if no thread has started it by then.
     assert [*worker.queue.dead("in"), *worker.queue.waiting("in")] == [b"lost"]
 
 
@@ -468,7 +465,7 @@ def test_a_worker_whose_registration_is_void_ends_at_once(make: Make, gate: Gate
 
 
 @pytest.mark.parametrize("where", ["link", "checkpoint", "storage"])
-def test_when_the_supervisor_is_gone_the_worker_is_too(
+def test_a_worker_ends_when_its_supervisor_is_gone(
     make: Make, gate: Gate, where: str, private: Private
 ) -> None:
     name = unique("shelf-")
@@ -505,12 +502,12 @@ def test_when_the_supervisor_is_gone_the_worker_is_too(
         if where == "link":
             worker.loop.abandon()
             assert worker.queue.waiting("in") == [uuid.encode() for uuid in rest]
-            assert worker.inflight == 1, "the coordinator returns what has begun"
+            assert worker.inflight == 1, "the coordinator returns the one that was started"
         proxy.flow()
         opened.set()
 
 
-def test_redis_away_kills_nobody_and_the_page_is_stamped(private: Private, gate: Gate) -> None:
+def test_a_worker_waits_for_redis_and_beats_meanwhile(private: Private, gate: Gate) -> None:
     redis = private(Redis())
     with ExitStack() as stack:
         proxy = stack.enter_context(TcpProxy(redis.port))
@@ -520,16 +517,16 @@ def test_redis_away_kills_nobody_and_the_page_is_stamped(private: Private, gate:
         worker.start()
         arrived(worker, uuids)
         proxy.stall()
-        heartbeats = worker.status.read().heartbeats
+        beaten = worker.status.read().heartbeats
         began_s = time.monotonic()
-        eventually(lambda: worker.status.read().heartbeats >= heartbeats + 3, 30)
+        eventually(lambda: worker.status.read().heartbeats >= beaten + 3, 30)
         assert time.monotonic() - began_s < 10
         proxy.refuse()
         proxy.flow()
-        heartbeats = worker.status.read().heartbeats
-        eventually(lambda: worker.status.read().heartbeats >= heartbeats + 3, 30)
+        beaten = worker.status.read().heartbeats
+        eventually(lambda: worker.status.read().heartbeats >= beaten + 3, 30)
         proxy.start()
-        with worker.beside(redis.url) as client:
+        with clients.client(redis.url) as client:
             client.set("vcon:u9", document("u9"))
             client.rpush("in", "u9")
             eventually(lambda: client.lrange("out", 0, -1)[-1:] == [b"u9"], 20)
