@@ -14,9 +14,9 @@ without one a worker claims after every TICK_INTERVAL.
     any           WAKE received                               WOKEN
     but WOKEN     EMPTY received                              CLAIMING
     WOKEN         there is no room for a claim                CLAIMING      BUSY
-    CAUGHT_UP     a chain thread is idle                      IDLE_WAITING  IDLE, or PASSED (below)
-    any           a claim that left items behind              CLAIMING      MORE (if it got items)
-    any           a claim that left nothing behind            CAUGHT_UP     ANSWERED (if it got items)
+    any           a claim that left items behind              CLAIMING      MORE, if it got any
+    any           a claim that left nothing behind            CAUGHT_UP     ANSWERED, if it got any
+    CAUGHT_UP     a chain thread is idle                      IDLE_WAITING  IDLE
     any           a suspect starts, which runs alone          CLAIMING
 
 A claim may leave out chains that have no room, and items may wait on their lists. The worker then

@@ -109,7 +109,7 @@ def test_s3_takes_one_request_for_each_document(
     first = documents(1)
     outcomes = cost(storage, proxy, first)
     figure("s3, new documents", proxy.requests.total() / BATCH, "requests per document")
-    assert dict(proxy.requests) == {"PUT": 2 * BATCH}, "the document, and the entry in the index"
+    assert dict(proxy.requests) == {"PUT": 2 * BATCH}, "the document and its lookup object"
     cost(storage, proxy, again(first, outcomes, 2))
     figure("s3, known documents", proxy.requests.total() / BATCH, "requests per document")
     assert dict(proxy.requests) == {"PUT": BATCH}
