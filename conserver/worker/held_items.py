@@ -43,8 +43,8 @@ class HeldItems:
 
     def add(self, item: Item) -> None:
         """Hold the item and show it in SharedStatus, so that a death of the worker finds it."""
-        self.by_token[item.token] = item
         claimed = item.claimed
+        self.by_token[claimed.token] = item
         self._status.hold(item.slot, claimed.token, claimed.epoch, item.uuid, item.route.name)
 
     def count_document(self, item: Item) -> None:
