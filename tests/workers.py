@@ -202,8 +202,8 @@ class SteppedWorker(WorkerSetup):
         self.stack.callback(os.close, self.inbox.fileno())
         self.stack.callback(self.status.close)
         parts = WorkerParts(self.boot, self.plugins, self.redis, self.inbox)
-        self.parts = parts
         self.held, self.work_queue, self.writers = parts.held, parts.queue, parts.writers
+        self.documents, self.runner = parts.documents, parts.runner
         self.intake, self.outbox, self.outcomes = parts.intake, parts.outbox, parts.outcomes
         self.schedule, self.durations = parts.intake.schedule, parts.intake.prefetch.durations
         for name in self.work_queue.limits:
@@ -253,7 +253,7 @@ class SteppedWorker(WorkerSetup):
     def run(self, *items: Item) -> None:
         """Run items through their links and let their outcomes be handled."""
         for item in items:
-            self.parts.runner.run(item)
+            self.runner.run(item)
             self.outcomes.chain_ended(item)
 
     def flush(self) -> None:
@@ -274,7 +274,7 @@ class SteppedWorker(WorkerSetup):
         eventually(lambda: self.inbox.reports)
         report = self.inbox.reports.popleft()
         if report.looked_up is not None:
-            self.parts.documents.storage_answered(report)
+            self.documents.storage_answered(report)
         else:
             self.outcomes.storage_answered(report)
         return report

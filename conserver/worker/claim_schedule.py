@@ -1,4 +1,4 @@
-"""ClaimSchedule: when a worker claims next, and what it tells the coordinator about that.
+"""ClaimSchedule: when a worker claims next, and its wakeup dialogue with the coordinator.
 
 An idle worker makes no empty claims: the coordinator waits at the lists (BLMOVE) for all workers of
 the host and wakes one when an item arrives. wakeup.py has the messages. A wakeup is only a hint;

@@ -118,5 +118,5 @@ class Conflicts:
         """The newer document, where the answer does not carry it; b"" if it is gone."""
         try:
             return self._redis.command("GET", f"vcon:{uuid}") or b""
-        except ResponseError:  # it holds another type by now, and the next write is told so
+        except ResponseError:  # it holds another type by now: the next write is answered with it
             return b""

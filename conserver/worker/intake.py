@@ -88,13 +88,14 @@ class Intake:
             self.schedule.no_room()
             return True
         due = self.schedule.due_in_s(now_s) <= 0.0
-        tells = self.schedule.state is ClaimState.CAUGHT_UP and self._queue.idle_threads > 0
-        if not (due or tells or self._waits_for_room or not self._claimed_all_chains):
-            return True
+        newly_idle = self.schedule.state is ClaimState.CAUGHT_UP and self._queue.idle_threads > 0
+        if not (due or newly_idle or self._waits_for_room or not self._claimed_all_chains):
+            return True  # nothing has changed since the last turn
         room = self.prefetch.limits(len(self._held), self._held.free_slots)
         self._waits_for_room = not room
         if not due and room.keys() <= self._claimed_chains:
-            self._tell_if_idle()
+            # The last claim was for these chains too, and has left nothing behind.
+            self._report_if_idle()
             return True
         if not room:
             self.schedule.no_room()
@@ -132,7 +133,7 @@ class Intake:
             self._admit(claim.items)
             self._boot.status.state = State.WORKING
         self.schedule.claimed(claim, self._claimed_all_chains)
-        self._tell_if_idle()
+        self._report_if_idle()
         if self._held.suspect is not None:
             self.schedule.suspect_starts()
         return True
@@ -141,7 +142,7 @@ class Intake:
     def _claimed_all_chains(self) -> bool:
         return len(self._claimed_chains) == len(self._routes.all)
 
-    def _tell_if_idle(self) -> None:
+    def _report_if_idle(self) -> None:
         if self._queue.idle_threads:
             self.schedule.thread_idle(self._claimed_all_chains)
 

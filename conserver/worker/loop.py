@@ -9,8 +9,8 @@ Each turn of the loop (WorkerLoop.run):
 4. Sleeps until something arrives or the next duty is due.
 
 It calls SharedStatus.beat() at least once a second, also while Redis is unavailable, so that the
-watchdog does not kill the worker. It ends when told to drain, when its registration is void, and
-when its supervisor is gone.
+watchdog does not kill the worker. It ends after a drain, when its registration is void, and when
+its supervisor is gone.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SupervisorGone(Exception):
 
 
 def main(boot: Boot) -> int:
-    """Run a worker until it is told to end. Returns the exit code.
+    """Run a worker until it has drained. Returns the exit code.
 
     Raises:
         BootError: it cannot start.
