@@ -1,7 +1,12 @@
-"""The process that claims items, runs their links, stores them and settles them.
+"""The worker process: claims items, runs their links, stores them and settles them.
 
-Begin with loop.py, the main thread: it owns the connection to Redis. Then follow one item:
-intake.py
-(claimed), documents.py (read), pool.py and chain.py (links), outcomes.py (what comes next),
-writers.py (storages), outbox.py (settled in Redis).
+Begin with item.py: the life of an item, step by step, and which module does each step. Then read
+loop.py, the main thread, which owns the connection to Redis; parts.py shows how the modules depend
+on each other. By subject:
+
+    prefetch, backpressure      intake.py, prefetch.py, held_items.py
+    idle workers, wakeups       claim_schedule.py
+    chains, links, checkpoints  chain.py, checkpoint.py; threads: pool.py, work_queue.py, inbox.py
+    settle, park, dead-letter   outcomes.py decides, outbox.py sends, settlement.py, conflicts.py
+    storages                    writers.py, breaker.py; look-ups: document_loader.py
 """

@@ -1,8 +1,11 @@
-"""A circuit breaker: whether a storage may be asked now, and how much at once.
+"""Breaker: a circuit breaker in front of a storage, with a limit on documents per call.
 
-Closed: anything may go. Open: nothing, until its time has come; then one document as a probe. A
-probe that succeeds closes it, and what may go at once grows from there fourfold with every success:
-a storage that has just come back is not buried under what waited for it. It belongs to one thread.
+    closed   calls are made; the storage gets as many documents as the limit says
+    open     no call is made until the pause has passed; then one document probes the storage
+
+A failure opens it; each further failure doubles the pause. A success closes it with a limit of
+GROWTH documents, which every success multiplies by GROWTH: a storage that has just come back is not
+flooded with all that waits for it.
 """
 
 from __future__ import annotations
@@ -15,45 +18,50 @@ GROWTH = 4
 
 
 class Breaker:
-    """Times are seconds of any one monotonic clock."""
+    """Used by one thread. Times are seconds of one monotonic clock, which the caller reads."""
 
-    def __init__(self, most: int) -> None:
-        """most: documents at once while all is well."""
-        self._most = most
-        self._limit = most
+    def __init__(self, max_documents: int) -> None:
+        """max_documents: the limit in normal operation."""
+        self._max_documents = max_documents
+        self._limit = max_documents
         self._failures = 0
         self._open_until_s = 0.0
         self.reason = ""
 
     @property
     def is_open(self) -> bool:
-        """Whether the last thing that happened was a failure."""
+        """Whether the last call failed."""
         return self._failures > 0
 
     def allowed(self, now_s: float) -> int:
-        """How many documents may go now: 0 while it is open, 1 for a probe."""
+        """How many documents the next call may have; 0: no call may be made."""
         if not self._failures:
             return self._limit
         return 1 if now_s >= self._open_until_s else 0
 
     def succeeded(self) -> bool:
-        """Count a success. Answers whether this closed it."""
+        """Count a successful call. Returns whether this closed the breaker."""
         closed = self._failures > 0
         self._failures = 0
-        self._limit = GROWTH if closed else min(self._most, self._limit * GROWTH)
+        self._limit = GROWTH if closed else min(self._max_documents, self._limit * GROWTH)
         return closed
 
     def failed(self, now_s: float, reason: str, after_s: float | None = None) -> bool:
-        """Count a failure. Answers whether this opened it."""
+        """Count a failed call. Returns whether this opened the breaker.
+
+        Args:
+            reason: for people.
+            after_s: how long the storage itself wants to be left alone, if it has said so.
+        """
         opened = self._failures == 0
         self._failures += 1
         pause_s = min(FIRST_PAUSE_S * 2 ** min(self._failures - 1, 10), LONGEST_PAUSE_S)
-        pause_s *= random.uniform(0.8, 1.2)  # so that a hundred workers do not probe as one
+        pause_s *= random.uniform(0.8, 1.2)  # so that not all workers probe at the same moment
         self._open_until_s = now_s + max(pause_s, after_s or 0.0)
         self.reason = reason
         return opened
 
     def retry_after_s(self, now_s: float) -> float:
-        """When an item that met it open should come back: behind the next probe, spread out."""
+        """After how many seconds an item should come back: after the next probe, at random."""
         left_s = max(self._open_until_s - now_s, 0.0)
         return left_s + random.uniform(0.1, 1.0 + left_s / 2)

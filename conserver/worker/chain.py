@@ -1,19 +1,17 @@
-"""One item through the links of its chain.
+"""ChainRunner: runs one item through the links of its chain.
 
-1. Opens the document: parses it, and refuses what must not be processed, with the reason.
-2. Runs the links in order, from the first that is not done yet.
-3. Collects what links ask for (pushes, expiry) for the settle, and asks for checkpoints.
-4. Turns whatever happens into an ChainOutcome: nothing that a link does escapes from here.
+1. Parses the document, and rejects what must not be processed, with the reason.
+2. Runs the links in order, beginning with the first that no earlier attempt has finished.
+3. Collects the effects that links ask for (pushes, expiry) and makes checkpoints (checkpoint.py).
+4. Turns everything that links do, whatever they raise included, into a ChainOutcome (item.py).
 
-It touches neither Redis nor sockets: what has to be written is asked of the keeper.
+It runs in a chain thread and uses neither Redis nor sockets: only the worker loop does.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from conserver import failpoints
@@ -26,49 +24,23 @@ from conserver.telemetry import log
 from conserver.telemetry.redact import Secrets, redact_text, secret_values
 from conserver.vcon.document import Vcon
 from conserver.vcon.ids import usable_uuid
-from conserver.worker.item import ChainOutcome, Item
+from conserver.worker.checkpoint import Lost, StartAnew
+from conserver.worker.inbox import WorkerInbox
+from conserver.worker.item import ChainOutcome, Item, OutcomeKind
 
 CHECKPOINT_AFTER_S = 1.0
 TRACEBACK_CHARS = 8000
 
 
-class StartAnew(BaseException):
-    """A checkpoint met newer work of the same chain; the item starts again from that document.
-
-    No Exception: a link that catches whatever goes wrong must not go on with an item that ended.
-    """
-
-
-class Lost(BaseException):
-    """A checkpoint found that the item was given to somebody else. No Exception, as above."""
-
-
-class Checkpoint:
-    """A chain thread waits for this while the keeper writes its item."""
-
-    __slots__ = ("done", "error")
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        # Why it was not written; raised in the link's thread.
-        self.error: BaseException | None = None
-
-    def tell(self, error: BaseException | None = None) -> None:
-        """Let the thread go on, or end there with `error`."""
-        self.error = error
-        self.done.set()
-
-
 class Context:
-    """What a link may ask for; conserver.links.LinkContext describes it."""
+    """The context argument of a link; conserver.links.LinkContext documents it."""
 
     __slots__ = (
-        "_checkpoint",
         "_deadline_s",
         "_expire_s",
+        "_inbox",
         "_item",
         "_pushes",
-        "_stop",
         "attempt",
         "chain",
         "last_attempt",
@@ -76,18 +48,11 @@ class Context:
         "uuid",
     )
 
-    def __init__(
-        self,
-        item: Item,
-        link: str,
-        deadline_s: float | None,
-        checkpoint: Callable[[Item], None],
-        stop: Callable[[Item], bool],
-    ) -> None:
+    def __init__(self, item: Item, link: str, deadline_s: float | None, inbox: WorkerInbox) -> None:
+        """deadline_s: the soft time limit, by time.monotonic()."""
         self._item = item
         self._deadline_s = deadline_s
-        self._checkpoint = checkpoint
-        self._stop = stop
+        self._inbox = inbox
         self._pushes: list[tuple[str, str]] = []
         self._expire_s: int | None = None
         self.chain = item.route.name
@@ -102,35 +67,35 @@ class Context:
         return log.get_logger(vcon=self.uuid, chain=self.chain, link=self.link)
 
     def remaining_s(self) -> float | None:
-        """Seconds until the soft limit, at least 0; None without one."""
+        """Seconds until the soft limit, at least 0.0; None: there is no limit."""
         if self._deadline_s is None:
             return None
         return max(0.0, self._deadline_s - time.monotonic())
 
     def checkpoint(self) -> None:
         """Block until the vCon as it is now is written."""
-        self._checkpoint(self._item)
+        self._inbox.checkpoint(self._item)
 
     def push(self, list_name: str, uuid: str | None = None) -> None:
-        """Push a uuid on a list when the item settles. Raises ValueError for a name that no list of
-        a configuration may have.
+        """Push a uuid on a list when the item settles. Raises ValueError for a name that an ingress
+        or egress list must not have.
         """
         self._pushes.append((check_list_name(list_name), uuid or self.uuid))
 
     def expire(self, seconds: int) -> None:
-        """Let the document expire so long after the item has settled."""
+        """Let the document expire that many seconds after the item has settled."""
         self._expire_s = seconds
 
     def check_cancelled(self) -> None:
-        """Raise Cancelled if an operator cancelled the item."""
-        if self._stop(self._item):
+        """Raise Cancelled if an operator has cancelled the item."""
+        if self._inbox.is_cancelled(self._item):
             raise Cancelled(f"{self.uuid} was cancelled")
 
     def keep_effects(self) -> None:
-        """The link is done: what it asked for belongs to the item now.
+        """Add the effects that the link has asked for to the item's progress, once it is done.
 
-        Not before: a checkpoint in the middle of a link would save a push, and the link, run again
-        from there, would ask for it once more.
+        Not earlier: a checkpoint inside the link would save a push, and the next attempt, which
+        runs the link again, would ask for it a second time.
         """
         progress = self._item.progress
         progress.pushes += self._pushes
@@ -139,104 +104,102 @@ class Context:
 
 
 class ChainRunner:
-    """Runs items through their links, in the threads that call it."""
+    """Shared by all chain threads."""
 
-    def __init__(
-        self,
-        status: SharedStatus,
-        checkpoint: Callable[[Item], None],
-        cancelled: Callable[[Item], bool],
-    ) -> None:
+    def __init__(self, status: SharedStatus, inbox: WorkerInbox) -> None:
         self._status = status
-        self._checkpoint = checkpoint
-        self._cancelled = cancelled
+        self._inbox = inbox
 
     def run(self, item: Item) -> None:
-        """Set item.outcome. Never raises for anything that a document or a link does."""
-        began_s = time.monotonic()
+        """Run the item and set its outcome. Never raises for what a document or a link does."""
+        started_s = time.monotonic()
         self._status.set_phase(item.slot, Phase.PAUSED)
         failpoints.at("open")
         try:
-            open_document(item)
+            parse_document(item)
             if item.claimed.what == "inline":
                 self._status.set_uuid(item.slot, item.uuid)
-            outcome = self._links(item, began_s)
-            if outcome.kind in ("done", "filtered"):
-                outcome = _packed(item, outcome)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not lose the item
-            outcome = _cut_short(error, "")
+            outcome = self._run_links(item, started_s)
+            if outcome.kind is OutcomeKind.DONE or outcome.kind is OutcomeKind.FILTERED:
+                outcome = _dumped(item, outcome)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not lose the item
+            outcome = _outcome_of(error, "")
         item.outcome = outcome
-        # From here on no time limit runs, however long Redis or a storage takes.
+        # Ends the time limits: how long Redis and the storages take does not count.
         self._status.set_phase(item.slot, Phase.STORING)
-        item.links_s += time.monotonic() - began_s
+        item.links_s += time.monotonic() - started_s
 
-    def _links(self, item: Item, began_s: float) -> ChainOutcome:
+    def _run_links(self, item: Item, started_s: float) -> ChainOutcome:
         route, done = item.route, item.progress.links
         if done and tuple(done) != route.names[: len(done)]:
-            # The chain was changed meanwhile: what was done is no prefix of it. All of it is done
-            # again, and asks for its effects again.
+            # The chain's configuration has changed, and the links that are done are not its first
+            # ones any more: all links run again, and ask for their effects again.
             done.clear()
             item.progress.pushes.clear()
             item.progress.expire_s = None
         for link in route.links[len(done) :]:
-            if self._cancelled(item):
-                return ChainOutcome("cancelled", "cancelled by an operator", link=link.name)
-            outcome = self._link(item, link, began_s)
+            if self._inbox.is_cancelled(item):
+                reason = "cancelled by an operator"
+                return ChainOutcome(OutcomeKind.CANCELLED, reason, link=link.name)
+            outcome = self._run_link(item, link, started_s)
             if outcome is not None:
                 return outcome
             done.append(link.name)
-        return ChainOutcome("done")
+        return ChainOutcome(OutcomeKind.DONE)
 
-    def _link(self, item: Item, link: LoadedLink, began_s: float) -> ChainOutcome | None:
-        """Run one link; None means: go on with the next."""
-        route, started_s = item.route, time.monotonic()
-        deadline_s = _deadline(began_s, route.soft_s, started_s, link.soft_timeout_s)
-        context = Context(item, link.name, deadline_s, self._checkpoint, self._cancelled)
+    def _run_link(self, item: Item, link: LoadedLink, started_s: float) -> ChainOutcome | None:
+        """Run one link. Returns None if the next one is to run."""
+        route, link_started_s = item.route, time.monotonic()
+        deadline_s = _deadline(started_s, route.soft_s, link_started_s, link.soft_timeout_s)
+        context = Context(item, link.name, deadline_s, self._inbox)
         self._status.start_link(item.slot, link.name, link.hard_timeout_s or 0.0, route.hard_s)
         vcon = item.vcon
-        assert vcon is not None  # open_document came first
+        assert vcon is not None  # parse_document came first
         failpoints.at("before-link")
         try:
             answer: Any = link.run(vcon, link.options, context)
             failpoints.at("after-link")
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the thread
-            return _cut_short(error, link.name, link.options)
-        fault = _fault(vcon if answer is None else answer, vcon, link.name)
+            return _outcome_of(error, link.name, link.options)
+        fault = _fault_of(vcon if answer is None else answer, vcon, link.name)
         if fault:
-            return ChainOutcome("rejected", fault, link=link.name)
+            return ChainOutcome(OutcomeKind.REJECTED, fault, link=link.name)
         item.vcon = vcon if answer is None else answer
         context.keep_effects()
         if answer is None:
-            return ChainOutcome("filtered", link=link.name)
+            return ChainOutcome(OutcomeKind.FILTERED, link=link.name)
         last = link is route.links[-1]
-        slow = link.costly or time.monotonic() - started_s > CHECKPOINT_AFTER_S
-        return self._keep(item, link) if slow and not last else None
+        slow = link.costly or time.monotonic() - link_started_s > CHECKPOINT_AFTER_S
+        return self._checkpoint_after(item, link) if slow and not last else None
 
-    def _keep(self, item: Item, link: LoadedLink) -> ChainOutcome | None:
-        """Checkpoint with this link counted as done, so that it is not paid again."""
+    def _checkpoint_after(self, item: Item, link: LoadedLink) -> ChainOutcome | None:
+        """Make a checkpoint that counts this link as done, so that it is not run again."""
         item.progress.links.append(link.name)
         try:
-            self._checkpoint(item)
-        except BaseException as error:  # noqa: BLE001 - as a checkpoint of the link's own ends it
-            return _cut_short(error, link.name)
+            self._inbox.checkpoint(item)
+        except BaseException as error:  # noqa: BLE001 - the same as if the link had asked for it
+            return _outcome_of(error, link.name)
         item.progress.links.pop()
         return None
 
 
-def _packed(item: Item, outcome: ChainOutcome) -> ChainOutcome:
-    """The outcome, or a rejection that names the links that made what cannot be written."""
+def _dumped(item: Item, outcome: ChainOutcome) -> ChainOutcome:
+    """Dump the vCon. Returns the outcome, or a rejection that names the links which have made the
+    document impossible to write.
+    """
     try:
-        item.pack()
+        item.dump_vcon()
     except Rejected as error:
-        ran = item.progress.links[len(Progress.load(item.saved).links) :]
+        ran = item.progress.links[len(Progress.load(item.saved_state).links) :]
         ran += [outcome.link] if outcome.link else []
         who = f"the links {', '.join(ran)} together: " if len(ran) > 1 else ""
-        return ChainOutcome("rejected", who + error.reason, "Rejected", link=ran[-1] if ran else "")
+        link = ran[-1] if ran else ""
+        return ChainOutcome(OutcomeKind.REJECTED, who + error.reason, "Rejected", link=link)
     return outcome
 
 
-def _fault(answer: Any, vcon: Vcon, link: str) -> str:
-    """Why a link's answer cannot stand for the vCon that it was given; "" if it can."""
+def _fault_of(answer: Any, vcon: Vcon, link: str) -> str:
+    """Why a link's return value cannot replace the vCon that it was given; "" if it can."""
     if not isinstance(answer, Vcon):
         return f"link {link} returned {type(answer).__name__}, not the Vcon or None"
     uuid = answer.view.get("uuid")
@@ -247,8 +210,8 @@ def _fault(answer: Any, vcon: Vcon, link: str) -> str:
     return ""
 
 
-def open_document(item: Item) -> None:
-    """Parse the item's document. Raises Rejected with the reason why it must not be processed."""
+def parse_document(item: Item) -> None:
+    """Set item.vcon. Raises Rejected with the reason if the document must not be processed."""
     claimed = item.claimed
     if item.vcon is not None:
         return
@@ -257,7 +220,7 @@ def open_document(item: Item) -> None:
     vcon = Vcon.parse(item.text)
     if claimed.what != "inline":
         pushed = claimed.payload.decode("utf-8", "replace")
-        # An envelope need not name a uuid, so it may lie under any that can serve as a key.
+        # A signed or encrypted vCon need not name its uuid: it may lie under any usable one.
         if vcon.form == "unsigned" and vcon.uuid.lower() != pushed.lower():
             raise Rejected(f"vcon:{pushed} holds the document of another vCon: {vcon.uuid}")
         if not usable_uuid(pushed):
@@ -290,38 +253,47 @@ def _why_no_document(item: Item) -> str:
 
 
 def _deadline(
-    chain_began_s: float, chain_soft_s: float | None, link_began_s: float, link_soft_s: float | None
+    chain_started_s: float,
+    chain_soft_s: float | None,
+    link_started_s: float,
+    link_soft_s: float | None,
 ) -> float | None:
+    """The earlier one of the two soft time limits."""
     ends = []
     if chain_soft_s is not None:
-        ends.append(chain_began_s + chain_soft_s)
+        ends.append(chain_started_s + chain_soft_s)
     if link_soft_s is not None:
-        ends.append(link_began_s + link_soft_s)
+        ends.append(link_started_s + link_soft_s)
     return min(ends) if ends else None
 
 
-def _cut_short(error: BaseException, link: str, options: object = None) -> ChainOutcome:
-    """How a run ended that `error` has cut short. Its words hold no secret of the link's options:
-    they go into the log, the record and the dead letter.
+def _outcome_of(error: BaseException, link: str, options: object = None) -> ChainOutcome:
+    """The outcome of a run that `error` has ended. The secrets in the link's options are redacted,
+    because the texts go into the log, the record and the dead letter.
     """
     secrets = Secrets()
     secrets.add(secret_values(options))
     match error:
         case Retry():
             reason = secrets.hide(str(error))
-            return ChainOutcome("retry", reason, "Retry", link=link, after_s=error.after_s)
+            return ChainOutcome(
+                OutcomeKind.RETRY, reason, "Retry", link=link, after_s=error.after_s
+            )
         case Rejected():
             reason = secrets.hide(error.reason)
-            return ChainOutcome("rejected", reason, "Rejected" if link else "", link=link)
+            kind = "Rejected" if link else ""
+            return ChainOutcome(OutcomeKind.REJECTED, reason, kind, link=link)
         case Cancelled():
-            return ChainOutcome("cancelled", str(error), link=link)
+            return ChainOutcome(OutcomeKind.CANCELLED, str(error), link=link)
         case StartAnew():
-            return ChainOutcome("anew", link=link)
+            return ChainOutcome(OutcomeKind.START_ANEW, link=link)
         case Lost():
-            return ChainOutcome("lost", link=link)
-    # Cut last: of a secret that is cut in two nobody would know the second half.
+            return ChainOutcome(OutcomeKind.LOST, link=link)
+    # Redacted before it is cut: the second half of a secret would not be recognized.
     text = "".join(traceback.format_exception(error))
     text = secrets.hide(redact_text(text))[-TRACEBACK_CHARS:]
-    kind: Any = type(error)
-    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    return ChainOutcome("failed", secrets.hide(str(error)) or name, name, text, link)
+    raised: Any = type(error)
+    name = raised.__name__
+    if raised.__module__ != "builtins":
+        name = f"{raised.__module__}.{name}"
+    return ChainOutcome(OutcomeKind.FAILED, secrets.hide(str(error)) or name, name, text, link)

@@ -1,16 +1,18 @@
-"""Conflicts: somebody wrote a newer document while an item was at work on an older one.
+"""Conflicts: the document of an item has become another one since the item read or wrote it.
 
-1. Another chain's document is joined with what our links did, and written again. So is one that its
-   producer has put there, unless links of ours were checkpointed in the one before.
-2. The same chain's is what the item starts anew from, and so is that one.
-3. One that is gone is looked for in the storages, which may hold what others have written since.
+the newer document                              the item
+is by another chain, or by its producer         is merged with it and written again (merge.py)
+is by the item's own chain, or lacks what a     starts anew from the newer document
+checkpoint of the item has written
+is gone                                         is merged with the copy in the storages, or
+                                                written again if they have none
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from redis.exceptions import ResponseError
 
@@ -22,108 +24,83 @@ from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.vcon.document import Vcon
 from conserver.vcon.merge import merge
-from conserver.worker.chain import Checkpoint, StartAnew
+from conserver.worker.checkpoint import Checkpoint, StartAnew
+from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.item import Item
 
-REWRITES_MOST = 50
+if TYPE_CHECKING:
+    from conserver.worker.outbox import Outbox
+
+MERGES_MAX = 50
+
+
+class Conflict(NamedTuple):
+    """A write or settle that was not carried out.
+
+    checkpoint: the chain thread that waits for the write, if there is one. again: writes or settles
+    the item once more.
+    """
+
+    item: Item
+    checkpoint: Checkpoint | None
+    again: Callable[[], None]
 
 
 class Conflicts:
-    """Used by the keeper's thread alone."""
+    """Used by the worker loop only."""
 
     def __init__(
-        self,
-        line: RetryingConnection,
-        restart: Callable[[Item], None],
-        look_up: Callable[[Item, Callable[[bytes | None], None]], bool],
-        park: Callable[[Item, float], None],
-        dead_letter: Callable[[Item, dict[str, Any]], None],
+        self, outbox: Outbox, redis: RetryingConnection, documents: DocumentLoader
     ) -> None:
-        """restart: runs an item again from its newer document; look_up: asks the storages for its
-        document, see Documents.look_up; park and dead_letter: the outbox's.
-        """
-        self._line = line
-        self._restart = restart
-        self._look_up = look_up
-        self._park = park
-        self._dead_letter = dead_letter
+        self._outbox = outbox
+        self._redis = redis
+        self._documents = documents
         self._log = log.get_logger().bind()
 
-    def meet(
-        self,
-        item: Item,
-        answer: calls.Answer,
-        checkpoint: Checkpoint | None,
-        again: Callable[[Item], None],
-    ) -> None:
-        """Somebody wrote a newer document. Join with it and write again, or start anew if that has
-        our own chain's work in it, or lacks what was checkpointed of it.
-
-        Args:
-            checkpoint: what a chain thread waits for, if that met the conflict.
-            again: writes or settles the item once more.
-        """
+    def resolve(self, conflict: Conflict, answer: calls.Answer) -> None:
+        """Continue an item whose write or settle was answered with "conflict"."""
+        item = conflict.item
         text = answer.text or self._read(item.uuid)
-        lacks = answer.replaced and bool(Progress.load(item.saved).links)
+        lacks = answer.replaced and bool(Progress.load(item.saved_state).links)
         if text and (lacks or answer.chain == item.route.name):
             item.text, item.revision = text, answer.revision
-            if checkpoint is not None:
-                checkpoint.tell(StartAnew())
-            else:
-                self.start_anew(item)
+            self._outbox.end_attempt(item, conflict.checkpoint, StartAnew())
         elif text:
-            self._merge(item, text, answer.revision, checkpoint, again)
+            self._merge(conflict, text, answer.revision)
         else:
-            # It is gone, and took along what others may have written since we read it.
             item.revision = answer.revision
-            then = partial(self._found, item, checkpoint, again)
-            if answer.revision != calls.ABSENT or not self._look_up(item, then):
-                again(item)
+            # The key was deleted or has expired. Other chains may have written it since this item
+            # read it, and stored that.
+            looks_up = answer.revision == calls.ABSENT
+            then = partial(self._looked_up, conflict)
+            if not looks_up or not self._documents.look_up(item, then):
+                conflict.again()
 
-    def _found(
-        self,
-        item: Item,
-        checkpoint: Checkpoint | None,
-        again: Callable[[Item], None],
-        text: bytes | None,
-    ) -> None:
-        """The storages were asked for a document that expired while the item was at work."""
+    def _looked_up(self, conflict: Conflict, text: bytes | None) -> None:
+        item = conflict.item
         if text:
-            self._merge(item, text, calls.ABSENT, checkpoint, again)
+            self._merge(conflict, text, calls.ABSENT)
         elif text is not None:
-            again(item)  # nobody has it: what we hold is whole
-        elif checkpoint is not None:
-            checkpoint.tell(Retry(item.after_s, "; ".join(item.missed.values())))
+            conflict.again()
         else:
-            item.back_to_saved()
-            self._park(item, item.after_s)
+            away = Retry(item.retry_after_s, "; ".join(item.unavailable.values()))
+            self._outbox.end_attempt(item, conflict.checkpoint, away)
 
-    def _merge(
-        self,
-        item: Item,
-        text: bytes,
-        revision: int,
-        checkpoint: Checkpoint | None,
-        again: Callable[[Item], None],
-    ) -> None:
-        """Write what comes of the newer document and what our links did, or end the item."""
+    def _merge(self, conflict: Conflict, text: bytes, revision: int) -> None:
+        """Merge the item's document with the newer one and write it again, or end the attempt."""
         try:
-            self._join(item, text, revision)
+            self._merge_document(conflict.item, text, revision)
         except Rejected as error:
-            if checkpoint is not None:
-                checkpoint.tell(error)
-            else:
-                item.back_to_saved()
-                self._dead_letter(item, item.why_dead("rejected", error.reason))
+            self._outbox.end_attempt(conflict.item, conflict.checkpoint, error)
             return
         failpoints.at("merged")
-        again(item)
+        conflict.again()
 
-    def _join(self, item: Item, text: bytes, revision: int) -> None:
-        """Put what our links did into the newer document. Raises Rejected."""
-        item.rewrites += 1
-        if item.rewrites > REWRITES_MOST:
-            times = f"{item.rewrites} times while it was written"
+    def _merge_document(self, item: Item, text: bytes, revision: int) -> None:
+        """Apply the changes of the item's links to the newer document. Raises Rejected."""
+        item.merges += 1
+        if item.merges > MERGES_MAX:
+            times = f"{item.merges} times while it was written"
             raise Rejected(f"its document was changed {times}")
         ours = item.vcon or Vcon.parse(item.text)
         try:
@@ -131,23 +108,15 @@ class Conflicts:
         except Rejected as error:
             raise Rejected(f"two chains changed the vCon: {error.reason}") from None
         for note in merged.notes:
-            self._log.warning("merged", **item.fields(), note=note)
+            self._log.warning("merged", **item.log_fields(), note=note)
         ours.replace_content(merged.vcon)
         item.vcon = ours
         item.text, item.revision, item.unsaved = text, revision, revision == calls.ABSENT
-        item.pack()
+        item.dump_vcon()
 
     def _read(self, uuid: str) -> bytes:
-        """A document that an answer does not carry; b"" if it is there no more."""
+        """The newer document, where the answer does not carry it; b"" if it is gone."""
         try:
-            return self._line.command("GET", f"vcon:{uuid}") or b""
-        except ResponseError:  # another type since then: the next write is told of it
+            return self._redis.command("GET", f"vcon:{uuid}") or b""
+        except ResponseError:  # it holds another type by now: the next write is answered with it
             return b""
-
-    def start_anew(self, item: Item) -> None:
-        """Run the item from the newer document, as if it had just been claimed."""
-        self._log.info("started_anew", **item.fields(), reason="its document is another one now")
-        item.begin_anew()
-        item.claimed.what = "text"
-        item.claimed.payload = item.uuid.encode()
-        self._restart(item)

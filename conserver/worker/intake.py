@@ -1,14 +1,12 @@
-"""A worker's intake: how much it claims and when, and what it holds.
+"""Intake: claims items from Redis and prepares them for the chain threads.
 
-1. Claims per list what the chain threads can finish in about 100 ms, at most 256 items and 64 MiB
-   in one worker.
-2. Knows what the worker holds, and gives each item its slot on the page.
-3. Hands items, once they have their documents, to the chain threads, or straight to the storages.
-4. Runs suspects alone: one at a time, marked begun before it runs, and nothing else claimed
-   meanwhile.
-5. Tells the coordinator how a claim went, and hears its bell. An answer that left nothing behind
-   is as
-   good as an empty one: the bell takes what comes next, so an idle system makes no empty claims.
+1. Prefetch: a claim asks per chain for as many items as the threads finish in about 100 ms
+   (prefetch.py), so that no thread waits for Redis.
+2. Backpressure: nothing is claimed beyond 256 items and 64 MiB of documents (held_items.py), for
+   chains with enough items queued, or while a suspect runs or is to be run (claim_schedule.py).
+3. A claimed item gets its document (document_loader.py) and goes to the chain threads; or to the
+   storages if an earlier worker has finished its links.
+4. A suspect is marked as started in Redis before anything is done with it, and runs alone.
 """
 
 from __future__ import annotations
@@ -18,292 +16,217 @@ from collections.abc import Sequence
 from functools import partial
 
 from conserver import failpoints
-from conserver.process import wakeup
 from conserver.process.boot import Boot
-from conserver.process.shared_status import ITEMS_MAX, State
-from conserver.process.wakeup import WakeupSender
+from conserver.process.shared_status import State
 from conserver.queue import calls
 from conserver.queue.record import Claimed, Progress
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.queue.wrong_type import Complaints
 from conserver.telemetry import log
-from conserver.worker.documents import Documents
-from conserver.worker.item import ChainOutcome, Item, shorten
-from conserver.worker.outbox import TOLD_OF_DEAD
+from conserver.worker.claim_schedule import ClaimSchedule, ClaimState
+from conserver.worker.document_loader import DocumentLoader
+from conserver.worker.held_items import HELD_BYTES_MAX, HeldItems
+from conserver.worker.item import ChainOutcome, Item, OutcomeKind, describe_payload
+from conserver.worker.outbox import DEAD_LETTER_LOG_FIELDS
 from conserver.worker.outcomes import OutcomeHandler
-from conserver.worker.pool import Backlog, ChainPool, RateMeter
+from conserver.worker.pool import ChainPool
+from conserver.worker.prefetch import Prefetch
 from conserver.worker.routes import Routes
-
-HELD_BYTES_MAX = 64 * 1024 * 1024
-EMPTYING_S = 5.0
-SMALL_CLAIM = 32
-"""Below so many free places a busy worker waits for more of them: many small claims cost more than
-they bring.
-"""
 
 
 class Intake:
-    """Used by the keeper's thread alone."""
+    """Used by the worker loop only.
+
+    claims: the number of the last claim.
+    """
 
     def __init__(
         self,
         boot: Boot,
         routes: Routes,
-        line: RetryingConnection,
+        redis: RetryingConnection,
         pool: ChainPool,
-        documents: Documents,
+        held: HeldItems,
+        documents: DocumentLoader,
+        outcomes: OutcomeHandler,
     ) -> None:
         self._boot = boot
-        self._settings = boot.settings
-        self._threads = boot.settings.vcon_concurrency
-        self._status = boot.status
         self._routes = routes
-        self._line = line
-        self._pool = pool
-        self._backlog: Backlog = pool.backlog
+        self._redis = redis
+        self._queue = pool.queue
+        self._held = held
         self._documents = documents
+        self._outcomes = outcomes
         self._log = log.get_logger()
-        self.meter = RateMeter()
-        self.held: dict[str, Item] = {}
-        self.claims = 0
-        self.suspects_wait = False  # as the last claim told
-        self._bytes = 0
-        self._slots = list(range(ITEMS_MAX))
-        self._suspect: Item | None = None
-        self._claim_at_s = 0.0
-        self._sated = False
-        self._wants_bell = False
-        self._rung = False  # and has not said yet what came of it
-        self.wakeups = WakeupSender(boot.coordinator)
-        self._asked: frozenset[str] = frozenset()  # the chains that the last claim was for
-        self._emptying_until_s = 0.0
+        self.prefetch = Prefetch(pool)
+        self.schedule = ClaimSchedule(boot.coordinator, boot.settings.tick_interval_ms / 1000)
         self.complaints = Complaints(self._log)
+        self.claims = 0
+        self._claimed_chains: frozenset[str] = frozenset()  # those that the last claim was for
+        self._waits_for_room = False
         self._limits = calls.ClaimLimits(
             etags=int(any(route.storages for route in routes.all)),
-            payload_bytes=self._settings.max_payload_bytes,
-            parked_cap=self._settings.parked_cap,
+            payload_bytes=boot.settings.max_payload_bytes,
+            parked_cap=boot.settings.parked_cap,
         )
 
     # ---- claiming --------------------------------------------------------------------------------
 
-    def claim(self, settling: OutcomeHandler) -> bool:
-        """Take what there is room for, if it is time; what has no link left to run goes to
-        `settling`.
+    def next_claim_s(self, now_s: float) -> float | None:
+        """Seconds until the next claim; None: not before there is room."""
+        return None if self._waits_for_room else self.schedule.due_in_s(now_s)
 
-        False: the registration is void, this worker has to end.
+    def claim(self) -> bool:
+        """Claim as much as there is room for, if a claim is due.
+
+        Returns:
+            False if the worker's registration is void: it has to end.
         """
-        if self._is_full():
-            self._sated = True
-            self._decline()
+        now_s = time.monotonic()
+        if self._held.is_full or (self._held and self.schedule.is_emptying(now_s)):
+            self._waits_for_room = True
+            self.schedule.no_room()
             return True
-        due = time.monotonic() >= self._claim_at_s
-        offers = self._wants_bell and self._backlog.idle_threads > 0
-        if not (due or self._sated or offers or self._left_out):
+        due = self.schedule.due_in_s(now_s) <= 0.0
+        newly_idle = self.schedule.state is ClaimState.CAUGHT_UP and self._queue.idle_threads > 0
+        if not (due or newly_idle or self._waits_for_room or not self._claimed_all_chains):
+            return True  # nothing has changed since the last turn
+        room = self.prefetch.limits(len(self._held), self._held.free_slots)
+        self._waits_for_room = not room
+        if not due and room.keys() <= self._claimed_chains:
+            # The last claim was for these chains too, and has left nothing behind.
+            self._report_if_idle()
             return True
-        rooms = self._rooms()
-        self._sated = not rooms
-        if not due and rooms.keys() <= self._asked:
-            self._offer()
+        if not room:
+            self.schedule.no_room()
             return True
-        if not rooms:
-            self._decline()
-            return True
-        return self._claim(rooms, settling)
+        return self._claim(room)
 
-    def _claim(self, rooms: dict[str, int], settling: OutcomeHandler) -> bool:
-        self._asked = frozenset(rooms)
+    def _claim(self, room: dict[str, int]) -> bool:
+        """Claim that many items of these chains."""
+        self._claimed_chains = frozenset(room)
         self.claims += 1
-        demands = self._demands(rooms)
         limits = self._limits._replace(
-            most=min(calls.BATCH_ITEMS, max(rooms.values())),
-            most_bytes=min(calls.BATCH_BYTES, HELD_BYTES_MAX - self._bytes),
+            most=min(calls.BATCH_ITEMS, max(room.values())),
+            most_bytes=min(calls.BATCH_BYTES, HELD_BYTES_MAX - self._held.document_bytes),
         )
-        # A call that hangs may be what kills this process: beside it no suspect is alone.
-        empty = not self.held and not self._documents.calls_hang
-        host, consumer = self._boot.host, self._boot.consumer
-        call = calls.claim(host, consumer, self.claims, empty, demands, limits, known=self.held)
-        claim = calls.read_claim(self._line.call(call))
+        demands = [
+            calls.Demand(name, room[route.name], route.config.max_deliveries)
+            for name, route in self._routes.in_order()
+            if route.name in room
+        ]
+        # Only a worker that does nothing else may run a suspect. A storage's call that hangs may
+        # kill this process too.
+        empty = not self._held and not self._documents.has_hung_calls
+        host, consumer, known = self._boot.host, self._boot.consumer, self._held.by_token
+        call = calls.claim(host, consumer, self.claims, empty, demands, limits, known)
+        claim = calls.read_claim(self._redis.call(call))
         if claim.void:
             self._log.warning("registration_void", what="ending; a replacement takes over")
             self._boot.send("void")
             return False
         for key, kind in claim.broken:
             self.complaints.tell(key, kind)
-        for buried in claim.buried:
-            self._tell_of_dead(buried)
+        for dead in claim.buried:
+            self._log_dead_letter(dead)
         if claim.items:
-            self._admit(claim.items, settling)
-        self._schedule(claim)
+            self._admit(claim.items)
+            self._boot.status.state = State.WORKING
+        self.schedule.claimed(claim, self._claimed_all_chains)
+        self._report_if_idle()
+        if self._held.suspect is not None:
+            self.schedule.suspect_starts()
         return True
 
-    def next_claim_s(self, now_s: float) -> float | None:
-        """Seconds until the next claim is due; None: only an item that ends makes room for one."""
-        return None if self._sated else max(self._claim_at_s - now_s, 0.0)
-
-    def _is_full(self) -> bool:
-        if self._suspect is not None or not self._slots or self._bytes >= HELD_BYTES_MAX:
-            return True
-        return bool(self.held) and time.monotonic() < self._emptying_until_s
-
     @property
-    def _left_out(self) -> bool:
-        """Whether the last claim was not for all lists."""
-        return len(self._asked) < len(self._routes.all)
+    def _claimed_all_chains(self) -> bool:
+        return len(self._claimed_chains) == len(self._routes.all)
 
-    def _rooms(self) -> dict[str, int]:
-        """Chain -> how many of its items may come now, for those that have room: what the threads
-        finish in about 100 ms, less what waits for them already.
-        """
-        backlog, stuck = self._backlog, self._pool.stuck()
-        waiting, free, idle = len(backlog), len(self._slots), backlog.idle_threads
-        rooms = {}
-        for name, threads in backlog.caps.items():
-            most = self.meter.most(name, threads)
-            able = min(idle, threads - backlog.at_work[name]) if idle else 0
-            if able > 0:
-                most = max(most, able)
-                ahead = backlog.waiting(name)  # what else waits is held back by its chain's cap
-            elif most <= threads or len(stuck) == self._threads or stuck.count(name) >= threads:
-                # Items take longer than that, and every thread has one.
-                continue
-            else:
-                ahead = waiting
-            if ahead * 2 > most:
-                continue
-            if free < min(most, SMALL_CLAIM) and len(self.held) > waiting:
-                continue
-            rooms[name] = min(most, free)
-        return rooms
+    def _report_if_idle(self) -> None:
+        if self._queue.idle_threads:
+            self.schedule.thread_idle(self._claimed_all_chains)
 
-    def _demands(self, rooms: dict[str, int]) -> list[calls.Demand]:
-        """What each list may give."""
-        return [
-            calls.Demand(name, rooms[route.name], route.config.max_deliveries)
-            for name, route in self._routes.in_order()
-            if route.name in rooms
-        ]
-
-    def _decline(self) -> None:
-        """Rung, and no room for anything: another worker shall come."""
-        if self._rung:
-            self._rung = False
-            self._wants_bell = True
-            self._tell_coordinator(wakeup.BUSY)
-
-    def _schedule(self, claim: calls.Claim) -> None:
-        """When to look again, and what the coordinator should know."""
-        now_s = time.monotonic()
-        again = claim.more > 0
-        self._claim_at_s = now_s if again else now_s + self._settings.tick_interval_ms / 1000
-        self._wants_bell = not again
-        if claim.items:
-            self._emptying_until_s = 0.0
-            # What it was rung for may be on a list that was left out, and wait there still.
-            more = again or (self._rung and self._left_out)
-            self._tell_coordinator(wakeup.MORE if more else wakeup.ANSWERED)
-            self._status.state = State.WORKING
-        self.suspects_wait = claim.suspects > 0
-        if claim.suspects:
-            self._tell_coordinator(wakeup.SUSPECTS)
-        self._rung = False
-        self._offer()
-
-    def _offer(self) -> None:
-        """Say that a thread is idle, once after each claim that left nothing behind: the bell may
-        ring for what comes next.
-        """
-        if self._wants_bell and self._backlog.idle_threads:
-            self._wants_bell = False
-            self._tell_coordinator(wakeup.PASSED if self._left_out else wakeup.IDLE)
-
-    def _tell_of_dead(self, buried: calls.DeadLettered) -> None:
-        """An item that must not run was made a dead letter by the claim itself."""
-        why = buried.why
-        fields = {name: why[name] for name in (*TOLD_OF_DEAD, "deliveries") if name in why}
+    def _log_dead_letter(self, dead: calls.DeadLettered) -> None:
+        """The claim itself has dead-lettered an item that must not run: poison, or too large."""
+        why = dead.why
+        fields = {
+            name: why[name] for name in (*DEAD_LETTER_LOG_FIELDS, "deliveries") if name in why
+        }
         self._log.error(
             "dead_letter",
-            vcon=shorten(buried.payload),
+            vcon=describe_payload(dead.payload),
             chain=self._routes.of(why["list"]).name,
             list=why["list"],
             **fields,
         )
-        self._status.count(failed=1)
+        self._boot.status.count(failed=1)
 
-    # ---- the coordinator's bell
-    # ----------------------------------------------------------------------
+    # ---- claimed items ---------------------------------------------------------------------------
 
-    def _tell_coordinator(self, word: bytes) -> None:
-        self.wakeups.send_later(word, time.monotonic())
-
-    def hear_the_bell(self) -> None:
-        """Read what the coordinator says: look for work, or run empty for a suspect."""
-        assert self._boot.coordinator is not None
-        while True:
-            try:
-                word = self._boot.coordinator.recv(64)
-            except (BlockingIOError, ConnectionError):
-                return
-            if not word:
-                return
-            self._claim_at_s = 0.0
-            if wakeup.WAKE in word:
-                self._rung = True
-                self.wakeups.woken()
-            if wakeup.EMPTY in word:
-                self._emptying_until_s = time.monotonic() + EMPTYING_S
-
-    # ---- items coming in and going out -----------------------------------------------------------
-
-    def _admit(self, claimed: Sequence[Claimed], settling: OutcomeHandler) -> None:
+    def _admit(self, claimed: Sequence[Claimed]) -> None:
+        """Hold the claimed items, read their documents, and pass each one on."""
         now_s = time.monotonic()
         items: list[Item] = []
         for one in claimed:
-            item = self._as_item(one, now_s)
+            item = self._new_item(one, now_s)
             if one.replaced:
-                # What its record calls done is not in the document that is there now.
-                self._log.info("started_anew", **item.fields(), reason="its document was replaced")
-                item.begin_anew()
-            self.held[one.token] = item
-            self._status.hold(item.slot, one.token, one.epoch, item.uuid, item.route.name)
+                # Its record lists links as done whose work is not in the document there is now.
+                self._log.info(
+                    "started_anew", **item.log_fields(), reason="its document was replaced"
+                )
+                item.start_anew()
+            self._held.add(item)
             if item.outcome is not None:
-                settling.finished(item)
-                continue
-            # Before anything is done with it: what kills its worker must be on the page, and a
-            # suspect must have begun.
-            if not one.suspect or self._begin(item):
+                self._outcomes.chain_ended(item)
+            # Before its document is read: reading it may already be what kills the worker.
+            elif not one.suspect or self._start_suspect(item):
                 items.append(item)
         self._documents.read(items)
         failpoints.at("read")
         ready: list[Item] = []
         for item in items:
-            self._weigh(item)
+            self._held.count_document(item)
             missing = item.claimed.what == "missing"
-            if missing and self._documents.look_up(item, partial(self._restore, item, settling)):
+            if missing and self._documents.look_up(item, partial(self._looked_up, item)):
                 continue
-            if self._may_resume(item):
-                settling.resumed(item)
+            if self._owes_only_storages(item):
+                self._outcomes.resume_storing(item)
             else:
                 ready.append(item)
         if ready:
-            self._backlog.put(ready)
+            self._queue.put(ready)
 
-    def _as_item(self, one: Claimed, now_s: float) -> Item:
-        """What was claimed, in a place of its own; rejected if its record says what none of ours
-        does: no worker must end over it, one after the other.
+    def _new_item(self, claimed: Claimed, now_s: float) -> Item:
+        """The claimed item. It is rejected at once if its record has a progress that nobody can
+        read, so that it does not end one worker after the other.
         """
-        item = Item(one, self._routes.of(one.list), Progress(), self._slots.pop(), now_s)
-        if one.what != "inline":
-            item.uuid = one.payload.decode("utf-8", "replace")
+        item = self._held.new_item(claimed, self._routes.of(claimed.list), now_s)
+        if claimed.what != "inline":
+            item.uuid = claimed.payload.decode("utf-8", "replace")
         try:
-            item.progress, item.saved = Progress.load(one.state), one.state
+            item.progress, item.saved_state = Progress.load(claimed.state), claimed.state
         except ValueError as error:
-            state = one.state[:200].decode("utf-8", "replace")
+            state = claimed.state[:200].decode("utf-8", "replace")
             reason = f"what its record says was done for it cannot be read: {error}: {state}"
-            item.outcome = ChainOutcome("rejected", reason)
+            item.outcome = ChainOutcome(OutcomeKind.REJECTED, reason)
         return item
 
-    def _may_resume(self, item: Item) -> bool:
-        """Whether nothing but storages is owed: all links of the chain as it is now are done."""
+    def _start_suspect(self, item: Item) -> bool:
+        """Mark a suspect as started: a death of the worker counts against it from now on.
+
+        Returns:
+            False if Redis has given the item to somebody else.
+        """
+        self._held.suspect = item
+        self._log.warning("suspect_begun", **item.log_fields(), deliveries=item.claimed.deliveries)
+        begin = calls.begin(self._boot.consumer, item.token, item.claimed.epoch)
+        if self._redis.call(begin):
+            return True
+        self._held.remove(item)
+        return False
+
+    def _owes_only_storages(self, item: Item) -> bool:
+        """Whether an earlier worker has finished all links of the chain as it is now."""
         progress, route = item.progress, item.route
         if progress.owed is None or item.claimed.what not in ("text", "stored") or not item.text:
             return False
@@ -312,43 +235,14 @@ class Intake:
         progress.owed = [name for name in progress.owed if name in route.storages]
         return True
 
-    def _weigh(self, item: Item) -> None:
-        """Count the document's bytes against the worker's bound."""
-        self._bytes += len(item.text) - item.size
-        item.size = len(item.text)
-
-    def _begin(self, item: Item) -> bool:
-        """Mark a suspect as begun: from here on its worker's death counts."""
-        self._suspect = item
-        self._log.warning("suspect_begun", **item.fields(), deliveries=item.claimed.deliveries)
-        if self._line.call(calls.begin(self._boot.consumer, item.token, item.claimed.epoch)):
-            return True
-        self.forget(item)
-        return False
-
-    def forget(self, item: Item) -> None:
-        """The item has left this worker."""
-        if item.slot < 0:
-            return
-        if self.held.get(item.token) is item:
-            # Another one may have its token: a failover undid this one's claim, and it came again.
-            del self.held[item.token]
-        self._bytes -= item.size
-        self._status.free(item.slot)
-        self._slots.append(item.slot)
-        item.slot = -1
-        if item is self._suspect:
-            self._suspect = None
-            self._claim_at_s = 0.0
-
-    def _restore(self, item: Item, settling: OutcomeHandler, found: bytes | None) -> None:
-        """The storages have been asked for the document of an item that was claimed without it."""
-        if found is None:
-            settling.wait(item)
-        elif found:
-            item.text, item.unsaved, item.claimed.what = found, True, "restored"
+    def _looked_up(self, item: Item, document: bytes | None) -> None:
+        """The storages were asked for a document that Redis does not have."""
+        if document is None:
+            self._outcomes.park_until_available(item)
+        elif document:
+            item.text, item.unsaved, item.claimed.what = document, True, "restored"
             item.revision = calls.ABSENT
-            self._weigh(item)
-            settling.restored(item, lambda _: self._backlog.put([item]))
+            self._held.count_document(item)
+            self._outcomes.save_restored(item, lambda _: self._queue.put([item]))
         else:
-            self._backlog.put([item])
+            self._queue.put([item])

@@ -1,17 +1,45 @@
-"""An item inside a worker: what was claimed, what has been done for it, and how it ended.
+"""An item inside a worker, and the life that it has there.
 
-It belongs to one thread at a time: the keeper hands it to a chain thread, gets it back with an
-outcome, hands it to the storages' writers and ends it. Whoever holds it may write its fields
-without a lock.
+    step                                  Phase     module
+ 1  claimed; its document is read         HELD      intake.py, document_loader.py
+ 2  its links run in a chain thread       RUNNING   pool.py, chain.py (PAUSED while the document is
+                                                    parsed and while a checkpoint is written)
+ 3  document and progress are written     STORING   outcomes.py, outbox.py
+ 4  each storage of the chain saves it    STORING   writers.py
+ 5  settled: it leaves the worker         FREE      outbox.py
+
+Steps 3 and 4 are for chains with storages. An item whose links an earlier worker has finished goes
+from step 1 to step 4. ChainOutcome.kind says how step 2 ended, and decides what follows (see
+OutcomeHandler.chain_ended):
+
+    DONE        all links are done                   steps 3 to 5
+    FILTERED    a link returned None                 step 5, without storages and egress lists
+    CANCELLED   an operator cancelled the item       step 5, and its changes are dropped
+    RETRY       a link raised Retry                  parked; dead-lettered once older than give_up_s
+    FAILED      a link raised another exception      parked; dead-lettered after `retries` failures
+    REJECTED    a link raised Rejected, or the       dead-lettered
+                document must not be processed
+    START_ANEW  a checkpoint met a newer document    step 2 again, from that document
+                of the same chain
+    LOST        a checkpoint found that another      removed from this worker; nothing is written
+                consumer has the item now
+
+A storage that is unavailable in step 4 parks the item with the storages that it still owes (once
+older than give_up_s it is dead-lettered); one that rejects the document dead-letters it. An item
+that no chain thread has started within a second, or before the worker drains, is released.
+
+An Item belongs to one thread at a time. The worker loop hands it to a chain thread, gets it back
+with an outcome, and hands it to the writers. Whoever has it may write its fields without a lock.
 """
 
 from __future__ import annotations
 
+import enum
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
@@ -27,7 +55,7 @@ _UUID_MEMBER = re.compile(rb'"uuid"\s*:\s*"([\w.:-]{1,64})"')
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A chain as a worker runs it: everything that an item on its lists needs to know."""
+    """A chain as a worker runs it; `names` are those of its links, limits are in seconds."""
 
     name: str
     config: ChainConfig
@@ -39,16 +67,26 @@ class Route:
     max_document_bytes: int = 64 << 20
 
 
+class OutcomeKind(enum.Enum):
+    """How a run through the links ended; the module's docstring says what follows."""
+
+    DONE = "done"
+    FILTERED = "filtered"
+    CANCELLED = "cancelled"
+    RETRY = "retry"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    START_ANEW = "start_anew"
+    LOST = "lost"
+
+
 @dataclass(slots=True)
 class ChainOutcome:
-    """How a run through the links ended.
-
-    "done", "filtered" (a link stopped the chain), "retry" (later: `after_s`), "failed" (an attempt
-    is used up), "rejected" (never), "cancelled", "anew" (the same chain has written a newer
-    document: start again from it) or "lost" (the item was given to somebody else while it ran).
+    """How a run through the links ended. `link` is the one that ended it, `error` the type of what
+    it raised, `after_s` the delay that it asked for.
     """
 
-    kind: Literal["done", "filtered", "retry", "failed", "rejected", "cancelled", "anew", "lost"]
+    kind: OutcomeKind
     reason: str = ""
     error: str = ""
     traceback: str = ""
@@ -63,34 +101,37 @@ class Item:
     claimed: Claimed
     route: Route
     progress: Progress
-    slot: int  # on the page; -1 once it has left the worker
+    slot: int  # its item slot in SharedStatus; -1 once it has left the worker
     claimed_at_s: float  # time.monotonic()
     uuid: str = ""
-    text: bytes = b""  # the document as it was claimed or written last
-    revision: int = 0  # of that text in Redis; 0 replaces whatever is there, -1 nothing at all
+    text: bytes = b""  # the document as it was claimed or last written
+    # Revision of `text` in Redis. In a write: 0 overwrites whatever is there, -1 writes only if the
+    # key does not exist.
+    revision: int = 0
     vcon: Vcon | None = None
-    # The document is not in Redis yet: it was pushed whole, or came back from a storage.
+    # The document is not in Redis yet: it was pushed whole, or a storage had it.
     unsaved: bool = False
-    draft: bytes | None = None  # what links have made of the document, until it is written
+    draft: bytes | None = None  # the changed document, until it is written
     outcome: ChainOutcome | None = None
     links_s: float = 0.0
-    waiting: set[str] = field(default_factory=set)  # storages that have not answered
-    missed: dict[str, str] = field(default_factory=dict)  # storage -> why it is unavailable
-    refused: dict[str, str] = field(default_factory=dict)  # storage -> why it will never take this
-    after_s: float = 0.0  # when to come back, as the storages say
-    then: Callable[[bytes | None], None] | None = None  # gets the document that is looked up
-    rewrites: int = 0  # conflicts met by its writes
-    size: int = 0  # bytes of the document when it was claimed, counted against the worker's bound
-    saved: bytes = b""  # the progress as Redis has it: a failed attempt goes back to it
+    asked: set[str] = field(default_factory=set)  # storages that have not answered yet
+    unavailable: dict[str, str] = field(default_factory=dict)  # storage -> why
+    rejected: dict[str, str] = field(default_factory=dict)  # storage -> why
+    retry_after_s: float = 0.0  # how long the unavailable storages want to be left alone
+    # Called when the look-up of its document in the storages has ended: DocumentLoader.look_up.
+    on_document: Callable[[bytes | None], None] | None = None
+    merges: int = 0  # how often its document was merged with a newer one
+    counted_bytes: int = 0  # its share of HeldItems.document_bytes
+    saved_state: bytes = b""  # the progress as Redis has it: a failed attempt reverts to it
 
     @property
     def token(self) -> str:
-        """The name under which Redis knows it."""
+        """Its name in Redis, for life."""
         return self.claimed.token
 
     @property
     def changed(self) -> bool:
-        """Whether its document has to be written before anything else may happen to it."""
+        """Whether Redis does not have the document as it is now."""
         return self.unsaved or self.draft is not None
 
     @property
@@ -98,15 +139,15 @@ class Item:
         """The document as it is now."""
         return self.text if self.draft is None else self.draft
 
-    def pack(self) -> None:
-        """Take down what links have made of the document.
+    def dump_vcon(self) -> None:
+        """Set `draft` to the document as the links have changed it.
 
-        This is the one dump of an item's life, done by the thread that ran its links: neither the
-        keeper nor a writer ever dumps or compares a document.
+        Called by the thread that ran the links, so that neither the worker loop nor a writer spends
+        time on serializing or comparing documents.
 
         Raises:
-            Rejected: a link put something into it that JSON cannot hold, or made it too large: the
-                next claim would find a document that it must not read.
+            Rejected: a link put something into it that JSON cannot hold, or made it larger than a
+                worker may read.
         """
         if self.vcon is None:
             return
@@ -120,34 +161,39 @@ class Item:
             raise Rejected(f"the changed document {size}")
         self.draft = body
 
-    def written(self, body: bytes, revision: int) -> None:
+    def document_written(self, body: bytes, revision: int) -> None:
         """Redis holds the document as `body`, under this revision."""
         self.text, self.revision, self.unsaved, self.draft = body, revision, False, None
         if self.vcon is not None:
             self.vcon.rebase(body)
 
-    def begin_anew(self) -> None:
-        """Forget what was done for a document in whose place there is another one now."""
+    def start_anew(self) -> None:
+        """Drop what was done for a document that has been replaced by another one."""
         self.vcon, self.draft, self.unsaved, self.outcome = None, None, False, None
         self.progress = self.progress.anew()
-        self.saved = self.progress.dump()
+        self.saved_state = self.progress.dump()
 
-    def back_to_saved(self) -> None:
-        """Drop what was done since Redis was told last: it would be done again."""
-        self.progress = Progress.load(self.saved)
+    def revert_to_saved(self) -> None:
+        """Drop all changes and progress since the last write; the next attempt repeats them."""
+        self.progress = Progress.load(self.saved_state)
         self.vcon = self.draft = None
 
-    def fields(self) -> dict[str, Any]:
-        """What every log line of its life carries."""
-        return {"vcon": self.uuid or shorten(self.claimed.payload), "chain": self.route.name}
+    def log_fields(self) -> dict[str, Any]:
+        """The fields that all log lines about the item have."""
+        return {
+            "vcon": self.uuid or describe_payload(self.claimed.payload),
+            "chain": self.route.name,
+        }
 
-    def why_dead(self, reason: str, error: str, storage: str = "") -> dict[str, Any]:
-        """What its dead letter says.
+    def dead_letter_reason(self, reason: str, error: str, storage: str = "") -> dict[str, Any]:
+        """The explanation that is kept with its dead letter. Secrets in it are redacted.
 
-        reason is rejected, failed, unavailable, poison or oversized; error is for people. It lies
-        in Redis for as long as VCON_DLQ_EXPIRY says, so no secret may get into it.
+        Args:
+            reason: rejected, failed or unavailable. (claim.lua makes the dead letters with the
+                reasons poison, time_limit and oversized.)
+            error: what happened, for people.
+            storage: the storage that it failed at; without one, the outcome's link is named.
         """
-        outcome = self.outcome or ChainOutcome("rejected")
         why: dict[str, Any] = {
             "time_ms": int(time.time() * 1000),
             "reason": reason,
@@ -159,19 +205,20 @@ class Item:
             "attempts": self.progress.attempts,
             "deliveries": self.claimed.deliveries,
         }
+        outcome = self.outcome
         if storage:
             why["storage"] = storage
-        elif outcome.link:
+        elif outcome is not None and outcome.link:
             trace = redact_text(outcome.traceback)
             why.update(link=outcome.link, type=outcome.error, traceback=trace)
         return why
 
 
-def shorten(payload: bytes) -> str:
-    """How a log line names an item whose uuid is not known: by the beginning of its payload.
+def describe_payload(payload: bytes) -> str:
+    """How a log line names an item whose uuid is not known.
 
-    A document is named by the uuid in it, never by its text: what stands there is people's. Of one
-    that is cut short, the first uuid will do.
+    A pushed document is named by its uuid and never quoted, because it holds personal data. In a
+    document that was cut short, the first uuid is taken.
     """
     if payload[:1] == b"{":
         try:

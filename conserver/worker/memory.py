@@ -1,8 +1,7 @@
-"""What a worker does about its memory: measures it, keeps it in one piece, gives it back.
+"""The memory of a worker process: its size, and how the C library's allocator is kept in check.
 
-A batch of documents lives in several forms for some milliseconds. glibc keeps what was freed, and
-with an arena per thread it keeps it several times: 10 MB and more per worker for nothing. Elsewhere
-(musl) there is neither function, and nothing is done.
+Documents live for milliseconds, in several forms. glibc keeps freed memory for reuse, per thread
+arena, which adds up to 10 MB and more per worker. musl has neither function, and nothing is done.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ def resident_bytes() -> int:
 
 
 def use_one_arena() -> None:
-    """Let all threads share one heap. To be called before there are any.
+    """Let all threads share one heap. Call it before threads are started.
 
-    They hold the interpreter's lock most of the time, so that they do not wait for one another.
+    The threads do not contend for it, because they hold the interpreter's lock most of the time.
     """
     _call("mallopt", _M_ARENA_MAX, 1)
 
 
 def trim_heap() -> None:
-    """Return freed memory to the system; for an idle moment, it takes some milliseconds."""
+    """Return freed memory to the system. It takes some milliseconds: call it when idle."""
     _call("malloc_trim", 0)
 
 

@@ -1,6 +1,6 @@
-"""The chains as a worker runs them, compiled from the configuration and its plugins.
+"""Routes: which chain serves which ingress list, and in what order lists are claimed from.
 
-A route is fixed for a worker's life: a reload replaces the worker.
+They are built once from the configuration and its plugins: a reload replaces the worker.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from conserver.worker.item import Route
 
 
 class Routes:
-    """Which chain serves which list, in the order in which lists are looked at."""
+    """all: the enabled chains, in the order of the configuration."""
 
     def __init__(self, config: Config, plugins: Plugins, max_document_bytes: int) -> None:
         self._by_list: dict[str, Route] = {}
@@ -45,13 +45,13 @@ class Routes:
         return self._by_list[list_name]
 
     def in_order(self) -> Iterator[tuple[str, Route]]:
-        """Lists as the next claim looks at them: strictly in order, or shuffled by weight where
-        weights differ.
+        """The lists and their chains in the order of the next claim: that of the configuration, or
+        drawn by weight if the chains' weights differ.
         """
         if not self._weighted:
             return iter(self._by_list.items())
-        # Efraimidis and Spirakis (2006): sorting by u^(1/w) draws without replacement, in
-        # proportion to the weights.
+        # Efraimidis and Spirakis (2006): sorting by u^(1/w), u uniform in [0, 1), draws without
+        # replacement in proportion to the weights w.
         keyed = [
             (random.random() ** (1.0 / route.config.weight), name, route)
             for name, route in self._by_list.items()

@@ -1,14 +1,12 @@
-"""Writing to storages: one thread per storage, all that waits in one bulk, an answer for every
-item.
+"""Writers: one thread per storage, which saves the waiting items in bulk and answers for each one.
 
-1. A Writer takes items from the keeper, bounded by count and bytes, hands its storage one row per
-   uuid (the highest revision), sorted by uuid so that several writers never lock rows crosswise,
-   and answers for each item separately.
-2. It opens its storage in its own thread and opens it again after an error. Its breaker answers for
-   a storage that is away without asking it, so that healthy storages are not held back.
-3. A storage that hangs is abandoned with its thread and client when its timeout has passed: its
-   items are unavailable, and a new lane goes on. What an abandoned lane says later is not heard.
-4. It looks up documents that are missing in Redis.
+1. A call has at most BATCH_ITEMS documents and BATCH_BYTES bytes, one per uuid (that of the highest
+   revision), sorted by uuid so that two workers never lock rows in opposite order.
+2. The thread opens its storage itself, and opens it again after an error. While the storage is
+   unavailable its breaker answers instead (breaker.py).
+3. A call that hangs is abandoned when its timeout has passed: its items are unavailable, and a new
+   thread with a new client continues. The result of an abandoned call is ignored.
+4. Documents that Redis does not have are looked up by the same thread.
 """
 
 from __future__ import annotations
@@ -17,134 +15,128 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from conserver import failpoints
 from conserver.plugins.loader import LoadedStorage
 from conserver.telemetry import log
 from conserver.worker.breaker import Breaker
+from conserver.worker.inbox import StorageReport, WorkerInbox
 from conserver.worker.item import Item
 from storage.contract import Document, Outcome, Storage, Unavailable
 
 BATCH_ITEMS = 256
 BATCH_BYTES = 8 * 1024 * 1024
-LOOK_S = 1.0
-HUNG_MOST = 8
-"""Threads that hang in calls of one storage, each with its client, before the process has had
-enough of them.
+CHECK_INTERVAL_S = 1.0
+HUNG_CALLS_MAX = 8
+"""How many calls of one storage may hang in a process, each with its thread and client, before the
+process is replaced.
 """
 
-Answers = list[tuple[Item, Outcome]]
-_Answer = TypeVar("_Answer")
-
-
-class Report(NamedTuple):
-    """What a writer tells the keeper: answers for items, or a document that it looked up (None: not
-    there).
-    """
-
-    storage: str
-    answers: Answers
-    looked_up: Item | None = None
-    found: bytes | None = None
+Outcomes: TypeAlias = list[tuple[Item, Outcome]]
+_Result = TypeVar("_Result")
 
 
 class Writer:
-    """The keeper's side of one storage."""
+    """One storage, as the worker loop uses it. Answers come as a StorageReport in the inbox."""
 
     def __init__(
-        self,
-        loaded: LoadedStorage,
-        report: Callable[[Report], None],
-        hung_most: int = HUNG_MOST,
+        self, loaded: LoadedStorage, inbox: WorkerInbox, hung_calls_max: int = HUNG_CALLS_MAX
     ) -> None:
         self.name = loaded.name
-        self._hung_most = hung_most
+        self._hung_calls_max = hung_calls_max
         self._loaded = loaded
-        self._report = report
+        self._inbox = inbox
         self._breaker = Breaker(BATCH_ITEMS)
         self._log = log.get_logger(storage=loaded.name)
-        self._lane = self._new_lane()
-        self._hung: list[_Lane] = []
-        self._looked_s = time.monotonic()
+        self._thread = self._new_thread()
+        self._abandoned: list[_WriterThread] = []
+        self._checked_s = time.monotonic()
 
     @property
-    def is_spent(self) -> bool:
-        """Whether so many calls hang that this process had better be replaced."""
-        return sum(lane.is_alive for lane in self._hung) >= self._hung_most
+    def has_hung_calls(self) -> bool:
+        """Whether an abandoned call is still running. It may still kill the process."""
+        return any(thread.is_alive for thread in self._abandoned)
 
     @property
-    def hangs(self) -> bool:
-        """Whether an abandoned call is still under way: it may yet take the process down."""
-        return any(lane.is_alive for lane in self._hung)
+    def has_too_many_hung_calls(self) -> bool:
+        """Whether the process should be replaced."""
+        return sum(thread.is_alive for thread in self._abandoned) >= self._hung_calls_max
 
     @property
     def is_away(self) -> bool:
-        """Whether the storage failed when it was asked last: its breaker is open."""
+        """Whether the last call failed: the breaker is open."""
         return self._breaker.is_open
 
-    def put(self, items: Sequence[Item]) -> None:
-        """Store these items' documents; the answers come as a Report."""
-        self._lane.add(items)
+    def save(self, items: Sequence[Item]) -> None:
+        """Save the documents of these items."""
+        self._thread.add(items)
 
     def look_up(self, item: Item) -> None:
-        """Ask the storage for the item's document; the answer comes as a Report."""
-        self._lane.add([item], lookup=True)
+        """Ask the storage for the item's document."""
+        self._thread.add([item], look_up=True)
 
-    def watch(self) -> None:
-        """Abandon a lane whose call has taken longer than the storage's timeout. Called about once
-        a second.
+    def check_timeout(self) -> None:
+        """Abandon a call that has taken longer than the storage's timeout. Called once a second.
 
-        The clock is counted, at most a second a look: a host that was paused charges no storage.
+        At most CHECK_INTERVAL_S are counted per check, so that a host that was suspended does not
+        count as a storage that hangs.
         """
         now_s = time.monotonic()
-        passed_s = min(now_s - self._looked_s, LOOK_S)
-        self._looked_s = now_s
-        self._hung = [lane for lane in self._hung if lane.is_alive]
-        # The storage's own timeouts come first; this is for the clients that have none.
-        job = self._lane.judge(passed_s, self._loaded.timeout_s + LOOK_S)
-        if job is None:
+        passed_s = min(now_s - self._checked_s, CHECK_INTERVAL_S)
+        self._checked_s = now_s
+        self._abandoned = [thread for thread in self._abandoned if thread.is_alive]
+        # Clients have timeouts of their own that end a call earlier; this is for those that do not.
+        call = self._thread.abandon_after(passed_s, self._loaded.timeout_s + CHECK_INTERVAL_S)
+        if call is None:
             return
-        lookup, items = job
         reason = f"no answer for {self._loaded.timeout_s:.0f} s"
         self._breaker.failed(now_s, reason)
-        self._log.error("storage_hangs", reason=reason, items=len(items), what="client replaced")
-        self._hung.append(self._lane)
-        jobs, self._lane = self._lane.jobs, self._new_lane()
-        for left in jobs:
-            self._lane.add([left.item], left.lookup)
+        self._log.error(
+            "storage_hangs", reason=reason, items=len(call.items), what="client replaced"
+        )
+        self._abandoned.append(self._thread)
+        jobs, self._thread = self._thread.jobs, self._new_thread()
+        for job in jobs:
+            self._thread.add([job.item], job.look_up)
         after_s = self._breaker.retry_after_s(now_s)
-        answers: Answers = [(item, Unavailable(reason, after_s)) for item in items]
-        self._report(Report(self.name, answers, items[0] if lookup else None))
+        outcomes: Outcomes = [(item, Unavailable(reason, after_s)) for item in call.items]
+        looked_up = call.items[0] if call.look_up else None
+        self._inbox.report(StorageReport(self.name, outcomes, looked_up))
 
-    def _new_lane(self) -> _Lane:
-        lane = _Lane(self._loaded, self._breaker, self._report, self._log)
-        lane.start()
-        return lane
+    def _new_thread(self) -> _WriterThread:
+        thread = _WriterThread(self._loaded, self._breaker, self._inbox, self._log)
+        thread.start()
+        return thread
 
 
 class _Job(NamedTuple):
     item: Item
-    lookup: bool
+    look_up: bool
 
 
-class _TooLate(BaseException):
-    """A call came back after its lane was abandoned. No Exception: it is no fault of a storage."""
+class _Call(NamedTuple):
+    items: list[Item]
+    look_up: bool
 
 
-class _Lane:
-    """One thread with one client. Once abandoned it ends as soon as its call comes back."""
+class _Abandoned(BaseException):
+    """A call has returned after it was abandoned. No Exception: the storage has not failed."""
+
+
+class _WriterThread:
+    """A thread with one client. Once abandoned, it ends as soon as its call returns."""
 
     def __init__(
         self,
         loaded: LoadedStorage,
         breaker: Breaker,
-        report: Callable[[Report], None],
+        inbox: WorkerInbox,
         logger: log.Logger,
     ) -> None:
         self._loaded = loaded
         self._breaker = breaker
-        self._report = report
+        self._inbox = inbox
         self._log = logger
         self._storage: Storage | None = None
         self._lock = threading.Condition(threading.Lock())
@@ -152,84 +144,90 @@ class _Lane:
             target=self._work, name=f"writer-{loaded.name}", daemon=True
         )
         self._abandoned = False
-        self._current: tuple[bool, list[Item]] | None = None  # what its thread is busy with
-        self._waited_s = 0.0  # for the call under way
+        self._running: _Call | None = None
+        self._waited_s = 0.0  # for the running call
         self.jobs: deque[_Job] = deque()
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread has not ended."""
+        """Whether the thread has not ended."""
         return self._thread.is_alive()
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
-    def add(self, items: Sequence[Item], lookup: bool = False) -> None:
+    def add(self, items: Sequence[Item], look_up: bool = False) -> None:
+        """Append jobs."""
         with self._lock:
-            self.jobs.extend(_Job(item, lookup) for item in items)
+            self.jobs.extend(_Job(item, look_up) for item in items)
             self._lock.notify()
 
-    def judge(self, passed_s: float, limit_s: float) -> tuple[bool, list[Item]] | None:
-        """Count the time of the call under way. Past the limit the lane is abandoned: what it is
-        busy with is answered (whether it is a look-up, and the items), and `jobs` has the rest.
+    def abandon_after(self, passed_s: float, limit_s: float) -> _Call | None:
+        """Add the passed time to that of the running call, and abandon the thread if it exceeds the
+        limit.
+
+        Returns:
+            The abandoned call, which the caller has to answer for, or None. The jobs that are left
+            are in `jobs`.
         """
         with self._lock:
-            if self._current is None:
+            if self._running is None:
                 return None
             self._waited_s += passed_s
             if self._waited_s < limit_s:
                 return None
             self._abandoned = True
-            return self._current
+            return self._running
 
     def _work(self) -> None:
         try:
             while True:
-                self._turn()
-        except _TooLate:
+                self._do_next()
+        except _Abandoned:
             return
 
-    def _turn(self) -> None:
-        """Wait for jobs, do one batch of them, and report.
+    def _do_next(self) -> None:
+        """Wait for jobs, make one call and report.
 
-        A method of its own, so that nothing is held while it waits: documents are large.
+        A function of its own, so that an idle thread keeps no reference to a document.
         """
         with self._lock:
             while not self.jobs:
                 self._lock.wait()
-            self._current = lookup, items = self._batch()
-        report = self._look_up(items[0]) if lookup else self._save(items)
+            self._running = call = self._next_call()
+        report = self._look_up(call.items[0]) if call.look_up else self._save(call.items)
         with self._lock:
             if self._abandoned:
-                raise _TooLate
-            self._current = None
-        self._report(report)
+                raise _Abandoned
+            self._running = None
+        self._inbox.report(report)
 
-    def _batch(self) -> tuple[bool, list[Item]]:
-        """What goes in the next call: a look-up alone, or as many documents as the bounds allow."""
+    def _next_call(self) -> _Call:
+        """One look-up, or as many documents as the bounds allow."""
         first = self.jobs.popleft()
-        if first.lookup:
-            return True, [first.item]
-        items, size = [first.item], len(first.item.text)
-        while self.jobs and not self.jobs[0].lookup and len(items) < BATCH_ITEMS:
-            size += len(self.jobs[0].item.text)
-            if size > BATCH_BYTES:
+        items, size_bytes = [first.item], len(first.item.text)
+        if first.look_up:
+            return _Call(items, look_up=True)
+        while self.jobs and not self.jobs[0].look_up and len(items) < BATCH_ITEMS:
+            size_bytes += len(self.jobs[0].item.text)
+            if size_bytes > BATCH_BYTES:
                 break
             items.append(self.jobs.popleft().item)
-        return False, items
+        return _Call(items, look_up=False)
 
-    def _save(self, items: list[Item]) -> Report:
-        answers: Answers = []
+    def _save(self, items: list[Item]) -> StorageReport:
+        outcomes: Outcomes = []
         while items:
             allowed = self._breaker.allowed(time.monotonic())
             if not allowed:
-                answers += self._all(items, Unavailable(self._breaker.reason))
+                outcomes += self._all_unavailable(items, Unavailable(self._breaker.reason))
                 break
-            answers += self._save_some(items[:allowed])
+            outcomes += self._save_batch(items[:allowed])
             items = items[allowed:]
-        return Report(self._loaded.name, answers)
+        return StorageReport(self._loaded.name, outcomes)
 
-    def _save_some(self, items: list[Item]) -> Answers:
+    def _save_batch(self, items: list[Item]) -> Outcomes:
         rows: dict[str, Document] = {}
         for item in items:
             document = self._document(item)
@@ -239,15 +237,15 @@ class _Lane:
         documents = [rows[uuid] for uuid in sorted(rows)]
         failpoints.at("before-store")
         try:
-            outcomes = self._ask(lambda storage: _checked(storage.save_many(documents), documents))
+            outcomes = self._call(lambda storage: _by_uuid(storage.save_many(documents), documents))
             failpoints.at("after-store")
         except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
-            return self._all(items, self._broke(error))
+            return self._all_unavailable(items, self._call_failed(error))
         away = [outcome for outcome in outcomes.values() if isinstance(outcome, Unavailable)]
         if len(away) == len(outcomes):
             self._went_away(away[0].reason, away[0].after_s)
-            return self._all(items, away[0])
-        self._answered()
+            return self._all_unavailable(items, away[0])
+        self._came_back()
         return [(item, outcomes[item.uuid]) for item in items]
 
     def _document(self, item: Item) -> Document:
@@ -257,23 +255,27 @@ class _Lane:
         parsed = None if vcon is None else vcon.view
         return Document(item.uuid, item.text, item.revision, etag, parsed)
 
-    def _look_up(self, item: Item) -> Report:
+    def _look_up(self, item: Item) -> StorageReport:
         name = self._loaded.name
         if not self._breaker.allowed(time.monotonic()):
-            return Report(name, self._all([item], Unavailable(self._breaker.reason)), item)
+            away = Unavailable(self._breaker.reason)
+            return StorageReport(name, self._all_unavailable([item], away), item)
         try:
-            found = self._ask(lambda storage: storage.get(item.uuid))
+            found = self._call(lambda storage: storage.get(item.uuid))
         except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
-            return Report(name, self._all([item], self._broke(error)), item)
-        self._answered()
-        return Report(name, [], item, found)
+            away = self._call_failed(error)
+            return StorageReport(name, self._all_unavailable([item], away), item)
+        self._came_back()
+        return StorageReport(name, [], item, found)
 
-    # ---- its client and its breaker --------------------------------------------------------------
+    # ---- the client and the breaker --------------------------------------------------------------
 
-    def _ask(self, call: Callable[[Storage], _Answer]) -> _Answer:
-        """One call to the storage, which is made and opened first if need be.
+    def _call(self, call: Callable[[Storage], _Result]) -> _Result:
+        """Make one call, with a storage that is opened first if need be.
 
-        A client that an error came from is closed. Raises what the call raises, and _TooLate.
+        Raises:
+            Exception: what the call has raised; the client is closed then.
+            _Abandoned: the call was abandoned meanwhile.
         """
         with self._lock:
             self._waited_s = 0.0
@@ -281,21 +283,23 @@ class _Lane:
             if self._storage is None:
                 self._storage = self._loaded.make()
                 self._storage.open()
-            answer = call(self._storage)
+            result = call(self._storage)
         except Exception:
             self._close()
-            self._stop_if_late()
+            self._raise_if_abandoned()
             raise
-        self._stop_if_late()
-        return answer
+        self._raise_if_abandoned()
+        return result
 
-    def _stop_if_late(self) -> None:
-        """Raise _TooLate if others have answered for this call: it must not be judged again."""
+    def _raise_if_abandoned(self) -> None:
+        """Raise _Abandoned if the items of this call were answered for, so that the breaker does
+        not count the call a second time.
+        """
         with self._lock:
-            late = self._abandoned
-        if late:
+            abandoned = self._abandoned
+        if abandoned:
             self._close()
-            raise _TooLate
+            raise _Abandoned
 
     def _close(self) -> None:
         storage, self._storage = self._storage, None
@@ -303,10 +307,10 @@ class _Lane:
             return
         try:
             storage.close()
-        except Exception as error:  # noqa: BLE001 - it is broken anyway
+        except Exception as error:  # noqa: BLE001 - the client is broken anyway
             self._log.info("storage_close_failed", error=str(error))
 
-    def _broke(self, error: Exception) -> Unavailable:
+    def _call_failed(self, error: Exception) -> Unavailable:
         reason = f"{type(error).__name__}: {error}".strip()
         self._went_away(reason, None)
         return Unavailable(reason)
@@ -317,11 +321,11 @@ class _Lane:
                 "storage_away", reason=reason, what="its items are parked until it answers"
             )
 
-    def _answered(self) -> None:
+    def _came_back(self) -> None:
         if self._breaker.succeeded():
             self._log.warning("storage_back")
 
-    def _all(self, items: list[Item], outcome: Unavailable) -> Answers:
+    def _all_unavailable(self, items: list[Item], outcome: Unavailable) -> Outcomes:
         now_s = time.monotonic()
         return [
             (item, Unavailable(outcome.reason, self._breaker.retry_after_s(now_s)))
@@ -329,8 +333,12 @@ class _Lane:
         ]
 
 
-def _checked(outcomes: Sequence[Outcome], documents: Sequence[Document]) -> dict[str, Outcome]:
-    """uuid -> outcome. Raises for a storage that does not answer for each document."""
+def _by_uuid(outcomes: Sequence[Outcome], documents: Sequence[Document]) -> dict[str, Outcome]:
+    """uuid -> outcome.
+
+    Raises:
+        TypeError, ValueError: the storage has not returned one outcome per document.
+    """
     for outcome in outcomes:
         if not isinstance(outcome, Outcome):
             raise TypeError(f"the storage answered {outcome!r} for a document")

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from conserver.queue import calls, elements, script
 from tests.queues import Consumer, Queue, document, payloads, record
-from tests.workshop import Bench, link, nothing
+from tests.workers import SteppedWorker, link, nothing
 
 LARGE_BYTES = 256 * 1024
 FITTING = 4
@@ -82,17 +82,17 @@ def test_a_worker_tells_what_it_holds_when_it_says_a_claim_again(
     queue.client.script_load(script.load("claim").text)
     said: list[tuple[Any, ...]] = []
 
-    def cut(_bench: Bench, words: tuple[Any, ...]) -> None:
+    def cut(_bench: SteppedWorker, words: tuple[Any, ...]) -> None:
         if words[1] == script.load("claim").sha:
             said.append(words)
             if len(said) == 2:
                 raise RedisConnectionError
 
-    with Bench(redis_url, links=[link("a", nothing)], before_command=cut) as bench:
-        bench.supply(1)
-        first = bench.one()
-        bench.supply(1)
-        bench.one()
+    with SteppedWorker(redis_url, links=[link("a", nothing)], before_command=cut) as worker:
+        worker.supply(1)
+        first = worker.claim_one()
+        worker.supply(1)
+        worker.claim_one()
         assert said[2] == (*said[1], first.token)
 
 
@@ -237,7 +237,7 @@ def test_sorted_sets_and_hashes_are_read_in_pages_as_well(queue: Queue, looking:
     assert looking.lengths == [4, 8, 16, 2, 0, 4, 8, 16, 2]
 
 
-def test_a_field_that_goes_meanwhile_is_missed(queue: Queue) -> None:
+def test_a_field_that_goes_meanwhile_is_unavailable(queue: Queue) -> None:
     queue.client.hset("a hash", mapping={str(number): number for number in range(10)})
     pairs = elements.in_hash(queue.client, "a hash")
     first = next(pairs)

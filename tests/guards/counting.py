@@ -1,7 +1,7 @@
-"""What guards count with: a Redis's own statistics, and a proxy that counts round trips.
+"""How the guards count: with Redis's own statistics, and with a proxy that counts round trips.
 
-A guard knows no clock. It counts what an item costs and holds it to what has been reached: a change
-that makes an item dearer fails here, on any machine, however loaded.
+A guard measures no time. It counts commands, round trips or bytes per item and compares them with
+a limit, so that a change which makes an item more expensive fails on any machine, however loaded.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _CHUNK_BYTES = 1 << 16
 
 
 def figure(name: str, value: float, unit: str) -> None:
-    """Tell what was counted: pytest shows it with -s, and when the guard fails."""
+    """Print a figure: pytest shows it with -s, and when the guard fails."""
     print(f"guard: {name}: {value:.3g} {unit}")  # noqa: T201 - for a person
 
 
 class Commands:
-    """Commands that a Redis has carried out, by name; those of scripts are among them."""
+    """Commands that Redis has executed, by name, including those inside scripts."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
     def of(self, *names: str) -> int:
-        """How many of these."""
+        """How many of these commands."""
         return sum(self.counts[name] for name in names)
 
     @property
     def inside(self) -> int:
-        """All but the calls of scripts themselves, and our own looking."""
+        """All commands but the script calls themselves and those of the guard."""
         return sum(self.counts.values()) - self.of("evalsha", "eval", "info", "ping")
 
 
@@ -48,7 +48,7 @@ def _stats(client: Any) -> Counter[str]:
 
 @contextmanager
 def commands(client: Any) -> Iterator[Commands]:
-    """Count what is carried out within the block."""
+    """Count what is executed within the block."""
     counted = Commands()
     before = _stats(client)
     yield counted
@@ -56,10 +56,10 @@ def commands(client: Any) -> Iterator[Commands]:
 
 
 class CountingProxy:
-    """A proxy before a port of this machine that counts how often the client waits for an answer.
+    """A TCP proxy in front of a local server.
 
-    `turns` counts round trips: the client speaks, then the server. `requests` counts HTTP requests
-    by method.
+    turns: round trips, each a message of the client and an answer. connections: how many were made.
+    requests: HTTP requests by method.
     """
 
     def __init__(self, url: str) -> None:
@@ -74,13 +74,13 @@ class CountingProxy:
 
     @property
     def url(self) -> str:
-        """The target's URL by way of this proxy."""
+        """The target's URL with the proxy's port."""
         account, at, _ = self._target.netloc.rpartition("@")
         port = self._listener.getsockname()[1]
         return urlunsplit(self._target._replace(netloc=f"{account}{at}127.0.0.1:{port}"))
 
     def reset(self) -> None:
-        """Count from here."""
+        """Set the counters of round trips and requests to zero."""
         with self._lock:
             self.turns = 0
             self.requests.clear()
@@ -96,7 +96,7 @@ class CountingProxy:
         trace: TracebackType | None,
     ) -> None:
         for end in [self._listener, *self._sockets]:
-            with suppress(OSError):  # it was never connected, or the other side was faster
+            with suppress(OSError):  # not connected any more
                 end.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(5)
@@ -119,7 +119,7 @@ class CountingProxy:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._sockets += [client, server]
             self.connections += 1
-            spoke = threading.Event()  # the client has, since the server did
+            spoke = threading.Event()  # set while the client waits for an answer
             self._spawn(self._ask, client, server, spoke)
             self._spawn(self._answer, client, server, spoke)
 
@@ -162,4 +162,4 @@ def _end(target: socket.socket) -> None:
     try:
         target.shutdown(socket.SHUT_WR)
     except OSError:
-        return  # it is closed already
+        return  # closed already

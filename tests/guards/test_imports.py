@@ -1,6 +1,6 @@
-"""What a worker has imported: nothing that its configuration does not name.
+"""A worker imports nothing that its configuration does not need.
 
-An import costs every worker time at its start and memory for life.
+Each import costs every worker time at its start and memory for life.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tests.guards.counting import figure
 METHODS = ["fork", "spawn", "forkserver"]
 CLIENTS = {
     "postgres": "psycopg",
-    "s3": "botocore",  # for a machine's own credentials; requests are signed by us
-    "elasticsearch": "storage.elasticsearch_http",  # five requests, made by us
+    "s3": "botocore",  # for the credentials of a machine's role
+    "elasticsearch": "storage.elasticsearch_http",
     "mongo": "pymongo",
 }
 NEVER = frozenset(
@@ -34,7 +34,7 @@ Census = Callable[..., frozenset[str]]
 
 @pytest.fixture
 def census(redis_url: str, tmp_path: Path) -> Iterator[Census]:
-    """Runs a daemon and gives the modules of its worker."""
+    """Runs a daemon and returns the modules that its worker has imported."""
     with ExitStack() as stack:
         client = stack.enter_context(redis.Redis.from_url(redis_url))
 

@@ -1,7 +1,6 @@
-"""How often a document is parsed and dumped on its way through a worker: once, and once if it
-changed.
+"""How often a worker parses and dumps a document: once each, and no dump if nothing has changed.
 
-The interpreter's profiler sees every call of orjson, in every thread, and who made it.
+Python's profiler hook sees each call of orjson in each thread, and the file of the caller.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from conserver.vcon.document import Vcon
 from tests.conftest import unique
 from tests.guards.counting import figure
 from tests.helpers import eventually
-from tests.workshop import Workshop, document, link, nothing, storage, tag
+from tests.workers import RunningWorker, document, link, nothing, storage, tag
 
 COUNT = 40
 NAMES = {orjson.loads: "loads", orjson.dumps: "dumps"}
 
 
 class Orjson:
-    """Calls of orjson as (what, the file that called)."""
+    """Counts calls of orjson by (function, file of the caller)."""
 
     def __init__(self) -> None:
         self.calls: Counter[tuple[str, str]] = Counter()
@@ -42,14 +41,14 @@ class Orjson:
                 self.calls[NAMES[argument], Path(frame.f_code.co_filename).name] += 1
 
     def of(self, what: str) -> float:
-        """Calls per item of what the worker's own code does, logging left out."""
+        """Calls per item, without those for logging."""
         ours = [n for (name, file), n in self.calls.items() if name == what and file != "log.py"]
         return sum(ours) / COUNT
 
 
 @contextmanager
 def watched() -> Iterator[Orjson]:
-    """Count in all threads that are started within the block."""
+    """Count in all threads that the block starts."""
     seen = Orjson()
     threading.setprofile(seen.see)
     try:
@@ -59,13 +58,13 @@ def watched() -> Iterator[Orjson]:
 
 
 def edit(vcon: Vcon, _context: Any) -> Vcon:
-    """A change that has to be found by comparison."""
+    """A link whose change is found by comparing dumps."""
     vcon.data["subject"] = "edited"
     return vcon
 
 
 def look(vcon: Vcon, _context: Any) -> Vcon:
-    """What might have been a change."""
+    """A link that reads `data`, through which it could have changed something."""
     assert vcon.data["uuid"]
     return vcon
 
@@ -76,7 +75,7 @@ def look(vcon: Vcon, _context: Any) -> Vcon:
         ([("a", nothing)], 1, 0),
         ([("a", tag)], 1, 1),
         ([("a", tag), ("b", nothing), ("c", nothing)], 1, 1),
-        # Found by comparing dumps: the base is parsed once more, and both are dumped.
+        # To compare, the claimed document is parsed once more, and both are dumped.
         ([("a", look)], 2, 2),
         ([("a", edit)], 2, 2),
     ],
@@ -86,22 +85,22 @@ def look(vcon: Vcon, _context: Any) -> Vcon:
 def test_parses_and_dumps_of_an_item(
     redis_url: str, links: list[Any], loads: int, dumps: int, whole: bool, stores: int
 ) -> None:
-    assert sys.getprofile() is None, "a debugger or a coverage tool is at work"
+    assert sys.getprofile() is None, "a debugger or a coverage tool uses the hook"
     with watched() as seen:
-        shop = Workshop(
+        worker = RunningWorker(
             redis_url,
             links=[link(name, run) for name, run in links],
             storages=[storage(unique("shelf-")) for _ in range(stores)],
         )
         if whole:
-            shop.queue.push("in", *(document(f"u{number}") for number in range(COUNT)))
+            worker.queue.push("in", *(document(f"u{number}") for number in range(COUNT)))
         else:
-            shop.supply(COUNT)
-        with shop:
-            eventually(lambda: len(shop.out()) == COUNT, 20)
-            eventually(lambda: shop.held == 0)
+            worker.supply(COUNT)
+        with worker:
+            eventually(lambda: len(worker.out()) == COUNT, 20)
+            eventually(lambda: worker.inflight == 0)
     figure(f"{len(links)} links, {stores} storages", seen.of("loads"), "parses per item")
-    # What an item owes is written down too, where a document is written before it is stored.
+    # A write before the storages has the item's progress too, which is one more dump.
     states = 1 if stores and (whole or dumps) else 0
     assert seen.of("loads") <= loads + 0.1, seen.calls
     assert seen.of("dumps") <= dumps + states + 0.1, seen.calls

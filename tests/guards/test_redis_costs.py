@@ -1,4 +1,4 @@
-"""What an item costs Redis: commands per item in a batch, round trips per item and per batch."""
+"""What an item costs in Redis: commands per item of a batch, round trips per item and per batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import unique
 from tests.guards.counting import Commands, commands, figure
 from tests.helpers import eventually
 from tests.queues import Consumer, Queue, document, opened
-from tests.workshop import Bench, Workshop, link, nothing, storage, tag
+from tests.workers import RunningWorker, SteppedWorker, link, nothing, storage, tag
 
 BATCH = 32
 HOUR_MS = 3_600_000
@@ -23,7 +23,7 @@ HOUR_MS = 3_600_000
 
 @pytest.fixture
 def queue(redis_url: str) -> Iterator[Queue]:
-    """An empty Redis that knows the scripts."""
+    """An empty Redis that has loaded the scripts."""
     with opened(redis_url) as made:
         warm = Consumer(made, "warm")
         made.push("warm", document("warm"))
@@ -35,12 +35,12 @@ def queue(redis_url: str) -> Iterator[Queue]:
 
 
 def per_item(counted: Commands) -> float:
-    """Commands for one item of the batch, without the few that a call makes for itself."""
+    """Commands per item, without the few that a call makes once."""
     return counted.inside // BATCH
 
 
 def show(name: str, counted: Commands, items: int = BATCH) -> None:
-    """The figures of a batch, command by command."""
+    """Print the figures of a batch, command by command."""
     each = ", ".join(f"{key} {value / items:.2f}" for key, value in counted.counts.most_common())
     figure(name, counted.inside / items, f"commands per item: {each}")
 
@@ -95,7 +95,7 @@ def test_a_settle(queue: Queue, body: bool, expires: bool, most: int) -> None:
         consumer.settle_all(entries)
     show(f"settle, with body: {body}, expires: {expires}", counted)
     assert counted.of("evalsha") == 1
-    assert counted.of("rpush", "hdel") <= 2, "all of them leave, and arrive, in one command"
+    assert counted.of("rpush", "hdel") <= 2, "one of each for the whole batch"
     assert per_item(counted) <= most
 
 
@@ -110,7 +110,7 @@ def test_a_claim_of_many_lists_that_are_empty(queue: Queue) -> None:
 
 
 def add(vcon: Vcon, _context: Any) -> Vcon:
-    """A link that always changes something."""
+    """A link that adds an analysis in each run."""
     vcon.add_analysis({"type": "more", "body": "x", "encoding": "none"})
     return vcon
 
@@ -119,7 +119,7 @@ def add(vcon: Vcon, _context: Any) -> Vcon:
 
 
 def top(counted: Commands) -> int:
-    """Round trips: calls of scripts, and what a worker reads itself (scripts read with GET)."""
+    """Round trips: script calls and MGETs (scripts themselves use GET)."""
     return counted.of("evalsha", "eval", "mget")
 
 
@@ -137,30 +137,32 @@ def test_one_item_through_an_idle_worker(
     redis_url: str, links: list[Any], stores: bool, trips: int
 ) -> None:
     count = 20
-    shop = Workshop(
+    worker = RunningWorker(
         redis_url,
         links=[link(name, run, **fields) for name, run, fields in links],
         storages=[storage(unique("shelf-"))] if stores else [],
         tick_interval_ms=HOUR_MS,
     )
-    with shop:
-        eventually(lambda: wakeup.IDLE in b"".join(shop.words_to_coordinator()))
-        one_by_one(shop, 3)  # Redis knows the scripts
-        with commands(shop.client) as counted:
-            one_by_one(shop, count)
+    with worker:
+        eventually(lambda: wakeup.IDLE in b"".join(worker.sent_to_coordinator()))
+        one_by_one(worker, 3)  # loads the scripts
+        with commands(worker.client) as counted:
+            one_by_one(worker, count)
     assert top(counted) == trips * count, f"{counted.counts}"
 
 
-def one_by_one(shop: Workshop, count: int) -> None:
-    """Push, ring, wait until it has arrived and the worker is idle again; so many times."""
+def one_by_one(worker: RunningWorker, count: int) -> None:
+    """Push an item and wake the worker, until the item has arrived and the worker is idle again; as
+    often as `count`.
+    """
     for _ in range(count):
-        [uuid] = shop.supply(1)
-        shop.coordinator.send(wakeup.WAKE)
-        eventually(lambda: shop.out()[-1:] == [uuid])  # noqa: B023 - it is called at once
-        eventually(lambda: wakeup.IDLE in b"".join(shop.words_to_coordinator()))
+        [uuid] = worker.supply(1)
+        worker.coordinator.send(wakeup.WAKE)
+        eventually(lambda: worker.out()[-1:] == [uuid])  # noqa: B023 - it is called at once
+        eventually(lambda: wakeup.IDLE in b"".join(worker.sent_to_coordinator()))
 
 
-Make = Callable[..., Bench]
+Make = Callable[..., SteppedWorker]
 
 
 @pytest.mark.parametrize(("stores", "trips"), [(False, 3), (True, 4)])
@@ -168,8 +170,8 @@ def test_a_batch_is_read_written_and_ended_at_once(
     redis_url: str, stores: bool, trips: int
 ) -> None:
     with ExitStack() as stack:
-        bench = stack.enter_context(
-            Bench(
+        worker = stack.enter_context(
+            SteppedWorker(
                 redis_url,
                 links=[link("a", tag)],
                 storages=[storage(unique("shelf-"))] if stores else [],
@@ -177,25 +179,25 @@ def test_a_batch_is_read_written_and_ended_at_once(
         )
 
         def batch(count: int) -> None:
-            bench.supply(count)
-            bench.run(*bench.claim())
-            bench.flush()
+            worker.supply(count)
+            worker.run(*worker.claim())
+            worker.flush()
             if stores:
-                bench.store()
+                worker.store()
 
         batch(1)
-        with commands(bench.client) as counted:
+        with commands(worker.client) as counted:
             batch(calls.BATCH_ITEMS)
-        assert len(bench.out()) == calls.BATCH_ITEMS + 1
-        assert top(counted) == trips, f"{counted.counts}, repeats {bench.line.repeats}"
+        assert len(worker.out()) == calls.BATCH_ITEMS + 1
+        assert top(counted) == trips, f"{counted.counts}, repeats {worker.redis.repeats}"
         show(f"a tag, storages: {stores}", counted, calls.BATCH_ITEMS)
 
 
 def test_a_busy_worker_works_in_batches(redis_url: str) -> None:
-    # How large they are is the clock's business; that they are not single items is not.
-    shop = Workshop(redis_url, links=[link("a", tag)], log_level="WARNING")
-    uuids = shop.supply(1000)
-    with commands(shop.client) as counted, shop:
-        eventually(lambda: len(shop.out()) == len(uuids), 60)
+    # How large the batches are depends on timing, but most must have more than one item.
+    worker = RunningWorker(redis_url, links=[link("a", tag)], log_level="WARNING")
+    uuids = worker.supply(1000)
+    with commands(worker.client) as counted, worker:
+        eventually(lambda: len(worker.out()) == len(uuids), 60)
     figure("a busy worker", top(counted) / len(uuids), "round trips per item")
     assert top(counted) <= len(uuids) / 2

@@ -1,6 +1,6 @@
-"""What documents cost the databases: round trips of a bulk, requests per document.
+"""What saving documents costs: round trips per bulk, requests per document.
 
-A proxy before each real server counts; how long anything takes does not matter.
+A proxy in front of each real server counts.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ BATCH = 32
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    """Closes storages and proxies in their order."""
+    """Closes storages and proxies, the last one first."""
     with ExitStack() as made:
         yield made
 
 
 def opened(stack: ExitStack, module: str, **options: Any) -> Storage:
-    """A storage of ours, open."""
+    """One of our storages, opened."""
     config = StorageConfig(module=f"storage.{module}", options=options)
     storage = load_storage("it", config).make()
     storage.open()
@@ -45,7 +45,7 @@ def documents(revision: int, seed: int = 0) -> list[Document]:
 
 
 def again(before: list[Document], outcomes: list[Outcome], revision: int) -> list[Document]:
-    """The same documents later, with what the storage said of them."""
+    """The same documents with a later revision and the ETags of the last save."""
     stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
     assert len(stored) == len(before)
     return [
@@ -55,7 +55,7 @@ def again(before: list[Document], outcomes: list[Outcome], revision: int) -> lis
 
 
 def cost(storage: Storage, proxy: CountingProxy, batch: list[Document]) -> list[Outcome]:
-    """Save a batch and count from zero."""
+    """Save a batch, with the proxy's counters starting at zero."""
     proxy.reset()
     outcomes = storage.save_many(batch)
     assert all(isinstance(outcome, Stored) for outcome in outcomes), outcomes
@@ -67,7 +67,7 @@ def test_postgres_takes_a_bulk_in_few_round_trips(
 ) -> None:
     proxy = stack.enter_context(CountingProxy(postgres_url))
     storage = opened(stack, "postgres", url=proxy.url, table_name=postgres_table)
-    storage.save_many(documents(1, seed=1000))  # what is prepared once is prepared now
+    storage.save_many(documents(1, seed=1000))  # prepares the statements
     first = documents(1)
     outcomes = cost(storage, proxy, first)
     figure("postgres, new documents", proxy.turns, f"round trips for {BATCH}")
@@ -109,7 +109,7 @@ def test_s3_takes_one_request_for_each_document(
     first = documents(1)
     outcomes = cost(storage, proxy, first)
     figure("s3, new documents", proxy.requests.total() / BATCH, "requests per document")
-    assert dict(proxy.requests) == {"PUT": 2 * BATCH}, "it, and where it lies"
+    assert dict(proxy.requests) == {"PUT": 2 * BATCH}, "the document and its lookup object"
     cost(storage, proxy, again(first, outcomes, 2))
     figure("s3, known documents", proxy.requests.total() / BATCH, "requests per document")
     assert dict(proxy.requests) == {"PUT": BATCH}

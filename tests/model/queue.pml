@@ -5,7 +5,7 @@
  * settled or dead-lettered. What each place and word means is in state.pml, the scripts are in
  * scripts.pml, the faults and mutants in knobs.pml.
  *
- * 1. A worker has one call outstanding, the keeper's: a claim, or one of its slots'.
+ * 1. A worker has one call outstanding, its main loop's: a claim, or one of its slots'.
  * 2. A call is sent, executed, answered. It may outlive its sender, be dropped, be executed twice,
  *    or late, the first copy after the second.
  * 3. Any coordinator may go on with a void registration at any item, so one may die between any two.

@@ -1,4 +1,4 @@
-"""item.py: what an item says of its document, and how it goes back to what Redis has."""
+"""item.py: an item's document, its reverting to what Redis has, and its dead letter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from conserver.config.model import ChainConfig
 from conserver.errors import Rejected
 from conserver.queue.record import Claimed, Progress
 from conserver.vcon.document import Vcon
-from conserver.worker.item import ChainOutcome, Item, Route, shorten
+from conserver.worker.item import ChainOutcome, Item, OutcomeKind, Route, describe_payload
 from tests.queues import document
 
 TEXT = document("u1", subject="as it came")
@@ -33,23 +33,23 @@ def opened(made: Item) -> Vcon:
 
 def test_an_untouched_document_is_not_changed_and_keeps_its_bytes() -> None:
     one = item(text := b' {"uuid": "u1", "n": 1.0} ')
-    one.pack()
+    one.dump_vcon()
     assert not one.changed
     assert one.body is text
 
 
-def test_a_look_through_data_is_no_change() -> None:
+def test_reading_data_is_no_change() -> None:
     one = item()
     assert opened(one).data["subject"] == "as it came"
-    one.pack()
+    one.dump_vcon()
     assert not one.changed
 
 
-def test_what_links_did_is_taken_down_once_and_then_stands() -> None:
+def test_a_changed_document_is_dumped_once() -> None:
     one = item()
     opened(one).data["subject"] = "new"
-    assert one.draft is None, "nothing looks at the document before it is packed"
-    one.pack()
+    assert one.draft is None, "not before dump_vcon"
+    one.dump_vcon()
     assert one.changed
     assert one.body == document("u1", subject="new")
     assert one.body is one.body
@@ -58,51 +58,51 @@ def test_what_links_did_is_taken_down_once_and_then_stands() -> None:
 def test_a_change_that_was_taken_back_is_none() -> None:
     one = item()
     opened(one).data["subject"] = "new"
-    one.pack()
+    one.dump_vcon()
     opened(one).data["subject"] = "as it came"
-    one.pack()
+    one.dump_vcon()
     assert not one.changed
 
 
-def test_what_json_cannot_hold_is_rejected_where_it_is_packed() -> None:
+def test_what_json_cannot_hold_is_rejected_when_it_is_dumped() -> None:
     one = item()
     opened(one).data["subject"] = object()
     with pytest.raises(Rejected, match="cannot be written as JSON"):
-        one.pack()
+        one.dump_vcon()
 
 
-def test_a_written_document_is_the_base_of_what_comes_next() -> None:
+def test_a_written_document_is_the_base_of_later_changes() -> None:
     one = item(unsaved=True)
     assert one.changed
     opened(one).add_tag("a", "1")
-    one.pack()
+    one.dump_vcon()
     body = one.body
-    one.written(body, 12)
+    one.document_written(body, 12)
     assert (one.text, one.revision, one.changed) == (body, 12, False)
     assert opened(one).base is body
-    one.pack()
+    one.dump_vcon()
     assert not one.changed
 
 
-def test_back_to_saved_drops_progress_and_changes_and_nothing_else() -> None:
+def test_revert_to_saved_drops_progress_and_changes_and_nothing_else() -> None:
     saved = Progress(links=["a"], attempts=2).dump()
-    one = item(saved=saved, unsaved=True, progress=Progress(links=["a", "b"], owed=["x"]))
+    one = item(saved_state=saved, unsaved=True, progress=Progress(links=["a", "b"], owed=["x"]))
     opened(one).add_tag("a", "1")
-    one.pack()
-    one.back_to_saved()
+    one.dump_vcon()
+    one.revert_to_saved()
     assert one.progress == Progress(links=["a"], attempts=2)
     assert (one.vcon, one.draft, one.body, one.unsaved) == (None, None, TEXT, True)
 
 
 def test_a_dead_letter_names_the_storage_or_the_link_that_it_is_for() -> None:
-    one = item(outcome=ChainOutcome("failed", "no", "ValueError", "trace", "transcribe"))
-    by_link = one.why_dead("failed", "no")
+    one = item(outcome=ChainOutcome(OutcomeKind.FAILED, "no", "ValueError", "trace", "transcribe"))
+    by_link = one.dead_letter_reason("failed", "no")
     assert (by_link["link"], by_link["type"], by_link["traceback"]) == (
         "transcribe",
         "ValueError",
         "trace",
     )
-    by_storage = one.why_dead("rejected", "too large", storage="s3")
+    by_storage = one.dead_letter_reason("rejected", "too large", storage="s3")
     assert by_storage["storage"] == "s3"
     assert "link" not in by_storage
     assert {"uuid": "u1", "list": "in", "chain": "main", "token": "token"}.items() <= (
@@ -123,14 +123,14 @@ def test_a_dead_letter_names_the_storage_or_the_link_that_it_is_for() -> None:
     ],
 )
 def test_a_log_line_names_an_item_and_never_quotes_a_document(payload: bytes, name: str) -> None:
-    assert shorten(payload) == name
+    assert describe_payload(payload) == name
 
 
 def test_a_dead_letter_holds_no_secret() -> None:
-    """It lies in Redis for days, and is shown to whoever asks for it."""
+    """A dead letter is kept in Redis for days, and `conserver dlq` shows it."""
     trace = "get('https://u:pa55@h/?api_key=k3y')\nValueError: redis://pa55@h"
-    one = item(outcome=ChainOutcome("failed", "no", "ValueError", trace, "transcribe"))
-    why = one.why_dead("failed", "cannot reach redis://:pa55@h")
+    one = item(outcome=ChainOutcome(OutcomeKind.FAILED, "no", "ValueError", trace, "transcribe"))
+    why = one.dead_letter_reason("failed", "cannot reach redis://:pa55@h")
     assert why["error"] == "cannot reach redis://:***@h"
     assert why["traceback"] == "get('https://u:***@h/?api_key=***')\nValueError: redis://***@h"
     assert why["token"] == "token"

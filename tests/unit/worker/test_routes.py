@@ -1,4 +1,4 @@
-"""routes.py: which chain serves a list, and in what order lists are looked at."""
+"""routes.py: which chain serves a list, and in what order lists are claimed from."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from conserver.config.model import ChainConfig, Config, LinkConfig, StorageConfig
 from conserver.plugins.loader import Plugins
 from conserver.worker.routes import Routes
-from tests.workshop import link, nothing, storage
+from tests.workers import link, nothing, storage
 
 
 def routes(**chains: dict[str, Any]) -> Routes:
     links, storages = [link("a", nothing), link("b", nothing)], [storage("x"), storage("y")]
     config = Config(
-        links={one.name: LinkConfig(module="straw") for one in links},
-        storages={one.name: StorageConfig(module="straw") for one in storages},
+        links={one.name: LinkConfig(module="test") for one in links},
+        storages={one.name: StorageConfig(module="test") for one in storages},
         chains={
             name: ChainConfig.model_validate({"ingress_lists": [name], **chain})
             for name, chain in chains.items()
@@ -68,4 +68,4 @@ def test_other_weights_draw_the_first_in_proportion() -> None:
     first = Counter(next(made.in_order())[0] for _ in range(4000))
     # 3600 are expected, and 19 are one standard deviation.
     assert 3450 < first["heavy"] < 3750
-    assert all(len(list(made.in_order())) == 2 for _ in range(10)), "none is left out"
+    assert all(len(list(made.in_order())) == 2 for _ in range(10)), "each list once"

@@ -1,11 +1,11 @@
-"""A worker in the hands of a test: real parts, a real Redis, storages in memory, links of straw.
+"""Workers for tests: the real parts of a worker on a real Redis, with links that are functions of
+the test and storages in memory.
 
-    Bench       the parts without their threads: a test claims, runs, stores and flushes by hand,
-                so that everything happens in the order that the test says
-    Workshop    the whole keeper in a thread of the test, with its chain threads and writers
+    SteppedWorker   no thread runs: the test claims, runs links, takes storages' answers and flushes
+                    step by step, in the order that it wants
+    RunningWorker   the worker loop in a thread of the test, with its chain threads and writers
 
-Links are functions of the test: link("name", function). The supervisor and the coordinator are the
-other ends of the worker's sockets.
+The test has the other ends of the worker's sockets: it is the supervisor and the coordinator.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from __future__ import annotations
 import os
 import threading
 import uuid as uuidlib
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,16 +32,11 @@ from conserver.queue import calls
 from conserver.queue import clients as connection
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.vcon.document import Vcon
-from conserver.worker.chain import ChainRunner, Checkpoint
-from conserver.worker.documents import Documents
-from conserver.worker.intake import Intake
+from conserver.worker.checkpoint import Checkpoint
+from conserver.worker.inbox import StorageReport, WorkerInbox
 from conserver.worker.item import Item
 from conserver.worker.loop import WorkerLoop
-from conserver.worker.outbox import Outbox
-from conserver.worker.outcomes import OutcomeHandler
-from conserver.worker.pool import Backlog, ChainPool
-from conserver.worker.routes import Routes
-from conserver.worker.writers import Report, Writer
+from conserver.worker.parts import WorkerParts
 from tests.daemon import vcon
 from tests.helpers import eventually
 from tests.modules import memory
@@ -56,7 +50,7 @@ def link(name: str, run: Run, **fields: Any) -> LoadedLink:
     """A link that is a function of (vcon, context)."""
     return LoadedLink(
         name=name,
-        module="straw",
+        module="test",
         run=lambda vcon, _options, context: run(vcon, context),
         options=None,
         **fields,
@@ -64,7 +58,7 @@ def link(name: str, run: Run, **fields: Any) -> LoadedLink:
 
 
 def tag(vcon: Vcon, _context: Any) -> Vcon:
-    """A link that changes something."""
+    """A link that changes the vCon."""
     vcon.add_tag("seen", "yes")
     return vcon
 
@@ -75,7 +69,7 @@ def nothing(vcon: Vcon, _context: Any) -> Vcon:
 
 
 def storage(name: str, timeout_s: float = 30.0) -> LoadedStorage:
-    """A storage in memory on a shelf of its own name."""
+    """A storage in memory; memory.shelf(name) has its documents."""
     options = memory.Options(shelf=name, timeout_s=timeout_s)
     return LoadedStorage(
         name=name,
@@ -85,8 +79,13 @@ def storage(name: str, timeout_s: float = 30.0) -> LoadedStorage:
     )
 
 
-class Parts:
-    """What a worker is born with, and the other ends of it."""
+def document(uuid: str, **members: Any) -> bytes:
+    """A small vCon."""
+    return orjson.dumps(vcon(uuid, **members))
+
+
+class WorkerSetup:
+    """What a supervisor gives to a worker, and the other ends of the sockets."""
 
     def __init__(
         self,
@@ -107,8 +106,8 @@ class Parts:
         }
         chains = {"main": {}} if chains is None else chains
         config = Config(
-            links={one.name: LinkConfig(module="straw") for one in links},
-            storages={one.name: StorageConfig(module="straw") for one in storages},
+            links={one.name: LinkConfig(module="test") for one in links},
+            storages={one.name: StorageConfig(module="test") for one in storages},
             chains={
                 name: ChainConfig.model_validate({**everything, **chain})
                 for name, chain in chains.items()
@@ -123,9 +122,7 @@ class Parts:
         self.supervisor, supervisor_end = pair()
         self.coordinator, coordinator_end = pair()
         lifeline, self.lifeline_end = os.pipe2(os.O_CLOEXEC)
-        self.status = SharedStatus.create(
-            "straw"
-        )  # never closed: chain threads live as long as the process
+        self.status = SharedStatus.create("test")
         self.boot = Boot(
             role="worker",
             slot=1,
@@ -148,18 +145,18 @@ class Parts:
         self.queue.run(calls.register(self.boot.host, self.boot.consumer, config.ingress))
 
     def cut_lifeline(self) -> None:
-        """The supervisor is gone."""
+        """Close the pipe, as the death of the supervisor does."""
         if self.lifeline_end >= 0:
             os.close(self.lifeline_end)
             self.lifeline_end = -1
 
     @property
-    def held(self) -> int:
-        """How many items Redis says that the worker holds."""
+    def inflight(self) -> int:
+        """How many items the worker holds, as Redis has it."""
         return int(self.client.hlen(calls.inflight_key(self.boot.consumer)))
 
     def supply(self, count: int, name: str = "in", **members: Any) -> list[str]:
-        """Store documents and push their uuids. Answers the uuids."""
+        """Store so many documents and push their uuids on a list. Returns the uuids."""
         uuids = [str(uuidlib.uuid4()) for _ in range(count)]
         pipe = self.client.pipeline(transaction=False)
         for uuid in uuids:
@@ -168,66 +165,49 @@ class Parts:
         pipe.execute()
         return uuids
 
-    def words_to_coordinator(self) -> list[bytes]:
-        """What the worker has told the coordinator since the last time, word by word."""
-        words: list[bytes] = []
+    def sent_to_coordinator(self) -> list[bytes]:
+        """The messages to the coordinator since the last call, one by one."""
+        messages: list[bytes] = []
         while True:
             try:
-                words += [bytes((word,)) for word in self.coordinator.recv(64)]
+                messages += [bytes((byte,)) for byte in self.coordinator.recv(64)]
             except BlockingIOError:
-                return words
+                return messages
 
     def out(self, name: str = "out") -> list[str]:
-        """An egress list."""
+        """What an egress list has."""
         return [element.decode() for element in self.queue.waiting(name)]
 
 
-class Bench(Parts):
-    """A worker's parts; nothing happens but what the test does. `claim` takes all that waits."""
+class SteppedWorker(WorkerSetup):
+    """A worker without its loop and its chain threads: each step is a method call of the test."""
 
     def __init__(
         self,
         url: str,
         *arguments: Any,
-        before_command: Callable[[Bench, tuple[Any, ...]], None] | None = None,
+        before_command: Callable[[SteppedWorker, tuple[Any, ...]], None] | None = None,
         **settings: Any,
     ) -> None:
-        """before_command: what others do to Redis just before the worker sends these words.
+        """before_command: called before each command of the worker, to change Redis in between.
 
-        `idle` says whether its one thread, which is never started, counts as idle.
+        `idle` is whether its chain thread, which is never started, counts as idle.
         """
         self.idle = True
         super().__init__(url, *arguments, **settings)
-        self.line = _Line(url, self.status.beat, structlog.get_logger())
-        self.line.before = lambda words: before_command(self, words) if before_command else None
-        self.stack.callback(self.line.close)
-        self.reports: deque[Report] = deque()
-        self.writers = {
-            name: Writer(loaded, self.reports.append)
-            for name, loaded in self.plugins.storages.items()
-        }
-        self.cancelled: set[str] = set()
-        self.runner = ChainRunner(
-            self.status, self.checkpoint, lambda item: item.token in self.cancelled
-        )
-        most_bytes = self.boot.settings.max_document_bytes
-        routes = Routes(self.boot.config, self.plugins, most_bytes)
-        self.backlog = Backlog({route.name: 1 for route in routes.all}, lambda: None)
-        pool = ChainPool(1, self.backlog, self.runner, lambda: None)
-        self.documents = Documents(self.line, self.status, self.writers, most_bytes)
-        self.intake = Intake(self.boot, routes, self.line, pool, self.documents)
-        for route in routes.all:
-            self.intake.meter.add(route.name, FAST_S)  # its thread is not started, so never idle
-        self.outbox = Outbox(
-            self.boot.consumer,
-            self.line,
-            self.status,
-            self.boot.settings.dlq_expiry_s,
-            restart=lambda item: self.backlog.put([item]),
-            ended=self.intake.forget,
-            look_up=self.documents.look_up,
-        )
-        self.settling = OutcomeHandler(self.outbox, self.status, self.boot.settings, self.writers)
+        self.redis = _WatchedConnection(url, self.status.beat, structlog.get_logger())
+        self.redis.before = lambda words: before_command(self, words) if before_command else None
+        self.stack.callback(self.redis.close)
+        self.inbox = _SteppedInbox(self)
+        self.stack.callback(os.close, self.inbox.fileno())
+        self.stack.callback(self.status.close)
+        parts = WorkerParts(self.boot, self.plugins, self.redis, self.inbox)
+        self.held, self.work_queue, self.writers = parts.held, parts.queue, parts.writers
+        self.documents, self.runner = parts.documents, parts.runner
+        self.intake, self.outbox, self.outcomes = parts.intake, parts.outbox, parts.outcomes
+        self.schedule, self.durations = parts.intake.schedule, parts.intake.prefetch.durations
+        for name in self.work_queue.limits:
+            self.durations.add(name, FAST_S)  # otherwise a busy thread gets no items ahead
 
     def __enter__(self) -> Self:
         return self
@@ -240,88 +220,98 @@ class Bench(Parts):
     ) -> None:
         self.stack.close()
 
-    def words_to_coordinator(self) -> list[bytes]:
-        """What the worker has told it, or is about to."""
-        self.intake.wakeups.flush()
-        return super().words_to_coordinator()
+    def sent_to_coordinator(self) -> list[bytes]:
+        """Those that wait to be sent are sent first."""
+        self.schedule.sender.flush()
+        return super().sent_to_coordinator()
+
+    def receive(self, message: bytes = wakeup.WAKE) -> None:
+        """The coordinator sends a message."""
+        self.coordinator.send(message)
+        self.schedule.receive()
 
     def claim(self) -> list[Item]:
-        """Claim what waits. Answers what is to be run; what resumes is with its storages."""
-        self.coordinator.send(wakeup.WAKE)
-        self.intake.hear_the_bell()
-        self.look()
-        return self.waiting()
+        """Wake the worker and let it claim. Returns the items whose links are to be run."""
+        self.receive()
+        self.claim_if_due()
+        return self.take_queued()
 
-    def look(self) -> None:
-        """What the keeper does each time around: claim if it is time and there is room."""
-        self.backlog._idle = int(self.idle)
-        assert self.intake.claim(self.settling)
+    def claim_if_due(self) -> None:
+        """What the worker loop does in each turn."""
+        self.work_queue._idle = int(self.idle)
+        assert self.intake.claim()
 
-    def waiting(self) -> list[Item]:
-        """Take what waits for a thread."""
-        found = self.backlog.take_back(float("inf"))
-        return found[::-1]
+    def take_queued(self) -> list[Item]:
+        """Take the items that wait for a chain thread."""
+        return self.work_queue.take_back(float("inf"))[::-1]
 
-    def one(self) -> Item:
-        """Claim exactly one item that is to be run."""
+    def claim_one(self) -> Item:
+        """Claim exactly one item whose links are to be run."""
         [item] = self.claim()
         return item
 
     def run(self, *items: Item) -> None:
-        """Run items through their links and hand them back."""
+        """Run items through their links and let their outcomes be handled."""
         for item in items:
             self.runner.run(item)
-            self.settling.finished(item)
+            self.outcomes.chain_ended(item)
 
     def flush(self) -> None:
-        """Send what waits, as often as one thing follows from another."""
+        """Send what the outbox has, until nothing follows from it any more."""
         self.outbox.flush()
         while self.outbox.waiting:
             self.outbox.flush()
 
     def store(self) -> None:
-        """Hand over to the writers, and take in one answer of theirs; then send what follows."""
+        """Send, hand over to the writers, handle one report of theirs, and send again."""
         self.flush()
-        self.settling.flush()
-        self.hear()
+        self.outcomes.flush()
+        self.receive_report()
         self.flush()
 
-    def hear(self) -> Report:
-        """Take in one report."""
-        eventually(lambda: self.reports)
-        report = self.reports.popleft()
+    def receive_report(self) -> StorageReport:
+        """Wait for one report of a writer and handle it."""
+        eventually(lambda: self.inbox.reports)
+        report = self.inbox.reports.popleft()
         if report.looked_up is not None:
-            self.documents.looked_up(report)
+            self.documents.storage_answered(report)
         else:
-            self.settling.reported(report)
+            self.outcomes.storage_answered(report)
         return report
 
-    def work_off(self) -> None:
+    def run_queued(self) -> None:
         """Run and send all that has been claimed."""
-        self.run(*self.waiting())
+        self.run(*self.take_queued())
         self.flush()
 
     def work(self) -> None:
-        """Claim, run and send all that waits, without storages."""
+        """Claim, run and send all that waits; without storages."""
         while items := self.claim():
             self.run(*items)
             self.flush()
 
+
+class _SteppedInbox(WorkerInbox):
+    """Writes checkpoints in the thread that asks for them, because no worker loop runs."""
+
+    def __init__(self, worker: SteppedWorker) -> None:
+        super().__init__(worker.status)
+        self._worker = worker
+
     def checkpoint(self, item: Item) -> None:
-        """What the keeper does for a chain thread, in this one."""
-        item.pack()
-        checkpoint = Checkpoint()
-        self.settling.checkpoint(item, checkpoint)
-        self.flush()
-        while not checkpoint.done.is_set():  # its document is looked up
-            self.hear()
-            self.flush()
+        item.dump_vcon()
+        checkpoint = Checkpoint(item)
+        self._worker.outbox.write_checkpoint(checkpoint)
+        self._worker.flush()
+        while not checkpoint.finished.is_set():  # its document is looked up in the storages
+            self._worker.receive_report()
+            self._worker.flush()
         if checkpoint.error is not None:
             raise checkpoint.error
 
 
-class _Line(RetryingConnection):
-    """The worker's line, with a moment before each command."""
+class _WatchedConnection(RetryingConnection):
+    """Calls `before` with the words of each command before it is sent."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -332,24 +322,27 @@ class _Line(RetryingConnection):
         return super()._once(words)
 
 
-class Workshop(Parts):
-    """The keeper at work, in a thread."""
+class RunningWorker(WorkerSetup):
+    """A whole worker, whose loop runs in a thread of the test.
+
+    Its SharedStatus and its inbox are never closed: its chain threads live as long as the process.
+    """
 
     def __init__(self, url: str, *arguments: Any, **settings: Any) -> None:
         super().__init__(url, *arguments, **settings)
         self.loop = WorkerLoop(self.boot, self.plugins)
         self.failure: BaseException | None = None
         self.code: int | None = None
-        self._thread = threading.Thread(target=self._live, name="keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="worker-loop", daemon=True)
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
             self.code = self.loop.run()
-        except BaseException as error:  # handed to the test by `end`  # noqa: BLE001
+        except BaseException as error:  # joined() raises it in the test  # noqa: BLE001
             self.failure = error
 
     def start(self) -> Self:
-        """Let it work."""
+        """Start the thread."""
         self._thread.start()
         return self
 
@@ -364,50 +357,39 @@ class Workshop(Parts):
     ) -> None:
         try:
             if kind is None:
-                assert self.end() == 0
+                assert self.drain() == 0
         finally:
-            self.leave()
+            self.close()
 
-    def leave(self) -> None:
-        """End it, whatever state it is in, and give everything back."""
+    def close(self) -> None:
+        """End it as the death of its supervisor does, and close everything."""
         self.cut_lifeline()
         if self._thread.ident is not None:
             self._thread.join(10)
-        self.loop._line.close()
+        self.loop._redis.close()
         self.stack.close()
 
-    def tell_to_drain(self) -> None:
-        """The supervisor's order."""
+    def send_drain(self) -> None:
+        """The supervisor's message."""
         send(self.supervisor, {"type": "drain"})
 
-    def end(self) -> int | None:
-        """Order it to drain and wait for its end. Raises what it died of."""
-        self.tell_to_drain()
+    def drain(self) -> int | None:
+        """Let it drain. Returns its exit code, or raises what its loop has raised."""
+        self.send_drain()
         return self.joined()
 
     def joined(self) -> int | None:
-        """Wait for its end. Answers its exit code, or raises what it died of."""
-        self.joined_or_gone()
+        """Wait for its end. Returns its exit code, or raises what its loop has raised."""
+        self.wait_for_end()
         if self.failure is not None:
             raise self.failure
         return self.code
 
-    def joined_or_gone(self) -> None:
-        """Wait for its end, however it comes."""
+    def wait_for_end(self) -> None:
+        """Wait until the loop has ended in any way."""
         self._thread.join(20)
         assert not self._thread.is_alive(), "it did not end"
 
-    @contextmanager
-    def beside(self, url: str) -> Iterator[Any]:
-        """An operator's connection of its own."""
-        with connection.client(url) as client:
-            yield client
-
-    def told(self) -> list[str]:
-        """What it has told the supervisor since the last time."""
+    def sent_to_supervisor(self) -> list[str]:
+        """The types of the messages to the supervisor since the last call."""
         return [message["type"] for message in receive(self.supervisor)]
-
-
-def document(uuid: str, **members: Any) -> bytes:
-    """A small vCon."""
-    return orjson.dumps(vcon(uuid, **members))

@@ -1,0 +1,127 @@
+"""ClaimSchedule: when a worker claims next, and its wakeup dialogue with the coordinator.
+
+An idle worker makes no empty claims: the coordinator waits at the lists (BLMOVE) for all workers of
+the host and wakes one when an item arrives. wakeup.py has the messages. A wakeup is only a hint;
+without one a worker claims after every TICK_INTERVAL.
+
+    state         meaning                                                   claims
+    CLAIMING      items wait, as far as is known (the state at the start)   as soon as there is room
+    WOKEN         as CLAIMING; the coordinator waits for an answer          as soon as there is room
+    CAUGHT_UP     the last claim took all that waited                       after a tick
+    IDLE_WAITING  as CAUGHT_UP, and the coordinator knows of an idle thread when woken, after a tick
+
+    in state      event                                       then          sends
+    any           WAKE received                               WOKEN
+    but WOKEN     EMPTY received                              CLAIMING
+    WOKEN         there is no room for a claim                CLAIMING      BUSY
+    any           a claim that left items behind              CLAIMING      MORE, if it got any
+    any           a claim that left nothing behind            CAUGHT_UP     ANSWERED, if it got any
+    CAUGHT_UP     a chain thread is idle                      IDLE_WAITING  IDLE
+    any           a suspect starts, which runs alone          CLAIMING
+
+A claim may leave out chains that have no room, and items may wait on their lists. The worker then
+sends PASSED instead of IDLE, and after a wakeup MORE instead of ANSWERED, so that another worker is
+woken for them. SUSPECTS is sent beside any of these.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+import time
+
+from conserver.process import wakeup
+from conserver.process.wakeup import WakeupSender
+from conserver.queue.calls import Claim
+
+EMPTYING_S = 5.0
+
+
+class ClaimState(enum.Enum):
+    """See the module's docstring."""
+
+    CLAIMING = enum.auto()
+    WOKEN = enum.auto()
+    CAUGHT_UP = enum.auto()
+    IDLE_WAITING = enum.auto()
+
+
+class ClaimSchedule:
+    """Used by the worker loop only.
+
+    sender: what has to be sent to the coordinator. suspects_wait: whether suspects waited on this
+    worker's lists at the last claim.
+    """
+
+    def __init__(self, coordinator: socket.socket | None, tick_s: float) -> None:
+        """coordinator: the worker's end of the socket; None where nobody listens."""
+        self._coordinator = coordinator
+        self._tick_s = tick_s
+        self._tick_at_s = 0.0
+        self._emptying_until_s = 0.0
+        self.sender = WakeupSender(coordinator)
+        self.state = ClaimState.CLAIMING
+        self.suspects_wait = False
+
+    def due_in_s(self, now_s: float) -> float:
+        """Seconds until the next claim; 0.0: as soon as there is room."""
+        if self.state is ClaimState.CLAIMING or self.state is ClaimState.WOKEN:
+            return 0.0
+        return max(self._tick_at_s - now_s, 0.0)
+
+    def is_emptying(self, now_s: float) -> bool:
+        """Whether the worker claims nothing while it holds items, so that it can run a suspect."""
+        return now_s < self._emptying_until_s
+
+    def receive(self) -> None:
+        """Read what the coordinator has sent."""
+        assert self._coordinator is not None
+        while True:
+            try:
+                message = self._coordinator.recv(64)
+            except (BlockingIOError, ConnectionError):
+                return
+            if not message:
+                return
+            if wakeup.WAKE in message:
+                self.state = ClaimState.WOKEN
+                self.sender.woken()
+            elif self.state is not ClaimState.WOKEN:
+                self.state = ClaimState.CLAIMING
+            if wakeup.EMPTY in message:
+                self._emptying_until_s = time.monotonic() + EMPTYING_S
+
+    def no_room(self) -> None:
+        """The worker cannot claim anything now: the coordinator wakes another one."""
+        if self.state is ClaimState.WOKEN:
+            self.state = ClaimState.CLAIMING
+            self._send(wakeup.BUSY)
+
+    def claimed(self, claim: Claim, all_chains: bool) -> None:
+        """A claim was answered. all_chains: it left none out."""
+        left_behind = claim.more > 0
+        if claim.items:
+            self._emptying_until_s = 0.0
+            more = left_behind or (self.state is ClaimState.WOKEN and not all_chains)
+            self._send(wakeup.MORE if more else wakeup.ANSWERED)
+        self.suspects_wait = claim.suspects > 0
+        if claim.suspects:
+            self._send(wakeup.SUSPECTS)
+        if left_behind:
+            self.state = ClaimState.CLAIMING
+        else:
+            self.state = ClaimState.CAUGHT_UP
+            self._tick_at_s = time.monotonic() + self._tick_s
+
+    def thread_idle(self, all_chains: bool) -> None:
+        """A chain thread has no item: the coordinator may wake this worker."""
+        if self.state is ClaimState.CAUGHT_UP:
+            self.state = ClaimState.IDLE_WAITING
+            self._send(wakeup.IDLE if all_chains else wakeup.PASSED)
+
+    def suspect_starts(self) -> None:
+        """The next claim comes as soon as the suspect has left the worker."""
+        self.state = ClaimState.CLAIMING
+
+    def _send(self, message: bytes) -> None:
+        self.sender.send_later(message, time.monotonic())

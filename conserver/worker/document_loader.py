@@ -1,0 +1,130 @@
+"""DocumentLoader: the documents of claimed items, from Redis or from the storages.
+
+1. Reads the documents that a claim has only named, as many as fit into one MGET.
+2. Looks up a document that Redis does not have any more: first in the storages of the item's chain,
+   then in all others, because another chain may have stored it and let it expire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from conserver import failpoints
+from conserver.process.shared_status import Phase, SharedStatus
+from conserver.queue import calls
+from conserver.queue.retrying_connection import RetryingConnection
+from conserver.telemetry import log
+from conserver.vcon.ids import usable_uuid
+from conserver.worker.inbox import StorageReport
+from conserver.worker.item import Item
+from conserver.worker.writers import Writer
+from storage.contract import Unavailable
+
+
+class DocumentLoader:
+    """Used by the worker loop only."""
+
+    def __init__(
+        self,
+        redis: RetryingConnection,
+        status: SharedStatus,
+        writers: Mapping[str, Writer],
+        max_document_bytes: int,
+    ) -> None:
+        """max_document_bytes: a larger document is not read."""
+        self._redis = redis
+        self._status = status
+        self._writers = writers
+        self._max_document_bytes = max_document_bytes
+        self._log = log.get_logger()
+
+    @property
+    def has_hung_calls(self) -> bool:
+        """Whether an abandoned call of a storage is still running in this process."""
+        return any(writer.has_hung_calls for writer in self._writers.values())
+
+    def read(self, items: Sequence[Item]) -> None:
+        """Set the text of each item.
+
+        The documents are read with MGET and not by the claim script, because Lua takes ten times
+        as long for them. If a producer replaces a document in between, its write meets a conflict.
+        """
+        wanted: list[Item] = []
+        size_bytes = 0
+        for item in items:
+            claimed = item.claimed
+            item.text, item.revision = claimed.text, claimed.revision
+            if claimed.what == "inline":
+                item.text, item.unsaved = claimed.payload, True
+            elif claimed.length > self._max_document_bytes:
+                claimed.what, item.text = "oversized", b""
+            elif claimed.what == "stored" and not claimed.text:
+                if wanted and size_bytes + claimed.length > calls.BATCH_BYTES:
+                    self._read(wanted)
+                    wanted, size_bytes = [], 0
+                wanted.append(item)
+                size_bytes += claimed.length
+        self._read(wanted)
+
+    def _read(self, items: Sequence[Item]) -> None:
+        if not items:
+            return
+        # A document that fills a call by itself may exhaust the worker's memory: a death during
+        # the call counts against its item.
+        alone = items[0].slot if len(items) == 1 else -1
+        if alone >= 0:
+            self._status.set_phase(alone, Phase.PAUSED)
+        texts = self._redis.command("MGET", *[f"vcon:{item.uuid}" for item in items])
+        if alone >= 0:
+            self._status.set_phase(alone, Phase.HELD)
+        for item, text in zip(items, texts, strict=True):
+            item.text = text or b""
+            if text is None:  # deleted since the claim, or replaced by another type
+                key = f"vcon:{item.uuid}"
+                kind = self._redis.command("TYPE", key).decode()
+                item.claimed.what = "missing" if kind == "none" else f"type:{kind} {key}"
+
+    def look_up(self, item: Item, on_document: Callable[[bytes | None], None]) -> bool:
+        """Ask the storages for the item's document, one after another.
+
+        Calls `on_document` later: with the document; with b"" if every storage has answered and
+        none has it; with None if none has it, but at least one was unavailable (see
+        Item.unavailable).
+
+        Returns:
+            False if there is no storage to ask; `on_document` is not called then.
+        """
+        if not self._writers or not usable_uuid(item.uuid):
+            return False
+        item.asked, item.on_document = set(self._writers), on_document
+        self._status.set_phase(item.slot, Phase.STORING)
+        failpoints.at("before-look-up")
+        self._ask_next(item)
+        return True
+
+    def _ask_next(self, item: Item) -> None:
+        """Ask the first storage that has not answered."""
+        names = [*item.route.storages, *self._writers]
+        self._writers[next(name for name in names if name in item.asked)].look_up(item)
+
+    def storage_answered(self, report: StorageReport) -> None:
+        """Continue a look-up with a storage's answer."""
+        item, found = report.looked_up, report.found or b""
+        assert item is not None
+        item.asked.discard(report.storage)
+        for _, outcome in report.outcomes:
+            if isinstance(outcome, Unavailable):
+                item.unavailable[report.storage] = outcome.reason
+                item.retry_after_s = max(item.retry_after_s, outcome.after_s or 1.0)
+        if item.asked and not found:
+            self._ask_next(item)
+            return
+        failpoints.at("after-look-up")
+        item.asked.clear()
+        if found:
+            item.unavailable.clear()
+            item.retry_after_s = 0.0
+            self._log.info("document_restored", **item.log_fields(), storage=report.storage)
+        on_document, item.on_document = item.on_document, None
+        assert on_document is not None
+        on_document(found if found or not item.unavailable else None)

@@ -1,0 +1,68 @@
+"""HeldItems: every item that a worker has claimed and not yet settled, parked or released."""
+
+from __future__ import annotations
+
+from conserver.process.shared_status import ITEMS_MAX, SharedStatus
+from conserver.queue.record import Claimed, Progress
+from conserver.worker.item import Item, Route
+
+HELD_BYTES_MAX = 64 * 1024 * 1024
+
+
+class HeldItems:
+    """Bounded by ITEMS_MAX items and by HELD_BYTES_MAX bytes of documents (one claim may go beyond
+    that). Used by the worker loop only.
+
+    suspect: the item that runs alone because it may have killed a worker; None: there is none.
+    """
+
+    def __init__(self, status: SharedStatus) -> None:
+        self._status = status
+        self._free_slots = list(range(ITEMS_MAX))
+        self.by_token: dict[str, Item] = {}
+        self.document_bytes = 0
+        self.suspect: Item | None = None
+
+    def __len__(self) -> int:
+        return len(self.by_token)
+
+    @property
+    def free_slots(self) -> int:
+        """How many more items there is room for."""
+        return len(self._free_slots)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing may be claimed: a bound is reached, or a suspect runs alone."""
+        full = not self._free_slots or self.document_bytes >= HELD_BYTES_MAX
+        return full or self.suspect is not None
+
+    def new_item(self, claimed: Claimed, route: Route, now_s: float) -> Item:
+        """An item in a slot of its own, without progress; `add` comes next."""
+        return Item(claimed, route, Progress(), self._free_slots.pop(), now_s)
+
+    def add(self, item: Item) -> None:
+        """Hold the item and show it in SharedStatus, so that a death of the worker finds it."""
+        claimed = item.claimed
+        self.by_token[claimed.token] = item
+        self._status.hold(item.slot, claimed.token, claimed.epoch, item.uuid, item.route.name)
+
+    def count_document(self, item: Item) -> None:
+        """Count the document that the item has now."""
+        size_bytes = len(item.text)
+        self.document_bytes += size_bytes - item.counted_bytes
+        item.counted_bytes = size_bytes
+
+    def remove(self, item: Item) -> None:
+        """The item has left this worker. May be called again."""
+        if item.slot < 0:
+            return
+        # A failover may have undone its claim, and a second claim has brought the same token again.
+        if self.by_token.get(item.token) is item:
+            del self.by_token[item.token]
+        self.document_bytes -= item.counted_bytes
+        self._status.free(item.slot)
+        self._free_slots.append(item.slot)
+        item.slot = -1
+        if item is self.suspect:
+            self.suspect = None

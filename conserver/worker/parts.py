@@ -1,0 +1,43 @@
+"""WorkerParts: the objects of a worker, each made from those that it uses."""
+
+from __future__ import annotations
+
+from conserver.plugins.loader import Plugins
+from conserver.process.boot import Boot
+from conserver.queue.retrying_connection import RetryingConnection
+from conserver.worker.chain import ChainRunner
+from conserver.worker.document_loader import DocumentLoader
+from conserver.worker.held_items import HeldItems
+from conserver.worker.inbox import WorkerInbox
+from conserver.worker.intake import Intake
+from conserver.worker.outbox import Outbox
+from conserver.worker.outcomes import OutcomeHandler
+from conserver.worker.pool import ChainPool
+from conserver.worker.routes import Routes
+from conserver.worker.work_queue import WorkQueue
+from conserver.worker.writers import Writer
+
+
+class WorkerParts:
+    """No chain thread is started yet; the writers' threads are."""
+
+    def __init__(
+        self, boot: Boot, plugins: Plugins, redis: RetryingConnection, inbox: WorkerInbox
+    ) -> None:
+        settings, status = boot.settings, boot.status
+        max_document_bytes, threads = settings.max_document_bytes, settings.vcon_concurrency
+        self.held = HeldItems(status)
+        self.writers = {name: Writer(loaded, inbox) for name, loaded in plugins.storages.items()}
+        self.documents = DocumentLoader(redis, status, self.writers, max_document_bytes)
+
+        routes = Routes(boot.config, plugins, max_document_bytes)
+        limits = {r.name: min(threads, r.config.concurrency or threads) for r in routes.all}
+        self.queue = WorkQueue(limits, inbox)
+        self.runner = ChainRunner(status, inbox)
+        self.pool = ChainPool(threads, self.queue, self.runner, inbox)
+
+        self.outbox = Outbox(boot, redis, self.held, self.queue, self.documents)
+        self.outcomes = OutcomeHandler(self.outbox, status, settings, self.writers)
+        self.intake = Intake(
+            boot, routes, redis, self.pool, self.held, self.documents, self.outcomes
+        )

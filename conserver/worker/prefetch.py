@@ -1,0 +1,77 @@
+"""Prefetch: how many items of each chain a worker claims ahead of its free chain threads.
+
+A claim asks for as many items as the threads finish within HORIZON_S, by the measured durations of
+the chain's items. Fast items are so claimed in large batches; of slow ones a worker holds no more
+than its threads run, and other workers get the rest.
+"""
+
+from __future__ import annotations
+
+from conserver.worker.pool import ChainPool
+
+HORIZON_S = 0.1
+SMALL_CLAIM = 32
+"""With fewer free slots than this a busy worker waits until more are free: a claim of a few items
+costs nearly as much as one of many.
+"""
+
+
+class ItemDurations:
+    """Moving averages of how long the links of one item take, per chain."""
+
+    def __init__(self) -> None:
+        self._average_s: dict[str, float] = {}
+
+    def add(self, chain: str, seconds: float) -> None:
+        """Count a finished item. A slow item moves the average at once, a fast one a little."""
+        average_s = self._average_s.get(chain, seconds)
+        weight = 0.5 if seconds > average_s else 0.1
+        self._average_s[chain] = average_s + (seconds - average_s) * weight
+
+    def any_within(self, seconds: float) -> bool:
+        """Whether the items of any chain take no longer than that."""
+        return any(average_s <= seconds for average_s in self._average_s.values())
+
+    def items_per_horizon(self, chain: str, threads: int) -> int:
+        """How many items that many threads finish within HORIZON_S; 1 if none was measured."""
+        average_s = self._average_s.get(chain)
+        if average_s is None:
+            return 1
+        return max(1, int(HORIZON_S * threads / max(average_s, 1e-6)))
+
+
+class Prefetch:
+    """Used by the worker loop only."""
+
+    def __init__(self, pool: ChainPool) -> None:
+        self._pool = pool
+        self._queue = pool.queue
+        self.durations = ItemDurations()
+
+    def limits(self, held: int, free_slots: int) -> dict[str, int]:
+        """Chain -> how many of its items may be claimed now, for the chains that have room.
+
+        Args:
+            held: how many items the worker holds.
+            free_slots: how many more it has room for.
+        """
+        queue, busy = self._queue, self._pool.busy_longer_than(HORIZON_S)
+        queued, idle = len(queue), queue.idle_threads
+        limits = {}
+        for name, threads in queue.limits.items():
+            most = self.durations.items_per_horizon(name, threads)
+            startable = min(idle, threads - queue.running[name]) if idle else 0
+            if startable > 0:
+                most = max(most, startable)
+                ahead = queue.queued(name)  # other chains' items wait for their own limits
+            elif most <= threads or len(busy) == len(self._pool) or busy.count(name) >= threads:
+                # Each thread has an item already, and an item takes longer than the horizon.
+                continue
+            else:
+                ahead = queued
+            if ahead * 2 > most:
+                continue
+            if free_slots < min(most, SMALL_CLAIM) and held > queued:
+                continue
+            limits[name] = min(most, free_slots)
+        return limits

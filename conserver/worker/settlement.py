@@ -1,0 +1,44 @@
+"""The settle of an item: what is written, what is pushed where, and when the document expires."""
+
+from __future__ import annotations
+
+from conserver.config.settings import Settings
+from conserver.queue import calls
+from conserver.worker.item import Item, OutcomeKind
+
+
+def settlement(item: Item, settings: Settings) -> calls.Settlement:
+    """The settle of an item that is done, filtered or cancelled."""
+    outcome, progress = item.outcome, item.progress
+    assert outcome is not None
+    pushes = list(progress.pushes)
+    if outcome.kind is OutcomeKind.DONE:
+        pushes = [(name, item.uuid) for name in item.route.config.egress_lists] + pushes
+        write = item.changed
+    elif outcome.kind is OutcomeKind.FILTERED:
+        # A document that was pushed whole and then filtered, unchanged, is never written to Redis.
+        write = item.changed and (item.draft is not None or not item.unsaved or bool(pushes))
+    else:
+        pushes, write = [], False
+    body = item.body if write else b""
+    return calls.Settlement(
+        item.token,
+        item.claimed.epoch,
+        item.uuid,
+        item.revision,
+        item.route.name,
+        body,
+        _expiry_s(item, settings, bool(pushes)),
+        pushes,
+        progress.etags,
+    )
+
+
+def _expiry_s(item: Item, settings: Settings, pushed: bool) -> int:
+    """Seconds until the document expires in Redis; 0: never."""
+    if item.progress.expire_s is not None:
+        return item.progress.expire_s
+    done = item.outcome is not None and item.outcome.kind is OutcomeKind.DONE
+    if done and item.route.storages:
+        return settings.vcon_redis_expiry_s
+    return 0 if pushed else settings.orphan_expiry_s

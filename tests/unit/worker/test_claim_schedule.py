@@ -1,0 +1,84 @@
+"""claim_schedule.py: the transition table of its docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+
+from conserver.process import wakeup
+from conserver.process.messages import pair
+from conserver.queue.calls import Claim
+from conserver.queue.record import Claimed
+from conserver.worker.claim_schedule import ClaimSchedule, ClaimState
+
+TICK_S = 3600.0
+ITEM = Claimed("token", 1, 0, False, 0, "in", b"", b"u1")
+CLAIMING, WOKEN = ClaimState.CLAIMING, ClaimState.WOKEN
+CAUGHT_UP, IDLE_WAITING = ClaimState.CAUGHT_UP, ClaimState.IDLE_WAITING
+
+
+def claimed(claim: Claim, all_chains: bool = True) -> Callable[[ClaimSchedule], None]:
+    return lambda schedule: schedule.claimed(claim, all_chains)
+
+
+def idle(all_chains: bool = True) -> Callable[[ClaimSchedule], None]:
+    return lambda schedule: schedule.thread_idle(all_chains)
+
+
+@pytest.mark.parametrize(
+    ("state", "event", "then", "sent"),
+    [
+        (WOKEN, ClaimSchedule.no_room, CLAIMING, wakeup.BUSY),
+        (IDLE_WAITING, ClaimSchedule.no_room, IDLE_WAITING, b""),
+        (CLAIMING, claimed(Claim([ITEM], more=1)), CLAIMING, wakeup.MORE),
+        (CLAIMING, claimed(Claim([], more=1)), CLAIMING, b""),
+        (CLAIMING, claimed(Claim([ITEM])), CAUGHT_UP, wakeup.ANSWERED),
+        (CLAIMING, claimed(Claim([])), CAUGHT_UP, b""),
+        (WOKEN, claimed(Claim([])), CAUGHT_UP, b""),
+        (WOKEN, claimed(Claim([ITEM]), all_chains=False), CAUGHT_UP, wakeup.MORE),
+        (CLAIMING, claimed(Claim([ITEM]), all_chains=False), CAUGHT_UP, wakeup.ANSWERED),
+        (CLAIMING, claimed(Claim([], suspects=1)), CAUGHT_UP, wakeup.SUSPECTS),
+        (CAUGHT_UP, idle(), IDLE_WAITING, wakeup.IDLE),
+        (CAUGHT_UP, idle(all_chains=False), IDLE_WAITING, wakeup.PASSED),
+        (CLAIMING, idle(), CLAIMING, b""),
+        (IDLE_WAITING, idle(), IDLE_WAITING, b""),
+        (IDLE_WAITING, ClaimSchedule.suspect_starts, CLAIMING, b""),
+    ],
+)
+def test_transitions(
+    state: ClaimState, event: Callable[[ClaimSchedule], None], then: ClaimState, sent: bytes
+) -> None:
+    coordinator, end = pair()
+    with closing(coordinator), closing(end):
+        schedule = ClaimSchedule(end, TICK_S)
+        schedule.state = state
+        event(schedule)
+        assert schedule.state is then
+        schedule.sender.flush()
+        assert (coordinator.recv(64) if sent else b"") == sent
+
+
+@pytest.mark.parametrize("state", list(ClaimState))
+@pytest.mark.parametrize("message", [wakeup.WAKE, wakeup.EMPTY, wakeup.WAKE + wakeup.EMPTY])
+def test_messages_of_the_coordinator(state: ClaimState, message: bytes) -> None:
+    coordinator, end = pair()
+    with closing(coordinator), closing(end):
+        schedule = ClaimSchedule(end, TICK_S)
+        schedule.state = state
+        coordinator.send(message)
+        schedule.receive()
+    woken = wakeup.WAKE in message or state is WOKEN
+    assert schedule.state is (WOKEN if woken else CLAIMING)
+    assert schedule.due_in_s(0.0) == 0.0
+    assert schedule.is_emptying(0.0) is (wakeup.EMPTY in message)
+
+
+def test_a_claim_that_left_nothing_behind_is_followed_by_one_after_a_tick() -> None:
+    schedule = ClaimSchedule(None, TICK_S)
+    assert schedule.due_in_s(0.0) == 0.0
+    schedule.claimed(Claim([]), all_chains=True)
+    assert schedule.due_in_s(0.0) >= TICK_S
+    schedule.thread_idle(all_chains=True)
+    assert schedule.due_in_s(0.0) >= TICK_S
