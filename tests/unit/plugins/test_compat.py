@@ -314,7 +314,7 @@ def test_the_old_class_decodes_bodies_as_ours_does() -> None:
 
 def test_the_old_class_adds_nothing_that_is_not_there() -> None:
     """adapter-3: modules see all lists, and what they hand on is the document as it is."""
-    full = {"uuid": "u", "analysis": None, "parties": [], "x": 1}
+    full: dict[str, Any] = {"uuid": "u", "analysis": None, "parties": [], "x": 1}
     vcon = OldVcon({})
     documents: list[dict[str, Any]] = [{"uuid": "u"}, full]
     for document in documents:
