@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from conserver.errors import Rejected
 from conserver.queue import keys
-from conserver.queue.record import parse
+from conserver.queue.record import parse, split_job
 from conserver.queue.wrong_type import kind_of
 from conserver.vcon.document import Vcon
 
@@ -66,14 +66,15 @@ def consumers(client: redis.Redis) -> list[str]:
 def uuid_of(element: bytes) -> str:
     """The uuid of the vCon that an element stands for; "" where there is none.
 
-    An element is a record or a bare payload; its payload is a uuid or a whole document.
+    An element is a record or a bare payload; its payload is a uuid, a uuid with a job, or a whole
+    document.
     """
     try:
         payload = parse(element).payload if element[:1] == b"\x01" else element
     except ValueError:  # Another program put it there.
         return ""
     if payload[:1] != b"{":
-        return payload.decode("utf-8", "replace")
+        return split_job(payload)[0].decode("utf-8", "replace")
     try:
         return Vcon.parse(payload).uuid
     except Rejected:
@@ -97,7 +98,7 @@ def wrong_keys(client: redis.Redis) -> list[WrongKey]:
 
 
 def _known_keys(client: redis.Redis) -> Iterator[str]:
-    yield from (keys.LISTS, keys.HOSTS, keys.CONTROL)
+    yield from (keys.LISTS, keys.HOSTS, keys.CONTROL, keys.AUDIT)
     if client.type(keys.HOSTS) == b"set":
         yield from (keys.host(host) for host in hosts(client))
     if client.type(keys.LISTS) != b"set":
