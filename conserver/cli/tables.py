@@ -1,10 +1,8 @@
-"""Tables for people: as wide as the terminal is, and a line per row in a file or a pipe.
+"""Draws tables with Rich: as wide as the terminal is, and one line per row in a file or a pipe.
 
-Rich draws them. What it is told:
-
-1. On a terminal the last column, a table's free text, is wrapped. Where that leaves it too little
-   room, it goes under its row, and other columns with it as far as needed: what is left of the row
-   still stands in columns, and a uuid in one piece.
+1. On a terminal the last column, a table's free text, is wrapped. Where it would become too narrow,
+   it is printed under its row, and so are other columns from the right, as far as needed. A uuid
+   is never broken.
 2. What goes to a file or a pipe is for grep: nothing is wrapped, and no line ends in blanks.
 3. Control characters are made visible: a producer's text must not drive the reader's terminal.
 4. Colour is for terminals, and for those who want it (NO_COLOR).
@@ -46,7 +44,7 @@ class Marked:
 
 
 def screen(stream: TextIO) -> Console:
-    """What `stream` leads to: its width (a file has no end), and whether it shows colours."""
+    """A console for `stream`, as wide as its terminal; for a file, wide enough for any row."""
     terminal = stream.isatty()
     found = Console(
         file=stream, force_terminal=terminal, width=None if terminal else _FILE_WIDTH, markup=False,
@@ -57,12 +55,12 @@ def screen(stream: TextIO) -> Console:
 
 
 def styled(to: Console, text: str, style: Style) -> str:
-    """`text` in a style, where there are any."""
+    """`text` in a style, where the console shows styles."""
     return "".join(_drawn(to, Text(text, _STYLES[style]), _FILE_WIDTH))
 
 
 def lines_of(to: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """The lines of a table. The last column is its free text: the first to leave the row."""
+    """The lines of a table. The last column is its free text, which is wrapped first."""
     cells = [[_text(cell) for cell in row] for row in rows]
     widths = [
         max(cell_len(name), *(row[n].cell_len for row in cells), 0)
@@ -78,13 +76,13 @@ def lines_of(to: Console, columns: Sequence[str], rows: Sequence[Sequence[object
     if kept == len(columns):
         return _drawn(to, table, to.width)
     lines = _drawn(to, table, max(to.width, _span(widths[:kept])))
-    # Each row is one line, for only the last column is ever wrapped.
+    # Each row is one line, because only the last column is ever wrapped.
     below = [[], *(_below(to, columns[kept:], row[kept:]) for row in cells)]
     return list(chain(*([line, *more] for line, more in zip(lines, below, strict=True))))
 
 
 def _drawn(to: Console, what: RenderableType, width: int) -> list[str]:
-    """The lines that come of it, without the blanks that Rich fills them with."""
+    """The lines that Rich draws, without the blanks at their ends."""
     lines = to.render_lines(what, to.options.update(width=width), pad=False)
     with to.capture() as captured:
         for line in lines:
@@ -93,7 +91,7 @@ def _drawn(to: Console, what: RenderableType, width: int) -> list[str]:
 
 
 def _fitting(width: int, widths: Sequence[int]) -> int:
-    """How many columns, from the left, fit the screen; the free text may be wrapped in its own."""
+    """How many columns, from the left, fit the width; the last one may be wrapped in its column."""
     kept = len(widths)
     if _span([*widths[:-1], min(widths[-1], _FREE_TEXT_MIN)]) <= width:
         return kept
@@ -107,7 +105,7 @@ def _span(widths: Sequence[int]) -> int:
 
 
 def _below(to: Console, columns: Sequence[str], cells: Sequence[Text]) -> list[str]:
-    """What did not fit the row: named, except for the free text at its end."""
+    """The cells that did not fit their row, with their names, but for the free text."""
     named = [f"{name}: {cell.plain}" for name, cell in zip(columns, cells, strict=True) if cell]
     if cells[-1]:
         named[-1] = cells[-1].plain
@@ -118,14 +116,14 @@ def _below(to: Console, columns: Sequence[str], cells: Sequence[Text]) -> list[s
 
 
 def _is_numeric(cells: Sequence[object]) -> bool:
-    """Whether these are numbers, but for empty cells and complaints in the place of one."""
+    """Whether all cells are numbers, empty, or an error in the place of a number."""
     given = [cell for cell in cells if _value(cell) not in ("", None)]
     numbers = [cell for cell in given if _is_number(_value(cell))]
-    complaints = [cell for cell in given if _is_complaint(cell)]
-    return bool(numbers) and len(numbers) + len(complaints) == len(given)
+    errors = [cell for cell in given if _is_error(cell)]
+    return bool(numbers) and len(numbers) + len(errors) == len(given)
 
 
-def _is_complaint(cell: object) -> bool:
+def _is_error(cell: object) -> bool:
     return isinstance(cell, Marked) and cell.style == "bad" and not _is_number(cell.value)
 
 

@@ -25,4 +25,5 @@ closes the generator stops the work.
     check.py         check settings, configuration, plugins and connections
     settings.py      list the settings
     audit.py         who changed what
+    tokens.py        tokens of the HTTP API: make, list, revoke
 """

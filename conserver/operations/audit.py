@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 from conserver.operations.connection import Client
+from conserver.queue import keys
 from conserver.telemetry.redact import redact_texts
 
-KEY = "conserver:audit"
 KEEP = 1000
 
 
@@ -53,9 +53,9 @@ def record(
         log.get_logger().info("operator_action", **fields)
     line = orjson.dumps(redact_texts(asdict(entry)), default=str)
     try:
-        too_many = client.rpush(KEY, line) - KEEP
+        too_many = client.rpush(keys.AUDIT, line) - KEEP
         if too_many > 0:
-            client.lpop(KEY, too_many)  # LTRIM would be a right that no other code needs.
+            client.lpop(keys.AUDIT, too_many)  # LTRIM would be a right that no other code needs.
     except RedisError as error:
         if log.is_configured():
             log.get_logger().warning("audit_entry_lost", action=action, error=str(error))
@@ -63,7 +63,7 @@ def record(
 
 def recent(client: Client, count: int = 100) -> list[AuditEntry]:
     """The last entries, the newest first. What another program has put among them is left out."""
-    lines: list[bytes] = client.lrange(KEY, -count, -1) if count > 0 else []
+    lines: list[bytes] = client.lrange(keys.AUDIT, -count, -1) if count > 0 else []
     return list(_entries(reversed(lines)))
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from conserver.operations.connection import Client
 from conserver.operations.reclaim import stranded
-from conserver.queue import lookup
+from conserver.queue import jobs, lookup
 
 _VERSION_MIN = (6, 2)
 _CLOCK_S_MAX = 1.0
@@ -23,10 +23,10 @@ _ROOM = "old dead letters (`conserver dlq purge --older 30d`), egress lists that
 
 COMMANDS = (
     "blmove", "del", "eval", "evalsha", "exec", "exists", "expire", "get", "hdel", "hexists",
-    "hget", "hgetall", "hkeys", "hlen", "hmget", "hrandfield", "hset", "hsetnx", "info", "llen",
-    "lpop", "lpush", "lrange", "lrem", "mget", "multi", "pexpireat", "ping", "pttl", "rpush",
-    "sadd", "scan", "set", "smembers", "srem", "strlen", "time", "type", "zadd", "zcard", "zcount",
-    "zrange", "zrangebyscore", "zrem", "zremrangebyrank",
+    "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hrandfield", "hset", "hsetnx", "info",
+    "llen", "lpop", "lpush", "lrange", "lrem", "mget", "multi", "persist", "pexpireat", "ping",
+    "pttl", "rename", "rpush", "sadd", "scan", "set", "smembers", "srem", "strlen", "time", "type",
+    "zadd", "zcard", "zcount", "zrange", "zrangebyscore", "zrem", "zremrangebyrank",
 )  # fmt: skip
 """What the scripts, the daemon and the operations call: the rights that its user needs."""
 
@@ -59,6 +59,7 @@ def examine(client: Client) -> Diagnosis:
         _persistence,
         _eviction,
         _rights,
+        _events,
         _scripts,
         _keys,
         _stranded,
@@ -159,15 +160,9 @@ def eviction(policy: str, used: int, limit: int) -> Finding:
 def _rights(client: Client) -> Iterator[Finding]:
     from redis.exceptions import NoPermissionError, ResponseError
 
-    missing = []
     user = _user(client)
     try:
-        name = client.execute_command("ACL", "WHOAMI")
-        user = name.decode() if isinstance(name, bytes) else str(name)
-        for command in COMMANDS:
-            answer = client.execute_command("ACL", "DRYRUN", user, command, *_arguments(command))
-            if answer not in (b"OK", "OK", True):
-                missing.append(command)
+        missing = [command for command in COMMANDS if not _may(client, command)]
     except NoPermissionError:
         yield Finding("rights", "warning", f"user {user} may not ask for its rights", "+acl|dryrun")
         return
@@ -179,6 +174,20 @@ def _rights(client: Client) -> Iterator[Finding]:
         yield Finding("rights", "wrong", text, f"ACL SETUSER {user} +{' +'.join(missing)}")
     else:
         yield Finding("rights", "ok", f"user {user} may do what is needed")
+
+
+def _events(client: Client) -> Iterator[Finding]:
+    """Whether changes of jobs are published. Nothing else needs it, so only a lack is reported."""
+    from redis.exceptions import ResponseError
+
+    try:
+        if _may(client, "publish"):
+            return
+    except ResponseError:
+        return  # `_rights` reports that this server does not tell.
+    user = _user(client)
+    text = f"user {user} may not publish: nobody can follow a job as it happens"
+    yield Finding("events", "warning", text, f"ACL SETUSER {user} +publish &conserver:events:*")
 
 
 def _scripts(client: Client) -> Iterator[Finding]:
@@ -211,6 +220,13 @@ def _stranded(client: Client) -> Iterator[Finding]:
         yield Finding("stranded", "ok", "all in flight is of workers that a host knows")
 
 
+def _may(client: Client, command: str) -> bool:
+    """Whether our user may call a command. Raises ResponseError where the server does not tell."""
+    words = ("ACL", "DRYRUN", _user(client), command, *_arguments(command))
+    answer = client.execute_command(*words)
+    return answer in (b"OK", "OK", True)
+
+
 def _user(client: Client) -> str:
     """The user that the URL of Redis logs in."""
     return str(client.connection_pool.connection_kwargs.get("username") or "default")
@@ -223,7 +239,8 @@ def _arguments(command: str) -> tuple[str, ...]:
         "ping": (), "time": (), "info": (), "multi": (), "exec": (),
         "eval": ("return 1", "1", key), "evalsha": ("0", "1", key),
         "blmove": (key, key, "LEFT", "RIGHT", "1"),
-        "hset": (key, "f", "v"), "hsetnx": (key, "f", "v"),
+        "hset": (key, "f", "v"), "hsetnx": (key, "f", "v"), "hincrby": (key, "f", "1"),
+        "rename": (key, key), "publish": (jobs.channel("nothing"), "v"),
         "lrange": (key, "0", "1"), "lrem": (key, "1", "v"), "zadd": (key, "1", "v"),
         "zcount": (key, "0", "1"), "zrange": (key, "0", "1"), "zrangebyscore": (key, "0", "1"),
         "zremrangebyrank": (key, "0", "1"),

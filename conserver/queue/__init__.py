@@ -27,6 +27,7 @@ in one step.
     conserver:gone:<consumer>     string  it has died and been forgotten: for an hour no late call
                                           of its own registers it again
     conserver:control             hash    "paused:<list>" -> since when
+    conserver:audit               list    JSON: the last 1000 operations that changed something
     vcon:<uuid>                   string  the document (a RedisJSON value stays one)
     conserver:revision:<uuid>     hash    revision and length of the document as it was left, the
                                           revision that each chain wrote last, the storages' ETags
@@ -41,5 +42,6 @@ that token with that epoch, else the item was given to somebody else and nothing
     connection.py   Redis URLs (TLS, sockets, Sentinel) into connections
     line.py         the worker's connection: repeats a call until it is answered
     elements.py     what a key holds, in pages, for commands that look
+    lookup.py       lists, hosts and consumers that are known; which vCon an element stands for
     wrongtype.py    keys that hold another type than they must, and what is said of them
 """

@@ -6,6 +6,7 @@ list's own key; `consumer` is the id of a worker's registration, `host` the id o
 
 from __future__ import annotations
 
+AUDIT = "conserver:audit"
 HOSTS = "conserver:hosts"
 LISTS = "conserver:lists"
 CONTROL = "conserver:control"

@@ -30,6 +30,7 @@ KINDS = {
     keys.LISTS: "set",
     keys.cancelled(""): "set",
     keys.CONTROL: "hash",
+    keys.AUDIT: "list",
     keys.revision(""): "hash",
 }
 """Beginning of a key of ours -> its type. The key schema says what each holds."""

@@ -44,6 +44,13 @@ def test_a_document_that_was_pushed_whole_is_found_by_its_uuid(queue: Queue) -> 
     assert queue.waiting() == [document("u2", about="u1"), b"{not json", b"\xff"]
 
 
+def test_a_submission_with_a_job_is_found_by_its_uuid(queue: Queue) -> None:
+    Consumer(queue)
+    queue.push("q", "u1#job-1", "u1", "u10#job-1", "u2#u1")
+    assert cancel(queue.client, "u1") == CancelResult(queued=2)
+    assert queue.waiting() == [b"u10#job-1", b"u2#u1"]
+
+
 def test_a_running_copy_is_named_to_its_worker(queue: Queue) -> None:
     queue.supply("q", "u1", "u2")
     consumer = Consumer(queue)

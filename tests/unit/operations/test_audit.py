@@ -103,16 +103,16 @@ def test_the_list_keeps_the_newest(server: Any) -> None:
     """The newest comes first, old ones go, and what another program wrote is passed over."""
     for number in range(audit.KEEP + 3):
         audit.record(server, WHO, "pause", {}, number)
-    assert server.llen(audit.KEY) == audit.KEEP
+    assert server.llen(keys.AUDIT) == audit.KEEP
     assert [entry.count for entry in audit.recent(server, 2)] == [audit.KEEP + 2, audit.KEEP + 1]
-    server.rpush(audit.KEY, "junk", "[]", "{}")
+    server.rpush(keys.AUDIT, "junk", "[]", "{}")
     assert [entry.count for entry in audit.recent(server, 4)] == [audit.KEEP + 2]
     assert audit.recent(server, 0) == []
 
 
 def test_an_operation_does_not_fail_for_its_entry(server: Any) -> None:
     """As in a Redis that is full: the list is paused, and the entry is missing."""
-    server.set(audit.KEY, "another program's")
+    server.set(keys.AUDIT, "another program's")
     assert lists.pause(server, ["inbox"], actor=WHO).paused == ["inbox"]
     assert lists.paused(server) == ["inbox"]
 
@@ -120,22 +120,22 @@ def test_an_operation_does_not_fail_for_its_entry(server: Any) -> None:
 def test_entries_have_no_secrets(server: Any) -> None:
     """A filter may quote an error with a password in it."""
     audit.record(server, WHO, "requeue", {"error": "http://u:pa55@h"}, 1)
-    assert b"pa55" not in server.lindex(audit.KEY, 0)
+    assert b"pa55" not in server.lindex(keys.AUDIT, 0)
 
 
 def test_a_process_with_a_log_logs_it(redis_url: str, server: Any) -> None:
     """A command, which has none, prints nothing; the API does."""
     code = """
 import sys
-from conserver.operations import audit, lists
+from conserver.operations import lists
+from conserver.queue import keys
 from conserver.queue.clients import client
 from conserver.telemetry import log
 with client(sys.argv[1]) as server:
     lists.pause(server, ["quiet"], actor="me")
     log.configure("api", shape="json")
     lists.pause(server, ["loud"], actor="me")
-    server.delete(audit.KEY)
-    server.set(audit.KEY, "x")
+    server.set(keys.AUDIT, "x")
     lists.resume(server, ["loud"], actor="me")
 """
     done = subprocess.run(

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers import Redis
 
-from conserver.operations.doctor import COMMANDS, eviction
+from conserver.operations.doctor import COMMANDS, eviction, examine
+from conserver.queue.clients import client as connect
+from tests.conftest import Private
 
 PACKAGE = Path(__file__).parents[3] / "conserver"
 MIB = 1 << 20
@@ -39,9 +42,9 @@ def called() -> set[str]:
 
 def test_doctor_asks_for_the_right_to_every_command_that_is_called() -> None:
     """And for no others. Its own questions, and what nobody can be forbidden, are no work of ours.
-    RedisJSON may not be there.
+    RedisJSON may not be there, and only whoever follows jobs misses what is published.
     """
-    not_asked_for = {"config_get", "acl", "hello"}
+    not_asked_for = {"config_get", "acl", "hello", "publish"}
     assert called() - not_asked_for == set(COMMANDS)
 
 
@@ -62,3 +65,16 @@ def test_eviction(policy: str, used: int, limit: int, level: str, text: str) -> 
     finding = eviction(policy, used * MIB, limit * MIB)
     assert finding.level == level
     assert text in finding.text
+
+
+def test_a_user_that_may_not_publish(private: Private) -> None:
+    """Jobs work without it and cannot be followed as they happen: a warning, with the remedy."""
+    redis = private(Redis())
+    redis.ask("ACL", "SETUSER", "poor", "on", "nopass", "resetchannels", "~*", "+@all")
+    with connect(redis.url.replace("//", "//poor:x@")) as client:
+        findings = {finding.subject: finding for finding in examine(client).findings}
+    assert findings["rights"].level == "ok"
+    assert findings["events"].level == "warning"
+    assert findings["events"].advice == "ACL SETUSER poor +publish &conserver:events:*"
+    with connect(redis.url) as client:
+        assert "events" not in {finding.subject for finding in examine(client).findings}
