@@ -141,11 +141,11 @@ def test_the_restart_backoff_grows_while_a_worker_keeps_dying(host: Host) -> Non
     host.until_started("worker-1", 4, timeout_s=20)
     started_s = [event["at"] for event in host.starts("worker-1")]
     waits = [after - before for before, after in pairwise(started_s)]
-    assert waits[0] < 0.9
     assert waits[1] > 0.9
     assert waits[2] > 1.9
     states = [worker for state in host.received("state") for worker in state["workers"]]
     assert any(worker["backoff_s"] > 0 and worker["state"] == "waiting" for worker in states)
+    assert not any(worker["backoff_s"] > 0 and worker["restarts"] == 0 for worker in states)
     assert any(worker["restarts"] == 3 for worker in states)
     began_s = time.monotonic()
     host.signal(signal.SIGTERM)
@@ -158,7 +158,7 @@ def test_a_stalled_worker_is_killed_and_its_items_become_suspects(host: Host) ->
     host.start(Scenario(worker="stalls", settings=settings)).until_ready()
     second = host.until_started("worker-1", 2)
     lived_s = second["at"] - host.starts("worker-1")[0]["at"]
-    assert 1.4 < lived_s < 5
+    assert 1.4 < lived_s < 1.5 + SOON_S
     (order,) = host.received("return")
     assert order["items"] == [RUNNING, STORING]
     assert order["counted"] == []
@@ -221,7 +221,7 @@ def test_coordinator_and_worker_killed_together_are_replaced(host: Host) -> None
     worker = host.starts("worker-2")[0]
     killed_s = kill(worker["pid"])
     kill(host.starts("coordinator")[0]["pid"])
-    assert host.until_started("worker-2", 2)["at"] - killed_s < 2
+    assert host.until_started("worker-2", 2)["at"] - killed_s < SOON_S
     assert host.received("return")[-1]["items"] == [RUNNING, STORING]
     assert len(host.starts("worker-1")) == 1
 
@@ -236,7 +236,7 @@ def test_a_killed_forkserver_costs_no_child_and_stops_no_replacement(host: Host)
     assert len(host.events(event="started")) == 3
     worker = host.starts("worker-1")[0]["pid"]
     killed_s = kill(worker)
-    assert host.until_started("worker-1", 2)["at"] - killed_s < 3
+    assert host.until_started("worker-1", 2)["at"] - killed_s < SOON_S
     host.signal(signal.SIGTERM)
     assert host.wait() == 0
     host.until(lambda: not host.pids())
