@@ -25,6 +25,9 @@ from tests.workshop import link, nothing, tag
 SLOT = 3
 
 
+JWS = b'{"payload": "e30", "signatures": [{"header": {"uuid": "%b"}}]}'
+
+
 class Stage:
     """A runner on a page of its own, with a keeper of straw."""
 
@@ -233,6 +236,12 @@ def test_an_envelope_goes_through_untouched(stage: Stage) -> None:
     assert item.body is item.text
     _, outcome = stage.run(link("a", tag), text=text)
     assert (outcome.kind, outcome.link) == ("rejected", "a")
+
+
+def test_a_link_cannot_hand_on_the_envelope_of_another_vcon(stage: Stage) -> None:
+    for uuid, kind in ((b"u1", "done"), (b"u2", "rejected")):
+        _, outcome = stage.run(link("a", lambda *_, uuid=uuid: Vcon.parse(JWS % uuid)))
+        assert outcome.kind == kind
 
 
 # ---- how a run ends ------------------------------------------------------------------------------
@@ -559,6 +568,9 @@ def test_a_link_that_filters_has_its_effects_and_one_that_fails_has_none(stage: 
         (b"u1", "text", b"[]", "a JSON array"),
         (b"u1", "text", b"{}", "no uuid"),
         (b"u1", "text", document("u2"), "another vCon: u2"),
+        # uuid-1: an envelope that names its uuid is checked like any other.
+        (b"u1", "text", JWS % b"u2", "another vCon: u2"),
+        (b"u1", "text", b'{"ciphertext": "", "unprotected": {"uuid": "u2"}}', "another vCon: u2"),
         (b"u1", "text", b'{"uuid": "u1", "dialog": {}}', "'dialog'"),
         (b"{}", "inline", b"{}", "no uuid"),
         (b"{", "inline", b"{", "not JSON"),
