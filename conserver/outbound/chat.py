@@ -82,7 +82,7 @@ def questions(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[int,
         log: the link's logger.
     """
     if not _is_included(vcon, options):
-        log.debug("passed_over", reason="excluded by only_if or sampling_rate")
+        log.debug("dialogs_skipped", reason="excluded by only_if or sampling_rate")
         return
     silent: list[int] = []
     untranscribed: list[int] = []
@@ -97,11 +97,11 @@ def questions(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[int,
         elif content.get("type") == "recording":
             untranscribed.append(dialog)
         else:
-            log.debug("passed_over", dialogs=[dialog], reason=_missing(options.source))
+            log.debug("dialogs_skipped", dialogs=[dialog], reason=_missing(options.source))
     if silent:
-        log.info("passed_over", dialogs=silent, reason="the transcript has no words")
+        log.info("dialogs_skipped", dialogs=silent, reason="the transcript has no words")
     if untranscribed:
-        log.info("passed_over", dialogs=untranscribed, reason=_missing(options.source))
+        log.info("dialogs_skipped", dialogs=untranscribed, reason=_missing(options.source))
 
 
 def _missing(source: Source) -> str:

@@ -327,8 +327,8 @@ def test_what_is_passed_over_leaves_a_line() -> None:
         analyze.run(given, options(server.url), context)
         assert server.requests == []
     assert context.log.at("info") == [
-        ("passed_over", {"dialogs": [1], "reason": "the transcript has no words"}),
-        ("passed_over", {"dialogs": [0], "reason": "there is no analysis of type transcript"}),
+        ("dialogs_skipped", {"dialogs": [1], "reason": "the transcript has no words"}),
+        ("dialogs_skipped", {"dialogs": [0], "reason": "there is no analysis of type transcript"}),
     ]
     assert [fields["dialogs"] for _, fields in context.log.at("debug")] == [[2]]
 
