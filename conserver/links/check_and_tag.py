@@ -60,7 +60,7 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
             context.checkpoint()
         user = f"Question: {options.evaluation_question}\n\n{_ANSWER}\n\nText:\n{text}"
         answer = chat.ask_json(_SYSTEM, user, options, context, options.response_format)
-        applies = answer.get("applies") if isinstance(answer, dict) else None
+        applies = answer.get("applies") if isinstance(answer, dict) else answer
         if not isinstance(applies, bool):
             raise ValueError(f"the model was asked for yes or no and gave {str(answer)[:200]}")
         vcon.add_analysis(

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from conserver.links import LinkContext
-from conserver.vcon.document import Vcon
+from conserver.vcon.document import Vcon, is_tags, numbered, tag_texts
 
 
 def _as_list(value: Any) -> Any:
@@ -38,6 +38,9 @@ class Options(BaseModel):
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon | None:
     """Request the pushes; return None if the original is not forwarded."""
+    for index, attachment in numbered(vcon.attachments):
+        if is_tags(attachment) and tag_texts(attachment) is None:
+            context.log.warning("tags_unreadable", attachment=index)
     targets: dict[str, None] = {}
     for text in vcon.tag_texts():
         for key in (text, text.partition(":")[0]):

@@ -177,7 +177,7 @@ def transcribe(
             faults.away(index, error)
             continue
         if heard is None:
-            context.log.info("dialog_skipped", dialog=index, reason="it is too short")
+            context.log.info("dialogs_skipped", dialogs=[index], reason="it is too short")
             continue
         for analysis in results.analyses(heard, index, options.analyses):
             vcon.add_analysis(analysis)
@@ -244,11 +244,11 @@ def _to_transcribe(
     done = _transcribed(vcon)
     for index, dialog in numbered(vcon.dialogs):
         if not _is_recording(dialog):
-            context.log.debug("dialog_skipped", dialog=index, reason="it is no recording")
+            context.log.debug("dialogs_skipped", dialogs=[index], reason="it is no recording")
         elif index in done:
-            context.log.debug("dialog_skipped", dialog=index, reason="it has a transcript")
+            context.log.debug("dialogs_skipped", dialogs=[index], reason="it has a transcript")
         elif reason := _why_not(dialog, options):
-            context.log.info("dialog_skipped", dialog=index, reason=reason)
+            context.log.info("dialogs_skipped", dialogs=[index], reason=reason)
         else:
             yield index, dialog
 

@@ -20,7 +20,7 @@ import orjson
 from pydantic import AliasChoices, AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr
 
 from conserver.errors import Rejected, Retry
-from conserver.outbound import endpoint
+from conserver.outbound import answers, endpoint
 from conserver.vcon.document import Vcon, indices, is_transcript, numbered, structured
 
 _MAX_ANSWER_BYTES = 16_777_216
@@ -82,7 +82,7 @@ def questions(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[int,
         log: the link's logger.
     """
     if not _is_included(vcon, options):
-        log.debug("passed_over", reason="excluded by only_if or sampling_rate")
+        log.debug("dialogs_skipped", reason="excluded by only_if or sampling_rate")
         return
     silent: list[int] = []
     untranscribed: list[int] = []
@@ -97,11 +97,11 @@ def questions(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[int,
         elif content.get("type") == "recording":
             untranscribed.append(dialog)
         else:
-            log.debug("passed_over", dialogs=[dialog], reason=_missing(options.source))
+            log.debug("dialogs_skipped", dialogs=[dialog], reason=_missing(options.source))
     if silent:
-        log.info("passed_over", dialogs=silent, reason="the transcript has no words")
+        log.info("dialogs_skipped", dialogs=silent, reason="the transcript has no words")
     if untranscribed:
-        log.info("passed_over", dialogs=untranscribed, reason=_missing(options.source))
+        log.info("dialogs_skipped", dialogs=untranscribed, reason=_missing(options.source))
 
 
 def _missing(source: Source) -> str:
@@ -195,29 +195,21 @@ def ask_json(
 
     Raises: as `ask`; ValueError also for an answer that is no JSON.
     """
-    text = ask(system, user, options, patience, response_format).strip()
-    if text.startswith("```"):  # Some models wrap what they were told not to wrap.
-        text = text.strip("`").strip().removeprefix("json")
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"the model was asked for JSON and gave {text[:200]!r}: {error}") from None
+    return answers.json_of(ask(system, user, options, patience, response_format))
 
 
 def _message(content: bytes) -> str:
     try:
         choice = orjson.loads(content)["choices"][0]
         message = choice["message"]
-        text = message.get("content")
+        refusal = message.get("refusal")
     except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
         raise ValueError(f"not an answer of a chat endpoint: {content[:200]!r}") from None
-    if refusal := message.get("refusal"):
+    if refusal:
         raise Rejected(f"the model refuses to answer: {str(refusal)[:200]}")
     if choice.get("finish_reason") == "length":
         raise ValueError("the answer was cut off at the model's limit; raise it in `parameters`")
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError("the model gave an empty answer")
-    return text
+    return answers.text_of(message)
 
 
 def _is_included(vcon: Vcon, options: ChatOptions) -> bool:

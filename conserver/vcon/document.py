@@ -75,13 +75,16 @@ class Vcon:
         form: "unsigned", "jws" or "jwe".
         uuid: the id under which Redis and storages keep it. Of an envelope that names none, an id
             derived from its bytes.
+        names_uuid: whether the document contains that id.
         base: the bytes as they were claimed, or as Redis holds them since (`rebase`). A merge
             compares with them.
     """
 
-    __slots__ = ("_changed", "_data", "_touched", "base", "form", "uuid")
+    __slots__ = ("_changed", "_data", "_touched", "base", "form", "names_uuid", "uuid")
 
-    def __init__(self, data: dict[str, Any], base: bytes, form: Form, uuid: str) -> None:
+    def __init__(
+        self, data: dict[str, Any], base: bytes, form: Form, uuid: str, names_uuid: bool = True
+    ) -> None:
         """Called by `parse`, which is the way to make one."""
         self._data = data
         self._changed = False
@@ -89,6 +92,7 @@ class Vcon:
         self.base = base
         self.form: Form = form
         self.uuid = uuid
+        self.names_uuid = names_uuid
 
     def __repr__(self) -> str:
         return f"<Vcon {self.uuid} {self.form} {'changed' if self.changed else 'unchanged'}>"
@@ -108,9 +112,9 @@ class Vcon:
         if type(data) is not dict:
             raise Rejected(f"not a vCon: a JSON {json_name(data)} instead of an object")
         if "payload" in data and ("signatures" in data or "signature" in data):
-            return cls(data, raw, "jws", envelope_uuid(data, raw))
+            return cls(data, raw, "jws", *envelope_uuid(data, raw))
         if "ciphertext" in data:
-            return cls(data, raw, "jwe", envelope_uuid(data, raw))
+            return cls(data, raw, "jwe", *envelope_uuid(data, raw))
         uuid = data.get("uuid")
         if type(uuid) is not str or not USABLE_UUID.fullmatch(uuid):
             raise Rejected(why_not_a_uuid(uuid))
@@ -321,6 +325,7 @@ class Vcon:
     def replace_content(self, other: Vcon) -> None:
         """Replace all content by that of `other`, so that a link that holds this object sees it."""
         self._data, self.base, self.form = other._data, other.base, other.form
+        self.names_uuid = other.names_uuid
         self._changed, self._touched = other._changed, other._touched
 
     def _append(self, member: str, item: dict[str, Any]) -> int:

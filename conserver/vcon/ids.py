@@ -35,8 +35,10 @@ def uuid8_of(raw: bytes) -> str:
     return str(uuidlib.UUID(bytes=bytes(digest)))
 
 
-def envelope_uuid(data: dict[str, Any], raw: bytes) -> str:
-    """The uuid of a signed or encrypted vCon: that of its headers, else one derived from its bytes.
+def envelope_uuid(data: dict[str, Any], raw: bytes) -> tuple[str, bool]:
+    """The uuid of a signed or encrypted vCon, and whether its headers name it.
+
+    An envelope without a uuid gets one derived from its bytes.
 
     Raises:
         Rejected: a header has a uuid that cannot serve as a key.
@@ -50,9 +52,9 @@ def envelope_uuid(data: dict[str, Any], raw: bytes) -> str:
         fields = _protected_header(header) if isinstance(header, str) else header
         if isinstance(fields, dict) and (uuid := fields.get("uuid")) is not None:
             if isinstance(uuid, str) and usable_uuid(uuid):
-                return uuid
+                return uuid, True
             raise Rejected(why_not_a_uuid(uuid))
-    return uuid8_of(raw)
+    return uuid8_of(raw), False
 
 
 def _protected_header(text: str) -> Any:

@@ -73,7 +73,7 @@ def merge(base: bytes, ours: Vcon, theirs: bytes) -> Merged:
     if theirs == base:
         return Merged(ours)
     merged = Vcon.parse(theirs)
-    if merged.uuid != ours.uuid:
+    if merged.names_uuid and merged.uuid != ours.uuid:
         raise Rejected(f"the newer document is another vCon's: {merged.uuid}")
     if not ours.changed:
         return Merged(merged)

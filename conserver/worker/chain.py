@@ -202,8 +202,8 @@ def _fault_of(answer: Any, vcon: Vcon, link: str) -> str:
     """Why a link's return value cannot replace the vCon that it was given; "" if it can."""
     if not isinstance(answer, Vcon):
         return f"link {link} returned {type(answer).__name__}, not the Vcon or None"
-    uuid = answer.view.get("uuid")
-    if answer.form == "unsigned" and uuid != vcon.uuid:
+    uuid = answer.view.get("uuid") if answer.form == "unsigned" else answer.uuid
+    if answer.names_uuid and uuid != vcon.uuid:
         return f"link {link} made another vCon of it: {uuid!r} instead of {vcon.uuid!r}"
     if answer is not vcon:
         answer.take_base_of(vcon)
@@ -220,8 +220,8 @@ def parse_document(item: Item) -> None:
     vcon = Vcon.parse(item.text)
     if claimed.what != "inline":
         pushed = claimed.payload.decode("utf-8", "replace")
-        # A signed or encrypted vCon need not name its uuid: it may lie under any usable one.
-        if vcon.form == "unsigned" and vcon.uuid.lower() != pushed.lower():
+        # An envelope that names no uuid may lie under any that can serve as a key.
+        if vcon.names_uuid and vcon.uuid.lower() != pushed.lower():
             raise Rejected(f"vcon:{pushed} holds the document of another vCon: {vcon.uuid}")
         if not usable_uuid(pushed):
             raise Rejected(f"the pushed value cannot serve as a uuid: {pushed[:100]!r}")

@@ -327,8 +327,8 @@ def test_what_is_passed_over_leaves_a_line() -> None:
         analyze.run(given, options(server.url), context)
         assert server.requests == []
     assert context.log.at("info") == [
-        ("passed_over", {"dialogs": [1], "reason": "the transcript has no words"}),
-        ("passed_over", {"dialogs": [0], "reason": "there is no analysis of type transcript"}),
+        ("dialogs_skipped", {"dialogs": [1], "reason": "the transcript has no words"}),
+        ("dialogs_skipped", {"dialogs": [0], "reason": "there is no analysis of type transcript"}),
     ]
     assert [fields["dialogs"] for _, fields in context.log.at("debug")] == [[2]]
 
@@ -340,3 +340,51 @@ def test_a_text_location_that_leads_nowhere_is_a_warning() -> None:
         analyze.run(call("a"), settings, context)
     [(event, fields)] = context.log.at("warning")
     assert (event, fields["dialog"]) == ("transcript_unreadable", 0)
+
+
+# answers
+
+THOUGHTS = "<think>\nThe customer wants {money} back: [1].\n</think>\n\n"
+UNOPENED = THOUGHTS.removeprefix("<think>\n")
+
+
+@pytest.mark.parametrize("thoughts", ["", THOUGHTS, UNOPENED, THOUGHTS.replace("nk>", "nking>")])
+def test_thoughts_are_no_part_of_an_answer(thoughts: str) -> None:
+    """think-1, think-2: for all three links, as text, JSON and a word."""
+    with serving(chat_reply(thoughts + "A short summary.")) as server:
+        assert analyze.run(call("a"), options(server.url), Context()).analysis[-1]["body"] == (
+            "A short summary."
+        )
+    with serving(chat_reply(thoughts + '{"mood": "good"}')) as server:
+        settings = options(server.url, json_schema=SCHEMA)
+        assert analyze.run(call("a"), settings, Context()).analysis[-1]["body"] == {"mood": "good"}
+    for answer in ('{"applies": true}', "true"):
+        with serving(chat_reply(thoughts + answer)) as server:
+            assert check_and_tag.run(call("a"), checking(server.url), Context()).tags
+    with serving(chat_reply(thoughts + "True.")) as server:
+        settings = detect_engagement.Options.model_validate({"base_url": server.url, "model": "m"})
+        tagged = detect_engagement.run(call("a"), settings, Context())
+    assert tagged.tags == {"engagement": "true"}
+
+
+@pytest.mark.parametrize("content", [THOUGHTS, "<think>\nI wonder", f"{THOUGHTS}  \n"])
+def test_nothing_but_thoughts_is_a_failed_attempt(content: str) -> None:
+    with serving(chat_reply(content)) as server, pytest.raises(ValueError, match="no answer"):
+        analyze.run(call("a"), options(server.url), Context())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'Here is the result:\n\n```json\n{"mood": "good"}\n```\nAnything else?',
+        '```\n{"mood": "good"}\n```',
+        'Sure! {"mood": "good"} is what I found.',
+        [{"type": "text", "text": '{"mood": '}, {"type": "text", "text": '"good"}'}],
+    ],
+)
+def test_json_is_taken_out_of_what_surrounds_it(content: Any) -> None:
+    """fence-1: a sentence, a fence, parts of a text; thoughts in a member of their own."""
+    reply = chat_reply("", message={"content": content, "reasoning_content": "Hm."})
+    with serving(reply) as server:
+        settings = options(server.url, json_schema=SCHEMA)
+        assert analyze.run(call("a"), settings, Context()).analysis[-1]["body"] == {"mood": "good"}

@@ -186,3 +186,12 @@ def test_jq_takes_every_real_shape() -> None:
     for shape in vcons.SHAPES:
         given = Vcon.parse(vcons.raw(shape))
         assert jq.run(given, jq.Options(filter="type"), Context()) is given
+
+
+def test_tags_that_cannot_be_read_are_a_warning_of_the_router() -> None:
+    context = Context()
+    options = tag_router.Options.model_validate({"tag_routes": {"vip": "vips"}})
+    given = vcon(attachments=[{"type": "tags", "body": "vip"}, {"type": "tags", "body": '["vip"]'}])
+    tag_router.run(given, options, context)
+    assert context.log.at("warning") == [("tags_unreadable", {"attachment": 0})]
+    assert context.pushed == [("vips", None)]

@@ -161,7 +161,7 @@ def test_what_cannot_be_heard_is_skipped_and_no_model_is_loaded(dialog: dict[str
     assert context.checkpoints == 0
     assert not vcon.changed
     level = "info" if dialog.get("type") == "recording" else "debug"
-    assert [line[:2] for line in context.log.lines] == [(level, "dialog_skipped")]
+    assert [line[:2] for line in context.log.lines] == [(level, "dialogs_skipped")]
 
 
 @pytest.mark.parametrize("duration", [-1, -30, -0.5])

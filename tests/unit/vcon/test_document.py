@@ -113,6 +113,8 @@ def test_forms_and_ids_of_envelopes() -> None:
     assert Vcon.parse(vcons.raw("jwe")).uuid == jwe["unprotected"]["uuid"]
     nameless = vcons.raw("jwe_without_uuid")
     assert Vcon.parse(nameless).uuid == uuid8_of(nameless)
+    named = [Vcon.parse(vcons.raw(shape)).names_uuid for shape in ("call", "jws", "jwe")]
+    assert (named, Vcon.parse(nameless).names_uuid) == ([True] * 3, False)
     assert Vcon.parse(nameless).uuid != uuid8_of(nameless + b" ")
     assert uuid8_of(b"")[14] == "8"
     assert uuid8_of(b"")[19] in "89ab"

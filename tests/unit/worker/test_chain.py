@@ -27,6 +27,9 @@ from tests.workers import link, nothing, tag
 SLOT = 3
 
 
+JWS = b'{"payload": "e30", "signatures": [{"header": {"uuid": "%b"}}]}'
+
+
 class Inbox(WorkerInbox):
     """Carries out checkpoints by itself and records them: body, links and pushes of the item.
 
@@ -250,6 +253,12 @@ def test_a_signed_vcon_is_passed_through_and_cannot_be_changed(setup: Setup) -> 
     assert item.body is item.text
     _, outcome = setup.run(link("a", tag), text=text)
     assert (outcome.kind, outcome.link) == (OutcomeKind.REJECTED, "a")
+
+
+def test_a_link_cannot_hand_on_the_envelope_of_another_vcon(setup: Setup) -> None:
+    for uuid, kind in ((b"u1", OutcomeKind.DONE), (b"u2", OutcomeKind.REJECTED)):
+        _, outcome = setup.run(link("a", lambda *_, uuid=uuid: Vcon.parse(JWS % uuid)))
+        assert outcome.kind is kind
 
 
 # ---- how a run ends ------------------------------------------------------------------------------
@@ -583,6 +592,9 @@ def test_effects_of_a_filtering_link_are_kept_and_those_of_a_failed_one_are_not(
         (b"u1", "text", b"[]", "a JSON array"),
         (b"u1", "text", b"{}", "no uuid"),
         (b"u1", "text", document("u2"), "another vCon: u2"),
+        # uuid-1: an envelope that names its uuid is checked like any other.
+        (b"u1", "text", JWS % b"u2", "another vCon: u2"),
+        (b"u1", "text", b'{"ciphertext": "", "unprotected": {"uuid": "u2"}}', "another vCon: u2"),
         (b"u1", "text", b'{"uuid": "u1", "dialog": {}}', "'dialog'"),
         (b"{}", "inline", b"{}", "no uuid"),
         (b"{", "inline", b"{", "not JSON"),
