@@ -71,7 +71,7 @@ class Straw:
         claim = calls.read_claim(script.run(self.house.redis, call))
         assert not claim.void
         if claim.items:
-            self.say(wakeup.MORE if claim.more else wakeup.ANSWERED)
+            self.say(wakeup.BUSY)
         else:
             self.empty_claims += 1
             self.say(wakeup.IDLE)

@@ -198,23 +198,23 @@ class Intake:
         self._wants_bell = not again
         if claim.items:
             self._emptying_until_s = 0.0
-            # What it was rung for may be on a list that was left out, and wait there still.
-            more = again or (self._rung and self._left_out)
-            self._tell_coordinator(wakeup.MORE if more else wakeup.ANSWERED)
             self._status.state = State.WORKING
         self.suspects_wait = claim.suspects > 0
         if claim.suspects:
             self._tell_coordinator(wakeup.SUSPECTS)
         self._rung = False
-        self._offer()
+        if not self._offer():
+            self._tell_coordinator(wakeup.BUSY)
 
-    def _offer(self) -> None:
-        """Say that a thread is idle, once after each claim that left nothing behind: the bell may
-        ring for what comes next.
+    def _offer(self) -> bool:
+        """Report an idle thread, once after each claim that left nothing behind: the coordinator
+        wakes this worker for what comes next. False: no thread is idle, or items wait.
         """
         if self._wants_bell and self._backlog.idle_threads:
             self._wants_bell = False
-            self._tell_coordinator(wakeup.PASSED if self._left_out else wakeup.IDLE)
+            self._tell_coordinator(wakeup.IDLE)
+            return True
+        return False
 
     def _tell_of_dead(self, buried: calls.DeadLettered) -> None:
         """An item that must not run was made a dead letter by the claim itself."""
@@ -233,7 +233,7 @@ class Intake:
     # ----------------------------------------------------------------------
 
     def _tell_coordinator(self, word: bytes) -> None:
-        self.wakeups.send_later(word, time.monotonic())
+        self.wakeups.send(word, time.monotonic())
 
     def hear_the_bell(self) -> None:
         """Read what the coordinator says: look for work, or run empty for a suspect."""

@@ -405,10 +405,10 @@ def test_an_end_that_comes_with_news_is_an_end(make: Any) -> None:
 
     async def end_with_news() -> bool:
         coordinator = Idle(home.boot())
-        beating = asyncio.create_task(coordinator._beat_for_ever())
+        beating = asyncio.create_task(coordinator._beat_forever())
         for _ in range(10):
             await asyncio.sleep(0)  # until it waits for news
-        coordinator._news.set()
+        coordinator._beat_due.set()
         beating.cancel()
         _, going_on = await asyncio.wait([beating], timeout=5)
         return not going_on

@@ -66,7 +66,7 @@ def test_nothing_waits_in_redis_while_nobody_is_idle_and_for_many_lists_either(m
     connections = len(home.redis.client_list())
     assert connections < 8
     all_idle(home, list_waiters=200)
-    home.workers[0].say(wakeup.ANSWERED)
+    home.workers[0].say(wakeup.BUSY)
     eventually(lambda: not home.waiting())
     eventually(lambda: len(home.redis.client_list()) <= connections)
     # And again, on new connections.
@@ -80,7 +80,7 @@ def test_a_worker_that_is_busy_and_idle_by_turns_keeps_the_wait(make: Any) -> No
     all_idle(home)
     before = home.waiting()
     for _ in range(5):
-        home.workers[0].say(wakeup.ANSWERED)
+        home.workers[0].say(wakeup.BUSY)
         home.workers[0].say(wakeup.IDLE)
         home.workers[0].say(wakeup.BUSY)
         stays(lambda: home.waiting() == before, 0.05)
@@ -90,7 +90,7 @@ def test_a_worker_that_is_busy_and_idle_by_turns_keeps_the_wait(make: Any) -> No
 def test_an_item_that_moves_while_nobody_is_idle_is_rung_for_later(make: Any) -> None:
     home = make(workers=1).start()
     all_idle(home)
-    home.workers[0].say(wakeup.ANSWERED)
+    home.workers[0].say(wakeup.BUSY)
     home.redis.rpush("q", "a")
     assert not home.workers[0].hears(0.1)
     assert home.everywhere() == 1
