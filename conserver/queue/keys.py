@@ -9,6 +9,7 @@ from __future__ import annotations
 HOSTS = "conserver:hosts"
 LISTS = "conserver:lists"
 CONTROL = "conserver:control"
+JOBS = "conserver:jobs"
 
 
 def returned(name: str) -> str:
@@ -59,6 +60,16 @@ def gone(consumer: str) -> str:
 def host(host: str) -> str:
     """Hash: one supervisor's beat, status and registered consumers."""
     return f"conserver:host:{host}"
+
+
+def job(job: str) -> str:
+    """Hash: the state of one job."""
+    return f"conserver:job:{job}"
+
+
+def events(job: str) -> str:
+    """Channel: "<seq> <status>" for every change of a job."""
+    return f"conserver:events:{job}"
 
 
 def document(uuid: str) -> str:
