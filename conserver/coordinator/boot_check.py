@@ -46,8 +46,8 @@ async def wait_for_redis(redis: AsyncRetryingConnection, url: str, timeout_s: fl
                 ) from None
             if time.monotonic() >= deadline_s:
                 raise BootError(
-                    f"{where} cannot be reached: {reason}. Waited {timeout_s:g} s "
-                    f"(CONSERVER_BOOT_TIMEOUT_S). Is it up, and is REDIS_URL right?{_tls_hint(url)}",
+                    f"{where} cannot be reached: {reason}. Waited {timeout_s:g} s (CONSERVER_BOOT_"
+                    f"TIMEOUT_S). Is it up, and is REDIS_URL right?{_tls_hint(url)}",
                     EXIT_UNAVAILABLE,
                 ) from None
             if not logged:

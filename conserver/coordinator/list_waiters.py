@@ -63,8 +63,7 @@ allows."""
 class WaitOutcome(enum.Enum):
     """How one wait for a list ended."""
 
-    MOVED = enum.auto()  # BLMOVE has moved an item to returned
-    LEFT = enum.auto()  # no BLMOVE was issued: unclaimed items lie in returned
+    UNCLAIMED = enum.auto()  # something lies in returned: BLMOVE has moved it, or it did before
     NOTHING = enum.auto()  # BLMOVE timed out, or was cancelled
     HINDERED = enum.auto()  # no BLMOVE was issued, or Redis refused it: back off
 
@@ -83,7 +82,8 @@ class ListWaiter:
         self._connection = connection
         self._complain = complain
         self._parked_cap = parked_cap
-        self._woken: set[int] = set()  # slots woken since returned was last empty
+        self._woken: set[int] = set()  # slots that were woken for what lies in returned
+        self._must_wake = False  # for what lies in returned
         self._timeout: asyncio.Timeout | None = None
         self._cancelled = False
         self._look = (
@@ -99,14 +99,14 @@ class ListWaiter:
         while True:
             await idle_workers.any_idle.wait()
             outcome = await self.wait_once()
-            if outcome in (WaitOutcome.MOVED, WaitOutcome.NOTHING):
+            unclaimed = outcome is WaitOutcome.UNCLAIMED
+            woke = unclaimed and self._must_wake and await self._wake(idle_workers)
+            if woke or outcome is WaitOutcome.NOTHING:
                 hindered = 0
-            if outcome is WaitOutcome.NOTHING:
                 continue
-            # What another host has moved is claimed there, as a rule at once: look once more first.
-            ours = outcome is WaitOutcome.MOVED or bool(self._woken) or hindered > 0
-            if outcome is not WaitOutcome.HINDERED and ours and await self._wake(idle_workers):
-                continue
+            # If another host has moved the items, it wakes a worker for them. If they are still
+            # there after a pause, a worker of this host is woken.
+            self._must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(retry.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))
 
@@ -146,11 +146,12 @@ class ListWaiter:
         answers = await self._connection.ask(self._look, ANSWER_TIMEOUT_S)
         paused, parked, returned = raise_first_error(answers)
         if not returned:
+            self._must_wake = False
             self._woken.clear()
         if paused:
             return WaitOutcome.HINDERED
         if returned:
-            return WaitOutcome.LEFT
+            return WaitOutcome.UNCLAIMED
         return WaitOutcome.HINDERED if parked >= self._parked_cap else None
 
     async def _wait(self) -> WaitOutcome:
@@ -166,7 +167,8 @@ class ListWaiter:
         if moved is None:
             return WaitOutcome.NOTHING
         failpoints.at("waiter-moved")
-        return WaitOutcome.MOVED
+        self._must_wake = True
+        return WaitOutcome.UNCLAIMED
 
 
 class ListWaiters:

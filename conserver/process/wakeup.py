@@ -10,7 +10,7 @@ costs at most one TICK_INTERVAL of latency, a duplicate costs one empty claim.
         B   busy: do not wake me
         S   suspects wait on my lists
     coordinator -> worker
-        W   wake: claim now if you have room, then answer idle or busy
+        W   wake: claim, if you have room; then answer I or B
         E   empty: finish what you hold, then claim: suspects wait, and only a worker that holds
             nothing may run one
 """
@@ -26,33 +26,58 @@ SUSPECTS = b"S"
 WAKE = b"W"
 EMPTY = b"E"
 
-REPEAT_IDLE_AFTER_S = 0.02
+DELAY_S = 0.002
+REPEAT_AFTER_S = 0.02
 
 
 class WakeupSender:
-    """Sends a worker's messages to the coordinator. Used by the worker loop's thread alone."""
+    """Collects a worker's messages to the coordinator and sends them together a little later.
+
+    Every packet wakes the coordinator, which then queries Redis. That would delay the worker while
+    the first item of a claim is about to finish. Messages therefore wait until the worker has
+    nothing better to do, but for at most DELAY_S.
+
+    Used by the worker loop's thread alone.
+    """
 
     def __init__(self, coordinator: socket.socket | None) -> None:
         """coordinator: the worker's end of the pair; None where nobody listens."""
         self._coordinator = coordinator
+        self._pending = b""
+        self._pending_since_s = 0.0
         self._last = b""
         self._repeat_at_s = 0.0
 
-    def send(self, message: bytes, now_s: float) -> None:
-        """Send a message, unless it repeats the last one: it would wake the coordinator for
-        nothing. Idle is repeated, but not within REPEAT_IDLE_AFTER_S. A coordinator that does not
-        read, or is gone, is ignored.
+    def send_later(self, message: bytes, now_s: float) -> None:
+        """Queue a message. One that repeats the last one is dropped, because it would wake the
+        coordinator for nothing: BUSY always, any other within REPEAT_AFTER_S.
         """
         if self._coordinator is None:
             return
         if message == self._last and (message == BUSY or now_s < self._repeat_at_s):
             return
-        self._last, self._repeat_at_s = message, now_s + REPEAT_IDLE_AFTER_S
-        try:
-            self._coordinator.send(message)
-        except (BlockingIOError, ConnectionError):
-            return  # only hints: the worker claims again after TICK_INTERVAL anyway
+        self._last, self._repeat_at_s = message, now_s + REPEAT_AFTER_S
+        if not self._pending:
+            self._pending_since_s = now_s
+        self._pending += message
 
     def woken(self) -> None:
-        """The coordinator has sent WAKE: the next message is its answer, and sent in any case."""
-        self._last = b""
+        """The coordinator has sent WAKE. The next message is sent even if it repeats the last one,
+        and unsent messages are discarded: the coordinator would mistake them for the answer, and
+        not wake another worker.
+        """
+        self._last, self._pending = b"", b""
+
+    def due_in_s(self, now_s: float) -> float | None:
+        """Seconds until the queued messages must be sent, 0.0 if they are late; None: none wait."""
+        return max(self._pending_since_s + DELAY_S - now_s, 0.0) if self._pending else None
+
+    def flush(self) -> None:
+        """Send the queued messages. A coordinator that does not read, or is gone, is ignored."""
+        pending, self._pending = self._pending, b""
+        if self._coordinator is None or not pending:
+            return
+        try:
+            self._coordinator.send(pending)
+        except (BlockingIOError, ConnectionError):
+            return  # only hints: the worker claims again after TICK_INTERVAL anyway

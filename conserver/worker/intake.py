@@ -233,7 +233,7 @@ class Intake:
     # ----------------------------------------------------------------------
 
     def _tell_coordinator(self, word: bytes) -> None:
-        self.wakeups.send(word, time.monotonic())
+        self.wakeups.send_later(word, time.monotonic())
 
     def hear_the_bell(self) -> None:
         """Read what the coordinator says: look for work, or run empty for a suspect."""

@@ -332,6 +332,12 @@ class WorkerLoop:
         if not self._draining:
             claim_s = self._intake.next_claim_s(now_s)
             wait_s = wait_s if claim_s is None else min(wait_s, claim_s)
+        wakeups = self._intake.wakeups
+        flush_s = wakeups.due_in_s(now_s)
+        if flush_s and self._intake.held:
+            wait_s = min(wait_s, flush_s)
+        elif flush_s is not None:
+            wakeups.flush()
         inbox.asleep = True
         if inbox.rung or self._pool.waiting or self._outbox.waiting:
             wait_s = 0.0
