@@ -1,9 +1,8 @@
-"""A coordinator under test: the real one against a real Redis, with a supervisor and workers of
-straw.
+"""A coordinator under test: the real one, with a real Redis and a scripted supervisor and workers.
 
-`House` plays the supervisor (orders, state, lifeline) and hands out `Straw` workers, which claim
-and speak as the real ones do, when the test tells them to. The coordinator runs in a thread of the
-test, or, where a test must kill it, in a process.
+`FakeHost` plays the supervisor (orders, state, lifeline). Its `FakeWorker`s claim and send messages
+as real workers do, when the test says so. The coordinator runs in a thread of the test; where a
+test must kill it, in a process.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from conserver.process import wakeup
 from conserver.process.boot import Boot
 from conserver.process.messages import pair, receive, send
 from conserver.process.shared_status import SharedStatus
-from conserver.queue import calls, script
+from conserver.queue import calls, keys, script
 from conserver.queue.record import Claimed
 from tests.helpers import eventually
 
@@ -42,11 +41,11 @@ def config_for(lists: Sequence[str]) -> Config:
     return Config(chains={"chain": ChainConfig(ingress_lists=list(lists))})
 
 
-class Straw:
-    """A worker of straw in one slot."""
+class FakeWorker:
+    """A scripted worker in one slot."""
 
-    def __init__(self, house: House, slot: int, end: socket.socket, status: SharedStatus) -> None:
-        self.house = house
+    def __init__(self, host: FakeHost, slot: int, end: socket.socket, status: SharedStatus) -> None:
+        self.host = host
         self.slot = slot
         self.shared_status = status
         self.consumer = os.urandom(8).hex()
@@ -54,84 +53,84 @@ class Straw:
         self.empty_claims = 0
         self._end = end
 
-    def say(self, word: bytes) -> None:
-        self._end.send(word + self.consumer.encode())
+    def send(self, message: bytes) -> None:
+        self._end.send(message + self.consumer.encode())
 
-    def hears(self, timeout_s: float) -> bytes:
-        """The next word of the coordinator, or b"" if none comes in time."""
+    def receives(self, timeout_s: float) -> bytes:
+        """The next message of the coordinator; b"" if none comes in time."""
         poll = select.poll()
         poll.register(self._end, select.POLLIN)
         return self._end.recv(64) if poll.poll(timeout_s * 1000) else b""
 
     def claim(self, most: int = 1, empty: bool = True) -> list[Claimed]:
-        """Claim, and tell the coordinator how it went."""
+        """Claim, and report to the coordinator as a worker with one thread does."""
         self.number += 1
-        demands = [calls.Demand(name, most, 3) for name in self.house.lists]
-        call = calls.claim(self.house.host, self.consumer, self.number, empty, demands, LIMITS)
-        claim = calls.read_claim(script.run(self.house.redis, call))
+        demands = [calls.Demand(name, most, 3) for name in self.host.lists]
+        call = calls.claim(self.host.id, self.consumer, self.number, empty, demands, LIMITS)
+        claim = calls.read_claim(script.run(self.host.redis, call))
         assert not claim.void
         if claim.items:
-            self.say(wakeup.MORE if claim.more else wakeup.ANSWERED)
+            self.send(wakeup.BUSY)
         else:
             self.empty_claims += 1
-            self.say(wakeup.IDLE)
+            self.send(wakeup.IDLE)
         if claim.suspects:
-            self.say(wakeup.SUSPECTS)
+            self.send(wakeup.SUSPECTS)
         return claim.items
 
     def settle(self, item: Claimed) -> None:
-        """End an item: it leaves the hash, which is all that the coordinator can see of it."""
-        assert self.house.redis.hdel(calls.inflight_key(self.consumer), item.token) == 1
+        """End an item: the coordinator sees only that it has left the in-flight hash."""
+        assert self.host.redis.hdel(keys.inflight(self.consumer), item.token) == 1
 
     def holds(self) -> int:
-        return int(self.house.redis.hlen(calls.inflight_key(self.consumer)))
+        return int(self.host.redis.hlen(keys.inflight(self.consumer)))
 
 
-class House:
-    """One host: its Redis, its straw workers, its coordinator."""
+class FakeHost:
+    """One host: its Redis, its scripted workers, its coordinator."""
 
     def __init__(
         self, url: str, lists: Sequence[str] = ("q",), workers: int = 1, **settings: Any
     ) -> None:
         self.lists = list(lists)
-        self.host = os.urandom(8).hex()
+        self.id = os.urandom(8).hex()
         self.redis: Any = redis.Redis.from_url(url)
         self.settings = Settings(redis_url=SecretStr(url), **settings)
         self.config = config_for(lists)
         self.shared_status = SharedStatus.create("coordinator")
         self.orders, self._orders_end = pair()
-        self._lines = [pair() for _ in range(workers)]
+        self._pairs = [pair() for _ in range(workers)]
         self._statuses = [SharedStatus.create(f"worker-{slot}") for slot in range(1, workers + 1)]
         self._lifeline, self._lifeline_end = os.pipe2(os.O_CLOEXEC)
         self.workers = [
-            Straw(self, slot, self._lines[slot - 1][1], self._statuses[slot - 1])
+            FakeWorker(self, slot, self._pairs[slot - 1][1], self._statuses[slot - 1])
             for slot in range(1, workers + 1)
         ]
-        self.told: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         self.failure: BaseException | None = None
         self._last_order = 0
         self._thread: threading.Thread | None = None
         self.process: Any = None
 
-    # The supervisor's part.
+    # ---- the supervisor's part
 
-    def start(self, ready: bool = True) -> House:
+    def start(self, ready: bool = True) -> FakeHost:
         """Start the coordinator in a thread, and register the workers."""
 
-        def live() -> None:
+        def run() -> None:
             try:
                 asyncio.run(Coordinator(self.boot()).run())
-            except BaseException as error:  # handed to the test by `end`  # noqa: BLE001
+            except BaseException as error:  # raised in the test by `join`  # noqa: BLE001
                 self.failure = error
 
-        self._thread = threading.Thread(target=live, name="coordinator", daemon=True)
+        self._thread = threading.Thread(target=run, name="coordinator", daemon=True)
         self._thread.start()
         if ready:
             self.wait_for("ready")
             self.register_all()
         return self
 
-    def start_process(self) -> House:
+    def start_process(self) -> FakeHost:
         """Start the coordinator in a process of its own, and register the workers."""
         from conserver.coordinator import main
 
@@ -147,13 +146,13 @@ class House:
             role="coordinator",
             slot=0,
             workers=len(self.workers),
-            host=self.host,
+            host=self.id,
             consumer="",
             config=self.config,
             settings=self.settings,
             supervisor=self._orders_end,
             coordinator=None,
-            worker_ends=[line[0] for line in self._lines],
+            worker_ends=[ends[0] for ends in self._pairs],
             status=self.shared_status,
             statuses=self._statuses,
             lifeline=self._lifeline,
@@ -168,55 +167,57 @@ class House:
         return self._last_order
 
     def acknowledged(self, number: int) -> bool:
-        self._hear()
-        return any(m["type"] == "acknowledged" and m["order"] == number for m in self.told)
+        self._receive()
+        return any(m["type"] == "acknowledged" and m["order"] == number for m in self.received)
 
     def wait_for(self, kind: str, timeout_s: float = 10) -> dict[str, Any]:
         def found() -> dict[str, Any] | None:
-            self._hear()
+            self._receive()
             if self.failure is not None:
                 raise self.failure
-            return next((m for m in self.told if m["type"] == kind), None)
+            return next((m for m in self.received if m["type"] == kind), None)
 
-        found.__name__ = f"the coordinator says {kind}"
+        found.__name__ = f"the coordinator sends {kind}"
         message = eventually(found, timeout_s)
         assert message is not None
         return message
 
     def register_all(self) -> None:
-        for straw in self.workers:
-            self.register(straw)
-        self.tell_children()
+        for worker in self.workers:
+            self.register(worker)
+        self.send_children()
 
-    def register(self, straw: Straw) -> None:
-        number = self.order("register", consumer=straw.consumer, slot=straw.slot, lists=self.lists)
+    def register(self, worker: FakeWorker) -> None:
+        number = self.order(
+            "register", consumer=worker.consumer, slot=worker.slot, lists=self.lists
+        )
         eventually(lambda: self.acknowledged(number))
 
-    def return_items(self, straw: Straw, blame: str = "nobody", **fields: Any) -> int:
+    def return_items(self, worker: FakeWorker, blame: str = "nobody", **fields: Any) -> int:
         fields = {"items": [], "counted": []} | fields
-        return self.order("return", consumer=straw.consumer, blame=blame, **fields)
+        return self.order("return", consumer=worker.consumer, blame=blame, **fields)
 
-    def tell_children(self, *missing: Straw) -> None:
-        living = [straw.consumer for straw in self.workers if straw not in missing]
+    def send_children(self, *missing: FakeWorker) -> None:
+        living = [worker.consumer for worker in self.workers if worker not in missing]
         self.send("children", consumers=living)
 
-    def tell_state(self, pids: dict[int, int] | None = None) -> None:
+    def send_state(self, pids: dict[int, int] | None = None) -> None:
         workers = [
             {
-                "slot": straw.slot,
-                "pid": (pids or {}).get(straw.slot, 0),
-                "consumer": straw.consumer,
+                "slot": worker.slot,
+                "pid": (pids or {}).get(worker.slot, 0),
+                "consumer": worker.consumer,
                 "state": "working",
                 "restarts": 0,
                 "backoff_s": 0,
                 "started_at": 0.0,
             }
-            for straw in self.workers
+            for worker in self.workers
         ]
         self.send("state", supervisor={"pid": os.getpid(), "state": "running"}, workers=workers)
 
     def die(self) -> None:
-        """As if the supervisor were killed: what only it held is closed."""
+        """Close what only the supervisor holds, as its death does."""
         if self._lifeline_end >= 0:
             os.close(self._lifeline_end)
             self._lifeline_end = -1
@@ -225,7 +226,7 @@ class House:
         self.send("drain", successor=successor)
 
     def join(self, timeout_s: float = 10) -> None:
-        """Wait for the coordinator's end, and raise what ended it."""
+        """Wait for the coordinator's end, and raise the error that ended it."""
         assert self._thread is not None
         self._thread.join(timeout_s)
         assert not self._thread.is_alive(), "the coordinator does not end"
@@ -233,7 +234,7 @@ class House:
             raise self.failure
 
     def close(self) -> None:
-        """End whatever is left."""
+        """End and close everything that is left."""
         self.die()
         if self._thread is not None:
             self._thread.join(10)
@@ -245,16 +246,16 @@ class House:
         os.close(self._lifeline)
         for status in (self.shared_status, *self._statuses):
             status.close()
-        for end in (self.orders, self._orders_end, *(end for line in self._lines for end in line)):
+        for end in (self.orders, self._orders_end, *(end for ends in self._pairs for end in ends)):
             end.close()
 
-    def _hear(self) -> None:
-        self.told += receive(self.orders)
+    def _receive(self) -> None:
+        self.received += receive(self.orders)
 
-    # What Redis shows.
+    # ---- what Redis shows
 
     def registrations(self) -> dict[str, str]:
-        fields = self.redis.hgetall(calls.host_key(self.host))
+        fields = self.redis.hgetall(keys.host(self.id))
         return {
             name.decode().removeprefix("consumer:"): value.decode()
             for name, value in fields.items()
@@ -262,21 +263,21 @@ class House:
         }
 
     def beat(self) -> str:
-        return (self.redis.hget(calls.host_key(self.host), "beat") or b"").decode()
+        return (self.redis.hget(keys.host(self.id), "beat") or b"").decode()
 
     def heartbeats_on(self) -> None:
-        """Wait for its next heartbeat."""
+        """Wait for its next heartbeat in the shared status."""
         seen = self.shared_status.read().heartbeats
         eventually(lambda: self.shared_status.read().heartbeats != seen, 1)
 
     def beats_on(self, times: int = 2, timeout_s: float = 10) -> None:
-        """Wait until it has beaten so many times more."""
+        """Wait for so many more heartbeats in Redis."""
         for _ in range(times):
             seen = self.beat()
             eventually(lambda seen=seen: self.beat() != seen, timeout_s)  # type: ignore[misc]
 
     def status(self) -> dict[str, Any]:
-        fields = self.redis.hgetall(calls.host_key(self.host))
+        fields = self.redis.hgetall(keys.host(self.id))
         named = {name.decode(): value for name, value in fields.items()}
         return {k: orjson.loads(v) if k in ("workers", "lists") else v for k, v in named.items()}
 
@@ -286,19 +287,19 @@ class House:
         return [c["addr"] for c in clients if c["cmd"] == "blmove" and "b" in c["flags"]]
 
     def everywhere(self, name: str = "q") -> int:
-        """How many items of a list are anywhere."""
+        """How many items of a list there are, in all places together."""
         pipe = self.redis.pipeline(transaction=True)
-        pipe.llen(name).llen(f"conserver:returned:{name}").llen(f"conserver:suspects:{name}")
-        pipe.zcard(f"conserver:parked:{name}").llen(f"DLQ:{name}")
-        for straw in self.workers:
-            pipe.hlen(calls.inflight_key(straw.consumer))
+        pipe.llen(name).llen(keys.returned(name)).llen(keys.suspects(name))
+        pipe.zcard(keys.parked(name)).llen(keys.dead_letters(name))
+        for worker in self.workers:
+            pipe.hlen(keys.inflight(worker.consumer))
         return sum(pipe.execute())
 
 
 @contextlib.contextmanager
-def house(url: str, **arguments: Any) -> Iterator[House]:
-    """A house that is cleared away at the end; the coordinator is not started yet."""
-    made = House(url, **arguments)
+def fake_host(url: str, **arguments: Any) -> Iterator[FakeHost]:
+    """A host whose coordinator is not started yet. Everything is ended and closed at the end."""
+    made = FakeHost(url, **arguments)
     try:
         yield made
     finally:

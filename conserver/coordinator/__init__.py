@@ -1,17 +1,21 @@
-"""The coordinator: one asyncio process per host that keeps house in Redis, so that workers only
-work.
+"""The coordinator: one asyncio process per host for all work in Redis that is not processing items.
 
-1. Registers the supervisor's workers, and gives back what dead ones held     registry.py
-2. Beats, and says with it what the status shows                              status.py
-3. Holds the bells: an idle worker hears of an item the moment it is pushed    bells.py, roster.py
-4. Empties a worker when suspects wait, each of which must run alone           suspects.py
-5. Sends due parked items back to work, and sweeps old reasons                 chores.py
-6. Watches the other hosts, and returns what a dead one held                   reaper.py
-7. Outlives a killed supervisor just long enough to leave nothing behind       survivors.py
+Begin with coordinator.py: it starts the duties below as tasks of one group and ends them in order.
 
-coordinator.py lets these duties live and end together. An error that none of them expects ends the
-process: the supervisor replaces it, and workers go on meanwhile. While Redis is away every duty
-waits for it (line.py), and the page is stamped all the same.
+    registry.py              registers the workers' consumers; returns the items of dead ones
+    host_status.py           what a heartbeat writes about this host, for status and API
+    list_waiters.py          waits in Redis for the next item of each list (BLMOVE)
+    idle_workers.py          which workers are idle; wakes one of them
+    suspects.py              has a worker finish its items when suspects wait, which must run alone
+    housekeeping.py          requeues parked items that are due; expires old dead-letter reasons
+    reaper.py                detects dead hosts and returns the items of their workers
+    orphans.py               waits for the workers when the supervisor was killed, then kills them
+    boot_check.py            the first contact with Redis: a bounded wait, a clear error
+    retrying_connection.py   connections to Redis; commands are repeated until they are answered
+
+An error that no duty handles ends the process; the supervisor starts another one, and workers go
+on meanwhile. While Redis is away every duty waits for it, and the coordinator still shows that it
+is alive.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def main(boot: Boot) -> None:
-    """Keep house until the supervisor says drain, or is gone.
+    """Run the coordinator until the supervisor orders it to drain, or is gone.
 
     Raises:
         BootError: Redis cannot be used.

@@ -1,16 +1,16 @@
-"""What a beat tells about this host: the fields that `conserver status` and the API show.
+"""What a heartbeat writes about this host: the fields that `conserver status` and the API show.
 
 name version lease_s    the machine, our version, the lease that the host keeps
-pid coordinator_pid         of the supervisor (0 until it has told) and of the coordinator
+pid coordinator_pid     of the supervisor (0 until it has sent its state) and of the coordinator
 state                   running or draining
-started_at              when the supervisor started, in seconds since the epoch, once it has told
-supervisor              JSON: what the supervisor told of itself
-lists                   JSON: the lists that are served, in order
+started_at              when the supervisor started, in Unix seconds; once it has sent its state
+supervisor              JSON: the supervisor's description of itself
+lists                   JSON: the ingress lists, in the order of the configuration
 storages                JSON: the storages that chains write to, sorted
 workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
-                        started_at, idle, done, failed, rss_bytes, away: [storages whose breaker
-                        is open], held, items: [{uuid, chain, link, phase, since_s}]}, with at
-                        most ITEMS_SHOWN items each
+                        started_at, idle, done, failed, rss_bytes, away: [storages whose circuit
+                        breaker is open], held (a number), items: [{uuid, chain, link, phase,
+                        since_s}], at most ITEMS_SHOWN of them}
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ITEMS_SHOWN = 8
 
 
 class HostStatus:
-    """Gathers the fields from the supervisor's word, the pages, and who is idle."""
+    """Combines the supervisor's state message, the workers' shared statuses and IdleWorkers."""
 
     def __init__(
         self,
@@ -58,44 +58,47 @@ class HostStatus:
             "storages": orjson.dumps(self._storages),
         }
 
-    def hear(self, message: Message) -> bool:
-        """The supervisor's state message. Whether others should know of it before the next beat:
-        somebody has come, gone or changed its state.
+    def read_state(self, message: Message) -> bool:
+        """Take in the supervisor's state message.
+
+        Returns:
+            Whether a process has started, ended or changed its state: then the next heartbeat is
+            due at once.
         """
-        before = self._who()
+        before = self._processes()
         self._supervisor = message.get("supervisor", {})
         self._workers = message.get("workers", [])
-        return self._who() != before
+        return self._processes() != before
 
-    def _who(self) -> tuple[Any, ...]:
+    def _processes(self) -> tuple[Any, ...]:
         workers = [
-            # Those at work are idle and busy by turns, which is no news.
-            (told.get("pid"), "" if told.get("state") in ("idle", "working") else told.get("state"))
-            for told in self._workers
+            # A running worker changes between idle and working all the time.
+            (one.get("pid"), "" if one.get("state") in ("idle", "working") else one.get("state"))
+            for one in self._workers
         ]
         return self._supervisor.get("pid"), self._supervisor.get("state"), workers
 
     def fields(self) -> dict[str, str | bytes | int]:
         """The fields as they are now."""
         now_s = time.monotonic()
-        workers = [self._worker(told, now_s) for told in self._workers]
-        began_at = self._supervisor.get("started_at")
-        # A coordinator that does not know yet leaves what the one before it has told.
-        began = {} if began_at is None else {"started_at": began_at}
+        workers = [self._worker(one, now_s) for one in self._workers]
+        started_at = self._supervisor.get("started_at")
+        # Until it is known the field keeps what the coordinator before this one wrote.
+        started = {} if started_at is None else {"started_at": started_at}
         return {
             **self._fixed,
-            **began,
+            **started,
             "pid": self._supervisor.get("pid", 0),
             "state": self._supervisor.get("state", "running"),
             "supervisor": orjson.dumps(self._supervisor),
             "workers": orjson.dumps(workers),
         }
 
-    def _worker(self, told: Message, now_s: float) -> dict[str, Any]:
-        slot = told["slot"]
+    def _worker(self, state: Message, now_s: float) -> dict[str, Any]:
+        slot = state["slot"]
         view = self._statuses[slot - 1].read()
         return {
-            **told,
+            **state,
             "idle": slot in self._idle_workers.idle,
             "done": view.items_done,
             "failed": view.items_failed,

@@ -1,18 +1,17 @@
-"""The roster: which workers of this host want work, and who has been rung for it.
+"""Which workers of this host are idle, and waking one of them.
 
-A worker that wants work says so (process/wakeup.py) and is then idle here until its claim is
-answered with items. Ringing sends one idle worker to Redis. It stays rung until it has said how its
-claim went; if it is gone by then, passes, or does not say anything for a second, the next idle one
-is sent instead, because something waits for it. Which of its chains have room only the worker
-knows, from one moment to the next: so nobody asks before, and whoever has none passes on.
+A worker reports that it is idle or busy (process/wakeup.py). Waking an idle worker makes it claim
+once; until it reports again it does not count as idle. Whether its chains have room for a certain
+item is known only to the worker itself, and changes all the time. So whoever wakes a worker for an
+item waits for its answer and then looks in Redis whether the item was claimed (list_waiters.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 from conserver.process import wakeup
 from conserver.process.shared_status import State
@@ -21,45 +20,34 @@ if TYPE_CHECKING:
     from conserver.process.messages import Message
     from conserver.process.shared_status import SharedStatus
 
-RING_TIMEOUT_S = 1.0
+ANSWER_TIMEOUT_S = 1.0
+"""How long a woken worker may take to answer. One that is killed or hangs answers never."""
 _PACKET_BYTES_MAX = 256
 
 
-class _Ring(NamedTuple):
-    """A worker that was sent, for whom, and by when it should have answered.
-
-    tried: the workers that were sent before it.
-    """
-
-    answered: asyncio.Future[bool]
-    overdue: asyncio.TimerHandle
-    tried: frozenset[int]
-
-
 class IdleWorkers:
-    """The workers by their slots. Everything here happens on the event loop's thread.
+    """The workers by their slots. Used on the event loop's thread only.
 
-    `wanted` is set while a worker is idle that nobody has rung; `suspects` is set when a worker
-    has met suspects, and cleared by whoever has looked after them.
+    any_idle: set while a worker is idle. suspects: set when a worker has reported suspects; cleared
+    by suspects.py. on_change: called after any_idle was set or cleared.
     """
 
     def __init__(self, ends: Sequence[socket.socket], statuses: Sequence[SharedStatus]) -> None:
-        """Our ends of the workers' sockets, and their pages, in the order of the slots 1..N."""
+        """ends: our ends of the workers' sockets; both sequences in the order of the slots 1..N."""
         self._ends = dict(enumerate(ends, 1))
         self._statuses = dict(enumerate(statuses, 1))
         self._consumers: dict[int, str] = {}
-        self._idle: dict[int, None] = {}  # in the order of their word, the latest last
-        self._rung: dict[int, _Ring] = {}
+        self._idle: dict[int, None] = {}  # in the order in which they became idle, the latest last
+        self._answers: dict[int, asyncio.Future[None]] = {}  # of the workers that were woken
         self._gone: set[int] = set()
         self._retired = False
-        self.wanted = asyncio.Event()
+        self.any_idle = asyncio.Event()
         self.suspects = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
-        """Called after `wanted` was set or cleared."""
 
     @property
     def idle(self) -> frozenset[int]:
-        """The slots of the workers that want work, those that were rung included."""
+        """The slots of the idle workers."""
         return frozenset(self._idle)
 
     @property
@@ -68,89 +56,95 @@ class IdleWorkers:
         return frozenset(self._gone)
 
     def listen(self) -> None:
-        """Take what the workers say from now on."""
+        """Receive the workers' messages from now on."""
         loop = asyncio.get_running_loop()
         for slot, end in self._ends.items():
             loop.add_reader(end, self._read, slot)
 
     def retire(self) -> None:
-        """Nobody is idle from now on, so nobody is rung; only `gone` is kept up."""
+        """Count no worker as idle from now on, so that none is woken; `gone` stays up to date."""
         self._retired = True
         for slot in self._ends:
-            self.dismiss(slot)
+            self.remove(slot)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop receiving."""
         loop = asyncio.get_running_loop()
         for end in self._ends.values():
             loop.remove_reader(end)
 
-    def introduce(self, slot: int, consumer: str) -> None:
-        """Another worker takes a slot. What its predecessor has said is void."""
+    def assign(self, slot: int, consumer: str) -> None:
+        """A new worker takes a slot. Messages of its predecessor are discarded."""
         if self._consumers.get(slot) == consumer:
             return
         self._consumers[slot] = consumer
-        self._read(slot, heed=False)
-        self.dismiss(slot)
+        self._read(slot, discard=True)
+        self.remove(slot)
 
-    def hear_state(self, message: Message) -> None:
-        """The supervisor's state message: a coordinator that replaces another learns who is who."""
+    def read_state(self, message: Message) -> None:
+        """The supervisor's state message: from it a replaced coordinator learns the consumers."""
         for worker in message.get("workers", ()):
             if worker["consumer"]:
-                self.introduce(worker["slot"], worker["consumer"])
+                self.assign(worker["slot"], worker["consumer"])
 
-    def leave(self, consumer: str) -> None:
-        """A consumer has died."""
+    def consumer_died(self, consumer: str) -> None:
+        """A worker has died; its slot is known only here."""
         for slot, present in self._consumers.items():
             if present == consumer:
-                self.dismiss(slot)
+                self.remove(slot)
 
-    def dismiss(self, slot: int) -> None:
-        """The worker of a slot is gone; what it had been rung for, another one gets."""
+    def remove(self, slot: int) -> None:
+        """The worker of a slot is not idle any more, and will not answer a wakeup."""
         self._idle.pop(slot, None)
-        self._unlist(slot)
-        self._tell()
+        self._answered(slot)
+        self._notify()
 
-    def ring(self) -> asyncio.Future[bool]:
-        """Send one idle worker to claim.
+    def wake(self, passed_over: Collection[int] = ()) -> int | None:
+        """Wake one idle worker. It is idle again when it reports so.
+
+        Args:
+            passed_over: slots of workers that are not to be woken.
 
         Returns:
-            A future that is true when the claim of a rung worker has been answered, or all idle
-            ones have passed; and false at once, or as soon as it turns out, when no idle worker is
-            left.
+            The worker's slot; None if no other worker is idle.
         """
-        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._send_someone(answered, frozenset())
-        return answered
+        for slot in self._by_preference(passed_over):
+            del self._idle[slot]
+            if self._send(slot, wakeup.WAKE):
+                self._answers[slot] = asyncio.get_running_loop().create_future()
+                self._notify()
+                return slot
+        self._notify()
+        return None
+
+    async def answer(self, slot: int) -> None:
+        """Wait until a woken worker has answered or is gone, at most ANSWER_TIMEOUT_S."""
+        if slot in self._answers:
+            await asyncio.wait([self._answers[slot]], timeout=ANSWER_TIMEOUT_S)
 
     def order_empty(self, slot: int) -> bool:
-        """Order a worker to run itself empty. False if it does not read."""
-        return self._say(slot, wakeup.EMPTY)
+        """Order a worker to claim nothing until it is empty. False if it does not read."""
+        return self._send(slot, wakeup.EMPTY)
 
-    def hear(self, slot: int, packet: bytes) -> None:
-        """What a worker says: a word or several, and the consumer that says it."""
-        said = packet.rstrip(b"0123456789abcdef")
-        consumer = packet[len(said) :].decode()
+    def receive(self, slot: int, packet: bytes) -> None:
+        """Take in a packet of a worker: messages of one byte each, then its consumer id."""
+        messages = packet.rstrip(b"0123456789abcdef")
+        consumer = packet[len(messages) :].decode()
         stale = consumer and self._consumers.get(slot, consumer) != consumer
         if stale or self._retired:
             return
-        for number in said:
-            word = bytes((number,))
-            if word == wakeup.SUSPECTS:
+        for number in messages:
+            message = bytes((number,))
+            if message == wakeup.SUSPECTS:
                 self.suspects.set()
                 continue
             self._idle.pop(slot, None)
-            if word in (wakeup.IDLE, wakeup.PASSED):
+            if message == wakeup.IDLE:
                 self._idle[slot] = None
-            if word in (wakeup.PASSED, wakeup.BUSY):
-                self._unlist(slot)
-            else:
-                self._answered(slot)
-            if word == wakeup.MORE:
-                self.ring()
-        self._tell()
+            self._answered(slot)
+        self._notify()
 
-    def _read(self, slot: int, heed: bool = True) -> None:
+    def _read(self, slot: int, discard: bool = False) -> None:
         while True:
             try:
                 packet = self._ends[slot].recv(_PACKET_BYTES_MAX)
@@ -159,66 +153,41 @@ class IdleWorkers:
             except ConnectionError:
                 packet = b""
             if not packet:
-                # Its end stays readable for ever. The supervisor holds the other one too, so this
-                # means that both are gone.
+                # The socket has ended and stays readable for ever. The supervisor holds the other
+                # end as well as the worker, so both are gone.
                 asyncio.get_running_loop().remove_reader(self._ends[slot])
                 self._gone.add(slot)
-                self.dismiss(slot)
+                self.remove(slot)
                 return
-            if heed:
-                self.hear(slot, packet)
+            if not discard:
+                self.receive(slot, packet)
 
-    def _say(self, slot: int, word: bytes) -> bool:
+    def _send(self, slot: int, message: bytes) -> bool:
         try:
-            self._ends[slot].send(word)
+            self._ends[slot].send(message)
         except (BlockingIOError, ConnectionError):
             return False
         return True
 
-    def _send_someone(self, answered: asyncio.Future[bool], tried: frozenset[int]) -> None:
-        for slot in self._by_fitness(tried):
-            if self._say(slot, wakeup.WAKE):
-                loop = asyncio.get_running_loop()
-                overdue = loop.call_later(RING_TIMEOUT_S, self.dismiss, slot)
-                self._rung[slot] = _Ring(answered, overdue, tried)
-                break
-            del self._idle[slot]
-        else:
-            if not answered.done():
-                # Those that passed look again by themselves, as soon as they have room.
-                answered.set_result(bool(tried & self._idle.keys()))
-        self._tell()
-
-    def _by_fitness(self, tried: frozenset[int]) -> list[int]:
-        """The idle ones that were not rung, nor sent for this before, the fittest first.
-
-        Those that hold nothing come before those that could take one more beside what they run;
-        among equals the latest to become idle: its models and caches are warm, and the others may
-        be swapped out in peace.
+    def _by_preference(self, passed_over: Collection[int]) -> list[int]:
+        """The idle workers but these. First those that hold no item, then those that could run one
+        more beside what they run. Among equals the one that became idle last: its models and caches
+        are warm, and the memory of the others may be swapped out.
         """
-        taken = tried | self._rung.keys()
-        free = [slot for slot in reversed(self._idle) if slot not in taken]
-        return sorted(free, key=lambda slot: self._statuses[slot].state is not State.IDLE)
+        slots = [slot for slot in reversed(self._idle) if slot not in passed_over]
+        return sorted(slots, key=lambda slot: self._statuses[slot].state is not State.IDLE)
 
     def _answered(self, slot: int) -> None:
-        ring = self._rung.pop(slot, None)
-        if ring is not None:
-            ring.overdue.cancel()
-            if not ring.answered.done():
-                ring.answered.set_result(True)
+        answer = self._answers.pop(slot, None)
+        if answer is not None:
+            answer.set_result(None)
 
-    def _unlist(self, slot: int) -> None:
-        ring = self._rung.pop(slot, None)
-        if ring is not None:
-            ring.overdue.cancel()
-            self._send_someone(ring.answered, ring.tried | {slot})
-
-    def _tell(self) -> None:
-        wanted = any(slot not in self._rung for slot in self._idle)
-        if wanted == self.wanted.is_set():
+    def _notify(self) -> None:
+        """Bring any_idle up to date."""
+        if bool(self._idle) == self.any_idle.is_set():
             return
-        if wanted:
-            self.wanted.set()
+        if self._idle:
+            self.any_idle.set()
         else:
-            self.wanted.clear()
+            self.any_idle.clear()
         self.on_change()

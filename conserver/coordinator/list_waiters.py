@@ -1,147 +1,178 @@
-"""The bells: an idle worker hears of an item the moment it is pushed.
+"""List waiters: they wait in Redis for the next item of each list, and wake a worker for it.
 
-While a worker of this host is idle, one `BLMOVE list conserver:returned:list` waits in Redis for
-every list that it serves. When one answers, an item has moved to `returned`, which is nobody's, so
-whoever dies now strands nothing; and one idle worker is rung, who claims it from there. The list is
-armed again when that claim has been answered and another worker is idle. Redis wakes one host per
-item, and the host wakes one worker.
+While a worker of this host is idle, one `BLMOVE <list> conserver:returned:<list>` waits in Redis
+for every list that the host serves. When it answers, an item has moved to `returned`. There it
+belongs to no process, so no death strands it. The list waiter wakes one idle worker, which claims
+the item from there, and after the worker's answer looks at `returned` again: while something lies
+there it wakes the next idle worker, each one once; when it is empty the next BLMOVE begins. Redis
+answers one host per item, and the host wakes one worker.
 
-Not armed is a list that is paused, one whose parked items have reached the cap, and one that has
-something in `returned` already: nobody would come for what the bell moves, and it would pump one
-list into the other.
+No BLMOVE is issued for a list that is paused, that has as many parked items as it may, or that has
+unclaimed items in `returned`. Otherwise items would pile up in `returned` with no one to claim
+them.
 
-The bell is a hint. Where it cannot wait (Redis at maxmemory refuses BLMOVE) or comes too late, a
-worker looks by itself every TICK_INTERVAL.
+A wakeup is only a hint. If BLMOVE is refused (Redis is at maxmemory) or a wakeup is late, a worker
+claims by itself every TICK_INTERVAL.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-import random
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError, ResponseError
 
-from conserver import failpoints
-from conserver.coordinator.retrying_connection import Connections, Wire, describe, without_errors
-from conserver.queue.calls import CONTROL
+from conserver import failpoints, retry
+from conserver.coordinator.retrying_connection import (
+    AsyncConnection,
+    Connections,
+    describe,
+    raise_first_error,
+)
+from conserver.queue import keys
 
 if TYPE_CHECKING:
     from conserver.coordinator.idle_workers import IdleWorkers
     from conserver.telemetry.log import Logger
 
 WAIT_S = 5.0
-"""How long one BLMOVE waits: a connection that died half-open holds its place in Redis so long."""
+"""How long one BLMOVE waits. When a connection breaks unnoticed, Redis keeps its BLMOVE waiting for
+so long, and an item that it moves wakes nobody."""
 
 ANSWER_TIMEOUT_S = 2.0
-"""How much later than that its answer may come."""
+"""How long Redis may take to answer; a BLMOVE after its WAIT_S."""
 
 LINGER_S = 0.25
 LINGER_S_PER_LIST = 0.01
-"""How long bells wait on after the last worker stopped being idle: the greater of the two. Workers
-are busy and idle by turns, and a wait that is called off costs its connection (1 ms to make anew).
-An item that moves meanwhile is the first that a worker of any host finds when it looks."""
+"""How long BLMOVEs wait on after the last worker stopped being idle: the greater of the two.
+Workers are busy and idle by turns, and cancelling a BLMOVE costs its connection (1 ms to open
+again). An item that moves in that time is the first that any worker of any host claims."""
 
-PAUSES_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
-"""Until a list that could not be armed is looked at again; jittered."""
+PAUSE_FIRST_S, PAUSE_MAX_S = 0.02, 1.0
+"""The backoff of a list for which no BLMOVE could be issued."""
 
-COMPLAINT_EVERY_S = 60.0
+COMPLAIN_EVERY_S = 60.0
 
-TOO_MANY = "max number of clients"
-"""In a refusal that redis-py has no class for: as many connections as lists may be too many."""
+TOO_MANY_CLIENTS = "max number of clients"
+"""Part of an error that redis-py has no class for. A connection per list may be more than Redis
+allows."""
 
 
 class WaitOutcome(enum.Enum):
-    """How one round of a bell ended."""
+    """How one wait for a list ended."""
 
-    MOVED = enum.auto()  # an item waits in returned
-    NOTHING = enum.auto()  # the wait ran out, or was called off
-    HINDERED = enum.auto()  # not armed, or refused: not at once again
+    UNCLAIMED = enum.auto()  # something lies in returned: BLMOVE has moved it, or it did before
+    NOTHING = enum.auto()  # BLMOVE timed out, or was cancelled
+    HINDERED = enum.auto()  # no BLMOVE was issued, or Redis refused it: back off
 
 
 class ListWaiter:
-    """One list's bell. At most one of its items has moved and not been rung for."""
+    """Waits for the items of one list."""
 
     def __init__(
-        self, name: str, wire: Wire, parked_cap: int, complain: Callable[[str, Exception], None]
+        self,
+        name: str,
+        connection: AsyncConnection,
+        parked_cap: int,
+        complain: Callable[[str, Exception], None],
     ) -> None:
         self.name = name
-        self._wire = wire
+        self._connection = connection
         self._complain = complain
         self._parked_cap = parked_cap
-        self._deadline: asyncio.Timeout | None = None
-        self._called_off = False
-        returned = f"conserver:returned:{name}"
+        self._woken: set[int] = set()  # slots that were woken for what lies in returned
+        self._must_wake = False  # for what lies in returned
+        self._timeout: asyncio.Timeout | None = None
+        self._cancelled = False
         self._look = (
-            ("HEXISTS", CONTROL, f"paused:{name}"),
-            ("ZCARD", f"conserver:parked:{name}"),
-            ("LLEN", returned),
+            ("HEXISTS", keys.CONTROL, keys.paused(name)),
+            ("ZCARD", keys.parked(name)),
+            ("LLEN", keys.returned(name)),
         )
-        self._move = ("BLMOVE", name, returned, "LEFT", "RIGHT", WAIT_S)
+        self._move = ("BLMOVE", name, keys.returned(name), "LEFT", "RIGHT", WAIT_S)
 
-    async def tend(self, idle_workers: IdleWorkers) -> None:
-        """Ring for this list, for ever."""
+    async def run(self, idle_workers: IdleWorkers) -> None:
+        """Wait for items and wake idle workers for them, until cancelled."""
         hindered = 0
         while True:
-            await idle_workers.wanted.wait()
-            outcome = await self.round()
-            hindered = hindered + 1 if outcome is WaitOutcome.HINDERED else 0
-            if outcome is WaitOutcome.MOVED:
-                while not await idle_workers.ring():
-                    await idle_workers.wanted.wait()
-            elif outcome is WaitOutcome.HINDERED:
-                pause_s = PAUSES_S[min(hindered, len(PAUSES_S)) - 1]
-                await asyncio.sleep(pause_s * random.uniform(0.75, 1.25))
+            await idle_workers.any_idle.wait()
+            outcome = await self.wait_once()
+            unclaimed = outcome is WaitOutcome.UNCLAIMED
+            woke = unclaimed and self._must_wake and await self._wake(idle_workers)
+            if woke or outcome is WaitOutcome.NOTHING:
+                hindered = 0
+                continue
+            # If another host has moved the items, it wakes a worker for them. If they are still
+            # there after a pause, a worker of this host is woken.
+            self._must_wake = unclaimed
+            hindered += 1
+            await asyncio.sleep(retry.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))
 
-    async def round(self) -> WaitOutcome:
-        """Arm once, and wait."""
-        self._called_off = False
+    async def wait_once(self) -> WaitOutcome:
+        """Issue one BLMOVE, unless it must not be, and wait for its answer."""
+        self._cancelled = False
         try:
-            if not await self._may_wait():
-                return WaitOutcome.HINDERED
-            return await self._wait()
+            return await self._why_not() or await self._wait()
         except (RedisError, OSError, TimeoutError) as error:
-            await self._wire.close()
-            if self._called_off:
+            await self._connection.close()
+            if self._cancelled:
                 return WaitOutcome.NOTHING
             self._complain(self.name, error)
             return WaitOutcome.HINDERED
 
-    def call_off(self) -> None:
-        """End a wait that is under way; an item that moves at this moment is in returned."""
-        self._called_off = True
-        if self._deadline is not None and not self._deadline.expired():
-            self._deadline.reschedule(0)
+    def cancel_wait(self) -> None:
+        """End a BLMOVE that waits. An item that it moves at this moment lies in returned."""
+        self._cancelled = True
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(0)
 
     async def close(self) -> None:
-        """Drop the connection."""
-        await self._wire.close()
+        """Close the connection."""
+        await self._connection.close()
 
-    async def _may_wait(self) -> bool:
-        answers = await self._wire.ask(self._look, ANSWER_TIMEOUT_S)
-        paused, parked, returned = without_errors(answers)
-        return not paused and parked < self._parked_cap and not returned
+    async def _wake(self, idle_workers: IdleWorkers) -> bool:
+        """Wake the next idle worker and wait for its answer. False if every idle one was woken."""
+        slot = idle_workers.wake(passed_over=self._woken)
+        if slot is None:
+            return not idle_workers.any_idle.is_set()
+        self._woken.add(slot)
+        await idle_workers.answer(slot)
+        return True
+
+    async def _why_not(self) -> WaitOutcome | None:
+        """Why no BLMOVE must be issued now; None if it may be."""
+        answers = await self._connection.ask(self._look, ANSWER_TIMEOUT_S)
+        paused, parked, returned = raise_first_error(answers)
+        if not returned:
+            self._must_wake = False
+            self._woken.clear()
+        if paused:
+            return WaitOutcome.HINDERED
+        if returned:
+            return WaitOutcome.UNCLAIMED
+        return WaitOutcome.HINDERED if parked >= self._parked_cap else None
 
     async def _wait(self) -> WaitOutcome:
-        async with asyncio.timeout(WAIT_S + ANSWER_TIMEOUT_S) as deadline:
-            self._deadline = deadline
+        async with asyncio.timeout(WAIT_S + ANSWER_TIMEOUT_S) as timeout:
+            self._timeout = timeout
             try:
-                if self._called_off:
+                if self._cancelled:
                     return WaitOutcome.NOTHING
-                await self._wire.send([self._move])
-                moved = await self._wire.receive()
+                await self._connection.send([self._move])
+                moved = await self._connection.receive()
             finally:
-                self._deadline = None
+                self._timeout = None
         if moved is None:
             return WaitOutcome.NOTHING
         failpoints.at("waiter-moved")
-        return WaitOutcome.MOVED
+        self._must_wake = True
+        return WaitOutcome.UNCLAIMED
 
 
 class ListWaiters:
-    """The bells of all lists that this host serves."""
+    """The list waiters of all lists that this host serves."""
 
     def __init__(
         self,
@@ -153,60 +184,68 @@ class ListWaiters:
     ) -> None:
         self._idle_workers = idle_workers
         self._log = log
-        self._list_waiters = {
-            name: ListWaiter(name, Wire(connections), parked_cap, self._complain) for name in names
+        self._waiters = {
+            name: ListWaiter(name, AsyncConnection(connections), parked_cap, self._complain)
+            for name in names
         }
         self._linger: asyncio.TimerHandle | None = None
         self._complained_at_s: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Tend all bells until cancelled; then no wait is left in Redis."""
-        self._idle_workers.on_change = self._idle_or_not
+        """Run all list waiters until cancelled; then no BLMOVE is left in Redis."""
+        self._idle_workers.on_change = self._idle_changed
         try:
             async with asyncio.TaskGroup() as group:
-                for bell in self._list_waiters.values():
-                    group.create_task(bell.tend(self._idle_workers), name=f"bell of {bell.name}")
+                for waiter in self._waiters.values():
+                    name = f"list waiter of {waiter.name}"
+                    group.create_task(waiter.run(self._idle_workers), name=name)
         finally:
             self._idle_workers.on_change = lambda: None
-            self._keep_waiting()
-            for bell in self._list_waiters.values():
-                await bell.close()
+            self._stop_lingering()
+            for waiter in self._waiters.values():
+                await waiter.close()
 
-    def silence(self, paused: Iterable[str]) -> None:
-        """These lists have been paused: a wait that began before is called off."""
-        for name in paused:
-            if name in self._list_waiters:
-                self._list_waiters[name].call_off()
+    def items_returned(self, names: Iterable[str] | None = None) -> None:
+        """Items have come to `returned` by another way than BLMOVE: wake a worker for them, and
+        have the list waiters look whether it took all.
 
-    def _idle_or_not(self) -> None:
-        self._keep_waiting()
-        if not self._idle_workers.wanted.is_set():
+        Args:
+            names: the lists of these items; None: any.
+        """
+        self._idle_workers.wake()
+        self.cancel_waits(self._waiters if names is None else names)
+
+    def cancel_waits(self, names: Iterable[str]) -> None:
+        """End the BLMOVEs that wait for these lists. Each list waiter looks at its list again."""
+        for name in names:
+            if name in self._waiters:
+                self._waiters[name].cancel_wait()
+
+    def _idle_changed(self) -> None:
+        self._stop_lingering()
+        if not self._idle_workers.any_idle.is_set():
+            linger_s = max(LINGER_S, LINGER_S_PER_LIST * len(self._waiters))
             loop = asyncio.get_running_loop()
-            linger_s = max(LINGER_S, LINGER_S_PER_LIST * len(self._list_waiters))
-            self._linger = loop.call_later(linger_s, self._call_off_all)
+            self._linger = loop.call_later(linger_s, self.cancel_waits, self._waiters)
 
-    def _keep_waiting(self) -> None:
+    def _stop_lingering(self) -> None:
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
 
-    def _call_off_all(self) -> None:
-        for bell in self._list_waiters.values():
-            bell.call_off()
-
     def _complain(self, name: str, error: Exception) -> None:
-        """Tell what an operator can mend: once a minute, and not once per list if it is Redis."""
-        if not isinstance(error, ResponseError) and TOO_MANY not in str(error):
-            return  # Redis is away: the coordinator's line says so.
+        """Log what an operator can mend: once a minute, and not per list if it is about Redis."""
+        if not isinstance(error, ResponseError) and TOO_MANY_CLIENTS not in str(error):
+            return  # Redis is away: the coordinator's other connection logs that.
         kind = str(error).partition(" ")[0]
         subject = f"{kind} {name}" if kind == "WRONGTYPE" else kind
         now_s = asyncio.get_running_loop().time()
-        if now_s - self._complained_at_s.get(subject, -COMPLAINT_EVERY_S) < COMPLAINT_EVERY_S:
+        if now_s - self._complained_at_s.get(subject, -COMPLAIN_EVERY_S) < COMPLAIN_EVERY_S:
             return
         self._complained_at_s[subject] = now_s
         self._log.warning(
-            "bell_refused",
+            "list_wait_refused",
             list=name,
             error=describe(error),
-            what="idle workers look every TICK_INTERVAL until this is mended",
+            what="idle workers claim every TICK_INTERVAL until this is mended",
         )

@@ -1,10 +1,9 @@
-"""The coordinator's connections to Redis: bounded waits, nothing repeated but by us.
+"""The coordinator's connections to Redis, on asyncio.
 
-`AsyncRetryingConnection` repeats a call until it is answered, for as long as Redis is away,
-because everything that
-the coordinator does may be done twice. Duties share one line, each call waits for its turn. A key
-of
-the wrong type is told of here, whoever meets it; the duty goes on with everything else.
+AsyncConnection is one connection with bounded waits; it repeats nothing. AsyncRetryingConnection
+repeats a call until it is answered, for as long as Redis is away, because everything that the
+coordinator does may be done twice. Its duties share one of these, and each call waits for its turn.
+It also logs keys of the wrong type, whichever duty meets one; the duty goes on with other keys.
 """
 
 from __future__ import annotations
@@ -16,9 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from conserver import failpoints
-from conserver.queue import clients as connection
-from conserver.queue.retrying_connection import PAUSES_S, passes, what_now
+from conserver import failpoints, retry
+from conserver.queue import clients
+from conserver.queue.retrying_connection import (
+    PAUSE_FIRST_S,
+    PAUSE_MAX_S,
+    advice,
+    is_transient,
+)
 from conserver.queue.wrong_type import Complaints, WrongTypeError, is_wrong_type, kind_of
 
 if TYPE_CHECKING:
@@ -33,23 +37,23 @@ Command = tuple[Any, ...]
 
 
 class Connections:
-    """Makes connections to the Redis of one URL, each of which belongs to its caller."""
+    """Makes connections to the Redis of one URL. Each belongs to its caller, who closes it."""
 
     def __init__(self, url: str) -> None:
-        self._client = connection.async_client(url, timeout_s=None)
+        self._client = clients.async_client(url, timeout_s=None)
 
     def make(self) -> AbstractConnection:
-        """A connection that is not open yet."""
+        """A new connection, not opened yet."""
         pool = self._client.connection_pool
         made: AbstractConnection = pool.make_connection()
         return made
 
 
-class Wire:
-    """One connection, opened when it is first needed. It repeats nothing.
+class AsyncConnection:
+    """One connection, opened by the first command. It repeats nothing.
 
-    Any failure closes it and is raised, so no answer is ever taken for that of another command, and
-    whoever saw none knows that nothing broke in between.
+    Any failure closes it and is raised. So an answer is never taken for that of another command,
+    and a caller that saw no error knows that the connection did not break in between.
     """
 
     def __init__(self, connections: Connections) -> None:
@@ -57,7 +61,10 @@ class Wire:
         self._connection: AbstractConnection | None = None
 
     async def ask(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
-        """The answers to several commands in one round trip; errors of theirs are among them.
+        """Send several commands and wait for their answers: one round trip.
+
+        Returns:
+            The answers in order. One that is an error of its command is a ResponseError.
 
         Raises:
             RedisError, OSError, TimeoutError: Redis is away, or refuses this connection.
@@ -67,7 +74,7 @@ class Wire:
             return [await self._answer() for _ in commands]
 
     async def send(self, commands: Sequence[Command]) -> None:
-        """Send without waiting for the answers; connect first if need be. Raises as `ask`."""
+        """Connect if necessary, and send without waiting for answers. Raises as `ask`."""
         try:
             if self._connection is None:
                 self._connection = self._connections.make()
@@ -79,11 +86,11 @@ class Wire:
             raise
 
     async def receive(self) -> Any:
-        """The answer to one command that was sent. Raises as `ask`, and the command's own error."""
-        return without_errors([await self._answer()])[0]
+        """The answer to one command that was sent. Raises as `ask`, and the command's error."""
+        return raise_first_error([await self._answer()])[0]
 
     async def close(self) -> None:
-        """Drop the connection; a command that waits on it in Redis is forgotten there."""
+        """Close the connection. Redis drops a command that still waits on it."""
         dropped, self._connection = self._connection, None
         if dropped is not None:
             await dropped.disconnect(nowait=True)
@@ -106,13 +113,13 @@ class AsyncRetryingConnection:
     """
 
     def __init__(self, connections: Connections, log: Logger) -> None:
-        self._wire = Wire(connections)
+        self._connection = AsyncConnection(connections)
         self._log = log
         self._complaints = Complaints(log)
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def call(self, call: Call) -> Any:
-        """The answer of a script. Raises redis.ResponseError for what a repetition cannot mend."""
+        """The answer of a script. Raises redis.ResponseError for an error that would come again."""
         failpoints.at(f"before-{call.step}")
         try:
             [answer] = await self._ask([call.command()])
@@ -124,11 +131,11 @@ class AsyncRetryingConnection:
         return answer
 
     async def command(self, *words: Any) -> Any:
-        """The answer of a plain command that may be repeated."""
+        """The answer of a plain command. It may be sent more than once."""
         return (await self.commands([words]))[0]
 
     async def commands(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to several commands that may be repeated, in one round trip."""
+        """The answers to several plain commands in one round trip. They may be sent again."""
         answers = await self._ask(commands)
         for words, answer in zip(commands, answers, strict=True):
             if isinstance(answer, ResponseError):
@@ -136,19 +143,19 @@ class AsyncRetryingConnection:
         return answers
 
     async def each(self, commands: Sequence[Command]) -> list[Any]:
-        """The same, with None for the answer of a command that met a key of the wrong type."""
+        """As `commands`, with None as the answer of a command that met a key of the wrong type."""
         answers = await self._ask(commands)
-        for place, answer in enumerate(answers):
+        for index, answer in enumerate(answers):
             if isinstance(answer, ResponseError):
-                await self.complain(answer, commands[place][1:2])
-                answers[place] = None
+                await self.complain(answer, commands[index][1:2])
+                answers[index] = None
         return answers
 
-    async def complain(self, error: ResponseError, keys: Sequence[str | bytes]) -> WrongTypeError:
-        """Tell which keys are meant: those of `keys` that have a wrong type, or one that the error
-        names.
+    async def complain(self, error: ResponseError, used: Sequence[str | bytes]) -> WrongTypeError:
+        """Log which keys have a wrong type: among those that a command used, or that its error
+        names. Returns the exception to raise.
         """
-        names = [key.decode() if isinstance(key, bytes) else key for key in keys]
+        names = [key.decode() if isinstance(key, bytes) else key for key in used]
         _, named, rest = str(error).partition("WRONGTYPE conserver:")
         if named:
             names.append(f"conserver:{rest}")
@@ -158,36 +165,37 @@ class AsyncRetryingConnection:
                 self._complaints.tell(name, kind.decode())
         return WrongTypeError(str(error))
 
-    async def attempt(self, *words: Any) -> Any:
-        """One command, tried once. Raises RedisError, OSError or TimeoutError."""
-        async with self._turn:
-            return without_errors(await self._wire.ask([words], ANSWER_TIMEOUT_S))[0]
+    async def try_once(self, *words: Any) -> Any:
+        """The answer of one command, sent once. Raises RedisError, OSError or TimeoutError."""
+        async with self._lock:
+            answers = await self._connection.ask([words], ANSWER_TIMEOUT_S)
+            return raise_first_error(answers)[0]
 
     async def close(self) -> None:
-        """Drop the connection."""
-        await self._wire.close()
+        """Close the connection."""
+        await self._connection.close()
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
         if not commands:
             return []
-        async with self._turn:
+        async with self._lock:
             return await self._until_answered(commands)
 
     async def _until_answered(self, commands: Sequence[Command]) -> list[Any]:
         failures, away_since_s = 0, time.monotonic()
         while True:
             try:
-                answers = await self._wire.ask(commands, ANSWER_TIMEOUT_S)
-                without_errors([answer for answer in answers if not _is_wrong_type(answer)])
+                answers = await self._connection.ask(commands, ANSWER_TIMEOUT_S)
+                raise_first_error([answer for answer in answers if not _is_wrong_type(answer)])
             except (RedisError, OSError, TimeoutError) as error:
-                # Not the same connection again: after a failover it may lead to a replica.
-                await self._wire.close()
-                if isinstance(error, ResponseError) and not passes(error):
+                # Connect anew: after a failover this connection may lead to a replica.
+                await self._connection.close()
+                if isinstance(error, ResponseError) and not is_transient(error):
                     raise
                 if not failures:
-                    self._log.warning("redis_away", error=describe(error), what=what_now(error))
+                    self._log.warning("redis_away", error=describe(error), what=advice(error))
                 failures += 1
-                await asyncio.sleep(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
+                await asyncio.sleep(retry.backoff_s(failures, PAUSE_FIRST_S, PAUSE_MAX_S))
                 continue
             if failures:
                 away_s = round(time.monotonic() - away_since_s, 3)
@@ -195,8 +203,8 @@ class AsyncRetryingConnection:
             return answers
 
 
-def without_errors(answers: list[Any]) -> list[Any]:
-    """The answers, if each of them is one. Raises the first error among them."""
+def raise_first_error(answers: list[Any]) -> list[Any]:
+    """The answers themselves. Raises the first of them that is a ResponseError."""
     for answer in answers:
         if isinstance(answer, ResponseError):
             raise answer
@@ -208,5 +216,5 @@ def _is_wrong_type(answer: Any) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """An error in words; a timeout has none of its own."""
+    """The text of an error; a timeout has none of its own."""
     return str(error) or f"no answer in time ({type(error).__name__})"

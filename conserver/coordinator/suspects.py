@@ -1,9 +1,9 @@
-"""Suspects: records that may have killed a worker, and must each run alone.
+"""Suspects: items that may have killed their worker. Each must run alone.
 
-Only a worker that holds nothing may claim one, and a host runs one at a time. On a busy host no
-worker ever holds nothing, so while suspects wait there the coordinator orders one worker to run
-itself
-empty, again and again, until one has claimed a suspect; the other workers go on.
+Only a worker that holds nothing may claim a suspect, and a host runs one suspect at a time. On a
+busy host no worker ever holds nothing. While suspects wait there, the coordinator therefore orders
+one worker to claim nothing until it is empty, and repeats the order until a worker has claimed a
+suspect. The other workers go on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from conserver.process.shared_status import State
-from conserver.queue import calls
+from conserver.queue import keys
 
 if TYPE_CHECKING:
     from conserver.coordinator.idle_workers import IdleWorkers
@@ -22,18 +22,19 @@ if TYPE_CHECKING:
     from conserver.telemetry.log import Logger
 
 LOOK_EVERY_S = 1.0
-"""How often suspects are looked for, and the order to a worker is repeated."""
+"""How often the coordinator looks for suspects, and repeats its order to a worker."""
 
 
 def choose(held: Mapping[int, int], ordered: int | None) -> int | None:
-    """Which worker to order.
+    """Choose the worker that is ordered to become empty.
 
     Args:
-        held: how many items each working worker holds, by slot.
-        ordered: the one that was ordered before: it is on its way.
+        held: slot -> how many items the worker holds, for all workers that may claim.
+        ordered: the slot of the worker that has the order already.
 
     Returns:
-        Its slot; None if one holds nothing already, or none works.
+        Its slot: `ordered` if it may still claim, else the one with the fewest items. None if a
+        worker holds nothing already, or none may claim.
     """
     if not held or not all(held.values()):
         return None
@@ -43,18 +44,18 @@ def choose(held: Mapping[int, int], ordered: int | None) -> int | None:
 
 
 class Suspects:
-    """Sees to it that suspects of the lists that this host serves are claimed."""
+    """Makes sure that waiting suspects of the lists that this host serves are claimed."""
 
     def __init__(
         self,
-        line: AsyncRetryingConnection,
+        redis: AsyncRetryingConnection,
         host: str,
         names: Sequence[str],
         statuses: Sequence[SharedStatus],
         idle_workers: IdleWorkers,
         log: Logger,
     ) -> None:
-        self._line = line
+        self._redis = redis
         self._host = host
         self._names = names
         self._statuses = statuses
@@ -63,14 +64,14 @@ class Suspects:
         self._ordered: int | None = None
 
     async def run(self) -> None:
-        """Look every second, and when a worker has met some, until cancelled."""
+        """Look every LOOK_EVERY_S, and when a worker reports suspects, until cancelled."""
         while True:
             self._idle_workers.suspects.clear()
-            if await self._wait_for_us():
+            if await self._must_order():
                 self._order()
             else:
                 self._ordered = None
-            # Never sooner than the order can have had an effect: workers repeat their word.
+            # The order takes a moment to have an effect, and workers repeat their reports.
             await asyncio.sleep(LOOK_EVERY_S / 10)
             try:
                 async with asyncio.timeout(LOOK_EVERY_S):
@@ -78,23 +79,23 @@ class Suspects:
             except TimeoutError:
                 continue
 
-    async def _wait_for_us(self) -> bool:
+    async def _must_order(self) -> bool:
         """Whether suspects wait that our workers may claim, and none of them runs one."""
-        paused, runs, *waiting = await self._line.each(
+        control, running, *counts = await self._redis.each(
             [
-                ("HKEYS", calls.CONTROL),
-                ("HGET", calls.host_key(self._host), "suspect"),
-                *(("LLEN", f"conserver:suspects:{name}") for name in self._names),
+                ("HKEYS", keys.CONTROL),
+                ("HGET", keys.host(self._host), "suspect"),
+                *(("LLEN", keys.suspects(name)) for name in self._names),
             ]
         )
-        stopped = {key.decode() for key in paused or ()}
-        counts = zip(self._names, waiting, strict=True)
-        if not any(count and f"paused:{name}" not in stopped for name, count in counts):
+        fields = {field.decode() for field in control or ()}
+        waiting = [name for name, count in zip(self._names, counts, strict=True) if count]
+        if all(keys.paused(name) in fields for name in waiting):
             return False
-        if not runs:
+        if not running:
             return True
-        consumer, _, token = runs.decode().partition(" ")
-        [held] = await self._line.each([("HEXISTS", calls.inflight_key(consumer), token)])
+        consumer, _, token = running.decode().partition(" ")
+        [held] = await self._redis.each([("HEXISTS", keys.inflight(consumer), token)])
         return not held
 
     def _order(self) -> None:
@@ -106,8 +107,8 @@ class Suspects:
         }
         slot = choose(held, self._ordered)
         if slot is None:
-            # A worker that holds nothing gets a suspect with its next claim: let it be now.
-            self._idle_workers.ring()
+            # The next claim of a worker that holds nothing takes a suspect: have it claim now.
+            self._idle_workers.wake()
         else:
             if slot != self._ordered:
                 self._log.info("emptied_for_suspect", worker=slot, held=held[slot])

@@ -4,16 +4,13 @@ They travel over the SEQPACKET pair of the worker's slot; a packet may hold seve
 costs at most one TICK_INTERVAL of latency, a duplicate costs one empty claim.
 
     worker -> coordinator
-        I   idle: my claim came back empty, and I want work (sent after every empty claim, so that a
-            coordinator that has been replaced learns of it)
-        P   passed: as I, but some of my chains have reached their `concurrency`, so the item I was
-            woken for may still wait: wake another idle worker for it
-        A   answered: my claim returned items
-        M   more: as A, and further items wait: wake another idle worker for them
-        B   busy: do not wake me; and if I was woken, wake another one
-        S   suspects wait on my lists (sent beside any other message)
+        I   idle: a chain thread has nothing to do, and my last claim left nothing behind: wake me
+            for what comes (sent after every such claim, so that a coordinator that has been
+            replaced learns of it)
+        B   busy: do not wake me
+        S   suspects wait on my lists
     coordinator -> worker
-        W   wake: claim now
+        W   wake: claim, if you have room; then answer I or B
         E   empty: finish what you hold, then claim: suspects wait, and only a worker that holds
             nothing may run one
 """
@@ -23,9 +20,6 @@ from __future__ import annotations
 import socket
 
 IDLE = b"I"
-PASSED = b"P"
-ANSWERED = b"A"
-MORE = b"M"
 BUSY = b"B"
 SUSPECTS = b"S"
 
@@ -55,10 +49,12 @@ class WakeupSender:
         self._repeat_at_s = 0.0
 
     def send_later(self, message: bytes, now_s: float) -> None:
-        """Queue a message. One that repeats the last one within REPEAT_AFTER_S is dropped: it
-        would wake the coordinator for nothing.
+        """Queue a message. One that repeats the last one is dropped, because it would wake the
+        coordinator for nothing: BUSY always, any other within REPEAT_AFTER_S.
         """
-        if self._coordinator is None or (message == self._last and now_s < self._repeat_at_s):
+        if self._coordinator is None:
+            return
+        if message == self._last and (message == BUSY or now_s < self._repeat_at_s):
             return
         self._last, self._repeat_at_s = message, now_s + REPEAT_AFTER_S
         if not self._pending:

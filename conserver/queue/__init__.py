@@ -1,47 +1,67 @@
-"""The queue protocol: scripts that run inside Redis, and the one Python face of them.
+"""The queue: where an item is in Redis, and the scripts that move it.
 
-At every instant an item is in exactly one of: its ingress list, returned, suspects, in flight with
-one consumer, parked, a dead letter, or settled. Every script moves it from one of these to another
-in one step.
+At every moment an item is in exactly one of these places: its ingress list, returned, suspects, in
+flight with one consumer, parked, a dead letter, or settled. Every Lua script moves items from one
+place to another in one step. Begin with calls.py, which has one function per script, and with
+prelude.lua, which has the rules for scripts and the form of a record.
 
-    key                           type    holds
-    <list>                        list    what producers RPUSH: a vCon's uuid, or a whole document
-                                          (starts with "{")
-    conserver:returned:<list>     list    claimed before <list>: records that came back, and what
-                                          the bell has moved here
-    conserver:suspects:<list>     list    records that may have killed a worker: each is run alone
-    conserver:parked:<list>       zset    due time in ms -> record that waits for it (retry, storage
-                                          outage, rate limit)
-    DLQ:<list>                    list    dead letters as bare payloads: other tools replay them too
-    conserver:dead:<list>         zset    time in ms -> why, as a line of JSON, then the record;
-                                          swept by age
-    conserver:inflight:<consumer> hash    token -> record, claimed and not settled, of all lists
-    conserver:strange:<consumer>  hash    what lay there and is no record, once the consumer is dead
-    conserver:host:<id>           hash    host, pid, version, beat, status; "consumer:<id>" ->
-                                          number of its last claim, or "void"; "suspect"
-                                          -> "<consumer> <token>" that the host runs
-    conserver:hosts               set     every living supervisor
-    conserver:lists               set     every list ever claimed from; coordinators walk these, not
-                                          their own config
-    conserver:cancelled:<consumer>  set   tokens of running items that an operator has cancelled
-    conserver:gone:<consumer>     string  it has died and been forgotten: for an hour no late call
-                                          of its own registers it again
-    conserver:control             hash    "paused:<list>" -> since when
-    conserver:audit               list    JSON: the last 1000 operations that changed something
-    vcon:<uuid>                   string  the document (a RedisJSON value stays one)
-    conserver:revision:<uuid>     hash    revision and length of the document as it was left, the
-                                          revision that each chain wrote last, the storages' ETags
+    key                             type    holds
+    <list>                          list    what producers push: a uuid, <uuid>#<job>, or a whole
+                                            vCon (begins with "{")
+    conserver:returned:<list>       list    claimed before <list>: records that came back, and
+                                            payloads that a list waiter has moved here
+    conserver:suspects:<list>       list    records of items that may have killed a worker; each
+                                            runs alone
+    conserver:parked:<list>         zset    due time in ms -> record that waits until then (a retry,
+                                            a storage that is away, a rate limit, a submission for
+                                            later)
+    DLQ:<list>                      list    dead letters as bare payloads, which other tools can
+                                            replay
+    conserver:dead:<list>           zset    time in ms -> the reason, as one line of JSON, and the
+                                            record; deleted by age
+    conserver:inflight:<consumer>   hash    token -> record, of what a consumer has claimed and not
+                                            settled, of all lists
+    conserver:strange:<consumer>    hash    fields of that hash that are no records; moved here when
+                                            the consumer has died
+    conserver:host:<id>             hash    "beat", the status fields (coordinator/host_status.py);
+                                            "consumer:<id>" -> number of its last claim, or "void";
+                                            "suspect" -> "<consumer> <token>" that the host runs
+    conserver:hosts                 set     the ids of all living supervisors
+    conserver:lists                 set     all lists that were ever claimed from. Coordinators work
+                                            on these, not only on those of their configuration
+    conserver:cancelled:<consumer>  set     tokens of running items that an operator has cancelled
+    conserver:gone:<consumer>       string  its registration was deleted: for an hour it cannot be
+                                            registered again, by a late call of its own
+    conserver:control               hash    "paused:<list>" -> since when, in ms
+    conserver:audit                 list    JSON: the last 1000 operations that changed something
+    conserver:job:<job>             hash    a job: a submission that somebody follows. status
+                                            (queued, waiting, processing; at the end completed,
+                                            filtered, cancelled, failed), seq (rises with every
+                                            change), uuid, list, created_ms, updated_ms, link,
+                                            progress, attempts, retry_at_ms, error, keep_s and max_s
+                                            (how long it is kept after its end, and at most), and
+                                            what the submitter added
+    conserver:jobs                  zset    time of creation in ms -> job, the newest 100,000
+    conserver:events:<job>          channel a message "<seq> <status>" for every change
+    vcon:<uuid>                     string  the document; or RedisJSON, and it stays that
+    conserver:revision:<uuid>       hash    revision and length of the document as Conserver wrote
+                                            it, the revision that each chain wrote last, the ETags
+                                            of the storages
 
-A record is one line of header, then state, then payload; prelude.lua has its form, record.py reads
-it in Python. Whatever a consumer says of an item is fenced by token and epoch: its hash must hold
-that token with that epoch, else the item was given to somebody else and nothing happens.
+A call that is about an item carries the item's token and the epoch of its claim. It has an effect
+only if the consumer's in-flight hash holds this token with this epoch (the fence). Otherwise the
+item was given to another worker meanwhile, and the call does nothing.
 
-    record.py       a claimed item, and the state that it carries
-    script.py       a script's text, one call of it, and how that is sent
-    calls.py        one function per script: its keys, its arguments, its answer
-    connection.py   Redis URLs (TLS, sockets, Sentinel) into connections
-    line.py         the worker's connection: repeats a call until it is answered
-    elements.py     what a key holds, in pages, for commands that look
-    lookup.py       lists, hosts and consumers that are known; which vCon an element stands for
-    wrongtype.py    keys that hold another type than they must, and what is said of them
+    keys.py                 the names of all keys
+    calls.py                one function per script: keys, arguments, answer
+    script.py               loads a script; a call as plain data
+    record.py               a claimed item, and the progress that its record carries
+    clients.py              connections for the Redis URLs (TLS, sockets, Sentinel)
+    retrying_connection.py  a worker's connection: it repeats a call until it is answered
+    elements.py             the elements of a key, page by page, for commands
+    lookup.py               known lists, hosts and consumers; which vCon and job an element is of
+    jobs.py                 a job, as its hash shows it
+    dead_letters.py         dead letters for commands: list, requeue, purge
+    cancellation.py         cancels a vCon wherever it is
+    wrong_type.py           the type that each key must have, and logging keys that have another
 """

@@ -4,9 +4,8 @@ rediss+sentinel://.
     redis+sentinel://user:password@host1:26379,host2:26379/service/0
         ?sentinel_username=u&sentinel_password=p
 
-Every connection is bounded: nothing here waits longer than its timeouts, and nothing is repeated
-behind the caller's back (redis-py repeats each command by default; the queue repeats what it knows
-to be safe, itself).
+No connection waits longer than its timeouts, and none repeats a command. redis-py would repeat
+every command; the queue itself repeats those for which that is safe (retrying_connection.py).
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ if TYPE_CHECKING:
     from redis.connection import ConnectionPool
 
 SENTINEL_PORT = 26379
-MAX_CONNECTIONS = 10_000  # redis-py stops at 100; a coordinator has one bell per list
+MAX_CONNECTIONS = 10_000  # redis-py's limit is 100, and a coordinator needs one per list
 SENTINEL_SCHEMES = ("redis+sentinel:", "rediss+sentinel:")
 
 
-def _bounds(timeout_s: float, connect_timeout_s: float | None = None) -> dict[str, Any]:
+def _options(timeout_s: float, connect_timeout_s: float | None = None) -> dict[str, Any]:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -42,8 +41,13 @@ def _bounds(timeout_s: float, connect_timeout_s: float | None = None) -> dict[st
 
 
 def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any], dict[str, Any]]:
-    """(sentinels, service, arguments for the master, arguments for the sentinels) of a Sentinel
-    URL.
+    """Parse a Sentinel URL.
+
+    Returns:
+        (sentinels, service, options for the master, options for the sentinels)
+
+    Raises:
+        BootError: it is none. The text does not quote the URL, which may contain a password.
     """
     try:
         parts = urlsplit(url)
@@ -55,7 +59,7 @@ def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any
         if not all(name for name, _ in sentinels):
             raise ValueError("a sentinel without a name")
     except (ValueError, IndexError):
-        # Without its cause, which quotes the URL, and a password with it.
+        # Without the cause, because that quotes the URL.
         raise BootError(
             "REDIS_URL: a Sentinel URL is redis+sentinel://host:26379,host:26379/service[/db]",
             EXIT_CONFIG,
@@ -67,7 +71,7 @@ def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any
     if password:
         master["password"] = unquote(password)
     query = dict(parse_qsl(parts.query))
-    guards: dict[str, Any] = {
+    sentinel_options: dict[str, Any] = {
         k.removeprefix("sentinel_"): v for k, v in query.items() if k.startswith("sentinel_")
     }
     if parts.scheme == "rediss+sentinel":
@@ -76,12 +80,12 @@ def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any
             **{k: _typed(k, v) for k, v in query.items() if k.startswith("ssl_")},
         }
         master |= tls
-        guards |= tls
-    return sentinels, service, master, guards
+        sentinel_options |= tls
+    return sentinels, service, master, sentinel_options
 
 
 def _typed(name: str, value: str) -> Any:
-    """The value of a parameter as redis-py reads it from the URLs that it knows itself."""
+    """The value of a URL parameter in the type that redis-py gives it in a redis:// URL."""
     from redis.connection import URL_QUERY_ARGUMENT_PARSERS
 
     parser: Any = URL_QUERY_ARGUMENT_PARSERS.get(name)
@@ -89,68 +93,67 @@ def _typed(name: str, value: str) -> Any:
 
 
 def _refuse() -> NoReturn:
-    """The settings let no such URL pass; an option of a link or a storage may be one."""
+    """Raise the error for a bad URL in an option of a link or storage; settings are validated."""
     raise BootError("a Redis URL cannot be used: is its port a number?", EXIT_CONFIG) from None
 
 
 def pool(
     url: str, timeout_s: float = 5.0, connect_timeout_s: float | None = None
 ) -> ConnectionPool:
-    """A pool of plain connections for `url`; `pool.make_connection()` gives one that belongs to the
-    caller.
+    """A pool of connections to `url`. `make_connection()` of the pool makes one that the caller
+    owns.
     """
     from redis.connection import ConnectionPool
 
     if url.startswith(SENTINEL_SCHEMES):
         from redis.sentinel import Sentinel, SentinelConnectionPool
 
-        sentinels, service, master, guards = _sentinel_parts(url)
+        sentinels, service, master, sentinel_options = _sentinel_parts(url)
         manager = Sentinel(
-            sentinels, sentinel_kwargs={**_bounds(timeout_s, connect_timeout_s), **guards}
+            sentinels,
+            sentinel_kwargs={**_options(timeout_s, connect_timeout_s), **sentinel_options},
         )
         return SentinelConnectionPool(
-            service, manager, **master, **_bounds(timeout_s, connect_timeout_s)
+            service, manager, **master, **_options(timeout_s, connect_timeout_s)
         )
-    bounds = _bounds(timeout_s, connect_timeout_s)
+    options = _options(timeout_s, connect_timeout_s)
     if url.startswith("unix:"):
-        del bounds["socket_keepalive"], bounds["socket_connect_timeout"]
+        del options["socket_keepalive"], options["socket_connect_timeout"]
     try:
-        return ConnectionPool.from_url(url, **bounds)
+        return ConnectionPool.from_url(url, **options)
     except ValueError:  # It quotes the URL.
         _refuse()
 
 
 def client(url: str, timeout_s: float = 5.0) -> redis.Redis:
-    """A client for commands and tools. Raises redis.RedisError at the first command when Redis is
-    away.
-    """
+    """A client for commands and tools. A command raises redis.RedisError if Redis is away."""
     import redis
 
-    return redis.Redis.from_pool(pool(url, timeout_s))  # closed, it closes its connections too
+    return redis.Redis.from_pool(pool(url, timeout_s))  # its close() closes the pool
 
 
 def async_client(url: str, timeout_s: float | None = 5.0) -> redis.asyncio.Redis:
-    """The same for asyncio. timeout_s None is for blocking commands: the caller bounds them."""
+    """The same for asyncio. timeout_s None: for blocking commands, which the caller bounds."""
     import redis.asyncio as aioredis
 
-    bounds = _bounds(timeout_s or 5.0)
+    options = _options(timeout_s or 5.0)
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    bounds["retry"] = Retry(NoBackoff(), 0)
-    bounds["socket_timeout"] = timeout_s
+    options["retry"] = Retry(NoBackoff(), 0)
+    options["socket_timeout"] = timeout_s
     if url.startswith(SENTINEL_SCHEMES):
         from redis.asyncio.sentinel import Sentinel
 
-        sentinels, service, master, guards = _sentinel_parts(url)
-        # A call to a sentinel is bounded even where the caller's own may wait for ever.
-        bounded = bounds | {"socket_timeout": timeout_s or 5.0}
-        manager = Sentinel(sentinels, sentinel_kwargs={**bounded, **guards})
-        found: aioredis.Redis = manager.master_for(service, **master, **bounds)
+        sentinels, service, master, sentinel_options = _sentinel_parts(url)
+        # Questions to a sentinel have a timeout even if the caller's own commands have none.
+        bounded = options | {"socket_timeout": timeout_s or 5.0}
+        manager = Sentinel(sentinels, sentinel_kwargs={**bounded, **sentinel_options})
+        found: aioredis.Redis = manager.master_for(service, **master, **options)
         return found
     if url.startswith("unix:"):
-        del bounds["socket_keepalive"], bounds["socket_connect_timeout"]
+        del options["socket_keepalive"], options["socket_connect_timeout"]
     try:
-        return aioredis.Redis.from_url(url, **bounds)
+        return aioredis.Redis.from_url(url, **options)
     except ValueError:
         _refuse()

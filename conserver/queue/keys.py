@@ -10,6 +10,7 @@ AUDIT = "conserver:audit"
 HOSTS = "conserver:hosts"
 LISTS = "conserver:lists"
 CONTROL = "conserver:control"
+JOBS = "conserver:jobs"
 
 
 def returned(name: str) -> str:
@@ -60,6 +61,16 @@ def gone(consumer: str) -> str:
 def host(host: str) -> str:
     """Hash: one supervisor's beat, status and registered consumers."""
     return f"conserver:host:{host}"
+
+
+def job(job: str) -> str:
+    """Hash: the state of one job."""
+    return f"conserver:job:{job}"
+
+
+def events(job: str) -> str:
+    """Channel: "<seq> <status>" for every change of a job."""
+    return f"conserver:events:{job}"
 
 
 def document(uuid: str) -> str:

@@ -1,7 +1,7 @@
-"""A claimed item as a value, and the record that carries it through Redis.
+"""A claimed item, and the record that it is in Redis.
 
-Claimed is what a claim answers for one item. Progress is the state that a record carries once there
-is any: what has been done must not be done (or paid) again by whoever gets the item next.
+Claimed is one item of a claim's answer. Progress is the state in a record: what was done for the
+item, so that the next worker that gets it does not do it (or pay for it) again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ JOB_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(slots=True)
 class Claimed:
-    """One item, held under `token` in the epoch of the claim that took it.
+    """One item that this worker holds, under its token, in the epoch of the claim that took it.
 
-    `what` says where its document is: "inline" (it is the payload), "stored" (to be read with GET,
-    unless `text` has it already; `length` bytes), "text" (in `text`, for RedisJSON), "missing", or
-    "type:<TYPE> <key>" for a key that holds something else. `revision` is 0 for inline documents.
-    `replaced`: somebody has replaced the document that `state` is about.
+    what: where its document is: "inline" (it is the payload), "stored" (`length` bytes; in `text`,
+    or else to be read with GET), "text" (in `text`, for RedisJSON), "missing", or
+    "type:<TYPE> <key>" if the key holds another type. revision: of the document; 0 for an inline
+    one. replaced: another program has replaced the document that `state` describes. etags: storage
+    -> ETag of the document in it.
     """
 
     token: str
@@ -60,7 +61,7 @@ def split_job(payload: bytes) -> tuple[bytes, str]:
 
 
 def parse(record: bytes) -> Claimed:
-    """Read a record (see prelude.lua for its form). Raises ValueError when the text is not one."""
+    """Parse a record; prelude.lua describes its form. Raises ValueError if it is none."""
     header, found, body = record.partition(b"\n")
     if not found or header[:1] != b"\x01":
         raise ValueError("not a record of the queue")
@@ -79,8 +80,8 @@ def parse(record: bytes) -> Claimed:
 
 
 def parse_claimed(entry: list[Any]) -> Claimed:
-    """One item of claim.lua's answer: {record, what, text, revision, replaced, {etag field, value
-    ...}}, and maybe the text of what is stored.
+    """Parse one item of claim.lua's answer: [record, what, text (of a stored document: its length),
+    revision, replaced, [field, value, ...] with the ETags] and maybe the text of a stored document.
     """
     claimed = parse(entry[0])
     claimed.what = entry[1].decode()
@@ -92,7 +93,7 @@ def parse_claimed(entry: list[Any]) -> Claimed:
     claimed.revision = int(entry[3])
     claimed.replaced = entry[4] == b"1"
     fields = entry[5]
-    if fields:  # only where there are ETags among them
+    if fields:  # as a rule there are none
         pairs = zip(fields[::2], fields[1::2], strict=True)
         claimed.etags = {k[2:].decode(): v.decode() for k, v in pairs if k[:2] == b"e:"}
     return claimed
@@ -100,12 +101,13 @@ def parse_claimed(entry: list[Any]) -> Claimed:
 
 @dataclass(slots=True)
 class Progress:
-    """What has been done for an item, as its record carries it between workers.
+    """What was done for an item. Its record carries this from worker to worker.
 
-    links: names of the links that are done, in order. owed: storages still to be written, None
-    while the links are not done. attempts: runs that came to nothing, retries that a link asked for
-    included; failures: those among them that failed. runs: how many of them each link was part of.
-    pushes, expire_s: effects of the links that are done. etags: what storages told.
+    links: names of the finished links, in order. owed: storages that must still be written; None
+    until all links are finished. attempts: unsuccessful runs, including those that ended because a
+    link asked for a retry; failures: those that ended with an error. runs: link -> in how many
+    unsuccessful runs it ran. error: of the last of them. pushes: (list, uuid) that finished links
+    have asked to push; expire_s: the expiry that they have asked for. etags: storage -> ETag.
     """
 
     links: list[str] = field(default_factory=list)
@@ -119,8 +121,11 @@ class Progress:
     etags: dict[str, str] = field(default_factory=dict)
 
     def count_runs(self, names: Sequence[str], last: str) -> None:
-        """A run of a chain's links, from the first that is not done, ended with `last` and came to
-        nothing.
+        """Count an unsuccessful run: from the first unfinished link of a chain to `last`.
+
+        Args:
+            names: the chain's links.
+            last: the link in which the run ended.
         """
         done = len(self.links)
         first = done if tuple(names[:done]) == tuple(self.links) else 0
@@ -129,14 +134,14 @@ class Progress:
                 self.runs[name] = self.runs.get(name, 0) + 1
 
     def anew(self) -> Progress:
-        """What stays of it where all links are to run again: what has been tried."""
+        """What is kept if all links must run again: the counts of attempts."""
         return Progress(
             attempts=self.attempts, failures=self.failures, runs=self.runs, error=self.error
         )
 
     def dump(self) -> bytes:
-        """The state for the record; empty when there is none, so that a fresh item stays a bare
-        payload.
+        """The state as bytes for the record; b"" if nothing was done yet, so that the scripts can
+        keep a new item as a bare payload.
         """
         state: dict[str, Any] = {}
         if self.links:
@@ -160,9 +165,10 @@ class Progress:
 
     @classmethod
     def load(cls, state: bytes) -> Progress:
-        """The progress in a record's state; nothing done when it is empty.
+        """Parse a record's state; b"" is that nothing was done.
 
-        Raises ValueError when it is none of ours: a record that was written by hand.
+        Raises:
+            ValueError: Conserver has not written it: somebody edited the record.
         """
         if not state:
             return cls()
@@ -182,7 +188,7 @@ class Progress:
 
 
 def _check(values: Any) -> None:
-    """Raise ValueError for what is not the progress of an item."""
+    """Raise ValueError for JSON that is not the progress of an item."""
     if not isinstance(values, dict):
         raise ValueError("it is no object")
     for name, kinds in _KINDS.items():
@@ -192,6 +198,7 @@ def _check(values: Any) -> None:
         raise ValueError("pushes are no pairs")
 
 
+# field -> its type or types
 _KINDS: dict[str, Any] = {
     "links": list,
     "owed": (list, NoneType),

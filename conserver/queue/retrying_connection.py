@@ -1,11 +1,11 @@
-"""The worker's one connection to Redis.
+"""The worker's connection to Redis: it repeats a call until it is answered.
 
-1. One call at a time, repeated until it is answered: every script may be executed twice.
-2. It never waits longer than a slice without calling `tick`, where the keeper stamps its page and
-   looks for the end of its supervisor. A Redis that is away for an hour stalls nobody and kills
-   nobody.
-3. Errors that pass (away, loading, failing over, out of memory, a lost script) are waited out and
-   logged once; errors that would come again for ever are raised.
+1. It sends one call at a time, and repeats it until it is answered. So every script may be executed
+   twice; all scripts are written for that.
+2. While it waits it calls `tick` at least every 0.5 s. There the worker loop updates its heartbeat
+   and notices the end of its supervisor. So a worker survives a Redis that is away for an hour.
+3. Transient errors (away, loading, failing over, out of memory, an unknown script) are logged once
+   and waited out. An error that would come again for ever is raised.
 """
 
 from __future__ import annotations
@@ -27,39 +27,40 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from conserver import failpoints
-from conserver.queue import clients as connection
+from conserver import failpoints, retry
+from conserver.queue import clients
 from conserver.queue.script import Call
 
 if TYPE_CHECKING:
     from redis.connection import ConnectionInterface
     from structlog.typing import FilteringBoundLogger
 
-SLICE_S = 0.5
+TICK_EVERY_S = 0.5
 CONNECT_TIMEOUT_S = 1.0
 ANSWER_TIMEOUT_S = 20.0
-PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
-PASSING_KINDS = (
+PAUSE_FIRST_S, PAUSE_MAX_S = 0.02, 0.5  # the backoff while Redis is away
+TRANSIENT_ERRORS = (
     MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     TryAgainError,
 )
-# redis-py has no class for the first three. Redis 6.2 wraps whatever a script ran into as
+# redis-py has no class for the first three. In a script Redis 6.2 hides all of them in the text
 # "Error running script (...): @user_script: 20: -READONLY You can't write ...".
-PASSING = re.compile(
+TRANSIENT = re.compile(
     r"(^|: -)(MISCONF|BUSY|NOREPLICAS|MASTERDOWN|TRYAGAIN|READONLY|OOM|NOPERM|LOADING) "
 )
 
 
-_HEADS = tuple(b"$%d\r\n" % size for size in range(128))  # of words that are not documents
+_HEADS = tuple(b"$%d\r\n" % size for size in range(128))  # for words that are not documents
 
 
 def pack(words: Sequence[Any]) -> bytes:
-    """A command in Redis's protocol (RESP): texts and numbers as UTF-8, bytes as they are.
+    """A command in Redis's protocol (RESP): str and numbers as UTF-8, bytes as they are.
 
-    redis-py's packer looks at each word more than once; with a document among them, this is half.
+    It takes half the time of redis-py's packer, which inspects each word several times, if one of
+    the words is a document.
     """
     pieces: list[bytes] = [b"*%d\r\n" % len(words)]
     for word in words:
@@ -69,13 +70,13 @@ def pack(words: Sequence[Any]) -> bytes:
     return b"".join(pieces)
 
 
-def passes(error: ResponseError) -> bool:
-    """Whether an error says how Redis is at the moment, not what is wrong with the command."""
-    return isinstance(error, PASSING_KINDS) or PASSING.search(str(error)) is not None
+def is_transient(error: ResponseError) -> bool:
+    """Whether an error is about Redis's present condition, and not about the command."""
+    return isinstance(error, TRANSIENT_ERRORS) or TRANSIENT.search(str(error)) is not None
 
 
-def what_now(error: Exception) -> str:
-    """What whoever reads of an error that passes should know."""
+def advice(error: Exception) -> str:
+    """What to log beside a transient error: what we wait for, and where to look."""
     if isinstance(error, NoPermissionError):
         return "waiting until the ACL of this Redis user allows it: see `conserver doctor`"
     if isinstance(error, ResponseError):
@@ -84,11 +85,16 @@ def what_now(error: Exception) -> str:
 
 
 class RetryingConnection:
-    """`call` and `command` block until Redis has answered, however long that takes."""
+    """`call` and `command` block until Redis has answered, however long that takes.
+
+    calls: how many were sent. repeats: how many of them after a failure.
+    """
 
     def __init__(self, url: str, tick: Callable[[], None], log: FilteringBoundLogger) -> None:
-        self._pool = connection.pool(url, timeout_s=SLICE_S, connect_timeout_s=CONNECT_TIMEOUT_S)
-        # One object for all reconnections: a pool counts those it has made and stops at a hundred.
+        """tick: called at least every 0.5 s while a call waits. What it raises ends the call."""
+        # A Sentinel connection refers to its pool, but does not keep it alive.
+        self._pool = clients.pool(url, timeout_s=TICK_EVERY_S, connect_timeout_s=CONNECT_TIMEOUT_S)
+        # One object, which reconnects: a pool makes only so many connections.
         self._connection: ConnectionInterface = self._pool.make_connection()
         self._tick = tick
         self._log = log
@@ -96,20 +102,18 @@ class RetryingConnection:
         self.repeats = 0
 
     def call(self, call: Call) -> Any:
-        """The answer of a script. Raises redis.ResponseError for an error that a repetition would
-        not mend.
-        """
+        """The answer of a script. Raises redis.ResponseError for an error that is not transient."""
         failpoints.at(f"before-{call.step}")
         answer = self._until_answered(call.command(), call)
         failpoints.at(f"after-{call.step}")
         return answer
 
     def command(self, *words: Any) -> Any:
-        """The answer of a plain command that may be repeated."""
+        """The answer of a plain command. It may be sent more than once."""
         return self._until_answered(words, None)
 
     def close(self) -> None:
-        """Drop the connection; the next call makes a new one."""
+        """Close the connection; the next call opens it again."""
         self._connection.disconnect()
 
     def _until_answered(self, words: tuple[Any, ...], call: Call | None) -> Any:
@@ -127,17 +131,18 @@ class RetryingConnection:
                 words = call.command(whole, repeated=failures > 0)
                 continue
             except (RedisConnectionError, RedisTimeoutError, ResponseError, OSError) as error:
-                if isinstance(error, ResponseError) and not passes(error):
+                if isinstance(error, ResponseError) and not is_transient(error):
                     raise
                 self.close()
                 if not failures:
                     away_since = time.monotonic()
-                    self._log.warning("redis_away", error=str(error), what=what_now(error))
+                    self._log.warning("redis_away", error=str(error), what=advice(error))
                 failures += 1
                 self.repeats += 1
                 if call is not None:
                     words = call.command(whole, repeated=True)
-                self._pause(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
+                self._tick()
+                time.sleep(retry.backoff_s(failures, PAUSE_FIRST_S, PAUSE_MAX_S))
                 continue
             if failures:
                 away_s = round(time.monotonic() - away_since, 3)
@@ -146,23 +151,18 @@ class RetryingConnection:
 
     def _once(self, words: tuple[Any, ...]) -> Any:
         connection = self._connection
-        connection.connect()  # does nothing while it is connected
+        connection.connect()  # does nothing if it is connected
         try:
             connection.send_packed_command([pack(words)], check_health=False)
-            for _ in range(int(ANSWER_TIMEOUT_S / SLICE_S)):
+            for _ in range(int(ANSWER_TIMEOUT_S / TICK_EVERY_S)):
                 try:
                     return connection.read_response(disconnect_on_error=False)
                 except RedisTimeoutError:
-                    self._tick()  # what has come of the answer is kept: the next read goes on
+                    self._tick()  # the next read continues with the part that has arrived
             raise RedisTimeoutError(f"no answer for {ANSWER_TIMEOUT_S:.0f} s")
         except ResponseError:
             raise
         except BaseException:
-            # Whatever cuts a call short, `tick` included: its answer must not be taken for the next
-            # one's.
+            # Also if `tick` raised: the answer, still to come, must not be read as the next one's.
             self.close()
             raise
-
-    def _pause(self, pause_s: float) -> None:
-        self._tick()
-        time.sleep(pause_s)

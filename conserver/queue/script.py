@@ -1,7 +1,7 @@
-"""A script of the queue: its text, one call of it, and how that is sent.
+"""The Lua scripts: loading one, and calling it.
 
-A Call is plain data. The worker's Line sends it over a connection that repeats until it is
-answered, and so does the coordinator's; the commands send it with `run`.
+A Call is plain data. Workers and the coordinator send it over connections that repeat it until it
+is answered (retrying_connection.py); the commands of the CLI send it with `run`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WITH_DOCUMENTS = frozenset({"claim", "write", "settle", "move"})
 
 
 class Script(NamedTuple):
-    """A script's text, and the SHA-1 under which Redis keeps it."""
+    """The text of a script, and its SHA-1, by which Redis knows it."""
 
     text: bytes
     sha: str
@@ -27,7 +27,7 @@ class Script(NamedTuple):
 
 @cache
 def load(name: str) -> Script:
-    """Load <name>.lua behind the parts that it shares with others."""
+    """The script <name>.lua, preceded by the parts that it shares with others."""
     parts = ["prelude", "documents", name] if name in _WITH_DOCUMENTS else ["prelude", name]
     folder = resources.files("conserver.queue")
     text = b"\n".join((folder / f"{part}.lua").read_bytes() for part in parts)
@@ -35,8 +35,10 @@ def load(name: str) -> Script:
 
 
 class Call(NamedTuple):
-    """One call of a script. keys and args go to Redis as they are; `again` are arguments that
-    follow in a repetition only, when an answer may have been lost.
+    """One call of a script.
+
+    name: of the file, without ".lua". keys, args: sent to Redis as they are. again: further
+    arguments that are sent only when the call is repeated because its answer may have been lost.
     """
 
     name: str
@@ -46,12 +48,15 @@ class Call(NamedTuple):
 
     @property
     def step(self) -> str:
-        """Its name on an item's way: a move is one of three."""
+        """The name of this step in an item's life: of the script, or which kind of move."""
         return str(self.args[0]) if self.name == "move" else self.name
 
     def command(self, whole: bool = False, repeated: bool = False) -> tuple[Any, ...]:
-        """EVALSHA and its arguments, or EVAL with the text when Redis does not know the script
-        (`whole`).
+        """The words of the Redis command.
+
+        Args:
+            whole: EVAL with the text instead of EVALSHA, because Redis does not know the script.
+            repeated: with the arguments in `again`.
         """
         loaded = load(self.name)
         head = ("EVAL", loaded.text) if whole else ("EVALSHA", loaded.sha)
@@ -60,7 +65,7 @@ class Call(NamedTuple):
 
 
 def run(client: redis.Redis, call: Call) -> Any:
-    """Send one call with a plain client. Raises redis.RedisError."""
+    """The answer of one call that is sent once, by a plain client. Raises redis.RedisError."""
     from redis.exceptions import NoScriptError
 
     try:

@@ -14,14 +14,14 @@ without one a worker claims after every TICK_INTERVAL.
     any           WAKE received                               WOKEN
     but WOKEN     EMPTY received                              CLAIMING
     WOKEN         there is no room for a claim                CLAIMING      BUSY
-    any           a claim that left items behind              CLAIMING      MORE, if it got any
-    any           a claim that left nothing behind            CAUGHT_UP     ANSWERED, if it got any
+    any           a claim that left items behind              CLAIMING      BUSY
+    any           a claim that left nothing behind            CAUGHT_UP     BUSY, unless a thread is
+                                                                            idle
     CAUGHT_UP     a chain thread is idle                      IDLE_WAITING  IDLE
     any           a suspect starts, which runs alone          CLAIMING
 
-A claim may leave out chains that have no room, and items may wait on their lists. The worker then
-sends PASSED instead of IDLE, and after a wakeup MORE instead of ANSWERED, so that another worker is
-woken for them. SUSPECTS is sent beside any of these.
+SUSPECTS is sent beside any of these. A claim may leave out chains that have no room, and items may
+wait on their lists: the coordinator looks there itself after each wakeup (list_waiters.py).
 """
 
 from __future__ import annotations
@@ -97,27 +97,28 @@ class ClaimSchedule:
             self.state = ClaimState.CLAIMING
             self._send(wakeup.BUSY)
 
-    def claimed(self, claim: Claim, all_chains: bool) -> None:
-        """A claim was answered. all_chains: it left none out."""
-        left_behind = claim.more > 0
+    def claimed(self, claim: Claim, *, thread_idle: bool) -> None:
+        """A claim was answered. thread_idle: a chain thread has no item even now."""
         if claim.items:
             self._emptying_until_s = 0.0
-            more = left_behind or (self.state is ClaimState.WOKEN and not all_chains)
-            self._send(wakeup.MORE if more else wakeup.ANSWERED)
         self.suspects_wait = claim.suspects > 0
         if claim.suspects:
             self._send(wakeup.SUSPECTS)
-        if left_behind:
+        if claim.more > 0:
             self.state = ClaimState.CLAIMING
         else:
             self.state = ClaimState.CAUGHT_UP
             self._tick_at_s = time.monotonic() + self._tick_s
+            if thread_idle:
+                self.thread_idle()
+                return
+        self._send(wakeup.BUSY)
 
-    def thread_idle(self, all_chains: bool) -> None:
+    def thread_idle(self) -> None:
         """A chain thread has no item: the coordinator may wake this worker."""
         if self.state is ClaimState.CAUGHT_UP:
             self.state = ClaimState.IDLE_WAITING
-            self._send(wakeup.IDLE if all_chains else wakeup.PASSED)
+            self._send(wakeup.IDLE)
 
     def suspect_starts(self) -> None:
         """The next claim comes as soon as the suspect has left the worker."""

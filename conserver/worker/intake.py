@@ -95,7 +95,8 @@ class Intake:
         self._waits_for_room = not room
         if not due and room.keys() <= self._claimed_chains:
             # The last claim was for these chains too, and has left nothing behind.
-            self._report_if_idle()
+            if self._queue.idle_threads:
+                self.schedule.thread_idle()
             return True
         if not room:
             self.schedule.no_room()
@@ -132,8 +133,7 @@ class Intake:
         if claim.items:
             self._admit(claim.items)
             self._boot.status.state = State.WORKING
-        self.schedule.claimed(claim, self._claimed_all_chains)
-        self._report_if_idle()
+        self.schedule.claimed(claim, thread_idle=self._queue.idle_threads > 0)
         if self._held.suspect is not None:
             self.schedule.suspect_starts()
         return True
@@ -141,10 +141,6 @@ class Intake:
     @property
     def _claimed_all_chains(self) -> bool:
         return len(self._claimed_chains) == len(self._routes.all)
-
-    def _report_if_idle(self) -> None:
-        if self._queue.idle_threads:
-            self.schedule.thread_idle(self._claimed_all_chains)
 
     def _log_dead_letter(self, dead: calls.DeadLettered) -> None:
         """The claim itself has dead-lettered an item that must not run: poison, or too large."""

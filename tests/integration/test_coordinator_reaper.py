@@ -14,9 +14,9 @@ import pytest
 from servers import Redis
 
 from conserver.operations.reclaim import stranded
-from conserver.queue import calls, record
+from conserver.queue import keys, record
 from tests.command_line import Command
-from tests.coordination import House, house, stays
+from tests.coordination import FakeHost, fake_host, stays
 from tests.helpers import TcpProxy, eventually
 
 
@@ -24,79 +24,79 @@ from tests.helpers import TcpProxy, eventually
 def make(redis_url: str) -> Iterator[Any]:
     with ExitStack() as stack:
 
-        def made(**arguments: Any) -> House:
+        def made(**arguments: Any) -> FakeHost:
             url = arguments.pop("url", redis_url)
-            return stack.enter_context(house(url, **{"lease_s": 1} | arguments))
+            return stack.enter_context(fake_host(url, **{"lease_s": 1} | arguments))
 
         yield made
 
 
-def suspected(home: House) -> list[bytes]:
-    raws = home.redis.lrange("conserver:suspects:q", 0, -1)
+def suspected(host: FakeHost) -> list[bytes]:
+    raws = host.redis.lrange("conserver:suspects:q", 0, -1)
     return sorted(record.parse(raw).payload for raw in raws)
 
 
 def test_a_dead_host_is_reaped_after_a_whole_lease_and_forgotten(make: Any) -> None:
     dead = make(workers=2, lease_s=2).start_process()
-    for number, straw in enumerate(dead.workers):
+    for number, worker in enumerate(dead.workers):
         dead.redis.rpush("q", f"uuid-{number}")
-        assert straw.claim()
+        assert worker.claim()
     watcher = make(lease_s=2).start()
     watcher.beats_on(3)
     dead.process.kill()
     dead.process.join(10)
     killed_s = time.monotonic()
-    eventually(lambda: not dead.redis.exists(calls.host_key(dead.host)), 10)
+    eventually(lambda: not dead.redis.exists(keys.host(dead.id)), 10)
     # Its last beat was up to a tenth of the lease before its death.
     assert time.monotonic() - killed_s > 1.7
     assert suspected(dead) == [b"uuid-0", b"uuid-1"], "nobody knows what it ran: all are suspects"
-    assert watcher.redis.smembers(calls.HOSTS) == {watcher.host.encode()}
+    assert watcher.redis.smembers(keys.HOSTS) == {watcher.id.encode()}
 
 
 def test_several_coordinators_reap_one_host_and_nothing_is_doubled(make: Any) -> None:
     dead = make(workers=3).start_process()
-    for straw in dead.workers:
-        dead.redis.rpush("q", *(f"uuid-{straw.slot}-{n}" for n in range(100)))
-        assert len(straw.claim(most=100, empty=False)) == 100
+    for worker in dead.workers:
+        dead.redis.rpush("q", *(f"uuid-{worker.slot}-{n}" for n in range(100)))
+        assert len(worker.claim(most=100, empty=False)) == 100
     watchers = [make().start() for _ in range(3)]
     dead.process.kill()
     dead.process.join(10)
-    eventually(lambda: not dead.redis.exists(calls.host_key(dead.host)), 15)
+    eventually(lambda: not dead.redis.exists(keys.host(dead.id)), 15)
     assert len(suspected(dead)) == len(set(suspected(dead))) == 300
-    assert len(dead.redis.smembers(calls.HOSTS)) == len(watchers)
+    assert len(dead.redis.smembers(keys.HOSTS)) == len(watchers)
 
 
 def test_a_redis_that_stands_still_longer_than_the_lease_kills_nobody(
     private: Any, make: Any
 ) -> None:
     server = private(Redis())
-    homes = [make(url=server.url).start() for _ in range(2)]
-    for home in homes:
-        home.redis.rpush("q", "a")
-        assert home.workers[0].claim(empty=False)
-    homes[0].beats_on(2)
+    hosts = [make(url=server.url).start() for _ in range(2)]
+    for host in hosts:
+        host.redis.rpush("q", "a")
+        assert host.workers[0].claim(empty=False)
+    hosts[0].beats_on(2)
     server.pause()
     stays(lambda: True, 3)
     server.resume()
-    for home in homes:
-        home.beats_on(5, timeout_s=15)
-        assert set(home.registrations().values()) == {"1"}
-        assert home.workers[0].holds() == 1
+    for host in hosts:
+        host.beats_on(5, timeout_s=15)
+        assert set(host.registrations().values()) == {"1"}
+        assert host.workers[0].holds() == 1
 
 
 def test_a_restarted_redis_kills_nobody(private: Any, make: Any) -> None:
     server = private(Redis({"appendonly": "yes", "appendfsync": "always"}))
-    homes = [make(url=server.url).start() for _ in range(2)]
-    for home in homes:
-        home.redis.rpush("q", "a")
-        assert home.workers[0].claim(empty=False)
+    hosts = [make(url=server.url).start() for _ in range(2)]
+    for host in hosts:
+        host.redis.rpush("q", "a")
+        assert host.workers[0].claim(empty=False)
     server.kill()
     stays(lambda: True, 2)
     server.start()
-    for home in homes:
-        home.beats_on(5, timeout_s=15)
-        assert set(home.registrations().values()) == {"1"}
-        assert home.workers[0].holds() == 1
+    for host in hosts:
+        host.beats_on(5, timeout_s=15)
+        assert set(host.registrations().values()) == {"1"}
+        assert host.workers[0].holds() == 1
 
 
 def test_a_watcher_that_was_paused_itself_starts_anew(make: Any) -> None:
@@ -126,7 +126,7 @@ def test_a_watch_that_was_interrupted_starts_anew(make: Any, redis_url: str) -> 
         for _ in range(4):
             stays(dead.registrations, 1)
             proxy.cut_all()
-        eventually(lambda: not dead.redis.exists(calls.host_key(dead.host)), 10)
+        eventually(lambda: not dead.redis.exists(keys.host(dead.id)), 10)
         watcher.die()
         watcher.join()
 
@@ -138,33 +138,33 @@ def test_a_host_that_was_reaped_and_wakes_up_comes_back(make: Any) -> None:
     watcher = make().start()
     watcher.beats_on(2)
     os.kill(sleeper.process.pid, signal.SIGSTOP)
-    eventually(lambda: not sleeper.redis.exists(calls.host_key(sleeper.host)), 10)
+    eventually(lambda: not sleeper.redis.exists(keys.host(sleeper.id)), 10)
     assert suspected(sleeper) == [b"a"]
     os.kill(sleeper.process.pid, signal.SIGCONT)
     sleeper.beats_on(2)
-    assert sleeper.redis.sismember(calls.HOSTS, sleeper.host)
+    assert sleeper.redis.sismember(keys.HOSTS, sleeper.id)
     assert sleeper.registrations() == {}, "its workers end when they hear so, and new ones come"
 
 
 def test_what_a_deleted_host_held_is_found_and_reclaimed(make: Any, conserver: Command) -> None:
     """Somebody deletes the hash of a host, and it dies before it has registered again."""
     dead = make(workers=2).start_process()
-    for number, straw in enumerate(dead.workers):
+    for number, worker in enumerate(dead.workers):
         dead.redis.rpush("q", f"uuid-{number}")
-        assert straw.claim()
+        assert worker.claim()
     watcher = make().start()
     assert conserver.json("reclaim") == {"items": 0}
     dead.process.kill()
     dead.process.join(10)
-    dead.redis.delete(calls.host_key(dead.host))
-    dead.redis.srem(calls.HOSTS, dead.host)
+    dead.redis.delete(keys.host(dead.id))
+    dead.redis.srem(keys.HOSTS, dead.id)
     found = orjson.loads(conserver("doctor", "--json").stdout)["findings"]
     [finding] = [finding for finding in found if finding["subject"] == "stranded"]
     assert finding["level"] == "wrong"
     assert finding["text"] == "2 in flight with workers that no host knows"
     assert conserver.json("reclaim") == {"items": 2}
     assert suspected(dead) == [b"uuid-0", b"uuid-1"]
-    assert dead.redis.smembers(calls.HOSTS) == {watcher.host.encode()}
+    assert dead.redis.smembers(keys.HOSTS) == {watcher.id.encode()}
     assert stranded(dead.redis) == {}
 
 
@@ -172,12 +172,12 @@ def test_nothing_is_reclaimed_while_nobody_knows_who_is_registered(
     make: Any, conserver: Command
 ) -> None:
     """A host's hash that is overwritten hides its workers, and they may be alive."""
-    home = make().start()
-    home.redis.sadd(calls.HOSTS, "h1")
-    home.redis.set(calls.host_key("h1"), "oops")
-    home.redis.hset(calls.inflight_key("c1"), "token", "record")
+    host = make().start()
+    host.redis.sadd(keys.HOSTS, "h1")
+    host.redis.set(keys.host("h1"), "oops")
+    host.redis.hset(keys.inflight("c1"), "token", "record")
     done = conserver("reclaim")
     assert done.returncode == 1
     assert b"conserver:host:h1 is a string and must be a hash" in done.stderr
-    assert home.redis.hlen(calls.inflight_key("c1")) == 1
-    assert home.redis.smembers(calls.HOSTS) == {home.host.encode(), b"h1"}
+    assert host.redis.hlen(keys.inflight("c1")) == 1
+    assert host.redis.smembers(keys.HOSTS) == {host.id.encode(), b"h1"}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from conserver.queue import calls, script
-from tests.coordination import House, house
+from conserver.queue import calls, keys, script
+from tests.coordination import FakeHost, fake_host
 from tests.helpers import eventually
 from tests.queues import record
 
@@ -26,28 +26,28 @@ def lines() -> Iterator[list[Any]]:
 @pytest.fixture
 def make(redis_url: str, lines: list[Any]) -> Iterator[Any]:
     with ExitStack() as stack:
-        yield lambda **arguments: stack.enter_context(house(redis_url, **arguments))
+        yield lambda **arguments: stack.enter_context(fake_host(redis_url, **arguments))
 
 
 def told_of(lines: list[Any]) -> list[str]:
     return [line["key"] for line in lines if line["event"] == "wrong_type"]
 
 
-def park(home: House, name: str) -> None:
+def park(host: FakeHost, name: str) -> None:
     """An item whose time has come."""
-    home.redis.zadd(f"conserver:parked:{name}", {record(f"t-{name}", name, name): 1})
+    host.redis.zadd(f"conserver:parked:{name}", {record(f"t-{name}", name, name): 1})
 
 
 @pytest.mark.parametrize("place", ["returned", "parked"])
 def test_due_items_of_other_lists_go_back(make: Any, lines: list[Any], place: str) -> None:
-    home = make(lists=["bad", "good"])
+    host = make(lists=["bad", "good"])
     key = f"conserver:{place}:bad"
     if place == "returned":
-        park(home, "bad")
-    home.redis.set(key, "x")
-    home.start()
-    park(home, "good")
-    eventually(lambda: home.redis.llen("conserver:returned:good") == 1, 5)
+        park(host, "bad")
+    host.redis.set(key, "x")
+    host.start()
+    park(host, "good")
+    eventually(lambda: host.redis.llen("conserver:returned:good") == 1, 5)
     eventually(lambda: key in told_of(lines), 5)
     assert told_of(lines).count(key) == 1, "once a minute"
     [line] = [line for line in lines if line.get("key") == key]
@@ -59,13 +59,13 @@ def test_due_items_of_other_lists_go_back(make: Any, lines: list[Any], place: st
 def test_nothing_else_of_a_list_ends_the_coordinator(
     make: Any, lines: list[Any], place: str
 ) -> None:
-    home = make(lists=["bad", "good"], lease_s=1)
-    home.redis.set(f"conserver:{place}:bad", "x")
-    home.start()
-    beat = home.redis.hget(calls.host_key(home.host), "beat")
-    eventually(lambda: home.redis.hget(calls.host_key(home.host), "beat") != beat, 5)
-    park(home, "good")
-    eventually(lambda: home.redis.llen("conserver:returned:good") == 1, 5)
+    host = make(lists=["bad", "good"], lease_s=1)
+    host.redis.set(f"conserver:{place}:bad", "x")
+    host.start()
+    beat = host.redis.hget(keys.host(host.id), "beat")
+    eventually(lambda: host.redis.hget(keys.host(host.id), "beat") != beat, 5)
+    park(host, "good")
+    eventually(lambda: host.redis.llen("conserver:returned:good") == 1, 5)
     if place == "suspects":
         assert eventually(lambda: told_of(lines), 5) == ["conserver:suspects:bad"]
 
@@ -73,86 +73,86 @@ def test_nothing_else_of_a_list_ends_the_coordinator(
 def test_an_own_host_key_that_is_none_is_used_again_once_it_is_mended(
     make: Any, lines: list[Any]
 ) -> None:
-    home = make(lease_s=1).start()
-    key = calls.host_key(home.host)
-    home.redis.set(key, "x")
+    host = make(lease_s=1).start()
+    key = keys.host(host.id)
+    host.redis.set(key, "x")
     eventually(lambda: key in told_of(lines), 5)
-    park(home, "q")
-    eventually(lambda: home.redis.llen("conserver:returned:q") == 1, 5)
-    home.redis.delete(key)
-    eventually(lambda: home.redis.hget(key, "beat"), 5)
+    park(host, "q")
+    eventually(lambda: host.redis.llen("conserver:returned:q") == 1, 5)
+    host.redis.delete(key)
+    eventually(lambda: host.redis.hget(key, "beat"), 5)
 
 
-@pytest.mark.parametrize("key", [calls.LISTS, calls.HOSTS, calls.CONTROL])
+@pytest.mark.parametrize("key", [keys.LISTS, keys.HOSTS, keys.CONTROL])
 def test_parked_items_of_our_lists_go_back_whatever_the_shared_keys_are(
     make: Any, lines: list[Any], key: str
 ) -> None:
-    home = make().start()
-    home.redis.delete(key)
-    home.redis.set(key, "x")
-    park(home, "q")
-    eventually(lambda: home.redis.llen("conserver:returned:q") == 1, 5)
+    host = make().start()
+    host.redis.delete(key)
+    host.redis.set(key, "x")
+    park(host, "q")
+    eventually(lambda: host.redis.llen("conserver:returned:q") == 1, 5)
     eventually(lambda: key in told_of(lines), 5)
 
 
 def test_an_order_that_cannot_be_done_holds_up_no_other(make: Any, lines: list[Any]) -> None:
-    home = make(lists=["bad", "good"], workers=2).start()
-    first, second = home.workers
-    home.redis.rpush("bad", "u1")
+    host = make(lists=["bad", "good"], workers=2).start()
+    first, second = host.workers
+    host.redis.rpush("bad", "u1")
     assert len(first.claim()) == 1
-    home.redis.rpush("good", "u2")
+    host.redis.rpush("good", "u2")
     assert len(second.claim()) == 1
-    home.redis.set("conserver:returned:bad", "x")
-    home.return_items(first)
-    home.return_items(second)
-    eventually(lambda: home.redis.llen("conserver:returned:good") == 1, 5)
+    host.redis.set("conserver:returned:bad", "x")
+    host.return_items(first)
+    host.return_items(second)
+    eventually(lambda: host.redis.llen("conserver:returned:good") == 1, 5)
     eventually(lambda: "conserver:returned:bad" in told_of(lines), 5)
     assert first.holds() == 1
-    home.redis.delete("conserver:returned:bad")
-    eventually(lambda: home.redis.llen("conserver:returned:bad") == 1, 5)
+    host.redis.delete("conserver:returned:bad")
+    eventually(lambda: host.redis.llen("conserver:returned:bad") == 1, 5)
     assert first.holds() == 0
 
 
 def test_another_dead_host_is_reaped_beside_one_whose_key_is_broken(
     make: Any, lines: list[Any]
 ) -> None:
-    home = make(lease_s=1)
-    for host in ("broken", "dead"):
-        script.run(home.redis, calls.register(host, f"c-{host}", ["q"]))
-    home.redis.set(calls.host_key("broken"), "x")
-    home.start()
+    host = make(lease_s=1)
+    for name in ("broken", "dead"):
+        script.run(host.redis, calls.register(name, f"c-{name}", ["q"]))
+    host.redis.set(keys.host("broken"), "x")
+    host.start()
     began_s = time.monotonic()
-    eventually(lambda: not home.redis.exists(calls.host_key("dead")), 10)
+    eventually(lambda: not host.redis.exists(keys.host("dead")), 10)
     assert time.monotonic() - began_s >= 0.9, "not before its lease"
-    assert home.redis.sismember(calls.HOSTS, "broken")
-    assert calls.host_key("broken") in told_of(lines)
+    assert host.redis.sismember(keys.HOSTS, "broken")
+    assert keys.host("broken") in told_of(lines)
 
 
 # ---- what is no record ---------------------------------------------------------------------------
 
 
 def test_what_is_parked_and_no_record_ends_no_coordinator(make: Any, lines: list[Any]) -> None:
-    home = make()
-    home.redis.zadd("conserver:parked:q", {f"\x01strange {number}": 0 for number in range(300)})
-    park(home, "q")
-    home.start()
-    eventually(lambda: home.redis.llen("conserver:returned:q") == 301, 5)
+    host = make()
+    host.redis.zadd("conserver:parked:q", {f"\x01strange {number}": 0 for number in range(300)})
+    park(host, "q")
+    host.start()
+    eventually(lambda: host.redis.llen("conserver:returned:q") == 301, 5)
     assert {line["key"] for line in lines if line["event"] == "no_record"} == {"conserver:parked:q"}
-    assert home.redis.lindex("conserver:returned:q", -1) == record("t-q", "q", "q")
+    assert host.redis.lindex("conserver:returned:q", -1) == record("t-q", "q", "q")
 
 
 def test_what_lay_in_flight_and_is_no_record_keeps_nobody(make: Any, lines: list[Any]) -> None:
-    home = make().start()
-    (straw,) = home.workers
-    home.redis.rpush("q", "u1")
-    assert straw.claim()
-    home.redis.hset(calls.inflight_key(straw.consumer), "field", "strange")
-    home.redis.hset(calls.inflight_key(straw.consumer), "another", "\x01strange")
-    number = home.return_items(straw)
-    eventually(lambda: home.acknowledged(number), 5)
-    assert home.redis.llen("conserver:returned:q") == 1
-    assert straw.consumer not in home.registrations()
+    host = make().start()
+    (worker,) = host.workers
+    host.redis.rpush("q", "u1")
+    assert worker.claim()
+    host.redis.hset(keys.inflight(worker.consumer), "field", "strange")
+    host.redis.hset(keys.inflight(worker.consumer), "another", "\x01strange")
+    number = host.return_items(worker)
+    eventually(lambda: host.acknowledged(number), 5)
+    assert host.redis.llen("conserver:returned:q") == 1
+    assert worker.consumer not in host.registrations()
     [line] = [line for line in lines if line["event"] == "set_aside"]
     assert (line["log_level"], line["count"]) == ("error", 2)
-    assert home.redis.hlen(line["key"]) == 2
-    assert not home.redis.exists(calls.inflight_key(straw.consumer))
+    assert host.redis.hlen(line["key"]) == 2
+    assert not host.redis.exists(keys.inflight(worker.consumer))

@@ -13,5 +13,5 @@ def test_a_host_is_as_old_as_its_supervisor() -> None:
     nothing."""
     status = HostStatus(Config(), 30, [], IdleWorkers([], []))
     assert "started_at" not in status.fields()
-    status.hear({"supervisor": supervisor_state("running", 1, "fork", 1_700_000_000.12345)})
+    status.read_state({"supervisor": supervisor_state("running", 1, "fork", 1_700_000_000.12345)})
     assert status.fields()["started_at"] == 1_700_000_000.123

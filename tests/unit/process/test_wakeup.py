@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from conserver.process import wakeup
 from conserver.process.messages import pair
 from conserver.process.wakeup import DELAY_S, REPEAT_AFTER_S, WakeupSender
 
@@ -34,53 +35,63 @@ def packets(coordinators: socket.socket) -> list[bytes]:
 def test_messages_wait_and_go_out_together(ends: Ends) -> None:
     sender, coordinators = ends
     assert sender.due_in_s(0.0) is None
-    sender.send_later(b"A", 1.0)
-    sender.send_later(b"I", 1.001)
+    sender.send_later(wakeup.IDLE, 1.0)
+    sender.send_later(wakeup.SUSPECTS, 1.001)
     assert packets(coordinators) == []
     assert sender.due_in_s(1.001) == pytest.approx(DELAY_S - 0.001)
     assert sender.due_in_s(2.0) == 0.0
     sender.flush()
     sender.flush()
-    assert packets(coordinators) == [b"AI"]
+    assert packets(coordinators) == [wakeup.IDLE + wakeup.SUSPECTS]
     assert sender.due_in_s(2.0) is None
 
 
 def test_the_last_message_is_not_repeated_at_once(ends: Ends) -> None:
     sender, coordinators = ends
-    sender.send_later(b"A", 1.0)
+    sender.send_later(wakeup.IDLE, 1.0)
     sender.flush()
-    sender.send_later(b"A", 1.001)
+    sender.send_later(wakeup.IDLE, 1.001)
     assert sender.due_in_s(1.001) is None
-    sender.send_later(b"A", 1.0 + REPEAT_AFTER_S)
+    sender.send_later(wakeup.IDLE, 1.0 + REPEAT_AFTER_S)
     sender.flush()
     sender.woken()
-    sender.send_later(b"A", 1.0 + REPEAT_AFTER_S)
+    sender.send_later(wakeup.IDLE, 1.0 + REPEAT_AFTER_S)
     sender.flush()
-    assert packets(coordinators) == [b"A", b"A", b"A"]
+    assert packets(coordinators) == 3 * [wakeup.IDLE]
+
+
+def test_busy_is_not_repeated_but_to_answer_a_wakeup(ends: Ends) -> None:
+    sender, coordinators = ends
+    sender.send_later(wakeup.BUSY, 1.0)
+    sender.flush()
+    sender.send_later(wakeup.BUSY, 100.0)
+    assert sender.due_in_s(100.0) is None
+    sender.woken()
+    sender.send_later(wakeup.BUSY, 100.0)
+    sender.flush()
+    assert packets(coordinators) == 2 * [wakeup.BUSY]
 
 
 def test_a_message_queued_before_a_wakeup_does_not_answer_it(ends: Ends) -> None:
-    # A worker that had just claimed by itself was woken, and full: its "A" came first, was taken
-    # for the answer, and no other worker was woken.
     sender, coordinators = ends
-    sender.send_later(b"A", 1.0)
+    sender.send_later(wakeup.IDLE, 1.0)
     sender.woken()
-    sender.send_later(b"B", 1.001)
+    sender.send_later(wakeup.BUSY, 1.001)
     assert sender.due_in_s(1.001) == pytest.approx(DELAY_S)
     sender.flush()
-    assert packets(coordinators) == [b"B"]
+    assert packets(coordinators) == [wakeup.BUSY]
 
 
 def test_a_coordinator_that_does_not_read_or_is_gone_blocks_no_worker(ends: Ends) -> None:
     sender, coordinators = ends
     for round_ in range(10_000):
-        sender.send_later(b"A", float(round_))
+        sender.send_later(wakeup.IDLE, float(round_))
         sender.flush()
     assert 0 < len(packets(coordinators)) < 10_000
     coordinators.close()
-    sender.send_later(b"I", 1e9)
+    sender.send_later(wakeup.IDLE, 1e9)
     sender.flush()
     nobody = WakeupSender(None)
-    nobody.send_later(b"A", 1.0)
+    nobody.send_later(wakeup.IDLE, 1.0)
     assert nobody.due_in_s(1.0) is None
     nobody.flush()

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from conserver.queue import calls
 from conserver.queue.calls import Demand
-from conserver.queue.retrying_connection import RetryingConnection, passes, what_now
+from conserver.queue.retrying_connection import RetryingConnection, advice, is_transient
 from tests.conftest import Private
 from tests.helpers import TcpProxy
 from tests.queues import DEFAULT_LIMITS, Queue, opened
@@ -195,7 +195,7 @@ def test_an_error_that_would_come_again_is_raised(bench: Bench) -> None:
     ],
 )
 def test_what_is_waited_for_is_told(error: Exception, words: str) -> None:
-    assert words in what_now(error)
+    assert words in advice(error)
 
 
 def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(bench: Bench) -> None:
@@ -292,4 +292,4 @@ def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(private: Priv
     ],
 )
 def test_which_errors_pass(text: str, expected: bool) -> None:
-    assert passes(ResponseError(text)) is expected
+    assert is_transient(ResponseError(text)) is expected

@@ -19,12 +19,8 @@ CLAIMING, WOKEN = ClaimState.CLAIMING, ClaimState.WOKEN
 CAUGHT_UP, IDLE_WAITING = ClaimState.CAUGHT_UP, ClaimState.IDLE_WAITING
 
 
-def claimed(claim: Claim, all_chains: bool = True) -> Callable[[ClaimSchedule], None]:
-    return lambda schedule: schedule.claimed(claim, all_chains)
-
-
-def idle(all_chains: bool = True) -> Callable[[ClaimSchedule], None]:
-    return lambda schedule: schedule.thread_idle(all_chains)
+def claimed(claim: Claim, thread_idle: bool = False) -> Callable[[ClaimSchedule], None]:
+    return lambda schedule: schedule.claimed(claim, thread_idle=thread_idle)
 
 
 @pytest.mark.parametrize(
@@ -32,18 +28,16 @@ def idle(all_chains: bool = True) -> Callable[[ClaimSchedule], None]:
     [
         (WOKEN, ClaimSchedule.no_room, CLAIMING, wakeup.BUSY),
         (IDLE_WAITING, ClaimSchedule.no_room, IDLE_WAITING, b""),
-        (CLAIMING, claimed(Claim([ITEM], more=1)), CLAIMING, wakeup.MORE),
-        (CLAIMING, claimed(Claim([], more=1)), CLAIMING, b""),
-        (CLAIMING, claimed(Claim([ITEM])), CAUGHT_UP, wakeup.ANSWERED),
-        (CLAIMING, claimed(Claim([])), CAUGHT_UP, b""),
-        (WOKEN, claimed(Claim([])), CAUGHT_UP, b""),
-        (WOKEN, claimed(Claim([ITEM]), all_chains=False), CAUGHT_UP, wakeup.MORE),
-        (CLAIMING, claimed(Claim([ITEM]), all_chains=False), CAUGHT_UP, wakeup.ANSWERED),
-        (CLAIMING, claimed(Claim([], suspects=1)), CAUGHT_UP, wakeup.SUSPECTS),
-        (CAUGHT_UP, idle(), IDLE_WAITING, wakeup.IDLE),
-        (CAUGHT_UP, idle(all_chains=False), IDLE_WAITING, wakeup.PASSED),
-        (CLAIMING, idle(), CLAIMING, b""),
-        (IDLE_WAITING, idle(), IDLE_WAITING, b""),
+        (CLAIMING, claimed(Claim([ITEM], more=1)), CLAIMING, wakeup.BUSY),
+        (CLAIMING, claimed(Claim([], more=1), thread_idle=True), CLAIMING, wakeup.BUSY),
+        (CLAIMING, claimed(Claim([ITEM])), CAUGHT_UP, wakeup.BUSY),
+        (CLAIMING, claimed(Claim([ITEM]), thread_idle=True), IDLE_WAITING, wakeup.IDLE),
+        (WOKEN, claimed(Claim([])), CAUGHT_UP, wakeup.BUSY),
+        (WOKEN, claimed(Claim([]), thread_idle=True), IDLE_WAITING, wakeup.IDLE),
+        (CLAIMING, claimed(Claim([], suspects=1)), CAUGHT_UP, wakeup.SUSPECTS + wakeup.BUSY),
+        (CAUGHT_UP, ClaimSchedule.thread_idle, IDLE_WAITING, wakeup.IDLE),
+        (CLAIMING, ClaimSchedule.thread_idle, CLAIMING, b""),
+        (IDLE_WAITING, ClaimSchedule.thread_idle, IDLE_WAITING, b""),
         (IDLE_WAITING, ClaimSchedule.suspect_starts, CLAIMING, b""),
     ],
 )
@@ -78,7 +72,7 @@ def test_messages_of_the_coordinator(state: ClaimState, message: bytes) -> None:
 def test_a_claim_that_left_nothing_behind_is_followed_by_one_after_a_tick() -> None:
     schedule = ClaimSchedule(None, TICK_S)
     assert schedule.due_in_s(0.0) == 0.0
-    schedule.claimed(Claim([]), all_chains=True)
+    schedule.claimed(Claim([]), thread_idle=False)
     assert schedule.due_in_s(0.0) >= TICK_S
-    schedule.thread_idle(all_chains=True)
+    schedule.thread_idle()
     assert schedule.due_in_s(0.0) >= TICK_S

@@ -151,7 +151,7 @@ def test_after_a_claim_that_left_nothing_behind_it_waits_to_be_woken(make: Make)
     worker = make(tick_interval_ms=HOUR_MS)
     worker.supply(2)
     worker.claim_if_due()
-    assert worker.sent_to_coordinator() == [wakeup.ANSWERED]
+    assert worker.sent_to_coordinator() == [wakeup.BUSY]
     worker.run_queued()
     worker.claim_if_due()
     assert worker.intake.claims == 1, "no empty claim"
@@ -162,17 +162,17 @@ def test_after_a_claim_that_left_nothing_behind_it_waits_to_be_woken(make: Make)
     worker.receive()
     worker.claim_if_due()
     assert worker.intake.claims == 2
-    assert worker.sent_to_coordinator() == [wakeup.ANSWERED]
+    assert worker.sent_to_coordinator() == [wakeup.BUSY]
 
 
 def test_items_left_behind_are_claimed_as_soon_as_there_is_room(make: Make) -> None:
     worker = make(tick_interval_ms=HOUR_MS)
     worker.supply(250)
     worker.claim_if_due()
-    assert worker.sent_to_coordinator() == [wakeup.MORE]
+    assert worker.sent_to_coordinator() == [wakeup.BUSY]
     worker.run_queued()
     worker.claim_if_due()
-    assert worker.sent_to_coordinator() == [wakeup.ANSWERED]
+    assert worker.sent_to_coordinator() == [], "it still is"
     assert worker.intake.claims == 2
 
 
@@ -203,7 +203,7 @@ def test_it_is_idle_only_while_a_chain_thread_is(make: Make) -> None:
     worker.claim_if_due()
     worker.claim_if_due()
     assert worker.intake.claims == 1
-    assert worker.sent_to_coordinator() == []
+    assert worker.sent_to_coordinator() == [wakeup.BUSY]
     worker.idle = True
     worker.claim_if_due()
     assert worker.intake.claims == 1
@@ -231,8 +231,8 @@ CAPPED = {
 }
 
 
-def test_a_woken_worker_whose_chain_is_full_lets_another_one_be_woken(make: Make) -> None:
-    # Regression: it sent IDLE, as if its lists were empty, and the item waited for a tick.
+def test_a_woken_worker_whose_chain_is_full_stays_idle_for_its_other_lists(make: Make) -> None:
+    # The item on the full chain's list stays in returned: the coordinator wakes another worker.
     worker = make(CAPPED, tick_interval_ms=HOUR_MS, vcon_concurrency=2)
     slow_down(worker, "slow")
     worker.work_queue.running["slow"] = 1
@@ -240,12 +240,12 @@ def test_a_woken_worker_whose_chain_is_full_lets_another_one_be_woken(make: Make
     worker.receive()
     worker.claim_if_due()
     assert worker.inflight == 0
-    assert worker.sent_to_coordinator() == [wakeup.PASSED]
+    assert worker.sent_to_coordinator() == [wakeup.IDLE]
     worker.supply(1, "f")
     worker.receive()
     worker.claim_if_due()
     assert worker.inflight == 1
-    assert worker.sent_to_coordinator() == [wakeup.MORE], "the slow chain's item may still wait"
+    assert worker.sent_to_coordinator() == [wakeup.BUSY]
     worker.run_queued()
     worker.work_queue.running["slow"] = 0
     worker.claim_if_due()

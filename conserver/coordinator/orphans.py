@@ -1,10 +1,9 @@
-"""The survivors of a killed supervisor: they end by themselves, or are ended.
+"""Orphans: the workers of a supervisor that was killed. They end by themselves, or are killed.
 
-Every worker sees the end of the supervisor as the coordinator does, gives back what it had not
-begun,
-and ends. One that hangs in a link is killed when its time is up, so that no orphan works on. A
-worker's pidfd tells that it is gone, or its socket: the supervisor held the other end too, so the
-end of that socket means that both are gone.
+Every worker notices the end of its supervisor, releases the items that it has not started, and
+exits. A worker that is stuck in a link is killed after ORPHAN_TIMEOUT_S, so that no orphan works
+on. A worker is gone if its pidfd says so or its socket has ended: the supervisor held the worker's
+end of that socket too, so its end means that both are gone.
 """
 
 from __future__ import annotations
@@ -21,24 +20,24 @@ if TYPE_CHECKING:
     from conserver.process.messages import Message
     from conserver.telemetry.log import Logger
 
-PATIENCE_S = 2.0
-BURIAL_S = 1.0
-"""How long a killed process may take to be gone; longer only if the kernel holds it."""
-_POLL_S = 0.01
+ORPHAN_TIMEOUT_S = 2.0
+KILL_TIMEOUT_S = 1.0
+"""How long a killed process may take to be gone. It takes longer only if the kernel holds it."""
+_POLL_EVERY_S = 0.01
 
 
-class Survivors:
-    """The workers' processes, known from the supervisor's state messages."""
+class Orphans:
+    """The worker processes, as the supervisor's state messages name them."""
 
     def __init__(self, idle_workers: IdleWorkers, log: Logger) -> None:
         self._idle_workers = idle_workers
         self._log = log
         self._pidfds: dict[int, tuple[int, int]] = {}  # slot -> (pid, pidfd)
 
-    def hear(self, message: Message) -> None:
-        """The supervisor's state message: which process sits in which slot.
+    def read_state(self, message: Message) -> None:
+        """Learn from the supervisor's state message which process is in which slot.
 
-        The pidfd is opened now, while the process is alive and its number is its own.
+        The pidfd is opened now, while the process lives and its pid cannot be another's.
         """
         for worker in message.get("workers", ()):
             slot, pid = worker["slot"], worker["pid"]
@@ -53,18 +52,18 @@ class Survivors:
                     self._pidfds[slot] = (pid, os.pidfd_open(pid))
 
     async def end(self) -> None:
-        """Wait until all are gone, kill what is left when their time is up."""
-        if await self._gone_within(PATIENCE_S):
+        """Wait until all workers are gone; kill those that are left after ORPHAN_TIMEOUT_S."""
+        if await self._gone_within(ORPHAN_TIMEOUT_S):
             return
         for slot, (pid, pidfd) in self._left().items():
             self._log.warning("orphan_killed", worker=slot, pid=pid)
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        if not await self._gone_within(BURIAL_S):
+        if not await self._gone_within(KILL_TIMEOUT_S):
             self._log.error("orphans_left", workers=sorted(self._left()))
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close all pidfds."""
         for _, pidfd in self._pidfds.values():
             os.close(pidfd)
         self._pidfds.clear()
@@ -75,7 +74,7 @@ class Survivors:
         while self._left():
             if loop.time() >= deadline_s:
                 return False
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(_POLL_EVERY_S)
         return True
 
     def _left(self) -> dict[int, tuple[int, int]]:

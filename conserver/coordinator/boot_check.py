@@ -1,4 +1,4 @@
-"""The first contact with Redis: a bounded wait, and words that tell a person what to mend."""
+"""The first contact with Redis: a bounded wait, and errors that say what to mend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from conserver.coordinator.retrying_connection import describe
 from conserver.errors import EXIT_CONFIG, EXIT_UNAVAILABLE, BootError
-from conserver.queue.retrying_connection import passes
+from conserver.queue.retrying_connection import is_transient
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
 
@@ -19,25 +19,26 @@ if TYPE_CHECKING:
 
 RETRY_S = 0.1
 VERSION_MIN = (6, 2)
-"""BLMOVE and HRANDFIELD came with it."""
+"""The version that brought BLMOVE and HRANDFIELD."""
 
 
-async def reach(line: AsyncRetryingConnection, url: str, timeout_s: float) -> None:
+async def wait_for_redis(redis: AsyncRetryingConnection, url: str, timeout_s: float) -> None:
     """Wait until Redis answers.
 
     Raises:
-        BootError: it did not within `timeout_s`, or never will: it refuses us, or is too old.
+        BootError: Redis did not answer within `timeout_s`, rejects the credentials or the database
+            of the URL, or is too old.
     """
     deadline_s = time.monotonic() + timeout_s
     where = f"Redis at {redact_text(url)}"
-    told = False
+    logged = False
     while True:
         try:
-            _check_version(await line.attempt("HELLO"), where)
+            _check_version(await redis.try_once("HELLO"), where)
             return
         except (RedisError, OSError, TimeoutError) as error:
             reason = describe(error).rstrip(".")
-            if _is_hopeless(error):
+            if _is_permanent(error):
                 raise BootError(
                     f"{where} refuses us: {reason}. Does REDIS_URL carry the right user, "
                     "password and database, and is it Redis 6.2 or later?",
@@ -45,27 +46,27 @@ async def reach(line: AsyncRetryingConnection, url: str, timeout_s: float) -> No
                 ) from None
             if time.monotonic() >= deadline_s:
                 raise BootError(
-                    f"{where} cannot be reached: {reason}. Waited {timeout_s:g} s "
-                    f"(CONSERVER_BOOT_TIMEOUT_S). Is it up, and is REDIS_URL right?{_of_tls(url)}",
+                    f"{where} cannot be reached: {reason}. Waited {timeout_s:g} s (CONSERVER_BOOT_"
+                    f"TIMEOUT_S). Is it up, and is REDIS_URL right?{_tls_hint(url)}",
                     EXIT_UNAVAILABLE,
                 ) from None
-            if not told:
-                told = True
+            if not logged:
+                logged = True
                 what = f"waiting for it, at most {timeout_s:g} s"
                 log.get_logger().warning("redis_away", error=reason, what=what)
         await asyncio.sleep(RETRY_S)
 
 
-def _of_tls(url: str) -> str:
-    """With TLS 1.3 a server that misses our certificate says no more than that it hangs up."""
+def _tls_hint(url: str) -> str:
+    """With TLS 1.3 a server that requires a client certificate only closes the connection."""
     if not url.startswith("rediss") or "ssl_certfile" in url:
         return ""
     return " Does it want a certificate of ours (ssl_certfile, ssl_keyfile)?"
 
 
-def _is_hopeless(error: Exception) -> bool:
+def _is_permanent(error: Exception) -> bool:
     if isinstance(error, ResponseError):
-        return not passes(error)
+        return not is_transient(error)
     return isinstance(error, AuthenticationError)
 
 

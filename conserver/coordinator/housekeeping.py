@@ -1,0 +1,146 @@
+"""Housekeeping: periodic work for every list that any host has ever claimed from.
+
+1. Requeues parked items that are due.
+2. Deletes the reasons of old dead letters; their payloads stay in DLQ:<list>.
+3. Puts items that a BLMOVE has moved back on a list that no host serves any more.
+
+Every coordinator does this for all lists, not only for those of its own configuration, because a
+list that a reload has dropped still has parked items. Each step is one bounded script call that may
+be repeated, so hosts need not agree who does it; a random pause keeps them from doing it all at
+once. A list one of whose keys has the wrong type is skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from conserver.queue import calls, keys, record
+from conserver.queue.wrong_type import WrongTypeError
+
+if TYPE_CHECKING:
+    from conserver.coordinator.idle_workers import IdleWorkers
+    from conserver.coordinator.list_waiters import ListWaiters
+    from conserver.coordinator.retrying_connection import AsyncRetryingConnection
+    from conserver.telemetry.log import Logger
+
+PROMOTE_EVERY_S = 0.5
+PROMOTE_MAX = 256
+SWEEP_EVERY_S = 60.0
+SWEEP_MAX = 256
+PUT_BACK_MAX = 1000
+"""Entries of `returned` that one call looks at. BLMOVE has left one per host at most."""
+
+
+async def known_lists(redis: AsyncRetryingConnection) -> list[str]:
+    """The names of all lists that any host has ever claimed from, sorted."""
+    return sorted(member.decode() for member in await redis.command("SMEMBERS", keys.LISTS))
+
+
+async def put_back(redis: AsyncRetryingConnection, names: Iterable[str], log: Logger) -> None:
+    """Put the unclaimed items that a BLMOVE has moved to `returned` back on these lists."""
+    for name in names:
+        with contextlib.suppress(WrongTypeError):
+            moved, call = 0, calls.put_back(name, PUT_BACK_MAX)
+            # Bounded: the list waiters of other hosts may move some of them again.
+            while moved < PUT_BACK_MAX and (some := await redis.call(call)):
+                moved += some
+            if moved:
+                log.info("put_back_on_list", list=name, items=moved)
+
+
+class Housekeeping:
+    """Requeues parked items and deletes old reasons."""
+
+    def __init__(
+        self,
+        redis: AsyncRetryingConnection,
+        idle_workers: IdleWorkers,
+        list_waiters: ListWaiters,
+        served: Collection[str],
+        dead_keep_s: int,
+        log: Logger,
+    ) -> None:
+        """served: the lists of this host. dead_keep_s: how long reasons are kept; 0: for ever."""
+        self._redis = redis
+        self._idle_workers = idle_workers
+        self._list_waiters = list_waiters
+        self._served = served
+        self._dead_keep_s = dead_keep_s
+        self._log = log
+
+    async def promote_forever(self) -> None:
+        """Requeue parked items soon after they are due, until cancelled."""
+        while True:
+            pause_s = await self.promote()
+            await asyncio.sleep(pause_s)
+
+    async def sweep_forever(self) -> None:
+        """Delete old reasons, unless they are kept for ever, until cancelled."""
+        while self._dead_keep_s:
+            await asyncio.sleep(SWEEP_EVERY_S * random.uniform(0.5, 1.5))
+            await self.sweep()
+
+    async def promote(self) -> float:
+        """Requeue the due parked items of every list. Returns the seconds until the next time."""
+        names = await self._names()
+        answers = await self._redis.each(
+            [
+                *(("ZRANGE", keys.parked(name), 0, 0, "WITHSCORES") for name in names),
+                ("TIME",),
+            ]
+        )
+        seconds, micros = answers.pop()
+        now_ms = int(seconds) * 1000 + int(micros) / 1000
+        soonest_ms = PROMOTE_EVERY_S * 1000
+        for name, first in zip(names, answers, strict=True):
+            if not first:
+                continue
+            due_in_ms = float(first[1]) - now_ms
+            if due_in_ms <= 0:
+                self._warn_if_no_record(name, first[0])
+                with contextlib.suppress(WrongTypeError):
+                    await self._promote(name)
+            else:
+                soonest_ms = min(soonest_ms, due_in_ms)
+        # A little late, since a call before the item is due is wasted, and not at the same moment
+        # as the other hosts.
+        return max(soonest_ms / 1000, 0.01) * random.uniform(1.0, 1.1)
+
+    def _warn_if_no_record(self, name: str, member: bytes) -> None:
+        try:
+            record.parse(member)
+        except ValueError:
+            what = "somebody else's: it goes on as if it had been pushed to the list"
+            self._log.warning("no_record", key=keys.parked(name), what=what)
+
+    async def _promote(self, name: str) -> None:
+        promoted = 0
+        try:
+            while some := await self._redis.call(calls.promote(name, PROMOTE_MAX)):
+                promoted += some
+        finally:  # an error may have followed calls that promoted something
+            if promoted and name in self._served:
+                self._list_waiters.items_returned([name])
+                self._idle_workers.suspects.set()  # a parked suspect becomes a suspect again
+        self._log.debug("promoted", list=name, items=promoted)
+
+    async def sweep(self) -> None:
+        """Delete the reasons of dead letters that are older than they are kept."""
+        for name in await self._names():
+            with contextlib.suppress(WrongTypeError):
+                await self._sweep(name)
+
+    async def _sweep(self, name: str) -> None:
+        while await self._redis.call(calls.sweep(name, self._dead_keep_s, SWEEP_MAX)):
+            continue
+
+    async def _names(self) -> list[str]:
+        """All known lists; those of this host if the set of all lists has the wrong type."""
+        try:
+            return await known_lists(self._redis)
+        except WrongTypeError:
+            return sorted(self._served)

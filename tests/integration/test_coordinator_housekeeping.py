@@ -1,0 +1,181 @@
+"""Suspects, parked items, old reasons, and lists that are served no more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from conserver.process import wakeup
+from conserver.process.shared_status import State
+from conserver.queue import calls, keys, record, script
+from tests.coordination import FakeHost, FakeWorker, fake_host, stays
+from tests.helpers import eventually
+
+
+@pytest.fixture
+def make(redis_url: str) -> Iterator[Any]:
+    with ExitStack() as stack:
+        yield lambda **arguments: stack.enter_context(fake_host(redis_url, **arguments))
+
+
+def suspect(host: FakeHost, payload: str = "bad", name: str = "q") -> None:
+    """Let a record be a suspect, as a crash does."""
+    header = f"\x01tok-{payload} 1 0 s {int(time.time() * 1000)} 0 0 0 {name}\n"
+    host.redis.rpush(f"conserver:suspects:{name}", header + payload)
+
+
+def busy(worker: FakeWorker, items: int) -> None:
+    worker.shared_status.state = State.WORKING
+    for slot in range(items):
+        worker.shared_status.hold(slot, f"token-{slot}", 1, "uuid", "chain")
+
+
+# ---- suspects
+
+
+def test_the_worker_with_the_fewest_items_is_emptied_again_and_again(make: Any) -> None:
+    host = make(workers=3).start()
+    first, second, third = host.workers
+    busy(first, 3)
+    busy(second, 1)
+    busy(third, 2)
+    suspect(host)
+    assert second.receives(3) == wakeup.EMPTY
+    assert second.receives(3) == wakeup.EMPTY, "until one has claimed it"
+    assert not first.receives(0)
+    assert not third.receives(0)
+    second.shared_status.free(0)
+    (item,) = second.claim()
+    assert item.payload == b"bad"
+    while second.receives(0):
+        continue
+    assert not any(worker.receives(0.7) for worker in host.workers), "it runs one"
+
+
+def test_the_word_of_a_worker_brings_the_order_at_once(make: Any) -> None:
+    host = make(workers=1).start()
+    (worker,) = host.workers
+    busy(worker, 2)
+    stays(lambda: not worker.receives(0), 0.3)
+    suspect(host)
+    worker.send(wakeup.SUSPECTS)
+    assert worker.receives(0.5) == wakeup.EMPTY
+
+
+def test_nobody_is_emptied_while_a_worker_is_empty_already(make: Any) -> None:
+    host = make(workers=2).start()
+    busy(host.workers[0], 2)
+    host.workers[1].shared_status.state = State.IDLE
+    host.workers[1].send(wakeup.IDLE)
+    suspect(host)
+    assert host.workers[1].receives(3) == wakeup.WAKE
+    assert not host.workers[0].receives(0.5)
+
+
+def test_nobody_is_emptied_for_suspects_of_a_paused_list(make: Any) -> None:
+    host = make(workers=1)
+    host.redis.hset("conserver:control", "paused:q", "1")
+    host.start()
+    busy(host.workers[0], 1)
+    suspect(host)
+    assert not host.workers[0].receives(1.5)
+    host.redis.delete("conserver:control")
+    assert host.workers[0].receives(3) == wakeup.EMPTY
+
+
+def test_nobody_is_emptied_while_the_host_runs_a_suspect(make: Any) -> None:
+    host = make(workers=2).start()
+    runner, other = host.workers
+    suspect(host, "one")
+    suspect(host, "two")
+    (item,) = runner.claim()
+    busy(runner, 1)
+    busy(other, 1)
+    while other.receives(0) or runner.receives(0):
+        continue
+    assert not other.receives(1.5)
+    assert not runner.receives(0)
+    runner.settle(item)
+    assert runner.receives(3) == wakeup.EMPTY
+
+
+# ---- parked items
+
+
+def test_parked_items_come_back_when_they_are_due(make: Any) -> None:
+    host = make(workers=1).start()
+    (worker,) = host.workers
+    host.redis.rpush("q", "a")
+    (item,) = worker.claim()
+    parked = [calls.Move(item.token, item.epoch, b"{}", after_ms=300)]
+    script.run(host.redis, calls.park(worker.consumer, parked))
+    begun_s = time.monotonic()
+    eventually(lambda: host.redis.llen("conserver:returned:q") == 1, 3)
+    assert 0.2 < time.monotonic() - begun_s < 1.5
+
+
+def test_an_idle_worker_is_woken_for_what_comes_back_from_parked(make: Any) -> None:
+    host = make(workers=1).start()
+    (worker,) = host.workers
+    host.redis.rpush("q", "a")
+    (item,) = worker.claim()
+    move = calls.Move(item.token, item.epoch, b"{}", after_ms=100)
+    script.run(host.redis, calls.park(worker.consumer, [move]))
+    assert not worker.claim()
+    assert worker.receives(2) == wakeup.WAKE
+    assert [again.token for again in worker.claim()] == [item.token]
+
+
+def test_many_parked_items_of_any_list_come_back_and_suspects_stay_suspects(make: Any) -> None:
+    host = make(workers=1)
+    host.redis.sadd(keys.LISTS, "dropped")
+    host.redis.zadd(
+        "conserver:parked:dropped", {f"\x01t{n} 1 0 - 0 0 0 0 dropped\np{n}": n for n in range(600)}
+    )
+    host.redis.zadd("conserver:parked:dropped", {"\x01bad 1 1 s 0 0 0 0 dropped\npayload": 1})
+    host.start()
+    eventually(lambda: host.redis.llen("conserver:returned:dropped") == 600)
+    (bad,) = host.redis.lrange("conserver:suspects:dropped", 0, -1)
+    assert record.parse(bad).deliveries == 1
+
+
+# ---- old reasons, and dropped lists
+
+
+def test_reasons_are_swept_by_age_in_bounded_calls(redis_url: str, make: Any) -> None:
+    host = make()
+    old_ms, young_ms = time.time() * 1000 - 11_000, time.time() * 1000 - 5_000
+    host.redis.zadd("conserver:dead:q", {f"old-{n}": old_ms for n in range(300)})
+    host.redis.zadd("conserver:dead:q", {f"young-{n}": young_ms for n in range(20)})
+    assert script.run(host.redis, calls.sweep("q", 10, 256)) == 256
+    assert script.run(host.redis, calls.sweep("q", 10, 256)) == 44
+    assert script.run(host.redis, calls.sweep("q", 10, 256)) == 0
+    assert host.redis.zcard("conserver:dead:q") == 20
+
+
+def test_what_the_bell_of_a_dropped_list_had_moved_goes_back_to_its_list(make: Any) -> None:
+    host = make(lists=["kept"])
+    record_kept = "\x01t 1 1 - 0 0 0 0 dropped\npayload"
+    host.redis.sadd(keys.LISTS, "dropped", "kept")
+    host.redis.rpush("conserver:returned:dropped", record_kept, "a", "b")
+    host.redis.rpush("conserver:returned:kept", "c")
+    host.redis.rpush("dropped", "z")
+    host.start()
+    eventually(lambda: host.redis.lrange("dropped", 0, -1) == [b"a", b"b", b"z"])
+    assert host.redis.lrange("conserver:returned:dropped", 0, -1) == [record_kept.encode()]
+    assert host.redis.llen("conserver:returned:kept") == 1
+
+
+def test_putting_back_takes_equal_payloads_one_by_one_and_minds_the_type(make: Any) -> None:
+    host = make()
+    host.redis.rpush("conserver:returned:q", "a", "a", "b", "a")
+    assert script.run(host.redis, calls.put_back("q", 100)) == 4
+    assert host.redis.lrange("q", 0, -1) == [b"a", b"a", b"b", b"a"]
+    host.redis.rpush("conserver:returned:other", "a")
+    host.redis.set("other", "a string")
+    assert script.run(host.redis, calls.put_back("other", 100)) == 0
+    assert host.redis.llen("conserver:returned:other") == 1
