@@ -48,6 +48,12 @@ class LinkContext(Protocol):
     def remaining_s(self) -> float | None:
         """Seconds left of the soft time limit, for timeouts of clients; None without a limit."""
 
+    def progress(self, done: float, total: float | None = None, unit: str = "") -> None:
+        """Show how far this run is, such as 130 of 600 "s", to whoever follows the item's job.
+
+        It costs nothing: call it as often as you like. total None: it is not known.
+        """
+
     def checkpoint(self) -> None:
         """Block until Redis has the vCon as it is now, so that work up to here is not repeated."""
 

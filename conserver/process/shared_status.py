@@ -20,17 +20,17 @@ byte order, because the memory never leaves the host:
                                 sorted names: 1 = its circuit breaker is open
     64              256 * u8    phase of each item slot (Phase); kept apart from the slots, so that
                                 a reader sees at one glance that none is in use
-    320             256 * 208   item slots:
+    320             256 * 272   item slots:
         0           u32         link run: changes whenever a link starts
         4           u32         chain run: changes whenever another item enters the slot
         8           f32         hard limit of the running link in seconds, 0 = none
         12          f32         hard limit of all links of the chain together in seconds, 0 = none
         16          u64         epoch
         24          f64         time.monotonic() of the last change of phase (for the status only)
-        32          64 bytes    token          (text is UTF-8, cut to its field, padded with NUL)
-        96          40 bytes    uuid
-        136         32 bytes    link
-        168         40 bytes    chain
+        32          128 bytes   token          (text is UTF-8, cut to its field, padded with NUL)
+        160         40 bytes    uuid
+        200         32 bytes    link
+        232         40 bytes    chain
 
 The phase byte is written last, so a reader never sees a slot that was not filled. It may see one
 that is being changed: a mixture of old and new. That does no harm: time limits restart on any
@@ -52,19 +52,19 @@ from typing import Any
 ITEMS_MAX = 256
 """The number of item slots: as many items as a worker may hold."""
 
-TOKEN_BYTES_MAX = 64
+TOKEN_BYTES_MAX = 128
 
 _PHASES_AT = 64
 _ITEMS_AT = _PHASES_AT + ITEMS_MAX
-_RECORD = struct.Struct("=IIffQd64s40s32s40s")
+_RECORD = struct.Struct("=IIffQd128s40s32s40s")
 _SIZE = _ITEMS_AT + ITEMS_MAX * _RECORD.size
 
 # Fields of an item slot, by their offset in it.
 _RUN, _RUNS = struct.Struct("=I"), struct.Struct("=II")
 _LIMITS_AT, _LIMITS = 8, struct.Struct("=ff")
 _SINCE_AT, _SINCE = 24, struct.Struct("=d")
-_UUID_AT, _UUID = 96, struct.Struct("=40s")
-_LINK_AT, _LINK = 136, struct.Struct("=32s")
+_UUID_AT, _UUID = 160, struct.Struct("=40s")
+_LINK_AT, _LINK = 200, struct.Struct("=32s")
 
 # Fields of the header, counted in u64.
 _HEARTBEATS, _DONE, _FAILED, _RSS, _STATE, _AWAY = range(6)

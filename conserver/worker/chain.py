@@ -76,6 +76,10 @@ class Context:
         """Block until the vCon as it is now is written."""
         self._inbox.checkpoint(self._item)
 
+    def progress(self, done: float, total: float | None = None, unit: str = "") -> None:
+        """Show how far the link is; whoever follows the item's job sees it within a second."""
+        self._item.link_progress = (done, total, unit)
+
     def push(self, list_name: str, uuid: str | None = None) -> None:
         """Push a uuid on a list when the item settles. Raises ValueError for a name that an ingress
         or egress list must not have.
@@ -152,6 +156,7 @@ class ChainRunner:
         route, link_started_s = item.route, time.monotonic()
         deadline_s = _deadline(started_s, route.soft_s, link_started_s, link.soft_timeout_s)
         context = Context(item, link.name, deadline_s, self._inbox)
+        item.link, item.link_progress = link.name, None
         self._status.start_link(item.slot, link.name, link.hard_timeout_s or 0.0, route.hard_s)
         vcon = item.vcon
         assert vcon is not None  # parse_document came first

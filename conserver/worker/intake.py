@@ -68,6 +68,8 @@ class Intake:
             etags=int(any(route.storages for route in routes.all)),
             payload_bytes=boot.settings.max_payload_bytes,
             parked_cap=boot.settings.parked_cap,
+            job_keep_s=boot.settings.job_expiry_s,
+            job_max_s=boot.settings.job_max_s,
         )
 
     # ---- claiming --------------------------------------------------------------------------------

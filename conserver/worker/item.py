@@ -114,6 +114,9 @@ class Item:
     draft: bytes | None = None  # the changed document, until it is written
     outcome: ChainOutcome | None = None
     links_s: float = 0.0
+    link: str = ""  # the one that runs, or ran last
+    # (done, total or None, unit), as the running link has reported them.
+    link_progress: tuple[float, float | None, str] | None = None
     asked: set[str] = field(default_factory=set)  # storages that have not answered yet
     unavailable: dict[str, str] = field(default_factory=dict)  # storage -> why
     rejected: dict[str, str] = field(default_factory=dict)  # storage -> why

@@ -5,7 +5,8 @@ Each turn of the loop (WorkerLoop.run):
 1. Receives what the supervisor, the coordinator, chain threads and writers have sent.
 2. Lets the outbox send settles and other writes, then claims new items (intake.py).
 3. About once a second: checks for calls of storages that hang, for cancelled items and for stray
-   items, and releases items that no thread has started, so that an idle worker can have them.
+   items, shows how far the items of jobs are (job_hints.py), and releases items that no thread has
+   started, so that an idle worker can have them.
 4. Sleeps until something arrives or the next duty is due.
 
 It calls SharedStatus.beat() at least once a second, also while Redis is unavailable, so that the
@@ -34,6 +35,7 @@ from conserver.telemetry import log
 from conserver.worker import memory
 from conserver.worker.inbox import WorkerInbox
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
+from conserver.worker.job_hints import JobHints
 from conserver.worker.parts import WorkerParts
 
 # A thread that computes gives up the interpreter's lock after 5 ms by default: the worker loop
@@ -93,6 +95,7 @@ class WorkerLoop:
         self._outbox = parts.outbox
         self._outcomes = parts.outcomes
         self._intake = parts.intake
+        self._hints = JobHints(boot.consumer, self._redis)
         self._draining = False
         self._duties_at_s = 0.0
         self._strays_at_s = time.monotonic() + STRAYS_INTERVAL_S * random.uniform(0.5, 1.0)
@@ -273,6 +276,7 @@ class WorkerLoop:
         self._status.set_memory(memory.resident_bytes())
         if self._held:
             self._read_cancelled()
+            self._hints.send(self._held.by_token.values())
         if self._draining:
             return
         if not self._held:

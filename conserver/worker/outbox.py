@@ -24,6 +24,7 @@ from conserver.process.boot import Boot
 from conserver.queue import calls, script
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
+from conserver.telemetry.redact import redact_texts
 from conserver.worker.checkpoint import Checkpoint, Lost, StartAnew
 from conserver.worker.conflicts import Conflict, Conflicts
 from conserver.worker.document_loader import DocumentLoader
@@ -53,6 +54,7 @@ class _Settle(NamedTuple):
 class _Park(NamedTuple):
     item: Item
     after_s: float
+    waits_for: dict[str, Any]
 
 
 class _DeadLetter(NamedTuple):
@@ -102,9 +104,13 @@ class Outbox:
         """End an item that is done, filtered or cancelled."""
         self._settles.append(_Settle(item, settlement(item, self._settings)))
 
-    def park(self, item: Item, after_s: float) -> None:
-        """Set the item aside in Redis; some worker claims it again after that many seconds."""
-        self._parks.append(_Park(item, after_s))
+    def park(self, item: Item, after_s: float, **waits_for: Any) -> None:
+        """Set the item aside in Redis; some worker claims it again after that many seconds.
+
+        Args:
+            waits_for: what the item's job shows as the cause.
+        """
+        self._parks.append(_Park(item, after_s, waits_for))
 
     def dead_letter(self, item: Item, reason: str, error: str, storage: str = "") -> None:
         """End the item as a dead letter; the arguments are those of Item.dead_letter_reason."""
@@ -168,7 +174,7 @@ class Outbox:
                 self.dead_letter(item, "rejected", error.reason)
             case Retry():
                 item.revert_to_saved()
-                self.park(item, error.after_s or 0.0)
+                self.park(item, error.after_s or 0.0, error=str(error))
 
     # ---- sending ---------------------------------------------------------------------------------
 
@@ -256,7 +262,10 @@ class Outbox:
         self._held.remove(item)
 
     def _flush_parks(self, parks: Sequence[_Park]) -> None:
-        moves = [_move(park.item)._replace(after_ms=int(park.after_s * 1000)) for park in parks]
+        moves = [
+            _move(park.item)._replace(after_ms=int(park.after_s * 1000), why=_cause(park))
+            for park in parks
+        ]
         repeats = self._redis.repeats
         answers = self._call(calls.park(self._consumer, moves))
         for park, answer in zip(parks, answers, strict=True):
@@ -310,12 +319,12 @@ class Outbox:
         done = item.outcome is not None and item.outcome.kind is OutcomeKind.DONE
         if item.changed and done and not key.startswith(("vcon:", "conserver:revision:")):
             # The document can be written, so that the work of the links is not lost.
-            self.write(item, lambda i: self.park(i, after_s))
+            self.write(item, lambda i: self.park(i, after_s, key=key))
             return
         if item.changed or not done:
             # The record must not list links as done whose changes are not in the document.
             item.revert_to_saved()
-        self.park(item, after_s)
+        self.park(item, after_s, key=key)
 
     def _log_wrong_type(self, item: Item, answer: str, what: str) -> None:
         found, _, key = answer.partition(" ")
@@ -345,6 +354,13 @@ def _write_call(item: Item) -> calls.Write:
 def _move(item: Item) -> calls.Move:
     """The move of an item, with its progress."""
     return calls.Move(item.token, item.claimed.epoch, item.progress.dump(), item.revision)
+
+
+def _cause(park: _Park) -> bytes:
+    """What a parked item waits for, as its job shows it; b"" for an item without a job."""
+    if not park.item.claimed.job:
+        return b""
+    return orjson.dumps(redact_texts(park.waits_for))
 
 
 def _lua_bytes(item: Item, sent_bytes: int = 0) -> int:

@@ -130,7 +130,7 @@ class OutcomeHandler:
             reason=reason,
             after_s=round(after_s, 1),
         )
-        self._outbox.park(item, after_s)
+        self._outbox.park(item, after_s, storages=dict(item.unavailable))
 
     def _write_then(self, item: Item, then: Callable[[Item], None]) -> None:
         """Write the document if it has changed, then continue."""
@@ -188,7 +188,8 @@ class OutcomeHandler:
             attempt=progress.attempts,
             after_s=round(after_s, 1),
         )
-        self._write_then(item, lambda i: self._outbox.park(i, after_s))
+        cause = {"link": outcome.link, "error": outcome.reason}
+        self._write_then(item, lambda i: self._outbox.park(i, after_s, **cause))
 
 
 def _age_s(item: Item) -> float:

@@ -6,6 +6,13 @@ from conserver.config.settings import Settings
 from conserver.queue import calls
 from conserver.worker.item import Item, OutcomeKind
 
+_STATUSES = {
+    OutcomeKind.DONE: "completed",
+    OutcomeKind.FILTERED: "filtered",
+    OutcomeKind.CANCELLED: "cancelled",
+}
+"""The status that the job of an item ends with."""
+
 
 def settlement(item: Item, settings: Settings) -> calls.Settlement:
     """The settle of an item that is done, filtered or cancelled."""
@@ -31,6 +38,7 @@ def settlement(item: Item, settings: Settings) -> calls.Settlement:
         _expiry_s(item, settings, bool(pushes)),
         pushes,
         progress.etags,
+        _STATUSES[outcome.kind],
     )
 
 

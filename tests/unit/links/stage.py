@@ -41,6 +41,7 @@ class Context:
         self.log = Log()
         self.pushed: list[tuple[str, str | None]] = []
         self.expiries: list[int] = []
+        self.shown: list[tuple[float, float | None, str]] = []
         self.checkpoints = 0
         self.looks = 0
         self._end = None if left_s is None else time.monotonic() + left_s
@@ -57,6 +58,9 @@ class Context:
 
     def expire(self, seconds: int) -> None:
         self.expiries.append(seconds)
+
+    def progress(self, done: float, total: float | None = None, unit: str = "") -> None:
+        self.shown.append((done, total, unit))
 
     def check_cancelled(self) -> None:
         self.looks += 1

@@ -101,13 +101,13 @@ def test_every_slot_can_be_used(status: SharedStatus) -> None:
 
 
 def test_long_text_is_cut_and_a_long_token_is_refused(status: SharedStatus) -> None:
-    status.hold(0, "t" * 64, 1, "u" * 500, "é" * 30)
+    status.hold(0, "t" * 128, 1, "u" * 500, "é" * 30)
     status.start_link(0, "l" * 500)
     (item,) = status.read().items
-    assert item.token == "t" * 64
+    assert item.token == "t" * 128
     assert (item.uuid, item.link, item.chain) == ("u" * 40, "l" * 32, "é" * 20)
-    with pytest.raises(ValueError, match="64 bytes"):
-        status.hold(1, "t" * 65, 1, "u", "c")
+    with pytest.raises(ValueError, match="128 bytes"):
+        status.hold(1, "t" * 129, 1, "u", "c")
     assert len(status.read().items) == 1
 
 

@@ -118,6 +118,7 @@ class FakeContext:
     cancelled: bool = False
     checkpoints: int = 0
     log: Any = field(default_factory=SilentLog)
+    shown: list[tuple[float, float | None, str]] = field(default_factory=list)
 
     def remaining_s(self) -> float | None:
         return self.left_s
@@ -130,6 +131,9 @@ class FakeContext:
 
     def expire(self, seconds: int) -> None:
         raise AssertionError("transcribe lets nothing expire")
+
+    def progress(self, done: float, total: float | None = None, unit: str = "") -> None:
+        self.shown.append((done, total, unit))
 
     def check_cancelled(self) -> None:
         if self.cancelled:

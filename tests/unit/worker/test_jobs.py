@@ -1,0 +1,104 @@
+"""What a worker does for the jobs of its items: ends, hints, causes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from conserver.errors import Rejected, Retry
+from conserver.queue import calls, jobs
+from conserver.queue.calls import Submission
+from conserver.queue.jobs import Job
+from conserver.vcon.document import Vcon
+from tests.daemon import vcon
+from tests.helpers import eventually
+from tests.queues import Queue
+from tests.workers import RunningWorker, SteppedWorker, link, nothing, tag
+
+
+def submit(queue: Queue, job: str, name: str = "in") -> str:
+    """Submit a vCon as a job; its uuid."""
+    document = vcon()
+    one = Submission(name, document["uuid"], job, orjson.dumps(document))
+    assert queue.run(calls.submit(one)) == [b"queued"]
+    return str(document["uuid"])
+
+
+def job_of(queue: Queue, job: str) -> Job:
+    """A job that is known."""
+    found = jobs.load(job, queue.client.hgetall(jobs.key(job)))
+    assert found is not None
+    return found
+
+
+def _filter(_vcon: Vcon, _context: Any) -> None:
+    return None
+
+
+def _reject(_vcon: Vcon, _context: Any) -> Vcon:
+    raise Rejected("nobody can read it")
+
+
+def _retry(_vcon: Vcon, _context: Any) -> Vcon:
+    raise Retry(50, "the model is busy")
+
+
+@pytest.mark.parametrize(
+    ("run", "status"), [(tag, "completed"), (_filter, "filtered"), (_reject, "failed")]
+)
+def test_an_item_ends_its_job(
+    redis_url: str, run: Callable[[Vcon, Any], Vcon | None], status: str
+) -> None:
+    with SteppedWorker(redis_url, links=[link("it", run)]) as worker:
+        submit(worker.queue, "j1")
+        worker.work()
+        job = job_of(worker.queue, "j1")
+    assert job.status == status
+    if status == "failed":
+        assert (job.error["reason"], job.error["link"]) == ("rejected", "it")
+
+
+def test_a_parked_item_says_what_its_job_waits_for(redis_url: str) -> None:
+    with SteppedWorker(redis_url, links=[link("it", _retry)]) as worker:
+        submit(worker.queue, "j1")
+        worker.work()
+        job = job_of(worker.queue, "j1")
+    assert job.status == "waiting"
+    assert job.error == {"link": "it", "error": "the model is busy"}
+    assert job.retry_at > job.created_at
+
+
+def test_the_progress_of_a_link_shows_while_it_runs(redis_url: str) -> None:
+    ready, go_on = threading.Event(), threading.Event()
+
+    def work(vcon: Vcon, context: Any) -> Vcon:
+        context.progress(130, 600, "s")
+        ready.set()
+        assert go_on.wait(60)
+        return vcon
+
+    with RunningWorker(redis_url, links=[link("listen", work), link("last", nothing)]) as worker:
+        submit(worker.queue, "j1")
+        assert ready.wait(60)
+        eventually(lambda: job_of(worker.queue, "j1").progress, 30)
+        job = job_of(worker.queue, "j1")
+        go_on.set()
+        eventually(lambda: job_of(worker.queue, "j1").ended, 30)
+        after = job_of(worker.queue, "j1")
+    assert (job.status, job.link) == ("processing", "listen")
+    assert job.progress == {"done": 130, "total": 600, "unit": "s"}
+    assert (after.status, after.link, after.progress) == ("completed", "", {})
+
+
+def test_items_without_a_job_send_no_hints(redis_url: str) -> None:
+    sent: list[str] = []
+    with SteppedWorker(redis_url, links=[link("it", tag)]) as worker:
+        worker.redis.before = lambda words: sent.append(str(words[1])[:40])
+        worker.supply(3)
+        worker.work()
+        assert not list(worker.queue.client.scan_iter("conserver:job*"))
+    assert len(sent) <= 4
