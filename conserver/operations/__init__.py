@@ -17,6 +17,7 @@ closes the generator stops the work.
     items.py         where a vCon is; cancel it
     dead_letters.py  filter, list, count, requeue, purge
     submit.py        put documents on a list
+    jobs.py          submissions that somebody follows: find, follow, cancel
     follow.py        wait until submitted documents have ended
     recordings.py    recordings into vCons
     documents.py     read a vCon from Redis or a storage

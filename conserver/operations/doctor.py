@@ -26,7 +26,7 @@ COMMANDS = (
     "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hrandfield", "hset", "hsetnx", "info",
     "llen", "lpop", "lpush", "lrange", "lrem", "mget", "multi", "persist", "pexpireat", "ping",
     "pttl", "rename", "rpush", "sadd", "scan", "set", "smembers", "srem", "strlen", "time", "type",
-    "zadd", "zcard", "zcount", "zrange", "zrangebyscore", "zrem", "zremrangebyrank",
+    "zadd", "zcard", "zcount", "zrange", "zrangebyscore", "zrem", "zremrangebyrank", "zrevrange",
 )  # fmt: skip
 """What the scripts, the daemon and the operations call: the rights that its user needs."""
 
@@ -243,7 +243,7 @@ def _arguments(command: str) -> tuple[str, ...]:
         "rename": (key, key), "publish": (jobs.channel("nothing"), "v"),
         "lrange": (key, "0", "1"), "lrem": (key, "1", "v"), "zadd": (key, "1", "v"),
         "zcount": (key, "0", "1"), "zrange": (key, "0", "1"), "zrangebyscore": (key, "0", "1"),
-        "zremrangebyrank": (key, "0", "1"),
+        "zremrangebyrank": (key, "0", "1"), "zrevrange": (key, "0", "1"),
     }  # fmt: skip
     one_more = ("expire", "hdel", "hexists", "hget", "hmget", "lpush", "pexpireat", "rpush", "sadd",
                 "set", "srem", "zrem")  # fmt: skip
