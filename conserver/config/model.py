@@ -64,6 +64,21 @@ def _empty_if_null(value: object) -> object:
     return {} if value is None else value
 
 
+def _check_is_name(value: object) -> object:
+    if isinstance(value, Mapping):
+        name = next(iter(value), "name") if len(value) == 1 else "name"
+        raise ValueError(
+            f"must be a name such as `{name}`, not a mapping: options belong to the entry of that "
+            "name under `links` or `storages`"
+        )
+    return value
+
+
+def _no_lists_if_null(value: object) -> object:
+    return [] if value is None else value
+
+
+PluginName = Annotated[str, BeforeValidator(_check_is_name)]
 ListName = Annotated[str, AfterValidator(check_list_name)]
 ModuleName = Annotated[str, AfterValidator(_check_module_name)]
 Options = Annotated[dict[str, Any], BeforeValidator(_empty_if_null)]
@@ -103,15 +118,15 @@ class StorageConfig(_Section):
 class ChainConfig(_Section):
     """One chain: the lists that it serves, its links and storages, and its limits."""
 
-    links: list[str] = Field(
+    links: list[PluginName] = Field(
         default=[], description="The links, in order, by their names under `links`."
     )
-    storages: list[str] = Field(
+    storages: list[PluginName] = Field(
         default=[],
         description="The storages for the result, by their names under `storages`; in parallel.",
     )
-    ingress_lists: Annotated[list[ListName], Field(min_length=1)] = Field(
-        description="The Redis lists to serve; each belongs to one chain."
+    ingress_lists: Annotated[list[ListName], BeforeValidator(_no_lists_if_null)] = Field(
+        default=[], description="The Redis lists to serve; each belongs to one chain."
     )
     egress_lists: list[ListName] = Field(
         default=[], description="The Redis lists that get the uuid when all storages have the vCon."
@@ -284,20 +299,30 @@ def keep_secrets(config: Config) -> None:
 
 
 def serves_nothing(config: Config) -> Problem:
-    """The problem to report for a configuration without an enabled chain."""
+    """The problem to report for a configuration that serves no list."""
+    if config.enabled_chains:
+        return Problem("chains", "no chain has `ingress_lists`, so no list is served")
     why = "all are disabled" if config.chains else "there is none: is the file empty, or cut short?"
     return Problem("chains", "no chain is enabled, so no list is served", why)
 
 
 def _warn_of_effects(config: Config) -> list[Problem]:
-    """Warnings: no chain is enabled, or items return to a chain's own lists without end."""
-    if not config.enabled_chains:
+    """Warnings: a chain serves no list, or items return to a chain's own lists without end."""
+    if not config.ingress:
         return [serves_nothing(config)]
+    found = [
+        Problem(
+            join_path("chains", [name, "ingress_lists"]),
+            "names no list, so this chain serves nothing",
+            "as in vcon-server, this is allowed",
+        )
+        for name, chain in config.enabled_chains.items()
+        if not chain.ingress_lists
+    ]
     follows = {
         name: {config.ingress[lst] for lst in chain.egress_lists if lst in config.ingress}
         for name, chain in config.enabled_chains.items()
     }
-    found = []
     for start, ahead in follows.items():
         reached: set[str] = set()
         frontier = set(ahead)

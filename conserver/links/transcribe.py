@@ -43,7 +43,7 @@ from conserver.transcription.speakers import speakers_of
 from conserver.vcon.document import (
     Vcon,
     content_hashes,
-    decode_base64url,
+    decode_body,
     dialogs_of,
     duration_s,
     is_transcript,
@@ -346,10 +346,9 @@ def _content(dialog: dict[str, Any], options: Options, context: LinkContext) -> 
             return fetch(str(dialog["url"]), options.fetch, context, hashes)
         except Retry as error:
             raise _ContentAwayError(error) from None
-    encoding = dialog.get("encoding") or "base64url"
-    if not isinstance(body, str) or encoding not in ("base64url", "base64"):
-        raise Rejected(f"a body with encoding {encoding!r} cannot hold a recording")
-    content = decode_base64url(body)
+    content = decode_body(dialog)
+    if not isinstance(content, bytes):
+        raise Rejected(f"a body with encoding {dialog.get('encoding')!r} cannot hold a recording")
     for algorithm, digest in hashes:
         if hashlib.new(algorithm, content).digest() != digest:
             raise Rejected(f"the recording is not the one that its {algorithm} content_hash names")

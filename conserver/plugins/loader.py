@@ -14,6 +14,7 @@ it must not end the daemon. No other module imports links or storages.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import traceback
 from collections.abc import Callable, Mapping
@@ -56,7 +57,9 @@ Loaded = TypeVar("Loaded", "LoadedLink", "LoadedStorage")
 # Names of parameters by which a link of vcon-server is recognized.
 _FOREIGN_PARAMETERS = frozenset({"vcon_uuid", "vcon_id", "link_name"})
 # Top-level modules of vcon-server, for which compat has stand-ins.
-_FOREIGN_MODULES = frozenset({"lib", "vcon", "redis_mgr", "settings"})
+_FOREIGN_MODULES = frozenset({"lib", "vcon", "redis_mgr", "settings", "dlq_utils"})
+# Top-level names that both have: what is missing there is vcon-server's, and no package brings it.
+_SHARED_MODULES = frozenset({"storage", "links", "conserver"})
 
 # Exceptions that pass through a module without being its fault: Ctrl-C, a generator's end.
 _NOT_ITS_OWN = (KeyboardInterrupt, GeneratorExit)
@@ -314,13 +317,18 @@ def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, mod
 
 
 def _missing(error: ModuleNotFoundError, path: str, module: str) -> Problem:
-    package = (error.name or "?").partition(".")[0]
-    if package in _FOREIGN_MODULES:
-        message = f"`{module}` needs `{error.name}` of vcon-server, which has no stand-in here"
+    missing = error.name or "?"
+    package = missing.partition(".")[0]
+    if package in _FOREIGN_MODULES or package in _SHARED_MODULES:
+        message = f"`{module}` needs `{missing}` of vcon-server, which has no stand-in here"
         return Problem(path, message, "the module must do without it")
     extra = _EXTRAS.get(package)
-    hint = f"pip install 'conserver[{extra}]'" if extra else "install it where Conserver runs"
-    return Problem(path, f"`{module}` needs the package `{package}`, which is not installed", hint)
+    hint = "install the package that brings it where Conserver runs"
+    if extra:
+        hint = f"pip install 'conserver[{extra}]'"
+    elif missing != package and importlib.util.find_spec(package) is not None:
+        hint = f"`{package}` is installed; another package, or another version of it, brings this"
+    return Problem(path, f"`{module}` needs the module `{missing}`, which is not installed", hint)
 
 
 def _broken(error: BaseException, path: str, module: str, what: str) -> Problem:

@@ -11,6 +11,7 @@ import orjson
 
 _FROM_BASE64URL = bytes.maketrans(b"-_", b"+/")
 _BINARY_MEDIA = ("audio/", "video/", "image/")
+_BASE64 = ("base64url", "base64")
 
 
 class NotBase64Error(ValueError):
@@ -29,13 +30,12 @@ def media_type(part: Mapping[str, Any]) -> str | None:
 def decode_body(part: Mapping[str, Any]) -> Any:
     """Decode the body of a dialog, an analysis or an attachment by its `encoding`.
 
-    - base64url: bytes. Padding and the alphabet of plain base64 are accepted, because many
-      producers write them.
+    - base64url, or the older base64: bytes. Padding and both alphabets are accepted.
     - json: the JSON value, from a native value or from a string that holds JSON. A string that is
       not JSON is returned as it is, because plain text is often labelled json.
     - none: the text.
-    - no encoding: audio, video and image are read as base64url, JSON media types as json, all
-      others as text.
+    - no encoding: recordings, audio, video and image are read as base64url, JSON media types as
+      json, all others as text.
 
     Returns:
         bytes, str or a JSON value; None if there is no body.
@@ -49,11 +49,13 @@ def decode_body(part: Mapping[str, Any]) -> Any:
     encoding = part.get("encoding")
     if not encoding:
         kind = media_type(part) or ""
-        if kind.startswith(_BINARY_MEDIA):
-            encoding = "base64url"
-        elif kind.endswith("json"):
+        if kind.endswith("json"):
             encoding = "json"
-    if encoding == "base64url":
+        elif kind.startswith(_BINARY_MEDIA) or (
+            part.get("type") == "recording" and not kind.startswith("text/")
+        ):
+            encoding = "base64url"
+    if encoding in _BASE64:
         return decode_base64url(body)
     return _parsed(body) if encoding == "json" else body
 

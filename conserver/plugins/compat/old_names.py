@@ -7,6 +7,7 @@ names.
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import logging
@@ -39,6 +40,24 @@ def _vcon_redis() -> dict[str, Any]:
     from conserver.plugins.compat.old_redis import VconRedis
 
     return {"VconRedis": VconRedis}
+
+
+def _from_lib(*names: str) -> Callable[[], dict[str, Any]]:
+    """The contents of a module whose names are in old_lib."""
+
+    def contents() -> dict[str, Any]:
+        from conserver.plugins.compat import old_lib
+
+        return {name: getattr(old_lib, name) for name in names}
+
+    return contents
+
+
+def _openai_client() -> dict[str, Any]:
+    """Needs the package openai, as in vcon-server: its absence is found when it is imported."""
+    importlib.import_module("openai")
+    names = ("get_openai_client", "get_async_openai_client", "get_vendor_from_opts")
+    return _from_lib(*names)()
 
 
 def _settings() -> dict[str, Any]:
@@ -76,10 +95,21 @@ _CONTENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "settings": _settings,
     "lib": lambda: {"__path__": []},
     "lib.vcon_redis": _vcon_redis,
+    "lib.links": lambda: {"__path__": []},
+    "lib.links.filters": _from_lib("is_included", "randomly_execute_with_sampling"),
+    "lib.queue": _from_lib("VconQueue"),
+    "lib.dialog_body": _from_lib("decode_inline_dialog_body"),
+    "lib.vcon_egress_compat": _from_lib("to_legacy", "to_configured_legacy"),
+    "lib.ai_usage": _from_lib("send_ai_usage_data_for_tracking"),
+    "lib.openai_client": _openai_client,
+    "dlq_utils": _from_lib("get_ingress_list_dlq_name"),
     "lib.logging_utils": lambda: {"init_logger": logging.getLogger},
     "lib.error_tracking": lambda: {"init_error_tracker": _nothing},
     "lib.metrics": _metrics,
 }
+
+
+_PACKAGES = ("lib", "lib.links")
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -89,7 +119,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """A spec if `fullname` is one of our names, else None."""
         if fullname not in _CONTENTS:
             return None
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=fullname == "lib")
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=fullname in _PACKAGES)
 
     def exec_module(self, module: ModuleType) -> None:
         """Put the stand-ins into the module."""

@@ -184,7 +184,6 @@ chains:
         "chains.other.ingress_lists[1]": "chains.other.ingress_lists[1]: the name of a list must"
         " not be empty (line 16)",
         "chains.other.enabled": "chains.other.enabled: must be true or false, not `2` (line 17)",
-        "chains.third.ingress_lists": "chains.third.ingress_lists: is missing (line 18)",
         "chains.third.links": "chains.third.links: must be a list, not `tag` (line 19)",
     }
 

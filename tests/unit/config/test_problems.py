@@ -23,8 +23,32 @@ def test_a_list_that_has_wrong_entries_is_not_called_empty() -> None:
     """pydantic drops the wrong ones and counts what is left; the reader is told of them alone."""
     (problem,) = problems_in("chains: {a: {ingress_lists: ['DLQ:x']}}")
     assert problem.path == "chains.a.ingress_lists[0]"
-    (problem,) = problems_in("chains: {a: {ingress_lists: []}}")
-    assert (problem.path, problem.message) == ("chains.a.ingress_lists", "must not be empty")
+
+
+def test_a_chain_without_lists_serves_nothing_and_is_no_error() -> None:
+    """cfg-1: vcon-server's grammar allows it; a misspelt name of the option is an error still."""
+    for lists in ("{}", "{ingress_lists: []}", "{ingress_lists: }"):
+        parsed = config.parse(f"chains: {{a: {lists}, b: {{ingress_lists: [x]}}}}", {})
+        (warning,) = parsed.warnings
+        assert warning.path == "chains.a.ingress_lists"
+        assert warning.message == "names no list, so this chain serves nothing"
+        assert parsed.ingress == {"x": "b"}
+    (warning,) = config.parse("chains: {a: {}}", {}).warnings
+    assert warning.message == "no chain has `ingress_lists`, so no list is served"
+    (problem,) = problems_in("chains: {a: {ingres_lists: [x]}}")
+    assert "did you mean `ingress_lists`?" in problem.hint
+
+
+def test_options_in_the_list_of_links_are_told_where_they_belong() -> None:
+    """msg-4: as vcon-server's documentation has them."""
+    text = "links: {analyze: {module: links.analyze}}\n"
+    text += "chains: {c: {ingress_lists: [x], links: [{analyze: {prompt: hi}}]}}"
+    (problem,) = problems_in(text)
+    assert problem.path == "chains.c.links[0]"
+    assert problem.message == (
+        "must be a name such as `analyze`, not a mapping: options belong to the entry of that "
+        "name under `links` or `storages`"
+    )
 
 
 @pytest.mark.parametrize(

@@ -362,8 +362,8 @@ def test_thoughts_are_no_part_of_an_answer(thoughts: str) -> None:
         with serving(chat_reply(thoughts + answer)) as server:
             assert check_and_tag.run(call("a"), checking(server.url), Context()).tags
     with serving(chat_reply(thoughts + "True.")) as server:
-        engaging = detect_engagement.Options.model_validate({"base_url": server.url, "model": "m"})
-        tagged = detect_engagement.run(call("a"), engaging, Context())
+        engaged = detect_engagement.Options.model_validate({"base_url": server.url, "model": "m"})
+        tagged = detect_engagement.run(call("a"), engaged, Context())
     assert tagged.tags == {"engagement": "true"}
 
 

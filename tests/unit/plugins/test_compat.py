@@ -15,7 +15,7 @@ import pytest
 from conserver.config import model as config
 from conserver.errors import ConfigError, Rejected
 from conserver.plugins import loader as plugins
-from conserver.plugins.compat import open_documents
+from conserver.plugins.compat import old_lib, open_documents
 from conserver.plugins.compat.old_redis import Client, VconRedis
 from conserver.plugins.compat.old_vcon import Vcon as OldVcon
 from conserver.plugins.loader import LoadedLink
@@ -340,3 +340,64 @@ def test_a_storage_of_vcon_server_gets_the_document_as_it_is(write: Any) -> None
     storage.open()
     assert storage.save_many([Document("u-1", RAW, 1)]) == [Stored()]
     assert orjson.loads(storage.get("u-1") or b"null") == orjson.loads(RAW)
+
+
+def test_a_link_that_uses_everything_of_lib(write: Any) -> None:
+    """adapter-2: filters, queue, dialog bodies, older vCons, usage reports."""
+    module = write(
+        "from lib.ai_usage import send_ai_usage_data_for_tracking\n"
+        "from lib.dialog_body import decode_inline_dialog_body\n"
+        "from lib.links.filters import is_included, randomly_execute_with_sampling\n"
+        "from lib.queue import VconQueue\n"
+        "from lib.vcon_egress_compat import to_configured_legacy, to_legacy\n"
+        "from lib.vcon_redis import VconRedis\n"
+        "from dlq_utils import get_ingress_list_dlq_name\n"
+        "def run(vcon_uuid, link_name, opts):\n"
+        "    vcon = VconRedis().get_vcon(vcon_uuid)\n"
+        "    rule = {'section': 'attachments', 'type': 'tags', 'includes': 'vip:yes'}\n"
+        "    assert not is_included({'only_if': rule}, vcon)\n"
+        "    vcon.add_tag('vip', 'yes')\n"
+        "    assert is_included({'only_if': rule}, vcon) and is_included({}, vcon)\n"
+        "    assert randomly_execute_with_sampling({})\n"
+        "    assert get_ingress_list_dlq_name('a') == 'DLQ:a'\n"
+        "    assert decode_inline_dialog_body({'body': 'aGk', 'encoding': 'base64url'}) == b'hi'\n"
+        "    legacy = to_legacy(vcon.to_dict(), '0.0.1')\n"
+        "    assert legacy['attachments'][0]['type'] == 'tags', legacy\n"
+        "    assert legacy['attachments'][0]['body'] == ['vip:yes'], legacy\n"
+        "    assert to_configured_legacy(legacy) is legacy\n"
+        "    send_ai_usage_data_for_tracking(vcon_uuid, 1, 2, 'tokens', 't', '', '', 'm')\n"
+        "    VconQueue().enqueue('next', vcon_uuid)\n"
+        "    VconQueue().set_vcon_ttl(vcon_uuid, 60)\n"
+        "    return vcon_uuid\n"
+    )
+    vcon, context = run(link(module))
+    assert vcon is not None
+    assert vcon.dump() == RAW
+    assert context.pushes == [("next", "u-1")]
+    assert context.expiry_s == 60
+
+
+def test_the_client_of_openai_needs_its_package(write: Any) -> None:
+    """It is missing when the configuration is checked, and not in the first call."""
+    module = write(
+        "from lib.openai_client import get_openai_client\n"
+        "def run(vcon_uuid, link_name, opts): return get_openai_client(opts)\n"
+    )
+    with pytest.raises(ConfigError, match="needs the module `openai`"):
+        link(module)
+
+
+@pytest.mark.parametrize(
+    ("options", "vendor"),
+    [
+        ({}, "openai"),
+        ({"AZURE_OPENAI_ENDPOINT": "https://a", "AZURE_OPENAI_API_KEY": "k"}, "azure"),
+        ({"model": "claude-3"}, "anthropic"),
+        ({"model": "vertex_ai/gemini-2"}, "google"),
+        ({"model": "unknown"}, "litellm"),
+    ],
+)
+def test_the_vendor_that_options_name(options: dict[str, str], vendor: str) -> None:
+    if "model" in options:
+        options = {**options, "LITELLM_PROXY_URL": "http://l", "LITELLM_MASTER_KEY": "k"}
+    assert old_lib.get_vendor_from_opts(options) == vendor

@@ -151,9 +151,17 @@ def test_a_missing_module() -> None:
 
 def test_a_missing_dependency(write: Any) -> None:
     """A module that misses a package names it, and the extra that brings it."""
-    assert "needs the package `nobody_has_this`" in problem_of(
+    assert "needs the module `nobody_has_this`" in problem_of(
         with_link(write("import nobody_has_this.at_all"))
     )
+    # msg-2: what is missing is not the package, which is there.
+    found = problem_of(with_link(write("import orjson.exporter")))
+    assert "needs the module `orjson.exporter`" in found
+    assert "`orjson` is installed" in found
+    # adapter-2: no package of this name may be installed beside ours.
+    found = problem_of(with_storage(write("from storage.base import Storage as Base")))
+    assert "needs `storage.base` of vcon-server, which has no stand-in here" in found
+    assert "install" not in found
     text = "raise ModuleNotFoundError('no', name='psycopg.pq')"
     assert problem_of(with_storage(write(text))).endswith("(pip install 'conserver[postgres]')")
 

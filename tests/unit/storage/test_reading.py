@@ -193,6 +193,10 @@ def test_an_unknown_duration_is_none(value: Any, seconds: float | None) -> None:
         ({"body": "[see below]"}, "[see below]"),
         ({"encoding": "base64url", "body": "not base64!"}, "not base64!"),
         ({"encoding": "base64url", "body": "_wA"}, b"\xff\x00"),
+        ({"encoding": "base64", "body": "/wA="}, b"\xff\x00"),
+        ({"type": "recording", "body": "_wA"}, b"\xff\x00"),
+        ({"type": "recording", "mediatype": "application/octet-stream", "body": "_wA"}, b"\xff\0"),
+        ({"type": "recording", "mediatype": "text/plain", "body": "_wA"}, "_wA"),
         ({}, None),
     ],
 )
