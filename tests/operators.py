@@ -50,9 +50,15 @@ class Consumer:
         script.run(self.server, calls.park(self.id, moves))
 
 
-def vcon(uuid: str) -> bytes:
+def vcon(uuid: str, **members: Any) -> bytes:
     return orjson.dumps(
-        {"vcon": "0.4.0", "uuid": uuid, "created_at": "2026-01-01T00:00:00Z", "parties": []}
+        {
+            "vcon": "0.4.0",
+            "uuid": uuid,
+            "created_at": "2026-01-01T00:00:00Z",
+            "parties": [],
+            **members,
+        }
     )
 
 

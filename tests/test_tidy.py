@@ -36,7 +36,7 @@ ARROWS = {
     "outbound": "vcon",
     "transcription": "vcon outbound",
     "links": "vcon outbound transcription",
-    "plugins": "config vcon queue links storage.contract",
+    "plugins": "config vcon queue links storage.contract storage.reading",
     "worker": "plugins process queue vcon config telemetry links storage.contract",
     "coordinator": "process queue telemetry",
     "supervisor": "plugins process config telemetry",

@@ -15,18 +15,13 @@ from conserver.api.context import Context
 from conserver.api.problems import ProblemError
 from conserver.config.validation import suggest
 from conserver.errors import Rejected
+from conserver.operations.submit import INCOMING_S
 from conserver.operations.tokens import Token
-from conserver.queue import calls, jobs
+from conserver.queue import calls, jobs, keys
 from conserver.queue.calls import Submission
 from conserver.queue.jobs import Job
 from conserver.vcon.document import Vcon
 from conserver.vcon.ids import usable_uuid
-
-SCRIPT_BYTES = 64 * 1024
-"""A larger document goes into Redis by itself first, so that Lua never reads it."""
-
-INCOMING_S = 300
-"""How long such a document waits for its script."""
 
 FULL_RETRY_S = 10
 
@@ -93,8 +88,8 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[str, bool]
         max_s=settings.job_max_s,
         fields=[("by", token.name), *wish.fields],
     )
-    if len(wish.body) > SCRIPT_BYTES:
-        source = f"conserver:incoming:{job}"
+    if len(wish.body) > calls.SMALL_BYTES:
+        source = keys.incoming(job)
         await context.redis.set(source, wish.body, ex=INCOMING_S)
         submission = submission._replace(body=b"", source=source)
     answer = [part.decode() for part in await queue.run(context.redis, calls.submit(submission))]

@@ -26,6 +26,8 @@ _app = typer.Typer(
 )
 _dlq = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, requeue, purge.")
 _app.add_typer(_dlq, name="dlq")
+_jobs = typer.Typer(no_args_is_help=True, help="Jobs: list, show, cancel.")
+_app.add_typer(_jobs, name="jobs")
 
 ConfigFile = Annotated[
     str,
@@ -55,6 +57,7 @@ ReasonName = Annotated[
 Older = Annotated[str, typer.Option("--older", metavar="AGE", help="Dead for longer: 2h, 7d.")]
 Newer = Annotated[str, typer.Option("--newer", metavar="AGE", help="Dead for less.")]
 Uuid = Annotated[str, typer.Argument(metavar="UUID", show_default=False)]
+Job = Annotated[str, typer.Argument(metavar="JOB", show_default=False)]
 Uuids = Annotated[list[str] | None, typer.Argument(metavar="UUID")]
 Everything = Annotated[bool, typer.Option("--all", help="Every one, where nothing else is said.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many it would be.")]
@@ -170,9 +173,7 @@ def submit(
         str,
         typer.Option("--list", "-l", metavar="NAME", help="The list; needed if there are several."),
     ] = "",
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until each has left the queues or is dead.")
-    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until each has ended.")] = False,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits.")
     ] = 600,
@@ -181,9 +182,10 @@ def submit(
 ) -> None:
     """Put vCons on a list: files, folders, standard input; audio files become vCons.
 
-    With --wait, `ended` is what has left the queues: stored and passed on,
-    filtered by a link, or cancelled. Which of them only the log tells. `dead` is
-    a dead letter, `waiting` neither by the end of the time. 0 if all have ended.
+    Each is a job, which `conserver jobs` shows. With --wait it is followed to its
+    end: completed (stored and passed on), filtered (by a link), cancelled or
+    failed (a dead letter); `waiting` is none of them by the end of the time. 0 if
+    all are completed or filtered.
     """
     from conserver.cli.submit import submit
 
@@ -250,6 +252,39 @@ def drain(
     from conserver.cli.drain import drain
 
     end(lambda: drain(Output(as_json=json), config, timeout_s=timeout))
+
+
+@_jobs.command("list")
+def list_jobs(
+    name: Annotated[
+        str, typer.Option("--list", "-l", metavar="NAME", help="Only of this list.")
+    ] = "",
+    status: Annotated[
+        str, typer.Option("--status", metavar="STATUS", help="queued, processing, failed ...")
+    ] = "",
+    limit: Limit = 50,
+    json: AsJson = False,
+) -> None:
+    """List jobs with their statuses, newest first."""
+    from conserver.cli.jobs import list_jobs
+
+    end(lambda: list_jobs(Output(as_json=json), name, status, limit=limit))
+
+
+@_jobs.command("show")
+def show_job(job: Job, json: AsJson = False) -> None:
+    """Show one job: where it is, how far, and how it ended."""
+    from conserver.cli.jobs import show
+
+    end(lambda: show(Output(as_json=json), job))
+
+
+@_jobs.command("cancel")
+def cancel_job(job: Job, json: AsJson = False) -> None:
+    """Take a job out of the queues; a running one stops at its next link."""
+    from conserver.cli.jobs import cancel
+
+    end(lambda: cancel(Output(as_json=json), job))
 
 
 @_dlq.command("list")

@@ -2,7 +2,7 @@
 
 1. Gathers documents: vCon files, folders of them, standard input, recordings made into vCons.
 2. Puts each on the list, and prints those that were refused.
-3. With --wait, follows each until it has left the queues or is dead, and prints which.
+3. With --wait, follows the job of each until it has ended, and prints how.
 """
 
 from __future__ import annotations
@@ -17,13 +17,20 @@ from pathlib import Path
 from conserver.cli.environment import actor, load_config, load_settings, redis_client
 from conserver.cli.output import Output, note
 from conserver.cli.tables import Marked, Style
+from conserver.config.settings import Settings
 from conserver.errors import EXIT_FAILURE, Rejected
 from conserver.operations import follow, recordings
 from conserver.operations import submit as submission
 from conserver.operations.connection import Client
 from conserver.operations.submit import Submitted
 
-_STYLES: dict[str, Style] = {"ended": "good", "dead": "bad", "waiting": "warning"}
+_STYLES: dict[str, Style] = {
+    "completed": "good",
+    "filtered": "",
+    "cancelled": "warning",
+    "failed": "bad",
+    "waiting": "warning",
+}
 
 
 def submit(
@@ -38,7 +45,8 @@ def submit(
     """Submits everything that `paths` lead to.
 
     Returns:
-        0, or 1 if a document was refused, is dead, or waits or runs still at the end of the time.
+        0, or 1 if a document was refused, or with `wait` if its job has failed, was cancelled, or
+        has not ended by the end of the time.
     """
     found = load_settings(config_file)
     if to:
@@ -48,23 +56,21 @@ def submit(
     sources = [source for path in paths for source in _sources(path)]
     with redis_client(found) as client:
         submission.check_type(client, name)
-        before = follow.dead_before(client, name) if wait else Counter()
-        results = _put(client, name, sources, found.max_document_bytes)
+        results = _put(client, name, sources, found)
         if any(result.uuid for result in results):
             _warn_of_silence(client, name)
         if wait:
             with _progress("working", len(results)) as step:
-                ends = follow.follow(client, name, results, before, timeout_s=timeout_s)
-                for position, result in ends:
+                for position, result in follow.follow(client, results, timeout_s=timeout_s):
                     results[position] = result
                     step(1)
     output.value({"list": name, "items": [asdict(result) for result in results]})
     _show(output, name, results, wait=wait)
-    good = {"ended"} if wait else {"submitted"}
+    good = {"completed", "filtered"} if wait else {"submitted"}
     return 0 if all(result.outcome in good for result in results) else EXIT_FAILURE
 
 
-def _put(client: Client, name: str, sources: Sequence[Path], max_bytes: int) -> list[Submitted]:
+def _put(client: Client, name: str, sources: Sequence[Path], found: Settings) -> list[Submitted]:
     with _progress("submitting", len(sources)) as step:
 
         def documents() -> Iterator[tuple[str, bytes | Rejected]]:
@@ -72,9 +78,7 @@ def _put(client: Client, name: str, sources: Sequence[Path], max_bytes: int) -> 
                 yield from _documents(source)
                 step(1)
 
-        return list(
-            submission.submit(client, name, documents(), max_bytes=max_bytes, actor=actor())
-        )
+        return list(submission.submit(client, name, documents(), settings=found, actor=actor()))
 
 
 def _sources(path: Path) -> list[Path]:
@@ -124,6 +128,8 @@ def _show(output: Output, name: str, results: Sequence[Submitted], *, wait: bool
         note(f"refused: {result.source}: {result.detail}")
     output.line(f"{len(results) - len(refused)} submitted to {name}")
     taken = [result for result in results if result.outcome != "refused"]
+    if not wait:
+        output.table(("source", "uuid", "job"), [(one.source, one.uuid, one.job) for one in taken])
     if not wait or not taken:
         return
     columns = ("source", "uuid", "outcome", "seconds", "analyses", "tags", "why")

@@ -11,7 +11,9 @@ from conserver.errors import OperationError
 from conserver.operations import audit
 from conserver.operations.connection import Client
 from conserver.queue import cancellation, jobs
-from conserver.queue.jobs import Job
+from conserver.queue.jobs import STATUSES, Job
+
+__all__ = ["STATUSES", "Followed", "Job", "as_data", "cancel", "find", "follow", "get", "newest"]
 
 _LOOK_S = 0.1
 _LOOK_MAX_S = 1.0

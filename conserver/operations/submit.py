@@ -8,13 +8,20 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 
+from redis.exceptions import OutOfMemoryError
+
 from conserver.config.model import Config, check_list_name
+from conserver.config.settings import Settings
 from conserver.config.validation import suggest
 from conserver.errors import InvalidArgumentError, OperationError, Rejected
 from conserver.operations import audit, hosts, lists
 from conserver.operations.connection import Client
-from conserver.queue import keys
+from conserver.queue import calls, jobs, keys, script
+from conserver.queue.calls import Submission
 from conserver.vcon.document import Vcon
+
+INCOMING_S = 300
+"""How long a large document waits in Redis for the script that takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +31,17 @@ class Submitted:
     Attributes:
         source: the name that the caller gave it.
         uuid: "" where it was refused.
-        outcome: refused, submitted, and once it was followed: ended, dead or waiting.
-        detail: why it was refused or is dead.
-        duration_s: seconds from the last submission until a look did not find it any more.
+        job: the id under which it can be followed; "" where it was refused.
+        outcome: refused, submitted, and once it was followed: completed, filtered, cancelled,
+            failed or waiting.
+        detail: why it was refused or failed, or what it waits for.
+        duration_s: seconds from its submission to its end.
         analyses, tags: what the document in Redis had by then.
     """
 
     source: str
     uuid: str = ""
+    job: str = ""
     outcome: str = "submitted"
     detail: str = ""
     duration_s: float | None = None
@@ -90,22 +100,26 @@ def check_type(client: Client, name: str) -> None:
         raise OperationError(f"{name} is a {kind} in Redis, and no list", "conflict")
 
 
-def put(client: Client, name: str, raw: bytes, *, max_bytes: int) -> str:
-    """Writes a document to Redis and pushes its uuid on a list, both at once. Returns the uuid.
+def put(client: Client, name: str, raw: bytes, *, settings: Settings) -> tuple[str, str]:
+    """Stores a document and pushes it as a job, in one step. Returns its uuid and the job's id.
 
     Leaves no audit entry.
 
     Raises:
-        Rejected: it is no vCon, or has more than `max_bytes`.
+        Rejected: it is no vCon, or too large.
+        redis.RedisError: Redis is full, or away.
     """
     uuid = Vcon.parse(raw).uuid
-    if len(raw) > max_bytes:
-        raise Rejected(f"{len(raw)} bytes are more than CONSERVER_MAX_DOCUMENT_BYTES ({max_bytes})")
-    pipe = client.pipeline(transaction=True)
-    pipe.set(keys.document(uuid), raw)
-    pipe.rpush(name, uuid)
-    pipe.execute()
-    return uuid
+    if len(raw) > settings.max_document_bytes:
+        limit = f"CONSERVER_MAX_DOCUMENT_BYTES ({settings.max_document_bytes})"
+        raise Rejected(f"{len(raw)} bytes are more than {limit}")
+    job = jobs.new_id()
+    one = Submission(name, uuid, job, raw, keep_s=settings.job_expiry_s, max_s=settings.job_max_s)
+    if len(raw) > calls.SMALL_BYTES:
+        one = one._replace(body=b"", source=keys.incoming(job))
+        client.set(one.source, raw, ex=INCOMING_S)
+    script.run(client, calls.submit(one))
+    return uuid, job
 
 
 def submit(
@@ -113,10 +127,12 @@ def submit(
     name: str,
     documents: Iterable[tuple[str, bytes | Rejected]],
     *,
-    max_bytes: int,
+    settings: Settings,
     actor: str,
 ) -> Generator[Submitted, None, None]:
     """Puts documents on a list, one after the other; yields what became of each.
+
+    A Redis that gets full on the way refuses those that it has no room for, each by its name.
 
     Args:
         documents: each with the name of its source, or why it could not be read.
@@ -127,12 +143,15 @@ def submit(
             try:
                 if isinstance(raw, Rejected):
                     raise raw
-                uuid = put(client, name, raw, max_bytes=max_bytes)
+                uuid, job = put(client, name, raw, settings=settings)
             except Rejected as refusal:
                 yield Submitted(source, outcome="refused", detail=refusal.reason)
+            except OutOfMemoryError:
+                detail = "Redis is full: submit it again when there is room"
+                yield Submitted(source, outcome="refused", detail=detail)
             else:
                 count += 1
-                yield Submitted(source, uuid)
+                yield Submitted(source, uuid, job)
     finally:
         if count:
             audit.record(client, actor, "submit", {"list": name}, count)

@@ -26,6 +26,8 @@ BATCH_ITEMS = 128
 """Most items in one call. Redis spends 12 to 16 µs per item. Batches above 32 get no cheaper per
 item; 128 keeps a call under 2 ms.
 """
+SMALL_BYTES = 64 * 1024
+"""A larger document is not handed to submit.lua: Lua would read all of it."""
 ABSENT = -1
 """As a base revision: there was no document."""
 RETURN_BATCH = 64

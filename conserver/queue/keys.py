@@ -78,6 +78,11 @@ def document(uuid: str) -> str:
     return f"vcon:{uuid}"
 
 
+def incoming(job: str) -> str:
+    """String: a large document until submit.lua moves it to its own key."""
+    return f"conserver:incoming:{job}"
+
+
 def revision(uuid: str) -> str:
     """Hash: revision and length of a vCon as it was left, and the ETags of the storages."""
     return f"conserver:revision:{uuid}"

@@ -29,6 +29,9 @@ NEVER = frozenset(
     "prometheus_client pytest hypothesis conserver.plugins.compat conserver.cli.app "
     "conserver.supervisor conserver.coordinator.coordinator conserver.transcription".split()
 )
+READING = frozenset(
+    {"storage.reading", *(f"storage.reading.{part}" for part in ("content", "tags", "transcripts"))}
+)
 Census = Callable[..., frozenset[str]]
 
 

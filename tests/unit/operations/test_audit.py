@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
+from conserver.config.settings import Settings
 from conserver.errors import Rejected
 from conserver.operations import audit, dead_letters, items, lists, reclaim, submit
 from conserver.operations.dead_letters import Filter
@@ -43,7 +44,7 @@ def put(server: Any) -> None:
         ("b", vcon("u-8")),
         ("c", Rejected("unreadable")),
     ]
-    deque(submit.submit(server, "inbox", documents, max_bytes=1000, actor=WHO), maxlen=0)
+    deque(submit.submit(server, "inbox", documents, settings=Settings(), actor=WHO), maxlen=0)
 
 
 @pytest.mark.parametrize(

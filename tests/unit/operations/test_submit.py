@@ -7,24 +7,45 @@ from typing import Any
 import pytest
 
 from conserver.config.model import Config
+from conserver.config.settings import Settings
 from conserver.errors import InvalidArgumentError, OperationError, Rejected
-from conserver.operations import lists, submit
+from conserver.operations import jobs, lists, submit
 from conserver.queue import keys
 from tests.operators import beat, vcon
 
+SETTINGS = Settings(max_document_bytes=200_000)
 
-def test_a_document_is_written_and_pushed(server: Any) -> None:
-    """Its uuid is what is pushed."""
-    assert submit.put(server, "inbox", vcon("u-1"), max_bytes=1000) == "u-1"
-    assert server.get(keys.document("u-1")) == vcon("u-1")
-    assert server.lrange("inbox", 0, -1) == [b"u-1"]
+
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_a_document_is_written_and_pushed_as_a_job(server: Any, size: int) -> None:
+    """Whatever its size, it is there for good, and what is pushed names its job."""
+    raw = vcon("u-1", subject="x" * size)
+    uuid, job = submit.put(server, "inbox", raw, settings=SETTINGS)
+    assert uuid == "u-1"
+    assert server.get(keys.document("u-1")) == raw
+    assert server.ttl(keys.document("u-1")) == -1
+    assert server.lrange("inbox", 0, -1) == [f"u-1#{job}".encode()]
+    assert jobs.get(server, job).status == "queued"
+    assert not list(server.scan_iter("conserver:incoming:*"))
+
+
+def test_a_redis_that_is_full_refuses_by_name(server: Any) -> None:
+    """What has no room is told; what was submitted before stays submitted."""
+    server.config_set("maxmemory", 1)
+    try:
+        (one,) = submit.submit(server, "inbox", [("a", vcon("u-1"))], settings=SETTINGS, actor="me")
+    finally:
+        server.config_set("maxmemory", 0)
+    assert (one.source, one.outcome, one.job) == ("a", "refused", "")
+    assert "Redis is full" in one.detail
+    assert not server.exists(keys.document("u-1"), "inbox")
 
 
 @pytest.mark.parametrize(("raw", "text"), [(b"{}", "not a vCon"), (vcon("u-1"), "are more than")])
 def test_what_a_worker_would_reject_is_refused(server: Any, raw: bytes, text: str) -> None:
     """And nothing is written."""
     with pytest.raises(Rejected, match=text):
-        submit.put(server, "inbox", raw, max_bytes=10)
+        submit.put(server, "inbox", raw, settings=Settings(max_document_bytes=10))
     assert server.keys() == []
 
 
@@ -33,7 +54,7 @@ def test_each_document_has_its_outcome(server: Any) -> None:
     documents: list[tuple[str, bytes | Rejected]] = [
         ("a", vcon("u-1")), ("b", Rejected("gone")), ("c", b"{}"), ("d", vcon("u-2"))
     ]  # fmt: skip
-    found = list(submit.submit(server, "inbox", documents, max_bytes=1000, actor="me"))
+    found = list(submit.submit(server, "inbox", documents, settings=SETTINGS, actor="me"))
     outcomes = [(one.source, one.uuid, one.outcome) for one in found]
     assert outcomes == [
         ("a", "u-1", "submitted"), ("b", "", "refused"), ("c", "", "refused"),

@@ -1,0 +1,78 @@
+"""`conserver jobs`: submissions that somebody follows."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import Any
+
+from conserver.cli.environment import actor, load_settings, redis_client
+from conserver.cli.output import Output, age_text, note
+from conserver.cli.tables import Marked, Style
+from conserver.config.validation import suggest
+from conserver.errors import EXIT_USAGE, BootError
+from conserver.operations import jobs
+from conserver.operations.jobs import STATUSES, Job
+
+_STYLES: dict[str, Style] = {"completed": "good", "failed": "bad", "waiting": "warning"}
+
+
+def list_jobs(output: Output, name: str, status: str, *, limit: int) -> int:
+    """Lists jobs, the newest first. Returns 0, also if there are none."""
+    if status and status not in STATUSES:
+        hint = suggest(status, STATUSES) or f"one of {', '.join(STATUSES)}"
+        raise BootError(f"--status {status}: there is no such status ({hint})", EXIT_USAGE)
+    with redis_client(load_settings()) as client:
+        found = list(islice(jobs.newest(client, name, status), limit or None))
+    output.value([jobs.as_data(job) for job in found])
+    rows = [
+        (
+            job.id,
+            Marked(job.status, _STYLES[job.status]) if job.status in _STYLES else job.status,
+            job.list,
+            job.uuid,
+            _progress(job),
+            age_text(max(time.time() - job.created_at, 0.0)),
+        )
+        for job in found
+    ]
+    output.table(("job", "status", "list", "uuid", "at", "age"), rows, none="no jobs")
+    return 0
+
+
+def show(output: Output, job: str) -> int:
+    """Shows one job. Returns 0, or 1 if it is not known."""
+    with redis_client(load_settings()) as client:
+        _print(output, jobs.get(client, job))
+    return 0
+
+
+def cancel(output: Output, job: str) -> int:
+    """Cancels one job. Returns 0, or 1 if it is not known or has ended."""
+    with redis_client(load_settings()) as client:
+        found = jobs.cancel(client, job, actor=actor())
+    output.value(jobs.as_data(found))
+    if found.ended:
+        output.line(f"{job} is {found.status}")
+    else:
+        note(f"{job} is {found.status}: it stops at its next link")
+    return 0
+
+
+def _print(output: Output, job: Job) -> None:
+    told: dict[str, Any] = jobs.as_data(job)
+    output.value(told)
+    for name, value in told.items():
+        if value not in ("", {}, 0.0):
+            output.line(f"{name:<12} {value}")
+
+
+def _progress(job: Job) -> str:
+    """The link that runs, and how far it is."""
+    if job.ended or not job.link:
+        return ""
+    done, total = job.progress.get("done"), job.progress.get("total")
+    if done is None:
+        return job.link
+    of = f" of {total:g}" if isinstance(total, int | float) else ""
+    return f"{job.link}, {done:g}{of} {job.progress.get('unit', '')}".rstrip()
