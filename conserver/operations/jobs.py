@@ -10,7 +10,7 @@ from typing import Any
 from conserver.errors import OperationError
 from conserver.operations import audit
 from conserver.operations.connection import Client
-from conserver.queue import cancellation, jobs
+from conserver.queue import cancellation, jobs, keys
 from conserver.queue.jobs import Job
 
 _LOOK_S = 0.1
@@ -42,7 +42,7 @@ def find(client: Client, names: Sequence[str]) -> list[Job | None]:
     """These jobs as they are now; None for one that is not known (any more)."""
     pipe = client.pipeline(transaction=False)
     for name in names:
-        pipe.hgetall(jobs.key(name))
+        pipe.hgetall(keys.job(name))
     answers = pipe.execute(raise_on_error=False)
     return [
         jobs.load(name, found) if isinstance(found, dict) else None
@@ -53,7 +53,7 @@ def find(client: Client, names: Sequence[str]) -> list[Job | None]:
 def newest(client: Client, name: str = "", status: str = "") -> Iterator[Job]:
     """The jobs that are known, the newest first. name, status: only of that list, with that one."""
     at = 0
-    while page := client.zrevrange(jobs.JOBS, at, at + _PAGE - 1):
+    while page := client.zrevrange(keys.JOBS, at, at + _PAGE - 1):
         at += len(page)
         for job in find(client, [one.decode() for one in page]):
             if job and name in ("", job.list) and status in ("", job.status):
