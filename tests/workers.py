@@ -28,7 +28,7 @@ from conserver.process import wakeup
 from conserver.process.boot import Boot
 from conserver.process.messages import pair, receive, send
 from conserver.process.shared_status import SharedStatus
-from conserver.queue import calls
+from conserver.queue import calls, keys
 from conserver.queue import clients as connection
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.vcon.document import Vcon
@@ -153,7 +153,7 @@ class WorkerSetup:
     @property
     def inflight(self) -> int:
         """How many items the worker holds, as Redis has it."""
-        return int(self.client.hlen(calls.inflight_key(self.boot.consumer)))
+        return int(self.client.hlen(keys.inflight(self.boot.consumer)))
 
     def supply(self, count: int, name: str = "in", **members: Any) -> list[str]:
         """Store so many documents and push their uuids on a list. Returns the uuids."""

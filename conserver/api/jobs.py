@@ -23,7 +23,7 @@ from conserver.api.subscriptions import TooManyListenersError
 from conserver.operations import jobs as operations
 from conserver.operations.tokens import Token
 from conserver.outbound.uploads import Upload
-from conserver.queue import jobs
+from conserver.queue import jobs, keys
 from conserver.queue.jobs import Job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -255,7 +255,7 @@ async def list_jobs(
     found: list[JobView] = []
     end = at + SCAN_MAX
     while len(found) < limit and at < end:
-        step: Any = await context.redis.zrevrange(jobs.JOBS, at, at + limit - 1)
+        step: Any = await context.redis.zrevrange(keys.JOBS, at, at + limit - 1)
         if not step:
             return JobPage(jobs=found, next=None)
         for one in await _jobs(context, [job.decode() for job in step]):
@@ -270,7 +270,7 @@ async def list_jobs(
 async def _jobs(context: Context, ids: list[str]) -> list[Job | None]:
     pipe = context.redis.pipeline(transaction=False)
     for job in ids:
-        pipe.hgetall(jobs.key(job))
+        pipe.hgetall(keys.job(job))
     answers = await pipe.execute(raise_on_error=False)
     return [
         jobs.load(job, found) if isinstance(found, dict) else None

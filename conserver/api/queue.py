@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from conserver.queue import jobs
+from conserver.queue import jobs, keys
 from conserver.queue.jobs import Job
 from conserver.queue.script import Call
 
@@ -24,5 +24,5 @@ async def run(client: redis.asyncio.Redis, call: Call) -> Any:
 
 async def job_of(client: redis.asyncio.Redis, job: str) -> Job | None:
     """A job as it is now; None if it is not known (any more)."""
-    found: Any = await client.hgetall(jobs.key(job))
+    found: Any = await client.hgetall(keys.job(job))
     return jobs.load(job, found)

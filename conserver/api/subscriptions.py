@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
-from conserver.queue import jobs
+from conserver.queue import keys
 from conserver.telemetry import log
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Subscriptions:
         changed = asyncio.ensure_future(self._changed.wait())
         try:
             while True:
-                wanted = {jobs.channel(job): job for job in self._listeners}
+                wanted = {keys.events(job): job for job in self._listeners}
                 if gone := channels.keys() - wanted.keys():
                     await pubsub.unsubscribe(*gone)
                 if new := wanted.keys() - channels.keys():

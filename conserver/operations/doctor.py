@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from conserver.operations.connection import Client
 from conserver.operations.reclaim import stranded
-from conserver.queue import jobs, lookup
+from conserver.queue import keys, lookup
 
 _VERSION_MIN = (6, 2)
 _CLOCK_S_MAX = 1.0
@@ -240,7 +240,7 @@ def _arguments(command: str) -> tuple[str, ...]:
         "eval": ("return 1", "1", key), "evalsha": ("0", "1", key),
         "blmove": (key, key, "LEFT", "RIGHT", "1"),
         "hset": (key, "f", "v"), "hsetnx": (key, "f", "v"), "hincrby": (key, "f", "1"),
-        "rename": (key, key), "publish": (jobs.channel("nothing"), "v"),
+        "rename": (key, key), "publish": (keys.events("nothing"), "v"),
         "lrange": (key, "0", "1"), "lrem": (key, "1", "v"), "zadd": (key, "1", "v"),
         "zcount": (key, "0", "1"), "zrange": (key, "0", "1"), "zrangebyscore": (key, "0", "1"),
         "zremrangebyrank": (key, "0", "1"), "zrevrange": (key, "0", "1"),

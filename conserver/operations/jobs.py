@@ -10,7 +10,7 @@ from typing import Any
 from conserver.errors import OperationError
 from conserver.operations import audit
 from conserver.operations.connection import Client
-from conserver.queue import cancellation, jobs
+from conserver.queue import cancellation, jobs, keys
 from conserver.queue.jobs import STATUSES, Job
 
 __all__ = ["STATUSES", "Followed", "Job", "as_data", "cancel", "find", "follow", "get", "newest"]
@@ -44,7 +44,7 @@ def find(client: Client, names: Sequence[str]) -> list[Job | None]:
     """These jobs as they are now; None for one that is not known (any more)."""
     pipe = client.pipeline(transaction=False)
     for name in names:
-        pipe.hgetall(jobs.key(name))
+        pipe.hgetall(keys.job(name))
     answers = pipe.execute(raise_on_error=False)
     return [
         jobs.load(name, found) if isinstance(found, dict) else None
@@ -55,7 +55,7 @@ def find(client: Client, names: Sequence[str]) -> list[Job | None]:
 def newest(client: Client, name: str = "", status: str = "") -> Iterator[Job]:
     """The jobs that are known, the newest first. name, status: only of that list, with that one."""
     at = 0
-    while page := client.zrevrange(jobs.JOBS, at, at + _PAGE - 1):
+    while page := client.zrevrange(keys.JOBS, at, at + _PAGE - 1):
         at += len(page)
         for job in find(client, [one.decode() for one in page]):
             if job and name in ("", job.list) and status in ("", job.status):

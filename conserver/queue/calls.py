@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import orjson
 
+from conserver.queue import keys
 from conserver.queue.record import Claimed, parse_claimed
 from conserver.queue.script import Call
 
@@ -32,22 +33,6 @@ ABSENT = -1
 """As a base revision: there was no document."""
 RETURN_BATCH = 64
 """Items that one call returns, which bounds the work of Redis."""
-HOSTS, LISTS, CONTROL = "conserver:hosts", "conserver:lists", "conserver:control"
-
-
-def host_key(host: str) -> str:
-    """The key of a supervisor's hash."""
-    return f"conserver:host:{host}"
-
-
-def inflight_key(consumer: str) -> str:
-    """The key of what a consumer holds."""
-    return f"conserver:inflight:{consumer}"
-
-
-def strange_key(consumer: str) -> str:
-    """The key of what somebody else had put among that."""
-    return f"conserver:strange:{consumer}"
 
 
 # ---- claiming ------------------------------------------------------------------------------------
@@ -110,12 +95,12 @@ def claim(
         empty: the worker holds nothing, so it may get a suspect.
         known: tokens of the items that it holds; a repetition does not read them again.
     """
-    keys: list[str] = [host_key(host), inflight_key(consumer), CONTROL]
+    names: list[str] = [keys.host(host), keys.inflight(consumer), keys.CONTROL]
     args: list[str | int] = [consumer, number, "1" if empty else "0", *limits]
     for demand in demands:
-        keys.append(demand.list)
+        names.append(demand.list)
         args += demand[1:]
-    return Call("claim", keys, args, known)
+    return Call("claim", names, args, known)
 
 
 def read_claim(reply: list[Any]) -> Claim:
@@ -161,7 +146,7 @@ def write(consumer: str, number: int, writes: Sequence[Write]) -> Call:
     args: list[Any] = [number, len(writes), *[entry.token for entry in writes]]
     for entry in writes:
         args += entry[1:]
-    return Call("write", [inflight_key(consumer)], args)
+    return Call("write", [keys.inflight(consumer)], args)
 
 
 class Answer(NamedTuple):
@@ -206,7 +191,7 @@ def _answer(entry: list[Any]) -> Answer:
 
 def begin(consumer: str, token: str, epoch: int) -> Call:
     """Mark a suspect as begun. Returns 1, or 0 if the item was taken from the consumer."""
-    return Call("begin", [inflight_key(consumer)], [token, epoch])
+    return Call("begin", [keys.inflight(consumer)], [token, epoch])
 
 
 class Hint(NamedTuple):
@@ -221,7 +206,7 @@ class Hint(NamedTuple):
 
 def hint(consumer: str, hints: Sequence[Hint]) -> Call:
     """Show how far running items of jobs are. Returns how many were written."""
-    return Call("hint", [inflight_key(consumer)], [value for one in hints for value in one])
+    return Call("hint", [keys.inflight(consumer)], [value for one in hints for value in one])
 
 
 # ---- items leave their consumer ------------------------------------------------------------------
@@ -257,7 +242,7 @@ def settle(consumer: str, settlements: Sequence[Settlement]) -> Call:
         args.append(len(entry.etags))
         for name, etag in entry.etags.items():
             args += (name, etag)
-    return Call("settle", [inflight_key(consumer)], args)
+    return Call("settle", [keys.inflight(consumer)], args)
 
 
 class Move(NamedTuple):
@@ -295,7 +280,7 @@ def _move(kind: str, consumer: str, moves: Sequence[Move], keep_s: int) -> Call:
     args: list[Any] = [kind, keep_s]
     for entry in moves:
         args += entry
-    return Call("move", [inflight_key(consumer)], args)
+    return Call("move", [keys.inflight(consumer)], args)
 
 
 # ---- hosts -------------------------------------------------------------------------------
@@ -303,7 +288,7 @@ def _move(kind: str, consumer: str, moves: Sequence[Move], keep_s: int) -> Call:
 
 def register(host: str, consumer: str, lists: Iterable[str]) -> Call:
     """Register a consumer before its process starts."""
-    return Call("register", [host_key(host), HOSTS, LISTS], [host, consumer, *lists])
+    return Call("register", [keys.host(host), keys.HOSTS, keys.LISTS], [host, consumer, *lists])
 
 
 def beat(host: str, value: str, status: Mapping[str, str | bytes | int]) -> Call:
@@ -311,7 +296,7 @@ def beat(host: str, value: str, status: Mapping[str, str | bytes | int]) -> Call
     fields: list[Any] = []
     for name, text in status.items():
         fields += (name, text)
-    return Call("beat", [host_key(host), HOSTS], [host, value, *fields])
+    return Call("beat", [keys.host(host), keys.HOSTS], [host, value, *fields])
 
 
 def read_registrations(reply: list[bytes]) -> dict[str, str]:
@@ -358,7 +343,9 @@ def return_items(host: str, consumer: str, blame: Blame, most: int = RETURN_BATC
     args: list[Any] = [consumer, blame.kind, most, host, _note(blame, ""), len(blame.items)]
     for token, epoch in blame.items:
         args += (token, epoch, _note(blame, token if token in blame.notes else ""))
-    return Call("return", [host_key(host), inflight_key(consumer), HOSTS], [*args, *blame.overdue])
+    return Call(
+        "return", [keys.host(host), keys.inflight(consumer), keys.HOSTS], [*args, *blame.overdue]
+    )
 
 
 def _note(blame: Blame, token: str) -> str:
@@ -371,7 +358,7 @@ def reap(host: str, seen_beat: str) -> Call:
     """Declare a host dead if its beat is still `seen_beat`. Returns its consumers, or None if it
     lives.
     """
-    return Call("reap", [host_key(host), HOSTS], [host, seen_beat])
+    return Call("reap", [keys.host(host), keys.HOSTS], [host, seen_beat])
 
 
 def promote(name: str, most: int, everything: bool = False) -> Call:
@@ -379,37 +366,37 @@ def promote(name: str, most: int, everything: bool = False) -> Call:
     0.
     """
     upto = "inf" if everything else ""
-    return Call("promote", [f"conserver:parked:{name}"], [most, upto, SCRIPT_BYTES])
+    return Call("promote", [keys.parked(name)], [most, upto, SCRIPT_BYTES])
 
 
 def put_back(name: str, most: int) -> Call:
     """Move payloads that a list waiter has moved and nobody has claimed back to their list. Returns
     how many; to be repeated until it is 0.
     """
-    return Call("put_back", [name, f"conserver:returned:{name}"], [most, SCRIPT_BYTES])
+    return Call("put_back", [name, keys.returned(name)], [most, SCRIPT_BYTES])
 
 
 def sweep(name: str, keep_s: int, most: int) -> Call:
     """Delete the reasons of dead letters older than `keep_s` seconds. Returns how many."""
-    return Call("sweep", [f"conserver:dead:{name}"], [keep_s, most])
+    return Call("sweep", [keys.dead(name)], [keep_s, most])
 
 
 def stray(consumer: str, answered: int, tokens: Iterable[str]) -> Call:
     """Return held items that are not among `tokens`. Returns how many; to be repeated until it is
     0.
     """
-    return Call("stray", [inflight_key(consumer)], [answered, SCRIPT_BYTES, *tokens])
+    return Call("stray", [keys.inflight(consumer)], [answered, SCRIPT_BYTES, *tokens])
 
 
 def replay(name: str, member: bytes, payload: bytes, state: bytes = b"") -> Call:
     """Return one dead letter to the queue; member b"" is a payload without a record."""
-    keys = [f"DLQ:{name}", f"conserver:dead:{name}", f"conserver:returned:{name}", name]
-    return Call("replay", keys, [member, payload, state])
+    names = [keys.dead_letters(name), keys.dead(name), keys.returned(name), name]
+    return Call("replay", names, [member, payload, state])
 
 
 def purge(name: str, member: bytes, payload: bytes) -> Call:
     """Delete one dead letter. Returns 1, or 0 if it was gone."""
-    return Call("purge", [f"DLQ:{name}", f"conserver:dead:{name}"], [member, payload])
+    return Call("purge", [keys.dead_letters(name), keys.dead(name)], [member, payload])
 
 
 def cancel(key: str, element: str | bytes, cancelled_key: str = "") -> Call:
@@ -443,8 +430,8 @@ class Submission(NamedTuple):
 
 def submit(one: Submission) -> Call:
     """Store a document, make its job and push it, in one step. See submit.lua for its answers."""
-    keys = [one.list, f"vcon:{one.uuid}", f"conserver:parked:{one.list}", one.source]
+    names = [one.list, keys.document(one.uuid), keys.parked(one.list), one.source]
     args: list[Any] = [one.uuid, one.job, one.body, one.most, one.due_ms, one.keep_s, one.max_s]
     for name, value in one.fields:
         args += (name, value)
-    return Call("submit", keys, args)
+    return Call("submit", names, args)

@@ -30,21 +30,9 @@ import orjson
 
 ENDS = frozenset({"completed", "filtered", "cancelled", "failed"})
 STATUSES = ("queued", "processing", "waiting", "completed", "filtered", "cancelled", "failed")
-JOBS = "conserver:jobs"
-"""Sorted set: time of its making in ms -> job, of the latest 100,000."""
 
 
 ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-def key(job: str) -> str:
-    """The key of a job's hash."""
-    return f"conserver:job:{job}"
-
-
-def channel(job: str) -> str:
-    """The channel on which its changes are published."""
-    return f"conserver:events:{job}"
 
 
 def new_id() -> str:

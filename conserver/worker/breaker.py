@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import random
 
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 15.0
+from conserver import retry
+
+FIRST_PAUSE_S = 0.65  # less jitter: half a second on average
+LONGEST_PAUSE_S = 20.0
 GROWTH = 4
 
 
@@ -55,8 +57,7 @@ class Breaker:
         """
         opened = self._failures == 0
         self._failures += 1
-        pause_s = min(FIRST_PAUSE_S * 2 ** min(self._failures - 1, 10), LONGEST_PAUSE_S)
-        pause_s *= random.uniform(0.8, 1.2)  # so that not all workers probe at the same moment
+        pause_s = retry.backoff_s(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._open_until_s = now_s + max(pause_s, after_s or 0.0)
         self.reason = reason
         return opened

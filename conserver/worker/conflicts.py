@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 
 from conserver import failpoints
 from conserver.errors import Rejected, Retry
-from conserver.queue import calls
+from conserver.queue import calls, keys
 from conserver.queue.record import Progress
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
@@ -117,6 +117,6 @@ class Conflicts:
     def _read(self, uuid: str) -> bytes:
         """The newer document, where the answer does not carry it; b"" if it is gone."""
         try:
-            return self._redis.command("GET", f"vcon:{uuid}") or b""
+            return self._redis.command("GET", keys.document(uuid)) or b""
         except ResponseError:  # it holds another type by now: the next write is answered with it
             return b""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from conserver import failpoints
 from conserver.process.shared_status import Phase, SharedStatus
-from conserver.queue import calls
+from conserver.queue import calls, keys
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.vcon.ids import usable_uuid
@@ -74,13 +74,13 @@ class DocumentLoader:
         alone = items[0].slot if len(items) == 1 else -1
         if alone >= 0:
             self._status.set_phase(alone, Phase.PAUSED)
-        texts = self._redis.command("MGET", *[f"vcon:{item.uuid}" for item in items])
+        texts = self._redis.command("MGET", *[keys.document(item.uuid) for item in items])
         if alone >= 0:
             self._status.set_phase(alone, Phase.HELD)
         for item, text in zip(items, texts, strict=True):
             item.text = text or b""
             if text is None:  # deleted since the claim, or replaced by another type
-                key = f"vcon:{item.uuid}"
+                key = keys.document(item.uuid)
                 kind = self._redis.command("TYPE", key).decode()
                 item.claimed.what = "missing" if kind == "none" else f"type:{kind} {key}"
 

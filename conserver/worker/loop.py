@@ -29,7 +29,7 @@ from conserver.plugins import loader as plugins
 from conserver.process.boot import Boot
 from conserver.process.messages import receive
 from conserver.process.shared_status import State
-from conserver.queue import calls
+from conserver.queue import calls, keys
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.worker import memory
@@ -303,7 +303,7 @@ class WorkerLoop:
 
     def _read_cancelled(self) -> None:
         """Read which of the held items an operator has cancelled."""
-        key = f"conserver:cancelled:{self._boot.consumer}"
+        key = keys.cancelled(self._boot.consumer)
         try:
             named = self._redis.command("SMEMBERS", key)
         except ResponseError:

@@ -6,20 +6,20 @@ import pytest
 from redis.exceptions import ResponseError
 
 from conserver.operations import items
-from conserver.queue import calls
+from conserver.queue import calls, keys
 from conserver.queue import dead_letters as deadletters
 from conserver.queue.calls import Blame, Returned
 from conserver.queue.cancellation import cancel
 from tests.queues import Consumer, Queue, payloads, record
 
 STRANGE = [b"", b"text", b"{}", b"a\nb", b"\x01", b"\x01a b c\nd", b"\x01tok 7 0 -\n", b"\xff\x00"]
-ASIDE = calls.strange_key("c1")
+ASIDE = keys.strange("c1")
 
 
 def hold(queue: Queue, consumer: Consumer, *texts: bytes) -> None:
     """Put these among what a consumer holds."""
     fields = {f"field-{number}": text for number, text in enumerate(texts)}
-    queue.client.hset(calls.inflight_key(consumer.id), mapping=fields)
+    queue.client.hset(keys.inflight(consumer.id), mapping=fields)
 
 
 # ---- where items wait ----------------------------------------------------------------------------

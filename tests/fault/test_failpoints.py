@@ -26,7 +26,7 @@ import pytest
 import redis
 
 from conserver.failpoints import STEPS
-from conserver.queue import calls, script
+from conserver.queue import calls, keys, script
 from tests.daemon import Daemon, elements, push, vcon
 from tests.fault.scene import nothing_left
 from tests.queues import record
@@ -208,7 +208,7 @@ def test_killed_at(step: str, host: Callable[..., Daemon], client: redis.Redis) 
 @pytest.mark.parametrize("step", sorted(ENDING))
 def test_killed_at_the_end(step: str, host: Callable[..., Daemon], client: redis.Redis) -> None:
     """The coordinator dies while it puts back what its bells have moved and nobody has claimed."""
-    client.hset(calls.CONTROL, "paused:in", "1")
+    client.hset(keys.CONTROL, "paused:in", "1")
     uuids = push(client, "conserver:returned:in", [vcon() for _ in range(3)])
     doomed = host(CONSERVER_FAILPOINTS=f"{step}:kill")
     doomed.until(partial(_is_ready, doomed))
@@ -217,7 +217,7 @@ def test_killed_at_the_end(step: str, host: Callable[..., Daemon], client: redis
     waiting = elements(client, "in") + elements(client, "conserver:returned:in")
     assert Counter(waiting) == Counter(uuids)
     heir = host()
-    client.delete(calls.CONTROL)
+    client.delete(keys.CONTROL)
     heir.until(lambda: Counter(elements(client, "out")) == Counter(uuids))
     heir.until(lambda: nothing_left(client))
     heir.until(lambda: len(client.keys("conserver:host:*")) == 1)
@@ -299,7 +299,7 @@ def _leave_a_stray(client: redis.Redis, consumer: str) -> list[str]:
     document = vcon()
     client.set(f"vcon:{document['uuid']}", orjson.dumps(document))
     token = f"stray-of-{consumer}"
-    client.hset(calls.inflight_key(consumer), token, record(token, document["uuid"], "in"))
+    client.hset(keys.inflight(consumer), token, record(token, document["uuid"], "in"))
     return [document["uuid"]]
 
 

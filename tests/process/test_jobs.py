@@ -13,7 +13,7 @@ import orjson
 import pytest
 import redis
 
-from conserver.queue import calls, jobs, script
+from conserver.queue import calls, jobs, keys, script
 from conserver.queue.calls import Submission
 from tests.daemon import Daemon, elements, vcon
 
@@ -64,7 +64,7 @@ def test_every_job_ends_once_whoever_is_killed(tmp_path: Path, redis_url: str, m
             def statuses() -> dict[str, str]:
                 pipe = client.pipeline(transaction=False)
                 for job in expected:
-                    pipe.hget(jobs.key(job), "status")
+                    pipe.hget(keys.job(job), "status")
                 return dict(zip(expected, (s.decode() for s in pipe.execute()), strict=True))
 
             daemon.until(lambda: set(statuses().values()) <= jobs.ENDS, 60)

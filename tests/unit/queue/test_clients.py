@@ -1,4 +1,4 @@
-"""connection.py: URLs into connections that are bounded and repeat nothing by themselves."""
+"""clients.py: Redis URLs become connections that have timeouts and repeat nothing by themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from servers.packages import docker_works
 from conserver.config import settings
 from conserver.config.redis_url import known_in_query
 from conserver.errors import EXIT_CONFIG, BootError
-from conserver.queue import clients as connection
+from conserver.queue import clients
 from tests.conftest import Private
 from tests.helpers import TcpProxy
 
@@ -29,20 +29,20 @@ SENTINEL = "redis+sentinel://us%40er:p%3Aw@h1:26380,h2,[::1]:26381/main/2?sentin
 
 @pytest.mark.parametrize("url", [*PLAIN, SENTINEL])
 def test_every_connection_is_bounded_and_repeats_nothing(url: str) -> None:
-    made: Any = connection.pool(url, timeout_s=0.7).make_connection()
+    made: Any = clients.pool(url, timeout_s=0.7).make_connection()
     assert made.socket_timeout == 0.7
     assert made.retry.get_retries() == 0
     assert made.db == 2
 
 
 @pytest.mark.parametrize("url", [*PLAIN, SENTINEL])
-def test_a_coordinator_may_have_a_bell_for_each_of_many_lists(url: str) -> None:
-    pools: list[Any] = [connection.pool(url), connection.async_client(url).connection_pool]
+def test_a_coordinator_may_have_a_connection_for_each_of_many_lists(url: str) -> None:
+    pools: list[Any] = [clients.pool(url), clients.async_client(url).connection_pool]
     assert [pool.max_connections for pool in pools] == [10_000, 10_000]
 
 
 def test_a_sentinel_url_names_sentinels_service_database_and_both_logins() -> None:
-    pool: Any = connection.pool(SENTINEL)
+    pool: Any = clients.pool(SENTINEL)
     assert pool.service_name == "main"
     manager = pool.sentinel_manager
     nodes = [sentinel.connection_pool.connection_kwargs for sentinel in manager.sentinels]
@@ -59,7 +59,7 @@ def test_a_sentinel_url_names_sentinels_service_database_and_both_logins() -> No
 
 def test_tls_through_sentinel_covers_both() -> None:
     url = "rediss+sentinel://h1/main?ssl_ca_certs=/ca.pem"
-    pools: list[Any] = [connection.pool(url), connection.async_client(url).connection_pool]
+    pools: list[Any] = [clients.pool(url), clients.async_client(url).connection_pool]
     for pool in pools:
         assert "SSL" in pool.connection_class.__name__
         assert pool.connection_kwargs["ssl_ca_certs"] == "/ca.pem"
@@ -69,7 +69,7 @@ def test_tls_through_sentinel_covers_both() -> None:
 
 
 def test_parameters_of_tls_through_sentinel_have_their_types() -> None:
-    pool: Any = connection.pool("rediss+sentinel://h1/main?ssl_check_hostname=no")
+    pool: Any = clients.pool("rediss+sentinel://h1/main?ssl_check_hostname=no")
     assert pool.connection_kwargs["ssl_check_hostname"] is False
 
 
@@ -85,13 +85,13 @@ def test_what_the_settings_let_into_a_url_makes_connections(scheme: str) -> None
     for name in known_in_query(scheme):
         url = f"{start}?{name}={values.get(name, '1').replace(' ', '%20')}"
         settings.load({"REDIS_URL": url})
-        pools: list[Any] = [connection.pool(url), connection.async_client(url).connection_pool]
+        pools: list[Any] = [clients.pool(url), clients.async_client(url).connection_pool]
         for pool in pools:
             pool.make_connection()
 
 
 def test_a_url_that_cannot_be_parsed_is_a_boot_error_that_does_not_quote_it() -> None:
-    for make in (connection.pool, connection.client, connection.async_client):
+    for make in (clients.pool, clients.client, clients.async_client):
         with pytest.raises(BootError, match="a Redis URL cannot be used") as caught:
             make("redis://:se/cret@localhost")
         assert caught.value.exit_code == EXIT_CONFIG
@@ -99,7 +99,7 @@ def test_a_url_that_cannot_be_parsed_is_a_boot_error_that_does_not_quote_it() ->
 
 
 def test_a_waiting_client_has_no_timeout_but_its_sentinels_have() -> None:
-    pool: Any = connection.async_client(SENTINEL, timeout_s=None).connection_pool
+    pool: Any = clients.async_client(SENTINEL, timeout_s=None).connection_pool
     assert pool.connection_kwargs["socket_timeout"] is None
     guard = pool.sentinel_manager.sentinels[0].connection_pool
     assert guard.connection_kwargs["socket_timeout"] == 5.0
@@ -120,13 +120,13 @@ def test_a_waiting_client_has_no_timeout_but_its_sentinels_have() -> None:
 )
 def test_a_sentinel_url_that_says_too_little_is_a_boot_error(url: str) -> None:
     with pytest.raises(BootError, match="redis\\+sentinel://host") as caught:
-        connection.pool(url)
+        clients.pool(url)
     assert caught.value.exit_code == EXIT_CONFIG
 
 
 def test_a_client_waits_no_longer_than_its_timeout_for_a_frozen_server(private: Private) -> None:
     server = private(Redis())
-    with connection.client(server.url, timeout_s=0.3) as client:
+    with clients.client(server.url, timeout_s=0.3) as client:
         client.ping()
         server.pause()
         began = time.monotonic()
@@ -142,8 +142,8 @@ def test_a_command_whose_answer_was_lost_is_not_sent_again(redis_url: str) -> No
     port = int(redis_url.rpartition(":")[2].partition("/")[0])
     with (
         TcpProxy(port) as proxy,
-        connection.client(proxy.url(redis_url)) as client,
-        connection.client(redis_url) as direct,
+        clients.client(proxy.url(redis_url)) as client,
+        clients.client(redis_url) as direct,
     ):
         proxy.cut_after(b"counter")
         with pytest.raises(redis.ConnectionError):
@@ -155,11 +155,11 @@ def test_an_asyncio_client_does_not_send_a_command_again_either(redis_url: str) 
     port = int(redis_url.rpartition(":")[2].partition("/")[0])
 
     async def count(url: str) -> None:
-        async with connection.async_client(url) as client:
+        async with clients.async_client(url) as client:
             with pytest.raises(redis.ConnectionError):
                 await client.incr("counter")
 
-    with TcpProxy(port) as proxy, connection.client(redis_url) as direct:
+    with TcpProxy(port) as proxy, clients.client(redis_url) as direct:
         proxy.cut_after(b"counter")
         asyncio.run(count(proxy.url(redis_url)))
         assert direct.get("counter") == b"1"
@@ -170,7 +170,7 @@ def test_unix_sockets(private: Private, tmp_path: Path) -> None:
         pytest.skip("a container's socket is inside it")
     path = tmp_path / "redis.sock"
     private(Redis({"unixsocket": str(path)}))
-    with connection.client(f"unix://{path}?db=3") as client:
+    with clients.client(f"unix://{path}?db=3") as client:
         assert client.ping() is True
 
 
@@ -189,7 +189,7 @@ def test_tls(private: Private, tmp_path: Path) -> None:
     except ServerFailed:
         pytest.skip("this Redis was built without TLS")
     url = f"rediss://localhost:{port}?ssl_ca_certs={certificate}"
-    with connection.client(url) as client:
+    with clients.client(url) as client:
         assert client.ping() is True
-    with connection.client(f"rediss://localhost:{port}") as client, pytest.raises(RedisError):
+    with clients.client(f"rediss://localhost:{port}") as client, pytest.raises(RedisError):
         client.ping()  # nobody vouches for it

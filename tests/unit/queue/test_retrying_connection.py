@@ -1,6 +1,7 @@
-"""line.py: the worker's one connection, and all that can happen to it, against a real Redis.
+"""retrying_connection.py: the faults that a worker's connection survives, with a real Redis.
 
-A test drives its faults from `tick`, which the line calls while it waits: no threads are needed.
+A test makes and ends faults in `tick`, which the connection calls while it waits. So it needs no
+threads.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tests.queues import DEFAULT_LIMITS, Queue, opened
 
 
 class Ticks:
-    """Counts ticks, remembers the longest time without one, and does something at the n-th."""
+    """Counts ticks, measures the longest time between two, and does something at the n-th."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -48,25 +49,25 @@ class Ticks:
 
 
 class Bench:
-    """A line to a Redis through a proxy, and a way to look at Redis beside it."""
+    """A connection to Redis through a proxy, and direct access to Redis."""
 
     def __init__(self, queue: Queue, proxy: TcpProxy, url: str, stack: ExitStack) -> None:
         self.queue = queue
         self.proxy = proxy
         self.ticks = Ticks()
-        self.line = RetryingConnection(url, self.ticks, structlog.get_logger())
-        stack.callback(self.line.close)
+        self.connection = RetryingConnection(url, self.ticks, structlog.get_logger())
+        stack.callback(self.connection.close)
 
     def claim(self, number: int) -> calls.Claim:
         """Claim one item of `q`."""
         demand = [Demand("q", 1, 3)]
         call = calls.claim("h1", "c1", number, True, demand, DEFAULT_LIMITS)
-        return calls.read_claim(self.line.call(call))
+        return calls.read_claim(self.connection.call(call))
 
 
 @contextmanager
 def bench_for(url: str) -> Iterator[Bench]:
-    """A bench before the Redis at `url`."""
+    """A bench with the Redis at `url`."""
     port = int(url.rpartition(":")[2].partition("/")[0])
     with ExitStack() as stack:
         queue = stack.enter_context(opened(url))
@@ -84,18 +85,18 @@ def bench(redis_url: str) -> Iterator[Bench]:
 def test_a_call_is_one_round_trip(bench: Bench) -> None:
     bench.queue.push("q", "u1")
     bench.queue.client.script_flush()
-    bench.line.command("PING")
+    bench.connection.command("PING")
     bench.claim(1)
-    assert (bench.line.calls, bench.line.repeats, bench.proxy.connections) == (3, 0, 1)
+    assert (bench.connection.calls, bench.connection.repeats, bench.proxy.connections) == (3, 0, 1)
     bench.claim(2)  # the first one had to bring the script
-    assert bench.line.calls == 4
+    assert bench.connection.calls == 4
 
 
 def test_a_call_that_never_arrived_is_sent_again(bench: Bench) -> None:
     bench.queue.push("q", "u1", "u2")
     bench.proxy.cut_before(b"inflight:c1")
     assert [item.payload for item in bench.claim(1).items] == [b"u1"]
-    assert (bench.proxy.cuts_done, bench.line.repeats) == (1, 1)
+    assert (bench.proxy.cuts_done, bench.connection.repeats) == (1, 1)
     assert bench.queue.places() == {("held", b"u1"): 1, ("waiting", b"u2"): 1}
 
 
@@ -105,40 +106,40 @@ def test_a_call_whose_answer_was_lost_is_answered_as_it_was_first(bench: Bench, 
     bench.queue.run(calls.claim("h1", "c1", 1, True, [], DEFAULT_LIMITS))  # the script is known
     bench.proxy.cut_after(b"inflight:c1", times)
     assert [item.payload for item in bench.claim(2).items] == [b"u1"]
-    assert bench.line.repeats == times
+    assert bench.connection.repeats == times
     assert bench.queue.places() == {("held", b"u1"): 1, ("waiting", b"u2"): 1}
 
 
 def test_an_answer_that_takes_its_time_is_waited_for_on_the_same_connection(bench: Bench) -> None:
-    bench.line.command("PING")
+    bench.connection.command("PING")
     bench.proxy.stall()
     bench.ticks.at(3, bench.proxy.flow)
-    assert bench.line.command("ECHO", "a") == b"a"
-    assert (bench.line.repeats, bench.proxy.connections) == (0, 1)
+    assert bench.connection.command("ECHO", "a") == b"a"
+    assert (bench.connection.repeats, bench.proxy.connections) == (0, 1)
     assert bench.ticks.longest_s < 1
 
 
 def test_a_tick_that_ends_the_wait_leaves_no_answer_for_the_next_call(bench: Bench) -> None:
     class Over(Exception):
-        """The keeper's supervisor is gone."""
+        """Raised by `tick`, as when the supervisor is gone."""
 
     def stop() -> None:
         raise Over
 
-    bench.line.command("PING")
+    bench.connection.command("PING")
     bench.proxy.stall()
     bench.ticks.at(1, stop)
     with pytest.raises(Over):
-        bench.line.command("ECHO", "first")
+        bench.connection.command("ECHO", "first")
     bench.proxy.flow()
-    assert bench.line.command("ECHO", "second") == b"second"
+    assert bench.connection.command("ECHO", "second") == b"second"
 
 
-def test_a_line_outlives_more_broken_connections_than_a_pool_would(bench: Bench) -> None:
+def test_it_outlives_more_broken_connections_than_a_pool_would(bench: Bench) -> None:
     for number in range(120):
         bench.proxy.cut_before(b"ECHO")
-        assert bench.line.command("ECHO", str(number)) == str(number).encode()
-    assert bench.line.repeats == 120
+        assert bench.connection.command("ECHO", str(number)) == str(number).encode()
+    assert bench.connection.repeats == 120
 
 
 def test_a_script_that_redis_has_forgotten_is_sent_whole(bench: Bench) -> None:
@@ -146,7 +147,7 @@ def test_a_script_that_redis_has_forgotten_is_sent_whole(bench: Bench) -> None:
     bench.claim(1)
     bench.queue.client.script_flush()
     assert [item.payload for item in bench.claim(2).items] == [b"u2"]
-    assert bench.line.repeats == 0
+    assert bench.connection.repeats == 0
 
 
 def test_a_script_is_forgotten_and_the_connection_cut(bench: Bench) -> None:
@@ -154,7 +155,7 @@ def test_a_script_is_forgotten_and_the_connection_cut(bench: Bench) -> None:
     bench.queue.client.script_flush()
     bench.proxy.cut_after(b"EVAL\r\n")
     assert [item.payload for item in bench.claim(1).items] == [b"u1"]
-    assert bench.line.repeats == 1
+    assert bench.connection.repeats == 1
 
 
 @pytest.mark.parametrize("forgotten", [False, True], ids=["known", "forgotten"])
@@ -164,25 +165,25 @@ def test_some_words_are_for_repetitions_only(bench: Bench, forgotten: bool) -> N
         return value
 
     call = calls.beat("h1", "1", {})._replace(again=["again", "yes"])
-    bench.line.call(call)
+    bench.connection.call(call)
     assert said_again() is None
     bench.proxy.cut_after(b"host:h1")
     if forgotten:
         bench.ticks.at(1, bench.queue.client.script_flush)
-    bench.line.call(call)
+    bench.connection.call(call)
     assert said_again() == b"yes"
-    assert bench.line.repeats == 1
+    assert bench.connection.repeats == 1
 
 
 def test_an_error_that_would_come_again_is_raised(bench: Bench) -> None:
     bench.queue.client.set("text", "a")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
-        bench.line.command("LPUSH", "text", "b")
+        bench.connection.command("LPUSH", "text", "b")
     with pytest.raises(NoScriptError):
-        bench.line.command("EVALSHA", "0" * 40, 0)
+        bench.connection.command("EVALSHA", "0" * 40, 0)
     with pytest.raises(ResponseError, match="unknown command"):
-        bench.line.command("NONSENSE")
-    assert bench.line.command("ECHO", "a") == b"a"
+        bench.connection.command("NONSENSE")
+    assert bench.connection.command("ECHO", "a") == b"a"
     assert bench.proxy.connections == 1
 
 
@@ -194,16 +195,16 @@ def test_an_error_that_would_come_again_is_raised(bench: Bench) -> None:
         (RedisConnectionError("refused"), "waiting until it answers"),
     ],
 )
-def test_what_is_waited_for_is_told(error: Exception, words: str) -> None:
+def test_the_log_says_what_is_waited_for(error: Exception, words: str) -> None:
     assert words in advice(error)
 
 
 def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(bench: Bench) -> None:
-    bench.line.command("PING")
+    bench.connection.command("PING")
     bench.proxy.refuse()
     bench.ticks.at(4, bench.proxy.start)
     with capture_logs() as lines:
-        assert bench.line.command("ECHO", "a") == b"a"
+        assert bench.connection.command("ECHO", "a") == b"a"
     assert [line["event"] for line in lines] == ["redis_away", "redis_back"]
     assert lines[1]["attempts"] > 3
     assert 0 < lines[1]["away_s"] < 5
@@ -212,14 +213,14 @@ def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(bench: Be
 # ---- a server of the test's own ----------------------------------------------------------------
 
 
-def test_a_frozen_server_stops_no_stamp(private: Private) -> None:
+def test_a_frozen_server_stops_no_tick(private: Private) -> None:
     # redis-py's defaults would block here for most of a minute, and the worker would be killed.
     server = private(Redis())
     with bench_for(server.url) as bench:
-        bench.line.command("PING")
+        bench.connection.command("PING")
         server.pause()
         bench.ticks.at(5, server.resume)
-        assert bench.line.command("ECHO", "a") == b"a"
+        assert bench.connection.command("ECHO", "a") == b"a"
         assert bench.ticks.longest_s < 1
 
 
@@ -228,8 +229,8 @@ def test_a_server_that_is_frozen_before_there_is_a_connection(private: Private) 
     with bench_for(server.url) as bench:
         server.pause()
         bench.ticks.at(2, server.resume)
-        assert bench.line.command("ECHO", "a") == b"a"
-        assert bench.line.repeats >= 1
+        assert bench.connection.command("ECHO", "a") == b"a"
+        assert bench.connection.repeats >= 1
         assert bench.ticks.longest_s < 1.5
 
 
@@ -252,8 +253,8 @@ def test_a_full_server_is_waited_for(private: Private) -> None:
         bench.queue.client.config_set("maxmemory", 1)
         assert [item.payload for item in bench.claim(1).items] == [b"u1"]  # scripts pass
         bench.ticks.at(2, lambda: bench.queue.client.config_set("maxmemory", 0))
-        assert bench.line.command("SET", "a", "b") == b"OK"
-        assert bench.line.repeats >= 2
+        assert bench.connection.command("SET", "a", "b") == b"OK"
+        assert bench.connection.repeats >= 2
 
 
 def test_a_server_that_became_a_replica_is_waited_for(private: Private) -> None:
@@ -264,18 +265,18 @@ def test_a_server_that_became_a_replica_is_waited_for(private: Private) -> None:
         bench.queue.client.replicaof("127.0.0.1", "1")
         bench.ticks.at(2, lambda: bench.queue.client.replicaof("NO", "ONE"))
         assert [item.payload for item in bench.claim(1).items] == [b"u1"]
-        assert bench.line.repeats >= 2
+        assert bench.connection.repeats >= 2
 
 
 def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(private: Private) -> None:
     server = private(Redis({"lua-time-limit": "50"}))
     with bench_for(server.url) as bench, opened(server.url) as other:
-        bench.line.command("PING")
+        bench.connection.command("PING")
         blocker = other.client.connection_pool.make_connection()
         blocker.connect()
         blocker.send_command("EVAL", "while true do end", 0)
         bench.ticks.at(3, lambda: bench.queue.client.execute_command("SCRIPT", "KILL"))
-        assert bench.line.command("ECHO", "a") == b"a"
+        assert bench.connection.command("ECHO", "a") == b"a"
         blocker.disconnect()
 
 
@@ -291,5 +292,5 @@ def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(private: Priv
         ("user_script:20: Script attempted to access nonexistent global variable 'BUSY '", False),
     ],
 )
-def test_which_errors_pass(text: str, expected: bool) -> None:
+def test_which_errors_are_transient(text: str, expected: bool) -> None:
     assert is_transient(ResponseError(text)) is expected

@@ -32,15 +32,15 @@ def test_the_first_failure_opens_it() -> None:
 
 def test_one_document_is_allowed_when_the_pause_is_over() -> None:
     breaker = failed_times(1)
-    assert breaker.allowed(FIRST_PAUSE_S * 0.79) == 0
-    assert breaker.allowed(FIRST_PAUSE_S * 1.21) == 1
+    assert breaker.allowed(FIRST_PAUSE_S * 0.49) == 0
+    assert breaker.allowed(FIRST_PAUSE_S * 1.01) == 1
 
 
 def test_pauses_grow_up_to_a_bound() -> None:
-    assert failed_times(3).allowed(FIRST_PAUSE_S * 4 * 0.79) == 0
-    assert failed_times(3).allowed(FIRST_PAUSE_S * 4 * 1.21) == 1
+    assert failed_times(3).allowed(FIRST_PAUSE_S * 4 * 0.49) == 0
+    assert failed_times(3).allowed(FIRST_PAUSE_S * 4 * 1.01) == 1
     # Thousands of failures must not overflow the exponent.
-    assert failed_times(10_000).allowed(LONGEST_PAUSE_S * 1.21) == 1
+    assert failed_times(10_000).allowed(LONGEST_PAUSE_S * 1.01) == 1
 
 
 def test_the_pause_that_a_storage_asks_for_is_kept() -> None:
@@ -64,10 +64,10 @@ def test_a_success_closes_it_and_the_limit_grows_fourfold() -> None:
 def test_a_failed_probe_doubles_the_pause() -> None:
     breaker = failed_times(1)
     assert not breaker.failed(1.0, "still away")
-    assert breaker.allowed(1.0 + FIRST_PAUSE_S * 2 * 0.79) == 0
+    assert breaker.allowed(1.0 + FIRST_PAUSE_S * 2 * 0.49) == 0
     breaker.succeeded()
     assert breaker.failed(10.0, "away once more"), "it was closed, so this opens it"
-    assert breaker.allowed(10.0 + FIRST_PAUSE_S * 1.21) == 1
+    assert breaker.allowed(10.0 + FIRST_PAUSE_S * 1.01) == 1
 
 
 def test_items_come_back_after_the_probe_and_not_all_at_once() -> None:

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from conserver.process import wakeup
 from conserver.process.shared_status import ITEMS_MAX, Phase
-from conserver.queue import calls, script
+from conserver.queue import calls, keys, script
 from conserver.queue.record import Progress
 from conserver.vcon.document import Vcon
 from conserver.worker.held_items import HELD_BYTES_MAX
@@ -287,7 +287,7 @@ def test_a_list_full_of_poison_does_not_make_it_wait(make: Make) -> None:
 
 def test_a_void_registration_ends_the_worker(make: Make) -> None:
     worker = make()
-    worker.client.delete(calls.host_key(worker.boot.host))
+    worker.client.delete(keys.host(worker.boot.host))
     assert not worker.intake.claim()
     assert b"void" in worker.supervisor.recv(1000)
 
@@ -312,7 +312,7 @@ def test_a_list_of_another_type_is_logged_and_the_others_are_served(make: Make) 
 def test_a_host_key_of_another_type_is_logged_and_waited_for(make: Make) -> None:
     worker = make()
     worker.supply(1)
-    key = calls.host_key(worker.boot.host)
+    key = keys.host(worker.boot.host)
     kept = worker.client.dump(key)
     worker.client.set(key, "x")
     assert wrong_type_logs(worker) == [("wrong_type", key, "string")]
@@ -391,7 +391,7 @@ def test_a_suspect_is_claimed_alone_and_marked_before_it_runs(make: Make) -> Non
     worker.queue.suspect("bad", "in", deliveries=1)
     [suspect] = worker.claim()
     assert suspect.uuid == "bad"
-    assert b" 1 sb " in worker.client.hvals(calls.inflight_key(worker.boot.consumer))[0]
+    assert b" 1 sb " in worker.client.hvals(keys.inflight(worker.boot.consumer))[0]
     worker.receive()
     worker.claim_if_due()
     assert worker.inflight == 1, "nothing else is claimed"
@@ -407,8 +407,8 @@ def test_nothing_is_claimed_beside_a_suspect_although_redis_has_forgotten_it(mak
     worker.queue.store("bad", document("bad"))
     worker.queue.suspect("bad", "in")
     [suspect] = worker.claim()
-    worker.client.delete(calls.inflight_key(worker.boot.consumer))
-    worker.client.hdel(calls.host_key(worker.boot.host), "suspect")
+    worker.client.delete(keys.inflight(worker.boot.consumer))
+    worker.client.hdel(keys.host(worker.boot.host), "suspect")
     worker.supply(3)
     worker.receive()
     worker.claim_if_due()
@@ -426,7 +426,7 @@ def test_a_worker_with_an_item_gets_no_suspect_although_redis_has_forgotten_it(
     worker = make(tick_interval_ms=HOUR_MS)
     worker.supply(1)
     [item] = worker.claim()
-    worker.client.delete(calls.inflight_key(worker.boot.consumer))
+    worker.client.delete(keys.inflight(worker.boot.consumer))
     worker.queue.store("bad", document("bad"))
     worker.queue.suspect("bad", "in")
     worker.receive()
@@ -469,7 +469,7 @@ def test_no_suspect_runs_beside_a_call_that_hangs(make: Make, shelves: list[str]
 def test_a_suspect_that_was_taken_away_before_it_ran_is_dropped(make: Make) -> None:
     def steal(worker: SteppedWorker, words: tuple[Any, ...]) -> None:
         if script.load("begin").sha in words:
-            worker.client.delete(calls.inflight_key(worker.boot.consumer))
+            worker.client.delete(keys.inflight(worker.boot.consumer))
 
     worker = make(before_command=steal)
     worker.queue.store("bad", document("bad"))
@@ -547,7 +547,7 @@ def test_an_item_that_comes_again_under_its_token_is_another_one(make: Make) -> 
     text = record("token", "u1", "in", state=Progress(attempts=1).dump())
     worker.client.rpush("conserver:returned:in", text)
     first = worker.claim_one()
-    worker.client.delete(calls.inflight_key(worker.boot.consumer))
+    worker.client.delete(keys.inflight(worker.boot.consumer))
     worker.client.rpush("conserver:returned:in", text)
     second = worker.claim_one()
     assert first.token == second.token

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from conserver.errors import Rejected, Retry
-from conserver.queue import calls, jobs
+from conserver.queue import calls, jobs, keys
 from conserver.queue.calls import Submission
 from conserver.queue.jobs import Job
 from conserver.vcon.document import Vcon
@@ -30,7 +30,7 @@ def submit(queue: Queue, job: str, name: str = "in") -> str:
 
 def job_of(queue: Queue, job: str) -> Job:
     """A job that is known."""
-    found = jobs.load(job, queue.client.hgetall(jobs.key(job)))
+    found = jobs.load(job, queue.client.hgetall(keys.job(job)))
     assert found is not None
     return found
 

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from conserver.errors import Retry
 from conserver.process import wakeup
 from conserver.process.shared_status import State
-from conserver.queue import calls, clients
+from conserver.queue import clients, keys
 from conserver.queue.cancellation import cancel
 from conserver.queue.record import Progress
 from conserver.vcon.document import Vcon
@@ -374,9 +374,7 @@ def test_an_item_that_only_redis_knows_of_is_returned(make: Make) -> None:
     worker = make(links=[link("a", tag)]).start()
     eventually(lambda: worker.loop._intake.claims >= 1)
     worker.queue.store("u1", document("u1"))
-    worker.client.hset(
-        calls.inflight_key(worker.boot.consumer), "token", record("token", "u1", "in")
-    )
+    worker.client.hset(keys.inflight(worker.boot.consumer), "token", record("token", "u1", "in"))
     worker.loop._strays_at_s = 0.0  # at once, and not within a minute
     eventually(lambda: worker.out() == ["u1"], 10)
     assert worker.drain() == 0
@@ -459,7 +457,7 @@ def test_a_worker_whose_registration_is_void_ends_at_once(make: Make, gate: Gate
     worker.supply(1, subject="slow")
     worker.start()
     gate.running("slow")
-    worker.client.hset(calls.host_key(worker.boot.host), f"consumer:{worker.boot.consumer}", "void")
+    worker.client.hset(keys.host(worker.boot.host), f"consumer:{worker.boot.consumer}", "void")
     assert worker.joined() == 0
     assert "void" in worker.sent_to_supervisor()
 

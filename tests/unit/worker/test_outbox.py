@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from conserver.errors import Retry
-from conserver.queue import calls
+from conserver.queue import calls, keys
 from conserver.queue.record import Progress
 from conserver.vcon.document import Vcon
 from conserver.worker.conflicts import MERGES_MAX
@@ -447,7 +447,7 @@ def test_a_large_newer_document_is_read_in_another_call(make: Make) -> None:
 
 def stolen(worker: SteppedWorker) -> None:
     """Give all that the worker holds to another consumer."""
-    worker.client.delete(calls.inflight_key(worker.boot.consumer))
+    worker.client.delete(keys.inflight(worker.boot.consumer))
 
 
 @pytest.mark.parametrize("how", ["done", "stored", "failed"])
