@@ -38,7 +38,7 @@ from conserver.outbound.fetch import FetchOptions, fetch
 from conserver.outbound.fetch import prepare as prepare_fetching
 from conserver.transcription import audio, results, whisper
 from conserver.transcription.conversation import Transcription
-from conserver.transcription.engine import Listening, Model, OpenTranscriber
+from conserver.transcription.engine import Following, Listening, Model, OpenTranscriber
 from conserver.transcription.speakers import speakers_of
 from conserver.vcon.document import (
     Vcon,
@@ -302,9 +302,8 @@ def _hear(
     # Dual mono has been reduced to one channel, with all speakers on it.
     speakers, warnings = speakers_of(dialog, vcon.parties, len(recording.channels))
     transcriber = open_transcriber(options.which())
-    heard = [
-        transcriber.transcribe(channel, options.how(), pulse) for channel in recording.channels
-    ]
+    found = transcriber.transcribe(recording.channels, options.how(), Following(pulse))
+    heard = found.channels
     took_s = time.monotonic() - began_s
     context.log.debug(
         "dialog_transcribed",
@@ -318,7 +317,7 @@ def _hear(
         recording=recording,
         speakers=speakers,
         heard=heard,
-        identity=transcriber.identity,
+        identity=found.identity,
         options=options.model_dump(mode="json", include=_TOLD, exclude_none=True),
         started=started,
         finished=datetime.now(UTC),
