@@ -66,7 +66,7 @@ def results(lanes: Lanes, jobs: Sequence[Job]) -> list[Outcome]:
 
 def job_of(name: str, options: WindowOptions = OPTIONS, model: Model = TINY) -> Job:
     frames, bands = (1000, 80) if model is TINY else (3000, 80)
-    sound = channels_of(name)[0].astype(np.float32) / 32768
+    sound = channels_of(name)[0].astype(np.float32) / np.float32(32768)
     mel = spectrogram(sound, bands, frames)
     return Job(object(), 0, model, options, SharedMel.of(mel), mel.shape[1])
 
@@ -150,7 +150,7 @@ def test_the_canary_sings_the_same_song() -> None:
 
 def spectra(count: int) -> Callable[[WhisperBatches], list[Any]]:
     names = ["garden", "meeting", "train", "weather", "order", "window", "invoice", "address"]
-    sounds = [channels_of(f"speech/{name}.wav")[0].astype(np.float32) / 32768 for name in names]
+    sounds = [channels_of(f"speech/{name}.wav")[0].astype(np.float32) / np.float32(32768) for name in names]
 
     def encoded(model: WhisperBatches) -> list[Any]:
         mels = [spectrogram(sound, model.bands, model.frames) for sound in sounds]
