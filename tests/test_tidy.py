@@ -38,12 +38,12 @@ ARROWS = {
     "speech": "transcription process telemetry",
     "links": "vcon outbound transcription speech",
     "plugins": "config vcon queue links storage.contract",
-    "worker": "plugins process queue vcon config telemetry links storage.contract",
+    "worker": "speech plugins process queue vcon config telemetry links storage.contract",
     "coordinator": "process queue telemetry",
-    "supervisor": "plugins process config telemetry",
+    "supervisor": "speech plugins process config telemetry",
     "operations": "plugins queue vcon config telemetry storage.contract",
     "api": "operations process outbound queue vcon config telemetry",
-    "cli": "api operations supervisor plugins config telemetry",
+    "cli": "api operations supervisor speech transcription plugins config telemetry",
     "__main__": "cli telemetry",
 }
 EVERYBODYS = {"errors", "retry", "failpoints", "__version__"}

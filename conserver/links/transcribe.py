@@ -36,6 +36,7 @@ from conserver.links import LinkContext
 from conserver.outbound.faults import FailedAttemptError
 from conserver.outbound.fetch import FetchOptions, fetch
 from conserver.outbound.fetch import prepare as prepare_fetching
+from conserver.speech.engines import engines
 from conserver.transcription import audio, results, whisper
 from conserver.transcription.conversation import Transcription
 from conserver.transcription.engine import Following, Listening, Model, OpenTranscriber
@@ -148,9 +149,14 @@ def prepare(options: Options) -> None:
     prepare_fetching()
 
 
+def speech_model(options: Options) -> Model:
+    """The model that the host's transcribers are to hold."""
+    return options.which()
+
+
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Transcribe every recording that has no transcript yet."""
-    return transcribe(vcon, options, context, whisper.shared)
+    return transcribe(vcon, options, context, engines.open)
 
 
 def transcribe(

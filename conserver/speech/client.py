@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,8 @@ class SharedTranscriber:
         """
         self._keep_every_s = keep_every_s
         self._addresses = tuple(addresses)
-        self._model = model
+        # Each transcriber sees its own device alone.
+        self._model, self._number = replace(model, device_index=0), model.device_index
         self._lock = threading.Lock()
         self._busy = dict.fromkeys(self._addresses, 0)
 
@@ -85,8 +87,8 @@ class SharedTranscriber:
     @contextmanager
     def _chosen(self) -> Iterator[str]:
         with self._lock:
-            if self._model.device_index:
-                address = self._addresses[self._model.device_index % len(self._addresses)]
+            if self._number:
+                address = self._addresses[self._number % len(self._addresses)]
             else:
                 # Among equals another one in each worker.
                 first = os.getpid() % len(self._addresses)

@@ -113,6 +113,8 @@ class Service:
         batcher: Batcher[Job] = Batcher(options.rows, options.gather_s)
         self._lanes = Lanes(self._models, batcher, options.lanes, self._tell_progress, self._wake)
         self._idle_since_s = time.monotonic()
+        self.idle = False
+        """Whether `run` has returned because nobody was connected for long."""
 
     def run(self, ready: Callable[[], None], ended: Callable[[], bool], fds: Iterable[int]) -> int:
         """Serve until it is to end.
@@ -144,7 +146,7 @@ class Service:
             loaded = self._hand_out()
             to_load -= loaded if to_load > 0 else 0
             if self._is_idle():
-                self._log.info("transcriber_idle", idle_s=self._options.idle_s)
+                self.idle = True
                 break
         return 0
 

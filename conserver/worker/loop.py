@@ -31,6 +31,7 @@ from conserver.process.messages import receive
 from conserver.process.shared_status import State
 from conserver.queue import calls
 from conserver.queue.retrying_connection import RetryingConnection
+from conserver.speech.engines import engines
 from conserver.telemetry import log
 from conserver.worker import memory
 from conserver.worker.inbox import WorkerInbox
@@ -65,6 +66,7 @@ def main(boot: Boot) -> int:
     memory.use_one_arena()
     loaded = plugins.load(boot.config)
     loaded.prepare()
+    engines.use_transcribers(boot.transcribers)
     loop = WorkerLoop(boot, loaded)
     loop.connect()
     boot.send("ready")

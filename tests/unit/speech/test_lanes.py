@@ -150,7 +150,10 @@ def test_the_canary_sings_the_same_song() -> None:
 
 def spectra(count: int) -> Callable[[WhisperBatches], list[Any]]:
     names = ["garden", "meeting", "train", "weather", "order", "window", "invoice", "address"]
-    sounds = [channels_of(f"speech/{name}.wav")[0].astype(np.float32) / np.float32(32768) for name in names]
+    sounds = [
+        channels_of(f"speech/{name}.wav")[0].astype(np.float32) / np.float32(32768)
+        for name in names
+    ]
 
     def encoded(model: WhisperBatches) -> list[Any]:
         mels = [spectrogram(sound, model.bands, model.frames) for sound in sounds]
