@@ -123,7 +123,7 @@ RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
 RootPath = Annotated[str, BeforeValidator(_parse_root_path)]
 WorkerCount = Annotated[int, BeforeValidator(_parse_workers), Field(ge=1, le=WORKERS_MAX)]
 TranscriberCount = Annotated[
-    int | None, BeforeValidator(_parse_transcribers), Field(ge=0, le=TRANSCRIBERS_MAX)
+    Annotated[int, Field(ge=0, le=TRANSCRIBERS_MAX)] | None, BeforeValidator(_parse_transcribers)
 ]
 StartMethod = Annotated[Literal["", "fork", "spawn", "forkserver"], BeforeValidator(_lowered)]
 LogLevel = Annotated[
