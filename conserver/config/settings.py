@@ -214,7 +214,7 @@ class Settings(BaseModel):
     transcriber_rows: Annotated[int, Field(ge=0, le=512)] = _setting(
         "CONSERVER_TRANSCRIBER_ROWS",
         0,
-        "Windows of speech in one batch; 0 is 32 on a GPU and 8 on a CPU.",
+        "Windows of speech in one batch; 0 is 32 on a GPU and 4 on a CPU.",
     )
     transcriber_memory: Bytes = _setting(
         "CONSERVER_TRANSCRIBER_MEMORY",

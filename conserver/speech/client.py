@@ -55,6 +55,10 @@ _LANGUAGE_WINDOWS = 3  # So many windows decide which language a call is in.
 _FRAMES_FOR_SEVERAL = 3000
 _SOUND_SAMPLES_MIN = 400  # The spectrogram needs one frame.
 
+# One thread of a process at a time finds speech and makes spectrograms: the arrays in between are
+# large, and there are workers for the other cores.
+_computing = threading.Lock()
+
 
 class SharedTranscriber:
     """An engine that lives in other processes. Safe to use from several threads."""
@@ -179,13 +183,14 @@ class _Call:
             and not self._listening.channels_apart
             and info.frames >= _FRAMES_FOR_SEVERAL
         )
-        self._plans = packing.plans(
-            self._channels,
-            self._listening,
-            info.frames * SAMPLES_PER_FRAME,
-            self._following.pulse,
-            together=together,
-        )
+        with _computing:
+            self._plans = packing.plans(
+                self._channels,
+                self._listening,
+                info.frames * SAMPLES_PER_FRAME,
+                self._following.pulse,
+                together=together,
+            )
         places = [
             [[one.channel, one.start, one.length, one.at] for one in plan] for plan in self._plans
         ]
@@ -244,8 +249,9 @@ class _Call:
                 yield number
 
     def _send_window(self, connection: socket.socket, info: ModelInfo, number: int) -> None:
-        sound = packing.sound_of(self._plans[number], self._channels)
-        mel = spectrogram(sound, info.bands, info.frames)
+        with _computing:
+            sound = packing.sound_of(self._plans[number], self._channels)
+            mel = spectrogram(sound, info.bands, info.frames)
         shared = SharedMel.of(mel)
         try:
             self._send(

@@ -26,6 +26,7 @@ from redis.exceptions import ResponseError
 
 from conserver.errors import EXIT_UNAVAILABLE, BootError
 from conserver.plugins import loader as plugins
+from conserver.process import memory
 from conserver.process.boot import Boot
 from conserver.process.messages import receive
 from conserver.process.shared_status import State
@@ -33,7 +34,6 @@ from conserver.queue import calls
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.speech.engines import engines
 from conserver.telemetry import log
-from conserver.worker import memory
 from conserver.worker.inbox import WorkerInbox
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
 from conserver.worker.job_hints import JobHints
