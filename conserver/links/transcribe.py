@@ -318,7 +318,10 @@ def _hear(
         partial.keep(vcon, index, state, results.VENDOR)
         context.checkpoint()
 
-    following = Following(pulse, kept=partial.kept(vcon, index), keep=keep)
+    def progress(done_s: float, total_s: float) -> None:
+        context.progress(round(done_s, 1), round(total_s, 1), "s")
+
+    following = Following(pulse, progress, partial.kept(vcon, index), keep)
     found = transcriber.transcribe(recording.channels, options.how(), following)
     heard = found.channels
     took_s = time.monotonic() - began_s
