@@ -18,6 +18,7 @@ it is sent, and after its answer has arrived and before anything is done with it
     before-store           a batch is about to go to a storage
     after-store            the storage has it; the worker loop does not know yet
     waiter-moved           a list waiter has moved an item; no worker was woken
+    batch                  a transcriber is about to compute a batch of windows
     at-death               the supervisor has seen a worker die; it has given no order yet
 
 Where the variable is not set, a step costs a lookup in an empty dictionary.
@@ -42,7 +43,7 @@ STEPS = frozenset(
         *(f"{when}-{script}" for script in SCRIPTS for when in ("before", "after")),
         *("read", "before-look-up", "after-look-up", "open", "before-link", "after-link"),
         *("before-checkpoint", "after-checkpoint", "merged", "before-store", "after-store"),
-        *("waiter-moved", "at-death"),
+        *("waiter-moved", "at-death", "batch"),
     ]
 )
 ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

@@ -194,6 +194,45 @@ def submit(
 
 
 @_app.command()
+def transcribe(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Audio or video files."),
+    ],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A folder, a size (small) or a hub id.")
+    ] = "small",
+    form: Annotated[
+        str, typer.Option("--format", "-f", help="text, srt, vtt, json or verbose_json.")
+    ] = "text",
+    folder: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Write a file per recording there."),
+    ] = None,
+    language: Annotated[
+        str, typer.Option("--language", "-l", help="Such as en; found out if it is left out.")
+    ] = "",
+    prompt: Annotated[
+        str, typer.Option("--prompt", help="Text that leads the model to names and spellings.")
+    ] = "",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    translate: Annotated[bool, typer.Option("--translate", help="Write English.")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the model from the hub if it is not here.")
+    ] = False,
+) -> None:
+    """Transcribe audio files, without any queue; no Redis is needed."""
+    from conserver.cli.transcribe import transcribe
+    from conserver.transcription.engine import Listening, Model
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise typer.BadParameter("it is auto, cpu or cuda", param_hint="--device")
+    wanted = Model(model, device=device, local_files_only=not download)  # type: ignore[arg-type]
+    listening = Listening(language=language or None, translate=translate, prompt=prompt or None)
+    end(lambda: transcribe(files, wanted, listening, form=form, folder=folder))
+
+
+@_app.command()
 def get(
     uuid: Uuid,
     config: ConfigFile = "",

@@ -37,6 +37,8 @@ WORKERS_MAX = 100
 """The most workers of one supervisor. The coordinator gets two file descriptors per worker, and a
 forkserver passes no more than 250 to a child."""
 
+TRANSCRIBERS_MAX = 32
+
 _SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(I?B)?\s*", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -68,6 +70,14 @@ def _parse_workers(value: object) -> object:
         return min(available_cores(), WORKERS_MAX)
     if isinstance(value, str) and not re.fullmatch(r"\s*\d+\s*", value):
         raise ValueError(f"must be a number of workers or `auto` (one per core), not `{value}`")
+    return value
+
+
+def _parse_transcribers(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return None
+    if isinstance(value, str) and not re.fullmatch(r"\s*\d+\s*", value):
+        raise ValueError(f"must be a number of transcribers or `auto`, not `{value}`")
     return value
 
 
@@ -112,6 +122,9 @@ ExpirySeconds = Annotated[int, Field(ge=0)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
 RootPath = Annotated[str, BeforeValidator(_parse_root_path)]
 WorkerCount = Annotated[int, BeforeValidator(_parse_workers), Field(ge=1, le=WORKERS_MAX)]
+TranscriberCount = Annotated[
+    Annotated[int, Field(ge=0, le=TRANSCRIBERS_MAX)] | None, BeforeValidator(_parse_transcribers)
+]
 StartMethod = Annotated[Literal["", "fork", "spawn", "forkserver"], BeforeValidator(_lowered)]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_parse_level)
@@ -186,6 +199,37 @@ class Settings(BaseModel):
     )
     boot_timeout_s: Seconds = _setting(
         "CONSERVER_BOOT_TIMEOUT_S", 15, "How long the start waits for Redis before it gives up."
+    )
+    transcribers: TranscriberCount = _setting(
+        "CONSERVER_TRANSCRIBERS",
+        "auto",
+        "Processes that hold speech models: `auto` is one per GPU, or one on the CPU; 0 lets every"
+        " worker load its own.",
+    )
+    max_concurrent_requests: Annotated[int, Field(ge=0, le=4096)] = _setting(
+        "MAX_CONCURRENT_REQUESTS",
+        0,
+        "Calls that a transcriber works on at once; the rest waits. 0 is what fills two batches.",
+    )
+    transcriber_rows: Annotated[int, Field(ge=0, le=512)] = _setting(
+        "CONSERVER_TRANSCRIBER_ROWS",
+        0,
+        "Windows of speech in one batch; 0 is 32 on a GPU and 4 on a CPU.",
+    )
+    transcriber_memory: Bytes = _setting(
+        "CONSERVER_TRANSCRIBER_MEMORY",
+        0,
+        "Weights that a transcriber holds at most (8G); the least used model goes. 0 is no limit.",
+    )
+    transcriber_cpu_fallback: Switch = _setting(
+        "CONSERVER_TRANSCRIBER_CPU_FALLBACK",
+        False,
+        "Whether a model for which the GPU has no room may run on the CPU.",
+    )
+    transcriber_idle_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _setting(
+        "CONSERVER_TRANSCRIBER_IDLE_S",
+        0,
+        "A transcriber without calls for so long ends, and the next call starts it; 0 is never.",
     )
     vcon_redis_expiry_s: ExpirySeconds = _setting(
         "VCON_REDIS_EXPIRY",

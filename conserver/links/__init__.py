@@ -9,6 +9,8 @@ A link is a module with
                                            settled without being stored or passed on.
     def prepare(options) -> None           optional; imports large packages. May be called before a
                                            fork: no sockets, no threads, no CUDA.
+    def speech_model(options) -> Model     optional; the transcription.engine.Model that the host's
+                                           transcribers hold for the link.
     COSTLY = True                          optional; the vCon is checkpointed right after `run`, so
                                            that its work is not repeated.
 

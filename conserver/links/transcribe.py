@@ -2,13 +2,14 @@
 
     options:
       model: /models/faster-whisper-small      a folder, a size ("small") or a hub id
-      language: en                             without it, detected for each channel
+      language: en                             without it, detected for each call
 
 For every dialog that is a recording and has no transcript yet:
 
 1. reads the audio from the dialog's body or url, and compares it with content_hash;
 2. decodes it, each channel separately, and assigns the channels to parties;
-3. transcribes each channel;
+3. transcribes the channels, by the host's transcribers (conserver.speech) or by a model in the
+   worker; a long call is checkpointed every few minutes on the way;
 4. adds a `transcript` and a `wtf_transcription` analysis, and makes a checkpoint, so that this
    dialog is not transcribed again if the next one fails.
 
@@ -36,9 +37,10 @@ from conserver.links import LinkContext
 from conserver.outbound.faults import FailedAttemptError
 from conserver.outbound.fetch import FetchOptions, fetch
 from conserver.outbound.fetch import prepare as prepare_fetching
-from conserver.transcription import audio, results, whisper
+from conserver.speech.engines import engines
+from conserver.transcription import audio, partial, results, whisper
 from conserver.transcription.conversation import Transcription
-from conserver.transcription.engine import Listening, Model, OpenTranscriber
+from conserver.transcription.engine import Following, Listening, Model, OpenTranscriber
 from conserver.transcription.speakers import speakers_of
 from conserver.vcon.document import (
     Vcon,
@@ -54,7 +56,7 @@ from conserver.vcon.document import (
 COSTLY = True
 
 _TOLD = {"language", "translate", "multilingual", "prompt", "hotwords", "beam_size", "temperature",
-         "words", "vad", "vad_threshold", "vad_pause_ms"}  # fmt: skip
+         "words", "channels_apart", "vad", "vad_threshold", "vad_pause_ms"}  # fmt: skip
 _NO_RECORDINGS = {"text", "transfer", "incomplete", "recording-set"}
 
 
@@ -82,6 +84,7 @@ class Options(BaseModel):
     beam_size: int = Field(default=5, ge=1, le=20)
     temperature: tuple[float, ...] = (0.0, 0.4, 0.8)
     words: bool = True
+    channels_apart: bool = False
     vad: bool = True
     vad_threshold: float = Field(default=0.5, gt=0, lt=1)
     vad_pause_ms: int = Field(default=500, ge=0)
@@ -136,6 +139,7 @@ class Options(BaseModel):
             prompt=self.prompt,
             hotwords=self.hotwords,
             words=self.words,
+            channels_apart=self.channels_apart,
             vad=self.vad,
             vad_threshold=self.vad_threshold,
             vad_pause_ms=self.vad_pause_ms,
@@ -148,9 +152,14 @@ def prepare(options: Options) -> None:
     prepare_fetching()
 
 
+def speech_model(options: Options) -> Model:
+    """The model that the host's transcribers are to hold."""
+    return options.which()
+
+
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Transcribe every recording that has no transcript yet."""
-    return transcribe(vcon, options, context, whisper.shared)
+    return transcribe(vcon, options, context, engines.open)
 
 
 def transcribe(
@@ -169,7 +178,7 @@ def transcribe(
     for index, dialog in _to_transcribe(vcon, options, context):
         try:
             content = _content(dialog, options, context)
-            heard = _hear(vcon, dialog, content, options, context, open_transcriber)
+            heard = _hear(vcon, index, content, options, context, open_transcriber)
         except Rejected as error:
             faults.unusable(index, error)
             continue
@@ -179,6 +188,7 @@ def transcribe(
         if heard is None:
             context.log.info("dialogs_skipped", dialogs=[index], reason="it is too short")
             continue
+        partial.forget(vcon, index)
         for analysis in results.analyses(heard, index, options.analyses):
             vcon.add_analysis(analysis)
         if results.WTF in options.analyses:
@@ -283,13 +293,14 @@ def _is_recording(dialog: dict[str, Any]) -> bool:
 
 def _hear(
     vcon: Vcon,
-    dialog: dict[str, Any],
+    index: int,
     content: bytes,
     options: Options,
     context: LinkContext,
     open_transcriber: OpenTranscriber,
 ) -> Transcription | None:
     """Decode and transcribe one dialog; None if it is shorter than `min_duration_s`."""
+    dialog = vcon.dialogs[index]
     pulse = _pulse(context)
     pulse()
     started = datetime.now(UTC)
@@ -302,9 +313,17 @@ def _hear(
     # Dual mono has been reduced to one channel, with all speakers on it.
     speakers, warnings = speakers_of(dialog, vcon.parties, len(recording.channels))
     transcriber = open_transcriber(options.which())
-    heard = [
-        transcriber.transcribe(channel, options.how(), pulse) for channel in recording.channels
-    ]
+
+    def keep(state: dict[str, Any]) -> None:
+        partial.keep(vcon, index, state, results.VENDOR)
+        context.checkpoint()
+
+    def progress(done_s: float, total_s: float) -> None:
+        context.progress(round(done_s, 1), round(total_s, 1), "s")
+
+    following = Following(pulse, progress, partial.kept(vcon, index), keep)
+    found = transcriber.transcribe(recording.channels, options.how(), following)
+    heard = found.channels
     took_s = time.monotonic() - began_s
     context.log.debug(
         "dialog_transcribed",
@@ -318,7 +337,7 @@ def _hear(
         recording=recording,
         speakers=speakers,
         heard=heard,
-        identity=transcriber.identity,
+        identity=found.identity,
         options=options.model_dump(mode="json", include=_TOLD, exclude_none=True),
         started=started,
         finished=datetime.now(UTC),

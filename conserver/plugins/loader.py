@@ -80,6 +80,8 @@ class LoadedLink:
     soft_timeout_s: float | None = None
     hard_timeout_s: float | None = None
     prepare_module: Callable[[Any], None] | None = None
+    speech_model: Any = None
+    """The model that a transcriber is to hold for it; None for most links."""
 
     def prepare(self) -> None:
         """Call the module's `prepare`, which imports large packages. Raises ConfigError."""
@@ -213,11 +215,14 @@ def load_link(name: str, config: LinkConfig) -> LoadedLink:
     if _is_foreign(run):
         return _adapt_link(name, config, module)
     _check_run(run, config.module, path)
+    options = _options(module, config.options, path)
+    speech_model = getattr(module, "speech_model", None)
     return LoadedLink(
         name=name,
         module=config.module,
         run=run,
-        options=_options(module, config.options, path),
+        options=options,
+        speech_model=speech_model(options) if speech_model else None,
         costly=bool(getattr(module, "COSTLY", False)),
         soft_timeout_s=config.soft_timeout_s,
         hard_timeout_s=config.hard_timeout_s,

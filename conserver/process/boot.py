@@ -50,14 +50,24 @@ class Boot:
     lifeline: int
     """A descriptor that becomes readable (end of file) when the supervisor is gone."""
     listener: socket.socket | None = None
-    """API only: the socket that clients connect to. It outlives the child, so that a replacement
-    refuses no connection."""
+    """Services only: the socket that clients connect to. It outlives the child, so that a
+    replacement refuses no connection."""
+    transcribers: list[str] = field(default_factory=list)
+    """The addresses of this host's transcribers; none if the models are loaded in the workers."""
+    device: str = ""
+    """Transcriber only: its GPU, for CUDA_VISIBLE_DEVICES; empty for the CPU."""
+    models: list[dict[str, Any]] = field(default_factory=list)
+    """Transcriber only: the models (transcription.engine.Model) it loads before it is ready."""
+    safer: bool = False
+    """Transcriber only: its predecessor's results were wrong; use the slower, safer allocator."""
     stop: StopFlag | None = field(default=None)
     """Set once SIGTERM or SIGINT has arrived; child_main makes it."""
 
     @property
     def title(self) -> str:
         """The process title that ps shows."""
+        if self.role == "transcriber":
+            return f"conserver: transcriber {self.slot} of {len(self.transcribers)}"
         if self.role != "worker":
             return f"conserver: {self.role}"
         return f"conserver: worker {self.slot} of {self.workers}"

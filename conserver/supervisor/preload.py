@@ -12,6 +12,7 @@ import importlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.context import BaseContext
+from typing import Any
 
 from conserver.config import model as configuration
 from conserver.config.model import Config
@@ -58,6 +59,8 @@ class Preload:
         self.config = config
         self.generation = 1
         """Counts the configurations: 1, and 1 more with every reload that is not refused."""
+        self.speech_links: dict[str, Any] = {}
+        """The links that use a transcriber, by their names, each with its model."""
         self._load = load
         self._context = context
         self._modules = list(modules)
@@ -106,7 +109,12 @@ class Preload:
 
     def _prepare(self, settings: Settings, config: Config) -> None:
         method = self._context.get_start_method()
-        load_plugins(config, settings.config_file, prepare=method == "fork")
+        loaded = load_plugins(config, settings.config_file, prepare=method == "fork")
+        self.speech_links = {
+            name: link.speech_model
+            for name, link in loaded.links.items()
+            if link.speech_model is not None
+        }
         if method == "forkserver":
             self._context.set_forkserver_preload(self._modules)
         elif method == "fork":

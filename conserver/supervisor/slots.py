@@ -228,8 +228,14 @@ class SharedResources:
         """All shared statuses."""
         return tuple(slot.status for slot in self.slots)
 
-    def boot(self, slot: ChildSlot, config: Config, settings: Settings) -> Boot:
-        """What the next child in this slot gets."""
+    def boot(
+        self, slot: ChildSlot, config: Config, settings: Settings, transcribers: Sequence[str] = ()
+    ) -> Boot:
+        """What the next child in this slot gets.
+
+        Args:
+            transcribers: the addresses of this host's transcribers.
+        """
         coordinates = slot is self.coordinator
         return Boot(
             role=slot.role,
@@ -246,6 +252,7 @@ class SharedResources:
             statuses=[worker.status for worker in self.workers] if coordinates else [],
             lifeline=self._lifeline,
             listener=slot.listener,
+            transcribers=list(transcribers),
         )
 
     def cut_lifeline(self) -> None:

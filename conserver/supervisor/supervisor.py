@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from setproctitle import setproctitle
 
@@ -39,6 +40,12 @@ from conserver.supervisor.preload import Preload, Reload
 from conserver.supervisor.replacement import Replacement
 from conserver.supervisor.shutdown import Shutdown, Stage
 from conserver.supervisor.slots import ChildSlot, SharedResources, SlotState
+from conserver.supervisor.transcribers import (
+    TranscriberSlot,
+    devices_of,
+    for_workers,
+    transcriber_state,
+)
 from conserver.supervisor.watchdog import Watchdog
 from conserver.telemetry import log
 
@@ -56,6 +63,7 @@ class Entries:
     worker: str = "conserver.worker.loop:main"
     coordinator: str = "conserver.coordinator:main"
     api: str = "conserver.api.child:main"
+    transcriber: str = "conserver.speech.transcriber:main"
 
     @property
     def modules(self) -> list[str]:
@@ -132,7 +140,11 @@ class Supervisor:
         self._inbox = SignalInbox()
         self._selector = selectors.DefaultSelector()
         self._resources = SharedResources(settings.workers, services(settings))
-        self._slots = self._resources.slots
+        self._devices = devices_of(settings, self._models, os.environ)
+        self._transcribers = [
+            TranscriberSlot(number, device) for number, device in enumerate(self._devices, 1)
+        ]
+        self._slots: list[ChildSlot] = [*self._resources.slots, *self._transcribers]
         self._coordinator, self._workers = self._resources.coordinator, self._resources.workers
         self._orders = OrderQueue()
         self._updates = CoordinatorUpdates(self._orders, self._coordinator, self._workers)
@@ -183,6 +195,13 @@ class Supervisor:
         self._selector.close()
         self._inbox.close()
         self._resources.close()
+        for slot in self._transcribers:
+            slot.close()
+
+    @property
+    def _models(self) -> list[Any]:
+        """The models that links want a transcriber to hold."""
+        return list(self._preload.speech_links.values())
 
     # Wait.
 
@@ -249,7 +268,10 @@ class Supervisor:
         death = slot.death(child.exit_code())
         failpoints.at("at-death")
         blame = death.blame()
-        if slot.role == "worker":
+        if isinstance(slot, TranscriberSlot):
+            slot.note(death)
+            self._let_sleep(slot)
+        elif slot.role == "worker":
             self._orders.add("return", consumer=slot.consumer, **blame)
         elif slot.role == "coordinator":
             self._updates.restart()
@@ -265,7 +287,7 @@ class Supervisor:
     def _report(self, slot: ChildSlot, child: Child, death: Death) -> None:
         """Log a death. If no child of its role was ever ready, the supervisor gives up."""
         how = describe_exit(death.exit_code)
-        if slot.role not in self._once_ready and not self._shutdown.in_progress:
+        if self._decides(slot):
             reason = child.failure or f"it {how} before it was ready"
             self._fail_boot(slot, reason, child.failure_code)
         elif death.crashed:
@@ -277,6 +299,26 @@ class Supervisor:
             left_or_killed = death.leave_reason or death.kill_reason
             why = left_or_killed.value if left_or_killed else "of its own will"
             self._log.info("child_ended", child=slot.name, pid=child.pid, why=why)
+
+    def _decides(self, slot: ChildSlot) -> bool:
+        """Whether a death in this slot shows that the supervisor cannot do its work at all.
+
+        A transcriber's does not: a GPU may come back, and chains without speech go on.
+        """
+        first = slot.role not in self._once_ready and slot.role != "transcriber"
+        return first and not self._shutdown.in_progress
+
+    def _let_sleep(self, slot: TranscriberSlot) -> None:
+        """If it ended for want of calls, wait for the next one instead of replacing it."""
+        listener = slot.listener
+        if not slot.asleep or listener is None:
+            return
+
+        def wake() -> None:
+            self._selector.unregister(listener)
+            slot.asleep = False
+
+        self._selector.register(listener, selectors.EVENT_READ, (1, wake))
 
     def _fail_boot(self, slot: ChildSlot, reason: str, exit_code: int) -> None:
         """The first child of its role cannot start: another one could not either, so stop."""
@@ -296,6 +338,8 @@ class Supervisor:
         self._start_missing(now_s)
         state = "draining" if stopping else "running"
         ours = supervisor_state(state, generation, self._method, self._began_at)
+        if self._models:
+            ours["transcribers"] = [transcriber_state(slot) for slot in self._transcribers]
         self._updates.send_due(ours, now_s)
 
     def _start_missing(self, now_s: float) -> None:
@@ -308,6 +352,11 @@ class Supervisor:
         for slot in self._services:
             if _due(slot, now_s) and not self._shutdown.in_progress:
                 self._start(slot)
+        # Workers need the transcribers while they drain.
+        if self._models and self._shutdown.stage in (Stage.NONE, Stage.DRAINING):
+            for transcriber in self._transcribers:
+                if _due(transcriber, now_s) and not transcriber.asleep:
+                    self._start(transcriber)
         if self._shutdown.in_progress or not coordinator.serving:
             return
         for slot in self._workers:
@@ -324,12 +373,20 @@ class Supervisor:
     def _start(self, slot: ChildSlot) -> None:
         slot.renew()
         preload = self._preload
-        boot = self._resources.boot(slot, preload.config, preload.settings)
-        entry = self._entries.of(slot.role)
-        inherited = None
-        if self._method == "fork":
-            inherited = Inherited(preload.preexisting, self._resources.statuses)
-        child = Child(self._context, entry, boot, inherited)
+        settings, config = preload.settings, preload.config
+        if slot.role == "worker":
+            settings, config = for_workers(settings, config, preload.speech_links, self._devices)
+        addresses = [transcriber.address for transcriber in self._transcribers]
+        boot = self._resources.boot(slot, config, settings, addresses)
+        context, inherited = self._context, None
+        if isinstance(slot, TranscriberSlot):
+            # Its libraries survive no fork, whatever the other children may.
+            context = context_for("spawn")[1]
+            slot.equip(boot, self._models)
+        elif self._method == "fork":
+            statuses = tuple(one.status for one in self._slots)
+            inherited = Inherited(preload.preexisting, statuses)
+        child = Child(context, self._entries.of(slot.role), boot, inherited)
         try:
             child.start()
         except (OSError, EOFError) as error:
@@ -347,7 +404,7 @@ class Supervisor:
         slot.clear()
         slot.due_at_s = time.monotonic() + slot.backoff.after_s(0.0)
         tried_enough = slot.backoff.deaths >= START_TRIES_MAX
-        if tried_enough and slot.role not in self._once_ready and not self._shutdown.in_progress:
+        if tried_enough and self._decides(slot):
             self._fail_boot(slot, reason, EXIT_CHILD)
 
 

@@ -1,8 +1,8 @@
 """The interface between the transcribe link and speech engines.
 
-A link names a `Model`, sets the parameters (`Listening`), passes the samples of one channel at a
-time, and gets the result (`Heard`). The first engine runs in the worker process (whisper.py); one
-that uses a separate process has the same interface.
+A link names a `Model`, sets the parameters (`Listening`), passes the channels of a call, and gets
+the result (`Heard`) of each. One engine runs in the worker process (whisper.py); the other one uses
+a process that holds the model for all workers (conserver.speech).
 
 An engine raises `errors.Retry` for conditions that may pass (memory, an unavailable GPU, a model
 that is not there yet), `errors.Rejected` for sound that it can never process, and any other
@@ -11,9 +11,9 @@ exception for a failed attempt.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from conserver.transcription.audio import Samples
@@ -46,12 +46,13 @@ class Listening:
     """The parameters of a transcription. The defaults are meant for telephone calls.
 
     Attributes:
-        language: code such as "en"; None detects it, once per channel.
+        language: code such as "en"; None detects it, once per call.
         translate: write English, whatever language is spoken.
         multilingual: detect the language repeatedly within a channel.
         temperatures: 0 is deterministic; the following ones are used if the text looks wrong.
         prompt, hotwords: text that makes the model prefer certain names and spellings.
         words: also determine the times of single words.
+        channels_apart: never pass speech of two channels to the model in one window.
         vad: skip parts without speech, by a voice activity detector; pauses shorter than
             `vad_pause_ms` are kept.
     """
@@ -64,6 +65,7 @@ class Listening:
     prompt: str | None = None
     hotwords: str | None = None
     words: bool = True
+    channels_apart: bool = False
     vad: bool = True
     vad_threshold: float = 0.5
     vad_pause_ms: int = 500
@@ -121,21 +123,49 @@ class Identity:
     compute_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class CallHeard:
+    """What an engine understood of a call: one `Heard` per channel, and who it was."""
+
+    identity: Identity
+    channels: tuple[Heard, ...]
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """How the caller follows the work on one call.
+
+    Attributes:
+        pulse: called about once a second while waiting, and between windows; what it raises ends
+            the work and reaches the caller.
+        progress: called with the seconds of speech that are done, and with all of them.
+        kept: what `keep` was last given for this call, maybe in another process; an engine takes
+            from it what it need not compute again.
+        keep: called every few minutes of a long call with what is to be kept (plain JSON). None
+            where nothing can be kept.
+    """
+
+    pulse: Callable[[], None]
+    progress: Callable[[float, float], None] = _nothing
+    kept: Mapping[str, Any] | None = None
+    keep: Callable[[dict[str, Any]], None] | None = None
+
+
 class Transcriber(Protocol):
     """A loaded model. Thread-safe."""
 
-    identity: Identity
-
     def transcribe(
-        self, samples: Samples, listening: Listening, pulse: Callable[[], None]
-    ) -> Heard:
-        """Transcribe one channel.
-
-        `pulse` is called about once per half a minute of speech, and once a second while other
-        threads use the model. An exception that it raises ends the work and reaches the caller.
+        self, channels: Sequence[Samples], listening: Listening, following: Following
+    ) -> CallHeard:
+        """Transcribe all channels of a call.
 
         Raises:
             Retry: the engine is not available now.
+            Rejected: it can never transcribe this recording.
         """
 
 

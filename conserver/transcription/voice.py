@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 STRETCH_S = 300
 _LOOK_BACK_S = 30
-_BLOCKS_PER_S = 10
-_BLOCK = SAMPLE_RATE_HZ // _BLOCKS_PER_S
+BLOCKS_PER_S = 10
+"""How many levels there are per second."""
+_BLOCK = SAMPLE_RATE_HZ // BLOCKS_PER_S
 
 # -60 dB of full scale: above the noise of an idle telephone line, below the faintest speech that
 # can be understood.
@@ -36,7 +37,7 @@ def levels(samples: Samples) -> Levels:
     import numpy as np
 
     found = np.empty(-(-len(samples) // _BLOCK), dtype=np.float32)
-    minute = 60 * _BLOCKS_PER_S
+    minute = 60 * BLOCKS_PER_S
     for first in range(0, len(found), minute):
         part = samples[first * _BLOCK : (first + minute) * _BLOCK].astype(np.float32)
         part = np.pad(part, (0, -len(part) % _BLOCK)).reshape(-1, _BLOCK)
@@ -58,8 +59,8 @@ def stretches(
     Silent parts are left out.
     """
     start = 0
-    stretch = stretch_s * _BLOCKS_PER_S
-    look_back = min(_LOOK_BACK_S * _BLOCKS_PER_S, stretch // 2)
+    stretch = stretch_s * BLOCKS_PER_S
+    look_back = min(_LOOK_BACK_S * BLOCKS_PER_S, stretch // 2)
     while start < len(loudness):
         end = min(start + stretch, len(loudness))
         if end < len(loudness):

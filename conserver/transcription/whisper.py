@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,16 @@ from typing import TYPE_CHECKING, Any
 from conserver.errors import ConfigError, Problem, Retry
 from conserver.transcription import voice
 from conserver.transcription.audio import SAMPLE_RATE_HZ
-from conserver.transcription.engine import Heard, Identity, Listening, Model, Segment, Word
+from conserver.transcription.engine import (
+    CallHeard,
+    Following,
+    Heard,
+    Identity,
+    Listening,
+    Model,
+    Segment,
+    Word,
+)
 from conserver.transcription.models import ModelMissingError, check_name, find_model
 
 if TYPE_CHECKING:
@@ -41,6 +50,14 @@ LANGUAGES = frozenset(
     "ur uz vi yi yo yue zh".split()
 )
 
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "alloc_failed",
+    "bad_alloc",
+    "bad allocation",
+    "get_temporary_buffer",
+    "cublas_status_not_initialized",  # A handle is created while memory is full.
+)
 _CPU_THREADS_MAX = 4  # More threads make one call hardly faster.
 _RETRY_LOAD_S = 60.0
 _RETRY_MEMORY_S = 30.0
@@ -57,7 +74,7 @@ def prepare(model: Model) -> None:
         ImportError: a package is not installed or cannot be loaded.
         ConfigError: the model's files are missing.
     """
-    _import_libraries()
+    import_libraries()
     try:
         if model.local_files_only:
             find_model(model)
@@ -90,8 +107,18 @@ class WhisperTranscriber:
         self._turn = threading.Lock()
 
     def transcribe(
-        self, samples: Samples, listening: Listening, pulse: Callable[[], None]
-    ) -> Heard:
+        self, channels: Sequence[Samples], listening: Listening, following: Following
+    ) -> CallHeard:
+        """Transcribe a call, channel by channel."""
+        total_s = sum(len(samples) for samples in channels) / SAMPLE_RATE_HZ
+        heard, done_s = [], 0.0
+        for samples in channels:
+            heard.append(self._channel(samples, listening, following.pulse))
+            done_s += len(samples) / SAMPLE_RATE_HZ
+            following.progress(done_s, total_s)
+        return CallHeard(self.identity, tuple(heard))
+
+    def _channel(self, samples: Samples, listening: Listening, pulse: Callable[[], None]) -> Heard:
         """Transcribe one channel, part by part."""
         language = listening.language
         confidence = 1.0 if language else 0.0
@@ -148,7 +175,8 @@ class WhisperTranscriber:
             self._turn.release()
 
 
-def _import_libraries() -> None:
+def import_libraries() -> None:
+    """Import what loading and transcribing need. Starts no thread."""
     # numpy's OpenBLAS starts threads when it is imported. The supervisor, which may import it
     # before it forks workers, must have none; and one thread per worker is enough.
     if "numpy" not in sys.modules:
@@ -158,7 +186,23 @@ def _import_libraries() -> None:
 
 
 def _load(model: Model) -> WhisperTranscriber:
-    _import_libraries()
+    loaded, identity = load(model, threads=model.cpu_threads or _cpu_threads())
+    with loading_errors(model):
+        _warm_up(loaded)
+    return WhisperTranscriber(loaded, identity)
+
+
+def load(model: Model, *, threads: int, workers: int = 1) -> tuple[WhisperModel, Identity]:
+    """A model, loaded and not yet used.
+
+    Args:
+        threads: CPU threads of each of its workers.
+        workers: how many batches it computes at once; they share the weights.
+
+    Raises:
+        Retry: it cannot be loaded now.
+    """
+    import_libraries()
     import ctranslate2
     import faster_whisper
     from tqdm import tqdm  # type: ignore[import-untyped]
@@ -167,27 +211,22 @@ def _load(model: Model) -> WhisperTranscriber:
     # other than fork it would start a helper process per worker.
     tqdm.set_lock(threading.RLock())
     logging.getLogger("faster_whisper").setLevel(logging.ERROR)  # It logs every call's duration.
-    try:
+    with loading_errors(model):
         folder = find_model(model)
         device = model.device
         if device == "auto":
             device = "cuda" if ctranslate2.get_cuda_device_count() > 0 else "cpu"
         if device == "cuda":
             load_cublas()
-        compute_type = _compute_type(model, device)
         loaded = faster_whisper.WhisperModel(
             folder,
             device=device,
             device_index=model.device_index,
-            compute_type=compute_type,
-            cpu_threads=model.cpu_threads or _cpu_threads(),
+            compute_type=_compute_type(model, device),
+            cpu_threads=threads,
+            num_workers=workers,
             local_files_only=True,  # The folder is complete; without it the hub would be asked.
         )
-        _warm_up(loaded)
-    except (ModelMissingError, RuntimeError, ValueError, OSError) as error:
-        raise Retry(
-            _RETRY_LOAD_S, f"the model {model.name} cannot be loaded on {model.device}: {error}"
-        ) from error
     identity = Identity(
         provider="whisper",
         product=f"faster-whisper {version('faster-whisper')}",
@@ -195,7 +234,18 @@ def _load(model: Model) -> WhisperTranscriber:
         device=device,
         compute_type=loaded.model.compute_type,
     )
-    return WhisperTranscriber(loaded, identity)
+    return loaded, identity
+
+
+@contextmanager
+def loading_errors(model: Model) -> Iterator[None]:
+    """What loading and warming up raise, as a Retry that names the model."""
+    try:
+        yield
+    except (ModelMissingError, RuntimeError, ValueError, OSError) as error:
+        raise Retry(
+            _RETRY_LOAD_S, f"the model {model.name} cannot be loaded on {model.device}: {error}"
+        ) from error
 
 
 def _warm_up(model: WhisperModel) -> None:
@@ -247,10 +297,15 @@ def _memory_errors() -> Iterator[None]:
     except MemoryError as error:
         raise Retry(_RETRY_MEMORY_S, "out of memory while transcribing") from error
     except RuntimeError as error:
-        text = str(error).lower()
-        if "out of memory" in text or "alloc_failed" in text or "bad_alloc" in text:
+        if is_out_of_memory(error):
             raise Retry(_RETRY_MEMORY_S, f"out of memory while transcribing: {error}") from error
         raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether CTranslate2, cuBLAS, Thrust or Python ran out of memory. All else is not survived."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
 
 
 def _segment(segment: Any, offset_s: float) -> Segment:

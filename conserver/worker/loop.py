@@ -26,13 +26,14 @@ from redis.exceptions import ResponseError
 
 from conserver.errors import EXIT_UNAVAILABLE, BootError
 from conserver.plugins import loader as plugins
+from conserver.process import memory
 from conserver.process.boot import Boot
 from conserver.process.messages import receive
 from conserver.process.shared_status import State
 from conserver.queue import calls, keys
 from conserver.queue.retrying_connection import RetryingConnection
+from conserver.speech.engines import engines
 from conserver.telemetry import log
-from conserver.worker import memory
 from conserver.worker.inbox import WorkerInbox
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
 from conserver.worker.job_hints import JobHints
@@ -65,6 +66,7 @@ def main(boot: Boot) -> int:
     memory.use_one_arena()
     loaded = plugins.load(boot.config)
     loaded.prepare()
+    engines.use_transcribers(boot.transcribers)
     loop = WorkerLoop(boot, loaded)
     loop.connect()
     boot.send("ready")

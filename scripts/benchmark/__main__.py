@@ -4,6 +4,7 @@
   scripts/bench --rows tag,three    these only; --rows help lists them
   scripts/bench --quick             a tenth of the items, one round: a look, no figures to quote
   scripts/bench --real              the true S3 and Elasticsearch instead of stand-ins
+  scripts/bench speech              transcription, beside bare faster-whisper
 
 It starts servers of its own and touches no others. Each row runs the daemon and the bare loops in
 turn; what is printed are medians and ratios. No clock is asserted: the exit code is 0 whatever is
@@ -39,6 +40,10 @@ ROWS = {
 
 def main() -> int:
     """Measure what was asked for."""
+    if sys.argv[1:2] == ["speech"]:
+        from benchmark import speech
+
+        return speech.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description=__doc__,

@@ -14,7 +14,7 @@ import pytest
 
 from conserver.links.transcribe import Options, run
 from conserver.transcription import audio, whisper
-from conserver.transcription.engine import Listening, Model
+from conserver.transcription.engine import Following, Listening, Model
 from conserver.vcon.document import Vcon, encode_body
 from tests.unit.transcription.sounds import FakeContext
 from tests.unit.transcription.wtf_rules import check_wtf
@@ -122,7 +122,8 @@ def test_a_long_recording_is_heard_in_stretches_with_the_right_times() -> None:
     speech = audio.decode(call("mono-16k.wav"), max_duration_s=10).channels[0]
     pause = np.zeros(310 * audio.SAMPLE_RATE_HZ, np.int16)
     sound = np.concatenate([speech, pause, speech])
-    heard = whisper.shared(MODEL).transcribe(sound, Listening(), lambda: None)
+    found = whisper.shared(MODEL).transcribe([sound], Listening(), Following(lambda: None))
+    heard = found.channels[0]
     assert [segment.text for segment in heard.segments] == ["thank you customer goodbye"] * 2
     first, second = heard.segments
     away_s = (len(speech) + len(pause)) / audio.SAMPLE_RATE_HZ
@@ -148,13 +149,13 @@ def test_equal_options_share_a_model_and_threads_may_use_it() -> None:
 _CHILD = """
 import multiprocessing, sys
 from conserver.transcription import audio, whisper
-from conserver.transcription.engine import Listening, Model
+from conserver.transcription.engine import Following, Listening, Model
 
 def listen(folder, call):
     heard = whisper.shared(Model(folder)).transcribe(
-        audio.decode(open(call, "rb").read(), max_duration_s=60).channels[0],
-        Listening(), lambda: None)
-    print(heard.segments[0].text, flush=True)
+        audio.decode(open(call, "rb").read(), max_duration_s=60).channels,
+        Listening(), Following(lambda: None))
+    print(heard.channels[0].segments[0].text, flush=True)
 
 if __name__ == "__main__":
     method, folder, call = sys.argv[1:]

@@ -14,7 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from conserver.errors import Cancelled
-from conserver.transcription.engine import Heard, Identity, Listening, Model, Segment, Transcriber
+from conserver.transcription.engine import (
+    CallHeard,
+    Following,
+    Heard,
+    Identity,
+    Listening,
+    Model,
+    Segment,
+    Transcriber,
+)
 
 Sound = npt.NDArray[np.int16]
 
@@ -77,8 +86,14 @@ class FakeEngine:
         self.opened.append(model)
         return self
 
-    def transcribe(self, samples: Any, listening: Listening, pulse: Callable[[], None]) -> Heard:
-        """One segment a second."""
+    def transcribe(
+        self, channels: Sequence[Any], listening: Listening, following: Following
+    ) -> CallHeard:
+        """One segment a second on every channel."""
+        heard = [self._channel(samples, listening, following.pulse) for samples in channels]
+        return CallHeard(self.identity, tuple(heard))
+
+    def _channel(self, samples: Any, listening: Listening, pulse: Callable[[], None]) -> Heard:
         self.listened.append((len(samples), listening))
         segments = []
         for second, text in enumerate(self.texts):

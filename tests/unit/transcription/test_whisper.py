@@ -13,7 +13,7 @@ import pytest
 
 from conserver.errors import Cancelled, Retry
 from conserver.transcription.audio import SAMPLE_RATE_HZ
-from conserver.transcription.engine import Identity, Listening, Segment
+from conserver.transcription.engine import Following, Heard, Identity, Listening, Segment
 from conserver.transcription.voice import STRETCH_S
 from conserver.transcription.whisper import WhisperTranscriber
 from tests.helpers import eventually
@@ -57,12 +57,19 @@ class FakeModel:
         )  # fmt: skip
 
 
-def engine(model: FakeModel) -> WhisperTranscriber:
-    return WhisperTranscriber(model, IDENTITY)
+class Engine(WhisperTranscriber):
+    """Hears one channel at a time."""
+
+    def hear(self, samples: Any, listening: Listening, pulse: Callable[[], None]) -> Heard:
+        return self.transcribe([samples], listening, Following(pulse)).channels[0]
+
+
+def engine(model: FakeModel) -> Engine:
+    return Engine(model, IDENTITY)
 
 
 def test_times_count_from_the_start_of_the_recording_and_are_plain_floats() -> None:
-    heard = engine(FakeModel()).transcribe(TWO_STRETCHES, Listening(), nothing)
+    heard = engine(FakeModel()).hear(TWO_STRETCHES, Listening(), nothing)
     first, second = heard.segments
     assert (first.start_s, first.end_s, first.text) == (1, 2, "hi")
     assert STRETCH_S - 31 < second.start_s - 1 < STRETCH_S + 5
@@ -73,33 +80,33 @@ def test_times_count_from_the_start_of_the_recording_and_are_plain_floats() -> N
 
 def test_the_language_found_first_holds_for_the_channel() -> None:
     model = FakeModel()
-    heard = engine(model).transcribe(TWO_STRETCHES, Listening(), nothing)
+    heard = engine(model).hear(TWO_STRETCHES, Listening(), nothing)
     assert [call["language"] for call in model.calls] == [None, "de"]
     assert (heard.language, heard.language_confidence) == ("de", 0.9)
 
 
 def test_a_multilingual_channel_is_asked_anew() -> None:
     model = FakeModel()
-    heard = engine(model).transcribe(TWO_STRETCHES, Listening(multilingual=True), nothing)
+    heard = engine(model).hear(TWO_STRETCHES, Listening(multilingual=True), nothing)
     assert [call["language"] for call in model.calls] == [None, None]
     assert heard.language == "de"
 
 
 def test_a_given_language_is_certain() -> None:
-    heard = engine(FakeModel()).transcribe(TONE, Listening(language="fr"), nothing)
+    heard = engine(FakeModel()).hear(TONE, Listening(language="fr"), nothing)
     assert (heard.language, heard.language_confidence, heard.warnings) == ("fr", 1, ())
 
 
 def test_a_language_that_the_model_lacks_is_told() -> None:
     model = FakeModel(supported_languages=("en",))
-    heard = engine(model).transcribe(TONE, Listening(language="de"), nothing)
+    heard = engine(model).hear(TONE, Listening(language="de"), nothing)
     assert heard.language == "en"
     assert heard.warnings == ("the model knows no 'de': it heard the channel as English",)
 
 
 def test_translated_text_is_english_and_says_where_it_comes_from() -> None:
     model = FakeModel()
-    heard = engine(model).transcribe(TWO_STRETCHES, Listening(translate=True), nothing)
+    heard = engine(model).hear(TWO_STRETCHES, Listening(translate=True), nothing)
     assert [(call["task"], call["language"]) for call in model.calls] == [
         ("translate", None),
         ("translate", "de"),
@@ -109,7 +116,7 @@ def test_translated_text_is_english_and_says_where_it_comes_from() -> None:
 
 def test_silence_never_reaches_the_model() -> None:
     model = FakeModel()
-    heard = engine(model).transcribe(silence(10, SAMPLE_RATE_HZ), Listening(), nothing)
+    heard = engine(model).hear(silence(10, SAMPLE_RATE_HZ), Listening(), nothing)
     assert model.calls == []
     assert (heard.segments, heard.language) == ((), None)
 
@@ -125,13 +132,13 @@ def test_silence_never_reaches_the_model() -> None:
 )
 def test_full_memory_is_tried_again_later(failure: Exception) -> None:
     with pytest.raises(Retry, match="out of memory") as caught:
-        engine(FakeModel(failure=failure)).transcribe(TONE, Listening(), nothing)
+        engine(FakeModel(failure=failure)).hear(TONE, Listening(), nothing)
     assert caught.value.after_s == 30
 
 
 def test_other_failures_are_failures() -> None:
     with pytest.raises(RuntimeError, match="illegal instruction"):
-        engine(FakeModel(failure=RuntimeError("illegal instruction"))).transcribe(
+        engine(FakeModel(failure=RuntimeError("illegal instruction"))).hear(
             TONE, Listening(), nothing
         )
 
@@ -142,8 +149,8 @@ def test_the_pulse_ends_the_work_and_frees_the_model() -> None:
 
     shared = engine(FakeModel())
     with pytest.raises(Cancelled):
-        shared.transcribe(TONE, Listening(), cancel)
-    assert shared.transcribe(TONE, Listening(), nothing).segments
+        shared.hear(TONE, Listening(), cancel)
+    assert shared.hear(TONE, Listening(), nothing).segments
 
 
 def test_one_listens_at_a_time_and_whoever_waits_can_be_cancelled() -> None:
@@ -161,13 +168,13 @@ def test_one_listens_at_a_time_and_whoever_waits_can_be_cancelled() -> None:
     shared = engine(model)
     results: list[Segment] = []
     first = threading.Thread(
-        target=lambda: results.extend(shared.transcribe(TONE, Listening(), nothing).segments)
+        target=lambda: results.extend(shared.hear(TONE, Listening(), nothing).segments)
     )
     first.start()
     try:
         assert listening.wait(30)
         with pytest.raises(Cancelled):
-            shared.transcribe(TONE, Listening(), cancel_while_waiting)
+            shared.hear(TONE, Listening(), cancel_while_waiting)
         assert len(model.calls) == 1
     finally:
         go_on.set()

@@ -1,4 +1,4 @@
-"""The memory of a worker process: its size, and how the C library's allocator is kept in check.
+"""The memory of a process: its size, and how the C library's allocator is kept in check.
 
 Documents live for milliseconds, in several forms. glibc keeps freed memory for reuse, per thread
 arena, which adds up to 10 MB and more per worker. musl has neither function, and nothing is done.

@@ -1,0 +1,176 @@
+"""`conserver transcribe`: audio files to text, with the engine and without any queue."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conserver.errors import EXIT_FAILURE, ConserverError, InvalidArgumentError
+from conserver.speech import standalone
+from conserver.speech.client import SharedTranscriber
+from conserver.speech.devices import gpus
+from conserver.speech.transcriber import service_options
+from conserver.transcription import audio, whisper
+from conserver.transcription.conversation import Transcription
+from conserver.transcription.engine import Following, Listening, Model
+from conserver.transcription.formats import FORMATS
+from conserver.transcription.models import ModelMissingError, find_model
+from conserver.transcription.speakers import speakers_of
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+# So many files are under way at once, so that short ones fill batches together.
+_FILES_AT_ONCE = 8
+_SUFFIXES = {"text": "txt", "verbose_json": "json"}
+_MAX_DURATION_S = 24 * 3600.0
+
+
+def transcribe(
+    files: Sequence[Path],
+    model: Model,
+    listening: Listening,
+    *,
+    form: str = "text",
+    folder: Path | None = None,
+) -> int:
+    """Transcribe files, and print their texts in the order of the files or write them to a folder.
+
+    Args:
+        files: audio or video files.
+        form: one of transcription.formats.FORMATS.
+        folder: where a file per recording is written; None prints.
+
+    Returns:
+        The exit code: 1 if a file could not be transcribed, which is told on standard error.
+
+    Raises:
+        InvalidArgumentError: the model is not there, or the format or the language is none.
+    """
+    if form not in FORMATS:
+        raise InvalidArgumentError("format", f"{{}} {form}: it is one of {', '.join(FORMATS)}")
+    if listening.language and listening.language not in whisper.LANGUAGES:
+        raise InvalidArgumentError(
+            "language", f"{{}} {listening.language}: Whisper knows no such language"
+        )
+    whisper.import_libraries()
+    try:
+        find_model(model)
+    except ModelMissingError as error:
+        raise InvalidArgumentError("model", f"{{}}: {error}") from error
+    on_gpu = model.device != "cpu" and bool(gpus(os.environ))
+    options = service_options(models=[model], gpu=on_gpu, cores=len(os.sched_getaffinity(0)))
+    with standalone.running(options) as transcriber, _progress() as progress:
+        engine = SharedTranscriber([transcriber.address], model)
+        stop = threading.Event()
+        with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+            try:
+                work = [
+                    pool.submit(_Work(engine, listening, progress, stop).run, path)
+                    for path in files
+                ]
+                failed = 0
+                for path, one in zip(files, work, strict=True):
+                    failed += not _deliver(path, one.result, FORMATS[form], form, folder)
+            finally:
+                stop.set()
+    return EXIT_FAILURE if failed else 0
+
+
+class _Stopped(Exception):
+    """The command ends."""
+
+
+class _Work:
+    """Transcribes one file after the other, and shows how far it is."""
+
+    def __init__(
+        self,
+        engine: SharedTranscriber,
+        listening: Listening,
+        progress: Progress,
+        stop: threading.Event,
+    ) -> None:
+        self._engine = engine
+        self._listening = listening
+        self._progress = progress
+        self._stop = stop
+
+    def run(self, path: Path) -> Transcription:
+        """Raises Rejected, Retry or OSError, each with its reason."""
+        task = self._progress.add_task(path.name, total=None)
+        try:
+            return self._transcribe(path, task)
+        finally:
+            self._progress.remove_task(task)
+
+    def _transcribe(self, path: Path, task: TaskID) -> Transcription:
+        started = datetime.now(UTC)
+        recording = audio.decode(path.read_bytes(), max_duration_s=_MAX_DURATION_S)
+
+        def progressed(done_s: float, total_s: float) -> None:
+            self._progress.update(task, completed=done_s, total=total_s)
+
+        following = Following(self._pulse, progressed)
+        found = self._engine.transcribe(recording.channels, self._listening, following)
+        speakers, warnings = speakers_of({}, [], len(recording.channels))
+        return Transcription(
+            recording=recording,
+            speakers=speakers,
+            heard=found.channels,
+            identity=found.identity,
+            options={name: value for name, value in asdict(self._listening).items() if value},
+            started=started,
+            finished=datetime.now(UTC),
+            warnings=warnings,
+        )
+
+    def _pulse(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} s of speech"),
+        TimeElapsedColumn(),
+        console=Console(file=sys.stderr),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _deliver(
+    path: Path,
+    result: Callable[[], Transcription],
+    render: Callable[[Transcription], str],
+    form: str,
+    folder: Path | None,
+) -> bool:
+    """Print or write one result. Returns whether there is one."""
+    try:
+        text = render(result())
+    except (OSError, ConserverError) as error:
+        sys.stderr.write(f"{path}: {error}\n")
+        return False
+    if folder is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return True
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{path.stem}.{_SUFFIXES.get(form, form)}"
+    target.write_text(text, encoding="utf-8")
+    sys.stderr.write(f"{target}\n")
+    return True

@@ -1,0 +1,16 @@
+"""One process that owns a speech model and a device, and the client that workers use.
+
+    windows      the seam: a window of at most 30 s, what is asked of it and what is answered
+    packing      (worker) speech of all channels of a call into windows
+    batching     which windows are computed together; pure logic
+    whisper      batches through CTranslate2: encode, generate, align
+    models       the models that a device holds, and which of them has to go
+    lanes        the threads that compute, and what they do about memory that is full
+    service      the transcriber process: connections, slots, answers
+    client       (worker) a call through a transcriber, sent again when that one dies
+    standalone   a transcriber without a supervisor: for `conserver transcribe`, and for tests
+
+Begin with windows.py. The transcriber process imports no onnxruntime (its threads and those of
+CTranslate2 wait for each other at the exit), workers load no model. docs/transcription.md has the
+picture.
+"""

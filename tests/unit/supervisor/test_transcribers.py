@@ -1,0 +1,60 @@
+"""Which transcribers there are, and the threads that keep them at work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conserver.config import model as configuration
+from conserver.config.settings import Settings
+from conserver.speech.devices import gpus
+from conserver.supervisor.transcribers import devices_of, for_workers
+from conserver.transcription.engine import Model
+
+AUTO, ON_CPU = Model("small"), Model("small", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("files", "environ", "found"),
+    [
+        ([], {}, []),
+        (["nvidia0", "nvidia1", "nvidia10", "nvidiactl", "null"], {}, ["0", "1", "10"]),
+        (["nvidia0", "nvidia1"], {"CUDA_VISIBLE_DEVICES": "1"}, ["1"]),
+        (["nvidia0"], {"CUDA_VISIBLE_DEVICES": ""}, []),
+        (["nvidia0", "nvidia1"], {"CUDA_VISIBLE_DEVICES": "1,-1,0"}, ["1"]),
+        (["nvidia0"], {"CUDA_VISIBLE_DEVICES": "GPU-8932f937"}, ["GPU-8932f937"]),
+        ([], {"CUDA_VISIBLE_DEVICES": "0"}, []),
+    ],
+)
+def test_gpus_are_found_by_their_device_files(
+    tmp_path: Path, files: list[str], environ: dict[str, str], found: list[str]
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    assert gpus(environ, tmp_path) == found
+
+
+@pytest.mark.parametrize(("wanted", "count"), [(None, 1), (0, 0), (2, 2)])
+def test_without_gpus_there_is_one_on_the_cpu_or_as_many_as_are_wanted(
+    wanted: int | None, count: int
+) -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": ""}
+    assert devices_of(Settings(transcribers=wanted), [AUTO], environ) == [""] * count
+    assert devices_of(Settings(transcribers=wanted), [ON_CPU], {}) == [""] * count
+
+
+def test_chains_that_transcribe_get_threads_and_others_keep_theirs() -> None:
+    links = {"hear": {"module": "links.transcribe"}, "tag": {"module": "links.tag"}}
+    chains = {
+        "calls": {"links": ["tag", "hear"], "ingress_lists": ["calls"]},
+        "own": {"links": ["hear"], "ingress_lists": ["own"], "concurrency": 2},
+        "tags": {"links": ["tag"], "ingress_lists": ["tags"]},
+    }
+    config = configuration.Config.model_validate({"links": links, "chains": chains})
+    settings = Settings(workers=4, max_concurrent_requests=12)
+    wider, widened = for_workers(settings, config, {"hear": ON_CPU}, [""])
+    assert wider.vcon_concurrency == 4
+    assert [widened.chains[name].concurrency for name in chains] == [None, 2, 1]
+    assert for_workers(settings, config, {}, [""]) == (settings, config)
+    assert for_workers(settings, config, {"hear": ON_CPU}, []) == (settings, config)
