@@ -100,7 +100,7 @@ def post(
         try:
             answer = _post_once(url, content, headers, options, patience, max_answer_bytes)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise faults.error("machine", f"POST {_named(url)}: {error}") from None
+            raise faults.exception_for("machine", f"POST {_named(url)}: {error}") from None
         except httpx.TransportError as error:
             problem = f"POST {_named(url)}: {type(error).__name__}: {error}"
         else:
@@ -110,7 +110,7 @@ def post(
             problem = f"POST {_named(url)}: HTTP {answer.status}: {excerpt or 'no text'}"
             asked_s = retry_after_s(answer.headers)
             if (fault := faults.of_endpoint(answer.status)) != "moment":
-                raise faults.error(fault, problem, asked_s)
+                raise faults.exception_for(fault, problem, asked_s)
         wait_s = asked_s
         if wait_s is None:
             wait_s = retry.backoff_s(attempt, _FIRST_WAIT_S, _LONGEST_RETRY_AFTER_S)

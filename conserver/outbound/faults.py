@@ -51,7 +51,7 @@ def of_content(status: int) -> Fault:
     return "document" if status == _GONE else "unknown"
 
 
-def error(fault: Fault, problem: str, after_s: float | None = None) -> ConserverError:
+def exception_for(fault: Fault, problem: str, after_s: float | None = None) -> ConserverError:
     """The exception that makes the worker do what the rule says.
 
     Args:

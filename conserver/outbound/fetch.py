@@ -128,7 +128,7 @@ def _follow(url: str, options: FetchOptions, patience: Patience, end: float) -> 
                 return _read(response, url, headers, options, patience, end)
             fault = faults.of_content(response.status)
             problem = f"GET {_named(url)}: HTTP {response.status}"
-            raise faults.error(fault, problem, retry_after_s(headers))
+            raise faults.exception_for(fault, problem, retry_after_s(headers))
     raise faults.FailedAttemptError(
         f"GET {_named(url)}: more than {options.max_redirects} redirects"
     )

@@ -1,9 +1,13 @@
-"""docs/first-hour.md names files, tests and parts of the workbench that exist."""
+"""The pages for contributors name files, tests and attributes that exist."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+import pytest
+
+import conserver
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "first-hour.md").read_text()
@@ -24,8 +28,18 @@ def test_its_tests_exist() -> None:
 
 
 def test_its_breakpoints_exist() -> None:
-    workshop = (ROOT / "tests" / "workshop.py").read_text()
-    parts = re.findall(r"b bench\.(\w+)\.\w+", PAGE)
+    parts = re.findall(r"b worker\.(\w+)\.\w+", PAGE)
     assert parts
+    workers = (ROOT / "tests" / "workers.py").read_text()
     for part in parts:
-        assert f"self.{part} = " in workshop
+        assert re.search(rf"self\.{part}\b.* = ", workers)
+
+
+@pytest.mark.parametrize("text", ["glossary", "architecture.md"])
+def test_the_files_that_show_the_way_exist(text: str) -> None:
+    shown = str(conserver.__doc__)
+    if text != "glossary":
+        shown = (ROOT / "docs" / text).read_text()
+    for name in set(re.findall(r"\b([a-z]+/[a-z_]+\.(?:py|lua))\b", shown)):
+        folders = ("conserver", ".", "tests")
+        assert any((ROOT / folder / name).exists() for folder in folders), name

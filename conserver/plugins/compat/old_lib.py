@@ -194,7 +194,7 @@ def send_ai_usage_data_for_tracking(
         answer = httpx.post(send_ai_usage_data_to_url, json=record, headers=headers, timeout=30)
         answer.raise_for_status()
     except httpx.HTTPError as error:
-        _log.error("usage of %s was not reported: %s", model, error)
+        _log.info("usage of %s was not reported: %s", model, error)
 
 
 # lib.openai_client
