@@ -1,4 +1,4 @@
-"""docs/first-hour.md names files, tests and parts of the workbench that exist."""
+"""docs/first-hour.md names files, tests and parts of a SteppedWorker that exist."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_its_tests_exist() -> None:
 
 
 def test_its_breakpoints_exist() -> None:
-    workshop = (ROOT / "tests" / "workshop.py").read_text()
-    parts = re.findall(r"b bench\.(\w+)\.\w+", PAGE)
+    workers = (ROOT / "tests" / "workers.py").read_text()
+    parts = re.findall(r"b worker\.(\w+)\.\w+", PAGE)
     assert parts
     for part in parts:
-        assert f"self.{part} = " in workshop
+        assert re.search(rf"self\.{part}\b.* = ", workers), part
