@@ -186,7 +186,7 @@ def prepare(options: Options) -> None:
     client = importlib.import_module("storage.elasticsearch_client")
     client.check_client(options)
     urls = [_cloud_url(options.cloud_id)] if options.cloud_id else options.urls
-    network.check(urls, ca_file=options.ca_certs, socks_package="socks")
+    network.check(urls, ca_file=options.ca_certs)
 
 
 class Storage:

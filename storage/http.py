@@ -27,7 +27,16 @@ from urllib3.exceptions import (
 )
 from urllib3.util import parse_url
 
-from storage.network import DEFAULT_PORTS, Proxy, proxy_for, tls_context, trust
+from storage.network import (
+    DEFAULT_PORTS,
+    PROXY_LOGIN,
+    Proxy,
+    is_login_wanted,
+    proxy_for,
+    tls_context,
+    trust,
+    wants_login,
+)
 
 __all__ = ["BROKEN", "Answer", "Exchange", "Server", "Unanswered"]
 
@@ -36,7 +45,6 @@ BROKEN = (OSError, http.client.HTTPException, HTTPError)
 
 _CONNECT_TIMEOUT_S = 10.0
 _READ_BYTES = 65_536
-_PROXY_LOGIN = 407
 # A server may close an idle connection while the next request is under way to it.
 _STALE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 
@@ -165,8 +173,8 @@ class Server:
             self._idle.append(connection)
         else:
             connection.close()
-        if answer.status == _PROXY_LOGIN and self._proxy is not None:
-            raise Unanswered(_refused_login(self._proxy))
+        if str(answer.status) == PROXY_LOGIN and self._proxy is not None:
+            raise Unanswered(wants_login(self._proxy))
         return answer
 
     def _connect(self, connection: HTTPConnection, timeout_s: float) -> None:
@@ -191,8 +199,8 @@ class Server:
             connection.close()
             if proxy is None:
                 raise Unanswered(f"{peer} cannot be reached: {error}") from None
-            if str(_PROXY_LOGIN) in str(error):
-                raise Unanswered(_refused_login(proxy)) from None
+            if is_login_wanted(str(error)):
+                raise Unanswered(wants_login(proxy)) from None
             raise Unanswered(f"{proxy} does not connect to {self.name}: {error}") from None
 
     def _connection(self) -> HTTPConnection:
@@ -227,11 +235,6 @@ def _new(host: str, port: int, tls: ssl.SSLContext | None) -> HTTPConnection:
 def _login(proxy: Proxy | None) -> dict[str, str]:
     authorization = proxy.authorization if proxy else None
     return {"proxy-authorization": authorization} if authorization else {}
-
-
-def _refused_login(proxy: Proxy) -> str:
-    given = "refuses the login that is there" if proxy.username else "wants a login"
-    return f"{proxy} {given} (HTTP status {_PROXY_LOGIN})"
 
 
 def _exchange(

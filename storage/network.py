@@ -33,13 +33,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 if TYPE_CHECKING:
     import ssl
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PROXY_LOGIN = "407"
+"""The status by which a proxy asks for a login."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _PROXY_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
@@ -187,6 +190,43 @@ def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> Proxy | Non
     return found
 
 
+def failure(error: Exception, proxy: Proxy | None) -> str:
+    """What to say of a connection that failed, perhaps on its way through a proxy."""
+    said = f"{type(error).__name__}: {error}"
+    if proxy is None:
+        return said
+    return wants_login(proxy) if is_login_wanted(said) else f"through {proxy}: {said}"
+
+
+def is_login_wanted(said: str) -> bool:
+    """Whether an error's text is that of a tunnel which the proxy refuses for want of a login."""
+    return re.search(rf"(?:^|: ){PROXY_LOGIN}\b", said) is not None
+
+
+def wants_login(proxy: Proxy) -> str:
+    """What to say of a proxy that answers 407."""
+    given = "refuses the login that is there" if proxy.username else "wants a login"
+    return f"{proxy} {given} (HTTP status {PROXY_LOGIN})"
+
+
+def botocore_proxies(url: str) -> dict[str, str]:
+    """The proxies for a botocore Config whose client asks `url`; {}: none.
+
+    Without them botocore reads the environment itself, and less of it. It knows no SOCKS.
+
+    Raises:
+        NetworkSettingsError: the variable that names the proxy cannot be used, or not by botocore.
+    """
+    proxy = proxy_for(url)
+    if proxy is None:
+        return {}
+    if proxy.is_socks:
+        raise NetworkSettingsError([Fault(proxy.variable, "boto3 speaks to no SOCKS proxy")])
+    login = f"{quote(proxy.username, '')}:{quote(proxy.password, '')}@" if proxy.username else ""
+    through = f"{proxy.scheme}://{login}{proxy.address}"
+    return {"http": through, "https": through}
+
+
 def unreadable_exclusions(environ: Mapping[str, str] | None = None) -> list[Fault]:
     """The entries of no_proxy that exclude nothing because they cannot be read."""
     return list(_environment(environ).unreadable)
@@ -196,14 +236,16 @@ def check(
     urls: Iterable[str],
     *,
     ca_file: str | None = None,
+    option: str = "ca_certs",
     variables: Sequence[str] = (),
-    socks_package: str = "",
+    socks_package: str = "socks",
     environ: Mapping[str, str] | None = None,
 ) -> None:
     """Checks that these URLs (http or https) could be connected to; connects to nothing.
 
     Args:
-        ca_file: what an option of the name `ca_file` or `ca_certs` says.
+        ca_file: the file or folder that an option names, if it does.
+        option: the name of that option.
         variables: further variables that name certificates, which go before the common ones.
         socks_package: the package that the client needs for a SOCKS proxy; its import name.
 
@@ -217,10 +259,10 @@ def check(
         except NetworkSettingsError as error:
             faults.update(dict.fromkeys(error.faults))
             continue
-        if proxy and proxy.is_socks and not importlib.util.find_spec(socks_package or "socks"):
+        if proxy and proxy.is_socks and not importlib.util.find_spec(socks_package):
             message = f"a SOCKS proxy needs the package `{socks_package}`, which is not installed"
             faults[Fault(proxy.variable, message, "pip install 'conserver[socks]'")] = None
-        trusted = trust(ca_file, variables, environ)
+        trusted = trust(ca_file, variables, environ, option)
         if trusted.name and (url.startswith("https:") or (proxy and proxy.scheme == "https")):
             try:
                 tls_context(trusted)

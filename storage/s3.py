@@ -143,7 +143,6 @@ def prepare(options: Options) -> None:
         [options.endpoint_url or f"https://{host}.amazonaws.com"],
         ca_file=options.ca_certs,
         variables=[CA_VARIABLE],
-        socks_package="socks",
     )
 
 

@@ -49,7 +49,7 @@ class Options(StorageOptions):
 
 def prepare(options: Options) -> None:
     """Checks what needs no connection."""
-    network.check(map(str, options.webhook_urls), ca_file=options.ca_certs, socks_package="socks")
+    network.check(map(str, options.webhook_urls), ca_file=options.ca_certs)
 
 
 class Storage:

@@ -36,7 +36,7 @@ ARROWS = {
     "outbound": "vcon storage.network",
     "transcription": "vcon outbound",
     "speech": "transcription process telemetry",
-    "links": "vcon outbound transcription speech",
+    "links": "vcon outbound transcription speech storage.network",
     "plugins": "config vcon queue links storage.contract storage.network storage.reading",
     "worker": "speech plugins process queue vcon config telemetry links storage.contract",
     "coordinator": "process queue telemetry",
