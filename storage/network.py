@@ -157,7 +157,7 @@ class _Exclusion:
             return True
         if self.network is not None:
             return address is not None and address in self.network
-        return host == self.host or host.endswith(f".{self.host}")
+        return address is None and (host == self.host or host.endswith(f".{self.host}"))
 
 
 @dataclass(frozen=True, slots=True)
