@@ -14,6 +14,7 @@ import contextlib
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -75,8 +76,8 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def _start(self, target: object, *arguments: object) -> threading.Thread:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
+    def _start(self, target: Callable[..., None], *arguments: object) -> threading.Thread:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
         thread.start()
         return thread
 
