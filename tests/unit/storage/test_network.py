@@ -51,7 +51,7 @@ def test_lower_case_goes_first_and_the_scheme_before_all() -> None:
 
     def host(url: str) -> str | None:
         found = network.proxy_for(url, environ)
-        return found and found.host
+        return found.host if found else None
 
     assert host("https://x") == "a"
     assert host("http://x") == "d"
