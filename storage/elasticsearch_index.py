@@ -1,17 +1,16 @@
-"""The index in Elasticsearch: its mapping, and how it comes to be there.
+"""Creates the index in Elasticsearch and keeps its mapping up to date.
 
-To add a field: to `MAPPING`, to `_fields` in elasticsearch_fields, and count `MAPPING_VERSION` up,
-which tells the next start to add it to an index that is there.
+To add a field, add it to `MAPPING` and to `_fields` in elasticsearch_fields, and count
+`MAPPING_VERSION` up: the next start then adds it to an index that exists already.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from storage.elasticsearch_http import Answer, Cluster
+if TYPE_CHECKING:
+    from storage.elasticsearch_client import Cluster
 
 log = logging.getLogger("storage.elasticsearch")
 
@@ -63,67 +62,63 @@ _OK, _NOT_FOUND = 200, 404
 _EXISTS_ALREADY = "resource_already_exists_exception"
 # Above the templates that others make for everything, such as "*".
 _TEMPLATE_PRIORITY = 500
-_REASON_LIMIT_CHARS = 500
 
 
 def ensure_index(cluster: Cluster, name: str, settings: dict[str, Any]) -> None:
-    """Makes the index, or adds to its mapping what it lacks. Many workers may do so at once."""
-    path = f"/{name}/_mapping"
-    found = ask(cluster, "GET", path, {"filter_path": "*.mappings._meta"})
+    """Creates the index, or adds to its mapping the fields that it lacks.
+
+    Many workers may do so at the same time.
+
+    Raises:
+        ValueError: the index, or these settings, cannot be used.
+        OSError: as `Answer.error` makes it, or the connection failed.
+    """
+    found = cluster.ask(
+        lambda client: client.indices.get_mapping(index=name, filter_path="*.mappings._meta")
+    )
     if found.status == _NOT_FOUND:
-        definition = {"mappings": MAPPING} | ({"settings": settings} if settings else {})
-        _make_template(cluster, name, definition)
-        made = ask(cluster, "PUT", f"/{name}", body=definition)
-        if made.status != _OK and error_type(made) != _EXISTS_ALREADY:
-            raise ValueError(f"cannot make the index {name}: {reason(made)}")
+        _create(cluster, name, settings)
     elif found.status != _OK:
-        raise ConnectionError(f"cannot look at the index {name}: {reason(found)}")
-    elif any(_version(index) < MAPPING_VERSION for index in found.data.values() or [{}]):
-        changed = ask(cluster, "PUT", path, body=MAPPING)
+        raise found.error(f"cannot look at the index {name}")
+    elif any(_version(one) < MAPPING_VERSION for one in list(found.data.values()) or [{}]):
+        changed = cluster.ask(
+            lambda client: client.indices.put_mapping(
+                index=name,
+                meta=MAPPING["_meta"],
+                dynamic=MAPPING["dynamic"],
+                properties=MAPPING["properties"],
+            )
+        )
         if changed.status != _OK:
-            raise ValueError(f"the index {name} does not take our fields: {reason(changed)}")
+            raise ValueError(f"the index {name} does not take our fields: {changed.reason}")
 
 
-def ask(
-    cluster: Cluster,
-    method: str,
-    path: str,
-    params: dict[str, str] | None = None,
-    body: dict[str, Any] | None = None,
-) -> Answer:
-    """A request in JSON, whatever its answer."""
-    return cluster.request(method, path, params, b"" if body is None else orjson.dumps(body))
+def _create(cluster: Cluster, name: str, settings: dict[str, Any]) -> None:
+    given = settings or None
+    _create_template(cluster, name, {"mappings": MAPPING} | ({"settings": given} if given else {}))
+    made = cluster.ask(
+        lambda client: client.indices.create(index=name, mappings=MAPPING, settings=given)
+    )
+    if made.status == _OK or made.error_type == _EXISTS_ALREADY:
+        return
+    error = made.error(f"cannot make the index {name}")
+    raise error if isinstance(error, PermissionError) else ValueError(str(error))
 
 
-def error_type(answer: Answer) -> str:
-    """What kind of error an answer is, in Elasticsearch's words; empty if it is none."""
-    return str(_error(answer).get("type", ""))
-
-
-def reason(answer: Answer) -> str:
-    """The error for a person, with the status."""
-    error = _error(answer)
-    said = f"{error.get('type')}: {error.get('reason')}" if error else ""
-    return f"{said[:_REASON_LIMIT_CHARS]} (HTTP status {answer.status})".lstrip()
-
-
-def _make_template(cluster: Cluster, name: str, definition: dict[str, Any]) -> None:
-    """So that an index deleted under us comes back with its mapping by our next write."""
-    template = {
-        "index_patterns": [name],
-        "priority": _TEMPLATE_PRIORITY,
-        "template": definition,
-    }
-    made = ask(cluster, "PUT", f"/_index_template/{name}", body=template)
+def _create_template(cluster: Cluster, name: str, definition: dict[str, Any]) -> None:
+    """Creates the template by which an index that somebody deletes comes back with its mapping."""
+    made = cluster.ask(
+        lambda client: client.indices.put_index_template(
+            name=name,
+            index_patterns=[name],
+            priority=_TEMPLATE_PRIORITY,
+            template=definition,
+        )
+    )
     if made.status != _OK:
-        log.warning("no template for the index %s: %s", name, reason(made))
+        log.warning("no template for the index %s: %s", name, made.reason)
 
 
-def _error(answer: Answer) -> dict[str, Any]:
-    error = answer.data.get("error") if isinstance(answer.data, dict) else None
-    return error if isinstance(error, dict) else {}
-
-
-def _version(index: dict[str, Any]) -> int:
-    """Which version of our mapping an index has, by its answer to a question for `_meta`."""
+def _version(index: Any) -> int:
+    """The version of our mapping that an index has, by its answer to a question for `_meta`."""
     return int(index.get("mappings", {}).get("_meta", {}).get("conserver", 0))

@@ -15,6 +15,7 @@ from storage.reading import is_transcript, message, spoken, structured
 
 __all__ = [
     "date_folder",
+    "file_name",
     "is_safe_name",
     "messages",
     "notes",
@@ -25,12 +26,20 @@ __all__ = [
     "transcripts",
 ]
 
-_SAFE_NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._-]{0,199}")
+# All that a vCon's uuid may hold (docs/vcon.md), and nothing that climbs out of a folder.
+_SAFE_NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._:@+=-]{0,199}")
 
 
 def is_safe_name(uuid: str) -> bool:
-    """Whether a uuid can be (part of) a file name or an object key as it stands."""
+    """Whether a uuid can be part of a path: of an object key as it stands, of a file as `file_name`
+    makes it.
+    """
     return _SAFE_NAME.fullmatch(uuid) is not None
+
+
+def file_name(uuid: str) -> str:
+    """A safe uuid as a file's name: without colons, which not every file system takes."""
+    return uuid.replace(":", "%3A")
 
 
 def timestamp(value: object) -> datetime | None:

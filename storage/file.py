@@ -1,9 +1,11 @@
-"""Files: one per vCon with its original bytes, under folders by date.
+"""Stores a vCon as a file with its original bytes, in folders by date.
 
     <path>/2025/03/04/<uuid>.json    the vCon (".json.gz" if compressed), as vcon-server names it
     <path>/.lookup/3f/<uuid>         a symbolic link to it: it is found by its uuid alone
     <path>/.locks/3f                 held while one of its vCons is replaced
     <path>/.new/                     what is being written
+
+A colon in a uuid is written `%3A`.
 
 A file appears whole or not at all: it is written aside, brought to the disk, and then renamed. The
 time of its last change is its revision, in microseconds since 1970. That is what revisions are for
@@ -18,24 +20,42 @@ import errno
 import fcntl
 import gzip
 import os
+import re
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 from uuid import uuid4
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
-from storage.fields import date_folder, is_safe_name
+from storage.fields import date_folder, file_name, is_safe_name
 
 _LOCK_POLL_S = 0.005
 # What a crash left half written is of no use after this.
 _ABANDONED_S = 3600
 _NANOSECONDS = 1000
 _COMPRESSION_LEVEL = 6
+_MODE = re.compile(r"(0o?)?[0-7]{3,4}")
+_OWNER, _ALL_MODES = 0o600, 0o7777
 _SUFFIX, _COMPRESSED_SUFFIX = ".json", ".json.gz"
+
+
+def _mode(value: object) -> object:
+    """Permissions, which YAML may have read as text (`0o640`) or as an octal number (`0640`)."""
+    if isinstance(value, str):
+        if not _MODE.fullmatch(value):
+            raise ValueError("permissions are written in octal, such as 0o640")
+        value = int(value.removeprefix("0o"), 8)
+    if isinstance(value, int) and (value & _OWNER != _OWNER or value > _ALL_MODES):
+        raise ValueError(
+            f"the owner could not read and write with {value:#o}: write permissions in octal,"
+            " such as 0o640"
+        )
+    return value
 
 
 class Options(StorageOptions):
@@ -53,10 +73,10 @@ class Options(StorageOptions):
     max_file_size: int | None = Field(
         default=None, ge=1, description="Refuse larger vCons (bytes, before compression)."
     )
-    file_permissions: int | None = Field(
+    file_permissions: Annotated[int | None, BeforeValidator(_mode)] = Field(
         default=None, description="Permissions of a file, such as 0o640; else as the umask says."
     )
-    dir_permissions: int | None = Field(
+    dir_permissions: Annotated[int | None, BeforeValidator(_mode)] = Field(
         default=None, description="Permissions of a folder, such as 0o750; else as the umask says."
     )
 
@@ -181,7 +201,7 @@ class Storage:
         except ValueError as error:
             return Rejected(f"not a JSON object: {error}")
         folder = self._root / day if day and self._options.organize_by_date else self._root
-        target = folder / f"{document.uuid}{self._suffix}"
+        target = folder / f"{file_name(document.uuid)}{self._suffix}"
         known = self._known(document.uuid, target)
         if known is not None and _revision(known) > document.revision:
             return Stored(superseded=True)
@@ -225,16 +245,16 @@ class Storage:
     def _find(self, uuid: str) -> Path | None:
         if not is_safe_name(uuid):
             return None
-        file = self._known(uuid, self._root / f"{uuid}{self._suffix}")
+        file = self._known(uuid, self._root / f"{file_name(uuid)}{self._suffix}")
         if file is None:
             # Files that vcon-server wrote have no link.
-            pattern = f"{uuid}{_SUFFIX}*"
+            pattern = f"{file_name(uuid)}{_SUFFIX}*"
             found = [*self._root.glob(pattern), *self._root.glob(f"*/*/*/{pattern}")]
             file = next((one for one in found if one.name.endswith((_SUFFIX, ".gz"))), None)
         return file
 
     def _link(self, uuid: str) -> Path:
-        return self._root / ".lookup" / _bucket(uuid) / uuid
+        return self._root / ".lookup" / _bucket(uuid) / file_name(uuid)
 
     def _aside(self) -> Path:
         return self._new / uuid4().hex

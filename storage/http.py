@@ -1,76 +1,145 @@
-"""Requests to one web server over kept-alive connections, one per thread that is busy with one.
+"""Sends HTTP requests to one server, through the proxy of the environment where it names one.
 
-This is what storages need of HTTP and no more: any client library costs a multiple of the request
-itself, and its import more than all of ours.
+urllib3 makes the connections (TLS, proxies, SOCKS) and speaks HTTP over them; storage.network says
+which proxy and which certificates. No redirect is followed and no answer is repeated: whoever asks
+decides what an answer means.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import http.client
 import ssl
 import time
-import urllib.request
 from collections import deque
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from storage.http_exchange import Answer, exchange
+from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
+from urllib3.util import parse_url
 
-__all__ = ["BROKEN", "Answer", "Server"]
+from storage.network import (
+    DEFAULT_PORTS,
+    PROXY_LOGIN,
+    Proxy,
+    is_login_wanted,
+    proxy_for,
+    tls_context,
+    trust,
+    wants_login,
+)
 
-# What a request raises when the connection failed.
-BROKEN = (OSError, http.client.HTTPException)
+__all__ = ["BROKEN", "Answer", "Exchange", "Server", "Unanswered"]
+
+# What a request raises when the connection failed. (urllib3's own errors are among the last.)
+BROKEN = (OSError, http.client.HTTPException, HTTPError)
 
 _CONNECT_TIMEOUT_S = 10.0
-_ENCODING_DER = 2  # _ssl.ENCODING_DER
+_READ_BYTES = 65_536
 # A server may close an idle connection while the next request is under way to it.
 _STALE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
+
+
+class Unanswered(ConnectionError):
+    """No connection came about, so that nothing was asked: another server can be tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, read whole. Header names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether the request was carried out."""
+        return 200 <= self.status < 300
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """In how many seconds the server wants to be asked again, if it says so."""
+        value = self.headers.get("retry-after", "")
+        return float(value) if value.isdigit() else None
+
+
+# Sends a request (method, target, headers, body) over a connection and reads the answer until a
+# moment of time.monotonic; also tells whether the connection can be used again.
+Exchange: TypeAlias = Callable[
+    [HTTPConnection, str, str, dict[str, str], bytes, float], tuple[Answer, bool]
+]
 
 
 class Server:
     """One web server. Every method may be called from several threads at once."""
 
     def __init__(
-        self, url: str, ca_file: str | None = None, fingerprint: str | None = None
+        self, url: str, tls: ssl.SSLContext | None = None, exchange: Exchange | None = None
     ) -> None:
-        """`url`: only its scheme, host and port matter. Raises ValueError if it has none.
+        """Nothing is connected yet. Raises ValueError for what is no http or https URL.
 
-        `fingerprint`: the SHA-256 of a certificate in the server's chain, in hexadecimal. Only it
-        is asked for then, and neither names nor signatures.
+        Args:
+            url: only its scheme, host and port matter.
+            tls: for https, whom to trust; by default as the environment says.
+            exchange: how to send and read over a connection; by default as urllib3 does.
         """
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
             raise ValueError(f"not an http or https URL: {parts.scheme}://{parts.hostname}")
         self.name = parts.netloc.rpartition("@")[2]
-        self._host, self._port = parts.hostname, parts.port
+        self._host, self._port = parts.hostname, parts.port or DEFAULT_PORTS[parts.scheme]
         secure = parts.scheme == "https"
-        self._tls = _context(ca_file, fingerprint) if secure else None
-        self._fingerprint = (fingerprint or "").replace(":", "").lower() if secure else ""
-        self._proxy = _proxy(self._host) if secure else None
-        self._idle: deque[http.client.HTTPConnection] = deque()
+        self._tls = (tls or tls_context(trust())) if secure else None
+        self._proxy = proxy_for(url)
+        # Over a proxy that speaks HTTP, a request without TLS names its server itself.
+        forwards = not secure and self._proxy is not None and not self._proxy.is_socks
+        self._origin = f"http://{self.name}" if forwards else ""
+        self._proxy_headers = _login(self._proxy)
+        self._exchange = exchange or _exchange
+        self._idle: deque[HTTPConnection] = deque()
         self._closed = False
 
     def request(
-        self, method: str, path: str, body: bytes, headers: dict[str, str], deadline: float
+        self, method: str, target: str, body: bytes, headers: Mapping[str, str], deadline: float
     ) -> Answer:
         """Sends a request, which must be one that may be repeated, and reads the answer.
 
-        Ends by `deadline` (of time.monotonic). Raises one of BROKEN for a broken connection.
+        Args:
+            headers: their names in lower case.
+            deadline: the moment of time.monotonic by which it ends.
+
+        Raises:
+            Unanswered: no connection came about.
+            TimeoutError: there was no answer in time.
+            OSError and others of BROKEN: the connection broke.
         """
+        sent = {"host": self.name, **headers}
+        if self._origin:
+            target = self._origin + target
+            sent.update(self._proxy_headers)
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return self._exchange(self._connection(), method, path, body, headers, deadline)
+                return self._ask(self._connection(), method, target, sent, body, deadline)
             try:
-                return self._exchange(connection, method, path, body, headers, deadline)
+                return self._ask(connection, method, target, sent, body, deadline)
             except _STALE:
                 # So it is repeated, until a fresh connection has failed.
                 continue
 
     def connect(self, timeout_s: float) -> None:
-        """Opens a connection and keeps it for a request. Raises one of BROKEN."""
+        """Opens a connection and keeps it for a request. Raises as `request`."""
         connection = self._connection()
         self._connect(connection, timeout_s)
         self._idle.append(connection)
@@ -81,13 +150,13 @@ class Server:
         while self._idle:
             self._idle.pop().close()
 
-    def _exchange(
+    def _ask(
         self,
-        connection: http.client.HTTPConnection,
+        connection: HTTPConnection,
         method: str,
-        path: str,
-        body: bytes,
+        target: str,
         headers: dict[str, str],
+        body: bytes,
         deadline: float,
     ) -> Answer:
         try:
@@ -96,75 +165,108 @@ class Server:
                 if left_s <= 0:
                     raise TimeoutError("no time left")
                 self._connect(connection, min(left_s, _CONNECT_TIMEOUT_S))
-            # A header of this name in another case is the caller's mistake: all of ours are lower.
-            named = headers if "host" in headers else {"host": self.name, **headers}
-            answer, again = exchange(connection.sock, method, path, named, body, deadline)
+            answer, again = self._exchange(connection, method, target, headers, body, deadline)
         except BaseException:
             connection.close()
             raise
-        if self._closed or not again:
-            connection.close()
-        if not self._closed:
+        if again and not self._closed:
             self._idle.append(connection)
+        else:
+            connection.close()
+        if str(answer.status) == PROXY_LOGIN and self._proxy is not None:
+            raise Unanswered(wants_login(self._proxy))
         return answer
 
-    def _connect(self, connection: http.client.HTTPConnection, timeout_s: float) -> None:
+    def _connect(self, connection: HTTPConnection, timeout_s: float) -> None:
         connection.timeout = timeout_s
+        proxy = self._proxy
+        # Who did not answer: over a SOCKS proxy it is not known which of the two.
+        peer = self.name
+        if proxy is not None:
+            peer = f"{self.name} through {proxy}" if proxy.is_socks else str(proxy)
         try:
             connection.connect()
-        except TimeoutError as error:
-            # Told apart from an answer that does not come: nothing has been asked yet.
-            raise ConnectionError(f"{self.name} did not connect in {timeout_s:g} s") from error
-        wire = connection.sock
-        if not isinstance(wire, ssl.SSLSocket) or not self._fingerprint:
-            return
-        if self._fingerprint not in _fingerprints(wire):
+        except NameResolutionError as error:
+            raise Unanswered(f"{peer} has no address: {error.__cause__}") from None
+        except NewConnectionError as error:
+            raise Unanswered(f"{peer} cannot be reached: {error.__cause__ or error}") from None
+        except (TimeoutError, ConnectTimeoutError):
+            raise Unanswered(f"{peer} did not connect in {timeout_s:g} s") from None
+        except ssl.SSLError:
             connection.close()
-            raise ssl.SSLCertVerificationError(
-                f"no certificate of {self.name} has the fingerprint {self._fingerprint}"
-            )
+            raise
+        except OSError as error:
+            connection.close()
+            if proxy is None:
+                raise Unanswered(f"{peer} cannot be reached: {error}") from None
+            if is_login_wanted(str(error)):
+                raise Unanswered(wants_login(proxy)) from None
+            raise Unanswered(f"{proxy} does not connect to {self.name}: {error}") from None
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _connection(self) -> HTTPConnection:
+        """A new connection, not connected yet."""
+        proxy = self._proxy
+        if proxy is None:
+            return _new(self._host, self._port, self._tls)
+        if proxy.is_socks:
+            from storage.http_socks import connection
+
+            return connection(proxy, self._host, self._port, self._tls)
+        proxy_tls = tls_context(trust()) if proxy.scheme == "https" else None
         if self._tls is None:
-            return http.client.HTTPConnection(self._host, self._port)
-        if self._proxy is None:
-            return http.client.HTTPSConnection(self._host, self._port, context=self._tls)
-        proxy = urlsplit(self._proxy)
-        connection = http.client.HTTPSConnection(
-            proxy.hostname or "", proxy.port, context=self._tls
+            return _new(proxy.host, proxy.port, proxy_tls)
+        tunnel = HTTPSConnection(
+            proxy.host,
+            proxy.port,
+            ssl_context=self._tls,
+            proxy=parse_url(proxy.url),
+            proxy_config=ProxyConfig(proxy_tls, False, None, None),
         )
-        connection.set_tunnel(self._host, self._port)
-        return connection
+        tunnel.set_tunnel(self._host, self._port, self._proxy_headers, scheme=proxy.scheme)
+        return tunnel
 
 
-def _context(ca_file: str | None, fingerprint: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_file)
-    if fingerprint is not None:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+def _new(host: str, port: int, tls: ssl.SSLContext | None) -> HTTPConnection:
+    if tls is None:
+        return HTTPConnection(host, port)
+    return HTTPSConnection(host, port, ssl_context=tls)
 
 
-def _fingerprints(wire: ssl.SSLSocket) -> set[str]:
-    """The SHA-256 of every certificate that the server has shown."""
-    shown = [wire.getpeercert(binary_form=True) or b""]
-    # Since Python 3.13 the chain has a public method; before, it is the same one level below.
-    chain: Any = wire
-    if not hasattr(wire, "get_unverified_chain"):
-        chain = wire._sslobj  # type: ignore[attr-defined]
-    shown += [_der(certificate) for certificate in chain.get_unverified_chain() or ()]
-    return {hashlib.sha256(certificate).hexdigest() for certificate in shown}
+def _login(proxy: Proxy | None) -> dict[str, str]:
+    authorization = proxy.authorization if proxy else None
+    return {"proxy-authorization": authorization} if authorization else {}
 
 
-def _der(certificate: Any) -> bytes:
-    """A certificate in its binary form: bytes, or the ssl module's own class."""
-    if isinstance(certificate, bytes):
-        return certificate
-    return bytes(certificate.public_bytes(_ENCODING_DER))
+def _exchange(
+    connection: HTTPConnection,
+    method: str,
+    target: str,
+    headers: dict[str, str],
+    body: bytes,
+    deadline: float,
+) -> tuple[Answer, bool]:
+    """Sends and reads as urllib3 does; ends by the deadline."""
+    _limit(connection, deadline)
+    with contextlib.suppress(BrokenPipeError):
+        # A server that refuses a large body closes before it has read all; its answer is there.
+        connection.request(method, target, body or None, headers, preload_content=False)
+    response = connection.getresponse()
+    pieces: list[bytes] = []
+    try:
+        while piece := response.read(_READ_BYTES):
+            pieces.append(piece)
+            # A limit for each read does not stop an answer that trickles.
+            _limit(connection, deadline)
+    except ReadTimeoutError:
+        raise TimeoutError("the answer did not come whole in time") from None
+    answered = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(response.status, answered, b"".join(pieces)), not connection.is_closed
 
 
-def _proxy(host: str) -> str | None:
-    """The proxy that the environment names for HTTPS to this host."""
-    if urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get("https")
+def _limit(connection: HTTPConnection, deadline: float) -> None:
+    left_s = deadline - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError("no time left")
+    connection.timeout = left_s
+    if connection.sock is not None:
+        connection.sock.settimeout(left_s)

@@ -1,15 +1,18 @@
-"""MongoDB: a document per vCon.
+"""Stores a vCon as a document in MongoDB.
 
 The vCon's members are the document's members, so that `parties.tel` can be asked for as it stands.
 Beside them are `_id`, the uuid, and `_conserver` with the revision. The times at which vcon-server
 stores dates (created_at, the dialogs' start) are texts here, as in the vCon: they come back as they
 were.
+
+A connection that was closed while it was idle is no outage: the call is repeated once, which every
+call here may be. (The client repeats by itself where it talks to a replica set.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from pydantic import Field, SecretStr
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from bson.raw_bson import RawBSONDocument
     from pymongo import MongoClient, ReplaceOne
     from pymongo.collection import Collection
+
+_Result = TypeVar("_Result")
 
 _OURS = "_conserver"
 _DUPLICATE_KEY = 11000
@@ -100,18 +105,21 @@ class Storage:
             else:
                 places.append(index)
         if writes:
-            for position, outcome in _failures(self._collection(), writes):
+            failures = _repeated(lambda: list(_failures(self._collection(), writes)))
+            for position, outcome in failures:
                 outcomes[places[position]] = outcome
         return outcomes
 
     def get(self, uuid: str) -> bytes | None:
         """The document as JSON, without what is ours."""
-        found = self._collection().find_one({"_id": uuid}, {"_id": False, _OURS: False})
+        without = {"_id": False, _OURS: False}
+        found = _repeated(lambda: self._collection().find_one({"_id": uuid}, without))
         return None if found is None else orjson.dumps(found)
 
     def delete(self, uuid: str) -> bool:
         """Deletes the document."""
-        return self._collection().delete_one({"_id": uuid}).deleted_count > 0
+        done = _repeated(lambda: self._collection().delete_one({"_id": uuid}))
+        return done.deleted_count > 0
 
     def ready(self) -> None:
         """Asks the server."""
@@ -121,6 +129,18 @@ class Storage:
         if self._client is None:
             raise ConnectionError(f"the storage {self.name} is not open")
         return self._client[self._options.database][self._options.collection]
+
+
+def _repeated(call: Callable[[], _Result]) -> _Result:
+    """Makes a call, and once more where its connection turns out to be closed."""
+    from pymongo.errors import AutoReconnect, NetworkTimeout
+
+    try:
+        return call()
+    except NetworkTimeout:
+        raise
+    except AutoReconnect:
+        return call()
 
 
 def _write(document: Document) -> ReplaceOne[RawBSONDocument]:

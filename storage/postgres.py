@@ -1,4 +1,4 @@
-"""PostgreSQL: a row per vCon, with the whole document as jsonb.
+"""Stores a vCon as a row in PostgreSQL, with the whole document as jsonb.
 
 A batch is one statement, whatever its size: the columns travel as binary arrays, so that no
 document is escaped, and the server answers with the ids it wrote. An id it did not write belongs to
@@ -6,17 +6,23 @@ a row with a newer revision. When the server refuses a batch for what is in it, 
 until the row at fault stands alone.
 
 The table is the one that vcon-server makes, with a column `revision` beside its own. A row that
-vcon-server wrote has none there (NULL) and is older than any revision.
+vcon-server wrote has none there (NULL) and is older than any revision. Its column `id` demands a
+UUID: a vCon whose uuid is none is stored under one that is made of it (`row_id`).
+
+A connection that the server or a firewall has closed while it was idle is no outage: it is made
+anew and the call repeated once, which every call here may be.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import Field, SecretStr
 
@@ -35,6 +41,8 @@ if TYPE_CHECKING:
 
     from storage.postgres_connection import Connection
 
+_Result = TypeVar("_Result")
+
 # Types of the arrays sent, by their number in every PostgreSQL's catalogue.
 _UUID, _TEXT, _TIMESTAMP, _JSONB, _BIGINT = 2950, 25, 1114, 3802, 20
 _PARAMETER_COUNT = 6
@@ -42,6 +50,8 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 # The first byte of a jsonb in binary form says which form it is.
 _JSONB_VERSION = b"\x01"
 _UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+# Of the ids that are made here; as everything stored under them, it must never change.
+_NAMESPACE = uuid5(NAMESPACE_URL, "conserver:storage.postgres")
 # jsonb holds every character but NUL. (A backslash that is escaped itself escapes nothing.)
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -130,6 +140,7 @@ class Storage:
         self._options = options
         self._table = _quoted(options.table_name)
         self._connection: Connection | None = None
+        self._reopening = threading.Lock()
 
     def open(self) -> None:
         """Connects, and makes the table or the columns that are missing in it."""
@@ -156,7 +167,7 @@ class Storage:
             connection.close()
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """One statement for all; more only if the server refuses something in it."""
+        """Runs one statement for all; more only if the server refuses something in it."""
         outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
         rows = []
         for index, document in enumerate(documents):
@@ -166,28 +177,23 @@ class Storage:
             else:
                 rows.append(row)
         if rows:
-            self._save(rows, outcomes)
+            self._repeated(lambda connection: self._save(connection, rows, outcomes))
         return outcomes
 
     def get(self, uuid: str) -> bytes | None:
-        """The document as PostgreSQL writes it: jsonb keeps neither order nor white space."""
-        if not _UUID_TEXT.fullmatch(uuid):
-            return None
-        rows = self._connected().query(
-            f"SELECT vcon_json::text FROM {self._table} WHERE id = $1::uuid", uuid
-        )
+        """Gives the document as PostgreSQL writes it: jsonb keeps neither order nor white space."""
+        statement = f"SELECT vcon_json::text FROM {self._table} WHERE id = $1::uuid"
+        rows = self._query(statement, row_id(uuid).hex())
         return rows[0][0] if rows else None
 
     def delete(self, uuid: str) -> bool:
         """Deletes the row."""
-        if not _UUID_TEXT.fullmatch(uuid):
-            return False
         statement = f"DELETE FROM {self._table} WHERE id = $1::uuid RETURNING id"
-        return bool(self._connected().query(statement, uuid))
+        return bool(self._query(statement, row_id(uuid).hex()))
 
     def ready(self) -> None:
         """Asks whether the table is there and may be written."""
-        rows = self._connected().query(
+        rows = self._query(
             "SELECT has_table_privilege($1::regclass, 'INSERT')"
             " AND has_table_privilege($1::regclass, 'UPDATE'),"
             " current_setting('transaction_read_only') = 'off'",
@@ -202,6 +208,25 @@ class Storage:
         if self._connection is None:
             raise ConnectionError(f"the storage {self.name} is not open")
         return self._connection
+
+    def _query(self, statement: str, *values: str) -> list[list[bytes | None]]:
+        return self._repeated(lambda connection: connection.query(statement, *values))
+
+    def _repeated(self, call: Callable[[Connection], _Result]) -> _Result:
+        """Makes a call; once more over a new connection, if the old one turns out to be lost."""
+        connection = self._connected()
+        try:
+            return call(connection)
+        except TimeoutError:
+            raise
+        except Exception:
+            if not connection.is_lost:
+                raise
+        with self._reopening:
+            # Another thread may have done it meanwhile, or closed the storage.
+            if self._connected() is connection:
+                self.open()
+        return call(self._connected())
 
     def _ensure_table(self, connection: Connection) -> None:
         # Asked first: DDL would wait for every reader of the table, and needs rights that a role
@@ -239,8 +264,7 @@ class Storage:
         present = {row[0].decode() for row in rows if row[0]}
         return [name for name in _COLUMNS if name not in present]
 
-    def _save(self, rows: list[_Row], outcomes: list[Outcome]) -> None:
-        connection = self._connected()
+    def _save(self, connection: Connection, rows: list[_Row], outcomes: list[Outcome]) -> None:
         result = connection.upsert(_parameters(rows))
         state, message = connection.error(result)
         if not state:
@@ -252,8 +276,8 @@ class Storage:
                 outcomes[rows[0].index] = Rejected(message)
             else:
                 half = len(rows) // 2
-                self._save(rows[:half], outcomes)
-                self._save(rows[half:], outcomes)
+                self._save(connection, rows[:half], outcomes)
+                self._save(connection, rows[half:], outcomes)
         elif state.startswith(_PASSING):
             for row in rows:
                 outcomes[row.index] = Unavailable(message)
@@ -261,10 +285,15 @@ class Storage:
             raise ConnectionError(message)
 
 
+def row_id(uuid: str) -> bytes:
+    """The id of a vCon's row: its uuid, or a UUIDv5 of it, if it has not the form of a UUID."""
+    if _UUID_TEXT.fullmatch(uuid):
+        return bytes.fromhex(uuid.replace("-", ""))
+    return uuid5(_NAMESPACE, uuid).bytes
+
+
 def _row(index: int, document: Document) -> _Row | Rejected:
     """The columns of a document, or why PostgreSQL cannot hold it."""
-    if not _UUID_TEXT.fullmatch(document.uuid):
-        return Rejected("the uuid has not the form of a UUID, which the column id demands")
     # Looking for one byte is so much quicker that it comes first: most documents escape nothing.
     body = document.body
     if b"\\" in body and b"\\u0000" in body and _NUL.search(body):
@@ -276,7 +305,7 @@ def _row(index: int, document: Document) -> _Row | Rejected:
     subject = text(data.get("subject"))
     return _Row(
         index,
-        bytes.fromhex(document.uuid.replace("-", "")),
+        row_id(document.uuid),
         (text(data.get("vcon")) or "").encode(),
         _microseconds(timestamp(data.get("created_at"))),
         None if subject is None else subject.encode(),

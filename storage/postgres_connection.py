@@ -1,4 +1,4 @@
-"""A PostgreSQL connection whose every call ends by a deadline.
+"""Connects to PostgreSQL; every call over the connection ends by a deadline.
 
 psycopg makes the connection; statements go through libpq's asynchronous calls, because those alone
 let a client give up on a server that has stopped answering, and because they cost the least.
@@ -40,6 +40,11 @@ class Connection:
         )
         self._libpq = self._connection.pgconn
         self._poll = select.poll()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server or the network has ended it."""
+        return self._libpq.status != ConnStatus.OK
 
     def close(self) -> None:
         """Closes, or ends the wait of the thread that is inside a call."""

@@ -1,4 +1,4 @@
-"""S3: an object per vCon with its original bytes, at any endpoint that speaks S3.
+"""Stores a vCon as an object with its original bytes, at any endpoint that speaks S3.
 
 A vCon is at `[s3_path/]YYYY/MM/DD/<uuid>.vcon`, by its created_at (without one: at
 `[s3_path/]<uuid>.vcon`). The object `[s3_path/]lookup/<uuid>.txt` holds that folder, so that a vCon
@@ -10,25 +10,30 @@ write is conditional: on the ETag of the last one if the caller still knows it, 
 no such object. When the condition fails we look which revision is there, and then decide. An
 endpoint that ignores conditions is found out at `open`; there we look first and then write, which
 leaves a gap in which two writers can pass each other.
+
+What the options leave open (key, region, endpoint) botocore finds out when the storage is opened,
+as it does for boto3 (storage.s3_session).
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Sequence
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AnyHttpUrl, Field, SecretStr, field_validator, model_validator
 
+from storage import network
 from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
 from storage.fields import date_folder, is_safe_name
 from storage.http import BROKEN, Answer
 from storage.pool import Pool
 from storage.s3_http import (
+    CA_VARIABLE,
     Bucket,
     Credentials,
     Key,
-    bucket_url,
-    discovered,
+    Place,
     error_code,
     reason,
 )
@@ -46,29 +51,42 @@ _NO_REVISION = -1
 _CONTEST_LIMIT = 5
 _REFUSES_THE_DOCUMENT = ("EntityTooLarge", "KeyTooLongError", "MaxMessageLengthExceeded")
 _CHANGED_MEANWHILE = (409, 412)
+# What endpoints say to a header that they do not know; to a signed one also that it does not fit.
+_REFUSES_A_HEADER = (400, 403, 501)
 
 
 class Options(StorageOptions):
     """Which bucket, where, and how to sign."""
 
-    aws_bucket: str = Field(min_length=3, description="Name of the bucket. It must be there.")
+    aws_bucket: str = Field(
+        min_length=3, description="Name of the bucket, or ARN of an access point. It must be there."
+    )
     aws_access_key_id: str | None = Field(
-        default=None, description="Access key. Without one the usual AWS sources are asked."
+        default=None, description="Access key. Without one it is looked for as boto3 does."
     )
     aws_secret_access_key: SecretStr | None = Field(default=None, description="Its secret.")
     aws_session_token: SecretStr | None = Field(
         default=None, description="Its session token, where the key is a temporary one."
     )
-    aws_region: str = Field(default="us-east-1", description="Region of the bucket.")
+    aws_profile: str | None = Field(
+        default=None, description="Profile of AWS's configuration files to use."
+    )
+    aws_region: str | None = Field(
+        default=None,
+        description="Region of the bucket. Without one it is looked for as boto3 does.",
+    )
     endpoint_url: str | None = Field(
-        default=None, description="URL of an S3 that is not AWS, such as http://s3:7070."
+        default=None,
+        description="URL of an S3 that is not AWS, such as http://s3:7070. Without one it is looked"
+        " for as boto3 does.",
     )
     s3_path: str = Field(default="", description="Prefix of every key.")
     concurrency: int = Field(
         default=8, ge=1, le=64, description="How many requests are under way at the same time."
     )
     ca_certs: str | None = Field(
-        default=None, description="File with the certificates to trust, instead of the system's."
+        default=None,
+        description="File or folder with the certificates to trust, instead of the environment's.",
     )
     object_headers: dict[str, str] = Field(
         default_factory=dict,
@@ -80,13 +98,52 @@ class Options(StorageOptions):
     def _key_is_whole(self) -> Options:
         if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
             raise ValueError("aws_access_key_id and aws_secret_access_key belong together")
+        if self.aws_access_key_id is not None and self.aws_profile is not None:
+            raise ValueError("aws_profile and aws_access_key_id exclude each other")
         return self
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            AnyHttpUrl(value)
+        return value
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """The key that the options name, if they do."""
+        if self.aws_access_key_id is None:
+            return None
+        secret, token = self.aws_secret_access_key, self.aws_session_token
+        key = Key(
+            self.aws_access_key_id,
+            secret.get_secret_value() if secret else "",
+            token.get_secret_value() if token else None,
+        )
+        return lambda: key
+
+    @property
+    def leave_open(self) -> bool:
+        """Whether botocore has anything to find out."""
+        given = (self.aws_access_key_id, self.aws_region, self.endpoint_url)
+        return None in given or self.aws_bucket.startswith("arn:")
+
+    def place(self, region: str, credentials: Credentials, ca_file: str | None) -> Place:
+        """Where the bucket is under the endpoint of the options."""
+        url = f"{(self.endpoint_url or '').rstrip('/')}/{self.aws_bucket}"
+        return Place(url, region, credentials, ca_file=ca_file)
 
 
 def prepare(options: Options) -> None:
-    """Imports botocore before a fork, if it will be asked for credentials."""
-    if options.aws_access_key_id is None:
-        import botocore.session  # noqa: F401
+    """Imports before a fork what `open` needs, and checks what needs no connection."""
+    if options.leave_open:
+        importlib.import_module("storage.s3_session")
+    host = "s3" if options.aws_bucket.startswith("arn:") else f"{options.aws_bucket}.s3"
+    network.check(
+        [options.endpoint_url or f"https://{host}.amazonaws.com"],
+        ca_file=options.ca_certs,
+        variables=[CA_VARIABLE],
+    )
 
 
 class Storage:
@@ -105,19 +162,13 @@ class Storage:
         """Finds the bucket, its region and whether it honours conditional writes."""
         self.close()
         options = self._options
-        bucket = self._connected(options.aws_region, _credentials(options))
+        bucket = Bucket(_place(options), options.timeout_s)
         try:
             bucket = self._in_its_region(bucket)
-            self._conditional = self._probe(bucket)
+            self._probe(bucket)
         except BaseException:
             bucket.close()
             raise
-        if not self._conditional:
-            log.warning(
-                "storage %s: the endpoint ignores conditional writes, so that of two writers of"
-                " one vCon at the same moment the older can win",
-                self.name,
-            )
         self._bucket = bucket
         self._pool = Pool(self.name, options.concurrency, BROKEN)
 
@@ -166,32 +217,42 @@ class Storage:
             raise ConnectionError(f"the storage {self.name} is not open")
         return self._bucket
 
-    def _connected(self, region: str, credentials: Credentials) -> Bucket:
-        options = self._options
-        url = bucket_url(options.aws_bucket, region, options.endpoint_url)
-        return Bucket(url, region, credentials, options.timeout_s, options.ca_certs)
-
     def _in_its_region(self, bucket: Bucket) -> Bucket:
         """The bucket, asked for in the region that it names itself."""
         answer = bucket.request("HEAD", "")
         if answer.status == 404:
             raise FileNotFoundError(f"there is no bucket {self._options.aws_bucket}")
-        region = answer.headers.get(_REGION, bucket.region)
-        if region == bucket.region:
+        region = answer.headers.get(_REGION, bucket.place.region)
+        if region == bucket.place.region:
             return bucket
         bucket.close()
-        return self._connected(region, bucket.credentials)
+        return Bucket(_place(self._options, region), self._options.timeout_s)
 
-    def _probe(self, bucket: Bucket) -> bool:
-        """Whether the endpoint honours conditions. The object stays: others probe it as well."""
+    def _probe(self, bucket: Bucket) -> None:
+        """Finds out what the endpoint can. The object stays: others probe it as well."""
         key = self._prefix + _PROBE_NAME
         answer = bucket.request("PUT", key, b"-")
         if not answer.ok:
-            raise ConnectionError(f"cannot write to {self._options.aws_bucket}: {reason(answer)}")
-        for condition in (_ABSENT, {"if-match": _NO_SUCH_ETAG}):
-            if bucket.request("PUT", key, b"-", condition).status not in _CHANGED_MEANWHILE:
-                return False
-        return True
+            bucket.has_checksums = answer.status not in _REFUSES_A_HEADER
+            if bucket.has_checksums or not bucket.request("PUT", key, b"-").ok:
+                said = f"cannot write to {self._options.aws_bucket}: {reason(answer)}"
+                raise PermissionError(said) if answer.status == 403 else ConnectionError(said)
+            log.warning(
+                "storage %s: the endpoint refuses x-amz-checksum-sha256 (%s): objects are written"
+                " without it",
+                self.name,
+                reason(answer),
+            )
+        self._conditional = all(
+            bucket.request("PUT", key, b"-", condition).status in _CHANGED_MEANWHILE
+            for condition in (_ABSENT, {"if-match": _NO_SUCH_ETAG})
+        )
+        if not self._conditional:
+            log.warning(
+                "storage %s: the endpoint ignores conditional writes, so that of two writers of"
+                " one vCon at the same moment the older can win",
+                self.name,
+            )
 
     def _key(self, folder: str, uuid: str) -> str:
         return f"{self._prefix}{folder}/{uuid}.vcon" if folder else f"{self._prefix}{uuid}.vcon"
@@ -279,18 +340,14 @@ class Storage:
         return stored if answer.ok else _refusal(answer)
 
 
-def _credentials(options: Options) -> Credentials:
-    if options.aws_access_key_id is None:
-        import botocore.session
+def _place(options: Options, region: str | None = None) -> Place:
+    """Where the bucket is; `region` if it names itself another than the options."""
+    credentials, known = options.credentials, region or options.aws_region
+    if options.leave_open or credentials is None or known is None:
+        from storage.s3_session import resolved
 
-        return discovered(botocore.session.Session())
-    secret, token = options.aws_secret_access_key, options.aws_session_token
-    key = Key(
-        options.aws_access_key_id,
-        secret.get_secret_value() if secret else "",
-        token.get_secret_value() if token else None,
-    )
-    return lambda: key
+        return resolved(options, region)
+    return options.place(known, credentials, options.ca_certs)
 
 
 def _content(answer: Answer) -> bytes | None:

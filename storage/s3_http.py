@@ -1,9 +1,8 @@
-"""Signed requests to one bucket.
+"""Signs requests to one bucket and sends them.
 
-Writing an object through boto3 costs five times the CPU of the request itself, and its client 30 MB
-and 0.3 s at every start. So only the credentials of a machine are boto3's business here (see
-`discovered`). What a bucket needs beyond that is little: Signature Version 4 over the headers, and
-the payload's SHA-256, which the server checks.
+Writing an object through boto3 takes many times the CPU of the request itself, and every vCon is
+one or two objects. So botocore finds out where a bucket is and who we are (storage.s3_session), and
+the requests are signed (Signature Version 4) and sent here.
 """
 
 from __future__ import annotations
@@ -18,9 +17,15 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from storage.http import Answer, Server
+from urllib3.connection import HTTPConnection
 
-_SERVICE = "s3"
+from storage.http import Answer, Server
+from storage.network import tls_context, trust
+from storage.s3_exchange import exchange
+
+# The variable that AWS's tools read first.
+CA_VARIABLE = "AWS_CA_BUNDLE"
+
 _ERROR_CODE = re.compile(rb"<Code>([^<]*)</Code>")
 _ERROR_MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
 
@@ -41,18 +46,34 @@ class Credentials(Protocol):
         """The key to sign with now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a bucket is and how to sign for it.
+
+    `url` is the bucket's own: `https://bucket.host` or `https://host/bucket`. `ca_file`: a file or
+    folder with the certificates to trust, instead of the environment's.
+    """
+
+    url: str
+    region: str
+    credentials: Credentials
+    service: str = "s3"
+    ca_file: str | None = None
+
+
 class Bucket:
     """One bucket. Every method may be called from several threads at once."""
 
-    def __init__(
-        self, url: str, region: str, credentials: Credentials, timeout_s: float, ca_file: str | None
-    ) -> None:
-        """`url` is the bucket's own: `https://bucket.host` or `https://host/bucket`."""
-        self.region = region
-        self.credentials = credentials
-        self._server = Server(url, ca_file)
-        self._path = urlsplit(url).path.rstrip("/")
-        self._signer = _Signer(self._server.name, region, credentials)
+    def __init__(self, place: Place, timeout_s: float) -> None:
+        self.place = place
+        # Whether an object's SHA-256 is sent as its checksum too, which some endpoints refuse.
+        self.has_checksums = True
+        tls = None
+        if place.url.startswith("https:"):
+            tls = tls_context(trust(place.ca_file, [CA_VARIABLE]))
+        self._server = Server(place.url, tls, _exchange)
+        self._path = urlsplit(place.url).path.rstrip("/")
+        self._signer = _Signer(self._server.name, place)
         self._timeout_s = timeout_s
 
     def request(
@@ -69,7 +90,7 @@ class Bucket:
         storage.http.BROKEN for a broken connection.
         """
         path = f"{self._path}/{quote(key, safe='/~')}"
-        signed = self._signer.sign(method, path, body, headers or {})
+        signed = self._signer.sign(method, path, body, headers or {}, self.has_checksums)
         if deadline is None:
             deadline = time.monotonic() + self._timeout_s
         return self._server.request(method, path, body, signed, deadline)
@@ -79,17 +100,29 @@ class Bucket:
         self._server.close()
 
 
+def _exchange(
+    connection: HTTPConnection,
+    method: str,
+    target: str,
+    headers: dict[str, str],
+    body: bytes,
+    deadline: float,
+) -> tuple[Answer, bool]:
+    return exchange(connection.sock, method, target, headers, body, deadline)
+
+
 class _Signer:
     """AWS Signature Version 4, for requests without a query string."""
 
-    def __init__(self, host: str, region: str, credentials: Credentials) -> None:
+    def __init__(self, host: str, place: Place) -> None:
         self._host = host
-        self._region = region
-        self._credentials = credentials
+        self._region = place.region
+        self._service = place.service
+        self._credentials = place.credentials
         self._derived: tuple[str, str, bytes] = ("", "", b"")
 
     def sign(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], checksum: bool
     ) -> dict[str, str]:
         """The headers to send, the signature among them. All of them are signed."""
         key = self._credentials()
@@ -99,7 +132,7 @@ class _Signer:
         signed["host"] = self._host
         signed["x-amz-date"] = now
         signed["x-amz-content-sha256"] = digest.hexdigest()
-        if body:
+        if body and checksum:
             # The same digest once more: a bucket with object lock asks for a checksum by name.
             signed["x-amz-checksum-sha256"] = base64.b64encode(digest.digest()).decode()
         if method == "PUT":
@@ -110,7 +143,7 @@ class _Signer:
         listed = ";".join(names)
         lines = "".join(f"{name}:{signed[name]}\n" for name in names)
         request = f"{method}\n{path}\n\n{lines}\n{listed}\n{digest.hexdigest()}"
-        scope = f"{now[:8]}/{self._region}/{_SERVICE}/aws4_request"
+        scope = f"{now[:8]}/{self._region}/{self._service}/aws4_request"
         hashed = hashlib.sha256(request.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashed}"
         signature = hmac.digest(self._key_of(now[:8], key.secret_key), text.encode(), "sha256")
@@ -124,42 +157,12 @@ class _Signer:
         """The signing key of a day, which is worth keeping."""
         if self._derived[:2] != (day, secret_key):
             derived = f"AWS4{secret_key}".encode()
-            for part in (day, self._region, _SERVICE, "aws4_request"):
+            for part in (day, self._region, self._service, "aws4_request"):
                 derived = hmac.digest(derived, part.encode(), "sha256")
             # One assignment, so that no other thread finds half of it.
             self._derived = (day, secret_key, derived)
             return derived
         return self._derived[2]
-
-
-def bucket_url(bucket: str, region: str, endpoint_url: str | None) -> str:
-    """The bucket's own URL: under the given endpoint, else at AWS.
-
-    A bucket with a dot in its name has no valid certificate as a host name.
-    """
-    if endpoint_url is not None:
-        return f"{endpoint_url.rstrip('/')}/{bucket}"
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    if "." in bucket:
-        return f"https://s3.{region}.{suffix}/{bucket}"
-    return f"https://{bucket}.s3.{region}.{suffix}"
-
-
-def discovered(session: object) -> Credentials:
-    """The credentials that boto3's usual chain finds: environment, files, container, instance.
-
-    `session` is a botocore session. Temporary keys are renewed by botocore when they are due.
-    Raises PermissionError if there are none.
-    """
-    found = session.get_credentials()  # type: ignore[attr-defined]
-    if found is None:
-        raise PermissionError("no AWS credentials in the options, environment, files or instance")
-
-    def current() -> Key:
-        frozen = found.get_frozen_credentials()
-        return Key(frozen.access_key, frozen.secret_key, frozen.token)
-
-    return current
 
 
 def error_code(answer: Answer) -> str:

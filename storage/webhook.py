@@ -1,4 +1,4 @@
-"""Webhook: every vCon is posted to one or several URLs, and kept by whoever listens there.
+"""Posts every vCon to one or several URLs, whose receivers keep it.
 
 A 2xx answer of all of them means stored. The receiver can see a vCon more than once, and an older
 revision after a newer one: the headers `x-conserver-uuid` and `x-conserver-revision` say which it
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, HttpUrl, SecretStr
 
+from storage import network
 from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
 from storage.http import BROKEN, Answer, Server
 from storage.pool import Pool
@@ -41,12 +42,14 @@ class Options(StorageOptions):
         default=4, ge=1, le=64, description="How many vCons are posted at the same time."
     )
     ca_certs: str | None = Field(
-        default=None, description="File with the certificates to trust, instead of the system's."
+        default=None,
+        description="File or folder with the certificates to trust, instead of the environment's.",
     )
 
 
 def prepare(options: Options) -> None:
-    """Nothing here is heavy."""
+    """Checks what needs no connection."""
+    network.check(map(str, options.webhook_urls), ca_file=options.ca_certs)
 
 
 class Storage:
@@ -64,10 +67,13 @@ class Storage:
     def open(self) -> None:
         """Nothing is asked yet: a receiver may know no other word than a post."""
         self.close()
-        for url in map(str, self._options.webhook_urls):
+        urls = list(map(str, self._options.webhook_urls))
+        secure = any(url.startswith("https:") for url in urls)
+        tls = network.tls_context(network.trust(self._options.ca_certs)) if secure else None
+        for url in urls:
             parts = urlsplit(url)
             path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-            self._receivers.append((Server(url, self._options.ca_certs), path))
+            self._receivers.append((Server(url, tls), path))
         self._pool = Pool(self.name, self._options.concurrency, BROKEN)
 
     def close(self) -> None:

@@ -27,7 +27,11 @@ from servers.packages import chosen, docker_works
 from tests.clients import S3Access, elasticsearch_delete, postgres_execute, redis_flush
 
 _SCRUBBED_PREFIXES = ("CONSERVER_", "AWS_", "VCON_", "PG", "HF_", "OTEL_", "REDIS_", "LOG_")
-_SCRUBBED_NAMES = ("TICK_INTERVAL", "BOTO_CONFIG", "ELASTIC_PASSWORD")
+_SCRUBBED_NAMES = (
+    "TICK_INTERVAL BOTO_CONFIG ELASTIC_PASSWORD http_proxy https_proxy all_proxy no_proxy"
+    " HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE"
+    " CURL_CA_BUNDLE"
+).split()
 _FOLDER_MARKS = ("integration", "process", "fault")
 _FOLDER_TIMEOUTS_S = {"process": 240, "fault": 300}
 

@@ -9,6 +9,7 @@ Objects put into an `ObjectStore` are kept as an S3 would, with or without condi
 from __future__ import annotations
 
 import hashlib
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
@@ -43,12 +44,17 @@ class Standin:
     """The server; `answer` is called in a thread of each connection."""
 
     def __init__(
-        self, answer: Callable[[Request], Answer], tls: ssl.SSLContext | None = None
+        self,
+        answer: Callable[[Request], Answer],
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.answer = answer
         self.requests: list[Request] = []
         handler = type("Handler", (_Handler,), {"standin": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        family = {"address_family": socket.AF_INET6 if ":" in host else socket.AF_INET}
+        self._server = type("Server", (ThreadingHTTPServer,), family)((host, 0), handler)
+        self._host = f"[{host}]" if ":" in host else host
         self._server.daemon_threads = True
         self._scheme = "https" if tls else "http"
         if tls:
@@ -60,7 +66,11 @@ class Standin:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://{self._host}:{self._server.server_port}"
+
+    def at(self, host: str) -> str:
+        """The URL with another name of this machine, or one that only a proxy knows."""
+        return f"{self._scheme}://{host}:{self._server.server_port}"
 
     def count(self, method: str) -> int:
         """How many requests of a method there were."""

@@ -15,6 +15,7 @@ from conserver.config.environment import Environment
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.plugins import reading
+from conserver.plugins.loader import environment_warnings
 from conserver.supervisor import preload, supervisor
 from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
@@ -34,7 +35,8 @@ def run(config_file: str = "") -> int:
 
     found, config = read()
     log.configure("supervisor", level=found.log_level, shape=found.log_format)
-    preload.log_warnings([*config.warnings, *settings.misspelt(os.environ)])
+    warnings = [*settings.misspelt(os.environ), *environment_warnings()]
+    preload.log_warnings([*config.warnings, *warnings])
     return supervisor.run(found, config, read, services=_services)
 
 

@@ -45,8 +45,8 @@ class Options(chat.ChatOptions):
 
 
 def prepare(options: Options) -> None:
-    """Import the HTTP library."""
-    endpoint.prepare()
+    """Import the HTTP library, and check the way to the model."""
+    endpoint.prepare([str(options.base_url)], options.ca_file)
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:

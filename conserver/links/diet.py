@@ -29,7 +29,10 @@ from conserver.errors import Retry
 from conserver.links import LinkContext
 from conserver.outbound import endpoint, faults
 from conserver.vcon.document import Vcon, decode_body, encode_body, media_type, numbered
+from storage import network
 
+# For the question which proxy is on the way, where no endpoint is named.
+_AWS_URL = "https://s3.amazonaws.com"
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -54,8 +57,9 @@ def prepare(options: Options) -> None:
     """Import the packages that the options need."""
     if options.s3_bucket:
         importlib.import_module("boto3")
+        network.botocore_proxies(options.s3_endpoint_url or _AWS_URL)
     elif options.post_media_to_url:
-        endpoint.prepare()
+        endpoint.prepare([str(options.post_media_to_url)], options.ca_file)
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
@@ -172,6 +176,7 @@ def _s3(
         read_timeout=read_timeout_s,
         retries={"total_max_attempts": attempts, "mode": "standard"},
         s3={"addressing_style": "path"},
+        proxies=network.botocore_proxies(endpoint_url or _AWS_URL),
     )
     # An own session, because boto3's default session is not thread-safe.
     return boto3.session.Session().client(

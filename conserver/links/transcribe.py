@@ -149,7 +149,7 @@ class Options(BaseModel):
 def prepare(options: Options) -> None:
     """Import the packages, and check that the model exists."""
     whisper.prepare(options.which())
-    prepare_fetching()
+    prepare_fetching(options.fetch.ca_file)
 
 
 def speech_model(options: Options) -> Model:

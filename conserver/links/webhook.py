@@ -44,8 +44,8 @@ class Options(endpoint.CallOptions):
 
 
 def prepare(options: Options) -> None:
-    """Import the HTTP library."""
-    endpoint.prepare()
+    """Import the HTTP library, and check the way to the URLs."""
+    endpoint.prepare(map(str, options.urls), options.ca_file)
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:

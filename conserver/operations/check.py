@@ -63,7 +63,7 @@ def check(found: Settings, environ: Mapping[str, str], *, connect: bool = False)
         connect: ask Redis and every storage, if nothing is wrong so far.
     """
     problems: list[Problem] = []
-    warnings: list[Problem] = settings.misspelt(environ)
+    warnings = [*settings.misspelt(environ), *loader.environment_warnings()]
     connections: list[Connection] = []
     chains: dict[str, list[str]] = {}
     source = found.config_file

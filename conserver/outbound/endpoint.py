@@ -1,11 +1,13 @@
-"""HTTP calls of links to endpoints that the operator configured: webhooks, language models.
+"""Calls endpoints that the operator configured over HTTP: webhooks, language models.
 
-1. One pooled client per set of timeouts and process, made at the first call: never before a fork.
+1. One pooled client per set of limits, certificates and proxy, made at the first call: never before
+   a fork. The proxy and the certificates are those that storage.network reads from the environment.
 2. Every part of a call has a time limit, and the link's own soft limit bounds them all.
 3. An endpoint in trouble (408, 425, 429, 5xx, no connection) is asked again, after Retry-After if
    it says so. Short waits happen here; for long ones the item is parked (`Retry`), so that no
    thread sits and waits.
-4. faults.py decides about all other answers that are not 2xx: final only if the content is at
+4. A proxy that is away, or wants another login, is not the item's fault either: it is tried again.
+5. faults.py decides about all other answers that are not 2xx: final only if the content is at
    fault.
 
 Answers are read up to a limit. Messages name the endpoint without credentials and query.
@@ -14,11 +16,9 @@ Answers are read up to a limit. Messages name the endpoint without credentials a
 from __future__ import annotations
 
 import email.utils
-import functools
 import importlib
-import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +27,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from conserver import retry
 from conserver.errors import Retry
 from conserver.outbound import faults
+from conserver.outbound.clients import Clients
+from storage import network
+from storage.network import NetworkSettingsError, Proxy, Trust
 
 if TYPE_CHECKING:
     import httpx
@@ -36,6 +39,8 @@ _FIRST_WAIT_S = 0.33  # less jitter: a quarter of a second on average
 _LONGEST_WAIT_S = 5.0
 _LONGEST_RETRY_AFTER_S = 86_400.0
 _SLICE_S = 0.25
+CLIENTS: Clients[httpx.Client] = Clients()
+"""The process's clients, by certificates, number of connections and proxy."""
 _EXCERPT_BYTES = 300
 
 
@@ -72,9 +77,14 @@ class Answer:
     content: bytes
 
 
-def prepare() -> None:
-    """Import the HTTP library; no sockets, no threads."""
+def prepare(urls: Iterable[str] = (), ca_file: str = "") -> None:
+    """Imports the HTTP library and checks the way to these URLs; no sockets, no threads.
+
+    Raises:
+        NetworkSettingsError: a proxy or certificates cannot be used.
+    """
     importlib.import_module("httpx")
+    network.check(urls, ca_file=ca_file, option="ca_file", socks_package="socksio")
 
 
 def post(
@@ -85,27 +95,32 @@ def post(
     patience: Patience,
     max_answer_bytes: int = 65_536,
 ) -> Answer:
-    """POST `content` until the endpoint takes it, and give its 2xx answer.
+    """POSTs `content` until the endpoint takes it, and gives its 2xx answer.
 
     Raises:
-        Retry: it is in trouble, after as many seconds as it asked for; or its URL or credentials
-            are wrong.
+        Retry: it (or the proxy) is in trouble, after as many seconds as it asked for; or its URL or
+            credentials are wrong.
         Rejected: it does not accept this content.
         FailedAttemptError: it answered more than `max_answer_bytes`.
     """
     httpx = importlib.import_module("httpx")
+    proxy = _proxy_for(url)
     for attempt in range(1, options.attempts + 1):
         patience.check_cancelled()
         asked_s: float | None = None
         try:
-            answer = _post_once(url, content, headers, options, patience, max_answer_bytes)
+            answer = _post_once(url, proxy, content, headers, options, patience, max_answer_bytes)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise faults.exception_for("machine", f"POST {_named(url)}: {error}") from None
+        except NetworkSettingsError as error:
+            raise Retry(None, f"POST {_named(url)}: {error}") from None
         except httpx.TransportError as error:
-            problem = f"POST {_named(url)}: {type(error).__name__}: {error}"
+            problem = f"POST {_named(url)}: {network.failure(error, proxy)}"
         else:
             if 200 <= answer.status < 300:
                 return answer
+            if str(answer.status) == network.PROXY_LOGIN and proxy is not None:
+                raise Retry(None, f"POST {_named(url)}: {network.wants_login(proxy)}")
             excerpt = answer.content[:_EXCERPT_BYTES].decode("utf-8", "replace").strip()
             problem = f"POST {_named(url)}: HTTP {answer.status}: {excerpt or 'no text'}"
             asked_s = retry_after_s(answer.headers)
@@ -146,8 +161,19 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return None
 
 
+def _proxy_for(url: str) -> Proxy | None:
+    """The proxy on the way. A fault of the environment is not the item's: it is tried again."""
+    try:
+        return network.proxy_for(url)
+    except NetworkSettingsError as error:
+        raise Retry(None, f"POST {_named(url)}: {error}") from None
+    except ValueError as error:
+        raise faults.error("machine", f"POST {_named(url)}: not a URL: {error}") from None
+
+
 def _post_once(
     url: str,
+    proxy: Proxy | None,
     content: bytes,
     headers: Mapping[str, str],
     options: CallOptions,
@@ -169,7 +195,9 @@ def _post_once(
         pool=limit(options.pool_timeout_s),
     )
     end = time.monotonic() + limit(options.read_timeout_s)
-    client = _client(options.ca_file, options.max_connections)
+    trusted = network.trust(options.ca_file, option="ca_file")
+    limits = (trusted, options.max_connections, proxy)
+    client = CLIENTS.get(limits, lambda: _client(*limits))
     request = client.build_request("POST", url, content=content, headers=headers, timeout=timeout)
     response = client.send(request, stream=True)
     try:
@@ -190,14 +218,24 @@ def _post_once(
         response.close()
 
 
-@functools.lru_cache(maxsize=32)
-def _client(ca_file: str, max_connections: int) -> httpx.Client:
-    """The process's client for these; httpx's clients are made to be shared by threads."""
+def _client(trusted: Trust, max_connections: int, proxy: Proxy | None) -> httpx.Client:
     import httpx
 
-    context = ssl.create_default_context(cafile=ca_file) if ca_file else True
+    through = None
+    if proxy is not None:
+        # Names are looked up by the proxy either way, as httpx has it.
+        scheme = "socks5" if proxy.is_socks else proxy.scheme
+        login = (proxy.username, proxy.password) if proxy.username else None
+        tls = network.tls_context(network.trust()) if scheme == "https" else None
+        through = httpx.Proxy(f"{scheme}://{proxy.address}", ssl_context=tls, auth=login)
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=8)
-    return httpx.Client(verify=context, limits=limits, follow_redirects=False)
+    return httpx.Client(
+        verify=network.tls_context(trusted),
+        limits=limits,
+        follow_redirects=False,
+        proxy=through,
+        trust_env=False,  # It is read in one place, for all clients.
+    )
 
 
 def _named(url: str) -> str:

@@ -1,4 +1,4 @@
-"""Fetching content by a URL that stands in a vCon: written by a stranger, so nothing is trusted.
+"""Fetches content by a URL that stands in a vCon: written by a stranger, so nothing is trusted.
 
 1. Only http and https; never file:, never anything else.
 2. Never an address of this machine or its networks (loopback, link-local, private, reserved),
@@ -8,18 +8,19 @@
 4. Size and time are limited, for the whole download and not only for each read.
 5. If the vCon promises a hash, the content has it or is refused.
 
-Proxies of the environment are not used: the rules above would then be the proxy's to keep.
+6. Where the environment names a proxy (storage.network), the connection goes through it, and the
+   proxy looks the name up. What can be looked up here is checked here all the same; a name that
+   only the proxy knows is the proxy's to judge.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
+import contextlib
 import hashlib
 import importlib
 import ipaddress
 import socket
-import ssl
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.errors import Rejected, Retry
 from conserver.outbound import faults
+from conserver.outbound.clients import Clients
 from conserver.outbound.endpoint import Patience, retry_after_s
 from conserver.vcon.document import content_hashes, decode_body
+from storage import network
+from storage.network import NetworkSettingsError, Proxy, Trust
 
 if TYPE_CHECKING:
     import httpcore
@@ -38,7 +42,12 @@ if TYPE_CHECKING:
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # 202 (not ready) and 204, 205 (nothing): their bodies are not the content.
 _WITHOUT_CONTENT = frozenset({202, 204, 205})
+# For the check of the environment: which hosts there will be, nobody knows.
+_ANY_URLS = ("http://recordings.invalid/", "https://recordings.invalid/")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+POOLS: Clients[httpcore.ConnectionPool] = Clients()
+"""The process's connections, by the rules they were made under."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -57,9 +66,14 @@ class FetchOptions(BaseModel):
     ca_file: str = ""
 
 
-def prepare() -> None:
-    """Import the HTTP library; no sockets, no threads."""
+def prepare(ca_file: str = "") -> None:
+    """Imports the HTTP library and checks the way out; no sockets, no threads.
+
+    Raises:
+        NetworkSettingsError: a proxy or certificates cannot be used.
+    """
     importlib.import_module("httpcore")
+    network.check(_ANY_URLS, ca_file=ca_file, option="fetch.ca_file", socks_package="socksio")
 
 
 def content(item: Mapping[str, Any], options: FetchOptions, patience: Patience) -> bytes | None:
@@ -99,8 +113,16 @@ def fetch(
         end = min(end, time.monotonic() + left_s)
     try:
         found = _follow(url, options, patience, end)
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
-        raise Retry(None, f"GET {_named(url)}: {type(error).__name__}: {error}") from None
+    except NetworkSettingsError as error:
+        raise Retry(None, f"GET {_named(url)}: {error}") from None
+    except (
+        httpcore.NetworkError,
+        httpcore.TimeoutException,
+        httpcore.ProtocolError,
+        httpcore.ProxyError,
+    ) as error:
+        said = network.failure(error, network.proxy_for(_target(url)))
+        raise Retry(None, f"GET {_named(url)}: {said}") from None
     for name, digest in hashes:
         if hashlib.new(name, found).digest() != digest:
             raise Rejected(f"GET {_named(url)}: the content does not have its {name} hash")
@@ -111,9 +133,11 @@ def _follow(url: str, options: FetchOptions, patience: Patience, end: float) -> 
     """The content behind a URL and its redirects."""
     for _ in range(options.max_redirects + 1):
         patience.check_cancelled()
-        with _pool(options.allow_private_addresses, options.ca_file).stream(
+        target = _target(url)
+        proxy = network.proxy_for(target)
+        with _connections(target, proxy, options).stream(
             "GET",
-            _target(url),
+            target,
             headers=_headers(url),
             extensions={"timeout": _timeouts(options, end)},
         ) as response:
@@ -126,6 +150,8 @@ def _follow(url: str, options: FetchOptions, patience: Patience, end: float) -> 
                 continue
             if 200 <= response.status < 300 and response.status not in _WITHOUT_CONTENT:
                 return _read(response, url, headers, options, patience, end)
+            if str(response.status) == network.PROXY_LOGIN and proxy is not None:
+                raise Retry(None, f"GET {_named(url)}: {network.wants_login(proxy)}")
             fault = faults.of_content(response.status)
             problem = f"GET {_named(url)}: HTTP {response.status}"
             raise faults.exception_for(fault, problem, retry_after_s(headers))
@@ -215,9 +241,48 @@ def _timeouts(options: FetchOptions, end: float) -> dict[str, float]:
     }
 
 
-@functools.lru_cache(maxsize=8)
-def _pool(allow_private: bool, ca_file: str) -> httpcore.ConnectionPool:
-    """The process's connections under these rules, shared by its threads."""
+def _connections(
+    target: str, proxy: Proxy | None, options: FetchOptions
+) -> httpcore.ConnectionPool:
+    """The connections to fetch `target` over. Raises Rejected for one of our own networks."""
+    trusted = network.trust(options.ca_file, option="fetch.ca_file")
+    if proxy is not None:
+        if not options.allow_private_addresses:
+            _check_host(target)
+        return POOLS.get((proxy, trusted), lambda: _proxy_pool(proxy, trusted))
+    rules = (options.allow_private_addresses, trusted)
+    return POOLS.get(rules, lambda: _pool(*rules))
+
+
+def _check_host(target: str) -> None:
+    """Raises Rejected where a host that can be looked up here is one of our own networks."""
+    httpcore = importlib.import_module("httpcore")
+    parts = urlsplit(target)
+    with contextlib.suppress(httpcore.ConnectError):
+        _addresses(parts.hostname or "", parts.port or 0, allow_private=False, all_of_them=True)
+
+
+def _proxy_pool(proxy: Proxy, trusted: Trust) -> httpcore.ConnectionPool:
+    """Connections through a proxy."""
+    import httpcore
+
+    login = (proxy.username.encode(), proxy.password.encode()) if proxy.username else None
+    common: dict[str, Any] = {
+        "proxy_auth": login,
+        "ssl_context": network.tls_context(trusted),
+        "max_connections": 64,
+        "max_keepalive_connections": 8,
+        "keepalive_expiry": 15,
+    }
+    if proxy.is_socks:
+        return httpcore.SOCKSProxy(f"socks5://{proxy.address}", **common)
+    if proxy.scheme == "https":
+        common["proxy_ssl_context"] = network.tls_context(network.trust())
+    return httpcore.HTTPProxy(proxy.url, **common)
+
+
+def _pool(allow_private: bool, trusted: Trust) -> httpcore.ConnectionPool:
+    """Connections to checked addresses only."""
     import httpcore
 
     class CheckedBackend(httpcore.SyncBackend):
@@ -238,7 +303,7 @@ def _pool(allow_private: bool, ca_file: str) -> httpcore.ConnectionPool:
             raise Rejected("unix sockets are not fetched from")
 
     return httpcore.ConnectionPool(
-        ssl_context=ssl.create_default_context(cafile=ca_file or None),
+        ssl_context=network.tls_context(trusted),
         network_backend=CheckedBackend(),
         max_connections=64,
         max_keepalive_connections=8,
@@ -246,11 +311,13 @@ def _pool(allow_private: bool, ca_file: str) -> httpcore.ConnectionPool:
     )
 
 
-def _addresses(host: str, port: int, allow_private: bool) -> list[Address]:
+def _addresses(
+    host: str, port: int, allow_private: bool, all_of_them: bool = False
+) -> list[Address]:
     """The addresses of a host that may be connected to.
 
     Raises:
-        Rejected: it has only addresses that may not.
+        Rejected: it has only addresses that may not, or, if `all_of_them` must be allowed, one.
         httpcore.ConnectError: it has none at the moment.
     """
     httpcore = importlib.import_module("httpcore")
@@ -260,7 +327,7 @@ def _addresses(host: str, port: int, allow_private: bool) -> list[Address]:
         raise httpcore.ConnectError(f"{host}: {error}") from error
     found = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
     allowed = [address for address in found if allow_private or is_public(address)]
-    if found and not allowed:
+    if found and (not allowed or (all_of_them and len(allowed) < len(found))):
         name = host if host == str(found[0]) else f"{host} ({found[0]})"
         raise Rejected(
             f"{name} is an address of our own networks: nothing is fetched from there unless "

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ValidationError
 from conserver.config.model import Config, LinkConfig, StorageConfig
 from conserver.config.validation import join_path, problems_of, suggest
 from conserver.errors import ConfigError, Problem
+from storage.network import NetworkSettingsError, unreadable_exclusions
 
 if TYPE_CHECKING:
     from conserver.links import LinkContext
@@ -46,7 +47,12 @@ _EXTRAS = {
     "ctranslate2": "speech",
     "av": "speech",
     "numpy": "speech",
+    "elasticsearch": "elasticsearch",
+    "elastic_transport": "elasticsearch",
 }
+
+# Packages that several extras bring, each named as the module that needs it.
+_COMMON_PACKAGES = frozenset({"urllib3"})
 
 # Names that vcon-server uses for modules that have another name here.
 _OLD_NAMES = {"links.jq_link": "links.jq", "storage.redis_storage": "storage.redis"}
@@ -134,7 +140,8 @@ class Plugins:
                 plugin.prepare()
             except ConfigError as error:
                 problems += error.problems
-        return problems
+        # Several can meet the same fault of the environment.
+        return list(dict.fromkeys(problems))
 
 
 class PluginError(ConfigError):
@@ -170,6 +177,11 @@ def unused_problems(config: Config) -> list[Problem]:
     _, link_faults = _load_all("links", links, load_link)
     _, storage_faults = _load_all("storages", storages, load_storage)
     return [problem for fault in link_faults + storage_faults for problem in fault.problems]
+
+
+def environment_warnings() -> list[Problem]:
+    """What variables of the network say in vain."""
+    return [Problem(fault.name, *fault.said) for fault in unreadable_exclusions()]
 
 
 def _load_all(
@@ -315,6 +327,13 @@ def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, mod
             for found in error.problems
         ]
         raise ConfigError(inside) from error
+    except NetworkSettingsError as error:
+        # Variables of the environment stand by themselves, whoever met them.
+        found = [
+            Problem(f"{path}.options.{fault.name}" if fault.is_option else fault.name, *fault.said)
+            for fault in error.faults
+        ]
+        raise ConfigError(found) from error
     except _NOT_ITS_OWN:
         raise
     except BaseException as error:
@@ -328,6 +347,8 @@ def _missing(error: ModuleNotFoundError, path: str, module: str) -> Problem:
         message = f"`{module}` needs `{missing}` of vcon-server, which has no stand-in here"
         return Problem(path, message, "the module must do without it")
     extra = _EXTRAS.get(package)
+    if package in _COMMON_PACKAGES:
+        extra = module.rpartition(".")[2]
     hint = "install the package that brings it where Conserver runs"
     if extra:
         hint = f"pip install 'conserver[{extra}]'"

@@ -116,6 +116,7 @@ class Scenery:
             "endpoint_url": url,
             "aws_access_key_id": KEY,
             "aws_secret_access_key": SECRET,
+            "aws_region": REGION,
         }
         return options, root
 
@@ -155,9 +156,9 @@ def standin(stack: ExitStack, kind: str, delay_s: float) -> tuple[str, int]:
 
 def make_bucket(url: str, name: str) -> None:
     """Make a bucket there. Raises RuntimeError."""
-    from storage.s3_http import Bucket, Key
+    from storage.s3_http import Bucket, Key, Place
 
-    bucket = Bucket(f"{url}/{name}", REGION, lambda: Key(KEY, SECRET), 10, None)
+    bucket = Bucket(Place(f"{url}/{name}", REGION, lambda: Key(KEY, SECRET)), 10)
     answer = bucket.request("PUT", "")
     bucket.close()
     if not answer.ok:

@@ -10,7 +10,7 @@ import pytest
 
 from storage.contract import Document, Outcome, Storage, Stored, Unavailable
 from tests.contract.places import SERVED_KINDS, Place, document, place
-from tests.helpers import TcpProxy, eventually
+from tests.helpers import TcpProxy
 
 _SHORT_S = 1.0
 
@@ -147,10 +147,21 @@ def test_a_write_that_never_arrived_can_be_repeated(here: Place) -> None:
             assert storage.get(one.uuid) is not None
 
 
-def test_a_connection_that_was_cut_while_idle_harms_at_most_one_call(here: Place) -> None:
+def test_a_connection_that_was_cut_while_idle_costs_nothing(here: Place) -> None:
+    """A server or a firewall closes what is idle: that is no outage, and parks nothing."""
     with proxied(here) as (proxy, storage):
-        assert all_stored(storage, some(3))
-        proxy.cut_all()
-        given = some(3)
-        attempt(storage, given)
-        assert eventually(lambda: all_stored(storage, given))
+        for revision in range(1, 4):
+            given = [Document(one.uuid, one.body, revision) for one in some(3)]
+            assert all(isinstance(outcome, Stored) for outcome in storage.save_many(given))
+            proxy.cut_all()
+            assert storage.get(given[0].uuid) is not None
+            proxy.cut_all()
+
+
+def test_a_server_that_stays_away_is_not_asked_for_ever(here: Place) -> None:
+    with proxied(here) as (proxy, storage):
+        assert all_stored(storage, some(1))
+        proxy.refuse()
+        began = time.monotonic()
+        assert all(isinstance(outcome, Unavailable) for outcome in attempt(storage, some(3)))
+        assert time.monotonic() - began < _SHORT_S * 4

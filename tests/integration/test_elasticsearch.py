@@ -22,6 +22,7 @@ from tests.helpers import eventually
 from tests.standins import Answer, Request, Standin
 
 Open = Callable[..., Storage]
+ILLEGAL = "illegal_argument_exception"
 _PRODUCT = {"x-elastic-product": "Elasticsearch", "content-type": "application/json"}
 
 
@@ -250,6 +251,13 @@ def test_an_index_that_takes_no_writes_is_unavailable(
     assert eventually(lambda: storage.save_many([document()]) == [Stored()])
 
 
+def test_nodes_can_be_sniffed_for(opened: Open) -> None:
+    """The only node there is says its own address."""
+    storage = opened(sniff_on_start=True, sniff_before_requests=True, min_delay_between_sniffing=0)
+    for _ in range(3):
+        assert one(storage, document()) == Stored()
+
+
 def test_replicas_that_are_away_do_not_matter(opened: Open) -> None:
     storage = opened(index_settings={"number_of_replicas": 1})
     storage.ready()
@@ -270,7 +278,7 @@ def test_user_and_password(private: Private) -> None:
         assert one(storage, given) == Stored()
         assert storage.get(given.uuid) is not None
     wrong = Options.model_validate({**options, **account, "password": "wrong"})
-    with pytest.raises(ConnectionError, match="security_exception"):
+    with pytest.raises(PermissionError, match=r"refuses the login.*security_exception"):
         Storage("elasticsearch", wrong).open()
 
 
@@ -291,6 +299,10 @@ def items(*found: dict[str, Any]) -> Answer:
     return Answer(200, json.dumps({"items": [{"index": item} for item in found]}).encode())
 
 
+def illegal(reason: str) -> dict[str, Any]:
+    return {"status": 400, "error": {"type": ILLEGAL, "reason": reason}}
+
+
 def sent(request: Request) -> list[dict[str, Any]]:
     return [json.loads(line) for line in request.body.splitlines()]
 
@@ -305,12 +317,15 @@ def test_a_batch_is_one_request_and_every_item_has_its_answer() -> None:
             {"status": 503, "error": {"type": "unavailable_shards_exception", "reason": "away"}},
             {"status": 400, "error": {"type": "something_new_exception", "reason": "?"}},
             {"status": 200},
+            illegal("Document contains at least one immense term in field"),
+            illegal("pipeline with id [ours] does not exist"),
+            illegal("no write index is defined for alias [vcons]"),
         )
 
     with Standin(bulk_only(answer)) as server, closing(standing_in(server)) as storage:
         storage.open()
         server.requests.clear()
-        outcomes = storage.save_many([document(5, number=number) for number in range(7)])
+        outcomes = storage.save_many([document(5, number=number) for number in range(10)])
         assert outcomes == [
             Stored(),
             Stored(superseded=True),
@@ -319,6 +334,9 @@ def test_a_batch_is_one_request_and_every_item_has_its_answer() -> None:
             Unavailable("unavailable_shards_exception: away"),
             Unavailable("something_new_exception: ?"),
             Stored(),
+            Rejected(f"{ILLEGAL}: Document contains at least one immense term in field"),
+            Unavailable(f"{ILLEGAL}: pipeline with id [ours] does not exist"),
+            Unavailable(f"{ILLEGAL}: no write index is defined for alias [vcons]"),
         ]
         (request,) = server.requests
         head = sent(request)[0]["index"]
@@ -337,7 +355,7 @@ def test_an_overloaded_server_says_when() -> None:
             12,
             12,
         ]
-        assert server.count("POST") == 1
+        assert server.count("PUT") == 1
 
 
 def test_a_request_that_is_too_large_is_halved() -> None:
@@ -364,7 +382,7 @@ def test_many_bytes_are_several_requests() -> None:
         batch = [document(analysis=[{"body": "x" * 3_000_000}]) for _ in range(7)]
         assert storage.save_many(batch) == [Stored()] * 7
         # Each is about 4 MB: its first megabyte is found by its words as well.
-        assert server.count("POST") == 4
+        assert server.count("PUT") == 4
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500, 502, 504])

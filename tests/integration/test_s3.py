@@ -15,7 +15,7 @@ import pytest
 
 from storage.contract import Document, Outcome, Rejected, Stored, Unavailable
 from storage.s3 import Options, Storage
-from storage.s3_http import bucket_url
+from storage.s3_session import resolved
 from tests.clients import S3Access
 from tests.contract.places import document
 from tests.helpers import TcpProxy
@@ -172,7 +172,7 @@ def test_further_headers_are_sent_with_every_vcon(
 
 
 def test_a_wrong_secret_or_bucket_is_told_at_open(opened: Open) -> None:
-    with pytest.raises(ConnectionError, match="SignatureDoesNotMatch"):
+    with pytest.raises(PermissionError, match="SignatureDoesNotMatch"):
         opened(aws_secret_access_key="wrong")
     with pytest.raises(FileNotFoundError, match="no bucket nowhere-to-be-found"):
         opened(aws_bucket="nowhere-to-be-found")
@@ -314,17 +314,171 @@ def test_a_temporary_key_sends_its_token() -> None:
     assert "x-amz-security-token" in sent["authorization"]
 
 
+AP = "arn:aws:s3:us-west-2:123456789012:accesspoint/ours"
+DUALSTACK, FIPS = {"AWS_USE_DUALSTACK_ENDPOINT": "true"}, {"AWS_USE_FIPS_ENDPOINT": "true"}
+
+
 @pytest.mark.parametrize(
-    ("bucket", "region", "endpoint", "url"),
+    ("options", "variables", "url", "region"),
     [
-        ("calls", "eu-central-1", None, "https://calls.s3.eu-central-1.amazonaws.com"),
-        ("calls.eu", "eu-central-1", None, "https://s3.eu-central-1.amazonaws.com/calls.eu"),
-        ("calls", "cn-north-1", None, "https://calls.s3.cn-north-1.amazonaws.com.cn"),
-        ("calls", "any", "http://s3:7070/", "http://s3:7070/calls"),
+        ({}, {}, "https://calls.s3.amazonaws.com", "us-east-1"),
+        ({"aws_region": "eu-west-1"}, {}, "https://calls.s3.eu-west-1.amazonaws.com", "eu-west-1"),
+        (
+            {"aws_region": "cn-north-1"},
+            {},
+            "https://calls.s3.cn-north-1.amazonaws.com.cn",
+            "cn-north-1",
+        ),
+        (
+            {"aws_bucket": "calls.eu", "aws_region": "eu-west-1"},
+            {},
+            "https://s3.eu-west-1.amazonaws.com/calls.eu",
+            "eu-west-1",
+        ),
+        (
+            {},
+            {"AWS_DEFAULT_REGION": "eu-west-1"},
+            "https://calls.s3.eu-west-1.amazonaws.com",
+            "eu-west-1",
+        ),
+        (
+            {"aws_region": "eu-west-1"},
+            DUALSTACK,
+            "https://calls.s3.dualstack.eu-west-1.amazonaws.com",
+            "eu-west-1",
+        ),
+        (
+            {"aws_region": "us-east-2"},
+            FIPS,
+            "https://calls.s3-fips.us-east-2.amazonaws.com",
+            "us-east-2",
+        ),
+        ({}, {"AWS_ENDPOINT_URL": "http://s3:7070/"}, "http://s3:7070/calls", "us-east-1"),
+        ({}, {"AWS_ENDPOINT_URL_S3": "http://s3:7070"}, "http://s3:7070/calls", "us-east-1"),
+        (
+            {"endpoint_url": "http://s3:7070/"},
+            {"AWS_DEFAULT_REGION": "garage", "AWS_ENDPOINT_URL_S3": "http://elsewhere"},
+            "http://s3:7070/calls",
+            "garage",
+        ),
+        (
+            {"aws_bucket": AP, "aws_region": "us-west-2"},
+            {},
+            "https://ours-123456789012.s3-accesspoint.us-west-2.amazonaws.com",
+            "us-west-2",
+        ),
     ],
 )
-def test_where_a_bucket_is(bucket: str, region: str, endpoint: str | None, url: str) -> None:
-    assert bucket_url(bucket, region, endpoint) == url
+def test_where_a_bucket_is(
+    options: dict[str, Any],
+    variables: dict[str, str],
+    url: str,
+    region: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the options leave open is what boto3 makes of the environment."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    key = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+    found = resolved(Options.model_validate({"aws_bucket": "calls", **key, **options}))
+    assert (found.url, found.region, found.service) == (url, region, "s3")
+
+
+def test_a_profile_names_key_region_endpoint_and_certificates(
+    s3: S3Access,
+    s3_bucket: str,
+    client: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        f"[profile ours]\naws_access_key_id={s3.key}\naws_secret_access_key={s3.secret}\n"
+        f"region={s3.region}\nendpoint_url={s3.endpoint}\nca_bundle=/some/ca.pem\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    options = Options.model_validate({"aws_bucket": s3_bucket, "aws_profile": "ours"})
+    assert resolved(options).ca_file == "/some/ca.pem"
+    with closing(Storage("s3", options)) as storage:
+        storage.open()
+        assert isinstance(one(storage, document()), Stored)
+    absent = Options.model_validate({"aws_bucket": s3_bucket, "aws_profile": "theirs"})
+    with pytest.raises(ValueError, match="theirs"):
+        Storage("s3", absent).open()
+
+
+def test_temporary_keys_are_renewed_by_botocore(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program of a profile gives keys; an expired one is asked for again, without reopening."""
+    count = tmp_path / "count"
+    program = tmp_path / "program"
+    program.write_text(
+        "#!/bin/sh\n"
+        f'echo x >> "{count}"\n'
+        f'n=$(wc -l < "{count}")\n'
+        "# The first is due at once, those that follow are not.\n"
+        '[ "$n" -gt 1 ] && year=2100 || year=2020\n'
+        "printf '"
+        '{"Version": 1, "AccessKeyId": "key%s", "SecretAccessKey": "s", "SessionToken": "t%s",'
+        ' "Expiration": "%s-01-01T00:00:00Z"}'
+        '\' "$n" "$n" "$year"\n'
+    )
+    program.chmod(0o755)
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    with Standin(ObjectStore(conditional=True)) as server:
+        given = {"endpoint_url": server.url, "aws_bucket": "bucket", "aws_region": "us-east-1"}
+        with closing(Storage("s3", Options.model_validate(given))) as storage:
+            storage.open()
+            assert isinstance(one(storage, document()), Stored)
+        sent = server.requests[-1].headers
+    assert sent["x-amz-security-token"] == "t2"
+    assert "Credential=key2/" in sent["authorization"]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "said"),
+    [
+        ("calls--usw2-az1--x-s3", "directory buckets"),
+        ("arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap", "crt"),
+    ],
+)
+def test_what_is_not_supported_is_told_at_open(bucket: str, said: str) -> None:
+    given = {"aws_bucket": bucket, "aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+    with pytest.raises(ValueError, match=said):
+        Storage("s3", Options.model_validate(given)).open()
+
+
+@pytest.mark.parametrize("status", [400, 403, 501])
+def test_an_endpoint_that_refuses_checksums_is_found_out(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ObjectStore(conditional=True)
+
+    def told(request: Request) -> Answer:
+        if "x-amz-checksum-sha256" in request.headers:
+            return fault(status, "InvalidArgument")
+        return store(request)
+
+    with Standin(told) as server, closing(standing_in(server)) as storage:
+        storage.open()
+        assert "refuses x-amz-checksum-sha256" in caplog.text
+        given = document()
+        assert isinstance(one(storage, given), Stored)
+        assert storage.get(given.uuid) == given.body
+
+
+def test_an_endpoint_that_is_busy_at_open_keeps_its_checksums() -> None:
+    with (
+        Standin(
+            lambda request: fault(503, "SlowDown") if request.method == "PUT" else Answer()
+        ) as server,
+        pytest.raises(ConnectionError, match="SlowDown"),
+    ):
+        standing_in(server).open()
+    assert server.count("PUT") == 1
 
 
 def test_a_certificate_is_verified(tmp_path: Path) -> None:

@@ -205,3 +205,26 @@ def test_without_fsync_the_same_is_written(opened: Open) -> None:
     given = document()
     assert one(storage, given) == Stored()
     assert storage.get(given.uuid) == given.body
+
+
+@pytest.mark.parametrize("written", ["0o640", "0640", "'0o640'", "'0640'", "'640'", "416"])
+def test_permissions_in_all_their_spellings(written: str) -> None:
+    """As docs have them, as vcon-server's example has them, and as YAML reads either."""
+    import yaml
+
+    given = yaml.safe_load(f"file_permissions: {written}")
+    assert Options.model_validate(given).file_permissions == 0o640
+
+
+@pytest.mark.parametrize("written", [644, 755, 0o040, "rw-r--r--", "0x1ff", "99999"])
+def test_permissions_that_make_no_sense(written: object) -> None:
+    with pytest.raises(ValueError, match="octal"):
+        Options.model_validate({"file_permissions": written})
+
+
+def test_a_colon_in_a_uuid_is_written_otherwise(opened: Open, root: Path) -> None:
+    given = document(uuid="urn:a@b+c=d")
+    storage = opened()
+    one(storage, given)
+    assert files(root) == {"2025/03/04/urn%3Aa@b+c=d.json"}
+    assert storage.get(given.uuid) == given.body

@@ -1,16 +1,17 @@
-"""One request and its answer on a connected socket: as much of HTTP/1.1 as storages need.
+"""Sends one request over a connected socket and reads its answer: the HTTP/1.1 that S3 needs.
 
-http.client sends a request's head and body apart and reads the headers of an answer as if they were
-a mail's, which costs several times what is done here. What it refuses is refused here too: whatever
-could smuggle a second header or request in.
+Every vCon costs S3 one or two requests, so that the CPU of a request is the cost of the storage:
+this takes 60 µs where urllib3 takes 250 (docs/decisions/one-way-out.md). What http.client refuses
+is refused here too: whatever could smuggle a second header or request in.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from dataclasses import dataclass
 from http.client import BadStatusLine, HTTPException, IncompleteRead, LineTooLong
+
+from storage.http import Answer
 
 _HEAD_END = b"\r\n\r\n"
 _HEAD_LIMIT_BYTES = 65_536
@@ -18,26 +19,6 @@ _READ_BYTES = 65_536
 # Up to here a body is copied behind its head, so that both are one packet and one system call.
 _JOINED_BYTES = 65_536
 _NO_BODY = (204, 304)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response, read whole. Header names are in lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def ok(self) -> bool:
-        """Whether the request was carried out."""
-        return 200 <= self.status < 300
-
-    @property
-    def retry_after_s(self) -> float | None:
-        """In how many seconds the server wants to be asked again, if it says so."""
-        value = self.headers.get("retry-after", "")
-        return float(value) if value.isdigit() else None
 
 
 def exchange(
