@@ -15,6 +15,7 @@ Without a destination, bodies are deleted.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import importlib
@@ -174,7 +175,7 @@ def _s3(
         s3={"addressing_style": "path"},
     )
     # An own session, because boto3's default session is not thread-safe.
-    return boto3.session.Session().client(
+    client = boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint_url or None,
         region_name=region,
@@ -182,6 +183,8 @@ def _s3(
         aws_secret_access_key=secret or None,
         config=config,
     )
+    atexit.register(client.close)
+    return client
 
 
 def _kinds(attachment: dict[str, Any]) -> set[str]:

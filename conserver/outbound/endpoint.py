@@ -13,6 +13,7 @@ Answers are read up to a limit. Messages name the endpoint without credentials a
 
 from __future__ import annotations
 
+import atexit
 import email.utils
 import functools
 import importlib
@@ -197,7 +198,9 @@ def _client(ca_file: str, max_connections: int) -> httpx.Client:
 
     context = ssl.create_default_context(cafile=ca_file) if ca_file else True
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=8)
-    return httpx.Client(verify=context, limits=limits, follow_redirects=False)
+    client = httpx.Client(verify=context, limits=limits, follow_redirects=False)
+    atexit.register(client.close)
+    return client
 
 
 def _named(url: str) -> str:

@@ -13,6 +13,7 @@ Proxies of the environment are not used: the rules above would then be the proxy
 
 from __future__ import annotations
 
+import atexit
 import base64
 import functools
 import hashlib
@@ -237,13 +238,15 @@ def _pool(allow_private: bool, ca_file: str) -> httpcore.ConnectionPool:
         def connect_unix_socket(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
             raise Rejected("unix sockets are not fetched from")
 
-    return httpcore.ConnectionPool(
+    pool = httpcore.ConnectionPool(
         ssl_context=ssl.create_default_context(cafile=ca_file or None),
         network_backend=CheckedBackend(),
         max_connections=64,
         max_keepalive_connections=8,
         keepalive_expiry=15,
     )
+    atexit.register(pool.close)
+    return pool
 
 
 def _addresses(host: str, port: int, allow_private: bool) -> list[Address]:
