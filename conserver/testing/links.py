@@ -50,6 +50,7 @@ class LinkRun:
         pushes: (list, uuid) of each context.push(), in order.
         expiry_s: the last context.expire(), None without one.
         checkpoints: the document as each context.checkpoint() has saved it.
+        progress: the last context.progress(): done, total and unit. None without one.
     """
 
     outcome: LinkEnd
@@ -60,6 +61,7 @@ class LinkRun:
     pushes: list[tuple[str, str]] = field(default_factory=list)
     expiry_s: int | None = None
     checkpoints: list[bytes] = field(default_factory=list)
+    progress: tuple[float, float | None, str] | None = None
 
     @property
     def filtered(self) -> bool:
@@ -98,6 +100,7 @@ def run_link(
 
     Raises:
         ConfigError: the options are wrong, or there is no such link.
+        Rejected: the document is no vCon that a worker would give to a link.
         Exception: what the link has raised, if it counts as a failed attempt.
     """
     loaded = replace(_loaded(module, options), soft_timeout_s=soft_timeout_s)
@@ -179,7 +182,8 @@ class _Inbox(WorkerInbox):
 
     def checkpoint(self, item: Item) -> None:
         item.dump_vcon()
-        self.checkpoints_made.append(item.body)
+        assert item.vcon is not None
+        self.checkpoints_made.append(item.vcon.dump())
 
 
 @contextlib.contextmanager
@@ -218,6 +222,7 @@ def _result(
         pushes=item.progress.pushes,
         expiry_s=item.progress.expire_s,
         checkpoints=checkpoints,
+        progress=item.link_progress,
     )
 
 
