@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from conserver.config.model import ChainConfig, LinkConfig
 from conserver.errors import Rejected, Retry
@@ -51,6 +52,7 @@ class LinkRun:
         expiry_s: the last context.expire(), None without one.
         checkpoints: the document as each context.checkpoint() has saved it.
         progress: the last context.progress(): done, total and unit. None without one.
+        logged: what it has logged, as dicts with `log_level`, `event` and the fields.
     """
 
     outcome: LinkEnd
@@ -62,6 +64,7 @@ class LinkRun:
     expiry_s: int | None = None
     checkpoints: list[bytes] = field(default_factory=list)
     progress: tuple[float, float | None, str] | None = None
+    logged: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def filtered(self) -> bool:
@@ -108,7 +111,7 @@ def run_link(
     raised: list[BaseException] = []
     item = _item(_recording(loaded, raised), vcon, attempt, last_attempt)
     before = item.vcon.dump() if item.vcon is not None else item.text
-    with _inbox(item, cancel_after) as (status, inbox):
+    with _inbox(item, cancel_after) as (status, inbox), capture_logs() as logged:
         ChainRunner(status, inbox).run(item)
     outcome = item.outcome
     assert outcome is not None
@@ -116,7 +119,8 @@ def run_link(
         raise Rejected(outcome.reason)
     if outcome.kind is OutcomeKind.FAILED:
         raise raised[0] if raised else RuntimeError(outcome.reason)
-    return _result(item, outcome, raised, before, inbox.checkpoints_made)
+    result = _result(item, outcome, raised, before)
+    return replace(result, checkpoints=inbox.checkpoints_made, logged=[dict(e) for e in logged])
 
 
 def _loaded(module: LinkLike, options: Mapping[str, Any] | BaseModel | None) -> LoadedLink:
@@ -200,11 +204,7 @@ def _inbox(item: Item, cancel_after: int | None) -> Iterator[tuple[SharedStatus,
 
 
 def _result(
-    item: Item,
-    outcome: ChainOutcome,
-    raised: list[BaseException],
-    before: bytes,
-    checkpoints: list[bytes],
+    item: Item, outcome: ChainOutcome, raised: list[BaseException], before: bytes
 ) -> LinkRun:
     error = raised[0] if raised else None
     rejected = error if isinstance(error, Rejected) else None
@@ -221,7 +221,6 @@ def _result(
         rejected=rejected,
         pushes=item.progress.pushes,
         expiry_s=item.progress.expire_s,
-        checkpoints=checkpoints,
         progress=item.link_progress,
     )
 

@@ -98,7 +98,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         self.server.opened(self.request)
-        client = fakeredis.FakeRedisConnection(server=self.server.data, protocol=2)
+        client: Any = fakeredis.FakeRedisConnection(server=self.server.data, protocol=2)
         try:
             client.connect()
             while data := self.request.recv(_CHUNK_BYTES):
