@@ -7,6 +7,7 @@ link returns or raises is judged as in a worker.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from structlog.testing import capture_logs
 
 from conserver.config.model import ChainConfig, LinkConfig
 from conserver.errors import Rejected, Retry
-from conserver.plugins.loader import LoadedLink, load_link
+from conserver.plugins.loader import LoadedLink, load_link, resolve
 from conserver.process.shared_status import SharedStatus
 from conserver.queue.record import Claimed, Progress
 from conserver.vcon.document import Vcon
@@ -129,9 +130,10 @@ def _loaded(module: LinkLike, options: Mapping[str, Any] | BaseModel | None) -> 
     name = module if isinstance(module, str) else module.__name__
     if not isinstance(options, BaseModel):
         return load_link("link", LinkConfig(module=name, options=dict(options or {})))
-    # Only their own class can say whether they are right, and it has.
-    values = options.model_dump(by_alias=True)
-    return replace(load_link("link", LinkConfig(module=name, options=values)), options=options)
+    # They are validated already.
+    found: Any = importlib.import_module(resolve(name))
+    prepare = getattr(found, "prepare", None)
+    return LoadedLink("link", name, run=found.run, options=options, prepare_module=prepare)
 
 
 def _recording(link: LoadedLink, raised: list[BaseException]) -> LoadedLink:
