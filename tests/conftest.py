@@ -7,6 +7,8 @@
 - `private` starts servers that a test may stop, pause and kill.
 - A test that needs a server which this machine cannot have is skipped; with CI=true it fails.
 - A test's folder says what it is: tests/integration, process, fault, guards mark their tests.
+- Under pytest-xdist (scripts/test) each process has a session of its own: a Redis, a database, an
+  Elasticsearch of the fault tests. tests/parallel.py says which tests share a process.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import hypothesis
 import pytest
 from servers import S3, Elasticsearch, Missing, Postgres, Redis, Server, running, start_all
 from servers.packages import chosen, docker_works
 
+from tests import parallel
 from tests.clients import S3Access, elasticsearch_delete, postgres_execute, redis_flush
 
 _SCRUBBED_PREFIXES = ("CONSERVER_", "AWS_", "VCON_", "PG", "HF_", "OTEL_", "REDIS_", "LOG_")
@@ -34,6 +37,8 @@ _SCRUBBED_NAMES = (
 ).split()
 _FOLDER_MARKS = ("integration", "process", "fault")
 _FOLDER_TIMEOUTS_S = {"process": 240, "fault": 300}
+# Most tests wait, for servers and processes more than for a processor.
+_PROCESSES_BESIDES_CORES = 2
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 
@@ -53,15 +58,53 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("conserver")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder, and give the long ones their time."""
-    here = Path(__file__).parent
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes `-n auto` means; 0 runs the tests in this one.
+
+    A Redis that the environment names is emptied before each test: only one process can use it.
+    """
+    single = all("::" in argument for argument in config.args)
+    if single or running.given("redis"):
+        return 0
+    return (os.cpu_count() or 1) + _PROCESSES_BESIDES_CORES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that share expensive servers share a process."""
+    return parallel.scheduler(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark tests by their folder, and give the long ones their time and, in parallel, their turn.
+
+    It wraps the hooks of plugins, because pytest-randomly sets the order.
+    """
     for item in items:
-        folder = item.path.relative_to(here).parts[0] if here in item.path.parents else ""
+        folder = _folder(item)
         if folder in _FOLDER_MARKS:
             item.add_marker(folder)
         if folder in _FOLDER_TIMEOUTS_S and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(_FOLDER_TIMEOUTS_S[folder]))
+    yield
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # A long test that began last would keep all other processes waiting.
+        items.sort(key=_expected_length)
+
+
+def _folder(item: pytest.Item) -> str:
+    """The folder below tests/ that a test is in."""
+    here = Path(__file__).parent
+    return item.path.relative_to(here).parts[0] if here in item.path.parents else ""
+
+
+def _expected_length(item: pytest.Item) -> int:
+    """0 for the tests that take longest, 2 for those that take least."""
+    folder = _folder(item)
+    long = folder == "process" or item.get_closest_marker("slow") is not None
+    return 0 if folder == "fault" else 1 if long else 2
 
 
 def absent(reason: str) -> NoReturn:
@@ -132,6 +175,8 @@ def redis_session_url() -> Iterator[str]:
     """
     with ExitStack() as stack:
         given = running.given("redis")
+        if given and "PYTEST_XDIST_WORKER" in os.environ:
+            pytest.fail("CONSERVER_TEST_REDIS_URL is emptied by each test: use -n0", pytrace=False)
         yield given["URL"] if given else _own(Redis, stack).url
 
 

@@ -45,6 +45,8 @@ ARROWS = {
     "api": "operations process outbound queue vcon config telemetry",
     "cli": "api operations supervisor speech transcription plugins config telemetry",
     "__main__": "cli telemetry",
+    # Tools for tests of links and storages; no other wing imports it.
+    "testing": "operations worker plugins process queue vcon config telemetry storage.contract",
 }
 EVERYBODYS = {"errors", "retry", "failpoints", "__version__"}
 # Names that, called while a module is imported, would be work: files, processes, connections.
@@ -55,7 +57,7 @@ WORK = frozenset(
 )
 
 # Calls that stand by themselves in a module and only declare something.
-DECLARATIONS = (".add_typer",)
+DECLARATIONS = (".add_typer", ".register_assert_rewrite")
 
 
 def sources(*folders: str) -> list[Path]:

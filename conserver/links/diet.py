@@ -15,6 +15,7 @@ Without a destination, bodies are deleted.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import importlib
@@ -179,7 +180,7 @@ def _s3(
         proxies=network.botocore_proxies(endpoint_url or _AWS_URL),
     )
     # An own session, because boto3's default session is not thread-safe.
-    return boto3.session.Session().client(
+    client = boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint_url or None,
         region_name=region,
@@ -187,6 +188,8 @@ def _s3(
         aws_secret_access_key=secret or None,
         config=config,
     )
+    atexit.register(client.close)
+    return client
 
 
 def _kinds(attachment: dict[str, Any]) -> set[str]:

@@ -15,6 +15,7 @@ Answers are read up to a limit. Messages name the endpoint without credentials a
 
 from __future__ import annotations
 
+import atexit
 import email.utils
 import importlib
 import time
@@ -168,7 +169,7 @@ def _proxy_for(url: str) -> Proxy | None:
     except NetworkSettingsError as error:
         raise Retry(None, f"POST {_named(url)}: {error}") from None
     except ValueError as error:
-        raise faults.error("machine", f"POST {_named(url)}: not a URL: {error}") from None
+        raise faults.exception_for("machine", f"POST {_named(url)}: not a URL: {error}") from None
 
 
 def _post_once(
@@ -229,13 +230,15 @@ def _client(trusted: Trust, max_connections: int, proxy: Proxy | None) -> httpx.
         tls = network.tls_context(network.trust()) if scheme == "https" else None
         through = httpx.Proxy(f"{scheme}://{proxy.address}", ssl_context=tls, auth=login)
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=8)
-    return httpx.Client(
+    client = httpx.Client(
         verify=network.tls_context(trusted),
         limits=limits,
         follow_redirects=False,
         proxy=through,
         trust_env=False,  # It is read in one place, for all clients.
     )
+    atexit.register(client.close)
+    return client
 
 
 def _named(url: str) -> str:

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
 import hashlib
@@ -302,13 +303,15 @@ def _pool(allow_private: bool, trusted: Trust) -> httpcore.ConnectionPool:
         def connect_unix_socket(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
             raise Rejected("unix sockets are not fetched from")
 
-    return httpcore.ConnectionPool(
+    pool = httpcore.ConnectionPool(
         ssl_context=network.tls_context(trusted),
         network_backend=CheckedBackend(),
         max_connections=64,
         max_keepalive_connections=8,
         keepalive_expiry=15,
     )
+    atexit.register(pool.close)
+    return pool
 
 
 def _addresses(

@@ -7,6 +7,7 @@ same with a minus); the end of the pipe says that the test process is gone, what
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,7 @@ def _start() -> IO[str]:
     # It is never waited for: it outlives this process by design.
     guard.returncode = 0
     assert guard.stdin is not None
+    atexit.register(guard.stdin.close)
     return guard.stdin
 
 

@@ -31,6 +31,7 @@ MANY = 64
 """Of these documents, wherever a call must not care how many there are."""
 
 LIMIT_MS, WHOLE_LIMIT_MS = 5.0, 10.0
+_MOST_TIMES = 4
 
 
 def limit_ms(name: str) -> float:
@@ -51,6 +52,10 @@ class Worker:
         self.client = client
         self._number = 0
         self.best_ms: dict[str, float] = {}
+
+    def too_long(self) -> list[str]:
+        """The calls whose shortest time is over their limit."""
+        return [name for name, ms in self.best_ms.items() if ms > limit_ms(name)]
 
     def begin(self) -> None:
         """Anew, on an empty Redis."""
@@ -160,12 +165,18 @@ class Worker:
 
 
 def measure(rounds: int) -> dict[str, float]:
-    """Script and what it had to do -> its shortest time in ms."""
+    """Script and what it had to do -> its shortest time in ms.
+
+    Where a time is over its limit after so many rounds, as many again are made, up to four times:
+    on a busy machine it takes longer until a call is not interrupted.
+    """
     with Redis() as server, redis.Redis.from_url(server.url) as client:
         with suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, server.pid, -15)
         worker = Worker(client)
-        for _ in range(rounds):
+        for number in range(_MOST_TIMES * rounds):
+            if number >= rounds and not worker.too_long():
+                break
             _small(worker)
             _whole(worker)
     return {name: round(ms, 2) for name, ms in worker.best_ms.items() if name != "register"}

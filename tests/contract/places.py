@@ -6,74 +6,53 @@ listens, so that a proxy can be put before it.
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 
-from storage.contract import Document, Storage, StorageOptions
+from conserver.testing.storages import StoragePlace, not_json
+from conserver.testing.storages import make_document as document
+from storage.contract import Document, Storage
 from tests.clients import S3Access
+
+__all__ = ["KINDS", "MONGO_URL", "SERVED_KINDS", "Place", "document", "place"]
 
 TIMEOUT_S = 20
 MONGO_URL = "CONSERVER_TEST_MONGO_URL"
 
 
-@dataclass
-class Place:
+@dataclass(kw_only=True)
+class Place(StoragePlace):
     """A kind of storage, and a place of our own in it."""
 
-    kind: str
-    options: dict[str, Any]
     # Where its server listens, and its options with another port; no port: there is no server.
     port: int | None = None
     at_port: Callable[[int], dict[str, Any]] = field(default=lambda port: {})
-    # Whether `get` gives the very bytes, or only what they say.
-    keeps_bytes: bool = False
     # Shapes of tests.vcons that it takes but does not keep whole, or not at all.
     keeps_part_of: frozenset[str] = frozenset()
     rejects: frozenset[str] = frozenset()
-    # A document that it will never take.
-    bad: Callable[[], Document] | None = None
 
     @property
-    def module(self) -> ModuleType:
-        return importlib.import_module(f"storage.{self.kind}")
+    def kind(self) -> str:
+        """The last part of the module's name."""
+        return self.module.rpartition(".")[2]
 
     def make(self, timeout_s: float = TIMEOUT_S, **options: Any) -> Storage:
         """A storage that is not open yet."""
-        given = {"timeout_s": timeout_s, **self.options, **options}
-        parsed: StorageOptions = self.module.Options.model_validate(given)
-        self.module.prepare(parsed)
-        made: Storage = self.module.Storage(self.kind, parsed)
-        return made
+        return super().make(timeout_s=timeout_s, **options)
 
     @contextmanager
     def opened(self, timeout_s: float = TIMEOUT_S, **options: Any) -> Iterator[Storage]:
         """An open storage, closed at the end."""
-        storage = self.make(timeout_s, **options)
-        with closing(storage):
-            storage.open()
+        with super().opened(timeout_s=timeout_s, **options) as storage:
             yield storage
-
-
-def document(revision: int = 1, uuid: str | None = None, **members: Any) -> Document:
-    """A small vCon."""
-    uuid = uuid or str(uuid4())
-    data = {"uuid": uuid, "created_at": "2025-03-04T05:06:07.891+02:00", **members}
-    return Document(uuid, json.dumps(data).encode(), revision)
-
-
-def not_json() -> Document:
-    return Document(str(uuid4()), b'{"uuid": 1', 1)
 
 
 def place(kind: str, request: pytest.FixtureRequest) -> Place:
@@ -86,12 +65,12 @@ def _postgres(request: pytest.FixtureRequest) -> Place:
     url = request.getfixturevalue("postgres_url")
     table = request.getfixturevalue("postgres_table")
     return Place(
-        "postgres",
-        {"url": url, "table_name": table},
-        urlsplit(url).port,
-        lambda port: {"url": _moved(url, port)},
+        module="storage.postgres",
+        options={"url": url, "table_name": table},
+        port=urlsplit(url).port,
+        at_port=lambda port: {"url": _moved(url, port)},
         rejects=frozenset(["nul"]),
-        bad=lambda: document(subject="a\0b"),
+        unacceptable=lambda: document(subject="a\0b"),
     )
 
 
@@ -101,8 +80,8 @@ def _s3(request: pytest.FixtureRequest) -> Place:
     with closing(access.client()) as client:
         client.create_bucket(Bucket=bucket)
     return Place(
-        "s3",
-        {
+        module="storage.s3",
+        options={
             "endpoint_url": access.endpoint,
             "aws_access_key_id": access.key,
             "aws_secret_access_key": access.secret,
@@ -110,10 +89,10 @@ def _s3(request: pytest.FixtureRequest) -> Place:
             "aws_bucket": bucket,
             "s3_path": "some/path",
         },
-        urlsplit(access.endpoint).port,
-        lambda port: {"endpoint_url": _moved(access.endpoint, port)},
+        port=urlsplit(access.endpoint).port,
+        at_port=lambda port: {"endpoint_url": _moved(access.endpoint, port)},
         keeps_bytes=True,
-        bad=not_json,
+        unacceptable=not_json,
     )
 
 
@@ -121,36 +100,46 @@ def _elasticsearch(request: pytest.FixtureRequest) -> Place:
     url = request.getfixturevalue("elasticsearch_url")
     index = request.getfixturevalue("elasticsearch_index")
     return Place(
-        "elasticsearch",
-        {
+        module="storage.elasticsearch",
+        options={
             "url": url,
             "index": index,
             "index_settings": {"number_of_replicas": 0},
         },
-        urlsplit(url).port,
-        lambda port: {"url": _moved(url, port)},
+        port=urlsplit(url).port,
+        at_port=lambda port: {"url": _moved(url, port)},
         keeps_part_of=frozenset(["big_bodies"]),
-        bad=lambda: Document(str(uuid4()), b'{"uuid": "twice", "uuid": "twice"}', 1),
+        unacceptable=lambda: Document(str(uuid4()), b'{"uuid": "twice", "uuid": "twice"}', 1),
     )
 
 
 def _file(request: pytest.FixtureRequest) -> Place:
     path: Path = request.getfixturevalue("tmp_path")
-    return Place("file", {"path": str(path / "vcons")}, keeps_bytes=True, bad=not_json)
+    return Place(
+        module="storage.file",
+        options={"path": str(path / "vcons")},
+        keeps_bytes=True,
+        unacceptable=not_json,
+    )
 
 
 def _sqlite(request: pytest.FixtureRequest) -> Place:
     path: Path = request.getfixturevalue("tmp_path")
-    return Place("sqlite", {"path": str(path / "new" / "vcons.db")}, keeps_bytes=True, bad=not_json)
+    return Place(
+        module="storage.sqlite",
+        options={"path": str(path / "new" / "vcons.db")},
+        keeps_bytes=True,
+        unacceptable=not_json,
+    )
 
 
 def _redis(request: pytest.FixtureRequest) -> Place:
     url = request.getfixturevalue("redis_url")
     return Place(
-        "redis",
-        {"redis_url": url},
-        urlsplit(url).port,
-        lambda port: {"redis_url": _moved(url, port)},
+        module="storage.redis",
+        options={"redis_url": url},
+        port=urlsplit(url).port,
+        at_port=lambda port: {"redis_url": _moved(url, port)},
         keeps_bytes=True,
     )
 
@@ -158,11 +147,11 @@ def _redis(request: pytest.FixtureRequest) -> Place:
 def _mongo(request: pytest.FixtureRequest) -> Place:
     url = os.environ[MONGO_URL]
     return Place(
-        "mongo",
-        {"url": url, "database": "conserver_test", "collection": f"vcons_{uuid4().hex}"},
-        urlsplit(url).port,
-        lambda port: {"url": _moved(url, port)},
-        bad=lambda: document(_id="ours"),
+        module="storage.mongo",
+        options={"url": url, "database": "conserver_test", "collection": f"vcons_{uuid4().hex}"},
+        port=urlsplit(url).port,
+        at_port=lambda port: {"url": _moved(url, port)},
+        unacceptable=lambda: document(_id="ours"),
     )
 
 

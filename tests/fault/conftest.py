@@ -18,6 +18,7 @@ from servers import Missing, start_all
 
 from tests.conftest import absent
 from tests.fault.scene import Scene
+from tests.parallel import group_of
 
 TIMEOUT_S = 3.0
 """After so long a storage that does not answer counts as away."""
@@ -40,8 +41,10 @@ def shared_places() -> Iterator[dict[str, Place]]:
 
 
 @pytest.fixture
-def places(shared_places: dict[str, Place]) -> dict[str, Place]:
+def places(request: pytest.FixtureRequest, shared_places: dict[str, Place]) -> dict[str, Place]:
     """The same, all of them up."""
+    nodeid = request.node.nodeid
+    assert group_of(nodeid) != nodeid, "a test with these servers has a line in tests/parallel.py"
     for place in shared_places.values():
         if place.server.alive:
             place.server.resume()

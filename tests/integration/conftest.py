@@ -7,15 +7,27 @@ from pathlib import Path
 
 import pytest
 import redis
+from servers import Elasticsearch, Missing
 
 from conserver.queue.clients import client as connect
 from tests.command_line import Command
+from tests.conftest import absent
 
 CONFIG = """
 links: {mark: {module: links.tag, options: {tags: [a]}}}
 chains:
   main: {links: [mark], ingress_lists: [inbox], egress_lists: [done]}
 """
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_with_password() -> Iterator[Elasticsearch]:
+    """A node that asks for a password; a test may kill it, and starts it again."""
+    try:
+        with Elasticsearch(password="correct horse") as node:
+            yield node
+    except Missing as error:
+        absent(str(error))
 
 
 @pytest.fixture

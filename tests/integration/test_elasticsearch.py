@@ -16,7 +16,6 @@ from storage.contract import Document, Outcome, Rejected, Stored, Unavailable
 from storage.elasticsearch import Options, Storage
 from storage.elasticsearch_index import MAPPING, MAPPING_VERSION
 from tests import vcons
-from tests.conftest import Private
 from tests.contract.places import document
 from tests.helpers import eventually
 from tests.standins import Answer, Request, Standin
@@ -266,9 +265,9 @@ def test_replicas_that_are_away_do_not_matter(opened: Open) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)  # it starts an Elasticsearch of its own
-def test_user_and_password(private: Private) -> None:
-    server = private(Elasticsearch(password="correct horse"))
-    account = {"username": "elastic", "password": "correct horse"}
+def test_user_and_password(elasticsearch_with_password: Elasticsearch) -> None:
+    server = elasticsearch_with_password
+    account = {"username": "elastic", "password": server.password}
     options = {"url": server.url, "index_settings": {"number_of_replicas": 0}}
     storage = Storage("elasticsearch", Options.model_validate({**options, **account}))
     with closing(storage):

@@ -74,8 +74,11 @@ def test_s3_keeps_objects_and_checks_signatures(private: Private) -> None:
 
 
 @pytest.mark.slow
-def test_elasticsearch_comes_back_and_asks_for_its_password(private: Private) -> None:
-    server = private(Elasticsearch(password="secret-of-the-test"))
+@pytest.mark.timeout(240)  # it starts an Elasticsearch of its own, twice
+def test_elasticsearch_comes_back_and_asks_for_its_password(
+    elasticsearch_with_password: Elasticsearch,
+) -> None:
+    server = elasticsearch_with_password
     with pytest.raises(urllib.request.HTTPError) as refused:
         urllib.request.urlopen(f"{server.url}/_cluster/health")
     refused.value.close()

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from conserver.errors import Rejected, Retry
 from conserver.links import analyze, check_and_tag, detect_engagement
 from conserver.outbound.faults import FailedAttemptError
+from conserver.testing.http_server import Reply, chat_reply, serving
 from conserver.vcon.document import Vcon
 from tests import vcons
-from tests.unit.links.stage import Context, Reply, chat_reply, serving, vcon
+from tests.unit.links.stage import Context, vcon
 
 SCHEMA = {"type": "object", "properties": {"mood": {"type": "string"}}, "required": ["mood"]}
 

@@ -8,26 +8,23 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from conserver.errors import Cancelled, Rejected
 from conserver.links import delay, expire_vcon, jq, sampler, tag_router
-from conserver.vcon.document import Vcon
+from conserver.testing.links import LinkRun, make_vcon, run_link
 from tests import vcons
-from tests.unit.links.stage import Context, vcon
 
 # delay
 
 
 def test_delay_waits_and_touches_nothing() -> None:
-    given, began_s = vcon(), time.monotonic()
-    assert delay.run(given, delay.Options(seconds=0.1), Context()) is given
+    began_s = time.monotonic()
+    result = run_link(delay, make_vcon(), {"seconds": 0.1})
     assert 0.1 <= time.monotonic() - began_s < 5
-    assert not given.changed
+    assert (result.outcome, result.changed) == ("done", False)
 
 
 def test_delay_ends_when_the_item_is_cancelled() -> None:
     began_s = time.monotonic()
-    with pytest.raises(Cancelled):
-        delay.run(vcon(), delay.Options(seconds=600), Context(cancel_after=2))
+    assert run_link(delay, make_vcon(), {"seconds": 600}, cancel_after=2).outcome == "cancelled"
     assert time.monotonic() - began_s < 5
 
 
@@ -40,33 +37,37 @@ def test_delay_is_bounded(seconds: Any) -> None:
 # tag_router
 
 
-def routed(tags: list[str], routes: Any, **options: Any) -> tuple[Vcon | None, list[str]]:
-    context = Context()
-    given = vcon(attachments=[{"type": "tags", "body": tags}])
-    settings = tag_router.Options(tag_routes=routes, **options)
-    return tag_router.run(given, settings, context), [target for target, _ in context.pushed]
+def routed(tags: list[str], routes: Any, **options: Any) -> LinkRun:
+    given = make_vcon(attachments=[{"type": "tags", "body": tags}])
+    return run_link(tag_router, given, {"tag_routes": routes, **options})
+
+
+def targets(result: LinkRun) -> list[str]:
+    """The lists that it has pushed the vCon on."""
+    assert {uuid for _, uuid in result.pushes} <= {result.vcon.uuid}
+    return [target for target, _ in result.pushes]
 
 
 def test_router_pushes_by_name_and_by_whole_tag() -> None:
     routes = {"urgent": "now", "team:blue": ["blue", "audit"], "team:red": "red"}
-    result, targets = routed(["urgent:yes", "team:blue"], routes)
-    assert targets == ["now", "blue", "audit"]
-    assert result is not None
-    assert not result.changed
+    result = routed(["urgent:yes", "team:blue"], routes)
+    assert targets(result) == ["now", "blue", "audit"]
+    assert (result.outcome, result.changed) == ("done", False)
 
 
 def test_router_pushes_once_to_each_list() -> None:
     routes = {"a": "same", "b": ["same", "other"], "a:1": "same"}
-    assert routed(["a:1", "a:2", "b:1"], routes)[1] == ["same", "other"]
+    assert targets(routed(["a:1", "a:2", "b:1"], routes)) == ["same", "other"]
 
 
 def test_router_without_a_match_pushes_nothing() -> None:
-    assert routed(["c:1"], {"a": "x"})[1] == []
+    assert targets(routed(["c:1"], {"a": "x"})) == []
 
 
 def test_router_can_stop_the_chain() -> None:
-    assert routed(["a:1"], {"a": "x"}, forward_original=False) == (None, ["x"])
-    assert routed([], {"a": "x"}, forward_original=False) == (None, [])
+    for tags, lists in ((["a:1"], ["x"]), ([], [])):
+        result = routed(tags, {"a": "x"}, forward_original=False)
+        assert (result.filtered, targets(result)) == (True, lists)
 
 
 @pytest.mark.parametrize("routes", [{}, {"a": []}, {"a": ""}, {"a": None}, ["a"]])
@@ -79,10 +80,8 @@ def test_router_refuses_routes_to_nowhere(routes: Any) -> None:
 
 
 def test_expiry_is_asked_for() -> None:
-    context = Context()
-    assert expire_vcon.run(vcon(), expire_vcon.Options(seconds=60), context) is not None
-    assert expire_vcon.Options().seconds == 86_400
-    assert context.expiries == [60]
+    assert run_link(expire_vcon, make_vcon(), {"seconds": 60}).expiry_s == 60
+    assert run_link(expire_vcon, make_vcon()).expiry_s == 86_400
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 1.5])
@@ -96,9 +95,8 @@ def test_expiry_is_a_whole_number_of_seconds(seconds: Any) -> None:
 
 def chosen(count: int, **options: Any) -> list[str]:
     """Which of so many vCons go through."""
-    settings = sampler.Options(**options)
-    given = [Vcon.parse(raw) for _, raw in vcons.several(count)]
-    return [one.uuid for one in given if sampler.run(one, settings, Context()) is not None]
+    given = vcons.several(count)
+    return [uuid for uuid, raw in given if not run_link(sampler, raw, options).filtered]
 
 
 def test_a_percentage_goes_through() -> None:
@@ -158,18 +156,19 @@ def test_sampler_refuses_values_that_mean_nothing(method: Any, value: Any) -> No
     ],
 )
 def test_jq_filters_by_the_first_result(expression: str, matches: bool) -> None:
-    given = vcon(dialog=[{"type": "text"}], parties=[{"name": "Ada"}])
-    result = jq.run(given, jq.Options(filter=expression), Context())
-    assert (result is given) == matches
-    inverse = jq.run(given, jq.Options(filter=expression, forward_matches=False), Context())
-    assert (inverse is given) != matches
-    assert not given.changed
+    given = make_vcon(dialog=[{"type": "text"}], parties=[{"name": "Ada"}])
+    result = run_link(jq, given, {"filter": expression})
+    assert result.filtered != matches
+    inverse = run_link(jq, given, {"filter": expression, "forward_matches": False})
+    assert inverse.filtered == matches
+    assert not result.changed
+    assert not inverse.changed
 
 
 def test_jq_reads_changes_of_links_before_it() -> None:
-    given = vcon()
+    given = make_vcon()
     given.data["subject"] = "new"
-    assert jq.run(given, jq.Options(filter='.subject == "new"'), Context()) is given
+    assert not run_link(jq, given, {"filter": '.subject == "new"'}).filtered
 
 
 def test_jq_refuses_what_is_no_expression() -> None:
@@ -178,20 +177,21 @@ def test_jq_refuses_what_is_no_expression() -> None:
 
 
 def test_jq_rejects_a_vcon_on_which_it_fails() -> None:
-    with pytest.raises(Rejected, match="Cannot index"):
-        jq.run(vcon(a=1), jq.Options(filter=".a.b"), Context())
+    result = run_link(jq, make_vcon(a=1), {"filter": ".a.b"})
+    assert "Cannot index" in str(result.rejected)
 
 
 def test_jq_takes_every_real_shape() -> None:
     for shape in vcons.SHAPES:
-        given = Vcon.parse(vcons.raw(shape))
-        assert jq.run(given, jq.Options(filter="type"), Context()) is given
+        assert run_link(jq, vcons.raw(shape), {"filter": "type"}).outcome == "done"
 
 
 def test_tags_that_cannot_be_read_are_a_warning_of_the_router() -> None:
-    context = Context()
-    options = tag_router.Options.model_validate({"tag_routes": {"vip": "vips"}})
-    given = vcon(attachments=[{"type": "tags", "body": "vip"}, {"type": "tags", "body": '["vip"]'}])
-    tag_router.run(given, options, context)
-    assert context.log.at("warning") == [("tags_unreadable", {"attachment": 0})]
-    assert context.pushed == [("vips", None)]
+    given = make_vcon(
+        attachments=[{"type": "tags", "body": "vip"}, {"type": "tags", "body": '["vip"]'}]
+    )
+    result = run_link(tag_router, given, {"tag_routes": {"vip": "vips"}})
+    (line,) = result.logged
+    assert (line["log_level"], line["event"]) == ("warning", "tags_unreadable")
+    assert line["attachment"] == 0
+    assert targets(result) == ["vips"]

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from conserver.errors import Rejected
-from conserver.links.tag import Options, run
-from conserver.vcon.document import Vcon
+from conserver.links import tag
+from conserver.links.tag import Options
+from conserver.testing.links import make_vcon, run_link
 from tests import vcons
-from tests.unit.links.stage import Context, vcon
 
 
 def options(tags: Any) -> Options:
@@ -29,14 +28,14 @@ def options(tags: Any) -> Options:
     ],
 )
 def test_tags_are_added_in_order(tags: Any, expected: list[str]) -> None:
-    changed = run(vcon(), options(tags), Context())
-    assert changed.tag_texts() == expected
+    assert run_link(tag, make_vcon(), {"tags": tags}).vcon.tag_texts() == expected
 
 
 def test_a_second_run_changes_nothing() -> None:
     settings = options(["a:b", "c"])
-    first = run(vcon(), settings, Context()).dump()
-    assert not run(Vcon.parse(first), settings, Context()).changed
+    first = run_link(tag, make_vcon(), settings)
+    assert first.changed
+    assert not run_link(tag, first.vcon.dump(), settings).changed
 
 
 @pytest.mark.parametrize(
@@ -62,5 +61,4 @@ def test_options_survive_their_own_json() -> None:
 
 
 def test_a_signed_vcon_cannot_be_tagged() -> None:
-    with pytest.raises(Rejected):
-        run(Vcon.parse(vcons.raw("jws")), options(["a"]), Context())
+    assert run_link(tag, vcons.raw("jws"), options(["a"])).outcome == "rejected"

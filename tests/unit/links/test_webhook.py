@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from conserver.errors import Retry
-from conserver.links.webhook import Options, prepare, run
+from conserver.links import webhook
+from conserver.links.webhook import Options, prepare
 from conserver.outbound.faults import FailedAttemptError
+from conserver.testing.http_server import Reply, serving
+from conserver.testing.links import UUID, make_vcon, run_link
 from conserver.vcon.document import Vcon
 from tests import vcons
-from tests.unit.links.stage import Context, Reply, serving, vcon
 
 
 def options(*urls: str, **others: Any) -> Options:
@@ -28,9 +29,9 @@ def test_the_vcon_arrives_as_it_is() -> None:
     raw = vcons.raw("old_call")
     given = Vcon.parse(raw)
     with serving(Reply(204, b"")) as server:
-        run(given, options(server.url + "/a", server.url + "/b?c=d"), Context())
+        run_link(webhook, given, options(server.url + "/a", server.url + "/b?c=d"))
         given.add_tag("x", "y")
-        run(given, options(server.url + "/a"), Context())
+        run_link(webhook, given, options(server.url + "/a"))
     first, second, third = server.requests
     assert (first.body, first.path, second.body, second.path) == (raw, "/a", raw, "/b?c=d")
     assert third.body == given.dump() != raw
@@ -46,7 +47,7 @@ def test_headers_are_sent_and_not_shown() -> None:
         sent = options(
             server.url, headers={"Authorization": "Bearer s3cret", "Content-Type": "x/y"}
         )
-        run(vcon(), sent, Context())
+        run_link(webhook, make_vcon(), sent)
     assert server.requests[0].headers["authorization"] == "Bearer s3cret"
     assert server.requests[0].headers["content-type"] == "x/y"
 
@@ -58,7 +59,7 @@ def test_headers_are_sent_and_not_shown() -> None:
 def test_a_call_can_be_verified(secret: str, key: bytes) -> None:
     """As the Standard Webhooks libraries do it: id, timestamp and body, HMAC-SHA256."""
     with serving() as server:
-        run(vcon(a=1), options(server.url, secret=secret), Context())
+        run_link(webhook, make_vcon(a=1), options(server.url, secret=secret))
     request = server.requests[0]
     identity, stamp = request.headers["webhook-id"], request.headers["webhook-timestamp"]
     message = f"{identity}.{stamp}.".encode() + request.body
@@ -70,28 +71,28 @@ def test_a_call_can_be_verified(secret: str, key: bytes) -> None:
 def test_the_same_content_has_the_same_id() -> None:
     """By which an endpoint tells a repeated call from a new version of the vCon."""
     with serving() as server:
-        run(vcon(a=1), options(server.url), Context())
-        run(vcon(a=1), options(server.url), Context())
-        run(vcon(a=2), options(server.url), Context())
+        run_link(webhook, make_vcon(a=1), options(server.url))
+        run_link(webhook, make_vcon(a=1), options(server.url))
+        run_link(webhook, make_vcon(a=2), options(server.url))
     ids = [request.headers["webhook-id"] for request in server.requests]
     assert ids[0] == ids[1] != ids[2]
-    assert all(identity.startswith("u-1.") for identity in ids)
+    assert all(identity.startswith(f"{UUID}.") for identity in ids)
 
 
 def test_trouble_is_retried_and_then_parked() -> None:
     with serving(Reply(500), Reply(200)) as server:
-        assert run(vcon(), options(server.url), Context()) is not None
+        assert run_link(webhook, make_vcon(), options(server.url)).outcome == "done"
         assert len(server.requests) == 2
     with serving(Reply(429, headers={"Retry-After": "120"})) as server:
-        with pytest.raises(Retry) as caught:
-            run(vcon(), options(server.url), Context())
-        assert caught.value.after_s == 120
+        result = run_link(webhook, make_vcon(), options(server.url))
+    assert result.retry is not None
+    assert result.retry.after_s == 120
 
 
 def test_a_refusal_is_a_failure_with_the_answer() -> None:
     with serving(Reply(422, b"no such customer")) as server:
         with pytest.raises(FailedAttemptError, match="HTTP 422: no such customer"):
-            run(vcon(), options(server.url, server.url), Context())
+            run_link(webhook, make_vcon(), options(server.url, server.url))
         assert len(server.requests) == 1
 
 

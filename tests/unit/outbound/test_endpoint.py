@@ -11,8 +11,9 @@ import pytest
 from conserver.errors import Cancelled, Rejected, Retry
 from conserver.outbound import endpoint
 from conserver.outbound.faults import FailedAttemptError
+from conserver.testing.http_server import Reply, serving
 from tests.helpers import free_port
-from tests.unit.links.stage import Context, Reply, serving
+from tests.unit.links.stage import Context
 
 
 def post(url: str, context: Context | None = None, **options: Any) -> endpoint.Answer:

@@ -16,9 +16,10 @@ import pytest
 from conserver.errors import Cancelled, Rejected, Retry
 from conserver.outbound.faults import FailedAttemptError
 from conserver.outbound.fetch import FetchOptions, content, fetch, is_public
+from conserver.testing.http_server import Reply, serving
 from conserver.vcon.document import encode_body
 from tests.helpers import free_port
-from tests.unit.links.stage import Context, Reply, serving
+from tests.unit.links.stage import Context
 
 CONTENT = b"RIFF some audio"
 

@@ -1,0 +1,203 @@
+"""Conserver for a test: a configuration, a Redis in memory, and one worker in the test's thread.
+
+    def test_a_word_becomes_a_tag(conserver: Conserver) -> None:
+        conserver.configure("keywords.yml")
+        uuid = conserver.push("calls", {"dialog": [{"type": "text", "body": "a refund"}]})
+        conserver.run_until_settled()
+        assert conserver.egress("calls_done") == [uuid]
+        assert conserver.vcon(uuid).tags == {"mentions": "money"}
+
+The worker, the scripts in Redis and the storages are the real ones. There is no supervisor and no
+coordinator: nothing beats, hosts do not die, and hard time limits kill nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid as uuidlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+import redis
+import yaml
+
+from conserver.config import model
+from conserver.config.model import Config
+from conserver.config.settings import Settings
+from conserver.operations import dead_letters
+from conserver.operations.documents import StorageReader
+from conserver.queue import calls, clients, keys, record, script
+from conserver.testing.worker import SteppedWorker
+from conserver.vcon.document import Vcon
+
+_PROMOTED = 256
+
+
+class Conserver:
+    """What a test pushes to and looks into. Use the fixture `conserver`, or a `with` block.
+
+    Attributes:
+        client: a client of its Redis, for whatever has no method here.
+    """
+
+    def __init__(self, redis_url: str) -> None:
+        """redis_url: an empty Redis."""
+        self._url = redis_url
+        self.client: redis.Redis = clients.client(redis_url)
+        self._config: Config | None = None
+        self._worker: SteppedWorker | None = None
+        self._reader: StorageReader | None = None
+
+    def configure(
+        self,
+        config: Mapping[str, Any] | str | Path,
+        environ: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Load a configuration, as `conserver run` does; a second one replaces the first.
+
+        Args:
+            config: the path of a file, the text of one, or its content as a dict.
+            environ: the values of ${NAMES} in it; by default this process's environment.
+            settings: of the environment, by their names in conserver.config.settings.
+
+        Raises:
+            ConfigError: all problems of the configuration, its links and its storages.
+        """
+        self._close_worker()
+        environ = os.environ if environ is None else environ
+        self._config = _loaded(config, environ)
+        values = {**settings, "redis_url": self._url}
+        self._worker = SteppedWorker(self._config, Settings.model_validate(values))
+        self._reader = StorageReader(self._config)
+
+    def push(self, list_name: str, vcon: Mapping[str, Any] | Vcon | bytes | str) -> str:
+        """Store a vCon in Redis and push its uuid, as producers do. Returns the uuid.
+
+        Args:
+            vcon: a dict gets `vcon` and a uuid, if it has none; bytes and text are stored as given;
+                a uuid alone is pushed, and nothing is stored.
+        """
+        if isinstance(vcon, str) and not vcon.lstrip().startswith("{"):
+            self.client.rpush(list_name, vcon)
+            return vcon
+        body, uuid = _body(vcon)
+        self.client.set(keys.document(uuid), body)
+        self.client.rpush(list_name, uuid)
+        return uuid
+
+    def run_once(self) -> int:
+        """Run what waits now. What is parked (retries, storages that are away) stays parked.
+
+        Returns how many items have run.
+        """
+        return self._working.work()
+
+    def run_until_settled(self, rounds: int = 50) -> None:
+        """Run what waits and what is parked, which does not wait for its time, until all is done.
+
+        Raises:
+            AssertionError: items are still parked after so many rounds.
+        """
+        for _ in range(rounds):
+            self.run_once()
+            if not self._promote():
+                return
+        left = {name: parked for name in self._lists if (parked := self.parked(name))}
+        raise AssertionError(f"still parked after {rounds} rounds: {left}")
+
+    # ---- looking ---------------------------------------------------------------------------------
+
+    def vcon(self, uuid: str) -> Vcon | None:
+        """The document that Redis has; None if it has none."""
+        body: Any = self.client.get(keys.document(uuid))
+        return None if body is None else Vcon.parse(body)
+
+    def stored(self, storage: str, uuid: str) -> dict[str, Any] | None:
+        """What the storage of this name has, parsed; None if it has no such vCon."""
+        assert self._reader is not None, "configure() comes first"
+        body = self._reader.get(storage, uuid)
+        return None if body is None else dict(orjson.loads(body))
+
+    def egress(self, list_name: str) -> list[str]:
+        """The uuids on an egress list, or on any list that nobody takes from here."""
+        found: Any = self.client.lrange(list_name, 0, -1)
+        return [element.decode() for element in found]
+
+    def parked(self, list_name: str) -> dict[str, str]:
+        """The items of an ingress list that wait for another attempt: uuid -> the last error."""
+        found: Any = self.client.zrange(keys.parked(list_name), 0, -1)
+        items = [record.parse(element) for element in found]
+        return {
+            item.payload.decode("utf-8", "replace"): record.Progress.load(item.state).error
+            for item in items
+        }
+
+    def dead_letters(self, list_name: str) -> list[dict[str, Any]]:
+        """The dead letters of an ingress list, oldest first, as `conserver dlq list --json` does.
+
+        Among other things each has uuid, reason, error, link or storage, attempts and traceback.
+        """
+        wanted = dead_letters.Filter(names=(list_name,))
+        return [dead_letters.details(letter) for letter in dead_letters.select(self.client, wanted)]
+
+    # ---- start and end ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the worker, the storages and the connections."""
+        self._close_worker()
+        self.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def _working(self) -> SteppedWorker:
+        assert self._worker is not None, "configure() comes first"
+        return self._worker
+
+    @property
+    def _lists(self) -> list[str]:
+        return [] if self._config is None else list(self._config.ingress)
+
+    def _promote(self) -> int:
+        """Send what is parked to work again. Returns how many items that were."""
+        return sum(
+            int(script.run(self.client, calls.promote(name, _PROMOTED, True)))
+            for name in self._lists
+        )
+
+    def _close_worker(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        if self._worker is not None:
+            self._worker.close()
+        self._reader = self._worker = None
+
+
+def _loaded(config: Mapping[str, Any] | str | Path, environ: Mapping[str, str]) -> Config:
+    if isinstance(config, Path) or (isinstance(config, str) and "\n" not in config):
+        return model.load(config, environ)
+    text = config if isinstance(config, str) else yaml.safe_dump(dict(config))
+    return model.parse(text, environ)
+
+
+def _body(vcon: Mapping[str, Any] | Vcon | bytes | str) -> tuple[bytes, str]:
+    """The bytes of a document, and its uuid."""
+    if isinstance(vcon, Vcon):
+        return vcon.dump(), vcon.uuid
+    if isinstance(vcon, Mapping):
+        vcon = orjson.dumps({"vcon": "0.4.0", "uuid": str(uuidlib.uuid4()), **vcon})
+    body = vcon.encode() if isinstance(vcon, str) else vcon
+    return body, Vcon.parse(body).uuid

@@ -1,0 +1,235 @@
+"""run_link: one run of one link on one vCon, by the worker's own code and without any server.
+
+The options are validated as `conserver check` validates them, `prepare` is called, and what the
+link returns or raises is judged as in a worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any, Literal, TypeAlias
+
+import orjson
+from pydantic import BaseModel
+from structlog.testing import capture_logs
+
+from conserver.config.model import ChainConfig, LinkConfig
+from conserver.errors import Rejected, Retry
+from conserver.plugins.loader import LoadedLink, load_link, resolve
+from conserver.process.shared_status import SharedStatus
+from conserver.queue.record import Claimed, Progress
+from conserver.vcon.document import Vcon
+from conserver.worker.chain import ChainRunner
+from conserver.worker.inbox import WorkerInbox
+from conserver.worker.item import ChainOutcome, Item, OutcomeKind, Route
+
+UUID = "01900000-0000-8000-8000-000000000001"
+"""The uuid of a vCon that is given without one."""
+
+VconLike: TypeAlias = Vcon | Mapping[str, Any] | bytes | str
+LinkLike: TypeAlias = str | ModuleType | Callable[[Vcon, Any, Any], Vcon | None]
+LinkEnd: TypeAlias = Literal["done", "filtered", "retry", "rejected", "cancelled"]
+
+
+@dataclass(frozen=True)
+class LinkRun:
+    """What a link did with a vCon.
+
+    Attributes:
+        outcome: "done" if it returned the vCon, "filtered" if it returned None, "retry" and
+            "rejected" after what it raised, "cancelled" if it ended at check_cancelled().
+        vcon: the vCon as the link has left it. A worker drops the changes of a retry back to the
+            last checkpoint.
+        changed: whether the vCon is another one than before.
+        retry: what it raised to be called again later, with `after_s` and `reason`.
+        rejected: why the item would be a dead letter: what it raised, or what is wrong with the
+            vCon that it returned.
+        pushes: (list, uuid) of each context.push(), in order.
+        expiry_s: the last context.expire(), None without one.
+        checkpoints: the document as each context.checkpoint() has saved it.
+        progress: the last context.progress(): done, total and unit. None without one.
+        logged: what it has logged, as dicts with `log_level`, `event` and the fields.
+    """
+
+    outcome: LinkEnd
+    vcon: Vcon
+    changed: bool
+    retry: Retry | None = None
+    rejected: Rejected | None = None
+    pushes: list[tuple[str, str]] = field(default_factory=list)
+    expiry_s: int | None = None
+    checkpoints: list[bytes] = field(default_factory=list)
+    progress: tuple[float, float | None, str] | None = None
+    logged: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def filtered(self) -> bool:
+        """Whether the link has stopped the chain: the item is neither stored nor passed on."""
+        return self.outcome == "filtered"
+
+
+def make_vcon(**members: Any) -> Vcon:
+    """A vCon with these members, and a uuid if they have none."""
+    return Vcon.parse(orjson.dumps({"vcon": "0.4.0", "uuid": UUID, **members}))
+
+
+def run_link(
+    module: LinkLike,
+    vcon: VconLike,
+    options: Mapping[str, Any] | BaseModel | None = None,
+    *,
+    attempt: int = 1,
+    last_attempt: bool = False,
+    soft_timeout_s: float | None = None,
+    cancel_after: int | None = None,
+) -> LinkRun:
+    """Run a link once on a vCon.
+
+    Args:
+        module: the link's name as in a configuration (`links.tag`, `my_link`), its module, or a
+            function (vcon, options, context).
+        vcon: a document, as a dict or as JSON; or a Vcon, which is changed in place, so that it can
+            be given to a second run.
+        options: as in a configuration, or an instance of the link's `Options`.
+        attempt: what context.attempt says.
+        last_attempt: what context.last_attempt says.
+        soft_timeout_s: seconds that context.remaining_s() counts down; None: no limit.
+        cancel_after: the calls of context.check_cancelled() that pass until an operator's
+            cancellation ends the link; None: nobody cancels it.
+
+    Raises:
+        ConfigError: the options are wrong, or there is no such link.
+        Rejected: the document is no vCon that a worker would give to a link.
+        Exception: what the link has raised, if it counts as a failed attempt.
+    """
+    loaded = replace(_loaded(module, options), soft_timeout_s=soft_timeout_s)
+    loaded.prepare()
+    raised: list[BaseException] = []
+    item = _item(_recording(loaded, raised), vcon, attempt, last_attempt)
+    before = item.vcon.dump() if item.vcon is not None else item.text
+    with _inbox(item, cancel_after) as (status, inbox), capture_logs() as logged:
+        ChainRunner(status, inbox).run(item)
+    outcome = item.outcome
+    assert outcome is not None
+    if item.vcon is None:  # it is no vCon, or has extensions that only others know
+        raise Rejected(outcome.reason)
+    if outcome.kind is OutcomeKind.FAILED:
+        raise raised[0] if raised else RuntimeError(outcome.reason)
+    result = _result(item, outcome, raised, before)
+    return replace(result, checkpoints=inbox.checkpoints_made, logged=[dict(e) for e in logged])
+
+
+def _loaded(module: LinkLike, options: Mapping[str, Any] | BaseModel | None) -> LoadedLink:
+    if not isinstance(module, str | ModuleType):
+        return LoadedLink(name="link", module=module.__module__, run=module, options=options)
+    name = module if isinstance(module, str) else module.__name__
+    if not isinstance(options, BaseModel):
+        return load_link("link", LinkConfig(module=name, options=dict(options or {})))
+    # They are validated already.
+    found: Any = importlib.import_module(resolve(name))
+    prepare = getattr(found, "prepare", None)
+    return LoadedLink("link", name, run=found.run, options=options, prepare_module=prepare)
+
+
+def _recording(link: LoadedLink, raised: list[BaseException]) -> LoadedLink:
+    """The same link; what it raises is kept, of which a worker keeps only the text."""
+
+    def run(vcon: Vcon, options: Any, context: Any) -> Vcon | None:
+        try:
+            return link.run(vcon, options, context)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    return replace(link, run=run)
+
+
+def _item(link: LoadedLink, vcon: VconLike, attempt: int, last_attempt: bool) -> Item:
+    chain = ChainConfig(links=[link.name], ingress_lists=["ingress"])
+    route = Route("chain", chain, (link,), (link.name,), (), None, 0.0)
+    progress = Progress(
+        runs={link.name: attempt - 1}, failures=chain.retries if last_attempt else 0
+    )
+    text = b"" if isinstance(vcon, Vcon) else _text(vcon)
+    claimed = Claimed("token", 1, 0, False, 0, "ingress", b"", text, "inline")
+    item = Item(claimed, route, progress, slot=0, claimed_at_s=0.0, text=text)
+    if isinstance(vcon, Vcon):
+        item.vcon, item.uuid = vcon, vcon.uuid
+    return item
+
+
+def _text(vcon: Mapping[str, Any] | bytes | str) -> bytes:
+    if isinstance(vcon, bytes):
+        return vcon
+    if isinstance(vcon, str):
+        return vcon.encode()
+    return orjson.dumps({"uuid": UUID, **vcon})
+
+
+class _Inbox(WorkerInbox):
+    """Saves checkpoints in a list, and cancels the item after a number of looks."""
+
+    def __init__(self, status: SharedStatus, cancel_after: int | None) -> None:
+        super().__init__(status)
+        self.checkpoints_made: list[bytes] = []
+        # ChainRunner looks once before the link.
+        self._looks_left = None if cancel_after is None else cancel_after + 1
+
+    def is_cancelled(self, item: Item) -> bool:
+        if self._looks_left is None:
+            return False
+        self._looks_left -= 1
+        return self._looks_left < 0
+
+    def checkpoint(self, item: Item) -> None:
+        item.dump_vcon()
+        assert item.vcon is not None
+        self.checkpoints_made.append(item.vcon.dump())
+
+
+@contextlib.contextmanager
+def _inbox(item: Item, cancel_after: int | None) -> Iterator[tuple[SharedStatus, _Inbox]]:
+    """A worker's shared status and inbox, without the worker."""
+    status = SharedStatus.create("run-link")
+    inbox = _Inbox(status, cancel_after)
+    try:
+        status.hold(item.slot, item.token, item.claimed.epoch, item.uuid, item.route.name)
+        yield status, inbox
+    finally:
+        os.close(inbox.fileno())
+        status.close()
+
+
+def _result(
+    item: Item, outcome: ChainOutcome, raised: list[BaseException], before: bytes
+) -> LinkRun:
+    error = raised[0] if raised else None
+    rejected = error if isinstance(error, Rejected) else None
+    if outcome.kind is OutcomeKind.REJECTED and rejected is None:
+        rejected = Rejected(outcome.reason)
+    vcon = item.vcon
+    assert vcon is not None
+    end: Any = outcome.kind.value
+    return LinkRun(
+        outcome=end,
+        vcon=vcon,
+        changed=_dumped(vcon) != before,
+        retry=error if isinstance(error, Retry) else None,
+        rejected=rejected,
+        pushes=item.progress.pushes,
+        expiry_s=item.progress.expire_s,
+        progress=item.link_progress,
+    )
+
+
+def _dumped(vcon: Vcon) -> bytes | None:
+    """None if the link has put something into it that JSON cannot hold."""
+    try:
+        return vcon.dump()
+    except Rejected:
+        return None
