@@ -22,6 +22,8 @@ from conserver.operations.tokens import Keyring, Token
 from conserver.telemetry import log
 
 BACKLOG = 1024
+WEBSOCKET_BYTES_MAX = 16 * 1024
+"""Of a message that a client sends; it has nothing to say."""
 
 
 def keyring_of(settings: Settings) -> Keyring:
@@ -30,7 +32,9 @@ def keyring_of(settings: Settings) -> Keyring:
     if settings.api_tokens_file:
         found += tokens.load(Path(settings.api_tokens_file))
     if text := settings.api_token.get_secret_value().strip():
-        found.append(Token("CONSERVER_API_TOKEN", ("admin",), (), tokens.digest(text)))
+        found.append(
+            Token("CONSERVER_API_TOKEN", ("admin",), (), tokens.digest(text), guessable=True)
+        )
     return Keyring(found)
 
 
@@ -112,6 +116,7 @@ def serve(settings: Settings, config: Config, keyring: Keyring) -> Any:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(int(settings.shutdown_timeout_s) - 2, 1),
             backlog=BACKLOG,
+            ws_max_size=WEBSOCKET_BYTES_MAX,
             limit_concurrency=None,
             proxy_headers=False,
         )
