@@ -41,7 +41,7 @@ ARROWS = {
     "coordinator": "process queue telemetry",
     "supervisor": "plugins process config telemetry",
     "operations": "plugins queue vcon config telemetry storage.contract",
-    "api": "operations process outbound queue vcon config telemetry",
+    "api": "operations process outbound queue vcon config telemetry storage.reading",
     "cli": "api operations supervisor plugins config telemetry",
     "__main__": "cli telemetry",
 }

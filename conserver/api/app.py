@@ -18,7 +18,18 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from starlette.exceptions import HTTPException
 
 import conserver
-from conserver.api import events, jobs, probes, uploads, vcons
+from conserver.api import (
+    dead_letters,
+    events,
+    jobs,
+    lists,
+    operations,
+    probes,
+    results,
+    status,
+    uploads,
+    vcons,
+)
 from conserver.api.auth import Failures, Rates
 from conserver.api.context import Context
 from conserver.api.frame import Frame
@@ -59,9 +70,14 @@ def create(context: Context) -> FastAPI:
 ROUTERS = (
     probes.router,
     events.router,
+    results.router,
     jobs.router,
     uploads.router,
     vcons.router,
+    lists.router,
+    dead_letters.router,
+    operations.router,
+    status.router,
 )
 
 

@@ -22,7 +22,7 @@ def main(boot: Boot) -> int:
     """Serve until told to drain. Raises BootError when it cannot start."""
     assert boot.listener is not None
     keyring = server.keyring_of(boot.settings)
-    return asyncio.run(_serve(boot, server.serve(boot.settings, boot.config, keyring)))
+    return asyncio.run(_serve(boot, server.serve(boot.settings, boot.config, keyring, boot.host)))
 
 
 async def _serve(boot: Boot, serving: Any) -> int:

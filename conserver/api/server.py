@@ -90,8 +90,8 @@ def _why(host: str, port: int, error: OSError) -> str:
     return f"{where}: {error.strerror}"
 
 
-def serve(settings: Settings, config: Config, keyring: Keyring) -> Any:
-    """A uvicorn server, not yet running: `await it.serve(sockets=[listener])`.
+def serve(settings: Settings, config: Config, keyring: Keyring, host: str = "") -> Any:
+    """A uvicorn server, not yet running. host: the id of the supervisor that it belongs to.
 
     Raises:
         BootError: the extra `api` is not installed.
@@ -105,7 +105,7 @@ def serve(settings: Settings, config: Config, keyring: Keyring) -> Any:
         raise BootError(
             f"the HTTP API needs the extra `api` (pip install 'conserver[api]'): {error}"
         ) from None
-    made = context.make(settings, config, keyring)
+    made = context.make(settings, config, keyring, host)
     return uvicorn.Server(
         uvicorn.Config(
             app.create(made),

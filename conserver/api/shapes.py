@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from conserver.queue.jobs import Job
 from conserver.telemetry.redact import redact_texts
 
-
 _LAST_S = 253_402_300_799.0
 
 

@@ -21,6 +21,8 @@ from conserver.api.problems import ProblemError
 from conserver.api.shapes import job_view
 from conserver.config.validation import suggest
 from conserver.errors import Rejected
+from conserver.operations import lists
+from conserver.operations.connection import Client
 from conserver.operations.tokens import Token
 from conserver.queue import calls, jobs
 from conserver.queue.calls import Submission
@@ -66,6 +68,18 @@ def known_list(context: Context, token: Token, name: str) -> str:
             "list-unknown",
         )
     return name
+
+
+def served_list(context: Context, client: Client, token: Token, name: str) -> str:
+    """The name of a list that is configured, or was ever taken from.
+
+    Raises:
+        ProblemError: 404 or 403.
+    """
+    check_list(token, name)
+    if name in lists.known(client):
+        return name
+    return known_list(context, token, name)
 
 
 def uuid_of(context: Context, raw: bytes) -> str:
