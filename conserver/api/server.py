@@ -8,9 +8,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import socket
+from collections.abc import Coroutine, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from conserver.operations import tokens
 from conserver.operations.tokens import Keyring, Token
 from conserver.telemetry import log
 
+PACKAGES = ("fastapi", "uvicorn", "httptools", "python_multipart", "websockets")
 BACKLOG = 1024
 WEBSOCKET_BYTES_MAX = 16 * 1024
 """Of a message that a client sends; it has nothing to say."""
@@ -96,15 +100,12 @@ def serve(settings: Settings, config: Config, keyring: Keyring, host: str = "") 
     Raises:
         BootError: the extra `api` is not installed.
     """
-    try:
-        import uvicorn
+    check_extra()
+    import uvicorn
 
-        from conserver.api import app, context
-        from conserver.api.protocol import BoundedProtocol
-    except ImportError as error:
-        raise BootError(
-            f"the HTTP API needs the extra `api` (pip install 'conserver[api]'): {error}"
-        ) from None
+    from conserver.api import app, context
+    from conserver.api.protocol import BoundedProtocol
+
     made = context.make(settings, config, keyring, host)
     return uvicorn.Server(
         uvicorn.Config(
@@ -121,6 +122,31 @@ def serve(settings: Settings, config: Config, keyring: Keyring, host: str = "") 
             proxy_headers=False,
         )
     )
+
+
+def check_extra(names: Sequence[str] = PACKAGES) -> None:
+    """Raises BootError where the extra `api` is not installed; imports nothing."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise BootError(
+            "the HTTP API needs the extra `api` (pip install 'conserver[api]'): there is no"
+            f" {', '.join(missing)}"
+        )
+
+
+async def run(serving: Any, listener: socket.socket) -> None:
+    """Serve until `begin_stop`; uvicorn installs no signal handlers of its own."""
+    await serving._serve([listener])
+
+
+def run_loop(main: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine on uvloop's event loop, or on asyncio's where that is not installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
 
 
 def begin_stop(serving: Any) -> None:

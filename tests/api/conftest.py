@@ -95,11 +95,13 @@ class Api:
         self._listener.close()
 
     def _run(self) -> None:
-        async def serve() -> None:
+        async def serve() -> int:
             self._loop = asyncio.get_running_loop()
-            await self._serving._serve([self._listener])
+            await server.run(self._serving, self._listener)
 
-        asyncio.run(serve())
+            return 0
+
+        server.run_loop(serve())
 
 
 @pytest.fixture
