@@ -23,6 +23,7 @@ from conserver.api import (
     events,
     jobs,
     lists,
+    openapi,
     operations,
     probes,
     results,
@@ -61,6 +62,7 @@ def create(context: Context) -> FastAPI:
     app.state.rates = Rates(context.settings.api_rate_per_minute)
     for router in ROUTERS:
         app.include_router(router)
+    app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     _handle_errors(app)
     _allow_origins(app, context.settings.api_cors_origins)
     app.add_middleware(Frame, prefix=context.settings.api_root_path, loopback_only=context.is_open)

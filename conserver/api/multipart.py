@@ -95,7 +95,8 @@ class _Receiver:
                 self._value += data
             case "header_end":
                 name = self._header.decode("latin-1").lower()
-                self._headers[name] = self._value.decode("utf-8", "replace")
+                # As the parser of options wants it, which gives back the bytes.
+                self._headers[name] = self._value.decode("latin-1")
                 self._header, self._value = b"", b""
             case "headers_end":
                 await self._begin()
