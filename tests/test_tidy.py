@@ -42,7 +42,7 @@ ARROWS = {
     "coordinator": "process queue telemetry",
     "supervisor": "speech plugins process config telemetry",
     "operations": "plugins queue vcon config telemetry storage.contract",
-    "api": "operations process outbound queue vcon config telemetry",
+    "api": "operations process outbound queue vcon config telemetry storage.reading",
     "cli": "api operations supervisor speech transcription plugins config telemetry",
     "__main__": "cli telemetry",
     # Tools for tests of links and storages; no other wing imports it.

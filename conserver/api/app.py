@@ -2,7 +2,7 @@
 
 /v1/...              ours: jobs, vCons, uploads, lists, dead letters, operations, status
 /livez, /readyz      probes: the process answers; Redis answers too
-/docs, /openapi.json what there is, with examples
+/openapi.json        what there is, with examples
 """
 
 from __future__ import annotations
@@ -14,12 +14,24 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from starlette.exceptions import HTTPException
 
 import conserver
-from conserver.api import events, jobs, probes, uploads, vcons
-from conserver.api.auth import Failures
+from conserver.api import (
+    dead_letters,
+    events,
+    jobs,
+    lists,
+    openapi,
+    operations,
+    probes,
+    results,
+    status,
+    uploads,
+    vcons,
+)
+from conserver.api.auth import Failures, Rates
 from conserver.api.context import Context
 from conserver.api.frame import Frame
 from conserver.api.problems import ProblemError, problem
@@ -42,12 +54,15 @@ def create(context: Context) -> FastAPI:
         version=conserver.__version__,
         description="Conversations in, results stored, none lost.",
         lifespan=lifespan,
+        docs_url=None,  # Its page loads scripts from elsewhere.
         redoc_url=None,
     )
     app.state.context = context
     app.state.failures = Failures()
+    app.state.rates = Rates(context.settings.api_rate_per_minute)
     for router in ROUTERS:
         app.include_router(router)
+    app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     _handle_errors(app)
     _allow_origins(app, context.settings.api_cors_origins)
     app.add_middleware(Frame, prefix=context.settings.api_root_path, loopback_only=context.is_open)
@@ -57,9 +72,14 @@ def create(context: Context) -> FastAPI:
 ROUTERS = (
     probes.router,
     events.router,
+    results.router,
     jobs.router,
     uploads.router,
     vcons.router,
+    lists.router,
+    dead_letters.router,
+    operations.router,
+    status.router,
 )
 
 
@@ -126,6 +146,12 @@ def _handle_errors(app: FastAPI) -> None:
     async def _full(request: Request, _error: OutOfMemoryError) -> Response:
         detail = "Redis is full: nothing was taken; try again later"
         return answer(request, 503, detail, "redis-full", {"Retry-After": "30"})
+
+    @app.exception_handler(ResponseError)
+    async def _refused(request: Request, error: ResponseError) -> Response:
+        log.get_logger().warning("redis_refused", error=str(error))
+        detail = "Redis refuses this: a key has another type, or the login lacks a right"
+        return answer(request, 503, detail, "redis-refused", {"Retry-After": "30"})
 
     @app.exception_handler(RedisError)
     async def _away(request: Request, error: RedisError) -> Response:

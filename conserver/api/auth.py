@@ -2,11 +2,14 @@
 
 `requires("operate")` is a dependency of a route. A request without a good token gets 401, one whose
 token has not that role 403. After too many bad tokens from one address the answer is 429 for a
-while, so that guessing is slow.
+while. That holds for the token of CONSERVER_API_TOKEN too, which a person chose and another may
+guess, but not for those of `conserver token add`: behind a proxy all clients have one address, and
+one of them must not shut out the others.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -49,6 +52,33 @@ class Failures:
             self._counts.popitem(last=False)
 
 
+class Rates:
+    """How many requests each token may still make. In memory: each process allows as many.
+
+    A token has a bucket of one minute's requests that fills steadily, so that a burst passes and
+    the average holds.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """per_minute: 0 for no limit."""
+        self._most = per_minute
+        self._clock = clock
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def wait_s(self, name: str) -> float:
+        """Take one request: 0, or how long the token has to wait for its next one."""
+        if not self._most:
+            return 0.0
+        now_s, per_s = self._clock(), self._most / 60
+        left, at_s = self._left.get(name, (float(self._most), now_s))
+        left = min(left + (now_s - at_s) * per_s, float(self._most))
+        if left < 1:
+            self._left[name] = (left, now_s)
+            return (1 - left) / per_s
+        self._left[name] = (left - 1, now_s)
+        return 0.0
+
+
 def requires(role: str) -> Callable[[HTTPConnection], Awaitable[Token]]:
     """A dependency that gives the token of the request, if it has that role.
 
@@ -81,15 +111,16 @@ def token_of(request: HTTPConnection) -> Token:
         return ANYBODY
     failures: Failures = request.app.state.failures
     address = request.client.host if request.client else ""
-    if (wait_s := failures.wait_s(address)) > 0:
+    text = _text_of(request, context.settings.api_header_name)
+    token = context.keyring.find(text) if text else None
+    safe = token is not None and not token.guessable
+    if not safe and (wait_s := failures.wait_s(address)) > 0:
         raise ProblemError(
             429,
             "too many requests with a bad token came from this address; try again later",
             "too-many-bad-tokens",
             {"Retry-After": str(int(wait_s) + 1)},
         )
-    text = _text_of(request, context.settings.api_header_name)
-    token = context.keyring.find(text) if text else None
     if token is None:
         if text:
             failures.count(address)
@@ -100,6 +131,13 @@ def token_of(request: HTTPConnection) -> Token:
             f" or in the header {context.settings.api_header_name}",
             "token-needed",
             {"WWW-Authenticate": 'Bearer realm="conserver"'},
+        )
+    if (wait_s := request.app.state.rates.wait_s(token.name)) > 0:
+        raise ProblemError(
+            429,
+            f"the token `{token.name}` has made its requests of this minute",
+            "too-many-requests",
+            {"Retry-After": str(math.ceil(wait_s))},
         )
     request.state.token = token
     return token

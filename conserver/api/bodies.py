@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,18 +18,23 @@ JSON_BYTES_MAX = 1 << 20
 STALL_S_MAX = 30.0
 """How long a client may send nothing of a body."""
 
+GRACE_S = 60.0
+BYTES_PER_S_MIN = 1024
+"""After GRACE_S a body has to have come at this rate on average: one byte now and then is no body.
+"""
+
 
 async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
     """The body, piece by piece, as it arrives.
 
     Raises:
-        ProblemError: 413 if it is or becomes larger than `most_bytes`, 408 if it stalls, 400 if the
-            client has gone.
+        ProblemError: 413 if it is or becomes larger than `most_bytes`, 408 if it stalls or is too
+            slow, 400 if the client has gone.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most_bytes:
         raise too_large(most_bytes)
-    size = 0
+    size, began_s = 0, time.monotonic()
     stream = request.stream()
     while True:
         try:
@@ -44,6 +50,10 @@ async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         size += len(piece)
         if size > most_bytes:
             raise too_large(most_bytes)
+        if time.monotonic() - began_s > GRACE_S + size / BYTES_PER_S_MIN:
+            raise ProblemError(
+                408, f"the body comes with less than {BYTES_PER_S_MIN} bytes/s", "body-stalled"
+            )
         if piece:
             yield piece
 

@@ -22,7 +22,9 @@ def main(boot: Boot) -> int:
     """Serve until told to drain. Raises BootError when it cannot start."""
     assert boot.listener is not None
     keyring = server.keyring_of(boot.settings)
-    return asyncio.run(_serve(boot, server.serve(boot.settings, boot.config, keyring)))
+    return server.run_loop(
+        _serve(boot, server.serve(boot.settings, boot.config, keyring, boot.host))
+    )
 
 
 async def _serve(boot: Boot, serving: Any) -> int:
@@ -30,8 +32,7 @@ async def _serve(boot: Boot, serving: Any) -> int:
     assert boot.listener is not None
     stop = asyncio.Event()
     _watch(boot, stop)
-    # Not `serve`, which would install signal handlers of its own.
-    task = asyncio.ensure_future(serving._serve([boot.listener]))
+    task = asyncio.ensure_future(server.run(serving, boot.listener))
     while not task.done():
         boot.status.beat()
         if serving.started and boot.status.state is State.STARTING:

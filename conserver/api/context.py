@@ -5,9 +5,10 @@ Made once per process, in the application's lifespan. Routes get it through `con
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import HTTPConnection
@@ -15,6 +16,7 @@ from starlette.requests import HTTPConnection
 from conserver.api.subscriptions import Subscriptions
 from conserver.config.model import Config
 from conserver.config.settings import Settings
+from conserver.operations.background import Operations
 from conserver.operations.documents import StorageReader
 from conserver.operations.tokens import Keyring
 from conserver.outbound.uploads import Uploads
@@ -41,6 +43,13 @@ class Context:
     """For reading; any thread may use it."""
     pool: Any
     """Connections of the blocking client that operations work with, in the threads of routes."""
+    host: str = ""
+    """The id of the supervisor that this process belongs to; "" where it runs alone."""
+    operations: Operations = field(init=False)
+    """Those that this process runs in the background."""
+
+    def __post_init__(self) -> None:
+        self.operations = Operations(self.client)
 
     @property
     def is_open(self) -> bool:
@@ -56,13 +65,14 @@ class Context:
 
     async def close(self) -> None:
         """Give all connections back."""
+        await asyncio.to_thread(self.operations.close)
         await self.subscriptions.close()
         await self.redis.aclose()
         self.storages.close()
         self.pool.disconnect()
 
 
-def make(settings: Settings, config: Config, keyring: Keyring) -> Context:
+def make(settings: Settings, config: Config, keyring: Keyring, host: str = "") -> Context:
     """A context with connections that are made when they are first used."""
     url = settings.redis_url.get_secret_value()
     client = clients.async_client(url)
@@ -75,6 +85,7 @@ def make(settings: Settings, config: Config, keyring: Keyring) -> Context:
         uploads=Uploads(settings.upload_dir),
         storages=StorageReader(config),
         pool=clients.pool(url),
+        host=host,
     )
 
 

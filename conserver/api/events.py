@@ -8,6 +8,7 @@ nothing twice. A client that reads slowly misses changes in between, never the l
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated
@@ -30,6 +31,7 @@ PING_S = 15.0
 """A comment is sent so often, so that proxies keep a quiet stream open."""
 
 RECONNECT_MS = 1000
+_SEQ = re.compile(r"[0-9]{1,15}")
 
 
 async def changes(context: Context, job: Job, after: int) -> AsyncIterator[Job | None]:
@@ -76,7 +78,7 @@ async def events(
     """Each event is named `job`, and its data is the job as GET /v1/jobs/{job} shows it."""
     context = context_of(request)
     found = await submitting.visible_job(context, token, job)
-    after = int(last_event_id) if last_event_id.isdigit() else 0
+    after = int(last_event_id) if _SEQ.fullmatch(last_event_id) else 0
     if len(context.subscriptions) >= context.subscriptions.limit:
         raise ProblemError(
             503,

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
+import re
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from conserver.api import bodies, multipart, queue, recordings, submitting
+from conserver.api import bodies, etags, idempotency, multipart, recordings, submitting
 from conserver.api.auth import requires, token_of
 from conserver.api.context import Context, context_of
 from conserver.api.problems import ProblemError
 from conserver.api.shapes import JobView, job_view
-from conserver.api.submitting import Wish
+from conserver.api.submitting import POLL_S, Wish
 from conserver.api.subscriptions import TooManyListenersError
 from conserver.operations import jobs as operations
 from conserver.operations.tokens import Token
@@ -29,14 +29,10 @@ from conserver.queue.jobs import Job
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 WAIT_S_MAX = 60.0
-POLL_S = 2
-"""What Retry-After says while a job is unfinished."""
-
 LIST_LIMIT_MAX = 1000
+_STEP = 200
 SCAN_MAX = 20_000
 """How many jobs one page looks at for those that match."""
-
-IDEMPOTENCY_S = 86_400
 
 
 class NewJob(BaseModel):
@@ -64,7 +60,9 @@ class NewJob(BaseModel):
     summary="Hand in work",
     responses={
         202: {"model": JobView, "headers": {"Location": {"schema": {"type": "string"}}}},
+        200: {"model": JobView, "description": "The same request has made it before"},
         409: {"description": "Another submission has this job id"},
+        410: {"description": "The job of this Idempotency-Key has expired"},
         413: {"description": "Too large"},
         422: {"description": "No vCon, not one source, or a key used with another request"},
         503: {"description": "The list is full, or Redis is"},
@@ -100,30 +98,52 @@ async def submit(
     request may be sent again: it gets the same job.
     """
     context = context_of(request)
-    key = request.headers.get("idempotency-key", "").strip().strip('"')
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         wanted, upload = await _form(request, context, token)
-        fingerprint = f"form {upload.sha512} {wanted.list}"
+        source = f"form {upload.sha512} {wanted.list}"
     else:
         limit = context.settings.max_document_bytes + bodies.JSON_BYTES_MAX
         raw = await bodies.whole(request, limit)
         wanted, upload = _wanted(raw), None
-        fingerprint = hashlib.sha256(raw).hexdigest()
-    if key:
-        wanted = await _claim_key(context, token, key, fingerprint, wanted)
+        source = hashlib.sha256(raw).hexdigest()
+    made = False
     try:
-        wish = await _wish(context, token, wanted, upload)
-        job, made = await submitting.submit(context, token, wish)
-    except BaseException:
-        if upload is not None:
+        job, made = await _submitted(request, token, wanted, upload, source)
+    finally:
+        if upload is not None and not (made and _stays(context, upload)):
             await asyncio.to_thread(context.uploads.remove, upload.id)
-        raise
-    found = await queue.job_of(context.redis, job)
-    if found is None:  # It has ended and expired already.
-        raise ProblemError(404, f"there is no job `{job}` any more", "job-unknown")
-    view = job_view(found, request.scope.get("root_path", ""))
-    headers = {"Location": view.links.self, "Retry-After": str(POLL_S)}
-    return Response(view.model_dump_json(), 202 if made else 200, headers, "application/json")
+    return submitting.answer(request, job, made)
+
+
+async def _submitted(
+    request: Request, token: Token, wanted: NewJob, upload: Upload | None, source: str
+) -> tuple[Job, bool]:
+    """The job, and whether it was made now. source: what tells this request from others."""
+    context = context_of(request)
+    submitting.known_list(context, token, wanted.list)
+    sources = (wanted.vcon, wanted.uuid, wanted.url, wanted.upload, upload)
+    if sum(one is not None for one in sources) != 1:
+        raise ProblemError(422, "a job has one of vcon, uuid, url and upload", "one-source")
+    due_ms = submitting.due_ms(wanted.not_before)
+    key, job = request.headers.get("idempotency-key", "").strip().strip('"'), wanted.job_id
+    if key:
+        job = await idempotency.claim(context.redis, token.name, key, source, job)
+    if job and (known := await submitting.replayed(context, token, job, source)):
+        return known, False
+    uuid, body, used = await _document(context, wanted, upload)
+    fields = [("source", source)] if job else []
+    wish = Wish(wanted.list, uuid, body, job, due_ms, fields)
+    found, made = await submitting.submit(context, token, wish)
+    if key:
+        await idempotency.keep(context.redis, token.name, key, source, found.id)
+    if made and used is not None and upload is None and not _stays(context, used):
+        await asyncio.to_thread(context.uploads.remove, used.id)
+    return found, made
+
+
+def _stays(context: Context, upload: Upload) -> bool:
+    """Whether the vCon refers to the upload; the content of a smaller one is a part of it."""
+    return upload.bytes > context.settings.inline_bytes
 
 
 def _wanted(raw: bytes) -> NewJob:
@@ -169,64 +189,40 @@ async def _form(request: Request, context: Context, token: Token) -> tuple[NewJo
         raise
 
 
-async def _wish(context: Context, token: Token, wanted: NewJob, upload: Upload | None) -> Wish:
-    name = submitting.known_list(context, token, wanted.list)
-    sources = [wanted.vcon, wanted.uuid, wanted.url, wanted.upload, upload]
-    if sum(source is not None for source in sources) != 1:
-        raise ProblemError(422, "a job has one of vcon, uuid, url and upload", "one-source")
-    due_ms = 0
-    if wanted.not_before is not None:
-        if wanted.not_before.tzinfo is None:
-            raise ProblemError(422, "not_before: needs a time zone", "invalid")
-        due_ms = math.ceil(wanted.not_before.astimezone(UTC).timestamp() * 1000)
-    uuid, body = await _document(context, wanted, upload)
-    return Wish(name, uuid, body, wanted.job_id, due_ms)
-
-
-async def _document(context: Context, wanted: NewJob, upload: Upload | None) -> tuple[str, bytes]:
-    """The uuid and the document to store; b"" where it is stored already."""
+async def _document(
+    context: Context, wanted: NewJob, upload: Upload | None
+) -> tuple[str, bytes, Upload | None]:
+    """The uuid, the document to store (b"" where it is stored already), and the upload in it."""
     if wanted.vcon is not None:
-        raw = orjson.dumps(wanted.vcon)
-        return submitting.uuid_of(context, raw), raw
+        raw = _dumped(wanted.vcon)
+        return submitting.uuid_of(context, raw), raw, None
     if wanted.uuid is not None:
-        if not submitting.usable_uuid(wanted.uuid):
-            raise ProblemError(422, "uuid: cannot be the uuid of a vCon", "invalid")
-        return wanted.uuid, b""
+        return submitting.check_uuid(wanted.uuid), b"", None
+    _dumped(wanted.meta)
     if wanted.url is not None:
         if not wanted.url.startswith(("https://", "http://")):
             raise ProblemError(422, "url: must begin with https:// or http://", "invalid")
-        return recordings.vcon_of_url(wanted.url, wanted.mediatype, wanted.meta)
+        return *recordings.vcon_of_url(wanted.url, wanted.mediatype, wanted.meta), None
     found = upload
     if found is None:
         found = await asyncio.to_thread(context.uploads.find, wanted.upload or "")
         if found is None:
             raise ProblemError(404, "there is no complete upload of that id", "upload-unknown")
-    inline = context.settings.inline_bytes
-    make = recordings.vcon_of_upload
-    return await asyncio.to_thread(make, found, context.uploads, inline, wanted.meta)
-
-
-async def _claim_key(
-    context: Context, token: Token, key: str, fingerprint: str, wanted: NewJob
-) -> NewJob:
-    """The same request under the same key gets the same job id.
-
-    Raises:
-        ProblemError: 422: the key was used with another request.
-    """
-    name = hashlib.sha256(f"{token.name}\n{key}".encode()).hexdigest()
-    redis_key = f"conserver:idempotency:{name}"
-    job = wanted.job_id or jobs.new_id()
-    mine = f"{fingerprint} {job}"
-    before: Any = await context.redis.set(redis_key, mine, nx=True, ex=IDEMPOTENCY_S, get=True)
-    if before is None:
-        return wanted.model_copy(update={"job_id": job})
-    seen, _, job = before.decode().rpartition(" ")
-    if seen != fingerprint:
+    inline, make = context.settings.inline_bytes, recordings.vcon_of_upload
+    try:
+        made = await asyncio.to_thread(make, found, context.uploads, inline, wanted.meta)
+    except FileNotFoundError:  # Another request has used it, or its time was over.
         raise ProblemError(
-            422, "this Idempotency-Key was used with another request", "idempotency-conflict"
-        )
-    return wanted.model_copy(update={"job_id": job})
+            404, "there is no complete upload of that id", "upload-unknown"
+        ) from None
+    return *made, found
+
+
+def _dumped(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError as error:  # It writes fewer levels than it reads.
+        raise ProblemError(422, f"this cannot be stored as JSON: {error}", "invalid") from None
 
 
 class JobPage(BaseModel):
@@ -234,6 +230,9 @@ class JobPage(BaseModel):
 
     jobs: list[JobView]
     next: str | None
+
+
+_CURSOR = re.compile(r"[0-9]{0,9}")
 
 
 @router.get("", summary="List jobs, newest first")
@@ -249,13 +248,13 @@ async def list_jobs(
     context = context_of(request)
     if status and status not in jobs.STATUSES:
         raise ProblemError(422, f"status: is one of {', '.join(jobs.STATUSES)}", "invalid")
-    if cursor and not cursor.isdigit():
+    if not _CURSOR.fullmatch(cursor):
         raise ProblemError(422, "cursor: is no `next` of a page", "invalid")
     base, at = request.scope.get("root_path", ""), int(cursor or 0)
     found: list[JobView] = []
     end = at + SCAN_MAX
     while len(found) < limit and at < end:
-        step: Any = await context.redis.zrevrange(keys.JOBS, at, at + limit - 1)
+        step: Any = await context.redis.zrevrange(keys.JOBS, at, at + max(limit, _STEP) - 1)
         if not step:
             return JobPage(jobs=found, next=None)
         for one in await _jobs(context, [job.decode() for job in step]):
@@ -305,7 +304,7 @@ async def show(
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
     if not found.ended:
         headers["Retry-After"] = str(POLL_S)
-    if request.headers.get("if-none-match") == tag:
+    if etags.matches(request.headers.get("if-none-match"), tag):
         return Response(status_code=304, headers=headers)
     view = job_view(found, request.scope.get("root_path", ""))
     return Response(view.model_dump_json(), 200, headers, "application/json")

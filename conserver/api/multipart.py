@@ -16,7 +16,13 @@ from conserver.api.problems import ProblemError
 from conserver.outbound.uploads import Upload, Uploads, Writer, new_id
 
 FIELD_BYTES_MAX = 1 << 20
-FIELDS_MAX = 100
+FIELDS_BYTES_MAX = 2 << 20
+"""Of all fields together."""
+
+PARTS_MAX = 100
+HEADERS_MAX = 20
+"""Of one part."""
+
 HEAD_BYTES_MAX = 8 * 1024
 WRITE_BYTES = 1 << 18
 """Pieces are gathered up to this size before a thread writes them."""
@@ -69,7 +75,8 @@ class _Receiver:
         self._headers: dict[str, str] = {}
         self._header, self._value = b"", b""
         self._name, self._filename, self._type = "", "", ""
-        self._text = b""
+        self._text = bytearray()
+        self._parts = self._fields_bytes = 0
         self._writer: Writer | None = None
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -78,14 +85,18 @@ class _Receiver:
         """One event."""
         match kind:
             case "begin":
-                self._headers, self._text = {}, b""
+                self._headers, self._text = {}, bytearray()
+                self._parts += 1
+                if self._parts > PARTS_MAX:
+                    raise ProblemError(422, f"a form has at most {PARTS_MAX} parts", "bad-form")
             case "header":
                 self._header += data
             case "value":
                 self._value += data
             case "header_end":
                 name = self._header.decode("latin-1").lower()
-                self._headers[name] = self._value.decode("utf-8", "replace")
+                # As the parser of options wants it, which gives back the bytes.
+                self._headers[name] = self._value.decode("latin-1")
                 self._header, self._value = b"", b""
             case "headers_end":
                 await self._begin()
@@ -93,7 +104,8 @@ class _Receiver:
                 await self._data(data)
             case "end":
                 await self._end()
-        if len(self._header) + len(self._value) > HEAD_BYTES_MAX:
+        long = len(self._header) + len(self._value) > HEAD_BYTES_MAX
+        if long or len(self._headers) > HEADERS_MAX:
             raise ProblemError(422, "the head of a part is too long", "bad-form")
 
     async def _begin(self) -> None:
@@ -102,19 +114,18 @@ class _Receiver:
         _, options = parse_options_header(self._headers.get("content-disposition", ""))
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" not in options:
-            if len(self.form.fields) >= FIELDS_MAX:
-                raise ProblemError(422, f"a form has at most {FIELDS_MAX} fields", "bad-form")
             return
         if self.form.upload is not None or self._writer is not None:
             raise ProblemError(422, "a form holds one file", "bad-form")
-        self._filename = options[b"filename"].decode("utf-8", "replace").rpartition("/")[2]
+        self._filename = options[b"filename"].decode("utf-8", "replace")
         self._type = self._headers.get("content-type", "application/octet-stream")
         self._writer = await asyncio.to_thread(self._uploads.begin, new_id())
 
     async def _data(self, data: bytes) -> None:
         if self._writer is None:
             self._text += data
-            if len(self._text) > FIELD_BYTES_MAX:
+            self._fields_bytes += len(data)
+            if len(self._text) > FIELD_BYTES_MAX or self._fields_bytes > FIELDS_BYTES_MAX:
                 raise ProblemError(413, f"the field `{self._name[:80]}` is too long", "too-large")
             return
         self._pending.append(data)
@@ -137,6 +148,11 @@ class _Receiver:
         finish = self._writer.finish
         self.form.upload = await asyncio.to_thread(finish, self._type, self._filename, self._by)
         self._writer = None
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether the body ended within the file."""
+        return self._writer is not None
 
     def abandon(self) -> None:
         """Nothing of it stays."""
@@ -168,6 +184,8 @@ async def receive(request: Request, uploads: Uploads, by: str, most_bytes: int) 
             for kind, data in events:
                 await receiver.take(kind, data)
         parser.finalize()
+        if receiver.broken_off:
+            raise ProblemError(422, "the form ends within its file", "bad-form")
     except FormParserError as error:
         receiver.abandon()
         raise ProblemError(422, f"the form cannot be read: {error}", "bad-form") from None

@@ -22,6 +22,32 @@ async def run(client: redis.asyncio.Redis, call: Call) -> Any:
         return await client.execute_command(*call.command(whole=True))
 
 
+async def run_and_read(
+    client: redis.asyncio.Redis, call: Call, job: str
+) -> tuple[list[bytes], Job | None]:
+    """The answer of one call, and the job as it is afterwards, in one round trip.
+
+    Raises:
+        redis.RedisError
+    """
+    from redis.exceptions import NoScriptError, RedisError
+
+    answer, found = await _both(client, call.command(), job)
+    if isinstance(answer, NoScriptError):
+        answer, found = await _both(client, call.command(whole=True), job)
+    if isinstance(answer, RedisError):
+        raise answer
+    return answer, jobs.load(job, found) if isinstance(found, dict) else None
+
+
+async def _both(client: redis.asyncio.Redis, command: tuple[Any, ...], job: str) -> list[Any]:
+    pipe = client.pipeline(transaction=False)
+    pipe.execute_command(*command)
+    pipe.hgetall(keys.job(job))
+    answers: list[Any] = await pipe.execute(raise_on_error=False)
+    return answers
+
+
 async def job_of(client: redis.asyncio.Redis, job: str) -> Job | None:
     """A job as it is now; None if it is not known (any more)."""
     found: Any = await client.hgetall(keys.job(job))

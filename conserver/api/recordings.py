@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from conserver.operations.recordings import new_uuid
-from conserver.outbound.uploads import Upload, Uploads
+from conserver.outbound.uploads import Upload, Uploads, media_type
 from conserver.vcon.document import encode_body
-
-_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
 
 
 def vcon_of_upload(
@@ -20,14 +17,14 @@ def vcon_of_upload(
 ) -> tuple[str, bytes]:
     """The uuid and the text of a vCon with that recording.
 
-    Up to `inline_bytes` the content is a part of the vCon, and the upload is removed; a larger one
-    stays where it is, and the dialog has its address and its hash.
+    Up to `inline_bytes` the content is a part of the vCon; a larger one stays where it is, and the
+    dialog has its address and its hash.
 
     Args:
         meta: what the caller wants to be kept with it: a JSON object, as an attachment.
     """
     dialog: dict[str, Any] = {
-        "mediatype": _media_type(upload.mediatype),
+        "mediatype": upload.mediatype,
         "filename": upload.filename,
         "content_hash": "sha512-" + encode_body(bytes.fromhex(upload.sha512)),
     }
@@ -36,23 +33,15 @@ def vcon_of_upload(
         dialog |= {"body": encode_body(content), "encoding": "base64url"}
     else:
         dialog["url"] = upload.url
-    uuid, text = _vcon(dialog, upload.filename, meta)
-    if "body" in dialog:
-        uploads.remove(upload.id)
-    return uuid, text
+    return _vcon(dialog, upload.filename, meta)
 
 
 def vcon_of_url(url: str, mediatype: str = "", meta: Any = None) -> tuple[str, bytes]:
     """The uuid and the text of a vCon whose recording a worker fetches."""
     dialog: dict[str, Any] = {"url": url}
     if mediatype:
-        dialog["mediatype"] = _media_type(mediatype)
+        dialog["mediatype"] = media_type(mediatype)
     return _vcon(dialog, url.partition("?")[0].rpartition("/")[2], meta)
-
-
-def _media_type(text: str) -> str:
-    name = text.partition(";")[0].strip().lower()
-    return name if _MEDIA_TYPE.fullmatch(name) else "application/octet-stream"
 
 
 def _vcon(dialog: dict[str, Any], subject: str, meta: Any) -> tuple[str, bytes]:

@@ -8,9 +8,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import socket
+from collections.abc import Coroutine, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,10 @@ from conserver.operations import tokens
 from conserver.operations.tokens import Keyring, Token
 from conserver.telemetry import log
 
+PACKAGES = ("fastapi", "uvicorn", "httptools", "python_multipart", "websockets")
 BACKLOG = 1024
+WEBSOCKET_BYTES_MAX = 16 * 1024
+"""Of a message that a client sends; it has nothing to say."""
 
 
 def keyring_of(settings: Settings) -> Keyring:
@@ -30,7 +36,9 @@ def keyring_of(settings: Settings) -> Keyring:
     if settings.api_tokens_file:
         found += tokens.load(Path(settings.api_tokens_file))
     if text := settings.api_token.get_secret_value().strip():
-        found.append(Token("CONSERVER_API_TOKEN", ("admin",), (), tokens.digest(text)))
+        found.append(
+            Token("CONSERVER_API_TOKEN", ("admin",), (), tokens.digest(text), guessable=True)
+        )
     return Keyring(found)
 
 
@@ -86,22 +94,19 @@ def _why(host: str, port: int, error: OSError) -> str:
     return f"{where}: {error.strerror}"
 
 
-def serve(settings: Settings, config: Config, keyring: Keyring) -> Any:
-    """A uvicorn server, not yet running: `await it.serve(sockets=[listener])`.
+def serve(settings: Settings, config: Config, keyring: Keyring, host: str = "") -> Any:
+    """A uvicorn server, not yet running. host: the id of the supervisor that it belongs to.
 
     Raises:
         BootError: the extra `api` is not installed.
     """
-    try:
-        import uvicorn
+    check_extra()
+    import uvicorn
 
-        from conserver.api import app, context
-        from conserver.api.protocol import BoundedProtocol
-    except ImportError as error:
-        raise BootError(
-            f"the HTTP API needs the extra `api` (pip install 'conserver[api]'): {error}"
-        ) from None
-    made = context.make(settings, config, keyring)
+    from conserver.api import app, context
+    from conserver.api.protocol import BoundedProtocol
+
+    made = context.make(settings, config, keyring, host)
     return uvicorn.Server(
         uvicorn.Config(
             app.create(made),
@@ -112,10 +117,36 @@ def serve(settings: Settings, config: Config, keyring: Keyring) -> Any:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(int(settings.shutdown_timeout_s) - 2, 1),
             backlog=BACKLOG,
+            ws_max_size=WEBSOCKET_BYTES_MAX,
             limit_concurrency=None,
             proxy_headers=False,
         )
     )
+
+
+def check_extra(names: Sequence[str] = PACKAGES) -> None:
+    """Raises BootError where the extra `api` is not installed; imports nothing."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise BootError(
+            "the HTTP API needs the extra `api` (pip install 'conserver[api]'): there is no"
+            f" {', '.join(missing)}"
+        )
+
+
+async def run(serving: Any, listener: socket.socket) -> None:
+    """Serve until `begin_stop`; uvicorn installs no signal handlers of its own."""
+    await serving._serve([listener])
+
+
+def run_loop(main: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine on uvloop's event loop, or on asyncio's where that is not installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
 
 
 def begin_stop(serving: Any) -> None:

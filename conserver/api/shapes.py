@@ -11,9 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from conserver.queue.jobs import Job
 from conserver.telemetry.redact import redact_texts
 
+_LAST_S = 253_402_300_799.0
+
 
 def iso(at_s: float) -> str:
-    """A moment as ISO 8601 in UTC, to the millisecond."""
+    """A moment as ISO 8601 in UTC, to the millisecond, up to the end of the year 9999."""
+    at_s = min(at_s, _LAST_S)
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 

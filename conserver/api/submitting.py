@@ -6,15 +6,23 @@ list that nobody configured, a list at its cap, a job that exists.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
 
 from conserver.api import queue
 from conserver.api.auth import check_list
 from conserver.api.context import Context
 from conserver.api.problems import ProblemError
+from conserver.api.shapes import job_view
 from conserver.config.validation import suggest
 from conserver.errors import Rejected
+from conserver.operations import lists
+from conserver.operations.connection import Client
 from conserver.operations.submit import INCOMING_S
 from conserver.operations.tokens import Token
 from conserver.queue import calls, jobs, keys
@@ -24,6 +32,8 @@ from conserver.vcon.document import Vcon
 from conserver.vcon.ids import usable_uuid
 
 FULL_RETRY_S = 10
+POLL_S = 2
+"""What Retry-After says while a job is unfinished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,18 @@ def known_list(context: Context, token: Token, name: str) -> str:
     return name
 
 
+def served_list(context: Context, client: Client, token: Token, name: str) -> str:
+    """The name of a list that is configured, or was ever taken from.
+
+    Raises:
+        ProblemError: 404 or 403.
+    """
+    check_list(token, name)
+    if name in lists.known(client):
+        return name
+    return known_list(context, token, name)
+
+
 def uuid_of(context: Context, raw: bytes) -> str:
     """The uuid of a document. Raises ProblemError: 413 or 422."""
     limit = context.settings.max_document_bytes
@@ -66,14 +88,30 @@ def uuid_of(context: Context, raw: bytes) -> str:
         raise ProblemError(422, refusal.reason, "no-vcon") from None
 
 
-async def submit(context: Context, token: Token, wish: Wish) -> tuple[str, bool]:
+def check_uuid(uuid: str, status: int = 422) -> str:
+    """A uuid that a document can have. Raises ProblemError: `status`."""
+    if not usable_uuid(uuid):
+        raise ProblemError(status, "uuid: cannot be the uuid of a vCon", "invalid")
+    return uuid
+
+
+def due_ms(not_before: datetime | None) -> int:
+    """When it may run, in ms since 1970; 0 for now. Raises ProblemError: 422."""
+    if not_before is None:
+        return 0
+    if not_before.tzinfo is None:
+        raise ProblemError(422, "not_before: needs a time zone", "invalid")
+    return max(math.ceil(not_before.timestamp() * 1000), 0)
+
+
+async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]:
     """Take a job in.
 
     Returns:
-        Its id, and whether it was made now: false for one of this id and vCon that exists already.
+        It, and whether it was made now: false for the same submission that exists already.
 
     Raises:
-        ProblemError: 409 for an id that another vCon or list has, 503 where the list is full.
+        ProblemError: 409 for an id that another submission has, 503 where the list is full.
         redis.RedisError
     """
     job, settings = wish.job or jobs.new_id(), context.settings
@@ -89,16 +127,21 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[str, bool]
         fields=[("by", token.name), *wish.fields],
     )
     if len(wish.body) > calls.SMALL_BYTES:
-        source = keys.incoming(job)
+        # A name of its own: a request with the same job id must not take this document.
+        source = keys.incoming(jobs.new_id())
         await context.redis.set(source, wish.body, ex=INCOMING_S)
         submission = submission._replace(body=b"", source=source)
-    answer = [part.decode() for part in await queue.run(context.redis, calls.submit(submission))]
-    match answer:
+    answer, found = await queue.run_and_read(context.redis, calls.submit(submission), job)
+    if submission.source and answer[0] not in (b"queued", b"waiting"):
+        await context.redis.delete(submission.source)
+    match [part.decode() for part in answer]:
         case ["queued"] | ["waiting"]:
-            return job, True
-        case ["exists", wish.uuid, wish.list, _status]:
-            return job, False
+            if found is None:
+                raise ProblemError(404, f"there is no job `{job}` any more", "job-unknown")
+            return found, True
         case ["exists", *_]:
+            if found is not None and may_see(token, found) and _is_same(found, wish):
+                return found, False
             raise ProblemError(409, f"another submission has the job id `{job}`", "job-exists")
         case ["full", length]:
             raise ProblemError(
@@ -112,6 +155,27 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[str, bool]
                 409, f"{key} is a {kind} in Redis: an operator has to rename it", "wrong-type"
             )
     raise ProblemError(503, "the document was lost on its way; send it again", "incoming-lost")
+
+
+def _is_same(job: Job, wish: Wish) -> bool:
+    """Whether a job was made by the same submission: of the same vCon, or from the same source."""
+    source = dict(wish.fields).get("source")
+    same_source = source is not None and job.fields.get("source") == source
+    return job.list == wish.list and (job.uuid == wish.uuid or same_source)
+
+
+async def replayed(context: Context, token: Token, job: str, source: str) -> Job | None:
+    """The job that this very request has made before; None if it has made none."""
+    found = await queue.job_of(context.redis, job)
+    same = found is not None and may_see(token, found) and found.fields.get("source") == source
+    return found if same else None
+
+
+def answer(request: Request, job: Job, made: bool) -> Response:
+    """202 for a job that was made, 200 for one that was there."""
+    view = job_view(job, request.scope.get("root_path", ""))
+    headers = {"Location": view.links.self, "Retry-After": str(POLL_S)}
+    return Response(view.model_dump_json(), 202 if made else 200, headers, "application/json")
 
 
 async def visible_job(context: Context, token: Token, job: str) -> Job:
@@ -133,6 +197,3 @@ def may_see(token: Token, job: Job) -> bool:
 
 def _is_id(text: str) -> bool:
     return jobs.ID.fullmatch(text) is not None
-
-
-__all__ = ["Wish", "known_list", "submit", "usable_uuid", "uuid_of", "visible_job"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -125,7 +126,12 @@ async def _receive(request: Request, writer: Writer, most_bytes: int) -> None:
     "/{upload_id}",
     summary="The bytes of an upload",
     response_class=StreamingResponse,
-    responses={404: {"description": "There is no complete upload of that id"}},
+    responses={
+        200: {"content": {"application/octet-stream": {}}},
+        206: {"content": {"application/octet-stream": {}}, "description": "A part of it"},
+        404: {"description": "There is no complete upload of that id"},
+        416: {"description": "It is shorter than that"},
+    },
 )
 @router.head("/{upload_id}", include_in_schema=False)
 async def get(
@@ -136,7 +142,8 @@ async def get(
     found = await asyncio.to_thread(context.uploads.find, upload_id)
     if found is None or not (token.may("read") or found.by == token.name):
         raise ProblemError(404, "there is no complete upload of that id", "upload-unknown")
-    first, last = _range(request.headers.get("range", ""), found.bytes)
+    part = _range(request.headers.get("range", ""), found.bytes)
+    first, last = part or (0, found.bytes - 1)
     headers = {
         "Content-Length": str(last - first + 1),
         "Accept-Ranges": "bytes",
@@ -146,7 +153,7 @@ async def get(
         "Content-Disposition": "attachment",
     }
     status = 200
-    if last - first + 1 != found.bytes:
+    if part:
         status = 206
         headers["Content-Range"] = f"bytes {first}-{last}/{found.bytes}"
     if request.method == "HEAD":
@@ -164,19 +171,30 @@ async def _read(path: str, first: int, last: int) -> AsyncIterator[bytes]:
             yield piece
 
 
-def _range(text: str, size: int) -> tuple[int, int]:
-    """The first and last byte that are wanted; all of them where the header cannot be honoured."""
-    unit, _, wanted = text.partition("=")
-    first, dash, last = wanted.strip().partition("-")
-    if unit.strip() != "bytes" or not dash or "," in wanted:
-        return 0, size - 1
-    try:
-        if not first:
-            return max(size - int(last), 0), size - 1
-        begin, end = int(first), min(int(last), size - 1) if last else size - 1
-    except ValueError:
-        return 0, size - 1
-    return (begin, end) if 0 <= begin <= end else (0, size - 1)
+_RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*")
+
+
+def _range(text: str, size: int) -> tuple[int, int] | None:
+    """The first and last byte that are wanted; None for all: without a header, or with one that is
+    not understood.
+
+    Raises:
+        ProblemError: 416: no byte of it is there.
+    """
+    match = _RANGE.fullmatch(text)
+    if match is None or not any(match.groups()):
+        return None
+    first, last = match.groups()
+    if not first:
+        begin, end = max(size - int(last), 0), size - 1
+    else:
+        begin, end = int(first), min(int(last or size), size - 1)
+        if last and int(last) < begin:
+            return None
+    if begin >= size:
+        headers = {"Content-Range": f"bytes */{size}"}
+        raise ProblemError(416, f"the upload has {size} bytes", "range", headers)
+    return begin, end
 
 
 def _view(made: Upload) -> UploadView:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from conserver.api import bodies, queue, submitting
+from conserver.api import bodies, etags, submitting
 from conserver.api.auth import requires
 from conserver.api.context import Context, context_of
 from conserver.api.problems import ProblemError
-from conserver.api.shapes import JobView, job_view
+from conserver.api.shapes import JobView
 from conserver.api.submitting import Wish
 from conserver.operations import documents
 from conserver.operations.tokens import Token
-from conserver.queue import keys
-from conserver.vcon.ids import usable_uuid
 
 router = APIRouter(prefix="/v1/vcons", tags=["vcons"])
 
@@ -74,21 +72,16 @@ async def post(
         submitting.known_list(context, token, name)
     uuid, raw = await _document(request, context)
     if not name:
-        await context.redis.set(
-            keys.document(uuid), raw, ex=context.settings.orphan_expiry_s or None
-        )
+        await asyncio.to_thread(_store, context, uuid, raw, lambda _: None)
         return Response(Stored(uuid=uuid).model_dump_json(), 201, {}, "application/json")
-    due_ms = 0
-    if not_before is not None:
-        if not_before.tzinfo is None:
-            raise ProblemError(422, "not_before: needs a time zone", "invalid")
-        due_ms = int(not_before.astimezone(UTC).timestamp() * 1000)
-    made, _ = await submitting.submit(context, token, Wish(name, uuid, raw, job, due_ms))
-    found = await queue.job_of(context.redis, made)
-    if found is None:
-        raise ProblemError(404, f"there is no job `{made}` any more", "job-unknown")
-    view = job_view(found, request.scope.get("root_path", ""))
-    return Response(view.model_dump_json(), 202, {"Location": view.links.self}, "application/json")
+    wish = Wish(name, uuid, raw, job, submitting.due_ms(not_before))
+    return submitting.answer(request, *await submitting.submit(context, token, wish))
+
+
+def _store(context: Context, uuid: str, raw: bytes, check: Callable[[bytes | None], None]) -> bool:
+    with context.client() as client:
+        expiry_s = context.settings.orphan_expiry_s
+        return documents.store(client, uuid, raw, expiry_s=expiry_s, check=check)
 
 
 @router.put(
@@ -111,37 +104,16 @@ async def put(
     found, raw = await _document(request, context)
     if found.lower() != uuid.lower():
         raise ProblemError(422, f"the document is that of another vCon: {found}", "other-uuid")
-    before = await _current(context, uuid)
-    _check_conditions(request, before)
-    redis: Any = context.redis
-    await redis.set(keys.document(found), raw, ex=context.settings.orphan_expiry_s or None)
-    status = 201 if before is None else 200
-    headers = {"ETag": tag_of(raw)}
+    wanted = request.headers.get("if-match")
+    unwanted = request.headers.get("if-none-match")
+
+    def check(before: bytes | None) -> None:
+        etags.check(wanted, unwanted, None if before is None else etags.of(before))
+
+    replaced = await asyncio.to_thread(_store, context, found, raw, check)
+    headers = {"ETag": etags.of(raw)}
+    status = 200 if replaced else 201
     return Response(Stored(uuid=found).model_dump_json(), status, headers, "application/json")
-
-
-async def _current(context: Context, uuid: str) -> bytes | None:
-    """What Redis holds; None for nothing."""
-    return await asyncio.to_thread(_read, context, uuid)
-
-
-def _read(context: Context, uuid: str) -> bytes | None:
-    with context.client() as client:
-        return documents.read(client, uuid).text
-
-
-def _check_conditions(request: Request, before: bytes | None) -> None:
-    wanted, unwanted = request.headers.get("if-match"), request.headers.get("if-none-match")
-    tag = None if before is None else tag_of(before)
-    if wanted is not None and wanted not in (tag, "*" if tag else None):
-        raise ProblemError(412, "the document is not the one that If-Match names", "changed")
-    if unwanted is not None and tag is not None and unwanted in ("*", tag):
-        raise ProblemError(412, "there is a document of this uuid already", "exists")
-
-
-def tag_of(raw: bytes) -> str:
-    """The ETag of a document: it says what its bytes are, wherever they are kept."""
-    return f'"{hashlib.sha256(raw).hexdigest()[:32]}"'
 
 
 @router.get(
@@ -161,8 +133,7 @@ def get(
 ) -> Response:
     """From Redis, else from the storages in their order; the bytes as they are there."""
     context = context_of(request)
-    if not usable_uuid(uuid):
-        raise ProblemError(404, "that cannot be the uuid of a vCon", "vcon-unknown")
+    submitting.check_uuid(uuid, 404)
     with context.client() as client:
         found = documents.get(client, context.storages, uuid)
     if found.text is None:
@@ -173,10 +144,39 @@ def get(
                 "storage-away",
             )
         raise ProblemError(404, f"there is no vCon {uuid}", "vcon-unknown")
-    tag = tag_of(found.text)
+    tag = etags.of(found.text)
     headers = {"ETag": tag, "X-Source": found.source, "Cache-Control": "private, no-cache"}
-    if request.headers.get("if-none-match") == tag:
+    if etags.matches(request.headers.get("if-none-match"), tag):
         return Response(status_code=304, headers=headers)
     headers["Content-Length"] = str(len(found.text))
     body = b"" if request.method == "HEAD" else found.text
     return Response(body, 200, headers, "application/json")
+
+
+@router.delete(
+    "/{uuid}",
+    status_code=204,
+    summary="Delete a vCon",
+    response_class=Response,
+    responses={502: {"description": "Some storages could not delete it: `failed` names them"}},
+)
+def delete(
+    request: Request, uuid: str, token: Annotated[Token, Depends(requires("admin"))]
+) -> Response:
+    """From Redis and every storage. 204 also where it was nowhere. Webhooks have nothing to delete.
+
+    Submissions of it that wait become dead letters: cancel them first.
+    """
+    context = context_of(request)
+    submitting.check_uuid(uuid, 404)
+    with context.client() as client:
+        deleted = documents.delete(client, context.storages, uuid, actor=token.name)
+    if deleted.failed:
+        raise ProblemError(
+            502,
+            "it may still be in these storages, which failed: " + ", ".join(deleted.failed),
+            "storage-away",
+            failed=sorted(deleted.failed),
+            deleted=deleted.places,
+        )
+    return Response(status_code=204)

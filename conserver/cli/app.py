@@ -28,6 +28,8 @@ _dlq = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, requeue
 _app.add_typer(_dlq, name="dlq")
 _jobs = typer.Typer(no_args_is_help=True, help="Jobs: list, show, cancel.")
 _app.add_typer(_jobs, name="jobs")
+_token = typer.Typer(no_args_is_help=True, help="Tokens of the HTTP API: add, list, revoke.")
+_app.add_typer(_token, name="token")
 
 ConfigFile = Annotated[
     str,
@@ -100,6 +102,28 @@ def run(config: ConfigFile = "") -> None:
     from conserver.cli.run import run
 
     end(lambda: run(config))
+
+
+@_app.command()
+def api(
+    config: ConfigFile = "",
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Goes before CONSERVER_API_HOST.")
+    ] = "",
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port", "-p", min=0, max=65_535, help="Goes before CONSERVER_API_PORT; else 8000."
+        ),
+    ] = 0,
+    workers: Annotated[
+        int, typer.Option("--workers", "-w", metavar="N", min=1, max=256, help="Processes.")
+    ] = 1,
+) -> None:
+    """Serve the HTTP API alone, until SIGTERM; `run` serves it with CONSERVER_API_PORT."""
+    from conserver.cli.api import serve
+
+    end(lambda: serve(config, host, port, workers))
 
 
 @_app.command()
@@ -324,6 +348,49 @@ def cancel_job(job: Job, json: AsJson = False) -> None:
     from conserver.cli.jobs import cancel
 
     end(lambda: cancel(Output(as_json=json), job))
+
+
+TokensFile = Annotated[
+    str,
+    typer.Option("--file", "-f", metavar="FILE", help="Goes before CONSERVER_API_TOKENS_FILE."),
+]
+TokenName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+
+
+@_token.command("add")
+def add_token(
+    name: TokenName,
+    roles: Annotated[
+        list[str],
+        typer.Option("--role", "-r", metavar="ROLE", help="submit, read, operate or admin."),
+    ],
+    lists: Annotated[
+        list[str] | None,
+        typer.Option("--list", "-l", metavar="NAME", help="Only for this list; else for all."),
+    ] = None,
+    file: TokensFile = "",
+    json: AsJson = False,
+) -> None:
+    """Make a token and print it, once: only its SHA-256 is kept."""
+    from conserver.cli.token import add
+
+    end(lambda: add(Output(as_json=json), name, roles, lists or [], file))
+
+
+@_token.command("list")
+def list_tokens(file: TokensFile = "", json: AsJson = False) -> None:
+    """List the tokens: names, roles, lists."""
+    from conserver.cli.token import show
+
+    end(lambda: show(Output(as_json=json), file))
+
+
+@_token.command("revoke")
+def revoke_token(name: TokenName, file: TokensFile = "", json: AsJson = False) -> None:
+    """Forget a token."""
+    from conserver.cli.token import revoke
+
+    end(lambda: revoke(Output(as_json=json), name, file))
 
 
 @_dlq.command("list")

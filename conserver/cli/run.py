@@ -41,10 +41,12 @@ def run(config_file: str = "") -> int:
 
 
 def _services(found: Settings) -> Sequence[ChildSlot]:
-    """The API's slot, where a port is set for it. Raises BootError: it cannot listen there."""
+    """The API's slot, where a port is set for it. Raises BootError: it
+    cannot listen there, or the extra `api` is not installed."""
     if not found.api_port:
         return ()
     from conserver.api import server
 
+    server.check_extra()
     listener = server.bind(found, server.keyring_of(found))
     return [ChildSlot(1, service="api", listener=listener)]

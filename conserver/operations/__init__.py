@@ -16,11 +16,12 @@ closes the generator stops the work.
     overview.py      all of that at once
     items.py         where a vCon is; cancel it
     dead_letters.py  filter, list, count, requeue, purge
+    background.py    requeue, purge and cancel as operations that are followed and stopped
     submit.py        put documents on a list
     jobs.py          submissions that somebody follows: find, follow, cancel
     follow.py        wait until submitted documents have ended
     recordings.py    recordings into vCons
-    documents.py     read a vCon from Redis or a storage
+    documents.py     read a vCon from Redis or a storage; store and delete it
     doctor.py        examine Redis
     reclaim.py       return what consumers hold that no host knows
     check.py         check settings, configuration, plugins and connections

@@ -1,14 +1,15 @@
-"""One vCon by its uuid: from Redis, else from the first storage that has it."""
+"""One vCon by its uuid: from Redis, else from the first storage that has it; stored, deleted."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from conserver.config.validation import suggest
-from conserver.errors import InvalidArgumentError
+from conserver.errors import InvalidArgumentError, OperationError
+from conserver.operations import audit
 from conserver.operations.connection import Client
 from conserver.plugins import loader
 from conserver.queue import keys
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from storage.contract import Storage
 
 REDIS = "redis"  # as a source
+
+Answer = TypeVar("Answer")
+
+_TRIES = 50
+_FAR_MS = 50 * 365 * 86_400_000
+"""A later expiry is the mark of the queue's scripts on a document that is worked on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,77 @@ def read(client: Client, uuid: str) -> InRedis:
     return InRedis(text, kind)
 
 
+def store(
+    client: Client,
+    uuid: str,
+    text: bytes,
+    *,
+    expiry_s: int,
+    check: Callable[[bytes | None], None] = lambda _: None,
+) -> bool:
+    """Store a document in Redis in place of what is there, if `check` accepts that.
+
+    Args:
+        expiry_s: how long one is kept that nobody has queued (0: for ever). One that is there
+            without an expiry may be waiting in a queue: it goes on without.
+        check: is called with the document that is replaced, or None; what it raises is raised.
+            Nothing changes between that and the storing.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        OperationError: "conflict": the key is no document, or others change it all the time.
+    """
+    from redis.exceptions import WatchError
+
+    key = keys.document(uuid)
+    for _ in range(_TRIES):
+        with client.pipeline() as pipe:
+            pipe.watch(key)
+            before = read(pipe, uuid)
+            if before.strange:
+                raise OperationError(f"{key} is a {before.kind} in Redis", "conflict")
+            check(before.text)
+            waits = before.text is not None and not 0 <= pipe.pttl(key) < _FAR_MS
+            pipe.multi()
+            pipe.set(key, text, ex=None if waits else expiry_s or None)
+            try:
+                pipe.execute()
+            except WatchError:
+                continue
+            return before.text is not None
+    raise OperationError(f"{key} is changed by others all the time; try again", "conflict")
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Where a vCon was deleted. failed: storages that could not be asked, each with its error."""
+
+    places: list[str]
+    failed: dict[str, str]
+
+
+def delete(client: Client, storages: StorageReader, uuid: str, *, actor: str) -> Deleted:
+    """Delete a vCon from Redis and from every storage.
+
+    Submissions of it that wait in a queue become dead letters when they are run: cancel them first.
+    """
+    places, failed = [], {}
+    if client.delete(keys.document(uuid)):
+        places.append(REDIS)
+    client.delete(keys.revision(uuid))
+    for name in storages.names:
+        try:
+            if storages.delete(name, uuid):
+                places.append(name)
+        except Exception as error:  # noqa: BLE001 - a client of any library may raise anything.
+            failed[name] = redact_text(str(error))
+    if places:
+        audit.record(client, actor, "delete", {"uuid": uuid, "places": places}, len(places))
+    return Deleted(places, failed)
+
+
 def get(client: Client | None, storages: StorageReader, uuid: str, source: str = "") -> Found:
     """The document from Redis, or from the first storage that has it.
 
@@ -101,7 +179,7 @@ def get(client: Client | None, storages: StorageReader, uuid: str, source: str =
 
 
 class StorageReader:
-    """Reads from the storages of a configuration. Any thread may call it.
+    """Reads from the storages of a configuration, and deletes. Any thread may call it.
 
     A storage is opened when it is read first, and stays open until it fails or `close` is called.
     """
@@ -118,12 +196,11 @@ class StorageReader:
 
     def get(self, name: str, uuid: str) -> bytes | None:
         """The document from one storage; None where it has none. Raises what the storage raises."""
-        with self._locks[name]:
-            try:
-                return self._opened(name).get(uuid)
-            except BaseException:
-                self._close(name)
-                raise
+        return self._ask(name, lambda storage: storage.get(uuid))
+
+    def delete(self, name: str, uuid: str) -> bool:
+        """Delete the document from one storage; whether it had one. Raises what that raises."""
+        return self._ask(name, lambda storage: storage.delete(uuid))
 
     def close(self) -> None:
         """Close all storages; the next `get` opens its storage again."""
@@ -136,6 +213,14 @@ class StorageReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _ask(self, name: str, question: Callable[[Storage], Answer]) -> Answer:
+        with self._locks[name]:
+            try:
+                return question(self._opened(name))
+            except BaseException:
+                self._close(name)
+                raise
 
     def _opened(self, name: str) -> Storage:
         if name not in self._open:

@@ -62,6 +62,11 @@ def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[E
     return found
 
 
+def running(client: Client, name: str) -> int:
+    """How many items of one list workers hold."""
+    return sum(entry.list == name for entry in _running(client))
+
+
 def dead(client: Client, names: Iterable[str]) -> Counter[str]:
     """How many dead letters there are of each uuid."""
     return Counter(entry.uuid for name in names for entry in _dead(client, name))

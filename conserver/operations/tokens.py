@@ -47,6 +47,8 @@ class Token:
     lists: tuple[str, ...] = ()
     sha256: str = ""
     created_at: float = 0.0
+    guessable: bool = False
+    """Whether a person chose its text."""
 
     def may(self, role: str) -> bool:
         """Whether one of its roles gives that right."""
@@ -112,9 +114,9 @@ def load(path: Path) -> list[Token]:
 
 
 def _token(entry: Any) -> Token:
-    if not isinstance(entry, dict):
+    if not isinstance(entry, dict) or not {"name", "roles", "sha256"} <= entry.keys():
         raise ValueError("a line is a JSON object (`conserver token add` writes it)")
-    name, roles = str(entry["name"]), tuple(entry["roles"])
+    name, roles = str(entry["name"]), tuple(map(str, entry["roles"]))
     check(name, roles)
     if not re.fullmatch(r"[0-9a-f]{64}", str(entry["sha256"])):
         raise ValueError("`sha256` has 64 hexadecimal digits")
@@ -173,9 +175,15 @@ def revoke(path: Path, name: str) -> bool:
     return True
 
 
+def _entry(token: Token) -> dict[str, Any]:
+    entry = asdict(token)
+    del entry["guessable"]
+    return entry
+
+
 def _write(path: Path, tokens: Sequence[Token]) -> None:
     """As one step: a reader sees the file as it was or as it is."""
-    text = b"".join(orjson.dumps(asdict(token)) + b"\n" for token in tokens)
+    text = b"".join(orjson.dumps(_entry(token)) + b"\n" for token in tokens)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

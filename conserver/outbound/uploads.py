@@ -25,6 +25,7 @@ import orjson
 
 SCHEME = "upload:"
 _ID = re.compile(r"[0-9a-f]{32}")
+_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,25 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def media_type(text: str) -> str:
+    """A media type without its parameters; that of plain bytes where the text is none."""
+    name = text.partition(";")[0].strip().lower()
+    return name if _MEDIA_TYPE.fullmatch(name) else "application/octet-stream"
+
+
+def base_name(text: str) -> str:
+    """The last part of a path as a client's system writes it, without control characters."""
+    last = re.split(r"[/\\]", text)[-1]
+    return "".join(letter for letter in last if letter.isprintable())[:255]
+
+
 class Writer:
     """An upload that arrives. `finish` makes it complete, `abandon` leaves nothing of it."""
 
     def __init__(self, folder: Path, upload_id: str) -> None:
         self._folder, self._id = folder, upload_id
         self._path = folder / f".{upload_id}.{secrets.token_hex(4)}"
+        self._note = Path(f"{self._path}.json")
         self._file = self._path.open("xb")
         self._sha512 = hashlib.sha512()
         self.bytes = 0
@@ -77,17 +91,25 @@ class Writer:
         os.fsync(self._file.fileno())
         self._file.close()
         digest, now_s = self._sha512.hexdigest(), round(time.time(), 3)
-        made = Upload(self._id, mediatype, filename[:255], self.bytes, digest, now_s, by)
-        note = self._path.with_suffix(".json")
-        note.write_bytes(orjson.dumps(asdict(made)))
+        made = Upload(
+            self._id,
+            media_type(mediatype),
+            base_name(filename),
+            self.bytes,
+            digest,
+            now_s,
+            by,
+        )
+        self._note.write_bytes(orjson.dumps(asdict(made)))
         self._path.replace(self._folder / self._id)
-        note.replace(self._folder / f"{self._id}.json")
+        self._note.replace(self._folder / f"{self._id}.json")
         return made
 
     def abandon(self) -> None:
         """Leave nothing of it. Harmless after `finish`."""
         self._file.close()
         self._path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
 
 
 class Uploads:

@@ -1,0 +1,99 @@
+"""The OpenAPI description: what FastAPI knows of the routes, and the errors that all of them have.
+
+Each route names the errors of its own. What any may answer (401, 403, 422, 429, 503 and so on) is
+added here, and every error gets its form: a problem of RFC 9457.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from conserver.api.problems import MEDIA_TYPE
+
+_PROBLEM = {
+    "title": "Problem",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "request_id"],
+    "properties": {
+        "type": {"type": "string", "description": "Which error: a short name."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong and what to do."},
+        "request_id": {"type": "string", "description": "The log has more under this id."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+    "example": {
+        "type": "list-unknown",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "no chain takes from a list `call` (did you mean `calls`?)",
+        "request_id": "4f0c2b7a9d1e6f35",
+    },
+}
+
+_OF_ALL = {
+    "401": "No token, or one that is not known",
+    "403": "The token has not the role, or may not use the list",
+    "422": "The request is not as it is described here",
+    "429": "Too many requests of this token, or bad tokens from this address",
+    "503": "Redis does not answer, or refuses",
+}
+_WITH_BODY = {
+    "408": "The body comes too slowly",
+    "413": "The body is too large",
+}
+_DEFAULTS = {
+    "404": "It is not known (any more)",
+    "409": "What is there now forbids it",
+}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The description of an application's routes, made once."""
+    if app.openapi_schema is None:
+        found = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+        )
+        parts = found.setdefault("components", {})
+        parts.setdefault("schemas", {})["Problem"] = _PROBLEM
+        for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own errors.
+            parts["schemas"].pop(name, None)
+        parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path, methods in found["paths"].items():
+            for operation in methods.values():
+                _complete(path, operation)
+        app.openapi_schema = found
+    return app.openapi_schema
+
+
+def _complete(path: str, operation: dict[str, Any]) -> None:
+    answers: dict[str, Any] = operation["responses"]
+    if not path.startswith("/v1"):
+        return
+    operation["security"] = [{"token": []}]
+    common = dict(_OF_ALL)
+    if "requestBody" in operation:
+        common |= _WITH_BODY
+    if "{" in path or operation["tags"] != ["status"]:
+        common |= _DEFAULTS
+    for code, description in common.items():
+        answers.setdefault(code, {"description": description})
+    for code, answer in answers.items():
+        if code >= "400":
+            if not answer.get("description"):
+                answer["description"] = common.get(code, "It failed")
+            schema = {"$ref": "#/components/schemas/Problem"}
+            answer["content"] = {MEDIA_TYPE: {"schema": schema}}
+    operation["responses"] = dict(sorted(answers.items()))

@@ -1,0 +1,82 @@
+"""/v1/jobs/{id}/result: what came out of a job, in the form that the caller wants."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from conserver.api import etags, submitting, transcripts
+from conserver.api.auth import token_of
+from conserver.api.context import context_of
+from conserver.api.problems import ProblemError
+from conserver.operations import documents
+from conserver.operations.tokens import Token
+
+router = APIRouter(tags=["jobs"])
+
+Format = Literal["json", "text", "srt", "vtt", "verbose_json", "vcon"]
+
+
+@router.get(
+    "/v1/jobs/{job}/result",
+    summary="What came out of a job",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {
+                "application/json": {},
+                "text/plain": {},
+                "text/vtt": {},
+                "application/x-subrip": {},
+            }
+        },
+        304: {"description": "It is still that of If-None-Match"},
+        404: {"description": "No such job; no transcript in its vCon; the vCon is gone"},
+        409: {"description": "It has not ended, or did not come to a result"},
+        502: {"description": "A storage that may have it could not be asked"},
+    },
+)
+async def result(
+    request: Request,
+    job: str,
+    token: Annotated[Token, Depends(token_of)],
+    wanted: Annotated[Format, Query(alias="format")] = "json",
+) -> Response:
+    """The vCon with everything that the chain has added, or the transcript in it: as OpenAI's
+    `json` and `verbose_json`, as plain text, or as subtitles.
+    """
+    context = context_of(request)
+    found = await submitting.visible_job(context, token, job)
+    if found.status not in ("completed", "filtered"):
+        what = f"the job is {found.status}" if found.ended else f"it is still {found.status}"
+        raise ProblemError(409, f"there is no result: {what}", "no-result", state=found.status)
+    raw = await documents_of(request, found.uuid)
+    if wanted == "vcon":
+        body, kind = raw, "application/json"
+    else:
+        body, kind = transcripts.rendered(orjson.loads(raw), wanted)
+    headers = {"ETag": etags.of(body), "Cache-Control": "private, no-cache"}
+    if etags.matches(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(body, 200, headers, kind)
+
+
+async def documents_of(request: Request, uuid: str) -> bytes:
+    """The document of a vCon. Raises ProblemError: 404 or 502."""
+    from starlette.concurrency import run_in_threadpool
+
+    context = context_of(request)
+
+    def read() -> documents.Found:
+        with context.client() as client:
+            return documents.get(client, context.storages, uuid)
+
+    found = await run_in_threadpool(read)
+    if found.text is not None:
+        return found.text
+    if found.silent:
+        names = ", ".join(sorted(found.silent))
+        raise ProblemError(502, f"these storages could not be asked: {names}", "storage-away")
+    raise ProblemError(404, f"there is no vCon {uuid}", "vcon-unknown")

@@ -1,0 +1,204 @@
+"""/v1/status, /v1/hosts, /v1/items, /v1/config, /v1/audit and /v1/reload: the whole of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
+
+from conserver.api import lists, submitting
+from conserver.api.auth import requires
+from conserver.api.context import context_of
+from conserver.api.lists import ListView
+from conserver.api.problems import ProblemError
+from conserver.api.shapes import iso
+from conserver.operations import audit, items, overview
+from conserver.operations import hosts as operations
+from conserver.operations import lists as list_operations
+from conserver.operations.hosts import Host, Rate
+from conserver.operations.tokens import Token
+from conserver.queue import keys
+from conserver.telemetry.redact import redact, redact_texts
+
+router = APIRouter(prefix="/v1", tags=["status"])
+
+
+class HostView(BaseModel):
+    """One supervisor and its workers, as of its last beat."""
+
+    id: str
+    name: str
+    version: str
+    pid: int
+    state: str
+    started_at: str
+    beat_age_s: float
+    lists: list[str]
+    storages: list[str]
+    workers: list[dict[str, Any]]
+    beats: bool = Field(description="Whether its last beat is younger than its lease.")
+    consumes: bool = Field(description="Whether it takes items.")
+
+
+class Breaker(BaseModel):
+    """For how many workers a storage is away, of those that write to it."""
+
+    storage: str
+    open: int
+    workers: int
+
+
+class Status(BaseModel):
+    """The state of all lists and hosts."""
+
+    at: str
+    lists: list[ListView]
+    hosts: list[HostView]
+    breakers: list[Breaker]
+    in_flight: int
+    done: int = Field(description="Items that the present workers have done.")
+
+
+class Place(BaseModel):
+    """Where one copy of an item is: queued, returned, suspects, parked, running or dead."""
+
+    list: str
+    where: str
+
+
+class Item(BaseModel):
+    """Where a vCon is in the queues; nowhere if `places` is empty."""
+
+    uuid: str
+    places: list[Place]
+
+
+class ConfigView(BaseModel):
+    """The configuration without its secrets, and what in it has no effect."""
+
+    links: dict[str, Any]
+    storages: dict[str, Any]
+    chains: dict[str, Any]
+    warnings: list[str]
+
+
+class AuditView(BaseModel):
+    """Who changed what."""
+
+    at: str
+    actor: str
+    action: str
+    target: dict[str, Any]
+    count: int
+
+
+class Told(BaseModel):
+    """What was asked of the supervisor."""
+
+    status: str
+
+
+def _host(host: Host) -> HostView:
+    workers: Any = redact_texts(host.workers)
+    return HostView(
+        id=host.id,
+        name=host.name,
+        version=host.version,
+        pid=host.pid,
+        state=host.state,
+        started_at=iso(host.started_at),
+        beat_age_s=round(host.beat_age_s, 1),
+        lists=host.lists,
+        storages=host.storages,
+        workers=workers,
+        beats=host.beats,
+        consumes=host.consumes,
+    )
+
+
+@router.get("/status", summary="Lists, hosts and workers")
+def status(request: Request, token: Annotated[Token, Depends(requires("read"))]) -> Status:
+    """What waits, what runs, what is dead."""
+    context = context_of(request)
+    with context.client() as client:
+        found = overview.overview(client, list(context.config.ingress), Rate())
+    return Status(
+        at=iso(found.at),
+        lists=[lists.view(state) for state in found.lists if token.may_use(state.name)],
+        hosts=[_host(host) for host in found.hosts],
+        breakers=[Breaker(**asdict(one)) for one in found.breakers],
+        in_flight=found.in_flight,
+        done=found.done,
+    )
+
+
+@router.get("/hosts", summary="Hosts and their workers")
+def hosts(request: Request, _: Annotated[Token, Depends(requires("read"))]) -> list[HostView]:
+    """By name."""
+    with context_of(request).client() as client:
+        return [_host(host) for host in operations.read(client)]
+
+
+@router.get("/items/{uuid}", summary="Where a vCon is in the queues")
+def item(request: Request, uuid: str, token: Annotated[Token, Depends(requires("read"))]) -> Item:
+    """Reads whole lists: for people, not for polling. A job tells its place at once."""
+    context = context_of(request)
+    submitting.check_uuid(uuid)
+    with context.client() as client:
+        names = list_operations.names(client, context.config.ingress)
+        found = items.find(client, [name for name in names if token.may_use(name)], [uuid])
+    places = [Place(list=one.list, where=one.where) for one in found if token.may_use(one.list)]
+    return Item(uuid=uuid, places=places)
+
+
+@router.get("/config", summary="The configuration, without its secrets")
+def config(request: Request, _: Annotated[Token, Depends(requires("read"))]) -> ConfigView:
+    """As this process has read it."""
+    found = context_of(request).config
+    shown: Any = redact(found.model_dump(mode="json"))
+    return ConfigView(**shown, warnings=[str(redact_texts(str(one))) for one in found.warnings])
+
+
+@router.get("/audit", summary="Who changed what, newest first")
+def show_audit(
+    request: Request,
+    _: Annotated[Token, Depends(requires("read"))],
+    limit: Annotated[int, Query(ge=1, le=audit.KEEP)] = 100,
+) -> list[AuditView]:
+    """The last 1000 changes are kept."""
+    with context_of(request).client() as client:
+        found = audit.recent(client, limit)
+    return [
+        AuditView(
+            at=iso(one.at),
+            actor=one.actor,
+            action=one.action,
+            target=dict(one.target),
+            count=one.count,
+        )
+        for one in found
+    ]
+
+
+@router.post(
+    "/reload",
+    status_code=202,
+    summary="Let the supervisor read its configuration again",
+    responses={409: {"description": "This API runs alone: there is no supervisor"}},
+)
+def reload(request: Request, token: Annotated[Token, Depends(requires("admin"))]) -> Told:
+    """As a SIGHUP does: a configuration that cannot be used is refused, and the log says why."""
+    context = context_of(request)
+    if not context.host:
+        raise ProblemError(409, "this API runs alone: signal each supervisor", "no-supervisor")
+    with context.client() as client:
+        pid: Any = client.hget(keys.host(context.host), "pid")
+        if pid is None:
+            raise ProblemError(409, "the supervisor has not told its pid yet", "no-supervisor")
+        os.kill(int(pid), signal.SIGHUP)
+        audit.record(client, token.name, "reload", {"host": context.host}, 1)
+    return Told(status="asked")

@@ -1,0 +1,267 @@
+"""Long operations in the background: requeue and purge dead letters, cancel vCons.
+
+An operation runs in a thread of the process that took it. How far it is, is in Redis, so that every
+process can show it and stop it:
+
+    conserver:operation:<id>   hash: kind, filter (JSON), dry_run, limit, by, status, done,
+                               matching, total, error, created_ms, updated_ms, stop
+    conserver:operations       sorted set: time of its making in ms -> id, of the latest 1000
+
+status: running, done, stopped (somebody asked for it), failed, or interrupted: its process has
+ended. One that was interrupted is begun anew by hand; what it has done stays done.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from conserver.errors import ConserverError, InvalidArgumentError, OperationError
+from conserver.operations import dead_letters, items, lists
+from conserver.operations.connection import Client
+from conserver.operations.dead_letters import Filter, Progress
+from conserver.telemetry import log
+from conserver.telemetry.redact import redact_text
+
+OPERATIONS = "conserver:operations"
+KINDS = ("requeue", "purge", "cancel")
+KEEP = 1000
+KEEP_S = 86_400
+WRITE_EVERY_S = 0.25
+SILENT_S = 30.0
+"""One that has written nothing for so long has lost its process."""
+
+RUNNING_MAX = 8
+"""Operations that one process runs at the same time."""
+
+Kind = Literal["requeue", "purge", "cancel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation as Redis knows it. Times are seconds since 1970.
+
+    Attributes:
+        filter: the fields of dead_letters.Filter that are set.
+        limit: at most so many; 0: all.
+        done, matching, total: see dead_letters.Progress.
+    """
+
+    id: str
+    kind: str
+    filter: Mapping[str, Any]
+    dry_run: bool
+    limit: int
+    by: str
+    status: str
+    done: int
+    matching: int
+    total: int
+    error: str
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done. A cancel needs uuids in its filter, and looks at nothing else of it."""
+
+    kind: str
+    filter: Filter
+    by: str
+    dry_run: bool = False
+    limit: int = 0
+
+    def check(self) -> None:
+        """Raises InvalidArgumentError where it cannot be carried out."""
+        if self.kind not in KINDS:
+            raise InvalidArgumentError("kind", f"{{}} is one of {', '.join(KINDS)}")
+        if self.kind == "cancel" and not self.filter.uuids:
+            raise InvalidArgumentError("uuids", "a cancel needs {}")
+        self.filter.check()
+
+
+class Operations:
+    """The operations that this process runs."""
+
+    def __init__(self, connect: Callable[[], AbstractContextManager[Client]]) -> None:
+        """connect: gives a client for one operation."""
+        self._connect = connect
+        self._threads: dict[str, threading.Thread] = {}
+        self._closing = threading.Event()
+
+    def begin(self, order: Order) -> Operation:
+        """Begin an operation.
+
+        Raises:
+            OperationError: "invalid", or "unavailable" where too many run here.
+        """
+        order.check()
+        self._threads = {name: one for name, one in self._threads.items() if one.is_alive()}
+        if len(self._threads) >= RUNNING_MAX:
+            raise OperationError(f"{RUNNING_MAX} operations run here already", "unavailable")
+        name = f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(4)}"
+        with self._connect() as client:
+            _create(client, name, order)
+            made = get(client, name)
+        thread = threading.Thread(target=self._run, args=(name, order), name=f"operation-{name}")
+        self._threads[name] = thread
+        thread.start()
+        return made
+
+    def close(self) -> None:
+        """Let all end between two steps, and wait for that."""
+        self._closing.set()
+        for thread in self._threads.values():
+            thread.join()
+
+    def _run(self, name: str, order: Order) -> None:
+        from redis.exceptions import RedisError
+
+        error, status = "", "failed"
+        try:
+            with self._connect() as client:
+                status = self._carry_out(client, name, order)
+        except (ConserverError, RedisError) as failure:
+            error = redact_text(str(failure))
+        except Exception as failure:  # noqa: BLE001 - the thread has nobody else to tell.
+            log.get_logger().exception("operation_failed", operation=name)
+            error = f"{type(failure).__name__}; the log has more under `operation_failed`"
+        try:
+            with self._connect() as client:
+                _note(client, name, {"status": status, "error": error})
+        except RedisError as failure:  # It shows as interrupted.
+            log.get_logger().warning("operation_not_noted", operation=name, error=str(failure))
+
+    def _carry_out(self, client: Client, name: str, order: Order) -> str:
+        """Do it. Returns its status at the end."""
+        noted_s, latest = 0.0, Progress(0, 0, 0)
+        with closing(_steps(client, order)) as steps:
+            for latest in steps:
+                if time.monotonic() - noted_s < WRITE_EVERY_S:
+                    continue
+                noted_s = time.monotonic()
+                _note(client, name, _figures(latest))
+                if self._closing.is_set():
+                    return "interrupted"
+                if client.hexists(_key(name), "stop"):
+                    return "stopped"
+        _note(client, name, _figures(latest))
+        return "done"
+
+
+def get(client: Client, name: str) -> Operation:
+    """One operation. Raises OperationError: "not_found"."""
+    found = _load(name, client.hgetall(_key(name)))
+    if found is None:
+        raise OperationError(f"there is no operation `{name[:80]}` (any more)", "not_found")
+    return found
+
+
+def newest(client: Client, limit: int = 100) -> list[Operation]:
+    """The latest operations, the newest first."""
+    names = [name.decode() for name in client.zrevrange(OPERATIONS, 0, limit - 1)]
+    pipe = client.pipeline(transaction=False)
+    for name in names:
+        pipe.hgetall(_key(name))
+    loaded = (_load(*pair) for pair in zip(names, pipe.execute(), strict=True))
+    return [one for one in loaded if one is not None]
+
+
+def stop(client: Client, name: str) -> Operation:
+    """Ask an operation to end after its current step. Raises OperationError: "not_found" or
+    "conflict" where it does not run.
+    """
+    found = get(client, name)
+    if found.status != "running":
+        raise OperationError(f"the operation has ended: {found.status}", "conflict")
+    client.hset(_key(name), "stop", "1")
+    return found
+
+
+def _steps(client: Client, order: Order) -> Any:
+    if order.kind == "cancel":
+        return _cancelled(client, order)
+    move = dead_letters.requeue if order.kind == "requeue" else dead_letters.purge
+    return move(client, order.filter, limit=order.limit, dry_run=order.dry_run, actor=order.by)
+
+
+def _cancelled(client: Client, order: Order) -> Iterator[Progress]:
+    uuids = order.filter.uuids[: order.limit or None]
+    done = 0
+    yield Progress(0, 0, len(uuids))
+    names = lists.known(client)
+    for uuid in uuids:
+        if order.dry_run:
+            found = items.find(client, names, [uuid])
+            done += sum(entry.where != "dead" for entry in found)
+        else:
+            done += items.cancel(client, uuid, actor=order.by).total
+        yield Progress(0 if order.dry_run else done, done, len(uuids))
+
+
+def _create(client: Client, name: str, order: Order) -> None:
+    now_ms = int(time.time() * 1000)
+    fields = {
+        "kind": order.kind,
+        "filter": orjson.dumps(order.filter.as_target()),
+        "dry_run": int(order.dry_run),
+        "limit": order.limit,
+        "by": order.by,
+        "status": "running",
+        "created_ms": now_ms,
+        "updated_ms": now_ms,
+    }
+    pipe = client.pipeline()
+    pipe.hset(_key(name), mapping=fields)
+    pipe.expire(_key(name), KEEP_S)
+    pipe.zadd(OPERATIONS, {name: now_ms})
+    pipe.zremrangebyrank(OPERATIONS, 0, -KEEP - 1)
+    pipe.execute()
+
+
+def _note(client: Client, name: str, fields: Mapping[str, Any]) -> None:
+    pipe = client.pipeline()
+    pipe.hset(_key(name), mapping={**fields, "updated_ms": int(time.time() * 1000)})
+    pipe.expire(_key(name), KEEP_S)
+    pipe.execute()
+
+
+def _figures(progress: Progress) -> dict[str, int]:
+    return {"done": progress.done, "matching": progress.matching, "total": progress.total}
+
+
+def _key(name: str) -> str:
+    return f"conserver:operation:{name}"
+
+
+def _load(name: str, found: Mapping[bytes, bytes]) -> Operation | None:
+    fields = {key.decode(): value.decode("utf-8", "replace") for key, value in found.items()}
+    if "kind" not in fields or "status" not in fields:
+        return None
+    updated_at = int(fields.get("updated_ms", 0)) / 1000
+    status = fields["status"]
+    if status == "running" and time.time() - updated_at > SILENT_S:
+        status = "interrupted"
+    return Operation(
+        id=name,
+        kind=fields["kind"],
+        filter=orjson.loads(fields.get("filter", "{}")),
+        dry_run=fields.get("dry_run") == "1",
+        limit=int(fields.get("limit", 0)),
+        by=fields.get("by", ""),
+        status=status,
+        done=int(fields.get("done", 0)),
+        matching=int(fields.get("matching", 0)),
+        total=int(fields.get("total", 0)),
+        error=fields.get("error", ""),
+        created_at=int(fields.get("created_ms", 0)) / 1000,
+        updated_at=updated_at,
+    )

@@ -1,0 +1,224 @@
+"""What operators see and do: lists, dead letters, operations, hosts, configuration, audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.conftest import Api, submitted
+from tests.helpers import eventually
+from tests.queues import Consumer, Queue
+
+Clients = Callable[[str], httpx.Client]
+
+
+@pytest.fixture
+def operate(clients: Clients) -> httpx.Client:
+    """An operator."""
+    return clients("operate")
+
+
+@pytest.fixture
+def dead(submit: httpx.Client, worker: Consumer) -> list[str]:
+    """The uuids of 5 dead letters of the list `calls`."""
+    uuids = [submitted(submit)["uuid"] for _ in range(5)]
+    worker.dead_letter(*worker.take(5), why="failed")
+    return uuids
+
+
+def finished(client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+    """An operation at its end."""
+    answer = client.post("/v1/operations", json=body)
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["location"] == f"/v1/operations/{answer.json()['id']}"
+
+    def look() -> dict[str, Any] | None:
+        found: dict[str, Any] = client.get(answer.headers["location"]).json()
+        return None if found["status"] == "running" else found
+
+    ended = eventually(look)
+    assert ended is not None
+    return ended
+
+
+# ---- lists ----
+
+
+def test_lists_tell_their_depths(operate: httpx.Client, queue: Queue, worker: Consumer) -> None:
+    queue.supply("calls", *[f"u{n}" for n in range(5)])
+    worker.claim(2)
+    queue.supply("calls", "late")
+    lists = {one["name"]: one for one in operate.get("/v1/lists").json()}
+    assert lists.keys() >= {"calls", "other"}
+    assert (lists["calls"]["queued"], lists["calls"]["paused"]) == (4, False)
+    assert operate.get("/v1/lists/calls").json() == lists["calls"]
+    assert operate.get("/v1/lists/calls/backlog").json() == {"backlog": 6}
+    assert operate.get("/v1/lists/nowhere").status_code == 404
+
+
+def test_lists_are_paused_and_resumed(clients: Clients, operate: httpx.Client) -> None:
+    assert operate.post("/v1/lists/calls/pause").json()["paused"] is True
+    assert operate.post("/v1/lists/calls/resume").json()["paused"] is False
+    assert operate.post("/v1/lists/call/pause").status_code == 404
+    assert operate.post("/v1/lists/call/resume").status_code == 404
+    assert clients("read").post("/v1/lists/calls/pause").status_code == 403
+    assert clients("narrow").post("/v1/lists/calls/pause").status_code == 403
+    assert [one["name"] for one in clients("narrow").get("/v1/lists").json()] == ["other"]
+    audit = operate.get("/v1/audit").json()
+    assert [(one["action"], one["actor"]) for one in audit] == [("resume", "ops"), ("pause", "ops")]
+
+
+# ---- dead letters ----
+
+
+def test_dead_letters_are_listed_in_pages(operate: httpx.Client, dead: list[str]) -> None:
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = operate.get("/v1/dead-letters", params={"limit": 2, "cursor": cursor}).json()
+        seen += [one["uuid"] for one in page["dead_letters"]]
+        cursor = page["next"]
+    assert sorted(seen) == sorted(dead)
+    [kind] = operate.get("/v1/dead-letters", params={"count": "kinds"}).json()
+    assert (kind["count"], kind["list"], kind["reason"]) == (5, "calls", "failed")
+    [one] = operate.get(f"/v1/dead-letters/{dead[0]}").json()["dead_letters"]
+    assert one["reason"] == "failed"
+    assert operate.get("/v1/dead-letters/unknown").status_code == 404
+    assert operate.get(f"/v1/items/{dead[0]}").json()["places"] == [
+        {"list": "calls", "where": "dead"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ({"lists": "calls"}, 200),
+        ({"lists": "nowhere"}, 404),
+        ({"reason": "failed"}, 200),
+        ({"reason": "x"}, 422),
+        ({"older": "2h"}, 200),
+        ({"older": "2"}, 422),
+        ({"error": "("}, 200),
+        ({"limit": "0"}, 422),
+        ({"cursor": "x"}, 422),
+        ({"count": "x"}, 422),
+        ({"more": "x"}, 422),
+    ],
+)
+def test_filters(operate: httpx.Client, query: dict[str, str], status: int) -> None:
+    assert operate.get("/v1/dead-letters", params=query).status_code == status
+
+
+def test_a_token_of_some_lists_sees_their_dead_letters_only(
+    clients: Clients, dead: list[str]
+) -> None:
+    narrow = clients("narrow")
+    assert narrow.get("/v1/dead-letters").json()["dead_letters"] == []
+    assert narrow.get(f"/v1/dead-letters/{dead[0]}").status_code == 404
+    assert narrow.get("/v1/dead-letters", params={"lists": "calls"}).status_code == 403
+    assert finished(narrow, {"kind": "purge", "everything": True})["done"] == 0
+
+
+# ---- operations ----
+
+
+def test_a_dry_run_counts(operate: httpx.Client, dead: list[str], queue: Queue) -> None:
+    ended = finished(operate, {"kind": "purge", "filter": {"lists": ["calls"]}, "dry_run": True})
+    assert (ended["status"], ended["done"], ended["matching"]) == ("done", 0, 5)
+    assert len(queue.dead("calls")) == 5
+
+
+def test_dead_letters_are_requeued_up_to_a_limit(
+    operate: httpx.Client, dead: list[str], queue: Queue
+) -> None:
+    ended = finished(operate, {"kind": "requeue", "filter": {"lists": ["calls"]}, "limit": 3})
+    assert (ended["status"], ended["done"]) == ("done", 3)
+    assert len(queue.returned("calls")) == 3
+    assert [one["id"] for one in operate.get("/v1/operations").json()] == [ended["id"]]
+    assert operate.get("/v1/audit").json()[0]["count"] == 3
+
+
+def test_dead_letters_are_purged(operate: httpx.Client, dead: list[str], queue: Queue) -> None:
+    ended = finished(operate, {"kind": "purge", "filter": {"uuids": dead[:2]}})
+    assert (ended["status"], ended["done"]) == ("done", 2)
+    assert len(queue.dead("calls")) == 3
+
+
+def test_vcons_are_cancelled(
+    operate: httpx.Client, submit: httpx.Client, queue: Queue, worker: Consumer
+) -> None:
+    job = submitted(submit)
+    submitted(submit)
+    ended = finished(operate, {"kind": "cancel", "filter": {"uuids": [job["uuid"]]}})
+    assert (ended["status"], ended["done"]) == ("done", 1)
+    assert len(queue.waiting("calls")) == 1
+    assert submit.get(job["links"]["self"]).json()["status"] == "cancelled"
+
+
+def test_an_operation_is_stopped(operate: httpx.Client, queue: Queue, api: Api) -> None:
+    queue.client.sadd("conserver:lists", "calls")
+    pipe = queue.client.pipeline()
+    for number in range(20_000):
+        pipe.rpush("DLQ:calls", f"u{number}")
+    pipe.execute()
+    body = {"kind": "purge", "filter": {"lists": ["calls"]}}
+    answer = operate.post("/v1/operations", json=body)
+    path = answer.headers["location"]
+    assert operate.delete(path).status_code == 202
+    ended = eventually(
+        lambda: next(
+            (one for one in [operate.get(path).json()] if one["status"] != "running"), None
+        )
+    )
+    assert ended is not None
+    assert ended["status"] == "stopped"
+    assert len(queue.dead("calls")) == 20_000 - ended["done"] > 0
+    assert operate.delete(path).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"kind": "explode"}, 422),
+        ({"kind": "purge"}, 422),
+        ({"kind": "purge", "filter": {"lists": []}}, 422),
+        ({"kind": "cancel", "filter": {"lists": ["calls"]}}, 422),
+        ({"kind": "purge", "filter": {"lists": ["nowhere"]}}, 404),
+        ({"kind": "purge", "filter": {"reason": "x"}}, 422),
+        ({"kind": "purge", "everything": True, "limit": -1}, 422),
+    ],
+)
+def test_what_is_no_operation(operate: httpx.Client, body: dict[str, Any], status: int) -> None:
+    assert operate.post("/v1/operations", json=body).status_code == status
+
+
+def test_operations_need_their_role(clients: Clients) -> None:
+    body = {"kind": "purge", "everything": True}
+    assert clients("read").post("/v1/operations", json=body).status_code == 403
+    assert clients("read").get("/v1/operations/unknown").status_code == 404
+
+
+# ---- the whole ----
+
+
+def test_status_and_hosts(clients: Clients, worker: Consumer) -> None:
+    read = clients("read")
+    status = read.get("/v1/status").json()
+    assert [one["name"] for one in status["lists"]][:2] == ["calls", "other"]
+    assert [host["id"] for host in status["hosts"]] == ["h1"]
+    assert read.get("/v1/hosts").json()[0]["state"] == "starting"
+
+
+def test_the_configuration_is_shown_without_secrets(clients: Clients) -> None:
+    shown = clients("read").get("/v1/config").json()
+    assert shown["chains"]["main"]["ingress_lists"] == ["calls"]
+    assert shown["storages"].keys() == {"files"}
+
+
+def test_alone_there_is_no_supervisor_to_reload(admin: httpx.Client, clients: Clients) -> None:
+    assert admin.post("/v1/reload").status_code == 409
+    assert clients("operate").post("/v1/reload").status_code == 403

@@ -1,0 +1,74 @@
+"""The OpenAPI description, against the true server: what it leaves out must not happen.
+
+schemathesis makes requests from the description, good and bad ones. None may end with a status code
+of 500 or more (but for the documented 502, 503 and 507), or with one that is not documented. The
+number of examples of each operation is bounded, so that all take about a minute.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import httpx
+import hypothesis
+import pytest
+import schemathesis
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.api.conftest import Api
+
+EXAMPLES = 30
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_is_not_described_does_not_happen(serve: Callable[..., Api]) -> None:
+    api = serve()
+    described = httpx.get(f"{api.url}/openapi.json").json()
+    schema = schemathesis.openapi.from_dict(described)
+    headers = {"Authorization": "Bearer text-admin"}
+    found: list[str] = []
+    for result in schema.get_all_operations():
+        operation = result.ok()
+
+        @hypothesis.given(case=operation.as_strategy())
+        @hypothesis.settings(
+            max_examples=EXAMPLES,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+        def check(case: schemathesis.Case) -> None:
+            case.call_and_validate(base_url=api.url, headers=headers, checks=CHECKS, timeout=30)
+
+        try:
+            check()
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - all are gathered
+            found.append(f"{operation.label}: {type(error).__name__}: {error}"[:2000])
+    assert not found, "\n\n".join(found)
+
+
+def test_every_error_is_described_with_its_form(api: Api) -> None:
+    described = httpx.get(f"{api.url}/openapi.json").json()
+    wrong = [
+        (path, method, code)
+        for path, methods in described["paths"].items()
+        for method, operation in methods.items()
+        for code, answer in operation["responses"].items()
+        if code >= "400"
+        and not path.startswith(("/livez", "/readyz"))
+        and "application/problem+json" not in answer.get("content", {})
+    ]
+    assert not wrong, json.dumps(wrong, indent=1)

@@ -1,0 +1,203 @@
+"""The API as a child of `conserver run`, and alone: starts, deaths, stops, reloads, addresses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from tests.daemon import Daemon, vcon
+from tests.helpers import eventually, free_port
+from tests.process.test_daemon import METHODS, trouble
+
+Start = Callable[..., tuple[Daemon, httpx.Client]]
+LONG_S = 60
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    """Starts daemons with the API, each with a client for it."""
+    with ExitStack() as stack:
+
+        def launch(method: str = "fork", **environment: str) -> tuple[Daemon, httpx.Client]:
+            port = free_port()
+            daemon = Daemon(
+                tmp_path / "host",
+                redis_url,
+                trouble(redis_url),
+                method,
+                CONSERVER_API_PORT=str(port),
+                **environment,
+            )
+            stack.enter_context(daemon)
+            client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LONG_S)
+            stack.enter_context(client)
+            daemon.event("api_listens", LONG_S)
+            return daemon, client
+
+        yield launch
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_api_is_a_child_like_any_other(start: Start, method: str, client: redis.Redis) -> None:
+    daemon, web = start(method)
+    assert web.get("/readyz").json() == {"status": "ok", "redis": "ok"}
+    job = web.post("/v1/vcons", params={"list": "in"}, json=vcon()).json()
+    ended = web.get(job["links"]["self"], params={"wait": 60}).json()
+    assert ended["status"] == "completed"
+
+    # A death refuses no connection: the socket is the supervisor's.
+    (pid,) = daemon.pids("api")
+    daemon.signal(signal.SIGKILL, pid)
+    with httpx.Client(base_url=web.base_url, timeout=LONG_S) as fresh:
+        assert fresh.get("/livez").status_code == 200
+    assert daemon.pids("api") != [pid]
+
+    # Asked over HTTP, the supervisor replaces the API too.
+    (pid,) = daemon.pids("api")
+    eventually(lambda: web.post("/v1/reload").status_code == 202)
+    daemon.until(lambda: daemon.pids("api") not in ([], [pid]), LONG_S)
+    with httpx.Client(base_url=web.base_url, timeout=LONG_S) as fresh:
+        assert fresh.get("/livez").status_code == 200
+    assert daemon.stop() == 0
+
+
+def test_a_stop_finishes_requests_and_ends_streams(start: Start, tmp_path: Path) -> None:
+    daemon, web = start()
+    later = {"list": "in", "not_before": "2090-01-01T00:00:00Z"}
+    job = web.post("/v1/vcons", params=later, json=vcon()).json()
+    path = web.post("/v1/uploads").json()["url"]
+    lines: list[str] = []
+    follows = threading.Event()
+
+    def follow() -> None:
+        with web.stream("GET", job["links"]["events"]) as answer:
+            for line in answer.iter_lines():
+                lines.append(line)
+                follows.set()
+
+    stream = threading.Thread(target=follow)
+    stream.start()
+    assert follows.wait(LONG_S)
+    url = web.base_url
+    with closing(socket.create_connection((url.host, url.port or 0))) as upload:
+        head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab"
+        upload.sendall(head.encode())
+        eventually(lambda: list((daemon.folder / "uploads").glob(".*")))
+        daemon.signal(signal.SIGTERM)
+        stream.join(LONG_S)
+        assert lines[0] == "retry: 1000"
+        upload.sendall(b"cd")
+        assert upload.recv(65_536).startswith(b"HTTP/1.1 201")
+    assert daemon.wait() == 0
+
+
+def refused(tmp_path: Path, redis_url: str, *words: str, **environment: str) -> tuple[int, str]:
+    """The exit code and the messages of a command that does not start."""
+    daemon = Daemon(tmp_path / "refused", redis_url, trouble(redis_url))
+    found = subprocess.run(
+        [sys.executable, "-m", "conserver", *words],
+        env={**daemon._environment, **environment},
+        cwd=daemon.folder,
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+        check=False,
+    )
+    return found.returncode, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("words", [("run",), ("api",)])
+def test_an_address_in_use(tmp_path: Path, redis_url: str, words: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        code, text = refused(tmp_path, redis_url, *words, CONSERVER_API_PORT=port)
+    assert code == 69
+    assert "another process does" in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may use every port")
+def test_a_port_that_needs_a_right(tmp_path: Path, redis_url: str) -> None:
+    code, text = refused(tmp_path, redis_url, "run", CONSERVER_API_PORT="1")
+    assert code == 69
+    assert "below 1024" in text
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "message"),
+    [
+        ({"CONSERVER_API_HOST": "203.0.113.1", "CONSERVER_API_TOKEN": "t"}, 69, "no such address"),
+        ({"CONSERVER_API_HOST": "no.such.invalid", "CONSERVER_API_TOKEN": "t"}, 69, "resolved"),
+        ({"CONSERVER_API_TOKENS_FILE": "nowhere"}, 78, "cannot be read"),
+        ({"CONSERVER_API_PORT": "70000"}, 78, "CONSERVER_API_PORT"),
+    ],
+)
+def test_what_else_is_refused(
+    tmp_path: Path, redis_url: str, environment: dict[str, str], code: int, message: str
+) -> None:
+    given = {"CONSERVER_API_PORT": str(free_port()), **environment}
+    found, text = refused(tmp_path, redis_url, "run", **given)
+    assert found == code, text
+    assert message in text
+
+
+def test_without_tokens_it_stays_on_loopback(start: Start) -> None:
+    daemon, web = start(CONSERVER_API_HOST="0.0.0.0")
+    assert daemon.events("api_serves_loopback_only")
+    assert daemon.event("api_listens")["host"] == "127.0.0.1"
+    assert web.get("/livez", headers={"Host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_alone_it_serves_and_ends(
+    tmp_path: Path, redis_url: str, client: redis.Redis, workers: int
+) -> None:
+    daemon = Daemon(tmp_path / "alone", redis_url, trouble(redis_url))
+    port = free_port()
+    words = ["api", "--port", str(port), "--workers", str(workers)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "conserver", *words],
+        env=daemon._environment,
+        cwd=daemon.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LONG_S) as web:
+            eventually(lambda: _answers(web), LONG_S)
+            job = web.post("/v1/vcons", params={"list": "in"}, json=vcon()).json()
+            assert web.get(job["links"]["self"]).json()["status"] == "queued"
+            assert web.post("/v1/reload").status_code == 409
+            if workers > 1:
+                for pid in _children(process.pid)[:1]:
+                    os.kill(pid, signal.SIGKILL)
+                eventually(lambda: len(_children(process.pid)) == workers, LONG_S)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(web: httpx.Client) -> bool:
+    try:
+        return web.get("/livez").status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
+def _children(pid: int) -> list[int]:
+    text: Any = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(one) for one in text.split()]
