@@ -99,9 +99,13 @@ class ListWaiter:
         while True:
             await idle_workers.any_idle.wait()
             outcome = await self.wait_once()
+            if outcome is WaitOutcome.NOTHING:
+                hindered = 0
+                if not idle_workers.any_idle.is_set():
+                    await self._connection.close()
+                continue
             unclaimed = outcome is WaitOutcome.UNCLAIMED
-            woke = unclaimed and self._must_wake and await self._wake(idle_workers)
-            if woke or outcome is WaitOutcome.NOTHING:
+            if unclaimed and self._must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
             # If another host has moved the items, it wakes a worker for them. If they are still

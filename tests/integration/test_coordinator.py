@@ -70,7 +70,7 @@ def test_it_registers_beats_and_shows_its_host(make: Any) -> None:
     host.beats_on(3)
 
 
-def test_news_do_not_wait_for_the_next_beat(make: Any) -> None:
+def test_a_changed_status_is_written_at_once(make: Any) -> None:
     host = make(workers=2, lease_s=3600).start()
     host.send_state()
     eventually(lambda: len(host.status()["workers"]) == 2)
@@ -80,7 +80,7 @@ def test_news_do_not_wait_for_the_next_beat(make: Any) -> None:
     assert host.redis.hget(keys.host(host.id), "beat") != before
 
 
-def test_it_stamps_its_page_all_the_time(make: Any) -> None:
+def test_it_updates_its_heartbeat_all_the_time(make: Any) -> None:
     host = make().start()
     for _ in range(3):
         host.heartbeats_on()
@@ -92,7 +92,7 @@ def test_a_redis_that_is_not_there_is_a_boot_failure_that_names_it() -> None:
         host.start(ready=False)
         with pytest.raises(BootError) as failure:
             host.join()
-        assert host.shared_status.read().heartbeats > 0, "it stamped while it waited"
+        assert host.shared_status.read().heartbeats > 0, "it updated its heartbeat while it waited"
     assert failure.value.exit_code == EXIT_UNAVAILABLE
     assert f"127.0.0.1:{url.rpartition(':')[2]}" in str(failure.value)
     assert "secret" not in str(failure.value)
@@ -106,7 +106,7 @@ def test_a_coordinator_that_waits_for_redis_does_not_outlive_its_supervisor() ->
         host.join(timeout_s=1)
 
 
-def test_a_wrong_password_is_told_at_once(private: Any) -> None:
+def test_a_wrong_password_ends_it_at_once(private: Any) -> None:
     server = private(Redis({"requirepass": "right"}))
     url = f"redis://:wrong@127.0.0.1:{server.port}/0"
     with fake_host(url, boot_timeout_s=30) as host:
@@ -124,7 +124,9 @@ def test_orders_may_be_repeated(make: Any) -> None:
     held_by(worker, 3)
     number = worker.number
     host.register(worker)
-    assert host.registrations() == {worker.consumer: str(number)}, "the number did not go back"
+    assert host.registrations() == {worker.consumer: str(number)}, (
+        "the number of its last claim is kept"
+    )
     first = host.return_items(worker)
     again = host.return_items(worker)
     eventually(lambda: host.acknowledged(first) and host.acknowledged(again))
@@ -156,8 +158,8 @@ def test_the_blamed_become_suspects_and_the_overdue_count(make: Any) -> None:
     assert deliveries == {running.token: 0, overdue.token: 1}
 
 
-def test_a_consumer_that_nobody_knows_is_given_back_after_a_grace(make: Any) -> None:
-    """Its registration is the work of a coordinator before this one, which died with the order."""
+def test_items_of_an_unknown_consumer_are_returned_after_a_grace(make: Any) -> None:
+    """An earlier coordinator registered it, and died before the order to return its items."""
     host = make(lease_s=1)
     script.run(host.redis, calls.register(host.id, "e" * 16, ["q"]))
     host.redis.rpush("q", "a")
@@ -165,11 +167,11 @@ def test_a_consumer_that_nobody_knows_is_given_back_after_a_grace(make: Any) -> 
     assert calls.read_claim(script.run(host.redis, claim)).items
     host.start()
     eventually(lambda: "e" * 16 not in host.registrations())
-    assert [item.payload for item in suspects(host)] == [b"a"], "nobody told whom to blame"
+    assert [item.payload for item in suspects(host)] == [b"a"], "no order said what is to blame"
     assert set(host.registrations()) == {host.workers[0].consumer}
 
 
-def test_an_order_that_is_on_its_way_names_the_blame(make: Any) -> None:
+def test_a_return_order_within_the_grace_decides_what_is_blamed(make: Any) -> None:
     host = make(lease_s=1).start()
     (worker,) = host.workers
     held_by(worker, 2)
@@ -188,7 +190,7 @@ def test_a_living_consumer_is_left_alone_even_if_its_registration_is_void(make: 
     host.redis.hset(keys.host(host.id), f"consumer:{worker.consumer}", "void")
     host.beats_on(8)
     assert worker.holds() == 2
-    # It has died: the return goes on, although its registration was void before.
+    # It dies: its items are returned although its registration was void before.
     number = host.return_items(worker)
     eventually(lambda: host.acknowledged(number))
     assert host.registrations() == {}
@@ -207,7 +209,7 @@ def test_items_that_a_failover_gave_back_to_a_dead_consumer_return(make: Any) ->
     host.redis.hset(keys.inflight(worker.consumer), item.token, undone)
     eventually(lambda: worker.holds() == 0)
     assert [item.token for item in returned(host)] == [item.token]
-    assert not suspects(host), "the order had said that nobody is to blame"
+    assert not suspects(host), "the order said that nothing is to blame"
 
 
 def test_a_new_coordinator_takes_over_what_a_killed_one_left(make: Any) -> None:
@@ -279,13 +281,13 @@ def test_an_orphaned_coordinator_returns_everything_and_blames_nobody(make: Any)
     begun_s = time.monotonic()
     host.die()
     host.join()
-    assert time.monotonic() - begun_s < 1, "nobody was there to wait for"
+    assert time.monotonic() - begun_s < 1, "there was no worker to wait for"
     assert len(returned(host)) == 4
     assert not suspects(host)
     assert not host.redis.exists(keys.host(host.id))
 
 
-def test_an_orphaned_coordinator_carries_out_what_was_ordered_before(make: Any) -> None:
+def test_an_orphaned_coordinator_executes_the_orders_of_before(make: Any) -> None:
     host = make().start()
     item, other = held_by(host.workers[0], 2)
     host.return_items(host.workers[0], "items", items=[[item.token, item.epoch]])
@@ -369,7 +371,7 @@ def test_commands_that_are_cut_are_repeated(redis_url: str, moment: str) -> None
         assert host.registrations() == {}
 
 
-def test_at_maxmemory_orders_are_done_and_idle_workers_still_woken_later(private: Any) -> None:
+def test_at_maxmemory_orders_are_executed_and_idle_workers_woken_later(private: Any) -> None:
     server = private(Redis({"maxmemory": "1", "maxmemory-policy": "noeviction"}))
     with fake_host(server.url, lease_s=1) as host:
         host.redis.config_set("maxmemory", 0)
@@ -391,21 +393,21 @@ def test_at_maxmemory_orders_are_done_and_idle_workers_still_woken_later(private
 
 
 class Idle(Coordinator):
-    """A coordinator whose beats cost nothing."""
+    """A coordinator whose heartbeats are not sent."""
 
     async def _beat(self) -> tuple[str, dict[str, str]]:
         return "beat", {}
 
 
-def test_an_end_that_comes_with_news_is_an_end(make: Any) -> None:
-    """The beating went on for ever, and the host was left to be reaped."""
+def test_the_heartbeat_ends_although_the_status_has_just_changed(make: Any) -> None:
+    """Regression: the heartbeat went on for ever, and the host had to be reaped."""
     host = make()
 
     async def end_with_news() -> bool:
         coordinator = Idle(host.boot())
         beating = asyncio.create_task(coordinator._beat_forever())
         for _ in range(10):
-            await asyncio.sleep(0)  # until it waits for news
+            await asyncio.sleep(0)  # until it waits for the next one
         coordinator._beat_due.set()
         beating.cancel()
         _, going_on = await asyncio.wait([beating], timeout=5)

@@ -1,4 +1,4 @@
-"""Suspects, parked items, old reasons, and lists that are served no more."""
+"""Suspects, parked items, old reasons of dead letters, and lists that no host serves any more."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make(redis_url: str) -> Iterator[Any]:
 
 
 def suspect(host: FakeHost, payload: str = "bad", name: str = "q") -> None:
-    """Let a record be a suspect, as a crash does."""
+    """Make an item a suspect, as a crash does."""
     header = f"\x01tok-{payload} 1 0 s {int(time.time() * 1000)} 0 0 0 {name}\n"
     host.redis.rpush(f"conserver:suspects:{name}", header + payload)
 
@@ -45,7 +45,7 @@ def test_the_worker_with_the_fewest_items_is_emptied_again_and_again(make: Any) 
     busy(third, 2)
     suspect(host)
     assert second.receives(3) == wakeup.EMPTY
-    assert second.receives(3) == wakeup.EMPTY, "until one has claimed it"
+    assert second.receives(3) == wakeup.EMPTY, "until a worker has claimed it"
     assert not first.receives(0)
     assert not third.receives(0)
     second.shared_status.free(0)
@@ -53,10 +53,10 @@ def test_the_worker_with_the_fewest_items_is_emptied_again_and_again(make: Any) 
     assert item.payload == b"bad"
     while second.receives(0):
         continue
-    assert not any(worker.receives(0.7) for worker in host.workers), "it runs one"
+    assert not any(worker.receives(0.7) for worker in host.workers), "the host runs one already"
 
 
-def test_the_word_of_a_worker_brings_the_order_at_once(make: Any) -> None:
+def test_a_worker_that_reports_suspects_is_ordered_to_become_empty_at_once(make: Any) -> None:
     host = make(workers=1).start()
     (worker,) = host.workers
     busy(worker, 2)
@@ -157,7 +157,7 @@ def test_reasons_are_swept_by_age_in_bounded_calls(redis_url: str, make: Any) ->
     assert host.redis.zcard("conserver:dead:q") == 20
 
 
-def test_what_the_bell_of_a_dropped_list_had_moved_goes_back_to_its_list(make: Any) -> None:
+def test_items_that_a_list_waiter_had_moved_go_back_to_a_dropped_list(make: Any) -> None:
     host = make(lists=["kept"])
     record_kept = "\x01t 1 1 - 0 0 0 0 dropped\npayload"
     host.redis.sadd(keys.LISTS, "dropped", "kept")

@@ -1,4 +1,4 @@
-"""The reaper: dead hosts come back after a whole lease, living ones are left alone."""
+"""The reaper: a dead host's items are returned after a whole lease; living hosts are left alone."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_dead_host_is_reaped_after_a_whole_lease_and_forgotten(make: Any) -> N
     eventually(lambda: not dead.redis.exists(keys.host(dead.id)), 10)
     # Its last beat was up to a tenth of the lease before its death.
     assert time.monotonic() - killed_s > 1.7
-    assert suspected(dead) == [b"uuid-0", b"uuid-1"], "nobody knows what it ran: all are suspects"
+    assert suspected(dead) == [b"uuid-0", b"uuid-1"], "what it ran is unknown: all are suspects"
     assert watcher.redis.smembers(keys.HOSTS) == {watcher.id.encode()}
 
 
@@ -100,7 +100,7 @@ def test_a_restarted_redis_kills_nobody(private: Any, make: Any) -> None:
 
 
 def test_a_watcher_that_was_paused_itself_starts_anew(make: Any) -> None:
-    """While it slept the other one was silent too: two laptops, one lid."""
+    """While it was paused the other host sent no heartbeat either, as when one machine sleeps."""
     other = make().start_process()
     watcher = make().start_process()
     watcher.beats_on(3)
@@ -143,11 +143,13 @@ def test_a_host_that_was_reaped_and_wakes_up_comes_back(make: Any) -> None:
     os.kill(sleeper.process.pid, signal.SIGCONT)
     sleeper.beats_on(2)
     assert sleeper.redis.sismember(keys.HOSTS, sleeper.id)
-    assert sleeper.registrations() == {}, "its workers end when they hear so, and new ones come"
+    assert sleeper.registrations() == {}, (
+        "its workers learn that with their next claim, end and are replaced"
+    )
 
 
 def test_what_a_deleted_host_held_is_found_and_reclaimed(make: Any, conserver: Command) -> None:
-    """Somebody deletes the hash of a host, and it dies before it has registered again."""
+    """An operator deletes the hash of a host, which dies before it registers again."""
     dead = make(workers=2).start_process()
     for number, worker in enumerate(dead.workers):
         dead.redis.rpush("q", f"uuid-{number}")

@@ -1,4 +1,4 @@
-"""Keys of ours that hold another type: the coordinator tells of them, and goes on with all else."""
+"""Keys that hold another type than they must: the coordinator logs them and goes on with others."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.queues import record
 
 @pytest.fixture
 def lines() -> Iterator[list[Any]]:
-    """What is logged."""
-    with capture_logs() as told:
-        yield told
+    """The log lines."""
+    with capture_logs() as entries:
+        yield entries
 
 
 @pytest.fixture
@@ -29,12 +29,12 @@ def make(redis_url: str, lines: list[Any]) -> Iterator[Any]:
         yield lambda **arguments: stack.enter_context(fake_host(redis_url, **arguments))
 
 
-def told_of(lines: list[Any]) -> list[str]:
+def logged(lines: list[Any]) -> list[str]:
     return [line["key"] for line in lines if line["event"] == "wrong_type"]
 
 
 def park(host: FakeHost, name: str) -> None:
-    """An item whose time has come."""
+    """Park an item that is due."""
     host.redis.zadd(f"conserver:parked:{name}", {record(f"t-{name}", name, name): 1})
 
 
@@ -48,8 +48,8 @@ def test_due_items_of_other_lists_go_back(make: Any, lines: list[Any], place: st
     host.start()
     park(host, "good")
     eventually(lambda: host.redis.llen("conserver:returned:good") == 1, 5)
-    eventually(lambda: key in told_of(lines), 5)
-    assert told_of(lines).count(key) == 1, "once a minute"
+    eventually(lambda: key in logged(lines), 5)
+    assert logged(lines).count(key) == 1, "once a minute"
     [line] = [line for line in lines if line.get("key") == key]
     assert (line["log_level"], line["found"]) == ("error", "string")
     assert f"DEL {key}" in line["what"]
@@ -67,7 +67,7 @@ def test_nothing_else_of_a_list_ends_the_coordinator(
     park(host, "good")
     eventually(lambda: host.redis.llen("conserver:returned:good") == 1, 5)
     if place == "suspects":
-        assert eventually(lambda: told_of(lines), 5) == ["conserver:suspects:bad"]
+        assert eventually(lambda: logged(lines), 5) == ["conserver:suspects:bad"]
 
 
 def test_an_own_host_key_that_is_none_is_used_again_once_it_is_mended(
@@ -76,7 +76,7 @@ def test_an_own_host_key_that_is_none_is_used_again_once_it_is_mended(
     host = make(lease_s=1).start()
     key = keys.host(host.id)
     host.redis.set(key, "x")
-    eventually(lambda: key in told_of(lines), 5)
+    eventually(lambda: key in logged(lines), 5)
     park(host, "q")
     eventually(lambda: host.redis.llen("conserver:returned:q") == 1, 5)
     host.redis.delete(key)
@@ -92,7 +92,7 @@ def test_parked_items_of_our_lists_go_back_whatever_the_shared_keys_are(
     host.redis.set(key, "x")
     park(host, "q")
     eventually(lambda: host.redis.llen("conserver:returned:q") == 1, 5)
-    eventually(lambda: key in told_of(lines), 5)
+    eventually(lambda: key in logged(lines), 5)
 
 
 def test_an_order_that_cannot_be_done_holds_up_no_other(make: Any, lines: list[Any]) -> None:
@@ -106,7 +106,7 @@ def test_an_order_that_cannot_be_done_holds_up_no_other(make: Any, lines: list[A
     host.return_items(first)
     host.return_items(second)
     eventually(lambda: host.redis.llen("conserver:returned:good") == 1, 5)
-    eventually(lambda: "conserver:returned:bad" in told_of(lines), 5)
+    eventually(lambda: "conserver:returned:bad" in logged(lines), 5)
     assert first.holds() == 1
     host.redis.delete("conserver:returned:bad")
     eventually(lambda: host.redis.llen("conserver:returned:bad") == 1, 5)
@@ -125,7 +125,7 @@ def test_another_dead_host_is_reaped_beside_one_whose_key_is_broken(
     eventually(lambda: not host.redis.exists(keys.host("dead")), 10)
     assert time.monotonic() - began_s >= 0.9, "not before its lease"
     assert host.redis.sismember(keys.HOSTS, "broken")
-    assert keys.host("broken") in told_of(lines)
+    assert keys.host("broken") in logged(lines)
 
 
 # ---- what is no record ---------------------------------------------------------------------------

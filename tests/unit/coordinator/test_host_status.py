@@ -1,4 +1,4 @@
-"""What a beat says of the supervisor."""
+"""host_status.py: what a heartbeat says about the supervisor."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from conserver.supervisor.orders import supervisor_state
 
 
 def test_a_host_is_as_old_as_its_supervisor() -> None:
-    """A coordinator that was just started does not make it young: until it knows, it says
-    nothing."""
+    """A new coordinator writes no start time until the supervisor has sent it."""
     status = HostStatus(Config(), 30, [], IdleWorkers([], []))
     assert "started_at" not in status.fields()
     status.read_state({"supervisor": supervisor_state("running", 1, "fork", 1_700_000_000.12345)})
