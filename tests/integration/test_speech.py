@@ -58,8 +58,9 @@ def texts(heard: CallHeard) -> list[list[str]]:
 def long_call(times: int) -> Any:
     """The same words every five seconds; three of them fill a window."""
     sound = channels_of("calls/mono-8k.wav")[0]
-    pause = np.zeros(EVERY_S * SAMPLE_RATE_HZ - len(sound), np.int16)
-    return np.concatenate([sound, pause] * times)
+    return np.concatenate(
+        [sound, np.zeros(EVERY_S * SAMPLE_RATE_HZ - len(sound), np.int16)] * times
+    )
 
 
 def test_channels_are_understood_and_keep_their_times(shared: Running) -> None:
