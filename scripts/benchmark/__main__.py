@@ -5,6 +5,7 @@
   scripts/bench --quick             a tenth of the items, one round: a look, no figures to quote
   scripts/bench --real              the true S3 and Elasticsearch instead of stand-ins
   scripts/bench speech              transcription, beside bare faster-whisper
+  scripts/bench api                 the HTTP API instead, see scripts/bench api --help
 
 It starts servers of its own and touches no others. Each row runs the daemon and the bare loops in
 turn; what is printed are medians and ratios. No clock is asserted: the exit code is 0 whatever is
@@ -18,7 +19,7 @@ import compileall
 import sys
 from pathlib import Path
 
-from benchmark import burdens, costs, plots, report, sweeps, times
+from benchmark import api, burdens, costs, plots, report, sweeps, times
 from benchmark.costs import Bench
 from benchmark.scene import Scenery
 
@@ -44,6 +45,8 @@ def main() -> int:
         from benchmark import speech
 
         return speech.main(sys.argv[2:])
+    if sys.argv[1:2] == ["api"]:
+        return api.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description=__doc__,
