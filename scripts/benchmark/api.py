@@ -188,9 +188,7 @@ async def uploads(server: Server, count: int, size: int) -> float:
     all_of_them = await connections(server.port, count)
 
     async def one(connection: Connection) -> None:
-        found, offer = await connection.ask(
-            b"POST /v1/uploads HTTP/1.1\r\nContent-Length: 0"
-        )
+        found, offer = await connection.ask(b"POST /v1/uploads HTTP/1.1\r\nContent-Length: 0")
         assert found == 201, offer
         path = json.loads(offer)["url"]
         found, answer = await connection.send(f"PUT {path} HTTP/1.1".encode(), size)
