@@ -32,7 +32,6 @@ from conserver.process.messages import receive
 from conserver.process.shared_status import State
 from conserver.queue import calls, keys
 from conserver.queue.retrying_connection import RetryingConnection
-from conserver.speech.engines import engines
 from conserver.telemetry import log
 from conserver.worker.inbox import WorkerInbox
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
@@ -66,7 +65,10 @@ def main(boot: Boot) -> int:
     memory.use_one_arena()
     loaded = plugins.load(boot.config)
     loaded.prepare()
-    engines.use_transcribers(boot.transcribers)
+    if boot.transcribers:
+        from conserver.speech.engines import engines  # A worker without speech does without it.
+
+        engines.use_transcribers(boot.transcribers)
     loop = WorkerLoop(boot, loaded)
     loop.connect()
     boot.send("ready")
