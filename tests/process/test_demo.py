@@ -165,8 +165,9 @@ def test_no_process_is_left_after_a_signal(demo: Demo, number: signal.Signals) -
         line = process.stdout.readline()
         assert line, seen
         seen += line
-    # The supervisor, the coordinator, the worker, and the Redis.
-    assert len(demo.running()) == 4
+    # The supervisor, the coordinator, the worker, the transcriber, multiprocessing's helper for
+    # spawned children, and the Redis.
+    assert len(demo.running()) == 6
     assert "another demo is using" in Demo(demo.folder)()[1]
     process.send_signal(number)
     rest, _ = process.communicate(timeout=_TIMEOUT_S)
