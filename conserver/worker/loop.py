@@ -65,7 +65,7 @@ def main(boot: Boot) -> int:
     memory.use_one_arena()
     loaded = plugins.load(boot.config)
     loaded.prepare()
-    if boot.transcribers:
+    if any(link.speech_model is not None for link in loaded.links.values()):
         from conserver.speech.engines import engines  # A worker without speech does without it.
 
         engines.use_transcribers(boot.transcribers)
