@@ -142,6 +142,8 @@ def _encoded(value: Any) -> bytes:
             return f"-{_error_text(value)}\r\n".encode()
         case bool() | int():
             return b":%d\r\n" % value
+        case float():
+            return f",{value!r}\r\n".encode()
         case list() | tuple():
             return b"*%d\r\n" % len(value) + b"".join(map(_encoded, value))
         case set() | frozenset():

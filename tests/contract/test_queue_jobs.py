@@ -420,7 +420,7 @@ def test_an_item_without_a_job_publishes_and_keeps_nothing(
     assert not list(queue.client.scan_iter("conserver:job*"))
 
 
-@pytest.mark.real_redis("it is too slow for ten thousand jobs")
+@pytest.mark.real_redis("it is too slow for a hundred thousand jobs")
 def test_the_list_of_jobs_is_capped(queue: Queue) -> None:
     queue.client.execute_command(
         "EVAL",
