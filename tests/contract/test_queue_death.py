@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from conserver.queue import calls
 from conserver.queue.calls import Blame, Returned
 from conserver.queue.record import Claimed
@@ -162,6 +164,7 @@ def test_what_an_operator_has_cancelled_ends_with_its_worker(queue: Queue) -> No
     assert queue.places("q") == {("suspects", second.payload): 1}
 
 
+@pytest.mark.real_redis("an error inside its scripts has no text")
 def test_cancellations_of_another_type_keep_nothing_from_its_return(queue: Queue) -> None:
     queue.supply("q", "u1")
     one = Consumer(queue)

@@ -103,6 +103,7 @@ def test_a_list_of_another_type_takes_nothing(queue: Queue, kind: str) -> None:
     assert not queue.client.exists(JOB, "vcon:u1")
 
 
+@pytest.mark.real_redis("an error inside its scripts has no text")
 def test_a_job_of_another_type_takes_nothing(queue: Queue) -> None:
     queue.make_key(JOB, "string")
     assert submit(queue) == [b"type", JOB.encode(), b"string"]
@@ -352,6 +353,7 @@ def test_a_job_that_has_expired_does_not_come_back(queue: Queue, one: Consumer) 
     assert not queue.client.exists(JOB)
 
 
+@pytest.mark.real_redis("an error inside its scripts has no text")
 @pytest.mark.parametrize("end", ["settle", "dead_letter", "park", "release"])
 def test_a_job_of_another_type_keeps_no_item(queue: Queue, one: Consumer, end: str) -> None:
     submit(queue)
@@ -418,6 +420,7 @@ def test_an_item_without_a_job_publishes_and_keeps_nothing(
     assert not list(queue.client.scan_iter("conserver:job*"))
 
 
+@pytest.mark.real_redis("it is too slow for a hundred thousand jobs")
 def test_the_list_of_jobs_is_capped(queue: Queue) -> None:
     queue.client.execute_command(
         "EVAL",

@@ -56,6 +56,7 @@ def repeat(one: Consumer, known: list[str]) -> calls.Claim:
     return calls.read_claim(one.queue.client.execute_command(*call.command(repeated=True)))
 
 
+@pytest.mark.real_redis("it has no CONFIG RESETSTAT")
 def test_a_repetition_does_not_look_at_what_its_worker_knows(queue: Queue) -> None:
     queue.push("q", *[f"u{number}" for number in range(9)])
     one = Consumer(queue, lists=("other", "q"))
@@ -96,6 +97,7 @@ def test_a_worker_tells_what_it_holds_when_it_says_a_claim_again(
         assert said[2] == (*said[1], first.token)
 
 
+@pytest.mark.real_redis("its scripts have no redis.sha1hex")
 def test_what_must_not_run_is_bounded_by_bytes_too(queue: Queue) -> None:
     push(queue, 6)
     one = Consumer(queue, limits=calls.ClaimLimits(payload_bytes=1000))
@@ -104,6 +106,7 @@ def test_what_must_not_run_is_bounded_by_bytes_too(queue: Queue) -> None:
     assert queue.places() == {("dead", large(f"u{number}")): 1 for number in range(6)}
 
 
+@pytest.mark.real_redis("its scripts have no redis.sha1hex")
 def test_suspects_that_must_not_run_are_bounded_by_bytes_too(queue: Queue) -> None:
     for number in range(6):
         queue.suspect(large(f"u{number}").decode(), deliveries=3)
@@ -112,6 +115,7 @@ def test_suspects_that_must_not_run_are_bounded_by_bytes_too(queue: Queue) -> No
     assert [(len(answer.buried), answer.suspects) for answer in answers] == [(4, 2), (2, 0)]
 
 
+@pytest.mark.real_redis("it has no CONFIG RESETSTAT")
 def test_large_ones_behind_many_small_ones_are_not_popped_by_the_dozen(queue: Queue) -> None:
     small = [f"u{number}".encode() for number in range(20)]
     queue.push("q", *small)

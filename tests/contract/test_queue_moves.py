@@ -74,6 +74,7 @@ def test_an_egress_list_of_another_type_does_nothing_to_the_item(queue: Queue, k
     assert queue.waiting("bad") == [b"u1"]
 
 
+@pytest.mark.real_redis("it knows no ACL inside scripts")
 @pytest.mark.parametrize("right", ["", "%R~secret"])
 def test_an_egress_list_that_redis_forbids_does_nothing_to_the_item(
     queue: Queue, right: str
@@ -349,6 +350,7 @@ def test_a_dlq_of_another_type_keeps_the_item_where_it_is(queue: Queue, kind: st
     assert one.again() == [b"moved"] * 2
 
 
+@pytest.mark.real_redis("its scripts have no redis.sha1hex")
 def test_a_large_payload_is_kept_once(queue: Queue) -> None:
     body = document("u1", subject="x" * 100_000)
     queue.push("q", body)

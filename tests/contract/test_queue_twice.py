@@ -98,6 +98,7 @@ def test_a_forgotten_script_is_sent_whole(queue: Queue, name: str) -> None:
     assert known == [True]
 
 
+@pytest.mark.real_redis("it has no CONFIG RESETSTAT")
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_script_needs_no_more_than_its_arguments_say(queue: Queue, name: str) -> None:
     # Bounded per call: a thousand other items change nothing for it.

@@ -16,6 +16,7 @@ LISTS = ("bad", "good")
 # ---- claims --------------------------------------------------------------------------------------
 
 
+@pytest.mark.real_redis("an error inside its scripts has no text")
 @pytest.mark.parametrize("key", ["conserver:host:h1", "conserver:inflight:c1"])
 def test_a_claim_without_its_consumers_keys_takes_nothing_and_names_them(
     queue: Queue, key: str
@@ -28,6 +29,7 @@ def test_a_claim_without_its_consumers_keys_takes_nothing_and_names_them(
     assert queue.waiting() == [b"u1"]
 
 
+@pytest.mark.real_redis("an error inside its scripts has no text")
 @pytest.mark.parametrize("place", ["returned", "suspects", "parked", "dead"])
 def test_a_list_with_a_key_of_another_type_gives_nothing_and_the_others_do(
     queue: Queue, place: str
@@ -44,6 +46,7 @@ def test_a_list_with_a_key_of_another_type_gives_nothing_and_the_others_do(
     assert payloads(one.claim().items) == [b"u1"]
 
 
+@pytest.mark.real_redis("an error inside its scripts has no text")
 @pytest.mark.parametrize("place", ["parked", "dead"])
 def test_a_list_without_fresh_items_gives_nothing_of_what_came_back_either(
     queue: Queue, place: str
@@ -55,6 +58,7 @@ def test_a_list_without_fresh_items_gives_nothing_of_what_came_back_either(
     assert payloads(queue.returned("bad")) == [b"u1"]
 
 
+@pytest.mark.real_redis("an error inside its scripts has no text")
 @pytest.mark.parametrize("place", ["returned", "parked", "dead"])
 def test_a_suspect_that_could_go_nowhere_does_not_keep_a_worker(queue: Queue, place: str) -> None:
     queue.suspect("u1", "bad")
@@ -74,6 +78,7 @@ def test_pauses_that_nobody_can_read_pause_nothing(queue: Queue) -> None:
     assert claim.broken == [("conserver:control", "string")]
 
 
+@pytest.mark.real_redis("an error inside its scripts has no text")
 def test_a_revision_of_another_type_harms_no_neighbour(queue: Queue) -> None:
     queue.supply("q", "u1", "u2")
     queue.client.set("conserver:revision:u1", "x")
@@ -85,6 +90,7 @@ def test_a_revision_of_another_type_harms_no_neighbour(queue: Queue) -> None:
 # ---- while an item is held -----------------------------------------------------------------------
 
 
+@pytest.mark.real_redis("an error inside its scripts has no text")
 def test_a_write_over_a_revision_of_another_type_says_so(queue: Queue) -> None:
     queue.supply("q", "u1")
     one = Consumer(queue)
@@ -96,6 +102,7 @@ def test_a_write_over_a_revision_of_another_type_says_so(queue: Queue) -> None:
     assert queue.client.get("vcon:u1") == document("u1")
 
 
+@pytest.mark.real_redis("an error inside its scripts has no text")
 def test_a_settle_over_a_revision_of_another_type_ends_all_its_items(queue: Queue) -> None:
     queue.supply("q", "u1", "u2")
     one = Consumer(queue)
@@ -107,6 +114,7 @@ def test_a_settle_over_a_revision_of_another_type_ends_all_its_items(queue: Queu
     assert queue.revision("u2")[b"e:s3"] == b"abc"
 
 
+@pytest.mark.real_redis("an error inside its scripts has no text")
 def test_a_settle_where_document_and_revision_have_other_types_ends_all_its_items(
     queue: Queue,
 ) -> None:
