@@ -69,13 +69,14 @@ def create(context: Context) -> FastAPI:
     return app
 
 
+# What is asked most often comes first.
 ROUTERS = (
+    vcons.router,
+    jobs.router,
     probes.router,
     events.router,
     results.router,
-    jobs.router,
     uploads.router,
-    vcons.router,
     lists.router,
     dead_letters.router,
     operations.router,

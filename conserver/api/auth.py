@@ -88,16 +88,21 @@ def requires(role: str) -> Callable[[HTTPConnection], Awaitable[Token]]:
     assert role in ROLES
 
     async def dependency(request: HTTPConnection) -> Token:
-        token = token_of(request)
-        if not token.may(role):
-            raise ProblemError(
-                403,
-                f"the token `{token.name}` has not the role `{role}` that this needs",
-                "role-missing",
-            )
-        return token
+        return token_with(request, role)
 
     return dependency
+
+
+def token_with(request: HTTPConnection, role: str) -> Token:
+    """The token of the request, if it has that role. Raises ProblemError: 401, 403 or 429."""
+    token = token_of(request)
+    if not token.may(role):
+        raise ProblemError(
+            403,
+            f"the token `{token.name}` has not the role `{role}` that this needs",
+            "role-missing",
+        )
+    return token
 
 
 def token_of(request: HTTPConnection) -> Token:

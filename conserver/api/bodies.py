@@ -35,10 +35,11 @@ async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
     if declared.isdigit() and int(declared) > most_bytes:
         raise too_large(most_bytes)
     size, began_s = 0, time.monotonic()
-    stream = request.stream()
+    stream, loop = request.stream(), asyncio.get_running_loop()
     while True:
         try:
-            piece = await asyncio.wait_for(anext(stream), STALL_S_MAX)
+            async with asyncio.timeout_at(loop.time() + STALL_S_MAX):
+                piece = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import HTTPConnection
 
+from conserver.api.multiplexed import Multiplexed
 from conserver.api.subscriptions import Subscriptions
 from conserver.config.model import Config
 from conserver.config.settings import Settings
@@ -35,7 +36,9 @@ class Context:
     config: Config
     keyring: Keyring
     redis: redis.asyncio.Redis
-    """For what is asked often; answers are bytes."""
+    """For everything else that does not block; answers are bytes."""
+    shared: Multiplexed
+    """For short commands of every request."""
     subscriptions: Subscriptions
     """Changes of jobs, as they are published."""
     uploads: Uploads
@@ -67,6 +70,7 @@ class Context:
         """Give all connections back."""
         await asyncio.to_thread(self.operations.close)
         await self.subscriptions.close()
+        await self.shared.close()
         await self.redis.aclose()
         self.storages.close()
         self.pool.disconnect()
@@ -81,6 +85,7 @@ def make(settings: Settings, config: Config, keyring: Keyring, host: str = "") -
         config=config,
         keyring=keyring,
         redis=client,
+        shared=Multiplexed(clients.async_client(url, None)),
         subscriptions=Subscriptions(lambda: clients.async_client(url, None)),
         uploads=Uploads(settings.upload_dir),
         storages=StorageReader(config),

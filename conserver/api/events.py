@@ -43,7 +43,7 @@ async def changes(context: Context, job: Job, after: int) -> AsyncIterator[Job |
         TooManyListenersError
     """
     async with context.subscriptions.listen(job.id) as changed:
-        now: Job | None = await queue.job_of(context.redis, job.id)
+        now: Job | None = await queue.job_of(context.shared, job.id)
         while now is not None and not context.subscriptions.closing:
             if now.seq > after:
                 after = now.seq
@@ -56,7 +56,7 @@ async def changes(context: Context, job: Job, after: int) -> AsyncIterator[Job |
             except TimeoutError:
                 yield None
             changed.clear()
-            now = await queue.job_of(context.redis, job.id)
+            now = await queue.job_of(context.shared, job.id)
 
 
 @router.get(

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from conserver.api.multiplexed import Multiplexed
 from conserver.queue import jobs, keys
 from conserver.queue.jobs import Job
 from conserver.queue.script import Call
 
-if TYPE_CHECKING:
-    import redis.asyncio
 
-
-async def run(client: redis.asyncio.Redis, call: Call) -> Any:
-    """Send one call. Raises redis.RedisError."""
-    from redis.exceptions import NoScriptError
-
-    try:
-        return await client.execute_command(*call.command())
-    except NoScriptError:
-        return await client.execute_command(*call.command(whole=True))
-
-
-async def run_and_read(
-    client: redis.asyncio.Redis, call: Call, job: str
-) -> tuple[list[bytes], Job | None]:
+async def run_and_read(redis: Multiplexed, call: Call, job: str) -> tuple[list[bytes], Job | None]:
     """The answer of one call, and the job as it is afterwards, in one round trip.
 
     Raises:
@@ -32,23 +18,22 @@ async def run_and_read(
     """
     from redis.exceptions import NoScriptError, RedisError
 
-    answer, found = await _both(client, call.command(), job)
+    look = ("HGETALL", keys.job(job))
+    answer, found = await redis.execute(call.command(), look)
     if isinstance(answer, NoScriptError):
-        answer, found = await _both(client, call.command(whole=True), job)
+        answer, found = await redis.execute(call.command(whole=True), look)
     if isinstance(answer, RedisError):
         raise answer
-    return answer, jobs.load(job, found) if isinstance(found, dict) else None
+    return answer, _load(job, found)
 
 
-async def _both(client: redis.asyncio.Redis, command: tuple[Any, ...], job: str) -> list[Any]:
-    pipe = client.pipeline(transaction=False)
-    pipe.execute_command(*command)
-    pipe.hgetall(keys.job(job))
-    answers: list[Any] = await pipe.execute(raise_on_error=False)
-    return answers
+async def job_of(redis: Multiplexed, job: str) -> Job | None:
+    """A job as it is now; None if it is not known (any more). Raises redis.RedisError."""
+    (found,) = await redis.execute(("HGETALL", keys.job(job)))
+    return _load(job, found)
 
 
-async def job_of(client: redis.asyncio.Redis, job: str) -> Job | None:
-    """A job as it is now; None if it is not known (any more)."""
-    found: Any = await client.hgetall(keys.job(job))
-    return jobs.load(job, found)
+def _load(job: str, found: Any) -> Job | None:
+    if isinstance(found, Exception):
+        raise found
+    return jobs.load(job, dict(zip(found[::2], found[1::2], strict=True)))

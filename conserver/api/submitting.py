@@ -95,6 +95,14 @@ def check_uuid(uuid: str, status: int = 422) -> str:
     return uuid
 
 
+def moment(text: str) -> datetime | None:
+    """A moment in ISO 8601; None for "". Raises ProblemError: 422."""
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        raise ProblemError(422, "not_before: is no moment in ISO 8601", "invalid") from None
+
+
 def due_ms(not_before: datetime | None) -> int:
     """When it may run, in ms since 1970; 0 for now. Raises ProblemError: 422."""
     if not_before is None:
@@ -131,7 +139,7 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
         source = keys.incoming(jobs.new_id())
         await context.redis.set(source, wish.body, ex=INCOMING_S)
         submission = submission._replace(body=b"", source=source)
-    answer, found = await queue.run_and_read(context.redis, calls.submit(submission), job)
+    answer, found = await queue.run_and_read(context.shared, calls.submit(submission), job)
     if submission.source and answer[0] not in (b"queued", b"waiting"):
         await context.redis.delete(submission.source)
     match [part.decode() for part in answer]:
@@ -166,7 +174,7 @@ def _is_same(job: Job, wish: Wish) -> bool:
 
 async def replayed(context: Context, token: Token, job: str, source: str) -> Job | None:
     """The job that this very request has made before; None if it has made none."""
-    found = await queue.job_of(context.redis, job)
+    found = await queue.job_of(context.shared, job)
     same = found is not None and may_see(token, found) and found.fields.get("source") == source
     return found if same else None
 
@@ -184,7 +192,7 @@ async def visible_job(context: Context, token: Token, job: str) -> Job:
     Raises:
         ProblemError: 404, also for one that the token may not see.
     """
-    found = await queue.job_of(context.redis, job) if _is_id(job) else None
+    found = await queue.job_of(context.shared, job) if _is_id(job) else None
     if found is not None and may_see(token, found):
         return found
     raise ProblemError(404, f"there is no job `{job[:80]}` (any more)", "job-unknown")

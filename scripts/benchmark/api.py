@@ -135,7 +135,7 @@ async def at_rate(server: Server, per_s: float, duration_s: float) -> list[float
         free.put_nowait(one)
     latencies: list[float] = []
 
-    async def one(due_s: float) -> None:
+    async def send(due_s: float) -> None:
         connection = await free.get()
         status, answer = await connection.ask(*post())
         assert status == 202, answer
@@ -147,7 +147,7 @@ async def at_rate(server: Server, per_s: float, duration_s: float) -> list[float
         due_s = began_s + number / per_s
         if (wait_s := due_s - time.perf_counter()) > 0:
             await asyncio.sleep(wait_s)
-        tasks.append(asyncio.create_task(one(due_s)))
+        tasks.append(asyncio.create_task(send(due_s)))
     await asyncio.gather(*tasks)
     return latencies
 
@@ -202,10 +202,10 @@ async def uploads(server: Server, count: int, size: int) -> float:
 
 async def ready(server: Server) -> None:
     """Wait until it serves."""
-    while True:
+    connection = None
+    while connection is None:
         try:
             connection = await Connection(server.port).open()
-            break
         except OSError:
             await asyncio.sleep(0.05)
     await connection.ask(b"GET /readyz HTTP/1.1")

@@ -67,7 +67,7 @@ def test_an_event_id_that_is_none_begins_anew(
 ) -> None:
     links = submitted(submit)["links"]
     worker.settle(worker.one())
-    headers = {"Last-Event-ID": given.encode("latin-1", "replace")}
+    headers = {b"Last-Event-ID": given.encode("latin-1", "replace")}
     with submit.stream("GET", links["events"], headers=headers) as answer:
         assert [job["status"] for _, job in events(answer.iter_lines())] == ["completed"]
 

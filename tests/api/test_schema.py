@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import hypothesis
 import pytest
 import schemathesis
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -41,6 +43,7 @@ def test_what_is_not_described_does_not_happen(serve: Callable[..., Api]) -> Non
     headers = {"Authorization": "Bearer text-admin"}
     found: list[str] = []
     for result in schema.get_all_operations():
+        assert isinstance(result, Ok)
         operation = result.ok()
 
         @hypothesis.given(case=operation.as_strategy())
@@ -50,7 +53,7 @@ def test_what_is_not_described_does_not_happen(serve: Callable[..., Api]) -> Non
             deadline=None,
             suppress_health_check=list(hypothesis.HealthCheck),
         )
-        def check(case: schemathesis.Case) -> None:
+        def check(case: schemathesis.Case[Any]) -> None:
             case.call_and_validate(base_url=api.url, headers=headers, checks=CHECKS, timeout=30)
 
         try:

@@ -165,6 +165,6 @@ def test_a_form_without_a_boundary(submit: httpx.Client) -> None:
 
 def test_a_strange_media_type_cannot_break_the_answer(submit: httpx.Client, api: Api) -> None:
     path = submit.post("/v1/uploads").json()["url"]
-    submit.put(path, content=b"x", headers={"Content-Type": "\xfctext/html\xe9".encode("latin-1")})
+    submit.put(path, content=b"x", headers={b"Content-Type": "\xfctext/html\xe9".encode("latin-1")})
     answer = submit.get(path)
     assert answer.headers["content-type"] == "application/octet-stream"

@@ -30,7 +30,7 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
     """Starts daemons with the API, each with a client for it."""
     with ExitStack() as stack:
 
-        def launch(method: str = "fork", **environment: str) -> tuple[Daemon, httpx.Client]:
+        def launch(method: str = "fork", **environment: Any) -> tuple[Daemon, httpx.Client]:
             port = free_port()
             daemon = Daemon(
                 tmp_path / "host",
