@@ -25,5 +25,5 @@ def serve(config_file: str, host: str, port: int, workers: int) -> int:
     config = reading.read(found.config_file, Environment(os.environ))
     log.configure("api", level=found.log_level, shape=found.log_format)
     for problem in [*config.warnings, *settings.misspelt(os.environ)]:
-        log.get_logger().warning("configuration", problem=str(problem))
+        log.get_logger().warning("configuration_warning", path=problem.path, warning=str(problem))
     return alone.run(found, config, workers)

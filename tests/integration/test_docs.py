@@ -53,7 +53,7 @@ def commands() -> list[tuple[str, str]]:
     for path in pages():
         page = str(path.relative_to(ROOT))
         told += [(page, s.command) for b in blocks(path, "console") for s in steps(b)]
-        text = prose(path)
+        text = re.sub(r" *\\\n\s*", " ", prose(path))  # a command that goes on in the next line
         told += [
             (page, words)
             for words in re.findall(r"`((?:conserver |scripts/|docker compose )[^`]*)`", text)
