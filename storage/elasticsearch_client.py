@@ -33,6 +33,7 @@ from elastic_transport import (
 from elastic_transport.client_utils import DEFAULT, client_meta_version, url_to_node_config
 from elasticsearch import ApiError, Elasticsearch, JsonSerializer, UnsupportedProductError
 
+from storage.exchange import lean
 from storage.http import BROKEN, Server
 from storage.network import tls_context, trust
 
@@ -156,7 +157,9 @@ class _Node(BaseNode):
 
     def __init__(self, config: NodeConfig) -> None:
         super().__init__(config)
-        self._server = Server(self.base_url, config.ssl_context)
+        self._server = Server(self.base_url, config.ssl_context, lean)
+        # What is answered is small, and read as it stands.
+        self._sent = {name: v for name, v in self.headers.items() if name != "accept-encoding"}
         self._timeout_s = config.request_timeout or _TIMEOUT_S
 
     def perform_request(  # type: ignore[override] # the client does not export its own class
@@ -173,7 +176,7 @@ class _Node(BaseNode):
             self._timeout_s if request_timeout in (DEFAULT, None) else request_timeout
         )
         began_s = time.monotonic()
-        sent = {**self.headers, **(headers or {})}
+        sent = {**self._sent, **(headers or {})}
         if body and self._http_compress:
             body = gzip.compress(body, compresslevel=_GZIP_LEVEL)
             sent["content-encoding"] = "gzip"

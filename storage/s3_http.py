@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from urllib3.connection import HTTPConnection
-
+from storage.exchange import lean
 from storage.http import Answer, Server
 from storage.network import tls_context, trust
-from storage.s3_exchange import exchange
 
 # The variable that AWS's tools read first.
 CA_VARIABLE = "AWS_CA_BUNDLE"
@@ -71,7 +69,7 @@ class Bucket:
         tls = None
         if place.url.startswith("https:"):
             tls = tls_context(trust(place.ca_file, [CA_VARIABLE]))
-        self._server = Server(place.url, tls, _exchange)
+        self._server = Server(place.url, tls, lean)
         self._path = urlsplit(place.url).path.rstrip("/")
         self._signer = _Signer(self._server.name, place)
         self._timeout_s = timeout_s
@@ -98,17 +96,6 @@ class Bucket:
     def close(self) -> None:
         """Closes the connections."""
         self._server.close()
-
-
-def _exchange(
-    connection: HTTPConnection,
-    method: str,
-    target: str,
-    headers: dict[str, str],
-    body: bytes,
-    deadline: float,
-) -> tuple[Answer, bool]:
-    return exchange(connection.sock, method, target, headers, body, deadline)
 
 
 class _Signer:

@@ -10,6 +10,7 @@ and plain text. All of these also occur as a string of JSON with any `encoding`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from storage.reading.content import structured
 _TYPES = frozenset(
     ("transcript", "transcripts", "transcription", "wtf", "wtf_transcript", "wtf_transcription")
 )
+# One more than the longest has: what is longer is none of them.
+_TYPE_CHARS = 1 + max(map(len, _TYPES))
 # Deeper than any producer nests a transcript. A hostile body must not exhaust the stack.
 _DEPTH_MAX = 8
 # The members in which one turn of a conversation has its text and its speaker.
@@ -41,18 +44,36 @@ _WRAPPERS = ("transcript", "transcription", "results", "result", "response", "da
 _WORDS = ("punctuated_word", "word", "text")
 
 
-@dataclass(frozen=True, slots=True)
 class Spoken:
-    """The words of one transcript.
+    """The words of one transcript."""
 
-    Attributes:
-        text: the words without names of speakers; "" if nobody spoke.
-        conversation: the words by paragraph with the name of each speaker, if the transcript has
-            them; else the same as `text`.
-    """
+    __slots__ = ("_conversation", "text")
 
-    text: str
-    conversation: str
+    def __init__(self, text: str, conversation: str | Callable[[], str]) -> None:
+        """A `conversation` that is a function is put together when it is asked for: storages only
+        index the text.
+        """
+        self.text = text
+        self._conversation = conversation
+
+    @property
+    def conversation(self) -> str:
+        """The words by paragraph with the name of each speaker, if the transcript has them; else
+        the same as `text`, which has no names and is "" if nobody spoke.
+        """
+        if not isinstance(self._conversation, str):
+            self._conversation = self._conversation()
+        return self._conversation
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Spoken):
+            return NotImplemented
+        return (self.text, self.conversation) == (other.text, other.conversation)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Spoken({self.text!r}, {self.conversation!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +99,7 @@ def is_transcript(part: Any) -> bool:
     """Whether an analysis or attachment is a transcript, by its `type` or `purpose`."""
     if not isinstance(part, dict):
         return False
-    return any(_kind(part.get(member)) in _TYPES for member in ("type", "purpose"))
+    return _is_kind(part.get("type")) or _is_kind(part.get("purpose"))
 
 
 def dialogs_of(part: Mapping[str, Any], dialog_count: int) -> list[int]:
@@ -163,8 +184,13 @@ def _parts(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{name} {index}", part
 
 
-def _kind(value: Any) -> str:
-    return value.lower().replace("-", "_").replace(" ", "_") if isinstance(value, str) else ""
+def _is_kind(value: Any) -> bool:
+    return isinstance(value, str) and _is_type(value[:_TYPE_CHARS])
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_type(text: str) -> bool:
+    return text.lower().replace("-", "_").replace(" ", "_") in _TYPES
 
 
 def _flat(value: Any) -> Iterator[int]:
@@ -224,11 +250,24 @@ def _from_text(body: dict[str, Any], depth: int) -> Spoken | None:
     if not isinstance(text, str):
         return None
     text = text.strip()
+    if text:
+        return Spoken(text, lambda: _conversation(body, depth) or text)
+    found = _first_list(body, depth)
+    return Spoken(found.text, found.conversation) if found else Spoken("", "")
+
+
+def _conversation(body: dict[str, Any], depth: int) -> str:
+    found = _first_list(body, depth)
+    return found.conversation if found else ""
+
+
+def _first_list(body: dict[str, Any], depth: int) -> Spoken | None:
+    """The first list of turns that can be read."""
     for member in _LISTS:
         turns = body.get(member)
         if isinstance(turns, list) and (found := _from_list(turns, _labels(body), depth + 1)):
-            return Spoken(text or found.text, found.conversation or text)
-    return Spoken(text, text)
+            return found
+    return None
 
 
 def _from_channels(body: dict[str, Any], depth: int) -> Spoken | None:

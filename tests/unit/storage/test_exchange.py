@@ -1,4 +1,4 @@
-"""storage.s3_exchange: requests as they go out, answers in every framing that HTTP/1.1 has."""
+"""storage.exchange: requests as they go out, answers in every framing that HTTP/1.1 has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http.client import HTTPException, IncompleteRead
 import pytest
 
 from storage.http import Answer
-from storage.s3_exchange import exchange
+from storage.exchange import exchange
 from tests.helpers import eventually
 
 Wires = tuple[socket.socket, socket.socket]
