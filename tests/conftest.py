@@ -36,7 +36,7 @@ _SCRUBBED_NAMES = (
     " CURL_CA_BUNDLE"
 ).split()
 _FOLDER_MARKS = ("integration", "process", "fault")
-_FOLDER_TIMEOUTS_S = {"process": 240, "fault": 300}
+_FOLDER_TIMEOUTS_S = {"process": 480, "fault": 600}
 # Most tests wait, for servers and processes more than for a processor.
 _PROCESSES_BESIDES_CORES = 2
 

@@ -31,7 +31,7 @@ from conserver.process.messages import pair, receive, send
 from conserver.process.shared_status import SharedStatus
 from conserver.queue import calls, keys, script
 from conserver.queue.record import Claimed
-from tests.helpers import eventually
+from tests.helpers import LONG_S, eventually
 
 LIMITS = calls.ClaimLimits()
 
@@ -170,7 +170,7 @@ class FakeHost:
         self._receive()
         return any(m["type"] == "acknowledged" and m["order"] == number for m in self.received)
 
-    def wait_for(self, kind: str, timeout_s: float = 10) -> dict[str, Any]:
+    def wait_for(self, kind: str, timeout_s: float = LONG_S) -> dict[str, Any]:
         def found() -> dict[str, Any] | None:
             self._receive()
             if self.failure is not None:
@@ -225,7 +225,7 @@ class FakeHost:
     def drain(self, successor: bool = False) -> None:
         self.send("drain", successor=successor)
 
-    def join(self, timeout_s: float = 10) -> None:
+    def join(self, timeout_s: float = LONG_S) -> None:
         """Wait for the coordinator's end, and raise the error that ended it."""
         assert self._thread is not None
         self._thread.join(timeout_s)
@@ -270,7 +270,7 @@ class FakeHost:
         seen = self.shared_status.read().heartbeats
         eventually(lambda: self.shared_status.read().heartbeats != seen, 1)
 
-    def beats_on(self, times: int = 2, timeout_s: float = 10) -> None:
+    def beats_on(self, times: int = 2, timeout_s: float = LONG_S) -> None:
         """Wait for so many more heartbeats in Redis."""
         for _ in range(times):
             seen = self.beat()

@@ -21,7 +21,7 @@ import orjson
 import redis
 import yaml
 
-from tests.helpers import eventually
+from tests.helpers import LONG_S, eventually
 
 Event = dict[str, Any]
 Result = TypeVar("Result")
@@ -151,11 +151,11 @@ class Daemon:
             and all(line.get(key) == value for key, value in fields.items())
         ]
 
-    def event(self, name: str, timeout_s: float = 10, **fields: object) -> Event:
+    def event(self, name: str, timeout_s: float = LONG_S, **fields: object) -> Event:
         """The first such line, as soon as there is one."""
         return self.until(lambda: self.events(name, **fields), timeout_s)[0]
 
-    def until(self, predicate: Callable[[], Result], timeout_s: float = 10) -> Result:
+    def until(self, predicate: Callable[[], Result], timeout_s: float = LONG_S) -> Result:
         """Wait for a condition; when the time is over, fail with the end of the log.
 
         `timeout_s` is what a quiet machine may take at most; a busy one is given more.

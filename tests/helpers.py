@@ -18,7 +18,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from servers import free_port
 
-__all__ = ["TcpProxy", "eventually", "free_port"]
+__all__ = ["LONG_S", "TcpProxy", "eventually", "free_port"]
+
+LONG_S = 30.0
+"""How long a test waits for what comes at once on an idle machine: others may be busy with it."""
 
 _POLL_S = 0.01
 _CHUNK_BYTES = 65_536
@@ -31,7 +34,7 @@ Moment = Literal["before", "after"]
 
 
 def eventually(
-    predicate: Callable[[], Result], timeout_s: float = 10, *, message: str = ""
+    predicate: Callable[[], Result], timeout_s: float = LONG_S, *, message: str = ""
 ) -> Result:
     """Ask again and again until the answer is true, and give it; the last word after `timeout_s`.
 

@@ -22,7 +22,7 @@ _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re
 _NAMED = re.compile(r"`(?P<name>[\w./-]+)`[^`\n]*:\s*\Z")
 # Redis's client writes for people on a terminal, and for programs elsewhere.
 _REDIS_FOR_PEOPLE = re.compile(r'^(?:\d+\) "(.*)"|\(integer\) (\d+))$')
-_COMMAND_TIMEOUT_S = 60
+_COMMAND_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)

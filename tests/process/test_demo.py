@@ -31,7 +31,7 @@ SAID = {
     " four two seven thank you goodbye",
 }
 INSTALLED = {"all.txt": ".installed", "demo.txt": ".installed-demo"}
-_TIMEOUT_S = 90
+_TIMEOUT_S = 180
 
 
 class Demo:

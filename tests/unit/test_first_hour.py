@@ -23,7 +23,7 @@ def test_its_tests_exist() -> None:
     outcomes = (ROOT / "tests" / "unit" / "worker" / "test_outcomes.py").read_text()
     [name] = re.findall(r"-k (test_written\w+)", PAGE)
     assert len(re.findall(rf"def {name}", outcomes)) == 1
-    contract = (ROOT / "tests" / "contract" / "test_storage.py").read_text()
+    contract = (ROOT / "conserver" / "testing" / "storages.py").read_text()
     assert "def test_it_can_be_read_while_it_is_written" in contract
 
 
