@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -44,9 +45,11 @@ def create(context: Context) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(context), name="uploads-sweep")
         try:
             yield
         finally:
+            sweeping.cancel()
             await context.close()
 
     app = FastAPI(
@@ -82,6 +85,20 @@ ROUTERS = (
     operations.router,
     status.router,
 )
+
+
+SWEEP_EVERY_S = 3600
+
+
+async def _sweep(context: Context) -> None:
+    """Remove uploads whose time is over, now and every hour."""
+    keep_s = context.settings.upload_expiry_s
+    while keep_s:
+        try:
+            await asyncio.to_thread(context.uploads.sweep, keep_s)
+        except OSError as error:
+            log.get_logger().warning("uploads_not_swept", error=str(error))
+        await asyncio.sleep(SWEEP_EVERY_S)
 
 
 _STATUS_OF_KIND = {

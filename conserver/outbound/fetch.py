@@ -1,6 +1,7 @@
 """Fetches content by a URL that stands in a vCon: written by a stranger, so nothing is trusted.
 
-1. Only http and https; never file:, never anything else.
+1. Only http and https, and upload: for what the API has taken (uploads.py); never file:, never
+   anything else.
 2. Never an address of this machine or its networks (loopback, link-local, private, reserved),
    unless an option allows it. The address itself is checked, at the moment of connecting, and
    connected to: a name that resolves to something else a moment later gains nothing by it.
@@ -30,7 +31,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.errors import Rejected, Retry
-from conserver.outbound import faults
+from conserver.outbound import faults, uploads
 from conserver.outbound.clients import Clients
 from conserver.outbound.endpoint import Patience, retry_after_s
 from conserver.vcon.document import content_hashes, decode_body
@@ -107,13 +108,46 @@ def fetch(
 
     Raises: as `content`.
     """
+    found = (
+        _uploaded(url, options)
+        if url.startswith(uploads.SCHEME)
+        else _downloaded(url, options, patience)
+    )
+    for name, digest in hashes:
+        if hashlib.new(name, found).digest() != digest:
+            raise Rejected(f"GET {_named(url)}: the content does not have its {name} hash")
+    return found
+
+
+def _uploaded(url: str, options: FetchOptions) -> bytes:
+    """The content of an upload to the API of this or another host."""
+    name = url.removeprefix(uploads.SCHEME)
+    if not uploads.is_id(name):
+        raise Rejected("an upload is named by 32 hexadecimal digits")
+    folder = uploads.folder_of_process()
+    try:
+        with folder.path(name).open("rb") as file:
+            found = file.read(options.max_bytes + 1)
+    except OSError as error:
+        raise Retry(
+            None,
+            f"the upload {name[:8]}... cannot be read: {error.strerror}; API and workers need the"
+            " same CONSERVER_UPLOAD_DIR, and uploads expire after CONSERVER_UPLOAD_EXPIRY_S",
+        ) from None
+    if len(found) > options.max_bytes:
+        raise Rejected(f"the upload is larger than max_bytes ({options.max_bytes})")
+    return found
+
+
+def _downloaded(url: str, options: FetchOptions, patience: Patience) -> bytes:
+    """The content behind a URL of the web."""
     httpcore = importlib.import_module("httpcore")
     end = time.monotonic() + options.timeout_s
     left_s = patience.remaining_s()
     if left_s is not None:
         end = min(end, time.monotonic() + left_s)
     try:
-        found = _follow(url, options, patience, end)
+        return _follow(url, options, patience, end)
     except NetworkSettingsError as error:
         raise Retry(None, f"GET {_named(url)}: {error}") from None
     except (
@@ -124,10 +158,6 @@ def fetch(
     ) as error:
         said = network.failure(error, network.proxy_for(_target(url)))
         raise Retry(None, f"GET {_named(url)}: {said}") from None
-    for name, digest in hashes:
-        if hashlib.new(name, found).digest() != digest:
-            raise Rejected(f"GET {_named(url)}: the content does not have its {name} hash")
-    return found
 
 
 def _follow(url: str, options: FetchOptions, patience: Patience, end: float) -> bytes:

@@ -112,6 +112,11 @@ class Writer:
         self._note.unlink(missing_ok=True)
 
 
+def folder_of_process() -> Uploads:
+    """The folder that this process's environment names; links know no settings."""
+    return Uploads(os.environ.get("CONSERVER_UPLOAD_DIR", "").strip() or "./uploads")
+
+
 class Uploads:
     """The folder."""
 

@@ -80,8 +80,8 @@ class Api:
 
     def begin_stop(self) -> None:
         """What a SIGTERM does."""
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(server.begin_stop, self._serving)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(server.begin_stop, self._serving)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from conserver.errors import Rejected, Retry
+from conserver.outbound.fetch import FetchOptions, fetch
 from conserver.outbound.uploads import Upload, Uploads, base_name, media_type, new_id
+from tests.unit.links.stage import Context
 
 
 @pytest.fixture
@@ -79,3 +82,18 @@ def test_old_ones_are_swept(uploads: Uploads) -> None:
     assert uploads.find(young.id) == young
     assert (uploads.folder / "note.txt").exists()
     half.abandon()
+
+
+def test_a_link_fetches_an_upload(uploads: Uploads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSERVER_UPLOAD_DIR", str(uploads.folder))
+    one, context = made(uploads), Context()
+    digest = bytes.fromhex(one.sha512)
+    assert fetch(one.url, FetchOptions(), context, [("sha512", digest)]) == b"sound"
+    with pytest.raises(Rejected, match="sha512"):
+        fetch(one.url, FetchOptions(), context, [("sha512", b"x")])
+    with pytest.raises(Rejected, match="max_bytes"):
+        fetch(one.url, FetchOptions(max_bytes=4), context)
+    with pytest.raises(Retry, match="CONSERVER_UPLOAD_DIR"):
+        fetch(f"upload:{new_id()}", FetchOptions(), context)
+    with pytest.raises(Rejected, match="hexadecimal"):
+        fetch("upload:../../etc/passwd", FetchOptions(), context)
