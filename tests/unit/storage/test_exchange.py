@@ -11,8 +11,8 @@ from http.client import HTTPException, IncompleteRead
 
 import pytest
 
-from storage.http import Answer
 from storage.exchange import exchange
+from storage.http import Answer
 from tests.helpers import eventually
 
 Wires = tuple[socket.socket, socket.socket]
