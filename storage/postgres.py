@@ -7,7 +7,7 @@ until the row at fault stands alone.
 
 The table is the one that vcon-server makes, with a column `revision` beside its own. A row that
 vcon-server wrote has none there (NULL) and is older than any revision. Its column `id` demands a
-UUID: a vCon whose uuid is none is stored under one that is made of it (`row_id`).
+UUID: a vCon whose `uuid` is not a UUID gets one that is derived from it (`row_id`).
 
 A connection that the server or a firewall has closed while it was idle is no outage: it is made
 anew and the call repeated once, which every call here may be.
@@ -52,14 +52,15 @@ _JSONB_VERSION = b"\x01"
 _UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # Of the ids that are made here; as everything stored under them, it must never change.
 _NAMESPACE = uuid5(NAMESPACE_URL, "conserver:storage.postgres")
-# jsonb holds every character but NUL. (A backslash that is escaped itself escapes nothing.)
+# jsonb holds every character but NUL. (After an even number of backslashes, \u0000 is six plain
+# characters: the backslash before the u is itself escaped.)
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
-# Classes of SQLSTATE (see appendix A of PostgreSQL's manual). A row is at fault for its data, a
-# constraint, a limit of the server that it exceeds, or a trigger's refusal ...
+# Classes of SQLSTATE (see appendix A of PostgreSQL's manual).
+# The row is at fault: its data, a constraint, a limit of the server, or a trigger that refuses it.
 _FAULTS_OF_A_ROW = ("21", "22", "23", "54", "P0")
-# ... and nobody is for a deadlock, a full disk, a lock or a cancelled statement. (Whatever is in
-# neither list, such as a shutdown or a standby in the primary's place, ends the connection.)
+# Nobody is at fault, and the call is repeated: a deadlock, a full disk, a lock, a cancelled
+# statement. A code in neither list (a shutdown, a standby in the primary's place) ends the connection.
 _PASSING = ("40", "53", "55", "57014", "58")
 
 # Names the lock under which one of many starting workers makes the table.

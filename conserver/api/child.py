@@ -35,6 +35,9 @@ async def _serve(boot: Boot, serving: Any) -> int:
     task = asyncio.ensure_future(server.run(serving, boot.listener))
     while not task.done():
         boot.status.beat()
+        # Asked here, because uvloop takes the wakeup descriptor that would make it readable.
+        if boot.stop is not None and boot.stop.requested:
+            stop.set()
         if serving.started and boot.status.state is State.STARTING:
             boot.status.state = State.WORKING
             boot.send("ready")
@@ -51,7 +54,7 @@ async def _serve(boot: Boot, serving: Any) -> int:
 
 
 def _watch(boot: Boot, stop: asyncio.Event) -> None:
-    """Set `stop` on the supervisor's order, on SIGTERM, and when the supervisor is gone."""
+    """Set `stop` on the supervisor's order, and when the supervisor is gone."""
     loop = asyncio.get_running_loop()
 
     def on_message() -> None:
@@ -59,15 +62,9 @@ def _watch(boot: Boot, stop: asyncio.Event) -> None:
             stop.set()
 
     def on_end() -> None:
-        loop.remove_reader(boot.lifeline)  # It stays readable.
-        stop.set()
-
-    def on_signal() -> None:
-        assert boot.stop is not None
-        boot.stop.clear()
+        loop.remove_reader(boot.lifeline)  # They stay readable.
+        loop.remove_reader(boot.supervisor.fileno())
         stop.set()
 
     loop.add_reader(boot.supervisor.fileno(), on_message)
     loop.add_reader(boot.lifeline, on_end)
-    if boot.stop is not None:
-        loop.add_reader(boot.stop.fileno(), on_signal)

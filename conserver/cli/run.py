@@ -31,6 +31,11 @@ def run(config_file: str = "") -> int:
 
     def read() -> tuple[Settings, Config]:
         found = load_settings(config_file)
+        if found.api_port:
+            from conserver.api import server
+
+            # A faulty file of tokens is refused here, before a reload drains the API that serves.
+            server.keyring_of(found)
         return found, reading.read(found.config_file, Environment(os.environ))
 
     found, config = read()

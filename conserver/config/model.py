@@ -160,7 +160,8 @@ class ChainConfig(_Section):
     )
     give_up_s: LimitSeconds = Field(
         default=86_400.0,
-        description="How long an item waits for an unreachable storage before it is dead-lettered.",
+        description="How old an item may get that waits for an unreachable storage or for a link "
+        "that raised Retry; then it is a dead letter.",
     )
     concurrency: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="The most items of the chain that one worker runs at once."

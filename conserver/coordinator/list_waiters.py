@@ -46,9 +46,10 @@ ANSWER_TIMEOUT_S = 2.0
 
 LINGER_S = 0.25
 LINGER_S_PER_LIST = 0.01
-"""How long BLMOVEs wait on after the last worker stopped being idle: the greater of the two.
-Workers are busy and idle by turns, and cancelling a BLMOVE costs its connection (1 ms to open
-again). An item that moves in that time is the first that any worker of any host claims."""
+"""How long BLMOVEs go on after the last worker stopped being idle: the greater of the two. Workers
+are busy and idle by turns, and to cancel a BLMOVE costs its connection (1 ms to open again). An
+item that a BLMOVE moves in that time is not late: the next claim of any worker, on any host, takes
+it first."""
 
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.02, 1.0
 """The backoff of a list for which no BLMOVE could be issued."""

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from conserver.telemetry.log import Logger
 
 GRACE_S = 1.0
-"""How long a registration without a living consumer is left alone. The supervisor's order that says
-which items its death is blamed on may be on its way."""
+"""How long a registration without a living consumer is left alone: the supervisor's order, which
+names the items to blame for the death, may still be on its way."""
 
 RETRY_ORDER_S = 1.0
 """Until an order that met a key of the wrong type is executed again."""

@@ -106,7 +106,7 @@ def put(client: Client, name: str, raw: bytes, *, settings: Settings) -> tuple[s
     Leaves no audit entry.
 
     Raises:
-        Rejected: it is no vCon, or too large.
+        Rejected: it is no vCon or too large, or the list is no list (any more).
         redis.RedisError: Redis is full, or away.
     """
     uuid = Vcon.parse(raw).uuid
@@ -118,7 +118,9 @@ def put(client: Client, name: str, raw: bytes, *, settings: Settings) -> tuple[s
     if len(raw) > calls.SMALL_BYTES:
         one = one._replace(body=b"", source=keys.incoming(job))
         client.set(one.source, raw, ex=INCOMING_S)
-    script.run(client, calls.submit(one))
+    answer = [part.decode() for part in script.run(client, calls.submit(one))]
+    if answer[0] not in ("queued", "waiting", "exists"):
+        raise Rejected(f"Redis did not take it: {' '.join(answer)}")
     return uuid, job
 
 

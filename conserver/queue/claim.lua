@@ -20,9 +20,9 @@
 -- nothing. An equal number is a repetition: the script returns what the consumer still holds of
 -- that epoch. So a claim whose answer was lost is repeated under its number until it is answered.
 --
--- A key that has another type than it must have is reported in the answer. If that is the host's
--- hash or the in-flight hash, nothing is claimed. A list gives no items while one of its own keys
--- could not take an item back.
+-- A key of the wrong type is reported in the answer. If it is the host's hash or the in-flight hash,
+-- nothing is claimed. If it is one of the keys that a list's items go back to, nothing is claimed
+-- from that list.
 
 local consumer, number, inflight = ARGV[1], tonumber(ARGV[2]), KEYS[2]
 local field = 'consumer:' .. consumer
@@ -88,9 +88,9 @@ local function present(text, payload, record)
   return { text, 'stored', whole(doc.length), revision, replaced, tags }
 end
 
--- Returns what the consumer still holds of this epoch, without the items that the worker knows
--- (they may be 64 MiB). If, after a failover, this claim gave again a token that the worker
--- already knows, that item is left out of the answer; the stray check returns it later.
+-- Returns what the consumer still holds of this epoch. Items that the worker already has are left
+-- out, because they may be 64 MiB. After a failover that can leave out too much: the claim may have
+-- given the worker a token that it has from before. The stray check returns such an item later.
 local function claimed_before()
   local known = {}
   for index = 11 + 2 * (#KEYS - 3), #ARGV do
@@ -164,7 +164,7 @@ end
 local taken, moment = 0, '.' .. whole(now) .. '.'
 local fresh = ' ' .. ARGV[2] .. ' 0 - ' .. whole(math.floor(now / 1000)) .. ' 0 0 0 '
 local function take(key, list, popped, max_deliveries)
-  local claimed, refused, flat = {}, {}, {}
+  local claimed, refused, flat, new_jobs = {}, {}, {}, {}
   for _, text in ipairs(popped) do
     local record = parse(text)
     local token, payload, new
@@ -179,7 +179,7 @@ local function take(key, list, popped, max_deliveries)
       token = consumer .. moment .. taken
       if job then
         token = token .. '#' .. job
-        make_job(job, list, payload, 'queued', ARGV[9], ARGV[10])
+        new_jobs[#new_jobs + 1] = { job, payload }
       end
       new = '\1' .. token .. fresh .. list .. '\n' .. payload
     end
@@ -192,6 +192,11 @@ local function take(key, list, popped, max_deliveries)
     end
   end
   in_pieces('HSET', inflight, flat)
+  for _, new_job in ipairs(new_jobs) do
+    -- A job that cannot be made, such as for a user without HINCRBY, does not stand in the way of
+    -- its item.
+    pcall(make_job, new_job[1], list, new_job[2], 'queued', ARGV[9], ARGV[10])
+  end
   for _, record in ipairs(refused) do
     refuse(record, max_deliveries)
   end

@@ -1,12 +1,11 @@
 -- prelude.lua: functions that all scripts of the queue share. script.py puts it in front of each.
 --
 -- Rules for all scripts (conserver/queue/__init__.py has the key schema):
---   1. Redis does not roll a script back. So a script checks the TYPE of every key that others may
---      have made, and of the key that an item moves to, before its first write. An operator's SET
---      on one of our keys must not lose an item.
---   2. The first write is one that Redis never refuses at maxmemory: open() deletes a key that does
---      not exist. After the first write Redis accepts all others of the script, so a full Redis can
---      still be drained.
+--   1. Redis does not roll a script back, and an operator's SET on one of our keys must not lose an
+--      item. So before its first write a script checks the TYPE of the key that an item moves to,
+--      and of every key that others may have made.
+--   2. A full Redis (maxmemory) can still be drained: it refuses a script only at its first write,
+--      and never a DEL. So every script calls open() first, which deletes a key that never exists.
 --   3. A script may run twice, or late. Sequence numbers (of claims and writes) and the fence
 --      (token and epoch) make that harmless.
 --   4. The caller's arguments bound the work of a call.
@@ -16,13 +15,13 @@
 -- A record is one line of header, then state, then payload:
 --   \1<token> <epoch> <deliveries> <flags> <first seen, ms> <write> <revision> <length of state>
 --     <list>\n<state><payload>
--- flags: "-", or "s" (suspect) and "b" (a worker has begun to run it in this epoch); then, if a
--- worker died while it ran, ":" and how that worker died, as percent-encoded JSON.
--- write: sequence number of the latest write in this claim; a repeated number gets the stored
--- `revision` as its answer. revision: revision of the document that `state` describes; it survives
--- a move. state: JSON that Lua never reads.
--- token: <consumer>.<time, us>.<n>, and for an item that belongs to a job "#<job>" behind it. So
--- every script knows the job of an item without reading its record.
+-- token: <consumer>.<time, us>.<n>, and "#<job>" behind it if the item belongs to a job. So every
+--   script knows the job of an item without reading its record.
+-- flags: "s" (suspect) and "b" (a worker has begun to run it in this epoch), or "-" for neither.
+--   If a worker died while it ran the item, ":" follows and how it died, as percent-encoded JSON.
+-- write: number of the latest write in this claim. A repeated number is answered with `revision`.
+-- revision: of the document that `state` describes. A move to another list keeps it.
+-- state: JSON that Lua never reads.
 
 -- 2200-01-01 in ms: a document with this expiry was written by us; a producer's SET removes it.
 local FAR, FAR_TEXT = 7258118400000, '7258118400000'
@@ -203,7 +202,8 @@ local function change_job(job, status, ...)
 end
 
 -- The status of the job of a token becomes another one, unless it has ended. An end sets the time
--- for which the hash is kept from then on.
+-- for which the hash is kept from then on. It raises no error: the item has moved by now, and a
+-- user who may not write jobs must not leave a script half done.
 local function mark(token, status, ...)
   local job = job_of(token)
   if not job then
@@ -214,9 +214,9 @@ local function mark(token, status, ...)
   if not known or not known[1] or ENDS[known[1]] then
     return
   end
-  change_job(job, status, ...)
+  pcall(change_job, job, status, ...)
   if ENDS[status] then
-    redis.call('EXPIRE', key, tonumber(known[2]) or 3600)
+    redis.pcall('EXPIRE', key, tonumber(known[2]) or 3600)
   end
 end
 

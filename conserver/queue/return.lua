@@ -13,11 +13,10 @@
 --
 -- The first call makes the registration void, so that claims of the consumer are refused while its
 -- items go back. The call that finds nothing held deletes the registration for good (register.lua).
--- Blamed items become suspects. A delivery is counted once for a suspect that had begun, and for an
--- overdue item; nothing is counted if nobody is blamed. A suspect stays one. Overdue items must
--- also be in the blamed list with a matching epoch: an item that a delayed call of the dead worker
--- claimed again never ran and is not blamed. A blamed item keeps the note, for the reason of a
--- dead letter.
+-- Blamed items become suspects, and a suspect stays one. If any item is blamed, a delivery is
+-- counted once for each suspect that had begun and for each overdue item. An item is blamed only if
+-- its epoch matches: one that a delayed call of the dead worker claimed again never ran. That holds
+-- for overdue items too. A blamed item keeps the note: it becomes the reason of a dead letter.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer

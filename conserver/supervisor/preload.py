@@ -11,6 +11,7 @@ import gc
 import importlib
 import time
 from collections.abc import Callable, Iterable, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -120,6 +121,10 @@ class Preload:
         elif method == "fork":
             for module in self._modules:
                 importlib.import_module(module)
+            if self.speech_links:
+                # Transcribers are spawned, which starts the tracker. Children forked before then
+                # would close its pipe as foreign, and still believe that they have it.
+                resource_tracker.ensure_running()
             gc.collect()
             gc.freeze()
 

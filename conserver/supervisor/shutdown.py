@@ -111,7 +111,7 @@ class Shutdown:
             return True
         if self._coordinator_deadline_s is not None and now_s >= self._coordinator_deadline_s:
             return False
-        return bool(self._orders) or bool(self._living())
+        return bool(self._orders) or any(slot.child is not None for slot in self._workers)
 
     def deadlines(self) -> list[float]:
         """When `advance` has something to do even if no event comes, by time.monotonic()."""
@@ -163,7 +163,9 @@ class Shutdown:
                 self._orders.add("return", consumer=slot.consumer, **NO_BLAME)
                 slot.clear()
         coordinator = self._coordinator.child
-        if coordinator is not None and not (coordinator.ready or self._orders or self._living()):
+        if coordinator is None or coordinator.ready or self._orders:
+            return
+        if all(slot.child is None for slot in self._workers):
             self._coordinator.kill(KillReason.UNNEEDED)  # it waits for Redis, and has no orders
 
     def _kill_workers(self) -> None:

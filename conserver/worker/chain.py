@@ -77,8 +77,14 @@ class Context:
         self._inbox.checkpoint(self._item)
 
     def progress(self, done: float, total: float | None = None, unit: str = "") -> None:
-        """Show how far the link is; whoever follows the item's job sees it within a second."""
-        self._item.link_progress = (done, total, unit)
+        """Show how far the link is; whoever follows the item's job sees it within a second.
+
+        Raises TypeError or ValueError for what JSON cannot carry: here, where it is the link's
+        fault, and not in the worker loop, which sends it.
+        """
+        unit.encode()
+        total = None if total is None else float(total)
+        self._item.link_progress = (float(done), total, unit)
 
     def push(self, list_name: str, uuid: str | None = None) -> None:
         """Push a uuid on a list when the item settles. Raises ValueError for a name that an ingress

@@ -8,7 +8,7 @@ without one a worker claims after every TICK_INTERVAL.
     CLAIMING      items wait, as far as is known (the state at the start)   as soon as there is room
     WOKEN         as CLAIMING; the coordinator waits for an answer          as soon as there is room
     CAUGHT_UP     the last claim took all that waited                       after a tick
-    IDLE_WAITING  as CAUGHT_UP, and the coordinator knows of an idle thread when woken, after a tick
+    IDLE_WAITING  as CAUGHT_UP; the coordinator knows that we are idle      when woken, after a tick
 
     in state      event                                       then          sends
     any           WAKE received                               WOKEN

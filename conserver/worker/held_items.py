@@ -57,7 +57,8 @@ class HeldItems:
         """The item has left this worker. May be called again."""
         if item.slot < 0:
             return
-        # A failover may have undone its claim, and a second claim has brought the same token again.
+        # After a failover that undid a claim, the same token may have been claimed again; then
+        # by_token has that newer item.
         if self.by_token.get(item.token) is item:
             del self.by_token[item.token]
         self.document_bytes -= item.counted_bytes

@@ -35,8 +35,9 @@ class JobHints:
 
 def _hint(item: Item) -> Hint:
     progress = b""
-    if item.link_progress is not None:
-        done, total, unit = item.link_progress
+    shown = item.link_progress  # Read once: the chain thread sets it to None when the link ends.
+    if shown is not None:
+        done, total, unit = shown
         progress = orjson.dumps({"done": done, "total": total, "unit": unit})
     attempts = item.progress.attempts
     return Hint(item.token, item.claimed.epoch, item.link, progress, attempts)

@@ -86,7 +86,7 @@ class Outbox:
         self._settles: list[_Settle] = []
         self._parks: list[_Park] = []
         self._dead: list[_DeadLetter] = []
-        # Parks that a key of the wrong type is in the way of, and when they are tried again.
+        # Parks that failed because a key has the wrong type, each with the time of its next try.
         self._blocked_parks: list[tuple[float, _Park]] = []
         self._write_number = 0
 

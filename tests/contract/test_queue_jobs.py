@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+import redis
 
 from conserver.queue import calls
 from conserver.queue.calls import Blame, Hint, Submission
@@ -364,6 +365,29 @@ def test_a_job_of_another_type_keeps_no_item(queue: Queue, one: Consumer, end: s
     getattr(one, end)(item)
     assert queue.held("c1") == []
     assert sum(queue.places().values()) == (0 if end == "settle" else 1)
+
+
+@pytest.mark.real_redis("it has no ACL")
+@pytest.mark.parametrize("end", ["settle", "dead_letter", "park", "release"])
+def test_a_user_who_may_not_write_jobs_loses_no_item(queue: Queue, end: str) -> None:
+    """Such as one that is limited to the commands of a version without jobs."""
+    rules = ["~*", "&*", "+@all", "-hincrby"]
+    queue.client.execute_command("ACL", "SETUSER", "old", "reset", "on", ">pass", *rules)
+    try:
+        known = queue.client.connection_pool.connection_kwargs
+        where = {name: known[name] for name in ("host", "port", "db")}
+        limited = Queue(redis.Redis(**where, username="old", password="pass"))
+        queue.supply("q", "u1", "u2")
+        queue.push("q", "u1#j1")
+        one = Consumer(limited)
+        items = one.take(3)
+        assert [item.job for item in items] == ["", "", "j1"]
+        for item in items:
+            getattr(one, end)(item)
+        assert limited.held("c1") == []
+        assert sum(queue.places().values()) == (0 if end == "settle" else 3)
+    finally:
+        queue.client.execute_command("ACL", "DELUSER", "old")
 
 
 def test_a_list_of_jobs_of_another_type_keeps_no_submission(queue: Queue, one: Consumer) -> None:

@@ -91,6 +91,14 @@ def test_a_key_that_is_no_list(server: Any) -> None:
     submit.check_type(server, "nothing")
 
 
+def test_what_redis_did_not_take_is_refused(server: Any) -> None:
+    """A key may have become something else since it was looked at."""
+    server.set("odd", "x")
+    with pytest.raises(Rejected, match=r"Redis did not take it.*odd"):
+        submit.put(server, "odd", vcon("u-1"), settings=SETTINGS)
+    assert not list(server.scan_iter("vcon:*"))
+
+
 def test_readiness(server: Any) -> None:
     """Whether a host serves the list, and whether it is paused."""
     assert submit.readiness(server, "inbox").hosts == 0

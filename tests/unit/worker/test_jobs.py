@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import orjson
@@ -92,6 +95,49 @@ def test_the_progress_of_a_link_shows_while_it_runs(redis_url: str) -> None:
     assert (job.status, job.link) == ("processing", "listen")
     assert job.progress == {"done": 130, "total": 600, "unit": "s"}
     assert (after.status, after.link, after.progress) == ("completed", "", {})
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param(("half",), id="text"),
+        pytest.param((None,), id="nothing"),
+        pytest.param((1, 2, "\ud800"), id="a lone surrogate"),
+        pytest.param((1, 2, 3), id="a number as the unit"),
+    ],
+)
+def test_a_progress_that_is_none_is_the_fault_of_its_link(
+    redis_url: str, shown: tuple[Any, ...]
+) -> None:
+    """And no concern of the worker loop, which would die of it."""
+
+    def work(vcon: Vcon, context: Any) -> Vcon:
+        context.progress(*shown)
+        return vcon
+
+    with SteppedWorker(redis_url, links=[link("it", work)]) as worker:
+        submit(worker.queue, "j1")
+        worker.work()
+        job = job_of(worker.queue, "j1")
+    assert (job.status, job.error["link"]) == ("waiting", "it")  # for its next attempt
+
+
+@pytest.mark.parametrize("done", [2**70, Decimal("1.5"), Fraction(1, 3), True, math.nan])
+def test_a_progress_may_be_any_number(redis_url: str, done: Any) -> None:
+    ready, go_on = threading.Event(), threading.Event()
+
+    def work(vcon: Vcon, context: Any) -> Vcon:
+        context.progress(done)
+        ready.set()
+        assert go_on.wait(60)
+        return vcon
+
+    with RunningWorker(redis_url, links=[link("it", work)]) as worker:
+        submit(worker.queue, "j1")
+        assert ready.wait(60)
+        eventually(lambda: job_of(worker.queue, "j1").progress, 30)
+        go_on.set()
+        eventually(lambda: job_of(worker.queue, "j1").status == "completed", 30)
 
 
 def test_items_without_a_job_send_no_hints(redis_url: str) -> None:
