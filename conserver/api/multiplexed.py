@@ -1,8 +1,8 @@
 """One connection to Redis that all requests share.
 
 Commands are written as they come, those of one turn of the event loop together, and answers come in
-the same order. This costs a third of what a pool costs per command, and however many requests there
-are, Redis sees one connection. It is for short commands: what is large would hold up the others.
+the same order. A command takes no connection out of a pool, and however many requests there are,
+Redis sees one connection. It is for short commands: what is large would hold up the others.
 
 A connection that breaks, or leaves a command unanswered for TIMEOUT_S, fails all commands that
 wait; the next command makes a new one. No command is repeated.
