@@ -1,4 +1,11 @@
-"""Where finished vCons are kept: one module per kind of storage, all behind storage.contract.
+"""Stores finished vCons: a module per kind of storage, each with the interface of storage.contract.
 
-The package knows nothing of the daemon that calls it: it imports nothing of conserver.
+    contract                what a storage is: options, documents, outcomes
+    network                 proxies and certificates of the environment
+    http, exchange          HTTP for the storages that speak it
+    pool                    threads for the storages without a bulk write
+    reading, fields         what a vCon says
+    postgres, s3, ...       the storages; what is called s3_http is a part of s3
+
+The package imports nothing of conserver.
 """

@@ -1,4 +1,4 @@
-"""The seam between whoever has vCons to keep and the places that keep them.
+"""Defines what a storage is: the interface between the daemon and the places that keep vCons.
 
 A storage is a module with three names:
 
@@ -14,9 +14,9 @@ The promises of every storage:
 - A newer revision is never replaced by an older one. What the storage holds without a revision is
   older than any. Finding a newer one there counts as stored: it contains ours.
 - One document's fault never harms its neighbours: `save_many` answers for each separately.
-- `Rejected` is said only of what this storage will never take. Whatever may pass by itself or
-  by an operator's hand (server away, disk full, read-only, wrong password) is `Unavailable`, or
-  an exception, which means: all of them unavailable, close me and open me again later.
+- `Rejected` is the outcome only of what this storage will never take. Whatever may pass by itself
+  or by an operator's hand (server away, disk full, read-only, wrong password) is `Unavailable`, or
+  an exception, which means: all of them are unavailable; close the storage and open it again later.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The storage holds this revision, or (`superseded`) a newer one that contains it."""
+    """Outcome: the storage holds this revision, or (`superseded`) a newer one that contains it."""
 
     etag: str | None = None
     superseded: bool = False
@@ -77,14 +77,14 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The storage will never take this document; `reason` is written for a person."""
+    """Outcome: the storage will never take this document; `reason` is for people."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Not stored now, perhaps later: in `after_s` seconds, if the storage said when."""
+    """Outcome: not stored now; try again, after `after_s` seconds if the storage says when."""
 
     reason: str
     after_s: float | None = None
@@ -94,7 +94,7 @@ Outcome: TypeAlias = Stored | Rejected | Unavailable
 
 
 class StorageOptions(BaseModel):
-    """What every storage can be told. An unknown option is an error."""
+    """The options that every storage has. An unknown option is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -116,10 +116,10 @@ class Storage(Protocol):
     name: str
 
     def open(self) -> None:
-        """Makes the client, and once the schema, bucket or index. Raises if it cannot."""
+        """Connects, and creates a missing schema or index. Raises if it cannot."""
 
     def close(self) -> None:
-        """Lets go of the client. Never raises for a broken connection."""
+        """Closes the client. Never raises for a broken connection."""
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
         """Stores documents of distinct uuids; one outcome for each, in the same order.
@@ -128,10 +128,10 @@ class Storage(Protocol):
         """
 
     def get(self, uuid: str) -> bytes | None:
-        """The document as JSON, or None where this storage does not hold it (whole)."""
+        """Returns the document as JSON, or None if this storage does not hold it (whole)."""
 
     def delete(self, uuid: str) -> bool:
-        """Forgets the document; whether there was one."""
+        """Deletes the document. Returns whether there was one."""
 
     def ready(self) -> None:
         """Raises if documents could not be stored now."""
@@ -140,5 +140,5 @@ class Storage(Protocol):
 def all_unavailable(
     documents: Sequence[Document], reason: str, after_s: float | None = None
 ) -> list[Outcome]:
-    """The answer for documents that met the same obstacle."""
+    """Outcomes for documents that the same failure concerns."""
     return [Unavailable(reason, after_s)] * len(documents)

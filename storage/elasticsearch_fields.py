@@ -1,7 +1,7 @@
-"""What Elasticsearch is given of a vCon: the fields to search by, and the vCon itself.
+"""Makes of a vCon what Elasticsearch indexes: the fields to search by, and the vCon itself.
 
-Every field is made here, of the type that the mapping in elasticsearch_index has for it and of a
-bounded length, so that no vCon can fail to fit.
+Every field has the type that the mapping in elasticsearch_index gives it, and a bounded length, so
+that no vCon can conflict with the mapping.
 """
 
 from __future__ import annotations

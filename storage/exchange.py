@@ -43,7 +43,7 @@ def exchange(
     body: bytes,
     deadline: float,
 ) -> tuple[Answer, bool]:
-    """Sends a request and reads its answer; whether the connection can be used again.
+    """Sends a request and reads its answer. Also returns whether the connection can be reused.
 
     `headers` name the host. Ends by `deadline` (of time.monotonic). Raises ConnectionResetError
     where the server closed without a word, another OSError or HTTPException for other failures,
@@ -130,7 +130,7 @@ def _left_s(deadline: float) -> float:
 
 
 class _Reader:
-    """What has been received and not yet taken."""
+    """Reads from a socket into a buffer, up to a deadline."""
 
     def __init__(self, wire: socket.socket, deadline: float) -> None:
         self._wire = wire
@@ -139,7 +139,7 @@ class _Reader:
         self._silent = True
 
     def until(self, mark: bytes) -> bytes:
-        """Everything before the mark, which is taken too."""
+        """Returns everything before the mark, and drops the mark."""
         while (end := self._received.find(mark)) < 0:
             if len(self._received) > _HEAD_LIMIT_BYTES:
                 raise LineTooLong("header")
@@ -152,7 +152,7 @@ class _Reader:
         return taken
 
     def exactly(self, size: int) -> bytes:
-        """So many bytes."""
+        """Returns exactly so many bytes."""
         if len(self._received) >= size:
             taken, self._received = self._received[:size], self._received[size:]
             return taken
@@ -167,7 +167,7 @@ class _Reader:
         return b"".join(pieces)
 
     def rest(self) -> bytes:
-        """All until the server closes."""
+        """Returns everything until the server closes."""
         pieces = [self._received]
         self._received = b""
         while self._more():
@@ -176,7 +176,7 @@ class _Reader:
         return b"".join(pieces)
 
     def _more(self) -> bool:
-        """Receive some; False at the end."""
+        """Receives some bytes; False at the end."""
         self._wire.settimeout(_left_s(self._deadline))
         data = self._wire.recv(_READ_BYTES)
         self._silent = self._silent and not data

@@ -82,12 +82,12 @@ class Options(StorageOptions):
 
 
 def prepare(options: Options) -> None:
-    """Nothing here is heavy."""
+    """Does nothing: files need no client."""
 
 
 @dataclass(slots=True)
 class _Draft:
-    """A vCon that is written aside, waiting to be put in its place."""
+    """A vCon in a temporary file, to be renamed to its place."""
 
     index: int
     uuid: str
@@ -109,7 +109,7 @@ class Storage:
         self._open = False
 
     def open(self) -> None:
-        """Makes the folders, and sees whether files can be written that keep their time."""
+        """Creates the folders, and checks that files can be written and keep their times."""
         for name in (".new", ".lookup", ".locks"):
             self._make_folder(self._root / name)
         self._sweep()
@@ -122,7 +122,7 @@ class Storage:
         self._folders.clear()
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """Writes all aside, brings all to the disk, and then puts each in its place."""
+        """Writes all to temporary files, syncs them to the disk, and renames each to its place."""
         self._opened()
         outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
         deadline = time.monotonic() + self._options.timeout_s
@@ -156,7 +156,7 @@ class Storage:
         return outcomes
 
     def get(self, uuid: str) -> bytes | None:
-        """The file's content, uncompressed."""
+        """Returns the file's content, uncompressed."""
         self._opened()
         while (file := self._find(uuid)) is not None:
             try:

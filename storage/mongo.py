@@ -91,7 +91,7 @@ class Storage:
             client.close()
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """One unordered bulk write, with an outcome for each."""
+        """Saves all in one unordered bulk write, with an outcome for each."""
         from bson.errors import BSONError
 
         outcomes: list[Outcome] = [_STORED] * len(documents)
@@ -111,7 +111,7 @@ class Storage:
         return outcomes
 
     def get(self, uuid: str) -> bytes | None:
-        """The document as JSON, without what is ours."""
+        """Returns the document as JSON, without the members that are added here."""
         without = {"_id": False, _OURS: False}
         found = _repeated(lambda: self._collection().find_one({"_id": uuid}, without))
         return None if found is None else orjson.dumps(found)
@@ -122,7 +122,7 @@ class Storage:
         return done.deleted_count > 0
 
     def ready(self) -> None:
-        """Asks the server."""
+        """Pings the server."""
         self._collection().database.command("ping")
 
     def _collection(self) -> Collection[dict[str, Any]]:

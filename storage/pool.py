@@ -1,8 +1,8 @@
-"""Threads for the storages that have no bulk write: every document is a request of its own.
+"""Runs the requests of storages without a bulk write in several threads.
 
-The thread that calls takes its share, so that a single document is never handed over. How many
-others help is measured: a thread is worth its while only where a request waits for longer than it
-computes, which is so across a network and not beside a server on the same host.
+Every document is a request. The calling thread takes part, so that a single document is never
+handed to another thread. The number of further threads is measured: a thread pays only if a request
+waits for longer than it computes, as across a network, but not with a server on the same host.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class Pool:
         save: Callable[[Document, float], Outcome],
         timeout_s: float,
     ) -> list[Outcome]:
-        """What `save(document, deadline)` says of each; the deadline is one of time.monotonic."""
+        """Calls `save(document, deadline)` for each document; returns the outcomes in their order.
+
+        `deadline` is a moment of time.monotonic, `timeout_s` from now for all of them.
+        """
         batch = _Batch(documents, save, time.monotonic() + timeout_s, self._broken)
         helper_count = max(0, min(self._useful, len(documents)) - 1)
         for number in range(helper_count):
@@ -59,7 +62,7 @@ class Pool:
         return batch.outcomes
 
     def close(self) -> None:
-        """Lets the threads end; one that is inside a request ends after it."""
+        """Ends the threads; one that is inside a request ends after it."""
         for _ in range(self._helper_count):
             self._orders.put(None)
         self._helper_count = 0
@@ -71,7 +74,7 @@ class Pool:
 
 
 def _help(orders: SimpleQueue[_Batch | None]) -> None:
-    """The life of a helper."""
+    """Works for batches until it is told to end."""
     while (batch := orders.get()) is not None:
         try:
             batch.work()
@@ -92,7 +95,7 @@ class _Batch:
         broken: tuple[type[Exception], ...],
     ) -> None:
         self.outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
-        # What a helper says when it has no more to do; and what no document is to blame for.
+        # One entry from each helper that has finished; and an error that is no document's fault.
         self.done: SimpleQueue[None] = SimpleQueue()
         self.fault: Exception | None = None
         # Of the fastest document, as the others may have waited for the interpreter.
@@ -104,7 +107,7 @@ class _Batch:
         self._failures = 0
 
     def work(self) -> None:
-        """What every thread does: one document after the other, until none is left."""
+        """Saves one document after the other until none is left. Every thread runs this."""
         while (taken := self._take()) is not None:
             index, document = taken
             began = time.monotonic()

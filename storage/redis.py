@@ -1,4 +1,4 @@
-"""Redis: a string per vCon in another Redis (or under other names in the same one).
+"""Stores a vCon as a string in another Redis (or under other names in the same one).
 
 A vCon is at `<prefix>:<uuid>`, as vcon-server's redis_storage has it, and its revision beside it. A
 script compares and sets, for each document its own call; a batch is one round trip.
@@ -63,7 +63,7 @@ class Storage:
         self._script = ""
 
     def open(self) -> None:
-        """Connects, and gives Redis the script."""
+        """Connects, and loads the script into Redis."""
         from redis import Redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry
@@ -93,7 +93,7 @@ class Storage:
             client.close()
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """One round trip for all."""
+        """Saves all in one round trip."""
         from redis.exceptions import NoScriptError, ResponseError
 
         client = self._opened()
@@ -123,7 +123,7 @@ class Storage:
         return outcomes
 
     def get(self, uuid: str) -> bytes | None:
-        """The document's bytes, until they expire."""
+        """Returns the document's bytes, until they expire."""
         body = self._opened().get(self._key(uuid))
         return body if isinstance(body, bytes) else None
 
@@ -135,7 +135,7 @@ class Storage:
         return bool(there)
 
     def ready(self) -> None:
-        """Asks whether Redis takes writes."""
+        """Writes a small key that expires."""
         self._opened().set(f"{self._options.prefix}:ready", b"", ex=1)
 
     def _opened(self) -> Redis:

@@ -182,13 +182,13 @@ class Storage:
             self._pool = None
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """Puts the objects, several at a time."""
+        """Writes the objects, several at a time."""
         if self._pool is None:
             raise ConnectionError(f"the storage {self.name} is not open")
         return self._pool.run(documents, self._save, self._options.timeout_s)
 
     def get(self, uuid: str) -> bytes | None:
-        """The object's bytes."""
+        """Returns the object's bytes."""
         folder = self._folder(uuid)
         if folder is None:
             return None
@@ -196,7 +196,7 @@ class Storage:
         return _content(answer)
 
     def delete(self, uuid: str) -> bool:
-        """Deletes the object, then the one that tells where it is."""
+        """Deletes the object, then its lookup object."""
         folder = self._folder(uuid)
         if folder is None:
             return False
@@ -207,7 +207,7 @@ class Storage:
         return True
 
     def ready(self) -> None:
-        """Writes a small object of ours."""
+        """Writes the probe object."""
         answer = self._opened().request("PUT", self._prefix + _PROBE_NAME, b"-")
         if not answer.ok:
             raise ConnectionError(reason(answer))
@@ -300,7 +300,7 @@ class Storage:
         return Unavailable("other writers keep changing the object")
 
     def _look(self, key: str, revision: int, deadline: float) -> dict[str, str] | Outcome:
-        """The condition to write under, or what there is to say already."""
+        """Returns the condition to write under, or the outcome if it is known already."""
         kept = self._opened().request("HEAD", key, deadline=deadline)
         if kept.status == 404:
             return _ABSENT
@@ -314,7 +314,7 @@ class Storage:
     def _file(
         self, document: Document, folder: str, stored: Stored, deadline: float, new: bool = False
     ) -> Outcome:
-        """Sees to it that the lookup object names the folder (of a new vCon, there is none)."""
+        """Makes the lookup object name the folder (for a new vCon there is none yet)."""
         key = self._lookup_key(document.uuid)
         bucket = self._opened()
         if new and self._conditional:

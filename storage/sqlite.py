@@ -1,4 +1,4 @@
-"""SQLite: a row per vCon in one file, with a full-text index over what was said in it.
+"""Stores a vCon as a row in a SQLite file, with a full-text index over what was said in it.
 
     SELECT uuid, snippet(vcons_text, -1, '[', ']', '…', 12) FROM vcons_text
         JOIN vcons ON vcons.id = vcons_text.rowid WHERE vcons_text MATCH 'refund AND party:ada';
@@ -81,7 +81,7 @@ class Options(StorageOptions):
 
 
 def prepare(options: Options) -> None:
-    """Nothing here is heavy."""
+    """Does nothing: SQLite is part of Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Storage:
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        """Makes the file and its tables."""
+        """Creates the file and its tables."""
         self.close()
         self._options.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
@@ -128,7 +128,7 @@ class Storage:
                 connection.close()
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """One transaction for all; what SQLite refuses is left out of it."""
+        """Saves all in one transaction; what SQLite refuses is left out of it."""
         outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
         with self._turn() as connection, _transaction(connection):
             for index, document in enumerate(documents):
@@ -139,7 +139,7 @@ class Storage:
         return outcomes
 
     def get(self, uuid: str) -> bytes | None:
-        """The document's bytes."""
+        """Returns the document's bytes."""
         with self._turn() as connection:
             row = connection.execute("SELECT vcon FROM vcons WHERE uuid = ?", (uuid,)).fetchone()
         return None if row is None else str(row[0]).encode()
@@ -158,7 +158,7 @@ class Storage:
             connection.execute("SELECT 1 FROM vcons LIMIT 1")
 
     def search(self, query: str, limit: int = 20) -> list[Hit]:
-        """What fits a query in FTS5's grammar, the best first.
+        """Finds vCons by a query in FTS5's grammar, the best first.
 
         Raises sqlite3.OperationalError for a query that is not in that grammar.
         """

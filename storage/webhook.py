@@ -65,7 +65,7 @@ class Storage:
         self._pool: Pool | None = None
 
     def open(self) -> None:
-        """Nothing is asked yet: a receiver may know no other word than a post."""
+        """Sends nothing yet: a receiver may accept nothing but a POST."""
         self.close()
         urls = list(map(str, self._options.webhook_urls))
         secure = any(url.startswith("https:") for url in urls)
@@ -92,12 +92,12 @@ class Storage:
         return self._pool.run(documents, self._save, self._options.timeout_s)
 
     def get(self, uuid: str) -> bytes | None:
-        """Nothing is given back here."""
+        """Returns None: nothing can be read back."""
         self._opened()
         return None
 
     def delete(self, uuid: str) -> bool:
-        """Nothing is deleted here."""
+        """Returns False: nothing can be deleted."""
         self._opened()
         return False
 
