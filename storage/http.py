@@ -105,6 +105,8 @@ class Server:
         forwards = not secure and self._proxy is not None and not self._proxy.is_socks
         self._origin = f"http://{self.name}" if forwards else ""
         self._proxy_headers = _login(self._proxy)
+        with_tls = self._proxy is not None and self._proxy.scheme == "https"
+        self._proxy_tls = tls_context(trust()) if with_tls else None
         self._exchange = exchange or _exchange
         self._idle: deque[HTTPConnection] = deque()
         self._closed = False
@@ -212,7 +214,7 @@ class Server:
             from storage.http_socks import connection
 
             return connection(proxy, self._host, self._port, self._tls)
-        proxy_tls = tls_context(trust()) if proxy.scheme == "https" else None
+        proxy_tls = self._proxy_tls
         if self._tls is None:
             return _new(proxy.host, proxy.port, proxy_tls)
         tunnel = HTTPSConnection(
