@@ -73,6 +73,31 @@ def test_the_api_is_a_child_like_any_other(start: Start, method: str, client: re
     assert daemon.stop() == 0
 
 
+def test_a_signal_to_its_process_alone_drains_it(start: Start) -> None:
+    daemon, web = start("spawn")
+    (pid,) = daemon.pids("api")
+    daemon.signal(signal.SIGTERM, pid)
+    daemon.until(lambda: daemon.pids("api") not in ([], [pid]), LONG_S)
+    with httpx.Client(base_url=web.base_url, timeout=LONG_S) as fresh:
+        assert fresh.get("/livez").status_code == 200
+    assert daemon.stop() == 0
+
+
+def test_a_reload_with_a_faulty_file_of_tokens_is_refused(start: Start, tmp_path: Path) -> None:
+    """The API that serves goes on with the tokens it has."""
+    file = tmp_path / "tokens"
+    file.write_text("")
+    daemon, web = start("fork", CONSERVER_API_TOKENS_FILE=str(file))
+    (pid,) = daemon.pids("api")
+    file.write_text("{ no tokens")
+    daemon.signal(signal.SIGHUP)
+    refused = daemon.event("reload_refused", LONG_S)
+    assert str(file) in str(refused)
+    assert daemon.pids("api") == [pid]
+    assert web.get("/livez").status_code == 200
+    assert daemon.stop() == 0
+
+
 def test_a_stop_finishes_requests_and_ends_streams(start: Start, tmp_path: Path) -> None:
     daemon, web = start()
     later = {"list": "in", "not_before": "2090-01-01T00:00:00Z"}
