@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ import httpx
 import pytest
 import redis
 
-from tests.daemon import Daemon, vcon
+from conserver.queue import keys
+from tests.daemon import Daemon, elements, vcon
 from tests.helpers import eventually, free_port
 from tests.process.test_daemon import METHODS, trouble
+from tests.process.test_jobs import JOBS, KILLS
 
 Start = Callable[..., tuple[Daemon, httpx.Client]]
 LONG_S = 60
@@ -226,3 +230,56 @@ def _answers(web: httpx.Client) -> bool:
 def _children(pid: int) -> list[int]:
     text: Any = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(one) for one in text.split()]
+
+
+@pytest.mark.slow
+def test_every_accepted_job_has_one_end_whoever_is_killed(
+    start: Start, client: redis.Redis
+) -> None:
+    """CONSERVER_TEST_JOBS and CONSERVER_TEST_KILLS make it longer."""
+    daemon, web = start("fork", CONSERVER_WORKERS="2")
+    chance = random.Random(11)
+    waiting = [f"job-{number}" for number in range(JOBS)]
+    accepted: list[str] = []
+
+    def submit_all() -> None:
+        with httpx.Client(base_url=web.base_url, timeout=LONG_S) as own:
+            while waiting:
+                with suppress(IndexError):
+                    accepted.append(submit_one(own, waiting.pop()))
+
+    def submit_one(own: httpx.Client, job: str) -> str:
+        body = {"list": "in", "job_id": job, "vcon": vcon()}
+        while True:
+            # An answer that a death has swallowed is asked for again, under the same id.
+            with suppress(httpx.TransportError):
+                answer = own.post("/v1/jobs", json=body)
+                assert answer.status_code in (200, 202), answer.text
+                return job
+
+    def enough(due: int) -> bool:
+        return len(accepted) >= due
+
+    threads = [threading.Thread(target=submit_all) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, KILLS + 1):
+        due = number * JOBS // (KILLS + 1)
+        daemon.until(partial(enough, due), LONG_S)
+        victims = daemon.pids(("api", "worker", "coordinator")[number % 3])
+        if victims:
+            daemon.signal(signal.SIGKILL, chance.choice(victims))
+    for thread in threads:
+        thread.join(2 * LONG_S)
+    assert sorted(accepted) == sorted(f"job-{number}" for number in range(JOBS))
+
+    def statuses() -> set[bytes]:
+        pipe = client.pipeline(transaction=False)
+        for job in accepted:
+            pipe.hget(keys.job(job), "status")
+        return set(pipe.execute())
+
+    daemon.until(lambda: statuses() == {b"completed"}, LONG_S)
+    out = elements(client, "out")
+    assert len(out) == len(set(out)) == JOBS
+    assert daemon.stop() == 0
