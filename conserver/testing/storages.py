@@ -300,6 +300,20 @@ class StorageContract:
             assert all(map(is_stored, save(storage, given)))
             assert kept(storage, given.uuid) == given.data
 
+    @pytest.mark.parametrize(
+        "uuid", ["call:2025:7", "a@example.org+1=2", "v1.0_x-y", "A", "0" * 128, "urn:uuid:1234"]
+    )
+    def test_every_uuid_that_a_vcon_may_have(self, here: StoragePlace, uuid: str) -> None:
+        """docs/vcon.md: up to 128 letters, digits and ._:@+=-; the form of a UUID is not needed."""
+        given, later = make_document(1, uuid), make_document(2, uuid, said="later")
+        with here.opened() as storage:
+            assert all(map(is_stored, save(storage, given, make_document())))
+            assert kept(storage, uuid) == given.data
+            assert all(map(is_stored, save(storage, later)))
+            assert kept(storage, uuid) == later.data
+            assert storage.delete(uuid) is True
+            assert storage.get(uuid) is None
+
     def test_deep_nesting_ends_nothing(self, here: StoragePlace) -> None:
         """orjson reads 1024 levels and writes 254."""
         uuid = str(uuid4())

@@ -48,18 +48,3 @@ def test_every_shape_is_kept_as_it_is(here: Place, shape: str) -> None:
             assert storage.get(uuid) == given.body
         else:
             assert kept(storage, uuid) == data
-
-
-@pytest.mark.parametrize(
-    "uuid", ["call:2025:7", "a@example.org+1=2", "v1.0_x-y", "A", "0" * 128, "urn:uuid:1234"]
-)
-def test_every_uuid_that_a_vcon_may_have(here: Place, uuid: str) -> None:
-    """docs/vcon.md: up to 128 letters, digits and ._:@+=-; the form of a UUID is not needed."""
-    given, later = document(1, uuid), document(2, uuid, said="later")
-    with here.opened() as storage:
-        assert all(map(is_stored, save(storage, given, document())))
-        assert kept(storage, uuid) == given.data
-        assert all(map(is_stored, save(storage, later)))
-        assert kept(storage, uuid) == later.data
-        assert storage.delete(uuid) is True
-        assert storage.get(uuid) is None
