@@ -6,7 +6,16 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from tests.installation import is_installed
+
 ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.skipif(
+    not is_installed("all"),
+    reason="scripts/install has not been run for this code, and a test does not install",
+)
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:

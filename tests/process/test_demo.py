@@ -20,6 +20,7 @@ from demorun.__main__ import CALLS
 from demorun.stage import TINY_MODEL, Model
 
 from tests.helpers import eventually
+from tests.installation import is_installed
 
 ROOT = Path(__file__).parents[2]
 SAID = {
@@ -30,7 +31,6 @@ SAID = {
     "stereo": "hello customer hello agent please help yes please call seven two four"
     " four two seven thank you goodbye",
 }
-INSTALLED = {"all.txt": ".installed", "demo.txt": ".installed-demo"}
 _TIMEOUT_S = 180
 
 
@@ -209,7 +209,7 @@ def test_a_model_of_ones_own() -> None:
 
 def test_the_command_itself(tmp_path: Path) -> None:
     """The shell script finds its installation from any folder, and passes its arguments on."""
-    if not any(_is_installed(pins, mark) for pins, mark in INSTALLED.items()):
+    if not is_installed("all", "demo"):
         pytest.skip("scripts/install has not been run for this code, and a test does not install")
     done = subprocess.run(
         [ROOT / "scripts" / "demo", "--data", str(tmp_path), "--search", "hello"],
@@ -221,10 +221,3 @@ def test_the_command_itself(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "run scripts/demo first" in done.stderr
-
-
-def _is_installed(pins: str, mark: str) -> bool:
-    """Whether scripts/install would find nothing to do."""
-    command = f'[ "$(cat pyproject.toml scripts/pins/{pins} | cksum)" = "$(cat .venv/{mark})" ]'
-    done = subprocess.run(["sh", "-c", command], cwd=ROOT, check=False, capture_output=True)
-    return done.returncode == 0
