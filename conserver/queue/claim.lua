@@ -20,9 +20,9 @@
 -- nothing. An equal number is a repetition: the script returns what the consumer still holds of
 -- that epoch. So a claim whose answer was lost is repeated under its number until it is answered.
 --
--- A key of the wrong type is reported in the answer. If it is the host's hash or the in-flight hash,
--- nothing is claimed. If it is one of the keys that a list's items go back to, nothing is claimed
--- from that list.
+-- A key of the wrong type is reported in the answer. If it is the host's hash or the in-flight
+-- hash, nothing is claimed. If it is one of the keys that a list's items go back to, nothing is
+-- claimed from that list.
 
 local consumer, number, inflight = ARGV[1], tonumber(ARGV[2]), KEYS[2]
 local field = 'consumer:' .. consumer

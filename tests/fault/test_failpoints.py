@@ -34,6 +34,8 @@ from tests.queues import record
 # These come once a minute, and when a coordinator ends: they have tests of their own.
 MINUTELY = {f"{when}-{script}" for when in ("before", "after") for script in ("stray", "sweep")}
 ENDING = {"before-put_back", "after-put_back"}
+# A transcriber's: tests/process/test_transcribers.py kills there.
+TRANSCRIBING = {"batch"}
 LONG = bool(os.environ.get("CONSERVER_TEST_LONG"))
 # Who dies before one of these has done nothing yet; who dies behind it is killed in every run.
 NOT_YET = ("register", "beat", "promote", "begin", "release", "park", "dead", "return", "reap")
@@ -189,7 +191,9 @@ def marks_in(text: bytes) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * LONG_S + 240)
-@pytest.mark.parametrize("step", sorted(STEPS - MINUTELY - ENDING - (set() if LONG else BEFORE)))
+@pytest.mark.parametrize(
+    "step", sorted(STEPS - MINUTELY - ENDING - TRANSCRIBING - (set() if LONG else BEFORE))
+)
 def test_killed_at(step: str, host: Callable[..., Daemon], client: redis.Redis) -> None:
     crowd = Crowd(client)
     chance = 1 if step in ALWAYS else 0.3

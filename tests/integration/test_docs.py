@@ -70,8 +70,10 @@ def test_every_command_is_there_with_its_options() -> None:
     for page, text in commands():
         # A command may go on in the next line.
         words = shlex.split(text.split(" | ")[0].replace("...", "").rstrip(" \\"))
-        while "=" in words[0]:  # A variable for this command alone.
+        while words and "=" in words[0]:  # A variable, for this command alone or for the shell.
             words = words[1:]
+        if not words:
+            continue
         if words[0] == "conserver" and not _is_command(words[1:]):
             wrong.append(f"{page}: {text}")
         elif words[0] == "scripts/demo":

@@ -38,7 +38,7 @@ def spin() -> None:
 def test_the_model_is_right_and_its_mutants_are_wrong(run: Run, tmp_path: Path) -> None:
     result = check(run, tmp_path, timeout_s=TIMEOUT_S, memory_mb=MEMORY_MB)
     assert result.as_expected(run), result.report
-    assert result.states > 3
+    assert result.states > (3 if result.errors == 0 else 1)  # a mutant may go wrong at once
 
 
 def test_no_two_runs_have_one_name() -> None:
