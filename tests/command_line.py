@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+import structlog
 
 from conserver.__main__ import main
 
@@ -42,6 +43,7 @@ class Command:
             patch.chdir(ROOT)
             for name, value in {**self._environ, **environ}.items():
                 patch.setenv(name, value)
+            structlog.reset_defaults()  # A command has no log but its own, whatever ran before.
             code = main(words)
         out, err = self._capture.readouterr()
         return Done(code, out, err)

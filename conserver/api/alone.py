@@ -7,6 +7,7 @@ died, and ends them all on SIGTERM or SIGINT. It forks before anything has made 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -87,6 +88,8 @@ class _Parent:
     def _start(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # Until whoever handles them is known.
         try:
+            if self._stopping:
+                return
             pid = os.fork()
             if pid == 0:
                 self._child()
@@ -111,4 +114,5 @@ class _Parent:
     def _stop(self, *_: Any) -> None:
         self._stopping = True
         for pid in self._pids:
-            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # It has just been waited for.
+                os.kill(pid, signal.SIGTERM)
