@@ -34,7 +34,7 @@ ARROWS = {
     "process": "config telemetry",
     "queue": "vcon",
     "outbound": "vcon storage.network",
-    "transcription": "vcon outbound",
+    "transcription": "vcon outbound storage.reading",
     "speech": "transcription process telemetry",
     "links": "vcon outbound transcription speech storage.network",
     "plugins": "config vcon queue links storage.contract storage.network storage.reading",
@@ -42,7 +42,7 @@ ARROWS = {
     "coordinator": "process queue telemetry",
     "supervisor": "speech plugins process config telemetry",
     "operations": "plugins queue vcon config telemetry storage.contract",
-    "api": "operations process outbound queue vcon config telemetry storage.reading",
+    "api": "operations transcription process outbound queue vcon config telemetry",
     "cli": "api operations supervisor speech transcription plugins config telemetry",
     "__main__": "cli telemetry",
     # Tools for tests of links and storages; no other wing imports it.

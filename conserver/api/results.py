@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from conserver.api import etags, submitting, transcripts
+from conserver.api import etags, submitting
 from conserver.api.auth import token_of
 from conserver.api.context import context_of
 from conserver.api.problems import ProblemError
 from conserver.operations import documents
 from conserver.operations.tokens import Token
+from conserver.transcription import formats
+from conserver.transcription.transcript import Transcript, transcript_of
 
 router = APIRouter(tags=["jobs"])
 
@@ -56,11 +58,26 @@ async def result(
     if wanted == "vcon":
         body, kind = raw, "application/json"
     else:
-        body, kind = transcripts.rendered(orjson.loads(raw), wanted)
+        body, kind = _rendered(transcript_in(raw), wanted), formats.MEDIA_TYPES[wanted]
     headers = {"ETag": etags.of(body), "Cache-Control": "private, no-cache"}
     if etags.matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(body, 200, headers, kind)
+
+
+def transcript_in(raw: bytes) -> Transcript:
+    """The transcript of a vCon. Raises ProblemError: 404: it has none."""
+    found = transcript_of(orjson.loads(raw))
+    if found is None:
+        raise ProblemError(404, "its vCon holds no transcript: try format=vcon", "no-transcript")
+    return found
+
+
+def _rendered(found: Transcript, wanted: str) -> bytes:
+    try:
+        return formats.render(found, wanted).encode()
+    except formats.NoTimesError as error:
+        raise ProblemError(404, f"{error}: try format=text", "no-times") from None
 
 
 async def documents_of(request: Request, uuid: str) -> bytes:

@@ -17,12 +17,13 @@ from conserver.speech import standalone
 from conserver.speech.client import SharedTranscriber
 from conserver.speech.devices import gpus
 from conserver.speech.transcriber import service_options
-from conserver.transcription import audio, whisper
-from conserver.transcription.conversation import Transcription
+from conserver.transcription import audio, formats, transcript, whisper
+from conserver.transcription.conversation import Transcription, conversation
 from conserver.transcription.engine import Following, Listening, Model
-from conserver.transcription.formats import FORMATS
 from conserver.transcription.models import ModelMissingError, find_model
 from conserver.transcription.speakers import speakers_of
+from conserver.transcription.transcript import Transcript
+from conserver.transcription.wtf import wtf_body
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -45,7 +46,7 @@ def transcribe(
 
     Args:
         files: audio or video files.
-        form: one of transcription.formats.FORMATS.
+        form: one of transcription.formats.MEDIA_TYPES.
         folder: where a file per recording is written; None prints.
 
     Returns:
@@ -54,8 +55,9 @@ def transcribe(
     Raises:
         InvalidArgumentError: the model is not there, or the format or the language is none.
     """
-    if form not in FORMATS:
-        raise InvalidArgumentError("format", f"{{}} {form}: it is one of {', '.join(FORMATS)}")
+    if form not in formats.MEDIA_TYPES:
+        known = ", ".join(formats.MEDIA_TYPES)
+        raise InvalidArgumentError("format", f"{{}} {form}: it is one of {known}")
     if listening.language and listening.language not in whisper.LANGUAGES:
         raise InvalidArgumentError(
             "language", f"{{}} {listening.language}: Whisper knows no such language"
@@ -78,7 +80,7 @@ def transcribe(
                 ]
                 failed = 0
                 for path, one in zip(files, work, strict=True):
-                    failed += not _deliver(path, one.result, FORMATS[form], form, folder)
+                    failed += not _deliver(path, one.result, form, folder)
             finally:
                 stop.set()
     return EXIT_FAILURE if failed else 0
@@ -103,7 +105,7 @@ class _Work:
         self._progress = progress
         self._stop = stop
 
-    def run(self, path: Path) -> Transcription:
+    def run(self, path: Path) -> Transcript:
         """Raises Rejected, Retry or OSError, each with its reason."""
         task = self._progress.add_task(path.name, total=None)
         try:
@@ -111,7 +113,7 @@ class _Work:
         finally:
             self._progress.remove_task(task)
 
-    def _transcribe(self, path: Path, task: TaskID) -> Transcription:
+    def _transcribe(self, path: Path, task: TaskID) -> Transcript:
         started = datetime.now(UTC)
         recording = audio.decode(path.read_bytes(), max_duration_s=_MAX_DURATION_S)
 
@@ -121,7 +123,7 @@ class _Work:
         following = Following(self._pulse, progressed)
         found = self._engine.transcribe(recording.channels, self._listening, following)
         speakers, warnings = speakers_of({}, [], len(recording.channels))
-        return Transcription(
+        heard = Transcription(
             recording=recording,
             speakers=speakers,
             heard=found.channels,
@@ -131,6 +133,10 @@ class _Work:
             finished=datetime.now(UTC),
             warnings=warnings,
         )
+        # As an analysis, so that a recording reads here as it does in a vCon.
+        read = transcript.read(wtf_body(heard, conversation(heard)))
+        assert read is not None
+        return read
 
     def _pulse(self) -> None:
         if self._stop.is_set():
@@ -154,14 +160,14 @@ def _progress() -> Progress:
 
 def _deliver(
     path: Path,
-    result: Callable[[], Transcription],
-    render: Callable[[Transcription], str],
+    result: Callable[[], Transcript],
     form: str,
     folder: Path | None,
 ) -> bool:
     """Print or write one result. Returns whether there is one."""
     try:
-        text = render(result())
+        text = formats.render(result(), form)
+        text += "" if text.endswith("\n") or not text else "\n"
     except (OSError, ConserverError) as error:
         sys.stderr.write(f"{path}: {error}\n")
         return False

@@ -1,99 +1,26 @@
-"""A transcription as subtitles, text, or the JSON that OpenAI's clients expect: pure functions."""
+"""A transcript as subtitles, text, or the JSON that OpenAI's clients expect: pure functions.
+
+The one renderer of all faces: `conserver transcribe`, results of jobs, OpenAI's routes, and what is
+delivered.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from conserver.transcription.conversation import (
-    Transcription,
-    Turn,
-    conversation,
-    paragraphs,
-    text_of,
-)
+import orjson
+
+from conserver.transcription.transcript import Segment, Transcript, Word
 
 # A subtitle that stays readable: two lines of text, a few seconds.
 _CUE_CHARS_MAX = 84
 _CUE_S_MAX = 7.0
 _CUE_S_MIN = 0.2
 
-
-def srt(transcription: Transcription) -> str:
-    """SubRip. A speaker's name stands before the text where several speak."""
-    turns = conversation(transcription)
-    several = _several(turns)
-    cues = []
-    for number, (turn, start_s, end_s, text) in enumerate(_cues(turns), 1):
-        named = f"{_name(turn)}: {text}" if several else text
-        cues.append(f"{number}\n{_clock(start_s, ',')} --> {_clock(end_s, ',')}\n{named}\n")
-    return "\n".join(cues)
-
-
-def vtt(transcription: Transcription) -> str:
-    """WebVTT. The speaker is a voice tag where several speak."""
-    turns = conversation(transcription)
-    several = _several(turns)
-    cues = ["WEBVTT\n"]
-    for turn, start_s, end_s, text in _cues(turns):
-        said = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        voice = _name(turn).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        named = f"<v {voice}>{said}" if several else said
-        cues.append(f"{_clock(start_s, '.')} --> {_clock(end_s, '.')}\n{named}\n")
-    return "\n".join(cues)
-
-
-def text(transcription: Transcription) -> str:
-    """What was said: one paragraph per turn, led by the speaker where several speak."""
-    turns = conversation(transcription)
-    several = _several(turns)
-    lines = [
-        f"{_name(group[0])}: {text_of(group)}" if several else text_of(group)
-        for group in paragraphs(turns)
-    ]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def plain_json(transcription: Transcription) -> str:
-    """OpenAI's `json`."""
-    return _dump({"text": text_of(conversation(transcription))})
-
-
-def verbose_json(transcription: Transcription) -> str:
-    """OpenAI's `verbose_json`; segments and words carry their speaker where it is known."""
-    turns = conversation(transcription)
-    segments = [_segment(number, turn) for number, turn in enumerate(turns)]
-    words = [
-        {
-            "word": word.text.strip(),
-            "start": round(word.start_s, 3),
-            "end": round(word.end_s, 3),
-            **_speaker(turn),
-        }
-        for turn in turns
-        for word in turn.segment.words
-    ]
-    body: dict[str, Any] = {
-        "task": "translate" if transcription.options.get("translate") else "transcribe",
-        "language": transcription.language,
-        "duration": round(transcription.recording.duration_s, 3),
-        "text": text_of(turns),
-        "segments": segments,
-    }
-    if words:
-        body["words"] = words
-    return _dump(body)
-
-
-FORMATS: Mapping[str, Callable[[Transcription], str]] = {
-    "text": text,
-    "srt": srt,
-    "vtt": vtt,
-    "json": plain_json,
-    "verbose_json": verbose_json,
-}
-"""By the names that OpenAI's clients use."""
+# A longer silence ends a paragraph, even if nobody else spoke.
+_PARAGRAPH_PAUSE_S = 2.0
 
 MEDIA_TYPES = {
     "text": "text/plain; charset=utf-8",
@@ -102,71 +29,178 @@ MEDIA_TYPES = {
     "json": "application/json",
     "verbose_json": "application/json",
 }
+"""Of each format, by the names that OpenAI's clients use."""
+
+ALL_PARTS = frozenset({"segment", "word"})
 
 
-def _segment(number: int, turn: Turn) -> dict[str, Any]:
-    segment = turn.segment
+class NoTimesError(ValueError):
+    """The transcript has no times, which subtitles need."""
+
+
+def render(found: Transcript, form: str, parts: Collection[str] = ALL_PARTS) -> str:
+    """A transcript in a format of MEDIA_TYPES.
+
+    Args:
+        parts: what verbose_json has, of ALL_PARTS.
+
+    Raises:
+        NoTimesError
+    """
+    if form == "verbose_json":
+        return _dump(verbose(found, parts))
+    return _FORMATS[form](found)
+
+
+def plain(found: Transcript) -> dict[str, Any]:
+    """OpenAI's `json`."""
+    return {"text": found.text, "usage": usage(found)}
+
+
+def usage(found: Transcript) -> dict[str, Any]:
+    """What OpenAI's clients read of the recording's length; whole seconds, as there."""
+    return {"type": "duration", "seconds": math.ceil(found.duration_s)}
+
+
+def verbose(found: Transcript, parts: Collection[str] = ALL_PARTS) -> dict[str, Any]:
+    """OpenAI's `verbose_json`; segments and words carry their speaker where it is known."""
+    body: dict[str, Any] = {
+        "task": "translate" if found.translated else "transcribe",
+        "language": found.language,
+        "duration": found.duration_s,
+        "text": found.text,
+    }
+    if "segment" in parts:
+        body["segments"] = [_segment(*one) for one in enumerate(found.segments)]
+    if "word" in parts and (found.words or "segment" not in parts):
+        body["words"] = [
+            {"word": one.text, "start": one.start_s, "end": one.end_s, **_speaker(one)}
+            for one in found.words
+        ]
+    return {**body, "usage": usage(found)}
+
+
+def text(found: Transcript) -> str:
+    """One paragraph for each turn of a speaker, led by who speaks where several do."""
+    if not found.segments:
+        return f"{found.text}\n" if found.text else ""
+    several = len(found.speakers) > 1
+    lines: list[list[str]] = []
+    last: Segment | None = None
+    for one in found.segments:
+        paused = last is None or one.start_s - last.end_s > _PARAGRAPH_PAUSE_S
+        if last is None or last.speaker != one.speaker or paused:
+            lines.append([f"{one.speaker}:"] if several and one.speaker else [])
+        lines[-1].append(one.text)
+        last = one
+    return "".join(" ".join(parts) + "\n" for parts in lines)
+
+
+def srt(found: Transcript) -> str:
+    """SubRip. A speaker's name stands before the text where several speak."""
+    cues = [
+        f"{number}\n{_clock(start_s, ',')} --> {_clock(end_s, ',')}\n"
+        f"{f'{speaker}: ' if speaker else ''}{said}\n"
+        for number, (speaker, start_s, end_s, said) in enumerate(_cues(found), 1)
+    ]
+    return "\n".join(cues)
+
+
+def vtt(found: Transcript) -> str:
+    """WebVTT. The speaker is a voice tag where several speak."""
+    cues = [
+        f"{_clock(start_s, '.')} --> {_clock(end_s, '.')}\n"
+        f"{f'<v {_escaped(speaker)}>' if speaker else ''}{_escaped(said)}\n"
+        for speaker, start_s, end_s, said in _cues(found)
+    ]
+    return "\n".join(["WEBVTT\n", *cues])
+
+
+_FORMATS: Mapping[str, Callable[[Transcript], str]] = {
+    "text": text,
+    "srt": srt,
+    "vtt": vtt,
+    "json": lambda found: _dump(plain(found)),
+}
+
+
+def _segment(number: int, one: Segment) -> dict[str, Any]:
     return {
         "id": number,
         "seek": 0,
-        "start": round(segment.start_s, 3),
-        "end": round(segment.end_s, 3),
-        "text": segment.text,
+        "start": one.start_s,
+        "end": one.end_s,
+        "text": one.text,
         "tokens": [],
-        "temperature": segment.temperature,
-        "avg_logprob": round(segment.avg_logprob, 4),
-        "compression_ratio": round(segment.compression_ratio, 3),
-        "no_speech_prob": round(segment.no_speech_prob, 4),
-        **_speaker(turn),
+        "temperature": one.temperature,
+        "avg_logprob": one.avg_logprob,
+        "compression_ratio": one.compression_ratio,
+        "no_speech_prob": one.no_speech_prob,
+        **_speaker(one),
     }
 
 
-def _speaker(turn: Turn) -> dict[str, Any]:
-    return {"speaker": turn.speaker.label} if turn.speaker else {}
+def _speaker(one: Segment | Word) -> dict[str, Any]:
+    return {"speaker": one.speaker} if one.speaker else {}
 
 
-def _name(turn: Turn) -> str:
-    return turn.speaker.label if turn.speaker else f"Channel {turn.channel}"
+def _cues(found: Transcript) -> Iterator[tuple[str, float, float, str]]:
+    """(speaker to be named, start, end, text) in pieces that fit a screen.
+
+    They are cut between words where the words have times.
+    """
+    if found.text and not found.segments:
+        raise NoTimesError("its transcript has no times, which subtitles need")
+    several = len(found.speakers) > 1
+    for one in found.segments:
+        speaker = one.speaker if several else ""
+        for start_s, end_s, said in _pieces(one):
+            yield speaker, start_s, max(end_s, start_s + _CUE_S_MIN), said
 
 
-def _several(turns: Sequence[Turn]) -> bool:
-    return len({turn.channel for turn in turns}) > 1
+def _pieces(one: Segment) -> Iterator[tuple[float, float, str]]:
+    places = _places(one)
+    if not places:
+        yield one.start_s, one.end_s, one.text
+        return
+    first = 0
+    for index in range(1, len(places) + 1):
+        if index < len(places):
+            length = places[index][1] - places[first][0]
+            long_s = one.words[index].end_s - one.words[first].start_s
+            if length <= _CUE_CHARS_MAX and long_s <= _CUE_S_MAX:
+                continue
+        upto = places[index][0] if index < len(places) else len(one.text)
+        begin = places[first][0] if first else 0
+        yield one.words[first].start_s, one.words[index - 1].end_s, one.text[begin:upto].strip()
+        first = index
 
 
-def _cues(turns: Sequence[Turn]) -> Iterator[tuple[Turn, float, float, str]]:
-    """Turns in pieces that fit a screen, cut between words where the words have times."""
-    for turn in turns:
-        segment = turn.segment
-        if not segment.words:
-            yield (
-                turn,
-                segment.start_s,
-                max(segment.end_s, segment.start_s + _CUE_S_MIN),
-                segment.text,
-            )
-            continue
-        first = 0
-        words = segment.words
-        for index in range(1, len(words) + 1):
-            piece = "".join(word.text for word in words[first : index + 1]).strip()
-            ends = index == len(words)
-            if not ends and len(piece) <= _CUE_CHARS_MAX:
-                ends = words[index].end_s - words[first].start_s > _CUE_S_MAX
-            elif not ends:
-                ends = True
-            if ends:
-                said = "".join(word.text for word in words[first:index]).strip()
-                start_s = words[first].start_s
-                yield turn, start_s, max(words[index - 1].end_s, start_s + _CUE_S_MIN), said
-                first = index
+def _places(one: Segment) -> list[tuple[int, int]]:
+    """Where each word is in the text; nothing unless all are there, in order.
+
+    So a text is cut without being put together again: not all scripts have spaces between words.
+    """
+    places: list[tuple[int, int]] = []
+    at = 0
+    for word in one.words:
+        begin = one.text.find(word.text, at)
+        if begin < 0:
+            return []
+        at = begin + len(word.text)
+        places.append((begin, at))
+    return places
+
+
+def _escaped(said: str) -> str:
+    return said.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
 
 
 def _clock(seconds: float, point: str) -> str:
-    milliseconds = round(seconds * 1000)
-    minutes, rest = divmod(milliseconds, 60_000)
+    minutes, rest_ms = divmod(round(max(seconds, 0) * 1000), 60_000)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{rest // 1000:02}{point}{rest % 1000:03}"
+    return f"{hours:02}:{minutes:02}:{rest_ms // 1000:02}{point}{rest_ms % 1000:03}"
 
 
 def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    return orjson.dumps(value).decode()

@@ -44,7 +44,8 @@ def test_formats(submit: httpx.Client, result: str) -> None:
         assert answer.status_code == 200, answer.text
         return answer.text
 
-    assert json.loads(get("json")) == {"text": "Hello. Goodbye <you>."}
+    usage = {"type": "duration", "seconds": 4}
+    assert json.loads(get("json")) == {"text": "Hello. Goodbye <you>.", "usage": usage}
     assert get("text") == "Ann: Hello.\nBen: Goodbye <you>.\n"
     assert get("srt") == (
         "1\n00:00:00,000 --> 00:00:01,250\nAnn: Hello.\n\n"

@@ -4,10 +4,32 @@ from __future__ import annotations
 
 import json
 
-from conserver.transcription.formats import FORMATS, MEDIA_TYPES, srt, text, verbose_json, vtt
-from tests.unit.transcription.test_results import segment, transcription
+import pytest
 
-TALK = transcription([segment(0, "good morning")], [segment(1.5, "hello <there>")])
+from conserver.transcription.conversation import Transcription, conversation
+from conserver.transcription.engine import Word
+from conserver.transcription.formats import (
+    MEDIA_TYPES,
+    NoTimesError,
+    render,
+    srt,
+    text,
+    verbose,
+    vtt,
+)
+from conserver.transcription.transcript import Transcript, read, transcript_of
+from conserver.transcription.wtf import wtf_body
+from tests.unit.transcription.test_results import segment, spoken, transcription
+
+
+def as_read(heard: Transcription) -> Transcript:
+    """As everybody reads it: from its analysis."""
+    found = read(json.loads(json.dumps(wtf_body(heard, conversation(heard)))))
+    assert found is not None
+    return found
+
+
+TALK = as_read(transcription([segment(0, "good morning")], [segment(1.5, "hello <there>")]))
 
 
 def test_subtitles_name_who_speaks_where_several_do() -> None:
@@ -22,30 +44,88 @@ def test_subtitles_name_who_speaks_where_several_do() -> None:
 
 
 def test_one_voice_needs_no_name() -> None:
-    alone = transcription([segment(3599.9994, "good morning")])
+    alone = as_read(transcription([segment(3599.9994, "good morning")]))
     assert srt(alone).splitlines()[1:] == ["00:59:59,999 --> 01:00:00,999", "good morning"]
     assert text(alone) == "good morning\n"
 
 
 def test_a_long_segment_becomes_several_subtitles() -> None:
     words = " ".join(f"word{number}" for number in range(60))
-    cues = srt(transcription([segment(0, words)])).split("\n\n")
+    cues = srt(as_read(transcription([segment(0, words)]))).split("\n\n")
     assert len(cues) > 4
     assert all(len(cue.splitlines()[2]) <= 84 for cue in cues)
     assert " ".join(cue.splitlines()[2] for cue in cues) == words
 
 
+def test_a_script_without_spaces_is_cut_without_any() -> None:
+    said = [Word(n * 0.5, n * 0.5 + 0.5, letter, 0.9) for n, letter in enumerate("天地玄黄" * 10)]
+    cues = [
+        cue.splitlines()[2] for cue in srt(as_read(transcription([spoken(said)]))).split("\n\n")
+    ]
+    assert len(cues) > 2
+    assert "".join(cues) == "天地玄黄" * 10
+
+
+def test_a_silence_begins_a_paragraph() -> None:
+    heard = as_read(transcription([segment(0, "good morning"), segment(9, "are you there")]))
+    assert text(heard) == "good morning\nare you there\n"
+
+
 def test_verbose_json_has_what_openais_clients_read() -> None:
-    body = json.loads(verbose_json(TALK))
+    body = verbose(TALK)
+    assert (body["task"], body["language"], body["duration"]) == ("transcribe", "en", 20.0)
     assert body["text"] == "good morning hello <there>"
-    assert body["language"] == "en"
-    first = body["segments"][0]
-    assert {"id", "start", "end", "text", "avg_logprob", "no_speech_prob"} <= first.keys()
-    assert first["speaker"] == "Ada"
+    assert body["segments"][0] == {
+        "id": 0, "seek": 0, "start": 0.0, "end": 1.0, "text": "good morning", "tokens": [],
+        "temperature": 0.0, "avg_logprob": -0.2, "compression_ratio": 1.0, "no_speech_prob": 0.0,
+        "speaker": "Ada",
+    }  # fmt: skip
     assert body["words"][0] == {"word": "good", "start": 0, "end": 0.5, "speaker": "Ada"}
+    assert body["usage"] == {"type": "duration", "seconds": 20}
+
+
+@pytest.mark.parametrize(
+    ("parts", "members"),
+    [
+        (["segment"], {"segments"}),
+        (["word"], {"words"}),
+        (["word", "segment"], {"segments", "words"}),
+    ],
+)
+def test_verbose_json_has_the_parts_that_were_asked_for(
+    parts: list[str], members: set[str]
+) -> None:
+    assert verbose(TALK, parts).keys() & {"segments", "words"} == members
+
+
+def test_a_translation_says_so() -> None:
+    heard = transcription([segment(0, "good morning")], options={"translate": True})
+    assert verbose(as_read(heard))["task"] == "translate"
+
+
+def test_several_recordings_come_one_after_the_other() -> None:
+    bodies = [
+        wtf_body(heard, conversation(heard))
+        for heard in (transcription([segment(1, "one")]), transcription([segment(2, "two")]))
+    ]
+    analyses = [
+        {"type": "wtf_transcription", "dialog": number, "encoding": "json", "body": body}
+        for number, body in enumerate(bodies)
+    ]
+    found = transcript_of({"analysis": analyses})
+    assert found is not None
+    assert [(one.start_s, one.text) for one in found.words] == [(1, "one"), (22, "two")]
+    assert [one.words[0].start_s for one in found.segments] == [1, 22]
+
+
+def test_no_subtitles_without_times() -> None:
+    found = transcript_of({"analysis": [{"type": "transcript", "body": "Hello."}]})
+    assert found is not None
+    assert render(found, "text") == "Hello.\n"
+    with pytest.raises(NoTimesError):
+        render(found, "srt")
 
 
 def test_every_format_takes_silence() -> None:
-    silent = transcription([])
-    assert {name: render(silent) for name, render in FORMATS.items()}["text"] == ""
-    assert FORMATS.keys() == MEDIA_TYPES.keys()
+    silent = as_read(transcription([]))
+    assert {name: render(silent, name) for name in MEDIA_TYPES}["text"] == ""
