@@ -41,7 +41,7 @@ ARROWS = {
     "worker": "speech plugins process queue vcon config telemetry links storage.contract",
     "coordinator": "process queue telemetry",
     "supervisor": "speech plugins process config telemetry",
-    "operations": "plugins queue vcon config telemetry storage.contract",
+    "operations": "plugins outbound queue vcon config telemetry storage.contract",
     "api": "operations transcription process outbound queue vcon config telemetry",
     "cli": "api operations supervisor speech transcription plugins config telemetry",
     "__main__": "cli telemetry",

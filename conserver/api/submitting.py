@@ -21,7 +21,8 @@ from conserver.api.problems import ProblemError
 from conserver.api.shapes import job_view
 from conserver.config.validation import suggest
 from conserver.errors import Rejected
-from conserver.operations import lists
+from conserver.operations import callbacks, lists
+from conserver.operations.callbacks import Callback
 from conserver.operations.connection import Client
 from conserver.operations.submit import INCOMING_S
 from conserver.operations.tokens import Token
@@ -38,7 +39,9 @@ POLL_S = 2
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a caller wants done. due_ms: not before, 0 for now. fields: more for the job to keep."""
+    """What a caller wants done. due_ms: not before, 0 for now. fields: more for the job to keep.
+    callback: where its end is told.
+    """
 
     list: str
     uuid: str
@@ -46,6 +49,7 @@ class Wish:
     job: str = ""
     due_ms: int = 0
     fields: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    callback: Callback | None = None
 
 
 def known_list(context: Context, token: Token, name: str) -> str:
@@ -119,10 +123,15 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
         It, and whether it was made now: false for the same submission that exists already.
 
     Raises:
-        ProblemError: 409 for an id that another submission has, 503 where the list is full.
+        ProblemError: 409 for an id that another submission has, 422 for a callback that can never
+            arrive, 503 where the list is full.
         redis.RedisError
     """
     job, settings = wish.job or jobs.new_id(), context.settings
+    try:
+        kept = callbacks.fields(wish.callback, settings)
+    except Rejected as refusal:
+        raise ProblemError(422, f"callback: {refusal.reason}", "callback") from None
     submission = Submission(
         list=wish.list,
         uuid=wish.uuid,
@@ -132,7 +141,7 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
         due_ms=wish.due_ms,
         keep_s=settings.job_expiry_s,
         max_s=settings.job_max_s,
-        fields=[("by", token.name), *wish.fields],
+        fields=[("by", token.name), *wish.fields, *kept],
     )
     if len(wish.body) > calls.SMALL_BYTES:
         # A name of its own: a request with the same job id must not take this document.

@@ -328,6 +328,36 @@ class Settings(BaseModel):
         1 << 20,
         "A recording up to this size becomes a part of its vCon; a larger one stays an upload.",
     )
+    upload_timeout_s: Seconds = _setting(
+        "UPLOAD_TIMEOUT_SECONDS",
+        600,
+        "How long one try to deliver a job's result to its callback may take in all.",
+    )
+    callback_tries: Annotated[int, Field(ge=1, le=100)] = _setting(
+        "CONSERVER_CALLBACK_TRIES",
+        3,
+        "How often a job's end is sent to its callback before it is a dead letter.",
+    )
+    callback_backoff_s: Seconds = _setting(
+        "CONSERVER_CALLBACK_BACKOFF_S",
+        5,
+        "The wait before the second try; it doubles, with jitter, from there.",
+    )
+    callback_private_addresses: Switch = _setting(
+        "CONSERVER_CALLBACK_PRIVATE_ADDRESSES",
+        False,
+        "Whether callbacks may go to addresses of our own networks.",
+    )
+    webhook_secret: SecretStr = _setting(
+        "CONSERVER_WEBHOOK_SECRET",
+        "",
+        "What signs webhooks: `whsec_` and base64; two, separated by a space, while one is new.",
+    )
+    webhook_secret_file: str = _setting(
+        "CONSERVER_WEBHOOK_SECRET_FILE",
+        "",
+        "A file of such secrets: lines of a name and its secret, for callbacks that name one.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,13 @@ failure an endpoint may receive a call again, with the same `webhook-id`.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import hmac
 import time
 
 from pydantic import AliasChoices, AnyHttpUrl, Field, SecretStr, field_validator
 
 from conserver.links import LinkContext
-from conserver.outbound import endpoint
+from conserver.outbound import endpoint, signing
 from conserver.vcon.document import Vcon
 
 
@@ -39,7 +36,7 @@ class Options(endpoint.CallOptions):
     @classmethod
     def _check_secret(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value():
-            _key(value.get_secret_value())
+            signing.key_of(value.get_secret_value())
         return value
 
 
@@ -60,23 +57,6 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
         stamp = str(int(time.time()))
         headers["webhook-timestamp"] = stamp
         if secret := options.secret.get_secret_value():
-            headers["webhook-signature"] = signature(secret, identity, stamp, body)
+            headers["webhook-signature"] = signing.signature([secret], identity, stamp, body)
         endpoint.post(str(url), body, headers, options, context)
     return vcon
-
-
-def signature(secret: str, identity: str, stamp: str, body: bytes) -> str:
-    """The value of `webhook-signature`: HMAC-SHA256 over id, timestamp and body."""
-    message = f"{identity}.{stamp}.".encode() + body
-    digest = hmac.new(_key(secret), message, hashlib.sha256).digest()
-    return "v1," + base64.b64encode(digest).decode()
-
-
-def _key(secret: str) -> bytes:
-    """The key: base64 after `whsec_`, as in the standard; without that prefix, the bytes."""
-    if not secret.startswith("whsec_"):
-        return secret.encode()
-    try:
-        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
-        raise ValueError("the part behind whsec_ is not base64") from None

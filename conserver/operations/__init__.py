@@ -18,6 +18,7 @@ closes the generator stops the work.
     dead_letters.py  filter, list, count, requeue, purge
     background.py    requeue, purge and cancel as operations that are followed and stopped
     submit.py        put documents on a list
+    callbacks.py     where the end of a job is told, and what is refused
     jobs.py          submissions that somebody follows: find, follow, cancel
     follow.py        wait until submitted documents have ended
     recordings.py    recordings into vCons

@@ -14,7 +14,8 @@ from conserver.config.model import Config, check_list_name
 from conserver.config.settings import Settings
 from conserver.config.validation import suggest
 from conserver.errors import InvalidArgumentError, OperationError, Rejected
-from conserver.operations import audit, hosts, lists
+from conserver.operations import audit, callbacks, hosts, lists
+from conserver.operations.callbacks import Callback
 from conserver.operations.connection import Client
 from conserver.queue import calls, jobs, keys, script
 from conserver.queue.calls import Submission
@@ -100,13 +101,24 @@ def check_type(client: Client, name: str) -> None:
         raise OperationError(f"{name} is a {kind} in Redis, and no list", "conflict")
 
 
-def put(client: Client, name: str, raw: bytes, *, settings: Settings) -> tuple[str, str]:
+def put(
+    client: Client,
+    name: str,
+    raw: bytes,
+    *,
+    settings: Settings,
+    callback: Callback | None = None,
+) -> tuple[str, str]:
     """Stores a document and pushes it as a job, in one step. Returns its uuid and the job's id.
 
     Leaves no audit entry.
 
+    Args:
+        callback: where the end of the job is told.
+
     Raises:
-        Rejected: it is no vCon or too large, or the list is no list (any more).
+        Rejected: it is no vCon or too large, its callback can never arrive, or the list is no list
+            (any more).
         redis.RedisError: Redis is full, or away.
     """
     uuid = Vcon.parse(raw).uuid
@@ -114,7 +126,15 @@ def put(client: Client, name: str, raw: bytes, *, settings: Settings) -> tuple[s
         limit = f"CONSERVER_MAX_DOCUMENT_BYTES ({settings.max_document_bytes})"
         raise Rejected(f"{len(raw)} bytes are more than {limit}")
     job = jobs.new_id()
-    one = Submission(name, uuid, job, raw, keep_s=settings.job_expiry_s, max_s=settings.job_max_s)
+    one = Submission(
+        name,
+        uuid,
+        job,
+        raw,
+        keep_s=settings.job_expiry_s,
+        max_s=settings.job_max_s,
+        fields=callbacks.fields(callback, settings),
+    )
     if len(raw) > calls.SMALL_BYTES:
         one = one._replace(body=b"", source=keys.incoming(job))
         client.set(one.source, raw, ex=INCOMING_S)
@@ -131,6 +151,7 @@ def submit(
     *,
     settings: Settings,
     actor: str,
+    callback: Callback | None = None,
 ) -> Generator[Submitted, None, None]:
     """Puts documents on a list, one after the other; yields what became of each.
 
@@ -138,6 +159,7 @@ def submit(
 
     Args:
         documents: each with the name of its source, or why it could not be read.
+        callback: where the end of each job is told.
     """
     count = 0
     try:
@@ -145,7 +167,7 @@ def submit(
             try:
                 if isinstance(raw, Rejected):
                     raise raw
-                uuid, job = put(client, name, raw, settings=settings)
+                uuid, job = put(client, name, raw, settings=settings, callback=callback)
             except Rejected as refusal:
                 yield Submitted(source, outcome="refused", detail=refusal.reason)
             except OutOfMemoryError:

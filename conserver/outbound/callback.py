@@ -1,0 +1,204 @@
+"""Where a job's end is told: a presigned URL that gets the result, or a signed webhook.
+
+A Callback is what a caller asked for, checked as far as that is possible without the network. It is
+kept in the job's hash in Redis, and no answer, log line or dead letter shows its query, its headers
+or its signature.
+
+A presigned URL says itself until when it may be used. expires_at knows the forms of S3 and its
+kin (X-Amz-Date and X-Amz-Expires, also with Goog or Oss), of CloudFront and older S3 and GCS
+(Expires), and of Azure (se).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+Kind = Literal["put", "webhook"]
+Format = Literal["json", "text", "srt", "vtt", "verbose_json", "vcon"]
+End = Literal["completed", "filtered", "cancelled", "failed"]
+ENDS: tuple[End, ...] = ("completed", "filtered", "cancelled", "failed")
+
+URL_CHARS_MAX = 8192
+HEADERS_MAX = 20
+HEADER_CHARS_MAX = 4096
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+# What the connection and the signature need for themselves.
+_OWN_HEADERS = frozenset(
+    "host content-length transfer-encoding connection upgrade te trailer expect".split()
+)
+_STAMP = re.compile(r"\d{8}T\d{6}Z")
+_SECONDS = re.compile(r"\d{1,12}")
+
+
+class Callback(BaseModel):
+    """Where the end of a job is told, how, and which ends.
+
+    kind: put sends the result itself to a presigned URL; webhook sends an event, signed. format: of
+    the result; a webhook has none in it unless one is named. events: the ends that are told. key:
+    the name of the secret that signs a webhook; "" is the one without a name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    url: SecretStr = Field(description="http or https.")
+    kind: Kind = Field("webhook", description="put: a presigned URL; webhook: a signed POST.")
+    format: Format | None = Field(None, description="Of the result that is sent.")
+    events: Annotated[tuple[End, ...], Field(min_length=1)] = Field(
+        ENDS, description="The ends of the job that are told."
+    )
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Sent with it, such as Authorization."
+    )
+    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = Field(
+        "", description="The name of the secret that signs a webhook."
+    )
+
+    @classmethod
+    def presigned(cls, url: str, wanted: str = "json") -> Self:
+        """The callback of a presigned URL. Raises pydantic.ValidationError."""
+        return cls.model_validate({"kind": "put", "url": url, "format": wanted})
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: SecretStr) -> SecretStr:
+        _check_url(value.get_secret_value())
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        if len(value) > HEADERS_MAX:
+            raise ValueError(f"at most {HEADERS_MAX} headers are sent")
+        for name, secret in value.items():
+            _check_header(name, secret.get_secret_value())
+        return value
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if self.kind == "put" and self.key:
+            raise ValueError("key: a presigned URL is not signed again; only a webhook is")
+        return self
+
+    @property
+    def shown(self) -> str:
+        """The URL for people: without credentials, query and fragment."""
+        return named(self.url.get_secret_value())
+
+    @property
+    def result_format(self) -> Format | None:
+        """The format of the result that is sent; None for none."""
+        return self.format or ("json" if self.kind == "put" else None)
+
+    @property
+    def expires_at(self) -> float | None:
+        """Until when a presigned URL may be used, in seconds since 1970; None: it does not say."""
+        return expires_at(self.url.get_secret_value()) if self.kind == "put" else None
+
+    def dump(self) -> bytes:
+        """As JSON, with its secrets: for Redis and nowhere else."""
+        return orjson.dumps(
+            {
+                **self.model_dump(exclude={"url", "headers"}, exclude_defaults=True),
+                "url": self.url.get_secret_value(),
+                "headers": {name: one.get_secret_value() for name, one in self.headers.items()},
+            }
+        )
+
+    def secrets(self) -> list[str]:
+        """What no text may show: its query, the values in it, and its headers."""
+        parts = urlsplit(self.url.get_secret_value())
+        found = [parts.query, *(value for _, value in parse_qsl(parts.query))]
+        found += [part.partition("=")[2] for part in parts.query.split("&")]
+        found += [text for text in (parts.username, parts.password) if text]
+        return [*found, *(one.get_secret_value() for one in self.headers.values())]
+
+
+def load(text: bytes) -> Callback:
+    """What dump has written. Raises ValueError."""
+    return Callback.model_validate(orjson.loads(text))
+
+
+def named(url: str) -> str:
+    """The URL for a message: without credentials, query and fragment."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]
+    except ValueError:
+        return "an invalid URL"
+
+
+def expires_at(url: str) -> float | None:
+    """Until when a presigned URL may be used, in seconds since 1970; None if it does not say."""
+    query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+    for maker in ("x-amz", "x-goog", "x-oss"):
+        stamp, seconds = query.get(f"{maker}-date", ""), query.get(f"{maker}-expires", "")
+        if _STAMP.fullmatch(stamp) and _SECONDS.fullmatch(seconds):
+            try:
+                signed = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                return (signed + timedelta(seconds=int(seconds))).timestamp()
+            except (ValueError, OverflowError):
+                return None
+    if "sig" in query and "se" in query:
+        return _moment(query["se"])
+    if _SECONDS.fullmatch(query.get("expires", "")) and {"signature", "key-pair-id"} & query.keys():
+        return float(query["expires"])
+    return None
+
+
+def _moment(text: str) -> float | None:
+    """A moment as Azure writes it: ISO 8601 in UTC, maybe only its date."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def _check_url(url: str) -> None:
+    """Raise ValueError for what is no address on the web. The message never quotes it."""
+    if len(url) > URL_CHARS_MAX:
+        raise ValueError(f"has over {URL_CHARS_MAX} characters")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        good = False
+    if not good or re.search(r"[\x00-\x20\x7f]", url):
+        raise ValueError("must be an http or https URL (it is not shown: it may hold a secret)")
+
+
+def _check_header(name: str, value: str) -> None:
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError("this is no name of a header")
+    if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
+        raise ValueError(f"the header {name} is set by Conserver itself")
+    if len(value) > HEADER_CHARS_MAX or not _HEADER_VALUE.fullmatch(value):
+        raise ValueError(f"the header {name} has a value that cannot be sent")
+
+
+def address_of(url: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address in a URL that names one; None for a name, which is looked up when it is used."""
+    try:
+        return ipaddress.ip_address(urlsplit(url).hostname or "")
+    except ValueError:
+        return None
+
+
+def job_fields(callback: Callback) -> list[tuple[str, Any]]:
+    """The fields of a job's hash that keep the callback; prelude.lua reads the second and third."""
+    fields: list[tuple[str, Any]] = [
+        ("callback", callback.dump()),
+        ("callback_on", " ".join(sorted(set(callback.events)))),
+    ]
+    if (until_s := callback.expires_at) is not None:
+        fields.append(("callback_until_ms", int(until_s * 1000)))
+    return fields
