@@ -49,16 +49,18 @@ class Callback(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     url: SecretStr = Field(description="http or https.")
-    kind: Kind = Field("webhook", description="put: a presigned URL; webhook: a signed POST.")
-    format: Format | None = Field(None, description="Of the result that is sent.")
+    kind: Kind = Field(
+        default="webhook", description="put: a presigned URL; webhook: a signed POST."
+    )
+    format: Format | None = Field(default=None, description="Of the result that is sent.")
     events: Annotated[tuple[End, ...], Field(min_length=1)] = Field(
-        ENDS, description="The ends of the job that are told."
+        default=ENDS, description="The ends of the job that are told."
     )
     headers: dict[str, SecretStr] = Field(
         default_factory=dict, description="Sent with it, such as Authorization."
     )
     key: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = Field(
-        "", description="The name of the secret that signs a webhook."
+        default="", description="The name of the secret that signs a webhook."
     )
 
     @classmethod
