@@ -68,7 +68,11 @@ def create(context: Context) -> FastAPI:
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     _handle_errors(app)
     _allow_origins(app, context.settings.api_cors_origins)
-    app.add_middleware(Frame, prefix=context.settings.api_root_path, loopback_only=context.is_open)
+    app.add_middleware(
+        Frame,
+        prefix=context.settings.api_root_path,
+        loopback_only=context.is_open and not context.settings.api_open,
+    )
     return app
 
 

@@ -116,8 +116,9 @@ def token_of(request: HTTPConnection) -> Token:
         return ANYBODY
     failures: Failures = request.app.state.failures
     address = request.client.host if request.client else ""
-    text = _text_of(request, context.settings.api_header_name)
-    token = context.keyring.find(text) if text else None
+    texts = _texts_of(request, context.settings.api_header_name)
+    found = (context.keyring.find(text) for text in texts)
+    token = next((one for one in found if one is not None), None)
     safe = token is not None and not token.guessable
     if not safe and (wait_s := failures.wait_s(address)) > 0:
         raise ProblemError(
@@ -127,9 +128,9 @@ def token_of(request: HTTPConnection) -> Token:
             {"Retry-After": str(int(wait_s) + 1)},
         )
     if token is None:
-        if text:
+        if texts:
             failures.count(address)
-        what = "is not known" if text else "is missing"
+        what = "is not known" if texts else "is missing"
         raise ProblemError(
             401,
             f"the token {what}: send it as `Authorization: Bearer TOKEN`"
@@ -148,15 +149,18 @@ def token_of(request: HTTPConnection) -> Token:
     return token
 
 
-def _text_of(request: HTTPConnection, header: str) -> str:
-    """The token's text as it was sent; "" for none."""
+def _texts_of(request: HTTPConnection, header: str) -> list[str]:
+    """What the request has sent as its token: mostly one text, none without a token.
+
+    vcon-server compares the whole value of the header `header`, also where that is Authorization
+    and the value begins with `Bearer`.
+    """
+    whole = request.headers.get(header, "").strip()
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and bearer.strip():
-        return bearer.strip()
-    for offered in request.scope.get("subprotocols", ()):
-        if offered.startswith("bearer."):  # A browser's WebSocket can send no header.
-            return str(offered.removeprefix("bearer."))
-    return request.headers.get(header, "").strip()
+    texts = [bearer.strip()] if scheme.lower() == "bearer" else []
+    offered = request.scope.get("subprotocols", ())  # A browser's WebSocket can send no header.
+    texts += [one.removeprefix("bearer.") for one in offered if one.startswith("bearer.")]
+    return [text for text in (*texts, whole) if text]
 
 
 def check_list(token: Token, name: str) -> None:

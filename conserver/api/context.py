@@ -56,7 +56,9 @@ class Context:
 
     @property
     def is_open(self) -> bool:
-        """Whether requests need no token: none is configured, and it serves loopback only."""
+        """Whether requests need no token: none is configured. Then it serves loopback only, unless
+        CONSERVER_API_OPEN says otherwise.
+        """
         return not len(self.keyring)
 
     @contextmanager

@@ -19,7 +19,6 @@ _IGNORED_SECTIONS = {
     "tracers": "there are no tracers; a link can do their work",
     "imports": "nothing is imported or installed at run time; install what links need beforehand",
     "followers": "Conserver does not poll other servers; let them push to its lists",
-    "ingress_auth": "it belongs to vcon-server's HTTP interface",
 }
 _IGNORED_IN_CHAIN = {"tracers": "there are no tracers; a link can do their work"}
 _IGNORED_IN_PLUGIN = {

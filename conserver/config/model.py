@@ -1,4 +1,4 @@
-"""The models of the configuration file: links, storages and chains.
+"""The models of the configuration file: links, storages, chains, and keys of partners.
 
 1. Loads YAML in vcon-server's grammar with Conserver's additions, and inserts environment
    variables: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`.
@@ -25,13 +25,14 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    SecretStr,
     ValidationError,
     model_validator,
 )
 
 from conserver.config.data import check_references, drop_ignored, entries, texts
 from conserver.config.file import expand, read_text, read_yaml, with_lines
-from conserver.config.validation import join_path, problems_of
+from conserver.config.validation import join_path, problems_of, suggest
 from conserver.errors import ConfigError, Problem
 from conserver.telemetry.redact import keep_secret, secret_values
 
@@ -78,6 +79,16 @@ def _no_lists_if_null(value: object) -> object:
     return [] if value is None else value
 
 
+def _as_keys(value: object) -> object:
+    """The keys of one list. An empty one, as a variable that is not set leaves it, is none."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list) and all(isinstance(key, str) for key in value):
+        return [key.strip() for key in value if key.strip()]
+    raise ValueError("must be a key or a list of keys, as texts")
+
+
+IngressKeys = Annotated[list[SecretStr], BeforeValidator(_as_keys)]
 PluginName = Annotated[str, BeforeValidator(_check_is_name)]
 ListName = Annotated[str, AfterValidator(check_list_name)]
 ModuleName = Annotated[str, AfterValidator(_check_module_name)]
@@ -196,6 +207,9 @@ class Config(_Section):
     links: dict[str, LinkConfig] = Field(default={}, description="The links by name.")
     storages: dict[str, StorageConfig] = Field(default={}, description="The storages by name.")
     chains: dict[str, ChainConfig] = Field(default={}, description="The chains by name.")
+    ingress_auth: dict[ListName, IngressKeys] = Field(
+        default={}, repr=False, description="Keys of partners who may push, by list."
+    )
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())
 
     @property
@@ -257,7 +271,8 @@ def parse(text: str, environ: Mapping[str, str], source: str = "the configuratio
         problems += problems_of(error, Config, data)
     if problems or config is None:
         raise ConfigError(with_lines(problems, text), source)
-    config._warnings = tuple(with_lines([*warnings, *_warn_of_effects(config)], text))
+    warnings += [*_warn_of_effects(config), *_warn_of_keys(config)]
+    config._warnings = tuple(with_lines(warnings, text))
     return config
 
 
@@ -297,6 +312,7 @@ def keep_secrets(config: Config) -> None:
     """Hide the secrets of all options in the output of this process and of its children."""
     keep_secret(secret_values([link.options for link in config.links.values()]))
     keep_secret(secret_values([storage.options for storage in config.storages.values()]))
+    keep_secret(secret_values(list(config.ingress_auth.values())))
 
 
 def serves_nothing(config: Config) -> Problem:
@@ -305,6 +321,19 @@ def serves_nothing(config: Config) -> Problem:
         return Problem("chains", "no chain has `ingress_lists`, so no list is served")
     why = "all are disabled" if config.chains else "there is none: is the file empty, or cut short?"
     return Problem("chains", "no chain is enabled, so no list is served", why)
+
+
+def _warn_of_keys(config: Config) -> list[Problem]:
+    """Warnings: a list with keys that nobody can use."""
+    found = []
+    for name, keys in config.ingress_auth.items():
+        path = join_path("ingress_auth", [name])
+        if name not in config.ingress:
+            hint = suggest(name, config.ingress)
+            found.append(Problem(path, "is a list that no chain takes from", hint))
+        if not keys:
+            found.append(Problem(path, "has no key, so that nobody is let in"))
+    return found
 
 
 def _warn_of_effects(config: Config) -> list[Problem]:

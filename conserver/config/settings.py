@@ -1,7 +1,7 @@
 """The settings: environment variables, read once at the start, validated and frozen.
 
-1. Declares every variable with its type, default and a one-line description. `conserver settings`
-   and docs/configuration.md are generated from these declarations.
+1. Declares every variable with its type (setting_types.py), default and a one-line description.
+   `conserver settings` and docs/configuration.md are generated from these declarations.
 2. Reads the values from a mapping that the caller passes (`os.environ` in the daemon, a dict in
    tests) and reports all problems together.
 
@@ -11,125 +11,28 @@ An empty variable counts as not set, because compose files write `${NAME:-}` for
 from __future__ import annotations
 
 import difflib
-import math
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from conserver.config.setting_types import (
+    Bytes,
+    EgressFormat,
+    ExpirySeconds,
+    LogFormat,
+    LogLevel,
+    RedisUrl,
+    RootPath,
+    Seconds,
+    StartMethod,
+    Switch,
+    TranscriberCount,
+    WorkerCount,
 )
-
-from conserver.config.redis_url import fault_of
 from conserver.config.validation import problems_of
 from conserver.errors import ConfigError, Problem
-
-WORKERS_MAX = 100
-"""The most workers of one supervisor. The coordinator gets two file descriptors per worker, and a
-forkserver passes no more than 250 to a child."""
-
-TRANSCRIBERS_MAX = 32
-
-_SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(I?B)?\s*", re.IGNORECASE)
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def parse_size(value: object) -> object:
-    """Parse a size: `512M` is 536870912 bytes. K, M, G, T (also KB, KiB ...) are powers of 1024."""
-    if not isinstance(value, str):
-        return value
-    match = _SIZE.fullmatch(value)
-    if match is None:
-        raise ValueError(f"must be a size in bytes such as 8388608 or 512M, not `{value}`")
-    return int(float(match["number"]) * _UNITS[match["unit"].upper()])
-
-
-def available_cores() -> int:
-    """The number of cores that this process may use, by its affinity and its cgroup's CPU quota."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
-
-
-def _parse_workers(value: object) -> object:
-    if isinstance(value, str) and value.strip().lower() == "auto":
-        return min(available_cores(), WORKERS_MAX)
-    if isinstance(value, str) and not re.fullmatch(r"\s*\d+\s*", value):
-        raise ValueError(f"must be a number of workers or `auto` (one per core), not `{value}`")
-    return value
-
-
-def _parse_transcribers(value: object) -> object:
-    if isinstance(value, str) and value.strip().lower() == "auto":
-        return None
-    if isinstance(value, str) and not re.fullmatch(r"\s*\d+\s*", value):
-        raise ValueError(f"must be a number of transcribers or `auto`, not `{value}`")
-    return value
-
-
-def _parse_switch(value: object) -> object:
-    if isinstance(value, str) and value.strip().lower() in ("1", "true", "yes", "on"):
-        return True
-    if isinstance(value, str) and value.strip().lower() in ("0", "false", "no", "off"):
-        return False
-    if isinstance(value, bool):
-        return value
-    raise ValueError(f"must be one of 1, true, yes, on, 0, false, no, off, not `{value}`")
-
-
-def _parse_level(value: object) -> object:
-    level = str(value).strip().upper()
-    return "WARNING" if level == "WARN" else level
-
-
-def _lowered(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def _parse_root_path(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    path = "/" + value.strip().strip("/")
-    return "" if path == "/" else path
-
-
-def _check_redis_url(value: SecretStr) -> SecretStr:
-    """Raise ValueError if the URL is invalid; see redis_url.py for why without the value."""
-    fault = fault_of(value.get_secret_value())
-    if fault:
-        raise ValueError(f"{fault} (the value is not shown: it may hold a password)")
-    return value
-
-
-Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
-Switch = Annotated[bool, BeforeValidator(_parse_switch)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-ExpirySeconds = Annotated[int, Field(ge=0)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
-RootPath = Annotated[str, BeforeValidator(_parse_root_path)]
-WorkerCount = Annotated[int, BeforeValidator(_parse_workers), Field(ge=1, le=WORKERS_MAX)]
-TranscriberCount = Annotated[
-    Annotated[int, Field(ge=0, le=TRANSCRIBERS_MAX)] | None, BeforeValidator(_parse_transcribers)
-]
-StartMethod = Annotated[Literal["", "fork", "spawn", "forkserver"], BeforeValidator(_lowered)]
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_parse_level)
-]
-LogFormat = Annotated[Literal["auto", "json", "console"], BeforeValidator(_lowered)]
 
 
 def _setting(variable: str, default: object, meaning: str) -> Any:
@@ -294,6 +197,16 @@ class Settings(BaseModel):
     api_token: SecretStr = _setting(
         "CONSERVER_API_TOKEN", "", "One more token, with the role admin (as vcon-server has it)."
     )
+    api_token_file: str = _setting(
+        "CONSERVER_API_TOKEN_FILE",
+        "",
+        "More tokens with the role admin, one per line as plain text (as vcon-server has it).",
+    )
+    api_open: Switch = _setting(
+        "CONSERVER_API_OPEN",
+        False,
+        "Without any token serve everybody on every address: for a proxy that asks who they are.",
+    )
     api_header_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = _setting(
         "CONSERVER_HEADER_NAME",
         "x-conserver-api-token",
@@ -309,6 +222,43 @@ class Settings(BaseModel):
     )
     api_rate_per_minute: Annotated[int, Field(ge=0)] = _setting(
         "CONSERVER_API_RATE_PER_MINUTE", 0, "How many requests a token may make; 0 is no limit."
+    )
+    api_any_list: Switch = _setting(
+        "CONSERVER_API_ANY_LIST",
+        False,
+        "Whether vcon-server's routes take lists that are not in the configuration.",
+    )
+    api_public_stats: Switch = _setting(
+        "CONSERVER_API_PUBLIC_STATS",
+        True,
+        "Whether /stats/queue tells the depth of configured lists without a token.",
+    )
+    api_config_writes: Switch = _setting(
+        "CONSERVER_API_CONFIG_WRITES",
+        False,
+        "Whether POST /config may replace the configuration file: its modules are code that runs.",
+    )
+    egress_format_version: EgressFormat = _setting(
+        "EGRESS_FORMAT_VERSION",
+        "",
+        "0.0.1 lets vcon-server's routes give documents in that version's spelling.",
+    )
+    vcon_sorted_set_name: Annotated[str, Field(min_length=1)] = _setting(
+        "VCON_SORTED_SET_NAME", "vcons", "The sorted set by which vcon-server's GET /vcon lists."
+    )
+    vcon_index_expiry_s: ExpirySeconds = _setting(
+        "VCON_INDEX_EXPIRY",
+        86_400,
+        "How long vcon-server's routes list and find what was posted to them; 0 indexes nothing.",
+    )
+    vcon_server_version: str = _setting(
+        "VCON_SERVER_VERSION", "", "What GET /version says; empty is Conserver's own version."
+    )
+    vcon_server_git_commit: str = _setting(
+        "VCON_SERVER_GIT_COMMIT", "unknown", "The same: the commit of what runs."
+    )
+    vcon_server_build_time: str = _setting(
+        "VCON_SERVER_BUILD_TIME", "unknown", "The same: when it was built."
     )
     upload_dir: str = _setting(
         "CONSERVER_UPLOAD_DIR",

@@ -113,6 +113,29 @@ def load(path: Path) -> list[Token]:
     return tokens
 
 
+def load_plain(path: Path) -> list[Token]:
+    """The tokens of vcon-server's file: one per line, as plain text. All may do everything.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no token: a mount that failed looks like this.
+    """
+    variable = "CONSERVER_API_TOKEN_FILE"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        problem = Problem(variable, f"`{path}` cannot be read: {reason}")
+        raise ConfigError([problem], "the environment") from None
+    found = [
+        Token(f"{variable}:{number}", ("admin",), (), digest(line.strip()), guessable=True)
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
+    if not found:
+        raise ConfigError([Problem(variable, f"`{path}` holds no token")], "the environment")
+    return found
+
+
 def _token(entry: Any) -> Token:
     if not isinstance(entry, dict) or not {"name", "roles", "sha256"} <= entry.keys():
         raise ValueError("a line is a JSON object (`conserver token add` writes it)")

@@ -5,7 +5,6 @@ They have the names, parameters and results of vcon-server's functions, and are 
 
 from __future__ import annotations
 
-import copy
 import importlib
 import json
 import logging
@@ -17,10 +16,10 @@ from typing import Any
 from conserver.plugins.compat import old_redis
 from conserver.plugins.compat.old_vcon import Vcon
 from conserver.vcon.document import is_tags, numbered, tag_texts
+from conserver.vcon.legacy import to_legacy
 from storage import reading
 
 _log = logging.getLogger(__name__)
-_LEGACY = "0.0.1"
 _TIMEOUT_S = 120.0
 _AZURE_VERSION = "2024-10-21"
 # How names of models begin -> vendor.
@@ -125,40 +124,10 @@ def decode_inline_dialog_body(dialog: dict[str, Any]) -> bytes:
 # lib.vcon_egress_compat
 
 
-def to_legacy(vcon_dict: dict[str, Any], target_version: str) -> dict[str, Any]:
-    """A deep copy with the member names of an older version, which has to be 0.0.1."""
-    if target_version != _LEGACY:
-        raise ValueError(f"egress_format_version must be {_LEGACY}, not {target_version!r}")
-    legacy = copy.deepcopy(vcon_dict)
-    for member in ("dialog", "analysis", "attachments"):
-        for _, part in numbered(legacy.get(member) or []):
-            names = {
-                "schema": "schema_version",
-                "mediatype": "mimetype",
-                "critical": "must_support",
-            }
-            if member == "attachments" and "type" not in part:
-                names["purpose"] = "type"
-            _rename(part, names)
-            if member != "dialog" and part.get("encoding") == "json":
-                body = reading.structured(part)
-                if isinstance(body, dict | list):
-                    part.update(body=body, encoding="none")
-    _rename(legacy, {"amended": "appended", "critical": "must_support"})
-    return {"group": [], "redacted": {}, "appended": None, **legacy, "vcon": target_version}
-
-
 def to_configured_legacy(vcon_dict: dict[str, Any]) -> dict[str, Any]:
     """`to_legacy`, if the environment variable EGRESS_FORMAT_VERSION names a version."""
     version = os.environ.get("EGRESS_FORMAT_VERSION")
     return to_legacy(vcon_dict, version) if version else vcon_dict
-
-
-def _rename(part: dict[str, Any], names: dict[str, str]) -> None:
-    for name, old in names.items():
-        if name in part:
-            value = part.pop(name)
-            part.setdefault(old, value)
 
 
 # lib.ai_usage

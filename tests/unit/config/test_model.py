@@ -330,7 +330,6 @@ def test_a_file_of_vcon_server_loads_with_warnings() -> None:
 imports: {helper: {module: my_helper, pip_name: my-helper}}
 tracers: {t: {module: tracers.t}}
 followers: {f: {url: "http://h"}}
-ingress_auth: {calls: key}
 links:
   tag: {module: links.tag, ingress-lists: [], egress-lists: [], options: {tags: [a]}}
   own: {module: own_link, pip_name: "git+https://h/own.git"}
@@ -342,7 +341,6 @@ chains:
         "imports",
         "tracers",
         "followers",
-        "ingress_auth",
         "links.tag.ingress-lists",
         "links.tag.egress-lists",
         "links.own.pip_name",
@@ -352,6 +350,32 @@ chains:
         "is not used" in str(warning) and "line " in str(warning) for warning in found.warnings
     )
     assert found.links["own"].module == "own_link"
+
+
+CALLS = "chains: {main: {ingress_lists: [calls]}}\n"
+
+
+def test_keys_of_partners_are_secrets_one_or_several_for_a_list() -> None:
+    found = parse(CALLS + "ingress_auth: {calls: partner-key-1}")
+    assert [key.get_secret_value() for key in found.ingress_auth["calls"]] == ["partner-key-1"]
+    assert "partner-key-1" not in repr(found) + found.model_dump_json()
+    found = parse(CALLS + 'ingress_auth: {calls: [one, " two ", "${NONE:-}"]}')
+    assert [key.get_secret_value() for key in found.ingress_auth["calls"]] == ["one", "two"]
+    assert not found.warnings
+
+
+@pytest.mark.parametrize("value", ["5", "{a: b}", "[5]", "[[a]]"])
+def test_what_is_no_key_of_a_partner(value: str) -> None:
+    assert "ingress_auth.calls" in problems_in(f"{CALLS}ingress_auth: {{calls: {value}}}")
+
+
+def test_keys_of_partners_that_nobody_can_use_are_warned_of() -> None:
+    found = parse(CALLS + "ingress_auth: {call: key, calls: []}")
+    told = [str(warning) for warning in found.warnings]
+    assert len(told) == 2
+    assert "ingress_auth.call: is a list that no chain takes from" in told[0]
+    assert "did you mean `calls`?" in told[0]
+    assert "ingress_auth.calls: has no key" in told[1]
 
 
 def test_going_round_in_circles_is_noticed() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from conserver.config import settings
+from conserver.config import setting_types, settings
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_CONFIG, ConfigError
 
@@ -71,7 +71,9 @@ def test_an_empty_variable_counts_as_unset() -> None:
 
 def test_workers_auto_is_one_per_core() -> None:
     """`auto` asks the machine, and the answer is at least one."""
-    assert settings.load({"CONSERVER_WORKERS": "AUTO"}).workers == settings.available_cores() >= 1
+    assert (
+        settings.load({"CONSERVER_WORKERS": "AUTO"}).workers == setting_types.available_cores() >= 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_workers_auto_is_one_per_core() -> None:
 )
 def test_sizes(text: str, size: int) -> None:
     """Sizes have units, in powers of 1024."""
-    assert settings.parse_size(text) == size
+    assert setting_types.parse_size(text) == size
 
 
 @pytest.mark.parametrize(
@@ -204,4 +206,4 @@ def test_misspelt_variables_are_found() -> None:
 
 def test_more_workers_than_a_supervisor_can_have_are_refused() -> None:
     with pytest.raises(ConfigError, match="CONSERVER_WORKERS"):
-        settings.load({"CONSERVER_WORKERS": str(settings.WORKERS_MAX + 1)})
+        settings.load({"CONSERVER_WORKERS": str(setting_types.WORKERS_MAX + 1)})

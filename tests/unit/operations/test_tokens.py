@@ -92,3 +92,25 @@ def test_what_roles_may() -> None:
     }
     assert Token("t", ("read",)).may_use("calls")
     assert not Token("t", ("read",), ("other",)).may_use("calls")
+
+
+def test_vcon_servers_file_has_a_token_in_each_line(tmp_path: Path) -> None:
+    path = tmp_path / "plain"
+    path.write_text("one-token\n\n  two-token \n")
+    ring = Keyring(tokens.load_plain(path))
+    assert len(ring) == 2
+    for text in ("one-token", "two-token"):
+        found = ring.find(text)
+        assert found is not None
+        assert (found.may("admin"), found.guessable) == (True, True)
+    assert ring.find("") is None
+    assert ring.find("one-token\n") is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \n\n", b"\xff\xfe"])
+def test_a_file_of_plain_tokens_that_is_none(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "plain"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match="CONSERVER_API_TOKEN_FILE"):
+        tokens.load_plain(path)

@@ -1,0 +1,112 @@
+"""The types of settings: how the text of a variable becomes a value, and what it may be."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from conserver.config.redis_url import fault_of
+
+WORKERS_MAX = 100
+"""The most workers of one supervisor. The coordinator gets two file descriptors per worker, and a
+forkserver passes no more than 250 to a child."""
+
+TRANSCRIBERS_MAX = 32
+
+_SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(I?B)?\s*", re.IGNORECASE)
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_size(value: object) -> object:
+    """Parse a size: `512M` is 536870912 bytes. K, M, G, T (also KB, KiB ...) are powers of 1024."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value)
+    if match is None:
+        raise ValueError(f"must be a size in bytes such as 8388608 or 512M, not `{value}`")
+    return int(float(match["number"]) * _UNITS[match["unit"].upper()])
+
+
+def available_cores() -> int:
+    """The number of cores that this process may use, by its affinity and its cgroup's CPU quota."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+
+
+def _parse_workers(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return min(available_cores(), WORKERS_MAX)
+    if isinstance(value, str) and not re.fullmatch(r"\s*\d+\s*", value):
+        raise ValueError(f"must be a number of workers or `auto` (one per core), not `{value}`")
+    return value
+
+
+def _parse_transcribers(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return None
+    if isinstance(value, str) and not re.fullmatch(r"\s*\d+\s*", value):
+        raise ValueError(f"must be a number of transcribers or `auto`, not `{value}`")
+    return value
+
+
+def _parse_switch(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower() in ("1", "true", "yes", "on"):
+        return True
+    if isinstance(value, str) and value.strip().lower() in ("0", "false", "no", "off"):
+        return False
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"must be one of 1, true, yes, on, 0, false, no, off, not `{value}`")
+
+
+def _parse_level(value: object) -> object:
+    level = str(value).strip().upper()
+    return "WARNING" if level == "WARN" else level
+
+
+def _lowered(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _parse_root_path(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    path = "/" + value.strip().strip("/")
+    return "" if path == "/" else path
+
+
+def _check_redis_url(value: SecretStr) -> SecretStr:
+    """Raise ValueError if the URL is invalid; see redis_url.py for why without the value."""
+    fault = fault_of(value.get_secret_value())
+    if fault:
+        raise ValueError(f"{fault} (the value is not shown: it may hold a password)")
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Switch = Annotated[bool, BeforeValidator(_parse_switch)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ExpirySeconds = Annotated[int, Field(ge=0)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
+RootPath = Annotated[str, BeforeValidator(_parse_root_path)]
+WorkerCount = Annotated[int, BeforeValidator(_parse_workers), Field(ge=1, le=WORKERS_MAX)]
+TranscriberCount = Annotated[
+    Annotated[int, Field(ge=0, le=TRANSCRIBERS_MAX)] | None, BeforeValidator(_parse_transcribers)
+]
+StartMethod = Annotated[Literal["", "fork", "spawn", "forkserver"], BeforeValidator(_lowered)]
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_parse_level)
+]
+EgressFormat = Literal["", "0.0.1"]
+LogFormat = Annotated[Literal["auto", "json", "console"], BeforeValidator(_lowered)]

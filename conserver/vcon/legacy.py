@@ -1,0 +1,50 @@
+"""A vCon in the spelling of version 0.0.1, for readers who know no other."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from conserver.vcon.document import numbered
+from storage.reading import structured
+
+VERSION = "0.0.1"
+
+
+def to_legacy(vcon_dict: dict[str, Any], target_version: str) -> dict[str, Any]:
+    """A deep copy with the member names of version 0.0.1, as vcon-server's function makes it.
+
+    Bodies that are JSON in a string become objects with the encoding `none`. A signed or encrypted
+    vCon has no members that could be renamed: it is copied as it is.
+
+    Raises:
+        ValueError: `target_version` is another one.
+    """
+    if target_version != VERSION:
+        raise ValueError(f"egress_format_version must be {VERSION}, not {target_version!r}")
+    legacy = copy.deepcopy(vcon_dict)
+    if "payload" in legacy or "ciphertext" in legacy:
+        return legacy
+    for member in ("dialog", "analysis", "attachments"):
+        for _, part in numbered(legacy.get(member) or []):
+            names = {
+                "schema": "schema_version",
+                "mediatype": "mimetype",
+                "critical": "must_support",
+            }
+            if member == "attachments" and "type" not in part:
+                names["purpose"] = "type"
+            _rename(part, names)
+            if member != "dialog" and part.get("encoding") == "json":
+                body = structured(part)
+                if isinstance(body, dict | list):
+                    part.update(body=body, encoding="none")
+    _rename(legacy, {"amended": "appended", "critical": "must_support"})
+    return {"group": [], "redacted": {}, "appended": None, **legacy, "vcon": target_version}
+
+
+def _rename(part: dict[str, Any], names: dict[str, str]) -> None:
+    for name, old in names.items():
+        if name in part:
+            value = part.pop(name)
+            part.setdefault(old, value)
