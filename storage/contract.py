@@ -14,6 +14,7 @@ The promises of every storage:
 - A newer revision is never replaced by an older one. What the storage holds without a revision is
   older than any. Finding a newer one there counts as stored: it contains ours.
 - One document's fault never harms its neighbours: `save_many` answers for each separately.
+- A storage may be `Searchable` as well.
 - `Rejected` is the outcome only of what this storage will never take. Whatever may pass by itself
   or by an operator's hand (server away, disk full, read-only, wrong password) is `Unavailable`, or
   an exception, which means: all of them are unavailable; close the storage and open it again later.
@@ -135,6 +136,50 @@ class Storage(Protocol):
 
     def ready(self) -> None:
         """Raises if documents could not be stored now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A vCon that a search has found.
+
+    Attributes:
+        created_at: of the vCon, as text; "" where it has none.
+        snippet: some of its words around those that were found.
+        marks: where those are in the snippet: (begin, end) in characters.
+    """
+
+    uuid: str
+    created_at: str
+    subject: str
+    snippet: str
+    marks: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """A page of hits, the newest first. cursor: of the next page; "" for the last."""
+
+    hits: Sequence[Hit]
+    cursor: str = ""
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """What a storage can do besides, if it keeps an index of words. Called as `get` is.
+
+    A storage that has `search` and that is configured without an index sets `searches` to False.
+    """
+
+    searches: bool
+
+    def search(self, text: str, limit: int, cursor: str = "") -> Hits:
+        """Finds the vCons that hold every word and every "quoted phrase" of a text.
+
+        Looked for in subjects, parties, transcripts, text messages, tags and other analyses. A text
+        without a word finds nothing. What was stored is found within seconds.
+
+        Raises ValueError for a cursor that is not this storage's.
+        """
 
 
 def all_unavailable(

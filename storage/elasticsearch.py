@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import orjson
 from pydantic import AnyHttpUrl, Field, SecretStr, field_validator, model_validator
 
-from storage import network
+from storage import elasticsearch_search, network
 from storage.contract import (
     Document,
+    Hits,
     Outcome,
     Rejected,
     StorageOptions,
@@ -192,6 +193,8 @@ def prepare(options: Options) -> None:
 class Storage:
     """An index."""
 
+    searches = True
+
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self._options = options
@@ -248,6 +251,16 @@ class Storage:
             ),
         )
         return deleted is not None
+
+    def search(self, text: str, limit: int, cursor: str = "") -> Hits:
+        """Finds vCons by words, the newest first."""
+        asked = elasticsearch_search.request(text, limit, cursor)
+        if asked is None:
+            return Hits([])
+        answer = self._opened().ask(lambda client: client.search(index=self._index, **asked))
+        if answer.status != _OK:
+            raise answer.error()
+        return elasticsearch_search.read(answer.data, limit)
 
     def ready(self) -> None:
         """Asks whether all primary shards of the index are there."""

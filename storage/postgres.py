@@ -26,8 +26,10 @@ from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import Field, SecretStr
 
+from storage import postgres_search
 from storage.contract import (
     Document,
+    Hits,
     Outcome,
     Rejected,
     StorageOptions,
@@ -45,7 +47,6 @@ _Result = TypeVar("_Result")
 
 # Types of the arrays sent, by their number in every PostgreSQL's catalogue.
 _UUID, _TEXT, _TIMESTAMP, _JSONB, _BIGINT = 2950, 25, 1114, 3802, 20
-_PARAMETER_COUNT = 6
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 # The first byte of a jsonb in binary form says which form it is.
 _JSONB_VERSION = b"\x01"
@@ -78,18 +79,24 @@ _COLUMNS = {
 }
 _UPSERT = """
 INSERT INTO {table} AS kept
-    (id, vcon, uuid, created_at, updated_at, subject, vcon_json, revision)
+    (id, vcon, uuid, created_at, updated_at, subject, vcon_json, revision{column})
 SELECT id, vcon, id, coalesce(created_at, now() AT TIME ZONE 'utc'), now() AT TIME ZONE 'utc',
-    subject, body, revision
-FROM unnest($1::uuid[], $2::text[], $3::timestamp[], $4::text[], $5::jsonb[], $6::bigint[])
-    AS given (id, vcon, created_at, subject, body, revision)
+    subject, body, revision{column}
+FROM unnest($1::uuid[], $2::text[], $3::timestamp[], $4::text[], $5::jsonb[], $6::bigint[]{values})
+    AS given (id, vcon, created_at, subject, body, revision{column})
 ON CONFLICT (id) DO UPDATE SET
     vcon = excluded.vcon, uuid = excluded.uuid, created_at = excluded.created_at,
     updated_at = excluded.updated_at, subject = excluded.subject,
-    vcon_json = excluded.vcon_json, revision = excluded.revision
+    vcon_json = excluded.vcon_json, revision = excluded.revision{update}
 WHERE kept.revision IS NULL OR kept.revision <= excluded.revision
 RETURNING id
 """
+_WITHOUT_SEARCH = {"column": "", "values": "", "update": ""}
+_WITH_SEARCH = {
+    "column": f", {postgres_search.COLUMN}",
+    "values": ", $7::text[]",
+    "update": f", {postgres_search.COLUMN} = excluded.{postgres_search.COLUMN}",
+}
 
 
 class Options(StorageOptions):
@@ -108,6 +115,10 @@ class Options(StorageOptions):
         default="vcons",
         min_length=1,
         description="Table, also as `schema.table`. Made at the first start if it is missing.",
+    )
+    search: bool = Field(
+        default=False,
+        description="Keep the words of each vCon in a column with an index, to be searched.",
     )
     pooler: bool = Field(
         default=False,
@@ -132,6 +143,7 @@ class _Row:
     subject: bytes | None
     body: bytes
     revision: bytes
+    words: bytes | None
 
 
 class Storage:
@@ -139,6 +151,7 @@ class Storage:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
+        self.searches = options.search
         self._options = options
         self._table = _quoted(options.table_name)
         self._connection: Connection | None = None
@@ -153,9 +166,10 @@ class Storage:
         connection = Connection(_connection_parameters(options), options.timeout_s, options.pooler)
         try:
             self._ensure_table(connection)
-            upsert = _UPSERT.format(table=self._table)
+            extra = _WITH_SEARCH if self.searches else _WITHOUT_SEARCH
+            upsert = _UPSERT.format(table=self._table, **extra)
             # Planned once, so that a key or a right that is missing shows now.
-            connection.query(f"EXPLAIN {upsert}", *["{}"] * _PARAMETER_COUNT)
+            connection.query(f"EXPLAIN {upsert}", *["{}"] * (7 if self.searches else 6))
             connection.prepare(upsert)
         except BaseException:
             connection.close()
@@ -173,7 +187,7 @@ class Storage:
         outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
         rows = []
         for index, document in enumerate(documents):
-            row = _row(index, document)
+            row = _row(index, document, self.searches)
             if isinstance(row, Rejected):
                 outcomes[index] = row
             else:
@@ -192,6 +206,10 @@ class Storage:
         """Deletes the row."""
         statement = f"DELETE FROM {self._table} WHERE id = $1::uuid RETURNING id"
         return bool(self._query(statement, row_id(uuid).hex()))
+
+    def search(self, text: str, limit: int, cursor: str = "") -> Hits:
+        """Finds vCons by words, the newest first, if the option `search` is set."""
+        return postgres_search.search(self._query, self._table, text, limit, cursor)
 
     def ready(self) -> None:
         """Asks whether the table is there and may be written."""
@@ -238,8 +256,8 @@ class Storage:
         connection.query("BEGIN")
         connection.query(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
         missing = self._missing_columns(connection)
-        if len(missing) == len(_COLUMNS):
-            columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
+        if len(missing) == len(self._columns):
+            columns = ", ".join(f"{name} {kind}" for name, kind in self._columns.items())
             connection.query(f"CREATE TABLE {self._table} ({columns})")
             if connection.query(
                 "SELECT 1 FROM pg_settings"
@@ -251,10 +269,12 @@ class Storage:
                 )
         else:
             for name in missing:
-                kind = _COLUMNS[name].removesuffix(" NOT NULL")
+                kind = self._columns[name].removesuffix(" NOT NULL")
                 connection.query(
                     f"ALTER TABLE {self._table} ADD COLUMN IF NOT EXISTS {name} {kind}"
                 )
+        if self.searches:
+            postgres_search.ensure_index(connection.query, self._table)
         connection.query("COMMIT")
 
     def _missing_columns(self, connection: Connection) -> list[str]:
@@ -264,10 +284,14 @@ class Storage:
             self._table,
         )
         present = {row[0].decode() for row in rows if row[0]}
-        return [name for name in _COLUMNS if name not in present]
+        return [name for name in self._columns if name not in present]
+
+    @property
+    def _columns(self) -> dict[str, str]:
+        return _COLUMNS | ({postgres_search.COLUMN: "text"} if self.searches else {})
 
     def _save(self, connection: Connection, rows: list[_Row], outcomes: list[Outcome]) -> None:
-        result = connection.upsert(_parameters(rows))
+        result = connection.upsert(_parameters(rows, self.searches))
         state, message = connection.error(result)
         if not state:
             written = _ids(result)
@@ -294,7 +318,7 @@ def row_id(uuid: str) -> bytes:
     return uuid5(_NAMESPACE, uuid).bytes
 
 
-def _row(index: int, document: Document) -> _Row | Rejected:
+def _row(index: int, document: Document, searches: bool) -> _Row | Rejected:
     """The columns of a document, or why PostgreSQL cannot hold it."""
     # Looking for one byte is so much quicker that it comes first: most documents escape nothing.
     body = document.body
@@ -313,6 +337,7 @@ def _row(index: int, document: Document) -> _Row | Rejected:
         None if subject is None else subject.encode(),
         body,
         struct.pack(">q", document.revision),
+        postgres_search.words(document) if searches else None,
     )
 
 
@@ -324,8 +349,8 @@ def _microseconds(moment: datetime | None) -> bytes | None:
     return struct.pack(">q", seconds * 1_000_000 + since.microseconds)
 
 
-def _parameters(rows: list[_Row]) -> list[bytes]:
-    return [
+def _parameters(rows: list[_Row], searches: bool) -> list[bytes]:
+    parameters = [
         _array(_UUID, [row.id for row in rows]),
         _array(_TEXT, [row.vcon for row in rows]),
         _array(_TIMESTAMP, [row.created_at for row in rows]),
@@ -333,6 +358,7 @@ def _parameters(rows: list[_Row]) -> list[bytes]:
         _array(_JSONB, [row.body for row in rows], prefix=_JSONB_VERSION),
         _array(_BIGINT, [row.revision for row in rows]),
     ]
+    return [*parameters, _array(_TEXT, [row.words for row in rows])] if searches else parameters
 
 
 def _array(kind: int, items: Sequence[bytes | None], prefix: bytes = b"") -> bytes:

@@ -3,6 +3,8 @@
     SELECT uuid, snippet(vcons_text, -1, '[', ']', '…', 12) FROM vcons_text
         JOIN vcons ON vcons.id = vcons_text.rowid WHERE vcons_text MATCH 'refund AND party:ada';
 
+`search` asks the same index for words and phrases, without this grammar.
+
 It needs nothing but Python, so that it is where vCons go by default when nothing else is there. A
 batch is one transaction. Many processes of one host may write: each waits for its turn. (A network
 file system has not the locks that this needs.)
@@ -15,16 +17,16 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
 
-from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
-from storage.fields import messages, notes, objects, strings, text, transcripts
-from storage.reading import tags_of
+from storage.contract import Document, Hits, Outcome, Rejected, StorageOptions, Stored, Unavailable
+from storage.fields import text
+from storage.searching import CLOSE, OPEN, from_cursor, marked, terms, to_cursor, words_of
 
 _BUSY_POLL_S = 0.02
+_ID_MAX = 2**63 - 1
 _SCHEMA = (
     """
     CREATE TABLE IF NOT EXISTS vcons (
@@ -58,11 +60,10 @@ _INDEX = """
     VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _SEARCH = """
-    SELECT uuid, created_at, vcons.subject, snippet(vcons_text, -1, '[', ']', '…', 16)
+    SELECT vcons.id, uuid, created_at, vcons.subject, snippet(vcons_text, -1, ?, ?, '…', 32)
     FROM vcons_text JOIN vcons ON vcons.id = vcons_text.rowid
-    WHERE vcons_text MATCH ? ORDER BY rank LIMIT ?
+    WHERE vcons_text MATCH ? AND vcons_text.rowid < ? ORDER BY vcons_text.rowid DESC LIMIT ?
 """
-_PARTY_MEMBERS = ("name", "tel", "mailto", "sip", "role", "org")
 
 
 class Options(StorageOptions):
@@ -84,18 +85,10 @@ def prepare(options: Options) -> None:
     """Does nothing: SQLite is part of Python."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A vCon that a search found, and where."""
-
-    uuid: str
-    created_at: str | None
-    subject: str | None
-    snippet: str
-
-
 class Storage:
     """A database, through one connection."""
+
+    searches = True
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -157,13 +150,18 @@ class Storage:
         with self._turn() as connection, _transaction(connection):
             connection.execute("SELECT 1 FROM vcons LIMIT 1")
 
-    def search(self, query: str, limit: int = 20) -> list[Hit]:
-        """Finds vCons by a query in FTS5's grammar, the best first.
-
-        Raises sqlite3.OperationalError for a query that is not in that grammar.
-        """
+    def search(self, text: str, limit: int, cursor: str = "") -> Hits:
+        """Finds vCons by words; those that were stored last come first. Accents do not matter."""
+        before = from_cursor(cursor, [int])[0] if cursor else _ID_MAX
+        wanted = [term.replace("\0", " ") for term in terms(text)]
+        if not wanted:
+            return Hits([])
+        query = " AND ".join('"{}"'.format(term.replace('"', '""')) for term in wanted)
         with self._turn() as connection:
-            return [Hit(*row) for row in connection.execute(_SEARCH, (query, limit))]
+            values = (OPEN, CLOSE, query, before, limit + 1)
+            rows = connection.execute(_SEARCH, values).fetchall()
+        hits = [marked(row[1], row[2] or "", row[3] or "", row[4]) for row in rows[:limit]]
+        return Hits(hits, to_cursor([rows[limit - 1][0]]) if len(rows) > limit else "")
 
     @contextmanager
     def _turn(self) -> Iterator[sqlite3.Connection]:
@@ -225,17 +223,5 @@ def _save(connection: sqlite3.Connection, document: Document) -> Outcome:
         written = cursor.fetchall()
     if not written:
         return Stored(superseded=True)
-    analyses, attachments = objects(data, "analysis"), objects(data, "attachments")
-    parties = [
-        {name: party.get(name) for name in _PARTY_MEMBERS} for party in objects(data, "parties")
-    ]
-    words = (
-        subject or "",
-        " ".join(strings(parties)),
-        "\n".join(transcripts([*analyses, *attachments])),
-        "\n".join(messages(objects(data, "dialog"))),
-        " ".join(tags_of(attachments)),
-        "\n".join(notes(analyses)),
-    )
-    connection.execute(_INDEX, (written[0][0], *words))
+    connection.execute(_INDEX, (written[0][0], *words_of(data)))
     return Stored()

@@ -28,6 +28,7 @@ from conserver.api import (
     operations,
     probes,
     results,
+    search,
     status,
     uploads,
     vcons,
@@ -87,6 +88,7 @@ ROUTERS = (
     lists.router,
     dead_letters.router,
     operations.router,
+    search.router,
     status.router,
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from conserver.config.validation import suggest
 from conserver.errors import InvalidArgumentError, OperationError
@@ -14,10 +14,11 @@ from conserver.operations.connection import Client
 from conserver.plugins import loader
 from conserver.queue import keys
 from conserver.telemetry.redact import redact_text
+from storage.contract import Searchable
 
 if TYPE_CHECKING:
     from conserver.config.model import Config
-    from storage.contract import Storage
+    from storage.contract import Hits, Storage
 
 REDIS = "redis"  # as a source
 
@@ -188,6 +189,7 @@ class StorageReader:
         self._config = config
         self._locks = {name: threading.Lock() for name in config.storages}
         self._open: dict[str, Storage] = {}
+        self._searches: dict[str, bool] = {}
 
     @property
     def names(self) -> Sequence[str]:
@@ -201,6 +203,19 @@ class StorageReader:
     def delete(self, name: str, uuid: str) -> bool:
         """Delete the document from one storage; whether it had one. Raises what that raises."""
         return self._ask(name, lambda storage: storage.delete(uuid))
+
+    def searches(self, name: str) -> bool:
+        """Whether a storage keeps an index of words. It is not opened for that."""
+        if name not in self._searches:
+            storage = loader.load_storage(name, self._config.storages[name]).make()
+            self._searches[name] = isinstance(storage, Searchable) and storage.searches
+        return self._searches[name]
+
+    def search(self, name: str, text: str, limit: int, cursor: str) -> Hits:
+        """What one storage finds (see storage.contract.Searchable). Raises what that raises."""
+        return self._ask(
+            name, lambda storage: cast("Searchable", storage).search(text, limit, cursor)
+        )
 
     def close(self) -> None:
         """Close all storages; the next `get` opens its storage again."""

@@ -55,12 +55,14 @@ class StoragePlace:
         options: as in a configuration.
         keeps_bytes: whether `get` returns the very bytes that were saved, or only an equal JSON.
         unacceptable: makes a document that the storage will never take; None if there is none.
+        search_options: those with which it can be searched, besides.
     """
 
     module: str
     options: Mapping[str, Any]
     keeps_bytes: bool = False
     unacceptable: Callable[[], Document | None] = field(default=lambda: None)
+    search_options: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self, **options: Any) -> Storage:
         """A storage that is not open yet; `options` are added to the place's."""

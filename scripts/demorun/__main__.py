@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sqlite3
 import sys
 import time
 from collections.abc import Sequence
@@ -136,10 +135,7 @@ def search(show: Show, folder: Path, query: str) -> int:
     path = folder / "vcons.db"
     if not path.exists():
         raise StageError(f"there is no {path} yet: run scripts/demo first")
-    try:
-        hits = journey.search(path, query)
-    except sqlite3.OperationalError as error:
-        raise StageError(f"SQLite cannot search for {query}: {error}") from None
+    hits = journey.search(path, query)
     show.search(path, query, hits)
     return 0 if hits else EXIT_FAILURE
 

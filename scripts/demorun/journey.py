@@ -22,11 +22,13 @@ from conserver.operations.dead_letters import Filter, described, select
 from conserver.queue import keys
 from conserver.vcon.document import Vcon, decode_body
 from demorun.stage import EGRESS, INGRESS, ROOT, Stage, StageError
-from storage.sqlite import Hit, Options, Storage
+from storage.contract import Hit
+from storage.sqlite import Options, Storage
 
 _LOOK_S = 0.25
 _GLANCE_S = 0.005
 _PATIENCE_S = 600
+_HITS_MAX = 20
 _TRIES = 3  # Where nothing has come out, a link that failed so often will not do better.
 _COMMAND_TIMEOUT_S = 60
 
@@ -152,10 +154,10 @@ def collect(stage: Stage, recordings: Sequence[Recording]) -> None:
                 _describe(recording, Vcon.parse(text))
 
 
-def search(path: Path, query: str) -> list[Hit]:
+def search(path: Path, query: str) -> Sequence[Hit]:
     """What the full-text index of sqlite finds."""
     with database(path) as sqlite:
-        return sqlite.search(query)
+        return sqlite.search(query, _HITS_MAX).hits
 
 
 @contextmanager

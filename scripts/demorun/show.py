@@ -17,7 +17,7 @@ from rich.text import Text
 
 from demorun.journey import Recording
 from demorun.stage import EGRESS, INGRESS, ROOT, Stage
-from storage.sqlite import Hit
+from storage.contract import Hit
 
 _WIDTH_OF_FILES = 100
 _WIDTH_MAX = 110
@@ -92,8 +92,10 @@ class Show:
         title = Text.assemble("\nSearching ", (short(path), "bold"), " for ", (query, "bold"))
         self._console.print(title)
         for hit in hits:
-            words = hit.snippet.replace("\n", " ")
-            line = Text(f"   {hit.uuid}  {hit.subject or '':12}  {words}")
+            words = hit.snippet
+            for begin, end in reversed(hit.marks):
+                words = f"{words[:begin]}[{words[begin:end]}]{words[end:]}"
+            line = Text(f"   {hit.uuid}  {hit.subject:12}  " + words.replace("\n", " "))
             self._console.print(line, no_wrap=True, overflow="ellipsis")
         if not hits:
             self._console.print("   nothing")
@@ -106,7 +108,7 @@ class Show:
             ("scripts/demo call.wav --model small", "your own recordings; two channels: 2 parties"),
             ("scripts/demo --kill", "kill the worker at work: nothing is lost or doubled"),
             ("scripts/demo --stay", "leave it running, to look at from another terminal"),
-            ("scripts/demo --search 'thank OR seven'", "look for words in all that is stored"),
+            ("scripts/demo --search seven", "look for words in all that is stored"),
             (f"less {short(stage.config_file)}", "the configuration of this demo"),
             ("docs/quickstart.md", "your own configuration, on your own Redis"),
         )

@@ -40,10 +40,14 @@ WAIT_S = 10
 
 
 def configuration(folder: Path) -> dict[str, Any]:
-    """Two lists, and a storage that keeps files."""
+    """Two lists, a storage that keeps files, and one that can search."""
+    database = str(folder.parent / "vcons.db")
     return {
         "links": {"tag": {"module": "links.tag", "options": {"tags": ["seen"]}}},
-        "storages": {"files": {"module": "storage.file", "options": {"path": str(folder)}}},
+        "storages": {
+            "files": {"module": "storage.file", "options": {"path": str(folder)}},
+            "index": {"module": "storage.sqlite", "options": {"path": database}},
+        },
         "chains": {
             "main": {
                 "links": ["tag"],

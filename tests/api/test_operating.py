@@ -216,7 +216,7 @@ def test_status_and_hosts(clients: Clients, worker: Consumer) -> None:
 def test_the_configuration_is_shown_without_secrets(clients: Clients) -> None:
     shown = clients("read").get("/v1/config").json()
     assert shown["chains"]["main"]["ingress_lists"] == ["calls"]
-    assert shown["storages"].keys() == {"files"}
+    assert shown["storages"].keys() == {"files", "index"}
 
 
 def test_alone_there_is_no_supervisor_to_reload(admin: httpx.Client, clients: Clients) -> None:

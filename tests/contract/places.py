@@ -71,6 +71,7 @@ def _postgres(request: pytest.FixtureRequest) -> Place:
         at_port=lambda port: {"url": _moved(url, port)},
         rejects=frozenset(["nul"]),
         unacceptable=lambda: document(subject="a\0b"),
+        search_options={"search": True},
     )
 
 

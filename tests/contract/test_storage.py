@@ -9,6 +9,7 @@ import json
 
 import pytest
 
+from conserver.testing.searching import SearchContract
 from conserver.testing.storages import StorageContract, is_stored, kept, save
 from storage.contract import Document, Rejected
 from tests import vcons
@@ -21,7 +22,7 @@ def here(request: pytest.FixtureRequest) -> Place:
     return place(request.param, request)
 
 
-class TestStorages(StorageContract):
+class TestStorages(StorageContract, SearchContract):
     """The contract, in a new place of each kind in turn."""
 
     @pytest.fixture(params=KINDS)

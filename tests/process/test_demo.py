@@ -148,12 +148,11 @@ def test_searching_what_earlier_demos_have_stored(demo: Demo) -> None:
     code, output = demo("--search", "hello")
     assert (code, "run scripts/demo first" in output) == (1, True)
     demo(str(CALLS / "mono-16k.wav"))
-    code, output = demo("--search", "goodbye AND customer")
+    code, output = demo("--search", "goodbye customer")
     assert code == 0
     assert "thank you [customer] [goodbye]" in output
     assert demo("--search", "seven")[0] == 1
-    code, output = demo("--search", '"')
-    assert (code, "SQLite cannot search" in output) == (1, True)
+    assert demo("--search", '"')[0] == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

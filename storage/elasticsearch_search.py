@@ -1,0 +1,72 @@
+"""The search of storage.elasticsearch: the request, and how its answer is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from storage.contract import Hits
+from storage.searching import CLOSE, OPEN, from_cursor, marked, terms, to_cursor
+
+_FIELDS = [
+    "subject",
+    "parties.name",
+    "parties.org",
+    "parties.tel",
+    "parties.mailto",
+    "parties.sip",
+    "transcript",
+    "messages",
+    "tags",
+    "notes",
+]
+# Those that a snippet is taken from, the best first.
+_SHOWN = ("transcript", "messages", "notes", "subject", "parties.name", "tags")
+_SNIPPET_CHARS = 200
+# Of a text: an index refuses to mark words in a longer one (index.highlight.max_analyzed_offset).
+_MARKED_CHARS = 999_999
+
+
+def request(text: str, limit: int, cursor: str) -> dict[str, Any] | None:
+    """The arguments of the client's `search`; None for a text without a word.
+
+    Raises ValueError for a cursor that is not of this storage.
+    """
+    after = from_cursor(cursor, [int, str]) if cursor else None
+    wanted = terms(text)
+    if not wanted:
+        return None
+    asked = [
+        {"multi_match": {"query": term, "type": "phrase", "fields": _FIELDS}} for term in wanted
+    ]
+    found: dict[str, Any] = {
+        "query": {"bool": {"must": asked}},
+        "size": limit + 1,
+        # `unmapped_type`: an index that others have made may lack the field.
+        "sort": [
+            {"created_at": {"order": "desc", "missing": "_last", "unmapped_type": "date"}},
+            {"uuid": {"order": "desc", "unmapped_type": "keyword"}},
+        ],
+        "source_includes": ["uuid", "created_at", "subject", "vcon.created_at"],
+        "highlight": {
+            "pre_tags": [OPEN],
+            "post_tags": [CLOSE],
+            "max_analyzed_offset": _MARKED_CHARS,
+            "number_of_fragments": 1,
+            "fragment_size": _SNIPPET_CHARS,
+            "fields": {name: {} for name in _SHOWN},
+        },
+        "track_total_hits": False,
+    }
+    return found | ({"search_after": after} if after else {})
+
+
+def read(answer: dict[str, Any], limit: int) -> Hits:
+    """The hits in an answer."""
+    found = answer["hits"]["hits"]
+    hits = []
+    for one in found[:limit]:
+        source, lit = one.get("_source", {}), one.get("highlight", {})
+        snippet = next((lit[name][0] for name in _SHOWN if lit.get(name)), "")
+        created_at = source.get("vcon", {}).get("created_at") or source.get("created_at") or ""
+        hits.append(marked(one["_id"], str(created_at), source.get("subject", ""), snippet))
+    return Hits(hits, to_cursor(found[limit - 1]["sort"]) if len(found) > limit else "")
