@@ -35,6 +35,7 @@ class ListView(BaseModel):
                 "suspects": 0,
                 "parked": 3,
                 "dead": 1,
+                "oldest_age_s": 4.2,
                 "paused": False,
                 "served": True,
                 "waits": {"sampled": 3, "storages": {"s3": 2}, "retries": 1, "due_in_s": 12.5},
@@ -48,6 +49,9 @@ class ListView(BaseModel):
     suspects: int | None = Field(description="May have killed a worker; run alone.")
     parked: int | None = Field(description="Wait for their time.")
     dead: int | None = Field(description="Dead letters.")
+    oldest_age_s: float | None = Field(
+        description="For at least how long the oldest item has waited for a worker; 0 if none does."
+    )
     paused: bool
     served: bool = Field(description="Whether a living host takes from it.")
     waits: dict[str, Any] | None = Field(description="What the parked ones wait for.")
@@ -77,6 +81,7 @@ def view(state: ListState) -> ListView:
         suspects=state.suspects,
         parked=state.parked,
         dead=state.dead,
+        oldest_age_s=state.oldest_age_s,
         paused=state.paused,
         served=state.served,
         waits=told,
@@ -166,6 +171,7 @@ def _empty(name: str) -> ListView:
         suspects=0,
         parked=0,
         dead=0,
+        oldest_age_s=0.0,
         paused=False,
         served=False,
         waits=None,

@@ -76,7 +76,7 @@ def _away(screen: Console, found: Overview) -> list[str]:
     return [*lines_of(screen, ("storage", "breaker", "for workers"), rows), ""] if rows else []
 
 
-_LIST_COLUMNS = ("list", "queued", "returned", "suspects", "parked", "dead", "remarks")
+_LIST_COLUMNS = ("list", "queued", "oldest", "returned", "suspects", "parked", "dead", "remarks")
 
 
 def _lists(screen: Console, found: Overview) -> list[str]:
@@ -84,6 +84,7 @@ def _lists(screen: Console, found: Overview) -> list[str]:
         (
             entry.name,
             _count(entry.queued),
+            age_text(entry.oldest_age_s) if entry.oldest_age_s else "",
             _count(entry.returned),
             _count(entry.suspects, "warning"),
             _count(entry.parked, "warning"),

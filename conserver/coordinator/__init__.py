@@ -8,6 +8,7 @@ Begin with coordinator.py: it starts the duties below as tasks of one group and 
     idle_workers.py          which workers are idle; wakes one of them
     suspects.py              has a worker finish its items when suspects wait, which must run alone
     housekeeping.py          requeues parked items that are due; expires old dead-letter reasons
+    ages.py                  looks how old the oldest waiting item of each list is
     reaper.py                detects dead hosts and returns the items of their workers
     orphans.py               waits for the workers when the supervisor was killed, then kills them
     boot_check.py            the first contact with Redis: a bounded wait, a clear error

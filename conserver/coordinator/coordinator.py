@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from conserver.coordinator.ages import Ages
 from conserver.coordinator.boot_check import wait_for_redis
 from conserver.coordinator.host_status import HostStatus
 from conserver.coordinator.housekeeping import Housekeeping, known_lists, put_back
@@ -147,6 +148,7 @@ class Coordinator:
             "sweep": housekeeping.sweep_forever(),
             "suspects": suspects.run(),
             "reaper": reaper.run(),
+            "ages": Ages(self._connections, self._served, log).run(),
         }
 
     # ---- small duties ----------------------------------------------------------------------------

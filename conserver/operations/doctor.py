@@ -24,9 +24,10 @@ _ROOM = "old dead letters (`conserver dlq purge --older 30d`), egress lists that
 COMMANDS = (
     "blmove", "del", "eval", "evalsha", "exec", "exists", "expire", "get", "hdel", "hexists",
     "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hrandfield", "hset", "hsetnx", "info",
-    "llen", "lpop", "lpush", "lrange", "lrem", "mget", "multi", "persist", "pexpireat", "ping",
-    "pttl", "rename", "rpush", "sadd", "scan", "set", "smembers", "srem", "strlen", "time", "type",
-    "zadd", "zcard", "zcount", "zrange", "zrangebyscore", "zrem", "zremrangebyrank", "zrevrange",
+    "llen", "lpop", "lpos", "lpush", "lrange", "lrem", "mget", "multi", "persist", "pexpireat",
+    "ping", "pttl", "rename", "rpush", "sadd", "scan", "set", "smembers", "srem", "strlen", "time",
+    "type", "zadd", "zcard", "zcount", "zrange", "zrangebyscore", "zrem", "zremrangebyrank",
+    "zrevrange",
 )  # fmt: skip
 """What the scripts, the daemon and the operations call: the rights that its user needs."""
 
@@ -241,7 +242,8 @@ def _arguments(command: str) -> tuple[str, ...]:
         "blmove": (key, key, "LEFT", "RIGHT", "1"),
         "hset": (key, "f", "v"), "hsetnx": (key, "f", "v"), "hincrby": (key, "f", "1"),
         "rename": (key, key), "publish": (keys.events("nothing"), "v"),
-        "lrange": (key, "0", "1"), "lrem": (key, "1", "v"), "zadd": (key, "1", "v"),
+        "lrange": (key, "0", "1"), "lpos": (key, "v"), "lrem": (key, "1", "v"),
+        "zadd": (key, "1", "v"),
         "zcount": (key, "0", "1"), "zrange": (key, "0", "1"), "zrangebyscore": (key, "0", "1"),
         "zremrangebyrank": (key, "0", "1"), "zrevrange": (key, "0", "1"),
     }  # fmt: skip

@@ -15,11 +15,13 @@ from itertools import islice
 from conserver.config.validation import suggest
 from conserver.operations import audit, hosts
 from conserver.operations.connection import Client
-from conserver.queue import elements, keys, lookup, record
+from conserver.queue import calls, elements, keys, lookup, record, script, wrong_type
 from conserver.queue.record import Progress
 
 _PARKED_SAMPLE = 200
 _LOOK_S = 0.25
+_AGES_PER_CALL = 64
+_AGES_EVERY_MS = 5000
 _PLACES = 5  # of the items of one list, see Depth
 
 
@@ -143,6 +145,32 @@ def waits(client: Client, wanted: Iterable[str]) -> dict[str, Waits]:
         retries = sum(1 for one in owed if not one)
         due_in_s = round((first[0][1] - now_ms) / 1000, 1)
         found[name] = Waits(len(owed), dict(storages.most_common()), retries, due_in_s)
+    return found
+
+
+def ages(client: Client, wanted: Iterable[str]) -> dict[str, float | None]:
+    """For how many seconds the oldest item of each list has waited for a worker: in the list itself
+    or, after a claim, in returned or suspects. Parked ones, which wait for their time, are left
+    out. 0.0 where none waits; None where it cannot be told.
+
+    It has waited for at least so long: queue/waiting.lua says how that is known, and what it cannot
+    know. Coordinators look every few seconds; so does whoever calls this.
+    """
+    from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
+
+    wanted = list(wanted)
+    found: dict[str, float | None] = {}
+    for first in range(0, len(wanted), _AGES_PER_CALL):
+        some = wanted[first : first + _AGES_PER_CALL]
+        try:
+            answer = script.run(client, calls.waiting(some, _AGES_EVERY_MS))
+            found.update(calls.read_waiting(some, answer))
+        except (NoPermissionError, ReadOnlyError):
+            found.update(dict.fromkeys(some))  # Who may only read is still shown the rest.
+        except ResponseError as error:
+            if not wrong_type.is_wrong_type(error) and "NOPERM" not in str(error):
+                raise
+            found.update(dict.fromkeys(some))
     return found
 
 

@@ -17,6 +17,7 @@ class ListState:
     """One list: its depths (see lists.Depth) and who takes from it.
 
     Attributes:
+        oldest_age_s: for how long the oldest item has waited for a worker; see lists.ages.
         served: whether a living host serves it.
         waits: what its parked items wait for; None where none is parked.
     """
@@ -27,6 +28,7 @@ class ListState:
     suspects: int | None
     parked: int | None
     dead: int | None
+    oldest_age_s: float | None
     paused: bool
     served: bool
     waits: Waits | None
@@ -67,12 +69,13 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
     served = {name for host in found if host.beats for name in host.lists}
     depths = lists.depths(client, names)
     waits = lists.waits(client, [name for name in names if depths[name].parked])
+    ages = lists.ages(client, names)
     per_s = rate.look(found)
     waiting = sum((depth.queued or 0) + (depth.returned or 0) for depth in depths.values())
     return Overview(
         at=time.time(),
         lists=[
-            _state(name, depth, name in paused, name in served, waits.get(name))
+            _state(name, depth, ages[name], name in paused, name in served, waits.get(name))
             for name, depth in depths.items()
         ],
         hosts=found,
@@ -84,7 +87,14 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
     )
 
 
-def _state(name: str, depth: Depth, paused: bool, served: bool, waits: Waits | None) -> ListState:
+def _state(
+    name: str,
+    depth: Depth,
+    oldest_age_s: float | None,
+    paused: bool,
+    served: bool,
+    waits: Waits | None,
+) -> ListState:
     return ListState(
         name=name,
         queued=depth.queued,
@@ -92,6 +102,7 @@ def _state(name: str, depth: Depth, paused: bool, served: bool, waits: Waits | N
         suspects=depth.suspects,
         parked=depth.parked,
         dead=depth.dead,
+        oldest_age_s=oldest_age_s,
         paused=paused,
         served=served,
         waits=waits,

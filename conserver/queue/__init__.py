@@ -33,6 +33,8 @@ prelude.lua, which has the rules for scripts and the form of a record.
     conserver:gone:<consumer>       string  its registration was deleted: for an hour it cannot be
                                             registered again, by a late call of its own
     conserver:control               hash    "paused:<list>" -> since when, in ms
+    conserver:waiting               hash    list -> JSON: elements that were its last ones at known
+                                            times, for the age of the oldest (waiting.lua)
     conserver:audit                 list    JSON: the last 1000 operations that changed something
     conserver:job:<job>             hash    a job: a submission that somebody follows. status
                                             (queued, waiting, processing; at the end completed,

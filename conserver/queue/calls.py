@@ -381,6 +381,32 @@ def sweep(name: str, keep_s: int, most: int) -> Call:
     return Call("sweep", [keys.dead(name)], [keep_s, most])
 
 
+def waiting(names: Sequence[str], every_ms: int) -> Call:
+    """Look since when the oldest item of each list has waited. See read_waiting.
+
+    Args:
+        every_ms: a list is looked at again when its last look is so old.
+    """
+    wanted: list[str] = [keys.WAITING]
+    for name in names:
+        wanted += (name, keys.returned(name), keys.suspects(name))
+    return Call("waiting", wanted, [every_ms, *names])
+
+
+def read_waiting(names: Sequence[str], reply: list[bytes]) -> dict[str, float | None]:
+    """The answer of `waiting` for the same names: for how many seconds the oldest item of each list
+    has waited, 0.0 where none waits, None where a key has the wrong type.
+    """
+    now_ms, *since = reply
+    return {name: _waited_s(now_ms, one) for name, one in zip(names, since, strict=True)}
+
+
+def _waited_s(now_ms: bytes, since: bytes) -> float | None:
+    if since == b"-":
+        return None
+    return max(int(now_ms) - int(since), 0) / 1000 if since else 0.0
+
+
 def stray(consumer: str, answered: int, tokens: Iterable[str]) -> Call:
     """Return held items that are not among `tokens`. Returns how many; to be repeated until it is
     0.

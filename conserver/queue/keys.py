@@ -11,6 +11,7 @@ HOSTS = "conserver:hosts"
 LISTS = "conserver:lists"
 CONTROL = "conserver:control"
 JOBS = "conserver:jobs"
+WAITING = "conserver:waiting"
 
 
 def returned(name: str) -> str:

@@ -108,7 +108,7 @@ def wrong_keys(client: redis.Redis) -> list[WrongKey]:
 
 
 def _known_keys(client: redis.Redis) -> Iterator[str]:
-    yield from (keys.LISTS, keys.HOSTS, keys.CONTROL, keys.AUDIT)
+    yield from (keys.LISTS, keys.HOSTS, keys.CONTROL, keys.AUDIT, keys.WAITING)
     if client.type(keys.HOSTS) == b"set":
         yield from (keys.host(host) for host in hosts(client))
     if client.type(keys.LISTS) != b"set":

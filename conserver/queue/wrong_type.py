@@ -31,6 +31,7 @@ KINDS = {
     keys.cancelled(""): "set",
     keys.CONTROL: "hash",
     keys.AUDIT: "list",
+    keys.WAITING: "hash",
     keys.revision(""): "hash",
 }
 """Beginning of a key of ours -> its type. The key schema says what each holds."""

@@ -1,0 +1,71 @@
+"""Ages: looks again and again how old the oldest waiting item of each list is.
+
+The answer is not used here. Each look leaves a mark in Redis (queue/waiting.lua), from which
+`conserver status`, the API and the metrics tell the age later, also when nothing is claimed. It is
+no duty that anything else depends on: it has a connection of its own and gives up at once where
+Redis is away or refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from conserver.coordinator.retrying_connection import AsyncConnection, Connections, describe
+from conserver.queue import calls, keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from conserver.queue.script import Call
+    from conserver.telemetry.log import Logger
+
+LOOK_EVERY_S = 5.0
+LISTS_PER_CALL = 64
+ANSWER_TIMEOUT_S = 5.0
+
+
+class Ages:
+    """Of all lists that any host has ever claimed from, and of those that this one serves."""
+
+    def __init__(self, connections: Connections, served: Iterable[str], log: Logger) -> None:
+        self._connection = AsyncConnection(connections)
+        self._served = set(served)
+        self._log = log
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        try:
+            while True:
+                try:
+                    await self.look()
+                except (RedisError, OSError, TimeoutError) as error:
+                    await self._connection.close()
+                    self._log.debug("ages_unknown", error=describe(error))
+                await asyncio.sleep(LOOK_EVERY_S)
+        finally:
+            await self._connection.close()
+
+    async def look(self) -> None:
+        """Look at every list once. Raises RedisError, OSError, TimeoutError."""
+        members = await self._ask("SMEMBERS", keys.LISTS)
+        names = sorted({member.decode() for member in members} | self._served)
+        for first in range(0, len(names), LISTS_PER_CALL):
+            # Whoever looked just before has done it for all.
+            every_ms = int(LOOK_EVERY_S * 900)
+            await self._call(calls.waiting(names[first : first + LISTS_PER_CALL], every_ms))
+
+    async def _call(self, call: Call) -> None:
+        try:
+            await self._ask(*call.command())
+        except NoScriptError:
+            await self._ask(*call.command(whole=True))
+
+    async def _ask(self, *words: object) -> list[bytes]:
+        [answer] = await self._connection.ask([words], ANSWER_TIMEOUT_S)
+        if isinstance(answer, ResponseError):
+            raise answer
+        found: list[bytes] = list(answer)
+        return found
