@@ -20,6 +20,7 @@ from conserver.speech.transcriber import service_options
 from conserver.transcription import audio, formats, transcript, whisper
 from conserver.transcription.conversation import Transcription, conversation
 from conserver.transcription.engine import Following, Listening, Model
+from conserver.transcription.languages import LANGUAGES
 from conserver.transcription.models import ModelMissingError, find_model
 from conserver.transcription.speakers import speakers_of
 from conserver.transcription.transcript import Transcript
@@ -58,7 +59,7 @@ def transcribe(
     if form not in formats.MEDIA_TYPES:
         known = ", ".join(formats.MEDIA_TYPES)
         raise InvalidArgumentError("format", f"{{}} {form}: it is one of {known}")
-    if listening.language and listening.language not in whisper.LANGUAGES:
+    if listening.language and listening.language not in LANGUAGES:
         raise InvalidArgumentError(
             "language", f"{{}} {listening.language}: Whisper knows no such language"
         )

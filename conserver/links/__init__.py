@@ -50,10 +50,23 @@ class LinkContext(Protocol):
     def remaining_s(self) -> float | None:
         """Seconds left of the soft time limit, for timeouts of clients; None without a limit."""
 
-    def progress(self, done: float, total: float | None = None, unit: str = "") -> None:
+    def progress(
+        self,
+        done: float,
+        total: float | None = None,
+        unit: str = "",
+        *,
+        doing: str = "",
+        text: str = "",
+    ) -> None:
         """Show how far this run is, such as 130 of 600 "s", to whoever follows the item's job.
 
-        It costs nothing: call it as often as you like. total None: it is not known.
+        It costs nothing: call it as often as you like.
+
+        Args:
+            total: None where it is not known.
+            doing: in a word, such as "transcribing".
+            text: the beginning of the result, as far as it will not change any more.
         """
 
     def checkpoint(self) -> None:

@@ -17,6 +17,9 @@ A recording that can never be transcribed (no audio, damaged, wrong hash, too lo
 other dialogs: they are transcribed first. Then the vCon is dead-lettered with a reason for each
 unusable dialog. With `on_unusable: skip` the reasons are logged and the chain continues.
 
+An attachment `transcription_request` (conserver.transcription.request) overrules the options for
+its dialog: language, prompt, translate and so on, as OpenAI's clients send them.
+
 A recording whose url does not give it (404, 403, a server that is unreachable) does not affect
 other dialogs either. It is tried again in further attempts; if the last one fails, the recording is
 unusable, too.
@@ -26,7 +29,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -39,8 +42,16 @@ from conserver.outbound.fetch import FetchOptions, fetch
 from conserver.outbound.fetch import prepare as prepare_fetching
 from conserver.speech.engines import engines
 from conserver.transcription import audio, partial, results, whisper
-from conserver.transcription.conversation import Transcription
-from conserver.transcription.engine import Following, Listening, Model, OpenTranscriber
+from conserver.transcription.conversation import Transcription, text_until
+from conserver.transcription.engine import (
+    Following,
+    Listening,
+    Model,
+    OpenTranscriber,
+    Segment,
+)
+from conserver.transcription.languages import LANGUAGES
+from conserver.transcription.request import Request
 from conserver.transcription.speakers import speakers_of
 from conserver.vcon.document import (
     Vcon,
@@ -57,6 +68,8 @@ COSTLY = True
 
 _TOLD = {"language", "translate", "multilingual", "prompt", "hotwords", "beam_size", "temperature",
          "words", "channels_apart", "vad", "vad_threshold", "vad_pause_ms"}  # fmt: skip
+_TEXT_CHARS_MAX = 20_000
+"""Of the text so far, which is shown again at every change; what is longer comes at the end."""
 _NO_RECORDINGS = {"text", "transfer", "incomplete", "recording-set"}
 
 
@@ -100,8 +113,8 @@ class Options(BaseModel):
     @field_validator("language")
     @classmethod
     def _known(cls, value: str | None) -> str | None:
-        if value is not None and value not in whisper.LANGUAGES:
-            raise ValueError(f"{value!r} is not one of {', '.join(sorted(whisper.LANGUAGES))}")
+        if value is not None and value not in LANGUAGES:
+            raise ValueError(f"{value!r} is not one of {', '.join(sorted(LANGUAGES))}")
         return value
 
     @field_validator("temperature", mode="before")
@@ -177,8 +190,12 @@ def transcribe(
     faults = _Faults(context, options)
     for index, dialog in _to_transcribe(vcon, options, context):
         try:
+            wanted = Request.of(vcon, index) or Request()
+            chosen = options.model_copy(update=wanted.overruling())
             content = _content(dialog, options, context)
-            heard = _hear(vcon, index, content, options, context, open_transcriber)
+            heard = _hear(
+                vcon, index, content, chosen, context, open_transcriber, follow=wanted.follow
+            )
         except Rejected as error:
             faults.unusable(index, error)
             continue
@@ -298,6 +315,8 @@ def _hear(
     options: Options,
     context: LinkContext,
     open_transcriber: OpenTranscriber,
+    *,
+    follow: bool,
 ) -> Transcription | None:
     """Decode and transcribe one dialog; None if it is shorter than `min_duration_s`."""
     dialog = vcon.dialogs[index]
@@ -318,10 +337,10 @@ def _hear(
         partial.keep(vcon, index, state, results.VENDOR)
         context.checkpoint()
 
-    def progress(done_s: float, total_s: float) -> None:
-        context.progress(round(done_s, 1), round(total_s, 1), "s")
-
-    following = Following(pulse, progress, partial.kept(vcon, index), keep)
+    shown = _Shown(context)
+    following = Following(
+        pulse, shown.progress, partial.kept(vcon, index), keep, shown.heard if follow else None
+    )
     found = transcriber.transcribe(recording.channels, options.how(), following)
     heard = found.channels
     took_s = time.monotonic() - began_s
@@ -343,6 +362,27 @@ def _hear(
         finished=datetime.now(UTC),
         warnings=warnings,
     )
+
+
+class _Shown:
+    """How far a dialog is, for whoever follows the job: seconds of speech, and the text so far."""
+
+    def __init__(self, context: LinkContext) -> None:
+        self._context = context
+        self._done_s, self._total_s, self._text = 0.0, 0.0, ""
+
+    def progress(self, done_s: float, total_s: float) -> None:
+        self._done_s, self._total_s = round(done_s, 1), round(total_s, 1)
+        self._show()
+
+    def heard(self, channels: Sequence[Sequence[Segment]], until_s: float) -> None:
+        self._text = text_until(channels, until_s)[:_TEXT_CHARS_MAX]
+        self._show()
+
+    def _show(self) -> None:
+        self._context.progress(
+            self._done_s, self._total_s, "s", doing="transcribing", text=self._text
+        )
 
 
 def _pulse(context: LinkContext) -> Callable[[], None]:

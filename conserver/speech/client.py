@@ -36,7 +36,14 @@ from conserver.speech.windows import (
 )
 from conserver.speech.wire import Gone, Message, SharedMel
 from conserver.transcription.audio import SAMPLE_RATE_HZ
-from conserver.transcription.engine import CallHeard, Following, Heard, Listening, Model
+from conserver.transcription.engine import (
+    CallHeard,
+    Following,
+    Heard,
+    Listening,
+    Model,
+    Segment,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,6 +141,7 @@ class _Call:
         self._sure = 1.0
         self._warnings: list[str] = []
         self._kept_at_s = time.monotonic()
+        self._told_at_s = -_PULSE_S
         self._keep_every_s = KEEP_EVERY_S
 
     def run(self, keep_every_s: float) -> CallHeard:
@@ -296,8 +304,10 @@ class _Call:
     def _progressed(self) -> None:
         done_s = sum(_speech_s(self._plans[number]) for number in self._answers)
         self._following.progress(done_s, sum(map(_speech_s, self._plans)))
-        keep = self._following.keep
         unfinished = len(self._answers) < len(self._plans)
+        if self._following.heard and unfinished:
+            self._tell_heard(self._following.heard)
+        keep = self._following.keep
         if keep and unfinished and time.monotonic() - self._kept_at_s >= self._keep_every_s:
             self._kept_at_s = time.monotonic()
             keep(
@@ -308,6 +318,20 @@ class _Call:
                     "answers": {str(n): answer.dump() for n, answer in self._answers.items()},
                 }
             )
+
+    def _tell_heard(self, tell: Callable[[list[list[Segment]], float], None]) -> None:
+        """Tell what is heard so far, about once a second."""
+        now_s = time.monotonic()
+        if now_s - self._told_at_s < _PULSE_S:
+            return
+        self._told_at_s = now_s
+        missing = [plan for number, plan in enumerate(self._plans) if number not in self._answers]
+        until = min(place.start for plan in missing for place in plan)
+        done = sorted(self._answers)
+        plans = [self._plans[number] for number in done]
+        answers = {place: self._answers[number] for place, number in enumerate(done)}
+        segments = segments_by_channel(plans, answers, len(self._channels))
+        tell(segments, until / SAMPLE_RATE_HZ)
 
     def _heard(self, info: ModelInfo) -> CallHeard:
         found = segments_by_channel(self._plans, self._answers, len(self._channels))

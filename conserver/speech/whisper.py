@@ -37,6 +37,7 @@ NO_SPEECH_PROB_MAX = 0.6
 _BEST_OF = 5  # Hypotheses of a row that is sampled.
 _TOKENS_MAX = 448
 _LANGUAGES_TOLD = 5
+_PROMPTS_MAX = 1000
 _CANARY_TOKENS = 24
 _CANARY_WRONG_MAX = 6  # Half precision may turn a few of them; a device that computes rubbish, all.
 _PREPENDED = "\"'“¿([{-"
@@ -305,13 +306,15 @@ class WhisperBatches:
     def _before(self, prompt: str | None, hotwords: str | None) -> list[int]:
         """The tokens that stand before the start: hotwords, then the text before."""
         if (prompt, hotwords) not in self._prompts:
+            if len(self._prompts) >= _PROMPTS_MAX:  # Every caller may bring one of its own.
+                self._prompts.clear()
             tokenizer = self._tokenizer("en", False)
             tokens: list[int] = []
             most = _TOKENS_MAX // 2 - 1
             if hotwords:
                 tokens += tokenizer.encode(f" {hotwords.strip()}")[:most]
-            if prompt:
-                tokens += tokenizer.encode(f" {prompt.strip()}")[-most:]
+            if prompt and len(tokens) < most:
+                tokens += tokenizer.encode(f" {prompt.strip()}")[len(tokens) - most :]
             self._prompts[prompt, hotwords] = [tokenizer.sot_prev, *tokens] if tokens else []
         return self._prompts[prompt, hotwords]
 

@@ -223,7 +223,7 @@ def _result(
         rejected=rejected,
         pushes=item.progress.pushes,
         expiry_s=item.progress.expire_s,
-        progress=item.link_progress,
+        progress=item.link_progress and item.link_progress[:3],
     )
 
 

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from conserver.transcription.audio import Recording
@@ -70,25 +71,40 @@ class Turn:
 
 
 def conversation(transcription: Transcription) -> list[Turn]:
-    """The segments of all channels, sorted by their start.
+    """The segments of all channels, sorted by their start."""
+    return turns_of(transcription.speakers, [heard.segments for heard in transcription.heard])
+
+
+def turns_of(
+    speakers: Sequence[Speaker | None], channels: Sequence[Sequence[Segment]]
+) -> list[Turn]:
+    """The segments of each channel as one conversation, sorted by their start.
 
     If the words of a segment have times, the segment is cut at a pause in which another channel
     speaks. Otherwise the other speaker's answer would come after the end of the whole segment.
     """
-    spoken = [[_starts(segment) for segment in heard.segments] for heard in transcription.heard]
+    spoken = [[_starts(segment) for segment in segments] for segments in channels]
     turns: list[Turn] = []
-    for channel, heard in enumerate(transcription.heard):
+    for channel, segments in enumerate(channels):
         others = sorted(
             start
-            for other, segments in enumerate(spoken)
+            for other, theirs in enumerate(spoken)
             if other != channel
-            for starts in segments
+            for starts in theirs
             for start in starts
         )
-        for segment in heard.segments:
-            speaker = transcription.speakers[channel]
-            turns += [Turn(channel, speaker, part) for part in _cut(segment, others)]
+        for segment in segments:
+            turns += [Turn(channel, speakers[channel], part) for part in _cut(segment, others)]
     return sorted(turns, key=lambda turn: (turn.segment.start_s, turn.channel))
+
+
+def text_until(channels: Sequence[Sequence[Segment]], until_s: float) -> str:
+    """The beginning of the conversation's text that no later speech can change.
+
+    until_s: all speech before it is in `channels`.
+    """
+    turns = turns_of([None] * len(channels), channels)
+    return text_of(list(takewhile(lambda turn: turn.segment.end_s <= until_s, turns)))
 
 
 def paragraphs(turns: Sequence[Turn]) -> list[list[Turn]]:

@@ -147,12 +147,15 @@ class Following:
             from it what it need not compute again.
         keep: called every few minutes of a long call with what is to be kept (plain JSON). None
             where nothing can be kept.
+        heard: called with the segments of each channel so far, and up to which second no more will
+            come. None where nobody listens.
     """
 
     pulse: Callable[[], None]
     progress: Callable[[float, float], None] = _nothing
     kept: Mapping[str, Any] | None = None
     keep: Callable[[dict[str, Any]], None] | None = None
+    heard: Callable[[Sequence[Sequence[Segment]], float], None] | None = None
 
 
 class Transcriber(Protocol):

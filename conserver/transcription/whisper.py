@@ -42,14 +42,6 @@ if TYPE_CHECKING:
 
     from conserver.transcription.audio import Samples
 
-# The codes that multilingual Whisper models know.
-LANGUAGES = frozenset(
-    "af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he "
-    "hi hr ht hu hy id is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne "
-    "nl nn no oc pa pl ps pt ro ru sa sd si sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk "
-    "ur uz vi yi yo yue zh".split()
-)
-
 _OUT_OF_MEMORY = (
     "out of memory",
     "alloc_failed",
@@ -111,15 +103,25 @@ class WhisperTranscriber:
     ) -> CallHeard:
         """Transcribe a call, channel by channel."""
         total_s = sum(len(samples) for samples in channels) / SAMPLE_RATE_HZ
-        heard, done_s = [], 0.0
+        heard: list[Heard] = []
+        done_s = 0.0
         for samples in channels:
-            heard.append(self._channel(samples, listening, following.pulse))
+            last = len(heard) == len(channels) - 1
+            before = [one.segments for one in heard] if last else None
+            heard.append(self._channel(samples, listening, following, before))
             done_s += len(samples) / SAMPLE_RATE_HZ
             following.progress(done_s, total_s)
         return CallHeard(self.identity, tuple(heard))
 
-    def _channel(self, samples: Samples, listening: Listening, pulse: Callable[[], None]) -> Heard:
-        """Transcribe one channel, part by part."""
+    def _channel(
+        self,
+        samples: Samples,
+        listening: Listening,
+        following: Following,
+        before: Sequence[Sequence[Segment]] | None,
+    ) -> Heard:
+        """Transcribe one channel, part by part. before: of the last one, what the others say."""
+        pulse = following.pulse
         language = listening.language
         confidence = 1.0 if language else 0.0
         warnings: list[str] = []
@@ -135,6 +137,8 @@ class WhisperTranscriber:
                 offset_s = start / SAMPLE_RATE_HZ
                 new = [_segment(segment, offset_s) for segment in _pulsed(found, pulse)]
             segments += new
+            if before is not None and following.heard:
+                following.heard([*before, segments], end / SAMPLE_RATE_HZ)
             if new and language is None:
                 language, confidence = info.language, float(info.language_probability)
                 # The first detection is kept, because one in a later part may rest on few words.

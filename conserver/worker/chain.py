@@ -26,7 +26,7 @@ from conserver.vcon.document import Vcon
 from conserver.vcon.ids import usable_uuid
 from conserver.worker.checkpoint import Lost, StartAnew
 from conserver.worker.inbox import WorkerInbox
-from conserver.worker.item import ChainOutcome, Item, OutcomeKind
+from conserver.worker.item import ChainOutcome, Item, LinkProgress, OutcomeKind
 
 CHECKPOINT_AFTER_S = 1.0
 TRACEBACK_CHARS = 8000
@@ -76,15 +76,24 @@ class Context:
         """Block until the vCon as it is now is written."""
         self._inbox.checkpoint(self._item)
 
-    def progress(self, done: float, total: float | None = None, unit: str = "") -> None:
+    def progress(
+        self,
+        done: float,
+        total: float | None = None,
+        unit: str = "",
+        *,
+        doing: str = "",
+        text: str = "",
+    ) -> None:
         """Show how far the link is; whoever follows the item's job sees it within a second.
 
         Raises TypeError or ValueError for what JSON cannot carry: here, where it is the link's
         fault, and not in the worker loop, which sends it.
         """
-        unit.encode()
+        for word in (unit, doing, text):
+            word.encode()
         total = None if total is None else float(total)
-        self._item.link_progress = (float(done), total, unit)
+        self._item.link_progress = LinkProgress(float(done), total, unit, doing, text)
 
     def push(self, list_name: str, uuid: str | None = None) -> None:
         """Push a uuid on a list when the item settles. Raises ValueError for a name that an ingress

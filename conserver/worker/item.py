@@ -39,7 +39,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -51,6 +51,16 @@ from conserver.telemetry.redact import redact_text
 from conserver.vcon.document import Vcon
 
 _UUID_MEMBER = re.compile(rb'"uuid"\s*:\s*"([\w.:-]{1,64})"')
+
+
+class LinkProgress(NamedTuple):
+    """How far a link is: see `LinkContext.progress`. total: None where it is not known."""
+
+    done: float
+    total: float | None
+    unit: str
+    doing: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +125,7 @@ class Item:
     outcome: ChainOutcome | None = None
     links_s: float = 0.0
     link: str = ""  # the one that runs, or ran last
-    # (done, total or None, unit), as the running link has reported them.
-    link_progress: tuple[float, float | None, str] | None = None
+    link_progress: LinkProgress | None = None  # as the running link has reported it
     asked: set[str] = field(default_factory=set)  # storages that have not answered yet
     unavailable: dict[str, str] = field(default_factory=dict)  # storage -> why
     rejected: dict[str, str] = field(default_factory=dict)  # storage -> why

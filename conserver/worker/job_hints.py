@@ -37,7 +37,7 @@ def _hint(item: Item) -> Hint:
     progress = b""
     shown = item.link_progress  # Read once: the chain thread sets it to None when the link ends.
     if shown is not None:
-        done, total, unit = shown
-        progress = orjson.dumps({"done": done, "total": total, "unit": unit})
+        told = {name: value for name, value in shown._asdict().items() if value != ""}
+        progress = orjson.dumps({"unit": "", **told})
     attempts = item.progress.attempts
     return Hint(item.token, item.claimed.epoch, item.link, progress, attempts)

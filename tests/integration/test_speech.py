@@ -20,6 +20,7 @@ from conserver.speech.standalone import Running, running
 from conserver.speech.windows import WindowOptions, model_message
 from conserver.speech.wire import SharedMel
 from conserver.transcription.audio import SAMPLE_RATE_HZ
+from conserver.transcription.conversation import text_until
 from conserver.transcription.engine import CallHeard, Following, Listening, Model
 from tests.helpers import eventually
 from tests.unit.speech.real import TINY, channels_of
@@ -114,6 +115,22 @@ def test_a_short_call_does_not_wait_for_a_long_one(shared: Running) -> None:
         assert len(done_s) - before <= 4 * OPTIONS.rows
         assert texts(long.result(50)) == [[TEXT] * 120]
     assert len(done_s) == 40
+
+
+def test_who_listens_hears_the_beginning_before_the_end(shared: Running) -> None:
+    told: list[tuple[str, float]] = []
+
+    def listen(channels: Any, until_s: float) -> None:
+        told.append((text_until(channels, until_s), until_s))
+
+    for channels in ([long_call(60)], channels_of("calls/stereo.wav")):
+        told.clear()
+        heard = hear(shared, *channels, following=Following(nothing, heard=listen))
+        whole = text_until([one.segments for one in heard.channels], 1e9)
+        assert all(whole.startswith(text) for text, _ in told)
+        assert [until_s for _, until_s in told] == sorted(until_s for _, until_s in told)
+        if len(channels) == 1:
+            assert any(text for text, _ in told)
 
 
 def test_cancelling_takes_effect_between_windows_and_frees_the_slot() -> None:

@@ -38,6 +38,7 @@ class Context:
         self.shown: list[tuple[float, float | None, str]] = []
         self.checkpoints = 0
         self.looks = 0
+        self.texts: list[str] = []
         self._end = None if left_s is None else time.monotonic() + left_s
         self._cancel_after = cancel_after
 
@@ -53,8 +54,17 @@ class Context:
     def expire(self, seconds: int) -> None:
         self.expiries.append(seconds)
 
-    def progress(self, done: float, total: float | None = None, unit: str = "") -> None:
+    def progress(
+        self,
+        done: float,
+        total: float | None = None,
+        unit: str = "",
+        *,
+        doing: str = "",
+        text: str = "",
+    ) -> None:
         self.shown.append((done, total, unit))
+        self.texts.append(text)
 
     def check_cancelled(self) -> None:
         self.looks += 1

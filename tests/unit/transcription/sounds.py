@@ -134,6 +134,7 @@ class FakeContext:
     checkpoints: int = 0
     log: Any = field(default_factory=SilentLog)
     shown: list[tuple[float, float | None, str]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
     def remaining_s(self) -> float | None:
         return self.left_s
@@ -147,8 +148,17 @@ class FakeContext:
     def expire(self, seconds: int) -> None:
         raise AssertionError("transcribe lets nothing expire")
 
-    def progress(self, done: float, total: float | None = None, unit: str = "") -> None:
+    def progress(
+        self,
+        done: float,
+        total: float | None = None,
+        unit: str = "",
+        *,
+        doing: str = "",
+        text: str = "",
+    ) -> None:
         self.shown.append((done, total, unit))
+        self.texts.append(text)
 
     def check_cancelled(self) -> None:
         if self.cancelled:

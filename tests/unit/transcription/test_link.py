@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,7 +17,8 @@ from conserver.errors import Cancelled, Rejected, Retry
 from conserver.links import LinkContext
 from conserver.links.transcribe import COSTLY, Options, transcribe
 from conserver.outbound.faults import FailedAttemptError
-from conserver.transcription.engine import Model
+from conserver.transcription.engine import CallHeard, Following, Listening, Model, Segment
+from conserver.transcription.request import Request
 from conserver.vcon.document import Vcon, encode_body
 from tests.unit.transcription.sounds import FakeContext, FakeEngine, tone, wav
 
@@ -421,3 +422,51 @@ def test_wrong_options_are_refused(options: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Options.model_validate(options)
     assert caught.value.errors()[0]["loc"][0] == field
+
+
+def wish(**members: Any) -> dict[str, Any]:
+    """What a caller wants of the first dialog, as an attachment."""
+    return Request(**members).attachment("2026-11-25T08:00:00Z")
+
+
+def test_a_request_overrules_the_options_for_its_dialog() -> None:
+    engine = FakeEngine()
+    asked = wish(language="de", translate=True, prompt="Ärzte", temperature=(0.7,), vad_pause_ms=90)
+    vcon = vcon_of(recording(), recording(), attachments=[wish(language="fr"), 7, asked])
+    run(vcon, engine, language="en", hotwords="codec")
+    (_, first), (_, second) = engine.listened
+    assert (first.language, first.translate, first.prompt) == ("de", True, "Ärzte")
+    assert (first.temperatures, first.vad_pause_ms, first.hotwords) == ((0.7,), 90, "codec")
+    assert (second.language, second.translate, second.prompt) == ("en", False, None)
+    options = vcon.analysis[1]["body"]["metadata"]["options"]
+    assert (options["language"], options["translate"]) == ("de", True)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ('{"language": "klingon"}', "no language `klingon`"),
+        ('{"model": "large"}', "model: Extra inputs"),
+        ('{"temperature": [2]}', "temperature.0: "),
+        ("[", "its transcription_request: "),
+    ],
+)
+def test_a_request_that_cannot_be_understood_is_refused(body: str, why: str) -> None:
+    asked = {**wish(), "body": body}
+    with pytest.raises(Rejected, match=why.replace("[", r"\[")):
+        run(vcon_of(recording(), attachments=[asked]))
+
+
+def test_the_text_so_far_is_shown_only_to_who_asked() -> None:
+    class Slow(FakeEngine):
+        def transcribe(
+            self, channels: Sequence[Any], listening: Listening, following: Following
+        ) -> CallHeard:
+            if following.heard:
+                following.heard([[Segment(0, 1, "hello"), Segment(1, 3, "there")]], 2.0)
+            return super().transcribe(channels, listening, following)
+
+    for asked, shown in (([], []), ([wish(follow=True)], ["hello"])):
+        context = FakeContext()
+        run(vcon_of(recording(), attachments=asked), Slow(), context)
+        assert context.texts == shown
