@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.requests import HTTPConnection
 
-from conserver.api.context import context_of
+from conserver.api.context import Context, context_of
 from conserver.api.problems import ProblemError
 from conserver.operations.tokens import ROLES, Token
 
@@ -114,11 +114,30 @@ def token_of(request: HTTPConnection) -> Token:
     if context.is_open:
         request.state.token = ANYBODY
         return ANYBODY
-    failures: Failures = request.app.state.failures
-    address = request.client.host if request.client else ""
     texts = _texts_of(request, context.settings.api_header_name)
-    found = (context.keyring.find(text) for text in texts)
-    token = next((one for one in found if one is not None), None)
+    token = find(request, context, request.app.state.failures, texts)
+    if (wait_s := request.app.state.rates.wait_s(token.name)) > 0:
+        raise ProblemError(
+            429,
+            f"the token `{token.name}` has made its requests of this minute",
+            "too-many-requests",
+            {"Retry-After": str(math.ceil(wait_s))},
+        )
+    request.state.token = token
+    return token
+
+
+def find(
+    request: HTTPConnection, context: Context, failures: Failures, texts: Sequence[str]
+) -> Token:
+    """The first token that one of these texts is; the sender of this request offers them.
+
+    Raises:
+        ProblemError: 401, or 429 where its address has offered too many that are not known.
+    """
+    address = request.client.host if request.client else ""
+    known = (context.keyring.find(text) for text in texts)
+    token = next((one for one in known if one is not None), None)
     safe = token is not None and not token.guessable
     if not safe and (wait_s := failures.wait_s(address)) > 0:
         raise ProblemError(
@@ -138,14 +157,6 @@ def token_of(request: HTTPConnection) -> Token:
             "token-needed",
             {"WWW-Authenticate": 'Bearer realm="conserver"'},
         )
-    if (wait_s := request.app.state.rates.wait_s(token.name)) > 0:
-        raise ProblemError(
-            429,
-            f"the token `{token.name}` has made its requests of this minute",
-            "too-many-requests",
-            {"Retry-After": str(math.ceil(wait_s))},
-        )
-    request.state.token = token
     return token
 
 

@@ -11,6 +11,7 @@ import re
 import secrets
 import time
 from typing import Any
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +20,7 @@ from conserver.telemetry import log
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+){1,16}/?")
 _QUIET = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 
 
@@ -46,7 +48,7 @@ class Frame:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        self._strip(scope)
+        self._find_prefix(scope, headers.get(b"x-forwarded-prefix", b"").decode("latin-1"))
         seen: dict[str, Any] = {"status": 0}
 
         async def out(message: Message) -> None:
@@ -78,15 +80,26 @@ class Frame:
         finally:
             self._tell(scope, seen["status"], request_id, time.perf_counter() - began_s)
 
-    def _strip(self, scope: Scope) -> None:
-        """A path with the prefix means the same as one without it."""
-        path, prefix = scope["path"], self._prefix
-        if prefix and (path == prefix or path.startswith(prefix + "/")):
-            scope["root_path"] = scope.get("root_path", "") + prefix
+    def _find_prefix(self, scope: Scope, forwarded: str) -> None:
+        """A path with a prefix means the same as one without it.
+
+        A proxy may keep its prefix in the path, or strip it and name it in X-Forwarded-Prefix.
+        Whoever else sends that header can only make addresses of this host that lead nowhere.
+        """
+        path: str = scope["path"]
+        named = forwarded.rstrip("/") if _PREFIX.fullmatch(forwarded) else ""
+        for prefix in (named, self._prefix):
+            if prefix and (path == prefix or path.startswith(prefix + "/")):
+                scope["root_path"] = scope.get("root_path", "") + prefix
+                return
+        if named:
+            scope["root_path"] = scope.get("root_path", "") + named
+            scope["path"] = named + path
+            scope["raw_path"] = named.encode() + (scope.get("raw_path") or quote(path).encode())
 
     def _tell(self, scope: Scope, status: int, request_id: str, took_s: float) -> None:
         path = scope["path"]
-        if path in _QUIET and status < 400:
+        if path.removeprefix(scope.get("root_path", "")) in _QUIET and status < 400:
             return
         route = scope.get("route")
         state = scope.get("state", {})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from conserver.api import alone
 from conserver.cli.environment import load_settings
 from conserver.config import settings
 from conserver.config.environment import Environment
 from conserver.plugins import reading
 from conserver.telemetry import log
+from conserver.web import alone
 
 PORT = 8000
 

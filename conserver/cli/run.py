@@ -32,7 +32,7 @@ def run(config_file: str = "") -> int:
     def read() -> tuple[Settings, Config]:
         found = load_settings(config_file)
         if found.api_port:
-            from conserver.api import server
+            from conserver.web import server
 
             # A faulty file of tokens is refused here, before a reload drains the API that serves.
             server.keyring_of(found)
@@ -50,7 +50,7 @@ def _services(found: Settings) -> Sequence[ChildSlot]:
     cannot listen there, or the extra `api` is not installed."""
     if not found.api_port:
         return ()
-    from conserver.api import server
+    from conserver.web import server
 
     server.check_extra()
     listener = server.bind(found, server.keyring_of(found))

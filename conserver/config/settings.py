@@ -260,6 +260,12 @@ class Settings(BaseModel):
     vcon_server_build_time: str = _setting(
         "VCON_SERVER_BUILD_TIME", "unknown", "The same: when it was built."
     )
+    ui_session_s: Annotated[int, Field(ge=60)] = _setting(
+        "CONSERVER_UI_SESSION_S", 43_200, "How long a login to the dashboard lasts."
+    )
+    ui_label: Annotated[str, Field(max_length=40)] = _setting(
+        "CONSERVER_UI_LABEL", "", "What the dashboard calls this installation, such as production."
+    )
     upload_dir: str = _setting(
         "CONSERVER_UPLOAD_DIR",
         "./uploads",

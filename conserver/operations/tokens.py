@@ -82,6 +82,10 @@ class Keyring:
                 found = token
         return found
 
+    def with_digest(self, sha256: str) -> Token | None:
+        """The token whose text has this SHA-256, or None: it has been revoked."""
+        return next((token for token in self._tokens if token.sha256 == sha256), None)
+
 
 def load(path: Path) -> list[Token]:
     """The tokens of a file.

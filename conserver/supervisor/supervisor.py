@@ -62,7 +62,7 @@ class Entries:
 
     worker: str = "conserver.worker.loop:main"
     coordinator: str = "conserver.coordinator:main"
-    api: str = "conserver.api.child:main"
+    api: str = "conserver.web.child:main"
     transcriber: str = "conserver.speech.transcriber:main"
 
     @property

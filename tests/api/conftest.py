@@ -17,13 +17,13 @@ import httpx
 import pytest
 import yaml
 
-from conserver.api import server
 from conserver.config.environment import Environment
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.operations import setup
 from conserver.operations.tokens import Keyring, Token, digest
 from conserver.plugins import reading
+from conserver.web import server
 from tests.daemon import vcon
 from tests.helpers import eventually
 from tests.queues import Consumer, Queue, opened

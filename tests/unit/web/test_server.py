@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from conserver.api import etags, server
+from conserver.api import etags
 from conserver.api.problems import ProblemError
 from conserver.api.shapes import iso
 from conserver.errors import BootError
+from conserver.web import server
 
 
 def test_a_missing_extra_is_named() -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from conserver.api import server
 from conserver.process.boot import Boot
 from conserver.process.messages import receive
 from conserver.process.shared_status import State
 from conserver.telemetry import log
+from conserver.web import server
 
 BEAT_EVERY_S = 0.25
 

@@ -24,7 +24,7 @@ from conserver.operations import tokens
 from conserver.operations.tokens import Keyring, Token
 from conserver.telemetry import log
 
-PACKAGES = ("fastapi", "uvicorn", "httptools", "python_multipart", "websockets")
+PACKAGES = ("fastapi", "uvicorn", "httptools", "jinja2", "python_multipart", "websockets")
 BACKLOG = 1024
 WEBSOCKET_BYTES_MAX = 16 * 1024
 """Of a message that a client sends; it has nothing to say."""
@@ -106,12 +106,15 @@ def serve(settings: Settings, config: Config, keyring: Keyring, host: str = "") 
     import uvicorn
 
     from conserver.api import app, context
-    from conserver.api.protocol import BoundedProtocol
+    from conserver.dashboard import app as dashboard
+    from conserver.web.protocol import BoundedProtocol
 
     made = context.make(settings, config, keyring, host)
+    application = app.create(made)
+    dashboard.mount(application, made)
     return uvicorn.Server(
         uvicorn.Config(
-            app.create(made),
+            application,
             http=BoundedProtocol,
             log_config=None,
             access_log=False,

@@ -14,11 +14,11 @@ import socket
 import time
 from typing import Any
 
-from conserver.api import server
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_CHILD, BootError
 from conserver.telemetry import log
+from conserver.web import server
 
 RESTART_S = 1.0
 """How long to wait before a process that died is started again."""

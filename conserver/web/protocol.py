@@ -3,7 +3,7 @@
 1. The head of a request has at most HEAD_BYTES_MAX and arrives within HEAD_S_MAX. (httptools has no
    bound of its own: an endless header would be kept for ever.)
 2. A body goes on arriving: a client that sends nothing of it for BODY_S_MAX while the application
-   reads is cut off (see `body` in bodies.py).
+   reads is cut off (see `body` in api/bodies.py).
 """
 
 from __future__ import annotations

@@ -1,0 +1,44 @@
+"""What many pages read is read once: values by key that are shared while they are young."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+KEPT_MAX = 256
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class _Snapshot:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    read_at_s: float = float("-inf")
+    value: Any = None
+
+
+class Snapshots:
+    """The values. Threads that ask for one at the same time wait for a single reading."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, _Snapshot] = OrderedDict()
+
+    def get(self, key: Hashable, max_age_s: float, read: Callable[[], Result]) -> Result:
+        """The value of a key, read again if it is older than that. What `read` raises passes."""
+        with self._lock:
+            snapshot = self._kept.setdefault(key, _Snapshot())
+            self._kept.move_to_end(key)
+            while len(self._kept) > KEPT_MAX:
+                self._kept.popitem(last=False)
+        with snapshot.lock:
+            if self._clock() - snapshot.read_at_s > max_age_s:
+                snapshot.value = read()
+                snapshot.read_at_s = self._clock()
+            value: Result = snapshot.value
+            return value

@@ -1,0 +1,1 @@
+"""Parts of the process that serves HTTP, without a server."""
