@@ -41,8 +41,11 @@ prelude.lua, which has the rules for scripts and the form of a record.
                                             filtered, cancelled, failed), seq (rises with every
                                             change), uuid, list, created_ms, updated_ms, link,
                                             progress, attempts, retry_at_ms, error, keep_s and max_s
-                                            (how long it is kept after its end, and at most), and
-                                            what the submitter added
+                                            (how long it is kept after its end, and at most), its
+                                            callback, and what the submitter added
+    conserver:deliveries            list    an ingress list of our own: what is to be told to the
+                                            callbacks of jobs that have ended, as JSON; pushed by
+                                            the script that ends the item of the job
     conserver:jobs                  zset    time of creation in ms -> job, the newest 100,000
     conserver:events:<job>          channel a message "<seq> <status>" for every change
     vcon:<uuid>                     string  the document; or RedisJSON, and it stays that

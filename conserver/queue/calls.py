@@ -209,6 +209,17 @@ def hint(consumer: str, hints: Sequence[Hint]) -> Call:
     return Call("hint", [keys.inflight(consumer)], [value for one in hints for value in one])
 
 
+def told(job: str, seq: int, what: str, error: bytes = b"") -> Call:
+    """Show on a job what became of its delivery. Returns 1, or 0 where the job has moved on.
+
+    Args:
+        seq: the number of the change that was told.
+        what: "delivered" or "failed".
+        error: why it failed, as JSON.
+    """
+    return Call("told", [keys.job(job)], [seq, what, error])
+
+
 # ---- items leave their consumer ------------------------------------------------------------------
 
 

@@ -133,7 +133,24 @@ local function poison(record)
   return note
 end
 
--- Makes an item that must not run a dead letter. Returns whether it did.
+-- Reports a key that cannot be used, once per claim.
+local function tell(key, kind)
+  broken[#broken + 1] = key
+  broken[#broken + 1] = kind
+end
+
+-- How long ago, in s, the presigned URL of an item's callback has expired: its result could not be
+-- delivered any more, so it does not begin. nil otherwise, and once something was done for it.
+local function expired_s(token, state)
+  local job = state == '' and job_of(token)
+  local known = job and job_read(job)
+  local until_ms = known and not ENDS[known[1]] and tonumber(known[4] or nil)
+  local left_ms = until_ms and until_ms - now / 1000
+  return left_ms and left_ms <= 0 and math.floor(-left_ms / 1000) or nil
+end
+
+-- Makes an item that must not run a dead letter. Returns whether it must not run.
+local BLOCKED_MS = 30000
 local function refuse(record, max_deliveries)
   local reason
   if record.deliveries >= max_deliveries then
@@ -142,9 +159,25 @@ local function refuse(record, max_deliveries)
     local error = 'the pushed document has ' .. #record.payload .. ' bytes, more than '
       .. most_payload .. ': store it at vcon:<uuid> and push its uuid instead'
     reason = { reason = 'oversized', error = error }
+  else
+    local late_s = expired_s(record.token, record.state)
+    if late_s then
+      local error = 'the presigned URL of its callback expired ' .. whole(late_s)
+        .. ' s before it could begin: submit it again with a new one'
+      reason = { reason = 'rejected', error = error }
+    end
   end
   if not reason then
     return false
+  end
+  local kept = untold(record.token, 'failed')
+  if kept then
+    -- It has left its list by now, and its end could not be told: it waits, and the key is named.
+    local due_ms = whole(now / 1000 + BLOCKED_MS)
+    redis.call('ZADD', 'conserver:parked:' .. record.list, due_ms, build(record))
+    mark(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms)
+    tell(DELIVERIES, kept)
+    return true
   end
   reason.token, reason.list, reason.deliveries = record.token, record.list, record.deliveries
   reason.time_ms = math.floor(now / 1000)
@@ -183,7 +216,8 @@ local function take(key, list, popped, max_deliveries)
       end
       new = '\1' .. token .. fresh .. list .. '\n' .. payload
     end
-    if (record and record.deliveries >= max_deliveries) or #payload > most_payload then
+    local over = (record and record.deliveries >= max_deliveries) or #payload > most_payload
+    if over or expired_s(token, record and record.state or '') then
       refused[#refused + 1] = record or parse(new)
       bytes = bytes + 4 * #payload
     else
@@ -225,12 +259,6 @@ if runs then
   elseif runner == consumer then
     return answer(0, 0) -- it runs its suspect alone
   end
-end
-
--- Reports a key that cannot be used, once per claim.
-local function tell(key, kind)
-  broken[#broken + 1] = key
-  broken[#broken + 1] = kind
 end
 
 local lists = {}

@@ -15,6 +15,11 @@ alone (prelude.lua), its ends in the same step as the end of its item.
     error            JSON: why it failed ({"reason", "link" | "storage", "error", ...}), or what it
                      waits for
     by               the name of the token that submitted it
+    callback         where its end is told (outbound/callback.py): it has secrets and is never shown
+    callback_on      the ends that are told, separated by spaces
+    callback_until_ms  when a presigned URL expires
+    delivery         what became of that: queued, delivered, failed
+    delivery_seq, delivery_error  of which change, and why it failed, as JSON
 """
 
 from __future__ import annotations

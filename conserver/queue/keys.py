@@ -12,6 +12,8 @@ LISTS = "conserver:lists"
 CONTROL = "conserver:control"
 JOBS = "conserver:jobs"
 WAITING = "conserver:waiting"
+DELIVERIES = "conserver:deliveries"
+"""An ingress list of our own: the ends of jobs that are to be told."""
 
 
 def returned(name: str) -> str:

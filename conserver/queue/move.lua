@@ -38,6 +38,10 @@ local function obstacle(record)
   if kind == 'park' then
     places = { 'conserver:parked:' .. list, 'zset' }
   elseif kind == 'dead' then
+    local kept = untold(record.token, 'failed')
+    if kept then
+      return kept .. ' ' .. DELIVERIES
+    end
     places = { 'DLQ:' .. list, 'list', 'conserver:dead:' .. list, 'zset' }
   elseif not is_fresh(record) then
     places = { way_back(record), 'list' }

@@ -193,30 +193,77 @@ local function job_of(token)
   return at and string.sub(token, at + 1)
 end
 
--- Sets fields of a job, raises its sequence number and publishes "<number> <status>".
+-- Sets fields of a job, raises its sequence number, which it returns, and publishes "<number>
+-- <status>".
 local function change_job(job, status, ...)
   local key = 'conserver:job:' .. job
   redis.call('HSET', key, 'status', status, 'updated_ms', whole(math.floor(now_us() / 1000)), ...)
   local number = redis.call('HINCRBY', key, 'seq', 1)
   redis.pcall('PUBLISH', 'conserver:events:' .. job, whole(number) .. ' ' .. status)
+  return number
+end
+
+-- Callbacks. Whoever submits a job may ask to be told of its end. The script that ends the item
+-- also pushes a delivery: an item of its own on conserver:deliveries, whose payload says what is to
+-- be told. It has the form of a document, so that all scripts handle it as a document that was
+-- pushed whole; it belongs to no job, and so has no delivery of its own. The address, which is a
+-- secret, stays in the hash of the job (callback_on: the ends to tell; callback_until_ms: when a
+-- presigned URL expires).
+local DELIVERIES = 'conserver:deliveries'
+
+-- What the scripts need of jobs: { status, keep_s, callback_on, callback_until_ms, max_s } by job,
+-- read once per call, or false for a key of another type.
+local jobs_read = {}
+local function job_read(job)
+  if jobs_read[job] == nil then
+    jobs_read[job] = read('HMGET', 'conserver:job:' .. job, 'status', 'keep_s', 'callback_on',
+      'callback_until_ms', 'max_s') or false
+  end
+  return jobs_read[job]
+end
+
+-- Returns whether the job of a token, if it ends like this, has a callback that is told of it.
+local function tells(known, status)
+  return known and known[1] and not ENDS[known[1]] and known[3]
+    and string.find(' ' .. known[3] .. ' ', ' ' .. status .. ' ', 1, true) ~= nil
+end
+
+-- Pushes the delivery of a job that has just ended. number: of that change.
+local function push_delivery(job, number, status, why)
+  local kept = redis.call('HMGET', 'conserver:job:' .. job, 'list', 'uuid', 'created_ms')
+  local now_ms = whole(math.floor(now_us() / 1000))
+  local text = cjson.encode
+  redis.call('RPUSH', DELIVERIES, '{"vcon":"0.4.0","uuid":' .. text(kept[2] or '')
+    .. ',"delivery":{"job":' .. text(job) .. ',"seq":' .. whole(number) .. ',"status":'
+    .. text(status) .. ',"list":' .. text(kept[1] or '') .. ',"created_ms":'
+    .. whole(tonumber(kept[3] or nil) or 0) .. ',"ended_ms":' .. now_ms .. ',"error":'
+    .. text(why) .. '}}')
+  redis.call('HSET', 'conserver:job:' .. job, 'delivery', 'queued', 'delivery_seq', whole(number))
 end
 
 -- The status of the job of a token becomes another one, unless it has ended. An end sets the time
--- for which the hash is kept from then on. It raises no error: the item has moved by now, and a
--- user who may not write jobs must not leave a script half done.
+-- for which the hash is kept from then on; one with a callback is kept until that was told. It
+-- raises no error: the item has moved by now, and a user who may not write jobs must not leave a
+-- script half done. why: the error of a failure.
 local function mark(token, status, ...)
   local job = job_of(token)
   if not job then
     return
   end
-  local key = 'conserver:job:' .. job
-  local known = read('HMGET', key, 'status', 'keep_s')
+  local known = job_read(job)
   if not known or not known[1] or ENDS[known[1]] then
     return
   end
-  pcall(change_job, job, status, ...)
+  local told = tells(known, status)
+  local good, number = pcall(change_job, job, status, ...)
+  known[1] = status
+  if told then
+    local why = status == 'failed' and select(2, ...) or ''
+    pcall(push_delivery, job, good and number or now_us(), status, why)
+  end
   if ENDS[status] then
-    redis.pcall('EXPIRE', key, tonumber(known[2]) or 3600)
+    local keep_s = told and tonumber(known[5]) or tonumber(known[2]) or 3600
+    redis.pcall('EXPIRE', 'conserver:job:' .. job, keep_s)
   end
 end
 
@@ -233,6 +280,7 @@ local function make_job(job, list, uuid, status, keep_s, max_s, ...)
   redis.pcall('ZADD', JOBS, now_ms, job)
   redis.pcall('ZREMRANGEBYRANK', JOBS, 0, -1 - JOBS_MAX)
   change_job(job, status)
+  jobs_read[job] = nil
   return true
 end
 
@@ -248,6 +296,13 @@ local function barrier(place, wanted)
     asked[place] = not good and kind
   end
   return asked[place]
+end
+
+-- Returns why the job of a token cannot end like this now: what conserver:deliveries is instead of
+-- a list. To be asked before the item is moved; false for every item without a callback.
+local function untold(token, status)
+  local job = job_of(token)
+  return job and tells(job_read(job), status) and barrier(DELIVERIES, 'list')
 end
 
 local function send_back(record)

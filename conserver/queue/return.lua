@@ -97,6 +97,8 @@ for _, token in ipairs(redis.call('HRANDFIELD', inflight, most)) do
     redis.call('HSET', 'conserver:strange:' .. consumer, token, text)
     redis.call('HDEL', inflight, token)
     strange = strange + 1
+  elseif cancelled[token] and untold(token, 'cancelled') then
+    barred = DELIVERIES
   elseif cancelled[token] then
     let_go(inflight, record)
     mark(token, 'cancelled')

@@ -28,9 +28,13 @@ local function pushable(list)
   return lists[list] == true, lists[list]
 end
 
--- Returns why an item cannot end (a list that cannot be pushed to, a document that cannot be
--- written), or nil and the revision of its document.
-local function obstacle(uuid, base, chain, body, first, last)
+-- Returns why an item cannot end (a list that cannot be pushed to, a callback that could not be
+-- told, a document that cannot be written), or nil and the revision of its document.
+local function obstacle(token, status, uuid, base, chain, body, first, last)
+  local kept = untold(token, status)
+  if kept then
+    return { 'type', DELIVERIES, kept }
+  end
   for index = first, last, 2 do
     local good, kind = pushable(ARGV[index])
     if not good then
@@ -54,7 +58,7 @@ for place = 1, #epochs do
   local after = tags + 2 * ARGV[tags - 1]
   local answer, revision = LOST, base
   if not gone[token] and epochs[place] == epoch then
-    answer, revision = obstacle(uuid, base, chain, body, pushes, tags - 2)
+    answer, revision = obstacle(token, status, uuid, base, chain, body, pushes, tags - 2)
   end
   if not answer then
     leaving[#leaving + 1], gone[token] = token, true
