@@ -301,6 +301,58 @@ def _hint(queue: Queue) -> Call:
     return calls.hint("c1", hints)
 
 
+def _callbacks(queue: Queue, *jobs: str) -> Consumer:
+    """A consumer that holds an item of each job, all with a callback for every end."""
+    fields = [("callback", b"secret"), ("callback_on", "cancelled completed failed filtered")]
+    for job in jobs:
+        body = document(f"u-{job}")
+        queue.run(calls.submit(Submission("q", f"u-{job}", job, body, fields=fields)))
+    consumer = Consumer(queue)
+    consumer.take(len(jobs))
+    return consumer
+
+
+def _settle_callbacks(queue: Queue) -> Call:
+    consumer = _callbacks(queue, "done", "filtered")
+    first, second = consumer.holds.values()
+    entries = [
+        consumer.settlement(first, "out", expiry_s=100),
+        consumer.settlement(second, status="filtered"),
+    ]
+    return calls.settle("c1", entries)
+
+
+def _dead_callback(queue: Queue) -> Call:
+    why = b'{"reason":"no"}'
+    return calls.dead_letter("c1", _moves(_callbacks(queue, "job-1"), why=why), 1000)
+
+
+def _return_callbacks(queue: Queue) -> Call:
+    consumer = _callbacks(queue, "job-1", "job-2")
+    queue.client.sadd("conserver:cancelled:c1", next(iter(consumer.holds)))
+    return calls.return_items("h1", "c1", Blame("everything"))
+
+
+def _cancel_callback(queue: Queue) -> Call:
+    consumer = _callbacks(queue, "job-1")
+    consumer.release(*consumer.holds.values())
+    return calls.cancel("q", b"u-job-1#job-1")
+
+
+def _claim_expired(queue: Queue) -> Call:
+    consumer = _callbacks(queue, "job-1")
+    consumer.release(*consumer.holds.values())
+    queue.client.hset("conserver:job:job-1", "callback_until_ms", 1)
+    return calls.claim("h1", "c1", 2, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
+
+
+def _told(queue: Queue) -> Call:
+    consumer = _callbacks(queue, "job-1")
+    consumer.settle(*consumer.holds.values())
+    [seq] = queue.client.hmget("conserver:job:job-1", "delivery_seq")
+    return calls.told("job-1", int(seq), "delivered")
+
+
 EXAMPLES: dict[str, Example] = {
     "register": _register,
     "beat": _beat,
@@ -345,6 +397,12 @@ EXAMPLES: dict[str, Example] = {
     "replay a job": _replay_job,
     "cancel a job": _cancel_job,
     "hint": _hint,
+    "settle callbacks": _settle_callbacks,
+    "dead callback": _dead_callback,
+    "return callbacks": _return_callbacks,
+    "cancel a callback": _cancel_callback,
+    "claim what has expired": _claim_expired,
+    "told": _told,
 }
 
 # What a consumer says of itself or its items: void once it has been declared dead.

@@ -6,6 +6,10 @@
  * they die; operators cancel and replay; the hash expires. Copies of a settle, a hint, a cancel and
  * a submission stay on dead connections and arrive late.
  *
+ * With CALLBACK the job has one, and a presigned URL that may expire. Each of its ends has exactly
+ * one delivery, which waits, is in flight, dead or delivered; where conserver:deliveries is no list
+ * (blocked), there is no end. Couriers claim deliveries, die, give up; operators replay them.
+ *
  * Each script is one d_step: Redis runs it in one piece.
  */
 #ifndef ITEMS
@@ -13,6 +17,9 @@
 #endif
 #ifndef LATE
 #define LATE 2
+#endif
+#ifndef CALLBACK
+#define CALLBACK 0
 #endif
 #define EPOCHS 3
 /* places of an item */
@@ -38,14 +45,53 @@ byte place[2], epoch[2];
 bit named[2];                      /* the payload has #job behind its uuid, or the token has */
 bit record[2];                     /* it was claimed before: it has a token */
 bit cancelled[2];                  /* its token is among those that an operator has cancelled */
+bit callback;                      /* the hash has one; a hash made by a claim has none */
+bit blocked;                       /* conserver:deliveries holds another type */
+bit overdue;                       /* the presigned URL has expired */
+byte waits_d, flight_d, dead_d, told_d; /* deliveries, by place; told_d: settled */
 
 /* ---- ghosts, and what is on its way ---- */
 byte submitted, expiries = 1, replays = 1, lates = LATE;
+byte blocks = 1, deaths = 1, replays_d = 1;
+#define returns_d 1
 byte late_settle[2], late_hint[2]; /* the epoch of a copy; 0: none */
 bit late_cancel[2], late_submit;
 
+byte ends_told;                    /* ends of the job that its callback is to be told of */
+
 /* A change of the hash. What must hold of it: the hash was there, and the job had not ended. */
-inline change(s) { assert(known && !is_end(status)); status=s }
+inline change(s) {
+  assert(known && !is_end(status)); status=s;
+  if :: callback && is_end(s) -> ends_told++ :: else fi
+}
+#ifdef M_UNTOLD_FAILURE
+#define tells(s) ((s)!=FAILED)
+#else
+#ifdef M_UNTOLD_CANCEL
+#define tells(s) ((s)!=CANCELLED)
+#else
+#define tells(s) true
+#endif
+#endif
+#ifdef M_TOLD_WITHOUT_END
+#define is_new_end(s) is_end(s)
+#else
+#define is_new_end(s) (is_end(s) && fresh_end)
+#endif
+bit fresh_end;                     /* of the mark that runs */
+/* An end pushes its delivery, in the same script. */
+inline tell(s) {
+  if
+  :: callback && is_new_end(s) && tells(s) && !blocked -> waits_d++
+  :: else
+  fi;
+  fresh_end=0
+}
+#ifdef M_END_UNTOLD
+#define can_tell(i) true
+#else
+#define can_tell(i) (!(named[i] && known && callback && !is_end(status) && blocked))
+#endif
 #ifdef M_RESURRECT
 #define is_there true
 #else
@@ -56,7 +102,10 @@ inline change(s) { assert(known && !is_end(status)); status=s }
 #else
 #define has_ended (known && is_end(status))
 #endif
-inline mark(i,s) { if :: named[i] && is_there && !has_ended -> change(s) :: else fi }
+inline mark(i,s) {
+  if :: named[i] && is_there && !has_ended -> change(s); fresh_end=is_end(s) :: else fi;
+  if :: named[i] && known -> tell(s) :: else fresh_end=0 fi
+}
 /* An item that lives keeps its job unfinished, and an item that has ended ends it. */
 #define lives(i) (place[i]!=NOWHERE && place[i]!=DEAD && place[i]!=GONE)
 #define told(i) ( \
@@ -69,7 +118,8 @@ inline check() {
   :: known && ITEMS==1 -> assert(place[0]==NOWHERE || told(0))
   :: known && ITEMS==2 -> assert(lives(0) || lives(1) || is_end(status))
   :: else
-  fi
+  fi;
+  assert(ends_told == waits_d+flight_d+dead_d+told_d)
 }
 
 #ifdef M_SUBMIT_TWICE
@@ -80,7 +130,7 @@ inline check() {
 inline submit() {
   if
   :: is_new ->
-     if :: !known -> known=1; status=QUEUED :: else fi;
+     if :: !known -> known=1; status=QUEUED; callback=CALLBACK :: else fi;
      submitted++; assert(submitted==1);
      place[0]=QUEUE; named[0]=1
   :: else
@@ -91,6 +141,7 @@ inline submit() {
 #else
 #define stays_named 1
 #endif
+#define is_late(i) (overdue && callback && named[i] && known && !is_end(status))
 inline claim(i) {
   if
   :: !record[i] && named[i] ->
@@ -98,7 +149,12 @@ inline claim(i) {
      if :: !known && named[i] -> known=1; status=QUEUED :: else fi
   :: else
   fi;
-  record[i]=1; place[i]=FLIGHT; epoch[i]++; mark(i,PROCESSING)
+  record[i]=1; epoch[i]++;
+  if
+  :: is_late(i) && can_tell(i) -> place[i]=DEAD; mark(i,FAILED)
+  :: is_late(i) && !can_tell(i) -> place[i]=PARKED; mark(i,WAITING)
+  :: else -> place[i]=FLIGHT; mark(i,PROCESSING)
+  fi
 }
 #define fence(i,e) (place[i]==FLIGHT && epoch[i]==(e))
 #ifdef M_END_UNFENCED
@@ -112,8 +168,12 @@ inline claim(i) {
 #define ends true
 #endif
 inline settle(i,e) {
-  if :: passes(i,e) && ends -> mark(i,COMPLETED) :: else fi;
-  if :: fence(i,e) -> place[i]=GONE :: else fi
+  if
+  :: can_tell(i) ->
+     if :: passes(i,e) && ends -> mark(i,COMPLETED) :: else fi;
+     if :: fence(i,e) -> place[i]=GONE :: else fi
+  :: else
+  fi
 }
 #ifdef M_HINT_UNFENCED
 #define may_hint(i,e) (status==PROCESSING)
@@ -137,8 +197,12 @@ inline hint(i,e) {
 #define removed(i) waits(i)
 #endif
 inline cancel(i) {
-  if :: removed(i) -> mark(i,CANCELLED) :: else fi;
-  if :: waits(i) -> place[i]=GONE :: else fi
+  if
+  :: can_tell(i) ->
+     if :: removed(i) -> mark(i,CANCELLED) :: else fi;
+     if :: waits(i) -> place[i]=GONE :: else fi
+  :: else
+  fi
 }
 #ifdef M_NO_FAILURE
 #define fails false
@@ -192,10 +256,10 @@ inline replay(i) {
   :: d_step { late_cancel[i] -> cancel(i); late_cancel[i]=0; check() } \
   :: d_step { place[i]==FLIGHT -> place[i]=PARKED; mark(i,WAITING); check() } \
   :: d_step { place[i]==PARKED -> place[i]=RETURNED; mark(i,QUEUED); check() } \
-  :: d_step { place[i]==FLIGHT -> give_up(i); check() } \
+  :: d_step { place[i]==FLIGHT && can_tell(i) -> give_up(i); check() } \
   :: d_step { place[i]==FLIGHT -> release(i); check() } \
   :: d_step { place[i]==FLIGHT && !cancelled[i] -> cancelled[i]=1 } \
-  :: d_step { place[i]==FLIGHT -> death(i); check() } \
+  :: d_step { place[i]==FLIGHT && (!cancelled[i] || can_tell(i)) -> death(i); check() } \
   :: d_step { place[i]==DEAD && replays>0 -> replays--; replay(i); check() }
 
 init {
@@ -206,7 +270,16 @@ init {
   :: d_step { late_submit && known -> submit(); late_submit=0; check() }
   :: d_step { late_submit && !known -> late_submit=0 }
   :: d_step { ITEMS==2 && place[1]==NOWHERE && submitted==1 -> place[1]=QUEUE; named[1]=1; check() }
-  :: d_step { known && expiries>0 -> expiries--; known=0 }
+  :: d_step { known && expiries>0 -> expiries--; known=0; callback=0 }
+  :: d_step { CALLBACK && blocks>0 && !blocked && waits_d==0 -> blocks--; blocked=1 }
+  :: d_step { blocked -> blocked=0 }
+  :: d_step { CALLBACK && submitted==1 && !overdue -> overdue=1 }
+  /* A delivery is an item like any other: queue.pml has its life; here only its places. */
+  :: d_step { waits_d>0 -> waits_d--; flight_d++; check() }
+  :: d_step { flight_d>0 && deaths>0 -> deaths--; flight_d--; waits_d=waits_d+returns_d; check() }
+  :: d_step { flight_d>0 -> flight_d--; told_d++; check() }
+  :: d_step { flight_d>0 -> flight_d--; dead_d++; check() }
+  :: d_step { dead_d>0 && replays_d>0 -> replays_d--; dead_d--; waits_d++; check() }
   ITEM(0)
   ITEM(1)
   :: else -> break

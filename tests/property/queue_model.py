@@ -94,6 +94,8 @@ class QueueModel:
         self.paused: set[str] = set()
         self.documents: dict[str, Document] = {}
         self.jobs: dict[str, str] = {}  # job -> its status; those that are known
+        self.callbacks: dict[str, set[str]] = {}  # known job -> the ends that are to be told
+        self.deliveries: list[tuple[str, str]] = []  # job and end, in the order of the ends
         self.egress: list[bytes] = []
         self.settled: set[int] = set()
         self.pushed = 0
@@ -132,6 +134,9 @@ class QueueModel:
         if entry.job in self.jobs:
             return b"exists"
         self.jobs[entry.job] = "queued"
+        told = dict(entry.fields).get("callback_on")
+        if told is not None:
+            self.callbacks[entry.job] = set(str(told).split())
         self.set_document(entry.uuid, entry.body)
         self.push(entry.list, f"{entry.uuid}#{entry.job}".encode())
         return b"queued"
@@ -148,9 +153,18 @@ class QueueModel:
         return 1
 
     def _mark(self, job: str, status: str) -> None:
-        """A job changes with its item, unless it has ended, or is not known (any more)."""
+        """A job changes with its item, unless it has ended, or is not known (any more). An end that
+        is to be told leaves one delivery.
+        """
         if job in self.jobs and self.jobs[job] not in ENDS:
             self.jobs[job] = status
+            if status in ENDS and status in self.callbacks.get(job, ()):
+                self.deliveries.append((job, status))
+
+    def expire_job(self, job: str) -> None:
+        """Its hash is gone, and its callback with it."""
+        del self.jobs[job]
+        self.callbacks.pop(job, None)
 
     # ---- registrations ----
 
