@@ -303,7 +303,8 @@ def _hint(queue: Queue) -> Call:
 
 def _callbacks(queue: Queue, *jobs: str) -> Consumer:
     """A consumer that holds an item of each job, all with a callback for every end."""
-    fields = [("callback", b"secret"), ("callback_on", "cancelled completed failed filtered")]
+    ends = "cancelled completed failed filtered"
+    fields: list[tuple[str, str | bytes | int]] = [("callback", b"x"), ("callback_on", ends)]
     for job in jobs:
         body = document(f"u-{job}")
         queue.run(calls.submit(Submission("q", f"u-{job}", job, body, fields=fields)))
@@ -348,7 +349,8 @@ def _claim_expired(queue: Queue) -> Call:
 
 def _told(queue: Queue) -> Call:
     consumer = _callbacks(queue, "job-1")
-    consumer.settle(*consumer.holds.values())
+    [item] = consumer.holds.values()
+    consumer.settle(item)
     [seq] = queue.client.hmget("conserver:job:job-1", "delivery_seq")
     return calls.told("job-1", int(seq), "delivered")
 
