@@ -105,6 +105,7 @@ TranscriberCount = Annotated[
     Annotated[int, Field(ge=0, le=TRANSCRIBERS_MAX)] | None, BeforeValidator(_parse_transcribers)
 ]
 StartMethod = Annotated[Literal["", "fork", "spawn", "forkserver"], BeforeValidator(_lowered)]
+Stories = Annotated[Literal["jobs", "all", "off"], BeforeValidator(_lowered)]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_parse_level)
 ]

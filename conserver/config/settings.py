@@ -27,6 +27,7 @@ from conserver.config.setting_types import (
     RootPath,
     Seconds,
     StartMethod,
+    Stories,
     Switch,
     TranscriberCount,
     WorkerCount,
@@ -177,6 +178,11 @@ class Settings(BaseModel):
     )
     job_max_s: Annotated[int, Field(ge=60)] = _setting(
         "CONSERVER_JOB_MAX_S", 604_800, "How long a job is kept at most, ended or not."
+    )
+    stories: Stories = _setting(
+        "CONSERVER_STORIES",
+        "jobs",
+        "Of which items the attempts are kept for the dashboard: `jobs`, `all` or `off`.",
     )
     list_cap: Annotated[int, Field(ge=0)] = _setting(
         "CONSERVER_LIST_CAP",

@@ -47,6 +47,8 @@ prelude.lua, which has the rules for scripts and the form of a record.
                                             callbacks of jobs that have ended, as JSON; pushed by
                                             the script that ends the item of the job
     conserver:jobs                  zset    time of creation in ms -> job, the newest 100,000
+    conserver:story:<uuid>          zset    time of the claim in ms -> JSON: an attempt at an item,
+                                            as its worker tells it (stories.py); the newest 32
     conserver:events:<job>          channel a message "<seq> <status>" for every change
     vcon:<uuid>                     string  the document; or RedisJSON, and it stays that
     conserver:revision:<uuid>       hash    revision and length of the document as Conserver wrote
@@ -66,6 +68,7 @@ item was given to another worker meanwhile, and the call does nothing.
     elements.py             the elements of a key, page by page, for commands
     lookup.py               known lists, hosts and consumers; which vCon and job an element is of
     jobs.py                 a job, as its hash shows it
+    stories.py              the attempts at an item, as workers tell them
     dead_letters.py         dead letters for commands: list, requeue, purge
     cancellation.py         cancels a vCon wherever it is
     wrong_type.py           the type that each key must have, and logging keys that have another

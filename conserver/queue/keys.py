@@ -76,6 +76,11 @@ def events(job: str) -> str:
     return f"conserver:events:{job}"
 
 
+def story(uuid: str) -> str:
+    """Sorted set: time of the claim in ms -> an attempt at the vCon's items (stories.py)."""
+    return f"conserver:story:{uuid}"
+
+
 def document(uuid: str) -> str:
     """String or RedisJSON: a vCon."""
     return f"vcon:{uuid}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -87,7 +88,9 @@ def advice(error: Exception) -> str:
 class RetryingConnection:
     """`call` and `command` block until Redis has answered, however long that takes.
 
-    calls: how many were sent. repeats: how many of them after a failure.
+    calls: how many were sent. repeats: how many of them after a failure. beside: commands that are
+    sent with the next call, of which only that they arrive matters: errors in them are ignored, and
+    they may be sent twice.
     """
 
     def __init__(self, url: str, tick: Callable[[], None], log: FilteringBoundLogger) -> None:
@@ -100,6 +103,7 @@ class RetryingConnection:
         self._log = log
         self.calls = 0
         self.repeats = 0
+        self.beside: list[tuple[Any, ...]] = []
 
     def call(self, call: Call) -> Any:
         """The answer of a script. Raises redis.ResponseError for an error that is not transient."""
@@ -150,19 +154,37 @@ class RetryingConnection:
             return answer
 
     def _once(self, words: tuple[Any, ...]) -> Any:
-        connection = self._connection
+        connection, beside = self._connection, self.beside
         connection.connect()  # does nothing if it is connected
         try:
-            connection.send_packed_command([pack(words)], check_health=False)
-            for _ in range(int(ANSWER_TIMEOUT_S / TICK_EVERY_S)):
-                try:
-                    return connection.read_response(disconnect_on_error=False)
-                except RedisTimeoutError:
-                    self._tick()  # the next read continues with the part that has arrived
-            raise RedisTimeoutError(f"no answer for {ANSWER_TIMEOUT_S:.0f} s")
+            packed = [pack(words), *map(pack, beside)] if beside else [pack(words)]
+            connection.send_packed_command(packed, check_health=False)
+            if not beside:
+                return self._answer()
+            answer: Any = None
+            refusal: ResponseError | None = None
+            try:
+                answer = self._answer()
+            except ResponseError as error:
+                refusal = error
+            for _ in beside:
+                with suppress(ResponseError):
+                    self._answer()
+            self.beside = []
+            if refusal is not None:
+                raise refusal
+            return answer
         except ResponseError:
             raise
         except BaseException:
             # Also if `tick` raised: the answer, still to come, must not be read as the next one's.
             self.close()
             raise
+
+    def _answer(self) -> Any:
+        for _ in range(int(ANSWER_TIMEOUT_S / TICK_EVERY_S)):
+            try:
+                return self._connection.read_response(disconnect_on_error=False)
+            except RedisTimeoutError:
+                self._tick()  # the next read continues with the part that has arrived
+        raise RedisTimeoutError(f"no answer for {ANSWER_TIMEOUT_S:.0f} s")

@@ -9,5 +9,5 @@ on each other. By subject:
     chains, links, checkpoints  chain.py, checkpoint.py; threads: pool.py, work_queue.py, inbox.py
     settle, park, dead-letter   outcomes.py decides, outbox.py sends, settlement.py, conflicts.py
     storages                    writers.py, breaker.py; look-ups: document_loader.py
-    jobs                        job_hints.py
+    jobs, stories               job_hints.py, story.py
 """

@@ -24,12 +24,14 @@ from conserver.telemetry import log
 from conserver.telemetry.redact import Secrets, redact_text, secret_values
 from conserver.vcon.document import Vcon
 from conserver.vcon.ids import usable_uuid
+from conserver.worker import story
 from conserver.worker.checkpoint import Lost, StartAnew
 from conserver.worker.inbox import WorkerInbox
 from conserver.worker.item import ChainOutcome, Item, LinkProgress, OutcomeKind
 
 CHECKPOINT_AFTER_S = 1.0
 TRACEBACK_CHARS = 8000
+_FAILURES = (OutcomeKind.FAILED, OutcomeKind.REJECTED, OutcomeKind.RETRY)
 
 
 class Context:
@@ -160,7 +162,14 @@ class ChainRunner:
             if self._inbox.is_cancelled(item):
                 reason = "cancelled by an operator"
                 return ChainOutcome(OutcomeKind.CANCELLED, reason, link=link.name)
+            link_started_s = time.monotonic()
             outcome = self._run_link(item, link, started_s)
+            if item.attempt is not None:
+                failed = outcome is not None and outcome.kind in _FAILURES
+                text = outcome.reason if outcome is not None else ""
+                story.add(
+                    item, "link", link.name, since_s=link_started_s, text=text, good=not failed
+                )
             if outcome is not None:
                 return outcome
             done.append(link.name)

@@ -32,6 +32,7 @@ from conserver.worker.outcomes import OutcomeHandler
 from conserver.worker.pool import ChainPool
 from conserver.worker.prefetch import Prefetch
 from conserver.worker.routes import Routes
+from conserver.worker.story import Teller
 
 
 class Intake:
@@ -49,6 +50,7 @@ class Intake:
         held: HeldItems,
         documents: DocumentLoader,
         outcomes: OutcomeHandler,
+        teller: Teller,
     ) -> None:
         self._boot = boot
         self._routes = routes
@@ -57,6 +59,7 @@ class Intake:
         self._held = held
         self._documents = documents
         self._outcomes = outcomes
+        self._teller = teller
         self._log = log.get_logger()
         self.prefetch = Prefetch(pool)
         self.schedule = ClaimSchedule(boot.coordinator, boot.settings.tick_interval_ms / 1000)
@@ -167,6 +170,7 @@ class Intake:
         items: list[Item] = []
         for one in claimed:
             item = self._new_item(one, now_s)
+            self._teller.begin(item)
             if one.replaced:
                 # Its record lists links as done whose work is not in the document there is now.
                 self._log.info(
@@ -220,6 +224,7 @@ class Intake:
         begin = calls.begin(self._boot.consumer, item.token, item.claimed.epoch)
         if self._redis.call(begin):
             return True
+        self._teller.end(item, "lost")
         self._held.remove(item)
         return False
 

@@ -47,6 +47,7 @@ from conserver.config.model import ChainConfig
 from conserver.errors import Rejected
 from conserver.plugins.loader import LoadedLink
 from conserver.queue.record import Claimed, Progress
+from conserver.queue.stories import Attempt
 from conserver.telemetry.redact import redact_text
 from conserver.vcon.document import Vcon
 
@@ -123,10 +124,12 @@ class Item:
     unsaved: bool = False
     draft: bytes | None = None  # the changed document, until it is written
     outcome: ChainOutcome | None = None
+    attempt: Attempt | None = None  # where its story is told (story.py)
     links_s: float = 0.0
     link: str = ""  # the one that runs, or ran last
     link_progress: LinkProgress | None = None  # as the running link has reported it
     asked: set[str] = field(default_factory=set)  # storages that have not answered yet
+    asked_s: float = 0.0  # since when, for its story
     unavailable: dict[str, str] = field(default_factory=dict)  # storage -> why
     rejected: dict[str, str] = field(default_factory=dict)  # storage -> why
     retry_after_s: float = 0.0  # how long the unavailable storages want to be left alone

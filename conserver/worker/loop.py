@@ -99,6 +99,7 @@ class WorkerLoop:
         self._outbox = parts.outbox
         self._outcomes = parts.outcomes
         self._intake = parts.intake
+        self._teller = parts.teller
         self._hints = JobHints(boot.consumer, self._redis)
         self._draining = False
         self._duties_at_s = 0.0
@@ -151,6 +152,7 @@ class WorkerLoop:
             self._outcomes.flush()
             if self._draining:
                 if not self._held:
+                    self._teller.flush()
                     return 0
             elif not self._intake.claim():
                 return 0
@@ -278,6 +280,7 @@ class WorkerLoop:
         self._duties_at_s = now_s + BEAT_INTERVAL_S
         self._check_storages()
         self._status.set_memory(memory.resident_bytes())
+        self._teller.flush()
         if self._held:
             self._read_cancelled()
             self._hints.send(self._held.by_token.values())

@@ -25,12 +25,14 @@ from conserver.queue import calls, script
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_texts
+from conserver.worker import story
 from conserver.worker.checkpoint import Checkpoint, Lost, StartAnew
 from conserver.worker.conflicts import Conflict, Conflicts
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HeldItems
 from conserver.worker.item import Item, OutcomeKind
-from conserver.worker.settlement import settlement
+from conserver.worker.settlement import STATUSES, settlement
+from conserver.worker.story import Teller
 from conserver.worker.work_queue import WorkQueue
 
 WRONG_TYPE_RETRY_S = 30.0
@@ -72,6 +74,7 @@ class Outbox:
         held: HeldItems,
         queue: WorkQueue,
         documents: DocumentLoader,
+        teller: Teller,
     ) -> None:
         self._consumer = boot.consumer
         self._settings = boot.settings
@@ -79,6 +82,7 @@ class Outbox:
         self._redis = redis
         self._held = held
         self._queue = queue
+        self._teller = teller
         self._conflicts = Conflicts(self, redis, documents)
         # Bound here, because binding once per item would be slow.
         self._log = log.get_logger().bind()
@@ -125,6 +129,7 @@ class Outbox:
                 if " " in answer:  # it stays in flight, where the search for strays finds it
                     self._log_wrong_type(item, answer, "the item is returned later")
                 self._log.debug("released", **item.log_fields(), reason=reason, answer=answer)
+                self._teller.end(item, "released", text=reason)
                 self._held.remove(item)
 
     # ---- what becomes of an item without a call --------------------------------------------------
@@ -150,6 +155,7 @@ class Outbox:
             self._log.info("unconfirmed", **item.log_fields(), what=what)
         else:
             self._log.warning("item_lost", **item.log_fields(), what="nothing was done here")
+            self._teller.end(item, "lost")
         self._held.remove(item)
 
     def end_attempt(
@@ -217,6 +223,8 @@ class Outbox:
                 if sent.uuid:
                     item.document_written(sent.body, answer.revision)
                 item.saved_state = sent.state
+                if item.attempt is not None:
+                    story.add(item, "checkpoint")
                 write.then(item)
             elif answer.kind == "conflict":
                 again = partial(self._write_again, write)
@@ -259,6 +267,10 @@ class Outbox:
                 links_ms=round(item.links_s * 1000, 2),
             )
         self._status.count(done=1)
+        if item.attempt is not None and item.outcome is not None:
+            kind = STATUSES[item.outcome.kind]
+            egress = item.route.config.egress_lists if kind == "completed" else ()
+            self._teller.end(item, kind, ", ".join(egress), item.outcome.reason)
         self._held.remove(item)
 
     def _flush_parks(self, parks: Sequence[_Park]) -> None:
@@ -270,6 +282,8 @@ class Outbox:
         answers = self._call(calls.park(self._consumer, moves))
         for park, answer in zip(parks, answers, strict=True):
             if answer == "moved":
+                if park.item.attempt is not None:
+                    self._teller.end(park.item, "parked", text=_told(park))
                 self._held.remove(park.item)
             elif answer == "lost":
                 self.lost(park.item, repeats)
@@ -297,6 +311,7 @@ class Outbox:
                     "dead_letter", **item.log_fields(), list=item.claimed.list, **fields
                 )
                 self._status.count(failed=1)
+                self._teller.end(item, "failed", text=f"{why['reason']}: {why['error']}")
                 self._held.remove(item)
             elif answer == "lost":
                 self.lost(item, repeats)
@@ -354,6 +369,13 @@ def _write_call(item: Item) -> calls.Write:
 def _move(item: Item) -> calls.Move:
     """The move of an item, with its progress."""
     return calls.Move(item.token, item.claimed.epoch, item.progress.dump(), item.revision)
+
+
+def _told(park: _Park) -> str:
+    """For how long an item is parked and what for, as its story tells it."""
+    causes = park.waits_for.get("storages") or park.waits_for
+    told = "; ".join(f"{name}: {cause}" for name, cause in causes.items() if name != "link")
+    return f"for {park.after_s:.1f} s: {told}"
 
 
 def _cause(park: _Park) -> bytes:

@@ -19,6 +19,7 @@ from conserver.config.settings import Settings
 from conserver.process.shared_status import Phase, SharedStatus
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
+from conserver.worker import story
 from conserver.worker.inbox import StorageReport
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
 from conserver.worker.outbox import Outbox
@@ -96,6 +97,11 @@ class OutcomeHandler:
                 item.retry_after_s = max(item.retry_after_s, outcome.after_s or 1.0)
             elif isinstance(outcome, RejectedByStorage):
                 item.rejected[report.storage] = outcome.reason
+            if item.attempt is not None:
+                good, text = isinstance(outcome, Stored), getattr(outcome, "reason", "")
+                story.add(
+                    item, "storage", report.storage, since_s=item.asked_s, text=text, good=good
+                )
             if not item.asked:
                 self._all_answered(item)
 
@@ -145,6 +151,8 @@ class OutcomeHandler:
         chosen = owed if self._settings.parallel_storage else owed[:1]
         self._status.set_phase(item.slot, Phase.STORING)
         item.asked = set(chosen)
+        if item.attempt is not None:
+            item.asked_s = time.monotonic()
         for name in chosen:
             self._to_store.setdefault(name, []).append(item)
 

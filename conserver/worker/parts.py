@@ -14,6 +14,7 @@ from conserver.worker.outbox import Outbox
 from conserver.worker.outcomes import OutcomeHandler
 from conserver.worker.pool import ChainPool
 from conserver.worker.routes import Routes
+from conserver.worker.story import Teller
 from conserver.worker.work_queue import WorkQueue
 from conserver.worker.writers import Writer
 
@@ -36,8 +37,9 @@ class WorkerParts:
         self.runner = ChainRunner(status, inbox)
         self.pool = ChainPool(threads, self.queue, self.runner, inbox)
 
-        self.outbox = Outbox(boot, redis, self.held, self.queue, self.documents)
+        self.teller = Teller(boot, redis)
+        self.outbox = Outbox(boot, redis, self.held, self.queue, self.documents, self.teller)
         self.outcomes = OutcomeHandler(self.outbox, status, settings, self.writers)
         self.intake = Intake(
-            boot, routes, redis, self.pool, self.held, self.documents, self.outcomes
+            boot, routes, redis, self.pool, self.held, self.documents, self.outcomes, self.teller
         )

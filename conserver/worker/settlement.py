@@ -6,7 +6,7 @@ from conserver.config.settings import Settings
 from conserver.queue import calls
 from conserver.worker.item import Item, OutcomeKind
 
-_STATUSES = {
+STATUSES = {
     OutcomeKind.DONE: "completed",
     OutcomeKind.FILTERED: "filtered",
     OutcomeKind.CANCELLED: "cancelled",
@@ -38,7 +38,7 @@ def settlement(item: Item, settings: Settings) -> calls.Settlement:
         _expiry_s(item, settings, bool(pushes)),
         pushes,
         progress.etags,
-        _STATUSES[outcome.kind],
+        STATUSES[outcome.kind],
     )
 
 

@@ -201,3 +201,32 @@ def test_a_busy_worker_works_in_batches(redis_url: str) -> None:
         eventually(lambda: len(worker.out()) == len(uuids), 60)
     figure("a busy worker", top(counted) / len(uuids), "round trips per item")
     assert top(counted) <= len(uuids) / 2
+
+
+@pytest.mark.parametrize("jobs", [False, True])
+def test_what_a_story_costs(redis_url: str, jobs: bool) -> None:
+    """An item without a job costs nothing more; one of a job three commands, and no round trip."""
+    with SteppedWorker(redis_url, links=[link("a", tag)]) as worker:
+
+        def batch(name: str) -> None:
+            uuids = worker.supply(calls.BATCH_ITEMS, "aside")
+            worker.client.rpush("in", *(f"{uuid}#{name}{uuid}" if jobs else uuid for uuid in uuids))
+            worker.run(*worker.claim())
+            worker.flush()
+
+        batch("warm")
+        worker.teller.flush()
+        with commands(worker.client) as counted:
+            batch("job")
+            worker.claim_if_due()  # The next call of the loop takes the stories along.
+            worker.receive()
+            worker.claim_if_due()
+        assert counted.of("ping") == 0
+        stories = worker.client.keys("conserver:story:*")
+        assert len(stories) == (2 * calls.BATCH_ITEMS if jobs else 0)
+        if not jobs:
+            assert counted.of("zadd", "zremrangebyrank", "expire") == 0
+        sizes_bytes = [worker.client.memory_usage(key) for key in stories] or [0]
+        size_bytes = sum(sizes_bytes) / len(sizes_bytes)
+        figure("a story", size_bytes, "bytes")
+        assert size_bytes < 1400

@@ -1,0 +1,85 @@
+"""Teller: writes down, for whoever looks at an item later, how an attempt at it went.
+
+An item of a job has an Attempt (all items, or none, by CONSERVER_STORIES); whoever has the item
+adds what happens. When the item leaves the worker, the attempt goes to Redis beside the next call
+of the worker loop (alone, if there was none for a second), and nothing depends on it.
+"""
+
+from __future__ import annotations
+
+import time
+
+from conserver.process.boot import Boot
+from conserver.queue import stories
+from conserver.queue.retrying_connection import RetryingConnection
+from conserver.queue.stories import EVENTS_MAX, TEXT_CHARS, Attempt, Event
+from conserver.telemetry.redact import redact_text
+from conserver.worker.item import Item
+
+ENDS = frozenset({"completed", "filtered", "cancelled"})
+
+
+def add(
+    item: Item,
+    kind: str,
+    name: str = "",
+    *,
+    since_s: float = 0.0,
+    text: str = "",
+    good: bool = True,
+) -> None:
+    """Add an event to the item's attempt, if it has one. since_s: when it began (monotonic)."""
+    attempt = item.attempt
+    if attempt is None:
+        return
+    now_s = time.monotonic()
+    begun_ms = round(((since_s or now_s) - item.claimed_at_s) * 1000)
+    to_ms = round((now_s - item.claimed_at_s) * 1000)
+    if text:
+        text = redact_text(text)[:TEXT_CHARS]
+    if len(attempt.events) >= EVENTS_MAX:
+        del attempt.events[EVENTS_MAX // 2]  # How it began and how it ended say most.
+    attempt.events.append(Event(kind, name, begun_ms, to_ms, text, good))
+
+
+class Teller:
+    """Used by the worker loop only."""
+
+    def __init__(self, boot: Boot, redis: RetryingConnection) -> None:
+        self._boot = boot
+        self._redis = redis
+        self._which = boot.settings.stories
+
+    def begin(self, item: Item) -> None:
+        """Give an item that was claimed just now an attempt, if its story is told."""
+        claimed = item.claimed
+        if self._which == "off" or (self._which == "jobs" and not claimed.job):
+            return
+        item.attempt = Attempt(
+            token=claimed.token,
+            number=claimed.epoch,
+            job=claimed.job,
+            list_name=claimed.list,
+            chain=item.route.name,
+            host=self._boot.host,
+            consumer=self._boot.consumer,
+            claimed_ms=round(time.time() * 1000),
+            deliveries=claimed.deliveries,
+            suspect=claimed.suspect,
+        )
+
+    def end(self, item: Item, kind: str, name: str = "", text: str = "") -> None:
+        """The attempt is over: what became of the item, told beside the next call."""
+        if item.attempt is None:
+            return
+        add(item, kind, name, text=text, good=kind in ENDS)
+        attempt, item.attempt = item.attempt, None
+        settings = self._boot.settings
+        keep_s = settings.job_expiry_s if kind in ENDS else settings.job_max_s
+        if item.uuid:
+            self._redis.beside += stories.commands(item.uuid, attempt, keep_s)
+
+    def flush(self) -> None:
+        """Send what no call has taken along: at the end, and about once a second."""
+        if self._redis.beside:
+            self._redis.command("PING")
