@@ -1,6 +1,7 @@
 """The application: its routes, its errors, its frame.
 
 /v1/...              ours: jobs, vCons, uploads, lists, dead letters, operations, status
+/v1/audio, models    the same as OpenAI's routes
 /livez, /readyz      probes: the process answers; Redis answers too
 /openapi.json        what there is, with examples
 """
@@ -20,10 +21,12 @@ from starlette.exceptions import HTTPException
 
 import conserver
 from conserver.api import (
+    audio,
     dead_letters,
     events,
     jobs,
     lists,
+    models,
     openapi,
     operations,
     probes,
@@ -36,7 +39,7 @@ from conserver.api import (
 from conserver.api.auth import Failures, Rates
 from conserver.api.context import Context
 from conserver.api.frame import Frame
-from conserver.api.problems import ProblemError, problem
+from conserver.api.problems import ProblemError, respond
 from conserver.errors import OperationError
 from conserver.telemetry import log
 
@@ -82,12 +85,14 @@ ROUTERS = (
     vcons.router,
     jobs.router,
     probes.router,
+    audio.router,
     events.router,
     results.router,
     uploads.router,
     lists.router,
     dead_letters.router,
     operations.router,
+    models.router,
     search.router,
     status.router,
 )
@@ -134,11 +139,11 @@ def _allow_origins(app: FastAPI, origins: str) -> None:
 
 
 def _handle_errors(app: FastAPI) -> None:
-    """Every error becomes a problem (RFC 9457) that says what to do."""
+    """Every error becomes a problem (RFC 9457) that says what to do, or OpenAI's form of one."""
 
     def answer(request: Request, status: int, detail: str, *rest: Any, **members: Any) -> Response:
         members["request_id"] = getattr(request.state, "request_id", "")
-        return problem(status, detail, *rest, **members)
+        return respond(request.scope, status, detail, *rest, **members)
 
     @app.exception_handler(ProblemError)
     async def _problem(request: Request, error: ProblemError) -> Response:

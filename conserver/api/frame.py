@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from conserver.api.problems import problem
+from conserver.api.problems import respond
 from conserver.telemetry import log
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -62,8 +62,8 @@ class Frame:
             if self._loopback_only and not _LOOPBACK.fullmatch(
                 headers.get(b"host", b"").decode("latin-1")
             ):
-                refusal = problem(
-                    421, "without tokens this serves localhost only", request_id=request_id
+                refusal = respond(
+                    scope, 421, "without tokens this serves localhost only", request_id=request_id
                 )
                 await refusal(scope, receive, out)
             else:
@@ -73,8 +73,11 @@ class Frame:
                 "http_request_failed", request_id=request_id, error=type(error).__name__
             )
             if not seen["status"] and scope["type"] == "http":
-                answer = problem(
-                    500, "this is our fault; the log has it under this id", request_id=request_id
+                answer = respond(
+                    scope,
+                    500,
+                    "this is our fault; the log has it under this id",
+                    request_id=request_id,
                 )
                 await answer(scope, receive, out)
         finally:

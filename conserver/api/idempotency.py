@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 KEEP_S = 86_400
+RETRY_S = 900
+"""How long a request without a key is known, for a client that repeats it by itself."""
 
 
 async def claim(
@@ -50,6 +52,17 @@ async def keep(client: redis.asyncio.Redis, owner: str, key: str, source: str, j
     """Note that the job of this key is in the queue."""
     told = hashlib.sha256(source.encode()).hexdigest()
     await client.set(_name(owner, key), f"{told} {job} 1", ex=KEEP_S)
+
+
+async def repeated(client: redis.asyncio.Redis, owner: str, source: str) -> str:
+    """The job that a request without a key has made lately; "" for none."""
+    found: Any = await client.get(_name(owner, f"repeat {source}"))
+    return found.decode() if found else ""
+
+
+async def note(client: redis.asyncio.Redis, owner: str, source: str, job: str) -> None:
+    """Note the job of a request without a key, for `repeated`."""
+    await client.set(_name(owner, f"repeat {source}"), job, ex=RETRY_S)
 
 
 def _name(owner: str, key: str) -> str:

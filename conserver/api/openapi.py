@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from conserver.api import openai_errors
 from conserver.api.problems import MEDIA_TYPE
 
 _PROBLEM = {
@@ -68,6 +69,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         )
         parts = found.setdefault("components", {})
         parts.setdefault("schemas", {})["Problem"] = _PROBLEM
+        parts["schemas"]["OpenAIError"] = openai_errors.SCHEMA
         for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own errors.
             parts["schemas"].pop(name, None)
         parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -83,17 +85,22 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
     if not path.startswith("/v1"):
         return
     operation["security"] = [{"token": []}]
+    openai = openai_errors.concerns(path)
     common = dict(_OF_ALL)
     if "requestBody" in operation:
         common |= _WITH_BODY
     if "{" in path or operation["tags"] != ["status"]:
         common |= _DEFAULTS
+    if openai:  # Their clients repeat a 409 by themselves, and read no 422.
+        common = {code: what for code, what in common.items() if code not in ("409", "422")}
+        answers.pop("422", None)
+        common["400"] = "The request is not as it is described here"
     for code, description in common.items():
         answers.setdefault(code, {"description": description})
     for code, answer in answers.items():
         if code >= "400":
             if not answer.get("description"):
                 answer["description"] = common.get(code, "It failed")
-            schema = {"$ref": "#/components/schemas/Problem"}
-            answer["content"] = {MEDIA_TYPE: {"schema": schema}}
+            name, kind = ("OpenAIError", "application/json") if openai else ("Problem", MEDIA_TYPE)
+            answer["content"] = {kind: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
     operation["responses"] = dict(sorted(answers.items()))

@@ -11,7 +11,9 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import JSONResponse
+from starlette.types import Scope
 
+from conserver.api import openai_errors
 from conserver.telemetry.redact import redact_text
 
 MEDIA_TYPE = "application/problem+json"
@@ -51,10 +53,30 @@ def problem(
     """The response of an error."""
     title = HTTPStatus(status).phrase
     body = {
-        "type": kind or title.lower().replace(" ", "-"),
+        "type": kind or _kind_of(title),
         "title": title,
         "status": status,
         "detail": redact_text(detail),
         **members,
     }
     return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
+
+
+def _kind_of(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def respond(
+    scope: Scope,
+    status: int,
+    detail: str,
+    kind: str = "",
+    headers: Mapping[str, str] | None = None,
+    **members: Any,
+) -> JSONResponse:
+    """The response of an error in the form that clients of the path read."""
+    path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    if openai_errors.concerns(path):
+        kind = kind or _kind_of(HTTPStatus(status).phrase)
+        return openai_errors.response(status, detail, kind, headers or {}, members)
+    return problem(status, detail, kind, headers, **members)

@@ -9,11 +9,16 @@ import orjson
 
 from conserver.operations.recordings import new_uuid
 from conserver.outbound.uploads import Upload, Uploads, media_type
+from conserver.transcription.request import Request
 from conserver.vcon.document import encode_body
 
 
 def vcon_of_upload(
-    upload: Upload, uploads: Uploads, inline_bytes: int, meta: Any = None
+    upload: Upload,
+    uploads: Uploads,
+    inline_bytes: int,
+    meta: Any = None,
+    request: Request | None = None,
 ) -> tuple[str, bytes]:
     """The uuid and the text of a vCon with that recording.
 
@@ -22,6 +27,7 @@ def vcon_of_upload(
 
     Args:
         meta: what the caller wants to be kept with it: a JSON object, as an attachment.
+        request: what the caller wants of its transcription.
     """
     dialog: dict[str, Any] = {
         "mediatype": upload.mediatype,
@@ -33,7 +39,7 @@ def vcon_of_upload(
         dialog |= {"body": encode_body(content), "encoding": "base64url"}
     else:
         dialog["url"] = upload.url
-    return _vcon(dialog, upload.filename, meta)
+    return _vcon(dialog, upload.filename, meta, request)
 
 
 def vcon_of_url(url: str, mediatype: str = "", meta: Any = None) -> tuple[str, bytes]:
@@ -44,7 +50,9 @@ def vcon_of_url(url: str, mediatype: str = "", meta: Any = None) -> tuple[str, b
     return _vcon(dialog, url.partition("?")[0].rpartition("/")[2], meta)
 
 
-def _vcon(dialog: dict[str, Any], subject: str, meta: Any) -> tuple[str, bytes]:
+def _vcon(
+    dialog: dict[str, Any], subject: str, meta: Any, request: Request | None = None
+) -> tuple[str, bytes]:
     now = datetime.now(UTC).isoformat()
     uuid = new_uuid()
     document: dict[str, Any] = {
@@ -56,8 +64,9 @@ def _vcon(dialog: dict[str, Any], subject: str, meta: Any) -> tuple[str, bytes]:
     }
     if subject:
         document["subject"] = subject
+    attachments = [request.attachment(now)] if request and request != Request() else []
     if meta:
-        document["attachments"] = [
+        attachments.append(
             {
                 "purpose": "metadata",
                 "start": now,
@@ -67,5 +76,7 @@ def _vcon(dialog: dict[str, Any], subject: str, meta: Any) -> tuple[str, bytes]:
                 "body": orjson.dumps(meta).decode(),
                 "encoding": "json",
             }
-        ]
+        )
+    if attachments:
+        document["attachments"] = attachments
     return uuid, orjson.dumps(document)

@@ -57,6 +57,7 @@ class JobView(BaseModel):
                 "status": "processing",
                 "link": "transcribe",
                 "progress": {"done": 130, "total": 600, "unit": "s"},
+                "progress_text": "transcribing, 130 of 600 s",
                 "attempts": 0,
                 "created_at": "2026-11-29T19:00:00.000Z",
                 "updated_at": "2026-11-29T19:00:12.500Z",
@@ -84,6 +85,7 @@ class JobView(BaseModel):
     )
     link: str = Field(description="The link that runs.")
     progress: Progress | None
+    progress_text: str = Field(description="How far it is, in words.")
     attempts: int
     created_at: str
     updated_at: str
@@ -110,6 +112,7 @@ def job_view(job: Job, base: str) -> JobView:
         status=job.status,
         link=job.link,
         progress=_progress(job),
+        progress_text=_in_words(job),
         attempts=job.attempts,
         created_at=iso(job.created_at),
         updated_at=iso(job.updated_at),
@@ -129,6 +132,20 @@ def _progress(job: Job) -> Progress | None:
         return None
     unit = str(job.progress.get("unit", ""))
     return Progress(done=done, total=total if isinstance(total, int | float) else None, unit=unit)
+
+
+def _in_words(job: Job) -> str:
+    """Such as "transcribing, 130 of 600 s"; the status where there is nothing to add."""
+    if job.status == "waiting":
+        return f"waiting until {iso(job.retry_at)}" if job.retry_at else "waiting"
+    if job.status != "processing" or not job.link:
+        return job.status
+    words = str(job.progress.get("doing") or f"in the link {job.link}")
+    progress = _progress(job)
+    if progress is None:
+        return words
+    of = "" if progress.total is None else f" of {progress.total:.0f}"
+    return f"{words}, {progress.done:.0f}{of} {progress.unit}".rstrip()
 
 
 def _error(error: dict[str, Any]) -> JobError:

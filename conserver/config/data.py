@@ -86,7 +86,21 @@ def check_references(data: Mapping[str, Any]) -> list[Problem]:
                         "one list, one chain",
                     )
                 )
-    return problems
+    return problems + list(_check_models(data))
+
+
+def _check_models(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Problems with `models`: each names a chain that can be given work."""
+    chains = dict(entries(data, "chains"))
+    models = data.get("models")
+    for model, name in models.items() if isinstance(models, dict) else ():
+        path = join_path("models", [str(model)])
+        if not isinstance(name, str):
+            continue
+        if name not in chains:
+            yield Problem(path, f"`{name}` is not defined under chains", suggest(name, chains))
+        elif not chains[name].get("ingress_lists"):
+            yield Problem(path, f"the chain `{name}` has no ingress_lists", "it can get no work")
 
 
 def texts(chain: Mapping[str, Any], key: str) -> list[tuple[int, str]]:

@@ -210,6 +210,9 @@ class Config(_Section):
     ingress_auth: dict[ListName, IngressKeys] = Field(
         default={}, repr=False, description="Keys of partners who may push, by list."
     )
+    models: dict[str, str] = Field(
+        default={}, description="The chain behind each model name that OpenAI's clients may use."
+    )
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())
 
     @property

@@ -63,21 +63,24 @@ class Transcript:
 
 def transcript_of(document: Mapping[str, Any]) -> Transcript | None:
     """All transcripts of a vCon as one; None if it has none. One of each dialog is read."""
-    best: dict[int, Transcript] = {}
+    best: dict[int, tuple[tuple[int, bool], Transcript]] = {}
     analyses = document.get("analysis")
     for analysis in analyses if isinstance(analyses, list) else ():
         if not isinstance(analysis, dict) or not is_transcript(analysis):
             continue
-        found = read(structured(analysis))
+        body = structured(analysis)
+        found = read(body)
+        if found is None:
+            continue
         dialog = analysis.get("dialog")
         place = dialog if isinstance(dialog, int) else 0
-        if found is not None and (
-            place not in best or len(found.segments) > len(best[place].segments)
-        ):
-            best[place] = found
+        # Of equals the one that has the model's scores.
+        worth = (len(found.segments), isinstance(body, dict) and "segments" in body)
+        if place not in best or worth > best[place][0]:
+            best[place] = worth, found
     if not best:
         return None
-    return _joined([best[place] for place in sorted(best)])
+    return _joined([best[place][1] for place in sorted(best)])
 
 
 def read(body: Any) -> Transcript | None:

@@ -57,6 +57,7 @@ def configuration(folder: Path) -> dict[str, Any]:
             },
             "second": {"links": ["tag"], "ingress_lists": ["other"]},
         },
+        "models": {"whisper-1": "main", "team/second": "second"},
     }
 
 
