@@ -33,7 +33,7 @@ ARROWS = {
     "vcon": "storage.reading",
     "process": "config telemetry",
     "queue": "vcon",
-    "outbound": "vcon storage.network",
+    "outbound": "vcon telemetry storage.network",
     "transcription": "vcon outbound storage.reading",
     "speech": "transcription process telemetry",
     "links": "vcon outbound transcription speech storage.network",

@@ -40,8 +40,10 @@ from conserver.api.auth import Failures, Rates
 from conserver.api.context import Context
 from conserver.api.frame import Frame
 from conserver.api.problems import ProblemError, respond
+from conserver.api.tracing import Tracing
 from conserver.errors import OperationError
 from conserver.telemetry import log
+from conserver.telemetry.traces import TRACES
 
 
 def create(context: Context) -> FastAPI:
@@ -63,6 +65,9 @@ def create(context: Context) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # Its page loads scripts from elsewhere.
         redoc_url=None,
+        # Its own spans and logs hold query strings and bodies; tracing.py has ours. Versions that
+        # have none ignore this.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.context = context
     app.state.failures = Failures()
@@ -77,6 +82,8 @@ def create(context: Context) -> FastAPI:
         prefix=context.settings.api_root_path,
         loopback_only=context.is_open and not context.settings.api_open,
     )
+    if TRACES.otel is not None:
+        app.add_middleware(Tracing)
     return app
 
 

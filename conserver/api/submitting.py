@@ -14,7 +14,7 @@ from datetime import datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conserver.api import queue
+from conserver.api import queue, tracing
 from conserver.api.auth import check_list
 from conserver.api.context import Context
 from conserver.api.problems import ProblemError
@@ -148,7 +148,9 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
         source = keys.incoming(jobs.new_id())
         await context.redis.set(source, wish.body, ex=INCOMING_S)
         submission = submission._replace(body=b"", source=source)
-    answer, found = await queue.run_and_read(context.shared, calls.submit(submission), job)
+    with tracing.producing(wish.list, wish.uuid, job) as trace:
+        submission = submission._replace(fields=[*submission.fields, *trace])
+        answer, found = await queue.run_and_read(context.shared, calls.submit(submission), job)
     if submission.source and answer[0] not in (b"queued", b"waiting"):
         await context.redis.delete(submission.source)
     match [part.decode() for part in answer]:

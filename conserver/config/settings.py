@@ -140,6 +140,12 @@ class Settings(BaseModel):
         3600,
         "How long a stored document stays in Redis after its chain; 0 is forever.",
     )
+    context_expiry_s: ExpirySeconds = _setting(
+        "VCON_CONTEXT_EXPIRY",
+        86_400,
+        "How long vcon-server's trace contexts (context:<list>:<uuid>) live, where traces are on; 0"
+        " neither reads nor writes them.",
+    )
     dlq_expiry_s: ExpirySeconds = _setting(
         "VCON_DLQ_EXPIRY",
         604_800,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from conserver.queue import calls, keys
 from conserver.queue.calls import Blame
 from conserver.queue.wrong_type import WrongTypeError
+from conserver.telemetry import traces
 
 if TYPE_CHECKING:
     from conserver.coordinator.idle_workers import IdleWorkers
@@ -191,7 +192,11 @@ class Registry:
     async def _return(self, order: Message) -> None:
         consumer, blame = order["consumer"], blame_of(order)
         self._idle_workers.consumer_died(consumer)
-        result = await return_items(self._redis, self._host, consumer, blame, self._log)
+        attributes = {"messaging.client.id": consumer, "conserver.blame": blame.kind}
+        with traces.span("return items", "internal", attributes) as span:
+            result = await return_items(self._redis, self._host, consumer, blame, self._log)
+            if span is not None:
+                span.set_attribute("messaging.batch.message_count", result.returned)
         self._returning.discard(consumer)
         self._ended[consumer] = blame
         self._ended.move_to_end(consumer)

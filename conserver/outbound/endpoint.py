@@ -29,6 +29,7 @@ from conserver import retry
 from conserver.errors import Retry
 from conserver.outbound import faults
 from conserver.outbound.clients import Clients
+from conserver.telemetry.traces import TRACES
 from storage import network
 from storage.network import NetworkSettingsError, Proxy, Trust
 
@@ -110,7 +111,9 @@ def post(
         patience.check_cancelled()
         asked_s: float | None = None
         try:
-            answer = _post_once(url, proxy, content, headers, options, patience, max_answer_bytes)
+            answer = _send(
+                url, proxy, content, headers, options, patience, max_answer_bytes
+            )
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise faults.exception_for("machine", f"POST {_named(url)}: {error}") from None
         except NetworkSettingsError as error:
@@ -170,6 +173,29 @@ def _proxy_for(url: str) -> Proxy | None:
         raise Retry(None, f"POST {_named(url)}: {error}") from None
     except ValueError as error:
         raise faults.exception_for("machine", f"POST {_named(url)}: not a URL: {error}") from None
+
+
+def _send(
+    url: str,
+    proxy: Proxy | None,
+    content: bytes,
+    headers: Mapping[str, str],
+    options: CallOptions,
+    patience: Patience,
+    max_answer_bytes: int,
+) -> Answer:
+    """_post_once; where traces are on, inside a span whose `traceparent` the endpoint is sent."""
+    otel = TRACES.otel
+    if otel is None:
+        return _post_once(url, proxy, content, headers, options, patience, max_answer_bytes)
+    attributes = {"http.request.method": "POST", "url.full": _named(url)}
+    with otel.span("POST", "client", attributes=attributes) as span:
+        headers = {**otel.carrier(), **headers}
+        answer = _post_once(url, proxy, content, headers, options, patience, max_answer_bytes)
+        span.set_attribute("http.response.status_code", answer.status)
+        if answer.status >= 400:
+            span.set_attribute("error.type", str(answer.status))
+        return answer
 
 
 def _post_once(

@@ -34,6 +34,7 @@ from conserver.errors import Rejected, Retry
 from conserver.outbound import faults, uploads
 from conserver.outbound.clients import Clients
 from conserver.outbound.endpoint import Patience, retry_after_s
+from conserver.telemetry import traces
 from conserver.vcon.document import content_hashes, decode_body
 from storage import network
 from storage.network import NetworkSettingsError, Proxy, Trust
@@ -147,7 +148,10 @@ def _downloaded(url: str, options: FetchOptions, patience: Patience) -> bytes:
     if left_s is not None:
         end = min(end, time.monotonic() + left_s)
     try:
-        return _follow(url, options, patience, end)
+        # No traceparent is sent: the server was named by a document, and is anybody's.
+        attributes = {"http.request.method": "GET", "url.full": _named(url)}
+        with traces.span("GET", "client", attributes):
+            return _follow(url, options, patience, end)
     except NetworkSettingsError as error:
         raise Retry(None, f"GET {_named(url)}: {error}") from None
     except (

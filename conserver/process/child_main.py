@@ -23,7 +23,7 @@ from conserver.errors import EXIT_CHILD, BootError
 from conserver.process.boot import Boot
 from conserver.process.descriptors import Inherited
 from conserver.process.signals import STOP_SIGNALS, StopFlag, unblock_signals
-from conserver.telemetry import log
+from conserver.telemetry import log, traces
 from conserver.telemetry.redact import keep_secret, secret_values
 
 FAILURE_CHARS_MAX = 8000
@@ -52,7 +52,10 @@ def child_main(entry: str, boot: Boot, inherited: Inherited | None) -> None:
     settings = boot.settings
     log.configure(boot.role, boot.slot, level=settings.log_level, shape=settings.log_format)
     failpoints.arm(os.environ)
-    _exit_now(_run(entry, boot))
+    traces.start(boot.role, boot.slot, boot.host)
+    code = _run(entry, boot)
+    traces.stop()
+    _exit_now(code)
 
 
 def _run(entry: str, boot: Boot) -> int:

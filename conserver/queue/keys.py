@@ -91,6 +91,13 @@ def incoming(job: str) -> str:
     return f"conserver:incoming:{job}"
 
 
+def trace_context(name: str, uuid: str) -> str:
+    """List: the spans that have pushed a vCon on a list, oldest first, as JSON: vcon-server's
+    key, for its producers and consumers.
+    """
+    return f"context:{name}:{uuid}"
+
+
 def revision(uuid: str) -> str:
     """Hash: revision and length of a vCon as it was left, and the ETags of the storages."""
     return f"conserver:revision:{uuid}"

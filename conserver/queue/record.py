@@ -108,6 +108,8 @@ class Progress:
     link asked for a retry; failures: those that ended with an error. runs: link -> in how many
     unsuccessful runs it ran. error: of the last of them. pushes: (list, uuid) that finished links
     have asked to push; expire_s: the expiry that they have asked for. etags: storage -> ETag.
+    trace: the span of the latest attempt that wrote its progress, as a W3C traceparent; "" where
+    traces are off.
     """
 
     links: list[str] = field(default_factory=list)
@@ -119,6 +121,7 @@ class Progress:
     pushes: list[tuple[str, str]] = field(default_factory=list)
     expire_s: int | None = None
     etags: dict[str, str] = field(default_factory=dict)
+    trace: str = ""
 
     def count_runs(self, names: Sequence[str], last: str) -> None:
         """Count an unsuccessful run: from the first unfinished link of a chain to `last`.
@@ -136,7 +139,11 @@ class Progress:
     def anew(self) -> Progress:
         """What is kept if all links must run again: the counts of attempts."""
         return Progress(
-            attempts=self.attempts, failures=self.failures, runs=self.runs, error=self.error
+            attempts=self.attempts,
+            failures=self.failures,
+            runs=self.runs,
+            error=self.error,
+            trace=self.trace,
         )
 
     def dump(self) -> bytes:
@@ -161,6 +168,8 @@ class Progress:
             state["expire_s"] = self.expire_s
         if self.etags:
             state["etags"] = self.etags
+        if self.trace:
+            state["trace"] = self.trace
         return orjson.dumps(state) if state else b""
 
     @classmethod
@@ -184,6 +193,7 @@ class Progress:
             pushes=[(name, uuid) for name, uuid in values.get("pushes", [])],
             expire_s=values.get("expire_s"),
             etags=values.get("etags", {}),
+            trace=values.get("trace", ""),
         )
 
 
@@ -209,4 +219,5 @@ _KINDS: dict[str, Any] = {
     "pushes": list,
     "expire_s": (int, float, NoneType),
     "etags": dict,
+    "trace": str,
 }

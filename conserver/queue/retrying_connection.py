@@ -116,6 +116,22 @@ class RetryingConnection:
         """The answer of a plain command. It may be sent more than once."""
         return self._until_answered(words, None)
 
+    def hints(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """The answers of commands that nothing depends on: they are sent in one packet and only
+        once. None for each that Redis refuses, or that it did not answer.
+        """
+        try:
+            self._connection.connect()
+            packet = b"".join(map(pack, commands))
+            self._connection.send_packed_command([packet], check_health=False)
+            return [self._hint() for _ in commands]
+        except (RedisConnectionError, RedisTimeoutError, OSError):
+            self.close()
+            return [None] * len(commands)
+        except BaseException:
+            self.close()
+            raise
+
     def close(self) -> None:
         """Close the connection; the next call opens it again."""
         self._connection.disconnect()
@@ -188,3 +204,9 @@ class RetryingConnection:
             except RedisTimeoutError:
                 self._tick()  # the next read continues with the part that has arrived
         raise RedisTimeoutError(f"no answer for {ANSWER_TIMEOUT_S:.0f} s")
+
+    def _hint(self) -> Any:
+        try:
+            return self._answer()
+        except ResponseError:
+            return None

@@ -35,6 +35,7 @@ from conserver.speech.windows import (
     model_message,
 )
 from conserver.speech.wire import Gone, Message, SharedMel
+from conserver.telemetry import traces
 from conserver.transcription.audio import SAMPLE_RATE_HZ
 from conserver.transcription.engine import (
     CallHeard,
@@ -271,6 +272,7 @@ class _Call:
                     "options": self._options.dump(),
                     "suspicion": self._deaths[number],
                     "crowd": self._crowds.get(number, 1),
+                    "trace": traces.traceparent(),
                 },
                 shared.descriptor,
             )

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from conserver.speech.whisper import Candidate, WhisperBatches, best
 from conserver.speech.windows import Answer, ModelInfo, WindowOptions
 from conserver.speech.wire import SharedMel
 from conserver.telemetry import log
+from conserver.telemetry.traces import TRACES
 from conserver.transcription.engine import Model
 from conserver.transcription.whisper import is_out_of_memory
 
@@ -53,6 +55,8 @@ class Job:
     frames: int = 0
     suspicion: int = 0
     crowd: int = 1
+    trace: str = ""
+    """The span that waits for it, as a W3C traceparent; "" where traces are off."""
     encoded: Encoded | None = None
     tried: list[Candidate] = field(default_factory=list)
 
@@ -171,7 +175,8 @@ class Lanes:
                 self._tell("started", jobs)
                 if jobs[0].options is not None:
                     failpoints.at("batch")
-                self._compute(jobs)
+                with _span_of(jobs):
+                    self._compute(jobs)
                 if jobs[0].options is not None:
                     self.longest_s = max(self.longest_s, time.monotonic() - began_s)
                 del self._began_s[lane]
@@ -314,3 +319,14 @@ class Lanes:
             job.close()
         self.finished.append((job, outcome))
         self._wake()
+
+
+def _span_of(jobs: Sequence[Job]) -> AbstractContextManager[object]:
+    """The span of a batch, linked to the spans of all links whose windows are in it."""
+    otel = TRACES.otel
+    if otel is None or jobs[0].options is None:
+        return nullcontext()
+    named = [otel.remote({"traceparent": trace}) for trace in {job.trace for job in jobs}]
+    attributes = {"conserver.rows": len(jobs), "conserver.model": jobs[0].model.name}
+    links = [one for one in named if one is not None]
+    return otel.span("transcribe batch", links=links, attributes=attributes)

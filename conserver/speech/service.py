@@ -311,6 +311,7 @@ def _job(connection: _Connection, model: Model, message: Message, mel: SharedMel
         frames=message["frames"],
         suspicion=message["suspicion"],
         crowd=message["crowd"],
+        trace=message.get("trace", ""),
     )
 
 

@@ -10,7 +10,7 @@ One connection (SOCK_SEQPACKET, one JSON object per packet) carries one call:
     worker -> transcriber
         open    model, call            which model; answered by `info` once the model is loaded
         begin                          asks for a slot; answered by `admitted`, in order of asking
-        window  id, frames, options, suspicion, crowd   with the memfd
+        window  id, frames, options, suspicion, crowd, trace   with the memfd
         speak   ids, language          decode these, whose languages were told, in this language
     transcriber -> worker
         info      what `ModelInfo` has

@@ -45,7 +45,15 @@ finally:
     if _hide_rich:
         del sys.modules["rich"]
 
-__all__ = ["LineWriter", "Logger", "Renderer", "configure", "get_logger", "is_configured"]
+__all__ = [
+    "LineWriter",
+    "Logger",
+    "Renderer",
+    "configure",
+    "get_logger",
+    "is_configured",
+    "show_span",
+]
 
 LINE_BYTES_MAX = 4096  # PIPE_BUF on Linux: the longest write to a pipe that is atomic.
 _JAM_WAIT_MS = 200  # How long the first line waits for a slow reader.
@@ -97,10 +105,29 @@ def configure(
         )
 
 
+def show_span(ids: Callable[[], Mapping[str, str]] | None) -> None:
+    """From now on add to each line what `ids` gives: trace_id and span_id of the span that is open
+    in the thread that logs. None ends that.
+    """
+    _SPAN.ids = ids
+
+
 def is_configured() -> bool:
     """Whether `configure` was called in this process: commands that only print have no log."""
     processors = structlog.get_config()["processors"]
     return bool(processors) and isinstance(processors[0], Renderer)
+
+
+class _Span:
+    """ids: the ids of the open span; None where this process makes no spans."""
+
+    __slots__ = ("ids",)
+
+    def __init__(self) -> None:
+        self.ids: Callable[[], Mapping[str, str]] | None = None
+
+
+_SPAN = _Span()
 
 
 class LineWriter:
@@ -180,6 +207,8 @@ class Renderer:
         line.update(self._source)
         if self.writer.lost:
             line["log_lines_lost"] = self.writer.lost
+        if _SPAN.ids is not None:
+            line.update(_SPAN.ids())
         exc_info = event.pop("exc_info", None)
         for key, value in event.items():
             if type(value) is str:

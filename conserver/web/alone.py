@@ -17,7 +17,7 @@ from typing import Any
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_CHILD, BootError
-from conserver.telemetry import log
+from conserver.telemetry import log, traces
 from conserver.web import server
 
 RESTART_S = 1.0
@@ -42,6 +42,7 @@ def run(settings: Settings, config: Config, workers: int) -> int:
 
 
 def _serve(settings: Settings, config: Config, listener: socket.socket) -> int:
+    traces.start("api", 0, "")
     serving = server.serve(settings, config, server.keyring_of(settings))
 
     async def main() -> int:
@@ -53,7 +54,10 @@ def _serve(settings: Settings, config: Config, listener: socket.socket) -> int:
         await server.run(serving, listener)
         return 0
 
-    return server.run_loop(main())
+    try:
+        return server.run_loop(main())
+    finally:
+        traces.stop()
 
 
 class _Parent:

@@ -24,7 +24,7 @@ from conserver.telemetry import log
 from conserver.telemetry.redact import Secrets, redact_text, secret_values
 from conserver.vcon.document import Vcon
 from conserver.vcon.ids import usable_uuid
-from conserver.worker import story
+from conserver.worker import spans, story
 from conserver.worker.checkpoint import Lost, StartAnew
 from conserver.worker.inbox import WorkerInbox
 from conserver.worker.item import ChainOutcome, Item, LinkProgress, OutcomeKind
@@ -163,7 +163,10 @@ class ChainRunner:
                 reason = "cancelled by an operator"
                 return ChainOutcome(OutcomeKind.CANCELLED, reason, link=link.name)
             link_started_s = time.monotonic()
-            outcome = self._run_link(item, link, started_s)
+            if item.span is None:
+                outcome = self._run_link(item, link, started_s)
+            else:
+                outcome = spans.around_link(self._run_link, item, link, started_s)
             if item.attempt is not None:
                 failed = outcome is not None and outcome.kind in _FAILURES
                 text = outcome.reason if outcome is not None else ""

@@ -23,6 +23,7 @@ from conserver.queue.record import Claimed, Progress
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.queue.wrong_type import Complaints
 from conserver.telemetry import log
+from conserver.worker import spans
 from conserver.worker.claim_schedule import ClaimSchedule, ClaimState
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HELD_BYTES_MAX, HeldItems
@@ -126,6 +127,7 @@ class Intake:
         empty = not self._held and not self._documents.has_hung_calls
         host, consumer, known = self._boot.host, self._boot.consumer, self._held.by_token
         call = calls.claim(host, consumer, self.claims, empty, demands, limits, known)
+        began_ns = time.time_ns()
         claim = calls.read_claim(self._redis.call(call))
         if claim.void:
             self._log.warning("registration_void", what="ending; a replacement takes over")
@@ -136,7 +138,7 @@ class Intake:
         for dead in claim.buried:
             self._log_dead_letter(dead)
         if claim.items:
-            self._admit(claim.items)
+            self._admit(claim.items, began_ns)
             self._boot.status.state = State.WORKING
         self.schedule.claimed(claim, thread_idle=self._queue.idle_threads > 0)
         if self._held.suspect is not None:
@@ -164,12 +166,15 @@ class Intake:
 
     # ---- claimed items ---------------------------------------------------------------------------
 
-    def _admit(self, claimed: Sequence[Claimed]) -> None:
+    def _admit(self, claimed: Sequence[Claimed], began_ns: int) -> None:
         """Hold the claimed items, read their documents, and pass each one on."""
         now_s = time.monotonic()
         items: list[Item] = []
-        for one in claimed:
-            item = self._new_item(one, now_s)
+        new = [self._new_item(one, now_s) for one in claimed]
+        expiry_s = self._boot.settings.context_expiry_s
+        spans.claimed(new, self._redis, self._boot.consumer, expiry_s, began_ns)
+        for item in new:
+            one = item.claimed
             self._teller.begin(item)
             if one.replaced:
                 # Its record lists links as done whose work is not in the document there is now.

@@ -39,7 +39,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -50,6 +50,9 @@ from conserver.queue.record import Claimed, Progress
 from conserver.queue.stories import Attempt
 from conserver.telemetry.redact import redact_text
 from conserver.vcon.document import Vcon
+
+if TYPE_CHECKING:
+    from conserver.telemetry.otel import Span
 
 _UUID_MEMBER = re.compile(rb'"uuid"\s*:\s*"([\w.:-]{1,64})"')
 
@@ -138,6 +141,8 @@ class Item:
     merges: int = 0  # how often its document was merged with a newer one
     counted_bytes: int = 0  # its share of HeldItems.document_bytes
     saved_state: bytes = b""  # the progress as Redis has it: a failed attempt reverts to it
+    # The span of this attempt (spans.py); None where traces are off, and once it has left.
+    span: Span | None = None
 
     @property
     def token(self) -> str:
@@ -190,15 +195,20 @@ class Item:
 
     def revert_to_saved(self) -> None:
         """Drop all changes and progress since the last write; the next attempt repeats them."""
+        trace = self.progress.trace
         self.progress = Progress.load(self.saved_state)
+        self.progress.trace = trace  # of this attempt, whatever became of it
         self.vcon = self.draft = None
 
     def log_fields(self) -> dict[str, Any]:
         """The fields that all log lines about the item have."""
-        return {
+        fields = {
             "vcon": self.uuid or describe_payload(self.claimed.payload),
             "chain": self.route.name,
         }
+        if self.span is not None:
+            fields.update(log_fields_of(self.span))
+        return fields
 
     def dead_letter_reason(self, reason: str, error: str, storage: str = "") -> dict[str, Any]:
         """The explanation that is kept with its dead letter. Secrets in it are redacted.
@@ -227,6 +237,12 @@ class Item:
             trace = redact_text(outcome.traceback)
             why.update(link=outcome.link, type=outcome.error, traceback=trace)
         return why
+
+
+def log_fields_of(span: Span) -> dict[str, str]:
+    """The ids of a span, for a log line that is written where it is not the open one."""
+    found = span.get_span_context()
+    return {"trace_id": f"{found.trace_id:032x}", "span_id": f"{found.span_id:016x}"}
 
 
 def describe_payload(payload: bytes) -> str:

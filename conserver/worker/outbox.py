@@ -25,7 +25,7 @@ from conserver.queue import calls, script
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_texts
-from conserver.worker import story
+from conserver.worker import spans, story
 from conserver.worker.checkpoint import Checkpoint, Lost, StartAnew
 from conserver.worker.conflicts import Conflict, Conflicts
 from conserver.worker.document_loader import DocumentLoader
@@ -156,7 +156,7 @@ class Outbox:
         else:
             self._log.warning("item_lost", **item.log_fields(), what="nothing was done here")
             self._teller.end(item, "lost")
-        self._held.remove(item)
+        self._leave(item, "lost", "lost", "another consumer has it, or it has ended")
 
     def end_attempt(
         self,
@@ -216,7 +216,8 @@ class Outbox:
         self._write_number += 1
         writes = [_write_call(write.item) for write in batch]
         call = calls.write(self._consumer, self._write_number, writes)
-        answers = calls.read_answers(self._redis.call(call))
+        items = [write.item for write in batch]
+        answers = calls.read_answers(spans.redis_call(self._redis, call, items, self._consumer))
         for write, sent, answer in zip(batch, writes, answers, strict=True):
             item = write.item
             if answer.kind == "written":
@@ -242,7 +243,13 @@ class Outbox:
     def _flush_settles(self, batch: Sequence[_Settle]) -> None:
         call = calls.settle(self._consumer, [settle.settlement for settle in batch])
         repeats = self._redis.repeats
-        answers = calls.read_answers(self._redis.call(call))
+        spans.leave_contexts(
+            self._redis,
+            [(settle.item, settle.settlement.pushes) for settle in batch],
+            self._settings.context_expiry_s,
+        )
+        items = [settle.item for settle in batch]
+        answers = calls.read_answers(spans.redis_call(self._redis, call, items, self._consumer))
         for settle, answer in zip(batch, answers, strict=True):
             item = settle.item
             if answer.kind == "settled":
@@ -271,7 +278,7 @@ class Outbox:
             kind = STATUSES[item.outcome.kind]
             egress = item.route.config.egress_lists if kind == "completed" else ()
             self._teller.end(item, kind, ", ".join(egress), item.outcome.reason)
-        self._held.remove(item)
+        self._leave(item, item.outcome.kind.value if item.outcome is not None else "")
 
     def _flush_parks(self, parks: Sequence[_Park]) -> None:
         moves = [
@@ -279,12 +286,12 @@ class Outbox:
             for park in parks
         ]
         repeats = self._redis.repeats
-        answers = self._call(calls.park(self._consumer, moves))
+        answers = self._call(calls.park(self._consumer, moves), [park.item for park in parks])
         for park, answer in zip(parks, answers, strict=True):
             if answer == "moved":
                 if park.item.attempt is not None:
                     self._teller.end(park.item, "parked", text=_told(park))
-                self._held.remove(park.item)
+                self._leave(park.item, "parked")
             elif answer == "lost":
                 self.lost(park.item, repeats)
             else:
@@ -304,7 +311,8 @@ class Outbox:
         moves = [_move(letter.item)._replace(why=orjson.dumps(letter.why)) for letter in dead]
         call = calls.dead_letter(self._consumer, moves, self._settings.dlq_expiry_s)
         repeats = self._redis.repeats
-        for (item, why), answer in zip(dead, self._call(call), strict=True):
+        answers = self._call(call, [letter.item for letter in dead])
+        for (item, why), answer in zip(dead, answers, strict=True):
             if answer == "moved":
                 fields = {name: why[name] for name in DEAD_LETTER_LOG_FIELDS if name in why}
                 self._log.error(
@@ -312,15 +320,22 @@ class Outbox:
                 )
                 self._status.count(failed=1)
                 self._teller.end(item, "failed", text=f"{why['reason']}: {why['error']}")
-                self._held.remove(item)
+                self._leave(item, "dead_letter", why["reason"], why["error"])
             elif answer == "lost":
                 self.lost(item, repeats)
             else:
                 found, _, key = answer.partition(" ")
                 self._wrong_type(item, key, found, None)
 
-    def _call(self, call: script.Call) -> list[str]:
-        return [answer.decode() for answer in self._redis.call(call)]
+    def _call(self, call: script.Call, items: Sequence[Item] = ()) -> list[str]:
+        answers = spans.redis_call(self._redis, call, items, self._consumer)
+        return [answer.decode() for answer in answers]
+
+    def _leave(self, item: Item, how: str, error: str = "", text: str = "") -> None:
+        """The item has left this worker, in this way; `error` and `text` say why, if it failed."""
+        if item.span is not None:
+            spans.ended(item, how, error, text)
+        self._held.remove(item)
 
     # ---- keys of the wrong type ------------------------------------------------------------------
 

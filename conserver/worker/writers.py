@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from conserver import failpoints
 from conserver.plugins.loader import LoadedStorage
 from conserver.telemetry import log
+from conserver.worker import spans
 from conserver.worker.breaker import Breaker
 from conserver.worker.inbox import StorageReport, WorkerInbox
 from conserver.worker.item import Item
@@ -237,7 +238,14 @@ class _WriterThread:
         documents = [rows[uuid] for uuid in sorted(rows)]
         failpoints.at("before-store")
         try:
-            outcomes = self._call(lambda storage: _by_uuid(storage.save_many(documents), documents))
+            outcomes = spans.storage_call(
+                "write",
+                self._loaded.name,
+                items,
+                lambda: self._call(
+                    lambda storage: _by_uuid(storage.save_many(documents), documents)
+                ),
+            )
             failpoints.at("after-store")
         except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
             return self._all_unavailable(items, self._call_failed(error))
@@ -261,7 +269,9 @@ class _WriterThread:
             away = Unavailable(self._breaker.reason)
             return StorageReport(name, self._all_unavailable([item], away), item)
         try:
-            found = self._call(lambda storage: storage.get(item.uuid))
+            found = spans.look_up(
+                name, item, lambda: self._call(lambda storage: storage.get(item.uuid))
+            )
         except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
             away = self._call_failed(error)
             return StorageReport(name, self._all_unavailable([item], away), item)

@@ -19,7 +19,7 @@ import compileall
 import sys
 from pathlib import Path
 
-from benchmark import api, burdens, costs, plots, report, sweeps, times
+from benchmark import api, burdens, costs, plots, report, sweeps, times, tracing
 from benchmark.costs import Bench
 from benchmark.scene import Scenery
 
@@ -36,6 +36,7 @@ ROWS = {
     "busy": burdens.busy,
     "large": costs.large,
     "sweeps": sweeps.sweeps,
+    "traces": tracing.traces,
 }
 
 

@@ -1,0 +1,317 @@
+"""The spans of a worker: which there are, and what they say. docs/tracing.md shows a trace.
+
+    claim                one per claim that got items; linked to each of them
+    process <list>       one per attempt of an item, from its claim until it has left the worker
+      link <name>        each link that ran
+      write <storage>    each storage's answer for the item; also `look up`
+    write <storage>      a call for several items, linked to each of them
+    write, settle, park, dead_letter    one per call of a script, linked to the items in it
+
+All attempts of an item are in one trace: that of the producer, if the item's job has a traceparent;
+else one whose id is made of the item's token. Each attempt is linked to the former one, and to the
+span that vcon-server's context list names.
+
+Every function here is called only where an item has a span, or TRACES.otel is there; so items cost
+nothing where traces are off.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from conserver.plugins.loader import LoadedLink
+from conserver.queue import keys
+from conserver.queue.retrying_connection import RetryingConnection
+from conserver.queue.script import Call
+from conserver.telemetry.traces import TRACES
+from conserver.vcon.ids import usable_uuid
+from conserver.worker.item import ChainOutcome, Item, OutcomeKind
+from storage.contract import Outcome, Rejected, Stored
+
+if TYPE_CHECKING:
+    from conserver.telemetry.otel import Otel, Span, SpanContext
+
+_SYSTEM = {"messaging.system": "redis"}
+_FAILURES = frozenset({OutcomeKind.RETRY, OutcomeKind.FAILED, OutcomeKind.REJECTED})
+
+
+# ---- a claim, and the attempts that begin with it ------------------------------------------------
+
+
+def claimed(
+    items: Sequence[Item], redis: RetryingConnection, consumer: str, expiry_s: int, began_ns: int
+) -> None:
+    """Open the span of each claimed item, and tell of the claim. Does nothing where traces are off.
+
+    Args:
+        expiry_s: how long context lists live; 0: they are not read.
+        began_ns: when the claim began, by time.time_ns().
+    """
+    otel = TRACES.otel
+    if otel is None or not items:
+        return
+    named = _read_contexts(otel, items, redis, expiry_s)
+    for item, (parent, producers) in zip(items, named, strict=True):
+        former = otel.remote({"traceparent": item.progress.trace})
+        links = [*producers, former] if former is not None else producers
+        item.span = otel.start(
+            f"process {item.claimed.list}",
+            "consumer",
+            parent=parent,
+            links=links,
+            attributes=_attributes(item, consumer),
+            trace_of=item.token,
+        )
+        item.progress.trace = otel.carrier(item.span).get("traceparent", "")
+    attributes = _batch("claim", "receive", items, consumer)
+    spans = [item.span for item in items if item.span is not None]
+    otel.start("claim", "client", links=spans, attributes=attributes, start_ns=began_ns).end()
+
+
+def _attributes(item: Item, consumer: str) -> dict[str, Any]:
+    claimed = item.claimed
+    attributes = {
+        **_SYSTEM,
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": claimed.list,
+        "messaging.message.id": claimed.token,
+        "messaging.client.id": consumer,
+        "conserver.chain": item.route.name,
+        "conserver.attempt": item.progress.attempts + 1,
+        "conserver.deliveries": claimed.deliveries,
+    }
+    if claimed.job:
+        attributes["conserver.job"] = claimed.job
+    return attributes
+
+
+def _batch(name: str, kind: str, items: Sequence[Item], consumer: str) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        **_SYSTEM,
+        "messaging.operation.name": name,
+        "messaging.operation.type": kind,
+        "messaging.batch.message_count": len(items),
+        "messaging.client.id": consumer,
+    }
+    lists = {item.claimed.list for item in items}
+    if len(lists) == 1:
+        attributes["messaging.destination.name"] = lists.pop()
+    return attributes
+
+
+def _read_contexts(
+    otel: Otel, items: Sequence[Item], redis: RetryingConnection, expiry_s: int
+) -> list[tuple[SpanContext | None, list[SpanContext]]]:
+    """The spans that producers have named for these items: as (parent, links)."""
+    asked: list[tuple[str, ...]] = []
+    for item in items:
+        if item.claimed.job:
+            asked.append(("HMGET", keys.job(item.claimed.job), "traceparent", "tracestate"))
+        if expiry_s and usable_uuid(item.uuid):
+            asked.append(("LPOP", keys.trace_context(item.claimed.list, item.uuid)))
+    answers = iter(redis.hints(asked))
+    found = []
+    for item in items:
+        job = next(answers) if item.claimed.job else None
+        noted = next(answers) if expiry_s and usable_uuid(item.uuid) else None
+        link = _noted(noted)
+        headers = zip(("traceparent", "tracestate"), job or (None, None), strict=True)
+        parent = otel.remote({name: text.decode("latin-1") for name, text in headers if text})
+        found.append((parent, [] if link is None else [link]))
+    return found
+
+
+def _noted(note: object) -> SpanContext | None:
+    """The span that an entry of a context list names; None for what is no such entry."""
+    from conserver.telemetry.otel import linked
+
+    if not isinstance(note, bytes):
+        return None
+    try:
+        told = orjson.loads(note)
+        return linked(told["trace_id"], told["span_id"], int(told.get("trace_flags", 0)))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def ended(item: Item, how: str, error: str = "", text: str = "") -> None:
+    """Close the span of an item that has left the worker.
+
+    Args:
+        how: done, filtered, cancelled, parked, dead_letter or lost.
+        error: of what kind the error is, where there was one; text: what happened.
+    """
+    span, item.span = item.span, None
+    if span is None:
+        return
+    span.set_attribute("conserver.outcome", how)
+    if item.uuid:
+        span.set_attribute("messaging.message.conversation_id", item.uuid)
+    span.set_attribute("messaging.message.body.size", len(item.text))
+    outcome = item.outcome
+    if not error and how in ("parked", "dead_letter"):
+        if outcome is not None and outcome.kind in _FAILURES:
+            error, text = outcome.error or outcome.kind.value, outcome.reason
+        elif item.unavailable:
+            error, text = "unavailable", next(iter(item.unavailable.values()))
+    if error:
+        _failed(span, error, text)
+    span.end()
+
+
+def _failed(span: Span, error: str, text: str) -> None:
+    from conserver.telemetry.otel import failed
+
+    failed(span, error, text)
+
+
+# ---- links ---------------------------------------------------------------------------------------
+
+
+def around_link(
+    run: Callable[[Item, LoadedLink, float], ChainOutcome | None],
+    item: Item,
+    link: LoadedLink,
+    started_s: float,
+) -> ChainOutcome | None:
+    """Run a link inside a span, which is open in this thread meanwhile: spans of the libraries that
+    the link uses become its children.
+    """
+    otel = TRACES.otel
+    if otel is None:
+        return run(item, link, started_s)
+    attributes = {"conserver.link": link.name, "conserver.module": link.module}
+    with otel.span(f"link {link.name}", parent=item.span, attributes=attributes) as span:
+        outcome = run(item, link, started_s)
+        if outcome is not None:
+            span.set_attribute("conserver.outcome", outcome.kind.value)
+            if outcome.kind in _FAILURES:
+                _failed(span, outcome.error or outcome.kind.value, outcome.reason)
+        return outcome
+
+
+# ---- storages ------------------------------------------------------------------------------------
+
+
+def storage_call(
+    operation: str,
+    storage: str,
+    items: Sequence[Item],
+    call: Callable[[], Mapping[str, Outcome]],
+) -> Mapping[str, Outcome]:
+    """Call a storage inside a span that is open in this thread, so that spans of its client join.
+
+    The call for one item is a span of the item's trace. One for several is a trace of its own,
+    linked to the items, and each item's trace gets a span that is linked to it.
+    """
+    otel = TRACES.otel
+    traced = [item for item in items if item.span is not None]
+    if otel is None or not traced:
+        return call()
+    name = f"{operation} {storage}"
+    attributes = {
+        "conserver.storage": storage,
+        "db.operation.name": operation,
+        "db.operation.batch.size": len(items),
+    }
+    if len(traced) == 1:
+        with otel.span(name, "client", parent=traced[0].span, attributes=attributes) as span:
+            outcomes = call()
+            _show(span, outcomes.get(traced[0].uuid))
+            return outcomes
+    began_ns = time.time_ns()
+    outcomes = {}
+    failure = ""
+    links = [item.span for item in traced if item.span is not None]
+    with otel.span(name, "client", links=links, attributes=attributes) as span:
+        try:
+            outcomes = call()
+        except Exception as error:
+            failure = type(error).__name__
+            raise
+        finally:
+            for item in traced:
+                one = otel.start(
+                    name,
+                    "client",
+                    parent=item.span,
+                    links=[span],
+                    attributes=attributes,
+                    start_ns=began_ns,
+                )
+                if failure:
+                    _failed(one, failure, "the call for all of them failed")
+                else:
+                    _show(one, outcomes.get(item.uuid))
+                one.end()
+    return outcomes
+
+
+def look_up(storage: str, item: Item, call: Callable[[], bytes | None]) -> bytes | None:
+    """Ask a storage for an item's document, inside a span that is open in this thread."""
+    otel = TRACES.otel
+    if otel is None or item.span is None:
+        return call()
+    attributes = {"conserver.storage": storage, "db.operation.name": "look up"}
+    with otel.span(f"look up {storage}", "client", parent=item.span, attributes=attributes) as span:
+        found = call()
+        span.set_attribute("conserver.found", found is not None)
+        return found
+
+
+def _show(span: Span, outcome: Outcome | None) -> None:
+    if outcome is not None and not isinstance(outcome, Stored):
+        kind = "rejected" if isinstance(outcome, Rejected) else "unavailable"
+        _failed(span, kind, getattr(outcome, "reason", ""))
+
+
+# ---- Redis ---------------------------------------------------------------------------------------
+
+
+def redis_call(redis: RetryingConnection, call: Call, items: Iterable[Item], consumer: str) -> Any:
+    """Call a script that writes, settles or moves items, inside a span that is linked to them."""
+    otel = TRACES.otel
+    if otel is None:
+        return redis.call(call)
+    batch = list(items)
+    spans = [item.span for item in batch if item.span is not None]
+    kind = "send" if call.step == "write" else "settle"
+    parent, links = (spans[0], []) if len(spans) == 1 else (None, spans)
+    attributes = _batch(call.step, kind, batch, consumer)
+    with otel.span(call.step, "client", parent=parent, links=links, attributes=attributes):
+        return redis.call(call)
+
+
+def leave_contexts(
+    redis: RetryingConnection,
+    pushed: Iterable[tuple[Item, Sequence[tuple[str, str]]]],
+    expiry_s: int,
+) -> None:
+    """Leave the span of each item for whoever takes from the lists that it is pushed on, in the
+    call that pushes it: as vcon-server does.
+
+    Args:
+        pushed: items with the (list, uuid) that they are pushed on.
+    """
+    if TRACES.otel is None or not expiry_s:
+        return
+    for item, pushes in pushed:
+        if item.span is None or not pushes:
+            continue
+        found = item.span.get_span_context()
+        note = orjson.dumps(
+            {
+                "trace_id": f"{found.trace_id:032x}",
+                "span_id": f"{found.span_id:016x}",
+                "trace_flags": int(found.trace_flags),
+                "is_sampled": found.trace_flags.sampled,
+            }
+        )
+        for name, uuid in pushes:
+            key = keys.trace_context(name, uuid)
+            redis.beside += [("RPUSH", key, note), ("EXPIRE", key, expiry_s)]
