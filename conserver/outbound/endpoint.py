@@ -111,9 +111,7 @@ def post(
         patience.check_cancelled()
         asked_s: float | None = None
         try:
-            answer = _send(
-                url, proxy, content, headers, options, patience, max_answer_bytes
-            )
+            answer = _send(url, proxy, content, headers, options, patience, max_answer_bytes)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise faults.exception_for("machine", f"POST {_named(url)}: {error}") from None
         except NetworkSettingsError as error:

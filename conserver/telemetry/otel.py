@@ -142,6 +142,15 @@ class Otel:
             contexts.detach(token)
             span.end()
 
+    @contextlib.contextmanager
+    def inside(self, span: Span) -> Iterator[None]:
+        """Make a span the open one of this thread for the length of a `with` block."""
+        token = contexts.attach(trace.set_span_in_context(span))
+        try:
+            yield
+        finally:
+            contexts.detach(token)
+
     def carrier(self, span: Span | None = None) -> dict[str, str]:
         """The headers `traceparent` and `tracestate` of a span, or of the one that is open; nothing
         where none is (W3C Trace Context).

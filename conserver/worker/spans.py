@@ -11,8 +11,8 @@ All attempts of an item are in one trace: that of the producer, if the item's jo
 else one whose id is made of the item's token. Each attempt is linked to the former one, and to the
 span that vcon-server's context list names.
 
-Every function here is called only where an item has a span, or TRACES.otel is there; so items cost
-nothing where traces are off.
+Each function does nothing where traces are off. An item that is not sampled has a span too, which
+is never sent: what its links call is told so, and its log lines have ids. It makes no other spans.
 """
 
 from __future__ import annotations
@@ -63,28 +63,36 @@ def claimed(
             "consumer",
             parent=parent,
             links=links,
-            attributes=_attributes(item, consumer),
+            attributes=_attributes(item),
             trace_of=item.token,
         )
         item.progress.trace = otel.carrier(item.span).get("traceparent", "")
-    attributes = _batch("claim", "receive", items, consumer)
-    spans = [item.span for item in items if item.span is not None]
-    otel.start("claim", "client", links=spans, attributes=attributes, start_ns=began_ns).end()
+    spans = _sampled(items)
+    if spans:
+        attributes = _batch("claim", "receive", items, consumer)
+        otel.start("claim", "client", links=spans, attributes=attributes, start_ns=began_ns).end()
 
 
-def _attributes(item: Item, consumer: str) -> dict[str, Any]:
+def _sampled(items: Iterable[Item]) -> list[Span]:
+    """The spans of those items whose spans are sent."""
+    return [item.span for item in items if item.span is not None and item.span.is_recording()]
+
+
+def _attributes(item: Item) -> dict[str, Any]:
+    """Few, because each costs more than the span itself. The token begins with the consumer."""
     claimed = item.claimed
-    attributes = {
+    attributes: dict[str, Any] = {
         **_SYSTEM,
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
         "messaging.destination.name": claimed.list,
         "messaging.message.id": claimed.token,
-        "messaging.client.id": consumer,
         "conserver.chain": item.route.name,
-        "conserver.attempt": item.progress.attempts + 1,
-        "conserver.deliveries": claimed.deliveries,
     }
+    if item.progress.attempts:
+        attributes["conserver.attempt"] = item.progress.attempts + 1
+    if claimed.deliveries:
+        attributes["conserver.deliveries"] = claimed.deliveries
     if claimed.job:
         attributes["conserver.job"] = claimed.job
     return attributes
@@ -147,12 +155,15 @@ def ended(item: Item, how: str, error: str = "", text: str = "") -> None:
         error: of what kind the error is, where there was one; text: what happened.
     """
     span, item.span = item.span, None
-    if span is None:
+    if span is None or not span.is_recording():
         return
-    span.set_attribute("conserver.outcome", how)
-    if item.uuid:
-        span.set_attribute("messaging.message.conversation_id", item.uuid)
-    span.set_attribute("messaging.message.body.size", len(item.text))
+    span.set_attributes(
+        {
+            "conserver.outcome": how,
+            "messaging.message.conversation_id": item.uuid,
+            "messaging.message.body.size": len(item.text),
+        }
+    )
     outcome = item.outcome
     if not error and how in ("parked", "dead_letter"):
         if outcome is not None and outcome.kind in _FAILURES:
@@ -183,9 +194,12 @@ def around_link(
     the link uses become its children.
     """
     otel = TRACES.otel
-    if otel is None:
+    if otel is None or item.span is None:
         return run(item, link, started_s)
-    attributes = {"conserver.link": link.name, "conserver.module": link.module}
+    if not item.span.is_recording():
+        with otel.inside(item.span):
+            return run(item, link, started_s)
+    attributes = {"conserver.module": link.module}
     with otel.span(f"link {link.name}", parent=item.span, attributes=attributes) as span:
         outcome = run(item, link, started_s)
         if outcome is not None:
@@ -210,8 +224,10 @@ def storage_call(
     linked to the items, and each item's trace gets a span that is linked to it.
     """
     otel = TRACES.otel
-    traced = [item for item in items if item.span is not None]
-    if otel is None or not traced:
+    if otel is None:
+        return call()
+    traced = [item for item in items if item.span is not None and item.span.is_recording()]
+    if not traced:
         return call()
     name = f"{operation} {storage}"
     attributes = {
@@ -227,7 +243,7 @@ def storage_call(
     began_ns = time.time_ns()
     outcomes = {}
     failure = ""
-    links = [item.span for item in traced if item.span is not None]
+    links = _sampled(traced)
     with otel.span(name, "client", links=links, attributes=attributes) as span:
         try:
             outcomes = call()
@@ -255,7 +271,7 @@ def storage_call(
 def look_up(storage: str, item: Item, call: Callable[[], bytes | None]) -> bytes | None:
     """Ask a storage for an item's document, inside a span that is open in this thread."""
     otel = TRACES.otel
-    if otel is None or item.span is None:
+    if otel is None or item.span is None or not item.span.is_recording():
         return call()
     attributes = {"conserver.storage": storage, "db.operation.name": "look up"}
     with otel.span(f"look up {storage}", "client", parent=item.span, attributes=attributes) as span:
@@ -279,7 +295,9 @@ def redis_call(redis: RetryingConnection, call: Call, items: Iterable[Item], con
     if otel is None:
         return redis.call(call)
     batch = list(items)
-    spans = [item.span for item in batch if item.span is not None]
+    spans = _sampled(batch)
+    if not spans:
+        return redis.call(call)
     kind = "send" if call.step == "write" else "settle"
     parent, links = (spans[0], []) if len(spans) == 1 else (None, spans)
     attributes = _batch(call.step, kind, batch, consumer)
@@ -301,7 +319,7 @@ def leave_contexts(
     if TRACES.otel is None or not expiry_s:
         return
     for item, pushes in pushed:
-        if item.span is None or not pushes:
+        if item.span is None or not item.span.is_recording() or not pushes:
             continue
         found = item.span.get_span_context()
         note = orjson.dumps(

@@ -6,19 +6,23 @@ The collector answers at once and looks at nothing.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from benchmark.contest import Row, Verdict, in_turn
 from benchmark.costs import Bench, run_daemon
 from tests.standins import Answer, Standin
 
-TENTH = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
+TENTH: dict[str, Any] = {
+    "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+    "OTEL_TRACES_SAMPLER_ARG": "0.1",
+}
 
 
 def traces(bench: Bench) -> Row:
     """Traces off, of every item, and of every tenth."""
     items = bench.some(0.5)
     with Standin(lambda _request: Answer(200)) as collector:
-        on = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "NO_PROXY": "127.0.0.1"}
+        on: dict[str, Any] = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "NO_PROXY": "127.0.0.1"}
         run = partial(run_daemon, bench, items)
         found = in_turn(
             {

@@ -27,7 +27,8 @@ NEVER = frozenset(
     "boto3 botocore psycopg elasticsearch elastic_transport pymongo sqlite3 faster_whisper "
     "ctranslate2 av numpy httpx requests jq typer click rich fastapi uvicorn starlette "
     "prometheus_client pytest hypothesis conserver.plugins.compat conserver.cli.app "
-    "conserver.supervisor conserver.coordinator.coordinator conserver.transcription".split()
+    "conserver.supervisor conserver.coordinator.coordinator conserver.transcription "
+    "opentelemetry.sdk.trace opentelemetry.exporter conserver.telemetry.otel".split()
 )
 READING = frozenset(
     {"storage.reading", *(f"storage.reading.{part}" for part in ("content", "tags", "transcripts"))}

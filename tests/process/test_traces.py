@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
@@ -16,7 +15,6 @@ import httpx
 import pytest
 import redis
 
-from conserver.queue import keys
 from tests.collector import ENVIRONMENT, Collector, Received
 from tests.daemon import Daemon, elements, push, vcon
 from tests.helpers import eventually, free_port
@@ -41,8 +39,8 @@ def start(redis_url: str, tmp_path: Path, collector: Collector) -> Iterator[Star
     """Starts daemons that send their spans to the collector."""
     with ExitStack() as stack:
 
-        def launch(method: str = "fork", config: Any = None, **environment: str) -> Daemon:
-            given = {**collector.environment, **environment}
+        def launch(method: str = "fork", config: Any = None, **environment: Any) -> Daemon:
+            given: dict[str, Any] = {**collector.environment, **environment}
             config = config or trouble(redis_url)
             daemon = Daemon(tmp_path / "host", redis_url, config, method, **given)
             return stack.enter_context(daemon)
@@ -192,12 +190,16 @@ def test_vcon_servers_context_lists_are_read_and_left(
     assert not client.exists(f"context:out:{uuid}")
     left = f"context:far:{uuid}"
     [text] = client.lrange(left, 0, -1)
-    assert json.loads(text) == {
-        "trace_id": second.trace,
-        "span_id": second.id,
-        "trace_flags": 1,
-        "is_sampled": True,
-    } or json.loads(text)["span_id"] == second.id
+    assert (
+        json.loads(text)
+        == {
+            "trace_id": second.trace,
+            "span_id": second.id,
+            "trace_flags": 1,
+            "is_sampled": True,
+        }
+        or json.loads(text)["span_id"] == second.id
+    )
     assert 0 < client.ttl(left) <= 900
 
 
@@ -241,7 +243,7 @@ def test_a_batch_is_linked_to_its_items(
 def test_a_dead_collector_stops_nothing_and_is_told_of_once(
     redis_url: str, tmp_path: Path, client: redis.Redis
 ) -> None:
-    environment = {
+    environment: dict[str, Any] = {
         **ENVIRONMENT,
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://user:secret@127.0.0.1:{free_port()}",
         "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
