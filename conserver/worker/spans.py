@@ -122,7 +122,7 @@ def _read_contexts(
             asked.append(("HMGET", keys.job(item.claimed.job), "traceparent", "tracestate"))
         if expiry_s and usable_uuid(item.uuid):
             asked.append(("LPOP", keys.trace_context(item.claimed.list, item.uuid)))
-    answers = iter(redis.hints(asked))
+    answers = iter(redis.hints(asked) if asked else ())
     found = []
     for item in items:
         job = next(answers) if item.claimed.job else None
