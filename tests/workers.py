@@ -186,7 +186,7 @@ class SteppedWorker(WorkerSetup):
         self,
         url: str,
         *arguments: Any,
-        before_command: Callable[[SteppedWorker, Sequence[Any]], None] | None = None,
+        before_command: Callable[[SteppedWorker, tuple[Any, ...]], None] | None = None,
         **settings: Any,
     ) -> None:
         """before_command: called before each command of the worker, to change Redis in between.
@@ -316,9 +316,9 @@ class _WatchedConnection(RetryingConnection):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.before: Callable[[Sequence[Any]], None] = lambda _words: None
+        self.before: Callable[[tuple[Any, ...]], None] = lambda _words: None
 
-    def _once(self, words: Sequence[Any]) -> Any:
+    def _once(self, words: tuple[Any, ...]) -> Any:
         self.before(words)
         return super()._once(words)
 
