@@ -2,6 +2,7 @@
 
 /v1/...              ours: jobs, vCons, uploads, lists, dead letters, operations, status
 /v1/audio, models    the same as OpenAI's routes
+/health              whether work is done, and how much at once
 /livez, /readyz      probes: the process answers; Redis answers too
 /openapi.json        what there is, with examples
 """
@@ -24,6 +25,7 @@ from conserver.api import (
     audio,
     dead_letters,
     events,
+    health,
     jobs,
     lists,
     models,
@@ -92,6 +94,7 @@ ROUTERS = (
     vcons.router,
     jobs.router,
     probes.router,
+    health.router,
     audio.router,
     events.router,
     results.router,

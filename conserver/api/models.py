@@ -61,6 +61,14 @@ def _transcribes(config: Config, chain: ChainConfig) -> bool:
     return any(module.rpartition(".")[2] in _TRANSCRIBING for module in modules)
 
 
+def lists_that_transcribe(config: Config) -> list[str]:
+    """The lists of all chains that transcribe, or that `models` names."""
+    chains = config.enabled_chains
+    named = {name for name, chain in chains.items() if _transcribes(config, chain)}
+    named |= set(config.models.values()) & chains.keys()
+    return [one for name in chains if name in named for one in chains[name].ingress_lists]
+
+
 def model_named(context: Context, token: Token, name: str) -> Model:
     """The model of that name. Raises ProblemError: 404."""
     known = models_of(context.config, token)

@@ -40,6 +40,7 @@ class HostView(BaseModel):
     lists: list[str]
     storages: list[str]
     workers: list[dict[str, Any]]
+    transcribers: list[dict[str, Any]]
     beats: bool = Field(description="Whether its last beat is younger than its lease.")
     consumes: bool = Field(description="Whether it takes items.")
 
@@ -115,6 +116,7 @@ def _host(host: Host) -> HostView:
         lists=host.lists,
         storages=host.storages,
         workers=workers,
+        transcribers=host.transcribers,
         beats=host.beats,
         consumes=host.consumes,
     )

@@ -17,6 +17,7 @@ closes the generator stops the work.
     items.py         where a vCon is; cancel it
     dead_letters.py  filter, list, count, requeue, purge
     background.py    requeue, purge and cancel as operations that are followed and stopped
+    capacity.py      how many recordings are transcribed at once
     submit.py        put documents on a list
     callbacks.py     where the end of a job is told, and what is refused
     jobs.py          submissions that somebody follows: find, follow, cancel

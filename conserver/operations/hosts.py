@@ -29,6 +29,8 @@ class Host:
         lease_s: the host counts as dead once its last beat is so old.
         storages: those that its chains write to.
         workers: as coordinator/host_status.py describes them.
+        transcribers: as supervisor/transcribers.py describes them; none where workers hold the
+            models themselves, or nothing is transcribed.
         consumes: whether it takes items: it beats, is running, serves a list, and has a worker that
             claims.
     """
@@ -45,6 +47,7 @@ class Host:
     lists: list[str]
     storages: list[str]
     workers: list[dict[str, Any]]
+    transcribers: list[dict[str, Any]] = field(default_factory=list)
     consumes: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,7 +118,7 @@ def health(client: Client, name: str) -> Health:
     """
     hosts = [host for host in read(client) if host.name == name]
     healthy = any(host.consumes for host in hosts)
-    reason = "" if healthy else "; ".join(_reason(host) for host in hosts) or "it runs nothing"
+    reason = "" if healthy else "; ".join(why_not(host) for host in hosts) or "it runs nothing"
     return Health(healthy, name, reason)
 
 
@@ -181,11 +184,12 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         lists=orjson.loads(fields.get("lists", "[]")),
         storages=orjson.loads(fields.get("storages", "[]")),
         workers=orjson.loads(fields.get("workers", "[]")),
+        transcribers=orjson.loads(fields.get("supervisor", "{}")).get("transcribers", []),
     )
 
 
-def _reason(host: Host) -> str:
-    """Why a host does not consume."""
+def why_not(host: Host) -> str:
+    """Why a host does not consume, in words."""
     if not host.beats:
         return f"its last beat is {host.beat_age_s:.0f} s old"
     if host.state != "running":

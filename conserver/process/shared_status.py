@@ -18,6 +18,8 @@ byte order, because the memory never leaves the host:
     32              u64         state (State)
     40              u64         one bit per storage that a chain writes to, in the order of their
                                 sorted names: 1 = its circuit breaker is open
+    48              u64         of a transcriber: calls that it works on at most
+    56              u64         and how many it works on (high 32 bits), and how many wait
     64              256 * u8    phase of each item slot (Phase); kept apart from the slots, so that
                                 a reader sees at one glance that none is in use
     320             256 * 272   item slots:
@@ -67,7 +69,7 @@ _UUID_AT, _UUID = 160, struct.Struct("=40s")
 _LINK_AT, _LINK = 200, struct.Struct("=32s")
 
 # Fields of the header, counted in u64.
-_HEARTBEATS, _DONE, _FAILED, _RSS, _STATE, _AWAY = range(6)
+_HEARTBEATS, _DONE, _FAILED, _RSS, _STATE, _AWAY, _SLOTS, _CALLS = range(8)
 _BITS = 64
 
 _U32 = 0xFFFFFFFF
@@ -140,6 +142,9 @@ class StatusView:
     rss_bytes: int
     away: int  # a bit per storage, in the order of their names: its circuit breaker is open
     items: tuple[StatusItem, ...]
+    slots: int = 0  # of a transcriber: calls at once
+    busy: int = 0
+    waiting: int = 0
 
 
 class SharedStatus:
@@ -208,6 +213,11 @@ class SharedStatus:
         There is room for the first 64 storages; others are left out.
         """
         self._header[_AWAY] = sum(1 << place for place in places if place < _BITS)
+
+    def set_calls(self, slots: int, busy: int, waiting: int) -> None:
+        """Show how many calls a transcriber takes at once, works on, and lets wait."""
+        self._header[_SLOTS] = slots
+        self._header[_CALLS] = busy << 32 | waiting
 
     # Written by whichever thread works on the item.
 
@@ -284,6 +294,9 @@ class SharedStatus:
             rss_bytes=header[_RSS],
             away=header[_AWAY],
             items=tuple(items),
+            slots=header[_SLOTS],
+            busy=header[_CALLS] >> 32,
+            waiting=header[_CALLS] & _U32,
         )
 
     def _item(self, slot: int, phase: int) -> StatusItem:

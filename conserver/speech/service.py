@@ -86,6 +86,7 @@ class Service:
         options: ServiceOptions,
         beat: Callable[[], None],
         count: Callable[[int], None],
+        show: Callable[[int, int, int], None],
     ) -> None:
         """
         Args:
@@ -93,10 +94,12 @@ class Service:
             options: how the device is used.
             beat: called at least once a second while all is well.
             count: called with the number of windows that were answered.
+            show: called with the slots, the calls in them, and those that wait for one.
         """
         self._options = options
         self._beat = beat
         self._count = count
+        self._show = show
         self._listener = listener
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector = selectors.DefaultSelector()
@@ -131,6 +134,7 @@ class Service:
         for fd in fds:
             self._selector.register(fd, selectors.EVENT_READ, _look)
         self._lanes.start()
+        self._admit()
         for model in self._options.models:
             self._lanes.put(Job(self, 0, model))
         to_load = len(self._options.models)
@@ -227,6 +231,7 @@ class Service:
             connection.admitted = True
             busy += 1
             self._send(connection, {"type": "admitted"})
+        self._show(self._options.slot_count, busy, len(self._queue))
 
     def _close(self, connection: _Connection) -> None:
         """The call has ended, or its worker has."""

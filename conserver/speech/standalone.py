@@ -92,7 +92,7 @@ def _serve(listener: socket.socket, options: ServiceOptions, lifeline: Connectio
     listener.setblocking(False)
     log.configure("transcriber", level="WARNING", shape="console", fd=2)
     failpoints.arm(os.environ)
-    service = Service(listener, options, beat=_nothing, count=_nothing)
+    service = Service(listener, options, beat=_nothing, count=_nothing, show=_nothing)
     code = service.run(
         ready=lambda: lifeline.send("ready"), ended=lifeline.poll, fds=[lifeline.fileno()]
     )

@@ -45,7 +45,8 @@ def main(boot: Boot) -> int:
         idle_s=settings.transcriber_idle_s,
     )
     assert boot.listener is not None
-    service = Service(boot.listener, options, boot.status.beat, boot.status.count)
+    status = boot.status
+    service = Service(boot.listener, options, status.beat, status.count, status.set_calls)
 
     def ready() -> None:
         boot.status.state = State.IDLE

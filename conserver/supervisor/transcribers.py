@@ -113,4 +113,7 @@ def transcriber_state(slot: TranscriberSlot) -> dict[str, Any]:
         "device": f"GPU {slot.device}" if slot.device else "CPU",
         "restarts": max(slot.restarts, 0),
         "windows": view.items_done,
+        "slots": view.slots,
+        "busy": view.busy,
+        "waiting": view.waiting,
     }

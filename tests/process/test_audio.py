@@ -52,7 +52,10 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory, redis_session_url: str) -> Iterator[Server]:
     redis_flush(redis_session_url)
     port = free_port()
-    environment = {"CONSERVER_API_PORT": str(port), "CONSERVER_INLINE_BYTES": "100000"}
+    environment = {
+        "CONSERVER_API_PORT": str(port), "CONSERVER_INLINE_BYTES": "100000",
+        "MAX_CONCURRENT_REQUESTS": "2", "UPLOAD_TIMEOUT_SECONDS": "90",
+    }  # fmt: skip
     folder = tmp_path_factory.mktemp("audio")
     with Daemon(folder, redis_session_url, CONFIG, workers=2, **environment) as daemon:
         daemon.event("api_listens", 60)
@@ -184,6 +187,36 @@ def test_a_job_is_followed_in_words(web: httpx.Client) -> None:
     end = web.get(f"/v1/jobs/{job['job_id']}").json()
     assert end["elapsed_time"] > 0
     assert end["start_time"].endswith("Z")
+
+
+def test_ten_at_once_wait_for_their_slots_and_health_shows_it(web: httpx.Client) -> None:
+    def submit(number: int) -> str:
+        answer = web.post(
+            "/v1/audio/transcriptions",
+            data={"model": "whisper-1", "prompt": f"number {number}"},
+            files={"file": long_call(30)},
+            headers={"Prefer": "respond-async"},
+        )
+        assert answer.status_code == 202
+        return str(answer.json()["id"])
+
+    def health() -> dict[str, Any]:
+        found = web.get("/health")
+        assert found.status_code == 200
+        return dict(found.json())
+
+    assert eventually(lambda: health()["concurrency"]["slots"]) == 2
+    with ThreadPoolExecutor(10) as pool:
+        jobs = list(pool.map(submit, range(10)))
+    busiest = eventually(lambda: (now := health()["concurrency"])["busy"] == 2 and now, 30)
+    assert busiest["waiting"] >= 1
+    for job in jobs:
+        assert web.get(f"/v1/jobs/{job}", params={"wait": 60}).json()["status"] == "completed"
+    idle = {"slots": 2, "busy": 0, "waiting": 0}
+    eventually(lambda: health()["concurrency"] == idle, 30)
+    assert health()["timeouts"] == {
+        "upload_timeout_seconds": 90, "connect": 30, "read": 120, "write": 120, "pool": 10,
+    }  # fmt: skip
 
 
 def test_curl_with_a_recording(server: Server) -> None:

@@ -39,9 +39,11 @@ def test_what_one_side_writes_the_other_reads(status: SharedStatus) -> None:
     status.count(done=1, failed=2)
     status.set_memory(123 << 20)
     status.set_away([0, 3, 63, 64])
+    status.set_calls(16, 5, 2**32 - 1)
     view = other.read()
     assert (view.heartbeats, view.state) == (2, State.WORKING)
     assert (view.items_done, view.items_failed, view.rss_bytes) == (4, 2, 123 << 20)
+    assert (view.slots, view.busy, view.waiting) == (16, 5, 2**32 - 1)
     assert view.away == 1 | 1 << 3 | 1 << 63
     assert other.state is State.WORKING
     other.close()
