@@ -4,6 +4,7 @@
 /v1/audio, models    the same as OpenAI's routes
 /health              whether work is done, and how much at once
 /livez, /readyz      probes: the process answers; Redis answers too
+/vcon, /vcons, ...   vcon-server's (vcon_server/)
 /openapi.json        what there is, with examples
 """
 
@@ -43,6 +44,9 @@ from conserver.api.context import Context
 from conserver.api.frame import Frame
 from conserver.api.problems import ProblemError, respond
 from conserver.api.tracing import Tracing
+from conserver.api.vcon_server import documents as vcon_server_documents
+from conserver.api.vcon_server import queues as vcon_server_queues
+from conserver.api.vcon_server import service as vcon_server_service
 from conserver.errors import OperationError
 from conserver.telemetry import log
 from conserver.telemetry.traces import TRACES
@@ -105,6 +109,9 @@ ROUTERS = (
     models.router,
     search.router,
     status.router,
+    vcon_server_queues.router,  # /vcon/count comes before /vcon/{uuid}.
+    vcon_server_documents.router,
+    vcon_server_service.router,
 )
 
 

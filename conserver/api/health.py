@@ -12,10 +12,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
-import conserver
 from conserver.api.context import Context, context_of
 from conserver.api.models import lists_that_transcribe
-from conserver.config.settings import Settings
+from conserver.api.vcon_server.route import version_of
 from conserver.operations import capacity, hosts
 from conserver.operations.hosts import Host
 
@@ -77,7 +76,7 @@ def health(request: Request) -> JSONResponse:
     found = Health(
         status="unhealthy" if reason else "healthy",
         reason=reason,
-        version=_version(context.settings),
+        version=Version(**version_of(context.settings)),
         concurrency=now,
         timeouts=Timeouts(upload_timeout_seconds=context.settings.upload_timeout_s),
     )
@@ -98,11 +97,3 @@ def _why_not(ours: list[Host]) -> str:
     if any(host.consumes for host in ours):
         return ""
     return "; ".join(hosts.why_not(host) for host in ours) or "no host is running"
-
-
-def _version(settings: Settings) -> Version:
-    return Version(
-        version=settings.vcon_server_version or conserver.__version__,
-        git_commit=settings.vcon_server_git_commit,
-        build_time=settings.vcon_server_build_time,
-    )

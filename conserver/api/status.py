@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -19,9 +17,9 @@ from conserver.api.shapes import iso
 from conserver.operations import audit, items, overview
 from conserver.operations import hosts as operations
 from conserver.operations import lists as list_operations
+from conserver.operations import reload as operations_reload
 from conserver.operations.hosts import Host, Rate
 from conserver.operations.tokens import Token
-from conserver.queue import keys
 from conserver.telemetry.redact import redact, redact_texts
 
 router = APIRouter(prefix="/v1", tags=["status"])
@@ -198,9 +196,5 @@ def reload(request: Request, token: Annotated[Token, Depends(requires("admin"))]
     if not context.host:
         raise ProblemError(409, "this API runs alone: signal each supervisor", "no-supervisor")
     with context.client() as client:
-        pid: Any = client.hget(keys.host(context.host), "pid")
-        if pid is None:
-            raise ProblemError(409, "the supervisor has not told its pid yet", "no-supervisor")
-        os.kill(int(pid), signal.SIGHUP)
-        audit.record(client, token.name, "reload", {"host": context.host}, 1)
+        operations_reload.reload(client, context.host, actor=token.name)
     return Told(status="asked")

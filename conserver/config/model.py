@@ -36,7 +36,7 @@ from conserver.config.validation import join_path, problems_of, suggest
 from conserver.errors import ConfigError, Problem
 from conserver.telemetry.redact import keep_secret, secret_values
 
-RESERVED_PREFIXES = ("conserver:", "DLQ:")
+RESERVED_PREFIXES = ("conserver:", "DLQ:", "vcon:")
 
 
 def check_list_name(name: str) -> str:

@@ -20,11 +20,15 @@ closes the generator stops the work.
     capacity.py      how many recordings are transcribed at once
     submit.py        put documents on a list
     callbacks.py     where the end of a job is told, and what is refused
+    push.py          put documents and uuids on lists without a job, as producers do
     jobs.py          submissions that somebody follows: find, follow, cancel
     follow.py        wait until submitted documents have ended
     recordings.py    recordings into vCons
     documents.py     read a vCon from Redis or a storage; store and delete it
     doctor.py        examine Redis
+    index.py         vcon-server's index: list by time, search by tel, mailto and name
+    config_file.py   show the configuration file, replace it
+    reload.py        let the supervisor read it again
     reclaim.py       return what consumers hold that no host knows
     check.py         check settings, configuration, plugins and connections
     settings.py      list the settings

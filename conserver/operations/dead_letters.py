@@ -21,13 +21,13 @@ from conserver.errors import InvalidArgumentError
 from conserver.operations import audit, lists
 from conserver.operations.connection import Client
 from conserver.operations.lists import UnknownName
-from conserver.queue import dead_letters, lookup
+from conserver.queue import dead_letters, keys, lookup
 from conserver.queue.dead_letters import DeadLetter
 
 __all__ = [
     "REASONS", "DeadLetter", "Filter", "Kind", "Listing", "Progress", "count", "described",
     "details", "error_of", "listing", "parse_age", "purge", "requeue", "select", "summary",
-    "unknown_names", "uuid_of", "where_of",
+    "unknown_names", "uuid_of", "uuids", "where_of",
 ]  # fmt: skip
 
 REASONS = ("failed", "rejected", "unavailable", "poison", "time_limit", "oversized")
@@ -213,6 +213,14 @@ def listing(client: Client, wanted: Filter, *, limit: int = 0, offset: int = 0) 
     found = select(client, wanted)
     letters = list(islice(found, offset, offset + limit if limit else None))
     return Listing(letters, bool(limit) and next(found, None) is not None)
+
+
+def uuids(client: Client, name: str, *, limit: int, offset: int = 0) -> list[str]:
+    """The uuids of a list's dead letters, oldest first, without a look at their reasons."""
+    payloads: list[bytes] = client.lrange(keys.dead_letters(name), offset, offset + limit - 1)
+    return [
+        lookup.uuid_of(payload) or payload[:60].decode("utf-8", "replace") for payload in payloads
+    ]
 
 
 def count(client: Client, wanted: Filter) -> list[Kind]:

@@ -116,15 +116,20 @@ def store(
             if before.strange:
                 raise OperationError(f"{key} is a {before.kind} in Redis", "conflict")
             check(before.text)
-            waits = before.text is not None and not 0 <= pipe.pttl(key) < _FAR_MS
+            kept = before.text is not None and not expires(pipe.pttl(key))
             pipe.multi()
-            pipe.set(key, text, ex=None if waits else expiry_s or None)
+            pipe.set(key, text, ex=None if kept else expiry_s or None)
             try:
                 pipe.execute()
             except WatchError:
                 continue
             return before.text is not None
     raise OperationError(f"{key} is changed by others all the time; try again", "conflict")
+
+
+def expires(left_ms: int) -> bool:
+    """Whether a document with this PTTL is one that nobody has queued and nobody works on."""
+    return 0 <= left_ms < _FAR_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,20 @@ def ages(client: Client, wanted: Iterable[str]) -> dict[str, float | None]:
     return found
 
 
+def depth(client: Client, key: str) -> int:
+    """How many elements one list has; 0 where there is none. Raises redis.ResponseError."""
+    return int(client.llen(key))
+
+
+def take(client: Client, name: str, most: int) -> list[str]:
+    """Takes up to `most` elements off the front of an egress list; they are in it no more.
+
+    Whoever loses the answer loses them: an egress list has no places in between.
+    """
+    taken: list[bytes] = client.lpop(name, most) or []
+    return [text.decode("utf-8", "replace") for text in taken]
+
+
 def pause(client: Client, wanted: Sequence[str], *, actor: str) -> Paused:
     """Pauses lists, known or not."""
     _pause(client, wanted)

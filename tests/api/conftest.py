@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -111,12 +111,24 @@ class Api:
 
 @pytest.fixture
 def serve(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Api]]:
-    """Serves the application: `serve(CONSERVER_LIST_CAP="2")`. open_to_all: without tokens."""
+    """Serves the application: `serve(CONSERVER_LIST_CAP="2")`. open_to_all: without tokens.
+
+    config: what config.yml has besides, by section.
+    """
     with ExitStack() as stack:
 
-        def start(*, open_to_all: bool = False, url: str = "", **environment: str) -> Api:
+        def start(
+            *,
+            open_to_all: bool = False,
+            url: str = "",
+            config: Mapping[str, Any] | None = None,
+            **environment: str,
+        ) -> Api:
             config_file = tmp_path / "config.yml"
-            config_file.write_text(yaml.safe_dump(configuration(tmp_path / "files")))
+            written = configuration(tmp_path / "files")
+            for section, entries in (config or {}).items():
+                written.setdefault(section, {}).update(entries)
+            config_file.write_text(yaml.safe_dump(written))
             environ = {
                 "REDIS_URL": url or redis_url,
                 "CONSERVER_CONFIG_FILE": str(config_file),
@@ -124,9 +136,9 @@ def serve(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Api]]:
                 **environment,
             }
             settings = setup.load_settings(environ)
-            config = reading.read(settings.config_file, Environment(environ))
+            loaded = reading.read(settings.config_file, Environment(environ))
             keyring = Keyring(() if open_to_all else TOKENS.values())
-            return stack.enter_context(Api(settings, config, keyring))
+            return stack.enter_context(Api(settings, loaded, keyring))
 
         yield start
 
