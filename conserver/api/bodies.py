@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -70,6 +71,36 @@ async def whole(request: Request, most_bytes: int) -> bytes:
     """The body, whole. Raises ProblemError as `chunks` does."""
     parts = [piece async for piece in chunks(request, most_bytes)]
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def member_of(raw: bytes, name: str) -> bytes:
+    """The bytes of a member of a JSON object as they were sent: a number of any length, too.
+
+    raw: an object that orjson has read. Of several members of that name, the last one counts.
+
+    Raises:
+        ProblemError: 422: it is nested too deeply.
+    """
+    text, found = raw.decode(), ""
+    decoder = json.JSONDecoder(parse_int=len, parse_float=len)  # The values are not wanted.
+    try:
+        at = text.index("{") + 1
+        while (key_at := _beyond(text, at, ",")) < len(text) and text[key_at] == '"':
+            key, at = decoder.raw_decode(text, key_at)
+            begin = _beyond(text, at, ":")
+            _, at = decoder.raw_decode(text, begin)
+            if key == name:
+                found = text[begin:at]
+    except RecursionError:
+        raise ProblemError(422, "the body is nested too deeply", "not-json") from None
+    return found.encode()
+
+
+def _beyond(text: str, at: int, mark: str) -> int:
+    """The first place that is neither white space nor the mark."""
+    while at < len(text) and text[at] in f" \t\r\n{mark}":
+        at += 1
+    return at
 
 
 async def json_object(request: Request, most_bytes: int = JSON_BYTES_MAX) -> dict[str, Any]:

@@ -100,15 +100,17 @@ async def submit(
     context = context_of(request)
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         wanted, upload = await _form(request, context, token)
+        document = b""
         source = f"form {upload.sha512} {wanted.list}"
     else:
         limit = context.settings.max_document_bytes + bodies.JSON_BYTES_MAX
         raw = await bodies.whole(request, limit)
         wanted, upload = _wanted(raw), None
+        document = bodies.member_of(raw, "vcon") if wanted.vcon is not None else b""
         source = hashlib.sha256(raw).hexdigest()
     made = False
     try:
-        job, made = await _submitted(request, token, wanted, upload, source)
+        job, made = await _submitted(request, token, wanted, document, upload, source)
     finally:
         if upload is not None and not (made and _stays(context, upload)):
             await asyncio.to_thread(context.uploads.remove, upload.id)
@@ -116,9 +118,19 @@ async def submit(
 
 
 async def _submitted(
-    request: Request, token: Token, wanted: NewJob, upload: Upload | None, source: str
+    request: Request,
+    token: Token,
+    wanted: NewJob,
+    document: bytes,
+    upload: Upload | None,
+    source: str,
 ) -> tuple[Job, bool]:
-    """The job, and whether it was made now. source: what tells this request from others."""
+    """The job, and whether it was made now.
+
+    Args:
+        document: the vCon as it was sent; b"" for none.
+        source: what tells this request from others.
+    """
     context = context_of(request)
     submitting.known_list(context, token, wanted.list)
     sources = (wanted.vcon, wanted.uuid, wanted.url, wanted.upload, upload)
@@ -130,7 +142,7 @@ async def _submitted(
         job = await idempotency.claim(context.redis, token.name, key, source, job)
     if job and (known := await submitting.replayed(context, token, job, source)):
         return known, False
-    uuid, body, used = await _document(context, wanted, upload)
+    uuid, body, used = await _document(context, wanted, document, upload)
     fields = [("source", source)] if job else []
     wish = Wish(wanted.list, uuid, body, job, due_ms, fields)
     found, made = await submitting.submit(context, token, wish)
@@ -190,12 +202,12 @@ async def _form(request: Request, context: Context, token: Token) -> tuple[NewJo
 
 
 async def _document(
-    context: Context, wanted: NewJob, upload: Upload | None
+    context: Context, wanted: NewJob, sent: bytes, upload: Upload | None
 ) -> tuple[str, bytes, Upload | None]:
     """The uuid, the document to store (b"" where it is stored already), and the upload in it."""
     if wanted.vcon is not None:
-        raw = _dumped(wanted.vcon)
-        return submitting.uuid_of(context, raw), raw, None
+        _dumped(wanted.vcon)
+        return submitting.uuid_of(context, sent), sent, None
     if wanted.uuid is not None:
         return submitting.check_uuid(wanted.uuid), b"", None
     _dumped(wanted.meta)

@@ -43,6 +43,25 @@ def test_a_vcon_becomes_a_job(submit: httpx.Client, queue: Queue) -> None:
     assert stored_vcon(queue, job["uuid"]) == given
 
 
+@pytest.mark.parametrize(
+    "member",
+    [
+        b"123456789012345678901234567890",
+        b"-0.1000000000000000000000000001",
+        b"1e0040",
+        b'{"b" :\t[1, 2.50 ], "vcon": "\xc3\xa4\\"}"}',
+        b"9" * 300,
+    ],
+    ids=["integer", "fraction", "exponent", "spelling", "long"],
+)
+def test_a_vcon_is_kept_as_it_was_sent(submit: httpx.Client, queue: Queue, member: bytes) -> None:
+    vcon = b'{ "uuid":"u1", "x":' + member + b"}"
+    sent = b' {"vcon" : {"uuid":"u0"},"list":"calls",\n"vcon":' + vcon + b' , "meta":null}'
+    answer = submit.post("/v1/jobs", content=sent)
+    assert answer.status_code == 202, answer.text
+    assert queue.client.get("vcon:u1") == vcon
+
+
 def test_the_uuid_of_a_stored_vcon_becomes_a_job(submit: httpx.Client, queue: Queue) -> None:
     queue.store("u1")
     job = submit.post("/v1/jobs", json={"list": "calls", "uuid": "u1", "job_id": "mine"}).json()

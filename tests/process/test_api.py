@@ -20,6 +20,7 @@ import pytest
 import redis
 
 from conserver.queue import keys
+from tests.conftest import absent
 from tests.daemon import Daemon, elements, vcon
 from tests.helpers import eventually, free_port
 from tests.process.test_daemon import METHODS, trouble
@@ -132,11 +133,25 @@ def test_a_stop_finishes_requests_and_ends_streams(start: Start, tmp_path: Path)
     assert daemon.wait() == 0
 
 
-def refused(tmp_path: Path, redis_url: str, *words: str, **environment: str) -> tuple[int, str]:
+# conserver without CAP_NET_BIND_SERVICE, which root has too: PR_CAPBSET_DROP before the exec.
+WITHOUT_LOW_PORTS = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(24, 10, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-m", "conserver", *sys.argv[1:]])
+"""
+
+
+def refused(
+    tmp_path: Path,
+    redis_url: str,
+    *words: str,
+    program: tuple[str, ...] = ("-m", "conserver"),
+    **environment: str,
+) -> tuple[int, str]:
     """The exit code and the messages of a command that does not start."""
     daemon = Daemon(tmp_path / "refused", redis_url, trouble(redis_url))
     found = subprocess.run(
-        [sys.executable, "-m", "conserver", *words],
+        [sys.executable, *program, *words],
         env={**daemon._environment, **environment},
         cwd=daemon.folder,
         capture_output=True,
@@ -157,11 +172,16 @@ def test_an_address_in_use(tmp_path: Path, redis_url: str, words: tuple[str, ...
     assert "Traceback" not in text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may use every port")
-def test_a_port_that_needs_a_right(tmp_path: Path, redis_url: str) -> None:
-    code, text = refused(tmp_path, redis_url, "run", CONSERVER_API_PORT="1")
+@pytest.mark.parametrize("words", [("run",), ("api",)])
+def test_a_port_that_needs_a_right(tmp_path: Path, redis_url: str, words: tuple[str, ...]) -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if lowest < 2:
+        absent("on this machine everybody may use every port")
+    program = ("-c", WITHOUT_LOW_PORTS)
+    code, text = refused(tmp_path, redis_url, *words, program=program, CONSERVER_API_PORT="1")
     assert code == 69
     assert "below 1024" in text
+    assert "Traceback" not in text
 
 
 @pytest.mark.parametrize(
@@ -176,7 +196,7 @@ def test_a_port_that_needs_a_right(tmp_path: Path, redis_url: str) -> None:
 def test_what_else_is_refused(
     tmp_path: Path, redis_url: str, environment: dict[str, str], code: int, message: str
 ) -> None:
-    given = {"CONSERVER_API_PORT": str(free_port()), **environment}
+    given: dict[str, Any] = {"CONSERVER_API_PORT": str(free_port()), **environment}
     found, text = refused(tmp_path, redis_url, "run", **given)
     assert found == code, text
     assert message in text
