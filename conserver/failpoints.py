@@ -36,7 +36,8 @@ from conserver.errors import EXIT_CONFIG, BootError
 VARIABLE = "CONSERVER_FAILPOINTS"
 SCRIPTS = (
     *("claim", "begin", "write", "settle", "release", "park", "dead", "stray"),  # of a worker
-    *("register", "beat", "return", "reap", "promote", "put_back", "sweep"),  # of the coordinator
+    # of the coordinator
+    *("register", "beat", "return", "reap", "promote", "put_back", "sweep", "fire"),
 )
 STEPS = frozenset(
     [

@@ -14,7 +14,7 @@ The promises of every storage:
 - A newer revision is never replaced by an older one. What the storage holds without a revision is
   older than any. Finding a newer one there counts as stored: it contains ours.
 - One document's fault never harms its neighbours: `save_many` answers for each separately.
-- A storage may be `Searchable` as well.
+- A storage may be `Searchable` and `Findable` as well.
 - `Rejected` is the outcome only of what this storage will never take. Whatever may pass by itself
   or by an operator's hand (server away, disk full, read-only, wrong password) is `Unavailable`, or
   an exception, which means: all of them are unavailable; close the storage and open it again later.
@@ -179,6 +179,28 @@ class Searchable(Protocol):
         without a word finds nothing. What was stored is found within seconds.
 
         Raises ValueError for a cursor that is not this storage's.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Finds:
+    """A page of what a query has found. cursor: of the next page; "" for the last."""
+
+    uuids: Sequence[str]
+    cursor: str = ""
+
+
+@runtime_checkable
+class Findable(Protocol):
+    """What a storage can do besides, if it has a language for queries. Called as `get` is."""
+
+    def find(self, query: str | dict[str, Any], limit: int, cursor: str = "") -> Finds:
+        """Finds the vCons that a query of the storage's own language means, each once.
+
+        The pages follow an order that later changes of a vCon do not change: so one that is there
+        from the first page to the last is in one of them.
+
+        Raises ValueError for a query or a cursor that is none of this storage's.
         """
 
 

@@ -26,6 +26,7 @@ from pydantic import AnyHttpUrl, Field, SecretStr, field_validator, model_valida
 from storage import elasticsearch_search, network
 from storage.contract import (
     Document,
+    Finds,
     Hits,
     Outcome,
     Rejected,
@@ -261,6 +262,14 @@ class Storage:
         if answer.status != _OK:
             raise answer.error()
         return elasticsearch_search.read(answer.data, limit)
+
+    def find(self, query: str | dict[str, Any], limit: int, cursor: str = "") -> Finds:
+        """Finds documents by a query of Elasticsearch, such as {"term": {"tags": "billing"}}."""
+        asked = elasticsearch_search.find_request(query, limit, cursor)
+        answer = self._opened().ask(lambda client: client.search(index=self._index, **asked))
+        if answer.status != _OK:
+            raise answer.error()
+        return elasticsearch_search.read_finds(answer.data, asked["size"] - 1)
 
     def ready(self) -> None:
         """Asks whether all primary shards of the index are there."""

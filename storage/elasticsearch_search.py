@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from storage.contract import Hits
+from storage.contract import Finds, Hits
 from storage.searching import CLOSE, OPEN, from_cursor, marked, terms, to_cursor
 
 _FIELDS = [
@@ -22,6 +22,8 @@ _FIELDS = [
 # Those that a snippet is taken from, the best first.
 _SHOWN = ("transcript", "messages", "notes", "subject", "parties.name", "tags")
 _SNIPPET_CHARS = 200
+# Of uuids: an index refuses larger pages (index.max_result_window).
+_PAGE_MAX = 5000
 # Of a text: an index refuses to mark words in a longer one (index.highlight.max_analyzed_offset).
 _MARKED_CHARS = 999_999
 
@@ -70,3 +72,27 @@ def read(answer: dict[str, Any], limit: int) -> Hits:
         created_at = source.get("vcon", {}).get("created_at") or source.get("created_at") or ""
         hits.append(marked(one["_id"], str(created_at), source.get("subject", ""), snippet))
     return Hits(hits, to_cursor(found[limit - 1]["sort"]) if len(found) > limit else "")
+
+
+def find_request(query: object, limit: int, cursor: str) -> dict[str, Any]:
+    """The arguments of the client's `search` for a query of Elasticsearch's own language.
+
+    Raises ValueError for a query that is no mapping, or a cursor that is not of this storage.
+    """
+    if not isinstance(query, dict):
+        raise ValueError("the query must be a mapping: a query of Elasticsearch")
+    found = {
+        "query": query,
+        "size": min(limit, _PAGE_MAX) + 1,
+        "sort": [{"uuid": {"order": "asc", "unmapped_type": "keyword"}}],
+        "source": False,
+        "track_total_hits": False,
+    }
+    return found | ({"search_after": from_cursor(cursor, [str])} if cursor else {})
+
+
+def read_finds(answer: dict[str, Any], limit: int) -> Finds:
+    """The uuids in an answer."""
+    found = answer["hits"]["hits"]
+    more = to_cursor(found[limit - 1]["sort"]) if len(found) > limit else ""
+    return Finds([hit["_id"] for hit in found[:limit]], more)

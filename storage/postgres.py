@@ -29,6 +29,7 @@ from pydantic import Field, SecretStr
 from storage import postgres_search
 from storage.contract import (
     Document,
+    Finds,
     Hits,
     Outcome,
     Rejected,
@@ -223,6 +224,10 @@ class Storage:
             raise PermissionError(f"no right to write the table {self._table}")
         if rows[0][1] != b"t":
             raise ConnectionError("the server takes no writes now (a standby, or read-only)")
+
+    def find(self, query: str | dict[str, Any], limit: int, cursor: str = "") -> Finds:
+        """Finds rows by a condition in SQL, such as `created_at > now() - interval '1 day'`."""
+        return postgres_search.find(self._query, self._table, query, limit, cursor)
 
     def _connected(self) -> Connection:
         if self._connection is None:

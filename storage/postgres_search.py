@@ -1,4 +1,4 @@
-"""The search of storage.postgres: a column with the words of each vCon, and an index over it.
+"""How storage.postgres searches: a column with the words of each vCon, and an index over it.
 
 The column is text, and the index is over its tsvector: so the upsert only carries a text more, and
 a snippet can be made without the document.
@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from storage.contract import Hits
+from storage.contract import Finds, Hits
 from storage.searching import (
     CLOSE,
     NO_CURSOR,
@@ -48,6 +48,11 @@ SELECT created_at, id, coalesce(vcon_json->>'uuid', id::text),
         'StartSel={OPEN}, StopSel={CLOSE}, MaxFragments=1, MinWords=12, MaxWords=32')
 FROM found ORDER BY created_at DESC, id DESC
 """
+_BEFORE_ALL = str(UUID(int=0))
+_FIND = """
+SELECT id, coalesce(vcon_json->>'uuid', id::text) FROM {table}
+WHERE id > $1::uuid AND ({condition}) ORDER BY id LIMIT {limit}
+"""
 
 
 def words(document: Document) -> bytes:
@@ -80,6 +85,29 @@ def search(
     ]
     hits = [marked(*row[2:]) for row in rows[:limit]]
     return Hits(hits, to_cursor(rows[limit - 1][:2]) if len(rows) > limit else "")
+
+
+def find(
+    query: Callable[..., list[list[bytes | None]]],
+    table: str,
+    condition: object,
+    limit: int,
+    cursor: str,
+) -> Finds:
+    """See storage.contract.Findable. `query` runs a statement with values."""
+    if not isinstance(condition, str):
+        raise ValueError("the query must be a text: a condition in SQL")
+    after = _BEFORE_ALL
+    if cursor:
+        [text] = from_cursor(cursor, [str])
+        try:
+            after = str(UUID(text))
+        except ValueError:
+            raise ValueError(NO_CURSOR) from None
+    statement = _FIND.format(table=table, condition=condition, limit=limit + 1)
+    rows = [[(value or b"").decode() for value in row] for row in query(statement, after)]
+    uuids = [uuid for _, uuid in rows[:limit]]
+    return Finds(uuids, to_cursor([rows[limit - 1][0]]) if len(rows) > limit else "")
 
 
 def _place(cursor: str) -> list[str]:

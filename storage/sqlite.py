@@ -18,10 +18,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
-from storage.contract import Document, Hits, Outcome, Rejected, StorageOptions, Stored, Unavailable
+from storage.contract import (
+    Document,
+    Finds,
+    Hits,
+    Outcome,
+    Rejected,
+    StorageOptions,
+    Stored,
+    Unavailable,
+)
 from storage.fields import text
 from storage.searching import CLOSE, OPEN, from_cursor, marked, terms, to_cursor, words_of
 
@@ -64,6 +74,7 @@ _SEARCH = """
     FROM vcons_text JOIN vcons ON vcons.id = vcons_text.rowid
     WHERE vcons_text MATCH ? AND vcons_text.rowid < ? ORDER BY vcons_text.rowid DESC LIMIT ?
 """
+_FIND = "SELECT id, uuid FROM vcons WHERE id > ? AND ({query}) ORDER BY id LIMIT ?"
 
 
 class Options(StorageOptions):
@@ -162,6 +173,20 @@ class Storage:
             rows = connection.execute(_SEARCH, values).fetchall()
         hits = [marked(row[1], row[2] or "", row[3] or "", row[4]) for row in rows[:limit]]
         return Hits(hits, to_cursor([rows[limit - 1][0]]) if len(rows) > limit else "")
+
+    def find(self, query: str | dict[str, Any], limit: int, cursor: str = "") -> Finds:
+        """Finds rows by a condition in SQL, such as `created_at > date('now', '-1 day')`.
+
+        Raises sqlite3.OperationalError for a condition that SQLite does not understand.
+        """
+        if not isinstance(query, str):
+            raise ValueError("the query must be a text: a condition in SQL")
+        after = from_cursor(cursor, [int])[0] if cursor else 0
+        with self._turn() as connection:
+            statement = _FIND.format(query=query)
+            rows = connection.execute(statement, (after, limit + 1)).fetchall()
+        uuids = [uuid for _, uuid in rows[:limit]]
+        return Finds(uuids, to_cursor([rows[limit - 1][0]]) if len(rows) > limit else "")
 
     @contextmanager
     def _turn(self) -> Iterator[sqlite3.Connection]:

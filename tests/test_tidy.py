@@ -39,7 +39,7 @@ ARROWS = {
     "links": "vcon outbound transcription speech storage.network",
     "plugins": "config vcon queue links storage.contract storage.network storage.reading",
     "worker": "speech plugins process queue vcon config telemetry links storage.contract",
-    "coordinator": "process queue telemetry",
+    "coordinator": "operations process queue config telemetry",
     "supervisor": "speech plugins process config telemetry",
     "operations": "plugins outbound queue vcon config telemetry storage.contract",
     "api": "operations transcription outbound queue vcon config telemetry",

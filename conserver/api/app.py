@@ -34,6 +34,7 @@ from conserver.api import (
     operations,
     probes,
     results,
+    schedules,
     search,
     status,
     uploads,
@@ -107,6 +108,7 @@ ROUTERS = (
     dead_letters.router,
     operations.router,
     models.router,
+    schedules.router,
     search.router,
     status.router,
     vcon_server_queues.router,  # /vcon/count comes before /vcon/{uuid}.

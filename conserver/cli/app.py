@@ -1,20 +1,22 @@
 """The commands of `conserver`: their names, arguments and help.
 
-Only declarations are here. The module of a command is imported when the command runs, so that none
-pays for what another one needs.
+Only declarations are here, those of groups such as `conserver dlq` in groups.py. The module of a
+command is imported when the command runs, so that none pays for what another one needs.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from conserver import __version__
-from conserver.cli.output import Output, execute
+from conserver.cli.arguments import AsJson, ConfigFile, Uuid, end
+from conserver.cli.groups import GROUPS
+from conserver.cli.output import Output
 
 _app = typer.Typer(
     name="conserver",
@@ -24,46 +26,8 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-_dlq = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, requeue, purge.")
-_app.add_typer(_dlq, name="dlq")
-_jobs = typer.Typer(no_args_is_help=True, help="Jobs: list, show, cancel.")
-_app.add_typer(_jobs, name="jobs")
-_token = typer.Typer(no_args_is_help=True, help="Tokens of the HTTP API: add, list, revoke.")
-_app.add_typer(_token, name="token")
-
-ConfigFile = Annotated[
-    str,
-    typer.Option(
-        "--config",
-        "-c",
-        metavar="FILE",
-        help="The configuration; goes before CONSERVER_CONFIG_FILE.",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
-ListNames = Annotated[
-    list[str] | None, typer.Option("--list", "-l", metavar="NAME", help="Only of this list.")
-]
-ErrorText = Annotated[
-    str, typer.Option("--error", metavar="TEXT", help="Whose error has this (regular expression).")
-]
-WhereName = Annotated[
-    str, typer.Option("--link", "--storage", metavar="NAME", help="That failed in this one.")
-]
-ReasonName = Annotated[
-    str,
-    typer.Option(
-        "--reason", metavar="NAME", help="failed, rejected, unavailable, poison, time_limit ..."
-    ),
-]
-Older = Annotated[str, typer.Option("--older", metavar="AGE", help="Dead for longer: 2h, 7d.")]
-Newer = Annotated[str, typer.Option("--newer", metavar="AGE", help="Dead for less.")]
-Uuid = Annotated[str, typer.Argument(metavar="UUID", show_default=False)]
-Job = Annotated[str, typer.Argument(metavar="JOB", show_default=False)]
-Uuids = Annotated[list[str] | None, typer.Argument(metavar="UUID")]
-Everything = Annotated[bool, typer.Option("--all", help="Every one, where nothing else is said.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many it would be.")]
-Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")]
+for _name, _group in GROUPS.items():
+    _app.add_typer(_group, name=_name)
 
 
 def run_cli(words: Sequence[str]) -> int:
@@ -73,11 +37,6 @@ def run_cli(words: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     return 0
-
-
-def end(action: Callable[[], int]) -> None:
-    """Runs a command and ends with its exit code."""
-    raise typer.Exit(execute(action))
 
 
 def _show_version(wanted: bool) -> None:
@@ -315,161 +274,3 @@ def drain(
     from conserver.cli.drain import drain
 
     end(lambda: drain(Output(as_json=json), config, timeout_s=timeout))
-
-
-@_jobs.command("list")
-def list_jobs(
-    name: Annotated[
-        str, typer.Option("--list", "-l", metavar="NAME", help="Only of this list.")
-    ] = "",
-    status: Annotated[
-        str, typer.Option("--status", metavar="STATUS", help="queued, processing, failed ...")
-    ] = "",
-    limit: Limit = 50,
-    json: AsJson = False,
-) -> None:
-    """List jobs with their statuses, newest first."""
-    from conserver.cli.jobs import list_jobs
-
-    end(lambda: list_jobs(Output(as_json=json), name, status, limit=limit))
-
-
-@_jobs.command("show")
-def show_job(job: Job, json: AsJson = False) -> None:
-    """Show one job: where it is, how far, and how it ended."""
-    from conserver.cli.jobs import show
-
-    end(lambda: show(Output(as_json=json), job))
-
-
-@_jobs.command("cancel")
-def cancel_job(job: Job, json: AsJson = False) -> None:
-    """Take a job out of the queues; a running one stops at its next link."""
-    from conserver.cli.jobs import cancel
-
-    end(lambda: cancel(Output(as_json=json), job))
-
-
-TokensFile = Annotated[
-    str,
-    typer.Option("--file", "-f", metavar="FILE", help="Goes before CONSERVER_API_TOKENS_FILE."),
-]
-TokenName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
-
-
-@_token.command("add")
-def add_token(
-    name: TokenName,
-    roles: Annotated[
-        list[str],
-        typer.Option("--role", "-r", metavar="ROLE", help="submit, read, operate or admin."),
-    ],
-    lists: Annotated[
-        list[str] | None,
-        typer.Option("--list", "-l", metavar="NAME", help="Only for this list; else for all."),
-    ] = None,
-    file: TokensFile = "",
-    json: AsJson = False,
-) -> None:
-    """Make a token and print it, once: only its SHA-256 is kept."""
-    from conserver.cli.token import add
-
-    end(lambda: add(Output(as_json=json), name, roles, lists or [], file))
-
-
-@_token.command("list")
-def list_tokens(file: TokensFile = "", json: AsJson = False) -> None:
-    """List the tokens: names, roles, lists."""
-    from conserver.cli.token import show
-
-    end(lambda: show(Output(as_json=json), file))
-
-
-@_token.command("revoke")
-def revoke_token(name: TokenName, file: TokensFile = "", json: AsJson = False) -> None:
-    """Forget a token."""
-    from conserver.cli.token import revoke
-
-    end(lambda: revoke(Output(as_json=json), name, file))
-
-
-@_dlq.command("list")
-def list_(
-    lists: ListNames = None,
-    error: ErrorText = "",
-    where: WhereName = "",
-    reason: ReasonName = "",
-    older: Older = "",
-    newer: Newer = "",
-    limit: Limit = 50,
-    count: Annotated[bool, typer.Option("--count", help="How many of each kind.")] = False,
-    json: AsJson = False,
-) -> None:
-    """List dead letters with what killed them, oldest first."""
-    from conserver.cli.dlq import filter_of, list_letters
-
-    def action() -> int:
-        wanted = filter_of(lists, None, error, where, reason, older, newer)
-        return list_letters(Output(as_json=json), wanted, limit=limit, count=count)
-
-    end(action)
-
-
-@_dlq.command()
-def show(uuid: Uuid, lists: ListNames = None, json: AsJson = False) -> None:
-    """Show all that is known of a dead letter, its traceback included."""
-    from conserver.cli.dlq import show_letter
-
-    end(lambda: show_letter(Output(as_json=json), uuid, lists or []))
-
-
-@_dlq.command()
-def requeue(
-    uuids: Uuids = None,
-    lists: ListNames = None,
-    error: ErrorText = "",
-    where: WhereName = "",
-    reason: ReasonName = "",
-    older: Older = "",
-    newer: Newer = "",
-    limit: Limit = 0,
-    everything: Everything = False,
-    dry_run: DryRun = False,
-    json: AsJson = False,
-) -> None:
-    """Send dead letters to work again; they go on where they stopped."""
-    from conserver.cli.dlq import filter_of, requeue_letters
-
-    def action() -> int:
-        wanted = filter_of(lists, uuids, error, where, reason, older, newer)
-        return requeue_letters(
-            Output(as_json=json), wanted, everything=everything, dry_run=dry_run, limit=limit
-        )
-
-    end(action)
-
-
-@_dlq.command()
-def purge(
-    uuids: Uuids = None,
-    lists: ListNames = None,
-    error: ErrorText = "",
-    where: WhereName = "",
-    reason: ReasonName = "",
-    older: Older = "",
-    newer: Newer = "",
-    limit: Limit = 0,
-    everything: Everything = False,
-    dry_run: DryRun = False,
-    json: AsJson = False,
-) -> None:
-    """Forget dead letters for good."""
-    from conserver.cli.dlq import filter_of, purge_letters
-
-    def action() -> int:
-        wanted = filter_of(lists, uuids, error, where, reason, older, newer)
-        return purge_letters(
-            Output(as_json=json), wanted, everything=everything, dry_run=dry_run, limit=limit
-        )
-
-    end(action)

@@ -86,7 +86,7 @@ def check_references(data: Mapping[str, Any]) -> list[Problem]:
                         "one list, one chain",
                     )
                 )
-    return problems + list(_check_models(data))
+    return [*problems, *_check_models(data), *_check_finds(data)]
 
 
 def _check_models(data: Mapping[str, Any]) -> Iterator[Problem]:
@@ -101,6 +101,18 @@ def _check_models(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(path, f"`{name}` is not defined under chains", suggest(name, chains))
         elif not chains[name].get("ingress_lists"):
             yield Problem(path, f"the chain `{name}` has no ingress_lists", "it can get no work")
+
+
+def _check_finds(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Problems with the storages that schedules ask."""
+    known = [name for name, _ in entries(data, "storages")]
+    for name, schedule in entries(data, "schedules"):
+        find = schedule.get("find")
+        storage = find.get("storage") if isinstance(find, dict) else None
+        if isinstance(storage, str) and storage not in known:
+            path = join_path("schedules", [name, "find", "storage"])
+            hint = suggest(storage, known)
+            yield Problem(path, f"`{storage}` is not defined under storages", hint)
 
 
 def texts(chain: Mapping[str, Any], key: str) -> list[tuple[int, str]]:

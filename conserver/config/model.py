@@ -20,9 +20,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -32,25 +30,11 @@ from pydantic import (
 
 from conserver.config.data import check_references, drop_ignored, entries, texts
 from conserver.config.file import expand, read_text, read_yaml, with_lines
+from conserver.config.names import ListName, PluginName, Section
+from conserver.config.schedules import ScheduleConfig
 from conserver.config.validation import join_path, problems_of, suggest
 from conserver.errors import ConfigError, Problem
 from conserver.telemetry.redact import keep_secret, secret_values
-
-RESERVED_PREFIXES = ("conserver:", "DLQ:", "vcon:")
-
-
-def check_list_name(name: str) -> str:
-    """Return the name if a producer's or consumer's list may have it, else raise ValueError."""
-    if not name:
-        raise ValueError("the name of a list must not be empty")
-    if "\n" in name or "\r" in name:
-        raise ValueError("the name of a list must be one line")
-    for prefix in RESERVED_PREFIXES:
-        if name.startswith(prefix):
-            raise ValueError(
-                f"the name of a list must not begin with `{prefix}`, which Conserver uses itself"
-            )
-    return name
 
 
 def _check_module_name(name: str) -> str:
@@ -63,16 +47,6 @@ def _check_module_name(name: str) -> str:
 
 def _empty_if_null(value: object) -> object:
     return {} if value is None else value
-
-
-def _check_is_name(value: object) -> object:
-    if isinstance(value, Mapping):
-        name = next(iter(value), "name") if len(value) == 1 else "name"
-        raise ValueError(
-            f"must be a name such as `{name}`, not a mapping: options belong to the entry of that "
-            "name under `links` or `storages`"
-        )
-    return value
 
 
 def _no_lists_if_null(value: object) -> object:
@@ -89,18 +63,12 @@ def _as_keys(value: object) -> object:
 
 
 IngressKeys = Annotated[list[SecretStr], BeforeValidator(_as_keys)]
-PluginName = Annotated[str, BeforeValidator(_check_is_name)]
-ListName = Annotated[str, AfterValidator(check_list_name)]
 ModuleName = Annotated[str, AfterValidator(_check_module_name)]
 Options = Annotated[dict[str, Any], BeforeValidator(_empty_if_null)]
 LimitSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LinkConfig(_Section):
+class LinkConfig(Section):
     """One link: a module and its options."""
 
     module: ModuleName = Field(
@@ -117,7 +85,7 @@ class LinkConfig(_Section):
     )
 
 
-class StorageConfig(_Section):
+class StorageConfig(Section):
     """One storage: a module and its options."""
 
     module: ModuleName = Field(
@@ -126,7 +94,7 @@ class StorageConfig(_Section):
     options: Options = Field(default={}, repr=False, description="The options of the module.")
 
 
-class ChainConfig(_Section):
+class ChainConfig(Section):
     """One chain: the lists that it serves, its links and storages, and its limits."""
 
     links: list[PluginName] = Field(
@@ -201,7 +169,7 @@ class ChainConfig(_Section):
         return self
 
 
-class Config(_Section):
+class Config(Section):
     """The validated file. `warnings` lists entries that have no effect."""
 
     links: dict[str, LinkConfig] = Field(default={}, description="The links by name.")
@@ -209,6 +177,9 @@ class Config(_Section):
     chains: dict[str, ChainConfig] = Field(default={}, description="The chains by name.")
     ingress_auth: dict[ListName, IngressKeys] = Field(
         default={}, repr=False, description="Keys of partners who may push, by list."
+    )
+    schedules: dict[str, ScheduleConfig] = Field(
+        default={}, description="What happens at fixed times, by name."
     )
     models: dict[str, str] = Field(
         default={}, description="The chain behind each model name that OpenAI's clients may use."
@@ -233,6 +204,11 @@ class Config(_Section):
             for name, chain in self.enabled_chains.items()
             for list_name in chain.ingress_lists
         }
+
+    @property
+    def enabled_schedules(self) -> dict[str, ScheduleConfig]:
+        """The enabled schedules by name, in the order of the file."""
+        return {name: one for name, one in self.schedules.items() if one.enabled}
 
     @property
     def used_links(self) -> dict[str, LinkConfig]:

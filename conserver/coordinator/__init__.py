@@ -9,6 +9,8 @@ Begin with coordinator.py: it starts the duties below as tasks of one group and 
     suspects.py              has a worker finish its items when suspects wait, which must run alone
     housekeeping.py          requeues parked items that are due; expires old dead-letter reasons
     ages.py                  looks how old the oldest waiting item of each list is
+    schedules.py             fires what the configuration wants at fixed times
+    schedule_run.py          the process of an action that takes longer than a script
     reaper.py                detects dead hosts and returns the items of their workers
     orphans.py               waits for the workers when the supervisor was killed, then kills them
     boot_check.py            the first contact with Redis: a bounded wait, a clear error

@@ -35,6 +35,7 @@ from conserver.coordinator.orphans import Orphans
 from conserver.coordinator.reaper import Reaper
 from conserver.coordinator.registry import Registry, return_items
 from conserver.coordinator.retrying_connection import AsyncRetryingConnection, Connections
+from conserver.coordinator.schedules import Schedules
 from conserver.coordinator.suspects import Suspects
 from conserver.process.messages import receive
 from conserver.process.shared_status import State
@@ -139,6 +140,7 @@ class Coordinator:
         keep_s, lease_s = settings.dlq_expiry_s, settings.lease_s
         housekeeping = Housekeeping(redis, idle, waiters, self._served, keep_s, log)
         suspects = Suspects(redis, self._host, self._served, self._boot.statuses, idle, log)
+        schedules = Schedules(redis, self._host, self._boot.config, settings, log)
         reaper = Reaper(self._connections, redis, self._host, lease_s, idle, waiters, log)
         return {
             "list waiters": self._list_waiters.run(),
@@ -148,6 +150,7 @@ class Coordinator:
             "sweep": housekeeping.sweep_forever(),
             "suspects": suspects.run(),
             "reaper": reaper.run(),
+            "schedules": schedules.run(),
             "ages": Ages(self._connections, self._served, log).run(),
         }
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
+from conserver.config.ages import age_s
 from conserver.config.validation import suggest
 from conserver.errors import InvalidArgumentError
 from conserver.operations import audit, lists
@@ -36,8 +37,6 @@ REASONS = ("failed", "rejected", "unavailable", "poison", "time_limit", "oversiz
 _ROUND = 10_000
 _PROGRESS_EVERY = 1000  # letters looked at, between two reports while nothing is moved
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_AGE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>s|m|min|h|d|w)")
-_UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def parse_age(text: str) -> float:
@@ -46,12 +45,10 @@ def parse_age(text: str) -> float:
     Raises:
         InvalidArgumentError: it is none of these.
     """
-    match = _AGE.fullmatch(text.strip().lower())
-    if match is None:
-        raise InvalidArgumentError(
-            "age", f"an age is a number and s, m, h, d or w, such as 2h: not `{text}`"
-        )
-    return float(match["number"]) * _UNIT_S[match["unit"]]
+    try:
+        return age_s(text)
+    except ValueError as error:
+        raise InvalidArgumentError("age", str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

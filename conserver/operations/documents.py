@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from conserver.config.validation import suggest
 from conserver.errors import InvalidArgumentError, OperationError
@@ -14,11 +14,11 @@ from conserver.operations.connection import Client
 from conserver.plugins import loader
 from conserver.queue import keys
 from conserver.telemetry.redact import redact_text
-from storage.contract import Searchable
+from storage.contract import Findable, Searchable
 
 if TYPE_CHECKING:
     from conserver.config.model import Config
-    from storage.contract import Hits, Storage
+    from storage.contract import Finds, Hits, Storage
 
 REDIS = "redis"  # as a source
 
@@ -221,6 +221,16 @@ class StorageReader:
         return self._ask(
             name, lambda storage: cast("Searchable", storage).search(text, limit, cursor)
         )
+
+    def find(self, name: str, query: str | dict[str, Any], limit: int, cursor: str) -> Finds:
+        """What one storage finds (see storage.contract.Findable). Raises what that raises."""
+
+        def ask(storage: Storage) -> Finds:
+            if not isinstance(storage, Findable):
+                raise ValueError("this storage has no language for queries")
+            return storage.find(query, limit, cursor)
+
+        return self._ask(name, ask)
 
     def close(self) -> None:
         """Close all storages; the next `get` opens its storage again."""

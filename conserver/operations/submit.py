@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from redis.exceptions import OutOfMemoryError
 
-from conserver.config.model import Config, check_list_name
+from conserver.config.model import Config
+from conserver.config.names import check_list_name
 from conserver.config.settings import Settings
 from conserver.config.validation import suggest
 from conserver.errors import InvalidArgumentError, OperationError, Rejected

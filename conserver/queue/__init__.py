@@ -50,6 +50,9 @@ prelude.lua, which has the rules for scripts and the form of a record.
     conserver:story:<uuid>          zset    time of the claim in ms -> JSON: an attempt at an item,
                                             as its worker tells it (stories.py); the newest 32
     conserver:events:<job>          channel a message "<seq> <status>" for every change
+    conserver:schedule:<name>       hash    "fired:<cron> <time zone>" -> its latest time in ms;
+                                            paused, wanted; the run (run, host, lease_ms, cursor)
+                                            and how the last one ended
     vcon:<uuid>                     string  the document; or RedisJSON, and it stays that
     conserver:revision:<uuid>       hash    revision and length of the document as Conserver wrote
                                             it, the revision that each chain wrote last, the ETags
@@ -69,6 +72,7 @@ item was given to another worker meanwhile, and the call does nothing.
     lookup.py               known lists, hosts and consumers; which vCon and job an element is of
     jobs.py                 a job, as its hash shows it
     stories.py              the attempts at an item, as workers tell them
+    schedules.py            what Redis knows of a schedule; its two scripts
     dead_letters.py         dead letters for commands: list, requeue, purge
     cancellation.py         cancels a vCon wherever it is
     wrong_type.py           the type that each key must have, and logging keys that have another

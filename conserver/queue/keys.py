@@ -81,6 +81,11 @@ def story(uuid: str) -> str:
     return f"conserver:story:{uuid}"
 
 
+def schedule(name: str) -> str:
+    """Hash: when a schedule has fired, what it does now, how it ended last."""
+    return f"conserver:schedule:{name}"
+
+
 def document(uuid: str) -> str:
     """String or RedisJSON: a vCon."""
     return f"vcon:{uuid}"

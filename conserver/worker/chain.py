@@ -15,7 +15,7 @@ import traceback
 from typing import Any
 
 from conserver import failpoints
-from conserver.config.model import check_list_name
+from conserver.config.names import check_list_name
 from conserver.errors import Cancelled, Rejected, Retry
 from conserver.plugins.loader import LoadedLink
 from conserver.process.shared_status import Phase, SharedStatus

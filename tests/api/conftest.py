@@ -58,6 +58,14 @@ def configuration(folder: Path) -> dict[str, Any]:
             "second": {"links": ["tag"], "ingress_lists": ["other"]},
         },
         "models": {"whisper-1": "main", "team/second": "second"},
+        "schedules": {
+            "nightly": {
+                "cron": "0 2 * * *",
+                "timezone": "Europe/Berlin",
+                "push": {"list": "other", "payloads": ["tick"]},
+            },
+            "never": {"cron": "0 2 * * *", "enabled": False, "purge": {"older": "7d"}},
+        },
     }
 
 

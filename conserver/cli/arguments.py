@@ -1,0 +1,49 @@
+"""The arguments that several commands have, and how a declared command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from conserver.cli.output import execute
+
+ConfigFile = Annotated[
+    str,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The configuration; goes before CONSERVER_CONFIG_FILE.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
+ListNames = Annotated[
+    list[str] | None, typer.Option("--list", "-l", metavar="NAME", help="Only of this list.")
+]
+ErrorText = Annotated[
+    str, typer.Option("--error", metavar="TEXT", help="Whose error has this (regular expression).")
+]
+WhereName = Annotated[
+    str, typer.Option("--link", "--storage", metavar="NAME", help="That failed in this one.")
+]
+ReasonName = Annotated[
+    str,
+    typer.Option(
+        "--reason", metavar="NAME", help="failed, rejected, unavailable, poison, time_limit ..."
+    ),
+]
+Older = Annotated[str, typer.Option("--older", metavar="AGE", help="Dead for longer: 2h, 7d.")]
+Newer = Annotated[str, typer.Option("--newer", metavar="AGE", help="Dead for less.")]
+Uuid = Annotated[str, typer.Argument(metavar="UUID", show_default=False)]
+Job = Annotated[str, typer.Argument(metavar="JOB", show_default=False)]
+Uuids = Annotated[list[str] | None, typer.Argument(metavar="UUID")]
+Everything = Annotated[bool, typer.Option("--all", help="Every one, where nothing else is said.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many it would be.")]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")]
+
+
+def end(action: Callable[[], int]) -> None:
+    """Runs a command and ends with its exit code."""
+    raise typer.Exit(execute(action))

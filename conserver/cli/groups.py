@@ -1,0 +1,225 @@
+"""The groups of commands: `conserver dlq`, `jobs`, `schedules` and `token`. Declarations only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from conserver.cli.arguments import (
+    AsJson,
+    ConfigFile,
+    DryRun,
+    ErrorText,
+    Everything,
+    Job,
+    Limit,
+    ListNames,
+    Newer,
+    Older,
+    ReasonName,
+    Uuid,
+    Uuids,
+    WhereName,
+    end,
+)
+from conserver.cli.output import Output
+
+_dlq = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, requeue, purge.")
+_jobs = typer.Typer(no_args_is_help=True, help="Jobs: list, show, cancel.")
+_schedules = typer.Typer(no_args_is_help=True, help="Schedules: list, run, pause, resume.")
+_token = typer.Typer(no_args_is_help=True, help="Tokens of the HTTP API: add, list, revoke.")
+GROUPS = {"dlq": _dlq, "jobs": _jobs, "schedules": _schedules, "token": _token}
+
+
+@_jobs.command("list")
+def list_jobs(
+    name: Annotated[
+        str, typer.Option("--list", "-l", metavar="NAME", help="Only of this list.")
+    ] = "",
+    status: Annotated[
+        str, typer.Option("--status", metavar="STATUS", help="queued, processing, failed ...")
+    ] = "",
+    limit: Limit = 50,
+    json: AsJson = False,
+) -> None:
+    """List jobs with their statuses, newest first."""
+    from conserver.cli.jobs import list_jobs
+
+    end(lambda: list_jobs(Output(as_json=json), name, status, limit=limit))
+
+
+@_jobs.command("show")
+def show_job(job: Job, json: AsJson = False) -> None:
+    """Show one job: where it is, how far, and how it ended."""
+    from conserver.cli.jobs import show
+
+    end(lambda: show(Output(as_json=json), job))
+
+
+@_jobs.command("cancel")
+def cancel_job(job: Job, json: AsJson = False) -> None:
+    """Take a job out of the queues; a running one stops at its next link."""
+    from conserver.cli.jobs import cancel
+
+    end(lambda: cancel(Output(as_json=json), job))
+
+
+TokensFile = Annotated[
+    str,
+    typer.Option("--file", "-f", metavar="FILE", help="Goes before CONSERVER_API_TOKENS_FILE."),
+]
+TokenName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+
+
+@_token.command("add")
+def add_token(
+    name: TokenName,
+    roles: Annotated[
+        list[str],
+        typer.Option("--role", "-r", metavar="ROLE", help="submit, read, operate or admin."),
+    ],
+    lists: Annotated[
+        list[str] | None,
+        typer.Option("--list", "-l", metavar="NAME", help="Only for this list; else for all."),
+    ] = None,
+    file: TokensFile = "",
+    json: AsJson = False,
+) -> None:
+    """Make a token and print it, once: only its SHA-256 is kept."""
+    from conserver.cli.token import add
+
+    end(lambda: add(Output(as_json=json), name, roles, lists or [], file))
+
+
+@_token.command("list")
+def list_tokens(file: TokensFile = "", json: AsJson = False) -> None:
+    """List the tokens: names, roles, lists."""
+    from conserver.cli.token import show
+
+    end(lambda: show(Output(as_json=json), file))
+
+
+@_token.command("revoke")
+def revoke_token(name: TokenName, file: TokensFile = "", json: AsJson = False) -> None:
+    """Forget a token."""
+    from conserver.cli.token import revoke
+
+    end(lambda: revoke(Output(as_json=json), name, file))
+
+
+@_dlq.command("list")
+def list_(
+    lists: ListNames = None,
+    error: ErrorText = "",
+    where: WhereName = "",
+    reason: ReasonName = "",
+    older: Older = "",
+    newer: Newer = "",
+    limit: Limit = 50,
+    count: Annotated[bool, typer.Option("--count", help="How many of each kind.")] = False,
+    json: AsJson = False,
+) -> None:
+    """List dead letters with what killed them, oldest first."""
+    from conserver.cli.dlq import filter_of, list_letters
+
+    def action() -> int:
+        wanted = filter_of(lists, None, error, where, reason, older, newer)
+        return list_letters(Output(as_json=json), wanted, limit=limit, count=count)
+
+    end(action)
+
+
+@_dlq.command()
+def show(uuid: Uuid, lists: ListNames = None, json: AsJson = False) -> None:
+    """Show all that is known of a dead letter, its traceback included."""
+    from conserver.cli.dlq import show_letter
+
+    end(lambda: show_letter(Output(as_json=json), uuid, lists or []))
+
+
+@_dlq.command()
+def requeue(
+    uuids: Uuids = None,
+    lists: ListNames = None,
+    error: ErrorText = "",
+    where: WhereName = "",
+    reason: ReasonName = "",
+    older: Older = "",
+    newer: Newer = "",
+    limit: Limit = 0,
+    everything: Everything = False,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Send dead letters to work again; they go on where they stopped."""
+    from conserver.cli.dlq import filter_of, requeue_letters
+
+    def action() -> int:
+        wanted = filter_of(lists, uuids, error, where, reason, older, newer)
+        return requeue_letters(
+            Output(as_json=json), wanted, everything=everything, dry_run=dry_run, limit=limit
+        )
+
+    end(action)
+
+
+@_dlq.command()
+def purge(
+    uuids: Uuids = None,
+    lists: ListNames = None,
+    error: ErrorText = "",
+    where: WhereName = "",
+    reason: ReasonName = "",
+    older: Older = "",
+    newer: Newer = "",
+    limit: Limit = 0,
+    everything: Everything = False,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Forget dead letters for good."""
+    from conserver.cli.dlq import filter_of, purge_letters
+
+    def action() -> int:
+        wanted = filter_of(lists, uuids, error, where, reason, older, newer)
+        return purge_letters(
+            Output(as_json=json), wanted, everything=everything, dry_run=dry_run, limit=limit
+        )
+
+    end(action)
+
+
+ScheduleName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+
+
+@_schedules.command("list")
+def list_schedules(config: ConfigFile = "", json: AsJson = False) -> None:
+    """List schedules: what they do, when next, and how the last run ended."""
+    from conserver.cli.schedules import list_schedules
+
+    end(lambda: list_schedules(Output(as_json=json), config))
+
+
+@_schedules.command("run")
+def run_schedule(name: ScheduleName, config: ConfigFile = "", json: AsJson = False) -> None:
+    """Run a schedule now, besides its times; also one that is paused."""
+    from conserver.cli.schedules import change
+
+    end(lambda: change(Output(as_json=json), config, name, "run"))
+
+
+@_schedules.command("pause")
+def pause_schedule(name: ScheduleName, config: ConfigFile = "", json: AsJson = False) -> None:
+    """Let the times of a schedule pass. A run that has begun goes on."""
+    from conserver.cli.schedules import change
+
+    end(lambda: change(Output(as_json=json), config, name, "pause"))
+
+
+@_schedules.command("resume")
+def resume_schedule(name: ScheduleName, config: ConfigFile = "", json: AsJson = False) -> None:
+    """Let a schedule fire again, from its next time on."""
+    from conserver.cli.schedules import change
+
+    end(lambda: change(Output(as_json=json), config, name, "resume"))

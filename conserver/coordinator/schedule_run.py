@@ -1,0 +1,65 @@
+"""The process of a schedule's run, beside the coordinator that has begun it.
+
+The coordinator starts it with a pickled Task on standard input, and keeps that pipe open: where it
+closes, the coordinator is gone, and the run is given up for another host. The same holds for
+SIGTERM, and after an error that passes by itself, such as a storage that is away: the run is then
+taken over after its lease.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+
+from setproctitle import setproctitle
+
+from conserver.config.model import keep_secrets
+from conserver.errors import ConserverError
+from conserver.operations.connection import redis_client
+from conserver.operations.scheduled import LostError, Task, carry_out
+from conserver.process.signals import STOP_SIGNALS, unblock_signals
+from conserver.queue.schedules import EXIT_GIVEN_UP
+from conserver.telemetry import log
+from conserver.telemetry.redact import keep_secret, secret_values
+
+
+def main() -> None:
+    """Read the task and carry it out. Does not return; exits with 0 once the run has ended."""
+    task: Task = pickle.load(sys.stdin.buffer)
+    settings = task.settings
+    setproctitle(f"conserver: schedule {task.name}")
+    keep_secret(secret_values(settings))
+    keep_secrets(task.config)
+    log.configure("schedule", level=settings.log_level, shape=settings.log_format)
+    stopping = threading.Event()
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: stopping.set())
+    unblock_signals()
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        stopping.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    code = _guarded(task, stopping)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # A storage's client may have left a thread that hangs.
+
+
+def _guarded(task: Task, stopping: threading.Event) -> int:
+    try:
+        with redis_client(task.settings) as client:
+            return carry_out(client, task, stopping)
+    except LostError:
+        log.get_logger().info("schedule_run_lost", schedule=task.name, run=task.run)
+    except ConserverError as error:
+        log.get_logger().warning("schedule_run_waits", schedule=task.name, error=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run is tried again
+        log.get_logger().exception(
+            "schedule_run_broke", schedule=task.name, error=type(error).__name__
+        )
+    return EXIT_GIVEN_UP
