@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -49,6 +48,7 @@ class Breaker(BaseModel):
     storage: str
     open: int
     workers: int
+    since: str | None = Field(description="Since when, where it is away.")
 
 
 class Status(BaseModel):
@@ -120,6 +120,11 @@ def _host(host: Host) -> HostView:
     )
 
 
+def _breaker(one: operations.Breaker) -> Breaker:
+    since = iso(one.since) if one.since else None
+    return Breaker(storage=one.storage, open=one.open, workers=one.workers, since=since)
+
+
 @router.get("/status", summary="Lists, hosts and workers")
 def status(request: Request, token: Annotated[Token, Depends(requires("read"))]) -> Status:
     """What waits, what runs, what is dead."""
@@ -130,7 +135,7 @@ def status(request: Request, token: Annotated[Token, Depends(requires("read"))])
         at=iso(found.at),
         lists=[lists.view(state) for state in found.lists if token.may_use(state.name)],
         hosts=[_host(host) for host in found.hosts],
-        breakers=[Breaker(**asdict(one)) for one in found.breakers],
+        breakers=[_breaker(one) for one in found.breakers],
         in_flight=found.in_flight,
         done=found.done,
     )

@@ -27,6 +27,7 @@ import orjson
 
 from conserver.coordinator.ages import Ages
 from conserver.coordinator.boot_check import wait_for_redis
+from conserver.coordinator.history import History
 from conserver.coordinator.host_status import HostStatus
 from conserver.coordinator.housekeeping import Housekeeping, known_lists, put_back
 from conserver.coordinator.idle_workers import IdleWorkers
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 LIVENESS_EVERY_S = 0.25
 BEATS_PER_LEASE = 10
 BEAT_EVERY_S_MIN = 0.2
-LOOK_FOR_PAUSED_EVERY_S = 1.0
+LOOK_AT_CONTROLS_EVERY_S = 1.0
 ORPHANED_TIMEOUT_S = 3.0
 """How long a coordinator without supervisor tries to reach Redis. If it fails, another host reaps
 this one after the lease."""
@@ -144,7 +145,7 @@ class Coordinator:
         reaper = Reaper(self._connections, redis, self._host, lease_s, idle, waiters, log)
         return {
             "list waiters": self._list_waiters.run(),
-            "paused lists": self._stop_waiting_for_paused(),
+            "controls": self._heed_controls(),
             "dropped lists": self._put_back_dropped(),
             "promote": housekeeping.promote_forever(),
             "sweep": housekeeping.sweep_forever(),
@@ -152,6 +153,7 @@ class Coordinator:
             "reaper": reaper.run(),
             "schedules": schedules.run(),
             "ages": Ages(self._connections, self._served, log).run(),
+            "history": History(self._connections, self._host, self._served, log).run(),
         }
 
     # ---- small duties ----------------------------------------------------------------------------
@@ -193,13 +195,22 @@ class Coordinator:
         answer = await self._redis.call(calls.beat(self._host, beat, self._host_status.fields()))
         return beat, calls.read_registrations(answer)
 
-    async def _stop_waiting_for_paused(self) -> None:
-        """Cancel a BLMOVE that waits for a list that an operator has paused meanwhile."""
+    async def _heed_controls(self) -> None:
+        """Do what operators ask of this host: pauses, and workers that are to be replaced."""
         while True:
-            [answer] = await self._redis.each([("HKEYS", keys.CONTROL)])
-            fields = {field.decode() for field in answer or ()}
-            self._list_waiters.cancel_waits(n for n in self._served if keys.paused(n) in fields)
-            await asyncio.sleep(LOOK_FOR_PAUSED_EVERY_S)
+            [answer] = await self._redis.each([("HGETALL", keys.CONTROL)])
+            words = [word.decode() for word in answer or ()]
+            asked = dict(zip(words[::2], words[1::2], strict=True))
+            # A BLMOVE that waits for a list which has been paused meanwhile is cancelled.
+            self._list_waiters.cancel_waits(n for n in self._served if keys.paused(n) in asked)
+            for field in asked.keys() & {
+                keys.recycle(self._host, slot) for slot in range(1, self._boot.workers + 1)
+            }:
+                # Whoever removes the field passes it on: once, and only to a supervisor that reads.
+                if await self._redis.command("HDEL", keys.CONTROL, field):
+                    slot, consumer = int(field.rpartition(":")[2]), asked[field]
+                    self._boot.send("recycle", slot=slot, consumer=consumer)
+            await asyncio.sleep(LOOK_AT_CONTROLS_EVERY_S)
 
     async def _put_back_dropped(self) -> None:
         """Put items of lists that a reload has dropped, and that a BLMOVE had moved, back."""

@@ -7,10 +7,12 @@ started_at              when the supervisor started, in Unix seconds; once it ha
 supervisor              JSON: the supervisor's description of itself
 lists                   JSON: the ingress lists, in the order of the configuration
 storages                JSON: the storages that chains write to, sorted
+away                    JSON: of each storage that is away for a worker, since when (Unix seconds)
 workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
-                        started_at, idle, done, failed, rss_bytes, away: [storages whose circuit
-                        breaker is open], held (a number), items: [{uuid, chain, link, phase,
-                        since_s}], at most ITEMS_SHOWN of them}
+                        started_at, ended: how the process before it ended, ended_at, idle, done,
+                        failed, rss_bytes, away: [storages whose circuit breaker is open], held (a
+                        number), items: [{uuid, chain, link, phase, since_s}], at most ITEMS_SHOWN
+                        of them}
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class HostStatus:
         self._idle_workers = idle_workers
         self._supervisor: Message = {}
         self._workers: list[Message] = []
+        self._away: dict[str, float] = {}
         self._fixed: dict[str, str | bytes | int] = {
             "name": socket.gethostname(),
             "version": conserver.__version__,
@@ -82,6 +85,7 @@ class HostStatus:
         """The fields as they are now."""
         now_s = time.monotonic()
         workers = [self._worker(one, now_s) for one in self._workers]
+        self._note_away({name for worker in workers for name in worker["away"]})
         started_at = self._supervisor.get("started_at")
         # Until it is known the field keeps what the coordinator before this one wrote.
         started = {} if started_at is None else {"started_at": started_at}
@@ -92,7 +96,13 @@ class HostStatus:
             "state": self._supervisor.get("state", "running"),
             "supervisor": orjson.dumps(self._supervisor),
             "workers": orjson.dumps(workers),
+            "away": orjson.dumps(self._away),
         }
+
+    def _note_away(self, names: set[str]) -> None:
+        """Keep since when each storage is away for at least one worker."""
+        now_s = round(time.time(), 3)
+        self._away = {name: self._away.get(name, now_s) for name in sorted(names)}
 
     def _worker(self, state: Message, now_s: float) -> dict[str, Any]:
         slot = state["slot"]

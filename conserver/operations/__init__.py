@@ -14,6 +14,9 @@ closes the generator stops the work.
     lists.py         depths, what parked items wait for, pause, resume, drain
     hosts.py         hosts and their workers, storages that are away, the rate, health
     overview.py      all of that at once
+    attention.py     what of it is wrong, in words
+    history.py       how it was before
+    workers.py       replace one
     items.py         where a vCon is; cancel it
     dead_letters.py  filter, list, count, requeue, purge
     background.py    requeue, purge and cancel as operations that are followed and stopped

@@ -22,10 +22,10 @@ _FULL = 0.9  # of maxmemory
 _ROOM = "old dead letters (`conserver dlq purge --older 30d`), egress lists that nobody reads"
 
 COMMANDS = (
-    "blmove", "del", "eval", "evalsha", "exec", "exists", "expire", "get", "hdel", "hexists",
-    "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hrandfield", "hset", "hsetnx", "info",
+    "blmove", "del", "eval", "evalsha", "exec", "exists", "expire", "get", "getrange", "hdel",
+    "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hrandfield", "hset", "hsetnx", "info",
     "llen", "lpop", "lpos", "lpush", "lrange", "lrem", "mget", "multi", "persist", "pexpireat",
-    "ping", "pttl", "rename", "rpush", "sadd", "scan", "set", "smembers", "srem", "strlen", "time",
+    "ping", "pttl", "rename", "rpush", "sadd", "scan", "set", "setrange", "smembers", "srem", "strlen", "time",
     "type", "zadd", "zcard", "zcount", "zrange", "zrangebyscore", "zrem", "zremrangebyrank",
     "zrevrange",
 )  # fmt: skip

@@ -29,6 +29,7 @@ class Host:
         lease_s: the host counts as dead once its last beat is so old.
         storages: those that its chains write to.
         workers: as coordinator/host_status.py describes them.
+        away: of each storage that is away for one of its workers, since when (Unix seconds).
         transcribers: as supervisor/transcribers.py describes them; none where workers hold the
             models themselves, or nothing is transcribed.
         consumes: whether it takes items: it beats, is running, serves a list, and has a worker that
@@ -47,6 +48,7 @@ class Host:
     lists: list[str]
     storages: list[str]
     workers: list[dict[str, Any]]
+    away: dict[str, float] = field(default_factory=dict)
     transcribers: list[dict[str, Any]] = field(default_factory=list)
     consumes: bool = field(init=False)
 
@@ -63,11 +65,16 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """For how many workers a storage's breaker is open, of those that write to it."""
+    """For how many workers a storage's breaker is open, of those that write to it.
+
+    Attributes:
+        since: since when it has been open for one of them, in Unix seconds; None if it is not.
+    """
 
     storage: str
     open: int
     workers: int
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,8 @@ def breakers(hosts: Sequence[Host]) -> list[Breaker]:
     for name in sorted({name for host in living for name in host.storages}):
         workers = [worker for host in living if name in host.storages for worker in host.workers]
         away = sum(name in worker.get("away", ()) for worker in workers)
-        found.append(Breaker(name, away, len(workers)))
+        since = [host.away[name] for host in living if name in host.away] if away else []
+        found.append(Breaker(name, away, len(workers), min(since, default=None)))
     return found
 
 
@@ -122,15 +130,22 @@ def health(client: Client, name: str) -> Health:
     return Health(healthy, name, reason)
 
 
+def _processes(host: Host, kind: str) -> list[dict[str, Any]]:
+    return host.transcribers if kind == "windows" else host.workers
+
+
 class Rate:
     """How many items per second the hosts do, measured between their beats.
+
+    Of what is counted: "done" for items of workers, "windows" for those of transcribers.
 
     A beat comes every few seconds. A look that meets the same beat again learns nothing and must
     not count as a time without work. A worker that is replaced counts from 0, so workers are told
     apart by their pids.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counted: str = "done") -> None:
+        self._counted = counted
         self._counts: dict[tuple[str, int], int] = {}
         self._totals: dict[str, deque[tuple[float, int]]] = {}
 
@@ -152,9 +167,9 @@ class Rate:
         if seen and seen[-1][0] == host.beat_at_s:
             return
         total = seen[-1][1] if seen else 0
-        for worker in host.workers:
-            key = (host.id, int(worker.get("pid") or 0))
-            done = int(worker.get("done", 0))
+        for process in _processes(host, self._counted):
+            key = (host.id, int(process.get("pid") or 0))
+            done = int(process.get(self._counted, 0))
             if not first:
                 total += max(done - self._counts.get(key, 0), 0)
             self._counts[key] = done
@@ -184,6 +199,7 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         lists=orjson.loads(fields.get("lists", "[]")),
         storages=orjson.loads(fields.get("storages", "[]")),
         workers=orjson.loads(fields.get("workers", "[]")),
+        away=orjson.loads(fields.get("away", "{}")),
         transcribers=orjson.loads(fields.get("supervisor", "{}")).get("transcribers", []),
     )
 

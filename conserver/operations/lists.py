@@ -98,10 +98,19 @@ def names(client: Client, configured: Iterable[str]) -> list[str]:
 
 def paused(client: Client) -> list[str]:
     """The lists that are paused, by name."""
-    fields: list[bytes] = client.hkeys(keys.CONTROL)
+    return list(paused_since(client))
+
+
+def paused_since(client: Client) -> dict[str, float]:
+    """The lists that are paused, by name, and since when, in Unix seconds; 0 if nobody knows."""
+    fields: dict[bytes, bytes] = client.hgetall(keys.CONTROL)
     prefix = keys.paused("")
-    found = (field.decode() for field in fields)
-    return sorted(field.removeprefix(prefix) for field in found if field.startswith(prefix))
+    found = {name.decode(): value for name, value in fields.items()}
+    return {
+        name.removeprefix(prefix): int(value) / 1000 if value.isdigit() else 0.0
+        for name, value in sorted(found.items())
+        if name.startswith(prefix)
+    }
 
 
 def unknown(client: Client, wanted: Iterable[str]) -> list[UnknownName]:

@@ -18,6 +18,7 @@ class ListState:
 
     Attributes:
         oldest_age_s: for how long the oldest item has waited for a worker; see lists.ages.
+        paused_since: Unix seconds; None where it is not paused.
         served: whether a living host serves it.
         waits: what its parked items wait for; None where none is parked.
     """
@@ -30,6 +31,7 @@ class ListState:
     dead: int | None
     oldest_age_s: float | None
     paused: bool
+    paused_since: float | None
     served: bool
     waits: Waits | None
 
@@ -64,7 +66,7 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
         rate: what earlier overviews have measured; this one adds to it.
     """
     found = hosts.read(client)
-    paused = lists.paused(client)
+    paused = lists.paused_since(client)
     names = list(dict.fromkeys([*lists.names(client, configured), *paused]))
     served = {name for host in found if host.beats for name in host.lists}
     depths = lists.depths(client, names)
@@ -75,7 +77,7 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
     return Overview(
         at=time.time(),
         lists=[
-            _state(name, depth, ages[name], name in paused, name in served, waits.get(name))
+            _state(name, depth, ages[name], paused.get(name), name in served, waits.get(name))
             for name, depth in depths.items()
         ],
         hosts=found,
@@ -91,7 +93,7 @@ def _state(
     name: str,
     depth: Depth,
     oldest_age_s: float | None,
-    paused: bool,
+    paused_since: float | None,
     served: bool,
     waits: Waits | None,
 ) -> ListState:
@@ -103,7 +105,8 @@ def _state(
         parked=depth.parked,
         dead=depth.dead,
         oldest_age_s=oldest_age_s,
-        paused=paused,
+        paused=paused_since is not None,
+        paused_since=paused_since,
         served=served,
         waits=waits,
     )

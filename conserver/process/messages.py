@@ -10,6 +10,7 @@ what the dead child had not read.
         void                            (worker) its registration is void: it exits
         retiring    reason              (worker) it drains and exits, for a reason of its own
         acknowledged  order             (coordinator) this order was carried out
+        recycle     slot, consumer      (coordinator) an operator wants this worker replaced
     supervisor -> worker
         drain                           claim nothing more; finish, store, settle, exit
     supervisor -> coordinator

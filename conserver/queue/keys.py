@@ -111,3 +111,10 @@ def revision(uuid: str) -> str:
 def paused(name: str) -> str:
     """The field of CONTROL that says that a list is paused."""
     return f"paused:{name}"
+
+
+def recycle(host: str, slot: int) -> str:
+    """The field of CONTROL that asks a host to replace the worker in a slot; its value is that
+    worker's consumer id, so that no worker after it is meant.
+    """
+    return f"recycle:{host}:{slot}"

@@ -124,6 +124,16 @@ class Death:
         # this death although the shared status does not show it yet. The note "" is for that one.
         return {**blame, "blame": "items", "notes": {"": {"error": how}, **blame["notes"]}}
 
+    def told(self, failure: str) -> str:
+        """Why it ended, for the status. failure: what the child itself has reported."""
+        if self.limit_exceeded is not None:
+            return f"was killed because {self.limit_exceeded.reason}"
+        if self.kill_reason is KillReason.STALLED:
+            return "was killed because it stood still"
+        if not self.crashed and self.leave_reason is not None:
+            return f"ended as planned: {self.leave_reason.value}"
+        return failure or describe_exit(self.exit_code)
+
     def blamed_vcons(self) -> list[str]:
         """The uuids of the blamed items; the token of an item whose uuid is not known yet."""
         uuids = {item.token: item.uuid for item in self.view.items}

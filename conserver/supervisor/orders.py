@@ -126,6 +126,8 @@ def _worker_state(slot: ChildSlot, now_s: float) -> Message:
         "restarts": max(slot.restarts, 0),
         "backoff_s": round(max(0.0, slot.due_at_s - now_s)) if slot.child is None else 0,
         "started_at": round(slot.started_at, 3) if slot.child else 0.0,
+        "ended": slot.ended,
+        "ended_at": round(slot.ended_at, 3),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -98,6 +99,18 @@ class Replacement:
         if not any(other.ready_soon for other in self._workers):
             self._log.info("worker_recycled", child=slot.name, pid=child.pid, spent=spent)
             slot.drain(LeaveReason.RECYCLING, now_s)
+
+    def ask(self, number: int, consumer: str) -> None:
+        """Ask the worker with this consumer id to leave, because an operator wants it replaced.
+
+        It finishes what it has, however long that takes. If it is not there any more, or leaves
+        already, nothing happens. Others may drain at the same time: whoever asked knows best.
+        """
+        for slot in self._workers:
+            if slot.number == number and slot.consumer == consumer and slot.child is not None:
+                pid = slot.child.pid
+                self._log.info("worker_recycled", child=slot.name, pid=pid, spent="an operator")
+                slot.drain(LeaveReason.RECYCLING, time.monotonic())
 
     def advance(self, generation: int, now_s: float, drain_timeout_s: float) -> None:
         """After a reload: replace the next worker, then the services, and last the coordinator.

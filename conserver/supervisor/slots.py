@@ -108,6 +108,9 @@ class ChildSlot:
         """Which configuration its child has (Preload.generation)."""
         self.started_at = 0.0
         """When its child was started, in seconds since the epoch; for the status."""
+        self.ended = ""
+        """How its latest child ended, such as "was killed by signal 9 (Killed)"; for the status."""
+        self.ended_at = 0.0
         self.clear()
 
     def clear(self) -> None:

@@ -52,6 +52,9 @@ from conserver.telemetry import log
 ORPHANS_EXIT_MAX_S = 3.0
 """How long children may take to exit after an internal error of the supervisor."""
 
+TOLD_MAX = 200
+"""So much of how a child ended is kept for the status: the messages that carry it are bounded."""
+
 START_TRIES_MAX = 3
 """How often the first start of a child is tried if the system cannot create a process."""
 
@@ -248,6 +251,9 @@ class Supervisor:
                     slot.leaves(LeaveReason(reason), time.monotonic())
                 case "acknowledged":
                     self._acknowledged(message["order"])
+                case "recycle":
+                    if not self._shutdown.in_progress:
+                        self._replacement.ask(message["slot"], message["consumer"])
                 case other:
                     self._log.error("unknown_message", child=slot.name, type=other)
 
@@ -276,6 +282,7 @@ class Supervisor:
         elif slot.role == "coordinator":
             self._updates.restart()
         self._report(slot, child, death)
+        slot.ended, slot.ended_at = death.told(child.failure)[:TOLD_MAX], time.time()
         backoff_s = 0.0
         if not death.planned:
             lived_s = time.monotonic() - child.started_at_s

@@ -1,0 +1,91 @@
+"""The recent past of a list, or of all together: what coordinators have written down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from conserver.operations.connection import Client
+from conserver.queue import history
+from conserver.queue.history import COARSE, FIELDS, FINE, POINT_BYTES
+
+WINDOWS = {"1h": (FINE, 3600), "24h": (FINE, 86_400), "14d": (COARSE, 14 * 86_400)}
+POINTS_MAX = 720
+"""A picture has no more points; several become their mean."""
+
+Line = list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Evenly spaced points, the oldest first.
+
+    Attributes:
+        began_at: the time of the first one, in Unix seconds; each next one is step_s later.
+        lines: of each of FIELDS its values; None where nothing is known.
+    """
+
+    window: str
+    began_at: int
+    step_s: int
+    lines: dict[str, Line]
+
+    @property
+    def times(self) -> list[int]:
+        """The time of each point, in Unix seconds."""
+        return [self.began_at + at * self.step_s for at in range(len(self.lines["waiting"]))]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known."""
+        return all(value is None for line in self.lines.values() for value in line)
+
+
+def read(client: Client, name: str, window: str = "1h", now_s: float | None = None) -> Past:
+    """The past of a list; of all together for "".
+
+    Args:
+        window: one of WINDOWS.
+        now_s: the end, in Unix seconds.
+    """
+    ring, span_s = WINDOWS[window]
+    last = int(now_s if now_s is not None else time.time()) // ring.step_s
+    first = last - span_s // ring.step_s + 1
+    raw: bytes = client.get(ring.key(name)) or b""
+    raw = raw.ljust(ring.points * POINT_BYTES, b"\0")
+    parts = (raw[start : end + 1] for start, end in ring.ranges(first, last))
+    points = history.unpack(b"".join(parts), first)
+    merged = -(-len(points) // POINTS_MAX)
+    grouped = [history.mean_of(points[at : at + merged]) for at in range(0, len(points), merged)]
+    lines = {field: [point[place] for point in grouped] for place, field in enumerate(FIELDS)}
+    return Past(window, first * ring.step_s, merged * ring.step_s, lines)
+
+
+def last_hour(
+    client: Client, names: Sequence[str], field: str = "waiting", points: int = 60
+) -> dict[str, Line]:
+    """One line of each list over the last hour, with few points, in one round trip."""
+    ring, span_s = WINDOWS["1h"]
+    last = int(time.time()) // ring.step_s
+    count = span_s // ring.step_s
+    first = last - count + 1
+    ranges, merged = ring.ranges(first, last), count // points
+    pipe = client.pipeline(transaction=False)
+    for name in names:
+        for start, end in ranges:
+            pipe.getrange(ring.key(name), start, end)
+    answers = iter(pipe.execute(raise_on_error=False))
+    found: dict[str, Line] = {}
+    for name in names:
+        raw = b""
+        for start, end in ranges:
+            part = next(answers)
+            raw += (part if isinstance(part, bytes) else b"").ljust(end + 1 - start, b"\0")
+        line = history.column(raw, first, field)
+        found[name] = [_highest(line[at : at + merged]) for at in range(0, count, merged)]
+    return found
+
+
+def _highest(values: Sequence[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
