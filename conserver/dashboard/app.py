@@ -23,7 +23,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from conserver.api.auth import ANYBODY
 from conserver.api.context import Context
 from conserver.api.problems import ProblemError
-from conserver.dashboard import login, overview
+from conserver.dashboard import (
+    dead_letters,
+    jobs,
+    lists,
+    login,
+    operations,
+    overview,
+    pasts,
+    workers,
+)
 from conserver.dashboard.faults import told
 from conserver.dashboard.live import Live
 from conserver.dashboard.pages import Page, Visit, route_of
@@ -37,6 +46,12 @@ from conserver.telemetry import log
 
 MODULES = (
     overview,
+    lists,
+    dead_letters,
+    jobs,
+    workers,
+    operations,
+    pasts,
     login,
 )
 """Those with pages; the navigation has their order."""
@@ -71,6 +86,7 @@ class Dashboard:
         self.sessions = Sessions(context)
         self.snapshots = Snapshots()
         self.rate = Rate()
+        self.windows_rate = Rate("windows")
         self.templates = Templates(self)
         self.live = Live(self)
 

@@ -1,26 +1,82 @@
-"""/ui/: all lists, storages, hosts and workers, and above them what is wrong right now."""
+"""/ui/: all lists, storages, hosts and transcribers, and above them what is wrong right now."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from conserver.dashboard import pasts
 from conserver.dashboard.pages import Pages, Values, Visit
-from conserver.operations import overview as operations
+from conserver.operations import history, overview
+from conserver.operations.attention import Finding, attention
+from conserver.operations.overview import Overview
 
 pages = Pages()
+FINDINGS_SHOWN = 12
 
 
 @pages.live("/", "overview.html", nav="Overview")
-def overview(visit: Visit) -> Values:
+def show(visit: Visit) -> Values:
     """Everything at once."""
     found = seen(visit)
-    return {"found": found, "lists": [one for one in found.lists if visit.token.may_use(one.name)]}
+    searched = visit.query.get("q", "").strip().lower()
+    shown = [one for one in found.lists if searched in one.name.lower()]
+    findings = attention(found, visit.context.settings.parked_cap)
+    return {
+        "found": found,
+        "lists": shown,
+        "searched": searched,
+        "findings": findings[:FINDINGS_SHOWN],
+        "more": len(findings) - FINDINGS_SHOWN,
+        "hours": hours(visit, found),
+        "windows_per_s": visit.dashboard.windows_rate.look(found.hosts),
+        "totals": _totals(found),
+        **pasts.values(visit, ""),
+    }
 
 
-def seen(visit: Visit) -> operations.Overview:
-    """The state of everything, read at most once a second for all pages."""
+def seen(visit: Visit) -> Overview:
+    """The state of everything that the visitor may see, read at most once a second for all."""
     dashboard = visit.dashboard
 
-    def read() -> operations.Overview:
+    def read() -> Overview:
         with visit.client() as client:
-            return operations.overview(client, list(visit.context.config.ingress), dashboard.rate)
+            return overview.overview(client, list(visit.context.config.ingress), dashboard.rate)
 
-    return dashboard.snapshots.get("overview", 0.9, read)
+    found = dashboard.snapshots.get("overview", 0.9, read)
+    if not visit.token.lists:
+        return found
+    return replace(found, lists=[one for one in found.lists if visit.token.may_use(one.name)])
+
+
+def findings_of(visit: Visit, name: str) -> list[Finding]:
+    """What is wrong with one list."""
+    found = attention(seen(visit), visit.context.settings.parked_cap)
+    return [one for one in found if one.list == name]
+
+
+def hours(visit: Visit, found: Overview) -> Mapping[str, history.Line]:
+    """How much has waited on each list in the last hour; a new point comes every ten seconds."""
+    names = [one.name for one in found.lists]
+
+    def read() -> Mapping[str, history.Line]:
+        with visit.client() as client:
+            return history.last_hour(client, names)
+
+    return visit.dashboard.snapshots.get(("hours", *names), 10, read)
+
+
+def _totals(found: Overview) -> Mapping[str, Any]:
+    hosts = [host for host in found.hosts if host.beats]
+    workers = [worker for host in hosts for worker in host.workers]
+    return {
+        "waiting": sum(
+            (one.queued or 0) + (one.returned or 0) + (one.suspects or 0) for one in found.lists
+        ),
+        "parked": sum(one.parked or 0 for one in found.lists),
+        "dead": sum(one.dead or 0 for one in found.lists),
+        "hosts": len(hosts),
+        "workers": len(workers),
+        "busy": sum(1 for worker in workers if worker.get("held")),
+    }

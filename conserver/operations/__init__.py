@@ -17,6 +17,7 @@ closes the generator stops the work.
     attention.py     what of it is wrong, in words
     history.py       how it was before
     workers.py       replace one
+    contents.py      what is in a list, and why
     items.py         where a vCon is; cancel it
     dead_letters.py  filter, list, count, requeue, purge
     background.py    requeue, purge and cancel as operations that are followed and stopped

@@ -157,6 +157,21 @@ class Operations:
         return "done"
 
 
+def in_earnest(dry: Operation, by: str) -> Order:
+    """The order that does what a dry run has counted: the same filter, word for word.
+
+    Raises:
+        OperationError: "conflict": it was no dry run, or is not done.
+    """
+    if not dry.dry_run or dry.status != "done":
+        raise OperationError("only a dry run that is done can be carried out", "conflict")
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in dry.filter.items()
+    }
+    return Order(dry.kind, Filter(**fields), by, limit=dry.limit)
+
+
 def get(client: Client, name: str) -> Operation:
     """One operation. Raises OperationError: "not_found"."""
     found = _load(name, client.hgetall(_key(name)))

@@ -220,11 +220,15 @@ def uuids(client: Client, name: str, *, limit: int, offset: int = 0) -> list[str
     ]
 
 
-def count(client: Client, wanted: Filter) -> list[Kind]:
-    """How many letters there are of each kind, the most frequent first."""
+def count(client: Client, wanted: Filter, most: int | None = None) -> list[Kind]:
+    """How many letters there are of each kind, the most frequent first.
+
+    Args:
+        most: look at no more than so many letters that match; None: at all.
+    """
     kinds = Counter(
         (letter.list, str(letter.why.get("reason", "")), where_of(letter.why), _kind_of(letter))
-        for letter in select(client, wanted)
+        for letter in islice(select(client, wanted), most)
     )
     return [Kind(n, *kind) for kind, n in kinds.most_common()]
 

@@ -23,11 +23,11 @@ _ROOM = "old dead letters (`conserver dlq purge --older 30d`), egress lists that
 
 COMMANDS = (
     "blmove", "del", "eval", "evalsha", "exec", "exists", "expire", "get", "getrange", "hdel",
-    "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hrandfield", "hset", "hsetnx", "info",
-    "llen", "lpop", "lpos", "lpush", "lrange", "lrem", "mget", "multi", "persist", "pexpireat",
-    "ping", "pttl", "rename", "rpush", "sadd", "scan", "set", "setrange", "smembers", "srem", "strlen", "time",
-    "type", "zadd", "zcard", "zcount", "zrange", "zrangebyscore", "zrem", "zremrangebyrank",
-    "zrevrange",
+    "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hrandfield", "hset",
+    "hsetnx", "info", "llen", "lpop", "lpos", "lpush", "lrange", "lrem", "mget", "multi", "persist",
+    "pexpireat", "ping", "pttl", "rename", "rpush", "sadd", "scan", "set", "setrange", "smembers",
+    "srem", "strlen", "time", "type", "zadd", "zcard", "zcount", "zrange", "zrangebyscore", "zrem",
+    "zremrangebyrank", "zrevrange",
 )  # fmt: skip
 """What the scripts, the daemon and the operations call: the rights that its user needs."""
 

@@ -52,10 +52,17 @@ def find(client: Client, names: Sequence[str]) -> list[Job | None]:
     ]
 
 
-def newest(client: Client, name: str = "", status: str = "") -> Iterator[Job]:
-    """The jobs that are known, the newest first. name, status: only of that list, with that one."""
+def newest(client: Client, name: str = "", status: str = "", looked_at: int = 0) -> Iterator[Job]:
+    """The jobs that are known, the newest first.
+
+    Args:
+        name, status: only of that list, with that status.
+        looked_at: look at about so many jobs at most; 0: at all.
+    """
     at = 0
-    while page := client.zrevrange(keys.JOBS, at, at + _PAGE - 1):
+    while (not looked_at or at < looked_at) and (
+        page := client.zrevrange(keys.JOBS, at, at + _PAGE - 1)
+    ):
         at += len(page)
         for job in find(client, [one.decode() for one in page]):
             if job and name in ("", job.list) and status in ("", job.status):

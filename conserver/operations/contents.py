@@ -1,0 +1,81 @@
+"""What is in a list: what waits first, what is parked, and why. Looks at a bounded part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from conserver.operations.connection import Client
+from conserver.queue import keys, lookup, record
+from conserver.queue.record import Progress
+
+Where = Literal["suspects", "returned", "queued", "parked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """One item that waits.
+
+    Attributes:
+        uuid: "" where the element stands for no vCon.
+        links: those that are done. owed: storages to be written; None until the links are done.
+        error: of the latest attempt that came to nothing; "" for none.
+        due_at: of a parked item, in Unix seconds; 0 for others.
+        size: of the element, in bytes.
+    """
+
+    uuid: str
+    job: str
+    where: Where
+    attempts: int
+    links: Sequence[str]
+    owed: Sequence[str] | None
+    error: str
+    due_at: float
+    size: int
+
+
+def first(client: Client, name: str, count: int = 20) -> list[Content]:
+    """What is claimed next: what has come back, then what producers have pushed. Suspects, which
+    wait for a worker that holds nothing, come first.
+    """
+    places: tuple[tuple[Where, str], ...] = (
+        ("suspects", keys.suspects(name)),
+        ("returned", keys.returned(name)),
+        ("queued", name),
+    )
+    pipe = client.pipeline(transaction=False)
+    for _, key in places:
+        pipe.lrange(key, 0, count - 1)
+    found: list[Content] = []
+    for (where, _), answer in zip(places, pipe.execute(raise_on_error=False), strict=True):
+        if isinstance(answer, list):
+            found += [_content(element, where) for element in answer]
+    return found[:count]
+
+
+def parked(client: Client, name: str, count: int = 20) -> list[Content]:
+    """What is due first. Raises redis.ResponseError where the key has another type."""
+    pairs = client.zrange(keys.parked(name), 0, count - 1, withscores=True)
+    return [_content(element, "parked", score / 1000) for element, score in pairs]
+
+
+def _content(element: bytes, where: Where, due_at: float = 0.0) -> Content:
+    progress = Progress()
+    if element[:1] == b"\x01":
+        try:
+            progress = Progress.load(record.parse(element).state)
+        except ValueError:  # Another program put it there.
+            progress = Progress()
+    return Content(
+        uuid=lookup.uuid_of(element),
+        job=lookup.job_of(element),
+        where=where,
+        attempts=progress.attempts,
+        links=progress.links,
+        owed=progress.owed,
+        error=progress.error,
+        due_at=due_at,
+        size=len(element),
+    )
