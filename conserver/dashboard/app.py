@@ -149,6 +149,7 @@ def mount(application: FastAPI, context: Context) -> Dashboard:
             OperationError: _failed,
             RedisError: _failed,
             HTTPException: _failed,
+            Exception: _failed,  # The frame logs it.
         },
     )
     inner.router.redirect_slashes = False  # Its addresses would lack a proxy's prefix.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.responses import Response
@@ -15,7 +15,7 @@ from conserver.dashboard.pages import Pages, Visit
 from conserver.errors import InvalidArgumentError
 from conserver.operations import dead_letters
 from conserver.operations.background import Order
-from conserver.operations.dead_letters import REASONS, Filter
+from conserver.operations.dead_letters import REASONS, Filter, Kind
 from conserver.telemetry.redact import redact_texts
 
 pages = Pages()
@@ -55,7 +55,7 @@ def show(visit: Visit) -> Response:
         wrong=wanted.wrong,
         typed=wanted.typed,
         letters=[_shown(letter) for letter in found.letters],
-        kinds=kinds[:KINDS_SHOWN],
+        kinds=told(kinds[:KINDS_SHOWN]),
         counted=sum(kind.count for kind in kinds),
         looked_at=KINDS_LOOKED_AT,
         hints=hints,
@@ -92,6 +92,11 @@ def begin(visit: Visit) -> Response:
         raise ProblemError(422, "an operation is requeue or purge")
     order = Order(kind, wanted.filter, visit.token.name, dry_run=True)
     return operations.begun(visit, order, wanted.typed)
+
+
+def told(kinds: Sequence[Kind]) -> list[Kind]:
+    """Kinds without the secrets that errors may hold."""
+    return [replace(kind, error=str(redact_texts(kind.error))) for kind in kinds]
 
 
 def _wanted(visit: Visit, given: Mapping[str, str]) -> Wanted:

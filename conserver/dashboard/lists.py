@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from conserver.api.problems import ProblemError
+from conserver.dashboard import dead_letters as letters
 from conserver.dashboard import overview, pasts
 from conserver.dashboard.pages import Pages, Values, Visit, quoted
 from conserver.operations import contents, dead_letters, items, jobs, lists
@@ -132,4 +133,4 @@ def _kinds(visit: Visit, name: str) -> list[dead_letters.Kind]:
         with visit.client() as client:
             return dead_letters.count(client, Filter(names=(name,)), DEAD_LOOKED_AT)
 
-    return visit.dashboard.snapshots.get(("kinds", name), 15, read)[:SHOWN]
+    return letters.told(visit.dashboard.snapshots.get(("kinds", name), 15, read)[:SHOWN])

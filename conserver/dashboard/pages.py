@@ -123,6 +123,7 @@ class Visit:
 
         kind: "done" or "failed".
         """
+        self.dashboard.snapshots.clear()
         if said:
             self.dashboard.sessions.say(self.cookie, said, kind)
         return self._finished(RedirectResponse(self.to_path(path, **query), 303))

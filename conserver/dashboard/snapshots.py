@@ -42,3 +42,8 @@ class Snapshots:
                 snapshot.read_at_s = self._clock()
             value: Result = snapshot.value
             return value
+
+    def clear(self) -> None:
+        """Forget all of them: something has been changed, and the next page must show it."""
+        with self._lock:
+            self._kept.clear()

@@ -40,7 +40,7 @@ class Templates:
             auto_reload=False,
         )
         self._environment.filters.update(
-            number=number, span=span, size=size, moment=moment, ago=ago, short=short
+            number=number, span=span, size=size, moment=moment, ago=ago, needle=needle, short=short
         )
         self._environment.globals.update(quoted=quoted, now=time.time)
         macros = self._environment.get_template("macros.html").module
@@ -133,6 +133,11 @@ def moment(at_s: float | None) -> Markup:
 def ago(at_s: float | None) -> str:
     """How long ago a time was; never negative, whatever clocks say."""
     return span(time.time() - at_s) if at_s else "–"
+
+
+def needle(error: str) -> str:
+    """Of the error of a kind of dead letters the part that all of its letters have."""
+    return max(error.split("<uuid>"), key=len).strip()
 
 
 def short(text: object, length: int = 80) -> str:

@@ -73,7 +73,7 @@ def _hosts(found: Overview) -> Iterator[Finding]:
         why = "none is running" if not found.hosts else "none of those that are known takes items"
         yield Finding("critical" if waiting else "warning", "No host", f"works: {why}; {what}")
     for host in found.hosts:
-        if not host.beats:
+        if not host.beats and host.beat_at_s:  # One that never has is starting.
             ago = for_how_long(host.beat_age_s)
             text = f"has not been heard of for {ago}; another host returns its items"
             yield Finding("critical", f"Host {host.name}", text, since=host.beat_at_s)

@@ -245,7 +245,7 @@ def test_a_live_part_is_sent_and_sent_again_when_it_changes(api: Api, visitors: 
     ):
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = answer.iter_lines()
-        assert "data-label" in next(line for line in lines if "calls" in line)
+        assert "list-calls" in next(line for line in lines if "calls" in line)
         client.rpush("calls", *["0" * 36] * 4321)
         assert next(line for line in lines if "4,321" in line)
 

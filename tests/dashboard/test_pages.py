@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from conserver.operations import audit
-from conserver.queue import history, keys
+from conserver.queue import calls, history, keys
 from tests.api.conftest import Api
 from tests.dashboard.test_frame import nothing_inline
 from tests.dashboard.visitor import Page, Visitor, Visitors
+from tests.helpers import eventually
 from tests.queues import Consumer, Queue
 
-HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(1)>"\'{{7*7}}'
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'{{7*191}}"
 UUID = "0199e0a4-7c1e-8b3a-9f11-2d3c4b5a69{:02d}"
 
 
@@ -28,9 +30,11 @@ def died(queue: Queue, worker: Consumer) -> Callable[..., str]:
     def leave(number: int, **why: Any) -> str:
         uuid = UUID.format(number)
         queue.push("calls", uuid)
-        [item] = worker.claim(1)
+        item = worker.one()
         known = {"reason": "failed", "link": "tag", "error": "it broke", "attempts": 3}
-        worker.dead_letter(item, **{**known, **why})
+        known |= {"uuid": uuid, "time_ms": int(time.time() * 1000), **why}
+        move = calls.Move(item.token, item.epoch, b"=", item.revision, why=orjson.dumps(known))
+        worker.send(calls.dead_letter(worker.id, [move], 0))
         return uuid
 
     return leave
@@ -91,13 +95,13 @@ def test_the_overview_says_what_is_wrong(
     api: Api, queue: Queue, died: Callable[..., str], visitors: Visitors
 ) -> None:
     visitor = visitors("operate")
-    assert "No host works: none is running; nothing waits." in visitor.get().text
+    assert "No host works: none of those that are known takes items" in visitor.get().text
     died(1)
     queue.push("calls", *[UUID.format(number) for number in range(10, 22)])
+    eventually(lambda: "List calls has 1 dead letter." in visitor.get().text)
     page = visitor.get()
-    assert "No host works: none is running; 12 items wait." in page.text
+    assert "takes items; 12 items wait." in page.text
     assert "List calls is served by no host: 12 items wait." in page.text
-    assert "List calls has 1 dead letter." in page.text
 
 
 def test_the_overview_says_which_storage_is_away(api: Api, visitors: Visitors) -> None:
@@ -143,8 +147,11 @@ def test_a_list_shows_what_waits_and_what_is_parked(
     assert page.status == 200
 
 
-def test_one_item_is_cancelled_after_a_question(queue: Queue, visitors: Visitors) -> None:
+def test_one_item_is_cancelled_after_a_question(
+    queue: Queue, worker: Consumer, visitors: Visitors
+) -> None:
     uuid = UUID.format(1)
+    worker.claim()  # Now the list is known.
     queue.push("calls", uuid)
     visitor = visitors("operate")
     asked = visitor.follow(visitor.get("lists/calls"), "Cancel…")
@@ -274,7 +281,7 @@ def test_the_past_is_drawn_and_tabled(api: Api, visitors: Visitors) -> None:
     ring, number = history.FINE, int(time.time()) // 10
     with api.context.client() as client:
         for name in ("", "calls"):
-            for step in range(6):
+            for step in range(60):
                 values = (step * 100, 1, 2, 3, 4.5, 0, 0.2, 1.5)
                 raw = history.pack(number - step, values)
                 client.setrange(ring.key(name), ring.offset(number - step), raw)
@@ -316,7 +323,7 @@ def harmless(page: Page) -> None:
     sources = [given.get("src", "") for tag, given in page.tags if tag in ("script", "img")]
     assert "x" not in sources
     assert "alert(1)</script>" not in page.html
-    assert "49" not in re.findall(r"[^\d](49)[^\d]", page.text.replace("{{7*7}}", ""))
+    assert "1337" not in page.text
 
 
 @pytest.mark.parametrize("path", PAGES)
