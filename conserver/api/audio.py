@@ -27,12 +27,14 @@ from conserver.api.context import Context, context_of
 from conserver.api.events import changes
 from conserver.api.models import DEFAULT, model_named
 from conserver.api.problems import ProblemError
+from conserver.api.recordings import Brought
 from conserver.api.shapes import job_view
 from conserver.api.submitting import POLL_S, Wish
 from conserver.api.subscriptions import TooManyListenersError
 from conserver.operations.callbacks import Callback
 from conserver.operations.tokens import Token
 from conserver.outbound.uploads import Upload
+from conserver.queue import jobs
 from conserver.queue.jobs import Job
 
 router = APIRouter(prefix="/v1/audio", tags=["openai"])
@@ -66,15 +68,11 @@ async def _answer(request: Request, token: Token, *, translate: bool) -> Respons
     form = await multipart.receive(
         request, context.uploads, token.name, context.settings.upload_max_bytes
     )
-    upload, stays = form.upload, False
-    try:
-        if upload is None or upload.bytes == 0:
+    async with recordings.brought(context.uploads, form.upload) as brought:
+        if form.upload is None or form.upload.bytes == 0:
             raise invalid("file", "there is none in the form, or it is empty")
         wanted = audio_form.wanted_of(form, translate=translate)
-        job, stays = await _submitted(request, token, wanted, upload)
-    finally:
-        if upload is not None and not stays:
-            await asyncio.to_thread(context.uploads.remove, upload.id)
+        job = await _submitted(request, token, wanted, form.upload, brought)
     headers = {JOB_HEADER: job.id}
     if wanted.presigned_url or _prefers_async(request):
         return _accepted(request, job, headers)
@@ -89,9 +87,9 @@ async def _answer(request: Request, token: Token, *, translate: bool) -> Respons
 
 
 async def _submitted(
-    request: Request, token: Token, wanted: Wanted, upload: Upload
-) -> tuple[Job, bool]:
-    """The job of a request, and whether its vCon refers to the upload."""
+    request: Request, token: Token, wanted: Wanted, upload: Upload, brought: Brought
+) -> Job:
+    """The job of a request."""
     context = context_of(request)
     model = model_named(context, token, wanted.model or DEFAULT)
     asked = [upload.sha512, model.list, wanted.request.model_dump(), wanted.presigned_url]
@@ -102,7 +100,10 @@ async def _submitted(
     elif request.headers.get("x-stainless-retry-count", "0") != "0":
         job = await idempotency.repeated(context.redis, token.name, source)
     if job and (known := await submitting.replayed(context, token, job, source)):
-        return known, False
+        return known
+    if not key:  # Before it is made: the answer of Redis to that may be lost.
+        job = jobs.new_id()
+        await idempotency.note(context.redis, token.name, source, job)
     uuid, body = await asyncio.to_thread(
         recordings.vcon_of_upload,
         upload,
@@ -110,14 +111,20 @@ async def _submitted(
         context.settings.inline_bytes,
         request=wanted.request,
     )
-    fields, callback = [("source", source)], _callback(wanted)
-    wish = Wish(model.list, uuid, body, job if key else "", 0, fields, callback)
+    large = upload.bytes > context.settings.inline_bytes
+    wish = Wish(
+        list=model.list,
+        uuid=uuid,
+        body=body,
+        job=job,
+        fields=[("source", source)],
+        callback=_callback(wanted),
+        brought=brought if large else None,
+    )
     made, _ = await submitting.submit(context, token, wish)
     if key:
         await idempotency.keep(context.redis, token.name, key, source, made.id)
-    else:
-        await idempotency.note(context.redis, token.name, source, made.id)
-    return made, upload.bytes > context.settings.inline_bytes
+    return made
 
 
 def _callback(wanted: Wanted) -> Callback | None:

@@ -17,6 +17,7 @@ from conserver.api import bodies, etags, idempotency, multipart, recordings, sub
 from conserver.api.auth import requires, token_of
 from conserver.api.context import Context, context_of
 from conserver.api.problems import ProblemError
+from conserver.api.recordings import Brought
 from conserver.api.shapes import JobView, job_view
 from conserver.api.submitting import POLL_S, Wish
 from conserver.api.subscriptions import TooManyListenersError
@@ -108,12 +109,8 @@ async def submit(
         wanted, upload = _wanted(raw), None
         document = bodies.member_of(raw, "vcon") if wanted.vcon is not None else b""
         source = hashlib.sha256(raw).hexdigest()
-    made = False
-    try:
-        job, made = await _submitted(request, token, wanted, document, upload, source)
-    finally:
-        if upload is not None and not (made and _stays(context, upload)):
-            await asyncio.to_thread(context.uploads.remove, upload.id)
+    async with recordings.brought(context.uploads, upload) as brought:
+        job, made = await _submitted(request, token, wanted, document, brought, source)
     return submitting.answer(request, job, made)
 
 
@@ -122,7 +119,7 @@ async def _submitted(
     token: Token,
     wanted: NewJob,
     document: bytes,
-    upload: Upload | None,
+    brought: Brought,
     source: str,
 ) -> tuple[Job, bool]:
     """The job, and whether it was made now.
@@ -131,7 +128,7 @@ async def _submitted(
         document: the vCon as it was sent; b"" for none.
         source: what tells this request from others.
     """
-    context = context_of(request)
+    context, upload = context_of(request), brought.upload
     submitting.known_list(context, token, wanted.list)
     sources = (wanted.vcon, wanted.uuid, wanted.url, wanted.upload, upload)
     if sum(one is not None for one in sources) != 1:
@@ -144,7 +141,8 @@ async def _submitted(
         return known, False
     uuid, body, used = await _document(context, wanted, document, upload)
     fields = [("source", source)] if job else []
-    wish = Wish(wanted.list, uuid, body, job, due_ms, fields)
+    large = upload is not None and _stays(context, upload)
+    wish = Wish(wanted.list, uuid, body, job, due_ms, fields, brought=brought if large else None)
     found, made = await submitting.submit(context, token, wish)
     if key:
         await idempotency.keep(context.redis, token.name, key, source, found.id)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +15,29 @@ from conserver.operations.recordings import new_uuid
 from conserver.outbound.uploads import Upload, Uploads, media_type
 from conserver.transcription.request import Request
 from conserver.vcon.document import encode_body
+
+
+@dataclass(slots=True)
+class Brought:
+    """The recording that came with a request.
+
+    needed: whether a job may refer to it. It is told before the job is made, because nobody knows
+    what became of a call to Redis without an answer.
+    """
+
+    upload: Upload | None
+    needed: bool = False
+
+
+@asynccontextmanager
+async def brought(uploads: Uploads, upload: Upload | None) -> AsyncIterator[Brought]:
+    """Removes the upload at the end unless it is needed."""
+    found = Brought(upload)
+    try:
+        yield found
+    finally:
+        if upload is not None and not found.needed:
+            await asyncio.to_thread(uploads.remove, upload.id)
 
 
 def vcon_of_upload(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from redis.exceptions import ResponseError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,6 +19,7 @@ from conserver.api import queue, tracing
 from conserver.api.auth import check_list
 from conserver.api.context import Context
 from conserver.api.problems import ProblemError
+from conserver.api.recordings import Brought
 from conserver.api.shapes import job_view
 from conserver.config.validation import suggest
 from conserver.errors import Rejected
@@ -40,7 +42,7 @@ POLL_S = 2
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a caller wants done. due_ms: not before, 0 for now. fields: more for the job to keep.
-    callback: where its end is told.
+    callback: where its end is told. brought: the recording that the document refers to.
     """
 
     list: str
@@ -50,6 +52,7 @@ class Wish:
     due_ms: int = 0
     fields: Sequence[tuple[str, str]] = field(default_factory=tuple)
     callback: Callback | None = None
+    brought: Brought | None = None
 
 
 def known_list(context: Context, token: Token, name: str) -> str:
@@ -150,9 +153,12 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
         submission = submission._replace(body=b"", source=source)
     with tracing.producing(wish.list, wish.uuid, job) as trace:
         submission = submission._replace(fields=[*submission.fields, *trace])
-        answer, found = await queue.run_and_read(context.shared, calls.submit(submission), job)
-    if submission.source and answer[0] not in (b"queued", b"waiting"):
-        await context.redis.delete(submission.source)
+        answer, found = await _run(context, submission, wish.brought)
+    if answer[0] not in (b"queued", b"waiting"):
+        if wish.brought:
+            wish.brought.needed = False
+        if submission.source:
+            await context.redis.delete(submission.source)
     match [part.decode() for part in answer]:
         case ["queued"] | ["waiting"]:
             if found is None:
@@ -174,6 +180,19 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
                 409, f"{key} is a {kind} in Redis: an operator has to rename it", "wrong-type"
             )
     raise ProblemError(503, "the document was lost on its way; send it again", "incoming-lost")
+
+
+async def _run(
+    context: Context, submission: Submission, brought: Brought | None
+) -> tuple[list[bytes], Job | None]:
+    if brought:
+        brought.needed = True
+    try:
+        return await queue.run_and_read(context.shared, calls.submit(submission), submission.job)
+    except ResponseError:  # Redis is full, or refuses: nothing was done.
+        if brought:
+            brought.needed = False
+        raise
 
 
 def _is_same(job: Job, wish: Wish) -> bool:

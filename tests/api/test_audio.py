@@ -15,7 +15,7 @@ import pytest
 
 from tests.api.conftest import Api
 from tests.api.hearing import TEXT, Worker, hearing
-from tests.helpers import eventually
+from tests.helpers import TcpProxy, eventually
 from tests.queues import Queue
 
 SOUND = b"RIFF" + bytes(range(256)) * 16
@@ -251,6 +251,21 @@ def test_a_client_that_goes_away_loses_nothing_and_finds_its_job_again(
     assert again.retries_taken >= 1
     jobs = queue.client.zcard("conserver:jobs")
     assert jobs == 2  # one that was left, one that was asked for again and again
+
+
+def test_a_lost_answer_of_redis_makes_no_second_job(
+    serve: Callable[..., Api], redis_url: str, queue: Queue
+) -> None:
+    with TcpProxy(int(redis_url.rpartition(":")[2].partition("/")[0])) as proxy:
+        api = serve(url=proxy.url(redis_url))
+        with client_of(api, retries=2) as client, hearing(redis_url):
+            client.models.list()  # Connects.
+            proxy.cut_after(b"audio/wav")
+            raw = client.audio.transcriptions.with_raw_response.create(
+                model="whisper-1", file=("a.wav", SOUND, "audio/wav")
+            )
+    assert (raw.parse().text, raw.retries_taken, proxy.cuts_done) == (TEXT, 1, 1)
+    assert queue.client.zcard("conserver:jobs") == 1
 
 
 def test_an_idempotency_key(ask: Ask, worker: Worker, queue: Queue) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,8 @@ import httpx
 import pytest
 
 from tests.api.conftest import Api
-from tests.helpers import eventually
+from tests.helpers import TcpProxy, eventually
+from tests.queues import Queue
 
 CONTENT = bytes(range(256)) * 4
 
@@ -168,3 +170,24 @@ def test_a_strange_media_type_cannot_break_the_answer(submit: httpx.Client, api:
     submit.put(path, content=b"x", headers={b"Content-Type": "\xfctext/html\xe9".encode("latin-1")})
     answer = submit.get(path)
     assert answer.headers["content-type"] == "application/octet-stream"
+
+
+@pytest.mark.parametrize("route", ["/v1/jobs", "/v1/audio/transcriptions"])
+def test_a_recording_stays_where_nobody_knows_whether_its_job_was_made(
+    serve: Callable[..., Api], redis_url: str, queue: Queue, route: str
+) -> None:
+    sent: dict[str, Any] = {"data": {"list": "calls"}, "files": {"file": ("a.wav", b"x" * 5000)}}
+    with TcpProxy(int(redis_url.rpartition(":")[2].partition("/")[0])) as proxy:
+        api = serve(url=proxy.url(redis_url), CONSERVER_INLINE_BYTES="1000")
+        folder = api.context.uploads.folder
+        with api.client("submit") as client:
+            queue.make_key("calls", "string")  # It is refused: there is no job.
+            assert client.post(route, **sent).status_code in (400, 409)
+            assert list(folder.iterdir()) == []
+            queue.client.delete("calls")
+            proxy.cut_after(b"upload:")
+            assert client.post(route, **sent).status_code == 503
+            assert proxy.cuts_done == 1
+    (item,) = queue.waiting("calls")
+    [dialog] = json.loads(queue.client.get(f"vcon:{item.decode().partition('#')[0]}"))["dialog"]
+    assert (folder / dialog["url"].removeprefix("upload:")).read_bytes() == b"x" * 5000
