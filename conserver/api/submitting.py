@@ -154,11 +154,8 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
     with tracing.producing(wish.list, wish.uuid, job) as trace:
         submission = submission._replace(fields=[*submission.fields, *trace])
         answer, found = await _run(context, submission, wish.brought)
-    if answer[0] not in (b"queued", b"waiting"):
-        if wish.brought:
-            wish.brought.needed = False
-        if submission.source:
-            await context.redis.delete(submission.source)
+    if submission.source and answer[0] not in (b"queued", b"waiting"):
+        await context.redis.delete(submission.source)
     match [part.decode() for part in answer]:
         case ["queued"] | ["waiting"]:
             if found is None:
@@ -185,14 +182,17 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
 async def _run(
     context: Context, submission: Submission, brought: Brought | None
 ) -> tuple[list[bytes], Job | None]:
-    if brought:
-        brought.needed = True
+    """Run the script. Whether the recording is needed is told as soon as it may be."""
+    needed = brought or Brought(None)
+    needed.needed = True
     try:
-        return await queue.run_and_read(context.shared, calls.submit(submission), submission.job)
+        call = calls.submit(submission)
+        answer, found = await queue.run_and_read(context.shared, call, submission.job)
     except ResponseError:  # Redis is full, or refuses: nothing was done.
-        if brought:
-            brought.needed = False
+        needed.needed = False
         raise
+    needed.needed = answer[0] in (b"queued", b"waiting")
+    return answer, found
 
 
 def _is_same(job: Job, wish: Wish) -> bool:
