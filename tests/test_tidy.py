@@ -38,7 +38,7 @@ ARROWS = {
     "speech": "transcription process telemetry",
     "links": "vcon outbound transcription speech storage.network",
     "plugins": "config vcon queue links storage.contract storage.network storage.reading",
-    "worker": "speech plugins process queue vcon config telemetry links storage.contract",
+    "worker": "speech plugins process outbound queue vcon config telemetry links storage.contract",
     "coordinator": "operations process queue config telemetry",
     "supervisor": "speech plugins process config telemetry",
     "operations": "plugins outbound queue vcon config telemetry storage.contract",

@@ -7,11 +7,11 @@ import hashlib
 import re
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from conserver.api import bodies, etags, idempotency, multipart, recordings, submitting
 from conserver.api.auth import requires, token_of
@@ -23,6 +23,7 @@ from conserver.api.submitting import POLL_S, Wish
 from conserver.api.subscriptions import TooManyListenersError
 from conserver.operations import jobs as operations
 from conserver.operations.tokens import Token
+from conserver.outbound.callback import Callback, Format
 from conserver.outbound.uploads import Upload
 from conserver.queue import jobs, keys
 from conserver.queue.jobs import Job
@@ -32,6 +33,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 WAIT_S_MAX = 60.0
 LIST_LIMIT_MAX = 1000
 _STEP = 200
+_FORM_TEXTS = ("list", "job_id", "not_before", "upload_presigned_url", "response_format")
+_FORM_OBJECTS = ("meta", "callback")
 SCAN_MAX = 20_000
 """How many jobs one page looks at for those that match."""
 
@@ -53,6 +56,22 @@ class NewJob(BaseModel):
     job_id: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$", description="An id of your own.")
     not_before: datetime | None = Field(None, description="When it may run; with a time zone.")
     meta: dict[str, Any] | None = Field(None, description="Kept in a recording's vCon.")
+    callback: Callback | None = Field(None, description="Where the end of the job is told.")
+    upload_presigned_url: str | None = Field(None, description="Gets the result by PUT.")
+    response_format: Format = Field("json", description="What `upload_presigned_url` gets.")
+
+    @model_validator(mode="after")
+    def _one_callback(self) -> Self:
+        if self.callback is not None and self.upload_presigned_url is not None:
+            raise ValueError("a job has one of callback and upload_presigned_url")
+        return self
+
+    @property
+    def told(self) -> Callback | None:
+        """Where its end is told. Raises pydantic.ValidationError."""
+        if self.upload_presigned_url is not None:
+            return Callback.presigned(self.upload_presigned_url, self.response_format)
+        return self.callback
 
 
 @router.post(
@@ -83,6 +102,9 @@ class NewJob(BaseModel):
                             "job_id": {"type": "string"},
                             "not_before": {"type": "string", "format": "date-time"},
                             "meta": {"type": "string", "description": "A JSON object"},
+                            "callback": {"type": "string", "description": "A JSON object"},
+                            "upload_presigned_url": {"type": "string"},
+                            "response_format": {"type": "string"},
                         },
                     }
                 },
@@ -134,6 +156,8 @@ async def _submitted(
     if sum(one is not None for one in sources) != 1:
         raise ProblemError(422, "a job has one of vcon, uuid, url and upload", "one-source")
     due_ms = submitting.due_ms(wanted.not_before)
+    callback = _callback(wanted)
+    submitting.check_callback(context, callback)
     key, job = request.headers.get("idempotency-key", "").strip().strip('"'), wanted.job_id
     if key:
         job = await idempotency.claim(context.redis, token.name, key, source, job)
@@ -141,14 +165,22 @@ async def _submitted(
         return known, False
     uuid, body, used = await _document(context, wanted, document, upload)
     fields = [("source", source)] if job else []
-    large = upload is not None and _stays(context, upload)
-    wish = Wish(wanted.list, uuid, body, job, due_ms, fields, brought=brought if large else None)
+    large = brought if upload is not None and _stays(context, upload) else None
+    wish = Wish(wanted.list, uuid, body, job, due_ms, fields, callback, brought=large)
     found, made = await submitting.submit(context, token, wish)
     if key:
         await idempotency.keep(context.redis, token.name, key, source, found.id)
     if made and used is not None and upload is None and not _stays(context, used):
         await asyncio.to_thread(context.uploads.remove, used.id)
     return found, made
+
+
+def _callback(wanted: NewJob) -> Callback | None:
+    """Where its end is told. Raises ProblemError: 422."""
+    try:
+        return wanted.told
+    except ValidationError as error:
+        raise invalid(error, "upload_presigned_url") from None
 
 
 def _stays(context: Context, upload: Upload) -> bool:
@@ -165,10 +197,10 @@ def _wanted(raw: bytes) -> NewJob:
         raise invalid(error) from None
 
 
-def invalid(error: ValidationError) -> ProblemError:
-    """422, with every fault by its place."""
+def invalid(error: ValidationError, place: str = "") -> ProblemError:
+    """422, with every fault by its place, or all at one."""
     errors = [
-        {"pointer": "/".join(str(part) for part in one["loc"]), "detail": one["msg"]}
+        {"pointer": place or "/".join(map(str, one["loc"])), "detail": one["msg"]}
         for one in error.errors(include_url=False, include_input=False)
     ]
     first = errors[0]
@@ -183,17 +215,15 @@ async def _form(request: Request, context: Context, token: Token) -> tuple[NewJo
     try:
         if upload is None or upload.bytes == 0:
             raise ProblemError(422, "the form holds no file, or an empty one: `file`", "no-file")
-        meta = form.one("meta")
-        given = {
-            name: form.one(name) for name in ("list", "job_id", "not_before") if form.one(name)
-        }
-        wanted = {**given, "meta": orjson.loads(meta) if meta else None}
-        return NewJob.model_validate(wanted), upload
+        given = {name: form.one(name) for name in _FORM_TEXTS if form.one(name)}
+        objects = {name: orjson.loads(form.one(name)) for name in _FORM_OBJECTS if form.one(name)}
+        return NewJob.model_validate({**given, **objects}), upload
     except (ValidationError, orjson.JSONDecodeError) as error:
         await asyncio.to_thread(context.uploads.remove, upload.id if upload else "")
         if isinstance(error, ValidationError):
             raise invalid(error) from None
-        raise ProblemError(422, "meta: is no JSON object", "invalid") from None
+        what = " and ".join(_FORM_OBJECTS)
+        raise ProblemError(422, f"{what} are JSON objects", "invalid") from None
     except ProblemError:
         await asyncio.to_thread(context.uploads.remove, upload.id if upload else "")
         raise

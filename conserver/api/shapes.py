@@ -36,6 +36,13 @@ class JobError(BaseModel):
     detail: str = ""
 
 
+class JobDelivery(BaseModel):
+    """What became of telling the job's end to its callback. status: queued, delivered, failed."""
+
+    status: str
+    error: str = Field("", description="Why it failed.")
+
+
 class JobLinks(BaseModel):
     """Where to go from a job."""
 
@@ -66,6 +73,7 @@ class JobView(BaseModel):
                 "retry_at": None,
                 "waits_for": None,
                 "error": None,
+                "delivery": None,
                 "by": "ann",
                 "links": {
                     "self": "/v1/jobs/0199e0a47c1e8b3a9f112d3c4b5",
@@ -94,6 +102,7 @@ class JobView(BaseModel):
     retry_at: str | None = Field(description="When a waiting job is due.")
     waits_for: dict[str, Any] | None = Field(description="What a waiting job waits for.")
     error: JobError | None
+    delivery: JobDelivery | None = Field(description="Of its end, to its callback.")
     by: str = Field(description="The name of the token that submitted it.")
     links: JobLinks
 
@@ -121,9 +130,18 @@ def job_view(job: Job, base: str) -> JobView:
         retry_at=iso(job.retry_at) if job.retry_at else None,
         waits_for=error if job.status == "waiting" and error else None,
         error=_error(error) if failed else None,
+        delivery=_delivery(job),
         by=job.by,
         links=JobLinks(self=path, events=f"{path}/events", result=f"{path}/result"),
     )
+
+
+def _delivery(job: Job) -> JobDelivery | None:
+    if not job.ended or not job.delivery:
+        return None
+    why = redact_texts(dict(job.delivery_error))
+    assert isinstance(why, dict)
+    return JobDelivery(status=job.delivery, error=str(why.get("error", "")))
 
 
 def _progress(job: Job) -> Progress | None:

@@ -119,6 +119,15 @@ def due_ms(not_before: datetime | None) -> int:
     return max(math.ceil(not_before.timestamp() * 1000), 0)
 
 
+def check_callback(context: Context, callback: Callback | None) -> None:
+    """Refuse a callback that can never arrive. Raises ProblemError: 422."""
+    try:
+        if callback is not None:
+            callbacks.check(callback, context.settings)
+    except Rejected as refusal:
+        raise ProblemError(422, f"callback: {refusal.reason}", "callback") from None
+
+
 async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]:
     """Take a job in.
 
@@ -131,10 +140,8 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
         redis.RedisError
     """
     job, settings = wish.job or jobs.new_id(), context.settings
-    try:
-        kept = callbacks.fields(wish.callback, settings)
-    except Rejected as refusal:
-        raise ProblemError(422, f"callback: {refusal.reason}", "callback") from None
+    check_callback(context, wish.callback)
+    kept = callbacks.fields(wish.callback)
     submission = Submission(
         list=wish.list,
         uuid=wish.uuid,

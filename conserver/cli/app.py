@@ -160,6 +160,14 @@ def submit(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits.")
     ] = 600,
+    callback: Annotated[
+        str,
+        typer.Option(
+            "--callback",
+            metavar="URL",
+            help="Where each end is told: an address, a JSON object, or @FILE with one of them.",
+        ),
+    ] = "",
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
@@ -173,7 +181,12 @@ def submit(
     from conserver.cli.submit import submit
 
     found = [Path(path) for path in paths]
-    end(lambda: submit(Output(as_json=json), found, to, config, wait=wait, timeout_s=timeout))
+    output = Output(as_json=json)
+    end(
+        lambda: submit(
+            output, found, to, config, wait=wait, timeout_s=timeout, callback_text=callback
+        )
+    )
 
 
 @_app.command()

@@ -17,10 +17,12 @@ from pathlib import Path
 from conserver.cli.environment import actor, load_config, load_settings, redis_client
 from conserver.cli.output import Output, note
 from conserver.cli.tables import Marked, Style
+from conserver.config.deliveries import LIST as DELIVERIES
 from conserver.config.settings import Settings
-from conserver.errors import EXIT_FAILURE, Rejected
-from conserver.operations import follow, recordings
+from conserver.errors import EXIT_FAILURE, InvalidArgumentError, Rejected
+from conserver.operations import callbacks, follow, recordings
 from conserver.operations import submit as submission
+from conserver.operations.callbacks import Callback
 from conserver.operations.connection import Client
 from conserver.operations.submit import Submitted
 
@@ -41,8 +43,12 @@ def submit(
     *,
     wait: bool = False,
     timeout_s: float = 600,
+    callback_text: str = "",
 ) -> int:
     """Submits everything that `paths` lead to.
+
+    Args:
+        callback_text: where the ends are told: an address, a JSON object, or @ and a file with one.
 
     Returns:
         0, or 1 if a document was refused, or with `wait` if its job has failed, was cancelled, or
@@ -53,12 +59,15 @@ def submit(
         name = submission.check_name(to)
     else:
         name = submission.only_list(load_config(found), found.config_file)
+    callback = _callback(callback_text, found)
     sources = [source for path in paths for source in _sources(path)]
     with redis_client(found) as client:
         submission.check_type(client, name)
-        results = _put(client, name, sources, found)
+        results = _put(client, name, sources, found, callback)
         if any(result.uuid for result in results):
             _warn_of_silence(client, name)
+            if callback is not None:
+                _warn_of_silence(client, DELIVERIES)
         if wait:
             with _progress("working", len(results)) as step:
                 for position, result in follow.follow(client, results, timeout_s=timeout_s):
@@ -70,7 +79,30 @@ def submit(
     return 0 if all(result.outcome in good for result in results) else EXIT_FAILURE
 
 
-def _put(client: Client, name: str, sources: Sequence[Path], found: Settings) -> list[Submitted]:
+def _callback(text: str, found: Settings) -> Callback | None:
+    """Raises InvalidArgumentError for one that is none, or that can never arrive."""
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidArgumentError("callback", f"{{}}: cannot be read: {error}") from None
+    if not text:
+        return None
+    callback = callbacks.read(text)
+    try:
+        callbacks.check(callback, found)
+    except Rejected as refusal:
+        raise InvalidArgumentError("callback", f"{{}}: {refusal.reason}") from None
+    return callback
+
+
+def _put(
+    client: Client,
+    name: str,
+    sources: Sequence[Path],
+    found: Settings,
+    callback: Callback | None,
+) -> list[Submitted]:
     with _progress("submitting", len(sources)) as step:
 
         def documents() -> Iterator[tuple[str, bytes | Rejected]]:
@@ -78,7 +110,11 @@ def _put(client: Client, name: str, sources: Sequence[Path], found: Settings) ->
                 yield from _documents(source)
                 step(1)
 
-        return list(submission.submit(client, name, documents(), settings=found, actor=actor()))
+        return list(
+            submission.submit(
+                client, name, documents(), settings=found, actor=actor(), callback=callback
+            )
+        )
 
 
 def _sources(path: Path) -> list[Path]:

@@ -296,6 +296,11 @@ class Settings(BaseModel):
         1 << 20,
         "A recording up to this size becomes a part of its vCon; a larger one stays an upload.",
     )
+    callbacks: Switch = _setting(
+        "CONSERVER_CALLBACKS",
+        True,
+        "Whether jobs may have callbacks, and this host tells them how jobs have ended.",
+    )
     upload_timeout_s: Seconds = _setting(
         "UPLOAD_TIMEOUT_SECONDS",
         600,

@@ -6,14 +6,17 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+from pydantic import ValidationError
+
 from conserver.config.settings import Settings
-from conserver.errors import Rejected
+from conserver.errors import InvalidArgumentError, Rejected
 from conserver.outbound import callback as callbacks
 from conserver.outbound import signing
+from conserver.outbound.addresses import is_public
 from conserver.outbound.callback import Callback
-from conserver.outbound.fetch import is_public
 
-__all__ = ["Callback", "check", "fields"]
+__all__ = ["Callback", "check", "fields", "read"]
 
 
 def check(callback: Callback, settings: Settings) -> None:
@@ -23,6 +26,8 @@ def check(callback: Callback, settings: Settings) -> None:
         Rejected: with the reason: its presigned URL has expired, its address is one of our own
             networks, or there is no secret to sign it with.
     """
+    if not settings.callbacks:
+        raise Rejected("jobs have no callbacks here: CONSERVER_CALLBACKS is false")
     until_s = callback.expires_at
     if until_s is not None and until_s <= time.time():
         at = datetime.fromtimestamp(until_s, UTC).isoformat(timespec="seconds")
@@ -41,12 +46,27 @@ def check(callback: Callback, settings: Settings) -> None:
         )
 
 
-def fields(callback: Callback | None, settings: Settings) -> list[tuple[str, Any]]:
-    """The fields that a job with this callback has besides. Raises Rejected, as `check`."""
-    if callback is None:
-        return []
-    check(callback, settings)
-    return callbacks.job_fields(callback)
+def read(text: str) -> Callback:
+    """A callback as a person names it: an address, which gets a webhook, or a JSON object.
+
+    Raises:
+        InvalidArgumentError: it is none; the message shows no secret.
+    """
+    try:
+        given = orjson.loads(text) if text.lstrip().startswith("{") else {"url": text.strip()}
+        return Callback.model_validate(given)
+    except orjson.JSONDecodeError as error:
+        raise InvalidArgumentError("callback", f"{{}}: is not JSON: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = "/".join(map(str, first["loc"]))
+        said = f"{where}: {first['msg']}" if where else first["msg"]
+        raise InvalidArgumentError("callback", f"{{}}: {said}") from None
+
+
+def fields(callback: Callback | None) -> list[tuple[str, Any]]:
+    """The fields that a job with this callback has besides."""
+    return [] if callback is None else callbacks.job_fields(callback)
 
 
 def _secrets(settings: Settings) -> signing.Secrets:

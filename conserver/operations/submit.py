@@ -122,6 +122,8 @@ def put(
             (any more).
         redis.RedisError: Redis is full, or away.
     """
+    if callback is not None:
+        callbacks.check(callback, settings)
     uuid = Vcon.parse(raw).uuid
     if len(raw) > settings.max_document_bytes:
         limit = f"CONSERVER_MAX_DOCUMENT_BYTES ({settings.max_document_bytes})"
@@ -134,7 +136,7 @@ def put(
         raw,
         keep_s=settings.job_expiry_s,
         max_s=settings.job_max_s,
-        fields=callbacks.fields(callback, settings),
+        fields=callbacks.fields(callback),
     )
     if len(raw) > calls.SMALL_BYTES:
         one = one._replace(body=b"", source=keys.incoming(job))

@@ -20,6 +20,8 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from conserver.outbound.addresses import Address, named
+
 Kind = Literal["put", "webhook"]
 Format = Literal["json", "text", "srt", "vtt", "verbose_json", "vcon"]
 End = Literal["completed", "filtered", "cancelled", "failed"]
@@ -34,6 +36,7 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _OWN_HEADERS = frozenset(
     "host content-length transfer-encoding connection upgrade te trailer expect".split()
 )
+_HIDDEN_CHARS_MIN = 6
 _STAMP = re.compile(r"\d{8}T\d{6}Z")
 _SECONDS = re.compile(r"\d{1,12}")
 
@@ -92,7 +95,7 @@ class Callback(BaseModel):
     @property
     def shown(self) -> str:
         """The URL for people: without credentials, query and fragment."""
-        return named(self.url.get_secret_value())
+        return named(self._url)
 
     @property
     def result_format(self) -> Format | None:
@@ -102,21 +105,50 @@ class Callback(BaseModel):
     @property
     def expires_at(self) -> float | None:
         """Until when a presigned URL may be used, in seconds since 1970; None: it does not say."""
-        return expires_at(self.url.get_secret_value()) if self.kind == "put" else None
+        return expires_at(self._url) if self.kind == "put" else None
+
+    @property
+    def signs_content_type(self) -> bool:
+        """Whether the signature in a presigned URL covers Content-Type: version 2 of S3 and GCS
+        does, so that one of ours would make it invalid.
+        """
+        query = {name.lower() for name, _ in parse_qsl(urlsplit(self._url).query)}
+        return {"signature", "expires"} <= query
+
+    def own_headers(self) -> dict[str, str]:
+        """The headers that the caller wants, by names in lower case; for Azure also the one without
+        which it takes nothing.
+        """
+        found = {name.lower(): one.get_secret_value() for name, one in self.headers.items()}
+        query = {name.lower() for name, _ in parse_qsl(urlsplit(self._url).query)}
+        if self.kind == "put" and {"sig", "sv"} <= query:
+            found.setdefault("x-ms-blob-type", "BlockBlob")
+        return found
+
+    @property
+    def _url(self) -> str:
+        return self.url.get_secret_value()
 
     def dump(self) -> bytes:
         """As JSON, with its secrets: for Redis and nowhere else."""
         return orjson.dumps(
             {
                 **self.model_dump(exclude={"url", "headers"}, exclude_defaults=True),
-                "url": self.url.get_secret_value(),
+                "url": self._url,
                 "headers": {name: one.get_secret_value() for name, one in self.headers.items()},
             }
         )
 
+    def hide(self, text: str) -> str:
+        """A text without the callback's secrets: S3, for one, quotes the signature it refuses."""
+        for value in sorted(set(self.secrets()), key=len, reverse=True):
+            if len(value) >= _HIDDEN_CHARS_MIN:
+                text = text.replace(value, "***")
+        return text
+
     def secrets(self) -> list[str]:
         """What no text may show: its query, the values in it, and its headers."""
-        parts = urlsplit(self.url.get_secret_value())
+        parts = urlsplit(self._url)
         found = [parts.query, *(value for _, value in parse_qsl(parts.query))]
         found += [part.partition("=")[2] for part in parts.query.split("&")]
         found += [text for text in (parts.username, parts.password) if text]
@@ -126,15 +158,6 @@ class Callback(BaseModel):
 def load(text: bytes) -> Callback:
     """What dump has written. Raises ValueError."""
     return Callback.model_validate(orjson.loads(text))
-
-
-def named(url: str) -> str:
-    """The URL for a message: without credentials, query and fragment."""
-    try:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]
-    except ValueError:
-        return "an invalid URL"
 
 
 def expires_at(url: str) -> float | None:
@@ -187,7 +210,7 @@ def _check_header(name: str, value: str) -> None:
         raise ValueError(f"the header {name} has a value that cannot be sent")
 
 
-def address_of(url: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def address_of(url: str) -> Address | None:
     """The address in a URL that names one; None for a name, which is looked up when it is used."""
     try:
         return ipaddress.ip_address(urlsplit(url).hostname or "")

@@ -18,11 +18,8 @@ from __future__ import annotations
 
 import atexit
 import base64
-import contextlib
 import hashlib
 import importlib
-import ipaddress
-import socket
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -31,7 +28,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.errors import Rejected, Retry
-from conserver.outbound import faults, uploads
+from conserver.outbound import addresses, faults, uploads
+from conserver.outbound.addresses import named, target_of
 from conserver.outbound.clients import Clients
 from conserver.outbound.endpoint import Patience, retry_after_s
 from conserver.telemetry import traces
@@ -47,12 +45,9 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WITHOUT_CONTENT = frozenset({202, 204, 205})
 # For the check of the environment: which hosts there will be, nobody knows.
 _ANY_URLS = ("http://recordings.invalid/", "https://recordings.invalid/")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 POOLS: Clients[httpcore.ConnectionPool] = Clients()
 """The process's connections, by the rules they were made under."""
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class FetchOptions(BaseModel):
@@ -116,7 +111,7 @@ def fetch(
     )
     for name, digest in hashes:
         if hashlib.new(name, found).digest() != digest:
-            raise Rejected(f"GET {_named(url)}: the content does not have its {name} hash")
+            raise Rejected(f"GET {named(url)}: the content does not have its {name} hash")
     return found
 
 
@@ -149,26 +144,26 @@ def _downloaded(url: str, options: FetchOptions, patience: Patience) -> bytes:
         end = min(end, time.monotonic() + left_s)
     try:
         # No traceparent is sent: the server was named by a document, and is anybody's.
-        attributes = {"http.request.method": "GET", "url.full": _named(url)}
+        attributes = {"http.request.method": "GET", "url.full": named(url)}
         with traces.span("GET", "client", attributes):
             return _follow(url, options, patience, end)
     except NetworkSettingsError as error:
-        raise Retry(None, f"GET {_named(url)}: {error}") from None
+        raise Retry(None, f"GET {named(url)}: {error}") from None
     except (
         httpcore.NetworkError,
         httpcore.TimeoutException,
         httpcore.ProtocolError,
         httpcore.ProxyError,
     ) as error:
-        said = network.failure(error, network.proxy_for(_target(url)))
-        raise Retry(None, f"GET {_named(url)}: {said}") from None
+        said = network.failure(error, network.proxy_for(target_of(url)))
+        raise Retry(None, f"GET {named(url)}: {said}") from None
 
 
 def _follow(url: str, options: FetchOptions, patience: Patience, end: float) -> bytes:
     """The content behind a URL and its redirects."""
     for _ in range(options.max_redirects + 1):
         patience.check_cancelled()
-        target = _target(url)
+        target = target_of(url)
         proxy = network.proxy_for(target)
         with _connections(target, proxy, options).stream(
             "GET",
@@ -186,12 +181,12 @@ def _follow(url: str, options: FetchOptions, patience: Patience, end: float) -> 
             if 200 <= response.status < 300 and response.status not in _WITHOUT_CONTENT:
                 return _read(response, url, headers, options, patience, end)
             if str(response.status) == network.PROXY_LOGIN and proxy is not None:
-                raise Retry(None, f"GET {_named(url)}: {network.wants_login(proxy)}")
+                raise Retry(None, f"GET {named(url)}: {network.wants_login(proxy)}")
             fault = faults.of_content(response.status)
-            problem = f"GET {_named(url)}: HTTP {response.status}"
+            problem = f"GET {named(url)}: HTTP {response.status}"
             raise faults.exception_for(fault, problem, retry_after_s(headers))
     raise faults.FailedAttemptError(
-        f"GET {_named(url)}: more than {options.max_redirects} redirects"
+        f"GET {named(url)}: more than {options.max_redirects} redirects"
     )
 
 
@@ -203,7 +198,7 @@ def _read(
     patience: Patience,
     end: float,
 ) -> bytes:
-    too_big = f"GET {_named(url)}: larger than {options.max_bytes} bytes"
+    too_big = f"GET {named(url)}: larger than {options.max_bytes} bytes"
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) > options.max_bytes:
         raise Rejected(too_big)
@@ -215,7 +210,7 @@ def _read(
             raise Rejected(too_big)
         now = time.monotonic()
         if now > end:
-            raise Retry(None, f"GET {_named(url)}: not finished within its time")
+            raise Retry(None, f"GET {named(url)}: not finished within its time")
         if now > next_look:
             patience.check_cancelled()
             next_look = now + 1
@@ -226,34 +221,7 @@ def _joined(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError as error:
-        raise Rejected(f"GET {_named(url)}: redirected to {location[:200]!r}: {error}") from None
-
-
-def _target(url: str) -> str:
-    """The URL without its credentials and fragment, if it is one that may be fetched at all."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        # Names in other scripts travel as punycode; an IPv6 address has its own form.
-        host = parts.hostname or ""
-        host = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
-    except ValueError as error:  # UnicodeError is one.
-        raise Rejected(f"GET {url[:200]!r}: not a URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise Rejected(f"GET {url[:200]!r}: only http and https URLs are fetched")
-    place = f"{host}:{port}" if port is not None else host
-    path = _quoted(parts.path or "/") + (f"?{_quoted(parts.query)}" if parts.query else "")
-    return f"{parts.scheme}://{place}{path}"
-
-
-def _quoted(text: str) -> str:
-    """What a request line cannot hold, percent-encoded; what is encoded stays as it is."""
-    return "".join(
-        character
-        if "!" <= character <= "~"
-        else "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "replace"))
-        for character in text
-    )
+        raise Rejected(f"GET {named(url)}: redirected to {location[:200]!r}: {error}") from None
 
 
 def _headers(url: str) -> list[tuple[bytes, bytes]]:
@@ -283,18 +251,10 @@ def _connections(
     trusted = network.trust(options.ca_file, option="fetch.ca_file")
     if proxy is not None:
         if not options.allow_private_addresses:
-            _check_host(target)
+            addresses.check_host(target)
         return POOLS.get((proxy, trusted), lambda: _proxy_pool(proxy, trusted))
     rules = (options.allow_private_addresses, trusted)
     return POOLS.get(rules, lambda: _pool(*rules))
-
-
-def _check_host(target: str) -> None:
-    """Raises Rejected where a host that can be looked up here is one of our own networks."""
-    httpcore = importlib.import_module("httpcore")
-    parts = urlsplit(target)
-    with contextlib.suppress(httpcore.ConnectError):
-        _addresses(parts.hostname or "", parts.port or 0, allow_private=False, all_of_them=True)
 
 
 def _proxy_pool(proxy: Proxy, trusted: Trust) -> httpcore.ConnectionPool:
@@ -327,7 +287,7 @@ def _pool(allow_private: bool, trusted: Trust) -> httpcore.ConnectionPool:
             self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any
         ) -> httpcore.NetworkStream:
             problem: Exception = httpcore.ConnectError(f"no address for {host}")
-            for address in _addresses(host, port, allow_private):
+            for address in addresses.of_host(host, port, allow_private):
                 try:
                     return super().connect_tcp(str(address), port, timeout, *args, **kwargs)
                 except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -346,50 +306,3 @@ def _pool(allow_private: bool, trusted: Trust) -> httpcore.ConnectionPool:
     )
     atexit.register(pool.close)
     return pool
-
-
-def _addresses(
-    host: str, port: int, allow_private: bool, all_of_them: bool = False
-) -> list[Address]:
-    """The addresses of a host that may be connected to.
-
-    Raises:
-        Rejected: it has only addresses that may not, or, if `all_of_them` must be allowed, one.
-        httpcore.ConnectError: it has none at the moment.
-    """
-    httpcore = importlib.import_module("httpcore")
-    try:
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise httpcore.ConnectError(f"{host}: {error}") from error
-    found = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
-    allowed = [address for address in found if allow_private or is_public(address)]
-    if found and (not allowed or (all_of_them and len(allowed) < len(found))):
-        name = host if host == str(found[0]) else f"{host} ({found[0]})"
-        raise Rejected(
-            f"{name} is an address of our own networks: nothing is fetched from there unless "
-            "`allow_private_addresses` is true"
-        )
-    return allowed
-
-
-def is_public(address: Address) -> bool:
-    """Whether an address is one of the open Internet, also when it is wrapped in an IPv6 one."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address.teredo is not None:
-            inner = address.teredo[1]
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if inner is not None:
-            return is_public(inner)
-    return address.is_global and not address.is_multicast and not address.is_reserved
-
-
-def _named(url: str) -> str:
-    """The URL for a message: without credentials and query."""
-    try:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]
-    except ValueError:
-        return repr(url[:200])

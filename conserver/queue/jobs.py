@@ -65,6 +65,8 @@ class Job:
     progress: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, Any] = field(default_factory=dict)
     retry_at: float = 0.0
+    delivery: str = ""
+    delivery_error: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
     """Whatever else whoever made it has put there."""
 
@@ -76,7 +78,8 @@ class Job:
 
 _OWN = frozenset(
     "list uuid status seq created_ms updated_ms keep_s max_s by link attempts progress error "
-    "retry_at_ms".split()
+    "retry_at_ms delivery delivery_seq delivery_error callback callback_on "
+    "callback_until_ms".split()
 )
 
 
@@ -99,6 +102,8 @@ def load(job: str, found: Mapping[bytes, bytes]) -> Job | None:
         progress=_object(fields.get("progress")),
         error=_object(fields.get("error")),
         retry_at=_number(fields.get("retry_at_ms")) / 1000,
+        delivery=fields.get("delivery", ""),
+        delivery_error=_object(fields.get("delivery_error")),
         fields={name: value for name, value in fields.items() if name not in _OWN},
     )
 

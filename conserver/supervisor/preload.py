@@ -16,6 +16,7 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 from conserver.config import model as configuration
+from conserver.config.deliveries import with_deliveries
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import ConfigError, ConserverError, Problem
@@ -70,6 +71,11 @@ class Preload:
         self.preexisting = open_descriptors()
         """Descriptors that are not the supervisor's own: libraries may need them in children, too.
         So the supervisor must not have opened any of its own yet."""
+
+    @property
+    def served(self) -> Config:
+        """The configuration as workers and coordinators have it: with the chain for deliveries."""
+        return with_deliveries(self.config, self.settings)
 
     def reload(self) -> None:
         """Read the configuration again. A faulty one is refused with a log line, and the present

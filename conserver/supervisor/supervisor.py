@@ -374,13 +374,15 @@ class Supervisor:
                     "register",
                     consumer=slot.consumer,
                     slot=slot.number,
-                    lists=list(self._preload.config.ingress),
+                    lists=list(self._preload.served.ingress),
                 )
 
     def _start(self, slot: ChildSlot) -> None:
         slot.renew()
         preload = self._preload
         settings, config = preload.settings, preload.config
+        if slot.role in ("worker", "coordinator"):
+            config = preload.served
         if slot.role == "worker":
             settings, config = for_workers(settings, config, preload.speech_links, self._devices)
         addresses = [transcriber.address for transcriber in self._transcribers]

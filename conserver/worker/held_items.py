@@ -49,7 +49,7 @@ class HeldItems:
 
     def count_document(self, item: Item) -> None:
         """Count the document that the item has now."""
-        size_bytes = len(item.text)
+        size_bytes = len(item.text) + (len(item.delivery.document) if item.delivery else 0)
         self.document_bytes += size_bytes - item.counted_bytes
         item.counted_bytes = size_bytes
 

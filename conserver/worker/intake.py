@@ -18,13 +18,14 @@ from functools import partial
 from conserver import failpoints
 from conserver.process.boot import Boot
 from conserver.process.shared_status import State
-from conserver.queue import calls
+from conserver.queue import calls, keys
 from conserver.queue.record import Claimed, Progress
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.queue.wrong_type import Complaints
 from conserver.telemetry import log
 from conserver.worker import spans
 from conserver.worker.claim_schedule import ClaimSchedule, ClaimState
+from conserver.worker.couriers import Couriers
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HELD_BYTES_MAX, HeldItems
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind, describe_payload
@@ -52,9 +53,12 @@ class Intake:
         documents: DocumentLoader,
         outcomes: OutcomeHandler,
         teller: Teller,
+        couriers: Couriers,
     ) -> None:
         self._boot = boot
         self._routes = routes
+        self._couriers = couriers
+        self._chains = frozenset(pool.queue.limits)
         self._redis = redis
         self._queue = pool.queue
         self._held = held
@@ -99,6 +103,7 @@ class Intake:
             return True  # nothing has changed since the last turn
         room = self.prefetch.limits(len(self._held), self._held.free_slots)
         self._waits_for_room = not room
+        room |= self._couriers.room(now_s, woken=self.schedule.state is ClaimState.WOKEN)
         if not due and room.keys() <= self._claimed_chains:
             # The last claim was for these chains too, and has left nothing behind.
             if self._queue.idle_threads:
@@ -122,6 +127,10 @@ class Intake:
             for name, route in self._routes.in_order()
             if route.name in room
         ]
+        asks_for_deliveries = not self._chains.issuperset(room)
+        if asks_for_deliveries:
+            # First: they are few, and a chain with a backlog would fill every claim.
+            demands.sort(key=lambda demand: demand.list != keys.DELIVERIES)
         # Only a worker that does nothing else may run a suspect. A storage's call that hangs may
         # kill this process too.
         empty = not self._held and not self._documents.has_hung_calls
@@ -140,6 +149,9 @@ class Intake:
         if claim.items:
             self._admit(claim.items, began_ns)
             self._boot.status.state = State.WORKING
+        if asks_for_deliveries:
+            found = any(one.list == keys.DELIVERIES for one in claim.items)
+            self._couriers.looked(time.monotonic(), found=found)
         self.schedule.claimed(claim, thread_idle=self._queue.idle_threads > 0)
         if self._held.suspect is not None:
             self.schedule.suspect_starts()
@@ -147,7 +159,7 @@ class Intake:
 
     @property
     def _claimed_all_chains(self) -> bool:
-        return len(self._claimed_chains) == len(self._routes.all)
+        return self._claimed_chains.issuperset(self._chains)
 
     def _log_dead_letter(self, dead: calls.DeadLettered) -> None:
         """The claim itself has dead-lettered an item that must not run: poison, or too large."""
@@ -170,6 +182,7 @@ class Intake:
         """Hold the claimed items, read their documents, and pass each one on."""
         now_s = time.monotonic()
         items: list[Item] = []
+        deliveries: list[Item] = []
         new = [self._new_item(one, now_s) for one in claimed]
         expiry_s = self._boot.settings.context_expiry_s
         spans.claimed(new, self._redis, self._boot.consumer, expiry_s, began_ns)
@@ -187,7 +200,9 @@ class Intake:
                 self._outcomes.chain_ended(item)
             # Before its document is read: reading it may already be what kills the worker.
             elif not one.suspect or self._start_suspect(item):
-                items.append(item)
+                (deliveries if item.route is self._routes.deliveries else items).append(item)
+        for item in deliveries:
+            self._couriers.admit(item)
         self._documents.read(items)
         failpoints.at("read")
         ready: list[Item] = []

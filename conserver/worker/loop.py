@@ -100,6 +100,7 @@ class WorkerLoop:
         self._outcomes = parts.outcomes
         self._intake = parts.intake
         self._teller = parts.teller
+        self._couriers = parts.couriers
         self._hints = JobHints(boot.consumer, self._redis)
         self._draining = False
         self._duties_at_s = 0.0
@@ -172,7 +173,7 @@ class WorkerLoop:
                 raise SupervisorGone
 
         redis = RetryingConnection(self._redis_url, tick, self._log)
-        unstarted = self._queue.take_back(float("inf"))
+        unstarted = self._unstarted(float("inf"))
         moves = [calls.Move(item.token, item.claimed.epoch) for item in unstarted]
         try:
             if moves:
@@ -192,7 +193,7 @@ class WorkerLoop:
         if not self._draining:
             self._draining = True
             self._status.state = State.DRAINING
-            running = self._queue.total_running
+            running = self._queue.total_running + self._couriers.queue.total_running
             self._log.info("draining", held=len(self._held), running=running)
 
     # ---- each turn -------------------------------------------------------------------------------
@@ -226,6 +227,8 @@ class WorkerLoop:
             if again and inbox.is_cancelled(item):
                 _cancel(item)
             self._outcomes.chain_ended(item)
+        for item in self._couriers.collect():
+            self._outcomes.chain_ended(item)
         while inbox.reports:
             report = inbox.reports.popleft()
             if report.looked_up is not None:
@@ -236,13 +239,18 @@ class WorkerLoop:
     def _release_unstarted(self, claimed_before_s: float, reason: str) -> None:
         """Release the queued items that were claimed before then; a cancelled one ends instead."""
         items = []
-        for item in self._queue.take_back(claimed_before_s):
+        for item in self._unstarted(claimed_before_s):
             if self._inbox.is_cancelled(item):
                 _cancel(item)
                 self._outcomes.chain_ended(item)
             else:
                 items.append(item)
         self._outbox.release(items, reason)
+
+    def _unstarted(self, claimed_before_s: float) -> list[Item]:
+        """Take back the items that no thread has started."""
+        couriers = self._couriers.queue.take_back(claimed_before_s)
+        return couriers + self._queue.take_back(claimed_before_s)
 
     def _wait(self) -> set[int]:
         """Sleep until something arrives or is due. Returns the descriptors that are ready."""
@@ -258,7 +266,8 @@ class WorkerLoop:
         elif send_s is not None:
             sender.flush()
         inbox.asleep = True
-        if inbox.woken or self._pool.finished or self._outbox.waiting:
+        finished = self._pool.finished or self._couriers.finished
+        if inbox.woken or finished or self._outbox.waiting:
             wait_s = 0.0
         ready = {fd for fd, _ in self._poll.poll(wait_s * 1000 + (0.5 if wait_s else 0))}
         if inbox.fileno() in ready:

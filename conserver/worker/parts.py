@@ -6,6 +6,7 @@ from conserver.plugins.loader import Plugins
 from conserver.process.boot import Boot
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.worker.chain import ChainRunner
+from conserver.worker.couriers import Couriers
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HeldItems
 from conserver.worker.inbox import WorkerInbox
@@ -32,7 +33,8 @@ class WorkerParts:
         self.documents = DocumentLoader(redis, status, self.writers, max_document_bytes)
 
         routes = Routes(boot.config, plugins, max_document_bytes)
-        limits = {r.name: min(threads, r.config.concurrency or threads) for r in routes.all}
+        chains = [route for route in routes.all if route is not routes.deliveries]
+        limits = {r.name: min(threads, r.config.concurrency or threads) for r in chains}
         self.queue = WorkQueue(limits, inbox)
         self.runner = ChainRunner(status, inbox)
         self.pool = ChainPool(threads, self.queue, self.runner, inbox)
@@ -40,6 +42,24 @@ class WorkerParts:
         self.teller = Teller(boot, redis)
         self.outbox = Outbox(boot, redis, self.held, self.queue, self.documents, self.teller)
         self.outcomes = OutcomeHandler(self.outbox, status, settings, self.writers)
+        self.couriers = Couriers(
+            routes.deliveries,
+            redis,
+            self.held,
+            self.runner,
+            inbox,
+            self.documents,
+            self.outcomes,
+            settings.tick_interval_ms / 1000,
+        )
         self.intake = Intake(
-            boot, routes, redis, self.pool, self.held, self.documents, self.outcomes, self.teller
+            boot,
+            routes,
+            redis,
+            self.pool,
+            self.held,
+            self.documents,
+            self.outcomes,
+            self.teller,
+            self.couriers,
         )

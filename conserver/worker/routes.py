@@ -10,11 +10,14 @@ from collections.abc import Iterator
 
 from conserver.config.model import Config
 from conserver.plugins.loader import Plugins
+from conserver.queue import keys
 from conserver.worker.item import Route
 
 
 class Routes:
-    """all: the enabled chains, in the order of the configuration."""
+    """all: the enabled chains, in the order of the configuration. deliveries: the built-in one that
+    tells the ends of jobs; None where it is not served.
+    """
 
     def __init__(self, config: Config, plugins: Plugins, max_document_bytes: int) -> None:
         self._by_list: dict[str, Route] = {}
@@ -33,6 +36,7 @@ class Routes:
             self.all.append(route)
             for list_name in chain.ingress_lists:
                 self._by_list[list_name] = route
+        self.deliveries = self._by_list.get(keys.DELIVERIES)
         self._weighted = len({route.config.weight for route in self.all}) > 1
 
     @property

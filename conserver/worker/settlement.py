@@ -43,7 +43,9 @@ def settlement(item: Item, settings: Settings) -> calls.Settlement:
 
 
 def _expiry_s(item: Item, settings: Settings, pushed: bool) -> int:
-    """Seconds until the document expires in Redis; 0: never."""
+    """Seconds until the document expires in Redis; 0: it stays as it is."""
+    if item.delivery is not None:  # The document is that of another item.
+        return 0
     if item.progress.expire_s is not None:
         return item.progress.expire_s
     done = item.outcome is not None and item.outcome.kind is OutcomeKind.DONE

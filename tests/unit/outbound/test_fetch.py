@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from conserver.errors import Cancelled, Rejected, Retry
+from conserver.outbound.addresses import is_public
 from conserver.outbound.faults import FailedAttemptError
-from conserver.outbound.fetch import FetchOptions, content, fetch, is_public
+from conserver.outbound.fetch import FetchOptions, content, fetch
 from conserver.testing.http_server import Reply, serving
 from conserver.vcon.document import encode_body
 from tests.helpers import free_port

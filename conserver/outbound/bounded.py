@@ -1,0 +1,117 @@
+"""Connections for one request that ends in time, to addresses that were checked.
+
+httpcore bounds each read, and each part of a write that the kernel takes: a peer that takes or
+sends a byte a minute keeps its thread for hours. Here each step ends by the moment at which the
+whole request has to be over. A proxy's own address is the operator's, and is not checked.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpcore
+
+from conserver.outbound import addresses
+
+
+class Deadline:
+    """The moment by which a request has to be over."""
+
+    def __init__(self, total_s: float, check_cancelled: Callable[[], None]) -> None:
+        self._total_s = total_s
+        self._end_s = time.monotonic() + total_s
+        self._check_cancelled = check_cancelled
+
+    def left(self, timeout: float | None) -> float:
+        """How long the next step may take. Raises httpcore.TimeoutException if it is over."""
+        self._check_cancelled()
+        left_s = self._end_s - time.monotonic()
+        if left_s <= 0:
+            raise httpcore.TimeoutException(f"not finished within {self._total_s:g} s")
+        return left_s if timeout is None else min(timeout, left_s)
+
+
+class BoundedStream(httpcore.NetworkStream):
+    """A connection, each step of which ends in time."""
+
+    def __init__(self, inner: httpcore.NetworkStream, deadline: Deadline) -> None:
+        self._inner = inner
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """At most so many bytes, as soon as there are any."""
+        return self._inner.read(max_bytes, self._deadline.left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """All of them, in parts, as httpcore's own does."""
+        sock = self._inner.get_extra_info("socket")
+        if not isinstance(sock, socket.socket):  # TLS within TLS, to an https proxy
+            self._inner.write(buffer, self._deadline.left(timeout))
+            return
+        view = memoryview(buffer)
+        try:
+            while view:
+                sock.settimeout(self._deadline.left(timeout))
+                view = view[sock.send(view) :]
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        """The same over TLS."""
+        left_s = self._deadline.left(timeout)
+        inner = self._inner.start_tls(ssl_context, server_hostname, left_s)
+        return BoundedStream(inner, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        """What httpcore asks of its connections."""
+        return self._inner.get_extra_info(info)
+
+
+class BoundedBackend(httpcore.SyncBackend):
+    """Connects to addresses that were checked, not to names."""
+
+    def __init__(
+        self,
+        total_s: float,
+        check_cancelled: Callable[[], None],
+        allow_private: bool,
+        remedy: str,
+    ) -> None:
+        """remedy: what to say of an address of our own networks."""
+        self._deadline = Deadline(total_s, check_cancelled)
+        self._allow_private = allow_private
+        self._remedy = remedy
+
+    def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any
+    ) -> httpcore.NetworkStream:
+        """A connection to the first of its addresses that answers. Raises Rejected."""
+        problem: Exception = httpcore.ConnectError(f"no address for {host}")
+        for address in addresses.of_host(host, port, self._allow_private, remedy=self._remedy):
+            left_s = self._deadline.left(timeout)
+            try:
+                made = super().connect_tcp(str(address), port, left_s, *args, **kwargs)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                problem = error
+            else:
+                return BoundedStream(made, self._deadline)
+        raise problem
+
+    def connect_unix_socket(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+        """Never."""
+        raise httpcore.ConnectError("no unix sockets")

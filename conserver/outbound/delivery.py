@@ -1,0 +1,160 @@
+"""Sends something to an address that a stranger has named: one request, whole or not at all.
+
+1. The address is checked and pinned as in addresses.py; redirects are not followed.
+2. Connecting, reading and writing have limits of their own, and the whole has one, too: also a
+   receiver that takes a byte a minute does not hold a thread for longer. Each request has a
+   connection of its own.
+3. Where the environment names a proxy (storage.network), the connection goes through it.
+4. Messages name the address without credentials and query.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from conserver.errors import ConserverError
+from conserver.outbound import addresses
+from conserver.outbound.addresses import named, target_of
+from conserver.outbound.endpoint import Patience
+from storage import network
+from storage.network import NetworkSettingsError, Proxy, Trust
+
+if TYPE_CHECKING:
+    import httpcore
+
+_PIECE_BYTES = 64 * 1024
+_ANSWER_BYTES_MAX = 64 * 1024
+REMEDY = "callbacks go there only where CONSERVER_CALLBACK_PRIVATE_ADDRESSES is true"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long what may take, in seconds, and where a request may go."""
+
+    connect_s: float = 30
+    read_s: float = 120
+    write_s: float = 120
+    pool_s: float = 10
+    total_s: float = 600
+    allow_private_addresses: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the receiver said: status, headers (names in lower case), the beginning of its text."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+class UnreachableError(ConserverError):
+    """No answer came: the receiver, its network or the proxy is in trouble, or too slow."""
+
+
+def send(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    content: bytes,
+    limits: Limits,
+    patience: Patience,
+) -> Answer:
+    """Send one request, and give its answer, whatever its status.
+
+    Raises:
+        Rejected: the URL is none, or its address is one of our own networks.
+        UnreachableError: nothing is known of what the receiver got.
+    """
+    httpcore = importlib.import_module("httpcore")
+    target = target_of(url, method)
+    proxy = None
+    try:
+        proxy = network.proxy_for(target)
+        with _pool(target, proxy, limits, patience) as pool:
+            return _exchange(pool, method, target, headers, content, limits)
+    except NetworkSettingsError as error:
+        raise UnreachableError(f"{method} {named(url)}: {error}") from None
+    except (
+        httpcore.NetworkError,
+        httpcore.TimeoutException,
+        httpcore.ProtocolError,
+        httpcore.ProxyError,
+    ) as error:
+        said = network.failure(error, proxy)
+        raise UnreachableError(f"{method} {named(url)}: {said}") from None
+
+
+def _exchange(
+    pool: httpcore.ConnectionPool,
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    content: bytes,
+    limits: Limits,
+) -> Answer:
+    timeouts = {
+        "connect": limits.connect_s,
+        "read": limits.read_s,
+        "write": limits.write_s,
+        "pool": limits.pool_s,
+    }
+    sent = {"user-agent": "conserver", "accept": "*/*", **headers}
+    sent["content-length"] = str(len(content))
+    pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in sent.items()]
+    with pool.stream(
+        method, target, headers=pairs, content=_pieces(content), extensions={"timeout": timeouts}
+    ) as response:
+        body = b""
+        for chunk in response.iter_stream():
+            body += chunk
+            if len(body) >= _ANSWER_BYTES_MAX:
+                break
+        lowered = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in response.headers
+        }
+        return Answer(response.status, lowered, body.decode("utf-8", "replace"))
+
+
+def _pieces(content: bytes) -> Iterator[bytes]:
+    view = memoryview(content)
+    for first in range(0, len(view), _PIECE_BYTES):
+        yield bytes(view[first : first + _PIECE_BYTES])
+
+
+def _pool(
+    target: str, proxy: Proxy | None, limits: Limits, patience: Patience
+) -> httpcore.ConnectionPool:
+    """A pool for one connection. Raises Rejected for one of our own networks."""
+    import httpcore
+
+    from conserver.outbound.bounded import BoundedBackend  # It imports httpcore.
+
+    trusted = network.trust()
+    allow_private = limits.allow_private_addresses or proxy is not None
+    backend = BoundedBackend(limits.total_s, patience.check_cancelled, allow_private, REMEDY)
+    common: dict[str, Any] = {
+        "ssl_context": network.tls_context(trusted),
+        "max_connections": 1,
+        "network_backend": backend,
+    }
+    if proxy is None:
+        return httpcore.ConnectionPool(**common)
+    if not limits.allow_private_addresses:
+        addresses.check_host(target, REMEDY)
+    return _proxy_pool(proxy, trusted, common)
+
+
+def _proxy_pool(proxy: Proxy, trusted: Trust, common: dict[str, Any]) -> httpcore.ConnectionPool:
+    import httpcore
+
+    login = (proxy.username.encode(), proxy.password.encode()) if proxy.username else None
+    if proxy.is_socks:
+        return httpcore.SOCKSProxy(f"socks5://{proxy.address}", proxy_auth=login, **common)
+    if proxy.scheme == "https":
+        common["proxy_ssl_context"] = network.tls_context(trusted)
+    return httpcore.HTTPProxy(proxy.url, proxy_auth=login, **common)

@@ -1,0 +1,107 @@
+"""What a callback is told: the end of a job, as the script that ended it has written it down.
+
+prelude.lua (push_delivery) pushes it on conserver:deliveries, in the form of a document whose uuid
+is that of the job's vCon:
+
+    {"vcon": "0.4.0", "uuid": ..., "delivery": {"job", "seq", "status", "list", "created_ms",
+                                                "ended_ms", "error"}}
+
+It holds no secret: the worker that claims it reads the callback from the job's hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from conserver.outbound.callback import Callback
+
+WITH_RESULT = ("completed", "filtered")
+"""The ends after which a vCon may hold a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The end of a job.
+
+    Attributes:
+        seq: the number of this change of the job; a job that was replayed has several ends.
+        uuid: of its vCon.
+        error: of a failed one: reason, error, type, link or storage, attempts.
+    """
+
+    job: str
+    seq: int
+    status: str
+    list: str
+    uuid: str
+    created_ms: int
+    ended_ms: int
+    error: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The same on every try, also on another host: receivers tell repetitions by it."""
+        name = hashlib.sha256(f"{self.job}\n{self.seq}".encode()).hexdigest()
+        return f"msg_{name[:32]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An event with what it takes to tell it.
+
+    Attributes:
+        callback: None: the job has none any more.
+        document: the vCon, b"" where it is gone or not wanted.
+    """
+
+    event: Event
+    callback: Callback | None
+    document: bytes = b""
+
+    @property
+    def wants_document(self) -> bool:
+        """Whether the vCon is needed."""
+        wanted = self.callback is not None and self.callback.result_format is not None
+        return wanted and self.event.status in WITH_RESULT
+
+
+def parse(payload: bytes) -> Event:
+    """The event in the payload of a delivery. Raises ValueError if it holds none."""
+    try:
+        document = orjson.loads(payload)
+        told = document["delivery"]
+        return Event(
+            job=str(told["job"]),
+            seq=int(told["seq"]),
+            status=str(told["status"]),
+            list=str(told["list"]),
+            uuid=str(document["uuid"]),
+            created_ms=int(told["created_ms"]),
+            ended_ms=int(told["ended_ms"]),
+            error=_object(told["error"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"this is no delivery: {error!r}") from None
+
+
+def iso(at_ms: int) -> str:
+    """A moment as ISO 8601 in UTC, to the millisecond."""
+    text = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"
+
+
+def _object(text: Any) -> dict[str, Any]:
+    """A JSON object in a text; as its `error` where it is something else."""
+    if not text:
+        return {}
+    try:
+        value = orjson.loads(text)
+    except (orjson.JSONDecodeError, TypeError):
+        return {"error": str(text)}
+    return value if isinstance(value, dict) else {"error": str(text)}

@@ -1,0 +1,140 @@
+"""Couriers: the threads of a worker that tell the ends of jobs to their callbacks.
+
+Deliveries are items of an ingress list like all others: claimed, parked, returned, dead-lettered.
+Only where they run differs. A receiver may take minutes, so they have threads of their own, and
+keep no thread of a chain from its work; the threads start with the first delivery. A claim asks for
+them once per TICK_INTERVAL, or at once where the worker was woken or has just found some.
+
+A delivery names a job and its vCon. The worker loop reads the callback from the hash of the job,
+and the document from Redis or, if that has expired, from the storages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+from redis.exceptions import ResponseError
+
+from conserver.outbound import callback as callbacks
+from conserver.outbound import event as events
+from conserver.outbound.callback import Callback
+from conserver.outbound.event import Delivery
+from conserver.queue import keys
+from conserver.queue.retrying_connection import RetryingConnection
+from conserver.worker.chain import ChainRunner
+from conserver.worker.document_loader import DocumentLoader
+from conserver.worker.held_items import HeldItems
+from conserver.worker.inbox import WorkerInbox
+from conserver.worker.item import Item, Route
+from conserver.worker.outcomes import OutcomeHandler
+from conserver.worker.pool import ChainPool
+from conserver.worker.work_queue import WorkQueue
+
+
+class Couriers:
+    """Used by the worker loop only. Without a route nothing is delivered here."""
+
+    def __init__(
+        self,
+        route: Route | None,
+        redis: RetryingConnection,
+        held: HeldItems,
+        runner: ChainRunner,
+        inbox: WorkerInbox,
+        documents: DocumentLoader,
+        outcomes: OutcomeHandler,
+        tick_s: float,
+    ) -> None:
+        self._route = route
+        self._redis = redis
+        self._held = held
+        self._documents = documents
+        self._outcomes = outcomes
+        self._tick_s = tick_s
+        self._most = (route.config.concurrency or 1) if route is not None else 0
+        name = route.name if route is not None else ""
+        self.queue = WorkQueue({name: self._most}, inbox)
+        self._pool = ChainPool(self._most, self.queue, runner, inbox)
+        self._started = False
+        self._look_at_s = 0.0
+
+    # ---- claiming --------------------------------------------------------------------------------
+
+    def room(self, now_s: float, *, woken: bool) -> dict[str, int]:
+        """How many deliveries the next claim asks for, by their chain; {}: it does not ask."""
+        if self._route is None or not (woken or now_s >= self._look_at_s):
+            return {}
+        free = self._most - sum(item.route is self._route for item in self._held.by_token.values())
+        return {self._route.name: min(free, self._held.free_slots)} if free > 0 else {}
+
+    def looked(self, now_s: float, *, found: bool) -> None:
+        """A claim has asked for deliveries; where it found some, the next one asks again."""
+        self._look_at_s = now_s if found else now_s + self._tick_s
+
+    # ---- delivering ------------------------------------------------------------------------------
+
+    def admit(self, item: Item) -> None:
+        """Read what a claimed delivery needs, and hand it to a thread."""
+        item.text = item.claimed.payload
+        try:
+            event = events.parse(item.claimed.payload)
+        except ValueError:  # Somebody has pushed something else: the link rejects it.
+            self._put(item)
+            return
+        item.uuid = event.uuid
+        item.delivery = Delivery(event, self._callback_of(event.job))
+        if not item.delivery.wants_document:
+            self._put(item)
+            return
+        text = self._document_of(event.uuid)
+        if not text and self._documents.look_up(item, partial(self._looked_up, item)):
+            return
+        self._put(self._with_document(item, text))
+
+    def _callback_of(self, job: str) -> Callback | None:
+        try:
+            text = self._redis.command("HGET", keys.job(job), "callback")
+            return callbacks.load(text) if text else None
+        except (ResponseError, ValueError):  # The key is of another program.
+            return None
+
+    def _document_of(self, uuid: str) -> bytes:
+        """The vCon in Redis; b"" where it is not there."""
+        key = keys.document(uuid)
+        try:
+            return self._redis.command("GET", key) or b""
+        except ResponseError:
+            kind = self._redis.command("TYPE", key)
+            return (self._redis.command("JSON.GET", key) or b"") if kind == b"ReJSON-RL" else b""
+
+    def _looked_up(self, item: Item, document: bytes | None) -> None:
+        """The storages were asked for a document that Redis does not have."""
+        if document is None:
+            self._outcomes.park_until_available(item)
+        else:
+            self._put(self._with_document(item, document))
+
+    def _with_document(self, item: Item, document: bytes) -> Item:
+        assert item.delivery is not None
+        item.delivery = replace(item.delivery, document=document)
+        self._held.count_document(item)
+        return item
+
+    def _put(self, item: Item) -> None:
+        if not self._started:
+            self._started = True
+            self._pool.start()
+        self.queue.put([item])
+
+    # ---- afterwards ------------------------------------------------------------------------------
+
+    def collect(self) -> Iterable[Item]:
+        """The deliveries that were tried since the last call."""
+        return self._pool.collect() if self._started else ()
+
+    @property
+    def finished(self) -> int:
+        """How many of them wait for `collect`."""
+        return self._pool.finished
