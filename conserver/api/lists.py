@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from conserver.api import submitting
 from conserver.api.auth import check_list, requires
 from conserver.api.context import Context, context_of
-from conserver.operations import items, lists, overview
+from conserver.operations import lists, overview
 from conserver.operations.connection import Client
 from conserver.operations.hosts import Rate
 from conserver.operations.overview import ListState
@@ -58,9 +59,27 @@ class ListView(BaseModel):
 
 
 class Backlog(BaseModel):
-    """What a list has to be worked off, for autoscalers: queued, returned, suspects, in flight."""
+    """What a list needs workers for, for autoscalers (KEDA's metrics-api)."""
 
-    backlog: int
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "value": 15,
+                "queued": 12,
+                "returned": 0,
+                "suspects": 0,
+                "due": 1,
+                "in_flight": 2,
+            }
+        }
+    )
+
+    value: int = Field(description="The sum of the others; 0 where no worker is needed.")
+    queued: int = Field(description="What producers have pushed.")
+    returned: int = Field(description="Came back after a claim.")
+    suspects: int = Field(description="May have killed a worker; run alone.")
+    due: int = Field(description="Parked, and due: a running host is needed to move them.")
+    in_flight: int = Field(description="Held by workers.")
 
 
 def view(state: ListState) -> ListView:
@@ -123,14 +142,14 @@ def _one(context: Context, client: Client, token: Token, name: str) -> ListView:
 def backlog(
     request: Request, name: str, token: Annotated[Token, Depends(requires("read"))]
 ) -> Backlog:
-    """Items that wait for a worker now, and those that are worked on; parked ones are not due."""
+    """Items that wait for a worker now, and those that are worked on: a busy worker is needed as
+    well. Parked ones count once they are due.
+    """
     context = context_of(request)
     submitting.known_list(context, token, name)
     with context.client() as client:
-        depth = lists.depths(client, [name])[name]
-        running = items.running(client, name)
-    waiting = (depth.queued, depth.returned, depth.suspects)
-    return Backlog(backlog=sum(part or 0 for part in waiting) + running)
+        found = lists.backlog(client, name)
+    return Backlog(value=found.total, **asdict(found))
 
 
 @router.post("/{name}/pause", summary="Stop taking from a list", responses=_UNKNOWN)

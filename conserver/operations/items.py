@@ -63,7 +63,7 @@ def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[E
 
 
 def running(client: Client, name: str) -> int:
-    """How many items of one list workers hold."""
+    """How many items of one list workers hold; reads the records of all."""
     return sum(entry.list == name for entry in _running(client))
 
 

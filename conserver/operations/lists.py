@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from conserver.config.validation import suggest
-from conserver.operations import audit, hosts
+from conserver.operations import audit, hosts, items
 from conserver.operations.connection import Client
 from conserver.queue import calls, elements, keys, lookup, record, script, wrong_type
 from conserver.queue.record import Progress
@@ -34,6 +34,24 @@ class Depth:
     suspects: int | None
     parked: int | None
     dead: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The items of one list that need a worker now: those that wait, by place, those that workers
+    hold, and the parked ones that are due and that only a running host moves.
+    """
+
+    queued: int
+    returned: int
+    suspects: int
+    due: int
+    in_flight: int
+
+    @property
+    def total(self) -> int:
+        """What an autoscaler divides among workers; 0 where none is needed."""
+        return self.queued + self.returned + self.suspects + self.due + self.in_flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +149,29 @@ def depths(client: Client, wanted: Iterable[str]) -> dict[str, Depth]:
         pipe.llen(keys.dead_letters(name))
     counts = [n if isinstance(n, int) else None for n in pipe.execute(raise_on_error=False)]
     return {name: Depth(*counts[_PLACES * i : _PLACES * (i + 1)]) for i, name in enumerate(wanted)}
+
+
+def backlog(client: Client, name: str) -> Backlog:
+    """What a list needs workers for. A place whose key has another type counts as empty.
+
+    Three round trips, whatever waits. Only where other lists were ever claimed from are the records
+    of running items read too, because their keys do not tell which list they are of.
+    """
+    seconds, micros = client.time()
+    due_ms = seconds * 1000 + micros // 1000
+    pipe = client.pipeline(transaction=False)
+    pipe.zcount(keys.parked(name), "-inf", due_ms)
+    pipe.smembers(keys.LISTS)
+    due, known_names = pipe.execute(raise_on_error=False)
+    depth = depths(client, [name])[name]
+    alone = known_names == {name.encode()}
+    return Backlog(
+        queued=depth.queued or 0,
+        returned=depth.returned or 0,
+        suspects=depth.suspects or 0,
+        due=due if isinstance(due, int) else 0,
+        in_flight=hosts.in_flight(client) if alone else items.running(client, name),
+    )
 
 
 def waits(client: Client, wanted: Iterable[str]) -> dict[str, Waits]:

@@ -57,8 +57,27 @@ def test_lists_tell_their_depths(operate: httpx.Client, queue: Queue, worker: Co
     again = operate.get("/v1/lists/calls").json()
     assert again.pop("oldest_age_s") >= lists["calls"].pop("oldest_age_s")
     assert again == lists["calls"]
-    assert operate.get("/v1/lists/calls/backlog").json() == {"backlog": 6}
     assert operate.get("/v1/lists/nowhere").status_code == 404
+
+
+def test_the_backlog_is_what_needs_a_worker_now(
+    clients: Clients, queue: Queue, worker: Consumer
+) -> None:
+    def backlog() -> dict[str, int]:
+        found: dict[str, int] = clients("read").get("/v1/lists/calls/backlog").json()
+        return {name: count for name, count in found.items() if count}
+
+    assert backlog() == {}
+    queue.supply("calls", *[f"u{n}" for n in range(5)])
+    queue.supply("other", "somebody else's")
+    first, second, third = worker.take(3)
+    assert backlog() == {"value": 5, "queued": 2, "in_flight": 3}
+    worker.park(first, after_ms=-1000)
+    worker.park(second, after_ms=3_600_000)
+    assert backlog() == {"value": 4, "queued": 2, "due": 1, "in_flight": 1}
+    worker.settle(third)
+    assert backlog() == {"value": 3, "queued": 2, "due": 1}
+    assert clients("submit").get("/v1/lists/calls/backlog").status_code == 403
 
 
 def test_lists_are_paused_and_resumed(clients: Clients, operate: httpx.Client) -> None:
