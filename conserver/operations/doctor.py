@@ -6,11 +6,13 @@ work), with what to do.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import conserver
 from conserver.operations.connection import Client
 from conserver.operations.reclaim import stranded
 from conserver.queue import keys, lookup
@@ -44,8 +46,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All findings; `ok` if none is wrong."""
+    """All findings; `ok` if none is wrong. host and version: the machine that asked, and its
+    version of Conserver.
+    """
 
+    host: str
+    version: str
     ok: bool
     findings: list[Finding]
 
@@ -76,7 +82,8 @@ def examine(client: Client) -> Diagnosis:
             findings.append(
                 Finding(subject, "warning", f"cannot be looked at: {error}", "ask who runs it")
             )
-    return Diagnosis(all(finding.level != "wrong" for finding in findings), findings)
+    ok = all(finding.level != "wrong" for finding in findings)
+    return Diagnosis(socket.gethostname(), conserver.__version__, ok, findings)
 
 
 def _info(client: Client, section: str) -> dict[str, Any]:

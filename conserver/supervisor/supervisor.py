@@ -32,6 +32,7 @@ from conserver.errors import EXIT_CHILD
 from conserver.process.boot import Role
 from conserver.process.descriptors import Inherited, hold_standard_descriptors
 from conserver.process.messages import receive
+from conserver.process.service_manager import ServiceManager
 from conserver.process.signals import SignalInbox
 from conserver.supervisor.child import Child, context_for
 from conserver.supervisor.death import NO_BLAME, Death, LeaveReason, describe_exit
@@ -158,6 +159,7 @@ class Supervisor:
         self._once_ready: set[str] = set()
         """The roles of which a child was ever ready."""
         self._began_at = time.time()
+        self._service_manager = ServiceManager()
 
     def run(self) -> int:
         """Loop from the first child to the last. Returns the exit code."""
@@ -336,6 +338,9 @@ class Supervisor:
 
     def _act(self, now_s: float) -> None:
         settings, stopping = self._preload.settings, self._shutdown.in_progress
+        needed = {slot.role for slot in self._slots if slot.role != "transcriber"}
+        ready = needed <= self._once_ready
+        self._service_manager.tell(now_s, ready=ready, stopping=stopping)
         generation = self._preload.generation
         self._watchdog.advance(settings, now_s, recycle=not stopping)
         if stopping:

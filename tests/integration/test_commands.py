@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 import orjson
 
+import conserver as package
 from conserver.queue import calls, cancellation, keys, script
 from conserver.queue.clients import client as connect
 from tests.command_line import ROOT, Command
@@ -261,8 +263,28 @@ def test_doctor(conserver: Command) -> None:
     subjects = {finding["subject"] for finding in found["findings"]}
     assert {"version", "role", "persistence", "eviction", "rights", "clock"} <= subjects
     assert found["ok"]
+    assert (found["host"], found["version"]) == (socket.gethostname(), package.__version__)
     rights = next(one["text"] for one in found["findings"] if one["subject"] == "rights")
     assert rights == "user default may do what is needed"
+
+
+def test_what_fleets_may_rely_on_of_doctor_is_documented(conserver: Command) -> None:
+    """Fields, subjects, levels and exit codes, in docs/systemd.md."""
+    page = (ROOT / "docs" / "systemd.md").read_text()
+    found = conserver.json("doctor")
+    assert found.keys() == {"host", "version", "ok", "findings"}
+    for finding in found["findings"]:
+        assert finding.keys() == {"subject", "level", "text", "advice"}
+        assert f"`{finding['subject']}`" in page
+        assert finding["level"] in ("ok", "warning", "wrong")
+    codes = {
+        0: conserver("doctor", "--json"),
+        69: conserver("doctor", "--json", REDIS_URL="redis://127.0.0.1:1"),
+        78: conserver("doctor", "--json", REDIS_URL="nonsense"),
+    }
+    for code, done in codes.items():
+        assert done.returncode == code
+        assert f"| {code} |" in page
 
 
 def test_doctor_on_a_server_that_loses_items(private: Any, conserver: Command) -> None:

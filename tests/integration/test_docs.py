@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import configparser
 import os
 import re
 import shlex
@@ -23,7 +22,6 @@ import conserver
 from conserver.cli.app import _app
 from conserver.config import model as config
 from conserver.config import settings
-from conserver.errors import EXIT_CONFIG
 from conserver.plugins import loader as plugins
 from conserver.plugins.loader import PluginError
 from tests.conftest import absent
@@ -85,21 +83,6 @@ def test_every_command_is_there_with_its_options() -> None:
         elif words[:2] == ["docker", "compose"] and not services & set(re.split("[ =]", text)):
             wrong.append(f"{page}: {text}")
     assert not wrong, "\n".join(wrong)
-
-
-def test_the_unit_for_systemd_starts_what_there_is() -> None:
-    """Its sections are known, and its command exists."""
-    (block,) = found("ini")
-    unit = configparser.ConfigParser(strict=True)
-    unit.optionxform = str  # type: ignore[assignment,method-assign]
-    unit.read_string(block.text)
-    assert unit.sections() == ["Unit", "Service", "Install"]
-    program, *words = shlex.split(unit["Service"]["ExecStart"])
-    assert program.endswith("/bin/conserver")
-    assert _is_command(words)
-    stop_s = settings.load({}).shutdown_timeout_s + 3
-    assert float(unit["Service"]["TimeoutStopSec"]) > stop_s
-    assert unit["Service"]["RestartPreventExitStatus"] == str(EXIT_CONFIG)
 
 
 def _is_command(words: list[str]) -> bool:

@@ -54,9 +54,9 @@ class Autoscaler:
     """The HorizontalPodAutoscaler with a ScaledObject's behaviour, and KEDA's part of it."""
 
     def __init__(self, spec: dict[str, Any], minimum: int | None = None) -> None:
-        self._minimum = spec["minReplicaCount"] if minimum is None else minimum
-        self._maximum = spec["maxReplicaCount"]
-        self._cooldown_s = spec["cooldownPeriod"]
+        self._minimum: int = spec["minReplicaCount"] if minimum is None else minimum
+        self._maximum: int = spec["maxReplicaCount"]
+        self._cooldown_s: int = spec["cooldownPeriod"]
         [trigger] = spec["triggers"]
         self._target = float(trigger["metadata"]["targetValue"])
         behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
@@ -100,16 +100,16 @@ class Autoscaler:
         return math.ceil(metric / self._target)
 
     def _limit_up(self, now_s: int, replicas: int) -> int:
-        limits = []
+        limits: list[int] = []
         for policy in self._up["policies"]:
             added = self._sum(now_s - policy["periodSeconds"], 1)
             start = replicas - added
             more = start * policy["value"] / 100 if policy["type"] == "Percent" else policy["value"]
             limits.append(math.ceil(start + more))
-        return max(limits)
+        return max(limits, default=replicas)
 
     def _limit_down(self, now_s: int, replicas: int) -> int:
-        limits = []
+        limits: list[int] = []
         for policy in self._down["policies"]:
             assert policy["type"] == "Pods"
             start = replicas + self._sum(now_s - policy["periodSeconds"], -1)

@@ -1,0 +1,61 @@
+"""Tells a service manager (systemd, Type=notify) how the daemon is: ready, alive, stopping.
+
+The protocol is that of sd_notify(3): datagrams of `NAME=value` to the socket that NOTIFY_SOCKET
+names. Without that variable nothing is sent. With WATCHDOG_USEC (WatchdogSec= of the unit) the
+supervisor says twice in that time that it is alive; one that stands still is killed and started
+again by systemd.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+
+
+class ServiceManager:
+    """Used by the supervisor alone: its children inherit the variables, and say nothing."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        self._beat_every_s = _half_s(environ)
+        self._beat_at_s = 0.0
+        self._ready = self._stopping = False
+
+    def tell(self, now_s: float, *, ready: bool, stopping: bool) -> None:
+        """Say what has changed since the last call, and that the caller lives. Never raises.
+
+        Args:
+            now_s: by time.monotonic().
+        """
+        if not self._address:
+            return
+        words = []
+        if ready and not self._ready:
+            self._ready = True
+            words.append("READY=1\nSTATUS=running")
+        if stopping and not self._stopping:
+            self._stopping = True
+            words.append("STOPPING=1\nSTATUS=draining: running items are finished first")
+        if self._beat_every_s and now_s >= self._beat_at_s:
+            self._beat_at_s = now_s + self._beat_every_s
+            words.append("WATCHDOG=1")
+        if words:
+            self._send("\n".join(words))
+
+    def _send(self, text: str) -> None:
+        # A name that begins with @ is an abstract one, which begins with a zero byte.
+        address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
+        flags = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        with suppress(OSError), socket.socket(socket.AF_UNIX, flags) as sender:
+            sender.sendto(text.encode(), address)
+
+
+def _half_s(environ: Mapping[str, str]) -> float:
+    """How often to say that we live, in seconds; 0 where nobody wants to hear it of this process
+    (sd_watchdog_enabled(3)).
+    """
+    text, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
+    meant = not pid or pid == str(os.getpid())
+    return int(text) / 2e6 if meant and text.isdigit() else 0.0
