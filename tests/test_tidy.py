@@ -44,7 +44,8 @@ ARROWS = {
     "operations": "plugins outbound queue vcon config telemetry storage.contract",
     "api": "operations transcription outbound queue vcon config telemetry",
     # Pages over what the API's routes work with: its context, its tokens, its ways to take work in.
-    "dashboard": "api operations outbound queue vcon config telemetry storage.reading",
+    "dashboard": "api operations transcription outbound queue vcon config telemetry "
+    "storage.reading storage.contract",
     "web": "dashboard api operations process config telemetry",
     "cli": "web operations supervisor speech transcription plugins config telemetry",
     "__main__": "cli telemetry",

@@ -229,7 +229,7 @@ async def visible_job(context: Context, token: Token, job: str) -> Job:
     Raises:
         ProblemError: 404, also for one that the token may not see.
     """
-    found = await queue.job_of(context.shared, job) if _is_id(job) else None
+    found = await queue.job_of(context.shared, job) if is_job_id(job) else None
     if found is not None and may_see(token, found):
         return found
     raise ProblemError(404, f"there is no job `{job[:80]}` (any more)", "job-unknown")
@@ -240,5 +240,6 @@ def may_see(token: Token, job: Job) -> bool:
     return (token.may("read") or job.by == token.name) and token.may_use(job.list)
 
 
-def _is_id(text: str) -> bool:
+def is_job_id(text: str) -> bool:
+    """Whether a text can be the id of a job."""
     return jobs.ID.fullmatch(text) is not None

@@ -106,6 +106,7 @@ TranscriberCount = Annotated[
 ]
 StartMethod = Annotated[Literal["", "fork", "spawn", "forkserver"], BeforeValidator(_lowered)]
 Stories = Annotated[Literal["jobs", "all", "off"], BeforeValidator(_lowered)]
+UiPayload = Annotated[Literal["operate", "read"], BeforeValidator(_lowered)]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_parse_level)
 ]

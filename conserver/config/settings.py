@@ -30,6 +30,7 @@ from conserver.config.setting_types import (
     Stories,
     Switch,
     TranscriberCount,
+    UiPayload,
     WorkerCount,
 )
 from conserver.config.validation import problems_of
@@ -277,6 +278,11 @@ class Settings(BaseModel):
     )
     ui_label: Annotated[str, Field(max_length=40)] = _setting(
         "CONSERVER_UI_LABEL", "", "What the dashboard calls this installation, such as production."
+    )
+    ui_payload: UiPayload = _setting(
+        "CONSERVER_UI_PAYLOAD",
+        "operate",
+        "The role that sees in the dashboard what vCons hold: `operate`, or `read` too.",
     )
     upload_dir: str = _setting(
         "CONSERVER_UPLOAD_DIR",

@@ -10,6 +10,9 @@ what producers wrote as text, never as markup. htmx only keeps them current.
     live.py          keeps open pages current; one poller for all that show the same
     snapshots.py     what many pages read is read once
     templating.py    Jinja2, with numbers and times as people read them
+    item.py, call.py, media.py, timeline.py   one item: its story, what it holds, its recordings
+    submit.py, search.py
+    configuration.py, picture.py
 
 How to add a page:
 

@@ -24,13 +24,18 @@ from conserver.api.auth import ANYBODY
 from conserver.api.context import Context
 from conserver.api.problems import ProblemError
 from conserver.dashboard import (
+    configuration,
     dead_letters,
+    item,
     jobs,
     lists,
     login,
+    media,
     operations,
     overview,
     pasts,
+    search,
+    submit,
     workers,
 )
 from conserver.dashboard.faults import told
@@ -52,6 +57,11 @@ MODULES = (
     workers,
     operations,
     pasts,
+    submit,
+    search,
+    item,
+    media,
+    configuration,
     login,
 )
 """Those with pages; the navigation has their order."""

@@ -40,7 +40,15 @@ class Templates:
             auto_reload=False,
         )
         self._environment.filters.update(
-            number=number, span=span, size=size, moment=moment, ago=ago, needle=needle, short=short
+            number=number,
+            span=span,
+            size=size,
+            moment=moment,
+            ago=ago,
+            short=short,
+            took=took,
+            when=when,
+            needle=needle,
         )
         self._environment.globals.update(quoted=quoted, now=time.time)
         macros = self._environment.get_template("macros.html").module
@@ -107,6 +115,11 @@ def span(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
+def took(seconds: float) -> str:
+    """A short duration with what counts in it: 3 ms, 1.84 s, 5 min."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else span(seconds)
+
+
 def size(count: float | None) -> str:
     """Bytes as 512 B, 3.4 KiB, 181 MiB."""
     if count is None:
@@ -128,6 +141,14 @@ def moment(at_s: float | None) -> Markup:
         return Markup("–")
     machine, text = at.isoformat(timespec="milliseconds"), at.strftime("%Y-%m-%d %H:%M:%S")
     return Markup('<time datetime="{}">{} UTC</time>').format(machine, text)
+
+
+def when(text: str) -> Markup:
+    """A time that somebody else wrote, as `moment` shows it; the text itself where it is none."""
+    try:
+        return moment(datetime.fromisoformat(text.upper()).timestamp())
+    except (ValueError, OverflowError):
+        return Markup("{}").format(short(text, 40))
 
 
 def ago(at_s: float | None) -> str:

@@ -63,6 +63,12 @@ class Transcript:
 
 def transcript_of(document: Mapping[str, Any]) -> Transcript | None:
     """All transcripts of a vCon as one; None if it has none. One of each dialog is read."""
+    best = transcripts_of(document)
+    return _joined([best[place] for place in sorted(best)]) if best else None
+
+
+def transcripts_of(document: Mapping[str, Any]) -> dict[int, Transcript]:
+    """The transcript of each dialog that has one, by the dialog's index."""
     best: dict[int, tuple[tuple[int, bool], Transcript]] = {}
     analyses = document.get("analysis")
     for analysis in analyses if isinstance(analyses, list) else ():
@@ -78,9 +84,7 @@ def transcript_of(document: Mapping[str, Any]) -> Transcript | None:
         worth = (len(found.segments), isinstance(body, dict) and "segments" in body)
         if place not in best or worth > best[place][0]:
             best[place] = worth, found
-    if not best:
-        return None
-    return _joined([best[place][1] for place in sorted(best)])
+    return {place: found for place, (_, found) in best.items()}
 
 
 def read(body: Any) -> Transcript | None:

@@ -133,7 +133,10 @@ class Show:
             if meaning:
                 self._console.print(Text(f"\n   # {meaning}", style="dim"))
             self._console.print(Text(f"   {command}", style="cyan"), soft_wrap=True)
-        self._console.print(f"\nThe list is `{INGRESS}`. Ctrl-C here ends it.\n")
+        self._console.print(f"\nThe list is `{INGRESS}`. Ctrl-C here ends it.")
+        if stage.dashboard:
+            self._console.print(f"[bold]The dashboard: {stage.dashboard}[/bold]")
+        self._console.print()
 
 
 def short(path: Path) -> str:

@@ -112,6 +112,7 @@ class Stage:
         self.files = self.folder / "files"
         self.log_file = self.folder / "conserver.log"
         self.port = free_port()
+        self.ui_port = free_port() if importlib.util.find_spec("fastapi") else 0
         self._model = model
         self._told = told
         self._stack = ExitStack()
@@ -121,6 +122,11 @@ class Stage:
     def redis_url(self) -> str:
         """Where its Redis is."""
         return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def dashboard(self) -> str:
+        """The dashboard's address; "" where what it needs is not installed."""
+        return f"http://127.0.0.1:{self.ui_port}/ui/" if self.ui_port else ""
 
     def __enter__(self) -> Self:
         try:
@@ -155,6 +161,8 @@ class Stage:
             "REDIS_URL": self.redis_url,
             "CONSERVER_CONFIG_FILE": str(self.config_file),
             "CONSERVER_LOG_FORMAT": "json",
+            "CONSERVER_API_PORT": str(self.ui_port),
+            "CONSERVER_UPLOAD_DIR": str(self.folder / "uploads"),
             "PYTHONPATH": str(ROOT),
         }
 

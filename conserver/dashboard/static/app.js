@@ -34,6 +34,8 @@ document.addEventListener("htmx:sse:close", () => pulse("off", "not live"));
 document.addEventListener("visibilitychange", () => document.hidden && pulse("", "paused"));
 document.addEventListener("gone", () => location.reload());
 
+document.addEventListener("conserver:times", () => localTimes(document));
+
 // A filter is applied as soon as it is chosen.
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-auto]");

@@ -1,0 +1,59 @@
+"""/ui/search: what was said, found by its words where a storage keeps an index of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup, escape
+from starlette.responses import Response
+
+from conserver.api.problems import ProblemError
+from conserver.dashboard.item import may_see_payload
+from conserver.dashboard.pages import Pages, Visit
+from conserver.errors import OperationError
+from conserver.operations import search as operation
+from storage.contract import Hit
+
+pages = Pages()
+_PAGE = 20
+
+
+@pages.get("/search", nav="Search")
+def search(visit: Visit) -> Response:
+    """The form, and what it finds."""
+    if not may_see_payload(visit):
+        what = "searching shows what vCons hold, which is hidden from your role"
+        raise ProblemError(403, f"{what} (CONSERVER_UI_PAYLOAD)", "payload-hidden")
+    if visit.token.lists:
+        raise ProblemError(403, "a search sees all lists, your token only some", "list-forbidden")
+    reader = visit.context.storages
+    text, storage = visit.query.get("q", "").strip()[:1000], visit.query.get("storage", "")
+    values: dict[str, Any] = {
+        "text": text,
+        "storage": storage,
+        "storages": operation.storages(reader),
+        "found": None,
+        "fault": "",
+    }
+    status = 200
+    if text and values["storages"]:
+        cursor = visit.query.get("cursor", "")[:1000]
+        try:
+            values["found"] = operation.search(
+                reader, text, storage=storage, limit=_PAGE, cursor=cursor
+            )
+        except OperationError as error:
+            values["fault"], status = str(error), 503 if error.kind == "unavailable" else 422
+    return visit.render("search.html", status, marked=marked, **values)
+
+
+def marked(hit: Hit) -> Markup:
+    """The snippet of a hit, its marks as <mark>."""
+    pieces, at = [], 0
+    for begin, end in sorted(hit.marks):
+        if not at <= begin < end <= len(hit.snippet):
+            continue
+        pieces += [escape(hit.snippet[at:begin]), Markup("<mark>")]
+        pieces += [escape(hit.snippet[begin:end]), Markup("</mark>")]
+        at = end
+    return Markup("").join([*pieces, escape(hit.snippet[at:])])
