@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from starlette.datastructures import UploadFile
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from conserver.api import recordings, submitting
 from conserver.api.multipart import WRITE_BYTES, store_failed
@@ -44,7 +44,15 @@ def form(visit: Visit) -> Response:
 
 @pages.post("/submit", role="submit", most_bytes=0)
 async def submit(visit: Visit) -> Response:
-    """Makes a job of every file. One that is refused does not keep the others out."""
+    """Makes a job of every file. The page's script goes by itself where a form would be sent."""
+    answer = await _taken(visit)
+    if "application/json" not in visit.request.headers.get("accept", ""):
+        return answer
+    return JSONResponse({"to": answer.headers["location"]})
+
+
+async def _taken(visit: Visit) -> Response:
+    """Where to go next. A file that is refused does not keep the others out."""
     name = submitting.known_list(visit.context, visit.token, str(visit.form.get("list", "")))
     given = [one for one in visit.form.getlist("file") if isinstance(one, UploadFile)]
     files = [one for one in given if one.filename or one.size]

@@ -70,6 +70,15 @@ def _install_tools() -> None:
         _apt(*missing)
 
 
+def _install_browser() -> None:
+    """What the dashboard is looked at with: Debian's Chromium, a font, and a proxy before it."""
+    programs = {"chromium": "chromium", "nginx": "nginx-light"}
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+    missing = [name for program, name in programs.items() if not shutil.which(program, path=path)]
+    if missing:
+        _apt(*missing, "fonts-dejavu-core")
+
+
 def _install_redis() -> None:
     if not _there(redis_program):
         _apt("redis-server")
@@ -220,4 +229,5 @@ _INSTALLERS: dict[str, Callable[[], None]] = {
     "s3": _install_s3,
     "elasticsearch": _install_elasticsearch,
     "tools": _install_tools,
+    "browser": _install_browser,
 }

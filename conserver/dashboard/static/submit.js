@@ -26,12 +26,13 @@ function send() {
     if (event.lengthComputable) bar.value = event.loaded / event.total;
   });
   request.addEventListener("load", () => {
-    if (request.status < 400) return location.assign(request.responseURL);
+    if (request.status < 400) return location.assign(new URL(JSON.parse(request.responseText).to, form.action));
     const page = new DOMParser().parseFromString(request.responseText, "text/html");
     failed(page.querySelector("main p")?.textContent || `The server answered ${request.status}.`);
   });
   request.addEventListener("error", () => failed("The connection broke; nothing may have arrived."));
   request.open("POST", form.action);
+  request.setRequestHeader("Accept", "application/json");
   request.send(new FormData(form));
 }
 

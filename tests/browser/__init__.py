@@ -1,0 +1,1 @@
+"""The dashboard over HTTP, as a browser without JavaScript uses it."""
