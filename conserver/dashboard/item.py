@@ -7,6 +7,7 @@ plays is not disturbed; static/item.js takes a new version in when there is one.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from starlette.responses import Response
 from conserver.api import submitting
 from conserver.api.problems import ProblemError
 from conserver.dashboard import call
-from conserver.dashboard.pages import Pages, Values, Visit
+from conserver.dashboard.pages import Pages, Values, Visit, quoted
 from conserver.dashboard.timeline import Bar, timeline
 from conserver.errors import Rejected
 from conserver.operations import documents, items, lists
@@ -27,25 +28,31 @@ from conserver.telemetry.redact import redact_text
 
 pages = Pages()
 
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _FOR_EVER_S = 1e9
 _COSTLY = 20
 """A story is read again after so many times as long as its reading took: it looks at all lists."""
 
 
-@pages.get("/items", nav="Find")
+@pages.get("/items")
 def find(visit: Visit) -> Response:
-    """Goes to the vCon, or to that of a job, whose id was typed in."""
+    """Goes to the vCon, or to that of a job, that `id` names."""
     wanted = visit.query.get("id", "").strip()
-    if not wanted:
-        return visit.render("find.html", wanted="", missing=False)
+    found = item_named(visit, wanted) if wanted else None
+    return found or visit.to("items/" + quoted(submitting.check_uuid(wanted, 404)))
+
+
+def item_named(visit: Visit, text: str) -> Response | None:
+    """The way to the item of a UUID, or of a job that is known; None for any other text."""
+    if _UUID.fullmatch(text):
+        return visit.to(f"items/{text}")
+    if not submitting.is_job_id(text):
+        return None
     with visit.client() as client:
-        job = job_operations.find(client, [wanted])[0] if submitting.is_job_id(wanted) else None
-    if job is not None and submitting.may_see(visit.token, job):
-        return visit.to(f"items/{job.uuid}", job=job.id)
-    try:
-        return visit.to("items/" + submitting.check_uuid(wanted))
-    except ProblemError:
-        return visit.render("find.html", 422, wanted=wanted, missing=True)
+        job = job_operations.find(client, [text])[0]
+    if job is None or not submitting.may_see(visit.token, job):
+        return None
+    return visit.to("items/" + quoted(job.uuid), job=job.id)
 
 
 @pages.live("/items/{uuid}", "item.html")

@@ -7,8 +7,7 @@ from typing import Any
 from markupsafe import Markup, escape
 from starlette.responses import Response
 
-from conserver.api.problems import ProblemError
-from conserver.dashboard.item import may_see_payload
+from conserver.dashboard.item import item_named, may_see_payload
 from conserver.dashboard.pages import Pages, Visit
 from conserver.errors import OperationError
 from conserver.operations import search as operation
@@ -21,22 +20,22 @@ _PAGE = 20
 @pages.get("/search", nav="Search")
 def search(visit: Visit) -> Response:
     """The form, and what it finds."""
-    if not may_see_payload(visit):
-        what = "searching shows what vCons hold, which is hidden from your role"
-        raise ProblemError(403, f"{what} (CONSERVER_UI_PAYLOAD)", "payload-hidden")
-    if visit.token.lists:
-        raise ProblemError(403, "a search sees all lists, your token only some", "list-forbidden")
     reader = visit.context.storages
     text, storage = visit.query.get("q", "").strip()[:1000], visit.query.get("storage", "")
+    if text and (named := item_named(visit, text)) is not None:
+        return named
     values: dict[str, Any] = {
         "text": text,
         "storage": storage,
         "storages": operation.storages(reader),
         "found": None,
         "fault": "",
+        "why_not": _why_not(visit),
     }
     status = 200
-    if text and values["storages"]:
+    if text and values["why_not"]:
+        values["fault"], status = f"It is not the uuid of a vCon. {values['why_not']}", 403
+    elif text and values["storages"]:
         cursor = visit.query.get("cursor", "")[:1000]
         try:
             values["found"] = operation.search(
@@ -45,6 +44,15 @@ def search(visit: Visit) -> Response:
         except OperationError as error:
             values["fault"], status = str(error), 503 if error.kind == "unavailable" else 422
     return visit.render("search.html", status, marked=marked, **values)
+
+
+def _why_not(visit: Visit) -> str:
+    """Why a visitor may not search for words; "" where that is allowed."""
+    if not may_see_payload(visit):
+        return "To search for words shows what vCons hold, which is hidden from your role."
+    return "To search for words looks at all lists, your token only at some." * bool(
+        visit.token.lists
+    )
 
 
 def marked(hit: Hit) -> Markup:

@@ -114,6 +114,7 @@ def test_the_role_read_sees_no_payload_unless_allowed(
     for path in ("vcon.json", "dialogs/0/recording"):
         assert read.get(f"items/{uuid}/{path}").status == 403
     assert read.get("search", q="parcel").status == 403
+    assert read.get("search", q=uuid).url.endswith(f"items/{uuid}")
     with Visitor(serve(CONSERVER_UI_PAYLOAD="read")) as allowed:
         page = allowed.login("read").get(f"items/{uuid}")
         assert "where is my parcel" in page.text
@@ -225,10 +226,12 @@ def test_it_is_found_by_uuid_and_by_job(ops: Visitor, api: Api) -> None:
     with api.client("submit") as client:
         job = submitted(client)
     for wanted in (job["uuid"], job["id"]):
-        page = ops.press(ops.get("items"), "Find", id=f" {wanted} ")
+        page = ops.press(ops.get("search"), "Search", q=f" {wanted} ")
         assert f"items/{job['uuid']}" in page.url
         assert "waits on calls" in page.text
-    assert ops.press(ops.get("items"), "Find", id="no such / thing").status == 422
+        assert ops.get("items", id=wanted).url.startswith(page.url.partition("?")[0])
+    assert ops.get("items", id="call:7").url.endswith("items/call%3A7")
+    assert ops.get("items", id="no such / thing").status == 404
 
 
 def test_an_operator_cancels_it_after_being_asked(
