@@ -19,6 +19,7 @@ it is sent, and after its answer has arrived and before anything is done with it
     after-store            the storage has it; the worker loop does not know yet
     waiter-moved           a list waiter has moved an item; no worker was woken
     batch                  a transcriber is about to compute a batch of windows
+    page                   a page reader is about to read a page
     at-death               the supervisor has seen a worker die; it has given no order yet
 
 Where the variable is not set, a step costs a lookup in an empty dictionary.
@@ -44,7 +45,7 @@ STEPS = frozenset(
         *(f"{when}-{script}" for script in SCRIPTS for when in ("before", "after")),
         *("read", "before-look-up", "after-look-up", "open", "before-link", "after-link"),
         *("before-checkpoint", "after-checkpoint", "merged", "before-store", "after-store"),
-        *("waiter-moved", "at-death", "batch"),
+        *("waiter-moved", "at-death", "batch", "page"),
     ]
 )
 ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

@@ -11,7 +11,14 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from storage.reading import is_transcript, message, spoken, structured
+from storage.reading import (
+    document_text,
+    is_document_text,
+    is_transcript,
+    message,
+    spoken,
+    structured,
+)
 
 __all__ = [
     "date_folder",
@@ -109,12 +116,21 @@ def transcripts(parts: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def notes(analyses: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """The words of the other analyses: summaries, labels and the like."""
+    """The words of the other analyses: documents, summaries, labels and the like."""
     for analysis in analyses:
-        if not is_transcript(analysis):
+        if is_document_text(analysis):
+            words = document_text(analysis)  # Without the names of sources and languages.
+        elif is_transcript(analysis) or _is_unfinished(analysis):
+            continue
+        else:
             words = " ".join(strings(structured(analysis)))
-            if words:
-                yield words
+        if words:
+            yield words
+
+
+def _is_unfinished(analysis: dict[str, Any]) -> bool:
+    """Whether it is what a long piece of work keeps on the way (conserver.vcon.partial)."""
+    return analysis.get("type") in ("transcription_progress", "document_text_progress")
 
 
 def strings(value: Any) -> Iterator[str]:

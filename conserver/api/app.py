@@ -25,6 +25,7 @@ import conserver
 from conserver.api import (
     audio,
     dead_letters,
+    documents,
     events,
     health,
     jobs,
@@ -105,6 +106,7 @@ ROUTERS = (
     results.router,
     uploads.router,
     lists.router,
+    documents.router,
     dead_letters.router,
     operations.router,
     models.router,

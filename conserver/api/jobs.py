@@ -27,6 +27,7 @@ from conserver.outbound.callback import Callback, Format
 from conserver.outbound.uploads import Upload
 from conserver.queue import jobs, keys
 from conserver.queue.jobs import Job
+from conserver.vcon.media import is_document
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -120,18 +121,30 @@ async def submit(
     The answer comes as soon as the work is safe in the queue. With an `Idempotency-Key` the same
     request may be sent again: it gets the same job.
     """
+    return await hand_in(request, token)
+
+
+async def hand_in(request: Request, token: Token, usual: str = "") -> Response:
+    """`submit`, also for documents alone.
+
+    Args:
+        usual: the list where the request names none, for what must be a document; "" where a
+            request must name it and may hand in anything.
+    """
     context = context_of(request)
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        wanted, upload = await _form(request, context, token)
+        wanted, upload = await _form(request, context, token, usual)
         document = b""
         source = f"form {upload.sha512} {wanted.list}"
     else:
         limit = context.settings.max_document_bytes + bodies.JSON_BYTES_MAX
         raw = await bodies.whole(request, limit)
-        wanted, upload = _wanted(raw), None
+        wanted, upload = _wanted(raw, usual), None
         document = bodies.member_of(raw, "vcon") if wanted.vcon is not None else b""
         source = hashlib.sha256(raw).hexdigest()
     async with recordings.brought(context.uploads, upload) as brought:
+        if usual:
+            await _check_document(context, wanted, upload)
         job, made = await _submitted(request, token, wanted, document, brought, source)
     return submitting.answer(request, job, made)
 
@@ -188,9 +201,36 @@ def _stays(context: Context, upload: Upload) -> bool:
     return upload.bytes > context.settings.inline_bytes
 
 
-def _wanted(raw: bytes) -> NewJob:
+async def _check_document(context: Context, wanted: NewJob, upload: Upload | None) -> None:
+    """Raises ProblemError: 415 for what is no document by its labels, 422 for no source of one."""
+    if upload is None and wanted.upload is None and wanted.url is None:
+        raise ProblemError(422, "a document has one of url, upload and a form", "one-source")
+    if upload is None and wanted.upload is not None:
+        upload = await asyncio.to_thread(context.uploads.find, wanted.upload)
+        if upload is None:
+            return  # The one who takes it says so.
+    if upload is not None:
+        labels = {"mediatype": upload.mediatype, "filename": upload.filename}
+    else:
+        labels = {
+            "mediatype": wanted.mediatype,
+            "filename": recordings.name_in_url(wanted.url or ""),
+        }
+    if not is_document(labels):
+        raise ProblemError(
+            415,
+            "send a PDF, a picture (PNG, JPEG, TIFF, WebP, BMP, GIF), a docx or an odt, and its"
+            " media type or a file name with its suffix",
+            "no-document",
+        )
+
+
+def _wanted(raw: bytes, usual: str) -> NewJob:
     try:
-        return NewJob.model_validate(orjson.loads(raw))
+        found = orjson.loads(raw)
+        if usual and isinstance(found, dict):
+            found = {"list": usual, **found}
+        return NewJob.model_validate(found)
     except orjson.JSONDecodeError as error:
         raise ProblemError(422, f"the body is not JSON: {error}", "not-json") from None
     except ValidationError as error:
@@ -208,7 +248,9 @@ def invalid(error: ValidationError, place: str = "") -> ProblemError:
     return ProblemError(422, where + first["detail"], "invalid", errors=errors)
 
 
-async def _form(request: Request, context: Context, token: Token) -> tuple[NewJob, Upload]:
+async def _form(
+    request: Request, context: Context, token: Token, usual: str
+) -> tuple[NewJob, Upload]:
     limit = context.settings.upload_max_bytes
     form = await multipart.receive(request, context.uploads, token.name, limit)
     upload = form.upload
@@ -217,7 +259,8 @@ async def _form(request: Request, context: Context, token: Token) -> tuple[NewJo
             raise ProblemError(422, "the form holds no file, or an empty one: `file`", "no-file")
         given = {name: form.one(name) for name in _FORM_TEXTS if form.one(name)}
         objects = {name: orjson.loads(form.one(name)) for name in _FORM_OBJECTS if form.one(name)}
-        return NewJob.model_validate({**given, **objects}), upload
+        usually = {"list": usual} if usual else {}
+        return NewJob.model_validate({**usually, **given, **objects}), upload
     except (ValidationError, orjson.JSONDecodeError) as error:
         await asyncio.to_thread(context.uploads.remove, upload.id if upload else "")
         if isinstance(error, ValidationError):

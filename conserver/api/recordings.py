@@ -1,4 +1,7 @@
-"""A recording as the vCon that a job works on: one dialog, with its content or where that is."""
+"""A recording or a document as the vCon that a job works on, with its content or where that is.
+
+A recording is the vCon's only dialog; a document (PDF, picture, office text) its first attachment.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from conserver.operations.recordings import new_uuid
 from conserver.outbound.uploads import Upload, Uploads, media_type
 from conserver.transcription.request import Request
 from conserver.vcon.document import encode_body
+from conserver.vcon.media import is_document
 
 
 @dataclass(slots=True)
@@ -47,38 +51,46 @@ def vcon_of_upload(
     meta: Any = None,
     request: Request | None = None,
 ) -> tuple[str, bytes]:
-    """The uuid and the text of a vCon with that recording.
+    """The uuid and the text of a vCon with that recording or document.
 
     Up to `inline_bytes` the content is a part of the vCon; a larger one stays where it is, and the
-    dialog has its address and its hash.
+    vCon has its address and its hash.
 
     Args:
         meta: what the caller wants to be kept with it: a JSON object, as an attachment.
         request: what the caller wants of its transcription.
     """
-    dialog: dict[str, Any] = {
+    part: dict[str, Any] = {
         "mediatype": upload.mediatype,
         "filename": upload.filename,
         "content_hash": "sha512-" + encode_body(bytes.fromhex(upload.sha512)),
     }
     if upload.bytes <= inline_bytes:
         content = uploads.path(upload.id).read_bytes()
-        dialog |= {"body": encode_body(content), "encoding": "base64url"}
+        part |= {"body": encode_body(content), "encoding": "base64url"}
     else:
-        dialog["url"] = upload.url
-    return _vcon(dialog, upload.filename, meta, request)
+        part["url"] = upload.url
+    return _vcon(part, upload.filename, meta, request)
 
 
 def vcon_of_url(url: str, mediatype: str = "", meta: Any = None) -> tuple[str, bytes]:
-    """The uuid and the text of a vCon whose recording a worker fetches."""
-    dialog: dict[str, Any] = {"url": url}
+    """The uuid and the text of a vCon whose recording or document a worker fetches."""
+    part: dict[str, Any] = {"url": url}
     if mediatype:
-        dialog["mediatype"] = media_type(mediatype)
-    return _vcon(dialog, url.partition("?")[0].rpartition("/")[2], meta)
+        part["mediatype"] = media_type(mediatype)
+    name = name_in_url(url)
+    if name and is_document({**part, "filename": name}):
+        part["filename"] = name
+    return _vcon(part, name, meta)
+
+
+def name_in_url(url: str) -> str:
+    """The last part of a URL's path."""
+    return url.partition("?")[0].rpartition("/")[2]
 
 
 def _vcon(
-    dialog: dict[str, Any], subject: str, meta: Any, request: Request | None = None
+    part: dict[str, Any], subject: str, meta: Any, request: Request | None = None
 ) -> tuple[str, bytes]:
     now = datetime.now(UTC).isoformat()
     uuid = new_uuid()
@@ -87,18 +99,24 @@ def _vcon(
         "uuid": uuid,
         "created_at": now,
         "parties": [{"name": "party 1"}],
-        "dialog": [{"type": "recording", "start": now, "parties": 0, **dialog}],
     }
+    attachments: list[dict[str, Any]] = []
+    place = {"party": 0}
+    if is_document(part):
+        attachments.append({"purpose": "document", "start": now, **place, **part})
+    else:
+        document["dialog"] = [{"type": "recording", "start": now, "parties": 0, **part}]
+        place["dialog"] = 0
     if subject:
         document["subject"] = subject
-    attachments = [request.attachment(now)] if request and request != Request() else []
+    if request and request != Request():
+        attachments.append(request.attachment(now))
     if meta:
         attachments.append(
             {
                 "purpose": "metadata",
                 "start": now,
-                "party": 0,
-                "dialog": 0,
+                **place,
                 "mediatype": "application/json",
                 "body": orjson.dumps(meta).decode(),
                 "encoding": "json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import orjson
@@ -15,6 +16,7 @@ from conserver.operations import documents
 from conserver.operations.tokens import Token
 from conserver.transcription import formats
 from conserver.transcription.transcript import Transcript, transcript_of
+from storage import reading
 
 router = APIRouter(tags=["jobs"])
 
@@ -47,7 +49,8 @@ async def result(
     wanted: Annotated[Format, Query(alias="format")] = "json",
 ) -> Response:
     """The vCon with everything that the chain has added, or the transcript in it: as OpenAI's
-    `json` and `verbose_json`, as plain text, or as subtitles.
+    `json` and `verbose_json`, as plain text, or as subtitles. Where it has none, but documents that
+    were read: their text, with `json` page by page.
     """
     context = context_of(request)
     found = await submitting.visible_job(context, token, job)
@@ -58,7 +61,8 @@ async def result(
     if wanted == "vcon":
         body, kind = raw, "application/json"
     else:
-        body, kind = _rendered(transcript_in(raw), wanted), formats.MEDIA_TYPES[wanted]
+        body = _of_documents(raw, wanted) or _rendered(transcript_in(raw), wanted)
+        kind = formats.MEDIA_TYPES[wanted]
     headers = {"ETag": etags.of(body), "Cache-Control": "private, no-cache"}
     if etags.matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -71,6 +75,26 @@ def transcript_in(raw: bytes) -> Transcript:
     if found is None:
         raise ProblemError(404, "its vCon holds no transcript: try format=vcon", "no-transcript")
     return found
+
+
+def _of_documents(raw: bytes, wanted: str) -> bytes | None:
+    """The text of the documents in a vCon without a transcript; None if it has none of them."""
+    vcon = orjson.loads(raw)
+    read = list(reading.documents_of(vcon))
+    if not read or wanted not in ("json", "text") or transcript_of(vcon) is not None:
+        return None
+    whole = "\n\n".join(filter(None, map(reading.document_text, read)))
+    if wanted == "text":
+        return f"{whole}\n".encode()
+    members = ("attachment", "dialog")
+    found = [
+        {
+            **{name: part[name] for name in members if name in part},
+            "pages": [asdict(page) for page in reading.document_pages(part)],
+        }
+        for part in read
+    ]
+    return orjson.dumps({"text": whole, "documents": found})
 
 
 def _rendered(found: Transcript, wanted: str) -> bytes:

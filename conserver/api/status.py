@@ -38,6 +38,7 @@ class HostView(BaseModel):
     storages: list[str]
     workers: list[dict[str, Any]]
     transcribers: list[dict[str, Any]]
+    page_readers: list[dict[str, Any]]
     beats: bool = Field(description="Whether its last beat is younger than its lease.")
     consumes: bool = Field(description="Whether it takes items.")
 
@@ -74,6 +75,16 @@ class Item(BaseModel):
 
     uuid: str
     places: list[Place]
+
+
+class Workers(BaseModel):
+    """How busy the living hosts are."""
+
+    queue_size: int = Field(description="Items that wait on the lists, for now or for their time.")
+    active_tasks: int = Field(description="Items that workers hold.")
+    num_workers: int = Field(description="Workers of all hosts.")
+    page_readers: int = Field(description="Processes that read pages of documents.")
+    workers: list[dict[str, Any]] = Field(description="Each worker with its host and its items.")
 
 
 class ConfigView(BaseModel):
@@ -115,6 +126,7 @@ def _host(host: Host) -> HostView:
         storages=host.storages,
         workers=workers,
         transcribers=host.transcribers,
+        page_readers=host.page_readers,
         beats=host.beats,
         consumes=host.consumes,
     )
@@ -146,6 +158,32 @@ def hosts(request: Request, _: Annotated[Token, Depends(requires("read"))]) -> l
     """By name."""
     with context_of(request).client() as client:
         return [_host(host) for host in operations.read(client)]
+
+
+@router.get("/workers", summary="How busy the workers are")
+def workers(request: Request, token: Annotated[Token, Depends(requires("read"))]) -> Workers:
+    """Of all hosts that beat: what waits, what runs, and what each worker does."""
+    context = context_of(request)
+    with context.client() as client:
+        found = overview.overview(client, list(context.config.ingress), Rate())
+    living = [host for host in found.hosts if host.beats]
+    waiting = [
+        count
+        for state in found.lists
+        if token.may_use(state.name)
+        for count in (state.queued, state.returned, state.suspects, state.parked)
+        if count is not None  # A key of another type.
+    ]
+    texts: Any = redact_texts(
+        [{"host": host.name, **worker} for host in living for worker in host.workers]
+    )
+    return Workers(
+        queue_size=sum(waiting),
+        active_tasks=found.in_flight,
+        num_workers=len(texts),
+        page_readers=sum(len(host.page_readers) for host in living),
+        workers=texts,
+    )
 
 
 @router.get("/items/{uuid}", summary="Where a vCon is in the queues")

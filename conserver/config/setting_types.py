@@ -17,6 +17,7 @@ WORKERS_MAX = 100
 forkserver passes no more than 250 to a child."""
 
 TRANSCRIBERS_MAX = 32
+PAGE_READERS_AUTO_MAX = 8
 
 _SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(I?B)?\s*", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -42,6 +43,14 @@ def available_cores() -> int:
     except (OSError, ValueError):
         return cores
     return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+
+
+def _parse_page_readers(value: object) -> object:
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return min(available_cores(), PAGE_READERS_AUTO_MAX)
+    if isinstance(value, str) and not re.fullmatch(r"\s*\d+\s*", value):
+        raise ValueError(f"must be a number of page readers or `auto`, not `{value}`")
+    return value
 
 
 def _parse_workers(value: object) -> object:
@@ -104,6 +113,7 @@ WorkerCount = Annotated[int, BeforeValidator(_parse_workers), Field(ge=1, le=WOR
 TranscriberCount = Annotated[
     Annotated[int, Field(ge=0, le=TRANSCRIBERS_MAX)] | None, BeforeValidator(_parse_transcribers)
 ]
+PageReaderCount = Annotated[int, BeforeValidator(_parse_page_readers), Field(ge=1, le=WORKERS_MAX)]
 StartMethod = Annotated[Literal["", "fork", "spawn", "forkserver"], BeforeValidator(_lowered)]
 Stories = Annotated[Literal["jobs", "all", "off"], BeforeValidator(_lowered)]
 UiPayload = Annotated[Literal["operate", "read"], BeforeValidator(_lowered)]

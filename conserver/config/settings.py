@@ -23,6 +23,7 @@ from conserver.config.setting_types import (
     ExpirySeconds,
     LogFormat,
     LogLevel,
+    PageReaderCount,
     RedisUrl,
     RootPath,
     Seconds,
@@ -135,6 +136,17 @@ class Settings(BaseModel):
         "CONSERVER_TRANSCRIBER_IDLE_S",
         0,
         "A transcriber without calls for so long ends, and the next call starts it; 0 is never.",
+    )
+    page_readers: PageReaderCount = _setting(
+        "CONSERVER_PAGE_READERS",
+        "auto",
+        "Processes that read pages of documents, for all workers: `auto` is one per core, at most"
+        " 8. They are started if a link reads documents.",
+    )
+    page_reader_memory: Bytes = _setting(
+        "CONSERVER_PAGE_READER_MEMORY",
+        "2G",
+        "What one page reader may allocate; a page that takes more is given up. 0 is no limit.",
     )
     vcon_redis_expiry_s: ExpirySeconds = _setting(
         "VCON_REDIS_EXPIRY",

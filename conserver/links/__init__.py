@@ -11,6 +11,7 @@ A link is a module with
                                            fork: no sockets, no threads, no CUDA.
     def speech_model(options) -> Model     optional; the transcription.engine.Model that the host's
                                            transcribers hold for the link.
+    READS_PAGES = True                     optional; the host keeps page readers for the link.
     COSTLY = True                          optional; the vCon is checkpointed right after `run`, so
                                            that its work is not repeated.
 
@@ -22,8 +23,8 @@ which is repeated as the chain configures. docs/architecture.md ("Whose fault an
 rule for choosing between them.
 
 Links import `conserver.vcon.document` and `conserver.errors`; links that make HTTP requests,
-`conserver.outbound`; transcribe, the public functions of `conserver.transcription`. They import
-nothing else of conserver, and never each other.
+`conserver.outbound`; transcribe, the public functions of `conserver.transcription`; read_documents,
+those of `conserver.extraction`. They import nothing else of conserver, and never each other.
 """
 
 from __future__ import annotations

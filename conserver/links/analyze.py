@@ -41,15 +41,15 @@ def prepare(options: Options) -> None:
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Add an analysis for every dialog that has text and no such analysis yet."""
     paid = False
-    for dialog, text in chat.questions(vcon, options, context.log):
-        if chat.find_analysis(vcon, options.analysis_type, dialog) is not None:
+    for place, text in chat.questions(vcon, options, context.log):
+        if chat.find_analysis(vcon, options.analysis_type, place) is not None:
             continue
         if paid:
             context.checkpoint()
         vcon.add_analysis(
             {
                 "type": options.analysis_type,
-                "dialog": dialog,
+                **place,
                 "vendor": options.vendor,
                 "product": options.model,
                 **_answer(text, options, context),

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 
 from conserver.links import LinkContext
 from conserver.outbound import chat, endpoint
-from conserver.vcon.document import Vcon, indices, numbered, structured
+from conserver.vcon.document import Vcon, numbered, structured
 
 COSTLY = True
 
@@ -53,8 +53,8 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Ask about every dialog without an answer for this tag; tag the vCon if one is yes."""
     tag = f"{options.tag_name}:{options.tag_value}"
     paid = False
-    for dialog, text in chat.questions(vcon, options, context.log):
-        if _is_answered(vcon, options.analysis_type, dialog, tag):
+    for place, text in chat.questions(vcon, options, context.log):
+        if _is_answered(vcon, options.analysis_type, place, tag):
             continue
         if paid:
             context.checkpoint()
@@ -66,7 +66,7 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
         vcon.add_analysis(
             {
                 "type": options.analysis_type,
-                "dialog": dialog,
+                **place,
                 "vendor": options.vendor,
                 "product": options.model,
                 "mediatype": "application/json",
@@ -80,9 +80,9 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     return vcon
 
 
-def _is_answered(vcon: Vcon, kind: str, dialog: int, tag: str) -> bool:
+def _is_answered(vcon: Vcon, kind: str, place: dict[str, int], tag: str) -> bool:
     for _, analysis in numbered(vcon.analysis):
-        if analysis.get("type") == kind and dialog in indices(analysis.get("dialog")):
+        if analysis.get("type") == kind and chat.is_about(analysis, place):
             body = structured(analysis)
             if isinstance(body, dict) and body.get("tag") == tag:
                 return True

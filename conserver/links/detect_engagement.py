@@ -43,8 +43,8 @@ def prepare(options: Options) -> None:
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Ask about every dialog that has no such analysis yet."""
     paid = False
-    for dialog, text in chat.questions(vcon, options, context.log):
-        if chat.find_analysis(vcon, options.analysis_type, dialog) is not None:
+    for place, text in chat.questions(vcon, options, context.log):
+        if chat.find_analysis(vcon, options.analysis_type, place) is not None:
             continue
         if paid:
             context.checkpoint()
@@ -57,7 +57,7 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
         vcon.add_analysis(
             {
                 "type": options.analysis_type,
-                "dialog": dialog,
+                **place,
                 "vendor": options.vendor,
                 "product": options.model,
                 "mediatype": "text/plain",

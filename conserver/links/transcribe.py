@@ -27,7 +27,6 @@ unusable, too.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -35,13 +34,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from conserver.errors import Rejected, Retry
+from conserver.errors import Rejected
 from conserver.links import LinkContext
+from conserver.outbound.contents import ContentAwayError, Faults, Place, content_of
 from conserver.outbound.faults import FailedAttemptError
-from conserver.outbound.fetch import FetchOptions, fetch
+from conserver.outbound.fetch import FetchOptions
 from conserver.outbound.fetch import prepare as prepare_fetching
 from conserver.speech.engines import engines
-from conserver.transcription import audio, partial, results, whisper
+from conserver.transcription import audio, results, whisper
 from conserver.transcription.conversation import Transcription, text_until
 from conserver.transcription.engine import (
     Following,
@@ -53,10 +53,9 @@ from conserver.transcription.engine import (
 from conserver.transcription.languages import LANGUAGES
 from conserver.transcription.request import Request
 from conserver.transcription.speakers import speakers_of
+from conserver.vcon import partial
 from conserver.vcon.document import (
     Vcon,
-    content_hashes,
-    decode_body,
     dialogs_of,
     duration_s,
     is_transcript,
@@ -70,6 +69,7 @@ _TOLD = {"language", "translate", "multilingual", "prompt", "hotwords", "beam_si
          "words", "channels_apart", "vad", "vad_threshold", "vad_pause_ms"}  # fmt: skip
 _TEXT_CHARS_MAX = 20_000
 """Of the text so far, which is shown again at every change; what is longer comes at the end."""
+_PROGRESS = "transcription_progress"
 _NO_RECORDINGS = {"text", "transfer", "incomplete", "recording-set"}
 
 
@@ -187,25 +187,29 @@ def transcribe(
         FailedAttemptError: a url does not give its recording.
         TimeoutError: the soft time limit was exceeded.
     """
-    faults = _Faults(context, options)
+
+    def warn(place: Place, reason: str) -> None:
+        context.log.warning("dialog_unusable", dialog=place["dialog"], reason=reason)
+
+    faults = Faults(context, skip=options.on_unusable == "skip", warn=warn)
     for index, dialog in _to_transcribe(vcon, options, context):
         try:
             wanted = Request.of(vcon, index) or Request()
             chosen = options.model_copy(update=wanted.overruling())
-            content = _content(dialog, options, context)
+            content = content_of(dialog, "recording", options.fetch, context)
             heard = _hear(
                 vcon, index, content, chosen, context, open_transcriber, follow=wanted.follow
             )
         except Rejected as error:
-            faults.unusable(index, error)
+            faults.unusable({"dialog": index}, error)
             continue
-        except (_ContentAwayError, FailedAttemptError) as error:
-            faults.away(index, error)
+        except (ContentAwayError, FailedAttemptError) as error:
+            faults.away({"dialog": index}, error)
             continue
         if heard is None:
             context.log.info("dialogs_skipped", dialogs=[index], reason="it is too short")
             continue
-        partial.forget(vcon, index)
+        partial.forget(vcon, _PROGRESS, {"dialog": index})
         for analysis in results.analyses(heard, index, options.analyses):
             vcon.add_analysis(analysis)
         if results.WTF in options.analyses:
@@ -213,55 +217,6 @@ def transcribe(
         context.checkpoint()
     faults.raise_if_any()
     return vcon
-
-
-class _ContentAwayError(Exception):
-    """The server of a recording is not available now; it may have said until when."""
-
-    def __init__(self, error: Retry) -> None:
-        super().__init__(str(error))
-        self.after_s = error.after_s
-
-
-class _Faults:
-    """The dialogs that could not be transcribed, and what follows for the vCon."""
-
-    def __init__(self, context: LinkContext, options: Options) -> None:
-        self._context = context
-        self._skip = options.on_unusable == "skip"
-        self._unusable: list[str] = []
-        self._failed: list[str] = []
-        self._away: list[str] = []
-        self._after_s: float | None = None
-
-    def unusable(self, dialog: int, error: Exception) -> None:
-        """The recording can never be transcribed."""
-        self._unusable.append(f"dialog {dialog}: {error}")
-        self._context.log.warning("dialog_unusable", dialog=dialog, reason=str(error))
-
-    def away(self, dialog: int, error: _ContentAwayError | FailedAttemptError) -> None:
-        """The recording cannot be fetched, which may pass."""
-        if isinstance(error, _ContentAwayError):
-            self._away.append(f"dialog {dialog}: {error}")
-            if error.after_s is not None:
-                self._after_s = max(error.after_s, self._after_s or 0.0)
-        elif self._skip and self._context.last_attempt:
-            self.unusable(dialog, error)
-        else:
-            self._failed.append(f"dialog {dialog}: {error}")
-
-    def raise_if_any(self) -> None:
-        """Raise what concerns the vCon: first what may pass, so that all is tried before its end.
-
-        Raises:
-            Retry, FailedAttemptError, Rejected: as `transcribe` says.
-        """
-        if self._away:
-            raise Retry(self._after_s, "; ".join([*self._away, *self._failed]))
-        if self._failed:
-            raise FailedAttemptError("; ".join([*self._failed, *self._unusable]))
-        if self._unusable and not self._skip:
-            raise Rejected("; ".join(self._unusable))
 
 
 def _to_transcribe(
@@ -333,14 +288,15 @@ def _hear(
     speakers, warnings = speakers_of(dialog, vcon.parties, len(recording.channels))
     transcriber = open_transcriber(options.which())
 
+    place = {"dialog": index}
+
     def keep(state: dict[str, Any]) -> None:
-        partial.keep(vcon, index, state, results.VENDOR)
+        partial.keep(vcon, _PROGRESS, place, state, results.VENDOR)
         context.checkpoint()
 
     shown = _Shown(context)
-    following = Following(
-        pulse, shown.progress, partial.kept(vcon, index), keep, shown.heard if follow else None
-    )
+    kept = partial.kept(vcon, _PROGRESS, place)
+    following = Following(pulse, shown.progress, kept, keep, shown.heard if follow else None)
     found = transcriber.transcribe(recording.channels, options.how(), following)
     heard = found.channels
     took_s = time.monotonic() - began_s
@@ -394,21 +350,3 @@ def _pulse(context: LinkContext) -> Callable[[], None]:
             raise TimeoutError("the time limit ran out while transcribing")
 
     return pulse
-
-
-def _content(dialog: dict[str, Any], options: Options, context: LinkContext) -> bytes:
-    """The bytes of the recording, compared with content_hash."""
-    body = dialog.get("body")
-    hashes = content_hashes(dialog)
-    if not body and dialog.get("url"):
-        try:
-            return fetch(str(dialog["url"]), options.fetch, context, hashes)
-        except Retry as error:
-            raise _ContentAwayError(error) from None
-    content = decode_body(dialog)
-    if not isinstance(content, bytes):
-        raise Rejected(f"a body with encoding {dialog.get('encoding')!r} cannot hold a recording")
-    for algorithm, digest in hashes:
-        if hashlib.new(algorithm, content).digest() != digest:
-            raise Rejected(f"the recording is not the one that its {algorithm} content_hash names")
-    return content

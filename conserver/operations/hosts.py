@@ -32,6 +32,7 @@ class Host:
         away: of each storage that is away for one of its workers, since when (Unix seconds).
         transcribers: as supervisor/transcribers.py describes them; none where workers hold the
             models themselves, or nothing is transcribed.
+        page_readers: as supervisor/page_readers.py describes them; none where no link reads pages.
         consumes: whether it takes items: it beats, is running, serves a list, and has a worker that
             claims.
     """
@@ -50,6 +51,7 @@ class Host:
     workers: list[dict[str, Any]]
     away: dict[str, float] = field(default_factory=dict)
     transcribers: list[dict[str, Any]] = field(default_factory=list)
+    page_readers: list[dict[str, Any]] = field(default_factory=list)
     consumes: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -185,6 +187,7 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         for name, value in found.items()
         if not name.startswith(b"consumer:")
     }
+    supervisor = orjson.loads(fields.get("supervisor", "{}"))
     beat_ms = float(fields.get("beat", "0").partition(".")[0] or 0)
     return Host(
         id=host,
@@ -200,7 +203,8 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         storages=orjson.loads(fields.get("storages", "[]")),
         workers=orjson.loads(fields.get("workers", "[]")),
         away=orjson.loads(fields.get("away", "{}")),
-        transcribers=orjson.loads(fields.get("supervisor", "{}")).get("transcribers", []),
+        transcribers=supervisor.get("transcribers", []),
+        page_readers=supervisor.get("page_readers", []),
     )
 
 

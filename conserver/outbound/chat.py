@@ -4,7 +4,8 @@ The endpoint is any that speaks OpenAI's chat completions: their own, a gateway,
 next desk. Each paid answer is checkpointed before the next question, so that a failure at the
 ninth dialog does not cost the first eight again.
 
-What is asked about a dialog is the text of an analysis of it (`source`), mostly its transcript.
+What is asked about a dialog is the text of an analysis of it (`source`), mostly its transcript; it
+may be the text of documents as well.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import functools
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import orjson
@@ -22,6 +23,7 @@ from pydantic import AliasChoices, AnyHttpUrl, BaseModel, ConfigDict, Field, Sec
 from conserver.errors import Rejected, Retry
 from conserver.outbound import answers, endpoint
 from conserver.vcon.document import Vcon, indices, is_transcript, numbered, structured
+from storage.reading import DOCUMENT_TEXT, document_text, documents_of
 
 _MAX_ANSWER_BYTES = 16_777_216
 _LONGEST_WAIT_S = 5.0
@@ -69,8 +71,11 @@ class ChatOptions(endpoint.CallOptions):
     read_timeout_s: float = Field(default=120, gt=0)
 
 
-def questions(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[int, str]]:
-    """Yield (dialog index, its text) for every dialog with a text to ask about.
+def questions(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[dict[str, int], str]]:
+    """Yield (place, its text) for every dialog with a text to ask about.
+
+    The place is what an analysis about it names: {"dialog": 0}. Where `source` names the text of
+    documents, it is that of each document: {"attachment": 0}, or the dialog that has it.
 
     Yields nothing for a vCon that `only_if` or the sampling excludes. The sampling depends on the
     uuid only, so that a second attempt decides as the first one.
@@ -84,12 +89,15 @@ def questions(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[int,
     if not _is_included(vcon, options):
         log.debug("dialogs_skipped", reason="excluded by only_if or sampling_rate")
         return
+    if options.source.analysis_type == DOCUMENT_TEXT and options.source.text_location is None:
+        yield from _documents(vcon, options, log)
+        return
     silent: list[int] = []
     untranscribed: list[int] = []
     for dialog, content in numbered(vcon.dialogs):
         text, unreadable = _text_about(vcon, dialog, options.source)
         if text:
-            yield dialog, text[: options.max_text_characters]
+            yield {"dialog": dialog}, text[: options.max_text_characters]
         elif unreadable:
             log.warning("transcript_unreadable", dialog=dialog, found=unreadable)
         elif text is not None:
@@ -111,7 +119,7 @@ def _missing(source: Source) -> str:
 def _text_about(vcon: Vcon, dialog: int, source: Source) -> tuple[str | None, list[str]]:
     """The text to ask about, "" if nobody spoke, None without one; and what cannot be read."""
     if source.text_location is not None:
-        found = find_analysis(vcon, source.analysis_type, dialog)
+        found = find_analysis(vcon, source.analysis_type, {"dialog": dialog})
         if found is None:
             return None, []
         text = text_at(found, source.text_location)
@@ -133,12 +141,28 @@ def _text_about(vcon: Vcon, dialog: int, source: Source) -> tuple[str | None, li
     return (said.spoken.conversation if said.spoken else None), unreadable
 
 
-def find_analysis(vcon: Vcon, kind: str, dialog: int) -> dict[str, Any] | None:
-    """The first analysis of that type about that dialog."""
+def _documents(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[dict[str, int], str]]:
+    """(place, text) of the documents whose text was read."""
+    for part in documents_of(vcon.view):
+        places = {name: indices(part.get(name)) for name in ("attachment", "dialog")}
+        named = {name: found[0] for name, found in places.items() if found}
+        if text := document_text(part):
+            yield named, text[: options.max_text_characters]
+        else:
+            log.info("documents_skipped", **named, reason="it has no text")
+
+
+def find_analysis(vcon: Vcon, kind: str, place: Mapping[str, int]) -> dict[str, Any] | None:
+    """The first analysis of that type about that dialog or attachment."""
     for _, analysis in numbered(vcon.analysis):
-        if analysis.get("type") == kind and dialog in indices(analysis.get("dialog")):
+        if analysis.get("type") == kind and is_about(analysis, place):
             return analysis
     return None
+
+
+def is_about(analysis: Mapping[str, Any], place: Mapping[str, int]) -> bool:
+    """Whether an analysis names that dialog or attachment."""
+    return all(index in indices(analysis.get(name)) for name, index in place.items())
 
 
 def text_at(analysis: dict[str, Any], location: str) -> str | None:

@@ -88,6 +88,8 @@ class LoadedLink:
     prepare_module: Callable[[Any], None] | None = None
     speech_model: Any = None
     """The model that a transcriber is to hold for it; None for most links."""
+    reads_pages: bool = False
+    """Whether it hands documents to the host's page readers."""
 
     def prepare(self) -> None:
         """Call the module's `prepare`, which imports large packages. Raises ConfigError."""
@@ -235,6 +237,7 @@ def load_link(name: str, config: LinkConfig) -> LoadedLink:
         run=run,
         options=options,
         speech_model=speech_model(options) if speech_model else None,
+        reads_pages=bool(getattr(module, "READS_PAGES", False)),
         costly=bool(getattr(module, "COSTLY", False)),
         soft_timeout_s=config.soft_timeout_s,
         hard_timeout_s=config.hard_timeout_s,

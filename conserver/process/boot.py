@@ -18,8 +18,8 @@ from conserver.process.messages import send
 from conserver.process.shared_status import SharedStatus
 from conserver.process.signals import StopFlag
 
-Role = Literal["worker", "coordinator", "api", "transcriber"]
-Service = Literal["api", "transcriber"]
+Role = Literal["worker", "coordinator", "api", "transcriber", "reader"]
+Service = Literal["api", "transcriber", "reader"]
 """Children that the supervisor runs beside the workers: they claim nothing and hold no items."""
 
 
@@ -54,8 +54,10 @@ class Boot:
     replacement refuses no connection."""
     transcribers: list[str] = field(default_factory=list)
     """The addresses of this host's transcribers; none if the models are loaded in the workers."""
+    page_readers: tuple[str, int] = ("", 0)
+    """Worker only: the address of this host's page readers, and how many they are."""
     device: str = ""
-    """Transcriber only: its GPU, for CUDA_VISIBLE_DEVICES; empty for the CPU."""
+    """Its GPU; empty for the CPU. Transcriber: for CUDA_VISIBLE_DEVICES; reader: its number."""
     models: list[dict[str, Any]] = field(default_factory=list)
     """Transcriber only: the models (transcription.engine.Model) it loads before it is ready."""
     safer: bool = False
@@ -68,6 +70,8 @@ class Boot:
         """The process title that ps shows."""
         if self.role == "transcriber":
             return f"conserver: transcriber {self.slot} of {len(self.transcribers)}"
+        if self.role == "reader":
+            return f"conserver: page reader {self.slot} of {self.settings.page_readers}"
         if self.role != "worker":
             return f"conserver: {self.role}"
         return f"conserver: worker {self.slot} of {self.workers}"

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from conserver.errors import Rejected, Retry
+from conserver.process import packets
+from conserver.process.packets import Gone, Message
 from conserver.speech import packing, wire
 from conserver.speech.assembly import segments_by_channel
 from conserver.speech.packing import Plan
@@ -34,7 +36,7 @@ from conserver.speech.windows import (
     WindowOptions,
     model_message,
 )
-from conserver.speech.wire import Gone, Message, SharedMel
+from conserver.speech.wire import SharedMel
 from conserver.telemetry import traces
 from conserver.transcription.audio import SAMPLE_RATE_HZ
 from conserver.transcription.engine import (
@@ -151,7 +153,7 @@ class _Call:
         while True:
             self._following.pulse()
             try:
-                connection = wire.connect(self._address)
+                connection = packets.connect(self._address)
             except Gone:
                 # Nobody holds the address: the supervisor is about to end, and so are we.
                 self._wait(_PULSE_S)
@@ -362,7 +364,7 @@ class _Call:
     # The connection.
 
     def _send(self, connection: socket.socket, message: Message, descriptor: int = -1) -> None:
-        while not wire.send(connection, message, descriptor):
+        while not packets.send(connection, message, descriptor):
             self._following.pulse()
 
     def _next(self, connection: socket.socket) -> Message:
@@ -373,7 +375,7 @@ class _Call:
             Retry: it cannot work now.
         """
         while True:
-            received = wire.receive(connection)
+            received = packets.receive(connection)
             self._following.pulse()
             if received is None:
                 continue

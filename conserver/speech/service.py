@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from conserver.speech import wire
+from conserver.process import packets
+from conserver.process.packets import Gone, Message
 from conserver.speech.batching import Batcher
 from conserver.speech.lanes import Failed, Job, Lanes, Outcome
 from conserver.speech.models import Models
 from conserver.speech.windows import Answer, ModelInfo, WindowOptions
-from conserver.speech.wire import Gone, Message, SharedMel
+from conserver.speech.wire import SharedMel
 from conserver.telemetry import log
 from conserver.transcription.engine import Model
 
@@ -177,7 +178,7 @@ class Service:
     # What workers send.
 
     def _accept(self) -> None:
-        accepted = wire.accept(self._listener)
+        accepted = packets.accept(self._listener)
         if accepted is None:
             return
         connection = _Connection(accepted)
@@ -192,7 +193,7 @@ class Service:
         try:
             self._send_rest(connection)
             while connection.open:
-                received = wire.receive(connection.socket)
+                received = packets.receive(connection.socket)
                 if received is None:
                     break
                 self._take(connection, *received)
@@ -279,7 +280,7 @@ class Service:
                 theirs.setdefault(job.call, []).append(job.number)
         for connection, numbers in theirs.items():
             try:
-                wire.send(connection.socket, {"type": kind, "ids": numbers, "crowd": len(jobs)})
+                packets.send(connection.socket, {"type": kind, "ids": numbers, "crowd": len(jobs)})
             except Gone:
                 continue  # The main thread will see that, too.
 
@@ -292,7 +293,7 @@ class Service:
 
     def _send_rest(self, connection: _Connection) -> None:
         while connection.unsent:
-            if not wire.send(connection.socket, connection.unsent[0]):
+            if not packets.send(connection.socket, connection.unsent[0]):
                 break
             connection.unsent.popleft()
         if connection.open:

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 
 from conserver import failpoints
 from conserver.errors import ConserverError
-from conserver.speech import wire
+from conserver.process import packets
 from conserver.speech.service import Service, ServiceOptions
 from conserver.telemetry import log
 
@@ -63,7 +63,7 @@ def running(options: ServiceOptions) -> Iterator[Running]:
         NotStarted: it has ended at once.
     """
     address = f"conserver-{os.urandom(8).hex()}"
-    listener = wire.listen(address)
+    listener = packets.listen(address)
     started = Running(address, listener, options, *_start(listener, options))
     try:
         yield started

@@ -63,6 +63,8 @@ class Preload:
         """Counts the configurations: 1, and 1 more with every reload that is not refused."""
         self.speech_links: dict[str, Any] = {}
         """The links that use a transcriber, by their names, each with its model."""
+        self.reads_pages = False
+        """Whether a link hands documents to page readers."""
         self._load = load
         self._context = context
         self._modules = list(modules)
@@ -122,14 +124,16 @@ class Preload:
             for name, link in loaded.links.items()
             if link.speech_model is not None
         }
+        self.reads_pages = any(link.reads_pages for link in loaded.links.values())
         if method == "forkserver":
             self._context.set_forkserver_preload(self._modules)
         elif method == "fork":
             for module in self._modules:
                 importlib.import_module(module)
-            if self.speech_links:
-                # Transcribers are spawned, which starts the tracker. Children forked before then
-                # would close its pipe as foreign, and still believe that they have it.
+            if self.speech_links or self.reads_pages:
+                # Transcribers and page readers are spawned, which starts the tracker. Children
+                # forked before then would close its pipe as foreign, and still believe that they
+                # have it.
                 resource_tracker.ensure_running()
             gc.collect()
             gc.freeze()

@@ -37,6 +37,7 @@ from conserver.process.signals import SignalInbox
 from conserver.supervisor.child import Child, context_for
 from conserver.supervisor.death import NO_BLAME, Death, LeaveReason, describe_exit
 from conserver.supervisor.orders import CoordinatorUpdates, OrderQueue, supervisor_state
+from conserver.supervisor.page_readers import PageReaders, PageReaderSlot
 from conserver.supervisor.preload import Preload, Reload
 from conserver.supervisor.replacement import Replacement
 from conserver.supervisor.shutdown import Shutdown, Stage
@@ -68,6 +69,7 @@ class Entries:
     coordinator: str = "conserver.coordinator:main"
     api: str = "conserver.web.child:main"
     transcriber: str = "conserver.speech.transcriber:main"
+    reader: str = "conserver.extraction.service:main"
 
     @property
     def modules(self) -> list[str]:
@@ -148,7 +150,12 @@ class Supervisor:
         self._transcribers = [
             TranscriberSlot(number, device) for number, device in enumerate(self._devices, 1)
         ]
-        self._slots: list[ChildSlot] = [*self._resources.slots, *self._transcribers]
+        self._readers = PageReaders(settings, os.environ)
+        self._slots: list[ChildSlot] = [
+            *self._resources.slots,
+            *self._transcribers,
+            *self._readers.slots,
+        ]
         self._coordinator, self._workers = self._resources.coordinator, self._resources.workers
         self._orders = OrderQueue()
         self._updates = CoordinatorUpdates(self._orders, self._coordinator, self._workers)
@@ -202,6 +209,7 @@ class Supervisor:
         self._resources.close()
         for slot in self._transcribers:
             slot.close()
+        self._readers.close()
 
     @property
     def _models(self) -> list[Any]:
@@ -288,7 +296,9 @@ class Supervisor:
         backoff_s = 0.0
         if not death.planned:
             lived_s = time.monotonic() - child.started_at_s
-            backoff_s = slot.backoff.after_s(lived_s, blamed=bool(blame["items"]))
+            # A page reader dies of a page, which it meets twice at most.
+            blamed = bool(blame["items"]) or isinstance(slot, PageReaderSlot)
+            backoff_s = slot.backoff.after_s(lived_s, blamed=blamed)
         slot.due_at_s = time.monotonic() + backoff_s
         child.close()
         slot.clear()
@@ -312,9 +322,11 @@ class Supervisor:
     def _decides(self, slot: ChildSlot) -> bool:
         """Whether a death in this slot shows that the supervisor cannot do its work at all.
 
-        A transcriber's does not: a GPU may come back, and chains without speech go on.
+        A transcriber's does not: a GPU may come back, and chains without speech go on. Nor does a
+        page reader's.
         """
-        first = slot.role not in self._once_ready and slot.role != "transcriber"
+        helps = slot.role in ("transcriber", "reader")
+        first = slot.role not in self._once_ready and not helps
         return first and not self._shutdown.in_progress
 
     def _let_sleep(self, slot: TranscriberSlot) -> None:
@@ -352,6 +364,8 @@ class Supervisor:
         ours = supervisor_state(state, generation, self._method, self._began_at)
         if self._models:
             ours["transcribers"] = [transcriber_state(slot) for slot in self._transcribers]
+        if self._preload.reads_pages:
+            ours["page_readers"] = self._readers.state()
         self._updates.send_due(ours, now_s)
 
     def _start_missing(self, now_s: float) -> None:
@@ -364,11 +378,11 @@ class Supervisor:
         for slot in self._services:
             if _due(slot, now_s) and not self._shutdown.in_progress:
                 self._start(slot)
-        # Workers need the transcribers while they drain.
-        if self._models and self._shutdown.stage in (Stage.NONE, Stage.DRAINING):
-            for transcriber in self._transcribers:
-                if _due(transcriber, now_s) and not transcriber.asleep:
-                    self._start(transcriber)
+        # Workers need the transcribers and the page readers while they drain.
+        if self._shutdown.stage in (Stage.NONE, Stage.DRAINING):
+            for helper in self._helpers():
+                if _due(helper, now_s):
+                    self._start(helper)
         if self._shutdown.in_progress or not coordinator.serving:
             return
         for slot in self._workers:
@@ -382,6 +396,15 @@ class Supervisor:
                     lists=list(self._preload.served.ingress),
                 )
 
+    def _helpers(self) -> list[ChildSlot]:
+        """The transcribers and page readers that the present links need."""
+        wanted: list[ChildSlot] = []
+        if self._models:
+            wanted += [one for one in self._transcribers if not one.asleep]
+        if self._preload.reads_pages:
+            wanted += self._readers.slots
+        return wanted
+
     def _start(self, slot: ChildSlot) -> None:
         slot.renew()
         preload = self._preload
@@ -392,11 +415,13 @@ class Supervisor:
             settings, config = for_workers(settings, config, preload.speech_links, self._devices)
         addresses = [transcriber.address for transcriber in self._transcribers]
         boot = self._resources.boot(slot, config, settings, addresses)
+        self._readers.equip(boot, slot)
         context, inherited = self._context, None
         if isinstance(slot, TranscriberSlot):
-            # Its libraries survive no fork, whatever the other children may.
-            context = context_for("spawn")[1]
             slot.equip(boot, self._models)
+        if isinstance(slot, TranscriberSlot | PageReaderSlot):
+            # Their libraries survive no fork, whatever the other children may.
+            context = context_for("spawn")[1]
         elif self._method == "fork":
             statuses = tuple(one.status for one in self._slots)
             inherited = Inherited(preload.preexisting, statuses)

@@ -16,10 +16,10 @@ from typing import Any
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.process.boot import Boot
+from conserver.process.packets import listen
 from conserver.speech.devices import gpus
 from conserver.speech.lanes import EXIT_INSANE
 from conserver.speech.transcriber import service_options
-from conserver.speech.wire import listen
 from conserver.supervisor.death import Death, LeaveReason
 from conserver.supervisor.slots import ChildSlot
 

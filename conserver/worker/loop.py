@@ -69,6 +69,10 @@ def main(boot: Boot) -> int:
         from conserver.speech.engines import engines  # A worker without speech does without it.
 
         engines.use_transcribers(boot.transcribers)
+    if any(link.reads_pages for link in loaded.links.values()):
+        from conserver.extraction.pool import HostReaders, pool
+
+        pool.use(HostReaders(*boot.page_readers))
     loop = WorkerLoop(boot, loaded)
     loop.connect()
     boot.send("ready")

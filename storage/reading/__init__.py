@@ -2,6 +2,7 @@
 
     content       bodies: encodings, media types, durations
     tags          the tags of attachments
+    documents     the text of documents, page by page
     transcripts   what was said in a dialog, in every format of transcript that is in use
 
 This package is the only reader of these in the project, so that links, storages, adapted modules
@@ -20,6 +21,14 @@ from storage.reading.content import (
     media_type,
     structured,
 )
+from storage.reading.documents import (
+    DOCUMENT_TEXT,
+    DocumentPage,
+    document_pages,
+    document_text,
+    documents_of,
+    is_document_text,
+)
 from storage.reading.tags import is_tags, tag_texts, tags_in, tags_of
 from storage.reading.transcripts import (
     Said,
@@ -33,13 +42,19 @@ from storage.reading.transcripts import (
 )
 
 __all__ = [
+    "DOCUMENT_TEXT",
+    "DocumentPage",
     "NotBase64Error",
     "Said",
     "Spoken",
     "decode_base64url",
     "decode_body",
     "dialogs_of",
+    "document_pages",
+    "document_text",
+    "documents_of",
     "duration_s",
+    "is_document_text",
     "is_tags",
     "is_transcript",
     "media_type",

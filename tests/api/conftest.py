@@ -43,7 +43,10 @@ def configuration(folder: Path) -> dict[str, Any]:
     """Two lists, a storage that keeps files, and one that can search."""
     database = str(folder.parent / "vcons.db")
     return {
-        "links": {"tag": {"module": "links.tag", "options": {"tags": ["seen"]}}},
+        "links": {
+            "tag": {"module": "links.tag", "options": {"tags": ["seen"]}},
+            "read": {"module": "links.read_documents"},
+        },
         "storages": {
             "files": {"module": "storage.file", "options": {"path": str(folder)}},
             "index": {"module": "storage.sqlite", "options": {"path": database}},
@@ -56,6 +59,7 @@ def configuration(folder: Path) -> dict[str, Any]:
                 "storages": ["files"],
             },
             "second": {"links": ["tag"], "ingress_lists": ["other"]},
+            "paper": {"links": ["read"], "ingress_lists": ["papers"]},
         },
         "models": {"whisper-1": "main", "team/second": "second"},
         "schedules": {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from conserver.errors import Cancelled, Rejected, Retry
-from conserver.speech import wire
+from conserver.process import packets
 from conserver.speech.client import SharedTranscriber
 from conserver.speech.service import ServiceOptions
 from conserver.speech.standalone import Running, running
@@ -149,11 +149,11 @@ def test_cancelling_takes_effect_between_windows_and_frees_the_slot() -> None:
 
 def test_a_worker_that_dies_frees_its_slot_and_takes_its_windows_out() -> None:
     with running(ServiceOptions(rows=1, slots=1, models=(TINY,))) as transcriber:
-        dying = wire.connect(transcriber.address)
-        wire.send(dying, {"type": "open", "model": model_message(TINY)})
-        wire.receive(dying)
-        wire.send(dying, {"type": "begin"})
-        assert wire.receive(dying) == ({"type": "admitted"}, -1)
+        dying = packets.connect(transcriber.address)
+        packets.send(dying, {"type": "open", "model": model_message(TINY)})
+        packets.receive(dying)
+        packets.send(dying, {"type": "begin"})
+        assert packets.receive(dying) == ({"type": "admitted"}, -1)
         dying.close()
         assert texts(hear(transcriber, *channels_of("calls/mono-8k.wav"))) == [[TEXT]]
 
@@ -242,15 +242,15 @@ class Poisoner:
 
     def run(self) -> None:
         while self.suspicion < 3:
-            with wire.connect(self._address) as connection:
+            with packets.connect(self._address) as connection:
                 try:
                     self._send(connection)
-                except wire.Gone:
+                except packets.Gone:
                     self.suspicion += 1
 
     def _send(self, connection: Any) -> None:
-        wire.send(connection, {"type": "open", "model": model_message(TINY)})
-        wire.receive(connection)
+        packets.send(connection, {"type": "open", "model": model_message(TINY)})
+        packets.receive(connection)
         # Its memory holds less than it says.
         mel = SharedMel.of(np.zeros((80, 10), np.float16))
         options = WindowOptions(language="en").dump()
@@ -258,9 +258,9 @@ class Poisoner:
             "type": "window", "id": 0, "frames": 900, "options": options,
             "suspicion": self.suspicion, "crowd": self._crowd,
         }  # fmt: skip
-        wire.send(connection, message, mel.descriptor)
+        packets.send(connection, message, mel.descriptor)
         mel.close()
-        while received := wire.receive(connection):
+        while received := packets.receive(connection):
             self._crowd = received[0].get("crowd", self._crowd)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from conserver.links.transcribe import Options, transcribe
-from conserver.transcription import partial
+from conserver.vcon import partial
 from conserver.vcon.document import Vcon
 from tests.unit.transcription.sounds import FakeContext, FakeEngine
 from tests.unit.transcription.test_link import recording, vcon_of
+
+KIND = "transcription_progress"
 
 
 def again(vcon: Vcon) -> Vcon:
@@ -16,15 +18,15 @@ def again(vcon: Vcon) -> Vcon:
 
 def test_what_was_kept_last_is_found_by_another_worker() -> None:
     vcon = vcon_of(recording(), recording())
-    partial.keep(vcon, 0, {"answers": {"0": 1}}, "conserver")
-    partial.keep(vcon, 0, {"answers": {"0": 1, "1": 2}}, "conserver")
-    partial.keep(vcon, 1, {"answers": {}}, "conserver")
+    partial.keep(vcon, KIND, {"dialog": 0}, {"answers": {"0": 1}}, "conserver")
+    partial.keep(vcon, KIND, {"dialog": 0}, {"answers": {"0": 1, "1": 2}}, "conserver")
+    partial.keep(vcon, KIND, {"dialog": 1}, {"answers": {}}, "conserver")
     found = again(vcon)
-    assert partial.kept(found, 0) == {"answers": {"0": 1, "1": 2}}
+    assert partial.kept(found, KIND, {"dialog": 0}) == {"answers": {"0": 1, "1": 2}}
     assert len(found.analysis) == 2
-    partial.forget(found, 0)
-    assert partial.kept(found, 0) is None
-    assert partial.kept(found, 1) == {"answers": {}}
+    partial.forget(found, KIND, {"dialog": 0})
+    assert partial.kept(found, KIND, {"dialog": 0}) is None
+    assert partial.kept(found, KIND, {"dialog": 1}) == {"answers": {}}
 
 
 def test_the_link_hands_it_to_the_engine_checkpoints_it_and_takes_it_out() -> None:
@@ -32,13 +34,13 @@ def test_the_link_hands_it_to_the_engine_checkpoints_it_and_takes_it_out() -> No
         def transcribe(self, channels, listening, following):  # type: ignore[no-untyped-def]
             seen.append(following.kept)
             following.keep({"answers": {"0": 1}})
-            kept.append(partial.kept(again(vcon), 0))
+            kept.append(partial.kept(again(vcon), KIND, {"dialog": 0}))
             return super().transcribe(channels, listening, following)
 
     seen: list[object] = []
     kept: list[object] = []
     vcon = vcon_of(recording())
-    partial.keep(vcon, 0, {"answers": {}}, "conserver")
+    partial.keep(vcon, KIND, {"dialog": 0}, {"answers": {}}, "conserver")
     context = FakeContext()
     transcribe(vcon, Options(model="tiny"), context, Keeping().open)
     assert seen == [{"answers": {}}]
@@ -49,5 +51,5 @@ def test_the_link_hands_it_to_the_engine_checkpoints_it_and_takes_it_out() -> No
 
 def test_what_cannot_be_read_is_nothing() -> None:
     vcon = vcon_of(recording())
-    vcon.add_analysis({"type": partial.TYPE, "dialog": 0, "vendor": "x", "body": "{"})
-    assert partial.kept(vcon, 0) is None
+    vcon.add_analysis({"type": KIND, "dialog": 0, "vendor": "x", "body": "{"})
+    assert partial.kept(vcon, KIND, {"dialog": 0}) is None

@@ -1,0 +1,42 @@
+"""The entry of a page reader that is a child of the supervisor.
+
+Stop signals do not end it: a terminal sends them to every process of the group, and workers still
+need it while they drain. It ends when the supervisor says so or is gone.
+"""
+
+from __future__ import annotations
+
+import select
+
+from conserver.extraction.reader import Reader, ReaderOptions
+from conserver.process import memory
+from conserver.process.boot import Boot
+from conserver.process.messages import receive
+from conserver.process.shared_status import State
+
+
+def main(boot: Boot) -> int:
+    """Read pages until the end. Returns the exit code."""
+    memory.use_one_arena()
+    options = ReaderOptions(
+        memory_bytes=boot.settings.page_reader_memory,
+        gpu=int(boot.device) if boot.device.isdecimal() else None,
+    )
+    assert boot.listener is not None
+    reader = Reader(boot.listener, options, boot.status.beat, boot.status.count)
+    boot.status.state = State.IDLE
+    boot.send("ready")
+    reader.run(lambda: _ended(boot), [boot.supervisor.fileno(), boot.lifeline])
+    if not _is_cut(boot):
+        boot.send("retiring", reason="it gives its memory back")
+    return 0
+
+
+def _ended(boot: Boot) -> bool:
+    return _is_cut(boot) or any(one["type"] == "drain" for one in receive(boot.supervisor))
+
+
+def _is_cut(boot: Boot) -> bool:
+    poll = select.poll()
+    poll.register(boot.lifeline, select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,207 @@
+"""read_documents: the text of PDFs, pictures and office texts in attachments and dialogs.
+
+    read_documents:
+      module: links.read_documents
+
+For every attachment or dialog that is a document and has no `document_text` analysis yet:
+
+1. takes the bytes from its body or url, and compares them with content_hash;
+2. hands them to the host's page readers (conserver.extraction), several pages at once; a long
+   document is checkpointed every few pages on the way;
+3. adds a `document_text` analysis, and makes a checkpoint.
+
+Only page readers open the file: a page that crashes one, or exceeds its time, is named in the
+analysis, and the others are read. A document that can never be read (damaged, encrypted, empty,
+beyond a limit) does not affect other documents: they are read first. Then the vCon is dead-lettered
+with a reason for each. With `on_unusable: skip` the reasons are logged and the chain continues. A
+document whose url does not give it is tried again in further attempts.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from conserver.errors import Rejected
+from conserver.extraction import client, ocr, results
+from conserver.extraction.client import Extraction, Following
+from conserver.extraction.pages import Limits
+from conserver.extraction.pool import Readers, pool
+from conserver.links import LinkContext
+from conserver.outbound.contents import ContentAwayError, Faults, Place, content_of
+from conserver.outbound.faults import FailedAttemptError
+from conserver.outbound.fetch import FetchOptions
+from conserver.outbound.fetch import prepare as prepare_fetching
+from conserver.vcon import partial
+from conserver.vcon.document import Vcon, indices, numbered
+from conserver.vcon.media import is_document
+from storage.reading import is_document_text
+
+COSTLY = True
+READS_PAGES = True
+
+_PROGRESS = "document_text_progress"
+# What a page reader imports; a missing package is found at the start.
+_PACKAGES = ("pypdfium2", "PIL", "defusedxml", "rapidocr", "onnxruntime")
+
+
+class Options(BaseModel):
+    """Which documents are read, and what they may cost."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sections: tuple[Literal["attachments", "dialog"], ...] = Field(
+        default=("attachments", "dialog"), min_length=1
+    )
+    ocr: bool = True
+    detail_px: int = Field(default=2000, ge=500, le=6000)
+    language: str = ""
+    max_bytes: int = Field(default=104_857_600, gt=0)
+    max_pages: int = Field(default=1000, gt=0)
+    max_image_pixels: int = Field(default=100_000_000, gt=0)
+    page_timeout_s: float = Field(default=60, gt=0, allow_inf_nan=False)
+    checkpoint_pages: int = Field(default=5, gt=0)
+    fetch: FetchOptions = FetchOptions(max_bytes=104_857_600)
+    on_unusable: Literal["reject", "skip"] = "reject"
+
+    def limits(self) -> Limits:
+        """What a page reader is told."""
+        return Limits(
+            pages=self.max_pages,
+            image_pixels=self.max_image_pixels,
+            page_timeout_s=self.page_timeout_s,
+            detail_px=self.detail_px,
+            ocr=self.ocr,
+            language=self.language,
+        )
+
+
+def prepare(options: Options) -> None:
+    """Check that the packages and the models are there. Imports none: page readers do.
+
+    Raises:
+        FileNotFoundError, ModuleNotFoundError: install 'conserver[documents]'.
+    """
+    for name in _PACKAGES:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"{name} is missing: install 'conserver[documents]'")
+    ocr.model_files()
+    prepare_fetching(options.fetch.ca_file)
+
+
+def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
+    """Read every document that has no extraction yet."""
+    return read_documents(vcon, options, context, pool.readers())
+
+
+def read_documents(vcon: Vcon, options: Options, context: LinkContext, readers: Readers) -> Vcon:
+    """`run` with any page readers.
+
+    Raises:
+        Rejected: documents that can never be read, each with its place and the reason. All others
+            have been read and checkpointed before.
+        Retry: this machine, or the server of a url, is not able to now.
+        FailedAttemptError: a url does not give its document.
+        TimeoutError: the soft time limit was exceeded.
+    """
+
+    def warn(place: Place, reason: str) -> None:
+        context.log.warning("document_unusable", **place, reason=reason)
+
+    faults = Faults(context, skip=options.on_unusable == "skip", warn=warn)
+    for place, part in list(_unread(vcon, options, context)):
+        try:
+            content = content_of(part, "document", options.fetch, context)
+            if len(content) > options.max_bytes:
+                raise Rejected(f"{len(content)} bytes are more than max_bytes {options.max_bytes}")
+            extraction = _extract(vcon, place, content, options, context, readers)
+        except Rejected as error:
+            faults.unusable(place, error)
+            continue
+        except (ContentAwayError, FailedAttemptError) as error:
+            faults.away(place, error)
+            continue
+        del content
+        partial.forget(vcon, _PROGRESS, place)
+        vcon.add_analysis(results.analysis(extraction, place, ocr.product()))
+        context.checkpoint()
+    faults.raise_if_any()
+    return vcon
+
+
+def _unread(
+    vcon: Vcon, options: Options, context: LinkContext
+) -> Iterator[tuple[dict[str, int], dict[str, Any]]]:
+    """(place, part) of the documents to read. Logs why others are passed over."""
+    if vcon.form != "unsigned":
+        context.log.debug("documents_skipped", reason="a signed or encrypted vCon stays as it is")
+        return
+    sections = {"attachments": ("attachment", vcon.attachments), "dialog": ("dialog", vcon.dialogs)}
+    for section in options.sections:
+        member, parts = sections[section]
+        done = _read_already(vcon, member)
+        for index, part in numbered(parts):
+            place = {member: index}
+            if not is_document(part):
+                continue
+            if index in done:
+                context.log.debug("documents_skipped", **place, reason="it has an extraction")
+            elif part.get("body") is None and not part.get("url"):
+                context.log.info("documents_skipped", **place, reason="it has no body and no url")
+            else:
+                yield place, part
+
+
+def _read_already(vcon: Vcon, member: str) -> set[int]:
+    return {
+        index
+        for analysis in vcon.analysis
+        if is_document_text(analysis)
+        for index in indices(analysis.get(member))
+    }
+
+
+def _extract(
+    vcon: Vcon,
+    place: dict[str, int],
+    content: bytes,
+    options: Options,
+    context: LinkContext,
+    readers: Readers,
+) -> Extraction:
+    """Have one document read."""
+    began_s = time.monotonic()
+
+    def pulse() -> None:
+        context.check_cancelled()
+        if context.remaining_s() == 0:
+            raise TimeoutError("the time limit ran out while reading a document")
+
+    def progress(done: int, total: int) -> None:
+        context.progress(done, total, "pages", doing="reading")
+
+    def failed(page: int, reason: str) -> None:
+        context.log.warning("page_unreadable", **place, page=page, reason=reason)
+
+    def keep(state: dict[str, Any]) -> None:
+        partial.keep(vcon, _PROGRESS, place, state, results.VENDOR)
+        context.checkpoint()
+
+    kept = partial.kept(vcon, _PROGRESS, place)
+    if kept:
+        context.log.info("document_resumed", **place, pages=len(kept.get("pages", ())))
+    following = Following(pulse, progress, failed, kept, keep, options.checkpoint_pages)
+    extraction = client.read(content, options.limits(), following, readers)
+    context.log.debug(
+        "document_read",
+        **place,
+        kind=extraction.kind,
+        pages=len(extraction.pages),
+        recognized=sum(page.source == "ocr" for page in extraction.pages),
+        duration_ms=round((time.monotonic() - began_s) * 1000),
+    )
+    return extraction
