@@ -44,7 +44,7 @@ ARROWS = {
     "coordinator": "operations process queue config telemetry",
     "supervisor": "speech plugins process config telemetry",
     "operations": "plugins outbound queue vcon config telemetry storage.contract",
-    "api": "operations transcription outbound queue vcon config telemetry",
+    "api": "operations transcription outbound queue vcon config telemetry storage.reading",
     # Pages over what the API's routes work with: its context, its tokens, its ways to take work in.
     "dashboard": "api operations transcription outbound queue vcon config telemetry "
     "storage.reading storage.contract",
