@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -228,7 +229,10 @@ def storage_call(
         return call()
     traced = [item for item in items if item.span is not None and item.span.is_recording()]
     if not traced:
-        return call()
+        # Spans of the storage's client are left out as well.
+        unsampled = next((item.span for item in items if item.span is not None), None)
+        with otel.inside(unsampled) if unsampled is not None else nullcontext():
+            return call()
     name = f"{operation} {storage}"
     attributes = {
         "conserver.storage": storage,

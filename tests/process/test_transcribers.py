@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from conserver.vcon.document import encode_body
+from tests.collector import Collector
 from tests.daemon import Daemon
 from tests.unit.speech.real import DATA, TINY
 
@@ -171,3 +172,17 @@ def test_a_window_that_ends_the_transcriber_thrice_is_a_dead_letter_by_name(
     assert "ended the transcriber 3 times" in text, [
         line for line in daemon.lines() if line["role"] == "worker"
     ]
+
+
+def test_a_batch_is_linked_to_the_links_that_wait_for_it(start: Any, client: redis.Redis) -> None:
+    with Collector() as collector:
+        daemon = start(workers=1, CONSERVER_VCON_CONCURRENCY="4", **collector.environment)
+        push(client, 4)
+        daemon.until(all_heard(client, 4), 30)
+        links = {span.id: span for span in collector.wait_for("link hear", 4)}
+        assert daemon.stop() == 0
+        batches = collector.named("transcribe batch")
+    assert batches
+    assert {span.resource["conserver.role"] for span in batches} == {"transcriber"}
+    assert {link[1] for span in batches for link in span.links} == links.keys()
+    assert all(span.attributes["conserver.rows"] >= len(span.links) for span in batches)

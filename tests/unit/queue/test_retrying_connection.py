@@ -294,3 +294,23 @@ def test_a_server_that_is_busy_with_somebodys_script_is_waited_for(private: Priv
 )
 def test_which_errors_are_transient(text: str, expected: bool) -> None:
     assert is_transient(ResponseError(text)) is expected
+
+
+def test_hints_are_asked_once_and_refusals_are_none(bench: Bench) -> None:
+    client = bench.queue.client
+    client.rpush("a list", "first", "second")
+    client.set("a string", "x")
+    asked = [("LPOP", "a list"), ("LPOP", "a string"), ("HMGET", "nothing", "a", "b")]
+    assert bench.connection.hints(asked) == [b"first", None, [None, None]]
+    assert bench.connection.command("LLEN", "a list") == 1
+
+
+def test_hints_of_a_connection_that_breaks_are_lost_and_nothing_else(bench: Bench) -> None:
+    bench.queue.supply("q", "u1")
+    bench.queue.client.rpush("a list", "first", "second")
+    bench.proxy.cut_after(b"LPOP")
+    with capture_logs() as logs:
+        assert bench.connection.hints([("LPOP", "a list"), ("PING",)]) == [None, None]
+        assert len(bench.claim(1).items) == 1
+    assert bench.queue.client.lrange("a list", 0, -1) == [b"second"], "not asked a second time"
+    assert logs == []
