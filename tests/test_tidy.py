@@ -41,15 +41,19 @@ ARROWS = {
     "plugins": "config vcon queue links storage.contract storage.network storage.reading",
     "worker": "speech extraction plugins process outbound queue vcon config telemetry links "
     "storage.contract",
-    "coordinator": "operations process queue config telemetry",
+    "coordinator": "monitoring operations process queue config telemetry",
     "supervisor": "speech plugins process config telemetry",
     "operations": "plugins outbound queue vcon config telemetry storage.contract",
-    "api": "operations transcription outbound queue vcon config telemetry storage.reading",
+    # Imported only where something is scraped, by the processes that answer.
+    "monitoring": "operations process telemetry",
+    "api": "monitoring operations process transcription outbound queue vcon config telemetry "
+    "storage.reading",
     # Pages over what the API's routes work with: its context, its tokens, its ways to take work in.
     "dashboard": "api operations transcription outbound queue vcon config telemetry "
     "storage.reading storage.contract",
     "web": "dashboard api operations process config telemetry",
-    "cli": "web operations supervisor speech transcription plugins config telemetry",
+    "cli": "web monitoring operations supervisor speech transcription plugins process config "
+    "telemetry",
     "__main__": "cli telemetry",
     # Tools for tests of links and storages; no other wing imports it.
     "testing": "operations worker plugins process queue vcon config telemetry storage.contract",

@@ -30,6 +30,7 @@ from conserver.api import (
     health,
     jobs,
     lists,
+    metrics,
     models,
     openapi,
     operations,
@@ -44,6 +45,7 @@ from conserver.api import (
 from conserver.api.auth import Failures, Rates
 from conserver.api.context import Context
 from conserver.api.frame import Frame
+from conserver.api.meters import HttpMeters
 from conserver.api.problems import ProblemError, respond
 from conserver.api.tracing import Tracing
 from conserver.api.vcon_server import documents as vcon_server_documents
@@ -89,6 +91,7 @@ def create(context: Context) -> FastAPI:
         Frame,
         prefix=context.settings.api_root_path,
         loopback_only=context.is_open and not context.settings.api_open,
+        meters=HttpMeters(context.statuses[0].metrics) if context.statuses else None,
     )
     if TRACES.otel is not None:
         app.add_middleware(Tracing)
@@ -107,6 +110,7 @@ ROUTERS = (
     uploads.router,
     lists.router,
     documents.router,
+    metrics.router,
     dead_letters.router,
     operations.router,
     models.router,

@@ -6,7 +6,7 @@ Made once per process, in the application's lifespan. Routes get it through `con
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from conserver.queue import clients
 if TYPE_CHECKING:
     import redis.asyncio
     from redis import Redis
+
+    from conserver.process.shared_status import SharedStatus
 
 
 @dataclass
@@ -48,6 +50,8 @@ class Context:
     """Connections of the blocking client that operations work with, in the threads of routes."""
     host: str = ""
     """The id of the supervisor that this process belongs to; "" where it runs alone."""
+    statuses: Sequence[SharedStatus] = ()
+    """The shared statuses of the processes that /metrics tells of; its own first."""
     operations: Operations = field(init=False)
     """Those that this process runs in the background."""
 
@@ -78,7 +82,13 @@ class Context:
         self.pool.disconnect()
 
 
-def make(settings: Settings, config: Config, keyring: Keyring, host: str = "") -> Context:
+def make(
+    settings: Settings,
+    config: Config,
+    keyring: Keyring,
+    host: str = "",
+    statuses: Sequence[SharedStatus] = (),
+) -> Context:
     """A context with connections that are made when they are first used."""
     url = settings.redis_url.get_secret_value()
     client = clients.async_client(url)
@@ -93,6 +103,7 @@ def make(settings: Settings, config: Config, keyring: Keyring, host: str = "") -
         storages=StorageReader(config),
         pool=clients.pool(url),
         host=host,
+        statuses=statuses,
     )
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from conserver.api.meters import HttpMeters
 from conserver.api.problems import respond
 from conserver.telemetry import log
 
@@ -27,16 +28,20 @@ _QUIET = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 class Frame:
     """Around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, prefix: str, loopback_only: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, prefix: str, loopback_only: bool, meters: HttpMeters | None = None
+    ) -> None:
         """
         Args:
             prefix: a path that may stand in front of every route.
             loopback_only: refuse requests whose Host is not this machine's own name: a page of a
                 stranger in somebody's browser can reach loopback under a name of its own.
+            meters: count requests, but those of probes.
         """
         self._app = app
         self._prefix = prefix
         self._loopback_only = loopback_only
+        self._meters = meters
         self._log = log.get_logger()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,14 +109,17 @@ class Frame:
         path = scope["path"]
         if path.removeprefix(scope.get("root_path", "")) in _QUIET and status < 400:
             return
-        route = scope.get("route")
+        route = getattr(scope.get("route"), "path", "")
+        method = scope.get("method", "WEBSOCKET")
+        if self._meters is not None:
+            self._meters.request(method, route, status, took_s)
         state = scope.get("state", {})
         token = state.get("token")
         self._log.info(
             "http_request",
-            method=scope.get("method", "WEBSOCKET"),
+            method=method,
             path=path,
-            route=getattr(route, "path", ""),
+            route=route,
             status=status,
             duration_ms=round(took_s * 1000, 1),
             by=token.name if token else "",

@@ -7,6 +7,7 @@ ends the command with its own exit code.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 
 from conserver.cli.environment import load_settings
@@ -42,7 +43,20 @@ def run(config_file: str = "") -> int:
     log.configure("supervisor", level=found.log_level, shape=found.log_format)
     warnings = [*settings.misspelt(os.environ), *environment_warnings()]
     preload.log_warnings([*config.warnings, *warnings])
-    return supervisor.run(found, config, read, services=_services)
+    return supervisor.run(found, config, read, services=_services, metrics=_metrics)
+
+
+def _metrics(found: Settings) -> socket.socket | None:
+    """The socket for metrics, where a port is set for it. Raises BootError: it cannot listen there,
+    or the extra `metrics` is not installed."""
+    if not found.metrics_port:
+        return None
+    from conserver.monitoring import scrape
+    from conserver.process import listening
+
+    scrape.check_extra()
+    variable = "CONSERVER_METRICS_"
+    return listening.listen(found.metrics_host, found.metrics_port, "the metrics", variable)
 
 
 def _services(found: Settings) -> Sequence[ChildSlot]:

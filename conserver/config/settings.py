@@ -296,6 +296,12 @@ class Settings(BaseModel):
         "operate",
         "The role that sees in the dashboard what vCons hold: `operate`, or `read` too.",
     )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = _setting(
+        "CONSERVER_METRICS_PORT", 0, "Where `conserver run` serves /metrics; 0 is nowhere."
+    )
+    metrics_host: str = _setting(
+        "CONSERVER_METRICS_HOST", "127.0.0.1", "The address that metrics are served on."
+    )
     upload_dir: str = _setting(
         "CONSERVER_UPLOAD_DIR",
         "./uploads",
@@ -349,6 +355,11 @@ class Settings(BaseModel):
         "",
         "A file of such secrets: lines of a name and its secret, for callbacks that name one.",
     )
+
+    @property
+    def measures(self) -> bool:
+        """Whether processes count for /metrics: some port serves it."""
+        return bool(self.metrics_port or self.api_port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ Redis is away or refuses.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -34,6 +35,10 @@ class Ages:
         self._connection = AsyncConnection(connections)
         self._served = set(served)
         self._log = log
+        self.redis_up: bool | None = None
+        """Whether Redis answered the last look; None before the first."""
+        self.round_trip_s: float | None = None
+        """How long its last answer to a short command took."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -41,7 +46,9 @@ class Ages:
             while True:
                 try:
                     await self.look()
+                    self.redis_up = True
                 except (RedisError, OSError, TimeoutError) as error:
+                    self.redis_up = isinstance(error, ResponseError)  # A refusal is an answer.
                     await self._connection.close()
                     self._log.debug("ages_unknown", error=describe(error))
                 await asyncio.sleep(LOOK_EVERY_S)
@@ -50,7 +57,9 @@ class Ages:
 
     async def look(self) -> None:
         """Look at every list once. Raises RedisError, OSError, TimeoutError."""
+        began_s = time.monotonic()
         members = await self._ask("SMEMBERS", keys.LISTS)
+        self.round_trip_s = time.monotonic() - began_s
         names = sorted({member.decode() for member in members} | self._served)
         for first in range(0, len(names), LISTS_PER_CALL):
             # Whoever looked just before has done it for all.

@@ -87,6 +87,7 @@ class Coordinator:
             self._acknowledge,
             self._log,
         )
+        self._ages = Ages(self._connections, self._served, self._log)
         self._beat_every_s = max(BEAT_EVERY_S_MIN, settings.lease_s / BEATS_PER_LEASE)
         self._beats = 0
         self._is_beating = True
@@ -101,7 +102,9 @@ class Coordinator:
         Raises:
             BootError: Redis cannot be used.
         """
-        liveness = asyncio.create_task(self._show_liveness())
+        always = [asyncio.create_task(self._show_liveness())]
+        if self._boot.listener is not None:
+            always.append(asyncio.create_task(self._serve_metrics()))
         try:
             self._listen()
             url, timeout_s = self._url, self._boot.settings.boot_timeout_s
@@ -111,7 +114,7 @@ class Coordinator:
                 self._boot.send("ready")
                 await self._run_duties()
         finally:
-            liveness.cancel()
+            await _cancel(always)
             self._idle_workers.close()
             self._orphans.close()
             await self._redis.close()
@@ -152,7 +155,7 @@ class Coordinator:
             "suspects": suspects.run(),
             "reaper": reaper.run(),
             "schedules": schedules.run(),
-            "ages": Ages(self._connections, self._served, log).run(),
+            "ages": self._ages.run(),
             "history": History(self._connections, self._host, self._served, log).run(),
         }
 
@@ -163,6 +166,12 @@ class Coordinator:
         while True:
             self._boot.status.beat()
             await asyncio.sleep(LIVENESS_EVERY_S)
+
+    async def _serve_metrics(self) -> None:
+        """From the first moment to the last, also while Redis is away."""
+        from conserver.coordinator.metrics import CoordinatorMetrics
+
+        await CoordinatorMetrics(self._boot, self._host_status, self._ages).run()
 
     async def _beat_forever(self) -> None:
         """The heartbeat that other hosts watch."""

@@ -10,9 +10,9 @@ storages                JSON: the storages that chains write to, sorted
 away                    JSON: of each storage that is away for a worker, since when (Unix seconds)
 workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
                         started_at, ended: how the process before it ended, ended_at, idle, done,
-                        failed, rss_bytes, away: [storages whose circuit breaker is open], held (a
-                        number), items: [{uuid, chain, link, phase, since_s}], at most ITEMS_SHOWN
-                        of them}
+                        failed, rss_bytes, away: [storages whose circuit breaker is open], held and
+                        busy (numbers: all items, and those in a link), items: [{uuid, chain, link,
+                        phase, since_s}], at most ITEMS_SHOWN of them}
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 import conserver
+from conserver.process.shared_status import Phase
 
 if TYPE_CHECKING:
     from conserver.config.model import Config
@@ -83,8 +84,7 @@ class HostStatus:
 
     def fields(self) -> dict[str, str | bytes | int]:
         """The fields as they are now."""
-        now_s = time.monotonic()
-        workers = [self._worker(one, now_s) for one in self._workers]
+        workers = self.workers()
         self._note_away({name for worker in workers for name in worker["away"]})
         started_at = self._supervisor.get("started_at")
         # Until it is known the field keeps what the coordinator before this one wrote.
@@ -104,6 +104,16 @@ class HostStatus:
         now_s = round(time.time(), 3)
         self._away = {name: self._away.get(name, now_s) for name in sorted(names)}
 
+    @property
+    def supervisor(self) -> Message:
+        """What the supervisor has told of itself; empty until it has."""
+        return self._supervisor
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers as they are now."""
+        now_s = time.monotonic()
+        return [self._worker(one, now_s) for one in self._workers]
+
     def _worker(self, state: Message, now_s: float) -> dict[str, Any]:
         slot = state["slot"]
         view = self._statuses[slot - 1].read()
@@ -115,6 +125,7 @@ class HostStatus:
             "rss_bytes": view.rss_bytes,
             "away": [name for place, name in enumerate(self._storages) if view.away >> place & 1],
             "held": len(view.items),
+            "busy": sum(item.phase is Phase.RUNNING for item in view.items),
             "items": [_item(item, now_s) for item in view.items[:ITEMS_SHOWN]],
         }
 

@@ -70,6 +70,11 @@ class LinkContext(Protocol):
             text: the beginning of the result, as far as it will not change any more.
         """
 
+    def count(self, name: str, amount: float) -> None:
+        """Add to a number that /metrics tells of this link: "audio_seconds" of recordings that were
+        transcribed, and the "transcription_seconds" that it took.
+        """
+
     def checkpoint(self) -> None:
         """Block until Redis has the vCon as it is now, so that work up to here is not repeated."""
 

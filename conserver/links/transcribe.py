@@ -300,6 +300,8 @@ def _hear(
     found = transcriber.transcribe(recording.channels, options.how(), following)
     heard = found.channels
     took_s = time.monotonic() - began_s
+    context.count("audio_seconds", recording.duration_s)
+    context.count("transcription_seconds", took_s)
     context.log.debug(
         "dialog_transcribed",
         audio_s=round(recording.duration_s, 3),

@@ -28,7 +28,7 @@ class Host:
         started_at, beat_at_s: seconds since the epoch, by the host's own clock and by Redis's.
         lease_s: the host counts as dead once its last beat is so old.
         storages: those that its chains write to.
-        workers: as coordinator/host_status.py describes them.
+        workers, supervisor: as coordinator/host_status.py describes them.
         away: of each storage that is away for one of its workers, since when (Unix seconds).
         transcribers: as supervisor/transcribers.py describes them; none where workers hold the
             models themselves, or nothing is transcribed.
@@ -52,6 +52,7 @@ class Host:
     away: dict[str, float] = field(default_factory=dict)
     transcribers: list[dict[str, Any]] = field(default_factory=list)
     page_readers: list[dict[str, Any]] = field(default_factory=list)
+    supervisor: dict[str, Any] = field(default_factory=dict)
     consumes: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -205,6 +206,7 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         away=orjson.loads(fields.get("away", "{}")),
         transcribers=supervisor.get("transcribers", []),
         page_readers=supervisor.get("page_readers", []),
+        supervisor=supervisor,
     )
 
 

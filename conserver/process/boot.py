@@ -46,12 +46,14 @@ class Boot:
     status: SharedStatus
     """The child's own shared status; it is the only writer."""
     statuses: list[SharedStatus]
-    """Coordinator only: the workers' shared statuses, in slot order; read only."""
+    """Coordinator and API: the workers' shared statuses, in slot order; read only."""
     lifeline: int
     """A descriptor that becomes readable (end of file) when the supervisor is gone."""
     listener: socket.socket | None = None
-    """Services only: the socket that clients connect to. It outlives the child, so that a
-    replacement refuses no connection."""
+    """Services: the socket that clients connect to; coordinator: that of the metrics, if they have
+    a port. It outlives the child, so that a replacement refuses no connection."""
+    other_statuses: list[SharedStatus] = field(default_factory=list)
+    """Coordinator and API: the shared statuses of services and transcribers, for their metrics."""
     transcribers: list[str] = field(default_factory=list)
     """The addresses of this host's transcribers; none if the models are loaded in the workers."""
     page_readers: tuple[str, int] = ("", 0)

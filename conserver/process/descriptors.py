@@ -50,7 +50,8 @@ class Inherited:
 
     def close_foreign(self, boot: Boot) -> None:
         """Close every descriptor and mapping of the supervisor that does not belong to `boot`."""
-        own_statuses = [os.dup(status.fd) for status in (boot.status, *boot.statuses)]
+        kept = (boot.status, *boot.statuses, *boot.other_statuses)
+        own_statuses = [os.dup(status.fd) for status in kept]
         for status in self.statuses:
             status.close()
         keep = {channel.fileno() for channel in boot.channels} | {boot.lifeline, *own_statuses}
@@ -59,4 +60,6 @@ class Inherited:
         for descriptor in open_descriptors() - self.preexisting - keep:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
-        boot.status, *boot.statuses = (SharedStatus(descriptor) for descriptor in own_statuses)
+        boot.status, *others = (SharedStatus(descriptor) for descriptor in own_statuses)
+        workers = len(boot.statuses)
+        boot.statuses, boot.other_statuses = others[:workers], others[workers:]

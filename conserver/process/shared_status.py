@@ -5,6 +5,8 @@
 2. Per held item: phase, token, epoch and time limits, so that the supervisor knows which items a
    crash counts against and which are past a hard time limit.
 3. Counters and memory, for recycling and for `conserver status`.
+4. What the child measures (telemetry/cells.py). This outlives it: the next child of the slot counts
+   on, and reset() leaves it alone.
 
 One writer (the child), any number of readers, no lock, no system call. The layout is in native
 byte order, because the memory never leaves the host:
@@ -33,6 +35,7 @@ byte order, because the memory never leaves the host:
         160         40 bytes    uuid
         200         32 bytes    link
         232         40 bytes    chain
+    69952           1 MiB       metrics; no page of it exists until it is written to
 
 The phase byte is written last, so a reader never sees a slot that was not filled. It may see one
 that is being changed: a mixture of old and new. That does no harm: time limits restart on any
@@ -51,6 +54,8 @@ from dataclasses import dataclass
 from multiprocessing import reduction
 from typing import Any
 
+from conserver.telemetry.cells import REGION_BYTES
+
 ITEMS_MAX = 256
 """The number of item slots: as many items as a worker may hold."""
 
@@ -59,7 +64,8 @@ TOKEN_BYTES_MAX = 128
 _PHASES_AT = 64
 _ITEMS_AT = _PHASES_AT + ITEMS_MAX
 _RECORD = struct.Struct("=IIffQd128s40s32s40s")
-_SIZE = _ITEMS_AT + ITEMS_MAX * _RECORD.size
+_METRICS_AT = _ITEMS_AT + ITEMS_MAX * _RECORD.size
+_SIZE = _METRICS_AT + REGION_BYTES
 
 # Fields of an item slot, by their offset in it.
 _RUN, _RUNS = struct.Struct("=I"), struct.Struct("=II")
@@ -161,6 +167,8 @@ class SharedStatus:
         self._bytes = memoryview(self._map)
         self._header = self._bytes[:_PHASES_AT].cast("Q")
         self._phases = self._bytes[_PHASES_AT:_ITEMS_AT]
+        self.metrics = self._bytes[_METRICS_AT:]
+        """The memory for telemetry.cells."""
 
     @classmethod
     def create(cls, name: str = "status") -> SharedStatus:
@@ -169,11 +177,15 @@ class SharedStatus:
         os.ftruncate(fd, _SIZE)
         return cls(fd)
 
+    def is_same(self, other: SharedStatus) -> bool:
+        """Whether both map the same memory."""
+        return os.path.sameopenfile(self.fd, other.fd)
+
     def close(self) -> None:
         """Release the mapping and the descriptor; closing twice is harmless."""
         if self.fd < 0:
             return
-        for view in (self._header, self._phases, self._bytes):
+        for view in (self._header, self._phases, self.metrics, self._bytes):
             view.release()
         self._map.close()
         os.close(self.fd)
@@ -319,8 +331,8 @@ class SharedStatus:
         )
 
     def reset(self) -> None:
-        """Clear everything, for the child that replaces a dead one."""
-        self._bytes[:] = bytes(_SIZE)
+        """Clear everything but the metrics, for the child that replaces a dead one."""
+        self._bytes[:_METRICS_AT] = bytes(_METRICS_AT)
 
 
 def _rebuild(descriptor: Any) -> SharedStatus:

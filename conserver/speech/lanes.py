@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from conserver import failpoints
 from conserver.errors import EXIT_CHILD, Retry
 from conserver.speech.batching import Batcher
+from conserver.speech.meters import SpeechMeters
 from conserver.speech.models import Models
 from conserver.speech.whisper import Candidate, WhisperBatches, best
 from conserver.speech.windows import Answer, ModelInfo, WindowOptions
@@ -59,6 +60,8 @@ class Job:
     """The span that waits for it, as a W3C traceparent; "" where traces are off."""
     encoded: Encoded | None = None
     tried: list[Candidate] = field(default_factory=list)
+    waits_since_s: float = 0.0
+    """When it was put into the queue, by time.monotonic()."""
 
     @property
     def temperature(self) -> float:
@@ -107,6 +110,7 @@ class Lanes:
         count: int,
         tell: Callable[[str, Sequence[Job]], None],
         wake: Callable[[], None],
+        meters: SpeechMeters | None = None,
     ) -> None:
         """
         Args:
@@ -116,7 +120,9 @@ class Lanes:
             tell: called in a lane's thread with "started" and the rows of a batch before it
                 begins, and with "resting" and the rows of it that are to wait again.
             wake: called in a lane's thread when something is in `finished`.
+            meters: count what is computed.
         """
+        self._meters = meters
         self.finished: deque[tuple[Job, Outcome]] = deque()
         """What came of jobs, oldest first; the one reader takes from the left."""
         self.rows = 0
@@ -145,8 +151,9 @@ class Lanes:
 
     def put(self, job: Job) -> None:
         """Let a job wait for a lane."""
+        job.waits_since_s = time.monotonic()
         with self._changed:
-            self._batcher.put(job, time.monotonic())
+            self._batcher.put(job, job.waits_since_s)
             self._changed.notify()
 
     def drop(self, call: Hashable) -> None:
@@ -176,9 +183,13 @@ class Lanes:
                 if jobs[0].options is not None:
                     failpoints.at("batch")
                 with _span_of(jobs):
-                    self._compute(jobs)
+                    waited_s = began_s - min(job.waits_since_s for job in jobs)
+                self._compute(jobs)
                 if jobs[0].options is not None:
-                    self.longest_s = max(self.longest_s, time.monotonic() - began_s)
+                    took_s = time.monotonic() - began_s
+                    self.longest_s = max(self.longest_s, took_s)
+                    if self._meters is not None:
+                        self._meters.batch(len(jobs), took_s, waited_s)
                 del self._began_s[lane]
                 with self._changed:
                     self._batcher.finish(number)
@@ -302,13 +313,21 @@ class Lanes:
             self._log.warning(
                 "memory_full", rows=len(jobs), rows_max=self._batcher.rows_max, reason=str(error)
             )
+            self._count_full("rows")
         elif not self._models.step_down(jobs[0].model, model):
             self._log.error("memory_full", rows=1, reason=str(error))
+            self._count_full("failed")
             for job in unfinished:
                 self._finish(job, Failed(f"out of memory: {error}", _RETRY_MEMORY_S))
             return
+        else:
+            self._count_full("model")
         for job in unfinished:
             self._put_again(job)
+
+    def _count_full(self, step: str) -> None:
+        if self._meters is not None:
+            self._meters.out_of_memory(step)
 
     def _put_again(self, job: Job) -> None:
         self._tell("resting", [job])
@@ -317,6 +336,9 @@ class Lanes:
     def _finish(self, job: Job, outcome: Outcome) -> None:
         if not isinstance(outcome, list):  # It goes on once its language has been told.
             job.close()
+        if self._meters is not None and isinstance(outcome, (Answer, Failed)) and job.options:
+            kind = "answered" if isinstance(outcome, Answer) else "failed"
+            self._meters.window(kind, job.frames)
         self.finished.append((job, outcome))
         self._wake()
 

@@ -20,6 +20,7 @@ from conserver.process import packets
 from conserver.process.packets import Gone, Message
 from conserver.speech.batching import Batcher
 from conserver.speech.lanes import Failed, Job, Lanes, Outcome
+from conserver.speech.meters import SpeechMeters
 from conserver.speech.models import Models
 from conserver.speech.windows import Answer, ModelInfo, WindowOptions
 from conserver.speech.wire import SharedMel
@@ -27,6 +28,7 @@ from conserver.telemetry import log
 from conserver.transcription.engine import Model
 
 TICK_S = 0.5
+MEMORY_EVERY_S = 5.0
 # A batch may take as many times what the longest one took, and this long in any case.
 _OVERDUE_TIMES = 20
 _OVERDUE_S_MIN = 60.0
@@ -88,6 +90,7 @@ class Service:
         beat: Callable[[], None],
         count: Callable[[int], None],
         show: Callable[[int, int, int], None],
+        meters: SpeechMeters | None = None,
     ) -> None:
         """
         Args:
@@ -96,7 +99,10 @@ class Service:
             beat: called at least once a second while all is well.
             count: called with the number of windows that were answered.
             show: called with the slots, the calls in them, and those that wait for one.
+            meters: count what is computed.
         """
+        self._meters = meters
+        self._memory_due_s = 0.0
         self._options = options
         self._beat = beat
         self._count = count
@@ -115,7 +121,9 @@ class Service:
             allow_cpu=options.allow_cpu,
         )
         batcher: Batcher[Job] = Batcher(options.rows, options.gather_s)
-        self._lanes = Lanes(self._models, batcher, options.lanes, self._tell_progress, self._wake)
+        self._lanes = Lanes(
+            self._models, batcher, options.lanes, self._tell_progress, self._wake, meters
+        )
         self._idle_since_s = time.monotonic()
         self.idle = False
         """Whether `run` has returned because nobody was connected for long."""
@@ -146,6 +154,7 @@ class Service:
                 ready()
             if self._healthy():
                 self._beat()
+            self._look_at_memory()
             for key, _ in self._selector.select(TICK_S):
                 key.data()
             loaded = self._hand_out()
@@ -154,6 +163,12 @@ class Service:
                 self.idle = True
                 break
         return 0
+
+    def _look_at_memory(self) -> None:
+        now_s = time.monotonic()
+        if self._meters is not None and now_s >= self._memory_due_s:
+            self._memory_due_s = now_s + MEMORY_EVERY_S
+            self._meters.look_at_memory()
 
     def _is_idle(self) -> bool:
         if self._connections:

@@ -15,6 +15,7 @@ from conserver.process import memory
 from conserver.process.boot import Boot
 from conserver.process.messages import receive
 from conserver.process.shared_status import State
+from conserver.speech.meters import SpeechMeters
 from conserver.speech.service import Service, ServiceOptions
 from conserver.transcription.engine import Model
 
@@ -46,7 +47,8 @@ def main(boot: Boot) -> int:
     )
     assert boot.listener is not None
     status = boot.status
-    service = Service(boot.listener, options, status.beat, status.count, status.set_calls)
+    meters = SpeechMeters(status.metrics, boot.device) if settings.measures else None
+    service = Service(boot.listener, options, status.beat, status.count, status.set_calls, meters)
 
     def ready() -> None:
         boot.status.state = State.IDLE

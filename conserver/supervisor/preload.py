@@ -65,6 +65,10 @@ class Preload:
         """The links that use a transcriber, by their names, each with its model."""
         self.reads_pages = False
         """Whether a link hands documents to page readers."""
+        self.accepted_at = time.time()
+        """When the configuration in use was accepted, in seconds since the epoch."""
+        self.last_refused = False
+        """Whether the last reload was refused."""
         self._load = load
         self._context = context
         self._modules = list(modules)
@@ -85,6 +89,7 @@ class Preload:
         """
         before, began_s = open_descriptors(), time.monotonic()
         accepted = self._accept()
+        self.last_refused = not accepted
         # Modules stay imported with what they have opened, even if the configuration is refused.
         # Descriptors held by an exception do not count: collect them first, because the supervisor
         # may get the same number for one of its own.
@@ -114,6 +119,7 @@ class Preload:
         log_warnings([*config.warnings, *_no_longer_served(self.config, config)])
         self.settings, self.config = settings, config
         self.generation += 1
+        self.accepted_at = time.time()
         return True
 
     def _prepare(self, settings: Settings, config: Config) -> None:

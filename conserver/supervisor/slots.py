@@ -90,7 +90,8 @@ class ChildSlot:
             number: 1..N for a worker or a service, 0 for the coordinator.
             worker_end: a worker's end of its socket to the coordinator.
             service: the kind of service; None for a worker or the coordinator.
-            listener: the socket that a service's clients connect to; the slot closes it.
+            listener: the socket that a service's clients connect to, or that the coordinator
+                serves metrics on; the slot closes it.
         """
         self.number = number
         self.role: Role = service or ("worker" if number else "coordinator")
@@ -211,13 +212,23 @@ class SharedResources:
     however it does, every child reads end of file.
     """
 
-    def __init__(self, workers: int, services: Sequence[ChildSlot] = ()) -> None:
-        """workers: how many. services: their slots, which are closed with the others."""
+    def __init__(
+        self,
+        workers: int,
+        services: Sequence[ChildSlot] = (),
+        metrics: socket.socket | None = None,
+    ) -> None:
+        """
+        Args:
+            workers: how many.
+            services: their slots, which are closed with the others.
+            metrics: the socket that the coordinator serves metrics on.
+        """
         self.host = os.urandom(8).hex()
         pairs = [pair() for _ in range(workers)]
         self._coordinator_ends = [coordinator_end for coordinator_end, _ in pairs]
         self.workers = [ChildSlot(number, ends[1]) for number, ends in enumerate(pairs, 1)]
-        self.coordinator = ChildSlot(0)
+        self.coordinator = ChildSlot(0, listener=metrics)
         self.services = list(services)
         self._lifeline, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
 
@@ -232,14 +243,21 @@ class SharedResources:
         return tuple(slot.status for slot in self.slots)
 
     def boot(
-        self, slot: ChildSlot, config: Config, settings: Settings, transcribers: Sequence[str] = ()
+        self,
+        slot: ChildSlot,
+        config: Config,
+        settings: Settings,
+        transcribers: Sequence[str] = (),
+        others: Sequence[SharedStatus] = (),
     ) -> Boot:
         """What the next child in this slot gets.
 
         Args:
             transcribers: the addresses of this host's transcribers.
+            others: the statuses of services and transcribers, for a child that serves metrics.
         """
         coordinates = slot is self.coordinator
+        looks = coordinates or slot.role == "api"
         return Boot(
             role=slot.role,
             slot=slot.number,
@@ -252,7 +270,8 @@ class SharedResources:
             coordinator=slot.worker_end,
             worker_ends=list(self._coordinator_ends) if coordinates else [],
             status=slot.status,
-            statuses=[worker.status for worker in self.workers] if coordinates else [],
+            statuses=[worker.status for worker in self.workers] if looks else [],
+            other_statuses=list(others) if looks else [],
             lifeline=self._lifeline,
             listener=slot.listener,
             transcribers=list(transcribers),

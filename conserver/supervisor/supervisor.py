@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -92,12 +93,22 @@ def no_services(_settings: Settings) -> Sequence[ChildSlot]:
     return ()
 
 
+Listener = Callable[[Settings], socket.socket | None]
+"""Makes the socket that metrics are served on, if they are wanted. Raises BootError."""
+
+
+def no_listener(_settings: Settings) -> socket.socket | None:
+    """No metrics."""
+    return None
+
+
 def run(
     settings: Settings,
     config: Config,
     reload: Reload,
     entries: Entries = OUR_ENTRIES,
     services: Services = no_services,
+    metrics: Listener = no_listener,
 ) -> int:
     """Run the supervisor and its children until it is told to stop.
 
@@ -108,6 +119,7 @@ def run(
             The number of workers and the start method stay as they are.
         entries: what the children run.
         services: makes the slots of the services; called once, when nothing else was started.
+        metrics: makes the socket for metrics; called once, too.
 
     Returns:
         The exit code: 0 after a stop, else that of the child that could not start.
@@ -120,7 +132,7 @@ def run(
     hold_standard_descriptors()
     setproctitle("conserver: supervisor")
     log.configure("supervisor", level=settings.log_level, shape=settings.log_format)
-    supervisor = Supervisor(settings, config, reload, entries, services)
+    supervisor = Supervisor(settings, config, reload, entries, services, metrics)
     try:
         return supervisor.run()
     finally:
@@ -137,6 +149,7 @@ class Supervisor:
         reload: Reload,
         entries: Entries,
         services: Services = no_services,
+        metrics: Listener = no_listener,
     ) -> None:
         self._log = log.get_logger()
         self._entries = entries
@@ -145,7 +158,7 @@ class Supervisor:
         # Descriptors opened from here on are the supervisor's own: a forked child closes them.
         self._inbox = SignalInbox()
         self._selector = selectors.DefaultSelector()
-        self._resources = SharedResources(settings.workers, services(settings))
+        self._resources = SharedResources(settings.workers, services(settings), metrics(settings))
         self._devices = devices_of(settings, self._models, os.environ)
         self._transcribers = [
             TranscriberSlot(number, device) for number, device in enumerate(self._devices, 1)
@@ -349,11 +362,11 @@ class Supervisor:
     # Act.
 
     def _act(self, now_s: float) -> None:
-        settings, stopping = self._preload.settings, self._shutdown.in_progress
+        preload, stopping = self._preload, self._shutdown.in_progress
+        settings, generation = preload.settings, preload.generation
         needed = {slot.role for slot in self._slots if slot.role != "transcriber"}
         ready = needed <= self._once_ready
         self._service_manager.tell(now_s, ready=ready, stopping=stopping)
-        generation = self._preload.generation
         self._watchdog.advance(settings, now_s, recycle=not stopping)
         if stopping:
             self._shutdown.advance(now_s)
@@ -362,6 +375,8 @@ class Supervisor:
         self._start_missing(now_s)
         state = "draining" if stopping else "running"
         ours = supervisor_state(state, generation, self._method, self._began_at)
+        ours["configured_at"] = round(preload.accepted_at, 3)
+        ours["reload_refused"] = preload.last_refused
         if self._models:
             ours["transcribers"] = [transcriber_state(slot) for slot in self._transcribers]
         if self._preload.reads_pages:
@@ -414,7 +429,9 @@ class Supervisor:
         if slot.role == "worker":
             settings, config = for_workers(settings, config, preload.speech_links, self._devices)
         addresses = [transcriber.address for transcriber in self._transcribers]
-        boot = self._resources.boot(slot, config, settings, addresses)
+        measured = (*self._services, *self._transcribers) if preload.settings.measures else ()
+        others = [one.status for one in measured]
+        boot = self._resources.boot(slot, config, settings, addresses, others)
         self._readers.equip(boot, slot)
         context, inherited = self._context, None
         if isinstance(slot, TranscriberSlot):

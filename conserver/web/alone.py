@@ -12,11 +12,13 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_CHILD, BootError
+from conserver.process.shared_status import SharedStatus
 from conserver.telemetry import log, traces
 from conserver.web import server
 
@@ -38,12 +40,15 @@ def run(settings: Settings, config: Config, workers: int) -> int:
     listener = server.bind(settings, keyring)
     if workers > 1:
         return _Parent(settings, config, listener, workers).run()
-    return _serve(settings, config, listener)
+    return _serve(settings, config, listener, [SharedStatus.create("api")])
 
 
-def _serve(settings: Settings, config: Config, listener: socket.socket) -> int:
+def _serve(
+    settings: Settings, config: Config, listener: socket.socket, statuses: Sequence[SharedStatus]
+) -> int:
     traces.start("api", 0, "")
-    serving = server.serve(settings, config, server.keyring_of(settings))
+    keyring = server.keyring_of(settings)
+    serving = server.serve(settings, config, keyring, statuses=statuses)
 
     async def main() -> int:
         loop = asyncio.get_running_loop()
@@ -68,7 +73,10 @@ class _Parent:
     ) -> None:
         self._settings, self._config, self._listener = settings, config, listener
         self._workers = workers
-        self._pids: set[int] = set()
+        # Each process counts in a memory of its own, in which its successor goes on.
+        self._statuses = [SharedStatus.create(f"api-{number}") for number in range(workers)]
+        self._pids: dict[int, int] = {}
+        """pid -> place among the statuses."""
         self._stopping = False
 
     def run(self) -> int:
@@ -81,7 +89,7 @@ class _Parent:
                 pid, status = os.wait()
             except ChildProcessError:
                 continue
-            self._pids.discard(pid)
+            self._pids.pop(pid, None)
             if not self._stopping:
                 code = os.waitstatus_to_exitcode(status)
                 log.get_logger().error("api_process_died", pid=pid, exit_code=code)
@@ -94,20 +102,23 @@ class _Parent:
         try:
             if self._stopping:
                 return
+            place = min(set(range(self._workers)) - set(self._pids.values()))
             pid = os.fork()
             if pid == 0:
-                self._child()
-            self._pids.add(pid)
+                self._child(place)
+            self._pids[pid] = place
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
 
-    def _child(self) -> None:
+    def _child(self, place: int) -> None:
         code = EXIT_CHILD
         try:
             for number in _STOPS:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-            code = _serve(self._settings, self._config, self._listener)
+            own = self._statuses[place]
+            statuses = [own, *(one for one in self._statuses if one is not own)]
+            code = _serve(self._settings, self._config, self._listener, statuses)
         except BootError as error:
             log.get_logger().error("api_cannot_start", reason=str(error))
         except Exception:  # noqa: BLE001 - a forked child must not return to its parent's code.

@@ -22,9 +22,10 @@ def main(boot: Boot) -> int:
     """Serve until told to drain. Raises BootError when it cannot start."""
     assert boot.listener is not None
     keyring = server.keyring_of(boot.settings)
-    return server.run_loop(
-        _serve(boot, server.serve(boot.settings, boot.config, keyring, boot.host))
-    )
+    others = [one for one in boot.other_statuses if not boot.status.is_same(one)]
+    statuses = [boot.status, *boot.statuses, *others]
+    made = server.serve(boot.settings, boot.config, keyring, boot.host, statuses)
+    return server.run_loop(_serve(boot, made))
 
 
 async def _serve(boot: Boot, serving: Any) -> int:

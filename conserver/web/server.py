@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import socket
 from collections.abc import Coroutine, Sequence
@@ -19,13 +18,14 @@ from typing import Any
 
 from conserver.config.model import Config
 from conserver.config.settings import Settings
-from conserver.errors import EXIT_UNAVAILABLE, BootError
+from conserver.errors import BootError
 from conserver.operations import tokens
 from conserver.operations.tokens import Keyring, Token
+from conserver.process import listening
+from conserver.process.shared_status import SharedStatus
 from conserver.telemetry import log
 
 PACKAGES = ("fastapi", "uvicorn", "httptools", "jinja2", "python_multipart", "websockets")
-BACKLOG = 1024
 WEBSOCKET_BYTES_MAX = 16 * 1024
 """Of a message that a client sends; it has nothing to say."""
 
@@ -58,22 +58,7 @@ def bind(settings: Settings, keyring: Keyring) -> socket.socket:
             what="no token is configured: `conserver token add` makes one",
         )
         host = "127.0.0.1"
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise BootError(
-            f"CONSERVER_API_HOST: {host} cannot be resolved: {error}", EXIT_UNAVAILABLE
-        ) from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise BootError(_why(host, port, error), EXIT_UNAVAILABLE) from None
-    return listener
+    return listening.listen(host, port, "the API", "CONSERVER_API_")
 
 
 def _is_loopback(host: str) -> bool:
@@ -85,19 +70,18 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _why(host: str, port: int, error: OSError) -> str:
-    where = f"the API cannot listen on {host}:{port}"
-    if error.errno == errno.EADDRINUSE:
-        return f"{where}: another process does; set CONSERVER_API_PORT, or stop that one"
-    if error.errno == errno.EACCES:
-        return f"{where}: ports below 1024 need root or CAP_NET_BIND_SERVICE; use one above"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"{where}: this machine has no such address (CONSERVER_API_HOST)"
-    return f"{where}: {error.strerror}"
+def serve(
+    settings: Settings,
+    config: Config,
+    keyring: Keyring,
+    host: str = "",
+    statuses: Sequence[SharedStatus] = (),
+) -> Any:
+    """A uvicorn server, not yet running.
 
-
-def serve(settings: Settings, config: Config, keyring: Keyring, host: str = "") -> Any:
-    """A uvicorn server, not yet running. host: the id of the supervisor that it belongs to.
+    Args:
+        host: the id of the supervisor that it belongs to.
+        statuses: the shared statuses of the processes that /metrics tells of, its own first.
 
     Raises:
         BootError: the extra `api` is not installed.
@@ -109,7 +93,7 @@ def serve(settings: Settings, config: Config, keyring: Keyring, host: str = "") 
     from conserver.dashboard import app as dashboard
     from conserver.web.protocol import BoundedProtocol
 
-    made = context.make(settings, config, keyring, host)
+    made = context.make(settings, config, keyring, host, statuses)
     application = app.create(made)
     dashboard.mount(application, made)
     return uvicorn.Server(
@@ -121,7 +105,7 @@ def serve(settings: Settings, config: Config, keyring: Keyring, host: str = "") 
             server_header=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(int(settings.shutdown_timeout_s) - 2, 1),
-            backlog=BACKLOG,
+            backlog=listening.BACKLOG,
             ws_max_size=WEBSOCKET_BYTES_MAX,
             limit_concurrency=None,
             proxy_headers=False,

@@ -33,6 +33,8 @@ from conserver.worker.item import ChainOutcome, Item, LinkProgress, OutcomeKind
 CHECKPOINT_AFTER_S = 1.0
 TRACEBACK_CHARS = 8000
 _FAILURES = (OutcomeKind.FAILED, OutcomeKind.REJECTED, OutcomeKind.RETRY)
+COUNTERS = ("audio_seconds", "transcription_seconds")
+"""What links can count; meters.py has a metric for each."""
 
 
 class Context:
@@ -112,6 +114,12 @@ class Context:
     def expire(self, seconds: int) -> None:
         """Let the document expire that many seconds after the item has settled."""
         self._expire_s = seconds
+
+    def count(self, name: str, amount: float) -> None:
+        """Add to a counter of this link. Raises ValueError for one that metrics do not have."""
+        if name not in COUNTERS:
+            raise ValueError(f"there is no counter {name!r}, only {', '.join(COUNTERS)}")
+        self._item.counted.append((self.link, name, float(amount)))
 
     def check_cancelled(self) -> None:
         """Raise Cancelled if an operator has cancelled the item."""
@@ -199,6 +207,9 @@ class ChainRunner:
             failpoints.at("after-link")
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the thread
             return _outcome_of(error, link.name, link.options)
+        finally:
+            took_s = time.monotonic() - link_started_s
+            item.link_times.append((link.name, took_s))
         fault = _fault_of(vcon if answer is None else answer, vcon, link.name)
         if fault:
             return ChainOutcome(OutcomeKind.REJECTED, fault, link=link.name)
@@ -207,7 +218,7 @@ class ChainRunner:
         if answer is None:
             return ChainOutcome(OutcomeKind.FILTERED, link=link.name)
         last = link is route.links[-1]
-        slow = link.costly or time.monotonic() - link_started_s > CHECKPOINT_AFTER_S
+        slow = link.costly or took_s > CHECKPOINT_AFTER_S
         return self._checkpoint_after(item, link) if slow and not last else None
 
     def _checkpoint_after(self, item: Item, link: LoadedLink) -> ChainOutcome | None:

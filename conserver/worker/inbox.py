@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from conserver import failpoints
@@ -17,12 +18,14 @@ class StorageReport(NamedTuple):
     """A writer's answer: what its storage did with each item, or the result of a look-up.
 
     looked_up: the item whose document was looked up; found: that document, None: not there.
+    durations: of the calls that saved, in seconds.
     """
 
     storage: str
     outcomes: list[tuple[Item, Outcome]]
     looked_up: Item | None = None
     found: bytes | None = None
+    durations: Sequence[float] = ()
 
 
 class WorkerInbox:

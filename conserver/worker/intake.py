@@ -29,6 +29,7 @@ from conserver.worker.couriers import Couriers
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HELD_BYTES_MAX, HeldItems
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind, describe_payload
+from conserver.worker.meters import Meters
 from conserver.worker.outbox import DEAD_LETTER_LOG_FIELDS
 from conserver.worker.outcomes import OutcomeHandler
 from conserver.worker.pool import ChainPool
@@ -54,7 +55,9 @@ class Intake:
         outcomes: OutcomeHandler,
         teller: Teller,
         couriers: Couriers,
+        meters: Meters | None = None,
     ) -> None:
+        self._meters = meters
         self._boot = boot
         self._routes = routes
         self._couriers = couriers
@@ -175,11 +178,16 @@ class Intake:
             **fields,
         )
         self._boot.status.count(failed=1)
+        if self._meters is not None:
+            reason = str(why.get("reason", ""))
+            self._meters.dead_lettered(self._routes.of(why["list"]).name, reason)
 
     # ---- claimed items ---------------------------------------------------------------------------
 
     def _admit(self, claimed: Sequence[Claimed], began_ns: int) -> None:
         """Hold the claimed items, read their documents, and pass each one on."""
+        if self._meters is not None:
+            self._meters.claimed(claimed)
         now_s = time.monotonic()
         items: list[Item] = []
         deliveries: list[Item] = []

@@ -105,6 +105,7 @@ class WorkerLoop:
         self._intake = parts.intake
         self._teller = parts.teller
         self._couriers = parts.couriers
+        self._meters = parts.meters
         self._hints = JobHints(boot.consumer, self._redis)
         self._draining = False
         self._duties_at_s = 0.0
@@ -224,7 +225,10 @@ class WorkerLoop:
         inbox = self._inbox
         while inbox.checkpoints:
             self._outbox.write_checkpoint(inbox.checkpoints.popleft())
-        for item in self._pool.collect():
+        finished = self._pool.collect()
+        if self._meters is not None:
+            self._meters.ran(finished)
+        for item in finished:
             self._intake.prefetch.durations.add(item.route.name, item.links_s)
             kind = item.outcome.kind if item.outcome is not None else None
             again = kind is OutcomeKind.RETRY or kind is OutcomeKind.FAILED

@@ -31,6 +31,7 @@ from conserver.worker.conflicts import Conflict, Conflicts
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HeldItems
 from conserver.worker.item import Item, OutcomeKind
+from conserver.worker.meters import Meters
 from conserver.worker.settlement import STATUSES, settlement
 from conserver.worker.story import Teller
 from conserver.worker.work_queue import WorkQueue
@@ -75,7 +76,9 @@ class Outbox:
         queue: WorkQueue,
         documents: DocumentLoader,
         teller: Teller,
+        meters: Meters | None = None,
     ) -> None:
+        self._meters = meters
         self._consumer = boot.consumer
         self._settings = boot.settings
         self._status = boot.status
@@ -274,6 +277,8 @@ class Outbox:
                 links_ms=round(item.links_s * 1000, 2),
             )
         self._status.count(done=1)
+        if self._meters is not None:
+            self._meters.ended(item, time.monotonic())
         if item.attempt is not None and item.outcome is not None:
             kind = STATUSES[item.outcome.kind]
             egress = item.route.config.egress_lists if kind == "completed" else ()
@@ -298,6 +303,9 @@ class Outbox:
         answers = self._call(calls.park(self._consumer, moves), [park.item for park in parks])
         for park, answer in zip(parks, answers, strict=True):
             if answer == "moved":
+                if self._meters is not None:
+                    cause = "storage" if "storages" in park.waits_for else "retry"
+                    self._meters.parked(park.item, cause)
                 if park.item.attempt is not None:
                     self._teller.end(park.item, "parked", text=_told(park))
                 self._leave(park.item, "parked")
@@ -328,6 +336,8 @@ class Outbox:
                     "dead_letter", **item.log_fields(), list=item.claimed.list, **fields
                 )
                 self._status.count(failed=1)
+                if self._meters is not None:
+                    self._meters.dead_lettered(item.route.name, why["reason"])
                 self._teller.end(item, "failed", text=f"{why['reason']}: {why['error']}")
                 if item.delivery is not None:
                     self._tell(item, orjson.dumps({"error": why["error"]}))

@@ -22,6 +22,7 @@ from conserver.telemetry.redact import redact_text
 from conserver.worker import story
 from conserver.worker.inbox import StorageReport
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
+from conserver.worker.meters import Meters
 from conserver.worker.outbox import Outbox
 from conserver.worker.writers import Writer
 from storage.contract import Rejected as RejectedByStorage
@@ -35,8 +36,14 @@ class OutcomeHandler:
     """Used by the worker loop only."""
 
     def __init__(
-        self, outbox: Outbox, status: SharedStatus, settings: Settings, writers: dict[str, Writer]
+        self,
+        outbox: Outbox,
+        status: SharedStatus,
+        settings: Settings,
+        writers: dict[str, Writer],
+        meters: Meters | None = None,
     ) -> None:
+        self._meters = meters
         self._outbox = outbox
         self._status = status
         self._settings = settings
@@ -85,6 +92,8 @@ class OutcomeHandler:
 
     def storage_answered(self, report: StorageReport) -> None:
         """A writer has answered for some items."""
+        if self._meters is not None:
+            self._meters.stored(report)
         for item, outcome in report.outcomes:
             item.asked.discard(report.storage)
             if isinstance(outcome, Stored):
@@ -175,6 +184,8 @@ class OutcomeHandler:
         progress.attempts += 1
         progress.count_runs(item.route.names, outcome.link)
         progress.failures += kind is OutcomeKind.FAILED
+        if self._meters is not None:
+            self._meters.attempt_failed(item, outcome.link)
         progress.error = redact_text(outcome.reason)[:500]
         if kind is OutcomeKind.REJECTED:
             reason = "rejected"

@@ -11,6 +11,7 @@ from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HeldItems
 from conserver.worker.inbox import WorkerInbox
 from conserver.worker.intake import Intake
+from conserver.worker.meters import meters_of
 from conserver.worker.outbox import Outbox
 from conserver.worker.outcomes import OutcomeHandler
 from conserver.worker.pool import ChainPool
@@ -40,8 +41,11 @@ class WorkerParts:
         self.pool = ChainPool(threads, self.queue, self.runner, inbox)
 
         self.teller = Teller(boot, redis)
-        self.outbox = Outbox(boot, redis, self.held, self.queue, self.documents, self.teller)
-        self.outcomes = OutcomeHandler(self.outbox, status, settings, self.writers)
+        self.meters = meters = meters_of(boot, routes.all, self.writers)
+        self.outbox = Outbox(
+            boot, redis, self.held, self.queue, self.documents, self.teller, meters
+        )
+        self.outcomes = OutcomeHandler(self.outbox, status, settings, self.writers, meters)
         self.couriers = Couriers(
             routes.deliveries,
             redis,
@@ -62,4 +66,5 @@ class WorkerParts:
             self.outcomes,
             self.teller,
             self.couriers,
+            meters,
         )

@@ -219,14 +219,17 @@ class _WriterThread:
 
     def _save(self, items: list[Item]) -> StorageReport:
         outcomes: Outcomes = []
+        durations: list[float] = []
         while items:
             allowed = self._breaker.allowed(time.monotonic())
             if not allowed:
                 outcomes += self._all_unavailable(items, Unavailable(self._breaker.reason))
                 break
+            began_s = time.monotonic()
             outcomes += self._save_batch(items[:allowed])
+            durations.append(time.monotonic() - began_s)
             items = items[allowed:]
-        return StorageReport(self._loaded.name, outcomes)
+        return StorageReport(self._loaded.name, outcomes, durations=durations)
 
     def _save_batch(self, items: list[Item]) -> Outcomes:
         rows: dict[str, Document] = {}

@@ -23,6 +23,7 @@ from conserver.config.settings import Settings
 from conserver.operations import setup
 from conserver.operations.tokens import Keyring, Token, digest
 from conserver.plugins import reading
+from conserver.process.shared_status import SharedStatus
 from conserver.web import server
 from tests.daemon import vcon
 from tests.helpers import eventually
@@ -79,7 +80,9 @@ class Api:
     def __init__(self, settings: Settings, config: Config, keyring: Keyring) -> None:
         self.settings, self.config = settings, config
         self._listener = server.bind(settings, keyring)
-        self._serving: Any = server.serve(settings, config, keyring)
+        self._serving: Any = server.serve(
+            settings, config, keyring, statuses=[SharedStatus.create("api")]
+        )
         self._thread = threading.Thread(target=self._run, name="api", daemon=True)
         self.host, self.port = self._listener.getsockname()[:2]
         self.url = f"http://{self.host}:{self.port}"

@@ -36,6 +36,7 @@ class Context:
         self.pushed: list[tuple[str, str | None]] = []
         self.expiries: list[int] = []
         self.shown: list[tuple[float, float | None, str]] = []
+        self.counted: list[tuple[str, float]] = []
         self.checkpoints = 0
         self.looks = 0
         self.texts: list[str] = []
@@ -50,6 +51,9 @@ class Context:
 
     def push(self, list_name: str, uuid: str | None = None) -> None:
         self.pushed.append((list_name, uuid))
+
+    def count(self, name: str, amount: float) -> None:
+        self.counted.append((name, amount))
 
     def expire(self, seconds: int) -> None:
         self.expiries.append(seconds)

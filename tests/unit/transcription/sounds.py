@@ -135,6 +135,7 @@ class FakeContext:
     log: Any = field(default_factory=SilentLog)
     shown: list[tuple[float, float | None, str]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    counted: dict[str, float] = field(default_factory=dict)
 
     def remaining_s(self) -> float | None:
         return self.left_s
@@ -144,6 +145,9 @@ class FakeContext:
 
     def push(self, list_name: str, uuid: str | None = None) -> None:
         raise AssertionError("transcribe pushes nothing")
+
+    def count(self, name: str, amount: float) -> None:
+        self.counted[name] = self.counted.get(name, 0.0) + amount
 
     def expire(self, seconds: int) -> None:
         raise AssertionError("transcribe lets nothing expire")

@@ -1,0 +1,116 @@
+"""/metrics/queues: what Redis knows of all lists, the same whichever process is asked.
+
+It is apart from /metrics, and is scraped from one process only: each host would tell the same
+numbers, and their sum would be wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from conserver.operations import hosts, overview
+from conserver.operations.connection import Client
+from conserver.operations.hosts import Host, Rate
+from conserver.operations.overview import ListState
+
+STATES = ("queued", "returned", "suspects", "parked")
+MEMORY = ("used_memory", "maxmemory", "evicted_keys")
+
+
+class QueueMetrics:
+    """All families of one scrape; a prometheus_client collector. Raises RedisError."""
+
+    def __init__(self, client: Client, configured: Sequence[str]) -> None:
+        """configured: the lists of the configuration; others that were ever served are told too."""
+        self._client = client
+        self._configured = configured
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, read now."""
+        found = overview.overview(self._client, self._configured, Rate())
+        yield from _lists(found.lists)
+        yield _parked(found.lists)
+        yield from _hosts(self._client, found.hosts)
+        yield from _redis(self._client)
+
+
+def _lists(found: Sequence[ListState]) -> Iterator[Metric]:
+    items = _gauge("list_items", "Items of a list that wait, by where.", "list", "state")
+    dead = _gauge("dead_letters", "Dead letters of a list.", "list")
+    age = _gauge(
+        "list_oldest_age_seconds",
+        "For how long the oldest item has waited for a worker, at least; parked ones do not count.",
+        "list",
+    )
+    paused = _gauge("list_paused", "1 if an operator has paused the list.", "list")
+    served = _gauge("list_served", "1 if a living host serves the list.", "list")
+    for one in found:
+        for state in STATES:
+            if (count := getattr(one, state)) is not None:
+                items.add_metric((one.name, state), count)
+        if one.dead is not None:
+            dead.add_metric((one.name,), one.dead)
+        if one.oldest_age_s is not None:
+            age.add_metric((one.name,), one.oldest_age_s)
+        paused.add_metric((one.name,), one.paused)
+        served.add_metric((one.name,), one.served)
+    yield from (items, dead, age, paused, served)
+
+
+def _parked(found: Sequence[ListState]) -> Metric:
+    """By cause, in the proportions of those that are due first."""
+    family = _gauge(
+        "parked_items",
+        "Parked items by what they wait for: a retry, or a storage. Estimated from the 200 that are"
+        " due first; one that is owed to two storages counts for both.",
+        "list",
+        "cause",
+        "storage",
+    )
+    for one in found:
+        if one.waits is None or not one.parked:
+            continue
+        scale = one.parked / one.waits.sampled
+        if one.waits.retries:
+            family.add_metric((one.name, "retry", ""), round(one.waits.retries * scale))
+        for storage, count in one.waits.storages.items():
+            family.add_metric((one.name, "storage", storage), round(count * scale))
+    return family
+
+
+def _hosts(client: Client, found: Sequence[Host]) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "conserver_in_flight_items",
+        "Items that workers of all hosts hold.",
+        value=hosts.in_flight(client),
+    )
+    beating = _gauge(
+        "hosts", "Hosts that are registered: consuming, idle (beating only) or silent.", "state"
+    )
+    states = [
+        "consuming" if host.consumes else "idle" if host.beats else "silent" for host in found
+    ]
+    for state in ("consuming", "idle", "silent"):
+        beating.add_metric((state,), states.count(state))
+    yield beating
+
+
+def _redis(client: Client) -> Iterator[Metric]:
+    """What an alert on Redis itself needs, where nobody else watches it."""
+    info = client.info("memory") | client.info("stats")
+    used, most, evicted = (float(info.get(name, 0)) for name in MEMORY)
+    yield GaugeMetricFamily("conserver_redis_memory_bytes", "Memory that Redis uses.", value=used)
+    yield GaugeMetricFamily(
+        "conserver_redis_memory_limit_bytes", "Its maxmemory; 0 is none.", value=most
+    )
+    yield CounterMetricFamily(
+        "conserver_redis_evicted_keys",
+        "Keys that Redis evicted since its start.",
+        value=evicted,
+    )
+
+
+def _gauge(name: str, help_text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"conserver_{name}", help_text, labels=labels)

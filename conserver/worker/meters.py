@@ -1,0 +1,148 @@
+"""Meters: what a worker counts for /metrics (telemetry/metrics.py says what each number means).
+
+Only the worker loop counts, so that each series has one writer. Chain threads leave their times
+with the item, and writers with their report. All series of the configuration are made at the start;
+per item remain a few additions in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+from conserver.process.boot import Boot
+from conserver.queue.record import Claimed
+from conserver.telemetry import metrics
+from conserver.telemetry.cells import Cells, Counter
+from conserver.worker.inbox import StorageReport
+from conserver.worker.item import Item, OutcomeKind, Route
+from storage.contract import Rejected, Stored
+
+_ENDS = {
+    OutcomeKind.DONE: "done",
+    OutcomeKind.FILTERED: "filtered",
+    OutcomeKind.CANCELLED: "cancelled",
+}
+_LINKS_OWN = {
+    "audio_seconds": metrics.AUDIO_S,
+    "transcription_seconds": metrics.TRANSCRIPTION_S,
+}
+"""What links may count, by the name that they use."""
+
+
+class _ChainMeters:
+    """The series of one chain."""
+
+    def __init__(self, cells: Cells, chain: str, links: Iterable[str]) -> None:
+        self.duration = cells.histogram(metrics.ITEM_S, chain)
+        self.ends = {o: cells.counter(metrics.ITEMS, chain, o) for o in metrics.OUTCOMES}
+        self.dead = {r: cells.counter(metrics.DEAD, chain, r) for r in metrics.REASONS}
+        self.parked = {c: cells.counter(metrics.PARKED, chain, c) for c in metrics.CAUSES}
+        self.links = {
+            link: (
+                cells.histogram(metrics.LINK_S, chain, link),
+                cells.counter(metrics.ATTEMPTS_FAILED, chain, link),
+            )
+            for link in links
+        }
+
+
+class _StorageMeters:
+    """The series of one storage."""
+
+    def __init__(self, cells: Cells, storage: str) -> None:
+        self.duration = cells.histogram(metrics.STORAGE_S, storage)
+        self.outcomes = {
+            outcome: cells.counter(metrics.STORAGE_WRITES, storage, outcome)
+            for outcome in metrics.STORAGE_OUTCOMES
+        }
+
+
+class Meters:
+    """Used by the worker loop only."""
+
+    def __init__(
+        self,
+        cells: Cells,
+        slot: int,
+        threads: int,
+        routes: Iterable[Route],
+        storages: Iterable[str],
+    ) -> None:
+        self._cells = cells
+        cells.counter(metrics.THREADS, str(slot)).set(threads)
+        self._chains = {
+            route.name: _ChainMeters(cells, route.name, route.names) for route in routes
+        }
+        self._claimed: dict[str, Counter] = {}
+        self._storages = {name: _StorageMeters(cells, name) for name in storages}
+        self._own = cache(self._make_own)
+
+    def claimed(self, items: Sequence[Claimed]) -> None:
+        """Items were claimed."""
+        known = self._claimed
+        for item in items:
+            counter = known.get(item.list)
+            if counter is None:
+                counter = self._cells.counter(metrics.CLAIMED, item.list)
+                known[item.list] = counter
+            counter.add()
+
+    def ran(self, items: Iterable[Item]) -> None:
+        """Chain threads have finished these items."""
+        for item in items:
+            links = self._chains[item.route.name].links
+            for link, took_s in item.link_times:
+                links[link][0].observe(took_s)
+            item.link_times.clear()
+            if item.counted:
+                for link, name, amount in item.counted:
+                    self._own(item.route.name, link, name).add(amount)
+                item.counted.clear()
+
+    def ended(self, item: Item, now_s: float) -> None:
+        """An item was settled. now_s: time.monotonic()."""
+        chain = self._chains[item.route.name]
+        if item.outcome is not None:
+            chain.ends[_ENDS[item.outcome.kind]].add()
+        chain.duration.observe(now_s - item.claimed_at_s)
+
+    def dead_lettered(self, chain: str, reason: str) -> None:
+        """An item became a dead letter."""
+        meters = self._chains[chain]
+        meters.ends["dead"].add()
+        meters.dead.get(reason, meters.dead["other"]).add()
+
+    def parked(self, item: Item, cause: str) -> None:
+        """An item was set aside; cause: one of metrics.CAUSES."""
+        self._chains[item.route.name].parked[cause].add()
+
+    def attempt_failed(self, item: Item, link: str) -> None:
+        """A link failed, or asked for another attempt."""
+        if link in self._chains[item.route.name].links:
+            self._chains[item.route.name].links[link][1].add()
+
+    def stored(self, report: StorageReport) -> None:
+        """A writer has answered."""
+        storage = self._storages[report.storage]
+        for took_s in report.durations:
+            storage.duration.observe(took_s)
+        for _, outcome in report.outcomes:
+            if isinstance(outcome, Stored):
+                storage.outcomes["stored"].add()
+            else:
+                storage.outcomes[
+                    "rejected" if isinstance(outcome, Rejected) else "unavailable"
+                ].add()
+
+    def _make_own(self, chain: str, link: str, name: str) -> Counter:
+        return self._cells.counter(_LINKS_OWN[name], chain, link)
+
+
+def meters_of(boot: Boot, routes: Iterable[Route], storages: Iterable[str]) -> Meters | None:
+    """The meters of a worker; None where nobody can read them."""
+    settings = boot.settings
+    if not settings.measures:
+        return None
+    cells = Cells(boot.status.metrics)
+    return Meters(cells, boot.slot, settings.vcon_concurrency, routes, storages)
