@@ -409,3 +409,21 @@ def test_secrets_are_not_in_error_messages() -> None:
     """A wrong value of a secret is reported without showing it."""
     text = "links: {a: {module: links.a, options: {}, api_key: pa55w0rd}}"
     assert "pa55w0rd" not in str(problems_in(text))
+
+
+def test_models_stand_for_chains() -> None:
+    assert parse(CALLS + "models: {whisper-1: main}").models == {"whisper-1": "main"}
+
+
+@pytest.mark.parametrize(
+    ("chain", "why"),
+    [
+        ("mian", "`mian` is not defined under chains (line 2; did you mean `main`?)"),
+        ("idle", "the chain `idle` has no ingress_lists (line 2; it can get no work)"),
+        ("7", ""),
+    ],
+)
+def test_a_model_that_stands_for_nothing(chain: str, why: str) -> None:
+    text = "chains: {main: {ingress_lists: [calls]}, idle: {}}\n"
+    problem = problems_in(text + f"models: {{whisper-1: {chain}}}")["models.whisper-1"]
+    assert why in str(problem)
