@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -25,7 +24,7 @@ from conserver.operations import jobs as operations
 from conserver.operations.tokens import Token
 from conserver.outbound.callback import Callback, Format
 from conserver.outbound.uploads import Upload
-from conserver.queue import jobs, keys
+from conserver.queue import jobs
 from conserver.queue.jobs import Job
 from conserver.vcon.media import is_document
 
@@ -33,11 +32,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 WAIT_S_MAX = 60.0
 LIST_LIMIT_MAX = 1000
-_STEP = 200
 _FORM_TEXTS = ("list", "job_id", "not_before", "upload_presigned_url", "response_format")
 _FORM_OBJECTS = ("meta", "callback")
-SCAN_MAX = 20_000
-"""How many jobs one page looks at for those that match."""
 
 
 class NewJob(BaseModel):
@@ -315,53 +311,34 @@ class JobPage(BaseModel):
     next: str | None
 
 
-_CURSOR = re.compile(r"[0-9]{0,9}")
-
-
 @router.get("", summary="List jobs, newest first")
-async def list_jobs(
+def list_jobs(
     request: Request,
     token: Annotated[Token, Depends(token_of)],
     name: Annotated[str, Query(alias="list", description="Only of this list")] = "",
     status: Annotated[str, Query(description="Only with this status")] = "",
-    cursor: Annotated[str, Query(description="`next` of the page before")] = "",
+    cursor: Annotated[
+        str, Query(pattern=r"^[A-Za-z0-9._-]{0,64}$", description="`next` of the page before")
+    ] = "",
     limit: Annotated[int, Query(ge=1, le=LIST_LIMIT_MAX)] = 100,
 ) -> JobPage:
-    """The latest 100,000 jobs are listed; one that has expired is left out."""
+    """The latest 100,000 jobs are listed; one that has expired is left out. Jobs that arrive
+    between two pages repeat none.
+    """
     context = context_of(request)
     if status and status not in jobs.STATUSES:
         raise ProblemError(422, f"status: is one of {', '.join(jobs.STATUSES)}", "invalid")
-    if not _CURSOR.fullmatch(cursor):
-        raise ProblemError(422, "cursor: is no `next` of a page", "invalid")
-    base, at = request.scope.get("root_path", ""), int(cursor or 0)
-    found: list[JobView] = []
-    end = at + SCAN_MAX
-    while len(found) < limit and at < end:
-        step: Any = await context.redis.zrevrange(keys.JOBS, at, at + max(limit, _STEP) - 1)
-        if not step:
-            return JobPage(jobs=found, next=None)
-        for one in await _jobs(context, [job.decode() for job in step]):
-            at += 1
-            if one is not None and _matches(one, token, name, status):
-                found.append(job_view(one, base))
-                if len(found) == limit:
-                    break
-    return JobPage(jobs=found, next=str(at))
-
-
-async def _jobs(context: Context, ids: list[str]) -> list[Job | None]:
-    pipe = context.redis.pipeline(transaction=False)
-    for job in ids:
-        pipe.hgetall(keys.job(job))
-    answers = await pipe.execute(raise_on_error=False)
-    return [
-        jobs.load(job, found) if isinstance(found, dict) else None
-        for job, found in zip(ids, answers, strict=True)
-    ]
-
-
-def _matches(job: Job, token: Token, name: str, status: str) -> bool:
-    return submitting.may_see(token, job) and name in ("", job.list) and status in ("", job.status)
+    with context.client() as client:
+        page = operations.page(
+            client,
+            name=name,
+            status=status,
+            after=cursor,
+            limit=limit,
+            allowed=lambda job: submitting.may_see(token, job),
+        )
+    base = request.scope.get("root_path", "")
+    return JobPage(jobs=[job_view(job, base) for job in page.jobs], next=page.after or None)
 
 
 @router.get(

@@ -283,6 +283,9 @@ class Coordinator:
     ) -> None:
         """Return the workers' items after the supervisor was killed. No item is blamed."""
         self._log.error("supervisor_gone", what="returning what the workers held, then ending")
+        services = asyncio.create_task(
+            self._orphans.end_services(self._boot.settings.shutdown_timeout_s)
+        )
         await self._orphans.end()
         try:
             async with asyncio.timeout(ORPHANED_TIMEOUT_S):
@@ -297,6 +300,7 @@ class Coordinator:
             self._log.error("items_left", what="another host returns them after the lease")
         except TimeoutError:
             self._log.error("redis_away", what="another host returns our items after the lease")
+        await services
 
     async def _return_everything(self) -> None:
         _, registrations = await self._beat()

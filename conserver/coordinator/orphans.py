@@ -1,9 +1,12 @@
-"""Orphans: the workers of a supervisor that was killed. They end by themselves, or are killed.
+"""Orphans: the children of a supervisor that was killed. They end by themselves, or are killed.
 
 Every worker notices the end of its supervisor, releases the items that it has not started, and
 exits. A worker that is stuck in a link is killed after ORPHAN_TIMEOUT_S, so that no orphan works
 on. A worker is gone if its pidfd says so or its socket has ended: the supervisor held the worker's
 end of that socket too, so its end means that both are gone.
+
+Services (the API, transcribers) end by themselves, too, and may finish what they serve. One that is
+stuck is killed after the time that a stop would give it: its port would stay taken.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import contextlib
 import os
 import select
 import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,13 +30,18 @@ KILL_TIMEOUT_S = 1.0
 _POLL_EVERY_S = 0.01
 
 
+Processes = dict[int | str, tuple[int, int]]
+"""Slot of a worker or name of a service -> (pid, pidfd)."""
+
+
 class Orphans:
-    """The worker processes, as the supervisor's state messages name them."""
+    """The processes of the supervisor, as its state messages name them."""
 
     def __init__(self, idle_workers: IdleWorkers, log: Logger) -> None:
         self._idle_workers = idle_workers
         self._log = log
-        self._pidfds: dict[int, tuple[int, int]] = {}  # slot -> (pid, pidfd)
+        self._workers: Processes = {}
+        self._services: Processes = {}
 
     def read_state(self, message: Message) -> None:
         """Learn from the supervisor's state message which process is in which slot.
@@ -40,49 +49,74 @@ class Orphans:
         The pidfd is opened now, while the process lives and its pid cannot be another's.
         """
         for worker in message.get("workers", ()):
-            slot, pid = worker["slot"], worker["pid"]
-            known = self._pidfds.get(slot)
-            if known is not None and known[0] == pid:
-                continue
-            if known is not None:
-                os.close(known[1])
-                del self._pidfds[slot]
-            if pid:
-                with contextlib.suppress(ProcessLookupError):
-                    self._pidfds[slot] = (pid, os.pidfd_open(pid))
+            _learn(self._workers, worker["slot"], worker["pid"])
+        services = {one["name"]: one["pid"] for one in message.get("services", ())}
+        for name in self._services.keys() | services.keys():
+            _learn(self._services, name, services.get(name, 0))
 
     async def end(self) -> None:
         """Wait until all workers are gone; kill those that are left after ORPHAN_TIMEOUT_S."""
-        if await self._gone_within(ORPHAN_TIMEOUT_S):
-            return
-        for slot, (pid, pidfd) in self._left().items():
-            self._log.warning("orphan_killed", worker=slot, pid=pid)
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        if not await self._gone_within(KILL_TIMEOUT_S):
-            self._log.error("orphans_left", workers=sorted(self._left()))
+        await self._end(self._left, ORPHAN_TIMEOUT_S)
+
+    async def end_services(self, timeout_s: float) -> None:
+        """The same for the services, after `timeout_s`."""
+        await self._end(self._left_services, timeout_s)
 
     def close(self) -> None:
         """Close all pidfds."""
-        for _, pidfd in self._pidfds.values():
-            os.close(pidfd)
-        self._pidfds.clear()
+        for known in (self._workers, self._services):
+            for _, pidfd in known.values():
+                os.close(pidfd)
+            known.clear()
 
-    async def _gone_within(self, timeout_s: float) -> bool:
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + timeout_s
-        while self._left():
-            if loop.time() >= deadline_s:
-                return False
-            await asyncio.sleep(_POLL_EVERY_S)
-        return True
+    async def _end(self, left: Callable[[], Processes], timeout_s: float) -> None:
+        if await _gone_within(left, timeout_s):
+            return
+        for name, (pid, pidfd) in left().items():
+            self._log.warning("orphan_killed", child=_shown(name), pid=pid)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        if not await _gone_within(left, KILL_TIMEOUT_S):
+            self._log.error("orphans_left", children=[_shown(name) for name in left()])
 
-    def _left(self) -> dict[int, tuple[int, int]]:
+    def _left(self) -> Processes:
         return {
-            slot: (pid, pidfd)
-            for slot, (pid, pidfd) in self._pidfds.items()
-            if slot not in self._idle_workers.gone and not _has_ended(pidfd)
+            slot: process
+            for slot, process in self._workers.items()
+            if slot not in self._idle_workers.gone and not _has_ended(process[1])
         }
+
+    def _left_services(self) -> Processes:
+        return {
+            name: process for name, process in self._services.items() if not _has_ended(process[1])
+        }
+
+
+def _learn(known: Processes, name: int | str, pid: int) -> None:
+    """Note the process of a slot; pid 0: it has none now."""
+    before = known.get(name)
+    if before is not None and before[0] == pid:
+        return
+    if before is not None:
+        os.close(before[1])
+        del known[name]
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            known[name] = (pid, os.pidfd_open(pid))
+
+
+def _shown(name: int | str) -> str:
+    return f"worker {name}" if isinstance(name, int) else name
+
+
+async def _gone_within(left: Callable[[], Processes], timeout_s: float) -> bool:
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + timeout_s
+    while left():
+        if loop.time() >= deadline_s:
+            return False
+        await asyncio.sleep(_POLL_EVERY_S)
+    return True
 
 
 def _has_ended(pidfd: int) -> bool:

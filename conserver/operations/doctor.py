@@ -29,7 +29,7 @@ COMMANDS = (
     "hsetnx", "info", "llen", "lpop", "lpos", "lpush", "lrange", "lrem", "mget", "multi", "persist",
     "pexpireat", "ping", "pttl", "rename", "rpush", "sadd", "scan", "set", "setrange", "smembers",
     "srem", "strlen", "time", "type", "zadd", "zcard", "zcount", "zrange", "zrangebyscore", "zrem",
-    "zremrangebyrank", "zrevrange",
+    "zremrangebyrank", "zrevrange", "zrevrangebyscore", "zscore",
 )  # fmt: skip
 """What the scripts, the daemon and the operations call: the rights that its user needs."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from conserver.errors import OperationError
@@ -13,11 +14,16 @@ from conserver.operations.connection import Client
 from conserver.queue import cancellation, jobs, keys
 from conserver.queue.jobs import STATUSES, Job
 
-__all__ = ["STATUSES", "Followed", "Job", "as_data", "cancel", "find", "follow", "get", "newest"]
+__all__ = [
+    "STATUSES", "Followed", "Job", "Page", "as_data", "cancel", "find", "follow", "get", "newest",
+    "page",
+]  # fmt: skip
 
 _LOOK_S = 0.1
 _LOOK_MAX_S = 1.0
 _PAGE = 200
+LOOKED_AT_MAX = 20_000
+"""How many jobs one page looks at for those that match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +58,81 @@ def find(client: Client, names: Sequence[str]) -> list[Job | None]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some jobs. after: where the next page begins; "" for none."""
+
+    jobs: list[Job]
+    after: str
+
+
 def newest(client: Client, name: str = "", status: str = "", looked_at: int = 0) -> Iterator[Job]:
     """The jobs that are known, the newest first.
 
     Args:
         name, status: only of that list, with that status.
-        looked_at: look at about so many jobs at most; 0: at all.
+        looked_at: look at so many jobs at most; 0: at all.
     """
-    at = 0
-    while (not looked_at or at < looked_at) and (
-        page := client.zrevrange(keys.JOBS, at, at + _PAGE - 1)
-    ):
-        at += len(page)
-        for job in find(client, [one.decode() for one in page]):
-            if job and name in ("", job.list) and status in ("", job.status):
-                yield job
+    for _, job in islice(_listed(client, ""), looked_at or None):
+        if job is not None and _matches(job, name, status):
+            yield job
+
+
+def page(
+    client: Client,
+    *,
+    name: str = "",
+    status: str = "",
+    after: str = "",
+    limit: int = 100,
+    allowed: Callable[[Job], bool] = lambda _: True,
+) -> Page:
+    """The newest jobs behind the job `after`. Jobs that arrive between two pages repeat none.
+
+    It looks at LOOKED_AT_MAX jobs at most for those that match, so a page may hold fewer than
+    `limit`, or none, and still have an `after`.
+
+    Args:
+        after: of the page before; "" begins with the newest. Behind one that is not listed (any
+            more: the latest 100,000 are) there is nothing.
+        allowed: leaves jobs out, such as those that a caller may not see.
+    """
+    found: list[Job] = []
+    for looked_at, (last, job) in enumerate(_listed(client, after), 1):
+        if job is not None and _matches(job, name, status) and allowed(job):
+            found.append(job)
+        if len(found) == limit or looked_at == LOOKED_AT_MAX:
+            return Page(found, last)
+    return Page(found, "")
+
+
+def _listed(client: Client, after: str) -> Iterator[tuple[str, Job | None]]:
+    """The id of each job behind `after`, the newest first, and the job if it is known still.
+
+    Places in the list shift while jobs arrive, so it goes by their time, and by name within one ms.
+    """
+    upper: Any = client.zscore(keys.JOBS, after) if after else "+inf"
+    skip = 0
+    while upper is not None:
+        found: list[tuple[bytes, float]] = client.zrevrangebyscore(
+            keys.JOBS, upper, "-inf", start=skip, num=_PAGE, withscores=True
+        )
+        if not found:
+            return
+        ids = [member.decode() for member, _ in found]
+        if after and after not in ids:  # More than a page of one moment come before it.
+            skip += len(ids)
+            continue
+        ids = ids[ids.index(after) + 1 :] if after else ids
+        yield from zip(ids, find(client, ids), strict=True)
+        if ids:
+            after, upper, skip = ids[-1], found[-1][1], 0
+        else:  # It was the last of its page.
+            after, skip = "", skip + len(found)
+
+
+def _matches(job: Job, name: str, status: str) -> bool:
+    return name in ("", job.list) and status in ("", job.status)
 
 
 def cancel(client: Client, job: str, *, actor: str) -> Job:

@@ -18,6 +18,9 @@ from conserver.errors import Rejected
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")
+"""For protocols of the IETF; a cloud has its metadata there. Older Pythons count it as global."""
+
 FETCH_REMEDY = "nothing is fetched from there unless `allow_private_addresses` is true"
 
 
@@ -72,7 +75,7 @@ def of_host(
     """
     httpcore = importlib.import_module("httpcore")
     try:
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(_as_resolved(host), port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise httpcore.ConnectError(f"{host}: {error}") from error
     found = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
@@ -81,6 +84,22 @@ def of_host(
         name = host if host == str(found[0]) else f"{host} ({found[0]})"
         raise Rejected(f"{name} is an address of our own networks: {remedy}")
     return allowed
+
+
+def _as_resolved(host: str) -> str:
+    """A host as a proxy may understand it, although the resolver of this machine may not.
+
+    Every name in localhost is this machine (RFC 6761); a final dot changes neither that nor a
+    numeric address.
+    """
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return "localhost"
+    try:
+        socket.inet_aton(name)
+    except OSError:
+        return host
+    return name
 
 
 def is_public(address: Address) -> bool:
@@ -93,6 +112,8 @@ def is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
         if inner is not None:
             return is_public(inner)
+    if address in _PROTOCOLS:
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

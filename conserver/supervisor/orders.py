@@ -73,11 +73,17 @@ class CoordinatorUpdates:
     """Sends the present coordinator its orders and updates when they are due."""
 
     def __init__(
-        self, orders: OrderQueue, coordinator: ChildSlot, workers: Sequence[ChildSlot]
+        self,
+        orders: OrderQueue,
+        coordinator: ChildSlot,
+        workers: Sequence[ChildSlot],
+        services: Sequence[ChildSlot] = (),
     ) -> None:
+        """services: all other children, which the coordinator ends if the supervisor is killed."""
         self._orders = orders
         self._coordinator = coordinator
         self._workers = workers
+        self._services = services
         self._sent: dict[str, tuple[Message, float]] = {}
 
     def restart(self) -> None:
@@ -104,7 +110,15 @@ class CoordinatorUpdates:
         consumers = [slot.consumer for slot in self._workers if slot.consumer]
         self._update({"type": "children", "consumers": consumers}, now_s, CHILDREN_EVERY_S)
         workers = [_worker_state(slot, now_s) for slot in self._workers]
-        state = {"type": "state", "supervisor": supervisor, "workers": workers}
+        services = [
+            {"name": slot.name, "pid": slot.child.pid} for slot in self._services if slot.child
+        ]
+        state = {
+            "type": "state",
+            "supervisor": supervisor,
+            "workers": workers,
+            "services": services,
+        }
         self._update(state, now_s, STATE_EVERY_S)
 
     def _update(self, message: Message, now_s: float, every_s: float) -> None:

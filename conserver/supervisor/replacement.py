@@ -126,6 +126,11 @@ class Replacement:
             and now_s - coordinator.leaving_since_s > COORDINATOR_DRAIN_MAX_S
         ):
             coordinator.kill(KillReason.UNNEEDED)
+        for slot in self._services:
+            # Nobody serves its port meanwhile: a request that does not end has had its time.
+            late = now_s - slot.leaving_since_s > drain_timeout_s
+            if slot.leave_reason is LeaveReason.RELOAD and late:
+                slot.kill(KillReason.UNNEEDED)
         outdated = [slot for slot in self._workers if slot.generation != generation]
         if outdated:
             self._replace_one(outdated, now_s, drain_timeout_s)

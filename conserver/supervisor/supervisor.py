@@ -171,8 +171,9 @@ class Supervisor:
         ]
         self._coordinator, self._workers = self._resources.coordinator, self._resources.workers
         self._orders = OrderQueue()
-        self._updates = CoordinatorUpdates(self._orders, self._coordinator, self._workers)
         self._services = self._resources.services
+        others = [*self._services, *self._transcribers]
+        self._updates = CoordinatorUpdates(self._orders, self._coordinator, self._workers, others)
         self._replacement = Replacement(self._coordinator, self._workers, self._services)
         self._watchdog = Watchdog(self._slots, self._replacement, time.monotonic())
         self._shutdown = Shutdown(self._coordinator, self._workers, self._orders, self._services)

@@ -420,6 +420,18 @@ def test_jobs_are_listed_newest_first_in_pages(submit: httpx.Client, queue: Queu
     assert seen == made[::-1]
 
 
+def test_jobs_that_arrive_meanwhile_repeat_none_in_the_next_page(submit: httpx.Client) -> None:
+    made = [submitted(submit, job=f"j{n}")["id"] for n in range(4)]
+    first = submit.get("/v1/jobs", params={"limit": 2}).json()
+    for number in range(3):
+        submitted(submit, job=f"later{number}")
+    second = submit.get("/v1/jobs", params={"limit": 2, "cursor": first["next"]}).json()
+    ids = [job["id"] for page in (first, second) for job in page["jobs"]]
+    assert sorted(ids) == sorted(made)
+    nothing = submit.get("/v1/jobs", params={"cursor": "no-such-job"}).json()
+    assert nothing == {"jobs": [], "next": None}
+
+
 def test_jobs_are_filtered(submit: httpx.Client, clients: Clients, worker: Consumer) -> None:
     first, second = submitted(submit), submitted(submit)
     worker.settle(worker.one())
@@ -437,7 +449,7 @@ def test_jobs_are_filtered(submit: httpx.Client, clients: Clients, worker: Consu
 
 @pytest.mark.parametrize(
     "query",
-    [{"cursor": "²"}, {"cursor": "-1"}, {"cursor": "9" * 30}, {"status": "x"}, {"limit": 0}],
+    [{"cursor": "²"}, {"cursor": "a b"}, {"cursor": "9" * 65}, {"status": "x"}, {"limit": 0}],
 )
 def test_lists_of_jobs_are_asked_for_properly(submit: httpx.Client, query: dict[str, str]) -> None:
     assert submit.get("/v1/jobs", params=query).status_code == 422

@@ -133,6 +133,53 @@ def test_a_stop_finishes_requests_and_ends_streams(start: Start, tmp_path: Path)
     assert daemon.wait() == 0
 
 
+def test_a_reload_waits_for_a_drain_no_longer_than_a_stop_would(start: Start) -> None:
+    daemon, web = start(CONSERVER_SHUTDOWN_TIMEOUT_S="3")
+    (pid,) = daemon.pids("api")
+    path = web.post("/v1/uploads").json()["url"]
+    url = web.base_url
+    with closing(socket.create_connection((url.host, url.port or 0))) as upload:
+        head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab"
+        upload.sendall(head.encode())
+        eventually(lambda: list((daemon.folder / "uploads").glob(".*")))
+        daemon.signal(signal.SIGHUP)
+        eventually(lambda: [e for e in daemon.events("draining") if "connections" in e], LONG_S)
+        daemon.signal(signal.SIGSTOP, pid)  # As one whose event loop is stuck.
+        daemon.until(lambda: daemon.pids("api") not in ([], [pid]), 20)
+    assert not daemon.events("child_stalled")
+    with httpx.Client(base_url=url, timeout=LONG_S) as fresh:
+        assert fresh.get("/livez").status_code == 200
+    assert daemon.stop() == 0
+
+
+def test_one_that_is_stuck_does_not_outlive_a_killed_supervisor(start: Start) -> None:
+    daemon, web = start(CONSERVER_SHUTDOWN_TIMEOUT_S="3")
+    (pid,) = daemon.pids("api")
+    daemon.signal(signal.SIGSTOP, pid)
+    daemon.signal(signal.SIGKILL)
+    daemon.until(lambda: not daemon.pids(), 20)
+    killed = daemon.event("orphan_killed")
+    assert (killed["child"], killed["pid"]) == ("api", pid)
+    with socket.create_server((web.base_url.host, web.base_url.port or 0)):
+        pass  # The port is free for the next supervisor.
+
+
+def test_one_that_still_serves_may_finish_after_a_killed_supervisor(start: Start) -> None:
+    daemon, web = start(CONSERVER_SHUTDOWN_TIMEOUT_S="20")
+    path = web.post("/v1/uploads").json()["url"]
+    url = web.base_url
+    with closing(socket.create_connection((url.host, url.port or 0))) as upload:
+        head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab"
+        upload.sendall(head.encode())
+        eventually(lambda: list((daemon.folder / "uploads").glob(".*")))
+        daemon.signal(signal.SIGKILL)
+        daemon.until(lambda: not daemon.pids("worker"), 20)
+        upload.sendall(b"cd")
+        assert upload.recv(65_536).startswith(b"HTTP/1.1 201")
+    daemon.until(lambda: not daemon.pids(), 20)
+    assert not daemon.events("orphan_killed")
+
+
 # conserver without CAP_NET_BIND_SERVICE, which root has too: PR_CAPBSET_DROP before the exec.
 WITHOUT_LOW_PORTS = """
 import ctypes, os, sys

@@ -51,7 +51,7 @@ def test_doctor_asks_for_the_right_to_every_command_that_is_called() -> None:
     watches a document while it replaces it, and keeps vcon-server's index.
     """
     not_asked_for = {"config_get", "acl", "hello", "publish", "watch"}
-    of_the_index = {"zrandmember", "zremrangebyscore", "zrevrangebyscore"}
+    of_the_index = {"zrandmember", "zremrangebyscore"}
     assert called() - not_asked_for - of_the_index == set(COMMANDS)
 
 
