@@ -15,6 +15,7 @@ import yaml
 from servers import Redis
 
 from tests.api.conftest import Api
+from tests.api.test_health import beating
 from tests.api.vcon_server import UUID, client, example, some_uuid
 from tests.conftest import Private
 from tests.helpers import TcpProxy
@@ -458,6 +459,15 @@ def test_22_other_origins_get_nothing_unless_they_are_named(serve: Callable[...,
         answer = http.get("/vcon", headers={"Origin": "https://a.example"})
         assert answer.headers["access-control-allow-origin"] == "https://a.example"
         assert "access-control-allow-credentials" not in answer.headers
+
+
+def test_23_health_is_that_of_the_daemon(http: httpx.Client, queue: Queue) -> None:
+    answer = http.get("/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, "unhealthy"), "nobody works"
+    beating(queue)
+    answer = http.get("/health")
+    assert (answer.status_code, answer.json()["status"]) == (200, "healthy")
+    assert answer.json()["version"] == http.get("/version").json()
 
 
 def test_24_dead_letters_of_storages_are_no_list(http: httpx.Client) -> None:
