@@ -31,6 +31,8 @@ from conserver.api.recordings import Brought
 from conserver.api.shapes import job_view
 from conserver.api.submitting import POLL_S, Wish
 from conserver.api.subscriptions import TooManyListenersError
+from conserver.errors import Rejected
+from conserver.operations import callbacks
 from conserver.operations.callbacks import Callback
 from conserver.operations.tokens import Token
 from conserver.outbound.uploads import Upload
@@ -92,6 +94,7 @@ async def _submitted(
     """The job of a request."""
     context = context_of(request)
     model = model_named(context, token, wanted.model or DEFAULT)
+    callback = _callback(context, wanted)
     asked = [upload.sha512, model.list, wanted.request.model_dump(), wanted.presigned_url]
     source = hashlib.sha256(orjson.dumps(asked)).hexdigest()
     key, job = request.headers.get("idempotency-key", "").strip().strip('"'), ""
@@ -118,7 +121,7 @@ async def _submitted(
         body=body,
         job=job,
         fields=[("source", source)],
-        callback=_callback(wanted),
+        callback=callback,
         brought=brought if large else None,
     )
     made, _ = await submitting.submit(context, token, wish)
@@ -127,14 +130,18 @@ async def _submitted(
     return made
 
 
-def _callback(wanted: Wanted) -> Callback | None:
+def _callback(context: Context, wanted: Wanted) -> Callback | None:
     if not wanted.presigned_url:
         return None
     try:
-        return Callback.presigned(wanted.presigned_url, wanted.form)
+        callback = Callback.presigned(wanted.presigned_url, wanted.form)
+        callbacks.check(callback, context.settings)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise invalid("upload_presigned_url", first["msg"]) from None
+    except Rejected as refusal:
+        raise invalid("upload_presigned_url", refusal.reason) from None
+    return callback
 
 
 def _prefers_async(request: Request) -> bool:

@@ -17,11 +17,9 @@ from conserver.api.models import lists_that_transcribe
 from conserver.api.vcon_server.route import version_of
 from conserver.operations import capacity, hosts
 from conserver.operations.hosts import Host
+from conserver.outbound.delivery import Limits
 
 router = APIRouter(tags=["probes"])
-
-CONNECT_S, READ_S, WRITE_S, POOL_S = 30, 120, 120, 10
-"""Of one try to deliver a result."""
 
 
 class Version(BaseModel):
@@ -44,10 +42,10 @@ class Timeouts(BaseModel):
     """Of one try to deliver a result to a presigned URL or a webhook, in seconds."""
 
     upload_timeout_seconds: float = Field(description="In all: UPLOAD_TIMEOUT_SECONDS.")
-    connect: float = CONNECT_S
-    read: float = READ_S
-    write: float = WRITE_S
-    pool: float = POOL_S
+    connect: float
+    read: float
+    write: float
+    pool: float
 
 
 class Health(BaseModel):
@@ -78,7 +76,7 @@ def health(request: Request) -> JSONResponse:
         reason=reason,
         version=Version(**version_of(context.settings)),
         concurrency=now,
-        timeouts=Timeouts(upload_timeout_seconds=context.settings.upload_timeout_s),
+        timeouts=_timeouts(Limits(total_s=context.settings.upload_timeout_s)),
     )
     return JSONResponse(found.model_dump(), 503 if reason else 200)
 
@@ -90,6 +88,16 @@ def _look(context: Context) -> tuple[str, Concurrency]:
         found = capacity.capacity(client, known, lists, items)
     ours = [host for host in known if context.host in ("", host.id)]
     return _why_not(ours), Concurrency(slots=found.slots, busy=found.busy, waiting=found.waiting)
+
+
+def _timeouts(limits: Limits) -> Timeouts:
+    return Timeouts(
+        upload_timeout_seconds=limits.total_s,
+        connect=limits.connect_s,
+        read=limits.read_s,
+        write=limits.write_s,
+        pool=limits.pool_s,
+    )
 
 
 def _why_not(ours: list[Host]) -> str:

@@ -380,6 +380,18 @@ def dying(why: str) -> Callable[[Worker, Any], None]:
         ({"timestamp_granularities": "[1]"}, 400, "invalid_value", "timestamp_granularities"),
         ({"chunking_strategy": "none"}, 400, "invalid_value", "chunking_strategy"),
         ({"upload_presigned_url": "ftp://x/y"}, 400, "invalid_value", "upload_presigned_url"),
+        (
+            {"upload_presigned_url": "http://127.0.0.1/y"},
+            400,
+            "invalid_value",
+            "upload_presigned_url",
+        ),
+        (
+            {"upload_presigned_url": "https://x/y?X-Amz-Date=20200101T000000Z&X-Amz-Expires=60"},
+            400,
+            "invalid_value",
+            "upload_presigned_url",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_openais_form(

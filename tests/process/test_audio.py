@@ -18,6 +18,7 @@ import openai
 import pytest
 import redis
 
+from conserver.testing.http_server import Reply, serving
 from tests.clients import redis_flush
 from tests.conftest import absent
 from tests.daemon import Daemon
@@ -54,7 +55,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, redis_session_url: str) -> 
     port = free_port()
     environment = {
         "CONSERVER_API_PORT": str(port), "CONSERVER_INLINE_BYTES": "100000",
-        "MAX_CONCURRENT_REQUESTS": "2", "UPLOAD_TIMEOUT_SECONDS": "90",
+        "CONSERVER_CALLBACK_PRIVATE_ADDRESSES": "true", "MAX_CONCURRENT_REQUESTS": "2",
+        "UPLOAD_TIMEOUT_SECONDS": "90",
     }  # fmt: skip
     folder = tmp_path_factory.mktemp("audio")
     with Daemon(folder, redis_session_url, CONFIG, workers=2, **environment) as daemon:
@@ -217,6 +219,29 @@ def test_ten_at_once_wait_for_their_slots_and_health_shows_it(web: httpx.Client)
     assert health()["timeouts"] == {
         "upload_timeout_seconds": 90, "connect": 30, "read": 120, "write": 120, "pool": 10,
     }  # fmt: skip
+
+
+def test_the_result_is_put_where_the_presigned_url_says(web: httpx.Client) -> None:
+    with serving(Reply(200)) as store:
+        answer = web.post(
+            "/v1/audio/transcriptions",
+            data={
+                "response_format": "verbose_json",
+                "upload_presigned_url": f"{store.url}/bucket/result.json?X-Amz-Signature=secret",
+            },
+            files={"file": recording("mono-8k.wav")},
+        )
+        job = answer.json()
+        assert (answer.status_code, job["status"]) == (202, "queued")
+        assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
+        eventually(lambda: store.requests, 60)
+        (put,) = store.requests
+        assert put.method == "PUT"
+        assert put.path == "/bucket/result.json?X-Amz-Signature=secret"
+        assert (put.json["text"], put.json["task"]) == (TEXT, "transcribe")
+        now = web.get(f"/v1/jobs/{job['id']}")
+        assert now.json()["status"] == "completed"
+        assert "secret" not in now.text
 
 
 def test_curl_with_a_recording(server: Server) -> None:
