@@ -225,9 +225,10 @@ class WorkerLoop:
         inbox = self._inbox
         while inbox.checkpoints:
             self._outbox.write_checkpoint(inbox.checkpoints.popleft())
-        finished = self._pool.collect()
+        finished, delivered = self._pool.collect(), self._couriers.collect()
         if self._meters is not None:
             self._meters.ran(finished)
+            self._meters.ran(delivered)
         for item in finished:
             self._intake.prefetch.durations.add(item.route.name, item.links_s)
             kind = item.outcome.kind if item.outcome is not None else None
@@ -235,7 +236,7 @@ class WorkerLoop:
             if again and inbox.is_cancelled(item):
                 _cancel(item)
             self._outcomes.chain_ended(item)
-        for item in self._couriers.collect():
+        for item in delivered:
             self._outcomes.chain_ended(item)
         while inbox.reports:
             report = inbox.reports.popleft()

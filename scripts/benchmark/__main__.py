@@ -19,7 +19,7 @@ import compileall
 import sys
 from pathlib import Path
 
-from benchmark import api, burdens, costs, plots, report, sweeps, times, tracing
+from benchmark import api, burdens, costs, metering, plots, report, sweeps, times, tracing
 from benchmark.costs import Bench
 from benchmark.scene import Scenery
 
@@ -37,6 +37,7 @@ ROWS = {
     "large": costs.large,
     "sweeps": sweeps.sweeps,
     "traces": tracing.traces,
+    "metrics": metering.metrics,
 }
 
 
