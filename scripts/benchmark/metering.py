@@ -8,6 +8,7 @@ scrape is no cost of an item.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from functools import partial
 
 from servers import free_port
@@ -26,7 +27,7 @@ def metrics(bench: Bench) -> Row:
         return run_daemon(bench, bench.items, links=links, CONSERVER_METRICS_PORT=port)
 
     off = partial(run_daemon, bench, bench.items)
-    contenders = {
+    contenders: dict[str, Callable[[], Sample]] = {
         "queue, off": partial(off, links=False),
         "queue, on": partial(on, links=False),
         "tag, off": off,

@@ -64,8 +64,8 @@ def install(kind: str) -> None:
 
 
 def _install_tools() -> None:
-    """What checks the models of the queue: no server, but had in the same way."""
-    missing = [name for name in ("spin", "gcc") if shutil.which(name) is None]
+    """What checks the models of the queue, and alert rules: had in the same way as servers."""
+    missing = [name for name in ("spin", "gcc", "prometheus") if shutil.which(name) is None]
     if missing:
         _apt(*missing)
 

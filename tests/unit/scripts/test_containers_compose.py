@@ -22,6 +22,9 @@ from conserver.config import settings
 
 ROOT = Path(__file__).parents[3]
 DOCKER = ROOT / "scripts" / "docker"
+MONITORING = ROOT / "scripts" / "monitoring"
+PUBLISHED = {"api", "prometheus", "grafana"}
+"""Services with a port on this machine's loopback."""
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +65,12 @@ def test_every_service_is_fit_for_the_night(compose: dict[str, Any]) -> None:
         assert service["logging"]["options"]["max-size"], name
         assert service["deploy"]["resources"]["limits"]["memory"], name
         assert service["deploy"]["resources"]["reservations"]["memory"], name
-        front = ["front"] if name == "api" else []  # Its port is published.
+        front = ["front"] if name in PUBLISHED else []
         assert service["networks"] == ["backend", *front], name
         # The API is what clients on this machine talk to. The others: reachable from outside, and
         # no longer to be scaled.
         ports = service.get("ports", [])
-        assert not ports or (name == "api" and ports[0].startswith("127.0.0.1:")), name
+        assert not ports or (name in PUBLISHED and ports[0].startswith("127.0.0.1:")), name
         assert "container_name" not in service, name
     assert compose["networks"]["backend"]["internal"] is True
 
@@ -130,3 +133,43 @@ def test_what_can_be_set_is_explained(compose: dict[str, Any]) -> None:
     explained = set(re.findall(r"^# (\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     used = variables((ROOT / "docker-compose.yml").read_text())
     assert used - explained <= {"CONSERVER_GPU_MEMORY"}
+
+
+def test_prometheus_scrapes_what_serves_metrics(compose: dict[str, Any]) -> None:
+    """By the names and the port of the services; the queues once, under one name."""
+    jobs = {
+        job["job_name"]: job
+        for job in yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
+    }
+    environment = compose["services"]["conserver"]["environment"]
+    port = re.sub(r"\$\{\w+:-(\d+)\}", r"\1", environment["CONSERVER_METRICS_PORT"])
+    (hosts,) = jobs["conserver"]["dns_sd_configs"]
+    assert set(hosts["names"]) <= compose["services"].keys()
+    assert hosts["port"] == int(port)
+    (queues,) = jobs["conserver-queues"]["static_configs"]
+    assert queues["targets"] == [f"conserver:{port}"]
+    assert jobs["conserver-queues"]["metrics_path"] == "/metrics/queues"
+    assert {rule["target_label"] for rule in jobs["conserver-queues"]["relabel_configs"]} == {
+        "instance"
+    }
+
+
+def test_grafana_is_given_its_data_source_and_its_dashboard(compose: dict[str, Any]) -> None:
+    grafana = compose["services"]["grafana"]
+    mounted = {
+        one["target"]: compose["configs"][one["source"]]["file"] for one in grafana["configs"]
+    }
+    (source,) = yaml.safe_load((MONITORING / "grafana" / "datasources.yml").read_text())[
+        "datasources"
+    ]
+    host, _, port = source["url"].removeprefix("http://").partition(":")
+    assert compose["services"][host]["ports"][0].endswith(f":{port}")
+    (provider,) = yaml.safe_load((MONITORING / "grafana" / "dashboards.yml").read_text())[
+        "providers"
+    ]
+    folder = provider["options"]["path"]
+    assert f"{folder}/conserver.json" in mounted
+    assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] in mounted
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"].endswith(
+        tuple(grafana["secrets"])
+    )
