@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -32,7 +32,14 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 WAIT_S_MAX = 60.0
 LIST_LIMIT_MAX = 1000
-_FORM_TEXTS = ("list", "job_id", "not_before", "upload_presigned_url", "response_format")
+_FORM_TEXTS = (
+    "list",
+    "job_id",
+    "not_before",
+    "priority",
+    "upload_presigned_url",
+    "response_format",
+)
 _FORM_OBJECTS = ("meta", "callback")
 
 
@@ -52,6 +59,9 @@ class NewJob(BaseModel):
     mediatype: str = Field("", description="Of the recording at `url`.")
     job_id: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$", description="An id of your own.")
     not_before: datetime | None = Field(None, description="When it may run; with a time zone.")
+    priority: Literal["", "high", "normal", "low"] = Field(
+        "", description="Of the chain's `priorities`, which say the list."
+    )
     meta: dict[str, Any] | None = Field(None, description="Kept in a recording's vCon.")
     callback: Callback | None = Field(None, description="Where the end of the job is told.")
     upload_presigned_url: str | None = Field(None, description="Gets the result by PUT.")
@@ -98,6 +108,7 @@ class NewJob(BaseModel):
                             "list": {"type": "string"},
                             "job_id": {"type": "string"},
                             "not_before": {"type": "string", "format": "date-time"},
+                            "priority": {"type": "string", "enum": ["high", "normal", "low"]},
                             "meta": {"type": "string", "description": "A JSON object"},
                             "callback": {"type": "string", "description": "A JSON object"},
                             "upload_presigned_url": {"type": "string"},
@@ -160,7 +171,7 @@ async def _submitted(
         source: what tells this request from others.
     """
     context, upload = context_of(request), brought.upload
-    submitting.known_list(context, token, wanted.list)
+    name = submitting.prioritised_list(context, token, wanted.list, wanted.priority)
     sources = (wanted.vcon, wanted.uuid, wanted.url, wanted.upload, upload)
     if sum(one is not None for one in sources) != 1:
         raise ProblemError(422, "a job has one of vcon, uuid, url and upload", "one-source")
@@ -175,7 +186,7 @@ async def _submitted(
     uuid, body, used = await _document(context, wanted, document, upload)
     fields = [("source", source)] if job else []
     large = brought if upload is not None and _stays(context, upload) else None
-    wish = Wish(wanted.list, uuid, body, job, due_ms, fields, callback, brought=large)
+    wish = Wish(name, uuid, body, job, due_ms, fields, callback, brought=large)
     found, made = await submitting.submit(context, token, wish)
     if key:
         await idempotency.keep(context.redis, token.name, key, source, found.id)

@@ -39,7 +39,13 @@ class ListView(BaseModel):
                 "oldest_age_s": 4.2,
                 "paused": False,
                 "served": True,
-                "waits": {"sampled": 3, "storages": {"s3": 2}, "retries": 1, "due_in_s": 12.5},
+                "waits": {
+                    "sampled": 3,
+                    "storages": {"s3": 2},
+                    "retries": 1,
+                    "rates": {},
+                    "due_in_s": 12.5,
+                },
             }
         }
     )
@@ -91,6 +97,7 @@ def view(state: ListState) -> ListView:
             "sampled": waits.sampled,
             "storages": waits.storages,
             "retries": waits.retries,
+            "rates": waits.rates,
             "due_in_s": waits.due_in_s,
         }
     return ListView(

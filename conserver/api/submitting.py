@@ -22,11 +22,11 @@ from conserver.api.problems import ProblemError
 from conserver.api.recordings import Brought
 from conserver.api.shapes import job_view
 from conserver.config.validation import suggest
-from conserver.errors import Rejected
+from conserver.errors import InvalidArgumentError, Rejected
 from conserver.operations import callbacks, lists
 from conserver.operations.callbacks import Callback
 from conserver.operations.connection import Client
-from conserver.operations.submit import INCOMING_S
+from conserver.operations.submit import INCOMING_S, prioritised
 from conserver.operations.tokens import Token
 from conserver.queue import calls, jobs, keys
 from conserver.queue.calls import Submission
@@ -70,6 +70,21 @@ def known_list(context: Context, token: Token, name: str) -> str:
             "list-unknown",
         )
     return name
+
+
+def prioritised_list(context: Context, token: Token, name: str, priority: str) -> str:
+    """The list that a submission to a known list goes to, with this priority ("" is none).
+
+    Raises:
+        ProblemError: 404 or 403, or 422 where the chain has no list for this priority.
+    """
+    known_list(context, token, name)
+    try:
+        found = prioritised(context.config, name, priority)
+    except InvalidArgumentError as error:
+        raise ProblemError(422, error.named("priority"), "invalid") from None
+    check_list(token, found)
+    return found
 
 
 def served_list(context: Context, client: Client, token: Token, name: str) -> str:

@@ -71,6 +71,7 @@ async def _document(request: Request, context: Context) -> tuple[str, bytes]:
                 ("list", "Queue it on this list", {}),
                 ("job", "An id of your own for its job", {"pattern": r"^[A-Za-z0-9._-]{0,64}$"}),
                 ("not_before", "When it may run; with a time zone", {"format": "date-time"}),
+                ("priority", "Of the chain's `priorities`", {"enum": ["high", "normal", "low"]}),
             )
         ],
     },
@@ -85,7 +86,8 @@ async def post(request: Request) -> Response:
         raise ProblemError(422, "job: has 1 to 64 letters, digits and ._-", "invalid")
     due_ms = submitting.due_ms(submitting.moment(query.get("not_before", "")))
     if name:
-        submitting.known_list(context, token, name)
+        priority = query.get("priority", "")
+        name = submitting.prioritised_list(context, token, name, priority)
     uuid, raw = await _document(request, context)
     if not name:
         await asyncio.to_thread(_store, context, uuid, raw, lambda _: None)

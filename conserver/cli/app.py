@@ -160,6 +160,12 @@ def submit(
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits.")
     ] = 600,
+    at: Annotated[
+        str, typer.Option("--at", metavar="TIME", help="Not before then: 2026-12-01T02:00, or 2h.")
+    ] = "",
+    priority: Annotated[
+        str, typer.Option("--priority", metavar="NAME", help="high, normal or low.")
+    ] = "",
     callback: Annotated[
         str,
         typer.Option(
@@ -184,7 +190,15 @@ def submit(
     output = Output(as_json=json)
     end(
         lambda: submit(
-            output, found, to, config, wait=wait, timeout_s=timeout, callback_text=callback
+            output,
+            found,
+            to,
+            config,
+            wait=wait,
+            timeout_s=timeout,
+            callback_text=callback,
+            at=at,
+            priority=priority,
         )
     )
 

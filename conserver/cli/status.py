@@ -179,5 +179,7 @@ def _waits(parked: Waits) -> str:
     what = [f"for storage{'s' if len(names) > 1 else ''} {', '.join(names)}"] if names else []
     if parked.retries:
         what.append("for retries")
+    if parked.rates:
+        what.append(f"for the rate of {', '.join(parked.rates)}")
     when = f"in {age_text(parked.due_in_s)}" if parked.due_in_s > 0 else "now"
     return f"waits {' and '.join(what)}, the next is due {when}"

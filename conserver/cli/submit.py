@@ -8,15 +8,18 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 from conserver.cli.environment import actor, load_config, load_settings, redis_client
 from conserver.cli.output import Output, note
 from conserver.cli.tables import Marked, Style
+from conserver.config.ages import age_s
 from conserver.config.deliveries import LIST as DELIVERIES
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_FAILURE, InvalidArgumentError, Rejected
@@ -44,11 +47,15 @@ def submit(
     wait: bool = False,
     timeout_s: float = 600,
     callback_text: str = "",
+    at: str = "",
+    priority: str = "",
 ) -> int:
     """Submits everything that `paths` lead to.
 
     Args:
         callback_text: where the ends are told: an address, a JSON object, or @ and a file with one.
+        at: not before this moment (ISO 8601; local time without a zone), or so long from now (2h).
+        priority: one of those of the chain.
 
     Returns:
         0, or 1 if a document was refused, or with `wait` if its job has failed, was cancelled, or
@@ -59,11 +66,14 @@ def submit(
         name = submission.check_name(to)
     else:
         name = submission.only_list(load_config(found), found.config_file)
+    if priority:
+        name = submission.prioritised(load_config(found), name, priority)
+    due_ms = _due_ms(at)
     callback = _callback(callback_text, found)
     sources = [source for path in paths for source in _sources(path)]
     with redis_client(found) as client:
         submission.check_type(client, name)
-        results = _put(client, name, sources, found, callback)
+        results = _put(client, name, sources, found, callback, due_ms)
         if any(result.uuid for result in results):
             _warn_of_silence(client, name)
             if callback is not None:
@@ -77,6 +87,19 @@ def submit(
     _show(output, name, results, wait=wait)
     good = {"completed", "filtered"} if wait else {"submitted"}
     return 0 if all(result.outcome in good for result in results) else EXIT_FAILURE
+
+
+def _due_ms(at: str) -> int:
+    """When, in ms since 1970; 0 for now. Raises InvalidArgumentError."""
+    if not at:
+        return 0
+    with suppress(ValueError):
+        return round((time.time() + age_s(at)) * 1000)
+    try:
+        return round(datetime.fromisoformat(at).astimezone().timestamp() * 1000)
+    except ValueError:
+        what = f"{{}} {at}: neither a moment (2026-12-01T02:00) nor a wait (2h)"
+        raise InvalidArgumentError("at", what) from None
 
 
 def _callback(text: str, found: Settings) -> Callback | None:
@@ -102,6 +125,7 @@ def _put(
     sources: Sequence[Path],
     found: Settings,
     callback: Callback | None,
+    due_ms: int,
 ) -> list[Submitted]:
     with _progress("submitting", len(sources)) as step:
 
@@ -112,7 +136,13 @@ def _put(
 
         return list(
             submission.submit(
-                client, name, documents(), settings=found, actor=actor(), callback=callback
+                client,
+                name,
+                documents(),
+                settings=found,
+                actor=actor(),
+                callback=callback,
+                due_ms=due_ms,
             )
         )
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -31,6 +31,7 @@ from pydantic import (
 from conserver.config.data import check_references, drop_ignored, entries, texts
 from conserver.config.file import expand, read_text, read_yaml, with_lines
 from conserver.config.names import ListName, PluginName, Section
+from conserver.config.rates import Rate
 from conserver.config.schedules import ScheduleConfig
 from conserver.config.validation import join_path, problems_of, suggest
 from conserver.errors import ConfigError, Problem
@@ -65,6 +66,9 @@ def _as_keys(value: object) -> object:
 IngressKeys = Annotated[list[SecretStr], BeforeValidator(_as_keys)]
 ModuleName = Annotated[str, AfterValidator(_check_module_name)]
 Options = Annotated[dict[str, Any], BeforeValidator(_empty_if_null)]
+Weight = Annotated[int, Field(ge=1, le=1000)]
+Priority = Literal["high", "normal", "low"]
+Burst = Annotated[int, Field(ge=1, le=100_000)]
 LimitSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -75,6 +79,14 @@ class LinkConfig(Section):
         description="The module that does the work: `links.tag`, `my_package.my_link`."
     )
     options: Options = Field(default={}, repr=False, description="The options of the module.")
+    rate: Rate | None = Field(
+        default=None,
+        description="How often it runs at most, over all workers and hosts: `100/min`, `5/s`.",
+    )
+    rate_burst: Burst | None = Field(
+        default=None,
+        description="How many runs may begin at once after a pause; by default those of a second.",
+    )
     soft_timeout_s: LimitSeconds | None = Field(
         default=None,
         description="The time in which the link should end; it can ask how much is left.",
@@ -106,6 +118,16 @@ class ChainConfig(Section):
     )
     ingress_lists: Annotated[list[ListName], BeforeValidator(_no_lists_if_null)] = Field(
         default=[], description="The Redis lists to serve; each belongs to one chain."
+    )
+    list_weights: dict[ListName, Weight] = Field(
+        default={},
+        description="Shares of `ingress_lists` where several have items waiting; 1 for a list that "
+        "is not named. Without any they are served in strict order.",
+    )
+    priorities: dict[Priority, ListName] = Field(
+        default={},
+        description="Which of `ingress_lists` a submission with the priority high, normal or low "
+        "goes to.",
     )
     egress_lists: list[ListName] = Field(
         default=[], description="The Redis lists that get the uuid when all storages have the vCon."
@@ -142,10 +164,18 @@ class ChainConfig(Section):
         description="How old an item may get that waits for an unreachable storage or for a link "
         "that raised Retry; then it is a dead letter.",
     )
+    rate: Rate | None = Field(
+        default=None,
+        description="How many items begin their links at most, over all workers and hosts.",
+    )
+    rate_burst: Burst | None = Field(
+        default=None,
+        description="How many items may begin at once after a pause; by default those of a second.",
+    )
     concurrency: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="The most items of the chain that one worker runs at once."
     )
-    weight: Annotated[int, Field(ge=1, le=1000)] = Field(
+    weight: Weight = Field(
         default=1, description="The chain's share of a worker if several chains have items waiting."
     )
     supported_extensions: list[str] = Field(
@@ -166,6 +196,13 @@ class ChainConfig(Section):
             raise ValueError("hard_timeout_s must not be less than soft_timeout_s (or timeout)")
         if self.backoff_max_s < self.backoff_s:
             raise ValueError("backoff_max_s must not be less than backoff_s")
+        for field, names in (
+            ("list_weights", self.list_weights),
+            ("priorities", self.priorities.values()),
+        ):
+            for name in names:
+                if name not in self.ingress_lists:
+                    raise ValueError(f"{field} names `{name}`, which is not one of ingress_lists")
         return self
 
 

@@ -248,6 +248,7 @@ def _arguments(command: str) -> tuple[str, ...]:
         "eval": ("return 1", "1", key), "evalsha": ("0", "1", key),
         "blmove": (key, key, "LEFT", "RIGHT", "1"),
         "hset": (key, "f", "v"), "hsetnx": (key, "f", "v"), "hincrby": (key, "f", "1"),
+        "getrange": (key, "0", "1"), "setrange": (key, "0", "v"),
         "rename": (key, key), "publish": (keys.events("nothing"), "v"),
         "lrange": (key, "0", "1"), "lpos": (key, "v"), "lrem": (key, "1", "v"),
         "zadd": (key, "1", "v"),

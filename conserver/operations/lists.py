@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from conserver.config.validation import suggest
@@ -60,14 +60,16 @@ class Waits:
 
     Attributes:
         storages: how many of them are owed to each storage.
-        retries: how many wait for another attempt of a link.
+        retries: how many wait for another attempt of a link, or for the time of their submission.
         due_in_s: when the first is due; negative where it is already.
+        rates: how many wait for a slot of each rate, such as `link:transcribe`.
     """
 
     sampled: int
     storages: dict[str, int]
     retries: int
     due_in_s: float
+    rates: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +190,15 @@ def waits(client: Client, wanted: Iterable[str]) -> dict[str, Waits]:
         if not first:
             continue
         texts = elements.in_sorted_set(client, keys.parked(name))
-        owed = [_owed(text) for text in islice(texts, _PARKED_SAMPLE)]
-        if not owed:
+        states = [_state(text) for text in islice(texts, _PARKED_SAMPLE)]
+        if not states:
             continue  # They have left since the first look.
-        storages = Counter(storage for one in owed for storage in one)
-        retries = sum(1 for one in owed if not one)
+        storages = Counter(storage for one in states for storage in one.owed or ())
+        rates = Counter(slot for one in states for slot in one.slots)
+        retries = sum(1 for one in states if not one.owed and not one.slots)
         due_in_s = round((first[0][1] - now_ms) / 1000, 1)
-        found[name] = Waits(len(owed), dict(storages.most_common()), retries, due_in_s)
+        counts = (dict(storages.most_common()), retries, due_in_s, dict(rates.most_common()))
+        found[name] = Waits(len(states), *counts)
     return found
 
 
@@ -281,9 +285,9 @@ def _pause(client: Client, wanted: Iterable[str]) -> None:
         client.hset(keys.CONTROL, keys.paused(name), now_ms)
 
 
-def _owed(text: bytes) -> list[str]:
-    """The storages that a parked record owes; none where the text is no record."""
+def _state(text: bytes) -> Progress:
+    """The state in a parked record; an empty one where the text is no record."""
     try:
-        return Progress.load(record.parse(text).state).owed or []
+        return Progress.load(record.parse(text).state)
     except ValueError:  # Another program put it there.
-        return []
+        return Progress()

@@ -79,6 +79,23 @@ def check_name(name: str) -> str:
         raise InvalidArgumentError("list", f"{{}} {name}: {error}") from None
 
 
+def prioritised(config: Config, name: str, priority: str) -> str:
+    """The list that a submission to a list goes to, with this priority ("" is none).
+
+    Raises:
+        InvalidArgumentError: the chain of that list has no list for this priority.
+    """
+    if not priority:
+        return name
+    chain = config.chains.get(config.ingress.get(name, ""))
+    known = dict(chain.priorities) if chain is not None else {}
+    if priority not in known:
+        has = f"it has {', '.join(known)}" if known else "it has none (`priorities`)"
+        what = f"the chain of the list `{name}` has no {{}} `{priority}`: {has}"
+        raise InvalidArgumentError("priority", what)
+    return known[priority]
+
+
 def only_list(config: Config, config_file: str) -> str:
     """The list that the configuration serves, if it is only one.
 
@@ -109,6 +126,7 @@ def put(
     *,
     settings: Settings,
     callback: Callback | None = None,
+    due_ms: int = 0,
 ) -> tuple[str, str]:
     """Stores a document and pushes it as a job, in one step. Returns its uuid and the job's id.
 
@@ -116,6 +134,7 @@ def put(
 
     Args:
         callback: where the end of the job is told.
+        due_ms: when it may run, in ms since 1970; 0 for now.
 
     Raises:
         Rejected: it is no vCon or too large, its callback can never arrive, or the list is no list
@@ -134,6 +153,7 @@ def put(
         uuid,
         job,
         raw,
+        due_ms=due_ms,
         keep_s=settings.job_expiry_s,
         max_s=settings.job_max_s,
         fields=callbacks.fields(callback),
@@ -155,6 +175,7 @@ def submit(
     settings: Settings,
     actor: str,
     callback: Callback | None = None,
+    due_ms: int = 0,
 ) -> Generator[Submitted, None, None]:
     """Puts documents on a list, one after the other; yields what became of each.
 
@@ -163,6 +184,7 @@ def submit(
     Args:
         documents: each with the name of its source, or why it could not be read.
         callback: where the end of each job is told.
+        due_ms: when they may run, in ms since 1970; 0 for now.
     """
     count = 0
     try:
@@ -170,7 +192,9 @@ def submit(
             try:
                 if isinstance(raw, Rejected):
                     raise raw
-                uuid, job = put(client, name, raw, settings=settings, callback=callback)
+                uuid, job = put(
+                    client, name, raw, settings=settings, callback=callback, due_ms=due_ms
+                )
             except Rejected as refusal:
                 yield Submitted(source, outcome="refused", detail=refusal.reason)
             except OutOfMemoryError:

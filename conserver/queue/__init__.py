@@ -53,6 +53,7 @@ prelude.lua, which has the rules for scripts and the form of a record.
     conserver:schedule:<name>       hash    "fired:<cron> <time zone>" -> its latest time in ms;
                                             paused, wanted; the run (run, host, lease_ms, cursor)
                                             and how the last one ended
+    conserver:rate:<name>           string  when the next slot of a chain's or link's rate is free
     vcon:<uuid>                     string  the document; or RedisJSON, and it stays that
     conserver:revision:<uuid>       hash    revision and length of the document as Conserver wrote
                                             it, the revision that each chain wrote last, the ETags

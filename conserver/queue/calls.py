@@ -441,6 +441,16 @@ def cancel(key: str, element: str | bytes, cancelled_key: str = "") -> Call:
     return Call("cancel", [key], [element, cancelled_key])
 
 
+def slots(
+    name: str, interval_us: float, burst: int, wanted: int, *, none_for_us: int = 0, now_us: int = 0
+) -> Call:
+    """Take the next slots of a rate: how many us each is away. See slots.lua.
+
+    none_for_us: no slot is given for so long from now. now_us: 0 for Redis's clock.
+    """
+    return Call("slots", [keys.rate(name)], [interval_us, burst, wanted, none_for_us, now_us])
+
+
 # ---- submitting ----------------------------------------------------------------------------------
 
 

@@ -86,6 +86,11 @@ def schedule(name: str) -> str:
     return f"conserver:schedule:{name}"
 
 
+def rate(name: str) -> str:
+    """String: when the next slot of a rate is free, in us since 1970."""
+    return f"conserver:rate:{name}"
+
+
 def document(uuid: str) -> str:
     """String or RedisJSON: a vCon."""
     return f"vcon:{uuid}"

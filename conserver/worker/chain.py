@@ -32,6 +32,7 @@ from conserver.worker.item import ChainOutcome, Item, LinkProgress, OutcomeKind
 
 CHECKPOINT_AFTER_S = 1.0
 TRACEBACK_CHARS = 8000
+_KEEPS_CHANGES = (OutcomeKind.DONE, OutcomeKind.FILTERED, OutcomeKind.RATE)
 _FAILURES = (OutcomeKind.FAILED, OutcomeKind.REJECTED, OutcomeKind.RETRY)
 COUNTERS = ("audio_seconds", "transcription_seconds")
 """What links can count; meters.py has a metric for each."""
@@ -155,7 +156,7 @@ class ChainRunner:
             if item.claimed.what == "inline":
                 self._status.set_uuid(item.slot, item.uuid)
             outcome = self._run_links(item, started_s)
-            if outcome.kind is OutcomeKind.DONE or outcome.kind is OutcomeKind.FILTERED:
+            if outcome.kind in _KEEPS_CHANGES:
                 outcome = _dumped(item, outcome)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not lose the item
             outcome = _outcome_of(error, "")
@@ -172,10 +173,15 @@ class ChainRunner:
             done.clear()
             item.progress.pushes.clear()
             item.progress.expire_s = None
+        if route.rate is not None and not done and route.rate.name not in item.progress.slots:
+            return ChainOutcome(OutcomeKind.RATE)
         for link in route.links[len(done) :]:
             if self._inbox.is_cancelled(item):
                 reason = "cancelled by an operator"
                 return ChainOutcome(OutcomeKind.CANCELLED, reason, link=link.name)
+            if route.rates and _lacks_slot(item, link.name):
+                return ChainOutcome(OutcomeKind.RATE, link=link.name)
+            item.progress.slots.clear()
             link_started_s = time.monotonic()
             if item.span is None:
                 outcome = self._run_link(item, link, started_s)
@@ -230,6 +236,11 @@ class ChainRunner:
             return _outcome_of(error, link.name)
         item.progress.links.pop()
         return None
+
+
+def _lacks_slot(item: Item, link: str) -> bool:
+    rate = item.route.rates.get(link)
+    return rate is not None and rate.name not in item.progress.slots
 
 
 def _dumped(item: Item, outcome: ChainOutcome) -> ChainOutcome:

@@ -87,7 +87,11 @@ class Intake:
 
     def next_claim_s(self, now_s: float) -> float | None:
         """Seconds until the next claim; None: not before there is room."""
-        return None if self._waits_for_room else self.schedule.due_in_s(now_s)
+        held_back_s = self._outcomes.rates.due_in_s(now_s)
+        if self._waits_for_room:
+            return held_back_s
+        due_s = self.schedule.due_in_s(now_s)
+        return due_s if held_back_s is None else min(due_s, held_back_s)
 
     def claim(self) -> bool:
         """Claim as much as there is room for, if a claim is due.
@@ -100,11 +104,12 @@ class Intake:
             self._waits_for_room = True
             self.schedule.no_room()
             return True
-        due = self.schedule.due_in_s(now_s) <= 0.0
+        due = self._outcomes.rates.let_go(now_s) or self.schedule.due_in_s(now_s) <= 0.0
         newly_idle = self.schedule.state is ClaimState.CAUGHT_UP and self._queue.idle_threads > 0
         if not (due or newly_idle or self._waits_for_room or not self._claimed_all_chains):
             return True  # nothing has changed since the last turn
         room = self.prefetch.limits(len(self._held), self._held.free_slots)
+        room = self._outcomes.rates.claimable(room)
         self._waits_for_room = not room
         room |= self._couriers.room(now_s, woken=self.schedule.state is ClaimState.WOKEN)
         if not due and room.keys() <= self._claimed_chains:

@@ -23,6 +23,8 @@ OutcomeHandler.chain_ended):
                 of the same chain
     LOST        a checkpoint found that another      removed from this worker; nothing is written
                 consumer has the item now
+    RATE        the next link, or the chain, has a   step 2 again once it has a slot (rates.py);
+                rate and the item no slot for it     parked until then, if that is not now
 
 A storage that is unavailable in step 4 parks the item with the storages that it still owes (once
 older than give_up_s it is dead-lettered); one that rejects the document dead-letters it. An item
@@ -37,7 +39,7 @@ from __future__ import annotations
 import enum
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,6 +56,7 @@ from conserver.vcon.document import Vcon
 
 if TYPE_CHECKING:
     from conserver.telemetry.otel import Span
+    from conserver.worker.rates import Rate
 
 _UUID_MEMBER = re.compile(rb'"uuid"\s*:\s*"([\w.:-]{1,64})"')
 
@@ -80,6 +83,9 @@ class Route:
     soft_s: float | None
     hard_s: float
     max_document_bytes: int = 64 << 20
+    rate: Rate | None = None
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    """Of its links, by their names."""
 
 
 class OutcomeKind(enum.Enum):
@@ -93,6 +99,7 @@ class OutcomeKind(enum.Enum):
     REJECTED = "rejected"
     START_ANEW = "start_anew"
     LOST = "lost"
+    RATE = "rate"
 
 
 @dataclass(slots=True)
@@ -204,6 +211,7 @@ class Item:
         trace = self.progress.trace
         self.progress = Progress.load(self.saved_state)
         self.progress.trace = trace  # of this attempt, whatever became of it
+        self.progress.slots = []  # they were used
         self.vcon = self.draft = None
 
     def log_fields(self) -> dict[str, Any]:

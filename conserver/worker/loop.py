@@ -230,8 +230,9 @@ class WorkerLoop:
             self._meters.ran(finished)
             self._meters.ran(delivered)
         for item in finished:
-            self._intake.prefetch.durations.add(item.route.name, item.links_s)
             kind = item.outcome.kind if item.outcome is not None else None
+            if kind is not OutcomeKind.RATE:  # Its links have not ended.
+                self._intake.prefetch.durations.add(item.route.name, item.links_s)
             again = kind is OutcomeKind.RETRY or kind is OutcomeKind.FAILED
             if again and inbox.is_cancelled(item):
                 _cancel(item)

@@ -13,6 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 
 from conserver import retry
 from conserver.config.settings import Settings
@@ -24,6 +25,8 @@ from conserver.worker.inbox import StorageReport
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
 from conserver.worker.meters import Meters
 from conserver.worker.outbox import Outbox
+from conserver.worker.rates import Rates
+from conserver.worker.work_queue import WorkQueue
 from conserver.worker.writers import Writer
 from storage.contract import Rejected as RejectedByStorage
 from storage.contract import Stored, Unavailable
@@ -41,6 +44,8 @@ class OutcomeHandler:
         status: SharedStatus,
         settings: Settings,
         writers: dict[str, Writer],
+        rates: Rates,
+        queue: WorkQueue,
         meters: Meters | None = None,
     ) -> None:
         self._meters = meters
@@ -50,6 +55,8 @@ class OutcomeHandler:
         self._writers = writers
         self._log = log.get_logger()
         self._to_store: dict[str, list[Item]] = {}
+        self.rates = rates
+        self._queue = queue
 
     # ---- events ----------------------------------------------------------------------------------
 
@@ -73,6 +80,10 @@ class OutcomeHandler:
             self._outbox.start_anew(item)
         elif kind is OutcomeKind.LOST:
             self._outbox.lost(item)
+        elif kind is OutcomeKind.RATE:
+            rate = item.route.rates[outcome.link] if outcome.link else item.route.rate
+            assert rate is not None
+            self.rates.ask(item, rate)
         else:
             self._attempt_failed(item, outcome)
 
@@ -115,7 +126,15 @@ class OutcomeHandler:
                 self._all_answered(item)
 
     def flush(self) -> None:
-        """Hand the items that are to be stored to the writers."""
+        """Hand the items that are to be stored to the writers, and those with a slot to the chain
+        threads.
+        """
+        for item, rate, wait_s in self.rates.flush(time.monotonic()):
+            if wait_s <= 0:
+                self._queue.put([item])
+            else:
+                park = partial(self._outbox.park, after_s=wait_s, rate=rate.text)
+                self._write_then(item, park)
         if self._to_store:
             to_store, self._to_store = self._to_store, {}
             for name, items in to_store.items():
@@ -197,6 +216,8 @@ class OutcomeHandler:
             self._write_then(item, lambda i: self._outbox.dead_letter(i, reason, outcome.reason))
             return
         after_s = outcome.after_s
+        if after_s is not None and outcome.link in item.route.rates:
+            self.rates.slow_down(item.route.rates[outcome.link], after_s)
         if after_s is None:
             after_s = retry.backoff_s(progress.attempts, config.backoff_s, config.backoff_max_s)
         self._log.warning(

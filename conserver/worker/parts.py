@@ -5,6 +5,8 @@ from __future__ import annotations
 from conserver.plugins.loader import Plugins
 from conserver.process.boot import Boot
 from conserver.queue.retrying_connection import RetryingConnection
+from conserver.queue.wrong_type import Complaints
+from conserver.telemetry import log
 from conserver.worker.chain import ChainRunner
 from conserver.worker.couriers import Couriers
 from conserver.worker.document_loader import DocumentLoader
@@ -15,6 +17,7 @@ from conserver.worker.meters import meters_of
 from conserver.worker.outbox import Outbox
 from conserver.worker.outcomes import OutcomeHandler
 from conserver.worker.pool import ChainPool
+from conserver.worker.rates import Rates
 from conserver.worker.routes import Routes
 from conserver.worker.story import Teller
 from conserver.worker.work_queue import WorkQueue
@@ -45,7 +48,10 @@ class WorkerParts:
         self.outbox = Outbox(
             boot, redis, self.held, self.queue, self.documents, self.teller, meters
         )
-        self.outcomes = OutcomeHandler(self.outbox, status, settings, self.writers, meters)
+        self.rates = Rates(redis, Complaints(log.get_logger()))
+        self.outcomes = OutcomeHandler(
+            self.outbox, status, settings, self.writers, self.rates, self.queue, meters
+        )
         self.couriers = Couriers(
             routes.deliveries,
             redis,

@@ -6,12 +6,13 @@ They are built once from the configuration and its plugins: a reload replaces th
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from conserver.config.model import Config
 from conserver.plugins.loader import Plugins
 from conserver.queue import keys
 from conserver.worker.item import Route
+from conserver.worker.rates import Rate, rate_of
 
 
 class Routes:
@@ -32,12 +33,19 @@ class Routes:
                 soft_s=chain.soft_timeout_s,
                 hard_s=chain.hard_timeout_s or 0.0,
                 max_document_bytes=max_document_bytes,
+                rate=rate_of("chain", name, chain.rate, chain.rate_burst),
+                rates=_rates(config, chain.links),
             )
             self.all.append(route)
             for list_name in chain.ingress_lists:
                 self._by_list[list_name] = route
         self.deliveries = self._by_list.get(keys.DELIVERIES)
-        self._weighted = len({route.config.weight for route in self.all}) > 1
+        self._weights = {
+            name: route.config.weight * route.config.list_weights.get(name, 1)
+            for name, route in self._by_list.items()
+        }
+        chains = {route.config.weight for route in self.all}
+        self._weighted = len(chains) > 1 or any(route.config.list_weights for route in self.all)
 
     @property
     def lists(self) -> list[str]:
@@ -50,15 +58,26 @@ class Routes:
 
     def in_order(self) -> Iterator[tuple[str, Route]]:
         """The lists and their chains in the order of the next claim: that of the configuration, or
-        drawn by weight if the chains' weights differ.
+        drawn by weight if the chains' weights differ, or a chain has weights for its lists.
         """
         if not self._weighted:
             return iter(self._by_list.items())
         # Efraimidis and Spirakis (2006): sorting by u^(1/w), u uniform in [0, 1), draws without
         # replacement in proportion to the weights w.
         keyed = [
-            (random.random() ** (1.0 / route.config.weight), name, route)
+            (random.random() ** (1.0 / self._weights[name]), name, route)
             for name, route in self._by_list.items()
         ]
         keyed.sort(key=lambda entry: entry[0], reverse=True)
         return iter([(name, route) for _, name, route in keyed])
+
+
+def _rates(config: Config, links: Sequence[str]) -> dict[str, Rate]:
+    """The rates of a chain's links; none as a rule."""
+    found = {}
+    for name in links:
+        link = config.links[name]
+        rate = rate_of("link", name, link.rate, link.rate_burst)
+        if rate is not None:
+            found[name] = rate
+    return found

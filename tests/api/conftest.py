@@ -55,7 +55,8 @@ def configuration(folder: Path) -> dict[str, Any]:
         "chains": {
             "main": {
                 "links": ["tag"],
-                "ingress_lists": ["calls"],
+                "ingress_lists": ["urgent", "calls"],
+                "priorities": {"high": "urgent", "normal": "calls"},
                 "egress_lists": ["out"],
                 "storages": ["files"],
             },

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 import conserver as package
 from conserver.queue import calls, cancellation, keys, script
@@ -57,6 +58,38 @@ def test_submit_from_standard_input(redis_url: str, server: Any) -> None:
     )
     (pushed,) = server.lrange("other", 0, -1)
     assert pushed.startswith(b"u-1#")
+
+
+@pytest.mark.parametrize("at", ["2999-01-01T00:00", "2999-01-01T00:00:00+02:00", "9000w"])
+def test_submit_for_later_parks(conserver: Command, server: Any, tmp_path: Path, at: str) -> None:
+    (tmp_path / "a.json").write_bytes(vcon("u-a"))
+    answer = conserver.json("submit", str(tmp_path / "a.json"), "--list", "inbox", "--at", at)
+    job = answer["items"][0]["job"]
+    assert server.llen("inbox") == 0
+    assert server.zcard("conserver:parked:inbox") == 1
+    assert conserver.json("jobs", "show", job)["status"] == "waiting"
+    conserver.json("jobs", "cancel", job)
+    assert server.zcard("conserver:parked:inbox") == 0
+
+
+def test_submit_refuses_times_that_are_none(conserver: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(vcon("u-a"))
+    done = conserver("submit", str(tmp_path / "a.json"), "--list", "inbox", "--at", "soon")
+    assert done.returncode == 2
+    assert b"--at soon" in done.stderr
+
+
+def test_submit_with_a_priority(conserver: Command, server: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(vcon("u-a"))
+    path = tmp_path / "two.yml"
+    text = "chains: {a: {ingress_lists: [x, y], priorities: {high: y}}}"
+    path.write_text(text, encoding="utf-8")
+    words = ("submit", str(tmp_path / "a.json"), "-c", str(path), "--list", "x", "--priority")
+    assert conserver(*words, "high").returncode == 0
+    assert server.llen("y") == 1
+    done = conserver(*words, "low")
+    assert done.returncode == 2
+    assert b"--priority `low`: it has high" in done.stderr
 
 
 def test_submit_wants_to_know_which_list(conserver: Command, tmp_path: Path) -> None:

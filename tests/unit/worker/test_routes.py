@@ -69,3 +69,11 @@ def test_other_weights_draw_the_first_in_proportion() -> None:
     # 3600 are expected, and 19 are one standard deviation.
     assert 3450 < first["heavy"] < 3750
     assert all(len(list(made.in_order())) == 2 for _ in range(10)), "each list once"
+
+
+def test_lists_of_one_chain_are_drawn_by_their_weights() -> None:
+    """A flood on one list delays another one by its share: the other comes first that often."""
+    made = routes(one={"ingress_lists": ["low", "high", "plain"], "list_weights": {"high": 8}})
+    first = Counter(next(iter(made.in_order()))[0] for _ in range(4000))
+    assert 0.75 < first["high"] / 4000 < 0.85
+    assert min(first["low"], first["plain"]) > 4000 * 0.07

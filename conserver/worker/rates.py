@@ -1,0 +1,116 @@
+"""Rates: how often the links of an item may begin, over all workers and hosts.
+
+A chain thread that comes to a link with a rate, and has no slot for it, hands the item back (the
+outcome RATE). The worker loop takes slots in Redis for all such items in one call per rate. An item
+whose slot is free now goes on at once; another one is parked until its slot, and keeps it. So no
+item asks twice, and nobody waits in a thread.
+
+A worker whose slots are further away than AHEAD_S claims nothing of that chain until they are not:
+its items wait in their list, where they keep their order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from conserver.config.rates import rate_per_s
+from conserver.queue import calls
+from conserver.queue.retrying_connection import RetryingConnection
+from conserver.queue.wrong_type import Complaints
+
+if TYPE_CHECKING:
+    from conserver.worker.item import Item
+
+AHEAD_S = 5.0
+WRONG_TYPE_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A rate of a chain or link. name: of its key. text: as it was configured."""
+
+    name: str
+    text: str
+    interval_us: float
+    burst: int
+
+
+def rate_of(kind: str, name: str, text: str | None, burst: int | None) -> Rate | None:
+    """The rate of a chain or link, if it has one."""
+    if text is None:
+        return None
+    per_s = rate_per_s(text)
+    return Rate(f"{kind}:{name}", text, 1_000_000 / per_s, burst or max(1, math.ceil(per_s)))
+
+
+class Rates:
+    """Used by the worker loop only."""
+
+    def __init__(self, redis: RetryingConnection, complaints: Complaints) -> None:
+        self._redis = redis
+        self._complaints = complaints
+        self._asking: dict[Rate, list[Item]] = {}
+        self._held_back: dict[str, float] = {}  # chain -> until when nothing of it is claimed
+
+    def ask(self, item: Item, rate: Rate) -> None:
+        """Take a slot of a rate for an item with the next `flush`."""
+        self._asking.setdefault(rate, []).append(item)
+
+    def flush(self, now_s: float) -> Sequence[tuple[Item, Rate, float]]:
+        """Take the slots. Returns each item, which has its slot now, and how many seconds it is
+        away; an item whose rate cannot be asked has none.
+        """
+        if not self._asking:
+            return ()
+        asking, self._asking = self._asking, {}
+        found: list[tuple[Item, Rate, float]] = []
+        for rate, items in asking.items():
+            waits_s = self._slots(rate, len(items))
+            if waits_s is None:
+                found += [(item, rate, WRONG_TYPE_WAIT_S) for item in items]
+                continue
+            for item, wait_s in zip(items, waits_s, strict=True):
+                item.progress.slots.append(rate.name)
+                found.append((item, rate, wait_s))
+                if wait_s > AHEAD_S:
+                    self._held_back[item.route.name] = now_s + wait_s - AHEAD_S
+        return found
+
+    def slow_down(self, rate: Rate, after_s: float) -> None:
+        """Nobody gets a slot of this rate for so long: a server has asked for that."""
+        self._redis.call(
+            calls.slots(
+                rate.name, rate.interval_us, rate.burst, 0, none_for_us=int(after_s * 1_000_000)
+            )
+        )
+
+    def claimable(self, room: dict[str, int]) -> dict[str, int]:
+        """The part of a claim's room that is for chains which are not held back."""
+        if not self._held_back:
+            return room
+        return {name: most for name, most in room.items() if name not in self._held_back}
+
+    def let_go(self, now_s: float) -> bool:
+        """Hold back no longer what is due by now. Returns whether there was any."""
+        if not self._held_back:
+            return False
+        due = [name for name, until_s in self._held_back.items() if until_s <= now_s]
+        for name in due:
+            del self._held_back[name]
+        return bool(due)
+
+    def due_in_s(self, now_s: float) -> float | None:
+        """Seconds until the first chain is held back no longer; None where none is."""
+        if not self._held_back:
+            return None
+        return max(min(self._held_back.values()) - now_s, 0.0)
+
+    def _slots(self, rate: Rate, wanted: int) -> list[float] | None:
+        answer = self._redis.call(calls.slots(rate.name, rate.interval_us, rate.burst, wanted))
+        if answer and answer[0] == b"type":
+            self._complaints.tell(answer[1].decode(), answer[2].decode())
+            return None
+        return [int(wait_us) / 1_000_000 for wait_us in answer]
