@@ -23,7 +23,7 @@ from conserver.transcription.audio import SAMPLE_RATE_HZ
 from conserver.transcription.conversation import text_until
 from conserver.transcription.engine import CallHeard, Following, Listening, Model
 from tests.helpers import eventually
-from tests.unit.speech.real import TINY, channels_of
+from tests.unit.speech.real import TINY, channels_of, english
 
 EVERY_S = 5
 TEXT = "yes please call seven two four"
@@ -275,3 +275,27 @@ def test_a_window_that_kills_takes_no_other_call_along() -> None:
             found = [texts(call.result(50)) for call in calls]
         assert found == [[[TEXT]]] * 8
         assert reviver.deaths == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_true_speech_is_told_on_the_way_as_it_stands_at_the_end() -> None:
+    """Real English, with its punctuation and its sentences over the edges of windows."""
+    names = ("address", "garden", "invoice", "meeting", "order")
+    pause = np.zeros(SAMPLE_RATE_HZ, np.int16)
+    sound = np.concatenate(
+        [part for name in names for part in (*channels_of(f"speech/{name}.wav"), pause)]
+    )
+    told: list[str] = []
+
+    def listen(channels: Any, until_s: float) -> None:
+        told.append(text_until(channels, until_s))
+
+    with running(ServiceOptions(rows=1, models=(english(),))) as transcriber:
+        follow = Following(nothing, heard=listen)
+        heard = hear(
+            transcriber, sound, following=follow, model=english(), beam_size=1, temperatures=(0.0,)
+        )
+    whole = " ".join(segment.text for segment in heard.channels[0].segments)
+    assert any(told)
+    assert all(whole.startswith(text) for text in told)
