@@ -21,8 +21,10 @@ from typing import Any, Self
 import orjson
 import structlog
 
+from conserver.config.deliveries import with_deliveries
 from conserver.config.model import ChainConfig, Config, LinkConfig, StorageConfig
 from conserver.config.settings import Settings
+from conserver.plugins import loader
 from conserver.plugins.loader import LoadedLink, LoadedStorage, Plugins
 from conserver.process import wakeup
 from conserver.process.boot import Boot
@@ -93,10 +95,12 @@ class WorkerSetup:
         chains: Mapping[str, Mapping[str, Any]] | None = None,
         links: Sequence[LoadedLink] = (),
         storages: Sequence[LoadedStorage] = (),
+        *,
+        delivers: bool = False,
         **settings: Any,
     ) -> None:
         """chains: as in a configuration; by default one, "main", from list "in" to "out", with all
-        links and storages.
+        links and storages. delivers: with the built-in chain for callbacks, as real workers have.
         """
         everything = {
             "links": [one.name for one in links],
@@ -116,6 +120,11 @@ class WorkerSetup:
         self.plugins = Plugins(
             {one.name: one for one in links}, {one.name: one for one in storages}
         )
+        if delivers:
+            given = Settings.model_validate(settings)
+            built_in = loader.load(with_deliveries(Config(), given))
+            self.plugins = Plugins({**self.plugins.links, **built_in.links}, self.plugins.storages)
+            config = with_deliveries(config, given)
         self.stack = ExitStack()
         self.client: Any = self.stack.enter_context(connection.client(url))
         self.queue = Queue(self.client)
