@@ -38,7 +38,7 @@ def check(callback: Callback, settings: Settings) -> None:
             f"{address} is an address of our own networks: callbacks go there only where "
             "CONSERVER_CALLBACK_PRIVATE_ADDRESSES is true"
         )
-    if callback.kind == "webhook" and callback.key not in _secrets(settings):
+    if callback.kind == "webhook" and callback.key not in secrets(settings):
         what = f"no secret is named {callback.key}" if callback.key else "there is no secret"
         raise Rejected(
             f"a webhook is signed, and {what}: CONSERVER_WEBHOOK_SECRET has one, and the file "
@@ -69,7 +69,8 @@ def fields(callback: Callback | None) -> list[tuple[str, Any]]:
     return [] if callback is None else callbacks.job_fields(callback)
 
 
-def _secrets(settings: Settings) -> signing.Secrets:
+def secrets(settings: Settings) -> signing.Secrets:
+    """What signs webhooks here. Raises Rejected if the settings or the file cannot be used."""
     try:
         return signing.secrets_of(
             settings.webhook_secret.get_secret_value(), settings.webhook_secret_file

@@ -1,6 +1,6 @@
 """Checks settings, configuration, plugins and connections before anything runs.
 
-1. The configuration file: every fault at once.
+1. The configuration file: every fault at once; and the secrets that sign webhooks.
 2. Links and storages: their modules exist, their options are valid, what they need is installed.
 3. If asked for: Redis and every storage answer. Opening a storage makes what it needs there (a
    table, a bucket, an index), as a worker does.
@@ -17,7 +17,8 @@ from conserver.config import settings
 from conserver.config.environment import Environment
 from conserver.config.file import located
 from conserver.config.settings import Settings
-from conserver.errors import ConfigError, ConserverError, OperationError, Problem
+from conserver.errors import ConfigError, ConserverError, OperationError, Problem, Rejected
+from conserver.operations import callbacks
 from conserver.operations.connection import redis_client
 from conserver.plugins import loader, reading
 from conserver.plugins.loader import LoadedStorage, Plugins
@@ -67,6 +68,10 @@ def check(found: Settings, environ: Mapping[str, str], *, connect: bool = False)
     connections: list[Connection] = []
     chains: dict[str, list[str]] = {}
     source = found.config_file
+    try:
+        callbacks.secrets(found)
+    except Rejected as refusal:
+        problems.append(Problem("CONSERVER_WEBHOOK_SECRET", refusal.reason))
     try:
         config = reading.read(source, Environment(environ))
         warnings += [*config.warnings, *located(loader.unused_problems(config), source)]

@@ -74,3 +74,16 @@ def test_what_can_never_arrive_is_refused(
     assert b"0123456789abcdef" not in done.stderr
     assert b"feedbeef" not in done.stderr
     assert not server.exists("inbox", "vcon:u-a")
+
+
+def test_check_finds_a_secret_that_cannot_sign(conserver: Command, tmp_path: Path) -> None:
+    assert conserver("check", CONSERVER_WEBHOOK_SECRET=SECRET).returncode == 0
+    done = conserver("check", CONSERVER_WEBHOOK_SECRET="hunter2-hunter2")
+    assert done.returncode == 78
+    assert b"a secret begins with whsec_" in done.stdout + done.stderr
+    assert b"hunter2" not in done.stdout + done.stderr
+    file = tmp_path / "secrets"
+    file.write_text("crm whsec_short\n")
+    done = conserver("check", CONSERVER_WEBHOOK_SECRET="", CONSERVER_WEBHOOK_SECRET_FILE=str(file))
+    assert done.returncode == 78
+    assert b"secrets, line 1" in done.stdout + done.stderr
