@@ -19,7 +19,15 @@ from conserver.outbound.uploads import SCHEME, Uploads
 from conserver.transcription.transcript import Segment, Transcript, transcripts_of
 from conserver.vcon.document import Vcon
 from conserver.vcon.indices import indices
-from storage.reading import duration_s, media_type, message, structured
+from storage.reading import (
+    DocumentPage,
+    document_pages,
+    duration_s,
+    is_document_text,
+    media_type,
+    message,
+    structured,
+)
 
 _TEXT_CHARS = 20_000
 _RAW_CHARS = 400_000
@@ -244,7 +252,9 @@ def _line(segment: Segment, speakers: Mapping[str, int]) -> Line:
 
 def _part(number: int, part: dict[str, Any]) -> Part:
     body = structured(part)
-    if isinstance(body, bytes):
+    if is_document_text(part):
+        text = "\n\n".join(_page(page) for page in document_pages(part))
+    elif isinstance(body, bytes):
         text = f"{len(body)} bytes"
     elif isinstance(body, str):
         text = body
@@ -261,6 +271,13 @@ def _part(number: int, part: dict[str, Any]) -> Part:
         text[:_TEXT_CHARS],
         len(text) > _TEXT_CHARS,
     )
+
+
+def _page(page: DocumentPage) -> str:
+    """A page of a document, with what is to be known of it."""
+    sure = f"{page.confidence:.0%}" if page.source == "ocr" and page.confidence else ""
+    said = ", ".join(filter(None, (page.source.replace("_", " "), sure, page.error)))
+    return f"— page {page.number}{f' ({said})' if said else ''} —\n{page.text}"
 
 
 def _moment(value: object) -> float | None:

@@ -6,6 +6,7 @@ need it while they drain. It ends when the supervisor says so or is gone.
 
 from __future__ import annotations
 
+import importlib.metadata
 import select
 
 from conserver.extraction.reader import Reader, ReaderOptions
@@ -20,7 +21,7 @@ def main(boot: Boot) -> int:
     memory.use_one_arena()
     options = ReaderOptions(
         memory_bytes=boot.settings.page_reader_memory,
-        gpu=int(boot.device) if boot.device.isdecimal() else None,
+        gpu=int(boot.device) if boot.device.isdecimal() and _can_use_gpus() else None,
     )
     assert boot.listener is not None
     reader = Reader(boot.listener, options, boot.status.beat, boot.status.count)
@@ -30,6 +31,15 @@ def main(boot: Boot) -> int:
     if not _is_cut(boot):
         boot.send("retiring", reason="it gives its memory back")
     return 0
+
+
+def _can_use_gpus() -> bool:
+    """Whether the onnxruntime that is installed is the one for CUDA."""
+    try:
+        importlib.metadata.version("onnxruntime-gpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _ended(boot: Boot) -> bool:

@@ -65,6 +65,7 @@ class Options(BaseModel):
     max_image_pixels: int = Field(default=100_000_000, gt=0)
     page_timeout_s: float = Field(default=60, gt=0, allow_inf_nan=False)
     checkpoint_pages: int = Field(default=5, gt=0)
+    checkpoint_s: float = Field(default=5, ge=0, allow_inf_nan=False)
     fetch: FetchOptions = FetchOptions(max_bytes=104_857_600)
     on_unusable: Literal["reject", "skip"] = "reject"
 
@@ -194,7 +195,8 @@ def _extract(
     kept = partial.kept(vcon, _PROGRESS, place)
     if kept:
         context.log.info("document_resumed", **place, pages=len(kept.get("pages", ())))
-    following = Following(pulse, progress, failed, kept, keep, options.checkpoint_pages)
+    every = options.checkpoint_pages, options.checkpoint_s
+    following = Following(pulse, progress, failed, kept, keep, *every)
     extraction = client.read(content, options.limits(), following, readers)
     context.log.debug(
         "document_read",

@@ -5,6 +5,7 @@
   scripts/bench --quick             a tenth of the items, one round: a look, no figures to quote
   scripts/bench --real              the true S3 and Elasticsearch instead of stand-ins
   scripts/bench speech              transcription, beside bare faster-whisper
+  scripts/bench documents           documents: error rates, and one page reader beside two
   scripts/bench api                 the HTTP API instead, see scripts/bench api --help
 
 It starts servers of its own and touches no others. Each row runs the daemon and the bare loops in
@@ -47,6 +48,10 @@ def main() -> int:
         from benchmark import speech
 
         return speech.main(sys.argv[2:])
+    if sys.argv[1:2] == ["documents"]:
+        from benchmark import documents
+
+        return documents.main(sys.argv[2:])
     if sys.argv[1:2] == ["api"]:
         return api.main(sys.argv[2:])
     parser = argparse.ArgumentParser(

@@ -22,7 +22,7 @@ DETAIL_PX = 700
 
 
 def config(**options: Any) -> dict[str, Any]:
-    told = {"detail_px": DETAIL_PX, "checkpoint_pages": 1, **options}
+    told = {"detail_px": DETAIL_PX, "checkpoint_pages": 1, "checkpoint_s": 0, **options}
     return {
         "links": {"read": {"module": "links.read_documents", "options": told}},
         "chains": {"main": {"links": ["read"], "ingress_lists": ["in"], "egress_lists": ["out"]}},

@@ -76,16 +76,18 @@ class StagedReaders:
         self.processes: list[BaseProcess] = []
         self._listener = packets.listen(self.address)
         self._context = multiprocessing.get_context("spawn")
+        self._lock = threading.Lock()
         self._lifeline, self._theirs = self._context.Pipe()
 
     def ensure(self) -> None:
         """Start those that are missing."""
-        self.processes = [one for one in self.processes if one.is_alive()]
-        while len(self.processes) < self.count:
-            process = self._context.Process(target=_serve, args=(self._listener, self._theirs))
-            process.start()
-            self.started += 1
-            self.processes.append(process)
+        with self._lock:
+            self.processes = [one for one in self.processes if one.is_alive()]
+            while len(self.processes) < self.count:
+                process = self._context.Process(target=_serve, args=(self._listener, self._theirs))
+                process.start()
+                self.started += 1
+                self.processes.append(process)
 
     def close(self) -> None:
         """End them."""
