@@ -32,6 +32,9 @@ from conserver.process.packets import Gone, Message
 DEATHS_MAX = 2
 """A page that was at work in so many deaths of readers is not sent again."""
 
+LOST_MAX = 20
+"""So often the readers of a document's pages may end before they begin."""
+
 CHARACTERS_MAX = 20_000_000
 """A document with more text than this is refused: the vCon could not be stored."""
 
@@ -120,6 +123,7 @@ class _Document:
         self._selector = selectors.DefaultSelector()
         self._kept_at_s = time.monotonic()
         self._unkept = 0
+        self._lost = 0
 
     def run(self) -> Extraction:
         """See `read`."""
@@ -165,7 +169,10 @@ class _Document:
     def _ask(self, task: _Task) -> None:
         """Hand a page to whichever reader is free first."""
         self._readers.ensure()
-        connection = packets.connect(self._readers.address)
+        try:
+            connection = packets.connect(self._readers.address)
+        except Gone:
+            raise Retry(None, "there are no page readers: the supervisor ends") from None
         self._selector.register(connection, selectors.EVENT_READ, task)
         request = {"key": self._key, "limits": self._limits.dump()}
         request |= {"type": "open"} if task.number == _OPEN else {"type": "page"}
@@ -218,8 +225,11 @@ class _Document:
 
     def _died(self, task: _Task) -> str:
         """Count the death of a task's reader. Returns why it is given up, "" to send it again."""
-        if not task.started_at_s:
-            return ""  # No reader had begun with it.
+        if not task.started_at_s:  # No reader had begun with it.
+            self._lost += 1
+            if self._lost > LOST_MAX:
+                raise Retry(None, "page readers end before they begin: see child_died in the log")
+            return ""
         self._deaths[task.number] += 1
         if self._deaths[task.number] < DEATHS_MAX:
             return ""

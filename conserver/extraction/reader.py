@@ -228,6 +228,11 @@ def open_document(path: str, limits: Limits) -> OpenDocument:
             from conserver.extraction.office import OfficeText
 
             return OfficeText(path, limits)
+        case kinds.OLE:
+            raise Refused(
+                "the office file is encrypted or of an old format (doc, xls): only docx and odt"
+                " without a password are read"
+            )
     raise Refused("the content is neither a PDF nor a picture nor an office text")
 
 

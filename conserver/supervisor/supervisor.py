@@ -310,8 +310,9 @@ class Supervisor:
         backoff_s = 0.0
         if not death.planned:
             lived_s = time.monotonic() - child.started_at_s
-            # A page reader dies of a page, which it meets twice at most.
-            blamed = bool(blame["items"]) or isinstance(slot, PageReaderSlot)
+            # A page reader that was ready dies of a page, which it meets twice at most.
+            died_of_page = isinstance(slot, PageReaderSlot) and child.ready
+            blamed = bool(blame["items"]) or died_of_page
             backoff_s = slot.backoff.after_s(lived_s, blamed=blamed)
         slot.due_at_s = time.monotonic() + backoff_s
         child.close()

@@ -156,6 +156,7 @@ def test_a_language_model_is_asked_about_the_text() -> None:
 def test_a_storage_that_searches_finds_the_text(tmp_path: Path) -> None:
     vcon = read_vcon()
     storage = sqlite.Storage("index", sqlite.Options(path=tmp_path / "vcons.db"))
+    storage.open()
     try:
         storage.save_many([Document(vcon.uuid, vcon.dump(), 1)])
         assert [hit.uuid for hit in storage.search("negligence", 10, "").hits] == [vcon.uuid]

@@ -164,6 +164,10 @@ BAD = {
         ),
         "is no text: only docx and odt",
     ),
+    "an old or encrypted office file": (
+        bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600),
+        "encrypted or of an old format",
+    ),
     "zip bomb": (papers.docx([["a" * 2_000_000]]), "unpacks to more than 1000000 bytes"),
     "entity bomb": (
         papers.zipped({"word/document.xml": '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'}),
