@@ -94,6 +94,7 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
 def known_modules() -> set[str]:
     return {module_of(path) for path in python("conserver", "storage")}
 
