@@ -97,28 +97,31 @@ def _row(visit: Visit, job: Job) -> dict[str, Any]:
     row = {
         "job": job,
         "name": job.fields.get(NAME, "") or job.uuid,
+        "subject": "",
         "error": str(error.get("error") or "") if job.status in ("failed", "waiting") else "",
         "said": "",
         "silent": False,
     }
     if job.status == "completed" and may_see_payload(visit):
-        row["said"] = visit.dashboard.snapshots.get(
+        row["subject"], row["said"] = visit.dashboard.snapshots.get(
             ("said", job.id, job.seq), _FOR_EVER_S, lambda: _said(visit, job.uuid)
         )
         row["silent"] = not row["said"]
     return row
 
 
-def _said(visit: Visit, uuid: str) -> str:
-    """How the transcript of a vCon begins."""
+def _said(visit: Visit, uuid: str) -> tuple[str, str]:
+    """The subject of a vCon, and how its transcript begins."""
     with visit.client() as client:
         found = documents.get(client, visit.context.storages, uuid)
     if found.text is None:
-        return ""
-    said = " ".join(
-        one.text for _, one in sorted(transcripts_of(Vcon.parse(found.text).view).items())
-    )
-    return said if len(said) <= _SAID_CHARS else said[:_SAID_CHARS] + " …"
+        return "", ""
+    view = Vcon.parse(found.text).view
+    said = " ".join(one.text for _, one in sorted(transcripts_of(view).items()))
+    subject = view.get("subject")
+    if len(said) > _SAID_CHARS:
+        said = said[:_SAID_CHARS] + " …"
+    return subject if isinstance(subject, str) else "", said
 
 
 async def _submitted(visit: Visit, name: str, file: UploadFile) -> Job:

@@ -121,6 +121,7 @@ def kill(stage: Stage) -> int:
 
 def stay(show: Show, stage: Stage) -> None:
     """Leaves everything running until Ctrl-C."""
+    stage.wait_for_dashboard()
     show.stay(stage)
     try:
         while True:

@@ -170,6 +170,12 @@ class Stage:
         """The daemon's log lines of one event."""
         return [line for line in self._lines() if line.get("event") == name]
 
+    def wait_for_dashboard(self) -> None:
+        """Until it can be looked at; raises StageError if that does not come about."""
+        assert self._daemon is not None
+        if self.ui_port:
+            _wait(self._has_dashboard, self._daemon, self.log_file)
+
     def check(self) -> None:
         """Raises StageError if the daemon has ended."""
         if self._daemon is None or not self._daemon.alive():
@@ -179,6 +185,9 @@ class Stage:
         """The worker that was started last."""
         started = [line for line in self.events("child_ready") if line["child"] == "worker 1"]
         return int(started[-1]["pid"])
+
+    def _has_dashboard(self) -> bool:
+        return any(line["child"] == "api" for line in self.events("child_ready"))
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         for text in self.log_file.read_text(errors="replace").splitlines():

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
 from demorun.__main__ import CALLS
@@ -164,9 +165,12 @@ def test_no_process_is_left_after_a_signal(demo: Demo, number: signal.Signals) -
         line = process.stdout.readline()
         assert line, seen
         seen += line
-    # The supervisor, the coordinator, the worker, the transcriber, multiprocessing's helper for
-    # spawned children, and the Redis.
-    assert len(demo.running()) == 6
+    told = re.search(r"The dashboard: (\S+)", seen + process.stdout.readline())
+    assert told is not None
+    assert "calls" in httpx.get(told[1]).text
+    # The supervisor, the coordinator, the worker, the API, the transcriber, multiprocessing's
+    # helper for spawned children, and the Redis.
+    assert len(demo.running()) == 7
     assert "another demo is using" in Demo(demo.folder)()[1]
     process.send_signal(number)
     rest, _ = process.communicate(timeout=_TIMEOUT_S)
