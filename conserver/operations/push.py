@@ -12,6 +12,7 @@ from conserver.operations.documents import StorageReader
 from conserver.operations.submit import INCOMING_S, check_type
 from conserver.queue import calls, jobs, keys, script
 from conserver.queue.calls import Submission
+from conserver.telemetry.traces import TRACES
 
 _NO_KEY = -2  # the PTTL of a key that is not there
 
@@ -37,6 +38,7 @@ def push(
     if len(raw) > calls.SMALL_BYTES:
         first = first._replace(body=b"", source=keys.incoming(jobs.new_id()))
         client.set(first.source, raw, ex=INCOMING_S)
+    _leave_contexts(client, names, [uuid], settings)
     others = [Submission(name, uuid, most=settings.list_cap) for name in names[1:]]
     if others:
         with client.pipeline() as pipe:
@@ -79,6 +81,7 @@ def push_stored(
     wanted = [uuid for uuid in uuids if uuid not in missing]
     if wanted:
         check_room(client, name, len(wanted), settings)
+        _leave_contexts(client, [name], wanted, settings)
         with client.pipeline() as pipe:
             for uuid in wanted:
                 if documents.expires(lives[uuid]):
@@ -86,6 +89,23 @@ def push_stored(
             pipe.rpush(name, *wanted)
             pipe.execute()
     return sorted(missing)
+
+
+def _leave_contexts(
+    client: Client, names: Sequence[str], uuids: Sequence[str], settings: Settings
+) -> None:
+    """Leave the span that is open here, such as a request's, for the workers that take these vCons
+    from these lists: where vcon-server's API leaves it. Before the push, so that it is there.
+    """
+    otel = TRACES.otel
+    note = otel.note() if otel is not None and settings.context_expiry_s else b""
+    if not note:
+        return
+    pipe = client.pipeline(transaction=False)
+    for key in [keys.trace_context(name, uuid) for name in names for uuid in uuids]:
+        pipe.rpush(key, note)
+        pipe.expire(key, settings.context_expiry_s)
+    pipe.execute(raise_on_error=False)  # A hint: nothing depends on it.
 
 
 def _is_stored(storages: StorageReader, uuid: str) -> bool:

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import orjson
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -164,6 +165,30 @@ class Otel:
         headers: dict[str, str] = {}
         _W3C.inject(headers, None if span is None else trace.set_span_in_context(span))
         return headers
+
+    def note(self, span: Span | None = None) -> bytes:
+        """An entry of vcon-server's context lists that names a span, or the one that is open; b""
+        where there is none, or it is not sent.
+        """
+        found = (trace.get_current_span() if span is None else span).get_span_context()
+        if not found.is_valid or not found.trace_flags.sampled:
+            return b""
+        return orjson.dumps(
+            {
+                "trace_id": f"{found.trace_id:032x}",
+                "span_id": f"{found.span_id:016x}",
+                "trace_flags": int(found.trace_flags),
+                "is_sampled": True,
+            }
+        )
+
+    def noted(self, note: bytes) -> SpanContext | None:
+        """The span that such an entry names; None for what is no such entry."""
+        try:
+            told = orjson.loads(note)
+            return linked(told["trace_id"], told["span_id"], int(told.get("trace_flags", 0)))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
 
     def remote(self, headers: Mapping[str, str]) -> SpanContext | None:
         """The span that these headers name; None where they name none."""

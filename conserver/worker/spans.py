@@ -22,8 +22,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from conserver.plugins.loader import LoadedLink
 from conserver.queue import keys
 from conserver.queue.retrying_connection import RetryingConnection
@@ -128,24 +126,11 @@ def _read_contexts(
     for item in items:
         job = next(answers) if item.claimed.job else None
         noted = next(answers) if expiry_s and usable_uuid(item.uuid) else None
-        link = _noted(noted)
+        link = otel.noted(noted) if isinstance(noted, bytes) else None
         headers = zip(("traceparent", "tracestate"), job or (None, None), strict=True)
         parent = otel.remote({name: text.decode("latin-1") for name, text in headers if text})
         found.append((parent, [] if link is None else [link]))
     return found
-
-
-def _noted(note: object) -> SpanContext | None:
-    """The span that an entry of a context list names; None for what is no such entry."""
-    from conserver.telemetry.otel import linked
-
-    if not isinstance(note, bytes):
-        return None
-    try:
-        told = orjson.loads(note)
-        return linked(told["trace_id"], told["span_id"], int(told.get("trace_flags", 0)))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
 
 
 def ended(item: Item, how: str, error: str = "", text: str = "") -> None:
@@ -320,20 +305,13 @@ def leave_contexts(
     Args:
         pushed: items with the (list, uuid) that they are pushed on.
     """
-    if TRACES.otel is None or not expiry_s:
+    otel = TRACES.otel
+    if otel is None or not expiry_s:
         return
     for item, pushes in pushed:
-        if item.span is None or not item.span.is_recording() or not pushes:
+        note = otel.note(item.span) if item.span is not None and pushes else b""
+        if not note:
             continue
-        found = item.span.get_span_context()
-        note = orjson.dumps(
-            {
-                "trace_id": f"{found.trace_id:032x}",
-                "span_id": f"{found.span_id:016x}",
-                "trace_flags": int(found.trace_flags),
-                "is_sampled": found.trace_flags.sampled,
-            }
-        )
         for name, uuid in pushes:
             key = keys.trace_context(name, uuid)
             redis.beside += [("RPUSH", key, note), ("EXPIRE", key, expiry_s)]

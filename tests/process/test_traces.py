@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -323,3 +325,61 @@ def test_an_item_that_is_not_sampled_costs_no_span_and_keeps_its_ids(
     assert daemon.event("done", vcon=uuid)["trace_id"]
     assert daemon.stop() == 0
     assert collector.spans == []
+
+
+def test_vcon_servers_routes_leave_their_span_for_the_worker(
+    start: Start, collector: Collector, client: redis.Redis
+) -> None:
+    port = free_port()
+    daemon = start("fork", CONSERVER_API_PORT=str(port))
+    daemon.event("api_listens", LONG_S)
+    document = vcon()
+    answer = httpx.post(
+        f"http://127.0.0.1:{port}/vcon",
+        params={"ingress_lists": "in"},
+        json=document,
+        timeout=LONG_S,
+    )
+    assert answer.status_code == 201, answer.text
+    daemon.until(arrived(client, [document["uuid"]]))
+    [process] = collector.wait_for("process in")
+    [request] = collector.wait_for("POST /vcon")
+    assert process.links == [(request.trace, request.id)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_api_alone_sends_spans_until_its_end(
+    workers: int, collector: Collector, redis_url: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    given: dict[str, Any] = collector.environment
+    daemon = Daemon(tmp_path / "alone", redis_url, trouble(redis_url), **given)
+    words = ["api", "--port", str(port), "--workers", str(workers)]
+    # Sent at the end, or not at all: the next time would be in a minute.
+    environment = {**daemon._environment, "OTEL_BSP_SCHEDULE_DELAY": "60000"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "conserver", *words],
+        env=environment,
+        cwd=daemon.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LONG_S) as web:
+            eventually(lambda: _posted(web), LONG_S)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+    [send], [request] = collector.named("send in"), collector.named("POST /v1/vcons")
+    assert send.parent == request.id
+    assert request.attributes["http.response.status_code"] == 202
+    assert request.resource["conserver.role"] == "api"
+
+
+def _posted(web: httpx.Client) -> bool:
+    try:
+        return web.post("/v1/vcons", params={"list": "in"}, json=vcon()).status_code == 202
+    except httpx.ConnectError:
+        return False
