@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -186,6 +187,28 @@ import ctypes, os, sys
 ctypes.CDLL(None).prctl(24, 10, 0, 0, 0)
 os.execv(sys.executable, [sys.executable, "-m", "conserver", *sys.argv[1:]])
 """
+
+
+def test_a_configuration_that_is_posted_is_in_force_soon(start: Start, client: redis.Redis) -> None:
+    """vcon-server's POST /config: the workers serve what it says; a wrong one changes nothing."""
+    daemon, web = start(CONSERVER_API_CONFIG_WRITES="true")
+    config = web.get("/config").json()
+    chain = next(iter(config["chains"].values()))
+    wrong = {**config, "chains": {"main": {**chain, "links": ["nowhere"]}}}
+    answer = web.post("/config", json=wrong)
+    assert (answer.status_code, "nowhere" in answer.json()["detail"]) == (422, True)
+    chain["ingress_lists"] = ["in", "posted"]
+    assert web.post("/config", json=config).status_code == 204
+    daemon.event("reloaded", LONG_S)
+    job = "a-job-on-the-new-list"
+    client.set("vcon:new", vcon_text("new"))
+    client.rpush("posted", f"new#{job}")
+    daemon.until(lambda: client.hget(keys.job(job), "status") == b"completed", LONG_S)
+    assert daemon.stop() == 0
+
+
+def vcon_text(uuid: str) -> bytes:
+    return json.dumps(vcon(uuid=uuid)).encode()
 
 
 def refused(

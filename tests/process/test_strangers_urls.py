@@ -1,7 +1,8 @@
 """URLs that callers of the API name: none of them leads into our own networks.
 
-A true daemon with its API is asked to fetch from every such address, by every way to write it, to
-name it and to be redirected to it. The servers of these tests count who connects to them.
+A true daemon with its API is asked to fetch from every such address, and to deliver to it, by every
+way to write it, to name it and to be redirected to it. The servers of these tests count who
+connects to them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from conserver.testing.http_server import HttpServer, Reply, serving
 from tests.daemon import Daemon, vcon
 from tests.helpers import eventually, free_port
 from tests.modules.fetcher import REBINDING
+from tests.process.test_callbacks import SECRET
 
 WAIT_S = 60
 OUTSIDE = "recordings.stranger.example"  # Only the proxy knows it.
@@ -94,7 +96,11 @@ def site_of(folder: Path, url: str, inside: HttpServer, **environment: Any) -> I
         "links": {"fetch": {"module": "tests.modules.fetcher"}},
         "chains": {"main": {"links": ["fetch"], "ingress_lists": ["in"], "retries": 0}},
     }
-    daemon = Daemon(folder, url, config, CONSERVER_API_PORT=str(port), **environment)
+    environment = {
+        "CONSERVER_WEBHOOK_SECRET": SECRET,
+        "CONSERVER_API_PORT": str(port),
+    } | environment
+    daemon = Daemon(folder, url, config, **environment)
     with daemon, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S + 10) as web:
         daemon.event("api_listens", WAIT_S)
         yield Site(daemon, web, inside)
@@ -139,6 +145,28 @@ def test_a_name_that_resolves_to_us_a_moment_later_gains_nothing(site: Site) -> 
     assert site.inside.connections == 0
     error = site.failed(site.submit(url=url))
     assert f"{REBINDING} (127.0.0.1) is an address of our own networks" in error["detail"]
+    assert site.inside.connections == 0
+
+
+def test_no_result_is_delivered_to_us(site: Site) -> None:
+    """Refused with the job where the address tells it, else when it is to be sent."""
+    port, jobs = site.inside.port, {}
+    for host in HOSTS:
+        url = f"http://{host}:{port}/hook"
+        for told in ({"callback": {"url": url}}, {"upload_presigned_url": url}):
+            answer = site.web.post("/v1/jobs", json={"list": "in", "vcon": vcon(), **told})
+            assert answer.status_code in (202, 422), answer.text
+            if answer.status_code == 202:
+                jobs[answer.json()["links"]["self"]] = url
+    assert len(jobs) < len(HOSTS)
+    for path, url in jobs.items():
+
+        def failed(path: str = path) -> dict[str, Any]:
+            found: dict[str, Any] = site.web.get(path).json()["delivery"]
+            return found if found["status"] == "failed" else {}
+
+        told = site.daemon.until(failed, WAIT_S)
+        assert (url, "our own networks" in told["error"]) == (url, True)
     assert site.inside.connections == 0
 
 
