@@ -248,6 +248,15 @@ class Config(Section):
         return {name: one for name, one in self.schedules.items() if one.enabled}
 
     @property
+    def egress(self) -> dict[str, str]:
+        """Egress list -> name of a chain that pushes to it, for enabled chains."""
+        return {
+            list_name: name
+            for name, chain in self.enabled_chains.items()
+            for list_name in chain.egress_lists
+        }
+
+    @property
     def used_links(self) -> dict[str, LinkConfig]:
         """The links that enabled chains name."""
         used = {name for chain in self.enabled_chains.values() for name in chain.links}

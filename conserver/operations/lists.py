@@ -242,6 +242,23 @@ def take(client: Client, name: str, most: int) -> list[str]:
     return [text.decode("utf-8", "replace") for text in taken]
 
 
+def peek(client: Client, name: str, most: int) -> list[str]:
+    """The first `most` elements of an egress list, which stay in it until they are acknowledged."""
+    found: list[bytes] = client.lrange(name, 0, most - 1)
+    return [text.decode("utf-8", "replace") for text in found]
+
+
+def acknowledge(client: Client, name: str, elements: Sequence[str]) -> int:
+    """Takes the first copy of each of these elements off an egress list. Returns how many.
+
+    An element has no other name than its text: whoever acknowledges it twice takes two copies.
+    """
+    pipe = client.pipeline(transaction=False)
+    for element in elements:
+        pipe.lrem(name, 1, element)
+    return sum(pipe.execute())
+
+
 def pause(client: Client, wanted: Sequence[str], *, actor: str) -> Paused:
     """Pauses lists, known or not."""
     _pause(client, wanted)

@@ -44,6 +44,8 @@ ROUTES = [
     ("POST", "/v1/lists/x/resume", {"operate", "admin"}),
     ("GET", "/v1/dead-letters", {"read", "operate", "admin"}),
     ("GET", "/v1/dead-letters/x", {"read", "operate", "admin"}),
+    ("GET", "/v1/egress/out", {"read", "operate", "admin"}),
+    ("POST", "/v1/egress/out/acknowledge", {"operate", "admin"}),
     ("GET", "/v1/operations", {"read", "operate", "admin"}),
     ("POST", "/v1/operations", {"operate", "admin"}),
     ("GET", "/v1/operations/x", {"read", "operate", "admin"}),

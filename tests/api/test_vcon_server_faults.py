@@ -320,7 +320,7 @@ def test_14_the_configuration_is_shown_without_secrets(serve: Callable[..., Api]
     with client(serve(config=SECRET)) as http:
         answer = http.get("/config")
         assert answer.json()["storages"]["db"]["options"] == {"host": "h", "password": "***"}
-        assert answer.json()["chains"]["main"]["ingress_lists"] == ["calls"]
+        assert "calls" in answer.json()["chains"]["main"]["ingress_lists"]
         assert "pass-word-1" not in answer.text
 
 

@@ -94,7 +94,7 @@ def egress_list(context: Context, token: Token, name: str, place: str) -> str:
     if name in _ingress(context):
         text = f"a chain takes from the list `{name}`: what is popped there would be lost to it"
         raise invalid(("query", place), "value_error", text)
-    return _checked(context, token, name, place, _egress(context))
+    return _checked(context, token, name, place, context.config.egress)
 
 
 def any_list(context: Context, token: Token, name: str, place: str) -> str:
@@ -103,12 +103,12 @@ def any_list(context: Context, token: Token, name: str, place: str) -> str:
     if own in _ingress(context):
         check_list(token, own)
         return name
-    return _checked(context, token, name, place, {**_ingress(context), **_egress(context)})
+    return _checked(context, token, name, place, {**_ingress(context), **context.config.egress})
 
 
 def is_configured(context: Context, name: str) -> bool:
     """Whether a list is one of the configuration, or of the dead letters of one."""
-    return name.removeprefix("DLQ:") in _ingress(context) or name in _egress(context)
+    return name.removeprefix("DLQ:") in _ingress(context) or name in context.config.egress
 
 
 def _checked(context: Context, token: Token, name: str, place: str, known: Iterable[str]) -> str:
@@ -130,11 +130,3 @@ def _checked(context: Context, token: Token, name: str, place: str, known: Itera
 
 def _ingress(context: Context) -> dict[str, str]:
     return context.config.ingress
-
-
-def _egress(context: Context) -> dict[str, str]:
-    return {
-        listed: name
-        for name, chain in context.config.enabled_chains.items()
-        for listed in chain.egress_lists
-    }
