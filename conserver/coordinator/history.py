@@ -20,7 +20,7 @@ from conserver.coordinator.retrying_connection import (
     raise_first_error,
 )
 from conserver.queue import history, keys
-from conserver.queue.history import COARSE, FINE, Ring
+from conserver.queue.history import COARSE, FINE, POINT_BYTES, Ring
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,6 +46,8 @@ class History:
         self._host = host
         self._served = list(served)
         self._log = log
+        self._made: set[str] = set()
+        """The rings that are known to be there."""
         self._last: tuple[int, Counts] | None = None
         """The number of the point before, and the counts then."""
 
@@ -146,12 +148,25 @@ class History:
         return found
 
     async def _store(self, ring: Ring, number: int, points: dict[str, history.Values]) -> None:
+        await self._make(ring, points)
         commands: list[tuple[Any, ...]] = []
         for name, values in points.items():
             key = ring.key(name)
             commands.append(("SETRANGE", key, ring.offset(number), history.pack(number, values)))
             commands.append(("EXPIRE", key, ring.keep_s))
         await self._ask(*commands)
+
+    async def _make(self, ring: Ring, names: Iterable[str]) -> None:
+        """Make the rings that are not there, at once as long as they will be: a string that grows
+        by SETRANGE takes twice its length.
+        """
+        new = [key for name in names if (key := ring.key(name)) not in self._made]
+        lengths = await self._ask(*(("STRLEN", key) for key in new))
+        for key, length in zip(new, lengths, strict=True):
+            if not length:
+                empty = b"\0" * (ring.points * POINT_BYTES)
+                await self._ask(("SET", key, empty, "NX", "EX", ring.keep_s))
+            self._made.add(key)
 
     async def _coarsen(self, number: int, names: Sequence[str]) -> None:
         """Write the point of the coarse ring that has just ended, from those of the fine one."""

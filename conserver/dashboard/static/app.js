@@ -17,6 +17,7 @@ function localTimes(root) {
 function pulse(kind, text) {
   const sign = document.getElementById("pulse");
   if (!sign) return;
+  sign.hidden = false;
   sign.className = `pulse ${kind}`;
   sign.textContent = text;
 }

@@ -12,16 +12,18 @@ function colour(name) {
   return found;
 }
 
-function options(figure, names, width) {
+function options(section, names, width) {
   const [ink, grid] = [colour("--soft"), colour("--line")];
   const axis = {stroke: ink, grid: {stroke: grid, width: 1}, ticks: {show: false}};
+  const short = section.dataset.history.includes("14d") ? "{MM}-{DD}" : "{HH}:{mm}";
+  const times = {...axis, values: (_, at) => at.map((one) => uPlot.fmtDate(short)(new Date(one * 1000)))};
   return {
     width,
     height: 150,
     cursor: {y: false, sync: {key: "past"}},
     legend: {live: true},
     scales: {y: {range: (_, low, high) => [0, Math.max(high, 0.001) * 1.05]}},
-    axes: [axis, {...axis, size: 60}],
+    axes: [times, {...axis, size: 60}],
     series: [
       {value: "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}"},
       ...names.map((name, at) => ({
@@ -52,7 +54,8 @@ async function start(section) {
     const place = figure.querySelector(".plot");
     const width = place.clientWidth;
     place.replaceChildren();
-    plots.push([new uPlot(options(figure, names, width), data(past, names), place), names, place]);
+    figure.classList.add("drawn");
+    plots.push([new uPlot(options(section, names, width), data(past, names), place), names, place]);
   }
   new ResizeObserver(() => {
     for (const [plot, , place] of plots) plot.setSize({width: place.clientWidth, height: 150});

@@ -1,0 +1,41 @@
+"""An operator replaces one worker of a running host: nothing is lost, and the status says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from conserver.operations import hosts, workers
+from tests.daemon import Daemon, push, vcon
+
+DELAY = {"module": "links.delay", "options": {"seconds": 0.2}}
+MAIN = {"links": ["delay"], "ingress_lists": ["in"], "egress_lists": ["out"]}
+
+
+def test_a_worker_is_replaced_by_hand_and_nothing_is_lost(
+    client: redis.Redis, redis_url: str, tmp_path: Path
+) -> None:
+    config = {"links": {"delay": DELAY}, "chains": {"main": MAIN}}
+
+    def worker() -> dict[str, Any]:
+        [host] = hosts.read(client)
+        return host.workers[0] if host.workers else {}
+
+    with Daemon(tmp_path / "host", redis_url, config) as daemon:
+        daemon.until(lambda: worker().get("state") in ("idle", "working"))
+        before = worker()
+        assert (before["ended"], before["restarts"]) == ("", 0)
+        pushed = push(client, "in", [vcon() for _ in range(20)])
+        daemon.until(lambda: worker()["held"])
+        workers.recycle(client, hosts.read(client)[0].id, 1, actor="ops")
+        daemon.until(lambda: client.llen("out") == len(pushed))
+        daemon.until(lambda: worker()["ended"] == "ended as planned: recycling")
+        assert worker()["pid"] != before["pid"]
+        assert worker()["restarts"] == 1
+        [told] = daemon.events("worker_recycled")
+        assert told["spent"] == "an operator"
+        assert not daemon.events("child_died")
+        # Each item ran once: the worker finished what it had begun.
+        assert sorted(client.lrange("out", 0, -1)) == sorted(uuid.encode() for uuid in pushed)
