@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ class Templates:
             when=when,
             needle=needle,
         )
-        self._environment.globals.update(quoted=quoted, now=time.time)
+        self._environment.globals.update(quoted=quoted, now=time.time, path=path, highest=highest)
         macros = self._environment.get_template("macros.html").module
         self._environment.globals["macros"] = macros
 
@@ -154,6 +154,26 @@ def when(text: str) -> Markup:
 def ago(at_s: float | None) -> str:
     """How long ago a time was; never negative, whatever clocks say."""
     return span(time.time() - at_s) if at_s else "–"
+
+
+def path(points: Sequence[float | None], most: float, width: int, height: int) -> str:
+    """The `d` of an SVG path over evenly spaced points, of which `most` is the highest; what is
+    not known is a gap.
+    """
+    step, scale = width / max(len(points) - 1, 1), (height - 2) / (most or 1)
+    parts, draws = [], False
+    for at, value in enumerate(points):
+        if value is None:
+            draws = False
+            continue
+        parts.append(f"{'L' if draws else 'M'}{at * step:.1f} {height - 1 - value * scale:.1f}")
+        draws = True
+    return "".join(parts)
+
+
+def highest(lines: Sequence[Sequence[float | None]]) -> float:
+    """Of all that is known; 0 if nothing is."""
+    return max((value for line in lines for value in line if value is not None), default=0.0)
 
 
 def needle(error: str) -> str:

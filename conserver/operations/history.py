@@ -36,10 +36,9 @@ class Past:
         """The time of each point, in Unix seconds."""
         return [self.began_at + at * self.step_s for at in range(len(self.lines["waiting"]))]
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is known."""
-        return all(value is None for line in self.lines.values() for value in line)
+    def of(self, fields: Sequence[str]) -> list[Line]:
+        """The lines of these fields."""
+        return [self.lines[field] for field in fields]
 
 
 def read(client: Client, name: str, window: str = "1h", now_s: float | None = None) -> Past:

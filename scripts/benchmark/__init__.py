@@ -11,6 +11,7 @@ contest.py       contenders in turn, medians, verdicts
 costs.py         rows: CPU per item
 times.py         rows: how long one item takes, how soon the first one
 burdens.py       rows: long lists, large configurations, large vCons, busy threads, memory
+dashboard.py     pages of the dashboard
 sweeps.py        curves: cost against batch size, document size, queue length, workers
 report.py        the table and the JSON file; plots.py: the plots
 """

@@ -7,6 +7,7 @@
   scripts/bench speech              transcription, beside bare faster-whisper
   scripts/bench documents           documents: error rates, and one page reader beside two
   scripts/bench api                 the HTTP API instead, see scripts/bench api --help
+  scripts/bench dashboard           its pages, with 200 lists and 200 workers
 
 It starts servers of its own and touches no others. Each row runs the daemon and the bare loops in
 turn; what is printed are medians and ratios. No clock is asserted: the exit code is 0 whatever is
@@ -20,7 +21,18 @@ import compileall
 import sys
 from pathlib import Path
 
-from benchmark import api, burdens, costs, metering, plots, report, sweeps, times, tracing
+from benchmark import (
+    api,
+    burdens,
+    costs,
+    dashboard,
+    metering,
+    plots,
+    report,
+    sweeps,
+    times,
+    tracing,
+)
 from benchmark.costs import Bench
 from benchmark.scene import Scenery
 
@@ -54,6 +66,8 @@ def main() -> int:
         return documents.main(sys.argv[2:])
     if sys.argv[1:2] == ["api"]:
         return api.main(sys.argv[2:])
+    if sys.argv[1:2] == ["dashboard"]:
+        return dashboard.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description=__doc__,
