@@ -140,6 +140,7 @@ class Coordinator:
     def _first_to_end(self) -> dict[str, Coroutine[Any, Any, None]]:
         """The duties that are cancelled as soon as the coordinator must end."""
         settings, redis, log = self._boot.settings, self._redis, self._log
+        chains = self._boot.config.ingress
         idle, waiters = self._idle_workers, self._list_waiters
         keep_s, lease_s = settings.dlq_expiry_s, settings.lease_s
         housekeeping = Housekeeping(redis, idle, waiters, self._served, keep_s, log)
@@ -156,7 +157,7 @@ class Coordinator:
             "reaper": reaper.run(),
             "schedules": schedules.run(),
             "ages": self._ages.run(),
-            "history": History(self._connections, self._host, self._served, log).run(),
+            "history": History(self._connections, self._host, chains, log).run(),
         }
 
     # ---- small duties ----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ at the same time write the same, and nothing counts twice. As for ages.py, nothi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,30 +22,37 @@ from conserver.coordinator.retrying_connection import (
 )
 from conserver.queue import history, keys
 from conserver.queue.history import COARSE, FINE, POINT_BYTES, Ring
+from conserver.telemetry import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from conserver.telemetry.log import Logger
 
 LEASE_S = 25
 ANSWER_TIMEOUT_S = 5.0
 LISTS_PER_ASK = 50
+_UNKNOWN = (None, None, None, None)
 _FINE_PER_COARSE = COARSE.step_s // FINE.step_s
 
-Counts = dict[tuple[bytes, int], tuple[int, int]]
-"""Of each worker, by its host and pid: items done and failed."""
+Counts = dict[tuple[bytes, str], Sequence[float]]
+"""Of each host and chain: items done, dead letters, and the cells of the histogram of durations."""
+
+
+Rates = tuple[float | None, float | None, float | None, float | None]
+"""done_per_s, failed_per_s, p50_s, p95_s"""
 
 
 class History:
     """The duty of one coordinator."""
 
     def __init__(
-        self, connections: Connections, host: str, served: Iterable[str], log: Logger
+        self, connections: Connections, host: str, served: Mapping[str, str], log: Logger
     ) -> None:
+        """served: the lists of this host's configuration, each with its chain."""
         self._connection = AsyncConnection(connections)
         self._host = host
-        self._served = list(served)
+        self._served = dict(served)
         self._log = log
         self._made: set[str] = set()
         """The rings that are known to be there."""
@@ -98,34 +106,41 @@ class History:
         members, hosts = await self._ask(("SMEMBERS", keys.LISTS), ("SMEMBERS", keys.HOSTS))
         known = sorted(name.decode() for name in members)
         names = list(dict.fromkeys([*self._served, *known]))[: history.LISTS_MAX]
-        beats = (("HGET", keys.host(host.decode()), "workers") for host in hosts)
-        workers = await self._ask(*beats, strict=False)
-        counts, held = _read(dict(zip(hosts, workers, strict=True)))
+        asked = (("HMGET", keys.host(host.decode()), "workers", "chains") for host in hosts)
+        beats = await self._ask(*asked, strict=False)
+        counts, held = _read(dict(zip(hosts, beats, strict=True)))
         rates = self._rates(number, counts)
         self._last = (number, counts)
         points: dict[str, history.Values] = {}
         for at in range(0, len(names), LISTS_PER_ASK):
-            points |= await self._depths(names[at : at + LISTS_PER_ASK])
+            points |= await self._depths(names[at : at + LISTS_PER_ASK], rates)
         sums = [sum(point[place] or 0 for point in points.values()) for place in range(3)]
-        points[""] = (*sums, float(held), *rates, None, None)
+        points[""] = (*sums, float(held), *rates.get("", _UNKNOWN))
         await self._store(FINE, number, points)
         if number % _FINE_PER_COARSE == 0:
             await self._coarsen(number, list(points))
 
-    def _rates(self, number: int, counts: Counts) -> tuple[float | None, float | None]:
-        """Items done and failed per second since the point before; a worker counts from 0."""
+    def _rates(self, number: int, counts: Counts) -> dict[str, Rates]:
+        """Of each chain, and of all together under "", what was done since the point before."""
         if self._last is None or self._last[0] >= number:
-            return None, None
+            return {}
         before_number, before = self._last
         span_s = (number - before_number) * FINE.step_s
-        done = failed = 0
-        for worker, (now_done, now_failed) in counts.items():
-            was_done, was_failed = before.get(worker, (0, 0))
-            done += max(now_done - was_done, 0)
-            failed += max(now_failed - was_failed, 0)
-        return done / span_s, failed / span_s
+        sums: dict[str, list[float]] = {}
+        for (host, chain), now in counts.items():
+            was = before.get((host, chain), (0.0,) * len(now))
+            # A host that was started again counts from nothing.
+            pairs = zip(now, was, strict=False)
+            added = [one - other if one >= other else one for one, other in pairs]
+            for name in (chain, ""):
+                known = sums.setdefault(name, [0.0] * len(added))
+                sums[name] = [one + more for one, more in zip(known, added, strict=False)]
+        return {name: _rates_of(added, span_s) for name, added in sums.items()}
 
-    async def _depths(self, names: Sequence[str]) -> dict[str, history.Values]:
+    async def _depths(
+        self, names: Sequence[str], rates: Mapping[str, Rates]
+    ) -> dict[str, history.Values]:
+        """Of each list what is in it, and what its chain has done."""
         commands = [
             command
             for name in names
@@ -144,7 +159,8 @@ class History:
         for at, name in enumerate(names):
             queued, returned, suspects, parked, dead = numbers[5 * at : 5 * at + 5]
             waiting = queued + returned + suspects
-            found[name] = (waiting, parked, dead, None, None, None, None, None)
+            of_chain = rates.get(self._served.get(name, "-"), _UNKNOWN)
+            found[name] = (waiting, parked, dead, None, *of_chain)
         return found
 
     async def _store(self, ring: Ring, number: int, points: dict[str, history.Values]) -> None:
@@ -189,14 +205,33 @@ class History:
         return raise_first_error(answers) if strict else answers
 
 
-def _read(hosts: dict[bytes, Any]) -> tuple[Counts, int]:
-    """The counts of all workers, and how many items they hold."""
+def _read(beats: Mapping[bytes, Any]) -> tuple[Counts, int]:
+    """The counts of all hosts, and how many items their workers hold."""
     counts: Counts = {}
     held = 0
-    for host, text in hosts.items():
-        workers = orjson.loads(text) if isinstance(text, bytes) else []
-        for worker in workers:
-            key = (host, int(worker.get("pid") or 0))
-            counts[key] = (int(worker.get("done", 0)), int(worker.get("failed", 0)))
-            held += int(worker.get("held", 0))
+    for host, fields in beats.items():
+        if not isinstance(fields, list):
+            continue  # The key has another type.
+        workers, chains = (orjson.loads(text) if text else None for text in fields)
+        held += sum(int(worker.get("held", 0)) for worker in workers or ())
+        counts |= {(host, chain): cells for chain, cells in (chains or {}).items()}
     return counts, held
+
+
+def _rates_of(added: Sequence[float], span_s: float) -> Rates:
+    """Items done and failed per second, and the median and 95th percentile of durations."""
+    done, failed, *buckets = added
+    return done / span_s, failed / span_s, _quantile(buckets, 0.5), _quantile(buckets, 0.95)
+
+
+def _quantile(buckets: Sequence[float], share: float) -> float | None:
+    """As Prometheus's histogram_quantile has it: as if values lay evenly within a bucket."""
+    wanted, below = sum(buckets) * share, 0.0
+    bounds = metrics.ITEM_S.buckets
+    lower = 0.0
+    for upper, count in zip(bounds, buckets, strict=False):
+        if count and below + count >= wanted:
+            return lower + (upper - lower) * (wanted - below) / count
+        below += count
+        lower = upper
+    return lower if wanted else None

@@ -8,6 +8,7 @@ supervisor              JSON: the supervisor's description of itself
 lists                   JSON: the ingress lists, in the order of the configuration
 storages                JSON: the storages that chains write to, sorted
 away                    JSON: of each storage that is away for a worker, since when (Unix seconds)
+chains                  JSON: what workers have counted per chain; see chain_counts.py
 workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
                         started_at, ended: how the process before it ended, ended_at, idle, done,
                         failed, rss_bytes, away: [storages whose circuit breaker is open], held and
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 import conserver
+from conserver.coordinator import chain_counts
 from conserver.process.shared_status import Phase
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ class HostStatus:
             "supervisor": orjson.dumps(self._supervisor),
             "workers": orjson.dumps(workers),
             "away": orjson.dumps(self._away),
+            "chains": orjson.dumps(chain_counts.read(self._statuses)),
         }
 
     def _note_away(self, names: set[str]) -> None:

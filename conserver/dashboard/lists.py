@@ -36,6 +36,7 @@ def show(visit: Visit) -> Values:
     return {
         "name": name,
         "one": state,
+        "pace": overview.paces(visit, found)[name],
         "chain": chain,
         "chain_config": config.chains[chain] if chain else None,
         "found": found,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from conserver.dashboard import pasts
@@ -13,6 +14,18 @@ from conserver.operations.attention import Finding, attention
 from conserver.operations.overview import Overview
 
 pages = Pages()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a list is served: that of its chain over the last minute. None: not known."""
+
+    per_s: float | None
+    drained_in_s: float | None
+    p50_s: float | None
+    p95_s: float | None
+
+
 FINDINGS_SHOWN = 12
 
 
@@ -30,6 +43,7 @@ def show(visit: Visit) -> Values:
         "findings": findings[:FINDINGS_SHOWN],
         "more": len(findings) - FINDINGS_SHOWN,
         "hours": hours(visit, found),
+        "paces": paces(visit, found),
         "windows_per_s": visit.dashboard.windows_rate.look(found.hosts),
         "totals": _totals(found),
         **pasts.values(visit, ""),
@@ -65,6 +79,26 @@ def hours(visit: Visit, found: Overview) -> Mapping[str, history.Line]:
             return history.last_hour(client, names)
 
     return visit.dashboard.snapshots.get(("hours", *names), 10, read)
+
+
+def paces(visit: Visit, found: Overview) -> Mapping[str, Pace]:
+    """How fast each list's chain is, and when what waits on its lists is done at that rate."""
+    chains = visit.context.config.ingress
+    waiting: Counter[str] = Counter()
+    for one in found.lists:
+        waiting[chains.get(one.name, "")] += (one.queued or 0) + (one.returned or 0)
+    names = [one.name for one in found.lists]
+
+    def read() -> Mapping[str, tuple[float | None, ...]]:
+        with visit.client() as client:
+            return history.recent(client, names, ("done_per_s", "p50_s", "p95_s"))
+
+    rates = visit.dashboard.snapshots.get(("paces", *names), 5, read)
+    told: dict[str, Pace] = {}
+    for name, (per_s, p50_s, p95_s) in rates.items():
+        left = waiting[chains.get(name, "")] if name in chains else 0
+        told[name] = Pace(per_s, left / per_s if per_s and left else None, p50_s, p95_s)
+    return told
 
 
 def _totals(found: Overview) -> Mapping[str, Any]:

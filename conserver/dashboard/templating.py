@@ -103,10 +103,12 @@ def number(value: float | None, digits: int = 0) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """A duration in one unit, or two where that says more: 45 s, 12 min, 3 h 20 min, 9 d."""
+    """A duration in one unit, or two where that says more: 120 ms, 45 s, 12 min, 3 h 20 min, 9 d."""
     if seconds is None:
         return "–"
     seconds = max(seconds, 0.0)
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     for least_s, unit_s, unit in _SPANS:

@@ -19,7 +19,7 @@ from conserver.operations import audit, workers
 from conserver.operations import history as operations
 from conserver.queue import history, keys
 from conserver.queue.history import COARSE, FINE, POINT_BYTES
-from conserver.telemetry import log
+from conserver.telemetry import log, metrics
 from tests.coordination import FakeHost, fake_host
 from tests.helpers import eventually
 
@@ -53,7 +53,7 @@ class Writers:
             for one in rounds:
                 for host, number in one:
                     writer = made.setdefault(
-                        host, History(connections, host, ["calls"], log.get_logger())
+                        host, History(connections, host, {"calls": "main"}, log.get_logger())
                     )
                     assert await writer._may_write() == (host == one[0][0])
                     if host == one[0][0]:
@@ -64,11 +64,20 @@ class Writers:
         asyncio.run(run())
 
 
-def beat(client: Any, host: str, done: int, failed: int = 0, pid: int = 7) -> None:
-    """What a host's beat says of its one worker."""
-    worker = {"slot": 1, "pid": pid, "done": done, "failed": failed, "held": 2}
+def beat(client: Any, host: str, done: float, failed: float = 0, took: Any = ()) -> None:
+    """What a host's beat says: two items held, and what the chain `main` has done.
+
+    took: bucket of the durations -> how many.
+    """
+    buckets = [0.0] * (len(metrics.ITEM_S.buckets) + 1)
+    for bucket, count in dict(took).items():
+        buckets[bucket] = count
+    fields = {
+        "workers": orjson.dumps([{"slot": 1, "pid": 7, "held": 2}]),
+        "chains": orjson.dumps({"main": [done, failed, *buckets]}),
+    }
     client.sadd(keys.HOSTS, host)
-    client.hset(keys.host(host), "workers", orjson.dumps([worker]))
+    client.hset(keys.host(host), mapping=fields)
 
 
 def points(client: Any, name: str, number: int, count: int = 3) -> list[Any]:
@@ -107,14 +116,14 @@ def test_only_one_of_several_hosts_writes_and_rates_are_those_of_all(
 
     def later() -> None:
         beat(client, "a", 120)
-        beat(client, "b", 80, failed=5)
+        beat(client, "b", 80, failed=5, took={3: 90, 8: 10})
 
     writers.write([("a", number - 1), ("b", number - 1)])
     client.delete(history.WRITER)
     assert points(client, "", number - 1, 1)[0][4] is None  # Nobody knows what was before.
 
     async def two_rounds() -> None:
-        writer = History(Connections(redis_url), "a", ["calls"], log.get_logger())
+        writer = History(Connections(redis_url), "a", {"calls": "main"}, log.get_logger())
         await writer._write_point(number - 1)
         later()
         await writer._write_point(number)
@@ -125,16 +134,20 @@ def test_only_one_of_several_hosts_writes_and_rates_are_those_of_all(
     asyncio.run(two_rounds())
     [point] = points(client, "", number, 1)
     assert point[3:6] == (4.0, 5.0, 0.5)
+    assert metrics.ITEM_S.buckets[2] < point[6] < metrics.ITEM_S.buckets[3]
+    assert metrics.ITEM_S.buckets[7] < point[7] < metrics.ITEM_S.buckets[8]
+    [of_list] = points(client, "calls", number, 1)
+    assert of_list[4:] == point[4:]
 
 
-def test_a_worker_that_was_replaced_counts_from_nothing(client: Any, redis_url: str) -> None:
+def test_a_host_that_was_started_again_counts_from_nothing(client: Any, redis_url: str) -> None:
     number = int(time.time()) // STEP_S
 
     async def run() -> None:
-        writer = History(Connections(redis_url), "a", [], log.get_logger())
+        writer = History(Connections(redis_url), "a", {}, log.get_logger())
         beat(client, "a", 1000)
         await writer._write_point(number - 1)
-        beat(client, "a", 30, pid=8)
+        beat(client, "a", 30)
         await writer._write_point(number)
         await writer._connection.close()
 
@@ -151,7 +164,7 @@ def test_five_minutes_become_one_point_for_two_weeks(client: Any, redis_url: str
         client.setrange(FINE.key("calls"), FINE.offset(number), raw)
 
     async def run() -> None:
-        writer = History(Connections(redis_url), "a", ["calls"], log.get_logger())
+        writer = History(Connections(redis_url), "a", {"calls": "main"}, log.get_logger())
         await writer._write_point(end)
         await writer._connection.close()
 
@@ -168,7 +181,7 @@ def test_a_ring_takes_what_the_documentation_says_and_never_grows(
     client: Any, redis_url: str
 ) -> None:
     async def run() -> None:
-        writer = History(Connections(redis_url), "a", [], log.get_logger())
+        writer = History(Connections(redis_url), "a", {}, log.get_logger())
         for number in (5, FINE.points + 4, FINE.points + 5, 10 * FINE.points):
             for ring in (FINE, COARSE):
                 await writer._store(ring, number, {"calls": [1.0] * 8})
@@ -188,7 +201,7 @@ def test_a_key_of_another_type_costs_its_own_list_only(client: Any, redis_url: s
     client.rpush("other", "x", "y")
 
     async def run() -> None:
-        writer = History(Connections(redis_url), "a", ["calls"], log.get_logger())
+        writer = History(Connections(redis_url), "a", {"calls": "main"}, log.get_logger())
         await writer._write_point(number)
         await writer._connection.close()
 

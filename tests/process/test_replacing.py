@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import orjson
 import redis
 
 from conserver.operations import hosts, workers
+from conserver.queue import keys
 from tests.daemon import Daemon, push, vcon
 
 DELAY = {"module": "links.delay", "options": {"seconds": 0.2}}
@@ -37,5 +39,14 @@ def test_a_worker_is_replaced_by_hand_and_nothing_is_lost(
         [told] = daemon.events("worker_recycled")
         assert told["spent"] == "an operator"
         assert not daemon.events("child_died")
+        # What the history is made of goes on when a worker is replaced.
+        host = hosts.read(client)[0].id
+
+        def counted() -> list[float]:
+            found: dict[str, list[float]] = orjson.loads(client.hget(keys.host(host), "chains"))  # type: ignore[arg-type]
+            return found.get("main", [0.0])
+
+        daemon.until(lambda: counted()[0] == len(pushed))
+        assert sum(counted()[2:]) == len(pushed)
         # Each item ran once: the worker finished what it had begun.
         assert sorted(client.lrange("out", 0, -1)) == sorted(uuid.encode() for uuid in pushed)
