@@ -103,7 +103,7 @@ def number(value: float | None, digits: int = 0) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """A duration in one unit, or two where that says more: 120 ms, 45 s, 12 min, 3 h 20 min, 9 d."""
+    """A duration in the unit that fits: 120 ms, 4.5 s, 45 s, 12 min, 3 h, 9 d."""
     if seconds is None:
         return "–"
     seconds = max(seconds, 0.0)
