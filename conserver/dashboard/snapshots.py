@@ -19,6 +19,7 @@ class _Snapshot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     read_at_s: float = float("-inf")
     value: Any = None
+    error: Exception | None = None
 
 
 class Snapshots:
@@ -30,7 +31,11 @@ class Snapshots:
         self._kept: OrderedDict[Hashable, _Snapshot] = OrderedDict()
 
     def get(self, key: Hashable, max_age_s: float, read: Callable[[], Result]) -> Result:
-        """The value of a key, read again if it is older than that. What `read` raises passes."""
+        """The value of a key, read again if it is older than that.
+
+        What `read` raises is raised for all who ask in that time: while Redis is away they do not
+        wait for it one after another.
+        """
         with self._lock:
             snapshot = self._kept.setdefault(key, _Snapshot())
             self._kept.move_to_end(key)
@@ -38,8 +43,16 @@ class Snapshots:
                 self._kept.popitem(last=False)
         with snapshot.lock:
             if self._clock() - snapshot.read_at_s > max_age_s:
-                snapshot.value = read()
-                snapshot.read_at_s = self._clock()
+                snapshot.error = None
+                try:
+                    snapshot.value = read()
+                except Exception as error:
+                    snapshot.error = error
+                    raise
+                finally:
+                    snapshot.read_at_s = self._clock()
+            if snapshot.error is not None:
+                raise snapshot.error
             value: Result = snapshot.value
             return value
 
