@@ -43,7 +43,8 @@ def test_a_worker_is_replaced_by_hand_and_nothing_is_lost(
         host = hosts.read(client)[0].id
 
         def counted() -> list[float]:
-            found: dict[str, list[float]] = orjson.loads(client.hget(keys.host(host), "chains"))  # type: ignore[arg-type]
+            text: Any = client.hget(keys.host(host), "chains")
+            found: dict[str, list[float]] = orjson.loads(text)
             return found.get("main", [0.0])
 
         daemon.until(lambda: counted()[0] == len(pushed))
