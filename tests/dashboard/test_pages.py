@@ -67,7 +67,7 @@ def beating_host(api: Api, **worker: Any) -> str:
     return host
 
 
-PAGES = ("", "lists/calls", "dead-letters", "jobs", "workers", "operations")
+PAGES = ("", "lists/calls", "dead-letters", "jobs", "workers", "operations", "schedules")
 
 
 @pytest.mark.parametrize("path", PAGES)
