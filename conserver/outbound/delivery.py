@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from storage import network
 from storage.network import NetworkSettingsError, Proxy, Trust
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpcore
 
 _PIECE_BYTES = 64 * 1024
@@ -138,7 +141,7 @@ def _pool(
     allow_private = limits.allow_private_addresses or proxy is not None
     backend = BoundedBackend(limits.total_s, patience.check_cancelled, allow_private, REMEDY)
     common: dict[str, Any] = {
-        "ssl_context": network.tls_context(trusted),
+        "ssl_context": _tls(trusted),
         "max_connections": 1,
         "network_backend": backend,
     }
@@ -149,6 +152,12 @@ def _pool(
     return _proxy_pool(proxy, trusted, common)
 
 
+@functools.cache
+def _tls(trusted: Trust) -> ssl.SSLContext:
+    """Made once per process: to read the system's certificates takes tens of milliseconds."""
+    return network.tls_context(trusted)
+
+
 def _proxy_pool(proxy: Proxy, trusted: Trust, common: dict[str, Any]) -> httpcore.ConnectionPool:
     import httpcore
 
@@ -156,5 +165,5 @@ def _proxy_pool(proxy: Proxy, trusted: Trust, common: dict[str, Any]) -> httpcor
     if proxy.is_socks:
         return httpcore.SOCKSProxy(f"socks5://{proxy.address}", proxy_auth=login, **common)
     if proxy.scheme == "https":
-        common["proxy_ssl_context"] = network.tls_context(trusted)
+        common["proxy_ssl_context"] = _tls(trusted)
     return httpcore.HTTPProxy(proxy.url, proxy_auth=login, **common)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conserver.process import wakeup
-from conserver.queue import calls
+from conserver.queue import calls, keys
 from conserver.vcon.document import Vcon
 from tests.conftest import unique
 from tests.guards.counting import Commands, commands, figure
@@ -96,6 +96,24 @@ def test_a_settle(queue: Queue, body: bool, expires: bool, most: int) -> None:
     show(f"settle, with body: {body}, expires: {expires}", counted)
     assert counted.of("evalsha") == 1
     assert counted.of("rpush", "hdel") <= 2, "one of each for the whole batch"
+    assert per_item(counted) <= most
+
+
+@pytest.mark.parametrize(("callback", "most"), [(False, 6), (True, 10)])
+def test_a_settle_of_jobs(queue: Queue, callback: bool, most: int) -> None:
+    """Only a callback costs more, and the place for deliveries is looked at once per call."""
+    consumer = Consumer(queue)
+    told: list[tuple[str, str | bytes | int]] = [("callback_on", "completed")] if callback else []
+    for number in range(BATCH):
+        body = document(f"u{number}")
+        one = calls.Submission("q", f"u{number}", f"j{number}", body, fields=told)
+        queue.run(calls.submit(one))
+    entries = [consumer.settlement(item, "out") for item in consumer.take(BATCH)]
+    with commands(queue.client) as counted:
+        consumer.settle_all(entries)
+    show(f"settle of jobs, with callback: {callback}", counted)
+    assert queue.client.llen(keys.DELIVERIES) == (BATCH if callback else 0)
+    assert counted.of("type") <= 2
     assert per_item(counted) <= most
 
 
