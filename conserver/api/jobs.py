@@ -12,7 +12,15 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from conserver.api import bodies, etags, idempotency, multipart, recordings, submitting
+from conserver.api import (
+    bodies,
+    etags,
+    idempotency,
+    multipart,
+    openapi,
+    recordings,
+    submitting,
+)
 from conserver.api.auth import requires, token_of
 from conserver.api.context import Context, context_of
 from conserver.api.problems import ProblemError
@@ -98,7 +106,7 @@ class NewJob(BaseModel):
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": NewJob.model_json_schema()},
+                "application/json": {"schema": openapi.schema_of(NewJob)},
                 "multipart/form-data": {
                     "schema": {
                         "type": "object",

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from conserver.api import openai_errors
 from conserver.api.problems import MEDIA_TYPE
@@ -104,3 +105,23 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
             name, kind = ("OpenAIError", "application/json") if openai else ("Problem", MEDIA_TYPE)
             answer["content"] = {kind: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
     operation["responses"] = dict(sorted(answers.items()))
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON schema without references: OpenAPI reads those from the root of its document,
+    where the model's own definitions are not.
+    """
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inlined(value: Any) -> Any:
+        if isinstance(value, list):
+            return [inlined(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:
+            return inlined(definitions[value["$ref"].rpartition("/")[2]])
+        return {name: inlined(one) for name, one in value.items()}
+
+    found: dict[str, Any] = inlined(schema)
+    return found

@@ -142,3 +142,12 @@ def test_a_job_says_what_became_of_its_delivery(ann: httpx.Client, queue: Queue)
 def test_nobody_submits_deliveries(ann: httpx.Client) -> None:
     answer = ann.post("/v1/jobs", json={"list": keys.DELIVERIES, "vcon": vcon()})
     assert answer.status_code == 404
+
+
+def test_its_description_is_whole(ann: httpx.Client) -> None:
+    """References into a model of ours would lead nowhere in OpenAPI's document."""
+    schema = ann.get("/openapi.json")
+    assert '"#/$defs' not in schema.text
+    post = schema.json()["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]
+    callback = post["application/json"]["schema"]["properties"]["callback"]["anyOf"][0]
+    assert {"url", "kind", "format", "events", "headers", "key"} == callback["properties"].keys()
