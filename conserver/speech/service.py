@@ -150,6 +150,7 @@ class Service:
         while not ended():
             if to_load == 0:
                 to_load = -1
+                self._idle_since_s = time.monotonic()  # Nobody could call while models loaded.
                 self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
                 ready()
             if self._healthy():
@@ -159,7 +160,7 @@ class Service:
                 key.data()
             loaded = self._hand_out()
             to_load -= loaded if to_load > 0 else 0
-            if self._is_idle():
+            if to_load < 0 and self._is_idle():
                 self.idle = True
                 break
         return 0
