@@ -58,6 +58,9 @@ ORPHANS_EXIT_MAX_S = 3.0
 TOLD_MAX = 200
 """So much of how a child ended is kept for the status: the messages that carry it are bounded."""
 
+HELPERS: frozenset[Role] = frozenset({"transcriber", "reader"})
+"""Children that chains which need them wait for; the daemon is ready, and goes on, without."""
+
 START_TRIES_MAX = 3
 """How often the first start of a child is tried if the system cannot create a process."""
 
@@ -340,8 +343,7 @@ class Supervisor:
         A transcriber's does not: a GPU may come back, and chains without speech go on. Nor does a
         page reader's.
         """
-        helps = slot.role in ("transcriber", "reader")
-        first = slot.role not in self._once_ready and not helps
+        first = slot.role not in self._once_ready and slot.role not in HELPERS
         return first and not self._shutdown.in_progress
 
     def _let_sleep(self, slot: TranscriberSlot) -> None:
@@ -366,8 +368,7 @@ class Supervisor:
     def _act(self, now_s: float) -> None:
         preload, stopping = self._preload, self._shutdown.in_progress
         settings, generation = preload.settings, preload.generation
-        needed = {slot.role for slot in self._slots if slot.role != "transcriber"}
-        ready = needed <= self._once_ready
+        ready = {slot.role for slot in self._slots} - HELPERS <= self._once_ready
         self._service_manager.tell(now_s, ready=ready, stopping=stopping)
         self._watchdog.advance(settings, now_s, recycle=not stopping)
         if stopping:
