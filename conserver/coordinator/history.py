@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 LEASE_S = 25
 ANSWER_TIMEOUT_S = 5.0
 LISTS_PER_ASK = 50
+_NO_DURATIONS = (0.0,) * (len(metrics.ITEM_S.buckets) + 1)
 _UNKNOWN = (None, None, None, None)
 _FINE_PER_COARSE = COARSE.step_s // FINE.step_s
 
@@ -132,7 +133,7 @@ class History:
             # A host that was started again counts from nothing.
             pairs = zip(now, was, strict=False)
             added = [one - other if one >= other else one for one, other in pairs]
-            for name in (chain, ""):
+            for name in {chain, ""}:
                 known = sums.setdefault(name, [0.0] * len(added))
                 sums[name] = [one + more for one, more in zip(known, added, strict=False)]
         return {name: _rates_of(added, span_s) for name, added in sums.items()}
@@ -214,6 +215,12 @@ def _read(beats: Mapping[bytes, Any]) -> tuple[Counts, int]:
             continue  # The key has another type.
         workers, chains = (orjson.loads(text) if text else None for text in fields)
         held += sum(int(worker.get("held", 0)) for worker in workers or ())
+        if not chains:
+            # Its workers meter nothing (worker/meters.py): what all have done is known without.
+            for worker in workers or ():
+                process = host + b":%d" % int(worker.get("pid") or 0)
+                ended = (float(worker.get("done", 0)), float(worker.get("failed", 0)))
+                counts[process, ""] = (*ended, *_NO_DURATIONS)
         counts |= {(host, chain): cells for chain, cells in (chains or {}).items()}
     return counts, held
 

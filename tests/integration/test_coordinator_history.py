@@ -155,6 +155,30 @@ def test_a_host_that_was_started_again_counts_from_nothing(client: Any, redis_ur
     assert points(client, "", number, 1)[0][4] == 3.0
 
 
+def test_a_host_that_meters_nothing_tells_what_all_have_done(client: Any, redis_url: str) -> None:
+    number = int(time.time()) // STEP_S
+
+    def beat_of(pid: int, done: int) -> None:
+        client.sadd(keys.HOSTS, "a")
+        worker = {"slot": 1, "pid": pid, "done": done, "failed": 1, "held": 0}
+        client.hset(keys.host("a"), mapping={"workers": orjson.dumps([worker]), "chains": "{}"})
+
+    async def run() -> None:
+        writer = History(Connections(redis_url), "a", {"calls": "main"}, log.get_logger())
+        beat_of(7, 100)
+        await writer._write_point(number - 2)
+        beat_of(7, 150)
+        await writer._write_point(number - 1)
+        beat_of(8, 20)  # It was replaced, and counts from nothing.
+        await writer._write_point(number)
+        await writer._connection.close()
+
+    asyncio.run(run())
+    assert [point[4] for point in points(client, "", number, 2)] == [5.0, 2.0]
+    [of_list] = points(client, "calls", number, 1)
+    assert of_list[4:] == (None, None, None, None)
+
+
 def test_five_minutes_become_one_point_for_two_weeks(client: Any, redis_url: str) -> None:
     per_coarse = COARSE.step_s // STEP_S
     end = int(time.time()) // COARSE.step_s * per_coarse  # the first point of this one

@@ -11,6 +11,7 @@ import redis
 from conserver.operations import hosts, workers
 from conserver.queue import keys
 from tests.daemon import Daemon, push, vcon
+from tests.helpers import free_port
 
 DELAY = {"module": "links.delay", "options": {"seconds": 0.2}}
 MAIN = {"links": ["delay"], "ingress_lists": ["in"], "egress_lists": ["out"]}
@@ -25,7 +26,8 @@ def test_a_worker_is_replaced_by_hand_and_nothing_is_lost(
         [host] = hosts.read(client)
         return host.workers[0] if host.workers else {}
 
-    with Daemon(tmp_path / "host", redis_url, config) as daemon:
+    port = str(free_port())  # With it workers meter what they do.
+    with Daemon(tmp_path / "host", redis_url, config, CONSERVER_METRICS_PORT=port) as daemon:
         daemon.until(lambda: worker().get("state") in ("idle", "working"))
         before = worker()
         assert (before["ended"], before["restarts"]) == ("", 0)
