@@ -57,6 +57,9 @@ def _arguments() -> tuple[Options, bool]:
         "--storages", default=",".join(PLACES), help="some of them, by commas; empty for none"
     )
     parser.add_argument("--keep", type=Path, help="a folder where the hosts' logs stay")
+    parser.add_argument(
+        "--metrics", type=int, default=0, metavar="PORT", help="of host 1; of host 2 the next, ..."
+    )
     parser.add_argument("--plan", action="store_true", help="only say what would be done")
     given = parser.parse_args()
     storages = tuple(name for name in given.storages.split(",") if name)
@@ -70,6 +73,7 @@ def _arguments() -> tuple[Options, bool]:
         workers=given.workers,
         storages=storages,
         keep=given.keep,
+        metrics_port=given.metrics,
     )
     return options, given.plan
 

@@ -46,6 +46,7 @@ class Options:
     workers: int = 2
     storages: tuple[str, ...] = tuple(PLACES)
     keep: Path | None = None  # where logs and data stay; else they are deleted
+    metrics_port: int = 0  # of host 1, where metrics are wanted; of host 2 the next, and so on
 
 
 class Producer:
@@ -137,6 +138,9 @@ def _start_hosts(town: Town, options: Options) -> None:
     chosen = config(town.storages())
     for number in range(options.hosts):
         method, environment = HOSTS[number % len(HOSTS)]
+        if options.metrics_port:
+            port = str(options.metrics_port + number)
+            environment = {**environment, "CONSERVER_METRICS_PORT": port}
         town.host(chosen, method=method, workers=options.workers, **common, **environment)
     for host in town.hosts:
         host.daemon.start()

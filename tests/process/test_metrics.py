@@ -21,6 +21,8 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from tests.daemon import Daemon, elements, push, vcon
 from tests.helpers import TcpProxy, free_port
 from tests.process.test_daemon import METHODS, trouble
+from tests.process.test_transcribers import CONFIG as SPEECH
+from tests.process.test_transcribers import push as recordings
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 OPEN: Any = openmetrics_parser.text_string_to_metric_families
@@ -311,3 +313,87 @@ def test_a_port_that_is_taken_is_an_error_before_anything_runs(
         daemon.launch()
         assert daemon.wait() == os.EX_UNAVAILABLE
         assert "CONSERVER_METRICS_PORT" in daemon.log_file.read_text()
+
+
+def test_speech_is_counted_by_transcriber_and_link(start: Start, client: redis.Redis) -> None:
+    """And goes on when the transcriber is killed."""
+    host = start(config=SPEECH)
+    recordings(client, 3)
+    host.daemon.until(lambda: client.llen("heard") == 3, 60)
+    answered = partial(host.total, "conserver_speech_windows_total", outcome="answered")
+    host.daemon.until(lambda: answered() == 3)
+    assert host.total("conserver_speech_window_seconds_total", device="CPU") > 3
+    assert (
+        1
+        <= host.total("conserver_speech_batch_rows_count")
+        <= host.total("conserver_speech_batch_rows_sum")
+    )
+    assert host.total("conserver_speech_queue_wait_seconds_count") >= 1
+    assert host.total("conserver_speech_batch_duration_seconds_sum") > 0
+    host.daemon.until(lambda: host.total("conserver_speech_device_memory_bytes") > 1 << 20)
+    host.daemon.until(lambda: host.total("conserver_audio_seconds_total", link="hear") > 3)
+    assert host.total("conserver_transcription_seconds_total", chain="calls") > 0
+    host.daemon.until(lambda: host.total("conserver_transcriber_up", device="CPU") == 1)
+    [first] = host.daemon.pids("transcriber")
+    host.daemon.signal(signal.SIGKILL, first)
+    recordings(client, 2)
+    host.daemon.until(lambda: client.llen("heard") == 5, 60)
+    host.daemon.until(lambda: answered() == 5)
+    host.daemon.until(lambda: host.total("conserver_transcriber_restarts_total") == 1)
+
+
+def test_the_api_tells_the_same_of_its_host(
+    start: Start, client: redis.Redis, redis_url: str
+) -> None:
+    """On its own port, with its own requests, which go on when it is killed."""
+    api_port = str(free_port())
+    host = start(CONSERVER_API_PORT=api_port)
+    host.daemon.event("api_listens", 60)
+    work(client, host, 5)
+    with httpx.Client(base_url=f"http://127.0.0.1:{api_port}", timeout=60) as web:
+
+        def told() -> Numbers:
+            return numbers(PLAIN(web.get("/metrics").text))
+
+        def done() -> float:
+            found = told().get("conserver_items_total", {})
+            return sum(v for keys, v in found.items() if ("outcome", "done") in keys)
+
+        host.daemon.until(lambda: done() == 5)
+        web.get("/v1/lists")
+        asked = partial(host.total, "conserver_http_requests_total", route="/v1/lists")
+        host.daemon.until(lambda: asked() == 1)
+        [first] = host.daemon.pids("api")
+        host.daemon.signal(signal.SIGKILL, first)
+        host.daemon.until(lambda: host.daemon.pids("api") not in ([], [first]))
+        host.daemon.until(lambda: answers(web))
+        web.get("/v1/lists")
+        host.daemon.until(lambda: asked() == 2)
+        host.daemon.until(lambda: told().get("conserver_worker_up"))
+
+
+def answers(web: httpx.Client) -> bool:
+    """Whether the API is there."""
+    try:
+        return web.get("/livez").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_hundreds_of_scrapes_leave_nothing_open(start: Start, client: redis.Redis) -> None:
+    """Neither descriptors of the coordinator nor connections to Redis grow."""
+    host = start()
+    host.scrape("/metrics/queues")
+    coordinator = Path(f"/proc/{host.daemon.coordinator}/fd")
+
+    def opened() -> int:
+        return len(list(coordinator.iterdir()))
+
+    before = opened()
+    connections = len(client.client_list())
+    for _ in range(300):
+        host.scrape()
+    for _ in range(20):
+        host.scrape("/metrics/queues")
+    host.daemon.until(lambda: opened() <= before + 2)
+    host.daemon.until(lambda: len(client.client_list()) <= connections + 1)
