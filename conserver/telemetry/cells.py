@@ -21,7 +21,7 @@ writer leaves at worst a series that was not added, or a histogram whose sum lac
 from __future__ import annotations
 
 import struct
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
@@ -31,6 +31,9 @@ from conserver.telemetry.metrics import Metric
 
 REGION_BYTES = 1 << 20
 """The memory of one slot. What was never written to occupies none."""
+
+MANY = 12
+"""From so many values on it is cheaper to sort them."""
 
 LABEL_CHARS_MAX = 200
 """A longer label value is cut."""
@@ -75,6 +78,23 @@ class Histogram:
         cells[self._at + bisect_left(self._bounds, value)] += 1.0
         cells[self._sum] += value
 
+    def observe_all(self, values: list[float]) -> None:
+        """Count many values at once, which costs a fraction for each; the list is sorted."""
+        if len(values) < MANY:
+            for value in values:
+                self.observe(value)
+            return
+        values.sort()
+        cells, at, below = self._cells, self._at, 0
+        for bound in self._bounds:
+            upto = bisect_right(values, bound, below)
+            if upto > below:
+                cells[at] += upto - below
+                below = upto
+            at += 1
+        cells[at] += len(values) - below
+        cells[self._sum] += sum(values)
+
 
 class Series(NamedTuple):
     """One series as it was read: its metric's name, its label values, its cells."""
@@ -112,7 +132,7 @@ class Cells:
 
     def histogram(self, metric: Metric, *labels: str) -> Histogram:
         """The series of a histogram."""
-        bounds = metric.buckets
+        bounds = tuple(float(bound) for bound in metric.buckets)  # Compared in half the time.
         return Histogram(*self._find(metric, labels, len(bounds) + 2), bounds)
 
     def close(self) -> None:

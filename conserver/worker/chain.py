@@ -120,7 +120,8 @@ class Context:
         """Add to a counter of this link. Raises ValueError for one that metrics do not have."""
         if name not in COUNTERS:
             raise ValueError(f"there is no counter {name!r}, only {', '.join(COUNTERS)}")
-        self._item.counted.append((self.link, name, float(amount)))
+        counted = self._item.counted = self._item.counted or []
+        counted.append((self.link, name, float(amount)))
 
     def check_cancelled(self) -> None:
         """Raise Cancelled if an operator has cancelled the item."""
@@ -142,13 +143,17 @@ class Context:
 class ChainRunner:
     """Shared by all chain threads."""
 
-    def __init__(self, status: SharedStatus, inbox: WorkerInbox) -> None:
+    def __init__(self, status: SharedStatus, inbox: WorkerInbox, *, measures: bool = False) -> None:
+        """measures: leave with each item how long its links took."""
         self._status = status
         self._inbox = inbox
+        self._measures = measures
 
     def run(self, item: Item) -> None:
         """Run the item and set its outcome. Never raises for what a document or a link does."""
         started_s = time.monotonic()
+        if self._measures:
+            item.link_times = []
         self._status.set_phase(item.slot, Phase.PAUSED)
         failpoints.at("open")
         try:
@@ -215,7 +220,8 @@ class ChainRunner:
             return _outcome_of(error, link.name, link.options)
         finally:
             took_s = time.monotonic() - link_started_s
-            item.link_times.append((link.name, took_s))
+            if item.link_times is not None:
+                item.link_times.append((link.name, took_s))
         fault = _fault_of(vcon if answer is None else answer, vcon, link.name)
         if fault:
             return ChainOutcome(OutcomeKind.REJECTED, fault, link=link.name)

@@ -140,8 +140,9 @@ class Item:
     link: str = ""  # the one that runs, or ran last
     link_progress: LinkProgress | None = None  # as the running link has reported it
     # For meters.py: (link, seconds) of each run, and (link, name, amount) of what links count.
-    link_times: list[tuple[str, float]] = field(default_factory=list)
-    counted: list[tuple[str, str, float]] = field(default_factory=list)
+    # None where nothing is measured, or there is nothing yet.
+    link_times: list[tuple[str, float]] | None = None
+    counted: list[tuple[str, str, float]] | None = None
     asked: set[str] = field(default_factory=set)  # storages that have not answered yet
     asked_s: float = 0.0  # since when, for its story
     unavailable: dict[str, str] = field(default_factory=dict)  # storage -> why

@@ -7,8 +7,11 @@ per item remain a few additions in memory.
 
 from __future__ import annotations
 
+import time
+from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 from functools import cache
+from operator import attrgetter
 
 from conserver.process.boot import Boot
 from conserver.queue.record import Claimed
@@ -18,6 +21,7 @@ from conserver.worker.inbox import StorageReport
 from conserver.worker.item import Item, OutcomeKind, Route
 from storage.contract import Rejected, Stored
 
+_LIST = attrgetter("list")
 _ENDS = {
     OutcomeKind.DONE: "done",
     OutcomeKind.FILTERED: "filtered",
@@ -30,21 +34,43 @@ _LINKS_OWN = {
 """What links may count, by the name that they use."""
 
 
+class _LinkMeters:
+    """The series of one link of a chain. took: durations that are not counted yet."""
+
+    __slots__ = ("_duration", "failed", "took")
+
+    def __init__(self, cells: Cells, chain: str, link: str) -> None:
+        self._duration = cells.histogram(metrics.LINK_S, chain, link)
+        self.failed = cells.counter(metrics.ATTEMPTS_FAILED, chain, link)
+        self.took: list[float] = []
+
+    def flush(self) -> None:
+        """Count what has gathered."""
+        self._duration.observe_all(self.took)
+        self.took.clear()
+
+
 class _ChainMeters:
-    """The series of one chain."""
+    """The series of one chain. took, done: of items that have ended and are not counted yet."""
+
+    __slots__ = ("_duration", "dead", "done", "ends", "links", "parked", "took")
 
     def __init__(self, cells: Cells, chain: str, links: Iterable[str]) -> None:
-        self.duration = cells.histogram(metrics.ITEM_S, chain)
+        self._duration = cells.histogram(metrics.ITEM_S, chain)
         self.ends = {o: cells.counter(metrics.ITEMS, chain, o) for o in metrics.OUTCOMES}
         self.dead = {r: cells.counter(metrics.DEAD, chain, r) for r in metrics.REASONS}
         self.parked = {c: cells.counter(metrics.PARKED, chain, c) for c in metrics.CAUSES}
-        self.links = {
-            link: (
-                cells.histogram(metrics.LINK_S, chain, link),
-                cells.counter(metrics.ATTEMPTS_FAILED, chain, link),
-            )
-            for link in links
-        }
+        self.links = {link: _LinkMeters(cells, chain, link) for link in links}
+        self.took: list[float] = []
+        self.done = 0
+
+    def flush(self) -> None:
+        """Count what has gathered."""
+        self._duration.observe_all(self.took)
+        self.took.clear()
+        if self.done:
+            self.ends["done"].add(self.done)
+            self.done = 0
 
 
 class _StorageMeters:
@@ -80,32 +106,48 @@ class Meters:
 
     def claimed(self, items: Sequence[Claimed]) -> None:
         """Items were claimed."""
-        known = self._claimed
-        for item in items:
-            counter = known.get(item.list)
+        for name, count in Counts(map(_LIST, items)).items():
+            counter = self._claimed.get(name)
             if counter is None:
-                counter = self._cells.counter(metrics.CLAIMED, item.list)
-                known[item.list] = counter
-            counter.add()
+                counter = self._claimed[name] = self._cells.counter(metrics.CLAIMED, name)
+            counter.add(count)
 
     def ran(self, items: Iterable[Item]) -> None:
         """Chain threads have finished these items."""
+        touched: list[_LinkMeters] = []
         for item in items:
-            links = self._chains[item.route.name].links
-            for link, took_s in item.link_times:
-                links[link][0].observe(took_s)
-            item.link_times.clear()
+            if item.link_times:
+                links = self._chains[item.route.name].links
+                for link, took_s in item.link_times:
+                    meters = links[link]
+                    if not meters.took:
+                        touched.append(meters)
+                    meters.took.append(took_s)
+                item.link_times.clear()
             if item.counted:
                 for link, name, amount in item.counted:
                     self._own(item.route.name, link, name).add(amount)
                 item.counted.clear()
+        for meters in touched:
+            meters.flush()
 
-    def ended(self, item: Item, now_s: float) -> None:
-        """An item was settled. now_s: time.monotonic()."""
-        chain = self._chains[item.route.name]
-        if item.outcome is not None:
-            chain.ends[_ENDS[item.outcome.kind]].add()
-        chain.duration.observe(now_s - item.claimed_at_s)
+    def ended(self, items: Iterable[Item]) -> None:
+        """Items were settled just now."""
+        now_s = time.monotonic()
+        touched: list[_ChainMeters] = []
+        for item in items:
+            chain = self._chains[item.route.name]
+            if not chain.took:
+                touched.append(chain)
+            chain.took.append(now_s - item.claimed_at_s)
+            if item.outcome is not None:
+                kind = item.outcome.kind
+                if kind is OutcomeKind.DONE:
+                    chain.done += 1
+                else:
+                    chain.ends[_ENDS[kind]].add()
+        for chain in touched:
+            chain.flush()
 
     def dead_lettered(self, chain: str, reason: str) -> None:
         """An item became a dead letter."""
@@ -120,7 +162,7 @@ class Meters:
     def attempt_failed(self, item: Item, link: str) -> None:
         """A link failed, or asked for another attempt."""
         if link in self._chains[item.route.name].links:
-            self._chains[item.route.name].links[link][1].add()
+            self._chains[item.route.name].links[link].failed.add()
 
     def stored(self, report: StorageReport) -> None:
         """A writer has answered."""

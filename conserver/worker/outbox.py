@@ -266,6 +266,9 @@ class Outbox:
                 self.end_attempt(item, None, _refused(answer.found))
             else:
                 self.lost(item, repeats)
+        if self._meters is not None:
+            kinds = (answer.kind for answer in answers)
+            self._meters.ended(i for i, kind in zip(items, kinds, strict=True) if kind == "settled")
 
     def _settled(self, item: Item) -> None:
         if item.outcome is not None and self._log.is_enabled_for(logging.INFO):
@@ -277,8 +280,6 @@ class Outbox:
                 links_ms=round(item.links_s * 1000, 2),
             )
         self._status.count(done=1)
-        if self._meters is not None:
-            self._meters.ended(item, time.monotonic())
         if item.attempt is not None and item.outcome is not None:
             kind = STATUSES[item.outcome.kind]
             egress = item.route.config.egress_lists if kind == "completed" else ()

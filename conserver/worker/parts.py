@@ -40,7 +40,7 @@ class WorkerParts:
         chains = [route for route in routes.all if route is not routes.deliveries]
         limits = {r.name: min(threads, r.config.concurrency or threads) for r in chains}
         self.queue = WorkQueue(limits, inbox)
-        self.runner = ChainRunner(status, inbox)
+        self.runner = ChainRunner(status, inbox, measures=settings.measures)
         self.pool = ChainPool(threads, self.queue, self.runner, inbox)
 
         self.teller = Teller(boot, redis)

@@ -63,6 +63,21 @@ def test_numbers_of_each_kind(status: SharedStatus) -> None:
     made.close()
 
 
+def test_many_values_at_once_are_the_same_values(status: SharedStatus) -> None:
+    made = Cells(status.metrics)
+    one = made.histogram(TOOK)
+    many = made.histogram(Metric("test_many_seconds", "histogram", "Times.", (), TOOK.buckets))
+    values = [0.01 * number for number in range(150)] + [0.1, 1.0, 1e9]
+    for length in (0, 1, cells.MANY - 1, cells.MANY, len(values)):
+        for value in values[:length]:
+            one.observe(value)
+        many.observe_all(values[:length])
+    first, second = told(status).values()
+    assert first == pytest.approx(second)
+    assert sum(first[:-1]) > 150
+    made.close()
+
+
 def test_a_successor_counts_on(status: SharedStatus) -> None:
     first = Cells(status.metrics)
     first.counter(HITS, "a").add()
