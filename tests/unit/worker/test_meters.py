@@ -45,7 +45,7 @@ def told(status: SharedStatus, metric: metrics.Metric, *labels: str) -> list[flo
 
 def item(kind: OutcomeKind = OutcomeKind.DONE, **fields: Any) -> Any:
     """As much of an item as meters look at."""
-    known = {"link_times": [], "counted": None, "claimed_at_s": 0.0, "list": "in"}
+    known: dict[str, Any] = {"link_times": [], "counted": None, "claimed_at_s": 0.0, "list": "in"}
     return SimpleNamespace(route=ROUTE, outcome=ChainOutcome(kind), **{**known, **fields})
 
 
@@ -73,7 +73,8 @@ def test_runs_of_links(meters: Meters, status: SharedStatus) -> None:
     meters.ran([one, item(link_times=[("tag", 0.02)]), item(link_times=None)])
     meters.ran([one])  # What was counted is not counted again.
     *buckets, total = told(status, metrics.LINK_S, "main", "tag")
-    assert (sum(buckets), total) == (2, pytest.approx(0.024))
+    assert sum(buckets) == 2
+    assert total == pytest.approx(0.024)
     assert told(status, metrics.LINK_S, "main", "hear")[-1] == 2.0
     assert told(status, metrics.AUDIO_S, "main", "hear") == [42.5]
 
