@@ -3,7 +3,8 @@
 Every log line, every dead letter and all output of commands passes through here. The rules:
 
 1. A value is hidden if its name is that of a secret.
-2. A URL in any text loses its password and its secret parameters.
+2. A URL in any text loses its password and its secret parameters; one that is presigned loses its
+   whole query, which is a key as it is.
 3. The secrets of this process's configuration are hidden wherever they occur in a text.
 4. Control characters are escaped before text reaches a terminal, so that a producer's text cannot
    move the cursor or change colours.
@@ -44,6 +45,7 @@ _URL = re.compile(
 _WITHOUT_AT = re.compile(r"(redis|unix|postgres|mysql|mongodb|amqp)[a-z0-9+.-]*$", re.IGNORECASE)
 _QUERY = re.compile(r"\?[\w.%~-]+=")
 _PARAMETER = re.compile(r"(?P<head>[?&#;](?P<name>[^=&?#;]{1,64})=)(?P<value>[^&]+)")
+_PRESIGNED = re.compile(r"[?&](?:x-[a-z]+-signature|signature|sig)=", re.IGNORECASE)
 # A colon that is not followed by a port; the text behind it is part of a password.
 _NO_PORT = re.compile(r":(?!\d{0,5}(?:\W|$))")
 _IPV6 = re.compile(r"\[[0-9a-f:.%]*\]", re.IGNORECASE)
@@ -135,6 +137,8 @@ def _shown_url(match: re.Match[str]) -> str:
     if login:
         # A user without a password is often a token.
         login = f"{user}:{HIDDEN}" if password else HIDDEN
+    if _PRESIGNED.search(rest):
+        return "://" + login + rest.partition("?")[0] + "?" + HIDDEN
     return "://" + login + _PARAMETER.sub(_shown_parameter, rest)
 
 

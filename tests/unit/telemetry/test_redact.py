@@ -86,7 +86,9 @@ def test_passwords_in_urls(text: str, expected: str) -> None:
         ("redis://h?password=a@b#c", "redis://h?password=***"),
         ("https://h/x?a=1&api_key=k&key=k&b=2", "https://h/x?a=1&api_key=***&key=***&b=2"),
         ("https://h/k?X-Amz-Signature=f&X-Amz-Expires=5",
-         "https://h/k?X-Amz-Signature=***&X-Amz-Expires=5"),
+         "https://h/k?***"),
+        ("PUT https://h/k?se=2026&sig=f failed", "PUT https://h/k?*** failed"),
+        ("https://h/k?sigma=3&design=x", "https://h/k?sigma=3&design=x"),
         ("https://h/x?max_tokens=5&keyboard=us", "https://h/x?max_tokens=5&keyboard=us"),
     ],
 )  # fmt: skip
