@@ -56,7 +56,7 @@ class Context:
     """Those that this process runs in the background."""
 
     def __post_init__(self) -> None:
-        self.operations = Operations(self.client)
+        self.operations = Operations(self.client, tuple(self.config.ingress))
 
     @property
     def is_open(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from conserver.cli.environment import actor, load_settings, redis_client
+from conserver.cli.environment import actor, configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, note
 from conserver.errors import EXIT_FAILURE
 from conserver.operations import items
@@ -16,8 +16,10 @@ def cancel(output: Output, uuid: str) -> int:
     Returns:
         0 when there was something to cancel, 1 when there was nothing.
     """
-    with redis_client(load_settings()) as client:
-        cancelled = items.cancel(client, uuid, actor=actor())
+    settings = load_settings()
+    lists = configured_lists(settings)
+    with redis_client(settings) as client:
+        cancelled = items.cancel(client, uuid, actor=actor(), configured=lists)
     found = asdict(cancelled)
     output.value(found)
     for where in ("queued", "returned", "parked", "running"):

@@ -100,7 +100,9 @@ def cancel(visit: Visit) -> Response:
     if visit.token.lists:
         raise ProblemError(403, "your token is for some lists only: cancel its job", "role-missing")
     with visit.client() as client:
-        done = items.cancel(client, uuid, actor=visit.token.name)
+        done = items.cancel(
+            client, uuid, actor=visit.token.name, configured=visit.context.config.ingress
+        )
     text = f"Cancelled: {done.total}" + (f" ({done.running} still running)" if done.running else "")
     return visit.to(f"items/{uuid}", said=text if done.total else "There was nothing to cancel.")
 

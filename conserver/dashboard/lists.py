@@ -106,7 +106,9 @@ def cancel(visit: Visit) -> Response:
         if visit.token.lists:
             # One vCon may wait on lists that this visitor may not use.
             raise ProblemError(403, "a token that is restricted to lists cancels jobs, not vCons")
-        total = items.cancel(client, uuid, actor=visit.token.name).total
+        total = items.cancel(
+            client, uuid, actor=visit.token.name, configured=visit.context.config.ingress
+        ).total
     return _back(visit, name, f"{total} item{'s' * (total != 1)} of {uuid} cancelled.")
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -91,9 +91,18 @@ class Order:
 class Operations:
     """The operations that this process runs."""
 
-    def __init__(self, connect: Callable[[], AbstractContextManager[Client]]) -> None:
-        """connect: gives a client for one operation."""
+    def __init__(
+        self,
+        connect: Callable[[], AbstractContextManager[Client]],
+        configured: Collection[str] = (),
+    ) -> None:
+        """
+        Args:
+            connect: gives a client for one operation.
+            configured: the lists of the configuration.
+        """
         self._connect = connect
+        self._configured = configured
         self._threads: dict[str, threading.Thread] = {}
         self._closing = threading.Event()
 
@@ -143,7 +152,7 @@ class Operations:
     def _carry_out(self, client: Client, name: str, order: Order) -> str:
         """Do it. Returns its status at the end."""
         noted_s, latest = 0.0, Progress(0, 0, 0)
-        with closing(_steps(client, order)) as steps:
+        with closing(_steps(client, order, self._configured)) as steps:
             for latest in steps:
                 if time.monotonic() - noted_s < WRITE_EVERY_S:
                     continue
@@ -201,24 +210,24 @@ def stop(client: Client, name: str) -> Operation:
     return found
 
 
-def _steps(client: Client, order: Order) -> Any:
+def _steps(client: Client, order: Order, configured: Collection[str]) -> Any:
     if order.kind == "cancel":
-        return _cancelled(client, order)
+        return _cancelled(client, order, configured)
     move = dead_letters.requeue if order.kind == "requeue" else dead_letters.purge
     return move(client, order.filter, limit=order.limit, dry_run=order.dry_run, actor=order.by)
 
 
-def _cancelled(client: Client, order: Order) -> Iterator[Progress]:
+def _cancelled(client: Client, order: Order, configured: Collection[str]) -> Iterator[Progress]:
     uuids = order.filter.uuids[: order.limit or None]
     done = 0
     yield Progress(0, 0, len(uuids))
-    names = lists.known(client)
+    names = lists.names(client, [*configured])
     for uuid in uuids:
         if order.dry_run:
             found = items.find(client, names, [uuid])
             done += sum(entry.where != "dead" for entry in found)
         else:
-            done += items.cancel(client, uuid, actor=order.by).total
+            done += items.cancel(client, uuid, actor=order.by, configured=configured).total
         yield Progress(0 if order.dry_run else done, done, len(uuids))
 
 

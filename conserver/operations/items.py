@@ -72,11 +72,15 @@ def dead(client: Client, names: Iterable[str]) -> Counter[str]:
     return Counter(entry.uuid for name in names for entry in _dead(client, name))
 
 
-def cancel(client: Client, uuid: str, *, actor: str) -> Cancelled:
-    """Cancels every copy of a vCon that waits or runs. Dead letters stay: they can be purged."""
-    found = cancellation.cancel(client, uuid)
+def cancel(client: Client, uuid: str, *, actor: str, configured: Collection[str] = ()) -> Cancelled:
+    """Cancels every copy of a vCon that waits or runs. Dead letters stay: they can be purged.
+
+    Args:
+        configured: lists to look at besides those that were ever claimed from.
+    """
+    found = cancellation.cancel(client, uuid, configured)
     # A copy that moved during the first look is found by the second.
-    again = cancellation.cancel(client, uuid)
+    again = cancellation.cancel(client, uuid, configured)
     cancelled = Cancelled(
         uuid=uuid,
         queued=found.queued + again.queued,

@@ -31,12 +31,15 @@ class CancelResult:
         return self.queued + self.returned + self.parked + self.running
 
 
-def cancel(client: redis.Redis, uuid: str) -> CancelResult:
+def cancel(client: redis.Redis, uuid: str, configured: Iterable[str] = ()) -> CancelResult:
     """Cancel every copy of a vCon that waits or runs. Its dead letters stay: see dead_letters.py.
 
     A copy that moves while this looks may be missed; a second call finds it.
+
+    Args:
+        configured: lists to look at besides those that were ever claimed from.
     """
-    names = lookup.known_lists(client)
+    names = dict.fromkeys([*lookup.known_lists(client), *configured])
     return _cancel(client, names, lambda element: lookup.uuid_of(element) == uuid)
 
 

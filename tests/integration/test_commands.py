@@ -60,6 +60,16 @@ def test_submit_from_standard_input(redis_url: str, server: Any) -> None:
     assert pushed.startswith(b"u-1#")
 
 
+def test_cancel_finds_what_waits_on_a_list_that_nobody_has_served(
+    conserver: Command, server: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "one.yml"
+    path.write_text("chains: {a: {ingress_lists: [unserved]}}", encoding="utf-8")
+    server.rpush("unserved", "u-a", "u-b")
+    assert conserver("cancel", "u-a", CONSERVER_CONFIG_FILE=str(path)).returncode == 0
+    assert server.lrange("unserved", 0, -1) == [b"u-b"]
+
+
 @pytest.mark.parametrize("at", ["2999-01-01T00:00", "2999-01-01T00:00:00+02:00", "9000w"])
 def test_submit_for_later_parks(conserver: Command, server: Any, tmp_path: Path, at: str) -> None:
     (tmp_path / "a.json").write_bytes(vcon("u-a"))

@@ -377,8 +377,11 @@ def test_a_link_that_uses_everything_of_lib(write: Any) -> None:
     assert context.expiry_s == 60
 
 
-def test_the_client_of_openai_needs_its_package(write: Any) -> None:
+def test_the_client_of_openai_needs_its_package(
+    write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is missing when the configuration is checked, and not in the first call."""
+    monkeypatch.setitem(sys.modules, "openai", None)  # As where it is not installed.
     module = write(
         "from lib.openai_client import get_openai_client\n"
         "def run(vcon_uuid, link_name, opts): return get_openai_client(opts)\n"
