@@ -54,8 +54,11 @@ class MetricsServer:
             server = await asyncio.start_server(self._serve, sock=copy, limit=REQUEST_BYTES_MAX)
             host, port, *_ = copy.getsockname()
             self._log.info("metrics_listen", host=host, port=port)
-            async with server:
-                await server.serve_forever()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                # Not serve_forever, nor wait_closed: a slow scraper must not delay the end.
+                server.close()
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import groupby
 from operator import attrgetter
 
 from conserver.process.boot import Boot
@@ -21,7 +22,7 @@ from conserver.worker.inbox import StorageReport
 from conserver.worker.item import Item, OutcomeKind, Route
 from storage.contract import Rejected, Stored
 
-_LIST = attrgetter("list")
+_LIST, _ROUTE = attrgetter("list"), attrgetter("route")
 _ENDS = {
     OutcomeKind.DONE: "done",
     OutcomeKind.FILTERED: "filtered",
@@ -51,26 +52,14 @@ class _LinkMeters:
 
 
 class _ChainMeters:
-    """The series of one chain. took, done: of items that have ended and are not counted yet."""
-
-    __slots__ = ("_duration", "dead", "done", "ends", "links", "parked", "took")
+    """The series of one chain."""
 
     def __init__(self, cells: Cells, chain: str, links: Iterable[str]) -> None:
-        self._duration = cells.histogram(metrics.ITEM_S, chain)
+        self.duration = cells.histogram(metrics.ITEM_S, chain)
         self.ends = {o: cells.counter(metrics.ITEMS, chain, o) for o in metrics.OUTCOMES}
         self.dead = {r: cells.counter(metrics.DEAD, chain, r) for r in metrics.REASONS}
         self.parked = {c: cells.counter(metrics.PARKED, chain, c) for c in metrics.CAUSES}
         self.links = {link: _LinkMeters(cells, chain, link) for link in links}
-        self.took: list[float] = []
-        self.done = 0
-
-    def flush(self) -> None:
-        """Count what has gathered."""
-        self._duration.observe_all(self.took)
-        self.took.clear()
-        if self.done:
-            self.ends["done"].add(self.done)
-            self.done = 0
 
 
 class _StorageMeters:
@@ -115,39 +104,41 @@ class Meters:
     def ran(self, items: Iterable[Item]) -> None:
         """Chain threads have finished these items."""
         touched: list[_LinkMeters] = []
+        route, links = None, {}
         for item in items:
             if item.link_times:
-                links = self._chains[item.route.name].links
+                if item.route is not route:
+                    route = item.route
+                    links = self._chains[route.name].links
                 for link, took_s in item.link_times:
                     meters = links[link]
                     if not meters.took:
                         touched.append(meters)
                     meters.took.append(took_s)
-                item.link_times.clear()
+                item.link_times = None
             if item.counted:
                 for link, name, amount in item.counted:
                     self._own(item.route.name, link, name).add(amount)
-                item.counted.clear()
+                item.counted = None
         for meters in touched:
             meters.flush()
 
     def ended(self, items: Iterable[Item]) -> None:
         """Items were settled just now."""
         now_s = time.monotonic()
-        touched: list[_ChainMeters] = []
-        for item in items:
-            chain = self._chains[item.route.name]
-            if not chain.took:
-                touched.append(chain)
-            chain.took.append(now_s - item.claimed_at_s)
-            if item.outcome is not None:
-                kind = item.outcome.kind
-                if kind is OutcomeKind.DONE:
-                    chain.done += 1
-                else:
-                    chain.ends[_ENDS[kind]].add()
-        for chain in touched:
-            chain.flush()
+        for route, of_chain in groupby(items, _ROUTE):
+            chain, took, done = self._chains[route.name], [], 0
+            for item in of_chain:
+                took.append(now_s - item.claimed_at_s)
+                if item.outcome is not None:
+                    kind = item.outcome.kind
+                    if kind is OutcomeKind.DONE:
+                        done += 1
+                    else:
+                        chain.ends[_ENDS[kind]].add()
+            chain.duration.observe_all(took)
+            if done:
+                chain.ends["done"].add(done)
 
     def dead_lettered(self, chain: str, reason: str) -> None:
         """An item became a dead letter."""
