@@ -60,6 +60,12 @@ class OwnReaders:
             while len(self._processes) < self.count:
                 self._processes.append(self._start(self._listener))
 
+    @property
+    def pids(self) -> list[int]:
+        """Of those that run."""
+        with self._lock:
+            return [one.pid for one in self._processes if one.poll() is None]
+
     def _start(self, listener: socket.socket) -> subprocess.Popen[bytes]:
         descriptors = (listener.fileno(), self._lifeline)
         command = [sys.executable, "-m", "conserver.extraction.alone", *map(str, descriptors)]
