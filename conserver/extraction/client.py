@@ -89,9 +89,10 @@ def read(content: bytes, limits: Limits, following: Following, readers: Readers)
     try:
         # Options that change the text make what was kept useless.
         told = {**limits.dump(), "page_timeout_s": 0}
-        digest = hashlib.sha256(content + orjson.dumps(told)).hexdigest()
+        digest = hashlib.sha256(content)
+        digest.update(orjson.dumps(told))
         del content
-        return _Document(memory, digest, limits, following, readers).run()
+        return _Document(memory, digest.hexdigest(), limits, following, readers).run()
     finally:
         os.close(memory)
 

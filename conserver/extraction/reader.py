@@ -116,7 +116,7 @@ class Reader:
             ended: whether to stop; asked when one of the descriptors is readable.
         """
         _limit(self._options)
-        _watch(self._beat, ended, descriptors)
+        _watch(self._beat, descriptors)
         poll = select.poll()
         for descriptor in (self._listener.fileno(), *descriptors):
             poll.register(descriptor, select.POLLIN)
@@ -276,7 +276,7 @@ def _limit(options: ReaderOptions) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _watch(beat: Callable[[], None], ended: Callable[[], bool], descriptors: list[int]) -> None:
+def _watch(beat: Callable[[], None], descriptors: list[int]) -> None:
     """Beat, and end the process with its parent even in the middle of a page."""
 
     def watch() -> None:
