@@ -34,11 +34,22 @@ from tests.queues import record
 # These come once a minute, and when a coordinator ends: they have tests of their own.
 MINUTELY = {f"{when}-{script}" for when in ("before", "after") for script in ("stray", "sweep")}
 ENDING = {"before-put_back", "after-put_back"}
-# A transcriber's: tests/process/test_transcribers.py kills there.
-TRANSCRIBING = {"batch"}
+# A transcriber's and a page reader's: tests of their own kill there.
+ELSEWHERE = {"batch", "page"}
 LONG = bool(os.environ.get("CONSERVER_TEST_LONG"))
 # Who dies before one of these has done nothing yet; who dies behind it is killed in every run.
-NOT_YET = ("register", "beat", "promote", "begin", "release", "park", "dead", "return", "reap")
+NOT_YET = (
+    "register",
+    "beat",
+    "promote",
+    "begin",
+    "release",
+    "park",
+    "dead",
+    "return",
+    "reap",
+    "fire",
+)
 BEFORE = {f"before-{script}" for script in NOT_YET}
 # These come seldom enough to kill every time; the others three times in ten.
 SELDOM = ("reap", "release", "return", "promote", "begin", "look-up", "checkpoint")
@@ -76,6 +87,9 @@ def host(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
         "chains": {
             "main": chain | {"ingress_lists": ["in"]},
             "other": chain | {"ingress_lists": ["also"]},
+        },
+        "schedules": {
+            "clock": {"cron": "* * * * * *", "push": {"list": "ticks", "payloads": ["tick"]}}
         },
     }
     with ExitStack() as stack:
@@ -192,7 +206,7 @@ def marks_in(text: bytes) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(2 * LONG_S + 240)
 @pytest.mark.parametrize(
-    "step", sorted(STEPS - MINUTELY - ENDING - TRANSCRIBING - (set() if LONG else BEFORE))
+    "step", sorted(STEPS - MINUTELY - ENDING - ELSEWHERE - (set() if LONG else BEFORE))
 )
 def test_killed_at(step: str, host: Callable[..., Daemon], client: redis.Redis) -> None:
     crowd = Crowd(client)
