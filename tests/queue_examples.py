@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from conserver.queue import calls
+from conserver.queue import calls, schedules
 from conserver.queue.calls import Blame, Demand, Hint, Move, Submission, Write
 from conserver.queue.script import Call
 from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, record
@@ -355,6 +355,38 @@ def _told(queue: Queue) -> Call:
     return calls.told("job-1", int(seq), "delivered")
 
 
+NOW_MS = 1_790_000_000_000
+
+
+def _fire(queue: Queue, due_ms: int = NOW_MS, list_name: str = "q") -> Call:
+    """A push that is due: one host has seen the schedule before."""
+    queue.client.hset("conserver:schedule:nightly", "fired:c", NOW_MS - 60_000)
+    return schedules.fire(
+        "nightly", "c", due_ms, NOW_MS, catch_up_ms=1e9, host="h1", list_name=list_name,
+        payloads=["u1", "u2"],
+    )  # fmt: skip
+
+
+def _fire_a_run(queue: Queue) -> Call:
+    queue.client.hset("conserver:schedule:nightly", "fired:c", NOW_MS - 60_000)
+    return schedules.fire(
+        "nightly", "c", NOW_MS, NOW_MS, catch_up_ms=1e9, host="h1", lease_ms=30_000
+    )
+
+
+def _tend(queue: Queue) -> Call:
+    _, run, *_ = queue.run(_fire_a_run(queue))
+    return schedules.tend(
+        "nightly", run.decode(), NOW_MS, lease_ms=30_000, result={"done": 2}, list_name="q",
+        payloads=["u1", "u2"],
+    )  # fmt: skip
+
+
+def _waiting(queue: Queue) -> Call:
+    queue.push("q", "u1", "u2")
+    return calls.waiting(["q", "other"], 5000)
+
+
 EXAMPLES: dict[str, Example] = {
     "register": _register,
     "beat": _beat,
@@ -405,7 +437,14 @@ EXAMPLES: dict[str, Example] = {
     "cancel a callback": _cancel_callback,
     "claim what has expired": _claim_expired,
     "told": _told,
+    "fire": _fire,
+    "fire a run": _fire_a_run,
+    "tend": _tend,
+    "waiting": _waiting,
 }
+
+# Executed twice, it gives twice: a slot that is not used is lost, and nothing else is.
+SLOTS = "slots"
 
 # What a consumer says of itself or its items: void once it has been declared dead.
 BY_CONSUMERS = [

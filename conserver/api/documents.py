@@ -88,7 +88,7 @@ def usual_list(context: Context, token: Token) -> str:
     for chain in config.enabled_chains.values():
         modules = {config.links[name].module.rpartition(".")[2] for name in chain.links}
         if _MODULE in modules:
-            for name in chain.ingress_lists:
+            for name in chain.usual_lists:
                 if token.may_use(name):
                     return name
     raise ProblemError(

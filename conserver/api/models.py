@@ -50,7 +50,7 @@ def models_of(config: Config, token: Token) -> dict[str, Model]:
     named |= {name: chain for name, chain in config.models.items() if chain in chains}
     found = {}
     for name, chain in named.items():
-        usable = [one for one in chains[chain].ingress_lists if token.may_use(one)]
+        usable = [one for one in chains[chain].usual_lists if token.may_use(one)]
         if usable:
             found[name] = Model(name, chain, usable[0])
     return found

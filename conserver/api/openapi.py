@@ -83,7 +83,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 def _complete(path: str, operation: dict[str, Any]) -> None:
     answers: dict[str, Any] = operation["responses"]
-    if not path.startswith("/v1"):
+    if not path.startswith(("/v1", "/metrics")):
         return
     operation["security"] = [{"token": []}]
     openai = openai_errors.concerns(path)

@@ -182,6 +182,13 @@ class ChainConfig(Section):
         default=[], description="The `critical` vCon extensions that the chain's links understand."
     )
 
+    @property
+    def usual_lists(self) -> list[str]:
+        """Its ingress lists, the one for work without a priority first."""
+        usual = self.priorities.get("normal")
+        others = [name for name in self.ingress_lists if name != usual]
+        return others if usual is None else [usual, *others]
+
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
         if self.timeout is not None and self.soft_timeout_s is None:

@@ -229,14 +229,14 @@ def test_operations_need_their_role(clients: Clients) -> None:
 def test_status_and_hosts(clients: Clients, worker: Consumer) -> None:
     read = clients("read")
     status = read.get("/v1/status").json()
-    assert [one["name"] for one in status["lists"]][:2] == ["calls", "other"]
+    assert [one["name"] for one in status["lists"]][:2] == ["urgent", "calls"]
     assert [host["id"] for host in status["hosts"]] == ["h1"]
     assert read.get("/v1/hosts").json()[0]["state"] == "starting"
 
 
 def test_the_configuration_is_shown_without_secrets(clients: Clients) -> None:
     shown = clients("read").get("/v1/config").json()
-    assert shown["chains"]["main"]["ingress_lists"] == ["calls"]
+    assert shown["chains"]["main"]["ingress_lists"] == ["urgent", "calls"]
     assert shown["storages"].keys() == {"files", "index"}
 
 
