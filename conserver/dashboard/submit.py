@@ -36,7 +36,9 @@ _FOR_EVER_S = 1e9
 @pages.get("/submit", role="submit", nav="Submit")
 def form(visit: Visit) -> Response:
     """Asks for files."""
-    names = [name for name in visit.context.config.ingress if visit.token.may_use(name)]
+    chains = visit.context.config.enabled_chains.values()
+    usual = (name for chain in chains for name in chain.usual_lists)
+    names = [name for name in usual if visit.token.may_use(name)]
     settings = visit.context.settings
     most_bytes = settings.upload_max_bytes
     return visit.render("submit.html", lists=names, most_bytes=most_bytes, files_max=FILES_MAX)

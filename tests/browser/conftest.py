@@ -72,9 +72,11 @@ class Desk:
             self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests."""
+    """One browser for the tests of a module. Playwright occupies this thread's event loop until it
+    is stopped, and the tests of other modules need that.
+    """
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         absent("no chromium: `scripts/services install browser` brings it")

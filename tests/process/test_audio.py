@@ -167,7 +167,7 @@ def test_models_are_chains(ai: openai.OpenAI) -> None:
 
 
 def test_a_job_is_followed_in_words(web: httpx.Client) -> None:
-    name, content = long_call(100)
+    name, content = long_call(400)
     job = web.post(
         "/v1/audio/transcriptions",
         data={"model": "whisper-1"},
