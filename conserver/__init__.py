@@ -35,8 +35,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
 
 1. supervisor/supervisor.py: the pidfd of the child becomes readable, and the main loop reaps it.
 2. supervisor/death.py: `blame` reads the child's shared status. Items whose document is
-   being read, that a link runs or that wait for storages are blamed; those that wait for a thread
-   or for their settlement are not.
+   being read, that a link runs, or whose links have ended (they wait for storages or for their
+   settlement) are blamed. Items that wait for a chain thread are not.
 3. supervisor/orders.py: a `return` order with the blamed tokens and epochs is queued and sent to
    the coordinator; if that dies before it acknowledges the order, to the next one.
 4. coordinator/registry.py executes the order by calling queue/return.lua until nothing is left.

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from conserver.telemetry.log import Logger
 
 WAIT_S = 5.0
-"""How long one BLMOVE waits. When a connection breaks unnoticed, Redis keeps its BLMOVE waiting for
-so long, and an item that it moves wakes nobody."""
+"""How long one BLMOVE waits. If a connection breaks and Redis does not notice, the BLMOVE goes on
+for that time, and nobody is woken for an item that it moves."""
 
 ANSWER_TIMEOUT_S = 2.0
 """How long Redis may take to answer; a BLMOVE after its WAIT_S."""

@@ -107,7 +107,7 @@ class Suspects:
         }
         slot = choose(held, self._ordered)
         if slot is None:
-            # The next claim of a worker that holds nothing takes a suspect: have it claim now.
+            # A worker that holds nothing takes a suspect with its next claim: it is woken for it.
             self._idle_workers.wake()
         else:
             if slot != self._ordered:

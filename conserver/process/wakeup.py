@@ -49,8 +49,8 @@ class WakeupSender:
         self._repeat_at_s = 0.0
 
     def send_later(self, message: bytes, now_s: float) -> None:
-        """Queue a message. One that repeats the last one is dropped, because it would wake the
-        coordinator for nothing: BUSY always, any other within REPEAT_AFTER_S.
+        """Queue a message, unless it would wake the coordinator for nothing: BUSY after BUSY, or a
+        repetition of the last message within REPEAT_AFTER_S.
         """
         if self._coordinator is None:
             return

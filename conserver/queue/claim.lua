@@ -89,8 +89,8 @@ local function present(text, payload, record)
 end
 
 -- Returns what the consumer still holds of this epoch. Items that the worker already has are left
--- out, because they may be 64 MiB. After a failover that can leave out too much: the claim may have
--- given the worker a token that it has from before. The stray check returns such an item later.
+-- out, because they may be 64 MiB. After a failover, a token that the worker names may stand for
+-- another claim of the same item, which is left out as well. The stray check returns it later.
 local function claimed_before()
   local known = {}
   for index = 11 + 2 * (#KEYS - 3), #ARGV do

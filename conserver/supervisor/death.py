@@ -120,8 +120,8 @@ class Death:
         if self.kill_reason is KillReason.STALLED:
             how = "was killed because it stood still"
         blame = _blame({item: _note(item, f"{how} {_doing(item)}") for item in self._at_work()})
-        # "items" even if there are none: a suspect whose run was marked as begun in Redis counts
-        # this death although the shared status does not show it yet. The note "" is for that one.
+        # "items" even if none is blamed here. Redis may know of a suspect that has begun and that
+        # the shared status does not show yet: it counts this death, with the note "".
         return {**blame, "blame": "items", "notes": {"": {"error": how}, **blame["notes"]}}
 
     def told(self, failure: str) -> str:

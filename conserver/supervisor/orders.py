@@ -94,8 +94,8 @@ class CoordinatorUpdates:
     def send_due(self, supervisor: Message, now_s: float) -> None:
         """Send what is due.
 
-        Updates are sent only after all orders: a list of consumers that lacks a dead worker must
-        not overtake the order that says which of its items are blamed.
+        Updates are sent after all orders. An update without a dead worker makes the coordinator
+        return that worker's items; the order that names the blamed ones must come first.
 
         Args:
             supervisor: what the status shows of the supervisor itself (`supervisor_state`).

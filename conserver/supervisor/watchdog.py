@@ -131,12 +131,12 @@ class TimeLimits:
     """How long one child has stalled, and how long its items' links have run.
 
     A link in C that keeps the interpreter's lock freezes all threads of its worker. The heartbeat
-    count stands still then, and the other links of the worker must not be charged for that time.
-    So while it stands still, time counts against an item only if no other link runs. With several
-    links running the time is deferred: it is added when the heartbeat count changes again, or
-    dropped if the freeze has lasted more than FROZEN_AFTER_S. If the shortest limit of these links
-    passes during the freeze, `frozen_past_limit` is set: the worker is killed as stalled, so their
-    items become suspects and no delivery is counted.
+    count stands still then, and the other links of the worker must not be charged for that time. So
+    while the heartbeat count stands still, time counts against an item only if its link is the only
+    one that runs. With several links running the time is deferred: it is added when the heartbeat
+    count changes again, or dropped if the freeze has lasted more than FROZEN_AFTER_S. If the
+    shortest limit of these links passes during the freeze, `frozen_past_limit` is set: the worker
+    is killed as stalled, so their items become suspects and no delivery is counted.
     """
 
     def __init__(self) -> None:
@@ -192,7 +192,7 @@ def _count(counter: _Counter, elapsed_s: float, *, defer: bool, drop: bool) -> N
     """Add the time since the last look.
 
     Args:
-        defer: it may be another link that has used it: add it later.
+        defer: another link may have used this time; it is added later, if at all.
         drop: the process was frozen for long: what was deferred is added to no item.
     """
     if defer:

@@ -40,8 +40,8 @@ _URL = re.compile(
     r"://(?P<rest>(?:(?![\"'`](?:[\s,;:)\]}]|$)|[,;|][a-z][a-z0-9+.-]{1,20}://)[^\s<>])*)",
     re.IGNORECASE,
 )
-# Schemes whose URLs have no @ after the credentials. For these, the last @ before the query ends
-# the credentials, even if a password contains an unescaped /.
+# In URLs of these schemes, the last @ before the query ends the credentials. A password may contain
+# an unescaped / there, because no @ can follow the host.
 _WITHOUT_AT = re.compile(r"(redis|unix|postgres|mysql|mongodb|amqp)[a-z0-9+.-]*$", re.IGNORECASE)
 _QUERY = re.compile(r"\?[\w.%~-]+=")
 _PARAMETER = re.compile(r"(?P<head>[?&#;](?P<name>[^=&?#;]{1,64})=)(?P<value>[^&]+)")

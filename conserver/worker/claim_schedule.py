@@ -20,8 +20,9 @@ without one a worker claims after every TICK_INTERVAL.
     CAUGHT_UP     a chain thread is idle                      IDLE_WAITING  IDLE
     any           a suspect starts, which runs alone          CLAIMING
 
-SUSPECTS is sent beside any of these. A claim may leave out chains that have no room, and items may
-wait on their lists: the coordinator looks there itself after each wakeup (list_waiters.py).
+SUSPECTS is sent beside any of these. A claim leaves out chains that have no room, so it may leave
+items on their lists without saying so. The coordinator therefore looks at the lists itself after
+each wakeup (list_waiters.py).
 """
 
 from __future__ import annotations

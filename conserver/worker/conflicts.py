@@ -1,11 +1,11 @@
 """Conflicts: the document of an item has become another one since the item read or wrote it.
 
-the newer document                              the item
-is by another chain, or by its producer         is merged with it and written again (merge.py)
-is by the item's own chain, or lacks what a     starts anew from the newer document
-checkpoint of the item has written
-is gone                                         is merged with the copy in the storages, or
-                                                written again if they have none
+- The newer document is by another chain or by the producer: the item is merged with it and written
+  again (vcon/merge.py).
+- It is by the item's own chain, or it lacks what a checkpoint of the item has written: the item
+  starts anew from it.
+- The document is gone: the item is merged with the copy in the storages, or written again if they
+  have none.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Intake:
         self._waits_for_room = not room
         room |= self._couriers.room(now_s, woken=self.schedule.state is ClaimState.WOKEN)
         if not due and room.keys() <= self._claimed_chains:
-            # The last claim was for these chains too, and has left nothing behind.
+            # The last claim was for all of these chains, and no item of theirs was left.
             if self._queue.idle_threads:
                 self.schedule.thread_idle()
             return True
@@ -170,7 +170,7 @@ class Intake:
         return self._claimed_chains.issuperset(self._chains)
 
     def _log_dead_letter(self, dead: calls.DeadLettered) -> None:
-        """The claim itself has dead-lettered an item that must not run: poison, or too large."""
+        """The claim itself has dead-lettered an item that must not run: see claim.lua."""
         why = dead.why
         fields = {
             name: why[name] for name in (*DEAD_LETTER_LOG_FIELDS, "deliveries") if name in why

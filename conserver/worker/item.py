@@ -229,8 +229,8 @@ class Item:
         """The explanation that is kept with its dead letter. Secrets in it are redacted.
 
         Args:
-            reason: rejected, failed or unavailable. (claim.lua makes the dead letters with the
-                reasons poison, time_limit and oversized.)
+            reason: rejected, failed or unavailable. (claim.lua makes those with the reasons
+                poison, time_limit and oversized, and rejects jobs whose callback has expired.)
             error: what happened, for people.
             storage: the storage that it failed at; without one, the outcome's link is named.
         """

@@ -104,7 +104,7 @@ class Outbox:
         self._writes.append(_Write(item, then))
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write the same for a chain thread, which then goes on or gets the error."""
+        """Write the same for a chain thread that waits: it goes on, or gets the error."""
         self._writes.append(_Write(checkpoint.item, lambda _: checkpoint.finish(), checkpoint))
 
     def settle(self, item: Item) -> None:
@@ -150,8 +150,8 @@ class Outbox:
         """Remove an item that Redis does not have under this consumer any more.
 
         Args:
-            repeats: how many calls the connection had repeated before this one. If this one was
-                repeated too, its first execution has most likely ended the item as it should.
+            repeats: how many calls the connection had repeated before the call that missed the
+                item. If that call was repeated, its first execution has most likely ended the item.
         """
         if repeats is not None and self._redis.repeats > repeats:
             what = "an answer of Redis got lost: it ended then, or somebody else has it"

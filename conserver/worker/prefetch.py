@@ -1,8 +1,8 @@
 """Prefetch: how many items of each chain a worker claims ahead of its free chain threads.
 
 A claim asks for as many items as the threads finish within HORIZON_S, by the measured durations of
-the chain's items. Fast items are so claimed in large batches; of slow ones a worker holds no more
-than its threads run, and other workers get the rest.
+the chain's items. Fast items are therefore claimed in large batches. Of slow items a worker claims
+only as many as its threads run, and leaves the rest to other workers.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Prefetch:
             startable = min(idle, threads - queue.running[name]) if idle else 0
             if startable > 0:
                 most = max(most, startable)
-                ahead = queue.queued(name)  # other chains' items wait for their own limits
+                ahead = queue.queued(name)  # those of other chains have limits of their own
             elif most <= threads or len(busy) == len(self._pool) or busy.count(name) >= threads:
                 # Each thread has an item already, and an item takes longer than the horizon.
                 continue

@@ -60,8 +60,11 @@ class Rates:
         self._asking.setdefault(rate, []).append(item)
 
     def flush(self, now_s: float) -> Sequence[tuple[Item, Rate, float]]:
-        """Take the slots. Returns each item, which has its slot now, and how many seconds it is
-        away; an item whose rate cannot be asked has none.
+        """Take the slots.
+
+        Returns:
+            For each item its rate and the seconds until its slot. An item whose rate cannot be
+            asked (its key has another type) gets no slot, and the time until it asks again.
         """
         if not self._asking:
             return ()
