@@ -253,6 +253,7 @@ def _arguments(command: str) -> tuple[str, ...]:
         "lrange": (key, "0", "1"), "lpos": (key, "v"), "lrem": (key, "1", "v"),
         "zadd": (key, "1", "v"),
         "zcount": (key, "0", "1"), "zrange": (key, "0", "1"), "zrangebyscore": (key, "0", "1"),
+        "zrevrangebyscore": (key, "1", "0"), "zscore": (key, "v"),
         "zremrangebyrank": (key, "0", "1"), "zrevrange": (key, "0", "1"),
     }  # fmt: skip
     one_more = ("expire", "hdel", "hexists", "hget", "hmget", "lpush", "pexpireat", "rpush", "sadd",

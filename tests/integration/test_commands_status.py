@@ -58,8 +58,8 @@ def test_status(conserver: Command, server: Any) -> None:
     text = conserver("status").stdout.decode()
     assert "u-7 in main/mark for 2 min" in text
     assert found["breakers"] == [
-        {"storage": "files", "open": 0, "workers": 1},
-        {"storage": "pg", "open": 1, "workers": 1},
+        {"storage": "files", "open": 0, "workers": 1, "since": None},
+        {"storage": "pg", "open": 1, "workers": 1, "since": None},
     ]
     assert ["pg", "open", "1", "of", "1"] in [line.split() for line in text.splitlines()]
     assert "nobody serves it" in text
