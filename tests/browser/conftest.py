@@ -97,7 +97,11 @@ def desk(chromium: Browser, api: Api) -> Iterator[Desk]:
     for context in made.contexts:
         context.close()
     left = [
-        one for one in made.complaints if not any(expected in one for expected in made.expected)
+        one
+        for one in made.complaints
+        if not any(expected in one for expected in made.expected)
+        # A machine that is busy: a stream that could not begin in time is asked for again.
+        and not ("status of 503" in one and "live=1" in one)
     ]
     assert not left
 
