@@ -91,11 +91,14 @@ class Proxy:
 
     def _serve_one(self, client: socket.socket) -> None:
         client.settimeout(_TIMEOUT_S)
-        with contextlib.suppress(OSError, EOFError), client:
+        with contextlib.suppress(OSError, EOFError), contextlib.ExitStack() as open_sockets:
+            open_sockets.enter_context(client)
             if self._tls is not None:
-                client = self._tls.wrap_socket(client, server_side=True)
+                # TLS takes the socket over: from here on the new one is to be closed.
+                client = open_sockets.enter_context(
+                    self._tls.wrap_socket(client, server_side=True)
+                )
             self.serve(client)
-            client.close()
 
 
 class HttpProxy(Proxy):

@@ -206,11 +206,13 @@ class Otel:
         return self._exporter.dropped
 
     def shutdown(self) -> None:
-        """Send what waits, for at most FLUSH_S; nothing waits for a collector that is away."""
+        """Send what waits, for at most FLUSH_S, and end the SDK's thread; nothing waits for a
+        collector that is away.
+        """
+        end = threading.Thread(target=self._queue.shutdown, daemon=True)
+        end.start()
         if not self._exporter.is_away:
-            flush = threading.Thread(target=self._queue.force_flush, daemon=True)
-            flush.start()
-            flush.join(FLUSH_S)
+            end.join(FLUSH_S)
 
 
 def ids_of(span: Span) -> dict[str, str]:
