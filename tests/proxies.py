@@ -95,9 +95,7 @@ class Proxy:
             open_sockets.enter_context(client)
             if self._tls is not None:
                 # TLS takes the socket over: from here on the new one is to be closed.
-                client = open_sockets.enter_context(
-                    self._tls.wrap_socket(client, server_side=True)
-                )
+                client = open_sockets.enter_context(self._tls.wrap_socket(client, server_side=True))
             self.serve(client)
 
 
