@@ -158,7 +158,7 @@ def _view(letter: DeadLetter) -> DeadLetterView:
     died_ms = why.get("time_ms")
     attempts = why.get("attempts")
     return DeadLetterView(
-        uuid=dead_letters.uuid_of(letter),
+        uuid=letter.name,
         list=letter.list,
         reason=str(why.get("reason", "")),
         where=dead_letters.where_of(why),

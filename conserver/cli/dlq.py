@@ -15,7 +15,6 @@ from conserver.operations import dead_letters
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import DeadLetter, Filter, parse_age
 
-_NAME_CHARS = 40  # A name that is no uuid is the beginning of a payload, and may be long.
 _FIRST = ("uuid", "list", "chain", "reason", "link", "storage", "error", "type")
 _LAST = ("token", "payload_bytes", "traceback")
 
@@ -59,7 +58,7 @@ def list_letters(output: Output, wanted: Filter, *, limit: int, count: bool = Fa
             (
                 _age_of(letter),
                 letter.list,
-                _short(dead_letters.uuid_of(letter)),
+                letter.name,
                 letter.why.get("reason", ""),
                 dead_letters.where_of(letter.why),
                 letter.why.get("attempts", ""),
@@ -162,10 +161,6 @@ def _none(client: Client, wanted: Filter) -> str:
         what = "nobody has ever taken from" if unknown.kind == "list" else "none failed in"
         parts.append(f"{what} {unknown.name}" + (f" ({unknown.hint})" if unknown.hint else ""))
     return "; ".join(parts)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _NAME_CHARS else f"{name[: _NAME_CHARS - 1]}…"
 
 
 def _age_of(letter: DeadLetter) -> str:

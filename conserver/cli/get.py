@@ -10,13 +10,15 @@ import orjson
 from conserver.cli.environment import load_config, load_settings, redis_client
 from conserver.cli.output import Output, note
 from conserver.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, ConserverError
-from conserver.operations import documents
+from conserver.operations import documents, items, lists
 from conserver.operations.documents import REDIS, Found, StorageReader
 from conserver.telemetry.redact import printable
 
 
 def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> int:
-    """Prints a vCon as JSON, from Redis or from the first storage that has it.
+    """Prints a vCon as JSON, from Redis, the first storage that has it, or as it was pushed.
+
+    A pipe or file gets exactly the bytes that are stored.
 
     Args:
         source: `redis` or a storage's name: look only there.
@@ -33,14 +35,21 @@ def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> i
         client = stack.enter_context(redis_client(settings)) if asks_redis else None
         found = documents.get(client, storages, uuid, source)
         places = [source] if source else [REDIS, *storages.names]
+        # A document that was pushed whole may be in its list alone, or a dead letter.
+        queued: list[items.Entry] = []
+        if found.text is None and client is not None and not source:
+            names = {*lists.known(client), *config.ingress}
+            queued = items.find(client, sorted(names), [uuid])
     _warn(uuid, found)
-    if found.text is None:
-        note(f"conserver: {uuid} {_where_it_is_not(places, found)}")
+    text = found.text or next((entry.document for entry in queued if entry.document), None)
+    if text is None:
+        note(f"conserver: {uuid} {_where_it_is_not(places, found)}{_its_items(queued, uuid)}")
         return EXIT_UNAVAILABLE if found.silent else EXIT_FAILURE
-    text = found.text
+    if found.text is None:
+        note(f"warning: {uuid} is stored nowhere yet{_its_items(queued, uuid)}")
     if output.as_json or sys.stdout.isatty():
-        text = _indented(text, uuid, strict=output.as_json)
-    output.raw(text + b"\n")
+        text = _indented(text, uuid, strict=output.as_json) + b"\n"
+    output.raw(text)
     return 0
 
 
@@ -60,6 +69,16 @@ def _where_it_is_not(places: list[str], found: Found) -> str:
     if not asked:
         return f"could not be looked for: {unknown}"
     return f"may be elsewhere: not in {', '.join(asked)}; {unknown}"
+
+
+def _its_items(entries: list[items.Entry], uuid: str) -> str:
+    """Where it is in the queues, as the end of a sentence; "" where it is not."""
+    if not entries:
+        return ""
+    if all(entry.where == "dead" for entry in entries):
+        return f"; it is a dead letter of {entries[0].list}: see conserver dlq show {uuid}"
+    one = next(entry for entry in entries if entry.where != "dead")
+    return f"; it is on the list {one.list} ({one.where})"
 
 
 def _indented(text: bytes, uuid: str, *, strict: bool) -> bytes:

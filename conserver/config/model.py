@@ -150,7 +150,7 @@ class ChainConfig(Section):
     max_deliveries: Annotated[int, Field(ge=1)] = Field(
         default=3,
         description="After how many counted deaths of its worker an item is dead-lettered; a first "
-        "death of unknown cause is not counted.",
+        "death of unknown cause is not counted, so a killer costs one worker more.",
     )
     backoff_s: LimitSeconds = Field(
         default=2.0,

@@ -130,7 +130,7 @@ def _shown(letter: dead_letters.DeadLetter) -> Mapping[str, Any]:
     why = letter.why
     died_ms = why.get("time_ms")
     return {
-        "uuid": dead_letters.uuid_of(letter),
+        "uuid": letter.name,
         "list": letter.list,
         "reason": str(why.get("reason", "")),
         "where": dead_letters.where_of(why),

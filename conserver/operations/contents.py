@@ -8,6 +8,7 @@ from typing import Literal
 
 from conserver.operations.connection import Client
 from conserver.queue import keys, lookup, record
+from conserver.queue.names import name_of_element
 from conserver.queue.record import Progress
 
 Where = Literal["suspects", "returned", "queued", "parked"]
@@ -69,7 +70,7 @@ def _content(element: bytes, where: Where, due_at: float = 0.0) -> Content:
         except ValueError:  # Another program put it there.
             progress = Progress()
     return Content(
-        uuid=lookup.uuid_of(element),
+        uuid=name_of_element(element),
         job=lookup.job_of(element),
         where=where,
         attempts=progress.attempts,

@@ -22,13 +22,14 @@ from conserver.errors import InvalidArgumentError
 from conserver.operations import audit, lists
 from conserver.operations.connection import Client
 from conserver.operations.lists import UnknownName
-from conserver.queue import dead_letters, keys, lookup
+from conserver.queue import dead_letters, keys
 from conserver.queue.dead_letters import DeadLetter
+from conserver.queue.names import name_of
 
 __all__ = [
     "REASONS", "DeadLetter", "Filter", "Kind", "Listing", "Progress", "count", "described",
     "details", "error_of", "listing", "parse_age", "purge", "requeue", "select", "summary",
-    "unknown_names", "uuid_of", "uuids", "where_of",
+    "unknown_names", "uuids", "where_of",
 ]  # fmt: skip
 
 REASONS = ("failed", "rejected", "unavailable", "poison", "time_limit", "oversized")
@@ -57,7 +58,7 @@ class Filter:
 
     Attributes:
         names: lists; none means all.
-        uuids: uuids; none means all.
+        uuids: names of items, mostly uuids (queue/names.py); none means all.
         error: a regular expression that is found anywhere in the error, in any case.
         where: the link or storage that failed.
         reason: one of REASONS.
@@ -94,7 +95,7 @@ class Filter:
     def matches(self, letter: DeadLetter, now_ms: float) -> bool:
         """Whether this letter is meant. One without a reason matches no filter on reasons."""
         why = letter.why
-        if self.uuids and uuid_of(letter) not in self.uuids:
+        if self.uuids and letter.name not in self.uuids:
             return False
         if self.error and not self._has_error(why):
             return False
@@ -151,13 +152,6 @@ class Progress:
     total: int
 
 
-def uuid_of(letter: DeadLetter) -> str:
-    """Its uuid, also where it was pushed as a whole document; else how its payload begins."""
-    if letter.payload[:1] == b"{" and not _UUID.fullmatch(letter.name):
-        return lookup.uuid_of(letter.payload) or letter.name
-    return letter.name
-
-
 def where_of(why: Mapping[str, Any]) -> str:
     """The link or storage that failed; "" where it was neither."""
     return str(why.get("storage") or why.get("link") or "")
@@ -181,7 +175,7 @@ def described(letter: DeadLetter) -> str:
 def summary(letter: DeadLetter) -> dict[str, Any]:
     """All that is known of why it is dead but for the traceback, with its list and uuid."""
     why = {name: value for name, value in letter.why.items() if name != "traceback"}
-    return {"list": letter.list, **why, "uuid": uuid_of(letter)}
+    return {"list": letter.list, **why, "uuid": letter.name}
 
 
 def details(letter: DeadLetter) -> dict[str, Any]:
@@ -189,7 +183,7 @@ def details(letter: DeadLetter) -> dict[str, Any]:
     return {
         **letter.why,
         "list": letter.list,
-        "uuid": uuid_of(letter),
+        "uuid": letter.name,
         "links_done": letter.progress.links,
         "storages_owed": letter.progress.owed,
         "payload_bytes": len(letter.payload),
@@ -215,9 +209,7 @@ def listing(client: Client, wanted: Filter, *, limit: int = 0, offset: int = 0) 
 def uuids(client: Client, name: str, *, limit: int, offset: int = 0) -> list[str]:
     """The uuids of a list's dead letters, oldest first, without a look at their reasons."""
     payloads: list[bytes] = client.lrange(keys.dead_letters(name), offset, offset + limit - 1)
-    return [
-        lookup.uuid_of(payload) or payload[:60].decode("utf-8", "replace") for payload in payloads
-    ]
+    return [name_of(payload) for payload in payloads]
 
 
 def count(client: Client, wanted: Filter, most: int | None = None) -> list[Kind]:
@@ -373,7 +365,7 @@ def _names(client: Client, wanted: Filter) -> Sequence[str]:
 def _kind_of(letter: DeadLetter) -> str:
     """The error with its uuids replaced, so that equal causes count as one kind."""
     error = error_of(letter.why)
-    name = uuid_of(letter)
+    name = letter.name
     if name:
         error = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "<uuid>", error)
     return _UUID.sub("<uuid>", error)

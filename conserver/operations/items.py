@@ -15,19 +15,29 @@ from typing import Literal
 from conserver.operations import audit
 from conserver.operations.connection import Client
 from conserver.queue import cancellation, elements, keys, lookup, record
+from conserver.queue.names import name_of, name_of_element
 
 Where = Literal["queued", "returned", "suspects", "parked", "running", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One copy of an item: its list, its place, the key it is in, and the text of the element."""
+    """One copy of an item: its list, its place, the key it is in, and the text of the element.
+
+    uuid: its name (queue/names.py), which mostly is the uuid of its vCon.
+    """
 
     uuid: str
     list: str
     where: Where
     key: str
     text: bytes
+
+    @property
+    def document(self) -> bytes:
+        """The document, if it was pushed whole and is here still; b"" if a uuid was pushed."""
+        payload = record.parse(self.text).payload if self.text[:1] == b"\x01" else self.text
+        return payload if payload[:1] == b"{" else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +111,24 @@ def _waiting(client: Client, name: str) -> Iterator[Entry]:
     )
     for where, key in places:
         for text in elements.in_list(client, key):
-            yield Entry(lookup.uuid_of(text), name, where, key, text)
+            yield Entry(name_of_element(text), name, where, key, text)
     key = keys.parked(name)
     for text in elements.in_sorted_set(client, key):
-        yield Entry(lookup.uuid_of(text), name, "parked", key, text)
+        yield Entry(name_of_element(text), name, "parked", key, text)
 
 
 def _running(client: Client) -> Iterator[Entry]:
     for consumer in lookup.consumers(client):
         key = keys.inflight(consumer)
         for _token, text in elements.in_hash(client, key):
-            uuid = lookup.uuid_of(text)
-            if uuid and text[:1] == b"\x01":  # What is no record, another program put there.
-                yield Entry(uuid, record.parse(text).list, "running", key, text)
+            try:
+                held = record.parse(text)
+            except ValueError:  # Another program put it there.
+                continue
+            yield Entry(name_of(held.payload), held.list, "running", key, text)
 
 
 def _dead(client: Client, name: str) -> Iterator[Entry]:
     key = keys.dead_letters(name)
     for text in elements.in_list(client, key):
-        yield Entry(lookup.uuid_of(text), name, "dead", key, text)
+        yield Entry(name_of_element(text), name, "dead", key, text)

@@ -24,7 +24,7 @@ byte order, because the memory never leaves the host:
     56              u64         and how many it works on (high 32 bits), and how many wait
     64              256 * u8    phase of each item slot (Phase); kept apart from the slots, so that
                                 a reader sees at one glance that none is in use
-    320             256 * 272   item slots:
+    320             256 * 360   item slots:
         0           u32         link run: changes whenever a link starts
         4           u32         chain run: changes whenever another item enters the slot
         8           f32         hard limit of the running link in seconds, 0 = none
@@ -32,10 +32,10 @@ byte order, because the memory never leaves the host:
         16          u64         epoch
         24          f64         time.monotonic() of the last change of phase (for the status only)
         32          128 bytes   token          (text is UTF-8, cut to its field, padded with NUL)
-        160         40 bytes    uuid
-        200         32 bytes    link
-        232         40 bytes    chain
-    69952           1 MiB       metrics; no page of it exists until it is written to
+        160         128 bytes   uuid
+        288         32 bytes    link
+        320         40 bytes    chain
+    92480           1 MiB       metrics; no page of it exists until it is written to
 
 The phase byte is written last, so a reader never sees a slot that was not filled. It may see one
 that is being changed: a mixture of old and new. That does no harm: time limits restart on any
@@ -63,7 +63,7 @@ TOKEN_BYTES_MAX = 128
 
 _PHASES_AT = 64
 _ITEMS_AT = _PHASES_AT + ITEMS_MAX
-_RECORD = struct.Struct("=IIffQd128s40s32s40s")
+_RECORD = struct.Struct("=IIffQd128s128s32s40s")
 _METRICS_AT = _ITEMS_AT + ITEMS_MAX * _RECORD.size
 _SIZE = _METRICS_AT + REGION_BYTES
 
@@ -71,8 +71,8 @@ _SIZE = _METRICS_AT + REGION_BYTES
 _RUN, _RUNS = struct.Struct("=I"), struct.Struct("=II")
 _LIMITS_AT, _LIMITS = 8, struct.Struct("=ff")
 _SINCE_AT, _SINCE = 24, struct.Struct("=d")
-_UUID_AT, _UUID = 160, struct.Struct("=40s")
-_LINK_AT, _LINK = 200, struct.Struct("=32s")
+_UUID_AT, _UUID = 160, struct.Struct("=128s")
+_LINK_AT, _LINK = 288, struct.Struct("=32s")
 
 # Fields of the header, counted in u64.
 _HEARTBEATS, _DONE, _FAILED, _RSS, _STATE, _AWAY, _SLOTS, _CALLS = range(8)

@@ -70,7 +70,8 @@ item was given to another worker meanwhile, and the call does nothing.
     clients.py              connections for the Redis URLs (TLS, sockets, Sentinel)
     retrying_connection.py  a worker's connection: it repeats a call until it is answered
     elements.py             the elements of a key, page by page, for commands
-    lookup.py               known lists, hosts and consumers; which vCon and job an element is of
+    names.py                the one name of an item, in logs and for every command
+    lookup.py               known lists, hosts and consumers; which job an element is of
     jobs.py                 a job, as its hash shows it
     stories.py              the attempts at an item, as workers tell them
     schedules.py            what Redis knows of a schedule; its two scripts

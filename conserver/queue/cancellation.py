@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conserver.queue import calls, elements, keys, lookup, script
+from conserver.queue.names import name_of_element
 
 if TYPE_CHECKING:
     import redis
@@ -40,7 +41,7 @@ def cancel(client: redis.Redis, uuid: str, configured: Iterable[str] = ()) -> Ca
         configured: lists to look at besides those that were ever claimed from.
     """
     names = dict.fromkeys([*lookup.known_lists(client), *configured])
-    return _cancel(client, names, lambda element: lookup.uuid_of(element) == uuid)
+    return _cancel(client, names, lambda element: name_of_element(element) == uuid)
 
 
 def cancel_job(client: redis.Redis, name: str, job: str) -> CancelResult:

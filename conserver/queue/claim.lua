@@ -115,8 +115,10 @@ open()
 redis.call('HSET', KEYS[1], field, ARGV[2])
 
 -- Returns the reason of a dead letter that reached max_deliveries, with how its last worker died.
+-- The death that made it a suspect is not among those, because other items ran beside it.
 local function poison(record)
-  local error = 'its worker died ' .. record.deliveries .. ' times while it ran'
+  local error = 'its worker died ' .. record.deliveries
+    .. (record.deliveries == 1 and ' time' or ' times') .. ' with nothing else to blame'
   if record.note == '' then
     return { reason = 'poison', error = error }
   end

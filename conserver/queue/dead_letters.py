@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from conserver.queue import calls, elements, keys, lookup, script
+from conserver.queue.names import name_of
 from conserver.queue.record import Progress, parse
+from conserver.vcon.ids import usable_uuid
 
 if TYPE_CHECKING:
     import redis
@@ -41,9 +43,9 @@ class DeadLetter:
 
     @property
     def name(self) -> str:
-        """Its uuid, or the beginning of what was pushed."""
-        text = str(self.why.get("uuid") or "") or self.payload[:60].decode("utf-8", "replace")
-        return text.replace("\n", " ")
+        """Its name for people: the uuid if it has one, else see names.py."""
+        uuid = self.why.get("uuid")
+        return uuid if isinstance(uuid, str) and usable_uuid(uuid) else name_of(self.payload)
 
 
 def lists(client: redis.Redis) -> list[str]:

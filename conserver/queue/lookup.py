@@ -1,6 +1,6 @@
 """What the queue knows of itself: its lists, hosts and consumers, and keys of the wrong type.
 
-It also tells which vCon an element of a list stands for. Operations, cancellation and dead letters
+It also tells which job an element of a list belongs to. Operations, cancellation and dead letters
 use it to look at everything; workers never need it.
 """
 
@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from conserver.errors import Rejected
 from conserver.queue import keys
 from conserver.queue.record import parse, split_job
 from conserver.queue.wrong_type import kind_of
-from conserver.vcon.document import Vcon
 
 if TYPE_CHECKING:
     import redis
@@ -61,24 +59,6 @@ def consumers(client: redis.Redis) -> list[str]:
             if field.startswith(_CONSUMER)
         ]
     return found
-
-
-def uuid_of(element: bytes) -> str:
-    """The uuid of the vCon that an element stands for; "" where there is none.
-
-    An element is a record or a bare payload; its payload is a uuid, with or without a job, or a
-    whole document.
-    """
-    try:
-        payload = parse(element).payload if element[:1] == b"\x01" else element
-    except ValueError:  # Another program put it there.
-        return ""
-    if payload[:1] != b"{":
-        return split_job(payload)[0].decode("utf-8", "replace")
-    try:
-        return Vcon.parse(payload).uuid
-    except Rejected:
-        return ""
 
 
 def job_of(element: bytes) -> str:

@@ -44,8 +44,10 @@ class HeldItems:
     def add(self, item: Item) -> None:
         """Hold the item and show it in SharedStatus, so that a death of the worker finds it."""
         claimed = item.claimed
+        # A pushed document is parsed later, and outside the worker loop.
+        name = item.name if item.uuid else ""
         self.by_token[claimed.token] = item
-        self._status.hold(item.slot, claimed.token, claimed.epoch, item.uuid, item.route.name)
+        self._status.hold(item.slot, claimed.token, claimed.epoch, name, item.route.name)
 
     def count_document(self, item: Item) -> None:
         """Count the document that the item has now."""

@@ -19,6 +19,7 @@ from conserver import failpoints
 from conserver.process.boot import Boot
 from conserver.process.shared_status import State
 from conserver.queue import calls, keys
+from conserver.queue.names import name_of
 from conserver.queue.record import Claimed, Progress
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.queue.wrong_type import Complaints
@@ -28,7 +29,7 @@ from conserver.worker.claim_schedule import ClaimSchedule, ClaimState
 from conserver.worker.couriers import Couriers
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HELD_BYTES_MAX, HeldItems
-from conserver.worker.item import ChainOutcome, Item, OutcomeKind, describe_payload
+from conserver.worker.item import ChainOutcome, Item, OutcomeKind
 from conserver.worker.meters import Meters
 from conserver.worker.outbox import DEAD_LETTER_LOG_FIELDS
 from conserver.worker.outcomes import OutcomeHandler
@@ -177,7 +178,7 @@ class Intake:
         }
         self._log.error(
             "dead_letter",
-            vcon=describe_payload(dead.payload),
+            vcon=name_of(dead.payload),
             chain=self._routes.of(why["list"]).name,
             list=why["list"],
             **fields,

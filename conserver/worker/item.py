@@ -37,28 +37,25 @@ with an outcome, and hands it to the writers. Whoever has it may write its field
 from __future__ import annotations
 
 import enum
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
-
 from conserver.config.model import ChainConfig
 from conserver.errors import Rejected
 from conserver.outbound.event import Delivery
 from conserver.plugins.loader import LoadedLink
+from conserver.queue.names import name_of
 from conserver.queue.record import Claimed, Progress
 from conserver.queue.stories import Attempt
 from conserver.telemetry.redact import redact_text
 from conserver.vcon.document import Vcon
+from conserver.vcon.ids import usable_uuid
 
 if TYPE_CHECKING:
     from conserver.telemetry.otel import Span
     from conserver.worker.rates import Rate
-
-_UUID_MEMBER = re.compile(rb'"uuid"\s*:\s*"([\w.:-]{1,64})"')
 
 
 class LinkProgress(NamedTuple):
@@ -164,6 +161,11 @@ class Item:
         return self.claimed.token
 
     @property
+    def name(self) -> str:
+        """Its name for people: the uuid if it has one, else see queue/names.py."""
+        return self.uuid if usable_uuid(self.uuid) else name_of(self.claimed.payload)
+
+    @property
     def changed(self) -> bool:
         """Whether Redis does not have the document as it is now."""
         return self.unsaved or self.draft is not None
@@ -218,7 +220,7 @@ class Item:
     def log_fields(self) -> dict[str, Any]:
         """The fields that all log lines about the item have."""
         fields = {
-            "vcon": self.uuid or describe_payload(self.claimed.payload),
+            "vcon": self.name,
             "chain": self.route.name,
         }
         if self.span is not None:
@@ -240,7 +242,7 @@ class Item:
             "error": redact_text(error),
             "list": self.claimed.list,
             "chain": self.route.name,
-            "uuid": self.uuid,
+            "uuid": self.name,
             "token": self.token,
             "attempts": self.progress.attempts,
             "deliveries": self.claimed.deliveries,
@@ -258,20 +260,3 @@ def log_fields_of(span: Span) -> dict[str, str]:
     """The ids of a span, for a log line that is written where it is not the open one."""
     found = span.get_span_context()
     return {"trace_id": f"{found.trace_id:032x}", "span_id": f"{found.span_id:016x}"}
-
-
-def describe_payload(payload: bytes) -> str:
-    """How a log line names an item whose uuid is not known.
-
-    A pushed document is named by its uuid and never quoted, because it holds personal data. In a
-    document that was cut short, the first uuid is taken.
-    """
-    if payload[:1] == b"{":
-        try:
-            uuid = orjson.loads(payload).get("uuid")
-        except orjson.JSONDecodeError:
-            match = _UUID_MEMBER.search(payload)
-            uuid = match and match[1].decode()
-        return str(uuid)[:64] if uuid else "a pushed document"
-    text = payload[:64].decode("utf-8", "replace")
-    return text + "..." if len(payload) > 64 else text

@@ -44,7 +44,10 @@ def test_a_dead_letter_tells_how_its_worker_died(queue: Queue, note: dict[str, s
     why = buried(queue)
     assert why["reason"] == note.get("reason", "poison")
     assert why["link"] == note["link"]
-    assert why["error"] == f"its worker died 1 times while it ran; the last time it {note['error']}"
+    assert (
+        why["error"]
+        == f"its worker died 1 time with nothing else to blame; the last time it {note['error']}"
+    )
     assert why["deliveries"] == 1
 
 
@@ -52,7 +55,7 @@ def test_without_a_note_it_tells_how_often(queue: Queue) -> None:
     queue.push("q", "u1")
     one = Consumer(queue)
     queue.return_items(one, blame(one.one()))
-    assert buried(queue)["error"] == "its worker died 1 times while it ran"
+    assert buried(queue)["error"] == "its worker died 1 time with nothing else to blame"
 
 
 def test_each_of_the_blamed_has_its_own_note_and_the_others_have_none(queue: Queue) -> None:

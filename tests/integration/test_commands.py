@@ -206,7 +206,7 @@ chains: {main: {ingress_lists: [inbox]}}
 def test_get(conserver: Command, server: Any, tmp_path: Path) -> None:
     """A document is printed as it is; what nobody has is code 1."""
     server.set("vcon:u-1", vcon("u-1"))
-    assert conserver("get", "u-1").stdout == vcon("u-1") + b"\n"
+    assert conserver("get", "u-1").stdout == vcon("u-1")
     assert conserver.json("get", "u-1")["uuid"] == "u-1"
     done = conserver("get", "u-2")
     assert (done.returncode, done.stdout) == (1, b"")

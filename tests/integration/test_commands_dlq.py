@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
+
 from conserver.queue import keys
+from conserver.queue.names import name_of
 from tests.command_line import Command
 from tests.operators import Consumer, vcon
 
@@ -110,8 +113,8 @@ def test_a_document_that_was_pushed_whole_is_found_by_its_uuid(
     assert conserver("dlq", "show", "u-1").returncode == 0
     text = conserver("dlq", "list").stdout
     assert b"u-1" in text
-    assert b"{no vCon" in text
-    assert b"\\x1b]0;title\\x07" in text
+    assert name_of(b"{no vCon").encode() in text
+    assert "\ufffd]0;title\ufffd".encode() in text
     assert b"\x1b" not in text
     assert conserver.json("dlq", "requeue", "u-1")["requeued"] == 1
     assert server.lrange("inbox", 0, -1) == [vcon("u-1")]
@@ -153,3 +156,37 @@ def test_names_that_nothing_has_are_told(conserver: Command, server: Any) -> Non
     said = conserver("dlq", "list", "--link", "mark", "--reason", "poison").stderr
     assert said == b"no dead letters that match\n"
     assert conserver("dlq", "requeue", "--link", "markk").stderr.endswith(b"`mark`?)\n")
+
+
+@pytest.mark.parametrize(
+    ("payload", "name"),
+    [
+        (b'{"vcon":"0.4.0","uuid":"u-1","dialog":"text"}', "u-1"),
+        (b'{"uuid":"u-1","parties":[{"tel":"+1202', "u-1"),
+        (b"no uuid at all", "no uuid at all"),
+        (b'{"parties":[]}', ""),
+    ],
+    ids=["no vcon", "cut short", "no document", "no uuid"],
+)
+def test_what_is_no_vcon_is_found_by_the_name_that_is_shown(
+    conserver: Command, server: Any, payload: bytes, name: str
+) -> None:
+    """Every command takes the name that the log, `dlq list` and all others show."""
+    server.rpush("inbox", payload)
+    Consumer(server).dead_letter(reason="rejected", error="not a vCon")
+    (listed,) = conserver.json("dlq", "list")
+    assert listed["uuid"] == name_of(payload)
+    assert listed["uuid"].startswith(name)
+    name = listed["uuid"]
+    (shown,) = conserver.json("dlq", "show", name)
+    assert shown["error"] == "not a vCon"
+    done = conserver("get", name)
+    assert f"a dead letter of inbox: see conserver dlq show {name}".encode() in done.stderr
+    assert done.stdout == (payload if payload[:1] == b"{" else b"")
+    assert conserver.json("dlq", "requeue", name)["requeued"] == 1
+    assert conserver("get", name).stdout == done.stdout
+    cancelled = conserver.json("cancel", name)
+    assert cancelled["queued"] + cancelled["returned"] == 1
+    server.rpush("DLQ:inbox", payload)
+    assert conserver.json("dlq", "purge", name)["purged"] == 1
+    assert conserver("get", name).returncode == 1

@@ -207,4 +207,4 @@ def test_reasons_that_were_swept_leave_a_letter_that_can_be_sent(queue: Queue) -
 def test_a_letter_is_named_by_its_uuid_or_its_beginning(queue: Queue) -> None:
     why: dict[str, Any] = {"uuid": "u1"}
     assert DeadLetter("q", b"{...", why=why).name == "u1"
-    assert DeadLetter("q", b"line\nline" + b"x" * 100).name == "line line" + "x" * 51
+    assert DeadLetter("q", b"line\nline" + b"x" * 100).name == "line\ufffdline" + "x" * 52 + "..."

@@ -22,7 +22,7 @@ from tests.process.items import arrived, runs
 Start = Callable[..., Daemon]
 
 LONG_S = 60
-DIED = "its worker died 2 times while it ran; the last time it "
+DIED = "its worker died 2 times with nothing else to blame; the last time it "
 KILLERS = {
     "segfault": "was killed by signal 11 (Segmentation fault) in the link trouble",
     "kill": "was killed by signal 9 (Killed) in the link trouble",  # as the kernel does it

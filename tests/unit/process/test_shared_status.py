@@ -107,7 +107,7 @@ def test_long_text_is_cut_and_a_long_token_is_refused(status: SharedStatus) -> N
     status.start_link(0, "l" * 500)
     (item,) = status.read().items
     assert item.token == "t" * 128
-    assert (item.uuid, item.link, item.chain) == ("u" * 40, "l" * 32, "é" * 20)
+    assert (item.uuid, item.link, item.chain) == ("u" * 128, "l" * 32, "é" * 20)
     with pytest.raises(ValueError, match="128 bytes"):
         status.hold(1, "t" * 129, 1, "u", "c")
     assert len(status.read().items) == 1

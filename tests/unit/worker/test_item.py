@@ -6,9 +6,10 @@ import pytest
 
 from conserver.config.model import ChainConfig
 from conserver.errors import Rejected
+from conserver.queue.names import name_of
 from conserver.queue.record import Claimed, Progress
 from conserver.vcon.document import Vcon
-from conserver.worker.item import ChainOutcome, Item, OutcomeKind, Route, describe_payload
+from conserver.worker.item import ChainOutcome, Item, OutcomeKind, Route
 from tests.queues import document
 
 TEXT = document("u1", subject="as it came")
@@ -111,19 +112,19 @@ def test_a_dead_letter_names_the_storage_or_the_link_that_it_is_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "name"),
+    ("payload", "uuid", "name"),
     [
-        (b"u1", "u1"),
-        (b"x" * 70, "x" * 64 + "..."),
-        (b'{"parties":[{"tel":"+12025550199"}],"uuid":"u1"}', "u1"),
-        (b'{"parties":[{"tel":"+12025550199"}]}', "a pushed document"),
-        (b'{"uuid": "u1","parties":[{"tel":"+1202', "u1"),
-        (b'{"parties":[{"tel":"+1202', "a pushed document"),
-        (b'{"uuid":5}', "5"),
+        (b"u1", "u1", "u1"),
+        (b"u1\n", "u1\n", "u1"),
+        (b'{"vcon":"0.4.0","uuid":"u1","dialog":"text"}', "", "u1"),
+        (b"no uuid", "no uuid", "no uuid"),
     ],
 )
-def test_a_log_line_names_an_item_and_never_quotes_a_document(payload: bytes, name: str) -> None:
-    assert describe_payload(payload) == name
+def test_log_and_dead_letter_have_one_name_for_it(payload: bytes, uuid: str, name: str) -> None:
+    one = item(uuid=uuid)
+    one.claimed.payload = payload
+    assert one.log_fields()["vcon"] == name == name_of(payload)
+    assert one.dead_letter_reason("rejected", "no")["uuid"] == name
 
 
 def test_a_dead_letter_holds_no_secret() -> None:
