@@ -351,7 +351,7 @@ def _told(queue: Queue) -> Call:
     consumer = _callbacks(queue, "job-1")
     [item] = consumer.holds.values()
     consumer.settle(item)
-    [seq] = queue.client.hmget("conserver:job:job-1", "delivery_seq")
+    [seq] = queue.client.hmget("conserver:job:job-1", "notification_seq")
     return calls.told("job-1", int(seq), "delivered")
 
 

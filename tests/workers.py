@@ -21,8 +21,8 @@ from typing import Any, Self
 import orjson
 import structlog
 
-from conserver.config.deliveries import with_deliveries
 from conserver.config.model import ChainConfig, Config, LinkConfig, StorageConfig
+from conserver.config.notifications import with_notifications
 from conserver.config.settings import Settings
 from conserver.plugins import loader
 from conserver.plugins.loader import LoadedLink, LoadedStorage, Plugins
@@ -122,9 +122,9 @@ class WorkerSetup:
         )
         if delivers:
             given = Settings.model_validate(settings)
-            built_in = loader.load(with_deliveries(Config(), given))
+            built_in = loader.load(with_notifications(Config(), given))
             self.plugins = Plugins({**self.plugins.links, **built_in.links}, self.plugins.storages)
-            config = with_deliveries(config, given)
+            config = with_notifications(config, given)
         self.stack = ExitStack()
         self.client: Any = self.stack.enter_context(connection.client(url))
         self.queue = Queue(self.client)

@@ -17,7 +17,7 @@ from conserver.api.models import lists_that_transcribe
 from conserver.api.vcon_server.route import version_of
 from conserver.operations import capacity, hosts
 from conserver.operations.hosts import Host
-from conserver.outbound.delivery import Limits
+from conserver.outbound.send import Limits
 
 router = APIRouter(tags=["probes"])
 

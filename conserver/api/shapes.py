@@ -36,7 +36,7 @@ class JobError(BaseModel):
     detail: str = ""
 
 
-class JobDelivery(BaseModel):
+class JobNotification(BaseModel):
     """What became of telling the job's end to its callback. status: queued, delivered, failed."""
 
     status: str
@@ -73,7 +73,7 @@ class JobView(BaseModel):
                 "retry_at": None,
                 "waits_for": None,
                 "error": None,
-                "delivery": None,
+                "notification": None,
                 "by": "ann",
                 "links": {
                     "self": "/v1/jobs/0199e0a47c1e8b3a9f112d3c4b5",
@@ -102,7 +102,7 @@ class JobView(BaseModel):
     retry_at: str | None = Field(description="When a waiting job is due.")
     waits_for: dict[str, Any] | None = Field(description="What a waiting job waits for.")
     error: JobError | None
-    delivery: JobDelivery | None = Field(description="Of its end, to its callback.")
+    notification: JobNotification | None = Field(description="Of its end, to its callback.")
     by: str = Field(description="The name of the token that submitted it.")
     links: JobLinks
 
@@ -130,18 +130,18 @@ def job_view(job: Job, base: str) -> JobView:
         retry_at=iso(job.retry_at) if job.retry_at else None,
         waits_for=error if job.status == "waiting" and error else None,
         error=_error(error) if failed else None,
-        delivery=_delivery(job),
+        notification=_notification(job),
         by=job.by,
         links=JobLinks(self=path, events=f"{path}/events", result=f"{path}/result"),
     )
 
 
-def _delivery(job: Job) -> JobDelivery | None:
-    if not job.ended or not job.delivery:
+def _notification(job: Job) -> JobNotification | None:
+    if not job.ended or not job.notification:
         return None
-    why = redact_texts(dict(job.delivery_error))
+    why = redact_texts(dict(job.notification_error))
     assert isinstance(why, dict)
-    return JobDelivery(status=job.delivery, error=str(why.get("error", "")))
+    return JobNotification(status=job.notification, error=str(why.get("error", "")))
 
 
 def _progress(job: Job) -> Progress | None:

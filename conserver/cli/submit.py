@@ -20,7 +20,7 @@ from conserver.cli.environment import actor, load_config, load_settings, redis_c
 from conserver.cli.output import Output, note
 from conserver.cli.tables import Marked, Style
 from conserver.config.ages import age_s
-from conserver.config.deliveries import LIST as DELIVERIES
+from conserver.config.notifications import LIST as NOTIFICATIONS
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_FAILURE, InvalidArgumentError, Rejected
 from conserver.operations import callbacks, follow, recordings
@@ -77,7 +77,7 @@ def submit(
         if any(result.uuid for result in results):
             _warn_of_silence(client, name)
             if callback is not None:
-                _warn_of_silence(client, DELIVERIES)
+                _warn_of_silence(client, NOTIFICATIONS)
         if wait:
             with _progress("working", len(results)) as step:
                 for position, result in follow.follow(client, results, timeout_s=timeout_s):

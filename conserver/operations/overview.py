@@ -71,9 +71,9 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
     names = list(dict.fromkeys([*lists.names(client, configured), *paused]))
     served = {name for host in found if host.beats for name in host.lists}
     depths = lists.depths(client, names)
-    if depths.get(keys.DELIVERIES) == Depth(0, 0, 0, 0, 0) and keys.DELIVERIES not in paused:
-        del depths[keys.DELIVERIES]  # Every host serves it, and most have no callbacks.
-        names.remove(keys.DELIVERIES)
+    if depths.get(keys.NOTIFICATIONS) == Depth(0, 0, 0, 0, 0) and keys.NOTIFICATIONS not in paused:
+        del depths[keys.NOTIFICATIONS]  # Every host serves it, and most have no callbacks.
+        names.remove(keys.NOTIFICATIONS)
     waits = lists.waits(client, [name for name in names if depths[name].parked])
     ages = lists.ages(client, names)
     per_s = rate.look(found)

@@ -1,7 +1,7 @@
 """Which addresses of a stranger's URL may be connected to: those of the open Internet.
 
 The address itself is checked, at the moment of connecting, and connected to: a name that resolves
-to something else a moment later gains nothing by it. fetch.py reads from such URLs, delivery.py
+to something else a moment later gains nothing by it. fetch.py reads from such URLs, send.py
 sends to them.
 """
 

@@ -1,9 +1,9 @@
 """What a callback is told: the end of a job, as the script that ended it has written it down.
 
-prelude.lua (push_delivery) pushes it on conserver:deliveries, in the form of a document whose uuid
-is that of the job's vCon:
+prelude.lua (push_notification) pushes it on conserver:notifications, in the form of a document
+whose uuid is that of the job's vCon:
 
-    {"vcon": "0.4.0", "uuid": ..., "delivery": {"job", "seq", "status", "list", "created_ms",
+    {"vcon": "0.4.0", "uuid": ..., "notification": {"job", "seq", "status", "list", "created_ms",
                                                 "ended_ms", "error"}}
 
 It holds no secret: the worker that claims it reads the callback from the job's hash.
@@ -52,7 +52,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class Notification:
     """An event with what it takes to tell it.
 
     Attributes:
@@ -72,10 +72,10 @@ class Delivery:
 
 
 def parse(payload: bytes) -> Event:
-    """The event in the payload of a delivery. Raises ValueError if it holds none."""
+    """The event in the payload of a notification. Raises ValueError if it holds none."""
     try:
         document = orjson.loads(payload)
-        told = document["delivery"]
+        told = document["notification"]
         return Event(
             job=str(told["job"]),
             seq=int(told["seq"]),
@@ -87,7 +87,7 @@ def parse(payload: bytes) -> Event:
             error=_object(told["error"]),
         )
     except (KeyError, TypeError) as error:
-        raise ValueError(f"this is no delivery: {error!r}") from None
+        raise ValueError(f"this is no notification: {error!r}") from None
 
 
 def iso(at_ms: int) -> str:

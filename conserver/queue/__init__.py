@@ -43,7 +43,7 @@ prelude.lua, which has the rules for scripts and the form of a record.
                                             progress, attempts, retry_at_ms, error, keep_s and max_s
                                             (how long it is kept after its end, and at most), its
                                             callback, and what the submitter added
-    conserver:deliveries            list    an ingress list of our own: what is to be told to the
+    conserver:notifications            list    an ingress list of our own: what is to be told to the
                                             callbacks of jobs that have ended, as JSON; pushed by
                                             the script that ends the item of the job
     conserver:jobs                  zset    time of creation in ms -> job, the newest 100,000

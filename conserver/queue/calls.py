@@ -210,7 +210,7 @@ def hint(consumer: str, hints: Sequence[Hint]) -> Call:
 
 
 def told(job: str, seq: int, what: str, error: bytes = b"") -> Call:
-    """Show on a job what became of its delivery. Returns 1, or 0 where the job has moved on.
+    """Show on a job what became of its notification. Returns 1, or 0 where the job has moved on.
 
     Args:
         seq: the number of the change that was told.

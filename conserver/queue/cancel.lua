@@ -14,7 +14,7 @@ local function remove(command, ...)
   local _, job = split_job(ARGV[1])
   local token = string.match(ARGV[1], '^\1(%S+) ') or (job and '#' .. job) or ''
   if untold(token, 'cancelled') then
-    return wrong_type(DELIVERIES)
+    return wrong_type(NOTIFICATIONS)
   end
   local removed = redis.call(command, KEYS[1], ...)
   if removed > 0 then

@@ -178,7 +178,7 @@ local function refuse(record, max_deliveries)
     local due_ms = whole(now / 1000 + BLOCKED_MS)
     redis.call('ZADD', 'conserver:parked:' .. record.list, due_ms, build(record))
     mark(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms)
-    tell(DELIVERIES, kept)
+    tell(NOTIFICATIONS, kept)
     return true
   end
   reason.token, reason.list, reason.deliveries = record.token, record.list, record.deliveries

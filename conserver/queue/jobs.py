@@ -18,8 +18,8 @@ alone (prelude.lua), its ends in the same step as the end of its item.
     callback         where its end is told (outbound/callback.py): it has secrets and is never shown
     callback_on      the ends that are told, separated by spaces
     callback_until_ms  when a presigned URL expires
-    delivery         what became of that: queued, delivered, failed
-    delivery_seq, delivery_error  of which change, and why it failed, as JSON
+    notification         what became of that: queued, delivered, failed
+    notification_seq, notification_error  of which change, and why it failed, as JSON
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Job:
     progress: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, Any] = field(default_factory=dict)
     retry_at: float = 0.0
-    delivery: str = ""
-    delivery_error: Mapping[str, Any] = field(default_factory=dict)
+    notification: str = ""
+    notification_error: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
     """Whatever else whoever made it has put there."""
 
@@ -78,7 +78,7 @@ class Job:
 
 _OWN = frozenset(
     "list uuid status seq created_ms updated_ms keep_s max_s by link attempts progress error "
-    "retry_at_ms delivery delivery_seq delivery_error callback callback_on "
+    "retry_at_ms notification notification_seq notification_error callback callback_on "
     "callback_until_ms".split()
 )
 
@@ -102,8 +102,8 @@ def load(job: str, found: Mapping[bytes, bytes]) -> Job | None:
         progress=_object(fields.get("progress")),
         error=_object(fields.get("error")),
         retry_at=_number(fields.get("retry_at_ms")) / 1000,
-        delivery=fields.get("delivery", ""),
-        delivery_error=_object(fields.get("delivery_error")),
+        notification=fields.get("notification", ""),
+        notification_error=_object(fields.get("notification_error")),
         fields={name: value for name, value in fields.items() if name not in _OWN},
     )
 

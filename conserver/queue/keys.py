@@ -12,7 +12,7 @@ LISTS = "conserver:lists"
 CONTROL = "conserver:control"
 JOBS = "conserver:jobs"
 WAITING = "conserver:waiting"
-DELIVERIES = "conserver:deliveries"
+NOTIFICATIONS = "conserver:notifications"
 """An ingress list of our own: the ends of jobs that are to be told."""
 
 

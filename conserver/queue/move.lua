@@ -40,7 +40,7 @@ local function obstacle(record)
   elseif kind == 'dead' then
     local kept = untold(record.token, 'failed')
     if kept then
-      return kept .. ' ' .. DELIVERIES
+      return kept .. ' ' .. NOTIFICATIONS
     end
     places = { 'DLQ:' .. list, 'list', 'conserver:dead:' .. list, 'zset' }
   elseif not is_fresh(record) then

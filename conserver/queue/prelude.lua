@@ -204,12 +204,12 @@ local function change_job(job, status, ...)
 end
 
 -- Callbacks. Whoever submits a job may ask to be told of its end. The script that ends the item
--- also pushes a delivery: an item of its own on conserver:deliveries, whose payload says what is to
--- be told. It has the form of a document, so that all scripts handle it as a document that was
--- pushed whole; it belongs to no job, and so has no delivery of its own. The address, which is a
--- secret, stays in the hash of the job (callback_on: the ends to tell; callback_until_ms: when a
--- presigned URL expires).
-local DELIVERIES = 'conserver:deliveries'
+-- also pushes a notification: an item of its own on conserver:notifications, whose payload says
+-- what is to be told. It has the form of a document, so that all scripts handle it as a document
+-- that was pushed whole; it belongs to no job, and so has no notification of its own. The address,
+-- which is a secret, stays in the hash of the job (callback_on: the ends to tell;
+-- callback_until_ms: when a presigned URL expires).
+local NOTIFICATIONS = 'conserver:notifications'
 
 -- What the scripts need of jobs: { status, keep_s, callback_on, callback_until_ms, max_s } by job,
 -- read once per call, or false for a key of another type.
@@ -228,17 +228,18 @@ local function tells(known, status)
     and string.find(' ' .. known[3] .. ' ', ' ' .. status .. ' ', 1, true) ~= nil
 end
 
--- Pushes the delivery of a job that has just ended. number: of that change.
-local function push_delivery(job, number, status, why)
+-- Pushes the notification of a job that has just ended. number: of that change.
+local function push_notification(job, number, status, why)
   local kept = redis.call('HMGET', 'conserver:job:' .. job, 'list', 'uuid', 'created_ms')
   local now_ms = whole(math.floor(now_us() / 1000))
   local text = cjson.encode
-  redis.call('RPUSH', DELIVERIES, '{"vcon":"0.4.0","uuid":' .. text(kept[2] or '')
-    .. ',"delivery":{"job":' .. text(job) .. ',"seq":' .. whole(number) .. ',"status":'
+  redis.call('RPUSH', NOTIFICATIONS, '{"vcon":"0.4.0","uuid":' .. text(kept[2] or '')
+    .. ',"notification":{"job":' .. text(job) .. ',"seq":' .. whole(number) .. ',"status":'
     .. text(status) .. ',"list":' .. text(kept[1] or '') .. ',"created_ms":'
     .. whole(tonumber(kept[3] or nil) or 0) .. ',"ended_ms":' .. now_ms .. ',"error":'
     .. text(why) .. '}}')
-  redis.call('HSET', 'conserver:job:' .. job, 'delivery', 'queued', 'delivery_seq', whole(number))
+  redis.call('HSET', 'conserver:job:' .. job, 'notification', 'queued',
+    'notification_seq', whole(number))
 end
 
 -- The status of the job of a token becomes another one, unless it has ended. An end sets the time
@@ -259,7 +260,7 @@ local function mark(token, status, ...)
   known[1] = status
   if told then
     local why = status == 'failed' and select(2, ...) or ''
-    pcall(push_delivery, job, good and number or now_us(), status, why)
+    pcall(push_notification, job, good and number or now_us(), status, why)
   end
   if ENDS[status] then
     local keep_s = told and tonumber(known[5]) or tonumber(known[2]) or 3600
@@ -298,11 +299,11 @@ local function barrier(place, wanted)
   return asked[place]
 end
 
--- Returns why the job of a token cannot end like this now: what conserver:deliveries is instead of
--- a list. To be asked before the item is moved; false for every item without a callback.
+-- Returns why the job of a token cannot end like this now: what conserver:notifications is instead
+-- of a list. To be asked before the item is moved; false for every item without a callback.
 local function untold(token, status)
   local job = job_of(token)
-  return job and tells(job_read(job), status) and barrier(DELIVERIES, 'list')
+  return job and tells(job_read(job), status) and barrier(NOTIFICATIONS, 'list')
 end
 
 local function send_back(record)

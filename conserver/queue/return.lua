@@ -99,7 +99,7 @@ for _, token in ipairs(redis.call('HRANDFIELD', inflight, most)) do
     redis.call('HDEL', inflight, token)
     strange = strange + 1
   elseif cancelled[token] and untold(token, 'cancelled') then
-    barred = DELIVERIES
+    barred = NOTIFICATIONS
   elseif cancelled[token] then
     let_go(inflight, record)
     mark(token, 'cancelled')

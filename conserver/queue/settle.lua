@@ -33,7 +33,7 @@ end
 local function obstacle(token, status, uuid, base, chain, body, first, last)
   local kept = untold(token, status)
   if kept then
-    return { 'type', DELIVERIES, kept }
+    return { 'type', NOTIFICATIONS, kept }
   end
   for index = first, last, 2 do
     local good, kind = pushable(ARGV[index])

@@ -1,17 +1,17 @@
--- told.lua: what became of a job's delivery, for whoever looks at the job. Like hint.lua it changes
--- nothing but what is shown, and how long the hash of the job is kept.
+-- told.lua: what became of a job's notification, for whoever looks at the job. Like hint.lua it
+-- changes nothing but what is shown, and how long the hash of the job is kept.
 --
 -- KEYS  1 conserver:job:<job>
--- ARGV  1 number of the change that the delivery tells of   2 "delivered" or "failed"   3 why it
---       failed (JSON, or '')
+-- ARGV  1 number of the change that the notification tells of   2 "delivered" or "failed"
+--       3 why it failed (JSON, or '')
 -- Answer: 1, or 0 if the job is not known any more, was replayed, or has had another end since.
 
-local known = read('HMGET', KEYS[1], 'status', 'delivery_seq', 'keep_s')
+local known = read('HMGET', KEYS[1], 'status', 'notification_seq', 'keep_s')
 if not known or not ENDS[known[1]] or known[2] ~= ARGV[1] then
   return 0
 end
 open()
-redis.call('HSET', KEYS[1], 'delivery', ARGV[2], 'delivery_error', ARGV[3])
+redis.call('HSET', KEYS[1], 'notification', ARGV[2], 'notification_error', ARGV[3])
 if ARGV[2] == 'delivered' then
   redis.call('EXPIRE', KEYS[1], tonumber(known[3]) or 3600)
 end

@@ -16,8 +16,8 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 from conserver.config import model as configuration
-from conserver.config.deliveries import with_deliveries
 from conserver.config.model import Config
+from conserver.config.notifications import with_notifications
 from conserver.config.settings import Settings
 from conserver.errors import ConfigError, ConserverError, Problem
 from conserver.plugins.reading import load_plugins
@@ -80,8 +80,8 @@ class Preload:
 
     @property
     def served(self) -> Config:
-        """The configuration as workers and coordinators have it: with the chain for deliveries."""
-        return with_deliveries(self.config, self.settings)
+        """The configuration for workers and coordinators: with the chain for notifications."""
+        return with_notifications(self.config, self.settings)
 
     def reload(self) -> None:
         """Read the configuration again. A faulty one is refused with a log line, and the present

@@ -17,7 +17,7 @@ from typing import Any
 from conserver import failpoints
 from conserver.config.names import check_list_name
 from conserver.errors import Cancelled, Rejected, Retry
-from conserver.outbound.event import Delivery
+from conserver.outbound.event import Notification
 from conserver.plugins.loader import LoadedLink
 from conserver.process.shared_status import Phase, SharedStatus
 from conserver.queue.record import Progress
@@ -73,9 +73,9 @@ class Context:
         return log.get_logger(vcon=self.uuid, chain=self.chain, link=self.link)
 
     @property
-    def delivery(self) -> Delivery | None:
-        """What links/deliver.py is to tell; None for all other items."""
-        return self._item.delivery
+    def notification(self) -> Notification | None:
+        """What links/notify.py is to tell; None for all other items."""
+        return self._item.notification
 
     def remaining_s(self) -> float | None:
         """Seconds until the soft limit, at least 0.0; None: there is no limit."""

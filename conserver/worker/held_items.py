@@ -51,7 +51,7 @@ class HeldItems:
 
     def count_document(self, item: Item) -> None:
         """Count the document that the item has now."""
-        size_bytes = len(item.text) + (len(item.delivery.document) if item.delivery else 0)
+        size_bytes = len(item.text) + (len(item.notification.document) if item.notification else 0)
         self.document_bytes += size_bytes - item.counted_bytes
         item.counted_bytes = size_bytes
 

@@ -26,11 +26,11 @@ from conserver.queue.wrong_type import Complaints
 from conserver.telemetry import log
 from conserver.worker import spans
 from conserver.worker.claim_schedule import ClaimSchedule, ClaimState
-from conserver.worker.couriers import Couriers
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HELD_BYTES_MAX, HeldItems
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
 from conserver.worker.meters import Meters
+from conserver.worker.notifiers import Notifiers
 from conserver.worker.outbox import DEAD_LETTER_LOG_FIELDS
 from conserver.worker.outcomes import OutcomeHandler
 from conserver.worker.pool import ChainPool
@@ -55,13 +55,13 @@ class Intake:
         documents: DocumentLoader,
         outcomes: OutcomeHandler,
         teller: Teller,
-        couriers: Couriers,
+        notifiers: Notifiers,
         meters: Meters | None = None,
     ) -> None:
         self._meters = meters
         self._boot = boot
         self._routes = routes
-        self._couriers = couriers
+        self._notifiers = notifiers
         self._chains = frozenset(pool.queue.limits)
         self._redis = redis
         self._queue = pool.queue
@@ -112,7 +112,7 @@ class Intake:
         room = self.prefetch.limits(len(self._held), self._held.free_slots)
         room = self._outcomes.rates.claimable(room)
         self._waits_for_room = not room
-        room |= self._couriers.room(now_s, woken=self.schedule.state is ClaimState.WOKEN)
+        room |= self._notifiers.room(now_s, woken=self.schedule.state is ClaimState.WOKEN)
         if not due and room.keys() <= self._claimed_chains:
             # The last claim was for all of these chains, and no item of theirs was left.
             if self._queue.idle_threads:
@@ -136,10 +136,10 @@ class Intake:
             for name, route in self._routes.in_order()
             if route.name in room
         ]
-        asks_for_deliveries = not self._chains.issuperset(room)
-        if asks_for_deliveries:
+        asks_for_notifications = not self._chains.issuperset(room)
+        if asks_for_notifications:
             # First: they are few, and a chain with a backlog would fill every claim.
-            demands.sort(key=lambda demand: demand.list != keys.DELIVERIES)
+            demands.sort(key=lambda demand: demand.list != keys.NOTIFICATIONS)
         # Only a worker that does nothing else may run a suspect. A storage's call that hangs may
         # kill this process too.
         empty = not self._held and not self._documents.has_hung_calls
@@ -158,9 +158,9 @@ class Intake:
         if claim.items:
             self._admit(claim.items, began_ns)
             self._boot.status.state = State.WORKING
-        if asks_for_deliveries:
-            found = any(one.list == keys.DELIVERIES for one in claim.items)
-            self._couriers.looked(time.monotonic(), found=found)
+        if asks_for_notifications:
+            found = any(one.list == keys.NOTIFICATIONS for one in claim.items)
+            self._notifiers.looked(time.monotonic(), found=found)
         self.schedule.claimed(claim, thread_idle=self._queue.idle_threads > 0)
         if self._held.suspect is not None:
             self.schedule.suspect_starts()
@@ -196,7 +196,7 @@ class Intake:
             self._meters.claimed(claimed)
         now_s = time.monotonic()
         items: list[Item] = []
-        deliveries: list[Item] = []
+        notifications: list[Item] = []
         new = [self._new_item(one, now_s) for one in claimed]
         expiry_s = self._boot.settings.context_expiry_s
         spans.claimed(new, self._redis, self._boot.consumer, expiry_s, began_ns)
@@ -214,9 +214,9 @@ class Intake:
                 self._outcomes.chain_ended(item)
             # Before its document is read: reading it may already be what kills the worker.
             elif not one.suspect or self._start_suspect(item):
-                (deliveries if item.route is self._routes.deliveries else items).append(item)
-        for item in deliveries:
-            self._couriers.admit(item)
+                (notifications if item.route is self._routes.notifications else items).append(item)
+        for item in notifications:
+            self._notifiers.admit(item)
         self._documents.read(items)
         failpoints.at("read")
         ready: list[Item] = []

@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from conserver.config.model import ChainConfig
 from conserver.errors import Rejected
-from conserver.outbound.event import Delivery
+from conserver.outbound.event import Notification
 from conserver.plugins.loader import LoadedLink
 from conserver.queue.names import name_of
 from conserver.queue.record import Claimed, Progress
@@ -149,8 +149,8 @@ class Item:
     on_document: Callable[[bytes | None], None] | None = None
     merges: int = 0  # how often its document was merged with a newer one
     counted_bytes: int = 0  # its share of HeldItems.document_bytes
-    # What is told to the callback of a job; only deliveries have it.
-    delivery: Delivery | None = None
+    # What is told to the callback of a job; only notifications have it.
+    notification: Notification | None = None
     saved_state: bytes = b""  # the progress as Redis has it: a failed attempt reverts to it
     # The span of this attempt (spans.py); None where traces are off, and once it has left.
     span: Span | None = None

@@ -104,7 +104,7 @@ class WorkerLoop:
         self._outcomes = parts.outcomes
         self._intake = parts.intake
         self._teller = parts.teller
-        self._couriers = parts.couriers
+        self._notifiers = parts.notifiers
         self._meters = parts.meters
         self._hints = JobHints(boot.consumer, self._redis)
         self._draining = False
@@ -198,7 +198,7 @@ class WorkerLoop:
         if not self._draining:
             self._draining = True
             self._status.state = State.DRAINING
-            running = self._queue.total_running + self._couriers.queue.total_running
+            running = self._queue.total_running + self._notifiers.queue.total_running
             self._log.info("draining", held=len(self._held), running=running)
 
     # ---- each turn -------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ class WorkerLoop:
         inbox = self._inbox
         while inbox.checkpoints:
             self._outbox.write_checkpoint(inbox.checkpoints.popleft())
-        finished, delivered = self._pool.collect(), self._couriers.collect()
+        finished, delivered = self._pool.collect(), self._notifiers.collect()
         if self._meters is not None:
             self._meters.ran(finished)
             self._meters.ran(delivered)
@@ -259,8 +259,8 @@ class WorkerLoop:
 
     def _unstarted(self, claimed_before_s: float) -> list[Item]:
         """Take back the items that no thread has started."""
-        couriers = self._couriers.queue.take_back(claimed_before_s)
-        return couriers + self._queue.take_back(claimed_before_s)
+        notifiers = self._notifiers.queue.take_back(claimed_before_s)
+        return notifiers + self._queue.take_back(claimed_before_s)
 
     def _wait(self) -> set[int]:
         """Sleep until something arrives or is due. Returns the descriptors that are ready."""
@@ -276,7 +276,7 @@ class WorkerLoop:
         elif send_s is not None:
             sender.flush()
         inbox.asleep = True
-        finished = self._pool.finished or self._couriers.finished
+        finished = self._pool.finished or self._notifiers.finished
         if inbox.woken or finished or self._outbox.waiting:
             wait_s = 0.0
         ready = {fd for fd, _ in self._poll.poll(wait_s * 1000 + (0.5 if wait_s else 0))}

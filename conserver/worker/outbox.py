@@ -284,15 +284,15 @@ class Outbox:
             kind = STATUSES[item.outcome.kind]
             egress = item.route.config.egress_lists if kind == "completed" else ()
             self._teller.end(item, kind, ", ".join(egress), item.outcome.reason)
-        if item.delivery is not None:
+        if item.notification is not None:
             done = item.outcome is not None and item.outcome.kind is OutcomeKind.DONE
             self._tell(item, b"" if done else b'{"error":"it was cancelled"}')
         self._leave(item, item.outcome.kind.value if item.outcome is not None else "")
 
     def _tell(self, item: Item, error: bytes = b"") -> None:
-        """Show on the job of a delivery what became of that."""
-        assert item.delivery is not None
-        event, what = item.delivery.event, "failed" if error else "delivered"
+        """Show on the job of a notification what became of that."""
+        assert item.notification is not None
+        event, what = item.notification.event, "failed" if error else "delivered"
         self._redis.call(calls.told(event.job, event.seq, what, error))
 
     def _flush_parks(self, parks: Sequence[_Park]) -> None:
@@ -340,7 +340,7 @@ class Outbox:
                 if self._meters is not None:
                     self._meters.dead_lettered(item.route.name, why["reason"])
                 self._teller.end(item, "failed", text=f"{why['reason']}: {why['error']}")
-                if item.delivery is not None:
+                if item.notification is not None:
                     self._tell(item, orjson.dumps({"error": why["error"]}))
                 self._leave(item, "dead_letter", why["reason"], why["error"])
             elif answer == "lost":

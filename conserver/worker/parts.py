@@ -8,12 +8,12 @@ from conserver.queue.retrying_connection import RetryingConnection
 from conserver.queue.wrong_type import Complaints
 from conserver.telemetry import log
 from conserver.worker.chain import ChainRunner
-from conserver.worker.couriers import Couriers
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HeldItems
 from conserver.worker.inbox import WorkerInbox
 from conserver.worker.intake import Intake
 from conserver.worker.meters import meters_of
+from conserver.worker.notifiers import Notifiers
 from conserver.worker.outbox import Outbox
 from conserver.worker.outcomes import OutcomeHandler
 from conserver.worker.pool import ChainPool
@@ -37,7 +37,7 @@ class WorkerParts:
         self.documents = DocumentLoader(redis, status, self.writers, max_document_bytes)
 
         routes = Routes(boot.config, plugins, max_document_bytes)
-        chains = [route for route in routes.all if route is not routes.deliveries]
+        chains = [route for route in routes.all if route is not routes.notifications]
         limits = {r.name: min(threads, r.config.concurrency or threads) for r in chains}
         self.queue = WorkQueue(limits, inbox)
         self.runner = ChainRunner(status, inbox, measures=settings.measures)
@@ -52,8 +52,8 @@ class WorkerParts:
         self.outcomes = OutcomeHandler(
             self.outbox, status, settings, self.writers, self.rates, self.queue, meters
         )
-        self.couriers = Couriers(
-            routes.deliveries,
+        self.notifiers = Notifiers(
+            routes.notifications,
             redis,
             self.held,
             self.runner,
@@ -71,6 +71,6 @@ class WorkerParts:
             self.documents,
             self.outcomes,
             self.teller,
-            self.couriers,
+            self.notifiers,
             meters,
         )

@@ -16,8 +16,8 @@ from conserver.worker.rates import Rate, rate_of
 
 
 class Routes:
-    """all: the enabled chains, in the order of the configuration. deliveries: the built-in one that
-    tells the ends of jobs; None where it is not served.
+    """all: the enabled chains, in the order of the configuration. notifications: the built-in one
+    that tells the ends of jobs; None where it is not served.
     """
 
     def __init__(self, config: Config, plugins: Plugins, max_document_bytes: int) -> None:
@@ -39,7 +39,7 @@ class Routes:
             self.all.append(route)
             for list_name in chain.ingress_lists:
                 self._by_list[list_name] = route
-        self.deliveries = self._by_list.get(keys.DELIVERIES)
+        self.notifications = self._by_list.get(keys.NOTIFICATIONS)
         self._weights = {
             name: route.config.weight * route.config.list_weights.get(name, 1)
             for name, route in self._by_list.items()

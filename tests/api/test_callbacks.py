@@ -125,22 +125,22 @@ def test_no_answer_shows_the_address_or_the_query(
     assert all("0123456789abcdef" not in text and "AKIA" not in text for text in texts)
 
 
-def test_a_job_says_what_became_of_its_delivery(ann: httpx.Client, queue: Queue) -> None:
+def test_a_job_says_what_became_of_its_notification(ann: httpx.Client, queue: Queue) -> None:
     post(ann, upload_presigned_url=URL, job_id="mine")
-    assert ann.get("/v1/jobs/mine").json()["delivery"] is None
+    assert ann.get("/v1/jobs/mine").json()["notification"] is None
     one = Consumer(queue, lists=("calls",))
     one.settle(one.one())
-    assert ann.get("/v1/jobs/mine").json()["delivery"] == {"status": "queued", "error": ""}
-    seq = int(queue.client.hget(keys.job("mine"), "delivery_seq"))
+    assert ann.get("/v1/jobs/mine").json()["notification"] == {"status": "queued", "error": ""}
+    seq = int(queue.client.hget(keys.job("mine"), "notification_seq"))
     queue.run(calls.told("mine", seq, "failed", orjson.dumps({"error": f"PUT {URL}: HTTP 403"})))
-    found = ann.get("/v1/jobs/mine").json()["delivery"]
+    found = ann.get("/v1/jobs/mine").json()["notification"]
     assert found["status"] == "failed"
     assert "HTTP 403" in found["error"]
     assert "0123456789abcdef" not in found["error"]
 
 
-def test_nobody_submits_deliveries(ann: httpx.Client) -> None:
-    answer = ann.post("/v1/jobs", json={"list": keys.DELIVERIES, "vcon": vcon()})
+def test_nobody_submits_notifications(ann: httpx.Client) -> None:
+    answer = ann.post("/v1/jobs", json={"list": keys.NOTIFICATIONS, "vcon": vcon()})
     assert answer.status_code == 404
 
 

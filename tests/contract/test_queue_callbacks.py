@@ -1,7 +1,7 @@
 """Callbacks: the script that ends the item of a job pushes what is to be told of that end.
 
 Whatever ends an item goes through here: a settle, a dead letter, poison, a cancel, the return of a
-cancelled item. An end without its delivery, or two of them, must not be possible.
+cancelled item. An end without its notification, or two of them, must not be possible.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ def submit(
     return list(queue.run(calls.submit(one)))
 
 
-def deliveries(queue: Queue) -> list[dict[str, Any]]:
+def notifications(queue: Queue) -> list[dict[str, Any]]:
     """What is to be told, the oldest first."""
     return [
-        orjson.loads(payload)["delivery"] for payload in queue.client.lrange(keys.DELIVERIES, 0, -1)
+        orjson.loads(payload)["notification"]
+        for payload in queue.client.lrange(keys.NOTIFICATIONS, 0, -1)
     ]
 
 
@@ -60,23 +61,23 @@ def now_ms() -> int:
 def test_a_settle_tells_its_end(queue: Queue, one: Consumer, status: str) -> None:
     submit(queue, keep_s=50)
     one.settle(one.one(), "out", status=status)
-    [payload] = queue.client.lrange(keys.DELIVERIES, 0, -1)
+    [payload] = queue.client.lrange(keys.NOTIFICATIONS, 0, -1)
     found = orjson.loads(payload)
     assert (found["vcon"], found["uuid"]) == ("0.4.0", "u1")
-    told = found["delivery"]
+    told = found["notification"]
     assert (told["job"], told["status"], told["list"]) == ("j1", status, "q")
     assert told["seq"] == int(job_of(queue)["seq"])
     assert told["error"] == ""
     assert told["created_ms"] <= told["ended_ms"] <= now_ms() + 1000
     assert b"secret" not in payload
-    assert job_of(queue)["delivery"] == "queued"
+    assert job_of(queue)["notification"] == "queued"
     assert queue.client.ttl(JOB) > 600_000, "it is kept until that was told"
 
 
 def test_a_dead_letter_tells_its_error(queue: Queue, one: Consumer) -> None:
     submit(queue)
     one.dead_letter(one.one(), why='a "quoted"\n\\ reason, grüße')
-    [told] = deliveries(queue)
+    [told] = notifications(queue)
     assert told["status"] == "failed"
     assert orjson.loads(told["error"]) == {"reason": 'a "quoted"\n\\ reason, grüße'}
 
@@ -90,7 +91,7 @@ def test_poison_tells_its_error(queue: Queue) -> None:
     two.begin(two.one())
     queue.return_items(two, Blame("everything"))
     assert Consumer(queue, "c3", max_deliveries=1).claim().items == []
-    [told] = deliveries(queue)
+    [told] = notifications(queue)
     assert orjson.loads(told["error"])["reason"] == "poison"
 
 
@@ -98,9 +99,9 @@ def test_what_an_operator_cancelled_is_told_when_it_ends(queue: Queue, one: Cons
     submit(queue)
     item = one.one()
     queue.run(calls.cancel("conserver:inflight:c1", item.token, "conserver:cancelled:c1"))
-    assert deliveries(queue) == []
+    assert notifications(queue) == []
     queue.return_items(one)
-    assert [told["status"] for told in deliveries(queue)] == ["cancelled"]
+    assert [told["status"] for told in notifications(queue)] == ["cancelled"]
 
 
 @pytest.mark.parametrize("where", ["q", "conserver:returned:q", "conserver:parked:q"])
@@ -108,9 +109,9 @@ def test_what_is_cancelled_while_it_waits_is_told(queue: Queue, one: Consumer, w
     submit(queue)
     element = waiting_in(queue, one, where)
     assert queue.run(calls.cancel(where, element)) == 1
-    assert [told["status"] for told in deliveries(queue)] == ["cancelled"]
+    assert [told["status"] for told in notifications(queue)] == ["cancelled"]
     assert queue.run(calls.cancel(where, element)) == 0
-    assert len(deliveries(queue)) == 1
+    assert len(notifications(queue)) == 1
 
 
 def waiting_in(queue: Queue, one: Consumer, where: str) -> bytes:
@@ -129,7 +130,7 @@ def waiting_in(queue: Queue, one: Consumer, where: str) -> bytes:
 def test_what_is_no_end_is_not_told(queue: Queue, one: Consumer, end: str) -> None:
     submit(queue)
     getattr(one, end)(one.one())
-    assert deliveries(queue) == []
+    assert notifications(queue) == []
 
 
 # ---- once, and only what was asked for ----
@@ -138,22 +139,22 @@ def test_what_is_no_end_is_not_told(queue: Queue, one: Consumer, end: str) -> No
 def test_only_the_ends_that_were_asked_for_are_told(queue: Queue, one: Consumer) -> None:
     submit(queue, on="failed", keep_s=50)
     one.settle(one.one())
-    assert deliveries(queue) == []
+    assert notifications(queue) == []
     assert 40 < queue.client.ttl(JOB) <= 50
-    assert "delivery" not in job_of(queue)
+    assert "notification" not in job_of(queue)
 
 
-def test_a_job_without_a_callback_has_no_delivery(queue: Queue, one: Consumer) -> None:
+def test_a_job_without_a_callback_has_no_notification(queue: Queue, one: Consumer) -> None:
     queue.run(calls.submit(Submission("q", "u1", "j1", document("u1"))))
     one.settle(one.one())
-    assert not queue.client.exists(keys.DELIVERIES)
+    assert not queue.client.exists(keys.NOTIFICATIONS)
 
 
 def test_an_end_that_is_executed_twice_is_told_once(queue: Queue, one: Consumer) -> None:
     submit(queue)
     one.settle(one.one())
     one.again()
-    assert len(deliveries(queue)) == 1
+    assert len(notifications(queue)) == 1
 
 
 @pytest.mark.parametrize("end", ["settle", "dead_letter"])
@@ -163,15 +164,17 @@ def test_who_was_given_up_tells_nothing(queue: Queue, one: Consumer, end: str) -
     queue.return_items(one)
     Consumer(queue, "c2").one()
     getattr(one, end)(item)
-    assert deliveries(queue) == []
+    assert notifications(queue) == []
 
 
-def test_two_items_under_one_job_have_one_end_and_one_delivery(queue: Queue, one: Consumer) -> None:
+def test_two_items_under_one_job_have_one_end_and_one_notification(
+    queue: Queue, one: Consumer
+) -> None:
     submit(queue)
     queue.push("q", "u1#j1")
     first, second = one.take(2)
     one.settle_all([one.settlement(first), one.settlement(second)])
-    assert len(deliveries(queue)) == 1
+    assert len(notifications(queue)) == 1
     assert queue.held("c1") == []
 
 
@@ -180,25 +183,25 @@ def test_after_a_replay_the_next_end_is_told_too(queue: Queue, one: Consumer) ->
     one.dead_letter(one.one())
     queue.replay("q")
     one.settle(one.one())
-    first, second = deliveries(queue)
+    first, second = notifications(queue)
     assert (first["status"], second["status"]) == ("failed", "completed")
     assert first["seq"] < second["seq"]
-    assert job_of(queue)["delivery_seq"] == str(second["seq"])
+    assert job_of(queue)["notification_seq"] == str(second["seq"])
 
 
 def test_a_delivery_has_no_job_and_so_no_delivery_of_its_own(queue: Queue, one: Consumer) -> None:
     submit(queue)
     one.settle(one.one())
     before = job_of(queue)
-    courier = Consumer(queue, "c2", lists=(keys.DELIVERIES,))
-    item = courier.one()
+    notifier = Consumer(queue, "c2", lists=(keys.NOTIFICATIONS,))
+    item = notifier.one()
     assert (item.what, item.job) == ("inline", "")
-    courier.dead_letter(item, why="nobody there")
-    queue.replay(keys.DELIVERIES)
-    again = courier.one()
+    notifier.dead_letter(item, why="nobody there")
+    queue.replay(keys.NOTIFICATIONS)
+    again = notifier.one()
     assert again.payload == item.payload
-    courier.settle(again, uuid="u1", status="filtered")
-    assert not queue.client.exists(keys.DELIVERIES)
+    notifier.settle(again, uuid="u1", status="filtered")
+    assert not queue.client.exists(keys.NOTIFICATIONS)
     assert job_of(queue) == before
     assert queue.client.get("vcon:u1") == document("u1")
 
@@ -216,7 +219,7 @@ def test_a_job_whose_presigned_url_has_expired_fails_before_it_begins(
     assert dead.why["reason"] == "rejected"
     assert "expired 9" in dead.why["error"]
     assert status_of(queue) == "failed"
-    assert [told["status"] for told in deliveries(queue)] == ["failed"]
+    assert [told["status"] for told in notifications(queue)] == ["failed"]
     assert queue.dead() == [b"u1"]
 
 
@@ -240,29 +243,29 @@ Act = Callable[[Queue, Consumer], Any]
 
 def settled(_queue: Queue, one: Consumer) -> Any:
     answer = one.settle(one.one())
-    assert (answer.kind, answer.key, answer.found) == ("type", keys.DELIVERIES, "string")
+    assert (answer.kind, answer.key, answer.found) == ("type", keys.NOTIFICATIONS, "string")
 
 
 def dead_lettered(_queue: Queue, one: Consumer) -> Any:
-    assert one.dead_letter(one.one()) == [f"string {keys.DELIVERIES}".encode()]
+    assert one.dead_letter(one.one()) == [f"string {keys.NOTIFICATIONS}".encode()]
 
 
 def cancelled(queue: Queue, _one: Consumer) -> Any:
-    with pytest.raises(ResponseError, match=f"WRONGTYPE {keys.DELIVERIES}"):
+    with pytest.raises(ResponseError, match=f"WRONGTYPE {keys.NOTIFICATIONS}"):
         queue.run(calls.cancel("q", b"u1#j1"))
 
 
 def returned(queue: Queue, one: Consumer) -> Any:
     item = one.one()
     queue.run(calls.cancel("conserver:inflight:c1", item.token, "conserver:cancelled:c1"))
-    with pytest.raises(ResponseError, match=f"WRONGTYPE {keys.DELIVERIES}"):
+    with pytest.raises(ResponseError, match=f"WRONGTYPE {keys.NOTIFICATIONS}"):
         queue.return_items(one)
 
 
 def expired(queue: Queue, one: Consumer) -> Any:
     queue.client.hset(JOB, "callback_until_ms", now_ms() - 1000)
     claim = one.claim()
-    assert (claim.items, claim.broken) == ([], [(keys.DELIVERIES, "string")])
+    assert (claim.items, claim.broken) == ([], [(keys.NOTIFICATIONS, "string")])
     assert status_of(queue) == "waiting"
 
 
@@ -270,16 +273,16 @@ def expired(queue: Queue, one: Consumer) -> Any:
 @pytest.mark.parametrize("act", [settled, dead_lettered, cancelled, returned, expired])
 def test_an_end_that_cannot_be_told_does_not_happen(queue: Queue, one: Consumer, act: Act) -> None:
     submit(queue)
-    queue.make_key(keys.DELIVERIES, "string")
+    queue.make_key(keys.NOTIFICATIONS, "string")
     act(queue, one)
     assert status_of(queue) in ("queued", "processing", "waiting")
     assert sum(queue.places().values()) == 1
-    queue.client.delete(keys.DELIVERIES)
+    queue.client.delete(keys.NOTIFICATIONS)
 
 
 @pytest.mark.real_redis("an error inside its scripts has no text")
 def test_items_without_a_callback_go_on_meanwhile(queue: Queue, one: Consumer) -> None:
-    queue.make_key(keys.DELIVERIES, "string")
+    queue.make_key(keys.NOTIFICATIONS, "string")
     queue.run(calls.submit(Submission("q", "u1", "j1", document("u1"))))
     queue.supply("q", "u2")
     for item in one.take(2):
@@ -299,7 +302,7 @@ def test_a_user_without_a_command_of_jobs_still_tells(queue: Queue) -> None:
         limited = Queue(redis.Redis(**where, username="old", password="pass"))
         one = Consumer(limited)
         one.settle(one.one())
-        assert [told["seq"] > 1_000_000 for told in deliveries(queue)] == [True]
+        assert [told["seq"] > 1_000_000 for told in notifications(queue)] == [True]
     finally:
         queue.client.execute_command("ACL", "DELUSER", "old")
 
@@ -314,28 +317,28 @@ def told(queue: Queue, seq: int, what: str = "delivered", error: bytes = b"") ->
 def test_a_delivery_shows_on_its_job_what_became_of_it(queue: Queue, one: Consumer) -> None:
     submit(queue, keep_s=50)
     one.settle(one.one())
-    [delivery] = deliveries(queue)
-    assert told(queue, delivery["seq"], "failed", b'{"error":"gone"}') == 1
-    assert (job_of(queue)["delivery"], job_of(queue)["delivery_error"]) == (
+    [notification] = notifications(queue)
+    assert told(queue, notification["seq"], "failed", b'{"error":"gone"}') == 1
+    assert (job_of(queue)["notification"], job_of(queue)["notification_error"]) == (
         "failed",
         '{"error":"gone"}',
     )
     assert queue.client.ttl(JOB) > 600_000, "its dead letter may be replayed"
-    assert told(queue, delivery["seq"]) == 1
-    assert job_of(queue)["delivery"] == "delivered"
+    assert told(queue, notification["seq"]) == 1
+    assert job_of(queue)["notification"] == "delivered"
     assert 40 < queue.client.ttl(JOB) <= 50
 
 
 def test_the_delivery_of_an_earlier_end_says_nothing(queue: Queue, one: Consumer) -> None:
     submit(queue)
     one.dead_letter(one.one())
-    [first] = deliveries(queue)
+    [first] = notifications(queue)
     queue.replay("q")
     before = job_of(queue)
     assert told(queue, first["seq"]) == 0
     one.settle(one.one())
     assert told(queue, first["seq"]) == 0
-    assert before["delivery"] == job_of(queue)["delivery"] == "queued"
+    assert before["notification"] == job_of(queue)["notification"] == "queued"
 
 
 @pytest.mark.real_redis("an error inside its scripts has no text")
@@ -350,8 +353,8 @@ def test_deliveries_are_records_like_all_others(queue: Queue, one: Consumer) -> 
     """Killed and returned, one keeps its payload."""
     submit(queue)
     one.settle(one.one())
-    courier = Consumer(queue, "c2", lists=(keys.DELIVERIES,))
-    item = courier.one()
-    queue.return_items(courier, Blame("everything"))
-    [text] = queue.client.lrange(f"conserver:suspects:{keys.DELIVERIES}", 0, -1)
+    notifier = Consumer(queue, "c2", lists=(keys.NOTIFICATIONS,))
+    item = notifier.one()
+    queue.return_items(notifier, Blame("everything"))
+    [text] = queue.client.lrange(f"conserver:suspects:{keys.NOTIFICATIONS}", 0, -1)
     assert parse(text).payload == item.payload

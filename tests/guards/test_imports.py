@@ -78,7 +78,7 @@ def test_a_worker_that_only_tags_has_no_client_and_no_command_line(
     assert found & NEVER <= inherited
     assert "conserver.links.tag" in found
     others = {name for name in found if name.startswith("conserver.links.")}
-    assert others == {"conserver.links.tag", "conserver.links.deliver"}, "that one is built in"
+    assert others == {"conserver.links.tag", "conserver.links.notify"}, "that one is built in"
     storages = {name for name in found if name.startswith("storage.")} - {"storage.contract"}
     assert all(name.startswith(("storage.reading", "storage.network")) for name in storages)
 

@@ -101,7 +101,7 @@ def test_a_settle(queue: Queue, body: bool, expires: bool, most: int) -> None:
 
 @pytest.mark.parametrize(("callback", "most"), [(False, 6), (True, 10)])
 def test_a_settle_of_jobs(queue: Queue, callback: bool, most: int) -> None:
-    """Only a callback costs more, and the place for deliveries is looked at once per call."""
+    """Only a callback costs more, and the place for notifications is looked at once per call."""
     consumer = Consumer(queue)
     told: list[tuple[str, str | bytes | int]] = [("callback_on", "completed")] if callback else []
     for number in range(BATCH):
@@ -112,7 +112,7 @@ def test_a_settle_of_jobs(queue: Queue, callback: bool, most: int) -> None:
     with commands(queue.client) as counted:
         consumer.settle_all(entries)
     show(f"settle of jobs, with callback: {callback}", counted)
-    assert queue.client.llen(keys.DELIVERIES) == (BATCH if callback else 0)
+    assert queue.client.llen(keys.NOTIFICATIONS) == (BATCH if callback else 0)
     assert counted.of("type") <= 2
     assert per_item(counted) <= most
 

@@ -18,7 +18,7 @@ from conserver.errors import Rejected, Retry
 from conserver.outbound.callback import Callback
 from tests.clients import S3Access
 from tests.helpers import TcpProxy, eventually
-from tests.unit.links.test_deliver import deliver_once, document, event
+from tests.unit.links.test_notify import document, event, notify_once
 
 Presign = Callable[..., str]
 KEY = "results/call 1.json"
@@ -53,28 +53,28 @@ def presign(client: Any, s3_bucket: str) -> Presign:
 
 
 def test_the_result_lies_in_the_bucket(presign: Presign, client: Any, s3_bucket: str) -> None:
-    deliver_once({"url": presign(), "kind": "put", "format": "vcon"})
+    notify_once({"url": presign(), "kind": "put", "format": "vcon"})
     found = client.get_object(Bucket=s3_bucket, Key=KEY)
     assert found["Body"].read() == document()
     assert found["ContentType"] == "application/json"
 
 
 def test_so_does_an_error(presign: Presign, client: Any, s3_bucket: str) -> None:
-    deliver_once({"url": presign(), "kind": "put"}, event("failed", reason="failed", error="boom"))
+    notify_once({"url": presign(), "kind": "put"}, event("failed", reason="failed", error="boom"))
     found = orjson.loads(client.get_object(Bucket=s3_bucket, Key=KEY)["Body"].read())
     assert (found["status"], found["error"]["message"]) == ("failed", "boom")
 
 
 def test_a_large_result_is_whole(presign: Presign, client: Any, s3_bucket: str) -> None:
     large = document(more="x" * 12_000_000)
-    deliver_once({"url": presign(), "kind": "put", "format": "vcon"}, text=large)
+    notify_once({"url": presign(), "kind": "put", "format": "vcon"}, text=large)
     assert client.head_object(Bucket=s3_bucket, Key=KEY)["ContentLength"] == len(large)
 
 
 def test_headers_that_were_signed_are_sent(presign: Presign, client: Any, s3_bucket: str) -> None:
     url = presign(ContentType="text/plain", Metadata={"ticket": "7"})
     headers = {"Content-Type": "text/plain", "x-amz-meta-ticket": "7"}
-    deliver_once({"url": url, "kind": "put", "format": "text", "headers": headers})
+    notify_once({"url": url, "kind": "put", "format": "text", "headers": headers})
     found = client.head_object(Bucket=s3_bucket, Key=KEY)
     assert (found["ContentType"], found["Metadata"]) == ("text/plain", {"ticket": "7"})
 
@@ -87,7 +87,7 @@ def test_what_a_callback_reads_of_it_is_what_the_caller_gave(presign: Presign) -
 def test_one_that_was_changed_is_refused_for_good(presign: Presign) -> None:
     url = presign().replace("results", "elsewhere")
     with pytest.raises(Rejected, match=r"/elsewhere/call%201.json: HTTP 403: ") as caught:
-        deliver_once({"url": url, "kind": "put"})
+        notify_once({"url": url, "kind": "put"})
     for _, _, value in (part.partition("=") for part in urlsplit(url).query.split("&")):
         assert len(value) < 6 or value not in str(caught.value)
 
@@ -96,7 +96,7 @@ def test_one_that_has_expired_says_so(presign: Presign) -> None:
     url = presign(expires_s=1)
     eventually(lambda: time.time() > (Callback.presigned(url).expires_at or 0) + 1)
     with pytest.raises(Rejected, match="expired"):
-        deliver_once({"url": url, "kind": "put"})
+        notify_once({"url": url, "kind": "put"})
     # S3 itself says so, too, to whoever does not read it out of the URL.
     answer = httpx.put(url, content=b"x")
     assert answer.status_code == 403
@@ -112,7 +112,7 @@ def test_a_connection_that_is_cut_is_tried_again(
         near = url.replace(f":{port}/", f":{proxy.port}/")
         proxy.cut_before(b"transcript", times=9)
         with pytest.raises(Retry):
-            deliver_once({"url": near, "kind": "put", "format": "vcon"})
+            notify_once({"url": near, "kind": "put", "format": "vcon"})
     with pytest.raises(client.exceptions.ClientError, match="404"):
         client.head_object(Bucket=s3_bucket, Key=KEY)
-    deliver_once({"url": url, "kind": "put", "format": "vcon"})
+    notify_once({"url": url, "kind": "put", "format": "vcon"})

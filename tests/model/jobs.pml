@@ -7,8 +7,9 @@
  * a submission stay on dead connections and arrive late.
  *
  * With CALLBACK the job has one, and a presigned URL that may expire. Each of its ends has exactly
- * one delivery, which waits, is in flight, dead or delivered; where conserver:deliveries is no list
- * (blocked), there is no end. Couriers claim deliveries, die, give up; operators replay them.
+ * one notification, which waits, is in flight, dead or delivered; where conserver:notifications is
+ * no list (blocked), there is no end. Notifiers claim notifications, die, give up; operators replay
+ * them.
  *
  * Each script is one d_step: Redis runs it in one piece.
  */
@@ -46,9 +47,9 @@ bit named[2];                      /* the payload has #job behind its uuid, or t
 bit record[2];                     /* it was claimed before: it has a token */
 bit cancelled[2];                  /* its token is among those that an operator has cancelled */
 bit callback;                      /* the hash has one; a hash made by a claim has none */
-bit blocked;                       /* conserver:deliveries holds another type */
+bit blocked;                       /* conserver:notifications holds another type */
 bit overdue;                       /* the presigned URL has expired */
-byte waits_d, flight_d, dead_d, told_d; /* deliveries, by place; told_d: settled */
+byte waits_d, flight_d, dead_d, told_d; /* notifications, by place; told_d: settled */
 
 /* ---- ghosts, and what is on its way ---- */
 byte submitted, expiries = 1, replays = 1, lates = LATE;
@@ -79,7 +80,7 @@ inline change(s) {
 #define is_new_end(s) (is_end(s) && fresh_end)
 #endif
 bit fresh_end;                     /* of the mark that runs */
-/* An end pushes its delivery, in the same script. */
+/* An end pushes its notification, in the same script. */
 inline tell(s) {
   if
   :: callback && is_new_end(s) && tells(s) && !blocked -> waits_d++
@@ -274,7 +275,7 @@ init {
   :: d_step { CALLBACK && blocks>0 && !blocked && waits_d==0 -> blocks--; blocked=1 }
   :: d_step { blocked -> blocked=0 }
   :: d_step { CALLBACK && submitted==1 && !overdue -> overdue=1 }
-  /* A delivery is an item like any other: queue.pml has its life; here only its places. */
+  /* A notification is an item like any other: queue.pml has its life; here only its places. */
   :: d_step { waits_d>0 -> waits_d--; flight_d++; check() }
   :: d_step { flight_d>0 && deaths>0 -> deaths--; flight_d--; waits_d=waits_d+returns_d; check() }
   :: d_step { flight_d>0 -> flight_d--; told_d++; check() }

@@ -83,7 +83,7 @@ def test_the_ends_of_jobs_are_told_as_signed_webhooks(tmp_path: Path, redis_url:
             assert "a-query-of-a-caller" not in orjson.dumps(view).decode()
         assert b"a-query-of-a-caller" not in daemon.log_file.read_bytes()
         lists = {entry["name"] for entry in web.get("/v1/lists").json()}
-        assert keys.DELIVERIES not in lists, "nothing waits there"
+        assert keys.NOTIFICATIONS not in lists, "nothing waits there"
         assert daemon.stop() == 0
 
 
@@ -95,16 +95,16 @@ def test_a_delivery_that_fails_for_good_is_a_dead_letter_and_can_be_requeued(
         address = f"{receiver.url}/hook?secret=a-query-of-a-caller"
         job = web.post("/v1/jobs", json=body_of(address)).json()["id"]
         letter = daemon.event("dead_letter", LONG_S)
-        assert letter["list"] == keys.DELIVERIES
+        assert letter["list"] == keys.NOTIFICATIONS
         assert "HTTP 500: out of order (tried 3 times)" in letter["error"]
         assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
         view = told_as(daemon, web, job, "failed")
         assert view["status"] == "completed"
-        assert "HTTP 500" in view["delivery"]["error"]
-        letters = web.get("/v1/dead-letters", params={"list": keys.DELIVERIES})
+        assert "HTTP 500" in view["notification"]["error"]
+        letters = web.get("/v1/dead-letters", params={"list": keys.NOTIFICATIONS})
         assert "a-query-of-a-caller" not in letters.text
         found = web.post(
-            "/v1/operations", json={"kind": "requeue", "filter": {"lists": [keys.DELIVERIES]}}
+            "/v1/operations", json={"kind": "requeue", "filter": {"lists": [keys.NOTIFICATIONS]}}
         )
         assert found.status_code == 202, found.text
         daemon.until(lambda: len(receiver.requests) == 4, LONG_S)
@@ -116,7 +116,7 @@ def test_a_delivery_that_fails_for_good_is_a_dead_letter_and_can_be_requeued(
 
 
 def test_a_slow_receiver_keeps_no_other_item_waiting(tmp_path: Path, redis_url: str) -> None:
-    """With one thread per worker: deliveries have threads of their own."""
+    """With one thread per worker: notifications have threads of their own."""
     slow = Reply(200, b"x" * 10_000, drip_s=0.5)
     with host(tmp_path, redis_url) as (daemon, web), serving(slow) as receiver:
         for _ in range(4):
@@ -128,11 +128,11 @@ def test_a_slow_receiver_keeps_no_other_item_waiting(tmp_path: Path, redis_url: 
 
 
 def told_as(daemon: Daemon, web: httpx.Client, job: str, status: str) -> dict[str, Any]:
-    """The job, once that has become of its delivery."""
+    """The job, once that has become of its notification."""
 
     def look() -> dict[str, Any]:
         found: dict[str, Any] = web.get(f"/v1/jobs/{job}").json()
-        return found if found["delivery"]["status"] == status else {}
+        return found if found["notification"]["status"] == status else {}
 
     return daemon.until(look, LONG_S)
 
@@ -204,7 +204,7 @@ def test_every_end_is_told_whoever_is_killed(tmp_path: Path, redis_url: str) -> 
                 assert {error["message"] for error in failures} == {"no"}
                 assert Counter(map(len, receiver.ids.values())) == {1: JOBS}, "one id per end"
                 daemon.until(lambda: not waiting(client), LONG_S)
-                assert client.llen(keys.dead_letters(keys.DELIVERIES)) == 0
+                assert client.llen(keys.dead_letters(keys.NOTIFICATIONS)) == 0
         finally:
             receiver.close()
 
@@ -221,10 +221,10 @@ def submit(daemon: Daemon, web: httpx.Client, body: dict[str, Any]) -> None:
 
 
 def waiting(client: redis.Redis) -> int:
-    """How many deliveries are not delivered yet."""
-    name = keys.DELIVERIES
+    """How many notifications are not delivered yet."""
+    name = keys.NOTIFICATIONS
     held = sum(
-        keys.DELIVERIES.encode() in text
+        keys.NOTIFICATIONS.encode() in text
         for key in client.scan_iter(keys.inflight("*"))
         for text in client.hvals(key)
     )

@@ -162,7 +162,7 @@ def test_no_result_is_delivered_to_us(site: Site) -> None:
     for path, url in jobs.items():
 
         def failed(path: str = path) -> dict[str, Any]:
-            found: dict[str, Any] = site.web.get(path).json()["delivery"]
+            found: dict[str, Any] = site.web.get(path).json()["notification"]
             return found if found["status"] == "failed" else {}
 
         told = site.daemon.until(failed, WAIT_S)

@@ -154,7 +154,7 @@ class QueueModel:
 
     def _mark(self, job: str, status: str) -> None:
         """A job changes with its item, unless it has ended, or is not known (any more). An end that
-        is to be told leaves one delivery.
+        is to be told leaves one notification.
         """
         if job in self.jobs and self.jobs[job] not in ENDS:
             self.jobs[job] = status

@@ -728,8 +728,8 @@ class QueueMachine(RuleBasedStateMachine):
         }
         assert found == model.jobs
         told = [
-            orjson.loads(payload)["delivery"]
-            for payload in queue.client.lrange("conserver:deliveries", 0, -1)
+            orjson.loads(payload)["notification"]
+            for payload in queue.client.lrange("conserver:notifications", 0, -1)
         ]
         assert [(one["job"], one["status"]) for one in told] == model.deliveries
 

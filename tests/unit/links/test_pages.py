@@ -11,11 +11,11 @@ import pytest
 from conserver.config import model as config
 
 ROOT = Path(__file__).parents[3]
-# transcribe's page has its own tests; deliver is built in, and no configuration names it.
+# transcribe's page has its own tests; notify is built in, and no configuration names it.
 LINKS = sorted(
     path.stem
     for path in (ROOT / "conserver" / "links").glob("*.py")
-    if path.stem not in ("__init__", "transcribe", "deliver")
+    if path.stem not in ("__init__", "transcribe", "notify")
 )
 ON_ANALYZE = ("check_and_tag", "detect_engagement")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from conserver.queue.keys import DELIVERIES
+from conserver.queue.keys import NOTIFICATIONS
 from tests.helpers import eventually
 from tests.process.children import Scenario
 from tests.process.host import SOON_S, Host, alive, new_host, seconds_since, title
@@ -54,7 +54,7 @@ def test_registers_starts_and_ends_in_order_promptly(host: Host) -> None:
     ]
     assert title(host.pid) == "conserver: supervisor"
     registered = host.received("register")
-    assert [order["lists"] for order in registered] == [["calls", "chats", DELIVERIES]] * 2
+    assert [order["lists"] for order in registered] == [["calls", "chats", NOTIFICATIONS]] * 2
     consumers = {event["consumer"] for event in host.events("worker", "started")}
     assert consumers == {order["consumer"] for order in registered}
     assert not any(event["imported"] for event in host.events("worker", "started"))

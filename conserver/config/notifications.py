@@ -1,8 +1,8 @@
 """The built-in chain that tells the ends of jobs to their callbacks.
 
-Every host serves conserver:deliveries with it, whatever its configuration file says, because a job
-with a callback may be submitted anywhere. It has one link, no storages and no egress. Its threads
-are its own (worker/couriers.py), so that a slow receiver keeps no other item waiting.
+Every host serves conserver:notifications with it, whatever its configuration file says, because a
+job with a callback may be submitted anywhere. It has one link, no storages and no egress. Its
+threads are its own (worker/notifiers.py), so that a slow receiver keeps no other item waiting.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 from conserver.config.model import ChainConfig, Config, LinkConfig
 from conserver.config.settings import Settings
 
-LIST = "conserver:deliveries"
-CHAIN = LINK = "conserver:deliver"
+LIST = "conserver:notifications"
+CHAIN = LINK = "conserver:notify"
 
 CONCURRENCY = 8
-"""How many deliveries one worker makes at once."""
+"""How many notifications one worker makes at once."""
 
 GIVE_UP_S = 604_800.0
 """Tries are counted by the link; a receiver may ask for long waits between them."""
 
 
-def with_deliveries(config: Config, settings: Settings) -> Config:
+def with_notifications(config: Config, settings: Settings) -> Config:
     """The configuration with that chain added, unless the settings forbid callbacks."""
     if not settings.callbacks:
         return config
     link = LinkConfig(
-        module="links.deliver",
+        module="links.notify",
         options={
             "timeout_s": settings.upload_timeout_s,
             "tries": settings.callback_tries,

@@ -1,4 +1,4 @@
-"""deliver against real HTTP servers: what arrives, what is final, what is tried again."""
+"""notify against real HTTP servers: what arrives, what is final, what is tried again."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 from standardwebhooks import Webhook
 
 from conserver.errors import Cancelled, Rejected, Retry
-from conserver.links import deliver
-from conserver.links.deliver import Options
+from conserver.links import notify
+from conserver.links.notify import Options
 from conserver.outbound.callback import Callback
-from conserver.outbound.event import Delivery, Event, parse
+from conserver.outbound.event import Event, Notification, parse
 from conserver.outbound.faults import FailedAttemptError
 from conserver.testing.http_server import Reply, serving
 from conserver.vcon.document import Vcon
@@ -42,7 +42,7 @@ def event(status: str = "completed", **error: Any) -> Event:
     return Event("j1", 7, status, "calls", "u1", 1_700_000_000_000, 1_700_000_005_500, error)
 
 
-def deliver_once(
+def notify_once(
     callback: dict[str, Any] | None,
     told: Event | None = None,
     text: bytes | None = None,
@@ -56,9 +56,9 @@ def deliver_once(
     ended = told or event()
     found: Any = context or Context()
     found.attempt = attempt
-    found.delivery = Delivery(ended, made, document() if text is None else text)
+    found.notification = Notification(ended, made, document() if text is None else text)
     given = {"secret": SECRET, "allow_private_addresses": True, **options}
-    deliver.run(Vcon.parse(b'{"vcon":"0.4.0","uuid":"u1"}'), Options(**given), found)
+    notify.run(Vcon.parse(b'{"vcon":"0.4.0","uuid":"u1"}'), Options(**given), found)
 
 
 # ---- webhooks ----
@@ -69,7 +69,7 @@ def test_a_webhook_says_what_happened_and_is_signed() -> None:
         "failed", reason="rejected", error="HTTP 418\nteapot", type="Rejected", link="transcribe"
     )
     with serving(Reply(204, b"")) as server:
-        deliver_once({"url": server.url + "/hook?a=b", "headers": {"X-A": "b"}}, told)
+        notify_once({"url": server.url + "/hook?a=b", "headers": {"X-A": "b"}}, told)
         (request,) = server.requests
         assert (request.method, request.path) == ("POST", "/hook?a=b")
         assert request.headers["x-a"] == "b"
@@ -98,7 +98,7 @@ def test_a_webhook_says_what_happened_and_is_signed() -> None:
 def test_the_id_stays_and_the_next_end_has_another() -> None:
     with serving(Reply(204, b"")) as server:
         for told in (event(), event(), Event("j1", 8, "completed", "calls", "u1", 0, 0)):
-            deliver_once({"url": server.url}, told)
+            notify_once({"url": server.url}, told)
         first, again, later = [request.headers["webhook-id"] for request in server.requests]
     assert first == again != later
     assert "." not in first, "it is joined to the timestamp with one"
@@ -108,7 +108,7 @@ def test_two_secrets_sign_while_one_is_new(tmp_path: Any) -> None:
     file = tmp_path / "secrets"
     file.write_text(f"crm {OTHER} {SECRET}\n")
     with serving() as server:
-        deliver_once({"url": server.url, "key": "crm"}, secret="", secret_file=str(file))
+        notify_once({"url": server.url, "key": "crm"}, secret="", secret_file=str(file))
         (request,) = server.requests
         for secret in (SECRET, OTHER):
             Webhook(secret).verify(request.body, request.headers)
@@ -117,7 +117,7 @@ def test_two_secrets_sign_while_one_is_new(tmp_path: Any) -> None:
 @pytest.mark.parametrize("options", [{"secret": ""}, {"secret_file": "/nowhere"}])
 def test_a_host_without_the_secret_leaves_it_to_others(options: dict[str, Any]) -> None:
     with pytest.raises(Retry, match="secret"):
-        deliver_once({"url": "http://127.0.0.1:9/"}, **options)
+        notify_once({"url": "http://127.0.0.1:9/"}, **options)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_host_without_the_secret_leaves_it_to_others(options: dict[str, Any]) 
 )
 def test_a_webhook_has_the_result_if_that_is_asked_for(wanted: str, result: Any) -> None:
     with serving() as server:
-        deliver_once({"url": server.url, "format": wanted})
+        notify_once({"url": server.url, "format": wanted})
         data = server.requests[0].json["data"]
     assert data["format"] == wanted
     assert data["result"] == result or data["result"]["text"] == WORDS
@@ -134,7 +134,7 @@ def test_a_webhook_has_the_result_if_that_is_asked_for(wanted: str, result: Any)
 
 def test_a_webhook_without_the_result_says_why() -> None:
     with serving() as server:
-        deliver_once({"url": server.url, "format": "srt"}, text=b"")
+        notify_once({"url": server.url, "format": "srt"}, text=b"")
         data = server.requests[0].json["data"]
     assert (data["result"], data["result_error"]) == (None, "the vCon of the job is gone")
 
@@ -155,7 +155,7 @@ def test_a_webhook_without_the_result_says_why() -> None:
 )
 def test_a_presigned_url_gets_the_result_in_its_format(wanted: str, kind: str, part: bytes) -> None:
     with serving(Reply(200, b"")) as server:
-        deliver_once({"url": f"{server.url}/a?{QUERY}", "kind": "put", "format": wanted})
+        notify_once({"url": f"{server.url}/a?{QUERY}", "kind": "put", "format": wanted})
         (request,) = server.requests
     assert (request.method, request.path) == ("PUT", f"/a?{QUERY}")
     assert part in request.body
@@ -177,7 +177,7 @@ def test_a_presigned_url_gets_the_error_where_there_is_no_result(
     told: Event, text: bytes, type_: str, message: str
 ) -> None:
     with serving(Reply(200, b"")) as server:
-        deliver_once({"url": server.url, "kind": "put", "format": "srt"}, told, text)
+        notify_once({"url": server.url, "kind": "put", "format": "srt"}, told, text)
         (request,) = server.requests
     assert request.headers["content-type"] == "application/json"
     assert request.json["status"] == told.status
@@ -188,8 +188,8 @@ def test_a_presigned_url_gets_the_error_where_there_is_no_result(
 def test_content_type_is_not_sent_where_it_is_signed() -> None:
     """Version 2 of S3's signatures covers it: one of ours would be a 403."""
     with serving() as server:
-        deliver_once({"url": f"{server.url}/?Signature=x&Expires=9999999999", "kind": "put"})
-        deliver_once({"url": f"{server.url}/?sv=2024&sig=x", "kind": "put"})
+        notify_once({"url": f"{server.url}/?Signature=x&Expires=9999999999", "kind": "put"})
+        notify_once({"url": f"{server.url}/?sv=2024&sig=x", "kind": "put"})
     assert "content-type" not in server.requests[0].headers
     assert server.requests[1].headers["x-ms-blob-type"] == "BlockBlob", "Azure wants it"
 
@@ -198,7 +198,7 @@ def test_one_that_has_expired_is_not_even_tried() -> None:
     with serving() as server:
         url = f"{server.url}/a?X-Amz-Date=20260102T030405Z&X-Amz-Expires=60&{QUERY}"
         with pytest.raises(Rejected, match=r"expired at 2026-01-02T03:05:05"):
-            deliver_once({"url": url, "kind": "put"})
+            notify_once({"url": url, "kind": "put"})
         assert server.requests == []
 
 
@@ -210,7 +210,7 @@ def test_some_answers_are_final(status: int) -> None:
     said = f"<Code>AccessDenied</Code>\n<Provided>0123456789abcdef</Provided> {QUERY}".encode()
     with serving(Reply(status, said)) as server:
         with pytest.raises(Rejected, match=f"HTTP {status}: <Code>AccessDenied") as caught:
-            deliver_once({"url": f"{server.url}/a?{QUERY}", "kind": "put"})
+            notify_once({"url": f"{server.url}/a?{QUERY}", "kind": "put"})
         assert len(server.requests) == 1
     for secret in ("0123456789abcdef", "AKIA", QUERY):
         assert secret not in str(caught.value), "S3 quotes what was signed"
@@ -220,13 +220,13 @@ def test_some_answers_are_final(status: int) -> None:
 def test_other_answers_are_tried_again_until_the_last_try(status: int) -> None:
     with serving(Reply(status, b"no", {"Location": "{url}/elsewhere"})) as server:
         with pytest.raises(Retry) as caught:
-            deliver_once({"url": server.url}, backoff_s=4)
+            notify_once({"url": server.url}, backoff_s=4)
         assert caught.value.after_s is not None
         assert 2 <= caught.value.after_s <= 4
         with pytest.raises(Retry):
-            deliver_once({"url": server.url}, attempt=2)
+            notify_once({"url": server.url}, attempt=2)
         with pytest.raises(FailedAttemptError, match=f"HTTP {status}: no .tried 3 times."):
-            deliver_once({"url": server.url}, attempt=3)
+            notify_once({"url": server.url}, attempt=3)
         assert [request.path for request in server.requests] == ["/"] * 3, "no redirect"
 
 
@@ -234,7 +234,7 @@ def test_other_answers_are_tried_again_until_the_last_try(status: int) -> None:
 def test_a_receiver_says_when_to_come_again(status: int) -> None:
     reply = Reply(status, b"", {"Retry-After": "77"})
     with serving(reply) as server, pytest.raises(Retry) as caught:
-        deliver_once({"url": server.url})
+        notify_once({"url": server.url})
     assert caught.value.after_s == 77
 
 
@@ -243,14 +243,14 @@ def test_nobody_there_is_tried_again_and_names_no_query() -> None:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
         with pytest.raises(Retry, match=rf"PUT http://127.0.0.1:{port}/a: ConnectError") as caught:
-            deliver_once({"url": f"http://127.0.0.1:{port}/a?{QUERY}", "kind": "put"})
+            notify_once({"url": f"http://127.0.0.1:{port}/a?{QUERY}", "kind": "put"})
     assert "Signature" not in str(caught.value)
 
 
 def test_an_answer_that_is_cut_is_tried_again() -> None:
     cut = Reply(200, b"x" * 1000, cut=True)
     with serving(cut) as server, pytest.raises(Retry, match="RemoteProtocolError"):
-        deliver_once({"url": server.url})
+        notify_once({"url": server.url})
 
 
 @contextmanager
@@ -295,12 +295,12 @@ def test_a_try_is_over_in_time_however_the_receiver_trickles(reads: bool) -> Non
         sluggish(reads=reads) as url,
         pytest.raises(Retry, match=r"not finished within 1 s|imeout"),
     ):
-        deliver_once({"url": url, "kind": "put", "format": "vcon"}, text=large, timeout_s=1)
+        notify_once({"url": url, "kind": "put", "format": "vcon"}, text=large, timeout_s=1)
 
 
 def test_a_worker_that_stops_is_not_kept() -> None:
     with sluggish(reads=True) as url, pytest.raises(Cancelled):
-        deliver_once({"url": url}, context=Context(cancel_after=3))
+        notify_once({"url": url}, context=Context(cancel_after=3))
 
 
 # ---- where it may not go ----
@@ -311,34 +311,34 @@ def test_a_worker_that_stops_is_not_kept() -> None:
 )
 def test_addresses_of_our_own_networks_are_refused(url: str) -> None:
     with pytest.raises(Rejected, match="CONSERVER_CALLBACK_PRIVATE_ADDRESSES"):
-        deliver_once({"url": url}, allow_private_addresses=False)
+        notify_once({"url": url}, allow_private_addresses=False)
 
 
-# ---- what is no delivery ----
+# ---- what is no notification ----
 
 
 def test_other_items_are_rejected() -> None:
     context: Any = Context()
-    context.delivery = None
+    context.notification = None
     with pytest.raises(Rejected, match="no end of a job"):
-        deliver.run(Vcon.parse(document()), Options(), context)
+        notify.run(Vcon.parse(document()), Options(), context)
 
 
 def test_a_callback_that_is_gone_is_a_clear_failure() -> None:
     with pytest.raises(Rejected, match="CONSERVER_JOB_MAX_S"):
-        deliver_once(None)
+        notify_once(None)
 
 
 @pytest.mark.parametrize(
-    "payload", [b"u1", b"{}", b'{"delivery":{}}', b'{"uuid":"u1","delivery":3}', b"[1]"]
+    "payload", [b"u1", b"{}", b'{"notification":{}}', b'{"uuid":"u1","notification":3}', b"[1]"]
 )
 def test_what_is_no_event_is_none(payload: bytes) -> None:
-    with pytest.raises(ValueError, match=r"delivery|JSON|unexpected|Invalid"):
+    with pytest.raises(ValueError, match=r"notification|JSON|unexpected|Invalid"):
         parse(payload)
 
 
 def test_an_error_that_is_no_json_is_told_as_it_is() -> None:
     told = {"job": "j", "seq": 1, "status": "failed", "list": "q", "created_ms": 0, "ended_ms": 0}
     for text, found in (("boom", {"error": "boom"}), ("", {}), ("[1]", {"error": "[1]"})):
-        payload = orjson.dumps({"uuid": "u1", "delivery": {**told, "error": text}})
+        payload = orjson.dumps({"uuid": "u1", "notification": {**told, "error": text}})
         assert parse(payload).error == found

@@ -54,11 +54,11 @@ def test_the_end_is_told_and_the_vcon_is_left_alone(redis_url: str) -> None:
         RunningWorker(redis_url, links=[link("it", tag)], **SETTINGS) as worker,
     ):
         uuid = submit(worker.queue, receiver.url, format="vcon")
-        eventually(lambda: job_of(worker.queue).delivery == "delivered")
+        eventually(lambda: job_of(worker.queue).notification == "delivered")
         event = Webhook(SECRET).verify(receiver.requests[0].body, receiver.requests[0].headers)
         stored = worker.client.get(keys.document(uuid))
         assert event["data"]["result"] == orjson.loads(stored)
-        # Neither its content nor its expiry is the delivery's to change.
+        # Neither its content nor its expiry is the notification's to change.
         assert worker.queue.revision(uuid)[b"c"] == b"main"
         assert worker.client.ttl(keys.document(uuid)) > 1_000_000_000
         assert worker.queue.held(worker.boot.consumer) == []
@@ -77,10 +77,10 @@ def test_a_document_that_has_expired_is_looked_for_in_the_storages(redis_url: st
         ) as worker,
     ):
         uuid = submit(worker.queue, receiver.url, kind="put", format="vcon")
-        eventually(lambda: worker.queue.dead(keys.DELIVERIES))
+        eventually(lambda: worker.queue.dead(keys.NOTIFICATIONS))
         worker.client.delete(keys.document(uuid), keys.revision(uuid))
-        worker.queue.replay(keys.DELIVERIES)
-        eventually(lambda: job_of(worker.queue).delivery == "delivered")
+        worker.queue.replay(keys.NOTIFICATIONS)
+        eventually(lambda: job_of(worker.queue).notification == "delivered")
         assert receiver.requests[-1].json["uuid"] == uuid
         assert not worker.client.exists(keys.document(uuid)), "it is not stored again"
 
@@ -90,17 +90,17 @@ def test_a_callback_that_is_gone_is_a_dead_letter_that_says_so(redis_url: str) -
         submit(worker.queue, "http://127.0.0.1:9/")
         [payload] = end_of_job(worker)
         worker.client.delete(keys.job("j1"))
-        worker.client.rpush(keys.DELIVERIES, payload)
+        worker.client.rpush(keys.NOTIFICATIONS, payload)
     with RunningWorker(redis_url, links=[link("it", nothing)], **SETTINGS) as running:
-        eventually(lambda: running.queue.dead(keys.DELIVERIES))
-        [(why, _)] = running.queue.reasons(keys.DELIVERIES)
-        assert (why["reason"], why["link"]) == ("rejected", "conserver:deliver")
+        eventually(lambda: running.queue.dead(keys.NOTIFICATIONS))
+        [(why, _)] = running.queue.reasons(keys.NOTIFICATIONS)
+        assert (why["reason"], why["link"]) == ("rejected", "conserver:notify")
         assert "CONSERVER_JOB_MAX_S" in why["error"]
         assert not running.client.exists(keys.job("j1")), "it does not come back"
 
 
 def end_of_job(worker: SteppedWorker) -> list[bytes]:
-    """Settle the job's item by hand, and take its delivery out of the queue."""
+    """Settle the job's item by hand, and take its notification out of the queue."""
     number = 1_000
     call = calls.claim(
         worker.boot.host,
@@ -114,14 +114,14 @@ def end_of_job(worker: SteppedWorker) -> list[bytes]:
     uuid = item.payload.decode()
     end = calls.Settlement(item.token, item.epoch, uuid, item.revision, "main", b"", 0, (), {})
     worker.queue.run(calls.settle(worker.boot.consumer, [end]))
-    return [worker.client.lpop(keys.DELIVERIES)]
+    return [worker.client.lpop(keys.NOTIFICATIONS)]
 
 
 def test_what_is_no_delivery_is_a_dead_letter(redis_url: str) -> None:
     with RunningWorker(redis_url, links=[link("it", nothing)], **SETTINGS) as worker:
-        worker.client.rpush(keys.DELIVERIES, orjson.dumps(vcon()), "no-uuid-of-ours")
-        eventually(lambda: len(worker.queue.dead(keys.DELIVERIES)) == 2)
-        reasons = {why["reason"] for why, _ in worker.queue.reasons(keys.DELIVERIES)}
+        worker.client.rpush(keys.NOTIFICATIONS, orjson.dumps(vcon()), "no-uuid-of-ours")
+        eventually(lambda: len(worker.queue.dead(keys.NOTIFICATIONS)) == 2)
+        reasons = {why["reason"] for why, _ in worker.queue.reasons(keys.NOTIFICATIONS)}
         assert reasons == {"rejected"}
 
 
@@ -131,12 +131,12 @@ def test_a_try_that_failed_keeps_its_payload_and_writes_no_document(redis_url: s
         RunningWorker(redis_url, links=[link("it", nothing)], **SETTINGS) as worker,
     ):
         uuid = submit(worker.queue, receiver.url)
-        eventually(lambda: worker.queue.parked(keys.DELIVERIES))
-        [parked] = worker.queue.parked(keys.DELIVERIES)
-        assert orjson.loads(parked.payload)["delivery"]["job"] == "j1"
+        eventually(lambda: worker.queue.parked(keys.NOTIFICATIONS))
+        [parked] = worker.queue.parked(keys.NOTIFICATIONS)
+        assert orjson.loads(parked.payload)["notification"]["job"] == "j1"
         assert orjson.loads(worker.client.get(keys.document(uuid)))["uuid"] == uuid
-        worker.queue.promote(keys.DELIVERIES)
-        eventually(lambda: job_of(worker.queue).delivery == "delivered")
+        worker.queue.promote(keys.NOTIFICATIONS)
+        eventually(lambda: job_of(worker.queue).notification == "delivered")
         ids = {request.headers["webhook-id"] for request in receiver.requests}
         assert (len(receiver.requests), len(ids)) == (2, 1)
 
@@ -158,7 +158,7 @@ def test_deliveries_run_beside_the_chains_and_do_not_wait_for_them(redis_url: st
     ):
         submit(worker.queue, receiver.url)
         worker.queue.push("in", orjson.dumps(vcon(subject="wait")))
-        eventually(lambda: job_of(worker.queue).delivery == "delivered")
+        eventually(lambda: job_of(worker.queue).notification == "delivered")
         gate.set()
 
 
@@ -168,7 +168,7 @@ def test_a_worker_that_is_busy_asks_for_them_once_per_tick(redis_url: str) -> No
 
     def note(_worker: SteppedWorker, words: tuple[Any, ...]) -> None:
         if words[0] == "EVALSHA" and keys.CONTROL in words:  # a claim
-            asked.append(keys.DELIVERIES in words)
+            asked.append(keys.NOTIFICATIONS in words)
 
     with SteppedWorker(
         redis_url,

@@ -1,12 +1,13 @@
-"""Couriers: the threads of a worker that tell the ends of jobs to their callbacks.
+"""Notifiers: the threads of a worker that tell the ends of jobs to their callbacks.
 
-Deliveries are items of an ingress list like all others: claimed, parked, returned, dead-lettered.
-Only where they run differs. A receiver may take minutes, so they have threads of their own, and
-keep no thread of a chain from its work; the threads start with the first delivery. A claim asks for
-them once per TICK_INTERVAL, or at once where the worker was woken or has just found some.
+Notifications are items of an ingress list like all others: claimed, parked, returned,
+dead-lettered. Only where they run differs. A receiver may take minutes, so they have threads of
+their own, and keep no thread of a chain from its work; the threads start with the first
+notification. A claim asks for them once per TICK_INTERVAL, or at once where the worker was woken
+or has just found some.
 
-A delivery names a job and its vCon. The worker loop reads the callback from the hash of the job,
-and the document from Redis or, if that has expired, from the storages.
+A notification names a job and its vCon. The worker loop reads the callback from the hash of the
+job, and the document from Redis or, if that has expired, from the storages.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from redis.exceptions import ResponseError
 from conserver.outbound import callback as callbacks
 from conserver.outbound import event as events
 from conserver.outbound.callback import Callback
-from conserver.outbound.event import Delivery
+from conserver.outbound.event import Notification
 from conserver.queue import keys
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.worker.chain import ChainRunner
@@ -33,7 +34,7 @@ from conserver.worker.pool import ChainPool
 from conserver.worker.work_queue import WorkQueue
 
 
-class Couriers:
+class Notifiers:
     """Used by the worker loop only. Without a route nothing is delivered here."""
 
     def __init__(
@@ -63,20 +64,20 @@ class Couriers:
     # ---- claiming --------------------------------------------------------------------------------
 
     def room(self, now_s: float, *, woken: bool) -> dict[str, int]:
-        """How many deliveries the next claim asks for, by their chain; {}: it does not ask."""
+        """How many notifications the next claim asks for, by their chain; {}: it does not ask."""
         if self._route is None or not (woken or now_s >= self._look_at_s):
             return {}
         free = self._most - sum(item.route is self._route for item in self._held.by_token.values())
         return {self._route.name: min(free, self._held.free_slots)} if free > 0 else {}
 
     def looked(self, now_s: float, *, found: bool) -> None:
-        """A claim has asked for deliveries; where it found some, the next one asks again."""
+        """A claim has asked for notifications; where it found some, the next one asks again."""
         self._look_at_s = now_s if found else now_s + self._tick_s
 
     # ---- delivering ------------------------------------------------------------------------------
 
     def admit(self, item: Item) -> None:
-        """Read what a claimed delivery needs, and hand it to a thread."""
+        """Read what a claimed notification needs, and hand it to a thread."""
         item.text = item.claimed.payload
         try:
             event = events.parse(item.claimed.payload)
@@ -84,8 +85,8 @@ class Couriers:
             self._put(item)
             return
         item.uuid = event.uuid
-        item.delivery = Delivery(event, self._callback_of(event.job))
-        if not item.delivery.wants_document:
+        item.notification = Notification(event, self._callback_of(event.job))
+        if not item.notification.wants_document:
             self._put(item)
             return
         text = self._document_of(event.uuid)
@@ -117,8 +118,8 @@ class Couriers:
             self._put(self._with_document(item, document))
 
     def _with_document(self, item: Item, document: bytes) -> Item:
-        assert item.delivery is not None
-        item.delivery = replace(item.delivery, document=document)
+        assert item.notification is not None
+        item.notification = replace(item.notification, document=document)
         self._held.count_document(item)
         return item
 
@@ -131,7 +132,7 @@ class Couriers:
     # ---- afterwards ------------------------------------------------------------------------------
 
     def collect(self) -> Iterable[Item]:
-        """The deliveries that were tried since the last call."""
+        """The notifications that were tried since the last call."""
         return self._pool.collect() if self._started else ()
 
     @property

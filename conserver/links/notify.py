@@ -1,7 +1,7 @@
-"""deliver: tells the end of a job to its callback. The one link of the chain for deliveries.
+"""notify: tells the end of a job to its callback. The one link of the chain for notifications.
 
-That chain is built in (config/deliveries.py): every host serves conserver:deliveries with it. What
-is sent:
+That chain is built in (config/notifications.py): every host serves conserver:notifications with it.
+What is sent:
 
     presigned URL   PUT of the result in the format that was asked for, or of {"error": ...}
     webhook         POST of {"type": "job.completed", "timestamp": ..., "data": ...}, signed as in
@@ -9,7 +9,7 @@ is sent:
 
 2xx is success. Redirects are not followed. 403 and 410 are final, as is a presigned URL that has
 expired; everything else is tried again, after Retry-After where the receiver says so, until
-`tries` is reached. Then the delivery is a dead letter. No text names the query of the address.
+`tries` is reached. Then the notification is a dead letter. No text names the query of the address.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from conserver import retry
 from conserver.errors import ConserverError, Rejected, Retry
 from conserver.links import LinkContext
-from conserver.outbound import delivery as outbound
+from conserver.outbound import send as outbound
 from conserver.outbound import signing
 from conserver.outbound.callback import Callback
-from conserver.outbound.delivery import Answer, Limits, UnreachableError
 from conserver.outbound.endpoint import retry_after_s
-from conserver.outbound.event import WITH_RESULT, Delivery, Event, iso
+from conserver.outbound.event import WITH_RESULT, Event, Notification, iso
 from conserver.outbound.faults import FailedAttemptError
+from conserver.outbound.send import Answer, Limits, UnreachableError
 from conserver.vcon.document import Vcon
 
 FINAL = frozenset({403, 410})
@@ -67,19 +67,19 @@ class Options(BaseModel):
         )
 
 
-class DeliveryContext(LinkContext, Protocol):
-    """What this link is given besides: the delivery, as the worker has read it."""
+class NotificationContext(LinkContext, Protocol):
+    """What this link is given besides: the notification, as the worker has read it."""
 
-    delivery: Delivery | None
+    notification: Notification | None
 
 
 class NoResultError(ConserverError):
     """The vCon holds no result in the form that was asked for."""
 
 
-def run(vcon: Vcon, options: Options, context: DeliveryContext) -> Vcon:
+def run(vcon: Vcon, options: Options, context: NotificationContext) -> Vcon:
     """Send it once. Raises Retry, Rejected, or FailedAttemptError after the last try."""
-    told = context.delivery
+    told = context.notification
     if told is None:
         raise Rejected("this is no end of a job, which is all that is delivered")
     callback = told.callback
@@ -141,7 +141,7 @@ def _excerpt(answer: Answer, callback: Callback) -> str:
 # ---- what is sent --------------------------------------------------------------------------------
 
 
-def _put(told: Delivery, callback: Callback) -> tuple[dict[str, str], bytes]:
+def _put(told: Notification, callback: Callback) -> tuple[dict[str, str], bytes]:
     """The headers and the content for a presigned URL: the result, or why there is none."""
     event, wanted = told.event, callback.result_format
     assert wanted is not None
@@ -160,7 +160,9 @@ def _put(told: Delivery, callback: Callback) -> tuple[dict[str, str], bytes]:
     return headers, body
 
 
-def _webhook(told: Delivery, callback: Callback, options: Options) -> tuple[dict[str, str], bytes]:
+def _webhook(
+    told: Notification, callback: Callback, options: Options
+) -> tuple[dict[str, str], bytes]:
     """The headers and the content of a signed webhook."""
     event = told.event
     data: dict[str, Any] = {**_data(event), "error": _error_of(event)}
