@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from conserver.queue import calls, schedules
+from conserver.queue import calls, schedules, wishes
 from conserver.queue.calls import Blame, Demand, Hint, Move, Submission, Write
 from conserver.queue.script import Call
 from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, record
@@ -183,6 +183,17 @@ def _replay(queue: Queue) -> Call:
 def _replay_without_record(queue: Queue) -> Call:
     queue.push("DLQ:q", "u1")
     return calls.replay("q", b"", b"u1")
+
+
+def _wish(_: Queue) -> Call:
+    index = wishes.Index("conserver:operations", 5, "op-1", 10)
+    fields = {"kind": "purge", "limit": 1}
+    return wishes.wish("conserver:operation:op-1", fields, expire_s=60, index=index)
+
+
+def _audit(queue: Queue) -> Call:
+    queue.client.rpush("conserver:audit", "older", "old")
+    return wishes.audit(b"new", 2)
 
 
 def _purge(queue: Queue) -> Call:
@@ -414,6 +425,8 @@ EXAMPLES: dict[str, Example] = {
     "replay": _replay,
     "replay without a record": _replay_without_record,
     "purge": _purge,
+    "wish": _wish,
+    "audit": _audit,
     "sweep": _sweep,
     "put_back": _put_back,
     "cancel what waits": _cancel_waiting,

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from conserver import __version__
-from conserver.cli.arguments import AsJson, ConfigFile, Uuid, end
+from conserver.cli.arguments import AsJson, ConfigFile, Limit, Uuid, end
 from conserver.cli.groups import GROUPS
 from conserver.cli.output import Output
 
@@ -255,6 +255,27 @@ def get(
     from conserver.cli.get import get
 
     end(lambda: get(Output(as_json=json), uuid, config, source))
+
+
+@_app.command()
+def where(uuid: Uuid, config: ConfigFile = "", json: AsJson = False) -> None:
+    """Tell where a vCon is: list and place, with whom, until when, or how it ended."""
+    from conserver.cli.where import where
+
+    end(lambda: where(Output(as_json=json), uuid, config))
+
+
+@_app.command("list")
+def list_(
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
+    limit: Limit = 20,
+    config: ConfigFile = "",
+    json: AsJson = False,
+) -> None:
+    """Show what is in a list: what runs, what comes next, what is parked, and why."""
+    from conserver.cli.contents import show
+
+    end(lambda: show(Output(as_json=json), name, config, limit=limit))
 
 
 @_app.command()

@@ -10,6 +10,7 @@ Its name differs between installations, because browsers share cookies between p
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 import time
@@ -22,6 +23,7 @@ from starlette.responses import Response
 
 from conserver.api.context import Context
 from conserver.operations.tokens import Token
+from conserver.queue import wishes
 
 Said = Mapping[str, str]
 """{"text": ..., "kind": "done" or "failed"}"""
@@ -54,12 +56,13 @@ class Sessions:
 
     async def begin(self, token: Token) -> str:
         """Begin a session. Returns its cookie."""
+        return await asyncio.to_thread(self._begin, token)
+
+    def _begin(self, token: Token) -> str:
         cookie = new_cookie()
-        fields: Any = {"token": token.sha256, "began_ms": int(time.time() * 1000)}
-        pipe = self._context.redis.pipeline()
-        pipe.hset(_key(cookie), mapping=fields)
-        pipe.expire(_key(cookie), self._keep_s)
-        await pipe.execute()
+        fields = {"token": token.sha256, "began_ms": int(time.time() * 1000)}
+        with self._context.client() as client:
+            wishes.ask(client, _key(cookie), fields, expire_s=self._keep_s)
         return cookie
 
     async def end(self, cookie: str) -> None:
@@ -81,7 +84,7 @@ class Sessions:
         """Let the next page of the visitor say something. From a thread."""
         key = _key(cookie)
         with self._context.client() as client:
-            client.hset(key, "said", orjson.dumps({"text": text, "kind": kind}))
+            wishes.ask(client, key, {"said": orjson.dumps({"text": text, "kind": kind})})
             client.expire(key, self._keep_s, nx=True)
 
 

@@ -1,7 +1,7 @@
 """Who changed what: one entry per operation that changes something, in conserver:audit.
 
 The list keeps the last 1000 entries. The entry says what was done, so it is written afterwards and
-may be missing: a Redis that is full, read-only or away by then does not make the operation fail.
+may be missing: a Redis that is read-only or away by then does not make the operation fail.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from conserver.operations.connection import Client
-from conserver.queue import keys
+from conserver.queue import keys, script, wishes
 from conserver.telemetry.redact import redact_texts
 
 KEEP = 1000
@@ -53,9 +53,7 @@ def record(
         log.get_logger().info("operator_action", **fields)
     line = orjson.dumps(redact_texts(asdict(entry)), default=str)
     try:
-        too_many = client.rpush(keys.AUDIT, line) - KEEP
-        if too_many > 0:
-            client.lpop(keys.AUDIT, too_many)  # LTRIM would be a right that no other code needs.
+        script.run(client, wishes.audit(line, KEEP))
     except RedisError as error:
         if log.is_configured():
             log.get_logger().warning("audit_entry_lost", action=action, error=str(error))

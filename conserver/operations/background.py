@@ -27,6 +27,8 @@ from conserver.errors import ConserverError, InvalidArgumentError, OperationErro
 from conserver.operations import dead_letters, items, lists
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import Filter, Progress
+from conserver.queue import wishes
+from conserver.queue.wishes import Index
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
 
@@ -206,7 +208,7 @@ def stop(client: Client, name: str) -> Operation:
     found = get(client, name)
     if found.status != "running":
         raise OperationError(f"the operation has ended: {found.status}", "conflict")
-    client.hset(_key(name), "stop", "1")
+    wishes.ask(client, _key(name), {"stop": "1"})
     return found
 
 
@@ -243,19 +245,13 @@ def _create(client: Client, name: str, order: Order) -> None:
         "created_ms": now_ms,
         "updated_ms": now_ms,
     }
-    pipe = client.pipeline()
-    pipe.hset(_key(name), mapping=fields)
-    pipe.expire(_key(name), KEEP_S)
-    pipe.zadd(OPERATIONS, {name: now_ms})
-    pipe.zremrangebyrank(OPERATIONS, 0, -KEEP - 1)
-    pipe.execute()
+    index = Index(OPERATIONS, now_ms, name, KEEP)
+    wishes.ask(client, _key(name), fields, expire_s=KEEP_S, index=index)
 
 
 def _note(client: Client, name: str, fields: Mapping[str, Any]) -> None:
-    pipe = client.pipeline()
-    pipe.hset(_key(name), mapping={**fields, "updated_ms": int(time.time() * 1000)})
-    pipe.expire(_key(name), KEEP_S)
-    pipe.execute()
+    told = {**fields, "updated_ms": int(time.time() * 1000)}
+    wishes.ask(client, _key(name), told, expire_s=KEEP_S)
 
 
 def _figures(progress: Progress) -> dict[str, int]:

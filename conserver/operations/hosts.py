@@ -133,6 +133,23 @@ def health(client: Client, name: str) -> Health:
     return Health(healthy, name, reason)
 
 
+def holder(hosts: Sequence[Host], consumer: str, uuid: str) -> tuple[str, int, str, float]:
+    """Who holds an item of a consumer, as the host's beat tells it: the host's name, the number of
+    the worker, the link that runs and for how long. "" and 0 for what is not known.
+    """
+    for host in hosts if consumer else ():
+        for worker in host.workers:
+            if worker.get("consumer") != consumer:
+                continue
+            slot = int(worker.get("slot", 0))
+            for item in worker.get("items", ()):
+                if item.get("uuid") == uuid:
+                    link, since_s = str(item.get("link", "")), float(item.get("since_s") or 0.0)
+                    return host.name, slot, link, since_s
+            return host.name, slot, "", 0.0
+    return "", 0, "", 0.0
+
+
 def _processes(host: Host, kind: str) -> list[dict[str, Any]]:
     return host.transcribers if kind == "windows" else host.workers
 

@@ -72,9 +72,9 @@ def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[E
     return found
 
 
-def running(client: Client, name: str) -> int:
-    """How many items of one list workers hold; reads the records of all."""
-    return sum(entry.list == name for entry in _running(client))
+def running(client: Client, name: str) -> list[Entry]:
+    """The items of one list that workers hold; reads the records of all."""
+    return [entry for entry in _running(client) if entry.list == name]
 
 
 def dead(client: Client, names: Iterable[str]) -> Counter[str]:

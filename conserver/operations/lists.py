@@ -15,7 +15,7 @@ from itertools import islice
 from conserver.config.validation import suggest
 from conserver.operations import audit, hosts, items
 from conserver.operations.connection import Client
-from conserver.queue import calls, elements, keys, lookup, record, script, wrong_type
+from conserver.queue import calls, elements, keys, lookup, record, script, wishes, wrong_type
 from conserver.queue.record import Progress
 
 _PARKED_SAMPLE = 200
@@ -34,6 +34,12 @@ class Depth:
     suspects: int | None
     parked: int | None
     dead: int | None
+
+    @property
+    def total(self) -> int:
+        """All items in all places; those in keys of another type are not known."""
+        places = (self.queued, self.returned, self.suspects, self.parked, self.dead)
+        return sum(count or 0 for count in places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,7 @@ def backlog(client: Client, name: str) -> Backlog:
         returned=depth.returned or 0,
         suspects=depth.suspects or 0,
         due=due if isinstance(due, int) else 0,
-        in_flight=hosts.in_flight(client) if alone else items.running(client, name),
+        in_flight=hosts.in_flight(client) if alone else len(items.running(client, name)),
     )
 
 
@@ -297,9 +303,9 @@ def drain(
 
 
 def _pause(client: Client, wanted: Iterable[str]) -> None:
-    now_ms = str(int(time.time() * 1000))
-    for name in wanted:
-        client.hset(keys.CONTROL, keys.paused(name), now_ms)
+    now_ms = int(time.time() * 1000)
+    if fields := {keys.paused(name): now_ms for name in wanted}:
+        wishes.ask(client, keys.CONTROL, fields)
 
 
 def _state(text: bytes) -> Progress:

@@ -21,7 +21,7 @@ from conserver.operations import dead_letters
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import Filter, parse_age
 from conserver.operations.documents import StorageReader
-from conserver.queue import keys, schedules, script
+from conserver.queue import keys, schedules, script, wishes
 from conserver.queue.schedules import EXIT_GIVEN_UP, LEASE_S
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
@@ -82,7 +82,7 @@ def carry_out(client: Client, task: Task, stopping: threading.Event) -> int:
                     return EXIT_GIVEN_UP
     except OperationError as error:
         if error.kind == "unavailable":
-            client.hset(keys.schedule(task.name), "trouble", redact_text(str(error)))
+            wishes.ask(client, keys.schedule(task.name), {"trouble": redact_text(str(error))})
             raise
         return _end(client, task, {"error": redact_text(str(error)), "done": step.done})
     except ConserverError as error:  # a filter or a query that cannot be used

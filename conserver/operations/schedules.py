@@ -13,7 +13,7 @@ from conserver.config.validation import suggest
 from conserver.errors import OperationError
 from conserver.operations import audit
 from conserver.operations.connection import Client
-from conserver.queue import keys, schedules
+from conserver.queue import keys, schedules, wishes
 from conserver.queue.schedules import State
 
 
@@ -65,7 +65,7 @@ def run_now(client: Client, config: Config, name: str, *, actor: str) -> Schedul
         raise OperationError(f"the schedule `{name}` is disabled in the configuration", "conflict")
     if found.state.run:
         raise OperationError(f"the schedule `{name}` runs already", "conflict")
-    client.hset(keys.schedule(name), "wanted", int(time.time() * 1000))
+    wishes.ask(client, keys.schedule(name), {"wanted": int(time.time() * 1000)})
     audit.record(client, actor, "run_schedule", {"schedule": name}, 1)
     return get(client, config, name)
 
@@ -77,7 +77,7 @@ def pause(client: Client, config: Config, name: str, *, actor: str) -> Schedule:
         OperationError: "not_found".
     """
     _check_name(config, name)
-    if client.hset(keys.schedule(name), "paused", int(time.time() * 1000)):
+    if wishes.ask(client, keys.schedule(name), {"paused": int(time.time() * 1000)}):
         audit.record(client, actor, "pause_schedule", {"schedule": name}, 1)
     return get(client, config, name)
 

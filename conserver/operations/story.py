@@ -32,6 +32,8 @@ class Place:
         error: of the last of them.
         host, worker: where it runs: the host's name, and the number of the worker in it.
         link, since_s: which link runs there, and for how long. "" and 0.0 where it is not known.
+        due_at: of a parked one, in Unix seconds; 0.0 for others.
+        rates: whose slots a parked one waits for, such as `link:transcribe`.
     """
 
     list: str
@@ -45,6 +47,8 @@ class Place:
     worker: int = 0
     link: str = ""
     since_s: float = 0.0
+    due_at: float = 0.0
+    rates: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,9 @@ def read(client: Client, names: Iterable[str], uuid: str, job: str = "") -> Stor
     living = hosts.read(client)
     entries = items.find(client, served, [uuid])
     places = [
-        _place(entry, living) for entry in entries if entry.list in served and entry.where != "dead"
+        _place(client, entry, living)
+        for entry in entries
+        if entry.list in served and entry.where != "dead"
     ]
     if len(entries) > len(places):  # The letter says more than the element of the list.
         meant = Filter(names=tuple(sorted(served)), uuids=(uuid,))
@@ -114,7 +120,7 @@ def _newest_of(client: Client, uuid: str) -> list[str]:
     return [name.decode() for name, answer in zip(names, answers, strict=True) if answer == wanted]
 
 
-def _place(entry: items.Entry, living: Sequence[hosts.Host]) -> Place:
+def _place(client: Client, entry: items.Entry, living: Sequence[hosts.Host]) -> Place:
     job = lookup.job_of(entry.text)
     if entry.text[:1] != b"\x01":
         return Place(entry.list, entry.where, job)
@@ -124,7 +130,7 @@ def _place(entry: items.Entry, living: Sequence[hosts.Host]) -> Place:
     except ValueError:
         return Place(entry.list, entry.where, job)
     consumer = entry.key.removeprefix(keys.inflight("")) if entry.where == "running" else ""
-    host, worker, link, since_s = _holder(living, consumer, entry.uuid)
+    due_ms = client.zscore(entry.key, entry.text) if entry.where == "parked" else None
     return Place(
         entry.list,
         entry.where,
@@ -133,10 +139,9 @@ def _place(entry: items.Entry, living: Sequence[hosts.Host]) -> Place:
         progress.owed,
         progress.attempts,
         progress.error,
-        host,
-        worker,
-        link,
-        since_s,
+        *hosts.holder(living, consumer, entry.uuid),
+        due_at=(due_ms or 0.0) / 1000,
+        rates=progress.slots,
     )
 
 
@@ -151,17 +156,3 @@ def _dead(letter: DeadLetter) -> Place:
         progress.attempts,
         dead_letters.described(letter),
     )
-
-
-def _holder(living: Sequence[hosts.Host], consumer: str, uuid: str) -> tuple[str, int, str, float]:
-    """Host, worker, link and since when, as the host's beat tells it."""
-    for host in living if consumer else ():
-        for worker in host.workers:
-            if worker.get("consumer") != consumer:
-                continue
-            for item in worker.get("items", ()):
-                if item.get("uuid") == uuid:
-                    link, since_s = str(item.get("link", "")), float(item.get("since_s") or 0.0)
-                    return host.name, int(worker.get("slot", 0)), link, since_s
-            return host.name, int(worker.get("slot", 0)), "", 0.0
-    return "", 0, "", 0.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from conserver.errors import OperationError
 from conserver.operations import audit, hosts
 from conserver.operations.connection import Client
-from conserver.queue import keys
+from conserver.queue import keys, wishes
 
 _OVER = frozenset({"draining", "waiting", "registering"})
 
@@ -44,7 +44,7 @@ def recycle(client: Client, host: str, slot: int, *, actor: str) -> Recycled:
     if not found.beats or not consumer or worker.get("state") in _OVER:
         why = "its host does not beat" if not found.beats else f"it is {worker.get('state')}"
         raise OperationError(f"worker {slot} of {found.name} is not replaced: {why}", "conflict")
-    client.hset(keys.CONTROL, keys.recycle(host, slot), consumer)
+    wishes.ask(client, keys.CONTROL, {keys.recycle(host, slot): consumer})
     target = {"host": found.name, "slot": slot, "pid": worker.get("pid", 0)}
     audit.record(client, actor, "recycle", target, 1)
     pid, held = int(worker.get("pid") or 0), int(worker.get("held") or 0)

@@ -77,5 +77,6 @@ item was given to another worker meanwhile, and the call does nothing.
     schedules.py            what Redis knows of a schedule; its two scripts
     dead_letters.py         dead letters for commands: list, requeue, purge
     cancellation.py         cancels a vCon wherever it is
+    wishes.py               what operators ask for, also of a Redis that is full
     wrong_type.py           the type that each key must have, and logging keys that have another
 """

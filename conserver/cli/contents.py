@@ -1,0 +1,76 @@
+"""`conserver list`: what is in a list: what runs, what comes next, what is parked, and why."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+from conserver.cli.environment import configured_lists, load_settings, redis_client
+from conserver.cli.output import Output, age_text, note
+from conserver.cli.tables import Marked
+from conserver.config.validation import suggest
+from conserver.errors import OperationError
+from conserver.operations import contents, hosts, lists
+from conserver.operations.contents import Content, Running
+
+
+def show(output: Output, name: str, config_file: str = "", *, limit: int) -> int:
+    """Prints the items that are first in each place, `limit` of each; 0 is all.
+
+    Raises:
+        OperationError: "not_found": nobody knows such a list, and it is empty.
+    """
+    found = load_settings(config_file)
+    configured = configured_lists(found)
+    with redis_client(found) as client:
+        known = lists.names(client, configured)
+        depth = lists.depths(client, [name])[name]
+        if name not in known and not depth.total:
+            hint = suggest(name, known)
+            text = f"there is no list {name}" + (f" ({hint})" if hint else "")
+            raise OperationError(text, "not_found")
+        running = contents.running(client, name, hosts.read(client))
+        first = contents.first(client, name, limit)
+        parked = contents.parked(client, name, limit) if depth.parked else []
+    shown = running[: limit or None]
+    output.value(
+        {
+            "list": name,
+            **asdict(depth),
+            "in_flight": len(running),
+            "items": {
+                "running": [asdict(one) for one in shown],
+                "first": [asdict(one) for one in first],
+                "parked": [asdict(one) for one in parked],
+            },
+        }
+    )
+    rows = [*map(_running, shown), *map(_waiting, first), *map(_waiting, parked)]
+    columns = ("place", "uuid", "job", "attempts", "links done", "what")
+    output.table(columns, rows, none=f"{name} is empty")
+    waiting = (depth.queued or 0) + (depth.returned or 0) + (depth.suspects or 0)
+    left = len(running) + waiting + (depth.parked or 0) - len(rows)
+    if left > 0:
+        note(f"and {left} more: --limit 0 shows all")
+    if depth.dead:
+        note(f"{depth.dead} dead: `conserver dlq list --list {name}`")
+    return 0
+
+
+def _running(one: Running) -> tuple[object, ...]:
+    at = f"at {one.link} for {age_text(one.since_s)}, " if one.link else ""
+    who = f"worker {one.worker} of {one.host}" if one.host else "a host that does not say"
+    return ("running", one.uuid, one.job, "", "", at + who)
+
+
+def _waiting(one: Content) -> tuple[object, ...]:
+    place: object = one.where
+    if one.where in ("parked", "suspects"):
+        place = Marked(place, "warning")
+    what = [f"waits for storage {', '.join(one.owed)}"] if one.owed else []
+    if one.due_at:
+        due_s = one.due_at - time.time()
+        what.append(f"due in {age_text(due_s)}" if due_s > 0 else "due now")
+    if one.error:
+        what.append(one.error)
+    return (place, one.uuid, one.job, one.attempts or "", ", ".join(one.links), "; ".join(what))

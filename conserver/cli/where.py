@@ -1,0 +1,83 @@
+"""`conserver where`: where the items of a vCon are, and how those ended that are nowhere."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from conserver.cli.environment import configured_lists, load_settings, redis_client
+from conserver.cli.output import Output, age_text, note
+from conserver.cli.tables import Marked, Style
+from conserver.errors import EXIT_FAILURE
+from conserver.operations import lists, story
+from conserver.operations.items import Where
+from conserver.operations.story import Attempt, Place
+
+_STYLES: dict[Where, Style] = {"dead": "bad", "parked": "warning", "suspects": "warning"}
+
+
+def where(output: Output, uuid: str, config_file: str = "") -> int:
+    """Prints the places of a vCon's items, its jobs, and the last attempt at it.
+
+    Returns:
+        0, or 1 if Redis knows nothing of it.
+    """
+    found = load_settings(config_file)
+    configured = configured_lists(found)
+    with redis_client(found) as client:
+        known = story.read(client, lists.names(client, configured), uuid)
+    output.value(asdict(known))
+    rows = [
+        (
+            one.list,
+            Marked(one.where, _STYLES.get(one.where, "")),
+            one.attempts or "",
+            ", ".join(one.links),
+            _what(one),
+        )
+        for one in known.places
+    ]
+    if rows:
+        output.table(("list", "place", "attempts", "links done", "what"), rows)
+    for job in known.jobs:
+        output.line(f"job {job.id}: {job.status}, on {job.list}")
+    if not known.places and known.attempts:
+        output.line(_ended(known.attempts[-1]))
+    if not (rows or known.jobs or known.attempts):
+        note(
+            f"{uuid} is in no list, nor in flight, parked or dead: it has ended and left no trace "
+            f"(CONSERVER_STORIES), or was never pushed; `conserver get {uuid}` looks for its "
+            "document"
+        )
+        return EXIT_FAILURE
+    return 0
+
+
+def _what(one: Place) -> str:
+    """What it waits for, or who works on it."""
+    if one.where == "running":
+        at = f"at {one.link} for {age_text(one.since_s)}, " if one.link else ""
+        who = f"worker {one.worker} of {one.host}" if one.host else "a host that does not say"
+        return f"{at}{who}"
+    if one.where == "parked":
+        until_s = one.due_at - time.time()
+        when = f"in {age_text(until_s)}" if until_s > 0 else "now"
+        return f"due {when}, waits for {_waits_for(one)}"
+    return one.error
+
+
+def _waits_for(one: Place) -> str:
+    if one.rates:
+        return f"the rate of {', '.join(one.rates)}"
+    if one.owed:
+        return f"storage {', '.join(one.owed)}"
+    return f"another attempt: {one.error}" if one.error else "its time"
+
+
+def _ended(last: Attempt) -> str:
+    """How the last attempt at an item ended, which has no place any more."""
+    at = datetime.fromtimestamp(last.claimed_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    event = last.events[-1] if last.events else None
+    how = f"{event.kind} {event.text}".rstrip() if event else "without a word"
+    return f"no item of it waits or runs; the last one, of {last.list_name} at {at}, ended: {how}"

@@ -1,0 +1,18 @@
+-- wish.lua: sets fields of a hash in which an operator asks for something: a pause, a worker's
+-- replacement, a run of a schedule, a session. As a script it also works in a Redis that is full.
+--
+-- KEYS  1 the hash   2 (optional) a zset of the latest such hashes
+-- ARGV  1 seconds until the hash expires, 0: as it is   2 how many the zset keeps   3 the hash's
+--       score in it   4 its name in it   5.. field, value
+-- Answer: how many of the fields are new.
+
+open()
+local new = redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+if ARGV[1] ~= '0' then
+  redis.call('EXPIRE', KEYS[1], ARGV[1])
+end
+if KEYS[2] then
+  redis.call('ZADD', KEYS[2], ARGV[3], ARGV[4])
+  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - ARGV[2])
+end
+return new
