@@ -7,7 +7,7 @@ is refused then; a script that begins with a DEL is not (prelude.lua, rule 2).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from conserver.queue import keys, script
 from conserver.queue.script import Call
@@ -25,7 +25,8 @@ class Index(NamedTuple):
     keep: int
 
 
-Fields = Mapping[str, str | bytes | int]
+Fields = Mapping[str, Any]
+"""Texts, bytes and whole numbers by name."""
 
 
 def wish(key: str, fields: Fields, *, expire_s: int = 0, index: Index | None = None) -> Call:
@@ -33,9 +34,12 @@ def wish(key: str, fields: Fields, *, expire_s: int = 0, index: Index | None = N
 
     expire_s: until the hash expires, from now on; 0: as it is. index: where it is listed, too.
     """
-    listed = [index.keep, index.score, index.name] if index else [0, 0, ""]
+    keys_used, listed = [key], (0, 0, "")
+    if index is not None:
+        keys_used.append(index.key)
+        listed = (index.keep, index.score, index.name)
     words = [word for pair in fields.items() for word in pair]
-    return Call("wish", [key, index.key] if index else [key], [expire_s, *listed, *words])
+    return Call("wish", keys_used, [expire_s, *listed, *words])
 
 
 def audit(line: bytes, keep: int) -> Call:
