@@ -6,6 +6,7 @@ other commands) would cost time at every start and memory in every process.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. arguments: None for those of the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _print_whatever_it_is(sys.stdout)
     match words:
         case ["run"]:
             return _run("")
@@ -23,6 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from conserver.cli.app import run_cli
 
     return run_cli(words)
+
+
+def _print_whatever_it_is(stream: object) -> None:
+    """What the stream's encoding lacks is printed as `?`, in stdout as Python does it in stderr.
+
+    The names of lists and the words of a transcript need not exist in the encoding of a terminal,
+    and a command must not end with a traceback over it.
+    """
+    if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+        stream.reconfigure(errors="replace")
 
 
 def _run(config_file: str) -> int:

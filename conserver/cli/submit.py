@@ -29,6 +29,9 @@ from conserver.operations.callbacks import Callback
 from conserver.operations.connection import Client
 from conserver.operations.submit import Submitted
 
+_NAMED = 10
+"""So many files that were passed over are named."""
+_BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 _STYLES: dict[str, Style] = {
     "completed": "good",
     "filtered": "",
@@ -148,11 +151,34 @@ def _put(
 
 
 def _sources(path: Path) -> list[Path]:
-    """The files that a path leads to; for an empty folder itself, which is refused later."""
+    """The files that a path leads to; for an empty folder itself, which is refused later.
+
+    Says which files of a folder are neither vCons nor recordings.
+    """
     if not path.is_dir():
         return [path]
-    wanted = {".json", ".vcon", *recordings.MEDIA_TYPES}
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in wanted) or [path]
+    found: list[Path] = []
+    others: list[str] = []
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and not file.name.startswith("."):
+            if _is_wanted(file):
+                found.append(file)
+            else:
+                others.append(str(file.relative_to(path)))
+    if others:
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        names = ", ".join(others[:_NAMED]) + more
+        note(f"warning: {path}: passed over, neither vCon nor known audio: {names}")
+    return found or [path]
+
+
+def _is_wanted(file: Path) -> bool:
+    if file.suffix.lower() in (".json", ".jsonl", ".vcon"):
+        return True
+    try:
+        return bool(recordings.media_type_of(file))
+    except OSError:
+        return True  # It is refused later, with the reason.
 
 
 def _documents(path: Path) -> Iterator[tuple[str, bytes | Rejected]]:
@@ -162,12 +188,18 @@ def _documents(path: Path) -> Iterator[tuple[str, bytes | Rejected]]:
         if path.is_dir():
             yield label, Rejected("there is no vCon and no recording in this folder")
             return
-        if path.suffix.lower() in recordings.MEDIA_TYPES:
+        if path != Path("-") and recordings.media_type_of(path):
             yield label, recordings.vcon_of(path)
             return
         raw = sys.stdin.buffer.read() if path == Path("-") else path.read_bytes()
     except OSError as error:
         yield label, Rejected(f"cannot be read: {error.strerror}")
+        return
+    except Rejected as refusal:
+        yield label, refusal
+        return
+    if raw.strip() and not raw.lstrip(_BEFORE_JSON).startswith((b"{", b"[")):
+        yield label, Rejected(recordings.NO_KNOWN_AUDIO)
         return
     lines = [line for line in raw.splitlines() if line.strip()]
     if len(lines) > 1 and all(line.lstrip().startswith(b"{") for line in lines):

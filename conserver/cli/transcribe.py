@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conserver.cli.output import Output
 from conserver.errors import EXIT_FAILURE, ConserverError, InvalidArgumentError
 from conserver.speech import standalone
 from conserver.speech.client import SharedTranscriber
@@ -159,6 +160,15 @@ def _progress() -> Progress:
     )
 
 
+def _print(text: str) -> None:
+    """A file or pipe gets UTF-8 like the files of --output; a terminal what it can show."""
+    if sys.stdout.isatty():
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        Output().raw(text.encode())
+
+
 def _deliver(
     path: Path,
     result: Callable[[], Transcript],
@@ -173,8 +183,7 @@ def _deliver(
         sys.stderr.write(f"{path}: {error}\n")
         return False
     if folder is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _print(text)
         return True
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{path.stem}.{_SUFFIXES.get(form, form)}"

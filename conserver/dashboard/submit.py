@@ -17,7 +17,7 @@ from conserver.dashboard.pages import Pages, Values, Visit
 from conserver.errors import OperationError
 from conserver.operations import audit, documents
 from conserver.operations import jobs as operations
-from conserver.operations.recordings import MEDIA_TYPES
+from conserver.operations.recordings import HEAD_BYTES, MEDIA_TYPES, sniffed
 from conserver.outbound.uploads import Upload, new_id
 from conserver.queue.jobs import Job
 from conserver.telemetry.redact import redact_texts
@@ -143,7 +143,10 @@ async def _submitted(visit: Visit, name: str, file: UploadFile) -> Job:
         return job
     suffix = "." + filename.rpartition(".")[2].lower()
     mediatype = MEDIA_TYPES.get(suffix) or file.content_type or ""
-    if not mediatype.startswith(("audio/", "video/")):
+    if not mediatype.startswith(("audio/", "video/")):  # Browsers call what they do not know so.
+        mediatype = sniffed(await file.read(HEAD_BYTES))
+        await file.seek(0)
+    if not mediatype:
         raise ProblemError(422, "it is neither a recording nor a vCon", "no-recording")
     upload = await _kept(visit, file, mediatype, filename)
     inline_bytes, stays = context.settings.inline_bytes, False

@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from conserver.errors import Rejected
 from conserver.vcon.document import encode_body
 
 # What the link `transcribe` can decode, by the files' usual suffixes.
@@ -44,7 +45,65 @@ MEDIA_TYPES = {
     ".caf": "audio/x-caf",
     ".gsm": "audio/gsm",
     ".wv": "audio/x-wavpack",
+    # Headerless, as telephone systems write them: 8 kHz, one channel.
+    ".ulaw": "audio/pcmu",
+    ".mulaw": "audio/pcmu",
+    ".ul": "audio/pcmu",
+    ".pcmu": "audio/pcmu",
+    ".alaw": "audio/pcma",
+    ".al": "audio/pcma",
+    ".pcma": "audio/pcma",
 }
+
+# How audio files begin whose name does not tell what they are.
+_BEGINNINGS = {
+    b"RIFF": "audio/wav",
+    b"RF64": "audio/wav",
+    b"ID3": "audio/mpeg",
+    b"OggS": "audio/ogg",
+    b"fLaC": "audio/flac",
+    b"FORM": "audio/aiff",
+    b".snd": "audio/basic",
+    b"caff": "audio/x-caf",
+    b"wvpk": "audio/x-wavpack",
+    b"#!AMR-WB": "audio/amr-wb",
+    b"#!AMR": "audio/amr",
+    b"\x1aE\xdf\xa3": "audio/x-matroska",
+    b"0&\xb2u\x8ef\xcf\x11": "audio/x-ms-wma",
+}
+_PICTURES = (b"heic", b"heix", b"mif1", b"msf1", b"avif")
+HEAD_BYTES = 16
+"""So many bytes tell what a file is."""
+
+NO_KNOWN_AUDIO = (
+    "neither a vCon (it is not JSON) nor audio of a known format: headerless audio needs a name "
+    "that tells its format, such as call.ulaw"
+)
+
+
+def media_type_of(path: Path) -> str:
+    """The media type of a recording by its suffix, else by how it begins; "" if it is none.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    known = MEDIA_TYPES.get(path.suffix.lower())
+    if known:
+        return known
+    with path.open("rb") as file:
+        return sniffed(file.read(HEAD_BYTES))
+
+
+def sniffed(head: bytes) -> str:
+    """The media type of audio that begins so; "" if it is no known format."""
+    if head[4:8] == b"ftyp":
+        return "" if head[8:12] in _PICTURES else "audio/mp4"
+    if head[:4] == b"RIFF" and head[8:12] != b"WAVE":
+        return "video/x-msvideo" if head[8:12] == b"AVI " else ""
+    # MPEG audio without a tag: eleven bits, then the layer III or II. AAC in ADTS has layer 0.
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+        return {0: "audio/aac", 2: "audio/mpeg", 4: "audio/mpeg"}.get(head[1] & 6, "")
+    return next((kind for start, kind in _BEGINNINGS.items() if head.startswith(start)), "")
 
 
 def vcon_of(path: Path) -> bytes:
@@ -52,15 +111,21 @@ def vcon_of(path: Path) -> bytes:
 
     Raises:
         OSError: the file cannot be read.
+        Rejected: it is empty, or no known audio.
     """
     content = path.read_bytes()
+    if not content:
+        raise Rejected("the recording is empty (0 bytes)")
+    kind = media_type_of(path)
+    if not kind:
+        raise Rejected(NO_KNOWN_AUDIO)
     channels, duration_s = _shape(path)
     started = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     dialog: dict[str, Any] = {
         "type": "recording",
         "start": started.isoformat(),
         "parties": list(range(channels)) if channels > 1 else 0,
-        "mediatype": MEDIA_TYPES[path.suffix.lower()],
+        "mediatype": kind,
         "filename": path.name,
         "body": encode_body(content),
         "encoding": "base64url",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
 import subprocess
 import sys
+import wave
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -43,6 +45,65 @@ def test_submit_files_and_folders(conserver: Command, server: Any, tmp_path: Pat
     assert b"c.json: not a vCon" in done.stderr
     assert b"none.json: cannot be read" in done.stderr
     assert server.llen("x") == 0
+
+
+def test_submit_tells_a_recording_by_its_content_and_what_it_passes_over(
+    conserver: Command, server: Any, tmp_path: Path
+) -> None:
+    """Whatever it is called; and headerless audio by a name that tells its format."""
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    made = io.BytesIO()
+    with wave.open(made, "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(1600))
+    for name in ("a", "b.recording", "c.WAV"):
+        (folder / name).write_bytes(made.getvalue())
+    (folder / "d.ulaw").write_bytes(bytes(800))
+    (folder / "e.sln").write_bytes(bytes(800))
+    (folder / "f.pdf").write_bytes(b"%PDF-1.7")
+    (folder / "g.wav").touch()
+    (folder / "h.jsonl").write_bytes(vcon("u-1") + b"\n" + vcon("u-2"))
+    done = conserver("submit", str(folder), "--list", "in", "--json")
+    assert done.returncode == 1
+    assert b"passed over, neither vCon nor known audio: e.sln, f.pdf" in done.stderr
+    assert b"g.wav: the recording is empty (0 bytes)" in done.stderr
+    taken = [item for item in orjson.loads(done.stdout)["items"] if item["uuid"]]
+    kinds = [
+        orjson.loads(server.get(f"vcon:{item['uuid']}"))["dialog"][0]["mediatype"]
+        for item in taken[:4]
+    ]
+    assert kinds == ["audio/wav"] * 3 + ["audio/pcmu"]
+    assert [item["uuid"] for item in taken[4:]] == ["u-1", "u-2"]
+    done = conserver("submit", str(folder / "e.sln"), "--list", "in")
+    assert done.returncode == 1
+    assert b"e.sln: neither a vCon (it is not JSON) nor audio of a known format" in done.stderr
+    assert server.llen("in") == 6
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_a_terminal_cannot_show_is_replaced(
+    redis_url: str, server: Any, encoding: str
+) -> None:
+    """Tables cut with an ellipsis, and lists may have any name."""
+    server.sadd(keys.LISTS, "anrufe_k\u00f6ln")
+    server.rpush("anrufe_k\u00f6ln", "u-1")
+    server.rpush("DLQ:anrufe_k\u00f6ln", "\u4e2d\u6587" * 50)
+    environment = {**os.environ, "REDIS_URL": redis_url, "PYTHONIOENCODING": encoding}
+    environment |= {"COLUMNS": "60"}
+    shown = "anrufe_k\u00f6ln".encode(encoding, "replace")
+    for words in (["status"], ["dlq", "list"], ["dlq", "list", "--count"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "conserver", *words],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr
+        assert done.returncode == 0, done
+        assert shown in done.stdout
 
 
 def test_submit_from_standard_input(redis_url: str, server: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from conserver.errors import Rejected
 from conserver.operations import recordings
 from conserver.vcon.document import Vcon, decode_body
 
@@ -46,6 +47,40 @@ def test_what_is_no_recording_is_passed_on_as_it_is(tmp_path: Path) -> None:
     (dialog,) = Vcon.parse(recordings.vcon_of(path)).dialogs
     assert dialog["mediatype"] == "audio/mpeg"
     assert "duration" not in dialog
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"RIFF\x24\0\0\0WAVEfmt ", "audio/wav"),
+        (b"RIFF\x24\0\0\0WEBPVP8 ", ""),
+        (b"\xff\xfb\x90\x64", "audio/mpeg"),
+        (b"\xff\xf1\x50\x80", "audio/aac"),
+        (b"\xff\xfe{\0", ""),  # text in UTF-16
+        (b"\0\0\0\x20ftypM4A ", "audio/mp4"),
+        (b"\0\0\0\x20ftypheic", ""),
+        (b"\x1aE\xdf\xa3\x9fB\x86", "audio/x-matroska"),
+        (b"#!AMR-WB\n", "audio/amr-wb"),
+        (b"#!AMR\n", "audio/amr"),
+        (b"%PDF-1.7", ""),
+        (b"\xff", ""),
+        (b"", ""),
+    ],
+)
+def test_a_file_without_a_known_name_tells_what_it_is(
+    tmp_path: Path, head: bytes, kind: str
+) -> None:
+    path = tmp_path / "recording 7"
+    path.write_bytes(head)
+    assert recordings.media_type_of(path) == kind
+
+
+@pytest.mark.parametrize("name", ["call.wav", "call.ulaw", "call"])
+def test_a_recording_of_no_bytes_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.touch()
+    with pytest.raises(Rejected, match="0 bytes"):
+        recordings.vcon_of(path)
 
 
 def test_new_uuids_are_version_8_and_in_order_of_time() -> None:
