@@ -35,7 +35,7 @@ ARROWS = {
     "queue": "vcon",
     "outbound": "vcon telemetry storage.network storage.reading",
     "transcription": "vcon outbound storage.reading",
-    "speech": "transcription process telemetry",
+    "speech": "transcription process outbound telemetry",
     "extraction": "vcon process telemetry storage.reading",
     "links": "vcon outbound transcription speech extraction storage.network storage.reading",
     "plugins": "config vcon queue links storage.contract storage.network storage.reading",

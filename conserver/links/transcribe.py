@@ -4,12 +4,17 @@
       model: /models/faster-whisper-small      a folder, a size ("small") or a hub id
       language: en                             without it, detected for each call
 
+    options:                                   a server elsewhere in the place of a model here
+      model: whisper-large-v3
+      server: {base_url: https://speech.example/v1, api_key: "${SPEECH_API_KEY}"}
+
 For every dialog that is a recording and has no transcript yet:
 
 1. reads the audio from the dialog's body or url, and compares it with content_hash;
 2. decodes it, each channel separately, and assigns the channels to parties;
-3. transcribes the channels, by the host's transcribers (conserver.speech) or by a model in the
-   worker; a long call is checkpointed every few minutes on the way;
+3. transcribes the channels, by the host's transcribers (conserver.speech), by a model in the worker
+   or by a server with OpenAI's routes (conserver.speech.remote); a long call is checkpointed every
+   few minutes on the way;
 4. adds a `transcript` and a `wtf_transcription` analysis, and makes a checkpoint, so that this
    dialog is not transcribed again if the next one fails.
 
@@ -32,14 +37,16 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from conserver.errors import Rejected
 from conserver.links import LinkContext
+from conserver.outbound import endpoint
 from conserver.outbound.contents import ContentAwayError, Faults, Place, content_of
 from conserver.outbound.faults import FailedAttemptError
 from conserver.outbound.fetch import FetchOptions
 from conserver.outbound.fetch import prepare as prepare_fetching
+from conserver.speech import remote
 from conserver.speech.engines import engines
 from conserver.transcription import audio, results, whisper
 from conserver.transcription.conversation import Transcription, text_until
@@ -70,6 +77,10 @@ _TOLD = {"language", "translate", "multilingual", "prompt", "hotwords", "beam_si
 _TEXT_CHARS_MAX = 20_000
 """Of the text so far, which is shown again at every change; what is longer comes at the end."""
 _PROGRESS = "transcription_progress"
+_OF_MODELS_HERE = (
+    "device", "device_index", "compute_type", "cpu_threads", "local_files_only", "cache_dir",
+    "beam_size", "channels_apart",
+)  # fmt: skip
 _NO_RECORDINGS = {"text", "transfer", "incomplete", "recording-set"}
 
 
@@ -88,6 +99,7 @@ class Options(BaseModel):
     cpu_threads: int = Field(default=0, ge=0, le=256)
     local_files_only: bool = True
     cache_dir: str | None = None
+    server: remote.ServerOptions | None = None
 
     language: str | None = None
     translate: bool = False
@@ -129,6 +141,15 @@ class Options(BaseModel):
             raise ValueError("one number, or a list of numbers to try in turn, each from 0 to 1")
         return value
 
+    @model_validator(mode="after")
+    def _here_or_there(self) -> Options:
+        """What a server decides by itself cannot be set beside it."""
+        if self.server is not None:
+            set_too = [name for name in _OF_MODELS_HERE if name in self.model_fields_set]
+            if set_too:
+                raise ValueError(f"with `server`, {', '.join(set_too)} cannot be chosen here")
+        return self
+
     def which(self) -> Model:
         """The model. Links with equal ones share one loaded model per process."""
         return Model(
@@ -160,19 +181,24 @@ class Options(BaseModel):
 
 
 def prepare(options: Options) -> None:
-    """Import the packages, and check that the model exists."""
-    whisper.prepare(options.which())
+    """Import the packages, and check that the model exists, or the way to its server."""
+    if options.server is None:
+        whisper.prepare(options.which())
+    else:
+        whisper.import_libraries()
+        endpoint.prepare([str(options.server.base_url)], options.server.ca_file)
     prepare_fetching(options.fetch.ca_file)
 
 
-def speech_model(options: Options) -> Model:
-    """The model that the host's transcribers are to hold."""
-    return options.which()
+def speech_model(options: Options) -> Model | None:
+    """The model that the host's transcribers are to hold; None where a server elsewhere has it."""
+    return options.which() if options.server is None else None
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Transcribe every recording that has no transcript yet."""
-    return transcribe(vcon, options, context, engines.open)
+    opened = engines.open if options.server is None else remote.opener(options.server)
+    return transcribe(vcon, options, context, opened)
 
 
 def transcribe(

@@ -10,23 +10,19 @@ may be the text of documents as well.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import orjson
 from pydantic import AliasChoices, AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr
 
-from conserver.errors import Rejected, Retry
-from conserver.outbound import answers, endpoint
+from conserver.errors import Rejected
+from conserver.outbound import answers, endpoint, pace
 from conserver.vcon.document import Vcon, indices, is_transcript, numbered, structured
 from storage.reading import DOCUMENT_TEXT, document_text, documents_of
 
 _MAX_ANSWER_BYTES = 16_777_216
-_LONGEST_WAIT_S = 5.0
 
 
 class Source(BaseModel):
@@ -202,7 +198,7 @@ def ask(
     if key := options.api_key.get_secret_value():
         headers["authorization"] = f"Bearer {key}"
     if options.requests_per_minute is not None:
-        _keep_pace(url, options.model, options.requests_per_minute, patience)
+        pace.keep(url, options.model, options.requests_per_minute, patience)
     body = orjson.dumps(request)
     answer = endpoint.post(url, body, headers, options, patience, _MAX_ANSWER_BYTES)
     return _message(answer.content)
@@ -250,34 +246,3 @@ def _is_included(vcon: Vcon, options: ChatOptions) -> bool:
 def _as_text(item: dict[str, Any]) -> str:
     body = item.get("body")
     return body if isinstance(body, str) else orjson.dumps(body).decode()
-
-
-class _Pace:
-    """Spaces the calls of one process to one model evenly."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._next = 0.0
-
-    def wait_s(self, interval_s: float) -> float:
-        """Take the next free moment, and say how far it is; none is taken if it is too far."""
-        with self._lock:
-            now = time.monotonic()
-            wait_s = max(self._next - now, 0.0)
-            if wait_s <= _LONGEST_WAIT_S:
-                self._next = now + wait_s + interval_s
-            return wait_s
-
-
-@functools.lru_cache(maxsize=256)
-def _pace(url: str, model: str) -> _Pace:
-    return _Pace()
-
-
-def _keep_pace(
-    url: str, model: str, requests_per_minute: float, patience: endpoint.Patience
-) -> None:
-    wait_s = _pace(url, model).wait_s(60 / requests_per_minute)
-    if wait_s > _LONGEST_WAIT_S:
-        raise Retry(wait_s, f"{model} is asked {requests_per_minute:g} times a minute at most")
-    endpoint.pause(wait_s, patience)

@@ -8,6 +8,7 @@
     lanes        the threads that compute, and what they do about memory that is full
     service      the transcriber process: connections, slots, answers
     client       (worker) a call through a transcriber, sent again when that one dies
+    remote       (worker) the same through a server elsewhere, with OpenAI's routes
     standalone   a transcriber without a supervisor: for `conserver transcribe`, and for tests
 
 Begin with windows.py. The transcriber process imports no onnxruntime (its threads and those of

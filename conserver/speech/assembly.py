@@ -86,6 +86,12 @@ def _begins(plan: Plan, word: WindowWord, last: Place | None) -> bool:
     return place_at(plan, word.end_s * SAMPLE_RATE_HZ) is not last
 
 
+def times_of(plan: Plan, start_s: float, end_s: float) -> tuple[float, float]:
+    """A stretch of a window in the time of the recording; never outside of one place."""
+    place = place_at(plan, (start_s + end_s) / 2 * SAMPLE_RATE_HZ)
+    return _moved(place, start_s), _moved(place, end_s)
+
+
 def _moved(place: Place, second: float) -> float:
     """A time of the window in the recording; never outside of its place."""
     within = min(max(second * SAMPLE_RATE_HZ - place.at, 0), place.length)

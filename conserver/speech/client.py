@@ -28,7 +28,7 @@ from conserver.process import packets
 from conserver.process.packets import Gone, Message
 from conserver.speech import packing, wire
 from conserver.speech.assembly import segments_by_channel
-from conserver.speech.packing import Plan
+from conserver.speech.packing import Plan, speech_s
 from conserver.speech.windows import (
     SAMPLES_PER_FRAME,
     Answer,
@@ -64,10 +64,6 @@ _PULSE_S = 1.0
 _LANGUAGE_WINDOWS = 3  # So many windows decide which language a call is in.
 _FRAMES_FOR_SEVERAL = 3000
 _SOUND_SAMPLES_MIN = 400  # The spectrogram needs one frame.
-
-# One thread of a process at a time finds speech and makes spectrograms: the arrays in between are
-# large, and there are workers for the other cores.
-_computing = threading.Lock()
 
 
 class SharedTranscriber:
@@ -194,7 +190,7 @@ class _Call:
             and not self._listening.channels_apart
             and info.frames >= _FRAMES_FOR_SEVERAL
         )
-        with _computing:
+        with packing.computing:
             self._plans = packing.plans(
                 self._channels,
                 self._listening,
@@ -260,7 +256,7 @@ class _Call:
                 yield number
 
     def _send_window(self, connection: socket.socket, info: ModelInfo, number: int) -> None:
-        with _computing:
+        with packing.computing:
             sound = packing.sound_of(self._plans[number], self._channels)
             mel = spectrogram(sound, info.bands, info.frames)
         shared = SharedMel.of(mel)
@@ -306,8 +302,8 @@ class _Call:
         self._votes.clear()
 
     def _progressed(self) -> None:
-        done_s = sum(_speech_s(self._plans[number]) for number in self._answers)
-        self._following.progress(done_s, sum(map(_speech_s, self._plans)))
+        done_s = sum(speech_s(self._plans[number]) for number in self._answers)
+        self._following.progress(done_s, sum(map(speech_s, self._plans)))
         unfinished = len(self._answers) < len(self._plans)
         if self._following.heard and unfinished:
             self._tell_heard(self._following.heard)
@@ -358,7 +354,7 @@ class _Call:
         shares: dict[str, float] = defaultdict(float)
         for number, answer in self._answers.items():
             if self._plans[number][0].channel == channel and answer.text:
-                shares[answer.language] += _speech_s(self._plans[number])
+                shares[answer.language] += speech_s(self._plans[number])
         return max(shares, key=shares.__getitem__) if shares else None
 
     # The connection.
@@ -392,10 +388,6 @@ class _Call:
 
     def _wait(self, seconds: float) -> None:
         threading.Event().wait(seconds)
-
-
-def _speech_s(plan: Plan) -> float:
-    return sum(place.length for place in plan) / SAMPLE_RATE_HZ
 
 
 def _where(plan: Plan) -> str:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,6 +38,11 @@ _EMPTY_SHARE = 0.35
 # Where there is no pause, the quietest tenth of a second is looked for in the last part of these
 # seconds.
 _LOOK_BACK_S = 10
+
+
+computing = threading.Lock()
+"""One thread of a process at a time finds speech and makes windows of it: the arrays in between are
+large, and there are workers for the other cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +203,11 @@ def sound_of(plan: Plan, channels: Sequence[Samples]) -> npt.NDArray[np.float32]
         taken = channels[place.channel][place.start : place.start + place.length]
         np.divide(taken, 32768, out=sound[place.at : place.at + place.length])
     return sound
+
+
+def speech_s(plan: Plan) -> float:
+    """How many seconds of sound a window has."""
+    return sum(place.length for place in plan) / SAMPLE_RATE_HZ
 
 
 def place_at(plan: Plan, sample: float) -> Place:

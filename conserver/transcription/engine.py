@@ -1,8 +1,9 @@
 """The interface between the transcribe link and speech engines.
 
 A link names a `Model`, sets the parameters (`Listening`), passes the channels of a call, and gets
-the result (`Heard`) of each. One engine runs in the worker process (whisper.py); the other one uses
-a process that holds the model for all workers (conserver.speech).
+the result (`Heard`) of each. One engine runs in the worker process (whisper.py), one uses a process
+that holds the model for all workers (conserver.speech.client), and one asks a server elsewhere
+(conserver.speech.remote).
 
 An engine raises `errors.Retry` for conditions that may pass (memory, an unavailable GPU, a model
 that is not there yet), `errors.Rejected` for sound that it can never process, and any other

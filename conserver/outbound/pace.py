@@ -1,0 +1,53 @@
+"""Spaces the calls of this process to an endpoint evenly: so many a minute, and no bursts."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+
+from conserver.errors import Retry
+from conserver.outbound import endpoint
+
+
+def keep(
+    url: str,
+    model: str,
+    requests_per_minute: float,
+    patience: endpoint.Patience,
+    longest_wait_s: float = 5.0,
+) -> None:
+    """Wait for the next free moment of this endpoint and model.
+
+    Args:
+        longest_wait_s: a longer wait is worth parking the item: the thread has other work.
+
+    Raises:
+        Retry: the moment is further away than that.
+    """
+    wait_s = _pace(url, model).wait_s(60 / requests_per_minute, longest_wait_s)
+    if wait_s > longest_wait_s:
+        raise Retry(wait_s, f"{model} is asked {requests_per_minute:g} times a minute at most")
+    endpoint.pause(wait_s, patience)
+
+
+class _Pace:
+    """The moments of one endpoint and model."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def wait_s(self, interval_s: float, longest_wait_s: float) -> float:
+        """Take the next free moment, and say how far it is; none is taken if it is too far."""
+        with self._lock:
+            now = time.monotonic()
+            wait_s = max(self._next - now, 0.0)
+            if wait_s <= longest_wait_s:
+                self._next = now + wait_s + interval_s
+            return wait_s
+
+
+@functools.lru_cache(maxsize=256)
+def _pace(url: str, model: str) -> _Pace:
+    return _Pace()
