@@ -197,8 +197,8 @@ def speech_model(options: Options) -> Model | None:
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Transcribe every recording that has no transcript yet."""
-    opened = engines.open if options.server is None else remote.opener(options.server)
-    return transcribe(vcon, options, context, opened)
+    server = options.server
+    return transcribe(vcon, options, context, remote.opener(server) if server else engines.open)
 
 
 def transcribe(

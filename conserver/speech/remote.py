@@ -20,7 +20,7 @@ import threading
 import time
 import uuid
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,6 +43,8 @@ from conserver.transcription.engine import (
     Heard,
     Identity,
     Listening,
+    Model,
+    OpenTranscriber,
     Segment,
 )
 
@@ -302,6 +304,10 @@ def _form(url: str, fields: dict[str, Any], sound: bytes) -> tuple[bytes, dict[s
     return request.read(), {"content-type": request.headers["content-type"]}
 
 
-def opener(server: ServerOptions) -> Callable[[Any], RemoteTranscriber]:
-    """An `engine.OpenTranscriber` for this server."""
-    return lambda model: RemoteTranscriber(server, model.name)
+def opener(server: ServerOptions) -> OpenTranscriber:
+    """Opens this server, whichever model it is asked for."""
+
+    def open_it(model: Model) -> RemoteTranscriber:
+        return RemoteTranscriber(server, model.name)
+
+    return open_it

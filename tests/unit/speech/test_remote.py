@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import wave
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.message import Message
 from typing import Any
 
@@ -206,7 +206,8 @@ def test_a_model_without_times_is_asked_for_none() -> None:
 
 
 def test_a_server_that_is_busy_for_a_moment_is_asked_again() -> None:
-    answers = [Answer(429, b"slow down", {"retry-after": "0"}), answering(HELLO)(None)]  # type: ignore[arg-type]
+    said = json.dumps(HELLO).encode()
+    answers = [Answer(429, b"slow down", {"retry-after": "0"}), Answer(200, said)]
     with Standin(lambda _: answers.pop(0)) as server:
         assert len(hear(server).channels[0].segments) == 2
         keys = {request.headers["idempotency-key"] for request in server.requests}
@@ -292,7 +293,7 @@ def test_cancelling_sends_nothing_more() -> None:
 def test_a_rate_is_kept() -> None:
     told: list[Any] = []
 
-    def listen(channels: list[list[Segment]], until_s: float) -> None:
+    def listen(channels: Sequence[Sequence[Segment]], until_s: float) -> None:
         told.append((len(channels[0]), until_s))
 
     with Standin(answering(HELLO)) as server:
