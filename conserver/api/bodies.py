@@ -12,6 +12,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 
 from conserver.api.problems import ProblemError
+from conserver.api.token_limits import Allowance
 
 JSON_BYTES_MAX = 1 << 20
 """A JSON body that holds no document."""
@@ -30,11 +31,13 @@ async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
 
     Raises:
         ProblemError: 413 if it is or becomes larger than `most_bytes`, 408 if it stalls or is too
-            slow, 400 if the client has gone.
+            slow, 400 if the client has gone, 429 if it is more than its token may send today.
     """
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > most_bytes:
-        raise too_large(most_bytes)
+    declared, allowance = request.headers.get("content-length", ""), Allowance(request)
+    if declared.isdigit():
+        if int(declared) > most_bytes:
+            raise too_large(most_bytes)
+        await allowance.take(int(declared))
     size, began_s = 0, time.monotonic()
     stream, loop = request.stream(), asyncio.get_running_loop()
     while True:
@@ -52,6 +55,7 @@ async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         size += len(piece)
         if size > most_bytes:
             raise too_large(most_bytes)
+        await allowance.take(size)
         if time.monotonic() - began_s > GRACE_S + size / BYTES_PER_S_MIN:
             raise ProblemError(
                 408, f"the body comes with less than {BYTES_PER_S_MIN} bytes/s", "body-stalled"

@@ -46,7 +46,7 @@ _OF_ALL = {
     "401": "No token, or one that is not known",
     "403": "The token has not the role, or may not use the list",
     "422": "The request is not as it is described here",
-    "429": "Too many requests of this token, or bad tokens from this address",
+    "429": "Too many requests, jobs or bytes of this token, or bad tokens from this address",
     "503": "Redis does not answer, or refuses",
 }
 _WITH_BODY = {

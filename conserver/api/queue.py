@@ -10,6 +10,18 @@ from conserver.queue.jobs import Job
 from conserver.queue.script import Call
 
 
+async def run(redis: Multiplexed, call: Call) -> Any:
+    """The answer of one call. Raises redis.RedisError."""
+    from redis.exceptions import NoScriptError, RedisError
+
+    (answer,) = await redis.execute(call.command())
+    if isinstance(answer, NoScriptError):
+        (answer,) = await redis.execute(call.command(whole=True))
+    if isinstance(answer, RedisError):
+        raise answer
+    return answer
+
+
 async def run_and_read(redis: Multiplexed, call: Call, job: str) -> tuple[list[bytes], Job | None]:
     """The answer of one call, and the job as it is afterwards, in one round trip.
 

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from conserver.api import queue, tracing
+from conserver.api import queue, token_limits, tracing
 from conserver.api.auth import check_list
 from conserver.api.context import Context
 from conserver.api.problems import ProblemError
@@ -151,12 +151,13 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
 
     Raises:
         ProblemError: 409 for an id that another submission has, 422 for a callback that can never
-            arrive, 503 where the list is full.
+            arrive, 429 where the token has as many jobs as it may have, 503 where the list is full.
         redis.RedisError
     """
     job, settings = wish.job or jobs.new_id(), context.settings
     check_callback(context, wish.callback)
     kept = callbacks.fields(wish.callback)
+    most_jobs = 0 if context.is_open else token_limits.jobs_at_once(context, token)
     submission = Submission(
         list=wish.list,
         uuid=wish.uuid,
@@ -166,6 +167,8 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
         due_ms=wish.due_ms,
         keep_s=settings.job_expiry_s,
         max_s=settings.job_max_s,
+        token=token.name,
+        most_jobs=most_jobs,
         fields=[("by", token.name), *wish.fields, *kept],
     )
     if len(wish.body) > calls.SMALL_BYTES:
@@ -194,6 +197,8 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
                 "list-full",
                 {"Retry-After": str(FULL_RETRY_S)},
             )
+        case ["busy", _]:
+            raise token_limits.busy(token, most_jobs)
         case ["type", key, kind]:
             raise ProblemError(
                 409, f"{key} is a {kind} in Redis: an operator has to rename it", "wrong-type"

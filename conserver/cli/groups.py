@@ -83,18 +83,36 @@ def add_token(
         list[str] | None,
         typer.Option("--list", "-l", metavar="NAME", help="Only for this list; else for all."),
     ] = None,
+    jobs_at_once: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            show_default=False,
+            help="So many of its jobs may be unfinished; else CONSERVER_API_JOBS_AT_ONCE.",
+        ),
+    ] = 0,
+    bytes_per_day: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            show_default=False,
+            help="What it may send on a day, such as 10G; else CONSERVER_API_BYTES_PER_DAY.",
+        ),
+    ] = "0",
     file: TokensFile = "",
     json: AsJson = False,
 ) -> None:
     """Make a token and print it, once: only its SHA-256 is kept."""
     from conserver.cli.token import add
 
-    end(lambda: add(Output(as_json=json), name, roles, lists or [], file))
+    output = Output(as_json=json)
+    end(lambda: add(output, name, roles, lists or [], file, jobs_at_once, bytes_per_day))
 
 
 @_token.command("list")
 def list_tokens(file: TokensFile = "", json: AsJson = False) -> None:
-    """List the tokens: names, roles, lists."""
+    """List the tokens: names, roles, lists, limits."""
     from conserver.cli.token import show
 
     end(lambda: show(Output(as_json=json), file))

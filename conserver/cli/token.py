@@ -8,17 +8,30 @@ from pathlib import Path
 
 from conserver.cli.environment import load_settings
 from conserver.cli.output import Output, note
+from conserver.config.setting_types import parse_size
 from conserver.errors import EXIT_CONFIG, EXIT_FAILURE, BootError, InvalidArgumentError
 from conserver.operations import tokens
 
 _RESTART = "the API reads the file when it starts: restart it, or reload the daemon (SIGHUP)"
 
 
-def add(output: Output, name: str, roles: Sequence[str], lists: Sequence[str], file: str) -> int:
+def add(
+    output: Output,
+    name: str,
+    roles: Sequence[str],
+    lists: Sequence[str],
+    file: str,
+    jobs_at_once: int,
+    bytes_per_day: str,
+) -> int:
     """Makes a token and prints it, once."""
     path = _path(file)
     try:
-        text = tokens.add(path, name, roles, lists)
+        size = parse_size(bytes_per_day)
+    except ValueError as error:
+        raise InvalidArgumentError("bytes-per-day", f"{{}} {error}") from None
+    try:
+        text = tokens.add(path, name, roles, lists, jobs_at_once=jobs_at_once, bytes_per_day=size)
     except ValueError as error:
         raise InvalidArgumentError("role", str(error)) from None
     except OSError as error:
@@ -33,18 +46,34 @@ def add(output: Output, name: str, roles: Sequence[str], lists: Sequence[str], f
 
 
 def show(output: Output, file: str) -> int:
-    """Lists the tokens: their names, roles and lists."""
+    """Lists the tokens: their names, roles, lists and limits of their own."""
     found = tokens.load(_path(file))
     output.value(
         [
-            {"name": one.name, "roles": one.roles, "lists": one.lists, "created_at": _at(one)}
+            {
+                "name": one.name,
+                "roles": one.roles,
+                "lists": one.lists,
+                "created_at": _at(one),
+                "jobs_at_once": one.jobs_at_once or None,
+                "bytes_per_day": one.bytes_per_day or None,
+            }
             for one in found
         ]
     )
     rows = [
-        (one.name, ", ".join(one.roles), ", ".join(one.lists) or "all", _at(one)) for one in found
+        (
+            one.name,
+            ", ".join(one.roles),
+            ", ".join(one.lists) or "all",
+            one.jobs_at_once or "",
+            one.bytes_per_day or "",
+            _at(one),
+        )
+        for one in found
     ]
-    output.table(("name", "roles", "lists", "made"), rows, none="no tokens")
+    columns = ("name", "roles", "lists", "jobs at once", "bytes per day", "made")
+    output.table(columns, rows, none="no tokens")
     return 0
 
 

@@ -23,14 +23,20 @@ _SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(I?B)?\s*", r
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def parse_size(value: object) -> object:
-    """Parse a size: `512M` is 536870912 bytes. K, M, G, T (also KB, KiB ...) are powers of 1024."""
-    if not isinstance(value, str):
-        return value
-    match = _SIZE.fullmatch(value)
+def parse_size(text: str) -> int:
+    """Parse a size: `512M` is 536870912 bytes. K, M, G, T (also KB, KiB ...) are powers of 1024.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"must be a size in bytes such as 8388608 or 512M, not `{value}`")
+        raise ValueError(f"must be a size in bytes such as 8388608 or 512M, not `{text}`")
     return int(float(match["number"]) * _UNITS[match["unit"].upper()])
+
+
+def _parse_size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
 
 
 def available_cores() -> int:
@@ -103,7 +109,7 @@ def _check_redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
-Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Bytes = Annotated[int, BeforeValidator(_parse_size), Field(ge=0)]
 Switch = Annotated[bool, BeforeValidator(_parse_switch)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ExpirySeconds = Annotated[int, Field(ge=0)]

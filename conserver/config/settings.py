@@ -248,6 +248,18 @@ class Settings(BaseModel):
     api_rate_per_minute: Annotated[int, Field(ge=0)] = _setting(
         "CONSERVER_API_RATE_PER_MINUTE", 0, "How many requests a token may make; 0 is no limit."
     )
+    api_jobs_at_once: Annotated[int, Field(ge=0)] = _setting(
+        "CONSERVER_API_JOBS_AT_ONCE",
+        0,
+        "How many jobs of a token may be unfinished, where the token has no number of its own; 0 is"
+        " no limit.",
+    )
+    api_bytes_per_day: Bytes = _setting(
+        "CONSERVER_API_BYTES_PER_DAY",
+        0,
+        "How much a token may send on a day (UTC), such as 10G, where the token has no size of its"
+        " own; 0 is no limit.",
+    )
     api_any_list: Switch = _setting(
         "CONSERVER_API_ANY_LIST",
         False,

@@ -40,13 +40,19 @@ _IMPLIED = {
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token, without its text. lists: those that it is restricted to; none means all."""
+    """One token, without its text.
+
+    lists: those that it is restricted to; none means all. jobs_at_once, bytes_per_day: its own
+    limits; 0 for those of the settings.
+    """
 
     name: str
     roles: tuple[str, ...]
     lists: tuple[str, ...] = ()
     sha256: str = ""
     created_at: float = 0.0
+    jobs_at_once: int = 0
+    bytes_per_day: int = 0
     guessable: bool = False
     """Whether a person chose its text."""
 
@@ -153,7 +159,16 @@ def _token(entry: Any) -> Token:
         tuple(str(one) for one in entry.get("lists", ())),
         str(entry["sha256"]),
         float(entry.get("created_at", 0)),
+        _limit(entry, "jobs_at_once"),
+        _limit(entry, "bytes_per_day"),
     )
+
+
+def _limit(entry: Any, name: str) -> int:
+    limit = int(entry.get(name, 0))
+    if limit < 0:
+        raise ValueError(f"`{name}` is 0 or more")
+    return limit
 
 
 def check(name: str, roles: Sequence[str]) -> None:
@@ -169,8 +184,18 @@ def check(name: str, roles: Sequence[str]) -> None:
         raise ValueError(f"roles are some of {', '.join(ROLES)}, not `{', '.join(unknown)}`")
 
 
-def add(path: Path, name: str, roles: Sequence[str], lists: Sequence[str] = ()) -> str:
+def add(
+    path: Path,
+    name: str,
+    roles: Sequence[str],
+    lists: Sequence[str] = (),
+    *,
+    jobs_at_once: int = 0,
+    bytes_per_day: int = 0,
+) -> str:
     """Make a token, write it down and return its text, which is kept nowhere.
+
+    jobs_at_once, bytes_per_day: 0 for the limits of the settings.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -182,7 +207,15 @@ def add(path: Path, name: str, roles: Sequence[str], lists: Sequence[str] = ()) 
     if any(token.name == name for token in known):
         raise ValueError(f"there is a token of the name `{name}`; revoke it first")
     text = f"cv_{secrets.token_urlsafe(32)}"
-    made = Token(name, tuple(roles), tuple(lists), digest(text), round(time.time(), 3))
+    made = Token(
+        name,
+        tuple(roles),
+        tuple(lists),
+        digest(text),
+        round(time.time(), 3),
+        jobs_at_once,
+        bytes_per_day,
+    )
     _write(path, [*known, made])
     return text
 

@@ -53,6 +53,10 @@ prelude.lua, which has the rules for scripts and the form of a record.
     conserver:schedule:<name>       hash    "fired:<cron> <time zone>" -> its latest time in ms;
                                             paused, wanted; the run (run, host, lease_ms, cursor)
                                             and how the last one ended
+    conserver:open:<token>          zset    when its hash expires in any case, in ms -> a job that
+                                            has not ended; of tokens with a limit of jobs at once
+    conserver:spent:<token>         hash    day, and the bytes that it has sent on it; of tokens
+                                            with a limit of bytes per day
     conserver:rate:<name>           string  when the next slot of a chain's or link's rate is free
     vcon:<uuid>                     string  the document; or RedisJSON, and it stays that
     conserver:revision:<uuid>       hash    revision and length of the document as Conserver wrote

@@ -15,6 +15,7 @@ alone (prelude.lua), its ends in the same step as the end of its item.
     error            JSON: why it failed ({"reason", "link" | "storage", "error", ...}), or what it
                      waits for
     by               the name of the token that submitted it
+    counted          the same, where its jobs at once are limited (submit.lua)
     callback         where its end is told (outbound/callback.py): it has secrets and is never shown
     callback_on      the ends that are told, separated by spaces
     callback_until_ms  when a presigned URL expires
@@ -77,8 +78,8 @@ class Job:
 
 
 _OWN = frozenset(
-    "list uuid status seq created_ms updated_ms keep_s max_s by link attempts progress error "
-    "retry_at_ms notification notification_seq notification_error callback callback_on "
+    "list uuid status seq created_ms updated_ms keep_s max_s by counted link attempts progress "
+    "error retry_at_ms notification notification_seq notification_error callback callback_on "
     "callback_until_ms".split()
 )
 

@@ -86,6 +86,18 @@ def schedule(name: str) -> str:
     return f"conserver:schedule:{name}"
 
 
+def open_jobs(token: str) -> str:
+    """Sorted set: when its hash expires in any case, in ms -> a job of that token that has not
+    ended; of tokens with a limit of jobs at once.
+    """
+    return f"conserver:open:{token}"
+
+
+def spent(token: str) -> str:
+    """Hash: a day, and the bytes that a token with a limit has sent on it."""
+    return f"conserver:spent:{token}"
+
+
 def rate(name: str) -> str:
     """String: when the next slot of a rate is free, in us since 1970."""
     return f"conserver:rate:{name}"

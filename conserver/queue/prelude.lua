@@ -211,13 +211,20 @@ end
 -- callback_until_ms: when a presigned URL expires).
 local NOTIFICATIONS = 'conserver:notifications'
 
--- What the scripts need of jobs: { status, keep_s, callback_on, callback_until_ms, max_s } by job,
--- read once per call, or false for a key of another type.
+-- The jobs of a token that have not ended, where the token may have so many at once only
+-- (submit.lua): the time at which a job's hash expires in any case, in ms -> job.
+local function open_jobs(token)
+  return 'conserver:open:' .. token
+end
+
+-- What the scripts need of jobs: { status, keep_s, callback_on, callback_until_ms, max_s, counted }
+-- by job, read once per call, or false for a key of another type. counted: the token whose open
+-- jobs it is one of.
 local jobs_read = {}
 local function job_read(job)
   if jobs_read[job] == nil then
     jobs_read[job] = read('HMGET', 'conserver:job:' .. job, 'status', 'keep_s', 'callback_on',
-      'callback_until_ms', 'max_s') or false
+      'callback_until_ms', 'max_s', 'counted') or false
   end
   return jobs_read[job]
 end
@@ -265,6 +272,9 @@ local function mark(token, status, ...)
   if ENDS[status] then
     local keep_s = told and tonumber(known[5]) or tonumber(known[2]) or 3600
     redis.pcall('EXPIRE', 'conserver:job:' .. job, keep_s)
+    if known[6] then
+      redis.pcall('ZREM', open_jobs(known[6]), job)
+    end
   end
 end
 

@@ -5,9 +5,11 @@
 -- ARGV  1 uuid   2 job ('' for a submission that nobody follows)   3 document ('' for none, or
 --       where the fourth key has it)   4 most items that may wait on the list (0: no limit)   5
 --       due time in ms since 1970 (0: now; later ones are parked until then)   6 seconds that the
---       job is kept after its end   7 and at most   8.. fields of the job and their values
+--       job is kept after its end   7 and at most   8 the token whose jobs at once are limited ('':
+--       none)   9 how many it may have   10.. fields of the job and their values
 -- Answer {"queued"} or {"waiting"}; {"exists", uuid, list, status} for a job that is known already
 --       (nothing was done: executed twice, it submits once); {"full", length of the list};
+--       {"busy", how many jobs of the token have not ended};
 --       {"type", key, TYPE} for a place that cannot take it; {"gone", fourth key} if that has
 --       expired.
 --
@@ -44,9 +46,42 @@ if source ~= '' and redis.call('EXISTS', source) == 0 then
   return { 'gone', source }
 end
 
+-- Jobs at once. The script that ends a job takes it off its token's open jobs (prelude.lua). A hash
+-- that was lost otherwise would occupy its place until its time: so a token without a free place
+-- has the first ones looked at, and those that have ended give theirs up.
+local LOOK = 16
+local token, most_jobs, now_ms = ARGV[8], tonumber(ARGV[9]), math.floor(now_us() / 1000)
+local limited = job ~= '' and token ~= '' and most_jobs > 0
+local open_key, ended = open_jobs(token), {}
+if limited then
+  local many = read('ZCOUNT', open_key, whole(now_ms), '+inf')
+  if not many then
+    return { 'type', open_key, kind_of(open_key) }
+  end
+  if many >= most_jobs then
+    local first = redis.call('ZRANGEBYSCORE', open_key, whole(now_ms), '+inf', 'LIMIT', 0, LOOK)
+    for _, one in ipairs(first) do
+      local status = read('HGET', 'conserver:job:' .. one, 'status')
+      if not status or ENDS[status] then
+        ended[#ended + 1] = one
+      end
+    end
+  end
+  if many - #ended >= most_jobs then
+    return { 'busy', whole(many - #ended) }
+  end
+end
+
 if job ~= '' then
   make_job(job, list, uuid, later and 'waiting' or 'queued', ARGV[6], ARGV[7], 'retry_at_ms',
-    later and whole(due_ms) or '', unpack(ARGV, 8))
+    later and whole(due_ms) or '', unpack(ARGV, 10))
+end
+if limited then
+  redis.call('HSET', 'conserver:job:' .. job, 'counted', token)
+  redis.call('ZADD', open_key, whole(now_ms + 1000 * tonumber(ARGV[7])), job)
+  redis.call('ZREMRANGEBYSCORE', open_key, '-inf', '(' .. whole(now_ms))
+  in_pieces('ZREM', open_key, ended)
+  redis.call('EXPIRE', open_key, ARGV[7])
 end
 if source ~= '' then
   redis.call('RENAME', source, document)

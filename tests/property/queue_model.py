@@ -95,6 +95,8 @@ class QueueModel:
         self.documents: dict[str, Document] = {}
         self.jobs: dict[str, str] = {}  # job -> its status; those that are known
         self.callbacks: dict[str, set[str]] = {}  # known job -> the ends that are to be told
+        self.counted: set[str] = set()  # known jobs whose token may have so many at once only
+        self.open: set[str] = set()  # those that have not ended, or were lost before they had
         self.deliveries: list[tuple[str, str]] = []  # job and end, in the order of the ends
         self.egress: list[bytes] = []
         self.settled: set[int] = set()
@@ -134,6 +136,9 @@ class QueueModel:
         if entry.job in self.jobs:
             return b"exists"
         self.jobs[entry.job] = "queued"
+        if entry.most_jobs:
+            self.counted.add(entry.job)
+            self.open.add(entry.job)
         told = dict(entry.fields).get("callback_on")
         if told is not None:
             self.callbacks[entry.job] = set(str(told).split())
@@ -158,12 +163,15 @@ class QueueModel:
         """
         if job in self.jobs and self.jobs[job] not in ENDS:
             self.jobs[job] = status
+            if status in ENDS and job in self.counted:
+                self.open.discard(job)
             if status in ENDS and status in self.callbacks.get(job, ()):
                 self.deliveries.append((job, status))
 
     def expire_job(self, job: str) -> None:
         """Its hash is gone, and its callback with it."""
         del self.jobs[job]
+        self.counted.discard(job)
         self.callbacks.pop(job, None)
 
     # ---- registrations ----

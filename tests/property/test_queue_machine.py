@@ -44,6 +44,7 @@ from tests.queues import Queue, as_record, opened, payloads
 
 LISTS = ("a", "b")
 HOSTS = ("h1", "h2")
+MANY_JOBS = 10_000
 UUIDS = ("u0", "u1", "u2")
 MAX_DELIVERIES = 1
 PARKED_CAP = 3
@@ -321,11 +322,16 @@ class QueueMachine(RuleBasedStateMachine):
         self._push(name, f"{uuid}#j{self.jobs - (self.jobs % 3 == 0)}")
 
     def _submit(self, name: str, uuid: str) -> None:
-        """Two of three have a callback: for every end, or for failures only."""
+        """Two of three have a callback: for every end, or for failures only. Every second one is of
+        a token that may have so many jobs at once only.
+        """
         self.jobs += 1
         told = ("", "cancelled completed failed filtered", "failed")[self.jobs % 3]
         fields = [("callback_on", told)] if told else []
-        entry = Submission(name, uuid, f"j{self.jobs}", self._body(uuid), fields=fields)
+        most = self.jobs % 2 * MANY_JOBS
+        entry = Submission(
+            name, uuid, f"j{self.jobs}", self._body(uuid), fields=fields, token="t", most_jobs=most
+        )
         self._send(self._do_submit, entry)
 
     def _cancel(self, name: str, _: str) -> None:
@@ -727,6 +733,9 @@ class QueueMachine(RuleBasedStateMachine):
             for key in queue.client.scan_iter("conserver:job:*", count=1000)
         }
         assert found == model.jobs
+        assert {
+            job.decode() for job in queue.client.zrange("conserver:open:t", 0, -1)
+        } == model.open
         told = [
             orjson.loads(payload)["notification"]
             for payload in queue.client.lrange("conserver:notifications", 0, -1)

@@ -31,6 +31,19 @@ def test_a_token_is_made_listed_and_revoked(file: str, capsys: pytest.CaptureFix
     assert tokens.load(Path(file)) == []
 
 
+def test_a_token_has_limits_of_its_own(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ["--jobs-at-once", "20", "--bytes-per-day", "10G"]
+    assert run_cli(["token", "add", "ann", "--role", "submit", *limits, "--file", file]) == 0
+    assert run_cli(["token", "add", "ben", "--role", "submit", "--file", file]) == 0
+    capsys.readouterr()
+    assert run_cli(["token", "list", "--json", "--file", file]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [one["jobs_at_once"] for one in shown] == [20, None]
+    assert [one["bytes_per_day"] for one in shown] == [10 << 30, None]
+    assert run_cli(["token", "list", "--file", file]) == 0
+    assert str(10 << 30) in capsys.readouterr().out
+
+
 def test_json_holds_the_token(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["token", "add", "ann", "--role", "read", "--json", "--file", file]) == 0
     made = json.loads(capsys.readouterr().out)
@@ -42,6 +55,7 @@ def test_json_holds_the_token(file: str, capsys: pytest.CaptureFixture[str]) -> 
     [
         (["add", "a b", "--role", "read"], 2, "a name has"),
         (["add", "ann", "--role", "root"], 2, "roles are"),
+        (["add", "ann", "--role", "read", "--bytes-per-day", "much"], 2, "must be a size in bytes"),
         (["add", "ann", "--role", "read", "--file", "/nowhere/tokens"], 78, "cannot be written"),
         (["list"], 78, "cannot be read"),
     ],

@@ -62,6 +62,7 @@ def test_a_name_is_used_once(file: Path) -> None:
         '{"name": "a", "roles": ["root"], "sha256": "' + "0" * 64 + '"}',
         '{"name": "a", "roles": ["read"], "sha256": "cv_secret-text"}',
         '{"name": "a", "roles": 7, "sha256": "' + "0" * 64 + '"}',
+        '{"name": "a", "roles": ["read"], "jobs_at_once": -1, "sha256": "' + "0" * 64 + '"}',
     ],
 )
 def test_a_broken_file_is_refused_without_showing_it(file: Path, line: str) -> None:
