@@ -190,20 +190,27 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
             if found is not None and may_see(token, found) and _is_same(found, wish):
                 return found, False
             raise ProblemError(409, f"another submission has the job id `{job}`", "job-exists")
+        case ["busy", _]:
+            raise token_limits.busy(token, most_jobs)
+        case refusal:
+            raise _refused(wish.list, refusal)
+
+
+def _refused(name: str, answer: Sequence[str]) -> ProblemError:
+    """Why submit.lua has not taken a submission to a list, by its answer."""
+    match answer:
         case ["full", length]:
-            raise ProblemError(
+            return ProblemError(
                 503,
-                f"{length} items wait on `{wish.list}`, and no more are taken; try again later",
+                f"{length} items wait on `{name}`, and no more are taken; try again later",
                 "list-full",
                 {"Retry-After": str(FULL_RETRY_S)},
             )
-        case ["busy", _]:
-            raise token_limits.busy(token, most_jobs)
         case ["type", key, kind]:
-            raise ProblemError(
+            return ProblemError(
                 409, f"{key} is a {kind} in Redis: an operator has to rename it", "wrong-type"
             )
-    raise ProblemError(503, "the document was lost on its way; send it again", "incoming-lost")
+    return ProblemError(503, "the document was lost on its way; send it again", "incoming-lost")
 
 
 async def _run(
