@@ -201,7 +201,7 @@ class FakeHost:
         living = [worker.consumer for worker in self.workers if worker not in missing]
         self.send("children", consumers=living)
 
-    def send_state(self, pids: dict[int, int] | None = None) -> None:
+    def send_state(self, pids: dict[int, int] | None = None, **supervisor: Any) -> None:
         workers = [
             {
                 "slot": worker.slot,
@@ -214,7 +214,8 @@ class FakeHost:
             }
             for worker in self.workers
         ]
-        self.send("state", supervisor={"pid": os.getpid(), "state": "running"}, workers=workers)
+        told = {"pid": os.getpid(), "state": "running", "started_at": 1.0, **supervisor}
+        self.send("state", supervisor=told, workers=workers)
 
     def die(self) -> None:
         """Close what only the supervisor holds, as its death does."""

@@ -1,4 +1,4 @@
-"""/v1/status, /v1/hosts, /v1/items, /v1/config, /v1/audit and /v1/reload: the whole of it."""
+"""/v1/status, /v1/hosts, /v1/items, /v1/config and /v1/audit: the whole of it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from conserver.api import lists, submitting
 from conserver.api.auth import requires
 from conserver.api.context import context_of
 from conserver.api.lists import ListView
-from conserver.api.problems import ProblemError
 from conserver.api.shapes import iso
 from conserver.operations import audit, items, overview
 from conserver.operations import hosts as operations
 from conserver.operations import lists as list_operations
-from conserver.operations import reload as operations_reload
 from conserver.operations.hosts import Host, Rate
 from conserver.operations.tokens import Token
 from conserver.telemetry.redact import redact, redact_texts
@@ -104,12 +102,6 @@ class AuditView(BaseModel):
     action: str
     target: dict[str, Any]
     count: int
-
-
-class Told(BaseModel):
-    """What was asked of the supervisor."""
-
-    status: str
 
 
 def _host(host: Host) -> HostView:
@@ -225,19 +217,3 @@ def show_audit(
         )
         for one in found
     ]
-
-
-@router.post(
-    "/reload",
-    status_code=202,
-    summary="Let the supervisor read its configuration again",
-    responses={409: {"description": "This API runs alone: there is no supervisor"}},
-)
-def reload(request: Request, token: Annotated[Token, Depends(requires("admin"))]) -> Told:
-    """As a SIGHUP does: a configuration that cannot be used is refused, and the log says why."""
-    context = context_of(request)
-    if not context.host:
-        raise ProblemError(409, "this API runs alone: signal each supervisor", "no-supervisor")
-    with context.client() as client:
-        operations_reload.reload(client, context.host, actor=token.name)
-    return Told(status="asked")

@@ -311,6 +311,19 @@ def resume(
 
 
 @_app.command()
+def reload(
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait.")
+    ] = 30,
+    json: AsJson = False,
+) -> None:
+    """Let all hosts read their configuration again, as a SIGHUP does; tell what came of it."""
+    from conserver.cli.reload import reload
+
+    end(lambda: reload(Output(as_json=json), timeout_s=timeout))
+
+
+@_app.command()
 def drain(
     config: ConfigFile = "",
     timeout: Annotated[

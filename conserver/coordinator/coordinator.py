@@ -206,7 +206,7 @@ class Coordinator:
         return beat, calls.read_registrations(answer)
 
     async def _heed_controls(self) -> None:
-        """Do what operators ask of this host: pauses, and workers that are to be replaced."""
+        """Do what operators ask of this host: pauses, workers to replace, reloads."""
         while True:
             [answer] = await self._redis.each([("HGETALL", keys.CONTROL)])
             words = [word.decode() for word in answer or ()]
@@ -220,6 +220,10 @@ class Coordinator:
                 if await self._redis.command("HDEL", keys.CONTROL, field):
                     slot, consumer = int(field.rpartition(":")[2]), asked[field]
                     self._boot.send("recycle", slot=slot, consumer=consumer)
+            ours = keys.reload(self._host, "")
+            for field in sorted(one for one in asked if one.startswith(ours)):
+                if await self._redis.command("HDEL", keys.CONTROL, field):
+                    self._boot.send("reload", request=field.removeprefix(ours))
             await asyncio.sleep(LOOK_AT_CONTROLS_EVERY_S)
 
     async def _put_back_dropped(self) -> None:

@@ -68,21 +68,21 @@ class HostStatus:
         """Take in the supervisor's state message.
 
         Returns:
-            Whether a process has started, ended or changed its state: then the next heartbeat is
-            due at once.
+            Whether a process has started, ended or changed its state, or the supervisor has
+            reloaded: then the next heartbeat is due at once.
         """
-        before = self._processes()
+        before = self._urgent()
         self._supervisor = message.get("supervisor", {})
         self._workers = message.get("workers", [])
-        return self._processes() != before
+        return self._urgent() != before
 
-    def _processes(self) -> tuple[Any, ...]:
+    def _urgent(self) -> tuple[Any, ...]:
         workers = [
             # A running worker changes between idle and working all the time.
             (one.get("pid"), "" if one.get("state") in ("idle", "working") else one.get("state"))
             for one in self._workers
         ]
-        return self._supervisor.get("pid"), self._supervisor.get("state"), workers
+        return *(self._supervisor.get(key) for key in ("pid", "state", "reload")), workers
 
     def fields(self) -> dict[str, str | bytes | int]:
         """The fields as they are now."""

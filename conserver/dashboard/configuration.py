@@ -9,10 +9,9 @@ from typing import Any
 import yaml
 from starlette.responses import Response
 
-from conserver.api.problems import ProblemError
 from conserver.config import model
 from conserver.config.environment import Environment
-from conserver.dashboard.pages import Pages, Visit
+from conserver.dashboard.pages import Pages, Values, Visit
 from conserver.dashboard.picture import picture
 from conserver.errors import ConfigError, Problem
 from conserver.operations import reload as operation
@@ -21,10 +20,14 @@ from conserver.telemetry.redact import redact, redact_text, redact_texts
 
 pages = Pages()
 _RELOADS = (
-    "The supervisor of this machine reads the file, and replaces its workers one after the other:"
-    " what runs is finished, nothing is lost."
+    "Every host reads its file, and replaces its workers one after the other: what runs is"
+    " finished, nothing is lost. A host that cannot use its file says so, and goes on as it is."
 )
-_REFUSED = "The file cannot be used as it is: the reload will be refused."
+_REFUSED = "The file cannot be used as it is on this machine: the reload will be refused here."
+_ALONE = (
+    "This API runs alone: the pages go on with the configuration that it has read, until it is"
+    " started again."
+)
 
 
 @pages.get("/config", nav="Configuration")
@@ -47,30 +50,35 @@ def config(visit: Visit) -> Response:
         file=context.settings.config_file,
         faults=faults,
         changed=changed,
-        alone=not context.host,
     )
 
 
 @pages.post("/config/reload", role="admin")
 def reload(visit: Visit) -> Response:
-    """Lets the supervisor read its configuration again."""
+    """Lets all hosts read their configuration again."""
     if visit.form.get("sure") != "yes":
         faults, _ = _file(visit)
+        alone = not visit.context.host
         return visit.confirm(
-            "Read the configuration again?",
+            "Let all hosts read the configuration again?",
             yes="Reload",
             action="config/reload",
             back="config",
-            details=[_RELOADS, *[_REFUSED] * bool(faults)],
+            details=[_RELOADS, *[_REFUSED] * bool(faults), *[_ALONE] * alone],
             fields={"sure": "yes"},
         )
-    if not visit.context.host:
-        what = "this API runs alone: send each supervisor a SIGHUP on its own machine"
-        raise ProblemError(409, what, "no-supervisor")
     with visit.client() as client:
-        operation.reload(client, visit.context.host, actor=visit.token.name)
-    said = "The supervisor was asked; its log says `reloaded`, or why it refused."
-    return visit.to("config", said=said)
+        request = operation.ask(client, actor=visit.token.name)
+    return visit.to(f"reloads/{request}")
+
+
+@pages.live("/reloads/{request}", "reload.html", role="admin")
+def reloads(visit: Visit) -> Values:
+    """What came of a reload on each host."""
+    request = visit.name("request")
+    with visit.client() as client:
+        found = operation.answers(client, request)
+    return {"answers": found, "asked_at": operation.asked_at_s(request)}
 
 
 def _hidden(name: str, value: object) -> object:

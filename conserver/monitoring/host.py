@@ -144,7 +144,7 @@ def _supervisor(told: Mapping[str, Any]) -> Iterator[Metric]:
     yield _single(
         "conserver_config_last_reload_successful",
         "0 if the last reload was refused: the log says why, and the older one stays in use.",
-        not told.get("reload_refused", False),
+        not (told.get("reload") or {}).get("refused"),
     )
 
 

@@ -77,6 +77,11 @@ def _hosts(found: Overview) -> Iterator[Finding]:
             ago = for_how_long(host.beat_age_s)
             text = f"has not been heard of for {ago}; another host returns its items"
             yield Finding("critical", f"Host {host.name}", text, since=host.beat_at_s)
+        reload = host.supervisor.get("reload") or {}
+        if host.beats and reload.get("refused"):
+            ago = for_how_long(found.at - reload["at"])
+            text = f"has refused the configuration {ago} ago, and goes on with the one before"
+            yield Finding("warning", f"Host {host.name}", text, since=reload["at"])
 
 
 def _storages(found: Overview) -> Iterator[Finding]:

@@ -1,30 +1,113 @@
-"""Lets a supervisor of this machine read its settings and configuration again."""
+"""Lets hosts read their settings and configuration again, and tells what came of it.
+
+A request is one field of `conserver:control` per host. The host's coordinator takes it within about
+a second, its supervisor does what it does at a SIGHUP, and its next beat has the answer. A
+configuration that cannot be used is refused by that host alone, which goes on with the one it has.
+"""
 
 from __future__ import annotations
 
-import os
-import signal
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Literal
 
 from conserver.errors import OperationError
-from conserver.operations import audit
+from conserver.operations import audit, hosts
 from conserver.operations.connection import Client
+from conserver.operations.hosts import Host
 from conserver.queue import keys
+from conserver.telemetry.redact import redact_text
+
+LOOK_EVERY_S = 0.25
+
+_REQUEST = re.compile("[0-9a-f]{11}-[0-9a-f]{8}")
+
+Status = Literal["asked", "reloaded", "refused", "silent"]
 
 
-def reload(client: Client, host: str, *, actor: str) -> None:
-    """As a SIGHUP does: a configuration that cannot be used is refused, and the log says why.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one host has made of a request.
 
-    Args:
-        host: the id of a supervisor on this machine.
+    Attributes:
+        id, name: of the host.
+        status: asked (no answer yet), reloaded, refused, or silent: it beats no more.
+        at: when it answered, in seconds since the epoch by its clock; None if it has not.
+        reason: why it refused.
+    """
+
+    id: str
+    name: str
+    status: Status
+    at: float | None = None
+    reason: str = ""
+
+
+def ask(client: Client, *, actor: str, host: str = "") -> str:
+    """Asks every host that beats, or that one alone. Returns the request's id, for `answers`.
 
     Raises:
-        OperationError: "conflict": it has not told its pid yet, or has ended.
+        OperationError: "conflict": there is no such host, or none that beats.
     """
-    pid: bytes | None = client.hget(keys.host(host), "pid")
-    if pid is None:
-        raise OperationError("the supervisor has not told its pid yet", "conflict")
-    try:
-        os.kill(int(pid), signal.SIGHUP)
-    except ProcessLookupError:
-        raise OperationError("the supervisor has ended", "conflict") from None
-    audit.record(client, actor, "reload", {"host": host}, 1)
+    living = [one for one in hosts.read(client) if one.beats and host in ("", one.id)]
+    if not living:
+        raise OperationError("no host is running that could be asked to reload", "conflict")
+    request = f"{time.time_ns() // 1_000_000:011x}-{secrets.token_hex(4)}"
+    _forget_unread(client, {one.id for one in living})
+    asked = {keys.reload(one.id, request): actor for one in living}
+    client.hset(keys.CONTROL, mapping=asked)
+    target = {"hosts": [one.name for one in living], "request": request}
+    audit.record(client, actor, "reload", target, len(living))
+    return request
+
+
+def answers(client: Client, request: str) -> list[Answer]:
+    """The answer of each host that was running when it was asked, by name.
+
+    Raises:
+        OperationError: "not_found": that is no request's id.
+    """
+    if not _REQUEST.fullmatch(request):
+        raise OperationError(f"there is no reload `{request[:80]}`", "not_found")
+    asked_at = asked_at_s(request)
+    # One that has started since has read the configuration as it was then.
+    return [_answer(one, request) for one in hosts.read(client) if one.started_at <= asked_at]
+
+
+def asked_at_s(request: str) -> float:
+    """When a request was made, in seconds since the epoch."""
+    return int(request.partition("-")[0], 16) / 1000
+
+
+def wait(client: Client, request: str, *, timeout_s: float) -> list[Answer]:
+    """The answers as soon as each host has given one or is silent, or when the time is over."""
+    until_s = time.monotonic() + timeout_s
+    while True:
+        found = answers(client, request)
+        left_s = until_s - time.monotonic()
+        if left_s <= 0 or not any(one.status == "asked" for one in found):
+            return found
+        time.sleep(min(LOOK_EVERY_S, left_s))
+
+
+def _answer(host: Host, request: str) -> Answer:
+    last = host.supervisor.get("reload") or {}
+    if last.get("request", "") >= request:  # They begin with their time: a later one is as good.
+        refused = redact_text(str(last.get("refused") or ""))
+        return Answer(host.id, host.name, "refused" if refused else "reloaded", last["at"], refused)
+    return Answer(host.id, host.name, "asked" if host.beats else "silent")
+
+
+def _forget_unread(client: Client, living: set[str]) -> None:
+    """Removes requests that hosts did not live to read."""
+    fields = [field.decode("utf-8", "replace") for field in client.hkeys(keys.CONTROL)]
+    unread = [field for field in fields if _host_of(field) not in (None, *living)]
+    if unread:
+        client.hdel(keys.CONTROL, *unread)
+
+
+def _host_of(field: str) -> str | None:
+    kind, _, rest = field.partition(":")
+    return rest.partition(":")[0] if kind == "reload" else None

@@ -11,6 +11,7 @@ what the dead child had not read.
         retiring    reason              (worker) it drains and exits, for a reason of its own
         acknowledged  order             (coordinator) this order was carried out
         recycle     slot, consumer      (coordinator) an operator wants this worker replaced
+        reload      request             (coordinator) an operator wants the configuration read again
     supervisor -> worker
         drain                           claim nothing more; finish, store, settle, exit
     supervisor -> coordinator

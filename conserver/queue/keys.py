@@ -135,3 +135,10 @@ def recycle(host: str, slot: int) -> str:
     worker's consumer id, so that no worker after it is meant.
     """
     return f"recycle:{host}:{slot}"
+
+
+def reload(host: str, request: str) -> str:
+    """The field of CONTROL that asks a host to read its configuration again; its value says who
+    asked. A request has a field of its own, so that removing one never loses another.
+    """
+    return f"reload:{host}:{request}"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
-from typing import Any
+from typing import Any, NamedTuple
 
 from conserver.config import model as configuration
 from conserver.config.model import Config
@@ -35,6 +35,20 @@ def log_warnings(warnings: Iterable[Problem]) -> None:
     logger = log.get_logger()
     for warning in warnings:
         logger.warning("configuration_warning", path=warning.path, warning=str(warning))
+
+
+class LastReload(NamedTuple):
+    """What came of the last reload, as the status shows it.
+
+    Attributes:
+        request: the id of the latest operator's request that had been made by then; "" if none.
+        at: when it was over, in seconds since the epoch.
+        refused: why; "" if it was taken.
+    """
+
+    request: str
+    at: float
+    refused: str
 
 
 class Preload:
@@ -67,8 +81,7 @@ class Preload:
         """Whether a link hands documents to page readers."""
         self.accepted_at = time.time()
         """When the configuration in use was accepted, in seconds since the epoch."""
-        self.last_refused = False
-        """Whether the last reload was refused."""
+        self.last_reload: LastReload | None = None
         self._load = load
         self._context = context
         self._modules = list(modules)
@@ -83,44 +96,48 @@ class Preload:
         """The configuration for workers and coordinators: with the chain for notifications."""
         return with_notifications(self.config, self.settings)
 
-    def reload(self) -> None:
+    def reload(self, request: str = "") -> None:
         """Read the configuration again. A faulty one is refused with a log line, and the present
         one is kept.
+
+        Args:
+            request: the id of the operator's request (operations/reload.py); "" at a signal.
         """
         before, began_s = open_descriptors(), time.monotonic()
-        accepted = self._accept()
-        self.last_refused = not accepted
+        refused = self._refused()
+        answered = max(request, self.last_reload.request if self.last_reload else "")
+        self.last_reload = LastReload(answered, round(time.time(), 3), refused)
         # Modules stay imported with what they have opened, even if the configuration is refused.
         # Descriptors held by an exception do not count: collect them first, because the supervisor
         # may get the same number for one of its own.
         gc.collect()
         self.preexisting |= open_descriptors() - before
-        if accepted:
+        if not refused:
             took_ms = round((time.monotonic() - began_s) * 1000)
             self._log.info("reloaded", generation=self.generation, duration_ms=took_ms)
 
-    def _accept(self) -> bool:
-        """Read the configuration, and take it if it is valid. Returns whether it was taken."""
+    def _refused(self) -> str:
+        """Read the configuration, and take it if it is valid. Returns why it was not; "" if so."""
         try:
             settings, config = self._load()
             if not config.ingress:
                 raise ConfigError([_nothing_served(config)], settings.config_file)
             self._prepare(settings, config)
         except ConfigError as error:
-            faults = len(error.problems)
-            self._log.error("reload_refused", faults=faults, reason=_as_reason(error))
-            return False
+            faults, reason = len(error.problems), _as_reason(error)
+            self._log.error("reload_refused", faults=faults, reason=reason)
+            return reason
         except ConserverError as error:
             self._log.error("reload_refused", reason=str(error))
-            return False
-        except Exception:  # noqa: BLE001 - our own error must not stop a service that runs
+            return str(error)[:REASON_CHARS_MAX] or type(error).__name__
+        except Exception as error:  # noqa: BLE001 - our own must not stop a service that runs
             self._log.exception("reload_refused")
-            return False
+            return f"{type(error).__name__}; the log has more under `reload_refused`"
         log_warnings([*config.warnings, *_no_longer_served(self.config, config)])
         self.settings, self.config = settings, config
         self.generation += 1
         self.accepted_at = time.time()
-        return True
+        return ""
 
     def _prepare(self, settings: Settings, config: Config) -> None:
         method = self._context.get_start_method()

@@ -281,6 +281,9 @@ class Supervisor:
                 case "recycle":
                     if not self._shutdown.in_progress:
                         self._replacement.ask(message["slot"], message["consumer"])
+                case "reload":
+                    if not self._shutdown.in_progress:
+                        self._preload.reload(message["request"])
                 case other:
                     self._log.error("unknown_message", child=slot.name, type=other)
 
@@ -379,7 +382,8 @@ class Supervisor:
         state = "draining" if stopping else "running"
         ours = supervisor_state(state, generation, self._method, self._began_at)
         ours["configured_at"] = round(preload.accepted_at, 3)
-        ours["reload_refused"] = preload.last_refused
+        if preload.last_reload is not None:
+            ours["reload"] = preload.last_reload._asdict()
         if self._models:
             ours["transcribers"] = [transcriber_state(slot) for slot in self._transcribers]
         if self._preload.reads_pages:

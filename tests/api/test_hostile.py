@@ -64,6 +64,7 @@ ROUTES = [
     ("GET", "/v1/config", {"read", "operate", "admin"}),
     ("GET", "/v1/audit", {"read", "operate", "admin"}),
     ("POST", "/v1/reload", {"admin"}),
+    ("GET", "/v1/reloads/x", {"admin"}),
 ]
 
 

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
+from conserver.queue import keys
 from tests.api.conftest import Api, submitted
 from tests.helpers import eventually
+from tests.operators import beat
 from tests.queues import Consumer, Queue
 
 Clients = Callable[[str], httpx.Client]
@@ -240,6 +243,22 @@ def test_the_configuration_is_shown_without_secrets(clients: Clients) -> None:
     assert shown["storages"].keys() == {"files", "index"}
 
 
-def test_alone_there_is_no_supervisor_to_reload(admin: httpx.Client, clients: Clients) -> None:
-    assert admin.post("/v1/reload").status_code == 409
+def test_hosts_are_asked_to_reload(admin: httpx.Client, clients: Clients, queue: Queue) -> None:
+    assert admin.post("/v1/reload").status_code == 409, "no host is running"
     assert clients("operate").post("/v1/reload").status_code == 403
+    beat(queue.client, name="box")
+    queue.client.sadd(keys.HOSTS, "h1")
+    queue.client.hset(keys.host("h1"), "started_at", "1")
+    asked = admin.post("/v1/reload")
+    assert asked.status_code == 202
+    request = asked.json()["request"]
+    [host] = asked.json()["hosts"]
+    assert (host["name"], host["status"], host["at"]) == ("box", "asked", None)
+    assert queue.client.hget(keys.CONTROL, keys.reload("h1", request)) == b"adm"
+    refused = {"request": request, "at": 1_900_000_000, "refused": "chains: no"}
+    told = orjson.dumps({"reload": refused})
+    queue.client.hset(keys.host("h1"), "supervisor", told)
+    [host] = admin.get(asked.headers["location"]).json()["hosts"]
+    assert (host["status"], host["reason"]) == ("refused", "chains: no")
+    assert host["at"] == "2030-03-17T17:46:40.000Z"
+    assert admin.get("/v1/reloads/none").status_code == 404

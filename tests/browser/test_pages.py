@@ -12,12 +12,14 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page as Window
 from playwright.sync_api import expect
 
+from conserver.queue import keys
 from storage.contract import Document
 from storage.sqlite import Options, Storage
 from tests.api.conftest import Api, submitted
 from tests.browser.conftest import Desk
 from tests.dashboard.calls import call, tone
 from tests.guards.counting import figure
+from tests.operators import beat
 from tests.queues import Consumer, Queue
 
 SHOWN_BYTES_MAX = 150_000
@@ -187,3 +189,19 @@ def test_below_a_prefix(desk: Desk, proxied: str, queue: Queue, uuid: str) -> No
         expect(window.locator("h1").first).to_contain_text(name)
     window.get_by_role("button", name="Log out").click()
     assert window.url.startswith(f"{proxied}/ui/login")
+
+
+def test_a_reload_shows_what_came_of_it_as_soon_as_a_host_answers(desk: Desk, queue: Queue) -> None:
+    beat(queue.client, name="box")
+    queue.client.sadd(keys.HOSTS, "h1")
+    queue.client.hset(keys.host("h1"), "started_at", "1")
+    window = desk("admin")
+    window.goto("config")
+    window.get_by_role("button", name="Reload").click()
+    window.get_by_role("button", name="Reload").click()
+    expect(window.locator("#live")).to_contain_text("no answer yet")
+    request = window.url.rpartition("/")[2]
+    told = {"reload": {"request": request, "at": 1.9e9, "refused": "chains: <b>none</b>"}}
+    queue.client.hset(keys.host("h1"), "supervisor", orjson.dumps(told))
+    expect(window.locator("#live pre")).to_have_text("chains: <b>none</b>")
+    expect(window.locator("#live")).to_contain_text("refused")

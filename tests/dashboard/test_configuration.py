@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import pytest
+import orjson
 import yaml
 
 from conserver.config.model import Config
 from conserver.dashboard.picture import picture
+from conserver.operations import audit
 from conserver.queue import keys
 from tests.api.conftest import Api, configuration
 from tests.dashboard.visitor import Visitor, Visitors
-from tests.helpers import eventually
 from tests.queues import Queue
 
 
@@ -72,43 +72,52 @@ def test_the_picture_has_everything_in_it() -> None:
     assert picture(Config()).bands == []
 
 
-@pytest.fixture
-def supervisor() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with 7 at a SIGHUP."""
-    program = (
-        "import os, signal, sys; signal.signal(signal.SIGHUP, lambda *_: os._exit(7));"
-        "print(flush=True); signal.pause()"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process
-        process.kill()
+def host(queue: Queue, name: str, reload: Any = None, **fields: Any) -> None:
+    """A host as its beat tells it; reload: what came of the last one."""
+    supervisor = {"pid": 7, **({"reload": reload} if reload else {})}
+    told = {"name": f"box-{name}", "supervisor": orjson.dumps(supervisor), "lease_s": 30, **fields}
+    told = {"beat": f"{int(time.time() * 1000)}.1", "started_at": time.time() - 99, **told}
+    queue.client.sadd(keys.HOSTS, name)
+    queue.client.hset(keys.host(name), mapping=told)
 
 
-def test_an_admin_reloads(
-    api: Api, visitors: Visitors, queue: Queue, supervisor: subprocess.Popen[bytes]
-) -> None:
-    api.context.host = "h1"
-    queue.client.hset(keys.host("h1"), "pid", supervisor.pid)
+def test_an_admin_reloads_all_hosts(visitors: Visitors, queue: Queue) -> None:
+    host(queue, "h1")
+    host(queue, "h2")
+    host(queue, "h3", beat="1.1")
+    queue.client.hset(keys.CONTROL, keys.reload("h0", "0-left"), "somebody")
     admin = visitors("admin")
     asked = admin.press(admin.get("config"), "Reload")
-    assert supervisor.poll() is None
+    assert "Every host reads its file" in asked.text
+    assert not queue.client.hexists(keys.CONTROL, keys.reload("h1", ""))
     done = admin.press(asked, "Reload")
-    assert "The supervisor was asked" in done.text
-    assert eventually(supervisor.poll) == 7
-    assert b'"reload"' in queue.client.lrange(keys.AUDIT, -1, -1)[0]
+    assert done.text.count("no answer yet") == 2
+    assert done.text.count("silent") == 1
+    fields = {field.decode().split(":")[1]: field for field in queue.client.hkeys(keys.CONTROL)}
+    assert sorted(fields) == ["h1", "h2"], "what a dead host has not read is gone"
+    [entry] = audit.recent(queue.client)
+    assert (entry.action, entry.count, entry.target["hosts"]) == ("reload", 2, ["box-h1", "box-h2"])
+
+    request = fields["h1"].decode().split(":")[2]
+    path = f"reloads/{request}"
+    now_s = time.time()
+    host(queue, "h1", {"request": request, "at": now_s, "refused": ""})
+    host(queue, "h2", {"request": request, "at": now_s, "refused": "chains.main: <b>no</b> map"})
+    host(queue, "h4", started_at=now_s + 60)
+    answered = admin.get(path)
+    assert "no answer yet" not in answered.text
+    assert "box-h1 h1 reloaded" in answered.text
+    assert "box-h2 h2 refused" in answered.text
+    assert "chains.main: <b>no</b> map" in answered.text
+    assert "box-h4" not in answered.text, "it has started since"
+    assert "has refused the configuration" in admin.get("").text
+    assert visitors("operate").get(path).status == 403
+    assert admin.get("reloads/x").status == 404
 
 
-def test_a_reload_that_cannot_be(api: Api, visitors: Visitors, queue: Queue) -> None:
+def test_a_reload_needs_a_host(visitors: Visitors) -> None:
     admin = visitors("admin")
-    alone = admin.press(admin.press(admin.get("config"), "Reload"), "Reload")
-    assert (alone.status, "runs alone" in alone.text) == (409, True)
-    api.context.host = "h1"
-    unknown = admin.press(admin.press(admin.get("config"), "Reload"), "Reload")
-    assert (unknown.status, "has not told its pid" in unknown.text) == (409, True)
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    queue.client.hset(keys.host("h1"), "pid", process.pid)
-    gone = admin.press(admin.press(admin.get("config"), "Reload"), "Reload")
-    assert (gone.status, "has ended" in gone.text) == (409, True)
+    asked = admin.press(admin.get("config"), "Reload")
+    assert "This API runs alone" in asked.text
+    refused = admin.press(asked, "Reload")
+    assert (refused.status, "no host is running" in refused.text) == (409, True)

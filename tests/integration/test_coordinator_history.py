@@ -15,7 +15,7 @@ import redis
 from conserver.coordinator.history import LEASE_S, History
 from conserver.coordinator.retrying_connection import Connections
 from conserver.errors import OperationError
-from conserver.operations import audit, workers
+from conserver.operations import audit, reload, workers
 from conserver.operations import history as operations
 from conserver.queue import history, keys
 from conserver.queue.history import COARSE, FINE, POINT_BYTES
@@ -266,3 +266,23 @@ def test_orders_for_another_host_are_left_to_it(make: Any, client: Any) -> None:
     host.start()
     host.beats_on(2)
     assert client.hgetall(keys.CONTROL) == {b"recycle:another:1": b"someone"}
+
+
+def test_a_request_to_reload_reaches_the_supervisor_once_and_is_answered(
+    make: Any, client: Any
+) -> None:
+    host: FakeHost = make().start()
+    host.send_state()
+    host.beats_on(1)
+    request = reload.ask(client, actor="ops")
+    assert host.wait_for("reload")["request"] == request
+    assert not client.hgetall(keys.CONTROL)
+    assert [one.status for one in reload.answers(client, request)] == ["asked"]
+    host.send_state(reload={"request": request, "at": 3.5, "refused": "no list"})
+    [answer] = reload.wait(client, request, timeout_s=20)
+    assert (answer.status, answer.at, answer.reason) == ("refused", 3.5, "no list")
+    assert answer.id == host.id
+    # Whoever asked before has the answer too: the file was read after that.
+    before = f"{int(request[:11], 16) - 1:011x}-00000000"
+    client.hset(keys.host(host.id), "started_at", "1")
+    assert reload.answers(client, before) == [answer]

@@ -57,4 +57,4 @@ def _replace(context: Context, data: dict[str, Any], actor: str) -> None:
     with context.client() as client:
         config_file.replace(client, context.settings, os.environ, data, actor=actor)
         if context.host:
-            reload.reload(client, context.host, actor=actor)
+            reload.ask(client, actor=actor, host=context.host)
