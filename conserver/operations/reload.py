@@ -17,7 +17,7 @@ from conserver.errors import OperationError
 from conserver.operations import audit, hosts
 from conserver.operations.connection import Client
 from conserver.operations.hosts import Host
-from conserver.queue import keys
+from conserver.queue import keys, wishes
 from conserver.telemetry.redact import redact_text
 
 LOOK_EVERY_S = 0.25
@@ -56,8 +56,7 @@ def ask(client: Client, *, actor: str, host: str = "") -> str:
         raise OperationError("no host is running that could be asked to reload", "conflict")
     request = f"{time.time_ns() // 1_000_000:011x}-{secrets.token_hex(4)}"
     _forget_unread(client, {one.id for one in living})
-    asked = {keys.reload(one.id, request): actor for one in living}
-    client.hset(keys.CONTROL, mapping=asked)
+    wishes.ask(client, keys.CONTROL, {keys.reload(one.id, request): actor for one in living})
     target = {"hosts": [one.name for one in living], "request": request}
     audit.record(client, actor, "reload", target, len(living))
     return request

@@ -10,7 +10,16 @@ from redis.exceptions import OutOfMemoryError
 from servers import Redis
 
 from conserver.config import model
-from conserver.operations import audit, background, dead_letters, items, lists, schedules, workers
+from conserver.operations import (
+    audit,
+    background,
+    dead_letters,
+    items,
+    lists,
+    reload,
+    schedules,
+    workers,
+)
 from conserver.operations.background import Order
 from conserver.operations.dead_letters import Filter
 from conserver.queue import keys
@@ -67,6 +76,11 @@ def test_cancel(full: Any) -> None:
 def test_recycle(full: Any) -> None:
     assert workers.recycle(full, "h1", 1, actor=WHO).held == 1
     assert full.hexists(keys.CONTROL, keys.recycle("h1", 1))
+
+
+def test_reload(full: Any) -> None:
+    request = reload.ask(full, actor=WHO)
+    assert full.hget(keys.CONTROL, keys.reload("h1", request)) == WHO.encode()
 
 
 def test_schedules(full: Any) -> None:
