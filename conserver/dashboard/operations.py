@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,12 +52,7 @@ def begin(visit: Visit) -> Response:
 def begun(visit: Visit, order: Order, typed: Mapping[str, str]) -> Response:
     """Begin an operation, and go to its page. typed: the filter of the page before, to go back."""
     operation = visit.context.operations.begin(order)
-    until_s = time.monotonic() + WAIT_S
-    with visit.client() as client:
-        while time.monotonic() < until_s:
-            if background.get(client, operation.id).status != "running":
-                break
-            time.sleep(0.02)
+    visit.context.operations.wait(operation.id, WAIT_S)
     return visit.to(f"operations/{operation.id}", **typed)
 
 

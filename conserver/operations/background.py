@@ -127,6 +127,12 @@ class Operations:
         thread.start()
         return made
 
+    def wait(self, name: str, timeout_s: float) -> None:
+        """Wait until an operation that was begun here has ended, or the time is over."""
+        thread = self._threads.get(name)
+        if thread is not None:
+            thread.join(timeout_s)
+
     def close(self) -> None:
         """Let all end between two steps, and wait for that."""
         self._closing.set()

@@ -14,7 +14,8 @@ import redis
 from conserver.operations import hosts, reload
 from tests.command_line import ROOT
 from tests.daemon import Daemon, push, vcon
-from tests.process.test_daemon import arrived, trouble
+from tests.process.items import arrived
+from tests.process.test_daemon import trouble
 
 
 def test_every_host_answers_for_itself(client: redis.Redis, redis_url: str, tmp_path: Path) -> None:
