@@ -242,6 +242,10 @@ def _submit_for_later(queue: Queue) -> Call:
     return calls.submit(Submission("q", "u1", "job-1", source="conserver:upload:1", due_ms=far_ms))
 
 
+def _submit_for_a_token(queue: Queue) -> Call:
+    return calls.submit(Submission("q", "u1", "job-1", BODY, token="ann", most_jobs=1))
+
+
 def _jobs(queue: Queue, *jobs: str) -> Consumer:
     """A consumer that holds an item of each job."""
     for job in jobs:
@@ -434,6 +438,7 @@ EXAMPLES: dict[str, Example] = {
     "cancel what runs": _cancel_running,
     "submit": _submit,
     "submit for later": _submit_for_later,
+    "submit for a token": _submit_for_a_token,
     "claim jobs": _claim_jobs,
     "settle jobs": _settle_jobs,
     "release a job": _release_job,
@@ -456,8 +461,9 @@ EXAMPLES: dict[str, Example] = {
     "waiting": _waiting,
 }
 
-# Executed twice, it gives twice: a slot that is not used is lost, and nothing else is.
-SLOTS = "slots"
+# Executed twice, they count twice: a slot that is not used is lost, and bytes of a token that were
+# not sent; nothing else is.
+COUNTERS = {"slots", "spend"}
 
 # What a consumer says of itself or its items: void once it has been declared dead.
 BY_CONSUMERS = [

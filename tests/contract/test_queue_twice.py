@@ -13,7 +13,7 @@ import pytest
 
 from conserver.queue import script
 from conserver.queue.calls import Blame
-from tests.queue_examples import BY_CONSUMERS, EXAMPLES, SLOTS
+from tests.queue_examples import BY_CONSUMERS, COUNTERS, EXAMPLES
 from tests.queues import Consumer, Queue
 
 PARTS = {"prelude", "documents"}
@@ -36,7 +36,7 @@ def test_every_script_has_an_example(queue: Queue) -> None:
     for example in EXAMPLES.values():
         queue.client.flushall()
         called.add(example(queue).name)
-    assert called | {SLOTS} == names
+    assert called | COUNTERS == names
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
