@@ -48,12 +48,14 @@ from conserver.api.auth import Failures, Rates
 from conserver.api.context import Context
 from conserver.api.frame import Frame
 from conserver.api.meters import HttpMeters
+from conserver.api.multipart import store_failed
 from conserver.api.problems import ProblemError, respond
 from conserver.api.tracing import Tracing
 from conserver.api.vcon_server import documents as vcon_server_documents
 from conserver.api.vcon_server import queues as vcon_server_queues
 from conserver.api.vcon_server import service as vcon_server_service
 from conserver.errors import OperationError
+from conserver.outbound.uploads import StoreError
 from conserver.telemetry import log
 from conserver.telemetry.traces import TRACES
 
@@ -135,7 +137,7 @@ async def _sweep(context: Context) -> None:
     keep_s = context.settings.upload_expiry_s
     while keep_s:
         try:
-            await asyncio.to_thread(context.uploads.sweep, keep_s)
+            await context.transfer(context.uploads.sweep, keep_s)
         except OSError as error:
             log.get_logger().warning("uploads_not_swept", error=str(error))
         await asyncio.sleep(SWEEP_EVERY_S)
@@ -179,6 +181,11 @@ def _handle_errors(app: FastAPI) -> None:
         return answer(
             request, error.status, error.detail, error.kind, error.headers, **error.members
         )
+
+    @app.exception_handler(StoreError)
+    async def _store(request: Request, error: StoreError) -> Response:
+        told = store_failed(error)
+        return answer(request, told.status, told.detail, told.kind, told.headers)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

@@ -67,10 +67,8 @@ async def _answer(request: Request, token: Token, *, translate: bool) -> Respons
     context = context_of(request)
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise ProblemError(400, "send a form: multipart/form-data with `file` and `model`", "form")
-    form = await multipart.receive(
-        request, context.uploads, token.name, context.settings.upload_max_bytes
-    )
-    async with recordings.brought(context.uploads, form.upload) as brought:
+    form = await multipart.receive(request, context, token.name)
+    async with recordings.brought(context, form.upload) as brought:
         if form.upload is None or form.upload.bytes == 0:
             raise invalid("file", "there is none in the form, or it is empty")
         wanted = audio_form.wanted_of(form, translate=translate)
@@ -107,7 +105,7 @@ async def _submitted(
     if not key:  # Before it is made: the answer of Redis to that may be lost.
         job = jobs.new_id()
         await idempotency.note(context.redis, token.name, source, job)
-    uuid, body = await asyncio.to_thread(
+    uuid, body = await context.transfer(
         recordings.vcon_of_upload,
         upload,
         context.uploads,

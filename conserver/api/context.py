@@ -6,10 +6,12 @@ Made once per process, in the application's lifespan. Routes get it through `con
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from starlette.requests import HTTPConnection
 
@@ -20,7 +22,8 @@ from conserver.config.settings import Settings
 from conserver.operations.background import Operations
 from conserver.operations.documents import StorageReader
 from conserver.operations.tokens import Keyring
-from conserver.outbound.uploads import Uploads
+from conserver.outbound import upload_store
+from conserver.outbound.uploads import Store
 from conserver.queue import clients
 
 if TYPE_CHECKING:
@@ -28,6 +31,11 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from conserver.process.shared_status import SharedStatus
+
+
+P, R = ParamSpec("P"), TypeVar("R")
+_TRANSFERS_MAX = 32
+"""How many threads wait at once for a bucket of uploads."""
 
 
 @dataclass
@@ -43,7 +51,7 @@ class Context:
     """For short commands of every request."""
     subscriptions: Subscriptions
     """Changes of jobs, as they are published."""
-    uploads: Uploads
+    uploads: Store
     storages: StorageReader
     """For reading; any thread may use it."""
     pool: Any
@@ -54,6 +62,9 @@ class Context:
     """The shared statuses of the processes that /metrics tells of; its own first."""
     operations: Operations = field(init=False)
     """Those that this process runs in the background."""
+    _transfers: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_TRANSFERS_MAX, "uploads")
+    )
 
     def __post_init__(self) -> None:
         self.operations = Operations(self.client, tuple(self.config.ingress))
@@ -72,6 +83,11 @@ class Context:
 
         yield Redis(connection_pool=self.pool)
 
+    async def transfer(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call what may move a whole recording, in threads that nothing else waits for."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._transfers, partial(call, *args, **kwargs))
+
     async def close(self) -> None:
         """Give all connections back."""
         await asyncio.to_thread(self.operations.close)
@@ -80,6 +96,8 @@ class Context:
         await self.redis.aclose()
         self.storages.close()
         self.pool.disconnect()
+        await asyncio.to_thread(self._transfers.shutdown)
+        self.uploads.close()
 
 
 def make(
@@ -99,7 +117,12 @@ def make(
         redis=client,
         shared=Multiplexed(clients.async_client(url, None)),
         subscriptions=Subscriptions(lambda: clients.async_client(url, None)),
-        uploads=Uploads(settings.upload_dir),
+        uploads=upload_store.configured(
+            settings.upload_dir,
+            settings.upload_bucket,
+            settings.upload_endpoint_url,
+            settings.upload_public_url,
+        ),
         storages=StorageReader(config),
         pool=clients.pool(url),
         host=host,

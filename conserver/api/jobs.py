@@ -17,13 +17,14 @@ from conserver.api import (
     etags,
     idempotency,
     multipart,
+    offers,
     openapi,
     recordings,
     submitting,
 )
 from conserver.api.auth import requires, token_of
 from conserver.api.context import Context, context_of
-from conserver.api.problems import ProblemError
+from conserver.api.problems import ProblemError, invalid
 from conserver.api.recordings import Brought
 from conserver.api.shapes import JobView, job_view
 from conserver.api.submitting import POLL_S, Wish
@@ -157,7 +158,7 @@ async def hand_in(request: Request, token: Token, usual: str = "") -> Response:
         wanted, upload = _wanted(raw, usual), None
         document = bodies.member_of(raw, "vcon") if wanted.vcon is not None else b""
         source = hashlib.sha256(raw).hexdigest()
-    async with recordings.brought(context.uploads, upload) as brought:
+    async with recordings.brought(context, upload) as brought:
         if usual:
             await _check_document(context, wanted, upload)
         job, made = await _submitted(request, token, wanted, document, brought, source)
@@ -199,7 +200,7 @@ async def _submitted(
     if key:
         await idempotency.keep(context.redis, token.name, key, source, found.id)
     if made and used is not None and upload is None and not _stays(context, used):
-        await asyncio.to_thread(context.uploads.remove, used.id)
+        await context.transfer(context.uploads.remove, used.id)
     return found, made
 
 
@@ -221,7 +222,7 @@ async def _check_document(context: Context, wanted: NewJob, upload: Upload | Non
     if upload is None and wanted.upload is None and wanted.url is None:
         raise ProblemError(422, "a document has one of url, upload and a form", "one-source")
     if upload is None and wanted.upload is not None:
-        upload = await asyncio.to_thread(context.uploads.find, wanted.upload)
+        upload = await offers.complete(context, wanted.upload)
         if upload is None:
             return  # The one who takes it says so.
     if upload is not None:
@@ -252,22 +253,10 @@ def _wanted(raw: bytes, usual: str) -> NewJob:
         raise invalid(error) from None
 
 
-def invalid(error: ValidationError, place: str = "") -> ProblemError:
-    """422, with every fault by its place, or all at one."""
-    errors = [
-        {"pointer": place or "/".join(map(str, one["loc"])), "detail": one["msg"]}
-        for one in error.errors(include_url=False, include_input=False)
-    ]
-    first = errors[0]
-    where = f"{first['pointer']}: " if first["pointer"] else ""
-    return ProblemError(422, where + first["detail"], "invalid", errors=errors)
-
-
 async def _form(
     request: Request, context: Context, token: Token, usual: str
 ) -> tuple[NewJob, Upload]:
-    limit = context.settings.upload_max_bytes
-    form = await multipart.receive(request, context.uploads, token.name, limit)
+    form = await multipart.receive(request, context, token.name)
     upload = form.upload
     try:
         if upload is None or upload.bytes == 0:
@@ -277,13 +266,13 @@ async def _form(
         usually = {"list": usual} if usual else {}
         return NewJob.model_validate({**usually, **given, **objects}), upload
     except (ValidationError, orjson.JSONDecodeError) as error:
-        await asyncio.to_thread(context.uploads.remove, upload.id if upload else "")
+        await context.transfer(context.uploads.remove, upload.id if upload else "")
         if isinstance(error, ValidationError):
             raise invalid(error) from None
         what = " and ".join(_FORM_OBJECTS)
         raise ProblemError(422, f"{what} are JSON objects", "invalid") from None
     except ProblemError:
-        await asyncio.to_thread(context.uploads.remove, upload.id if upload else "")
+        await context.transfer(context.uploads.remove, upload.id if upload else "")
         raise
 
 
@@ -303,12 +292,12 @@ async def _document(
         return *recordings.vcon_of_url(wanted.url, wanted.mediatype, wanted.meta), None
     found = upload
     if found is None:
-        found = await asyncio.to_thread(context.uploads.find, wanted.upload or "")
+        found = await offers.complete(context, wanted.upload or "")
         if found is None:
             raise ProblemError(404, "there is no complete upload of that id", "upload-unknown")
     inline, make = context.settings.inline_bytes, recordings.vcon_of_upload
     try:
-        made = await asyncio.to_thread(make, found, context.uploads, inline, wanted.meta)
+        made = await context.transfer(make, found, context.uploads, inline, wanted.meta)
     except FileNotFoundError:  # Another request has used it, or its time was over.
         raise ProblemError(
             404, "there is no complete upload of that id", "upload-unknown"

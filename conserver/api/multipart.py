@@ -12,8 +12,9 @@ from typing import Any
 from starlette.requests import Request
 
 from conserver.api import bodies
+from conserver.api.context import Context
 from conserver.api.problems import ProblemError
-from conserver.outbound.uploads import Upload, Uploads, Writer, new_id
+from conserver.outbound.uploads import StoreError, Upload, Writer, new_id
 
 FIELD_BYTES_MAX = 1 << 20
 FIELDS_BYTES_MAX = 2 << 20
@@ -69,9 +70,9 @@ class _Parts:
 class _Receiver:
     """Turns the parser's events into fields and an upload."""
 
-    def __init__(self, uploads: Uploads, by: str) -> None:
+    def __init__(self, context: Context, by: str) -> None:
         self.form = Form()
-        self._uploads, self._by = uploads, by
+        self._context, self._by = context, by
         self._headers: dict[str, str] = {}
         self._header, self._value = b"", b""
         self._name, self._filename, self._type = "", "", ""
@@ -119,7 +120,7 @@ class _Receiver:
             raise ProblemError(422, "a form holds one file", "bad-form")
         self._filename = options[b"filename"].decode("utf-8", "replace")
         self._type = self._headers.get("content-type", "application/octet-stream")
-        self._writer = await asyncio.to_thread(self._uploads.begin, new_id())
+        self._writer = await asyncio.to_thread(self._context.uploads.begin, new_id())
 
     async def _data(self, data: bytes) -> None:
         if self._writer is None:
@@ -145,8 +146,8 @@ class _Receiver:
             self.form.fields.setdefault(self._name, []).append(text)
             return
         await self._flush()
-        finish = self._writer.finish
-        self.form.upload = await asyncio.to_thread(finish, self._type, self._filename, self._by)
+        labels = (self._type, self._filename, self._by)
+        self.form.upload = await self._context.transfer(self._writer.finish, *labels)
         self._writer = None
 
     @property
@@ -154,15 +155,15 @@ class _Receiver:
         """Whether the body ended within the file."""
         return self._writer is not None
 
-    def abandon(self) -> None:
+    async def abandon(self) -> None:
         """Nothing of it stays."""
         if self._writer is not None:
             self._writer.abandon()
         if self.form.upload is not None:
-            self._uploads.remove(self.form.upload.id)
+            await self._context.transfer(self._context.uploads.remove, self.form.upload.id)
 
 
-async def receive(request: Request, uploads: Uploads, by: str, most_bytes: int) -> Form:
+async def receive(request: Request, context: Context, by: str) -> Form:
     """The form of a request. by: the name of the token that sends it.
 
     Raises:
@@ -175,10 +176,10 @@ async def receive(request: Request, uploads: Uploads, by: str, most_bytes: int) 
     boundary = options.get(b"boundary")
     if not boundary:
         raise ProblemError(422, "multipart/form-data needs a boundary", "bad-form")
-    parts, receiver = _Parts(), _Receiver(uploads, by)
+    parts, receiver = _Parts(), _Receiver(context, by)
     try:
         parser = MultipartParser(boundary, parts.callbacks())
-        async for piece in bodies.chunks(request, most_bytes):
+        async for piece in bodies.chunks(request, context.settings.upload_max_bytes):
             parser.write(piece)
             events, parts.events = parts.events, []
             for kind, data in events:
@@ -187,19 +188,22 @@ async def receive(request: Request, uploads: Uploads, by: str, most_bytes: int) 
         if receiver.broken_off:
             raise ProblemError(422, "the form ends within its file", "bad-form")
     except FormParserError as error:
-        receiver.abandon()
+        await receiver.abandon()
         raise ProblemError(422, f"the form cannot be read: {error}", "bad-form") from None
     except OSError as error:
-        receiver.abandon()
+        await receiver.abandon()
         raise store_failed(error) from None
     except BaseException:
-        receiver.abandon()
+        await receiver.abandon()
         raise
     return receiver.form
 
 
 def store_failed(error: OSError) -> ProblemError:
-    """507: the store cannot take it."""
+    """507: the folder takes no more; 503: the bucket cannot be used now."""
+    if isinstance(error, StoreError):
+        headers = {"Retry-After": "10"}
+        return ProblemError(503, f"{error.strerror}; try again", "store-failed", headers)
     return ProblemError(
         507, f"the upload cannot be kept: {error.strerror}; tell an operator", "store-failed"
     )

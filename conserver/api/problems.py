@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from pydantic import ValidationError
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
@@ -80,3 +81,14 @@ def respond(
         kind = kind or _kind_of(HTTPStatus(status).phrase)
         return openai_errors.response(status, detail, kind, headers or {}, members)
     return problem(status, detail, kind, headers, **members)
+
+
+def invalid(error: ValidationError, place: str = "") -> ProblemError:
+    """422, with every fault by its place, or all at one."""
+    errors = [
+        {"pointer": place or "/".join(map(str, one["loc"])), "detail": one["msg"]}
+        for one in error.errors(include_url=False, include_input=False)
+    ]
+    first = errors[0]
+    where = f"{first['pointer']}: " if first["pointer"] else ""
+    return ProblemError(422, where + first["detail"], "invalid", errors=errors)

@@ -5,7 +5,6 @@ A recording is the vCon's only dialog; a document (PDF, picture, office text) it
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from typing import Any
 
 import orjson
 
+from conserver.api.context import Context
 from conserver.operations.recordings import new_uuid
-from conserver.outbound.uploads import Upload, Uploads, media_type
+from conserver.outbound.uploads import Store, Upload, media_type
 from conserver.transcription.request import Request
 from conserver.vcon.document import encode_body
 from conserver.vcon.media import is_document
@@ -34,19 +34,19 @@ class Brought:
 
 
 @asynccontextmanager
-async def brought(uploads: Uploads, upload: Upload | None) -> AsyncIterator[Brought]:
+async def brought(context: Context, upload: Upload | None) -> AsyncIterator[Brought]:
     """Removes the upload at the end unless it is needed."""
     found = Brought(upload)
     try:
         yield found
     finally:
         if upload is not None and not found.needed:
-            await asyncio.to_thread(uploads.remove, upload.id)
+            await context.transfer(context.uploads.remove, upload.id)
 
 
 def vcon_of_upload(
     upload: Upload,
-    uploads: Uploads,
+    uploads: Store,
     inline_bytes: int,
     meta: Any = None,
     request: Request | None = None,
@@ -66,7 +66,7 @@ def vcon_of_upload(
         "content_hash": "sha512-" + encode_body(bytes.fromhex(upload.sha512)),
     }
     if upload.bytes <= inline_bytes:
-        content = uploads.path(upload.id).read_bytes()
+        content = uploads.read(upload.id, inline_bytes)
         part |= {"body": encode_body(content), "encoding": "base64url"}
     else:
         part["url"] = upload.url

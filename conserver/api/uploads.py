@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
-import anyio
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from conserver.api import bodies
+from conserver.api import bodies, offers, openapi
 from conserver.api.auth import requires, token_of
 from conserver.api.context import context_of
 from conserver.api.multipart import WRITE_BYTES, store_failed
-from conserver.api.problems import ProblemError
+from conserver.api.problems import ProblemError, invalid
 from conserver.api.shapes import iso
+from conserver.api.upload_content import content
 from conserver.operations.tokens import Token
 from conserver.outbound import uploads as store
-from conserver.outbound.uploads import Upload, Writer
+from conserver.outbound.uploads import Offer, Upload, Writer
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
-OFFER_S = 86_400
-"""How long an upload that was announced may take to arrive."""
+
+class NewUpload(BaseModel):
+    """What is known of an upload before it comes."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"bytes": 480044, "filename": "call.wav"}}
+    )
+
+    bytes: int = Field(0, ge=0, description="Its size; another one is refused then.")
+    mediatype: str = Field("", description="Where the PUT has no Content-Type.")
+    filename: str = Field("", description="Where the PUT has no X-Filename.")
 
 
 class UploadOffer(BaseModel):
-    """Where to send a recording: one PUT of its bytes to `url`, with the same token."""
+    """Where to send a recording: one PUT of its bytes to `url`.
+
+    A path is one of this server, and wants the same token; a whole URL is presigned: send it none.
+    """
 
     upload_id: str
     url: str
@@ -49,23 +59,48 @@ class UploadView(BaseModel):
     created_at: str
 
 
-@router.post("", status_code=201, summary="Announce an upload")
-async def offer(
+@router.post(
+    "",
+    status_code=201,
+    summary="Announce an upload",
+    responses={
+        413: {"description": "Too large"},
+        422: {"description": "The body is no such object"},
+    },
+    openapi_extra={
+        "requestBody": {"content": {"application/json": {"schema": openapi.schema_of(NewUpload)}}}
+    },
+)
+async def announce(
     request: Request, token: Annotated[Token, Depends(requires("submit"))]
 ) -> UploadOffer:
-    """Gives the address for it. The id is a secret: whoever knows it may use the upload."""
+    """Gives the address for it. The id is a secret: whoever knows it may use the upload.
+
+    Where uploads are kept in a bucket, the address is a presigned one of the bucket: the recording
+    goes there and not through this server. What the body says of it is wanted in advance, or {}.
+    """
+    context = context_of(request)
+    wanted = _wanted(await bodies.whole(request, bodies.JSON_BYTES_MAX))
+    if wanted.bytes > context.settings.upload_max_bytes:
+        raise bodies.too_large(context.settings.upload_max_bytes)
+    until = time.time() + context.settings.upload_offer_s
+    offer = Offer(token.name, until, wanted.mediatype, wanted.filename, wanted.bytes)
     upload_id = store.new_id()
-    key = _offered(upload_id)
-    await context_of(request).redis.set(key, token.name, ex=OFFER_S)
+    url = await context.transfer(context.uploads.presigned, upload_id, offer)
+    await offers.note(context, upload_id, offer)
     base = request.scope.get("root_path", "")
-    expires_at = iso(time.time() + OFFER_S)
     return UploadOffer(
-        upload_id=upload_id, url=f"{base}/v1/uploads/{upload_id}", expires_at=expires_at
+        upload_id=upload_id,
+        url=url or f"{base}/v1/uploads/{upload_id}",
+        expires_at=iso(until),
     )
 
 
-def _offered(upload_id: str) -> str:
-    return f"conserver:upload:{upload_id}"
+def _wanted(raw: bytes) -> NewUpload:
+    try:
+        return NewUpload.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
 @router.put(
@@ -75,6 +110,7 @@ def _offered(upload_id: str) -> str:
     responses={
         404: {"description": "It was not announced by this token, or too long ago"},
         413: {"description": "Too large"},
+        422: {"description": "Not as many bytes as were announced"},
         507: {"description": "The store is full"},
     },
     openapi_extra={
@@ -91,19 +127,21 @@ async def put(
 ) -> UploadView:
     """The body is written as it arrives; it is there whole, or not at all. May be sent again."""
     context = context_of(request)
-    known = store.is_id(upload_id)
-    owner: Any = await context.redis.get(_offered(upload_id)) if known else None
-    if owner is None or owner.decode() != token.name:
+    offer = await offers.of(context, upload_id)
+    if offer is None or offer.by != token.name or time.time() > offer.until:
         raise ProblemError(
             404, "no such upload was announced: POST /v1/uploads first", "upload-unknown"
         )
-    mediatype = request.headers.get("content-type", "application/octet-stream")
+    mediatype = request.headers.get("content-type", "") or offer.mediatype
+    most_bytes = offer.bytes or context.settings.upload_max_bytes
     try:
         writer = await asyncio.to_thread(context.uploads.begin, upload_id)
         try:
-            await _receive(request, writer, context.settings.upload_max_bytes)
-            name = request.headers.get("x-filename", "")
-            made = await asyncio.to_thread(writer.finish, mediatype, name, token.name)
+            size = await _receive(request, writer, most_bytes)
+            if offer.bytes and size != offer.bytes:
+                raise ProblemError(422, f"{offer.bytes} bytes were announced, {size} came", "size")
+            name = request.headers.get("x-filename", "") or offer.filename
+            made = await context.transfer(writer.finish, mediatype, name, token.name)
         finally:
             await asyncio.to_thread(writer.abandon)
     except OSError as error:
@@ -111,15 +149,17 @@ async def put(
     return _view(made)
 
 
-async def _receive(request: Request, writer: Writer, most_bytes: int) -> None:
-    pieces, size = [], 0
+async def _receive(request: Request, writer: Writer, most_bytes: int) -> int:
+    """How many bytes came."""
+    pieces, size, written = [], 0, 0
     async for piece in bodies.chunks(request, most_bytes):
         pieces.append(piece)
         size += len(piece)
-        if size >= WRITE_BYTES:
+        if size - written >= WRITE_BYTES:
             await asyncio.to_thread(writer.write, b"".join(pieces))
-            pieces, size = [], 0
+            pieces, written = [], size
     await asyncio.to_thread(writer.write, b"".join(pieces))
+    return size
 
 
 @router.get(
@@ -139,62 +179,16 @@ async def get(
 ) -> Response:
     """With `Range` a part of it. Needs the role `read`, or to have sent it."""
     context = context_of(request)
-    found = await asyncio.to_thread(context.uploads.find, upload_id)
+    found = await offers.complete(context, upload_id)
     if found is None or not (token.may("read") or found.by == token.name):
         raise ProblemError(404, "there is no complete upload of that id", "upload-unknown")
-    part = _range(request.headers.get("range", ""), found.bytes)
-    first, last = part or (0, found.bytes - 1)
     headers = {
-        "Content-Length": str(last - first + 1),
-        "Accept-Ranges": "bytes",
-        "Content-Type": found.mediatype,
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "Content-Disposition": "attachment",
     }
-    status = 200
-    if part:
-        status = 206
-        headers["Content-Range"] = f"bytes {first}-{last}/{found.bytes}"
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers)
-    path = str(context.uploads.path(upload_id))
-    return StreamingResponse(_read(path, first, last), status, headers)
-
-
-async def _read(path: str, first: int, last: int) -> AsyncIterator[bytes]:
-    async with await anyio.open_file(path, "rb") as file:
-        await file.seek(first)
-        left = last - first + 1
-        while left > 0 and (piece := await file.read(min(left, WRITE_BYTES))):
-            left -= len(piece)
-            yield piece
-
-
-_RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*")
-
-
-def _range(text: str, size: int) -> tuple[int, int] | None:
-    """The first and last byte that are wanted; None for all: without a header, or with one that is
-    not understood.
-
-    Raises:
-        ProblemError: 416: no byte of it is there.
-    """
-    match = _RANGE.fullmatch(text)
-    if match is None or not any(match.groups()):
-        return None
-    first, last = match.groups()
-    if not first:
-        begin, end = max(size - int(last), 0), size - 1
-    else:
-        begin, end = int(first), min(int(last or size), size - 1)
-        if last and int(last) < begin:
-            return None
-    if begin >= size:
-        headers = {"Content-Range": f"bytes */{size}"}
-        raise ProblemError(416, f"the upload has {size} bytes", "range", headers)
-    return begin, end
+    kind = found.mediatype
+    return await context.transfer(content, context.uploads, request, found, kind, headers)
 
 
 def _view(made: Upload) -> UploadView:

@@ -20,6 +20,8 @@ TRANSCRIBERS_MAX = 32
 PAGE_READERS_AUTO_MAX = 8
 
 _SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(I?B)?\s*", re.IGNORECASE)
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{1,61}[A-Za-z0-9](/[A-Za-z0-9._-]+)*")
+_ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -101,6 +103,20 @@ def _parse_root_path(value: object) -> object:
     return "" if path == "/" else path
 
 
+def _check_bucket(value: str) -> str:
+    value = value.strip().strip("/")
+    if value and not _BUCKET.fullmatch(value):
+        raise ValueError(f"must be a bucket's name, or `name/prefix`, not `{value}`")
+    return value
+
+
+def _check_origin(value: str) -> str:
+    value = value.strip().rstrip("/")
+    if value and not _ORIGIN.fullmatch(value):
+        raise ValueError(f"must be http:// or https:// with a host, and no path, not `{value}`")
+    return value
+
+
 def _check_redis_url(value: SecretStr) -> SecretStr:
     """Raise ValueError if the URL is invalid; see redis_url.py for why without the value."""
     fault = fault_of(value.get_secret_value())
@@ -113,6 +129,8 @@ Bytes = Annotated[int, BeforeValidator(_parse_size), Field(ge=0)]
 Switch = Annotated[bool, BeforeValidator(_parse_switch)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ExpirySeconds = Annotated[int, Field(ge=0)]
+UploadBucket = Annotated[str, AfterValidator(_check_bucket)]
+WebOrigin = Annotated[str, AfterValidator(_check_origin)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
 RootPath = Annotated[str, BeforeValidator(_parse_root_path)]
 WorkerCount = Annotated[int, BeforeValidator(_parse_workers), Field(ge=1, le=WORKERS_MAX)]

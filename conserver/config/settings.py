@@ -32,6 +32,8 @@ from conserver.config.setting_types import (
     Switch,
     TranscriberCount,
     UiPayload,
+    UploadBucket,
+    WebOrigin,
     WorkerCount,
 )
 from conserver.config.validation import problems_of
@@ -318,6 +320,20 @@ class Settings(BaseModel):
         "CONSERVER_UPLOAD_DIR",
         "./uploads",
         "Where recordings that were uploaded are kept; API and workers share it.",
+    )
+    upload_bucket: UploadBucket = _setting(
+        "CONSERVER_UPLOAD_BUCKET",
+        "",
+        "A bucket for them instead, as `name` or `name/prefix`; its keys are found as boto3 does.",
+    )
+    upload_endpoint_url: WebOrigin = _setting(
+        "CONSERVER_UPLOAD_ENDPOINT_URL", "", "The URL of the bucket's S3 where it is not AWS's."
+    )
+    upload_public_url: WebOrigin = _setting(
+        "CONSERVER_UPLOAD_PUBLIC_URL", "", "The same S3 as callers reach it, for presigned URLs."
+    )
+    upload_offer_s: Annotated[int, Field(ge=1, le=604_800)] = _setting(
+        "CONSERVER_UPLOAD_OFFER_S", 86_400, "How long an announced upload may take to arrive."
     )
     upload_max_bytes: Bytes = _setting(
         "CONSERVER_UPLOAD_MAX_BYTES", 2 << 30, "A larger upload is refused."

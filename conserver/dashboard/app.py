@@ -48,6 +48,7 @@ from conserver.dashboard.templating import FOLDER, Templates
 from conserver.errors import OperationError
 from conserver.operations.hosts import Rate
 from conserver.operations.tokens import Token
+from conserver.outbound.uploads import StoreError
 from conserver.telemetry import log
 
 MODULES = (
@@ -160,6 +161,7 @@ def mount(application: FastAPI, context: Context) -> Dashboard:
             ProblemError: _failed,
             OperationError: _failed,
             RedisError: _failed,
+            StoreError: _failed,
             HTTPException: _failed,
             Exception: _failed,  # The frame logs it.
         },

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from conserver.errors import Rejected
-from conserver.outbound.uploads import SCHEME, Uploads
+from conserver.outbound.uploads import SCHEME, Store, StoreError
 from conserver.transcription.transcript import Segment, Transcript, transcripts_of
 from conserver.vcon.document import Vcon
 from conserver.vcon.indices import indices
@@ -125,7 +125,7 @@ class Call:
     raw: str
 
 
-def read(raw: bytes, uploads: Uploads) -> Call:
+def read(raw: bytes, uploads: Store) -> Call:
     """The view of a document. Raises Rejected for what is no vCon."""
     vcon = Vcon.parse(raw)
     data = vcon.view
@@ -182,7 +182,7 @@ def _dialog(
     dialog: dict[str, Any],
     found: Transcript | None,
     parties: Sequence[Party],
-    uploads: Uploads,
+    uploads: Store,
 ) -> Dialog:
     kind = _text(dialog.get("type")) or "dialog"
     theirs = [index for index in indices(dialog.get("parties")) if 0 <= index < len(parties)]
@@ -208,12 +208,15 @@ def _dialog(
     )
 
 
-def _source(dialog: dict[str, Any], uploads: Uploads) -> str:
+def _source(dialog: dict[str, Any], uploads: Store) -> str:
     if isinstance(dialog.get("body"), str) and dialog["body"]:
         return "here"
     url = _text(dialog.get("url"))
     if url.startswith(SCHEME):
-        return "here" if uploads.find(url.removeprefix(SCHEME)) else "gone"
+        try:
+            return "here" if uploads.find(url.removeprefix(SCHEME)) else "gone"
+        except StoreError:
+            return "here"  # The player says that it cannot be had now.
     try:
         parts = urlsplit(url)
         return f"{parts.scheme}://{parts.hostname}{parts.path}" if parts.hostname else ""

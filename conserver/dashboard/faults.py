@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 
 from conserver.api.problems import ProblemError
 from conserver.errors import OperationError
+from conserver.outbound.uploads import StoreError
 from conserver.telemetry.redact import redact_text
 
 _STATUS_OF_KIND = {"invalid": 422, "not_found": 404, "conflict": 409, "failed": 500}
@@ -20,6 +21,8 @@ def told(error: Exception) -> tuple[int, str]:
         return _STATUS_OF_KIND.get(error.kind, 503), redact_text(str(error))
     if isinstance(error, RedisError):
         return 503, "Redis does not answer, or refuses this. Workers wait for it, and lose nothing."
+    if isinstance(error, StoreError):
+        return 503, f"{error.strerror}; the log says why."
     if isinstance(error, HTTPException):
         known = {404: "There is no such page.", 405: "This address takes no such request."}
         return error.status_code, known.get(error.status_code, str(error.detail))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from conserver.api.problems import ProblemError
+from conserver.api.upload_content import content as content_of
 from conserver.dashboard import call
 from conserver.dashboard.item import document_of
 from conserver.dashboard.pages import Pages, Visit
@@ -41,8 +42,7 @@ def recording(visit: Visit) -> Response:
         upload = visit.context.uploads.find(url.removeprefix(SCHEME))
         if upload is None:
             raise ProblemError(404, "the recording is not kept any more", "upload-gone")
-        path = visit.context.uploads.path(upload.id)
-        return FileResponse(path, headers=headers, media_type=kind)
+        return content_of(visit.context.uploads, visit.request, upload, kind, headers)
     content = _content(dialog)
     if content is None:
         raise ProblemError(404, "the dialog holds no recording", "no-recording")

@@ -152,12 +152,12 @@ async def _submitted(visit: Visit, name: str, file: UploadFile) -> Job:
     inline_bytes, stays = context.settings.inline_bytes, False
     try:
         make = recordings.vcon_of_upload
-        uuid, raw = await asyncio.to_thread(make, upload, context.uploads, inline_bytes)
+        uuid, raw = await context.transfer(make, upload, context.uploads, inline_bytes)
         job, _ = await submitting.submit(context, visit.token, Wish(name, uuid, raw, fields=fields))
         stays = upload.bytes > inline_bytes
     finally:
         if not stays:
-            await asyncio.to_thread(context.uploads.remove, upload.id)
+            await context.transfer(context.uploads.remove, upload.id)
     return job
 
 
@@ -168,7 +168,8 @@ async def _kept(visit: Visit, file: UploadFile, mediatype: str, filename: str) -
         try:
             while piece := await file.read(WRITE_BYTES):
                 await asyncio.to_thread(writer.write, piece)
-            return await asyncio.to_thread(writer.finish, mediatype, filename, visit.token.name)
+            finish = writer.finish
+            return await visit.context.transfer(finish, mediatype, filename, visit.token.name)
         finally:
             await asyncio.to_thread(writer.abandon)
     except OSError as error:

@@ -1,7 +1,7 @@
 """Fetches content by a URL that stands in a vCon: written by a stranger, so nothing is trusted.
 
-1. Only http and https, and upload: for what the API has taken (uploads.py); never file:, never
-   anything else.
+1. Only http and https, and upload: for what the API has taken (uploads.py), which is in the
+   configured folder or bucket; never file:, never anything else.
 2. Never an address of this machine or its networks (loopback, link-local, private, reserved),
    unless an option allows it. The address itself is checked, at the moment of connecting, and
    connected to: a name that resolves to something else a moment later gains nothing by it.
@@ -28,7 +28,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.errors import Rejected, Retry
-from conserver.outbound import addresses, faults, uploads
+from conserver.outbound import addresses, faults, upload_store, uploads
 from conserver.outbound.addresses import named, target_of
 from conserver.outbound.clients import Clients
 from conserver.outbound.endpoint import Patience, retry_after_s
@@ -69,7 +69,9 @@ def prepare(ca_file: str = "") -> None:
 
     Raises:
         NetworkSettingsError: a proxy or certificates cannot be used.
+        ModuleNotFoundError: uploads are in a bucket, and boto3 is not installed.
     """
+    upload_store.prepare()
     importlib.import_module("httpcore")
     network.check(_ANY_URLS, ca_file=ca_file, option="fetch.ca_file", socks_package="socksio")
 
@@ -105,7 +107,7 @@ def fetch(
     Raises: as `content`.
     """
     found = (
-        _uploaded(url, options)
+        _uploaded(url, options, patience)
         if url.startswith(uploads.SCHEME)
         else _downloaded(url, options, patience)
     )
@@ -115,20 +117,20 @@ def fetch(
     return found
 
 
-def _uploaded(url: str, options: FetchOptions) -> bytes:
+def _uploaded(url: str, options: FetchOptions, patience: Patience) -> bytes:
     """The content of an upload to the API of this or another host."""
     name = url.removeprefix(uploads.SCHEME)
     if not uploads.is_id(name):
         raise Rejected("an upload is named by 32 hexadecimal digits")
-    folder = uploads.folder_of_process()
+    store, most_bytes = upload_store.of_process(), options.max_bytes + 1
     try:
-        with folder.path(name).open("rb") as file:
-            found = file.read(options.max_bytes + 1)
+        found = store.read(name, most_bytes, patience.check_cancelled)
     except OSError as error:
         raise Retry(
             None,
             f"the upload {name[:8]}... cannot be read: {error.strerror}; API and workers need the"
-            " same CONSERVER_UPLOAD_DIR, and uploads expire after CONSERVER_UPLOAD_EXPIRY_S",
+            " same CONSERVER_UPLOAD_DIR or CONSERVER_UPLOAD_BUCKET, and uploads expire after"
+            " CONSERVER_UPLOAD_EXPIRY_S",
         ) from None
     if len(found) > options.max_bytes:
         raise Rejected(f"the upload is larger than max_bytes ({options.max_bytes})")

@@ -2,7 +2,8 @@
 
 A dialog names one as `upload:<id>`. An id has 32 hexadecimal digits by chance and nothing else, so
 that no address leads out of the folder, and nobody guesses another caller's. A file is complete or
-not there: it is written under another name and renamed.
+not there: it is written under another name and renamed. Where a bucket is configured, they are
+there instead (upload_bucket.py); `Store` is what both can do.
 
     <folder>/<id>          the content
     <folder>/<id>.json     {"mediatype", "filename", "bytes", "sha512", "created_at", "by"}
@@ -16,14 +17,18 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import orjson
 
 SCHEME = "upload:"
+READ_BYTES = 1 << 18
+"""Contents are read in pieces of this size."""
+
 _ID = re.compile(r"[0-9a-f]{32}")
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}")
 
@@ -68,8 +73,79 @@ def base_name(text: str) -> str:
     return "".join(letter for letter in last if letter.isprintable())[:255]
 
 
-class Writer:
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What was said when an upload was announced. bytes: 0 where its size was not said.
+
+    by: the name of the token. until: when its bytes must have come, in seconds since 1970.
+    """
+
+    by: str
+    until: float
+    mediatype: str = ""
+    filename: str = ""
+    bytes: int = 0
+
+
+class StoreError(OSError):
+    """The store cannot be used now. The message may be told to callers."""
+
+
+class Writer(Protocol):
     """An upload that arrives. `finish` makes it complete, `abandon` leaves nothing of it."""
+
+    def write(self, data: bytes) -> None:
+        """Add a piece. Raises OSError: the disk is full."""
+
+    def finish(self, mediatype: str, filename: str, by: str) -> Upload:
+        """Make it complete. Raises OSError."""
+
+    def abandon(self) -> None:
+        """Leave nothing of it. Harmless after `finish`."""
+
+
+class Store(Protocol):
+    """Where uploads are kept. Any thread may call any method; all raise StoreError."""
+
+    def begin(self, upload_id: str) -> Writer:
+        """Take an upload. Raises OSError: it cannot be written."""
+
+    def find(self, upload_id: str) -> Upload | None:
+        """A complete upload; None if there is none of that id."""
+
+    def presigned(self, upload_id: str, offer: Offer) -> str:
+        """A URL that takes the content by PUT without a token; "" where the API has to take it."""
+
+    def adopt(self, upload_id: str, offer: Offer, most_bytes: int) -> Upload | None:
+        """A complete upload, also one whose content came by a presigned URL and was not seen yet.
+
+        Raises:
+            ValueError: its content is larger than that; it was removed.
+        """
+
+    def read(
+        self, upload_id: str, most_bytes: int, between: Callable[[], None] | None = None
+    ) -> bytes:
+        """The content, at most so much of it. Raises OSError: it is not there, or not readable.
+
+        between: called between pieces that come over a network; may raise to end it.
+        """
+
+    def pieces(self, upload_id: str, first: int, last: int) -> Iterator[bytes]:
+        """The content from the byte `first` to `last`, both included. Raises OSError at once."""
+
+    def remove(self, upload_id: str) -> None:
+        """Forget it; harmless if there is none."""
+
+    def sweep(self, keep_s: float) -> int:
+        """Remove what is older, complete or not. Returns how many files went. Raises OSError."""
+
+    def close(self) -> None:
+        """Close the connections; the next call makes new ones."""
+
+
+class FileWriter:
+    """An upload that arrives in the folder."""
 
     def __init__(self, folder: Path, upload_id: str) -> None:
         self._folder, self._id = folder, upload_id
@@ -112,21 +188,16 @@ class Writer:
         self._note.unlink(missing_ok=True)
 
 
-def folder_of_process() -> Uploads:
-    """The folder that this process's environment names; links know no settings."""
-    return Uploads(os.environ.get("CONSERVER_UPLOAD_DIR", "").strip() or "./uploads")
-
-
 class Uploads:
     """The folder."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
-    def begin(self, upload_id: str) -> Writer:
+    def begin(self, upload_id: str) -> FileWriter:
         """Take an upload. Raises OSError: the folder cannot be made or written."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return Writer(self.folder, upload_id)
+        return FileWriter(self.folder, upload_id)
 
     def find(self, upload_id: str) -> Upload | None:
         """A complete upload; None if there is none of that id."""
@@ -136,6 +207,38 @@ class Uploads:
             return Upload(**orjson.loads((self.folder / f"{upload_id}.json").read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
+
+    def presigned(self, upload_id: str, offer: Offer) -> str:
+        """The API has to take it."""
+        return ""
+
+    def adopt(self, upload_id: str, offer: Offer, most_bytes: int) -> Upload | None:
+        """As `find`: nothing comes on another way."""
+        return self.find(upload_id)
+
+    def read(
+        self,
+        upload_id: str,
+        most_bytes: int,
+        between: Callable[[], None] | None = None,
+    ) -> bytes:
+        """The content, at most so much of it. Raises OSError."""
+        with self.path(upload_id).open("rb") as file:
+            return file.read(most_bytes)
+
+    def pieces(self, upload_id: str, first: int, last: int) -> Iterator[bytes]:
+        """The content from the byte `first` to `last`, both included. Raises OSError at once."""
+        file = self.path(upload_id).open("rb")
+
+        def read() -> Iterator[bytes]:
+            with file:
+                file.seek(first)
+                left = last - first + 1
+                while left > 0 and (piece := file.read(min(left, READ_BYTES))):
+                    left -= len(piece)
+                    yield piece
+
+        return read()
 
     def path(self, upload_id: str) -> Path:
         """Where its content is. Raises ValueError for what is no id."""
@@ -158,6 +261,9 @@ class Uploads:
                     path.unlink()
                     removed += 1
         return removed
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def _files(self) -> Iterator[Path]:
         with suppress(FileNotFoundError):

@@ -84,9 +84,11 @@ def serve(
         statuses: the shared statuses of the processes that /metrics tells of, its own first.
 
     Raises:
-        BootError: the extra `api` is not installed.
+        BootError: the extra `api` is not installed, or `s3` where uploads are in a bucket.
     """
     check_extra()
+    if settings.upload_bucket and find_spec("boto3") is None:
+        raise BootError("CONSERVER_UPLOAD_BUCKET needs boto3: pip install 'conserver[s3]'")
     import uvicorn
 
     from conserver.api import app, context

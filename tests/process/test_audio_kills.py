@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import openai
+import orjson
 import pytest
 import redis
 
 from tests.daemon import Daemon
 from tests.helpers import eventually, free_port
 from tests.process.test_audio import CONFIG, TEXT, long_call
+from tests.process.test_callbacks import SECRET, Receiver, submitted, waiting
+
+RECORDINGS = int(os.environ.get("CONSERVER_TEST_RECORDINGS", "24"))
+KILLS = int(os.environ.get("CONSERVER_TEST_KILLS", "6"))
+LONG_S = 60
 
 
 @pytest.mark.slow
@@ -55,6 +64,57 @@ def test_whoever_is_killed_every_client_gets_its_words_of_one_job(
         assert client.zcard("conserver:jobs") == 24
         assert client.keys("DLQ:*") == []
         assert len(daemon.events("child_died")) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_whoever_is_killed_every_recording_is_told_once_or_more_under_one_id(
+    tmp_path: Path, redis_url: str
+) -> None:
+    """CONSERVER_TEST_RECORDINGS and CONSERVER_TEST_KILLS make it longer."""
+    port, chance = free_port(), random.Random(12)
+    environment = {
+        "CONSERVER_API_PORT": str(port),
+        "CONSERVER_INLINE_BYTES": "100000",
+        "CONSERVER_CALLBACK_PRIVATE_ADDRESSES": "true",
+        "CONSERVER_WEBHOOK_SECRET": SECRET,
+        "CONSERVER_CALLBACK_BACKOFF_S": "0.2",
+        "CONSERVER_CALLBACK_TRIES": "20",
+    }
+    expected: dict[str, str] = {}
+    with ExitStack() as stack:
+        client = stack.enter_context(redis.Redis.from_url(redis_url))
+        receiver = Receiver()
+        stack.callback(receiver.close)
+        daemon = Daemon(tmp_path / "host", redis_url, CONFIG, workers=2, **environment)
+        stack.enter_context(daemon)
+        web = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LONG_S))
+        daemon.event("api_listens", LONG_S)
+        callback = orjson.dumps({"url": receiver.url, "format": "text"}).decode()
+        for number in range(RECORDINGS):
+            job = f"recording-{number}"
+            name, content = long_call(1 + number % 4)
+            broken = number % 8 == 7
+            file = (name, b"no sound at all" if broken else content + bytes(2 * number))
+            form = {"list": "calls", "job_id": job, "callback": callback}
+            submitted(daemon, web, data=form, files={"file": file})
+            expected[job] = "failed" if broken else "completed"
+        for number in range(1, KILLS + 1):
+            due = number * RECORDINGS // (KILLS + 1)
+            daemon.until(lambda due=due: len(receiver.ends) >= due, 10 * LONG_S)  # type: ignore[misc]
+            titles = ("worker", "transcriber", "api", "coordinator", "worker")
+            if pids := daemon.pids(titles[number % len(titles)]):
+                daemon.signal(signal.SIGKILL, chance.choice(pids))
+        daemon.until(lambda: receiver.ends.keys() == expected.keys(), 10 * LONG_S)
+        assert {job: end["status"] for job, end in receiver.ends.items()} == expected
+        for job, end in receiver.ends.items():
+            if expected[job] == "completed":
+                said = " ".join([TEXT] * (1 + int(job.rpartition("-")[2]) % 4))
+                assert end["result"].split() == said.split()
+            else:
+                assert end["error"]["type"] == "Rejected", end
+        assert Counter(map(len, receiver.ids.values())) == {1: RECORDINGS}, "one id per end"
+        daemon.until(lambda: not waiting(client), LONG_S)
 
 
 def ended(client: redis.Redis) -> int:

@@ -192,7 +192,7 @@ def test_every_end_is_told_whoever_is_killed(tmp_path: Path, redis_url: str) -> 
                     deed = chance.choice(list(deeds))
                     job = f"job-{number}"
                     body = {**body_of(receiver.url, deed), "job_id": job}
-                    submit(daemon, web, body)
+                    submitted(daemon, web, json=body)
                     expected[job] = deeds[deed]
                     if number and number % max(JOBS // KILLS, 1) == 0:
                         titles = ["api", "worker 1 ", "worker 2 ", "coordinator"]
@@ -209,12 +209,12 @@ def test_every_end_is_told_whoever_is_killed(tmp_path: Path, redis_url: str) -> 
             receiver.close()
 
 
-def submit(daemon: Daemon, web: httpx.Client, body: dict[str, Any]) -> None:
+def submitted(daemon: Daemon, web: httpx.Client, **request: Any) -> None:
     """Until it is taken: the job's id makes a repetition harmless."""
 
     def taken() -> bool:
         with suppress(httpx.TransportError):
-            return web.post("/v1/jobs", json=body).status_code in (200, 202)
+            return web.post("/v1/jobs", **request).status_code in (200, 202)
         return False
 
     daemon.until(taken, LONG_S)

@@ -207,3 +207,28 @@ def test_misspelt_variables_are_found() -> None:
 def test_more_workers_than_a_supervisor_can_have_are_refused() -> None:
     with pytest.raises(ConfigError, match="CONSERVER_WORKERS"):
         settings.load({"CONSERVER_WORKERS": str(setting_types.WORKERS_MAX + 1)})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("CONSERVER_UPLOAD_BUCKET", "s3://calls"),
+        ("CONSERVER_UPLOAD_BUCKET", "ca"),
+        ("CONSERVER_UPLOAD_ENDPOINT_URL", "s3:7070"),
+        ("CONSERVER_UPLOAD_PUBLIC_URL", "https://s3.example.com/calls"),
+        ("CONSERVER_UPLOAD_OFFER_S", "604801"),  # The longest that a signature may hold.
+    ],
+)
+def test_a_bucket_is_named_as_it_can_be_used(variable: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=variable):
+        settings.load({variable: text})
+
+
+def test_a_bucket_may_have_a_prefix() -> None:
+    found = settings.load(
+        {
+            "CONSERVER_UPLOAD_BUCKET": "calls/in/",
+            "CONSERVER_UPLOAD_ENDPOINT_URL": "http://s3:7070/",
+        }
+    )
+    assert (found.upload_bucket, found.upload_endpoint_url) == ("calls/in", "http://s3:7070")
