@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from conserver.process.shared_status import SharedStatus
 
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 _TRANSFERS_MAX = 32
 """How many threads wait at once for a bucket of uploads."""
 
