@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -101,7 +102,7 @@ def test_whoever_is_killed_every_recording_is_told_once_or_more_under_one_id(
             expected[job] = "failed" if broken else "completed"
         for number in range(1, KILLS + 1):
             due = number * RECORDINGS // (KILLS + 1)
-            daemon.until(lambda due=due: len(receiver.ends) >= due, 10 * LONG_S)  # type: ignore[misc]
+            daemon.until(partial(told, receiver, due), 10 * LONG_S)
             titles = ("worker", "transcriber", "api", "coordinator", "worker")
             if pids := daemon.pids(titles[number % len(titles)]):
                 daemon.signal(signal.SIGKILL, chance.choice(pids))
@@ -115,6 +116,11 @@ def test_whoever_is_killed_every_recording_is_told_once_or_more_under_one_id(
                 assert end["error"]["type"] == "Rejected", end
         assert Counter(map(len, receiver.ids.values())) == {1: RECORDINGS}, "one id per end"
         daemon.until(lambda: not waiting(client), LONG_S)
+
+
+def told(receiver: Receiver, due: int) -> bool:
+    """Whether so many ends were told."""
+    return len(receiver.ends) >= due
 
 
 def ended(client: redis.Redis) -> int:
