@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from conserver.cli.output import Output
 from conserver.errors import EXIT_FAILURE, ConserverError, InvalidArgumentError
+from conserver.operations.recordings import MEDIA_TYPES
 from conserver.speech import standalone
 from conserver.speech.client import SharedTranscriber
 from conserver.speech.devices import gpus
@@ -117,7 +118,14 @@ class _Work:
 
     def _transcribe(self, path: Path, task: TaskID) -> Transcript:
         started = datetime.now(UTC)
-        recording = audio.decode(path.read_bytes(), max_duration_s=_MAX_DURATION_S)
+        recording = audio.decode(
+            path.read_bytes(),
+            media_type=MEDIA_TYPES.get(path.suffix.lower(), ""),
+            max_duration_s=_MAX_DURATION_S,
+        )
+        for warning in recording.warnings:
+            text = f"{path}: warning: {warning}"
+            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
         def progressed(done_s: float, total_s: float) -> None:
             self._progress.update(task, completed=done_s, total=total_s)

@@ -306,7 +306,12 @@ def _hear(
     started = datetime.now(UTC)
     began_s = time.monotonic()
     kind = dialog.get("mediatype") or dialog.get("mimetype") or ""
-    recording = audio.decode(content, media_type=str(kind), max_duration_s=options.max_duration_s)
+    recording = audio.decode(
+        content,
+        media_type=str(kind),
+        max_duration_s=options.max_duration_s,
+        said_s=duration_s(dialog),
+    )
     del content
     if recording.duration_s < options.min_duration_s:
         return None

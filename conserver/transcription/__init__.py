@@ -1,6 +1,8 @@
 """Speech to text: from the bytes of a recording to the analyses of a vCon.
 
     audio         decodes bytes to samples: one int16 array of 16 kHz per channel
+    headerless    media types of audio without a header
+    losses        what a recording has lost: gaps, damage, sound that never came
     voice         detects silence, and cuts long channels into parts
     engine        the interface of speech engines: parameters, results, errors
     models        finds the files of a model

@@ -5,7 +5,8 @@
 2. Keeps all channels of the file separate, because the parties of a call often have one each. It
    never mixes channels.
 3. Detects dual mono (the same sound on both channels), which is then transcribed once.
-4. Decodes the intact parts of a damaged file and reports what was lost.
+4. Decodes the intact parts of a damaged file, keeps the gaps as silence, so that times stay those
+   of the call, and reports what was lost (losses.py).
 5. Limits the duration and the number of channels by what is decoded, not by the file's header.
 
 Samples are int16 at 16 kHz: 32 kB per second and channel, half of the size of float32, because long
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conserver.errors import Rejected
+from conserver.transcription.headerless import MAX_CHANNELS, headerless
+from conserver.transcription.losses import Losses, header_of, why_not_opened
 
 if TYPE_CHECKING:
     import av
@@ -30,23 +33,11 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE_HZ = 16_000
 
-# Bounds memory. No telephone system records more channels.
-MAX_CHANNELS = 16
-
 _FORMATS = (
     "wav,w64,aiff,au,caf,flac,ogg,mp3,aac,loas,mov,mp4,matroska,webm,amr,amrnb,amrwb,"
     "asf,avi,flv,mpegts,mpeg,ac3,eac3,gsm,nistsphere,ircam,voc,wv"
 )
 
-# Headerless audio: media type -> (FFmpeg's demuxer, default sample rate in Hz).
-_RAW_FORMATS = {
-    "audio/pcmu": ("mulaw", 8000),
-    "audio/x-mulaw": ("mulaw", 8000),
-    "audio/basic": ("mulaw", 8000),
-    "audio/pcma": ("alaw", 8000),
-    "audio/x-alaw": ("alaw", 8000),
-    "audio/l16": ("s16be", 8000),
-}
 _MAGIC = (b"RIFF", b"RF64", b".snd", b"OggS", b"fLaC", b"ID3", b"FORM")
 
 # The channels of a dual-mono call differ at most by the loss of their codec. Channels of two
@@ -60,13 +51,14 @@ class Recording:
 
     Attributes:
         channels: int16 samples at 16 kHz, one array per channel (not contiguous if there are
-            several); a single one for dual mono.
+            several); a single one for dual mono. They are empty if the file holds no sound at all,
+            as of a call that was hung up at once.
         duration_s: duration of the decoded sound.
         source_channels: number of channels in the file.
         sample_rate_hz: of the file, before resampling.
         format: container and codec, such as "wav/pcm_mulaw".
         bit_rate_bps: of the audio in the file; None if unknown.
-        warnings: sentences about lost or unusual parts.
+        warnings: sentences about lost or unusual parts, and about what was assumed.
     """
 
     channels: tuple[Samples, ...]
@@ -83,7 +75,9 @@ class Recording:
         return self.source_channels > len(self.channels)
 
 
-def decode(content: bytes, *, media_type: str = "", max_duration_s: float) -> Recording:
+def decode(
+    content: bytes, *, media_type: str = "", max_duration_s: float, said_s: float | None = None
+) -> Recording:
     """Decode the first audio stream of an audio or video file.
 
     Args:
@@ -91,6 +85,7 @@ def decode(content: bytes, *, media_type: str = "", max_duration_s: float) -> Re
         media_type: the declared media type with parameters. Used only for headerless audio,
             because the content is more reliable.
         max_duration_s: a longer recording is refused as soon as so much of it is decoded.
+        said_s: how long the recording is by the dialog that it belongs to; None if unknown.
 
     Raises:
         Rejected: the content is not decodable audio, or it exceeds a limit.
@@ -99,106 +94,129 @@ def decode(content: bytes, *, media_type: str = "", max_duration_s: float) -> Re
 
     if not content:
         raise Rejected("the recording is empty (0 bytes)")
+    guesses: list[str] = []
     try:
-        with _open(content, media_type) as container:
+        with _open(content, media_type, guesses) as container:
             if not container.streams.audio:
                 raise Rejected(f"the recording ({container.format.name}) holds no audio stream")
-            return _decode_stream(container, container.streams.audio[0], max_duration_s)
+            stream = container.streams.audio[0]
+            losses = Losses(container, header_of(content, container, stream))
+            decoder = _Decoder(container, stream, losses, max_duration_s)
+            return decoder.recording(said_s, guesses)
     except av.error.FFmpegError as error:
         what = f", said to be {media_type}" if media_type else ""
-        reason = error.strerror or type(error).__name__
+        reason = why_not_opened(content, error.strerror or type(error).__name__)
         raise Rejected(
             f"the recording ({len(content)} bytes{what}) cannot be decoded: {reason}"
         ) from error
 
 
-def _open(content: bytes, media_type: str) -> av.container.InputContainer:
+def _open(content: bytes, media_type: str, guesses: list[str]) -> av.container.InputContainer:
     import av
 
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
     demuxer = None
-    kind, _, parameters = media_type.partition(";")
-    raw = _RAW_FORMATS.get(kind.strip().lower())
-    if raw is not None and not content.startswith(_MAGIC):
-        demuxer, rate_hz = raw
-        channels = min(_parameter(parameters, "channels", 1), MAX_CHANNELS)
-        options = {
-            "sample_rate": str(_parameter(parameters, "rate", rate_hz)),
-            "ch_layout": f"{channels}C",
-        }
+    raw = None if content.startswith(_MAGIC) else headerless(media_type)
+    if raw is not None:
+        demuxer, options = raw.demuxer, raw.options
+        guesses += raw.guesses
     return av.open(
         io.BytesIO(content), "r", format=demuxer, options=options, metadata_errors="ignore"
     )
 
 
-def _parameter(parameters: str, name: str, otherwise: int) -> int:
-    for parameter in parameters.split(";"):
-        key, _, value = parameter.partition("=")
-        if key.strip().lower() == name and value.strip(' "').isdecimal():
-            return int(value.strip(' "')) or otherwise
-    return otherwise
+class _Decoder:
+    """Decodes one stream to samples, with its gaps."""
 
+    def __init__(
+        self,
+        container: av.container.InputContainer,
+        stream: av.AudioStream,
+        losses: Losses,
+        max_duration_s: float,
+    ) -> None:
+        self._container = container
+        self._stream = stream
+        self._losses = losses
+        self._max_duration_s = max_duration_s
+        self._resampler = _Resampler()
 
-def _decode_stream(
-    container: av.container.InputContainer, stream: av.AudioStream, max_duration_s: float
-) -> Recording:
-    import numpy as np
+    def recording(self, said_s: float | None, guesses: list[str]) -> Recording:
+        """Decode all of it. Raises Rejected."""
+        import numpy as np
 
-    warnings: list[str] = []
-    sound = bytearray()
-    resampler = _Resampler()
-    for frame in _frames(container, stream, warnings):
-        for piece in resampler.resample(frame):
-            sound += piece
-        if len(sound) > max_duration_s * SAMPLE_RATE_HZ * 2 * resampler.channel_count:
-            raise Rejected(f"the recording is longer than the limit of {max_duration_s:g} s")
-    if not sound:
-        because = f": {'; '.join(warnings)}" if warnings else ""
-        raise Rejected(f"the recording holds no sound that can be decoded{because}")
-    if resampler.changes:
-        warnings.append(f"the sound format changed {resampler.changes} times within the recording")
-    mixed = np.frombuffer(sound, dtype=np.int16).reshape(-1, resampler.channel_count)
-    # These are views, so that a long call is in memory once.
-    channels = tuple(mixed[:, index] for index in range(resampler.channel_count))
-    if len(channels) == 2 and _same_sound(*channels):
-        channels = channels[:1]
-    return Recording(
-        channels=channels,
-        duration_s=len(mixed) / SAMPLE_RATE_HZ,
-        source_channels=resampler.channel_count,
-        sample_rate_hz=resampler.sample_rate_hz,
-        format=f"{container.format.name.partition(',')[0]}/{stream.codec_context.name}",
-        bit_rate_bps=stream.codec_context.bit_rate or container.bit_rate or None,
-        warnings=tuple(warnings),
-    )
+        resampler, codec = self._resampler, self._stream.codec_context
+        sound = self._sound()
+        warnings = [*guesses, *self._losses.told(said_s)]
+        if not sound and (self._losses.any or not codec.channels):
+            because = f": {'; '.join(warnings)}" if warnings else ""
+            raise Rejected(f"the recording holds no sound that can be decoded{because}")
+        if resampler.changes:
+            warnings.append(
+                f"the sound format changed {resampler.changes} times within the recording"
+            )
+        count = resampler.channel_count or min(codec.channels, MAX_CHANNELS)
+        mixed = np.frombuffer(sound, dtype=np.int16).reshape(-1, count)
+        # These are views, so that a long call is in memory once.
+        channels = tuple(mixed[:, index] for index in range(count))
+        if len(channels) == 2 and _same_sound(*channels):
+            channels = channels[:1]
+        return Recording(
+            channels=channels,
+            duration_s=len(mixed) / SAMPLE_RATE_HZ,
+            source_channels=count,
+            sample_rate_hz=resampler.sample_rate_hz or codec.sample_rate,
+            format=f"{self._container.format.name.partition(',')[0]}/{codec.name}",
+            bit_rate_bps=codec.bit_rate or self._container.bit_rate or None,
+            warnings=tuple(warnings),
+        )
+
+    def _sound(self) -> bytearray:
+        """The interleaved samples."""
+        sound = bytearray()
+        for frame in _frames(self._container, self._stream, self._losses):
+            gap_s = 0.0 if frame is None else self._losses.before(frame)
+            if gap_s:
+                for piece in self._resampler.flush():
+                    sound += piece
+                self._check_length(sound, gap_s)
+                sound += bytes(2 * self._resampler.channel_count * round(gap_s * SAMPLE_RATE_HZ))
+            for piece in self._resampler.resample(frame):
+                sound += piece
+            self._check_length(sound)
+        return sound
+
+    def _check_length(self, sound: bytearray, more_s: float = 0.0) -> None:
+        bytes_per_s = SAMPLE_RATE_HZ * 2 * self._resampler.channel_count
+        if len(sound) > (self._max_duration_s - more_s) * bytes_per_s:
+            limit = f"the limit of {self._max_duration_s:g} s"
+            raise Rejected(f"the recording is longer than {limit}")
 
 
 def _frames(
-    container: av.container.InputContainer, stream: av.AudioStream, warnings: list[str]
+    container: av.container.InputContainer, stream: av.AudioStream, losses: Losses
 ) -> Iterator[av.AudioFrame | None]:
-    """Yield every frame that can be decoded, then None; append losses to `warnings`.
+    """Yield every frame that can be decoded, then None.
 
     Packets are decoded one by one, because the container's own `decode` stops at the first damaged
     packet and would silently drop the rest of the call.
     """
     import av
 
-    damaged = 0
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
         except av.error.FFmpegError as error:
-            warnings.append(f"the file breaks off: {error.strerror}")
+            losses.breaks_off(error.strerror or type(error).__name__)
             break
         if packet is None:
             break
         try:
             yield from packet.decode()
+            losses.packet(packet.size)
         except av.error.FFmpegError:
-            damaged += 1
-    if damaged:
-        warnings.append(f"{damaged} damaged packets of sound were skipped")
+            losses.damaged(packet.size)
     yield None
 
 
@@ -231,10 +249,14 @@ class _Resampler:
                 self._begin(frame)
             elif given != self._input:
                 self.changes += 1
-                yield from self._pieces(None)
-                self._inner = None
+                yield from self.flush()
             self._input = given
         yield from self._pieces(frame)
+
+    def flush(self) -> Iterator[bytes]:
+        """The samples that are still buffered; the next frame begins anew."""
+        yield from self._pieces(None)
+        self._inner = None
 
     def _begin(self, frame: av.AudioFrame) -> None:
         self._layout = frame.layout

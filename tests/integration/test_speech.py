@@ -56,6 +56,12 @@ def texts(heard: CallHeard) -> list[list[str]]:
     return [[segment.text for segment in channel.segments] for channel in heard.channels]
 
 
+def test_channels_without_samples_are_heard_as_silence(shared: Running) -> None:
+    empty = np.empty(0, dtype=np.int16)
+    assert texts(hear(shared, empty)) == [[]]
+    assert texts(hear(shared, empty, empty, channels_apart=True)) == [[], []]
+
+
 def long_call(times: int) -> Any:
     """The same words every five seconds; three of them fill a window."""
     sound = channels_of("calls/mono-8k.wav")[0]

@@ -16,7 +16,7 @@ from conserver.links.transcribe import Options, run
 from conserver.transcription import audio, whisper
 from conserver.transcription.engine import Following, Listening, Model
 from conserver.vcon.document import Vcon, encode_body
-from tests.unit.transcription.sounds import FakeContext
+from tests.unit.transcription.sounds import FakeContext, silence, wav
 from tests.unit.transcription.wtf_rules import check_wtf
 
 DATA = Path(__file__).parents[2] / "scripts" / "data"
@@ -63,6 +63,16 @@ def text_of(content: bytes, **options: Any) -> str:
     text = transcript["body"]["transcript"]
     assert isinstance(text, str)
     return text
+
+
+@pytest.mark.parametrize("options", [{}, {"vad": False, "words": False}], ids=["default", "bare"])
+@pytest.mark.parametrize("samples", [0, 1, 80])
+def test_a_call_that_was_hung_up_at_once_has_an_empty_transcript(
+    samples: int, options: dict[str, Any]
+) -> None:
+    transcript, wtf = transcribe(vcon_of(wav(silence(samples / 8000))), **options)
+    assert transcript["body"]["transcript"] == wtf["body"]["transcript"]["text"] == ""
+    check_wtf(wtf["body"])
 
 
 @pytest.mark.parametrize(

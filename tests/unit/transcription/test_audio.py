@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from conserver.errors import Rejected
-from conserver.transcription.audio import MAX_CHANNELS, decode
+from conserver.transcription.audio import decode
+from conserver.transcription.headerless import MAX_CHANNELS
 from tests.unit.transcription.sounds import encoded, silence, tone, wav
 
 

@@ -1,0 +1,212 @@
+"""What a recording has lost: gaps in its times, damaged packets, and sound that never came.
+
+A transcript must say what it could not hear, and the times of everything after a damaged place must
+stay those of the call. Every gap is therefore kept as silence:
+
+1. Most containers give each frame its time: a frame that comes later than the sound before it ends
+   leaves a gap.
+2. MP3 and ADTS have no times. Their damaged packets are counted in bytes, and last as long as so
+   many bytes last elsewhere in the file.
+
+How long the whole recording was is promised by the header of the file, if it has one, and by the
+dialog's `duration`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import av
+
+_GAP_MIN_S = 0.1
+"""Shorter ones are rounding and the delay of codecs."""
+_GAP_MAX_S = 600.0
+"""A longer one is no silence but a damaged time."""
+_BY_HEADER_S = 0.25
+_BY_DIALOG_S = 2.0  # Systems round, and count the ringing.
+_BY_DIALOG_SHARE = 0.05
+
+# Containers whose header says how long the recording is. Of others FFmpeg guesses, or looks at the
+# end of what is there.
+_TOLD_BY_STREAM = frozenset(("w64", "aiff", "au", "caf", "flac", "mov", "wv"))
+_UNKNOWN_BYTES = 0x7FFFF000  # A writer that cannot know the size leaves one like this, or 0.
+_OGG_END = 4
+_WITHOUT_TIMES = frozenset(("mp3", "aac"))
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of its length.
+
+    Attributes:
+        duration_s: of the whole recording, in seconds; None if unknown.
+        without_end: the mark of its end is missing.
+    """
+
+    duration_s: float | None = None
+    without_end: bool = False
+
+
+class Losses:
+    """Follows the frames of one recording, and tells at its end what was lost."""
+
+    def __init__(self, container: av.container.InputContainer, header: Header) -> None:
+        """header: what the file itself says of its length."""
+        self._by_bytes = _name_of(container) in _WITHOUT_TIMES
+        self._header_s = header.duration_s
+        self._without_end = header.without_end
+        self._position_s = 0.0
+        self._silence_s = 0.0
+        self._gaps = 0
+        self._offset_s: float | None = None
+        self._damaged = 0
+        self._lost_bytes = self._good_bytes = 0
+        self._break: str = ""
+
+    def packet(self, size_bytes: int) -> None:
+        """A packet was decoded."""
+        self._good_bytes += size_bytes
+
+    def damaged(self, size_bytes: int) -> None:
+        """A packet cannot be decoded."""
+        self._damaged += 1
+        self._lost_bytes += size_bytes
+
+    def breaks_off(self, reason: str) -> None:
+        """Nothing more can be read from the file."""
+        self._break = reason
+
+    def before(self, frame: av.AudioFrame) -> float:
+        """The gap before a frame, in seconds, which is to be kept as silence; mostly 0."""
+        gap_s = self._by_size() if self._by_bytes else self._by_time(frame)
+        if gap_s:
+            self._gaps += 1
+            self._silence_s += gap_s
+        self._position_s += gap_s + frame.samples / frame.sample_rate
+        return gap_s
+
+    def _by_size(self) -> float:
+        heard_s = self._position_s - self._silence_s
+        lost_bytes, self._lost_bytes = self._lost_bytes, 0
+        if not lost_bytes or not self._good_bytes or not heard_s:
+            return 0.0
+        return self._within(lost_bytes * heard_s / self._good_bytes)
+
+    def _by_time(self, frame: av.AudioFrame) -> float:
+        if frame.pts is None or frame.time_base is None:
+            return 0.0
+        time_s = float(frame.pts * frame.time_base)
+        if self._offset_s is None:
+            self._offset_s = time_s
+        gap_s = self._within(time_s - self._offset_s - self._position_s)
+        if not gap_s:
+            # It follows what was before it: times that jump, or go back, count from here.
+            late_s = time_s - self._offset_s - self._position_s
+            if abs(late_s) >= _GAP_MIN_S:
+                self._offset_s = time_s - self._position_s
+        return gap_s
+
+    def _within(self, gap_s: float) -> float:
+        end_s = self._header_s + 1 if self._header_s else self._position_s + _GAP_MAX_S
+        fits = gap_s <= _GAP_MAX_S and self._position_s + gap_s <= end_s
+        return gap_s if gap_s >= _GAP_MIN_S and fits else 0.0
+
+    @property
+    def any(self) -> bool:
+        """Whether there was more sound than was decoded, as far as the file tells."""
+        return bool(self._break or self._damaged or self._missing(None))
+
+    def told(self, dialog_s: float | None) -> list[str]:
+        """Sentences about all that was lost. dialog_s: how long the recording is by its dialog."""
+        found = []
+        if self._break:
+            found.append(f"the file breaks off: {self._break}")
+        if self._damaged:
+            packets = "packet of sound was" if self._damaged == 1 else "packets of sound were"
+            found.append(f"{self._damaged} damaged {packets} skipped")
+        if self._gaps:
+            places = "place" if self._gaps == 1 else "places"
+            where = f"at {self._gaps} {places}"
+            found.append(f"{self._silence_s:.1f} s are missing {where} and are kept as silence")
+        if missing := self._missing(dialog_s):
+            found.append(missing)
+        elif self._without_end:
+            found.append("the file has no end: the last of the call may be missing")
+        return found
+
+    def _missing(self, dialog_s: float | None) -> str:
+        header_s, is_s = self._header_s, self._position_s
+        if header_s and header_s - is_s > _BY_HEADER_S:
+            return f"{header_s - is_s:.1f} s of {header_s:.1f} s are missing, by the file's header"
+        most_s = max(_BY_DIALOG_S, _BY_DIALOG_SHARE * (dialog_s or 0))
+        if dialog_s and dialog_s - is_s > most_s:
+            said = "by the duration that the dialog has"
+            return f"{dialog_s - is_s:.1f} s of {dialog_s:.1f} s are missing, {said}"
+        return ""
+
+
+def header_of(
+    content: bytes, container: av.container.InputContainer, stream: av.AudioStream
+) -> Header:
+    """What a file says of its length, also where it was cut short."""
+    duration_s = _duration_s(content, container, stream)
+    # The last page of an Ogg stream is marked as that.
+    last = content[content.rfind(b"OggS") :][:6] if content.startswith(b"OggS") else b""
+    return Header(duration_s, without_end=bool(last) and not last[-1] & _OGG_END)
+
+
+def _duration_s(
+    content: bytes, container: av.container.InputContainer, stream: av.AudioStream
+) -> float | None:
+    name = _name_of(container)
+    if name == "wav":
+        return _wav_s(content)
+    if name == "mp3" and not _has_xing(content):
+        return None  # FFmpeg guesses it from the first bit rate.
+    if name in _TOLD_BY_STREAM or name == "mp3":
+        if stream.duration is None or stream.time_base is None:
+            return None
+        return float(stream.duration * stream.time_base)
+    alone = len(container.streams) == 1
+    if name == "matroska" and alone and container.duration:
+        return container.duration / 1_000_000
+    return None
+
+
+def why_not_opened(content: bytes, reason: str) -> str:
+    """The reason why a file cannot be opened, in words for the person who finds the dead letter."""
+    if content[4:8] == b"ftyp" and b"moov" not in content:
+        return "its index (moov) is missing: the file was cut off, or never finished"
+    return reason
+
+
+def _name_of(container: av.container.InputContainer) -> str:
+    return container.format.name.partition(",")[0]
+
+
+def _wav_s(content: bytes) -> float | None:
+    """By the size of the data in the header; FFmpeg looks at the end of the file instead."""
+    at, bytes_per_s = 12, 0
+    while at + 8 <= len(content):
+        kind, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+        if kind == b"fmt " and size >= 16:
+            bytes_per_s = int.from_bytes(content[at + 16 : at + 20], "little")
+        if kind == b"data":
+            known = 0 < size < _UNKNOWN_BYTES and bytes_per_s
+            return size / bytes_per_s if known else None
+        at += 8 + size + size % 2
+    return None
+
+
+def _has_xing(content: bytes) -> bool:
+    """Whether an MP3 file says in its first frame how many frames it has."""
+    at = 0
+    if content[:3] == b"ID3":
+        high, *rest = content[6:10]
+        size = high
+        for part in rest:
+            size = size << 7 | part
+        at = 10 + size
+    return any(mark in content[at : at + 256] for mark in (b"Xing", b"Info", b"VBRI"))
