@@ -305,13 +305,7 @@ def _hear(
     pulse()
     started = datetime.now(UTC)
     began_s = time.monotonic()
-    kind = dialog.get("mediatype") or dialog.get("mimetype") or ""
-    recording = audio.decode(
-        content,
-        media_type=str(kind),
-        max_duration_s=options.max_duration_s,
-        said_s=duration_s(dialog),
-    )
+    recording = _decoded(dialog, content, options.max_duration_s)
     del content
     if recording.duration_s < options.min_duration_s:
         return None
@@ -350,6 +344,16 @@ def _hear(
         started=started,
         finished=datetime.now(UTC),
         warnings=warnings,
+    )
+
+
+def _decoded(dialog: dict[str, Any], content: bytes, max_duration_s: float) -> audio.Recording:
+    kind = dialog.get("mediatype") or dialog.get("mimetype") or ""
+    return audio.decode(
+        content,
+        media_type=str(kind),
+        max_duration_s=max_duration_s,
+        said_s=duration_s(dialog),
     )
 
 

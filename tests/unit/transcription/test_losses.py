@@ -60,8 +60,8 @@ def test_a_file_that_does_not_know_its_length_is_compared_with_the_dialog(
     assert decode(content, max_duration_s=60, said_s=SECONDS + 1).warnings == ()
     cut = decode(content[: len(content) * 2 // 5], max_duration_s=60, said_s=SECONDS)
     assert cut.warnings[-1] == (
-        f"{SECONDS - cut.duration_s:.1f} s of {SECONDS:.1f} s are missing, by the duration that the "
-        "dialog has"
+        f"{SECONDS - cut.duration_s:.1f} s of {SECONDS:.1f} s are missing, by the "
+        "duration that the dialog has"
     )
 
 
