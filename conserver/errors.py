@@ -5,6 +5,7 @@
     │   └── ConfigError       the configuration is wrong; lists every problem found
     ├── OperationError        what an operator asked for cannot be done; says of which kind that is
     │   └── InvalidArgumentError  an argument of it cannot be used
+    ├── Filtered              a link stops the chain: the item is neither stored nor passed on
     ├── Retry                 a link asks for another attempt later
     ├── Rejected              a link or we ourselves: this item can never succeed; dead-letter it
     └── Cancelled             an operator has cancelled the item that runs
@@ -94,6 +95,17 @@ class InvalidArgumentError(OperationError):
         return self._text.replace("{}", name, 1)
 
 
+class Filtered(ConserverError):
+    """Raised by a link: stop here, as `return None` does, for a reason that the log then tells.
+
+    What the link has changed, pushed and asked for until then is kept, as with `return None`.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Retry(ConserverError):
     """Raised by a link: run the item again after `after_s` seconds; None: the chain's backoff."""
 
@@ -102,6 +114,12 @@ class Retry(ConserverError):
     ) -> None:
         super().__init__(reason)
         self.after_s = after_s
+
+
+def with_type(kind: str, text: str) -> str:
+    """An exception's text, with its type before a text of one word: `KeyError: 'nope'`."""
+    clear = " " in text or kind in ("", "Rejected", "Retry") or text.startswith(kind)
+    return text if clear else f"{kind}: {text}".rstrip(": ")
 
 
 class Rejected(ConserverError):

@@ -6,7 +6,8 @@ A link is a module with
                                            invalid options before anything runs.
     def run(vcon, options, context)        changes the vCon in memory and returns it, or returns
                                            None to stop the chain: the item is filtered, that is,
-                                           settled without being stored or passed on.
+                                           settled without being stored or passed on. A `run` that
+                                           ends without a return is warned of.
     def prepare(options) -> None           optional; imports large packages. May be called before a
                                            fork: no sockets, no threads, no CUDA.
     def speech_model(options) -> Model     optional; the transcription.engine.Model that the host's
@@ -17,8 +18,9 @@ A link is a module with
 
 `run` may be called again for the same vCon (a worker died, a later link failed). A link must
 recognize its own results and add nothing twice. `run` may be called in several threads at once,
-each with its own vCon and context. It raises `Retry(after_s)` to be called again later, and
-`Rejected(reason)` if the document can never be processed. Any other exception is a failed attempt,
+each with its own vCon and context. It raises `Filtered(reason)` to stop the chain as None does,
+`Retry(after_s)` to be called again later, and `Rejected(reason)` if the document can never be
+processed. Any other exception is a failed attempt,
 which is repeated as the chain configures. docs/architecture.md ("Whose fault an error is") has the
 rule for choosing between them.
 

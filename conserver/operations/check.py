@@ -20,7 +20,7 @@ from conserver.config.settings import Settings
 from conserver.errors import ConfigError, ConserverError, OperationError, Problem, Rejected
 from conserver.operations import callbacks
 from conserver.operations.connection import redis_client
-from conserver.plugins import loader, reading
+from conserver.plugins import loader, reading, returns
 from conserver.plugins.loader import LoadedStorage, Plugins
 
 
@@ -77,6 +77,7 @@ def check(found: Settings, environ: Mapping[str, str], *, connect: bool = False)
         warnings += [*config.warnings, *located(loader.unused_problems(config), source)]
         chains = {name: chain.ingress_lists for name, chain in config.enabled_chains.items()}
         plugins = reading.load_plugins(config, source, prepare=True)
+        warnings += located(returns.doubts(plugins), source)
         connections = _connect(found, plugins) if connect else []
     except ConfigError as error:
         problems += error.problems

@@ -18,7 +18,7 @@ from typing import Any
 
 from conserver.config.ages import age_s
 from conserver.config.validation import suggest
-from conserver.errors import InvalidArgumentError
+from conserver.errors import InvalidArgumentError, with_type
 from conserver.operations import audit, lists
 from conserver.operations.connection import Client
 from conserver.operations.lists import UnknownName
@@ -160,9 +160,7 @@ def where_of(why: Mapping[str, Any]) -> str:
 def error_of(why: Mapping[str, Any]) -> str:
     """The first line of the error, with its type before a text of one word, such as `4`."""
     lines = str(why.get("error", "")).strip().splitlines()
-    text, kind = lines[0] if lines else "", str(why.get("type", ""))
-    clear = " " in text or kind in ("", "Rejected") or text.startswith(kind)
-    return text if clear else f"{kind}: {text}"
+    return with_type(str(why.get("type", "")), lines[0] if lines else "")
 
 
 def described(letter: DeadLetter) -> str:

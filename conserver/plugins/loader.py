@@ -226,7 +226,7 @@ def load_link(name: str, config: LinkConfig) -> LoadedLink:
     if not callable(run):
         message = f"`{config.module}` is no link: it has no `run`"
         raise PluginError([Problem(f"{path}.module", message)])
-    if _is_foreign(run):
+    if is_foreign(run):
         return _adapt_link(name, config, module)
     _check_run(run, config.module, path)
     options = _options(module, config.options, path)
@@ -400,7 +400,8 @@ def _options(module: ModuleType, given: Mapping[str, Any], path: str) -> Any:
         raise PluginError(problems_of(error, model, given, f"{path}.options")) from None
 
 
-def _is_foreign(run: Callable[..., object]) -> bool:
+def is_foreign(run: Callable[..., object]) -> bool:
+    """Whether a link's `run` is one of vcon-server's, by the names of its parameters."""
     return bool(_FOREIGN_PARAMETERS & set(list(_parameters(run))[:2]))
 
 

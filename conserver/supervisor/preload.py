@@ -21,6 +21,7 @@ from conserver.config.notifications import with_notifications
 from conserver.config.settings import Settings
 from conserver.errors import ConfigError, ConserverError, Problem
 from conserver.plugins.reading import load_plugins
+from conserver.plugins.returns import doubts
 from conserver.process.descriptors import open_descriptors
 from conserver.telemetry import log
 
@@ -142,6 +143,7 @@ class Preload:
     def _prepare(self, settings: Settings, config: Config) -> None:
         method = self._context.get_start_method()
         loaded = load_plugins(config, settings.config_file, prepare=method == "fork")
+        log_warnings(doubts(loaded))
         self.speech_links = {
             name: link.speech_model
             for name, link in loaded.links.items()

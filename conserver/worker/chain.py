@@ -16,7 +16,7 @@ from typing import Any
 
 from conserver import failpoints
 from conserver.config.names import check_list_name
-from conserver.errors import Cancelled, Rejected, Retry
+from conserver.errors import Cancelled, Filtered, Rejected, Retry
 from conserver.outbound.event import Notification
 from conserver.plugins.loader import LoadedLink
 from conserver.process.shared_status import Phase, SharedStatus
@@ -148,6 +148,8 @@ class ChainRunner:
         self._status = status
         self._inbox = inbox
         self._measures = measures
+        self._have_returned: set[str] = set()
+        """Links that have returned a vCon, and so do not lack the return; or that were told of."""
 
     def run(self, item: Item) -> None:
         """Run the item and set its outcome. Never raises for what a document or a link does."""
@@ -194,7 +196,7 @@ class ChainRunner:
                 outcome = spans.around_link(self._run_link, item, link, started_s)
             if item.attempt is not None:
                 failed = outcome is not None and outcome.kind in _FAILURES
-                text = outcome.reason if outcome is not None else ""
+                text = outcome.said if outcome is not None else ""
                 story.add(
                     item, "link", link.name, since_s=link_started_s, text=text, good=not failed
                 )
@@ -212,10 +214,15 @@ class ChainRunner:
         self._status.start_link(item.slot, link.name, link.hard_timeout_s or 0.0, route.hard_s)
         vcon = item.vcon
         assert vcon is not None  # parse_document came first
+        filtered, before = "", b""
+        if link.name not in self._have_returned:
+            before = _dump_of(vcon)
         failpoints.at("before-link")
         try:
             answer: Any = link.run(vcon, link.options, context)
             failpoints.at("after-link")
+        except Filtered as end:
+            answer, filtered, before = None, end.reason, b""
         except BaseException as error:  # noqa: BLE001 - SystemExit must not end the thread
             return _outcome_of(error, link.name, link.options)
         finally:
@@ -228,10 +235,19 @@ class ChainRunner:
         item.vcon = vcon if answer is None else answer
         context.keep_effects()
         if answer is None:
-            return ChainOutcome(OutcomeKind.FILTERED, link=link.name)
+            if before and _dump_of(vcon) != before:
+                self._log_slip(item, link.name)
+            return ChainOutcome(OutcomeKind.FILTERED, filtered, link=link.name)
+        self._have_returned.add(link.name)
         last = link is route.links[-1]
         slow = link.costly or took_s > CHECKPOINT_AFTER_S
         return self._checkpoint_after(item, link) if slow and not last else None
+
+    def _log_slip(self, item: Item, link: str) -> None:
+        """Once per link: it changed the vCon and returned None, as one does that lacks a return."""
+        self._have_returned.add(link)
+        what = "it changed the vCon and returned None: `return vcon`, or raise Filtered"
+        log.get_logger().warning("changed_and_filtered", **item.log_fields(), link=link, what=what)
 
     def _checkpoint_after(self, item: Item, link: LoadedLink) -> ChainOutcome | None:
         """Make a checkpoint that counts this link as done, so that it is not run again."""
@@ -242,6 +258,14 @@ class ChainRunner:
             return _outcome_of(error, link.name)
         item.progress.links.pop()
         return None
+
+
+def _dump_of(vcon: Vcon) -> bytes:
+    """The document; b"" while JSON cannot hold it, which is found later."""
+    try:
+        return vcon.dump()
+    except Rejected:
+        return b""
 
 
 def _lacks_slot(item: Item, link: str) -> bool:

@@ -43,7 +43,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from conserver.config.model import ChainConfig
-from conserver.errors import Rejected
+from conserver.errors import Rejected, with_type
 from conserver.outbound.event import Notification
 from conserver.plugins.loader import LoadedLink
 from conserver.queue.names import name_of
@@ -111,6 +111,11 @@ class ChainOutcome:
     traceback: str = ""
     link: str = ""
     after_s: float | None = None
+
+    @property
+    def said(self) -> str:
+        """The reason, with the type of the exception where the text alone says little."""
+        return with_type(self.error, self.reason)
 
 
 @dataclass(slots=True, eq=False)

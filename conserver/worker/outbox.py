@@ -19,18 +19,18 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from conserver.errors import Rejected, Retry
+from conserver.errors import Rejected, Retry, with_type
 from conserver.process.boot import Boot
 from conserver.queue import calls, script
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
-from conserver.telemetry.redact import redact_texts
+from conserver.telemetry.redact import redact_text, redact_texts
 from conserver.worker import spans, story
 from conserver.worker.checkpoint import Checkpoint, Lost, StartAnew
 from conserver.worker.conflicts import Conflict, Conflicts
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HeldItems
-from conserver.worker.item import Item, OutcomeKind
+from conserver.worker.item import ChainOutcome, Item, OutcomeKind
 from conserver.worker.meters import Meters
 from conserver.worker.settlement import STATUSES, settlement
 from conserver.worker.story import Teller
@@ -272,9 +272,12 @@ class Outbox:
 
     def _settled(self, item: Item) -> None:
         if item.outcome is not None and self._log.is_enabled_for(logging.INFO):
+            outcome = item.outcome
+            by = {"link": outcome.link, "reason": redact_text(outcome.reason)}
             self._log.info(
-                item.outcome.kind.value,
+                outcome.kind.value,
                 **item.log_fields(),
+                **{name: text for name, text in by.items() if text},
                 list=item.claimed.list,
                 duration_ms=round((time.monotonic() - item.claimed_at_s) * 1000, 2),
                 links_ms=round(item.links_s * 1000, 2),
@@ -283,7 +286,7 @@ class Outbox:
         if item.attempt is not None and item.outcome is not None:
             kind = STATUSES[item.outcome.kind]
             egress = item.route.config.egress_lists if kind == "completed" else ()
-            self._teller.end(item, kind, ", ".join(egress), item.outcome.reason)
+            self._teller.end(item, kind, ", ".join(egress), _how(item.outcome))
         if item.notification is not None:
             done = item.outcome is not None and item.outcome.kind is OutcomeKind.DONE
             self._tell(item, b"" if done else b'{"error":"it was cancelled"}')
@@ -333,13 +336,14 @@ class Outbox:
         for (item, why), answer in zip(dead, answers, strict=True):
             if answer == "moved":
                 fields = {name: why[name] for name in DEAD_LETTER_LOG_FIELDS if name in why}
+                fields["error"] = with_type(why.get("type", ""), why["error"])
                 self._log.error(
                     "dead_letter", **item.log_fields(), list=item.claimed.list, **fields
                 )
                 self._status.count(failed=1)
                 if self._meters is not None:
                     self._meters.dead_lettered(item.route.name, why["reason"])
-                self._teller.end(item, "failed", text=f"{why['reason']}: {why['error']}")
+                self._teller.end(item, "failed", text=f"{why['reason']}: {fields['error']}")
                 if item.notification is not None:
                     self._tell(item, orjson.dumps({"error": why["error"]}))
                 self._leave(item, "dead_letter", why["reason"], why["error"])
@@ -387,6 +391,12 @@ class Outbox:
             found=found,
             what=f"{what}; rename or delete the key and it goes on",
         )
+
+
+def _how(outcome: ChainOutcome) -> str:
+    """Which link has ended the chain, and why, as the story of the item tells it."""
+    by = f"by {outcome.link}" if outcome.link else ""
+    return ": ".join(part for part in (by, outcome.reason) if part)
 
 
 def _refused(reason: str) -> Rejected:

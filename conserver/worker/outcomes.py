@@ -205,7 +205,7 @@ class OutcomeHandler:
         progress.failures += kind is OutcomeKind.FAILED
         if self._meters is not None:
             self._meters.attempt_failed(item, outcome.link)
-        progress.error = redact_text(outcome.reason)[:500]
+        progress.error = redact_text(outcome.said)[:500]
         if kind is OutcomeKind.REJECTED:
             reason = "rejected"
         elif kind is OutcomeKind.RETRY:
@@ -224,11 +224,11 @@ class OutcomeHandler:
             "attempt_failed",
             **item.log_fields(),
             link=outcome.link,
-            error=outcome.reason,
+            error=outcome.said,
             attempt=progress.attempts,
             after_s=round(after_s, 1),
         )
-        cause = {"link": outcome.link, "error": outcome.reason}
+        cause = {"link": outcome.link, "error": outcome.said}
         self._write_then(item, lambda i: self._outbox.park(i, after_s, **cause))
 
 

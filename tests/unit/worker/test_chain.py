@@ -10,9 +10,10 @@ from typing import Any
 import orjson
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from conserver.config.model import ChainConfig
-from conserver.errors import Cancelled, Rejected, Retry
+from conserver.errors import Cancelled, Filtered, Rejected, Retry
 from conserver.plugins.loader import LoadedLink
 from conserver.process.shared_status import Phase, SharedStatus, StatusItem
 from conserver.queue.record import Claimed, Progress
@@ -636,3 +637,55 @@ def test_extensions_that_a_chain_knows_may_be_critical(setup: Setup) -> None:
     text = document("u1", critical=["x"])
     _, outcome = setup.run(text=text, config={"supported_extensions": ["x"]})
     assert outcome.kind is OutcomeKind.DONE
+
+
+# ---- links that stop the chain -------------------------------------------------------------------
+
+
+def _filtering(reason: str) -> Any:
+    def run(vcon: Vcon, _context: Any) -> Vcon:
+        vcon.add_tag("seen", "yes")
+        raise Filtered(reason)
+
+    return run
+
+
+def _forgetful(vcon: Vcon, _context: Any) -> Any:
+    vcon.add_tag("forgotten", "yes")
+
+
+def test_a_link_filters_with_a_reason_and_keeps_what_it_did(setup: Setup) -> None:
+    def run(vcon: Vcon, context: Any) -> Vcon:
+        context.push("elsewhere")
+        return _filtering("too short")(vcon, context)  # type: ignore[no-any-return]
+
+    with capture_logs() as logged:
+        item = setup.item(link("a", run), link("b", tag))
+        setup.runner.run(item)
+    outcome = item.outcome
+    assert outcome is not None
+    assert (outcome.kind, outcome.link, outcome.reason) == (OutcomeKind.FILTERED, "a", "too short")
+    assert b"seen" in item.body
+    assert item.progress.pushes == [("elsewhere", "u1")]
+    assert logged == []
+
+
+def test_a_link_that_changes_the_vcon_and_returns_none_is_told_of_once(setup: Setup) -> None:
+    with capture_logs() as logged:
+        for _ in range(3):
+            item = setup.item(link("first", tag), link("forgetful", _forgetful))
+            setup.runner.run(item)
+            assert item.outcome is not None
+            assert item.outcome.kind is OutcomeKind.FILTERED
+    (line,) = [one for one in logged if one["event"] == "changed_and_filtered"]
+    assert (line["link"], line["vcon"], line["log_level"]) == ("forgetful", "u1", "warning")
+
+
+def _drop(_vcon: Vcon, _context: Any) -> Any:
+    return None
+
+
+def test_a_link_that_filters_what_it_leaves_alone_is_not_told_of(setup: Setup) -> None:
+    with capture_logs() as logged:
+        setup.runner.run(setup.item(link("first", tag), link("sampler", _drop)))
+    assert logged == []

@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
-from conserver.errors import Rejected, Retry
+from conserver.errors import Filtered, Rejected, Retry
 from conserver.process.shared_status import Phase
 from conserver.queue.record import Progress
 from conserver.vcon.document import Vcon
@@ -368,7 +369,9 @@ def test_a_failed_attempt_is_parked_and_its_changes_are_dropped(make: Make) -> N
     [uuid] = worker.supply(1)
     worker.work()
     progress = progress_of(worker)
-    assert progress == Progress(attempts=1, failures=1, error="odd", runs={"a": 1, "bad": 1})
+    assert progress == Progress(
+        attempts=1, failures=1, error="ValueError: odd", runs={"a": 1, "bad": 1}
+    )
     assert b"tags" not in (worker.client.get(f"vcon:{uuid}") or b"")
     [(_, due_ms)] = worker.client.zrange("conserver:parked:in", 0, -1, withscores=True)
     seconds, _ = worker.queue.client.time()
@@ -573,3 +576,34 @@ def test_secrets_are_redacted_in_the_error_that_a_record_keeps(make: Make) -> No
     worker.supply(1)
     worker.work()
     assert progress_of(worker).error == "cannot reach redis://u:***@h?token=***"
+
+
+# ---- what the log says ---------------------------------------------------------------------------
+
+
+def line(logged: list[Any], event: str) -> dict[str, Any]:
+    [found] = [dict(one) for one in logged if one["event"] == event]
+    return found
+
+
+def test_what_was_filtered_names_the_link_and_its_reason(make: Make) -> None:
+    with capture_logs() as logged:
+        worker = make(links=[link("a", nothing), raises(Filtered("too short"))])
+        worker.supply(1)
+        worker.work()
+    found = line(logged, "filtered")
+    assert (found["link"], found["reason"]) == ("bad", "too short")
+    assert found["log_level"] == "info"
+
+
+def test_an_error_of_one_word_has_its_type_everywhere(make: Make) -> None:
+    """In the log, in the record of what is parked, and in the line about the dead letter."""
+    with capture_logs() as logged:
+        worker = make({"main": {"retries": 1}}, links=[raises(KeyError("nope"))])
+        worker.supply(1)
+        worker.work()
+        assert progress_of(worker).error == "KeyError: 'nope'"
+        worker.queue.promote("in")
+        worker.work()
+    assert line(logged, "attempt_failed")["error"] == "KeyError: 'nope'"
+    assert line(logged, "dead_letter")["error"] == "KeyError: 'nope'"
