@@ -34,24 +34,25 @@ The wings, and where to begin reading, are in docs/architecture.md. The words th
 A killed worker, step by step (kill -9 while an item is in a link):
 
 1. supervisor/supervisor.py: the pidfd of the child becomes readable, and the main loop reaps it.
-2. supervisor/death.py: `blame` reads the child's shared status. Items whose document is
-   being read, that a link runs, or whose links have ended (they wait for storages or for their
-   settlement) are blamed. Items that wait for a chain thread are not.
+2. supervisor/death.py: `blame` reads the child's shared status. Items that a link runs, whose
+   document is parsed or read by itself, or whose links have ended (they wait for storages or for
+   their settlement) are blamed. Items that wait for a chain thread are not.
 3. supervisor/orders.py: a `return` order with the blamed tokens and epochs is queued and sent to
    the coordinator; if that dies before it acknowledges the order, to the next one.
 4. coordinator/registry.py executes the order by calling queue/return.lua until nothing is left.
 5. queue/return.lua: the registration becomes void, so that late claims of the dead worker are
    refused. Blamed items go to `conserver:suspects:<list>`, others to `conserver:returned:<list>`.
    A suspect that had begun counts a delivery. A consumer without items is deleted, for good.
-6. coordinator/idle_workers.py wakes idle workers, which claim what was returned. Meanwhile the
+6. coordinator/idle_workers.py wakes an idle worker, which claims what was returned; while items
+   remain, the list waiters wake the next one. Meanwhile the
    supervisor registers a new consumer id and starts the replacement (at once, then with backoff).
 7. coordinator/suspects.py: a suspect is claimed only by a worker that holds nothing. If all workers
    are busy, one is ordered to finish what it has and to claim nothing else.
 8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks it as begun
    (queue/begin.lua) before it runs. If the worker dies again, step 5 counts a delivery.
-9. queue/claim.lua dead-letters an item with `max_deliveries` deliveries, with the reason "poison".
-   The first death, which made it a suspect, was not counted. A kill for the item's own time limit
-   counts at once.
+9. queue/claim.lua dead-letters an item with `max_deliveries` deliveries, with the reason "poison",
+   or "time_limit" if that was the last cause. The first death, which made it a suspect, was not
+   counted. A kill for the item's own time limit counts at once.
 10. worker/chain.py does not repeat links that the last checkpoint contains, and worker/outcomes.py
     writes only to the storages that the item still owes.
 

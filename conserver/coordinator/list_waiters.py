@@ -3,9 +3,9 @@
 While a worker of this host is idle, one `BLMOVE <list> conserver:returned:<list>` waits in Redis
 for every list that the host serves. When it answers, an item has moved to `returned`. There it
 belongs to no process, so no death strands it. The list waiter wakes one idle worker, which claims
-the item from there, and after the worker's answer looks at `returned` again: while something lies
-there it wakes the next idle worker, each one once; when it is empty the next BLMOVE begins. Redis
-answers one host per item, and the host wakes one worker.
+the item from there. When that worker has answered, the list waiter looks at `returned`. If items
+remain, it wakes another idle worker, each of them once at most; if none remain, it starts the next
+BLMOVE. Redis answers one host per item, and the host wakes one worker.
 
 No BLMOVE is issued for a list that is paused, that has as many parked items as it may, or that has
 unclaimed items in `returned`. Otherwise items would pile up in `returned` with no one to claim

@@ -142,8 +142,8 @@ class Registry:
     async def compare(self, registrations: Mapping[str, str]) -> None:
         """Have the items of all consumers returned that are registered and do not live.
 
-        A living consumer whose registration is void is left alone: its next claim answers so, it
-        ends, and the supervisor then orders the return and says what to blame.
+        Nothing is done about a living consumer whose registration is void. Its next claim tells it
+        to exit; then the supervisor orders the return and says what to blame.
 
         Args:
             registrations: what the heartbeat answered: consumer -> number of its last claim, or

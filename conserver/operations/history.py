@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from conserver.operations.connection import Client
 from conserver.queue import history
-from conserver.queue.history import COARSE, FIELDS, FINE, POINT_BYTES
+from conserver.queue.history import COARSE, FIELDS, FINE, POINT_BYTES, Ring
 
 WINDOWS = {"1h": (FINE, 3600), "24h": (FINE, 86_400), "14d": (COARSE, 14 * 86_400)}
 POINTS_MAX = 720
@@ -66,46 +66,47 @@ def last_hour(
 ) -> dict[str, Line]:
     """One line of each list over the last hour, with few points, in one round trip."""
     ring, span_s = WINDOWS["1h"]
-    last = int(time.time()) // ring.step_s
     count = span_s // ring.step_s
-    first = last - count + 1
-    ranges, merged = ring.ranges(first, last), count // points
-    pipe = client.pipeline(transaction=False)
-    for name in names:
-        for start, end in ranges:
-            pipe.getrange(ring.key(name), start, end)
-    answers = iter(pipe.execute(raise_on_error=False))
+    merged = count // points
     found: dict[str, Line] = {}
-    for name in names:
-        raw = b""
-        for start, end in ranges:
-            part = next(answers)
-            raw += (part if isinstance(part, bytes) else b"").ljust(end + 1 - start, b"\0")
+    for name, (raw, first) in _newest(client, names, ring, count).items():
         line = history.column(raw, first, field)
         found[name] = [_highest(line[at : at + merged]) for at in range(0, count, merged)]
     return found
 
 
 def recent(
-    client: Client, names: Sequence[str], fields: Sequence[str], points: int = 6
+    client: Client, names: Sequence[str], fields: Sequence[str], points: int = 7
 ) -> dict[str, tuple[float | None, ...]]:
-    """Of each list the means of some fields over the last points, about a minute."""
-    last = int(time.time()) // FINE.step_s
-    first = last - points
+    """Of each list the means of some fields over the last points, about a minute: the newest point
+    is written only at its end.
+    """
+    found: dict[str, tuple[float | None, ...]] = {}
+    for name, (raw, first) in _newest(client, names, FINE, points).items():
+        mean = history.mean_of(history.unpack(raw, first))
+        found[name] = tuple(mean[FIELDS.index(field)] for field in fields)
+    return found
+
+
+def _newest(
+    client: Client, names: Sequence[str], ring: Ring, count: int
+) -> dict[str, tuple[bytes, int]]:
+    """The newest `count` points of each list, and the number of the first, in one round trip."""
+    last = int(time.time()) // ring.step_s
+    first = last - count + 1
+    ranges = ring.ranges(first, last)
     pipe = client.pipeline(transaction=False)
-    ranges = FINE.ranges(first, last)
     for name in names:
         for start, end in ranges:
-            pipe.getrange(FINE.key(name), start, end)
+            pipe.getrange(ring.key(name), start, end)
     answers = iter(pipe.execute(raise_on_error=False))
-    found: dict[str, tuple[float | None, ...]] = {}
+    found: dict[str, tuple[bytes, int]] = {}
     for name in names:
         raw = b""
         for start, end in ranges:
             part = next(answers)
             raw += (part if isinstance(part, bytes) else b"").ljust(end + 1 - start, b"\0")
-        mean = history.mean_of(history.unpack(raw, first))
-        found[name] = tuple(mean[FIELDS.index(field)] for field in fields)
+        found[name] = (raw, first)
     return found
 
 

@@ -35,7 +35,7 @@ byte order, because the memory never leaves the host:
         160         128 bytes   uuid
         288         32 bytes    link
         320         40 bytes    chain
-    92480           1 MiB       metrics; no page of it exists until it is written to
+    92480           1 MiB       metrics; the kernel allocates its pages on first write
 
 The phase byte is written last, so a reader never sees a slot that was not filled. It may see one
 that is being changed: a mixture of old and new. That does no harm: time limits restart on any
@@ -93,30 +93,30 @@ class State(enum.IntEnum):
 class Phase(enum.IntEnum):
     """What happens to a held item.
 
-        from              to        when
-        FREE              HELD      the item was claimed
-        HELD, STORING     PAUSED    its document is read or parsed
-        PAUSED            HELD      its document was read; it waits for a chain thread
-        PAUSED            RUNNING   a link starts, or goes on after a checkpoint
-        RUNNING           RUNNING   the next link starts
-        RUNNING           PAUSED    the link waits until its checkpoint is written
-        RUNNING, PAUSED   STORING   no link is left: it is written to Redis and to the storages
-        HELD              STORING   the same, or its document is looked up in the storages
-        any               FREE      it was settled, parked, dead-lettered or released
+        from                to         when
+        FREE                QUEUED     the item was claimed; it waits for a chain thread
+        QUEUED, FINISHING   BLOCKED    its document is read, alone, or parsed
+        BLOCKED             QUEUED     its document was read
+        BLOCKED             RUNNING    a link starts, or goes on after a checkpoint
+        RUNNING             RUNNING    the next link starts
+        RUNNING             BLOCKED    the link waits until its checkpoint is written
+        RUNNING, BLOCKED    FINISHING  no link is left: storages save it, and it is settled
+        QUEUED              FINISHING  the same, or its document is looked up in the storages
+        any                 FREE       it was settled, parked, dead-lettered or released
 
     Hard time limits count in RUNNING alone.
     """
 
     FREE = 0
-    HELD = 1
+    QUEUED = 1
     RUNNING = 2
-    STORING = 3
-    PAUSED = 4
+    FINISHING = 3
+    BLOCKED = 4
 
     @property
     def blamed(self) -> bool:
         """Whether the worker's death counts against an item in this phase: it may be the cause."""
-        return self in (Phase.RUNNING, Phase.STORING, Phase.PAUSED)
+        return self in (Phase.RUNNING, Phase.FINISHING, Phase.BLOCKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,7 @@ class SharedStatus:
             b"",
             chain.encode(),
         )
-        self._phases[slot] = Phase.HELD
+        self._phases[slot] = Phase.QUEUED
 
     def start_link(
         self, slot: int, link: str, limit_s: float = 0.0, chain_limit_s: float = 0.0
@@ -317,7 +317,7 @@ class SharedStatus:
         )
         return StatusItem(
             slot=slot,
-            phase=Phase(phase) if phase <= Phase.PAUSED else Phase.HELD,
+            phase=Phase(phase) if phase <= Phase.BLOCKED else Phase.QUEUED,
             link_run=link_run,
             chain_run=chain_run,
             limit_s=limit_s,

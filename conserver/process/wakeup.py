@@ -5,8 +5,8 @@ costs at most one TICK_INTERVAL of latency, a duplicate costs one empty claim.
 
     worker -> coordinator
         I   idle: a chain thread has nothing to do, and my last claim left nothing behind: wake me
-            for what comes (sent after every such claim, so that a coordinator that has been
-            replaced learns of it)
+            for what comes (repeated after each such claim, because a new coordinator starts
+            without knowing)
         B   busy: do not wake me
         S   suspects wait on my lists
     coordinator -> worker

@@ -56,10 +56,13 @@ class ClaimLimits(NamedTuple):
     parked_cap: int = 100_000
     job_keep_s: int = 3600  # how long a job is kept after its end,
     job_max_s: int = 604_800  # and at most
+    dead_letter_s: int = 0  # how long the document of a dead letter is kept; 0: for ever
 
 
 class DeadLettered(NamedTuple):
-    """An item that a claim made a dead letter: the beginning of its payload, and the reason."""
+    """An item that a claim made a dead letter: the beginning of its payload (of a notification the
+    whole), and the reason.
+    """
 
     payload: bytes
     why: Mapping[str, Any]
@@ -271,8 +274,8 @@ class Move(NamedTuple):
 
 
 def release(consumer: str, moves: Sequence[Move]) -> Call:
-    """Return items that were not begun; nothing is counted. The last one released becomes the first
-    of its list.
+    """Return items that were not begun; nothing is counted. Each one becomes the first of its list:
+    pass the newest first to keep their order.
     """
     return _move("release", consumer, moves, 0)
 

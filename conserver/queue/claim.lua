@@ -5,11 +5,12 @@
 -- ARGV  1 consumer   2 number of the claim   3 "1" if the worker holds nothing by its own word
 --       4 most items   5 most bytes of documents   6 "1" to return ETags   7 largest payload
 --       8 cap on parked   9 seconds that a job is kept after its end   10 and at most
---       11.. for each list: most items, max deliveries; then, in a repetition, the
+--       11 seconds that a dead letter's document is kept (0: for ever)
+--       12.. for each list: most items, max deliveries; then, in a repetition, the
 --       tokens that the worker knows to hold: their records are not read again
 -- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}}, and
---       if items became dead letters {the beginning of its payload, why ...}; or {"void"} (the
---       consumer's registration is void) or {"late", number}.
+--       if items became dead letters {the beginning of its payload (of a notification the whole),
+--       why ...}; or {"void"} (the consumer's registration is void) or {"late", number}.
 -- Item   {record, what, text, revision, replaced, {etag field, value ...}}; what: "inline" (the
 --       payload is the document), "stored" (text is its length: read it with GET), "text" (of
 --       RedisJSON), "missing" or "type:<TYPE> <key>". replaced is "1" if a producer has replaced
@@ -42,6 +43,7 @@ end
 local now = now_us()
 local items, bytes, broken, buried = {}, 0, {}, {}
 local most, most_bytes, most_payload = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
+local keep_letters_s = tonumber(ARGV[11])
 local NO_TAGS = {}
 
 -- The caller logs the new dead letters; a repetition does not report them again. A small document
@@ -89,11 +91,11 @@ local function present(text, payload, record)
 end
 
 -- Returns what the consumer still holds of this epoch. Items that the worker already has are left
--- out, because they may be 64 MiB. After a failover, a token that the worker names may stand for
--- another claim of the same item, which is left out as well. The stray check returns it later.
+-- out, because they may be 64 MiB. After a failover, a token that the worker names may belong to a
+-- newer claim of the same item. That item is left out, too; the stray check returns it later.
 local function claimed_before()
   local known = {}
-  for index = 11 + 2 * (#KEYS - 3), #ARGV do
+  for index = 12 + 2 * (#KEYS - 3), #ARGV do
     known[ARGV[index]] = true
   end
   for _, token in ipairs(redis.call('HKEYS', inflight)) do
@@ -141,8 +143,9 @@ local function tell(key, kind)
   broken[#broken + 1] = kind
 end
 
--- How long ago, in s, the presigned URL of an item's callback has expired: its result could not be
--- delivered any more, so it does not begin. nil otherwise, and once something was done for it.
+-- Returns for how many seconds the presigned URL of an item's callback has been expired. Such an
+-- item does not begin, because its result could not be delivered. nil if the URL is still valid, or
+-- if any work for the item was saved.
 local function expired_s(token, state)
   local job = state == '' and job_of(token)
   local known = job and job_read(job)
@@ -185,7 +188,9 @@ local function refuse(record, max_deliveries)
   reason.time_ms = math.floor(now / 1000)
   local why = cjson.encode(reason)
   dead_letter(record, why, now / 1000)
-  buried[#buried + 1] = string.sub(record.payload, 1, 256)
+  expire_with_letter(record, keep_letters_s, now)
+  local shown = record.list == NOTIFICATIONS and LARGE or 256
+  buried[#buried + 1] = string.sub(record.payload, 1, shown)
   buried[#buried + 1] = why
   return true
 end
@@ -269,7 +274,7 @@ if paused ~= 'hash' and paused ~= 'none' then
   tell(KEYS[3], paused) -- which lists were paused is unknown: all are served
 end
 for index = 4, #KEYS do
-  local list, argument = KEYS[index], 11 + (index - 4) * 2
+  local list, argument = KEYS[index], 12 + (index - 4) * 2
   if not (paused == 'hash' and redis.call('HEXISTS', KEYS[3], 'paused:' .. list) == 1) then
     lists[#lists + 1] = { list, tonumber(ARGV[argument]), tonumber(ARGV[argument + 1]) }
   end

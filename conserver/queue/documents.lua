@@ -196,3 +196,12 @@ local function expire(uuid, revision, seconds, now)
     redis.call('HSET', doc.revkey, 'x', whole(at))
   end
 end
+
+-- Sets the expiry of the document of a new dead letter to that of the letter. keep_s: the time for
+-- which letters are kept, in seconds; 0: for ever.
+local function expire_with_letter(record, keep_s, now)
+  if keep_s > 0 and string.sub(record.payload, 1, 1) ~= '{' then
+    local newest = read('HGET', 'conserver:revision:' .. record.payload, 'r')
+    expire(record.payload, tonumber(newest or 0), keep_s, now)
+  end
+end

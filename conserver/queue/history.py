@@ -4,10 +4,11 @@
     conserver:history:5min:<list>   string: a ring of the last 14 days, a point every 5 min
     conserver:history:writer        string: the host that writes them; expires
 
-The list "" stands for all together. A point is its number (32 bits: Unix seconds through the
-ring's step) and eight values of 16 bits, the upper half of an IEEE 754 single: three significant
-digits, and NaN where nothing is known. So a list takes (8640 + 4032) * 20 bytes, which are 280 KB
-of Redis's memory, however long it exists. Writing one point twice changes nothing.
+The list "" stands for all together. A point begins with its number (Unix seconds divided by
+the ring's step, in 32 bits). Eight values of 16 bits follow, each the upper half of an IEEE 754
+single: three significant digits, and NaN where nothing is known. So a list takes (8640 + 4032) * 20
+= 253,440 bytes, for which Redis allocates 280 KB, however long it exists. Writing one point twice
+changes nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The names of all keys in Redis: one function or constant per line of the schema in __init__.py.
+"""The names of keys in Redis; the schema in __init__.py says what they hold.
 
 Use it as a module: `keys.parked(name)`. `name` is the name of an ingress list, which is also the
 list's own key; `consumer` is the id of a worker's registration, `host` the id of a supervisor.

@@ -1,4 +1,4 @@
--- move.lua: moves items out of flight without ending them: release, park, dead-letter.
+-- move.lua: moves items out of flight that are not settled: releases, parks or dead-letters them.
 --
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 "release" | "park" | "dead"   2 seconds that a dead letter's document is kept (0: for
@@ -76,10 +76,7 @@ for index = 3, #ARGV, 6 do
       mark(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms, 'error', why)
     else
       dead_letter(record, why, now / 1000)
-      if keep_s > 0 and string.sub(record.payload, 1, 1) ~= '{' then
-        local newest = read('HGET', 'conserver:revision:' .. record.payload, 'r')
-        expire(record.payload, tonumber(newest or 0), keep_s, now)
-      end
+      expire_with_letter(record, keep_s, now)
     end
     answers[#answers + 1] = 'moved'
   end

@@ -309,8 +309,9 @@ local function barrier(place, wanted)
   return asked[place]
 end
 
--- Returns why the job of a token cannot end like this now: what conserver:notifications is instead
--- of a list. To be asked before the item is moved; false for every item without a callback.
+-- Returns the type of conserver:notifications if it is no list and the job of a token could
+-- therefore not end like this, because its callback has to be told; else false. To be called before
+-- the item is moved.
 local function untold(token, status)
   local job = job_of(token)
   return job and tells(job_read(job), status) and barrier(NOTIFICATIONS, 'list')

@@ -4,8 +4,8 @@
    twice; all scripts are written for that.
 2. While it waits it calls `tick` at least every 0.5 s. There the worker loop updates its heartbeat
    and notices the end of its supervisor. So a worker survives a Redis that is away for an hour.
-3. Transient errors (away, loading, failing over, out of memory, an unknown script) are logged once
-   and waited out. An error that would come again for ever is raised.
+3. Transient errors (away, loading, failing over, out of memory, a missing permission, an unknown
+   script) are logged once and waited out. An error that would come again for ever is raised.
 """
 
 from __future__ import annotations

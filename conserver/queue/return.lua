@@ -15,9 +15,9 @@
 -- items go back. The call that finds nothing held deletes the registration for good (register.lua).
 -- Blamed items become suspects, and a suspect stays one. If any item is blamed, a delivery is
 -- counted once for each suspect that had begun and for each overdue item. An item is blamed only if
--- its epoch is the one that the order names, overdue items included: with another epoch, a delayed
--- claim of the dead worker took it again, and it never ran. A blamed item keeps the note, which
--- becomes the reason of a dead letter.
+-- its epoch is the one that the order names, overdue items included. If the epoch differs, a
+-- delayed claim of the dead worker took the item again and the worker never ran it. A blamed item
+-- keeps the note, which becomes the reason of a dead letter.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer

@@ -96,9 +96,10 @@ class Death:
     def planned(self) -> bool:
         """Whether its replacement may start without backoff.
 
-        So it is after a time limit, whose deliveries are counted, and after a planned replacement.
-        A worker that left because of its limits or by itself must have finished an item: with a
-        memory limit too low for an idle worker it would otherwise restart in a tight loop.
+        True after a time limit, because each counts a delivery, of which an item has few, and after
+        a planned replacement. A worker that left because of its limits or by itself must have
+        finished an item: with a memory limit too low for an idle worker it would otherwise restart
+        in a tight loop.
         """
         if self.kill_reason is KillReason.TIME_LIMIT:
             return True
@@ -163,11 +164,11 @@ def _blame(notes: dict[StatusItem, dict[str, str]], counted: list[str] | None = 
 
 def _note(item: StatusItem, how: str) -> dict[str, str]:
     """What the item's dead letter will say about this death, if it becomes one."""
-    in_link = item.link and item.phase is not Phase.STORING
+    in_link = item.link and item.phase is not Phase.FINISHING
     return {"error": how, "link": item.link} if in_link else {"error": how}
 
 
 def _doing(item: StatusItem) -> str:
-    if item.phase is Phase.STORING:
+    if item.phase is Phase.FINISHING:
         return "while it was stored"
     return f"in the link {item.link}" if item.link else "while its document was read"

@@ -56,10 +56,11 @@ ORPHANS_EXIT_MAX_S = 3.0
 """How long children may take to exit after an internal error of the supervisor."""
 
 TOLD_MAX = 200
-"""So much of how a child ended is kept for the status: the messages that carry it are bounded."""
+"""The most characters of a child's exit reason in the status: messages are bounded."""
 
 HELPERS: frozenset[Role] = frozenset({"transcriber", "reader"})
-"""Children that chains which need them wait for; the daemon is ready, and goes on, without."""
+"""Children that only some chains use. Only these chains wait for them: the daemon starts, and goes
+on, without them."""
 
 START_TRIES_MAX = 3
 """How often the first start of a child is tried if the system cannot create a process."""

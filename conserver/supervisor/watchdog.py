@@ -8,8 +8,8 @@ Every 0.5 s it reads the SharedStatus of every child.
    The delivery of that item alone is counted.
 3. Recycling: a worker that has used up its limits is asked to leave (replacement.py).
 
-Time is summed up between two looks, at most 1 s per look, and not read from a clock. A host or a
-supervisor that was suspended for an hour therefore goes on with 1 s more, and no child is killed.
+Time is summed up between two looks, at most 1 s per look, and not read from a clock. However long
+a host or a supervisor was suspended, at most 1 s of that counts, and no child is killed for it.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class TimeLimits:
             self._counters.clear()
             self.frozen_past_limit = False
             return None
-        at_work = [item for item in view.items if item.phase in (Phase.RUNNING, Phase.PAUSED)]
+        at_work = [item for item in view.items if item.phase in (Phase.RUNNING, Phase.BLOCKED)]
         running = [item for item in at_work if item.phase is Phase.RUNNING]
         alone = len(running) == 1
         exceeded: LimitExceeded | None = None

@@ -77,7 +77,8 @@ def configure(
     """Set the source, the level and the format of this process's log lines.
 
     Args:
-        role: `supervisor`, `coordinator`, `worker` or `command`.
+        role: what the process is: `supervisor`, `worker`, another child's role, or the name of a
+            command.
         slot: the number of a worker, 1..N. Its lines have the field `worker`; those of other
             processes have the field `role`.
         level: the lowest level to log: DEBUG, INFO, WARNING, ERROR or CRITICAL.

@@ -3,8 +3,8 @@
 Every log line, every dead letter and all output of commands passes through here. The rules:
 
 1. A value is hidden if its name is that of a secret.
-2. A URL in any text loses its password and its secret parameters; one that is presigned loses its
-   whole query, which is a key as it is.
+2. A URL in any text loses its password and its secret parameters. A presigned URL loses its whole
+   query, because that alone grants access.
 3. The secrets of this process's configuration are hidden wherever they occur in a text.
 4. Control characters are escaped before text reaches a terminal, so that a producer's text cannot
    move the cursor or change colours.

@@ -156,7 +156,7 @@ class ChainRunner:
         started_s = time.monotonic()
         if self._measures:
             item.link_times = []
-        self._status.set_phase(item.slot, Phase.PAUSED)
+        self._status.set_phase(item.slot, Phase.BLOCKED)
         failpoints.at("open")
         try:
             parse_document(item)
@@ -169,7 +169,7 @@ class ChainRunner:
             outcome = _outcome_of(error, "")
         item.outcome = outcome
         # Ends the time limits: how long Redis and the storages take does not count.
-        self._status.set_phase(item.slot, Phase.STORING)
+        self._status.set_phase(item.slot, Phase.FINISHING)
         item.links_s += time.monotonic() - started_s
 
     def _run_links(self, item: Item, started_s: float) -> ChainOutcome:

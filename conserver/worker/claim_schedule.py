@@ -12,7 +12,7 @@ without one a worker claims after every TICK_INTERVAL.
 
     in state      event                                       then          sends
     any           WAKE received                               WOKEN
-    but WOKEN     EMPTY received                              CLAIMING
+    not WOKEN     EMPTY received                              CLAIMING
     WOKEN         there is no room for a claim                CLAIMING      BUSY
     any           a claim that left items behind              CLAIMING      BUSY
     any           a claim that left nothing behind            CAUGHT_UP     BUSY, unless a thread is

@@ -73,10 +73,10 @@ class DocumentLoader:
         # the call counts against its item.
         alone = items[0].slot if len(items) == 1 else -1
         if alone >= 0:
-            self._status.set_phase(alone, Phase.PAUSED)
+            self._status.set_phase(alone, Phase.BLOCKED)
         texts = self._redis.command("MGET", *[keys.document(item.uuid) for item in items])
         if alone >= 0:
-            self._status.set_phase(alone, Phase.HELD)
+            self._status.set_phase(alone, Phase.QUEUED)
         for item, text in zip(items, texts, strict=True):
             item.text = text or b""
             if text is None:  # deleted since the claim, or replaced by another type
@@ -97,7 +97,7 @@ class DocumentLoader:
         if not self._writers or not usable_uuid(item.uuid):
             return False
         item.asked, item.on_document = set(self._writers), on_document
-        self._status.set_phase(item.slot, Phase.STORING)
+        self._status.set_phase(item.slot, Phase.FINISHING)
         failpoints.at("before-look-up")
         self._ask_next(item)
         return True

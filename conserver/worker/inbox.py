@@ -83,7 +83,7 @@ class WorkerInbox:
         item.dump_vcon()
         failpoints.at("before-checkpoint")
         checkpoint = Checkpoint(item)
-        self._status.set_phase(item.slot, Phase.PAUSED)
+        self._status.set_phase(item.slot, Phase.BLOCKED)
         self.checkpoints.append(checkpoint)
         self.wake()
         checkpoint.finished.wait()

@@ -82,6 +82,7 @@ class Intake:
             parked_cap=boot.settings.parked_cap,
             job_keep_s=boot.settings.job_expiry_s,
             job_max_s=boot.settings.job_max_s,
+            dead_letter_s=boot.settings.dlq_expiry_s,
         )
 
     # ---- claiming --------------------------------------------------------------------------------
@@ -173,6 +174,8 @@ class Intake:
     def _log_dead_letter(self, dead: calls.DeadLettered) -> None:
         """The claim itself has dead-lettered an item that must not run: see claim.lua."""
         why = dead.why
+        if why["list"] == keys.NOTIFICATIONS:
+            self._notifiers.dead_lettered(dead.payload, str(why["error"]))
         fields = {
             name: why[name] for name in (*DEAD_LETTER_LOG_FIELDS, "deliveries") if name in why
         }

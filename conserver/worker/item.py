@@ -1,12 +1,13 @@
 """An item inside a worker, and the life that it has there.
 
     step                                  Phase     module
- 1  claimed; its document is read         HELD      intake.py, document_loader.py
- 2  its links run in a chain thread       RUNNING   pool.py, chain.py (PAUSED while the document is
-                                                    parsed and while a checkpoint is written)
- 3  document and progress are written     STORING   outcomes.py, outbox.py
- 4  each storage of the chain saves it    STORING   writers.py
- 5  settled: it leaves the worker         FREE      outbox.py
+ 1  claimed; its document is read         QUEUED     intake.py, document_loader.py (BLOCKED while it
+                                                     is read alone; one MGET reads those of many)
+ 2  its links run in a chain thread       RUNNING    pool.py, chain.py (BLOCKED while its document
+                                                     is parsed and while a checkpoint is written)
+ 3  document and progress are written     FINISHING  outcomes.py, outbox.py
+ 4  each storage of the chain saves it    FINISHING  writers.py
+ 5  settled: it leaves the worker         FREE       outbox.py
 
 Steps 3 and 4 are for chains with storages. An item whose links an earlier worker has finished goes
 from step 1 to step 4. ChainOutcome.kind says how step 2 ended, and decides what follows (see

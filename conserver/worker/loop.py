@@ -4,9 +4,9 @@ Each turn of the loop (WorkerLoop.run):
 
 1. Receives what the supervisor, the coordinator, chain threads and writers have sent.
 2. Lets the outbox send settles and other writes, then claims new items (intake.py).
-3. About once a second: checks for calls of storages that hang, for cancelled items and for stray
-   items, shows how far the items of jobs are (job_hints.py), and releases items that no thread has
-   started, so that an idle worker can have them.
+3. About once a second: checks for calls of storages that hang and for cancelled items, shows how
+   far the items of jobs are (job_hints.py), and releases items that no thread has started, so that
+   an idle worker can have them. Once a minute: checks for stray items.
 4. Sleeps until something arrives or the next duty is due.
 
 It calls SharedStatus.beat() at least once a second, also while Redis is unavailable, so that the

@@ -1,8 +1,8 @@
 """Notifiers: the threads of a worker that tell the ends of jobs to their callbacks.
 
 Notifications are items of an ingress list like all others: claimed, parked, returned,
-dead-lettered. Only where they run differs. A receiver may take minutes, so they have threads of
-their own, and keep no thread of a chain from its work; the threads start with the first
+dead-lettered. Only where they run differs. A receiver may take minutes, so they run
+in threads of their own and never block the thread of a chain; the threads start with the first
 notification. A claim asks for them once per TICK_INTERVAL, or at once where the worker was woken
 or has just found some.
 
@@ -16,13 +16,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
+import orjson
 from redis.exceptions import ResponseError
 
 from conserver.outbound import callback as callbacks
 from conserver.outbound import event as events
 from conserver.outbound.callback import Callback
 from conserver.outbound.event import Notification
-from conserver.queue import keys
+from conserver.queue import calls, keys
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.worker.chain import ChainRunner
 from conserver.worker.document_loader import DocumentLoader
@@ -93,6 +94,15 @@ class Notifiers:
         if not text and self._documents.look_up(item, partial(self._looked_up, item)):
             return
         self._put(self._with_document(item, text))
+
+    def dead_lettered(self, payload: bytes, error: str) -> None:
+        """A claim has dead-lettered a notification: show that on the job."""
+        try:
+            event = events.parse(payload)
+        except ValueError:  # Somebody has pushed something else, or it was too large to be one.
+            return
+        why = orjson.dumps({"error": error})
+        self._redis.call(calls.told(event.job, event.seq, "failed", why))
 
     def _callback_of(self, job: str) -> Callback | None:
         try:

@@ -4,8 +4,8 @@
    bounded by count and bytes; RetryingConnection repeats a call until it is answered.
 2. An item leaves the worker only after the script has answered that it is settled, parked or
    dead-lettered, or that another consumer has it now.
-3. A key of the wrong type parks the item until an operator has removed the key. A document that has
-   become another one is a conflict: see conflicts.py.
+3. If a key has the wrong type, the item is parked and tried again every 30 s, until an operator has
+   renamed or deleted the key. A document that was replaced meanwhile is a conflict: conflicts.py.
 """
 
 from __future__ import annotations
@@ -433,8 +433,8 @@ def _cause(park: _Park) -> bytes:
 
 
 def _lua_bytes(item: Item, sent_bytes: int = 0) -> int:
-    """How many bytes Lua handles for an item: what is sent, and its record, which contains a
-    document that was pushed whole until that is written.
+    """How many bytes Lua handles for an item: those that are sent and those of its record, which
+    contains the whole document if that was pushed inline and is not written yet.
     """
     return sent_bytes + (len(item.claimed.payload) if item.unsaved else 0)
 

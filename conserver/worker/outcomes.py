@@ -177,7 +177,7 @@ class OutcomeHandler:
         """Store the item in all storages that it is owed to, or in the first of them."""
         owed = _owed_and_not_unavailable(item)
         chosen = owed if self._settings.parallel_storage else owed[:1]
-        self._status.set_phase(item.slot, Phase.STORING)
+        self._status.set_phase(item.slot, Phase.FINISHING)
         item.asked = set(chosen)
         if item.attempt is not None:
             item.asked_s = time.monotonic()

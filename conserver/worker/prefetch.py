@@ -65,7 +65,8 @@ class Prefetch:
                 most = max(most, startable)
                 ahead = queue.queued(name)  # those of other chains have limits of their own
             elif most <= threads or len(busy) == len(self._pool) or busy.count(name) >= threads:
-                # Each thread has an item already, and an item takes longer than the horizon.
+                # All threads are busy, with items that take longer than the horizon: an item that
+                # were claimed ahead would only wait here and not where another worker can have it.
                 continue
             else:
                 ahead = queued

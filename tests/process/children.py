@@ -146,7 +146,7 @@ def _show_items(boot: Boot, does: str) -> None:
         status.hold(1, "token-running", 2, "uuid-running", "chain")
         status.start_link(1, "links.slow")
         status.hold(2, "token-storing", 3, "uuid-storing", "chain")
-        status.set_phase(2, Phase.STORING)
+        status.set_phase(2, Phase.FINISHING)
     if does in ("overdue link", "overdue chain"):
         status.hold(0, "token-held", 1, "uuid-held", "chain")
         status.hold(1, "token-running", 2, "uuid-running", "chain")

@@ -53,18 +53,18 @@ def test_an_item_goes_through_its_phases(status: SharedStatus) -> None:
     other = other_view(status)
     status.hold(7, "token", 2**40, "uuid", "chain")
     (held,) = other.read().items
-    assert (held.slot, held.phase, held.link, held.limit_s) == (7, Phase.HELD, "", 0.0)
+    assert (held.slot, held.phase, held.link, held.limit_s) == (7, Phase.QUEUED, "", 0.0)
     assert (held.token, held.epoch, held.uuid, held.chain) == ("token", 2**40, "uuid", "chain")
     status.start_link(7, "links.tag", limit_s=1.5, chain_limit_s=60)
     (running,) = other.read().items
     assert (running.phase, running.link) == (Phase.RUNNING, "links.tag")
     assert (running.limit_s, running.chain_limit_s) == (1.5, 60)
     assert (running.token, running.epoch) == ("token", 2**40)
-    status.set_phase(7, Phase.PAUSED)
-    assert other.read().items[0].phase is Phase.PAUSED
+    status.set_phase(7, Phase.BLOCKED)
+    assert other.read().items[0].phase is Phase.BLOCKED
     status.set_phase(7, Phase.RUNNING)
-    status.set_phase(7, Phase.STORING)
-    assert other.read().items[0].phase is Phase.STORING
+    status.set_phase(7, Phase.FINISHING)
+    assert other.read().items[0].phase is Phase.FINISHING
     status.free(7)
     assert other.read().items == ()
     other.close()
@@ -78,7 +78,7 @@ def test_each_run_of_a_link_and_each_item_has_its_own_number(status: SharedStatu
     (second,) = status.read().items
     assert second.link_run != first.link_run
     assert second.chain_run == first.chain_run
-    status.set_phase(0, Phase.PAUSED)
+    status.set_phase(0, Phase.BLOCKED)
     status.set_phase(0, Phase.RUNNING)
     assert status.read().items[0].link_run == second.link_run
     status.free(0)
@@ -91,7 +91,7 @@ def test_each_run_of_a_link_and_each_item_has_its_own_number(status: SharedStatu
 
 def test_phases_in_which_an_item_is_blamed() -> None:
     blamed = {phase for phase in Phase if phase.blamed}
-    assert blamed == {Phase.RUNNING, Phase.PAUSED, Phase.STORING}
+    assert blamed == {Phase.RUNNING, Phase.BLOCKED, Phase.FINISHING}
 
 
 def test_every_slot_can_be_used(status: SharedStatus) -> None:

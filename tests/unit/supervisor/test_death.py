@@ -21,9 +21,9 @@ def view() -> StatusView:
     for slot, token in enumerate(("held", "running", "storing", "paused")):
         status.hold(slot, token, slot + 1, "uuid", "chain")
     status.start_link(1, "link")
-    status.set_phase(2, Phase.STORING)
+    status.set_phase(2, Phase.FINISHING)
     status.start_link(3, "link")
-    status.set_phase(3, Phase.PAUSED)
+    status.set_phase(3, Phase.BLOCKED)
     view = status.read()
     status.close()
     return view

@@ -24,7 +24,7 @@ METHODS = ("fork", "spawn", "forkserver")
 by_every_method = pytest.mark.parametrize("host", METHODS, indirect=True)
 
 RUNNING = ["token-running", 2]
-STORING = ["token-storing", 3]
+FINISHING = ["token-storing", 3]
 OVERDUE = ["token-overdue", 3]
 
 
@@ -131,7 +131,7 @@ def test_a_killed_worker_is_replaced_and_its_items_become_suspects(host: Host) -
     (order,) = host.received("return")
     assert order["consumer"] == first["consumer"]
     assert (order["blame"], order["counted"]) == ("items", [])
-    assert order["items"] == [RUNNING, STORING]
+    assert order["items"] == [RUNNING, FINISHING]
     assert len(host.starts("worker-2")) == 1
     host.until(lambda: second["consumer"] in host.received("children")[-1]["consumers"])
     assert first["consumer"] not in host.received("children")[-1]["consumers"]
@@ -161,7 +161,7 @@ def test_a_stalled_worker_is_killed_and_its_items_become_suspects(host: Host) ->
     lived_s = second["at"] - host.starts("worker-1")[0]["at"]
     assert 1.4 < lived_s < 1.5 + SOON_S
     (order,) = host.received("return")
-    assert order["items"] == [RUNNING, STORING]
+    assert order["items"] == [RUNNING, FINISHING]
     assert order["counted"] == []
     assert len(host.log("child_stalled")) == 1
 
@@ -223,7 +223,7 @@ def test_coordinator_and_worker_killed_together_are_replaced(host: Host) -> None
     killed_s = kill(worker["pid"])
     kill(host.starts("coordinator")[0]["pid"])
     assert host.until_started("worker-2", 2)["at"] - killed_s < SOON_S
-    assert host.received("return")[-1]["items"] == [RUNNING, STORING]
+    assert host.received("return")[-1]["items"] == [RUNNING, FINISHING]
     assert len(host.starts("worker-1")) == 1
 
 
@@ -300,7 +300,7 @@ def test_a_worker_that_dies_while_draining_has_crashed_and_is_not_replaced(host:
     host.until(lambda: host.log("draining"))
     kill(host.starts("worker-1")[0]["pid"])
     assert host.wait(5) == 0
-    assert host.received("return")[0]["items"] == [RUNNING, STORING]
+    assert host.received("return")[0]["items"] == [RUNNING, FINISHING]
     assert len(host.starts("worker-1")) == 1
 
 

@@ -84,11 +84,11 @@ def test_no_limit_counts_while_an_item_is_paused_or_stored(status: SharedStatus)
     limits = TimeLimits()
     run(status, 0, 2.0, 2.0)
     exceeded(limits, status, 1.0)
-    status.set_phase(0, Phase.PAUSED)
+    status.set_phase(0, Phase.BLOCKED)
     assert not any(exceeded(limits, status, 1.0) for _ in range(100))
     status.set_phase(0, Phase.RUNNING)
     assert [exceeded(limits, status, 1.0) for _ in range(2)] == ["", "token-0"]
-    status.set_phase(0, Phase.STORING)
+    status.set_phase(0, Phase.FINISHING)
     assert not any(exceeded(limits, status, 1.0) for _ in range(100))
 
 
@@ -137,7 +137,7 @@ def test_an_item_that_runs_alone_is_charged_while_the_process_is_frozen(
     limits = TimeLimits()
     run(status, 0, 2.0)
     run(status, 1, 0.0)
-    status.set_phase(1, Phase.STORING)
+    status.set_phase(1, Phase.FINISHING)
     found = [exceeded(limits, status, 0.5) for _ in range(5)]
     assert found == ["", "", "", "", "token-0"]
     assert not limits.frozen_past_limit

@@ -345,7 +345,7 @@ def test_time_limits_end_with_the_last_link(
     limited = {"hard_timeout_s": 2}
     setup.run(link("a", look, hard_timeout_s=1.5), link("b", run), config=limited)
     assert phases == [Phase.RUNNING]
-    assert setup.shown.phase is Phase.STORING
+    assert setup.shown.phase is Phase.FINISHING
 
 
 def test_shared_status_shows_which_link_runs_and_its_limits(setup: Setup) -> None:

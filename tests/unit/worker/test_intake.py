@@ -515,7 +515,7 @@ def test_a_claimed_item_is_in_shared_status_until_it_ends(make: Make) -> None:
     [uuid] = worker.supply(1)
     item = worker.claim_one()
     [shown] = worker.status.read().items
-    assert (shown.phase, shown.token, shown.epoch) == (Phase.HELD, item.token, 1)
+    assert (shown.phase, shown.token, shown.epoch) == (Phase.QUEUED, item.token, 1)
     assert (shown.uuid, shown.chain) == (uuid, "main")
     worker.run(item)
     worker.flush()
@@ -605,7 +605,7 @@ def test_a_death_while_a_large_document_is_read_counts_against_its_item(make: Ma
     worker.queue.push("in", "u1")
     worker.claim()
     assert blamed == [[], ["u1"]]
-    assert {item.phase for item in worker.status.read().items} == {Phase.HELD}
+    assert {item.phase for item in worker.status.read().items} == {Phase.QUEUED}
 
 
 @pytest.mark.parametrize(

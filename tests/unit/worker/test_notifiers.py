@@ -99,6 +99,21 @@ def test_a_callback_that_is_gone_is_a_dead_letter_that_says_so(redis_url: str) -
         assert not running.client.exists(keys.job("j1")), "it does not come back"
 
 
+def test_a_notification_that_a_claim_dead_letters_shows_so_on_its_job(redis_url: str) -> None:
+    with SteppedWorker(redis_url, links=[link("it", nothing)], **SETTINGS) as worker:
+        submit(worker.queue, "http://127.0.0.1:9/")
+        [payload] = end_of_job(worker)
+        # Neither is what another program has pushed there.
+        for text in (payload, b'{"uuid":"u1"}'):
+            worker.queue.suspect(text.decode(), keys.NOTIFICATIONS, deliveries=3)
+        worker.intake.claims = 1_000  # the number of the claim in end_of_job
+        worker.claim_if_due()
+        assert len(worker.queue.dead(keys.NOTIFICATIONS)) == 2
+        job = job_of(worker.queue)
+        assert job.notification == "failed"
+        assert "its worker died 3 times" in job.notification_error["error"]
+
+
 def end_of_job(worker: SteppedWorker) -> list[bytes]:
     """Settle the job's item by hand, and take its notification out of the queue."""
     number = 1_000
@@ -117,7 +132,7 @@ def end_of_job(worker: SteppedWorker) -> list[bytes]:
     return [worker.client.lpop(keys.NOTIFICATIONS)]
 
 
-def test_what_is_no_delivery_is_a_dead_letter(redis_url: str) -> None:
+def test_what_is_no_notification_is_a_dead_letter(redis_url: str) -> None:
     with RunningWorker(redis_url, links=[link("it", nothing)], **SETTINGS) as worker:
         worker.client.rpush(keys.NOTIFICATIONS, orjson.dumps(vcon()), "no-uuid-of-ours")
         eventually(lambda: len(worker.queue.dead(keys.NOTIFICATIONS)) == 2)
@@ -141,7 +156,7 @@ def test_a_try_that_failed_keeps_its_payload_and_writes_no_document(redis_url: s
         assert (len(receiver.requests), len(ids)) == (2, 1)
 
 
-def test_deliveries_run_beside_the_chains_and_do_not_wait_for_them(redis_url: str) -> None:
+def test_notifications_run_beside_the_chains_and_do_not_wait_for_them(redis_url: str) -> None:
     """The one thread of the chain is busy the whole time."""
     gate = threading.Event()
 

@@ -158,7 +158,7 @@ def test_written_then_stored_in_all_then_settled(make: Make, shelves: list[str])
     assert Progress.load(item.saved_state).owed == shelves
     worker.outcomes.flush()
     [shown] = worker.status.read().items
-    assert shown.phase is Phase.STORING
+    assert shown.phase is Phase.FINISHING
     worker.receive_report()
     worker.flush()
     assert worker.out() == [], "the other storage has not answered"
