@@ -26,6 +26,7 @@ from conserver.api.auth import requires
 from conserver.api.context import Context, context_of
 from conserver.api.events import changes
 from conserver.api.models import DEFAULT, model_named
+from conserver.api.multipart import Form
 from conserver.api.problems import ProblemError
 from conserver.api.recordings import Brought
 from conserver.api.shapes import job_view
@@ -67,7 +68,13 @@ async def _answer(request: Request, token: Token, *, translate: bool) -> Respons
     context = context_of(request)
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise ProblemError(400, "send a form: multipart/form-data with `file` and `model`", "form")
-    form = await multipart.receive(request, context, token.name)
+
+    def look(form: Form) -> None:
+        """Refuse what cannot be done before the recording has come, where the fields come first."""
+        if name := audio_form.wanted_of(form, translate=translate).model:
+            model_named(context, token, name)
+
+    form = await multipart.receive(request, context, token.name, look)
     async with recordings.brought(context, form.upload) as brought:
         if form.upload is None or form.upload.bytes == 0:
             raise invalid("file", "there is none in the form, or it is empty")
@@ -77,7 +84,8 @@ async def _answer(request: Request, token: Token, *, translate: bool) -> Respons
     if wanted.presigned_url or _prefers_async(request):
         return _accepted(request, job, headers)
     if wanted.stream:
-        return audio_stream.response(request, job, headers)
+        turns = wanted.form == "diarized_json"
+        return audio_stream.response(request, job, headers, turns=turns)
     job = await _ended(request, job)
     if not job.ended:
         return Response(status_code=499)  # Nobody is there to read it.

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import Response
 
-from conserver.api.audio_form import FORMATS, PARTS
+from conserver.api.audio_form import FORMATS, PARTS, TRANSLATED_FORMATS
 from conserver.api.shapes import JobView
 
 _JOB = {"x-conserver-job": {"schema": {"type": "string"}, "description": "The job behind it."}}
@@ -14,10 +14,11 @@ _JOB = {"x-conserver-job": {"schema": {"type": "string"}, "description": "The jo
 
 def described(*, translate: bool) -> dict[str, Any]:
     """Arguments of the route's decorator."""
+    formats = TRANSLATED_FORMATS if translate else FORMATS
     fields: dict[str, Any] = {
         "file": {"type": "string", "format": "binary", "description": "The recording."},
         "model": {"type": "string", "description": "See /v1/models; by default whisper-1."},
-        "response_format": {"type": "string", "enum": list(FORMATS), "default": "json"},
+        "response_format": {"type": "string", "enum": list(formats), "default": "json"},
         "prompt": {"type": "string", "description": "Names and spellings to prefer."},
         "temperature": {"type": "number", "minimum": 0, "maximum": 1},
         "stream": {"type": "boolean", "description": "Events instead of one answer."},

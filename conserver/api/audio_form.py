@@ -18,7 +18,10 @@ from conserver.api.problems import ProblemError
 from conserver.transcription.languages import LANGUAGES
 from conserver.transcription.request import Request
 
-FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+FORMATS = ("json", "text", "srt", "verbose_json", "vtt", "diarized_json")
+TRANSLATED_FORMATS = FORMATS[:-1]
+"""OpenAI's translations tell nobody's turns."""
+
 PARTS = ("segment", "word")
 _WHISPERS = {"jv": "jw", "nb": "no"}
 """Codes of ISO 639 for which Whisper has others of its own."""
@@ -49,8 +52,9 @@ class Wanted:
 def wanted_of(form: Form, *, translate: bool) -> Wanted:
     """What a form asks for. Raises ProblemError: 400."""
     wanted = form.one("response_format").strip() or "json"
-    if wanted not in FORMATS:
-        raise invalid("response_format", f"must be one of {', '.join(FORMATS)}")
+    formats = TRANSLATED_FORMATS if translate else FORMATS
+    if wanted not in formats:
+        raise invalid("response_format", f"must be one of {', '.join(formats)}")
     parts = tuple(dict.fromkeys(listed(form, "timestamp_granularities"))) or ("segment",)
     if not set(parts) <= set(PARTS):
         raise invalid("timestamp_granularities", f"are of {', '.join(PARTS)}")

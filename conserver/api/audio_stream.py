@@ -1,6 +1,7 @@
 """stream=true: a transcription as server-sent events, in OpenAI's form.
 
     transcript.text.delta   what is new of the text, as it is heard
+    transcript.text.segment who has said what, at the end, with response_format=diarized_json
     transcript.text.done    the whole text
     [DONE]                  the end of the stream
 
@@ -29,13 +30,15 @@ from conserver.queue.jobs import Job
 from conserver.transcription import formats
 
 
-def response(request: Request, job: Job, headers: Mapping[str, str]) -> StreamingResponse:
-    """The events of a job's transcription."""
+def response(
+    request: Request, job: Job, headers: Mapping[str, str], *, turns: bool
+) -> StreamingResponse:
+    """The events of a job's transcription. turns: also who has said what."""
     told = {**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(request, job), 200, told, "text/event-stream")
+    return StreamingResponse(_events(request, job, turns), 200, told, "text/event-stream")
 
 
-async def _events(request: Request, job: Job) -> AsyncIterator[str]:
+async def _events(request: Request, job: Job, turns: bool) -> AsyncIterator[str]:
     yield ": the job is queued\n\n"  # The head goes out at once.
     said, end = "", None
     try:
@@ -64,6 +67,8 @@ async def _events(request: Request, job: Job) -> AsyncIterator[str]:
         return
     if found.text.startswith(said) and len(found.text) > len(said):
         yield _delta(found.text[len(said) :])
+    for one in enumerate(found.segments if turns else ()):
+        yield _event(formats.turn(*one))
     done = {"type": "transcript.text.done", "text": found.text, "usage": formats.usage(found)}
     yield _event(done)
     yield "data: [DONE]\n\n"

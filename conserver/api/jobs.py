@@ -24,6 +24,7 @@ from conserver.api import (
 )
 from conserver.api.auth import requires, token_of
 from conserver.api.context import Context, context_of
+from conserver.api.multipart import Form
 from conserver.api.problems import ProblemError, invalid
 from conserver.api.recordings import Brought
 from conserver.api.shapes import JobView, job_view
@@ -256,7 +257,13 @@ def _wanted(raw: bytes, usual: str) -> NewJob:
 async def _form(
     request: Request, context: Context, token: Token, usual: str
 ) -> tuple[NewJob, Upload]:
-    form = await multipart.receive(request, context, token.name)
+
+    def look(form: Form) -> None:
+        """Refuse a wrong list before the file has come, where it is named first."""
+        if name := form.one("list"):
+            submitting.known_list(context, token, name)
+
+    form = await multipart.receive(request, context, token.name, look)
     upload = form.upload
     try:
         if upload is None or upload.bytes == 0:

@@ -6,6 +6,7 @@ Fields are kept in memory, within bounds; the one file is written as it arrives 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,9 +71,9 @@ class _Parts:
 class _Receiver:
     """Turns the parser's events into fields and an upload."""
 
-    def __init__(self, context: Context, by: str) -> None:
+    def __init__(self, context: Context, by: str, look: Callable[[Form], object]) -> None:
         self.form = Form()
-        self._context, self._by = context, by
+        self._context, self._by, self._look = context, by, look
         self._headers: dict[str, str] = {}
         self._header, self._value = b"", b""
         self._name, self._filename, self._type = "", "", ""
@@ -118,6 +119,7 @@ class _Receiver:
             return
         if self.form.upload is not None or self._writer is not None:
             raise ProblemError(422, "a form holds one file", "bad-form")
+        self._look(self.form)
         self._filename = options[b"filename"].decode("utf-8", "replace")
         self._type = self._headers.get("content-type", "application/octet-stream")
         self._writer = await asyncio.to_thread(self._context.uploads.begin, new_id())
@@ -163,11 +165,18 @@ class _Receiver:
             await self._context.transfer(self._context.uploads.remove, self.form.upload.id)
 
 
-async def receive(request: Request, context: Context, by: str) -> Form:
-    """The form of a request. by: the name of the token that sends it.
+async def receive(
+    request: Request, context: Context, by: str, look: Callable[[Form], object]
+) -> Form:
+    """The form of a request.
+
+    Args:
+        by: the name of the token that sends it.
+        look: called with the fields before the file, when that begins; what it raises refuses the
+            request before anything of the file is kept.
 
     Raises:
-        ProblemError: 413, 408, 422 or 507.
+        ProblemError: 413, 408, 422 or 507, or as `look`.
     """
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
@@ -176,7 +185,7 @@ async def receive(request: Request, context: Context, by: str) -> Form:
     boundary = options.get(b"boundary")
     if not boundary:
         raise ProblemError(422, "multipart/form-data needs a boundary", "bad-form")
-    parts, receiver = _Parts(), _Receiver(context, by)
+    parts, receiver = _Parts(), _Receiver(context, by, look)
     try:
         parser = MultipartParser(boundary, parts.callbacks())
         async for piece in bodies.chunks(request, context.settings.upload_max_bytes):

@@ -20,7 +20,7 @@ from storage import reading
 
 router = APIRouter(tags=["jobs"])
 
-Format = Literal["json", "text", "srt", "vtt", "verbose_json", "vcon"]
+Format = Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json", "vcon"]
 
 
 @router.get(

@@ -213,7 +213,8 @@ def transcribe(
         str, typer.Option("--model", "-m", help="A folder, a size (small) or a hub id.")
     ] = "small",
     form: Annotated[
-        str, typer.Option("--format", "-f", help="text, srt, vtt, json or verbose_json.")
+        str,
+        typer.Option("--format", "-f", help="text, srt, vtt, json, verbose_json, diarized_json."),
     ] = "text",
     folder: Annotated[
         Path | None,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # So many files are under way at once, so that short ones fill batches together.
 _FILES_AT_ONCE = 8
-_SUFFIXES = {"text": "txt", "verbose_json": "json"}
+_SUFFIXES = {"text": "txt", "verbose_json": "json", "diarized_json": "json"}
 _MAX_DURATION_S = 24 * 3600.0
 
 

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from conserver.outbound.addresses import Address, named
 
 Kind = Literal["put", "webhook"]
-Format = Literal["json", "text", "srt", "vtt", "verbose_json", "vcon"]
+Format = Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json", "vcon"]
 End = Literal["completed", "filtered", "cancelled", "failed"]
 ENDS: tuple[End, ...] = ("completed", "filtered", "cancelled", "failed")
 

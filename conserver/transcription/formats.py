@@ -28,6 +28,7 @@ MEDIA_TYPES = {
     "vtt": "text/vtt; charset=utf-8",
     "json": "application/json",
     "verbose_json": "application/json",
+    "diarized_json": "application/json",
 }
 """Of each format, by the names that OpenAI's clients use."""
 
@@ -35,7 +36,7 @@ ALL_PARTS = frozenset({"segment", "word"})
 
 
 class NoTimesError(ValueError):
-    """The transcript has no times, which subtitles need."""
+    """The transcript has no times, which subtitles and turns need."""
 
 
 def render(found: Transcript, form: str, parts: Collection[str] = ALL_PARTS) -> str:
@@ -80,6 +81,35 @@ def verbose(found: Transcript, parts: Collection[str] = ALL_PARTS) -> dict[str, 
     return {**body, "usage": usage(found)}
 
 
+def diarized(found: Transcript) -> dict[str, Any]:
+    """OpenAI's `diarized_json`: who says what. Whoever has no label is `A`, as a lone speaker is
+    there.
+
+    Raises:
+        NoTimesError
+    """
+    _check_times(found, "turns")
+    return {
+        "task": "transcribe",
+        "duration": found.duration_s,
+        "text": found.text,
+        "segments": [turn(*one) for one in enumerate(found.segments)],
+        "usage": usage(found),
+    }
+
+
+def turn(number: int, one: Segment) -> dict[str, Any]:
+    """A segment of `diarized_json`, which is an event of a stream too."""
+    return {
+        "type": "transcript.text.segment",
+        "id": f"seg_{number:03}",
+        "start": one.start_s,
+        "end": one.end_s,
+        "text": one.text,
+        "speaker": one.speaker or "A",
+    }
+
+
 def text(found: Transcript) -> str:
     """One paragraph for each turn of a speaker, led by who speaks where several do."""
     if not found.segments:
@@ -121,6 +151,7 @@ _FORMATS: Mapping[str, Callable[[Transcript], str]] = {
     "srt": srt,
     "vtt": vtt,
     "json": lambda found: _dump(plain(found)),
+    "diarized_json": lambda found: _dump(diarized(found)),
 }
 
 
@@ -149,13 +180,17 @@ def _cues(found: Transcript) -> Iterator[tuple[str, float, float, str]]:
 
     They are cut between words where the words have times.
     """
-    if found.text and not found.segments:
-        raise NoTimesError("its transcript has no times, which subtitles need")
+    _check_times(found, "subtitles")
     several = len(found.speakers) > 1
     for one in found.segments:
         speaker = one.speaker if several else ""
         for start_s, end_s, said in _pieces(one):
             yield speaker, start_s, max(end_s, start_s + _CUE_S_MIN), said
+
+
+def _check_times(found: Transcript, what: str) -> None:
+    if found.text and not found.segments:
+        raise NoTimesError(f"its transcript has no times, which {what} need")
 
 
 def _pieces(one: Segment) -> Iterator[tuple[float, float, str]]:

@@ -122,8 +122,9 @@ def test_no_subtitles_without_times() -> None:
     found = transcript_of({"analysis": [{"type": "transcript", "body": "Hello."}]})
     assert found is not None
     assert render(found, "text") == "Hello.\n"
-    with pytest.raises(NoTimesError):
-        render(found, "srt")
+    for form in ("srt", "vtt", "diarized_json"):
+        with pytest.raises(NoTimesError):
+            render(found, form)
 
 
 def test_every_format_takes_silence() -> None:
