@@ -98,7 +98,6 @@ def test_openais_client_hears_of_a_wrong_model_also_with_a_long_recording(api: A
 @pytest.fixture
 def conversation(redis_url: str, queue: Queue) -> Iterator[Worker]:
     """Who hears two speakers, of whom one has a name, in what arrives."""
-    assert queue
     spoken: dict[str, Any] = copy.deepcopy(WTF)
     spoken["speakers"] = {"0": {"id": 0, "label": "Ada"}}
     spoken["segments"][0]["speaker"] = 0
@@ -110,8 +109,8 @@ def conversation(redis_url: str, queue: Queue) -> Iterator[Worker]:
         yield found
 
 
-def test_who_said_what_by_openais_client(api: Api, conversation: Worker) -> None:
-    assert conversation
+@pytest.mark.usefixtures("conversation")
+def test_who_said_what_by_openais_client(api: Api) -> None:
     with openai.OpenAI(base_url=f"{api.url}/v1", api_key="text-submit", max_retries=0) as client:
         asked: dict[str, Any] = {"model": "whisper-1", "response_format": "diarized_json"}
         found: Any = client.audio.transcriptions.create(file=("a.wav", SOUND), **asked)
@@ -128,8 +127,8 @@ def test_who_said_what_by_openais_client(api: Api, conversation: Worker) -> None
     assert [event.speaker for event in events[1:3]] == ["Ada", "A"]
 
 
-def test_who_said_what_as_the_result_of_a_job(submit: httpx.Client, conversation: Worker) -> None:
-    assert conversation
+@pytest.mark.usefixtures("conversation")
+def test_who_said_what_as_the_result_of_a_job(submit: httpx.Client) -> None:
     form = {"file": ("a.wav", SOUND)}
     job = submit.post("/v1/jobs", data={"list": "calls"}, files=form).json()
     assert submit.get(f"/v1/jobs/{job['id']}", params={"wait": 30}).json()["status"] == "completed"

@@ -117,7 +117,7 @@ def test_whoever_is_killed_every_recording_is_told_once_or_more_under_one_id(
                 assert end["error"]["type"] == "Rejected", end
         assert Counter(map(len, receiver.ids.values())) == {1: RECORDINGS}, "one id per end"
         daemon.until(lambda: not waiting(client), LONG_S)
-        assert client.llen(keys.dead_letters(keys.DELIVERIES)) == 0
+        assert client.llen(keys.dead_letters(keys.NOTIFICATIONS)) == 0
 
 
 def told(receiver: Receiver, due: int) -> bool:
