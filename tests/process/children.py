@@ -121,10 +121,10 @@ def worker(boot: Boot) -> int:
         raise RuntimeError("a bug at the start")
     if does == "dies before it is ready":
         os._exit(5)
+    _show_items(boot, does)  # before it is ready: tests kill it once it is
     if does != "never ready":
         boot.send("ready")
         boot.status.state = State.IDLE
-    _show_items(boot, does)
     if does == "dies":
         os._exit(3)
     if does == "void":
