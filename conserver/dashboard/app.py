@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
@@ -85,6 +86,8 @@ HEADERS = {
 }
 NOT_KEPT = "private, no-store"
 KEPT = "public, max-age=31536000, immutable"
+RELAYING_MAX = 8
+"""Threads that wait for servers of recordings at the same time."""
 _NOBODY = Token("", ("read",))
 
 
@@ -102,6 +105,7 @@ class Dashboard:
         self.windows_rate = Rate("windows")
         self.templates = Templates(self)
         self.live = Live(self)
+        self.relaying = CapacityLimiter(RELAYING_MAX)
 
     async def enter(self, request: Request, role: str) -> Visit | Response:
         """Who comes, or the way to the login.

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from conserver.errors import Rejected
+from conserver.outbound.addresses import named
 from conserver.outbound.uploads import SCHEME, Store, StoreError
 from conserver.transcription.transcript import Segment, Transcript, transcripts_of
 from conserver.vcon.document import Vcon
@@ -75,6 +76,8 @@ class Dialog:
     Attributes:
         source: where its recording is: "here" (it can be played), "gone" (its upload has been
             removed), an address without its query, or "" for none.
+        fetched_from: the address, without its query, from which it is fetched when it is played;
+            "" where we have it.
         playable: whether browsers usually can play it.
         lines: the transcript; none where there is none, or one without times.
         said: the transcript's or the message's text, where there are no lines.
@@ -89,6 +92,7 @@ class Dialog:
     mediatype: str
     filename: str
     source: str
+    fetched_from: str
     playable: bool
     language: str
     lines: Sequence[Line]
@@ -190,6 +194,7 @@ def _dialog(
     speakers = _speakers(segments, parties, theirs)
     mediatype = media_type(dialog) or ""
     source = _source(dialog, uploads) if not mediatype.startswith("text/") else ""
+    is_elsewhere = is_fetched(source)
     length_s = duration_s(dialog) or (found.duration_s if found else 0.0)
     return Dialog(
         number=number,
@@ -199,7 +204,8 @@ def _dialog(
         parties=theirs,
         mediatype=mediatype,
         filename=_text(dialog.get("filename")),
-        source=source,
+        source="here" if is_elsewhere else source,
+        fetched_from=source if is_elsewhere else "",
         playable=mediatype in PLAYED,
         language=found.language if found else "",
         lines=[_line(one, speakers) for one in segments[:_LINES_MAX]],
@@ -218,10 +224,14 @@ def _source(dialog: dict[str, Any], uploads: Store) -> str:
         except StoreError:
             return "here"  # The player says that it cannot be had now.
     try:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.hostname}{parts.path}" if parts.hostname else ""
+        return named(url) if urlsplit(url).hostname else ""
     except ValueError:
         return ""
+
+
+def is_fetched(url: str) -> bool:
+    """Whether what is at an address can be asked for at all; outbound/fetch.py has the rules."""
+    return url.partition(":")[0].lower() in ("http", "https")
 
 
 def _speakers(

@@ -18,7 +18,9 @@ pages = Pages()
 @pages.live("/workers", "workers.html", nav="Workers")
 def show(visit: Visit) -> Values:
     """All hosts with their workers and transcribers."""
-    return {"found": overview.seen(visit), "longest": _longest}
+    found = overview.seen(visit)
+    windows_per_s = visit.dashboard.windows_rate.look(found.hosts)
+    return {"found": found, "longest": _longest, "windows_per_s": windows_per_s}
 
 
 @pages.get("/workers/{host}/{slot:int}/recycle", role="operate")

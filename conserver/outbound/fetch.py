@@ -21,7 +21,8 @@ import base64
 import hashlib
 import importlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -139,16 +140,39 @@ def _uploaded(url: str, options: FetchOptions, patience: Patience) -> bytes:
 
 def _downloaded(url: str, options: FetchOptions, patience: Patience) -> bytes:
     """The content behind a URL of the web."""
-    httpcore = importlib.import_module("httpcore")
     end = time.monotonic() + options.timeout_s
     left_s = patience.remaining_s()
     if left_s is not None:
         end = min(end, time.monotonic() + left_s)
+    # No traceparent is sent: the server was named by a document, and is anybody's.
+    attributes = {"http.request.method": "GET", "url.full": named(url)}
+    with (
+        traces.span("GET", "client", attributes),
+        answer_of(url, options, patience, end) as (response, headers),
+    ):
+        return _read(response, url, headers, options, patience, end)
+
+
+@contextmanager
+def answer_of(
+    url: str,
+    options: FetchOptions,
+    patience: Patience,
+    end: float,
+    more: Sequence[tuple[bytes, bytes]] = (),
+) -> Iterator[tuple[httpcore.Response, Mapping[str, str]]]:
+    """The answer with the content behind a URL and its redirects, to be read within the `with`.
+
+    Args:
+        end: the time.monotonic() by which its head has to be there.
+        more: headers of the request.
+
+    Raises: as `content`; also for what happens within the `with`.
+    """
+    httpcore = importlib.import_module("httpcore")
     try:
-        # No traceparent is sent: the server was named by a document, and is anybody's.
-        attributes = {"http.request.method": "GET", "url.full": named(url)}
-        with traces.span("GET", "client", attributes):
-            return _follow(url, options, patience, end)
+        with _followed(url, options, patience, end, more) as found:
+            yield found
     except NetworkSettingsError as error:
         raise Retry(None, f"GET {named(url)}: {error}") from None
     except (
@@ -161,8 +185,14 @@ def _downloaded(url: str, options: FetchOptions, patience: Patience) -> bytes:
         raise Retry(None, f"GET {named(url)}: {said}") from None
 
 
-def _follow(url: str, options: FetchOptions, patience: Patience, end: float) -> bytes:
-    """The content behind a URL and its redirects."""
+@contextmanager
+def _followed(
+    url: str,
+    options: FetchOptions,
+    patience: Patience,
+    end: float,
+    more: Sequence[tuple[bytes, bytes]],
+) -> Iterator[tuple[httpcore.Response, Mapping[str, str]]]:
     for _ in range(options.max_redirects + 1):
         patience.check_cancelled()
         target = target_of(url)
@@ -170,7 +200,7 @@ def _follow(url: str, options: FetchOptions, patience: Patience, end: float) -> 
         with _connections(target, proxy, options).stream(
             "GET",
             target,
-            headers=_headers(url),
+            headers=[*_headers(url), *more],
             extensions={"timeout": _timeouts(options, end)},
         ) as response:
             headers = {
@@ -181,7 +211,8 @@ def _follow(url: str, options: FetchOptions, patience: Patience, end: float) -> 
                 url = _joined(url, headers["location"])
                 continue
             if 200 <= response.status < 300 and response.status not in _WITHOUT_CONTENT:
-                return _read(response, url, headers, options, patience, end)
+                yield response, headers
+                return
             if str(response.status) == network.PROXY_LOGIN and proxy is not None:
                 raise Retry(None, f"GET {named(url)}: {network.wants_login(proxy)}")
             fault = faults.of_content(response.status)

@@ -40,7 +40,6 @@ class SpeechMeters:
             step: cells.counter(metrics.OUT_OF_MEMORY, name, step) for step in metrics.MEMORY_STEPS
         }
         self._memory = cells.counter(metrics.SPEECH_MEMORY, name)
-        self._used = _gpu_memory(device) if device else memory.resident_bytes
 
     def batch(self, rows: int, took_s: float, waited_s: float) -> None:
         """A batch was computed. waited_s: of the row that had waited longest."""
@@ -61,11 +60,16 @@ class SpeechMeters:
         with self._lock:
             self._steps[step].add()
 
-    def look_at_memory(self) -> None:
-        """Take the memory that is in use now."""
-        used = self._used()
-        if used is not None:
-            self._memory.set(used)
+    def memory(self, used_bytes: int) -> None:
+        """So much is in use on the device now."""
+        self._memory.set(used_bytes)
+
+
+def memory_of(device: str) -> Callable[[], int | None]:
+    """What tells the memory in use on a device, by all processes; "" is the CPU, where it is that
+    of this process. It tells None where nobody knows.
+    """
+    return _gpu_memory(device) if device else memory.resident_bytes
 
 
 class _NvmlMemory(ctypes.Structure):

@@ -91,6 +91,7 @@ class Service:
         count: Callable[[int], None],
         show: Callable[[int, int, int], None],
         meters: SpeechMeters | None = None,
+        look_at_memory: Callable[[], None] | None = None,
     ) -> None:
         """
         Args:
@@ -100,8 +101,9 @@ class Service:
             count: called with the number of windows that were answered.
             show: called with the slots, the calls in them, and those that wait for one.
             meters: count what is computed.
+            look_at_memory: called every few seconds, to show how much is in use.
         """
-        self._meters = meters
+        self._show_memory = look_at_memory
         self._memory_due_s = 0.0
         self._options = options
         self._beat = beat
@@ -167,9 +169,9 @@ class Service:
 
     def _look_at_memory(self) -> None:
         now_s = time.monotonic()
-        if self._meters is not None and now_s >= self._memory_due_s:
+        if self._show_memory is not None and now_s >= self._memory_due_s:
             self._memory_due_s = now_s + MEMORY_EVERY_S
-            self._meters.look_at_memory()
+            self._show_memory()
 
     def _is_idle(self) -> bool:
         if self._connections:

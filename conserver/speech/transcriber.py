@@ -15,7 +15,7 @@ from conserver.process import memory
 from conserver.process.boot import Boot
 from conserver.process.messages import receive
 from conserver.process.shared_status import State
-from conserver.speech.meters import SpeechMeters
+from conserver.speech.meters import SpeechMeters, memory_of
 from conserver.speech.service import Service, ServiceOptions
 from conserver.transcription.engine import Model
 
@@ -48,7 +48,25 @@ def main(boot: Boot) -> int:
     assert boot.listener is not None
     status = boot.status
     meters = SpeechMeters(status.metrics, boot.device) if settings.measures else None
-    service = Service(boot.listener, options, status.beat, status.count, status.set_calls, meters)
+    used = memory_of(boot.device)
+
+    def look_at_memory() -> None:
+        used_bytes = used()
+        if used_bytes is None:
+            return
+        status.set_memory(used_bytes)
+        if meters is not None:
+            meters.memory(used_bytes)
+
+    service = Service(
+        boot.listener,
+        options,
+        status.beat,
+        status.count,
+        status.set_calls,
+        meters,
+        look_at_memory,
+    )
 
     def ready() -> None:
         boot.status.state = State.IDLE

@@ -116,4 +116,5 @@ def transcriber_state(slot: TranscriberSlot) -> dict[str, Any]:
         "slots": view.slots,
         "busy": view.busy,
         "waiting": view.waiting,
+        "memory_bytes": view.rss_bytes,
     }

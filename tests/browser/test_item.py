@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import orjson
 from playwright.sync_api import Locator, expect
 
 from conserver.queue import keys
+from tests.api.conftest import Api
 from tests.browser.conftest import Desk
-from tests.dashboard.calls import call
+from tests.dashboard.calls import call, fetching, ranges, tone
 from tests.queues import Queue
+from tests.standins import Answer, Standin
 
 LOADED = "document.querySelector('audio').readyState >= 1"
 PLAYS = "!document.querySelector('audio').paused && document.querySelector('audio').currentTime"
@@ -117,3 +121,28 @@ def test_without_javascript_everything_is_there(desk: Desk, queue: Queue, uuid: 
     window.get_by_role("button", name="Cancel 1 item").click()
     expect(window.locator(".said").first).to_have_text("Cancelled: 1")
     assert queue.client.llen("calls") == 0
+
+
+def test_a_recording_elsewhere_is_heard_or_the_page_says_why_not(
+    desk: Desk, serve: Callable[..., Api], queue: Queue
+) -> None:
+    served = serve(config={"links": fetching()})
+    with Standin(ranges(tone())) as server:
+        there, gone = (call(dialog={"url": f"{server.url}/{path}"}) for path in ("a.wav", "gone"))
+        for document in (there, gone):
+            queue.client.set(f"vcon:{document['uuid']}", orjson.dumps(document))
+        window = desk("operate", url=served.url)
+        window.goto(f"items/{there['uuid']}")
+        expect(window.locator("#vcon")).to_contain_text("when it is played")
+        assert not server.requests
+        window.get_by_text("parcel", exact=True).first.click()
+        window.wait_for_function(PLAYS)
+        assert at(window.locator("audio")) >= 3.3
+        assert any(request.headers.get("range") for request in server.requests)
+
+        desk.expected.append("502")
+        server.answer = lambda _request: Answer(410)
+        desk.expected.append("403")
+        window.goto(f"items/{gone['uuid']}")
+        window.locator("audio").evaluate("audio => { audio.play().catch(() => {}); }")
+        expect(window.locator(".failed-recording")).to_contain_text("HTTP 410")

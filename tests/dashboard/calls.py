@@ -6,12 +6,14 @@ import io
 import math
 import struct
 import wave
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import orjson
 
 from conserver.vcon.document import encode_body
+from tests.standins import Answer, Request
 
 SAID = (
     ("Ada", 0.2, "hello this is the shop"),
@@ -99,3 +101,25 @@ def call(uuid: str = "", dialog: dict[str, Any] | None = None, **members: Any) -
 
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">'
+
+
+def ranges(content: bytes) -> Callable[[Request], Answer]:
+    """How a server of recordings answers: with all of it, or with the range that is asked for."""
+
+    def answer(request: Request) -> Answer:
+        begin, _, end = request.headers.get("range", "").removeprefix("bytes=").partition("-")
+        if not begin:
+            return Answer(200, content, {"accept-ranges": "bytes", "set-cookie": "theirs=1"})
+        part = content[int(begin) : int(end) + 1 if end else None]
+        told = f"bytes {begin}-{int(begin) + len(part) - 1}/{len(content)}"
+        return Answer(206, part, {"content-range": told, "content-type": "text/html"})
+
+    return answer
+
+
+def fetching(**fetch: Any) -> dict[str, Any]:
+    """A link of a configuration that may fetch from this machine."""
+    options = {"fetch": {"allow_private_addresses": True, **fetch}}
+    return {
+        "hear": {"module": "links.transcribe", "options": options},
+    }

@@ -13,13 +13,15 @@ import pytest
 from conserver.outbound.uploads import new_id
 from conserver.queue import keys, stories
 from conserver.queue.stories import Attempt, Event
+from conserver.testing.http_server import Reply, serving
 from storage.contract import Document
 from storage.sqlite import Options, Storage
 from tests.api.conftest import Api, submitted
-from tests.dashboard.calls import HOSTILE, call, tone
+from tests.dashboard.calls import HOSTILE, call, fetching, ranges, tone
 from tests.dashboard.visitor import Page, Visitor, Visitors
-from tests.helpers import eventually
+from tests.helpers import eventually, free_port
 from tests.queues import Consumer, Queue
+from tests.standins import Answer, Standin
 
 
 @pytest.fixture
@@ -172,7 +174,7 @@ def test_what_browsers_do_not_play_is_only_downloaded(ops: Visitor, queue: Queue
 def test_recordings_that_are_not_there(api: Api, ops: Visitor, queue: Queue) -> None:
     gone = kept(api, b"x")
     api.context.uploads.remove(gone.partition(":")[2])
-    for dialog in ({"url": gone}, {"url": "https://example.com/a.wav?key=secret"}, {"body": "?"}):
+    for dialog in ({"url": gone}, {"url": "ftp://example.com/a.wav?key=secret"}, {"body": "?"}):
         uuid = stored(queue, call(dialog=dialog))
         assert ops.get(f"items/{uuid}/dialogs/0/recording").status == 404
         page = ops.get(f"items/{uuid}")
@@ -181,6 +183,71 @@ def test_recordings_that_are_not_there(api: Api, ops: Visitor, queue: Queue) -> 
     uuid = stored(queue, call())
     for number in ("1", "-1", "x", "99999999"):
         assert ops.get(f"items/{uuid}/dialogs/{number}/recording").status == 404
+
+
+def test_a_recording_elsewhere_is_passed_on_with_ranges(
+    serve: Callable[..., Api], queue: Queue
+) -> None:
+    content = tone(1)
+    with Standin(ranges(content)) as server, Visitor(serve(config={"links": fetching()})) as ops:
+        ops.login("operate")
+        uuid = stored(queue, call(dialog={"url": f"{server.url}/a.wav?key=secret"}))
+        page = ops.get(f"items/{uuid}")
+        assert f"It is fetched from {server.url}/a.wav when it is played" in page.text
+        assert not server.requests, "nobody has pressed play"
+        path = f"/ui/items/{uuid}/dialogs/0/recording"
+        whole = ops.http.get(path)
+        assert (whole.status_code, whole.content) == (200, content)
+        assert whole.headers["content-type"] == "audio/wav"
+        assert whole.headers["accept-ranges"] == "bytes"
+        assert "set-cookie" not in whole.headers
+        part = ops.http.get(path, headers={"range": "bytes=100-199"})
+        assert (part.status_code, part.content) == (206, content[100:200])
+        assert part.headers["content-range"] == f"bytes 100-199/{len(content)}"
+        assert part.headers["content-type"] == "audio/wav"
+        assert server.requests[-1].path == "/a.wav?key=secret"
+        assert "cookie" not in server.requests[-1].headers
+        # What no browser plays is a download, whatever the server calls it.
+        other = stored(queue, call(dialog={"url": server.url, "mediatype": "text/html"}))
+        answer = ops.http.get(f"/ui/items/{other}/dialogs/0/recording")
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert answer.headers["content-disposition"] == "attachment"
+
+
+def test_a_recording_elsewhere_that_may_not_or_cannot_be_fetched(
+    serve: Callable[..., Api], api: Api, ops: Visitor, queue: Queue
+) -> None:
+    def told(visitor: Visitor, url: str) -> tuple[int, str]:
+        page = visitor.get(f"items/{stored(queue, call(dialog={'url': url}))}/dialogs/0/recording")
+        return page.status, page.text
+
+    with Standin(lambda _request: Answer(404)) as server:
+        status, text = told(ops, f"{server.url}/a.wav?key=secret")
+        assert (status, "an address of our own networks" in text) == (403, True)
+        assert not server.requests
+        with Visitor(serve(config={"links": fetching()})) as allowed:
+            allowed.login("operate")
+            status, text = told(allowed, f"{server.url}/a.wav?key=secret")
+            assert (status, "HTTP 404" in text, "secret" in text) == (502, True, False)
+            status, text = told(allowed, f"http://127.0.0.1:{free_port()}/a.wav")
+            assert (status, "refused" in text.lower()) == (502, True)
+
+
+def test_a_recording_that_breaks_off_is_not_taken_for_whole(
+    serve: Callable[..., Api], queue: Queue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        serving(Reply(200, tone(1), cut=True), Reply(200, tone(1))) as server,
+        Visitor(serve(config={"links": fetching()})) as ops,
+    ):
+        ops.login("operate")
+        path = f"/ui/items/{stored(queue, call(dialog={'url': server.url}))}/dialogs/0/recording"
+        with pytest.raises(httpx.RemoteProtocolError):
+            ops.http.get(path)
+        assert ops.http.get(path).content == tone(1)
+        said = capsys.readouterr().out
+        assert "recording_broke_off" in said
+        assert "http_request_failed" not in said
 
 
 # ---- where it is, and its story ------------------------------------------------------------------

@@ -61,7 +61,8 @@ def beating_host(api: Api, **worker: Any) -> str:
             "away": json.dumps({"files": time.time() - 720} if worker.get("away") else {}),
             "supervisor": json.dumps({"transcribers": [
                 {"slot": 1, "pid": 1, "state": "working", "device": "GPU 0", "restarts": 0,
-                 "windows": 77}]}),
+                 "windows": 77, "slots": 8, "busy": 5, "waiting": 3,
+                 "memory_bytes": 9 << 30}]}),
         }  # fmt: skip
         client.hset(keys.host(host), mapping=fields)
     return host
@@ -112,6 +113,24 @@ def test_the_overview_says_which_storage_is_away(api: Api, visitors: Visitors) -
 def test_all_is_well(api: Api, visitors: Visitors) -> None:
     beating_host(api)
     assert "Nothing is wrong. 1 worker on 1 host." in visitors("read").get().text
+
+
+@pytest.mark.parametrize("path", ["", "workers"])
+def test_transcribers_show_their_calls_windows_and_memory(
+    api: Api, visitors: Visitors, path: str
+) -> None:
+    host = beating_host(api)
+    reader = visitors("read")
+    text = reader.get(path).text
+    assert "box 1 GPU 0 working 5 of 8 3 77 9.0 GiB 0" in text
+    assert "windows per second" not in text, "one beat tells no rate"
+    later: Any = {"slot": 1, "pid": 1, "state": "working", "device": "GPU 0", "windows": 97}
+    told = {"supervisor": json.dumps({"transcribers": [{**later, "restarts": 0}]})}
+    with api.context.client() as client:
+        first_ms = int(float(client.hget(keys.host(host), "beat")))
+        told["beat"] = f"{first_ms + 10_000}.2"
+        client.hset(keys.host(host), mapping=told)
+    eventually(lambda: "2.0 windows per second" in reader.get(path).text)
 
 
 def test_a_list_is_paused_and_resumed(api: Api, visitors: Visitors) -> None:

@@ -5,6 +5,8 @@ const players = [];
 class Player {
   constructor(root) {
     this.audio = root.querySelector("audio");
+    this.failed = root.querySelector(".failed-recording");
+    if (this.audio && this.failed) this.audio.addEventListener("error", () => this.explain());
     this.list = root.querySelector(".lines");
     if (!this.audio || !this.list) return;
     this.lines = [...this.list.querySelectorAll("li")];
@@ -35,6 +37,15 @@ class Player {
       requestAnimationFrame(step);
     });
     players.push(this);
+  }
+
+  // Why a recording that lies elsewhere is not heard: a player tells that it failed, and no more.
+  async explain() {
+    const answer = await fetch(this.audio.src, {headers: {Range: "bytes=0-0", Accept: "text/html"}});
+    const page = new DOMParser().parseFromString(answer.ok ? "" : await answer.text(), "text/html");
+    this.failed.textContent = page.querySelector("main .card p")?.textContent.trim()
+      || "This browser cannot play it.";
+    this.failed.hidden = false;
   }
 
   seek(seconds, play = true) {
