@@ -96,6 +96,8 @@ def beat(
         "state": state,
         "lists": orjson.dumps(list(lists)),
         "storages": orjson.dumps(["files", "pg"]),
+        "away": orjson.dumps({"pg": time.time() - 180}),
+        "away_reasons": orjson.dumps({"pg": "password authentication failed"}),
         "workers": orjson.dumps(workers),
     }
     at_ms = int((time.time() - age_s) * 1000)

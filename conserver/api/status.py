@@ -48,6 +48,7 @@ class Breaker(BaseModel):
     open: int
     workers: int
     since: str | None = Field(description="Since when, where it is away.")
+    reason: str = Field(description="What it answers now, where it is away.")
 
 
 class Status(BaseModel):
@@ -126,7 +127,9 @@ def _host(host: Host) -> HostView:
 
 def _breaker(one: operations.Breaker) -> Breaker:
     since = iso(one.since) if one.since else None
-    return Breaker(storage=one.storage, open=one.open, workers=one.workers, since=since)
+    return Breaker(
+        storage=one.storage, open=one.open, workers=one.workers, since=since, reason=one.reason
+    )
 
 
 @router.get("/status", summary="Lists, hosts and workers")

@@ -69,11 +69,18 @@ def _show(screen: Console, found: Overview, *, again: bool) -> None:
 def _away(screen: Console, found: Overview) -> list[str]:
     """The storages that are away, if any are."""
     rows = [
-        (one.storage, Marked("open", "bad"), f"{one.open} of {one.workers}")
+        (
+            one.storage,
+            Marked("open", "bad"),
+            f"{one.open} of {one.workers}",
+            age_text(found.at - one.since) if one.since else "",
+            one.reason,
+        )
         for one in found.breakers
         if one.open
     ]
-    return [*lines_of(screen, ("storage", "breaker", "for workers"), rows), ""] if rows else []
+    columns = ("storage", "breaker", "for workers", "since", "reason")
+    return [*lines_of(screen, columns, rows), ""] if rows else []
 
 
 _LIST_COLUMNS = ("list", "queued", "oldest", "returned", "suspects", "parked", "dead", "remarks")

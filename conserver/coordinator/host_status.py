@@ -8,6 +8,7 @@ supervisor              JSON: the supervisor's description of itself
 lists                   JSON: the ingress lists, in the order of the configuration
 storages                JSON: the storages that chains write to, sorted
 away                    JSON: of each storage that is away for a worker, since when (Unix seconds)
+away_reasons            JSON: of each of these, what the latest call met
 chains                  JSON: what workers have counted per chain; see chain_counts.py
 workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
                         started_at, ended: how the process before it ended, ended_at, idle, done,
@@ -87,7 +88,8 @@ class HostStatus:
     def fields(self) -> dict[str, str | bytes | int]:
         """The fields as they are now."""
         workers = self.workers()
-        self._note_away({name for worker in workers for name in worker["away"]})
+        reasons = self._away_reasons()
+        self._note_away(set(reasons))
         started_at = self._supervisor.get("started_at")
         # Until it is known the field keeps what the coordinator before this one wrote.
         started = {} if started_at is None else {"started_at": started_at}
@@ -99,8 +101,17 @@ class HostStatus:
             "supervisor": orjson.dumps(self._supervisor),
             "workers": orjson.dumps(workers),
             "away": orjson.dumps(self._away),
+            "away_reasons": orjson.dumps(reasons),
             "chains": orjson.dumps(chain_counts.read(self._statuses)),
         }
+
+    def _away_reasons(self) -> dict[str, str]:
+        """The storages that are away for a worker, and what the latest of its calls met."""
+        found: dict[str, str] = {}
+        for one in self._workers:
+            away = self._statuses[one["slot"] - 1].read().away
+            found |= {self._storages[place]: reason for place, reason in away.items()}
+        return found
 
     def _note_away(self, names: set[str]) -> None:
         """Keep since when each storage is away for at least one worker."""
@@ -126,7 +137,7 @@ class HostStatus:
             "done": view.items_done,
             "failed": view.items_failed,
             "rss_bytes": view.rss_bytes,
-            "away": [name for place, name in enumerate(self._storages) if view.away >> place & 1],
+            "away": [self._storages[place] for place in view.away],
             "held": len(view.items),
             "busy": sum(item.phase is Phase.RUNNING for item in view.items),
             "items": [_item(item, now_s) for item in view.items[:ITEMS_SHOWN]],

@@ -94,7 +94,8 @@ def _storages(found: Overview) -> Iterator[Finding]:
         tail = ""
         if waits:
             tail = f": {'' if exact else 'about '}{items(waits)} wait{'s' * (waits == 1)} for it"
-        text = f"has been away{part}{how_long}{tail}"
+        reason = f" ({one.reason})" if one.reason else ""
+        text = f"has been away{part}{how_long}{reason}{tail}"
         yield Finding("critical", f"Storage {one.storage}", text, since=one.since)
 
 

@@ -30,6 +30,7 @@ class Host:
         storages: those that its chains write to.
         workers, supervisor: as coordinator/host_status.py describes them.
         away: of each storage that is away for one of its workers, since when (Unix seconds).
+        away_reasons: and why.
         transcribers: as supervisor/transcribers.py describes them; none where workers hold the
             models themselves, or nothing is transcribed.
         page_readers: as supervisor/page_readers.py describes them; none where no link reads pages.
@@ -50,6 +51,7 @@ class Host:
     storages: list[str]
     workers: list[dict[str, Any]]
     away: dict[str, float] = field(default_factory=dict)
+    away_reasons: dict[str, str] = field(default_factory=dict)
     transcribers: list[dict[str, Any]] = field(default_factory=list)
     page_readers: list[dict[str, Any]] = field(default_factory=list)
     supervisor: dict[str, Any] = field(default_factory=dict)
@@ -72,12 +74,14 @@ class Breaker:
 
     Attributes:
         since: since when it has been open for one of them, in Unix seconds; None if it is not.
+        reason: what it answers now, or why it cannot be reached; "" if it is not away.
     """
 
     storage: str
     open: int
     workers: int
     since: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,9 @@ def breakers(hosts: Sequence[Host]) -> list[Breaker]:
         workers = [worker for host in living if name in host.storages for worker in host.workers]
         away = sum(name in worker.get("away", ()) for worker in workers)
         since = [host.away[name] for host in living if name in host.away] if away else []
-        found.append(Breaker(name, away, len(workers), min(since, default=None)))
+        reasons = [host.away_reasons[name] for host in living if host.away_reasons.get(name)]
+        reason = reasons[-1] if away and reasons else ""
+        found.append(Breaker(name, away, len(workers), min(since, default=None), reason))
     return found
 
 
@@ -221,6 +227,7 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         storages=orjson.loads(fields.get("storages", "[]")),
         workers=orjson.loads(fields.get("workers", "[]")),
         away=orjson.loads(fields.get("away", "{}")),
+        away_reasons=orjson.loads(fields.get("away_reasons", "{}")),
         transcribers=supervisor.get("transcribers", []),
         page_readers=supervisor.get("page_readers", []),
         supervisor=supervisor,

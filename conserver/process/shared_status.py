@@ -35,7 +35,8 @@ byte order, because the memory never leaves the host:
         160         128 bytes   uuid
         288         32 bytes    link
         320         40 bytes    chain
-    92480           1 MiB       metrics; the kernel allocates its pages on first write
+    92480           64 * 256    why each of these storages is away (bit 40), for people
+    108864          1 MiB       metrics; the kernel allocates its pages on first write
 
 The phase byte is written last, so a reader never sees a slot that was not filled. It may see one
 that is being changed: a mixture of old and new. That does no harm: time limits restart on any
@@ -49,7 +50,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing import reduction
 from typing import Any
@@ -61,10 +62,13 @@ ITEMS_MAX = 256
 
 TOKEN_BYTES_MAX = 128
 
+_BITS = 64
 _PHASES_AT = 64
 _ITEMS_AT = _PHASES_AT + ITEMS_MAX
 _RECORD = struct.Struct("=IIffQd128s128s32s40s")
-_METRICS_AT = _ITEMS_AT + ITEMS_MAX * _RECORD.size
+_REASONS_AT = _ITEMS_AT + ITEMS_MAX * _RECORD.size
+_REASON = struct.Struct("=256s")
+_METRICS_AT = _REASONS_AT + _BITS * _REASON.size
 _SIZE = _METRICS_AT + REGION_BYTES
 
 # Fields of an item slot, by their offset in it.
@@ -76,8 +80,6 @@ _LINK_AT, _LINK = 288, struct.Struct("=32s")
 
 # Fields of the header, counted in u64.
 _HEARTBEATS, _DONE, _FAILED, _RSS, _STATE, _AWAY, _SLOTS, _CALLS = range(8)
-_BITS = 64
-
 _U32 = 0xFFFFFFFF
 
 
@@ -146,7 +148,8 @@ class StatusView:
     items_done: int
     items_failed: int
     rss_bytes: int
-    away: int  # a bit per storage, in the order of their names: its circuit breaker is open
+    # The storages whose circuit breaker is open: index in the order of their names -> why.
+    away: Mapping[int, str]
     items: tuple[StatusItem, ...]
     slots: int = 0  # of a transcriber: calls at once
     busy: int = 0
@@ -219,12 +222,16 @@ class SharedStatus:
         """Show the resident memory of the process."""
         self._header[_RSS] = rss_bytes
 
-    def set_away(self, places: Iterable[int]) -> None:
-        """Show which storages' circuit breakers are open, by the storages' indices.
+    def set_away(self, reasons: Mapping[int, str]) -> None:
+        """Show which storages' circuit breakers are open, and why, by the storages' indices.
 
         There is room for the first 64 storages; others are left out.
         """
-        self._header[_AWAY] = sum(1 << place for place in places if place < _BITS)
+        shown = {place: reason for place, reason in reasons.items() if place < _BITS}
+        for place, reason in shown.items():
+            at = _REASONS_AT + place * _REASON.size
+            _REASON.pack_into(self._map, at, reason.encode("utf-8", "replace"))
+        self._header[_AWAY] = sum(1 << place for place in shown)
 
     def set_calls(self, slots: int, busy: int, waiting: int) -> None:
         """Show how many calls a transcriber takes at once, works on, and lets wait."""
@@ -304,12 +311,19 @@ class SharedStatus:
             items_done=header[_DONE],
             items_failed=header[_FAILED],
             rss_bytes=header[_RSS],
-            away=header[_AWAY],
+            away=self._away(header[_AWAY]),
             items=tuple(items),
             slots=header[_SLOTS],
             busy=header[_CALLS] >> 32,
             waiting=header[_CALLS] & _U32,
         )
+
+    def _away(self, bits: int) -> dict[int, str]:
+        places = [place for place in range(_BITS) if bits >> place & 1] if bits else []
+        return {
+            place: _text(_REASON.unpack_from(self._map, _REASONS_AT + place * _REASON.size)[0])
+            for place in places
+        }
 
     def _item(self, slot: int, phase: int) -> StatusItem:
         link_run, chain_run, limit_s, chain_limit_s, epoch, since_s, token, uuid, link, chain = (

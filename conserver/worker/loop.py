@@ -324,7 +324,11 @@ class WorkerLoop:
                 self._boot.send("retiring", reason=f"calls of the storage {writer.name} hang")
                 self._drain()
         self._status.set_away(
-            place for place, name in enumerate(sorted(self._writers)) if self._writers[name].is_away
+            {
+                place: self._writers[name].away_reason
+                for place, name in enumerate(sorted(self._writers))
+                if self._writers[name].is_away
+            }
         )
 
     def _read_cancelled(self) -> None:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -20,6 +21,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from conserver import failpoints
 from conserver.plugins.loader import LoadedStorage
 from conserver.telemetry import log
+from conserver.telemetry.redact import redact_text
 from conserver.worker import spans
 from conserver.worker.breaker import Breaker
 from conserver.worker.inbox import StorageReport, WorkerInbox
@@ -33,6 +35,8 @@ HUNG_CALLS_MAX = 8
 """How many calls of one storage may hang in a process, each with its thread and client, before the
 process is replaced.
 """
+
+_DIGITS = re.compile(r"[0-9]+")  # Ports and times do not make another reason.
 
 Outcomes: TypeAlias = list[tuple[Item, Outcome]]
 _Result = TypeVar("_Result")
@@ -68,6 +72,11 @@ class Writer:
     def is_away(self) -> bool:
         """Whether the last call failed: the breaker is open."""
         return self._breaker.is_open
+
+    @property
+    def away_reason(self) -> str:
+        """Why the last call failed, without secrets, while the storage is away."""
+        return redact_text(self._breaker.reason)
 
     def save(self, items: Sequence[Item]) -> None:
         """Save the documents of these items."""
@@ -329,10 +338,13 @@ class _WriterThread:
         return Unavailable(reason)
 
     def _went_away(self, reason: str, after_s: float | None) -> None:
+        other = _DIGITS.sub("", reason) != _DIGITS.sub("", self._breaker.reason)
         if self._breaker.failed(time.monotonic(), reason, after_s):
             self._log.error(
                 "storage_away", reason=reason, what="its items are parked until it answers"
             )
+        elif other:
+            self._log.error("storage_away", reason=reason, what="still, for another reason")
 
     def _came_back(self) -> None:
         if self._breaker.succeeded():

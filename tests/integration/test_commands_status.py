@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,13 @@ def test_status(conserver: Command, server: Any) -> None:
     assert found["done"] == 40
     text = conserver("status").stdout.decode()
     assert "u-7 in main/mark for 2 min" in text
-    assert found["breakers"] == [
-        {"storage": "files", "open": 0, "workers": 1, "since": None},
-        {"storage": "pg", "open": 1, "workers": 1, "since": None},
-    ]
-    assert ["pg", "open", "1", "of", "1"] in [line.split() for line in text.splitlines()]
+    files, pg = found["breakers"]
+    assert files == {"storage": "files", "open": 0, "workers": 1, "since": None, "reason": ""}
+    assert time.time() - 200 < pg.pop("since") < time.time() - 170
+    reason = "password authentication failed"
+    assert pg == {"storage": "pg", "open": 1, "workers": 1, "reason": reason}
+    row = ["pg", "open", "1", "of", "1", "3", "min", *reason.split()]
+    assert row in [line.split() for line in text.splitlines()]
     assert "nobody serves it" in text
     assert text.count("wrong type") == 2
 

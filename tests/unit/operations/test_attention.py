@@ -79,6 +79,8 @@ def test_a_storage_that_is_away_says_how_much_waits_for_it() -> None:
     [said] = texts(attention(overview(FINE, away=[Breaker("pg", 1, 2)])))
     assert said == "critical: Storage pg has been away to 1 of 2 workers"
     assert attention(overview(FINE, away=[Breaker("pg", 0, 2)])) == []
+    [said] = texts(attention(overview(FINE, away=[Breaker("pg", 2, 2, NOW_S - 720, "refused")])))
+    assert said == "critical: Storage pg has been away for 12 min (refused)"
 
 
 def test_hosts() -> None:

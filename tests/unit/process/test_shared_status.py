@@ -38,13 +38,15 @@ def test_what_one_side_writes_the_other_reads(status: SharedStatus) -> None:
     status.count(done=3)
     status.count(done=1, failed=2)
     status.set_memory(123 << 20)
-    status.set_away([0, 3, 63, 64])
+    status.set_away({0: "refused", 3: "é" * 200, 63: "full", 64: "left out"})
     status.set_calls(16, 5, 2**32 - 1)
     view = other.read()
     assert (view.heartbeats, view.state) == (2, State.WORKING)
     assert (view.items_done, view.items_failed, view.rss_bytes) == (4, 2, 123 << 20)
     assert (view.slots, view.busy, view.waiting) == (16, 5, 2**32 - 1)
-    assert view.away == 1 | 1 << 3 | 1 << 63
+    assert view.away == {0: "refused", 3: "é" * 128, 63: "full"}
+    status.set_away({3: "another"})
+    assert other.read().away == {3: "another"}
     assert other.state is State.WORKING
     other.close()
 

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import pytest
@@ -215,6 +216,22 @@ def test_a_broken_client_is_closed_and_its_items_are_unavailable() -> None:
     assert answer.after_s > 0.4
     assert (setup.shelf.opened, setup.shelf.closed) == (1, 1)
     assert [line["event"] for line in lines] == ["storage_away"]
+
+
+def test_a_storage_that_is_away_for_another_reason_says_so_once() -> None:
+    setup = Setup()
+    deeds = ["refused at 10:01", "refused at 10:02", "read-only", "read-only"]
+    setup.shelf.on_save += [memory.away(reason, after_s=0.0) for reason in deeds]
+    uuids = (f"u{number}" for number in count())
+    with capture_logs() as lines:
+        for called in range(len(deeds)):
+            # Until the breaker lets it through.
+            eventually(
+                lambda n=called: setup.save(item(next(uuids))) and len(setup.shelf.saves) > n
+            )
+    reasons = [line["reason"] for line in lines if line["event"] == "storage_away"]
+    assert reasons == ["refused at 10:01", "read-only"]
+    assert setup.writer.away_reason == "read-only"
 
 
 def test_an_open_breaker_answers_without_a_call() -> None:
