@@ -34,10 +34,11 @@ def test_it_tells_the_present_reason_why_a_storage_is_away_and_since_when() -> N
         status = HostStatus(config, 30, [worker], IdleWorkers([], []))
         status.read_state({"workers": [{"slot": 1, "pid": 1, "state": "idle"}]})
         told = []
+        names = ("away", "away_reasons")
         for reasons in ({1: "refused"}, {1: "read-only"}, {}):
             worker.set_away(reasons)
-            fields = status.fields()
-            told.append((orjson.loads(fields["away"]), orjson.loads(fields["away_reasons"])))
+            fields: Any = status.fields()
+            told.append([orjson.loads(fields[name]) for name in names])
     (since, refused), (still, read_only), back = told
-    assert (refused, read_only, back) == ({"b": "refused"}, {"b": "read-only"}, ({}, {}))
+    assert (refused, read_only, back) == ({"b": "refused"}, {"b": "read-only"}, [{}, {}])
     assert since == still != {}

@@ -260,11 +260,11 @@ def test_shared_status_shows_which_storages_are_unavailable(make: Make) -> None:
     worker = make(links=[link("a", nothing)], storages=[storage(name) for name in names])
     with worker:
         worker.supply(1)
-        eventually(lambda: worker.status.read().away == 0b10)
+        eventually(lambda: worker.status.read().away == {1: "away"})
 
         def is_back() -> bool:
             worker.supply(1)  # for the breaker's probe
-            return worker.status.read().away == 0
+            return worker.status.read().away == {}
 
         eventually(is_back)
 

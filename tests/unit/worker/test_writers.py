@@ -224,11 +224,8 @@ def test_a_storage_that_is_away_for_another_reason_says_so_once() -> None:
     setup.shelf.on_save += [memory.away(reason, after_s=0.0) for reason in deeds]
     uuids = (f"u{number}" for number in count())
     with capture_logs() as lines:
-        for called in range(len(deeds)):
-            # Until the breaker lets it through.
-            eventually(
-                lambda n=called: setup.save(item(next(uuids))) and len(setup.shelf.saves) > n
-            )
+        # Until the breaker has let all of them through.
+        eventually(lambda: setup.save(item(next(uuids))) and len(setup.shelf.saves) == len(deeds))
     reasons = [line["reason"] for line in lines if line["event"] == "storage_away"]
     assert reasons == ["refused at 10:01", "read-only"]
     assert setup.writer.away_reason == "read-only"
