@@ -3,6 +3,7 @@
 Begin with coordinator.py: it starts the duties below as tasks of one group and ends them in order.
 
     registry.py              registers the workers' consumers; returns the items of dead ones
+    data_loss.py             notices that Redis came back empty, or older than it was
     host_status.py           what a heartbeat writes about this host, for status and API
     list_waiters.py          waits in Redis for the next item of each list (BLMOVE)
     idle_workers.py          which workers are idle; wakes one of them

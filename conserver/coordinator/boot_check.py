@@ -1,4 +1,4 @@
-"""The first contact with Redis: a bounded wait, and errors that say what to mend."""
+"""The first contact with Redis: a bounded wait, errors that say what to mend, and warnings."""
 
 from __future__ import annotations
 
@@ -55,6 +55,36 @@ async def wait_for_redis(redis: AsyncRetryingConnection, url: str, timeout_s: fl
                 what = f"waiting for it, at most {timeout_s:g} s"
                 log.get_logger().warning("redis_away", error=reason, what=what)
         await asyncio.sleep(RETRY_S)
+
+
+async def warn_of_settings(redis: AsyncRetryingConnection) -> None:
+    """Log how this Redis may lose items, if its settings let it: see `conserver doctor`."""
+    from conserver.operations import doctor
+
+    try:
+        persistence = _fields(await redis.try_once("INFO", "persistence"))
+        memory = _fields(await redis.try_once("INFO", "memory"))
+        saves = await redis.try_once("CONFIG", "GET", "save")
+        syncs = await redis.try_once("CONFIG", "GET", "appendfsync")
+    except (RedisError, OSError, TimeoutError):
+        return  # A Redis that does not say; `conserver doctor` tells that.
+    findings = [
+        doctor.persistence(
+            persistence.get("aof_enabled") == "1", *(one[1].decode() for one in (syncs, saves))
+        ),
+        doctor.eviction(memory.get("maxmemory_policy", ""), 0, int(memory.get("maxmemory", 0))),
+    ]
+    for found in findings:
+        if found.level != "ok":
+            log.get_logger().warning(
+                "redis_may_lose_items", found=found.text, subject=found.subject, advice=found.advice
+            )
+
+
+def _fields(info: bytes) -> dict[str, str]:
+    """An answer to INFO."""
+    lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
 
 
 def _tls_hint(url: str) -> str:

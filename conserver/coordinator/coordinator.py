@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from conserver.coordinator.ages import Ages
-from conserver.coordinator.boot_check import wait_for_redis
+from conserver.coordinator.boot_check import wait_for_redis, warn_of_settings
+from conserver.coordinator.data_loss import DataLoss
 from conserver.coordinator.history import History
 from conserver.coordinator.host_status import HostStatus
 from conserver.coordinator.housekeeping import Housekeeping, known_lists, put_back
@@ -87,6 +88,9 @@ class Coordinator:
             self._acknowledge,
             self._log,
         )
+        self._data_loss = DataLoss(
+            self._redis, self._host, self._served, settings.lease_s, self._log
+        )
         self._ages = Ages(self._connections, self._served, self._log)
         self._beat_every_s = max(BEAT_EVERY_S_MIN, settings.lease_s / BEATS_PER_LEASE)
         self._beats = 0
@@ -112,6 +116,7 @@ class Coordinator:
             if not self._must_end.is_set():
                 self._boot.status.state = State.WORKING
                 self._boot.send("ready")
+                await warn_of_settings(self._redis)
                 await self._run_duties()
         finally:
             await _cancel(always)
@@ -178,8 +183,10 @@ class Coordinator:
         """The heartbeat that other hosts watch."""
         while self._is_beating:
             with contextlib.suppress(WrongTypeError):
-                _, registrations = await self._beat()
-                await self._registry.compare(registrations)
+                beat, answer = await self._beat()
+                living, held = self._registry.living, self._host_status.held
+                await self._data_loss.look(beat, *calls.read_before(answer), living, held)
+                await self._registry.compare(calls.read_registrations(answer))
             # Not asyncio.wait_for: it loses a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._beat_every_s):
@@ -195,15 +202,13 @@ class Coordinator:
         await asyncio.wait([heartbeat], timeout=LAST_BEAT_TIMEOUT_S)
         await _cancel([heartbeat])
 
-    async def _beat(self) -> tuple[str, dict[str, str]]:
-        """Send one heartbeat. Returns its value, and consumer -> number of its last claim, or
-        "void".
-        """
+    async def _beat(self) -> tuple[str, list[bytes]]:
+        """Send one heartbeat. Returns its value, and the answer (calls.read_registrations)."""
         self._beats += 1
         # The time makes the value differ from all those of the coordinators before this one.
         beat = f"{time.time_ns() // 1_000_000}.{self._beats}"
-        answer = await self._redis.call(calls.beat(self._host, beat, self._host_status.fields()))
-        return beat, calls.read_registrations(answer)
+        fields = self._host_status.fields()
+        return beat, await self._redis.call(calls.beat(self._host, beat, fields))
 
     async def _heed_controls(self) -> None:
         """Do what operators ask of this host: pauses, workers to replace, reloads."""
@@ -308,8 +313,8 @@ class Coordinator:
         await services
 
     async def _return_everything(self) -> None:
-        _, registrations = await self._beat()
-        for consumer in registrations:
+        _, answer = await self._beat()
+        for consumer in calls.read_registrations(answer):
             with contextlib.suppress(WrongTypeError):
                 nobody = Blame("nobody")
                 result = await return_items(self._redis, self._host, consumer, nobody, self._log)
@@ -318,8 +323,8 @@ class Coordinator:
 
     async def _delete_host(self) -> None:
         """Delete this host from Redis if it has no consumer. No heartbeat may follow."""
-        beat, registrations = await self._beat()
-        if not registrations:
+        beat, answer = await self._beat()
+        if not calls.read_registrations(answer):
             await self._redis.call(calls.reap(self._host, beat))
 
 

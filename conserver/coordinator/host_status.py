@@ -123,6 +123,11 @@ class HostStatus:
         """What the supervisor has told of itself; empty until it has."""
         return self._supervisor
 
+    @property
+    def held(self) -> int:
+        """How many items the workers hold."""
+        return sum(len(self._statuses[one["slot"] - 1].read().items) for one in self._workers)
+
     def workers(self) -> list[dict[str, Any]]:
         """The workers as they are now."""
         now_s = time.monotonic()

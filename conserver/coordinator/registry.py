@@ -115,6 +115,11 @@ class Registry:
         """The supervisor's list of the consumers that live or are about to start."""
         self._living = set(consumers)
 
+    @property
+    def living(self) -> frozenset[str]:
+        """The consumers that live, as far as the supervisor has said."""
+        return frozenset(self._living or ())
+
     async def run(self) -> None:
         """Execute orders until cancelled."""
         while True:

@@ -121,22 +121,26 @@ def _role(client: Client) -> Iterator[Finding]:
 
 def _persistence(client: Client) -> Iterator[Finding]:
     found = _info(client, "persistence")
-    if found.get("aof_enabled"):
-        policy = _configured(client, "appendfsync")
-        loses = {"always": "nothing", "everysec": "up to a second"}.get(
-            policy, "what the kernel had"
-        )
-        level: Literal["ok", "warning"] = "warning" if policy == "no" else "ok"
-        advice = "appendfsync everysec" if policy == "no" else ""
-        yield Finding("persistence", level, f"AOF, {policy}: a crash loses {loses}", advice)
-    elif _configured(client, "save"):
-        text = "snapshots only: a crash loses minutes of items"
-        yield Finding("persistence", "warning", text, "appendonly yes")
-    else:
-        yield Finding("persistence", "warning", "none: a restart loses all items", "appendonly yes")
+    syncs, saves = _configured(client, "appendfsync"), _configured(client, "save")
+    yield persistence(bool(found.get("aof_enabled")), syncs, saves)
     for name in ("rdb_last_bgsave_status", "aof_last_write_status"):
         if found.get(name, "ok") != "ok":
             yield Finding("persistence", "wrong", f"{name}: {found[name]}", "look at Redis's log")
+
+
+def persistence(append_only: bool, syncs: str, saves: str) -> Finding:
+    """The finding about what a server keeps, by its `appendonly`, `appendfsync` and `save`."""
+    if append_only:
+        loses = {"always": "nothing", "everysec": "up to a second"}.get(
+            syncs, "what the kernel had"
+        )
+        level: Literal["ok", "warning"] = "warning" if syncs == "no" else "ok"
+        advice = "appendfsync everysec" if syncs == "no" else ""
+        return Finding("persistence", level, f"AOF, {syncs}: a crash loses {loses}", advice)
+    text = "none: a restart loses all items"
+    if saves:
+        text = "snapshots only: a crash loses minutes of items"
+    return Finding("persistence", "warning", text, "appendonly yes")
 
 
 def _eviction(client: Client) -> Iterator[Finding]:

@@ -1,14 +1,16 @@
 -- beat.lua: writes a host's heartbeat and what `conserver status` shows of it.
 --
 -- KEYS  1 the host's hash   2 conserver:hosts   ARGV  1 host   2 beat   3.. field, value
--- Answer: the consumers registered on this host with their claim numbers or "void", as a flat list.
+-- Answer: the beat before, 1 if the host was not in conserver:hosts, then the consumers registered
+--         on this host, each with its claim number or "void".
 --
 -- Each beat adds the host to conserver:hosts again: one that was wrongly declared dead comes back.
 
 open()
-redis.call('SADD', KEYS[2], ARGV[1])
+local added = redis.call('SADD', KEYS[2], ARGV[1])
+local before = redis.call('HGET', KEYS[1], 'beat') or ''
 redis.call('HSET', KEYS[1], 'beat', ARGV[2], unpack(ARGV, 3))
-local all, registrations = redis.call('HGETALL', KEYS[1]), {}
+local all, registrations = redis.call('HGETALL', KEYS[1]), { before, whole(added) }
 for index = 1, #all, 2 do
   local consumer = string.match(all[index], '^consumer:(.*)$')
   if consumer then

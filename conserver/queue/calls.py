@@ -306,16 +306,21 @@ def register(host: str, consumer: str, lists: Iterable[str]) -> Call:
 
 
 def beat(host: str, value: str, status: Mapping[str, str | bytes | int]) -> Call:
-    """Write a host's heartbeat. The answer is read with read_registrations."""
+    """Write a host's heartbeat. See read_before and read_registrations for the answer."""
     fields: list[Any] = []
     for name, text in status.items():
         fields += (name, text)
     return Call("beat", [keys.host(host), keys.HOSTS], [host, value, *fields])
 
 
+def read_before(reply: list[bytes]) -> tuple[str, bool]:
+    """The beat before ("" for none), and whether Redis did not know the host."""
+    return reply[0].decode(), reply[1] == b"1"
+
+
 def read_registrations(reply: list[bytes]) -> dict[str, str]:
     """Consumer -> number of its last claim, or "void"."""
-    return {reply[i].decode(): reply[i + 1].decode() for i in range(0, len(reply), 2)}
+    return {reply[i].decode(): reply[i + 1].decode() for i in range(2, len(reply), 2)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,6 +277,18 @@ def test_a_beat_says_that_a_host_lives_and_answers_its_registrations(queue: Queu
     assert (host[b"beat"], host[b"pid"], host[b"version"]) == (b"b1", b"7", b"1.0")
 
 
+def test_a_beat_answers_what_it_has_replaced(queue: Queue) -> None:
+    def before(beat: str) -> tuple[str, bool]:
+        return calls.read_before(queue.run(calls.beat("h1", beat, {})))
+
+    assert before("b1") == ("", True)
+    assert before("b2") == ("b1", False)
+    queue.client.delete("conserver:host:h1")
+    assert before("b3") == ("", False)
+    queue.client.flushall()
+    assert before("b4") == ("", True)
+
+
 def test_a_host_that_beat_meanwhile_is_not_reaped(queue: Queue) -> None:
     one = Consumer(queue)
     queue.run(calls.beat("h1", "b1", {}))

@@ -1,0 +1,92 @@
+"""Notices that Redis has lost data: it came back empty, or as it was some time ago.
+
+Redis holds what this host wrote with its last heartbeat. If that is not there any more, and nobody
+has declared this host dead meanwhile, then Redis was restarted without persistence, was flushed,
+was restored from an older snapshot, or a replica that lagged has taken over. Nothing here repairs
+that: producers have to push again, and a person has to know.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from conserver.queue import keys
+
+if TYPE_CHECKING:
+    from conserver.coordinator.retrying_connection import AsyncRetryingConnection
+    from conserver.telemetry.log import Logger
+
+_PLACES = ("waiting", "parked", "dead")
+
+
+class DataLoss:
+    """Compares what each heartbeat replaces in Redis with what this host wrote last."""
+
+    def __init__(
+        self,
+        redis: AsyncRetryingConnection,
+        host: str,
+        served: Sequence[str],
+        lease_s: float,
+        log: Logger,
+    ) -> None:
+        self._redis = redis
+        self._host = host
+        self._served = served
+        self._lease_s = lease_s
+        self._log = log
+        self._last = ""  # the last heartbeat that Redis has answered
+        self._last_s = 0.0
+        self._counts: dict[str, int] = {}
+
+    async def look(
+        self, beat: str, before: str, unknown: bool, consumers: Collection[str], in_flight: int
+    ) -> None:
+        """Log `redis_lost_data` if it has, with what this host had counted before.
+
+        Args:
+            beat: the heartbeat that Redis has answered just now.
+            before: the one that it replaced there; "" for none.
+            unknown: whether Redis did not know the host.
+            consumers: of this host, which live.
+            in_flight: how many items they hold.
+        """
+        how, last, last_s = "", self._last, self._last_s
+        self._last, self._last_s = beat, time.monotonic()
+        if last and not before and unknown:
+            # Another host deletes this one only after a lease, and leaves a mark per consumer.
+            if self._last_s - last_s < self._lease_s or not await self._was_reaped(consumers):
+                how = "it came back empty: a restart without persistence, a FLUSHALL"
+        elif last and before and (back_s := _back_s(last, before)) > 1:
+            how = f"it went back by {back_s:.0f} s: an older snapshot, a replica that lagged"
+        if how:
+            what = "push again what producers still have; `conserver doctor` says what it keeps"
+            known = {**self._counts, "in_flight": in_flight}
+            self._log.error("redis_lost_data", how=how, **known, what=what)
+        self._counts = await self._count()
+
+    async def _was_reaped(self, consumers: Collection[str]) -> bool:
+        """Whether another host may have declared this one dead; True where nobody can tell."""
+        marks = await self._redis.each([("EXISTS", keys.gone(one)) for one in consumers])
+        return not marks or any(marks)
+
+    async def _count(self) -> dict[str, int]:
+        """What Redis holds of the lists of this host."""
+        commands: list[tuple[str, str]] = []
+        for name in self._served:
+            commands += [("LLEN", name), ("LLEN", keys.returned(name))]
+            commands += [("LLEN", keys.suspects(name))]
+            commands += [("ZCARD", keys.parked(name)), ("LLEN", keys.dead_letters(name))]
+        answers = [answer or 0 for answer in await self._redis.each(commands)]
+        waiting = sum(sum(answers[place::5]) for place in range(3))
+        return dict(zip(_PLACES, (waiting, sum(answers[3::5]), sum(answers[4::5])), strict=True))
+
+
+def _back_s(written: str, found: str) -> float:
+    """By how many seconds a heartbeat is older than the one that was written."""
+    try:
+        return (float(written.partition(".")[0]) - float(found.partition(".")[0])) / 1000
+    except ValueError:  # Somebody has edited it.
+        return 0.0
