@@ -395,8 +395,8 @@ def test_at_maxmemory_orders_are_executed_and_idle_workers_woken_later(private: 
 class Idle(Coordinator):
     """A coordinator whose heartbeats are not sent."""
 
-    async def _beat(self) -> tuple[str, dict[str, str]]:
-        return "beat", {}
+    async def _beat(self) -> tuple[str, list[bytes]]:
+        return "beat", [b"", b"0"]
 
 
 def test_the_heartbeat_ends_although_the_status_has_just_changed(make: Any) -> None:
