@@ -307,9 +307,7 @@ def register(host: str, consumer: str, lists: Iterable[str]) -> Call:
 
 def beat(host: str, value: str, status: Mapping[str, str | bytes | int]) -> Call:
     """Write a host's heartbeat. See read_before and read_registrations for the answer."""
-    fields: list[Any] = []
-    for name, text in status.items():
-        fields += (name, text)
+    fields = [word for pair in status.items() for word in pair]
     return Call("beat", [keys.host(host), keys.HOSTS], [host, value, *fields])
 
 
