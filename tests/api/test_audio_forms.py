@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from tests.api.conftest import WAIT_S, Api
-from tests.api.hearing import WTF, Worker, hearing
+from tests.api.hearing import TEXT, WTF, Worker, hearing
 from tests.helpers import eventually
 from tests.queues import Queue
 
@@ -90,6 +90,41 @@ def test_openais_client_hears_of_a_wrong_model_also_with_a_long_recording(api: A
             client.audio.transcriptions.create(model="chain/nowhere", file=long)
         assert client.models.list().data, "the connection goes on"
     assert kept(api) == []
+
+
+def test_the_form_of_litellm(submit: httpx.Client, redis_url: str, queue: Queue) -> None:
+    """As LiteLLM 1.110 sends `transcription(model="openai/whisper-1", ...)`, byte for byte."""
+    boundary = "2b25564c7428b747e44ca1f04a74bc16"
+    fields = [
+        ("model", "whisper-1"),
+        ("language", "en"),
+        ("prompt", "names"),
+        ("response_format", "verbose_json"),
+        ("temperature", "0.2"),
+        ("timestamp_granularities[]", "word"),
+        ("timestamp_granularities[]", "segment"),
+    ]
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields
+    ]
+    file = 'Content-Disposition: form-data; name="file"; filename="a.wav"\r\n'
+    parts.append(f"--{boundary}\r\n{file}Content-Type: audio/x-wav\r\n\r\n")
+    body = "".join(parts).encode() + SOUND + f"\r\n--{boundary}--\r\n".encode()
+    headers = {
+        "Content-Type": f"multipart/form-data; boundary={boundary}",
+        "Accept": "application/json",
+        "User-Agent": "OpenAI/Python 3.57.0",
+        "x-stainless-raw-response": "true",
+        "x-stainless-retry-count": "0",
+    }
+    with hearing(redis_url, "calls") as worker:
+        answer = submit.post("/v1/audio/transcriptions", content=body, headers=headers).json()
+    assert (answer["text"], len(answer["segments"]), len(answer["words"])) == (TEXT, 2, 3)
+    (wishes,) = (one["body"] for one in worker.taken[0]["attachments"])
+    assert json.loads(wishes) == {
+        "language": "en", "prompt": "names", "temperature": [0.2], "words": True,
+    }  # fmt: skip
 
 
 # ---- diarized_json ----
