@@ -10,6 +10,7 @@ script of the queue and no worker knows of the index. docs/decisions/vcon-server
                                     name
     conserver:indexed:<uuid>        set of the latter keys that hold the uuid. It lives for
                                     VCON_INDEX_EXPIRY
+    conserver:indexing              there while one indexes all documents
     tel:<value>                     set of uuids that vcon-server or a producer has made: is read
 
 A uuid is stale if neither its document nor its conserver:indexed key is there. It is removed where
@@ -27,7 +28,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from conserver.config.settings import Settings
-from conserver.errors import Rejected
+from conserver.errors import OperationError, Rejected
 from conserver.operations import documents
 from conserver.operations.connection import Client
 from conserver.queue import keys
@@ -41,6 +42,8 @@ PARTIES_MAX = 1000
 _PROBES = 5  # uuids that are looked at for each that is added
 _ROUNDS = 20  # of one page, while stale ones are found in it
 _SCAN = 500
+_REBUILDS = "conserver:indexing"
+_REBUILDS_S = 60  # It outlives by so much one who dies at it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +143,28 @@ def newest(client: Client, settings: Settings, page: Page) -> list[str]:
 def rebuild(client: Client, settings: Settings) -> int:
     """Index every document that is in Redis now. Returns how many keys `vcon:*` there are.
 
-    It reads all of them, so it takes its time; others work on meanwhile.
+    It reads all of them, so it takes its time; others work on meanwhile. One at a time does it:
+    many at once would be more work for Redis, and find the same.
+
+    Raises:
+        OperationError: another one is at it, on whichever host.
     """
-    count = 0
-    for key in client.scan_iter(keys.document("*"), count=_SCAN):
-        count += 1
-        text = documents.read(client, _uuid(key)).text
-        with suppress(Rejected):  # Whatever else somebody has put there.
-            if text is not None:
-                add(client, settings, Vcon.parse(text))
+    if not client.set(_REBUILDS, 1, nx=True, ex=_REBUILDS_S):
+        what = "all documents are being indexed already: ask again when that has ended"
+        raise OperationError(what, "conflict")
+    count, renew_s = 0, time.monotonic()
+    try:
+        for key in client.scan_iter(keys.document("*"), count=_SCAN):
+            count += 1
+            text = documents.read(client, _uuid(key)).text
+            with suppress(Rejected):  # Whatever else somebody has put there.
+                if text is not None:
+                    add(client, settings, Vcon.parse(text))
+            if time.monotonic() > renew_s + _REBUILDS_S / 4:
+                client.expire(_REBUILDS, _REBUILDS_S)
+                renew_s = time.monotonic()
+    finally:
+        client.delete(_REBUILDS)
     return count
 
 

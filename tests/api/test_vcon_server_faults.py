@@ -383,7 +383,13 @@ def test_15_all_documents_are_indexed_step_by_step(http: httpx.Client, queue: Qu
         pipe.execute()
     queue.client.set("vcon:odd", b"no document")
     queue.make_key("vcon:odder", "hash")
+    queue.client.set("conserver:indexing", 1)  # Another one is at it.
+    refused = http.get("/index_vcons")
+    assert (refused.status_code, "already" in refused.json()["detail"]) == (409, True)
+    assert http.get("/vcons/search", params={"name": "Ada Berg"}).json() == []
+    queue.client.delete("conserver:indexing")
     assert http.get("/index_vcons", timeout=60).json() == 1202
+    assert not queue.client.exists("conserver:indexing")
     assert http.get("/vcons/search", params={"name": "Ada Berg"}).json() == sorted(uuids)
 
 

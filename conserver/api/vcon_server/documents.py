@@ -180,10 +180,13 @@ def delete(
 
 @router.api_route("/index_vcons", methods=["GET", "POST"])
 def index_all(request: Request, token: Annotated[Token, Depends(access.allows("operate"))]) -> int:
-    """Indexes every document in Redis; how many there are."""
+    """Indexes every document in Redis; how many there are. 409: another request is at it."""
     context = context_of(request)
     with context.client() as client:
-        return index.rebuild(client, context.settings)
+        try:
+            return index.rebuild(client, context.settings)
+        except OperationError as error:
+            raise refusal(409, str(error), {"Retry-After": "10"}) from None
 
 
 def _read(context: Context, client: Any, uuid: str) -> bytes | None:
