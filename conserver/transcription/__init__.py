@@ -8,6 +8,7 @@
     models        finds the files of a model
     whisper       the first engine: faster-whisper in this process, loaded at the first use
     speakers      assigns channels to parties
+    readable      where paragraphs end, and times of words that increase
     conversation  merges the segments of all channels into one conversation
     results, wtf  build the analyses for the vCon
 

@@ -12,13 +12,11 @@ from typing import Any
 
 from conserver.transcription.audio import Recording
 from conserver.transcription.engine import Heard, Identity, Segment, Word
+from conserver.transcription.readable import ends_paragraph, steady
 from conserver.transcription.speakers import Speaker
 
 # A segment is not cut at a shorter gap between two words.
 _PAUSE_S = 0.5
-
-# A longer silence ends a paragraph, even if nobody else spoke.
-_PARAGRAPH_PAUSE_S = 2.0
 
 # A shorter overlap of two voices is an ordinary change of speaker.
 _OVERLAP_S = 0.3
@@ -71,8 +69,10 @@ class Turn:
 
 
 def conversation(transcription: Transcription) -> list[Turn]:
-    """The segments of all channels, sorted by their start."""
-    return turns_of(transcription.speakers, [heard.segments for heard in transcription.heard])
+    """The segments of all channels, sorted by their start; their words last and follow in order."""
+    duration_s = transcription.recording.duration_s
+    channels = [steady(heard.segments, duration_s) for heard in transcription.heard]
+    return turns_of(transcription.speakers, channels)
 
 
 def turns_of(
@@ -108,17 +108,21 @@ def text_until(channels: Sequence[Sequence[Segment]], until_s: float) -> str:
 
 
 def paragraphs(turns: Sequence[Turn]) -> list[list[Turn]]:
-    """Group consecutive turns of one channel. Another channel or a long silence ends a group."""
+    """Group consecutive turns of one channel. A group also ends where a paragraph should."""
     grouped: list[list[Turn]] = []
+    chars = 0
     for turn in turns:
         last = grouped[-1][-1] if grouped else None
+        pause_s = turn.segment.start_s - last.segment.end_s if last else 0.0
         if (
             last is None
             or last.channel != turn.channel
-            or turn.segment.start_s - last.segment.end_s > _PARAGRAPH_PAUSE_S
+            or ends_paragraph(last.segment.text, chars, pause_s)
         ):
             grouped.append([])
+            chars = 0
         grouped[-1].append(turn)
+        chars += len(turn.segment.text) + 1
     return grouped
 
 

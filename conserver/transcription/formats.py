@@ -12,15 +12,13 @@ from typing import Any
 
 import orjson
 
+from conserver.transcription.readable import ends_paragraph
 from conserver.transcription.transcript import Segment, Transcript, Word
 
 # A subtitle that stays readable: two lines of text, a few seconds.
 _CUE_CHARS_MAX = 84
 _CUE_S_MAX = 7.0
 _CUE_S_MIN = 0.2
-
-# A longer silence ends a paragraph, even if nobody else spoke.
-_PARAGRAPH_PAUSE_S = 2.0
 
 MEDIA_TYPES = {
     "text": "text/plain; charset=utf-8",
@@ -118,8 +116,12 @@ def text(found: Transcript) -> str:
     lines: list[list[str]] = []
     last: Segment | None = None
     for one in found.segments:
-        paused = last is None or one.start_s - last.end_s > _PARAGRAPH_PAUSE_S
-        if last is None or last.speaker != one.speaker or paused:
+        chars = sum(map(len, lines[-1])) + len(lines[-1]) if lines else 0
+        if (
+            last is None
+            or last.speaker != one.speaker
+            or ends_paragraph(last.text, chars, one.start_s - last.end_s)
+        ):
             lines.append([f"{one.speaker}:"] if several and one.speaker else [])
         lines[-1].append(one.text)
         last = one
