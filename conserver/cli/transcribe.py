@@ -19,7 +19,7 @@ from conserver.speech import standalone
 from conserver.speech.client import SharedTranscriber
 from conserver.speech.devices import gpus
 from conserver.speech.transcriber import service_options
-from conserver.transcription import audio, formats, transcript, whisper
+from conserver.transcription import audio, bleed, formats, transcript, whisper
 from conserver.transcription.conversation import Transcription, conversation
 from conserver.transcription.engine import Following, Listening, Model
 from conserver.transcription.languages import LANGUAGES
@@ -118,12 +118,14 @@ class _Work:
 
     def _transcribe(self, path: Path, task: TaskID) -> Transcript:
         started = datetime.now(UTC)
-        recording = audio.decode(
-            path.read_bytes(),
-            media_type=MEDIA_TYPES.get(path.suffix.lower(), ""),
-            max_duration_s=_MAX_DURATION_S,
-        )
-        for warning in recording.warnings:
+        with path.open("rb") as file:
+            recording = audio.decode(
+                file,
+                media_type=MEDIA_TYPES.get(path.suffix.lower(), ""),
+                max_duration_s=_MAX_DURATION_S,
+            )
+        overheard = bleed.silence(recording.channels)
+        for warning in (*recording.warnings, *overheard):
             text = f"{path}: warning: {warning}"
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -132,7 +134,7 @@ class _Work:
 
         following = Following(self._pulse, progressed)
         found = self._engine.transcribe(recording.channels, self._listening, following)
-        speakers, warnings = speakers_of({}, [], len(recording.channels))
+        speakers, unclear = speakers_of({}, [], len(recording.channels))
         heard = Transcription(
             recording=recording,
             speakers=speakers,
@@ -141,7 +143,7 @@ class _Work:
             options={name: value for name, value in asdict(self._listening).items() if value},
             started=started,
             finished=datetime.now(UTC),
-            warnings=warnings,
+            warnings=[*unclear, *overheard],
         )
         # As an analysis, so that a recording reads here as it does in a vCon.
         read = transcript.read(wtf_body(heard, conversation(heard)))

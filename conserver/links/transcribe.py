@@ -35,20 +35,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from conserver.errors import Rejected
 from conserver.links import LinkContext
 from conserver.outbound import endpoint
-from conserver.outbound.contents import ContentAwayError, Faults, Place, content_of
+from conserver.outbound.contents import ContentAwayError, Faults, Place, file_of
 from conserver.outbound.faults import FailedAttemptError
 from conserver.outbound.fetch import FetchOptions
 from conserver.outbound.fetch import prepare as prepare_fetching
 from conserver.speech import remote
 from conserver.speech.engines import engines
-from conserver.transcription import audio, results, whisper
+from conserver.transcription import audio, bleed, results, whisper
 from conserver.transcription.conversation import Transcription, text_until
 from conserver.transcription.engine import (
     Following,
@@ -73,7 +73,7 @@ from conserver.vcon.document import (
 COSTLY = True
 
 _TOLD = {"language", "translate", "multilingual", "prompt", "hotwords", "beam_size", "temperature",
-         "words", "channels_apart", "vad", "vad_threshold", "vad_pause_ms"}  # fmt: skip
+         "words", "channels_apart", "bleed", "vad", "vad_threshold", "vad_pause_ms"}  # fmt: skip
 _TEXT_CHARS_MAX = 20_000
 """Of the text so far, which is shown again at every change; what is longer comes at the end."""
 _PROGRESS = "transcription_progress"
@@ -110,6 +110,7 @@ class Options(BaseModel):
     temperature: tuple[float, ...] = (0.0, 0.4, 0.8)
     words: bool = True
     channels_apart: bool = False
+    bleed: Literal["silence", "keep"] = "silence"
     vad: bool = True
     vad_threshold: float = Field(default=0.5, gt=0, lt=1)
     vad_pause_ms: int = Field(default=500, ge=0)
@@ -218,14 +219,11 @@ def transcribe(
         context.log.warning("dialog_unusable", dialog=place["dialog"], reason=reason)
 
     faults = Faults(context, skip=options.on_unusable == "skip", warn=warn)
-    for index, dialog in _to_transcribe(vcon, options, context):
+    for index in _to_transcribe(vcon, options, context):
         try:
             wanted = Request.of(vcon, index) or Request()
             chosen = options.model_copy(update=wanted.overruling())
-            content = content_of(dialog, "recording", options.fetch, context)
-            heard = _hear(
-                vcon, index, content, chosen, context, open_transcriber, follow=wanted.follow
-            )
+            heard = _hear(vcon, index, chosen, context, open_transcriber, follow=wanted.follow)
         except Rejected as error:
             faults.unusable({"dialog": index}, error)
             continue
@@ -245,10 +243,8 @@ def transcribe(
     return vcon
 
 
-def _to_transcribe(
-    vcon: Vcon, options: Options, context: LinkContext
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(index, dialog) of the recordings to transcribe. Logs why others are passed over."""
+def _to_transcribe(vcon: Vcon, options: Options, context: LinkContext) -> Iterator[int]:
+    """The indices of the recordings to transcribe. Logs why others are passed over."""
     done = _transcribed(vcon)
     for index, dialog in numbered(vcon.dialogs):
         if not _is_recording(dialog):
@@ -258,7 +254,7 @@ def _to_transcribe(
         elif reason := _why_not(dialog, options):
             context.log.info("dialogs_skipped", dialogs=[index], reason=reason)
         else:
-            yield index, dialog
+            yield index
 
 
 def _transcribed(vcon: Vcon) -> set[int]:
@@ -292,7 +288,6 @@ def _is_recording(dialog: dict[str, Any]) -> bool:
 def _hear(
     vcon: Vcon,
     index: int,
-    content: bytes,
     options: Options,
     context: LinkContext,
     open_transcriber: OpenTranscriber,
@@ -302,15 +297,17 @@ def _hear(
     """Decode and transcribe one dialog; None if it is shorter than `min_duration_s`."""
     dialog = vcon.dialogs[index]
     pulse = _pulse(context)
-    pulse()
-    started = datetime.now(UTC)
-    began_s = time.monotonic()
-    recording = _decoded(dialog, content, options.max_duration_s)
-    del content
+    with file_of(dialog, "recording", options.fetch, context) as file:
+        pulse()
+        started = datetime.now(UTC)
+        began_s = time.monotonic()
+        recording = _decoded(dialog, file, options.max_duration_s)
     if recording.duration_s < options.min_duration_s:
         return None
     # Dual mono has been reduced to one channel, with all speakers on it.
     speakers, warnings = speakers_of(dialog, vcon.parties, len(recording.channels))
+    if options.bleed == "silence":
+        warnings = [*warnings, *bleed.silence(recording.channels)]
     transcriber = open_transcriber(options.which())
 
     place = {"dialog": index}
@@ -347,7 +344,7 @@ def _hear(
     )
 
 
-def _decoded(dialog: dict[str, Any], content: bytes, max_duration_s: float) -> audio.Recording:
+def _decoded(dialog: dict[str, Any], content: IO[bytes], max_duration_s: float) -> audio.Recording:
     kind = dialog.get("mediatype") or dialog.get("mimetype") or ""
     return audio.decode(
         content,

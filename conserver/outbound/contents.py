@@ -8,13 +8,15 @@ documents share this.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import IO, Any, Protocol
 
 from conserver.errors import Rejected, Retry
 from conserver.outbound.endpoint import Patience
 from conserver.outbound.faults import FailedAttemptError
-from conserver.outbound.fetch import FetchOptions, fetch
+from conserver.outbound.fetch import FetchOptions, fetched
 from conserver.vcon.document import content_hashes, decode_body
 
 Place = Mapping[str, int]
@@ -89,6 +91,18 @@ class Faults:
 def content_of(part: dict[str, Any], noun: str, options: FetchOptions, patience: Patience) -> bytes:
     """The bytes of a dialog or attachment, from its body or its url, compared with content_hash.
 
+    Raises: as `file_of`.
+    """
+    with file_of(part, noun, options, patience) as file:
+        return file.read()
+
+
+@contextmanager
+def file_of(
+    part: dict[str, Any], noun: str, options: FetchOptions, patience: Patience
+) -> Iterator[IO[bytes]]:
+    """`content_of` as a file, which is closed at the end: what a url gives is not in memory whole.
+
     Args:
         noun: what the bytes are, for messages: "recording".
 
@@ -99,17 +113,20 @@ def content_of(part: dict[str, Any], noun: str, options: FetchOptions, patience:
     body = part.get("body")
     hashes = content_hashes(part)
     if not body and part.get("url"):
-        try:
-            return fetch(str(part["url"]), options, patience, hashes)
-        except Retry as error:
-            raise ContentAwayError(error) from None
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(fetched(str(part["url"]), options, patience, hashes))
+            except Retry as error:
+                raise ContentAwayError(error) from None
+            yield file
+        return
     content = decode_body(part)
     if not isinstance(content, bytes):
         raise Rejected(f"a body with encoding {part.get('encoding')!r} cannot hold a {noun}")
     for algorithm, digest in hashes:
         if hashlib.new(algorithm, content).digest() != digest:
             raise Rejected(f"the {noun} is not the one that its {algorithm} content_hash names")
-    return content
+    yield io.BytesIO(content)
 
 
 def _named(place: Place) -> str:

@@ -20,10 +20,11 @@ import atexit
 import base64
 import hashlib
 import importlib
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,6 +47,10 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WITHOUT_CONTENT = frozenset({202, 204, 205})
 # For the check of the environment: which hosts there will be, nobody knows.
 _ANY_URLS = ("http://recordings.invalid/", "https://recordings.invalid/")
+
+_BLOCK_BYTES = 1 << 20
+_MEMORY_BYTES_MAX = 16 << 20
+"""What is larger is downloaded into a file."""
 
 POOLS: Clients[httpcore.ConnectionPool] = Clients()
 """The process's connections, by the rules they were made under."""
@@ -107,38 +112,65 @@ def fetch(
 
     Raises: as `content`.
     """
-    found = (
-        _uploaded(url, options, patience)
-        if url.startswith(uploads.SCHEME)
-        else _downloaded(url, options, patience)
-    )
-    for name, digest in hashes:
-        if hashlib.new(name, found).digest() != digest:
-            raise Rejected(f"GET {named(url)}: the content does not have its {name} hash")
-    return found
+    with fetched(url, options, patience, hashes) as file:
+        return file.read()
 
 
-def _uploaded(url: str, options: FetchOptions, patience: Patience) -> bytes:
+@contextmanager
+def fetched(
+    url: str,
+    options: FetchOptions,
+    patience: Patience,
+    hashes: Iterable[tuple[str, bytes]] = (),
+) -> Iterator[IO[bytes]]:
+    """`fetch` into a file, which is closed at the end: large content is never in memory whole.
+
+    Raises: as `content`; Retry also where there is no room for it.
+    """
+    get = _uploaded if url.startswith(uploads.SCHEME) else _downloaded
+    with get(url, options, patience) as file:
+        for name, digest in hashes:
+            file.seek(0)
+            if _digest(file, name) != digest:
+                raise Rejected(f"GET {named(url)}: the content does not have its {name} hash")
+        file.seek(0)
+        yield file
+
+
+def _digest(file: IO[bytes], name: str) -> bytes:
+    found = hashlib.new(name)
+    while block := file.read(_BLOCK_BYTES):
+        found.update(block)
+    return found.digest()
+
+
+@contextmanager
+def _uploaded(url: str, options: FetchOptions, patience: Patience) -> Iterator[IO[bytes]]:
     """The content of an upload to the API of this or another host."""
     name = url.removeprefix(uploads.SCHEME)
     if not uploads.is_id(name):
         raise Rejected("an upload is named by 32 hexadecimal digits")
-    store, most_bytes = upload_store.of_process(), options.max_bytes + 1
-    try:
-        found = store.read(name, most_bytes, patience.check_cancelled)
-    except OSError as error:
-        raise Retry(
-            None,
-            f"the upload {name[:8]}... cannot be read: {error.strerror}; API and workers need the"
-            " same CONSERVER_UPLOAD_DIR or CONSERVER_UPLOAD_BUCKET, and uploads expire after"
-            " CONSERVER_UPLOAD_EXPIRY_S",
-        ) from None
-    if len(found) > options.max_bytes:
-        raise Rejected(f"the upload is larger than max_bytes ({options.max_bytes})")
-    return found
+    with tempfile.SpooledTemporaryFile(_MEMORY_BYTES_MAX) as file:
+        try:
+            for piece in upload_store.of_process().whole(name):
+                patience.check_cancelled()
+                file.write(piece)
+                if file.tell() > options.max_bytes:
+                    break
+        except OSError as error:
+            raise Retry(
+                None,
+                f"the upload {name[:8]}... cannot be read: {error.strerror}; API and workers need"
+                " the same CONSERVER_UPLOAD_DIR or CONSERVER_UPLOAD_BUCKET, and uploads expire"
+                " after CONSERVER_UPLOAD_EXPIRY_S",
+            ) from None
+        if file.tell() > options.max_bytes:
+            raise Rejected(f"the upload is larger than max_bytes ({options.max_bytes})")
+        yield file
 
 
-def _downloaded(url: str, options: FetchOptions, patience: Patience) -> bytes:
+@contextmanager
+def _downloaded(url: str, options: FetchOptions, patience: Patience) -> Iterator[IO[bytes]]:
     """The content behind a URL of the web."""
     end = time.monotonic() + options.timeout_s
     left_s = patience.remaining_s()
@@ -146,11 +178,13 @@ def _downloaded(url: str, options: FetchOptions, patience: Patience) -> bytes:
         end = min(end, time.monotonic() + left_s)
     # No traceparent is sent: the server was named by a document, and is anybody's.
     attributes = {"http.request.method": "GET", "url.full": named(url)}
-    with (
-        traces.span("GET", "client", attributes),
-        answer_of(url, options, patience, end) as (response, headers),
-    ):
-        return _read(response, url, headers, options, patience, end)
+    with tempfile.SpooledTemporaryFile(_MEMORY_BYTES_MAX) as file:
+        with (
+            traces.span("GET", "client", attributes),
+            answer_of(url, options, patience, end) as (response, headers),
+        ):
+            _read(response, url, headers, options, patience, end, file)
+        yield file
 
 
 @contextmanager
@@ -230,24 +264,29 @@ def _read(
     options: FetchOptions,
     patience: Patience,
     end: float,
-) -> bytes:
+    file: IO[bytes],
+) -> None:
     too_big = f"GET {named(url)}: larger than {options.max_bytes} bytes"
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) > options.max_bytes:
         raise Rejected(too_big)
-    body = bytearray()
+    count = 0
     next_look = time.monotonic() + 1
     for chunk in response.iter_stream():
-        body += chunk
-        if len(body) > options.max_bytes:
+        count += len(chunk)
+        if count > options.max_bytes:
             raise Rejected(too_big)
+        try:
+            file.write(chunk)
+        except OSError as error:
+            problem = f"GET {named(url)}: no room in the folder of temporary files (TMPDIR)"
+            raise Retry(None, f"{problem}: {error.strerror}") from None
         now = time.monotonic()
         if now > end:
             raise Retry(None, f"GET {named(url)}: not finished within its time")
         if now > next_look:
             patience.check_cancelled()
             next_look = now + 1
-    return bytes(body)
 
 
 def _joined(url: str, location: str) -> str:

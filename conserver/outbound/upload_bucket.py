@@ -151,6 +151,10 @@ class BucketUploads:
             return iter(())
         return self._pieces(upload_id, Range=f"bytes={first}-{last}")
 
+    def whole(self, upload_id: str) -> Iterator[bytes]:
+        """All of the content. Raises OSError at once."""
+        return self._pieces(upload_id)
+
     def _pieces(self, upload_id: str, **conditions: str) -> Iterator[bytes]:
         with self._faults():
             body = self._client().get_object(**self._target(upload_id), **conditions)["Body"]

@@ -134,6 +134,9 @@ class Store(Protocol):
     def pieces(self, upload_id: str, first: int, last: int) -> Iterator[bytes]:
         """The content from the byte `first` to `last`, both included. Raises OSError at once."""
 
+    def whole(self, upload_id: str) -> Iterator[bytes]:
+        """All of the content. Raises OSError at once."""
+
     def remove(self, upload_id: str) -> None:
         """Forget it; harmless if there is none."""
 
@@ -239,6 +242,10 @@ class Uploads:
                     yield piece
 
         return read()
+
+    def whole(self, upload_id: str) -> Iterator[bytes]:
+        """All of the content. Raises OSError at once."""
+        return self.pieces(upload_id, 0, self.path(upload_id).stat().st_size - 1)
 
     def path(self, upload_id: str) -> Path:
         """Where its content is. Raises ValueError for what is no id."""

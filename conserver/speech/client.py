@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from conserver.transcription.audio import Samples
+    from conserver.transcription.samples import Samples
 
 DEATHS_MAX = 3
 """A window that was at work in so many deaths of a transcriber is not sent again."""

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from conserver.transcription.audio import Samples
+    from conserver.transcription.samples import Samples
 
 # A pause as short as this is a place at which an utterance may be cut.
 _CUT_PAUSE_MS = 160
+# The detector needs 0.6 MB for each second that it is given at once.
+_LOOK_S = 60
 # So much around speech belongs to it: soft beginnings and ends, which the detector misses.
 _PADDING_MS = 300
 # Silence between two utterances of a window, besides their padding.
@@ -89,7 +91,7 @@ def plans(
         channels: int16 at 16 kHz.
         listening: whether and how the voice detector is asked.
         window_samples: the most that a window holds.
-        pulse: called every five minutes of sound; what it raises passes through.
+        pulse: called every minute of sound; what it raises passes through.
         together: whether a window may hold several channels.
     """
     found = [
@@ -114,7 +116,7 @@ def utterances(
     """The utterances of a channel, in order."""
     loudness = voice.levels(samples)
     keep = max(0, listening.vad_pause_ms - 2 * _PADDING_MS) * SAMPLE_RATE_HZ // 1000
-    for start, end in voice.stretches(loudness, len(samples)):
+    for start, end in voice.stretches(loudness, len(samples), _LOOK_S):
         pulse()
         spans: list[Span] = []
         for span in _speech(samples, start, end, listening):

@@ -49,7 +49,7 @@ from conserver.transcription.engine import (
 )
 
 if TYPE_CHECKING:
-    from conserver.transcription.audio import Samples
+    from conserver.transcription.samples import Samples
 
 _MAX_ANSWER_BYTES = 16_777_216
 _PULSE_S = 1.0

@@ -3,6 +3,8 @@
     audio         decodes bytes to samples: one int16 array of 16 kHz per channel
     headerless    media types of audio without a header
     losses        what a recording has lost: gaps, damage, sound that never came
+    samples       the decoded sound: in memory, or in a file if it is long
+    bleed         finds a channel that hears the other one faintly
     voice         detects silence, and cuts long channels into parts
     engine        the interface of speech engines: parameters, results, errors
     models        finds the files of a model

@@ -9,27 +9,26 @@
    of the call, and reports what was lost (losses.py).
 5. Limits the duration and the number of channels by what is decoded, not by the file's header.
 
-Samples are int16 at 16 kHz: 32 kB per second and channel, half of the size of float32, because long
-calls stay in memory for the whole transcription.
+Samples are int16 at 16 kHz: 32 kB per second and channel. Long recordings are decoded piece by
+piece into a file (samples.py): what is in memory does not grow with the call.
 """
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from conserver.errors import Rejected
+from conserver.errors import Rejected, Retry
 from conserver.transcription.headerless import MAX_CHANNELS, headerless
-from conserver.transcription.losses import Losses, header_of, why_not_opened
+from conserver.transcription.losses import Losses, header_of, read_at, why_not_opened
+from conserver.transcription.samples import Samples, Writer
 
 if TYPE_CHECKING:
     import av
-    import numpy as np
-    import numpy.typing as npt
-
-    Samples = npt.NDArray[np.int16]
 
 SAMPLE_RATE_HZ = 16_000
 
@@ -38,6 +37,7 @@ _FORMATS = (
     "asf,avi,flv,mpegts,mpeg,ac3,eac3,gsm,nistsphere,ircam,voc,wv"
 )
 
+_RETRY_ROOM_S = 60.0
 _MAGIC = (b"RIFF", b"RF64", b".snd", b"OggS", b"fLaC", b"ID3", b"FORM")
 
 # The channels of a dual-mono call differ at most by the loss of their codec. Channels of two
@@ -50,9 +50,8 @@ class Recording:
     """A decoded recording.
 
     Attributes:
-        channels: int16 samples at 16 kHz, one array per channel (not contiguous if there are
-            several); a single one for dual mono. They are empty if the file holds no sound at all,
-            as of a call that was hung up at once.
+        channels: int16 samples at 16 kHz, per channel; a single one for dual mono. They are empty
+            if the file holds no sound at all, as of a call that was hung up at once.
         duration_s: duration of the decoded sound.
         source_channels: number of channels in the file.
         sample_rate_hz: of the file, before resampling.
@@ -76,12 +75,16 @@ class Recording:
 
 
 def decode(
-    content: bytes, *, media_type: str = "", max_duration_s: float, said_s: float | None = None
+    content: bytes | IO[bytes],
+    *,
+    media_type: str = "",
+    max_duration_s: float,
+    said_s: float | None = None,
 ) -> Recording:
     """Decode the first audio stream of an audio or video file.
 
     Args:
-        content: the whole file.
+        content: the whole file, or a file to read and to seek in; it stays open.
         media_type: the declared media type with parameters. Used only for headerless audio,
             because the content is more reliable.
         max_duration_s: a longer recording is refused as soon as so much of it is decoded.
@@ -89,40 +92,42 @@ def decode(
 
     Raises:
         Rejected: the content is not decodable audio, or it exceeds a limit.
+        Retry: there is no room for the decoded sound.
     """
     import av
 
-    if not content:
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    length = file.seek(0, os.SEEK_END)
+    if not length:
         raise Rejected("the recording is empty (0 bytes)")
+    file.seek(0)
     guesses: list[str] = []
     try:
-        with _open(content, media_type, guesses) as container:
+        with _open(file, media_type, guesses) as container:
             if not container.streams.audio:
                 raise Rejected(f"the recording ({container.format.name}) holds no audio stream")
             stream = container.streams.audio[0]
-            losses = Losses(container, header_of(content, container, stream))
+            losses = Losses(container, header_of(file, container, stream))
             decoder = _Decoder(container, stream, losses, max_duration_s)
             return decoder.recording(said_s, guesses)
     except av.error.FFmpegError as error:
         what = f", said to be {media_type}" if media_type else ""
-        reason = why_not_opened(content, error.strerror or type(error).__name__)
+        reason = why_not_opened(file, error.strerror or type(error).__name__)
         raise Rejected(
-            f"the recording ({len(content)} bytes{what}) cannot be decoded: {reason}"
+            f"the recording ({length} bytes{what}) cannot be decoded: {reason}"
         ) from error
 
 
-def _open(content: bytes, media_type: str, guesses: list[str]) -> av.container.InputContainer:
+def _open(file: IO[bytes], media_type: str, guesses: list[str]) -> av.container.InputContainer:
     import av
 
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
     demuxer = None
-    raw = None if content.startswith(_MAGIC) else headerless(media_type)
+    raw = None if read_at(file, 0, 4).startswith(_MAGIC) else headerless(media_type)
     if raw is not None:
         demuxer, options = raw.demuxer, raw.options
         guesses += raw.guesses
-    return av.open(
-        io.BytesIO(content), "r", format=demuxer, options=options, metadata_errors="ignore"
-    )
+    return av.open(file, "r", format=demuxer, options=options, metadata_errors="ignore")
 
 
 class _Decoder:
@@ -140,15 +145,15 @@ class _Decoder:
         self._losses = losses
         self._max_duration_s = max_duration_s
         self._resampler = _Resampler()
+        self._writer: Writer | None = None
 
     def recording(self, said_s: float | None, guesses: list[str]) -> Recording:
-        """Decode all of it. Raises Rejected."""
-        import numpy as np
-
+        """Decode all of it. Raises Rejected, Retry."""
         resampler, codec = self._resampler, self._stream.codec_context
-        sound = self._sound()
+        with _room():
+            self._decode()
         warnings = [*guesses, *self._losses.told(said_s)]
-        if not sound and (self._losses.any or not codec.channels):
+        if not self._written and (self._losses.any or not codec.channels):
             because = f": {'; '.join(warnings)}" if warnings else ""
             raise Rejected(f"the recording holds no sound that can be decoded{because}")
         if resampler.changes:
@@ -156,14 +161,14 @@ class _Decoder:
                 f"the sound format changed {resampler.changes} times within the recording"
             )
         count = resampler.channel_count or min(codec.channels, MAX_CHANNELS)
-        mixed = np.frombuffer(sound, dtype=np.int16).reshape(-1, count)
-        # These are views, so that a long call is in memory once.
-        channels = tuple(mixed[:, index] for index in range(count))
+        with _room():
+            channels = (self._writer or Writer(count)).channels()
+        duration_s = len(channels[0]) / SAMPLE_RATE_HZ
         if len(channels) == 2 and _same_sound(*channels):
             channels = channels[:1]
         return Recording(
             channels=channels,
-            duration_s=len(mixed) / SAMPLE_RATE_HZ,
+            duration_s=duration_s,
             source_channels=count,
             sample_rate_hz=resampler.sample_rate_hz or codec.sample_rate,
             format=f"{self._container.format.name.partition(',')[0]}/{codec.name}",
@@ -171,26 +176,58 @@ class _Decoder:
             warnings=tuple(warnings),
         )
 
-    def _sound(self) -> bytearray:
-        """The interleaved samples."""
-        sound = bytearray()
+    @property
+    def _written(self) -> int:
+        return self._writer.bytes if self._writer else 0
+
+    def _decode(self) -> None:
         for frame in _frames(self._container, self._stream, self._losses):
             gap_s = 0.0 if frame is None else self._losses.before(frame)
             if gap_s:
                 for piece in self._resampler.flush():
-                    sound += piece
-                self._check_length(sound, gap_s)
-                sound += bytes(2 * self._resampler.channel_count * round(gap_s * SAMPLE_RATE_HZ))
+                    self._write(piece)
+                self._check_length(gap_s)
+                self._write_silence(round(gap_s * SAMPLE_RATE_HZ))
             for piece in self._resampler.resample(frame):
-                sound += piece
-            self._check_length(sound)
-        return sound
+                self._write(piece)
+            self._check_length()
 
-    def _check_length(self, sound: bytearray, more_s: float = 0.0) -> None:
-        bytes_per_s = SAMPLE_RATE_HZ * 2 * self._resampler.channel_count
-        if len(sound) > (self._max_duration_s - more_s) * bytes_per_s:
+    def _write(self, piece: bytes) -> None:
+        if self._writer is None:
+            self._writer = Writer(self._resampler.channel_count)
+        self._writer.write(piece)
+
+    def _write_silence(self, frames: int) -> None:
+        while frames > 0:
+            some = min(frames, SAMPLE_RATE_HZ)
+            self._write(bytes(some * self._bytes_per_frame))
+            frames -= some
+
+    @property
+    def _bytes_per_frame(self) -> int:
+        return 2 * self._resampler.channel_count
+
+    def _check_length(self, more_s: float = 0.0) -> None:
+        bytes_per_s = SAMPLE_RATE_HZ * self._bytes_per_frame
+        if self._written > (self._max_duration_s - more_s) * bytes_per_s:
             limit = f"the limit of {self._max_duration_s:g} s"
             raise Rejected(f"the recording is longer than {limit}")
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    import av
+
+    try:
+        yield
+    except av.error.FFmpegError:  # Some of them are OSErrors, too.
+        raise
+    except OSError as error:
+        raise Retry(
+            _RETRY_ROOM_S,
+            f"no room for the decoded sound in the folder of temporary files: {error.strerror}; "
+            "let TMPDIR name one with 115 MB for each hour and channel",
+        ) from error
 
 
 def _frames(

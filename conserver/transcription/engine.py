@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from conserver.transcription.audio import Samples
+    from conserver.transcription.samples import Samples
 
 
 @dataclass(frozen=True, slots=True)

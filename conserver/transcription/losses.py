@@ -14,8 +14,9 @@ dialog's `duration`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import av
@@ -33,6 +34,8 @@ _BY_DIALOG_SHARE = 0.05
 _TOLD_BY_STREAM = frozenset(("w64", "aiff", "au", "caf", "flac", "mov", "wv"))
 _UNKNOWN_BYTES = 0x7FFFF000  # A writer that cannot know the size leaves one like this, or 0.
 _OGG_END = 4
+_OGG_PAGE_BYTES_MAX = 27 + 255 + 255 * 255
+_BLOCK_BYTES = 1 << 20
 _WITHOUT_TIMES = frozenset(("mp3", "aac"))
 
 
@@ -148,22 +151,40 @@ class Losses:
 
 
 def header_of(
-    content: bytes, container: av.container.InputContainer, stream: av.AudioStream
+    file: IO[bytes], container: av.container.InputContainer, stream: av.AudioStream
 ) -> Header:
-    """What a file says of its length, also where it was cut short."""
-    duration_s = _duration_s(content, container, stream)
-    # The last page of an Ogg stream is marked as that.
-    last = content[content.rfind(b"OggS") :][:6] if content.startswith(b"OggS") else b""
-    return Header(duration_s, without_end=bool(last) and not last[-1] & _OGG_END)
+    """What a file says of its length, also where it was cut short; it stays where it is."""
+    return Header(_duration_s(file, container, stream), without_end=_ogg_without_end(file))
+
+
+def read_at(file: IO[bytes], at: int, count: int) -> bytes:
+    """Some bytes of a file that somebody else reads on from where it is."""
+    before = file.tell()
+    file.seek(at)
+    found = file.read(count)
+    file.seek(before)
+    return found
+
+
+def _ogg_without_end(file: IO[bytes]) -> bool:
+    """Whether the last page of an Ogg stream is not marked as that."""
+    if read_at(file, 0, 4) != b"OggS":
+        return False
+    before = file.tell()
+    length = file.seek(0, os.SEEK_END)
+    file.seek(before)
+    tail = read_at(file, max(0, length - _OGG_PAGE_BYTES_MAX), _OGG_PAGE_BYTES_MAX)
+    page = tail[tail.rfind(b"OggS") :][:6]
+    return not page[-1] & _OGG_END
 
 
 def _duration_s(
-    content: bytes, container: av.container.InputContainer, stream: av.AudioStream
+    file: IO[bytes], container: av.container.InputContainer, stream: av.AudioStream
 ) -> float | None:
     name = _name_of(container)
     if name == "wav":
-        return _wav_s(content)
-    if name == "mp3" and not _has_xing(content):
+        return _wav_s(file)
+    if name == "mp3" and not _has_xing(file):
         return None  # FFmpeg guesses it from the first bit rate.
     if name in _TOLD_BY_STREAM or name == "mp3":
         if stream.duration is None or stream.time_base is None:
@@ -175,24 +196,35 @@ def _duration_s(
     return None
 
 
-def why_not_opened(content: bytes, reason: str) -> str:
+def why_not_opened(file: IO[bytes], reason: str) -> str:
     """The reason why a file cannot be opened, in words for the person who finds the dead letter."""
-    if content[4:8] == b"ftyp" and b"moov" not in content:
+    if read_at(file, 4, 4) == b"ftyp" and not _holds(file, b"moov"):
         return "its index (moov) is missing: the file was cut off, or never finished"
     return reason
+
+
+def _holds(file: IO[bytes], mark: bytes) -> bool:
+    """Whether a file has these bytes anywhere. Moves in it."""
+    file.seek(0)
+    before = b""
+    while block := file.read(_BLOCK_BYTES):
+        if mark in before + block:
+            return True
+        before = block[-len(mark) :]
+    return False
 
 
 def _name_of(container: av.container.InputContainer) -> str:
     return container.format.name.partition(",")[0]
 
 
-def _wav_s(content: bytes) -> float | None:
+def _wav_s(file: IO[bytes]) -> float | None:
     """By the size of the data in the header; FFmpeg looks at the end of the file instead."""
     at, bytes_per_s = 12, 0
-    while at + 8 <= len(content):
-        kind, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+    while len(head := read_at(file, at, 20)) >= 8:
+        kind, size = head[:4], int.from_bytes(head[4:8], "little")
         if kind == b"fmt " and size >= 16:
-            bytes_per_s = int.from_bytes(content[at + 16 : at + 20], "little")
+            bytes_per_s = int.from_bytes(head[16:20], "little")
         if kind == b"data":
             known = 0 < size < _UNKNOWN_BYTES and bytes_per_s
             return size / bytes_per_s if known else None
@@ -200,13 +232,13 @@ def _wav_s(content: bytes) -> float | None:
     return None
 
 
-def _has_xing(content: bytes) -> bool:
+def _has_xing(file: IO[bytes]) -> bool:
     """Whether an MP3 file says in its first frame how many frames it has."""
-    at = 0
-    if content[:3] == b"ID3":
-        high, *rest = content[6:10]
+    at, head = 0, read_at(file, 0, 10)
+    if head[:3] == b"ID3":
+        high, *rest = head[6:10]
         size = high
         for part in rest:
             size = size << 7 | part
         at = 10 + size
-    return any(mark in content[at : at + 256] for mark in (b"Xing", b"Info", b"VBRI"))
+    return any(mark in read_at(file, at, 256) for mark in (b"Xing", b"Info", b"VBRI"))

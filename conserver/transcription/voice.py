@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from conserver.transcription.audio import Samples
+    from conserver.transcription.samples import Samples
 
     Levels = npt.NDArray[np.float32]
 
@@ -29,7 +29,7 @@ _BLOCK = SAMPLE_RATE_HZ // BLOCKS_PER_S
 
 # -60 dB of full scale: above the noise of an idle telephone line, below the faintest speech that
 # can be understood.
-_SILENCE_RMS = 32.8
+SILENCE_RMS = 32.8
 
 
 def levels(samples: Samples) -> Levels:
@@ -47,7 +47,7 @@ def levels(samples: Samples) -> Levels:
 
 def is_silent(loudness: Levels) -> bool:
     """Whether none of these blocks can contain speech."""
-    return loudness.size == 0 or bool(loudness.max() < _SILENCE_RMS)
+    return loudness.size == 0 or bool(loudness.max() < SILENCE_RMS)
 
 
 def stretches(

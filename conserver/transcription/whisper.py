@@ -40,7 +40,7 @@ from conserver.transcription.models import ModelMissingError, check_name, find_m
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
 
-    from conserver.transcription.audio import Samples
+    from conserver.transcription.samples import Block, Samples
 
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -148,7 +148,7 @@ class WhisperTranscriber:
             language = "en"
         return Heard(tuple(segments), language, confidence, tuple(warnings))
 
-    def _listen(self, samples: Samples, language: str | None, how: Listening) -> tuple[Any, Any]:
+    def _listen(self, samples: Block, language: str | None, how: Listening) -> tuple[Any, Any]:
         import numpy as np
 
         vad = {"threshold": how.vad_threshold, "min_silence_duration_ms": how.vad_pause_ms}

@@ -198,7 +198,7 @@ def long_call() -> npt.NDArray[np.int16]:
     parts = []
     for path in recordings():
         channels = audio.decode(path.read_bytes(), max_duration_s=60).channels
-        parts.append(np.sum([channel.astype(np.int32) for channel in channels], axis=0))
+        parts.append(np.sum([channel[:].astype(np.int32) for channel in channels], axis=0))
     once = np.concatenate(parts).clip(-32768, 32767).astype(np.int16)
     return np.resize(once, LONG_S * audio.SAMPLE_RATE_HZ)
 

@@ -6,11 +6,15 @@ import hashlib
 import importlib.util
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from conserver.transcription import audio
 from conserver.transcription.engine import Model
+
+if TYPE_CHECKING:
+    from conserver.transcription.samples import Block
 
 DATA = Path(__file__).parents[3] / "scripts" / "data"
 TINY = Model(str(DATA / "tiny-whisper"), device="cpu")
@@ -31,6 +35,7 @@ def english() -> Model:
     return Model(str(folder), device="cpu", compute_type="float32")
 
 
-def channels_of(name: str) -> tuple[audio.Samples, ...]:
+def channels_of(name: str) -> tuple[Block, ...]:
     """The channels of a recording in scripts/data."""
-    return audio.decode((DATA / name).read_bytes(), max_duration_s=60).channels
+    recording = audio.decode((DATA / name).read_bytes(), max_duration_s=60)
+    return tuple(channel[:] for channel in recording.channels)

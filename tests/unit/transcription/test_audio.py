@@ -14,15 +14,16 @@ import pytest
 from conserver.errors import Rejected
 from conserver.transcription.audio import decode
 from conserver.transcription.headerless import MAX_CHANNELS
+from conserver.transcription.samples import Samples
 from tests.unit.transcription.sounds import encoded, silence, tone, wav
 
 
-def loudness(samples: npt.NDArray[np.int16]) -> float:
-    return float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
+def loudness(samples: Samples) -> float:
+    return float(np.sqrt(np.mean(samples[:].astype(np.float64) ** 2)))
 
 
-def pitch_hz(samples: npt.NDArray[np.int16]) -> float:
-    spectrum = np.abs(np.fft.rfft(samples.astype(np.float64)))
+def pitch_hz(samples: Samples) -> float:
+    spectrum = np.abs(np.fft.rfft(samples[:].astype(np.float64)))
     return float(spectrum.argmax()) * 16000 / len(samples)
 
 
@@ -75,6 +76,14 @@ def test_dual_mono_is_recognised_through_a_lossy_codec() -> None:
 @pytest.mark.parametrize("other", [silence(), tone(450)], ids=["silence", "another sound"])
 def test_two_different_channels_are_not_dual_mono(other: npt.NDArray[np.int16]) -> None:
     assert not decode(wav(tone(440), other), max_duration_s=10).dual_mono
+
+
+def test_the_formats_of_mobile_phones_are_decoded() -> None:
+    """AMR, 4.75 kbit/s: a second of frames as RFC 4867 has them."""
+    content = b"#!AMR\n" + (bytes([0x04]) + bytes(12)) * 50
+    recording = decode(content, media_type="audio/amr", max_duration_s=10)
+    assert recording.duration_s == pytest.approx(1, abs=0.05)
+    assert recording.format.startswith("amr")
 
 
 @pytest.mark.parametrize(
@@ -181,8 +190,14 @@ def test_the_reason_tells_what_came_and_what_it_was_said_to_be() -> None:
     )
 
 
+def test_of_a_video_its_sound_is_decoded() -> None:
+    recording = decode(video(tone(440, 1, 16000)), max_duration_s=10)
+    assert recording.duration_s == pytest.approx(1, abs=0.15)
+    assert pitch_hz(recording.channels[0]) == pytest.approx(440, abs=5)
+
+
 def test_a_video_without_sound_says_so() -> None:
-    content = silent_video()
+    content = video()
     with pytest.raises(Rejected, match="holds no audio stream"):
         decode(content, media_type="video/mp4", max_duration_s=10)
 
@@ -200,13 +215,21 @@ def test_no_recording_makes_us_open_another_file(kind: str, tmp_path: Path) -> N
         decode(content.encode(), media_type="audio/x-mpegurl", max_duration_s=10)
 
 
-def silent_video() -> bytes:
+def video(sound: npt.NDArray[np.int16] | None = None) -> bytes:
+    """A picture, and 16 kHz of sound if there is any."""
     target = io.BytesIO()
     with av.open(target, "w", format="mp4") as output:
-        stream = output.add_stream("mpeg4", rate=10)
-        stream.width = stream.height = 16
-        stream.pix_fmt = "yuv420p"
-        frame = av.VideoFrame(16, 16, "yuv420p")
-        output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
+        pictures = output.add_stream("mpeg4", rate=10)
+        pictures.width = pictures.height = 16
+        pictures.pix_fmt = "yuv420p"
+        heard = output.add_stream("aac", rate=16000, layout="mono") if sound is not None else None
+        output.mux(pictures.encode(av.VideoFrame(16, 16, "yuv420p")))
+        output.mux(pictures.encode(None))
+        if heard is not None and sound is not None:
+            frame = av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="s16", layout="mono")
+            frame.sample_rate = 16000
+            resampler = av.AudioResampler(heard.format.name, "mono", 16000, frame_size=1024)
+            for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+                output.mux(heard.encode(piece))
+            output.mux(heard.encode(None))
     return target.getvalue()

@@ -20,7 +20,9 @@ from conserver.outbound.faults import FailedAttemptError
 from conserver.transcription.engine import CallHeard, Following, Listening, Model, Segment
 from conserver.transcription.request import Request
 from conserver.vcon.document import Vcon, encode_body
+from tests.unit.speech.real import channels_of
 from tests.unit.transcription.sounds import FakeContext, FakeEngine, tone, wav
+from tests.unit.transcription.test_bleed import heard_faintly, mixed
 
 MONO = wav(tone())
 STEREO = wav(tone(440), tone(900))
@@ -101,6 +103,16 @@ def test_dual_mono_is_heard_once_and_names_nobody() -> None:
     assert transcript["body"]["paragraphs"]["transcript"] == "hello"
     assert "speakers" not in wtf["body"]
     assert wtf["body"]["metadata"]["audio"]["channels"] == 2
+
+
+@pytest.mark.parametrize(("bleed", "told"), [("silence", 1), ("keep", 0)])
+def test_what_one_side_hears_of_the_other_is_told(bleed: str, told: int) -> None:
+    left, right = channels_of("speech/order.wav")
+    sound = wav(left, mixed(right, heard_faintly(left, -20)), rate_hz=16000)
+    _, wtf = run(vcon_of(recording(sound)), bleed=bleed)
+    warnings = wtf["body"]["quality"]["processing_warnings"]
+    assert len(warnings) == told
+    assert all("channel 1 hears channel 0 at -2" in warning for warning in warnings)
 
 
 def test_every_dialog_is_checkpointed_by_itself() -> None:
