@@ -166,6 +166,9 @@ def submit(
     priority: Annotated[
         str, typer.Option("--priority", metavar="NAME", help="high, normal or low.")
     ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Also to a list that nobody has ever served.")
+    ] = False,
     callback: Annotated[
         str,
         typer.Option(
@@ -199,6 +202,7 @@ def submit(
             callback_text=callback,
             at=at,
             priority=priority,
+            force=force,
         )
     )
 

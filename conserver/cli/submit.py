@@ -22,7 +22,7 @@ from conserver.cli.tables import Marked, Style
 from conserver.config.ages import age_s
 from conserver.config.notifications import LIST as NOTIFICATIONS
 from conserver.config.settings import Settings
-from conserver.errors import EXIT_FAILURE, InvalidArgumentError, Rejected
+from conserver.errors import EXIT_FAILURE, ConfigError, InvalidArgumentError, Rejected
 from conserver.operations import callbacks, follow, recordings
 from conserver.operations import submit as submission
 from conserver.operations.callbacks import Callback
@@ -52,6 +52,7 @@ def submit(
     callback_text: str = "",
     at: str = "",
     priority: str = "",
+    force: bool = False,
 ) -> int:
     """Submits everything that `paths` lead to.
 
@@ -59,6 +60,7 @@ def submit(
         callback_text: where the ends are told: an address, a JSON object, or @ and a file with one.
         at: not before this moment (ISO 8601; local time without a zone), or so long from now (2h).
         priority: one of those of the chain.
+        force: also to a list that nobody has ever served.
 
     Returns:
         0, or 1 if a document was refused, or with `wait` if its job has failed, was cancelled, or
@@ -76,6 +78,7 @@ def submit(
     sources = [source for path in paths for source in _sources(path)]
     with redis_client(found) as client:
         submission.check_type(client, name)
+        submission.check_served(client, name, _configured(found), force=force)
         results = _put(client, name, sources, found, callback, due_ms)
         if any(result.uuid for result in results):
             _warn_of_silence(client, name)
@@ -90,6 +93,14 @@ def submit(
     _show(output, name, results, wait=wait)
     good = {"completed", "filtered"} if wait else {"submitted"}
     return 0 if all(result.outcome in good for result in results) else EXIT_FAILURE
+
+
+def _configured(found: Settings) -> list[str]:
+    """The lists of the configuration, if there is one here: to submit, none is needed."""
+    try:
+        return list(load_config(found).ingress)
+    except ConfigError:
+        return []
 
 
 def _due_ms(at: str) -> int:

@@ -61,19 +61,19 @@ async def warn_of_settings(redis: AsyncRetryingConnection) -> None:
     """Log how this Redis may lose items, if its settings let it: see `conserver doctor`."""
     from conserver.operations import doctor
 
+    findings = []
     try:
-        persistence = _fields(await redis.try_once("INFO", "persistence"))
         memory = _fields(await redis.try_once("INFO", "memory"))
-        saves = await redis.try_once("CONFIG", "GET", "save")
-        syncs = await redis.try_once("CONFIG", "GET", "appendfsync")
-    except (RedisError, OSError, TimeoutError):
-        return  # A Redis that does not say; `conserver doctor` tells that.
-    findings = [
-        doctor.persistence(
-            persistence.get("aof_enabled") == "1", *(one[1].decode() for one in (syncs, saves))
-        ),
-        doctor.eviction(memory.get("maxmemory_policy", ""), 0, int(memory.get("maxmemory", 0))),
-    ]
+        limit = int(memory.get("maxmemory", 0))
+        findings.append(doctor.eviction(memory.get("maxmemory_policy", ""), 0, limit))
+        kept = _fields(await redis.try_once("INFO", "persistence"))
+        # A Redis that somebody else runs may not let us ask for its configuration.
+        _, saves = await redis.try_once("CONFIG", "GET", "save")
+        _, syncs = await redis.try_once("CONFIG", "GET", "appendfsync")
+        appends = kept.get("aof_enabled") == "1"
+        findings.append(doctor.persistence(appends, syncs.decode(), saves.decode()))
+    except (RedisError, OSError, TimeoutError, ValueError) as error:
+        log.get_logger().debug("redis_settings_unknown", error=describe(error))
     for found in findings:
         if found.level != "ok":
             log.get_logger().warning(

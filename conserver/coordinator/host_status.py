@@ -62,6 +62,7 @@ class HostStatus:
             "coordinator_pid": os.getpid(),
             "lease_s": f"{lease_s:g}",
             "lists": orjson.dumps(list(config.ingress)),
+            "egress": orjson.dumps(list(config.egress)),
             "storages": orjson.dumps(self._storages),
         }
 

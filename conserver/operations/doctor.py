@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import conserver
+from conserver.config.validation import suggest
+from conserver.operations import census, hosts
+from conserver.operations.attention import items
 from conserver.operations.connection import Client
 from conserver.operations.reclaim import stranded
 from conserver.queue import keys, lookup
@@ -21,7 +24,10 @@ _VERSION_MIN = (6, 2)
 _CLOCK_S_MAX = 1.0
 _ROUND_TRIP_MS_MAX = 5.0
 _FULL = 0.9  # of maxmemory
-_ROOM = "old dead letters (`conserver dlq purge --older 30d`), egress lists that nobody reads"
+_ROOM = (
+    "old dead letters (`conserver dlq purge --older 30d`), egress lists that nobody reads, "
+    "documents that are done with (a lower VCON_REDIS_EXPIRY): `room` below says which"
+)
 
 COMMANDS = (
     "blmove", "del", "eval", "evalsha", "exec", "exists", "expire", "get", "getrange", "hdel",
@@ -70,6 +76,7 @@ def examine(client: Client) -> Diagnosis:
         _scripts,
         _keys,
         _stranded,
+        _census,
         _clock,
         _round_trip,
     )
@@ -230,6 +237,24 @@ def _stranded(client: Client) -> Iterator[Finding]:
         yield Finding("stranded", "wrong", text, "`conserver reclaim` gives them back")
     else:
         yield Finding("stranded", "ok", "all in flight is of workers that a host knows")
+
+
+def _census(client: Client) -> Iterator[Finding]:
+    """What fills Redis, and lists with items that nobody takes."""
+    found = census.take(client)
+    if found.bytes:
+        rest = "" if found.complete else f", of the first {census.KEYS_MAX:,} keys"
+        yield Finding("room", "ok", f"{found.largest}{rest}")
+    living = [host for host in hosts.read(client) if host.beats]
+    served = {name for host in living for name in host.lists}
+    expected = served | {name for host in living for name in host.egress}
+    for name in found.unserved(expected):
+        count = client.llen(name)
+        near = suggest(name, served)
+        hint = f" ({near})" if near.startswith("did you mean") else ""
+        text = f"{name} holds {items(count)}, and no host serves it{hint}"
+        advice = f"`conserver list {name}` shows them; RENAME it if it is a typo"
+        yield Finding("lists", "warning", text, advice)
 
 
 def _may(client: Client, command: str) -> bool:

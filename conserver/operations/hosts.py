@@ -28,6 +28,7 @@ class Host:
         started_at, beat_at_s: seconds since the epoch, by the host's own clock and by Redis's.
         lease_s: the host counts as dead once its last beat is so old.
         storages: those that its chains write to.
+        egress: the lists that its chains push to when an item is done.
         workers, supervisor: as coordinator/host_status.py describes them.
         away: of each storage that is away for one of its workers, since when (Unix seconds).
         away_reasons: and why.
@@ -50,6 +51,7 @@ class Host:
     lists: list[str]
     storages: list[str]
     workers: list[dict[str, Any]]
+    egress: list[str] = field(default_factory=list)
     away: dict[str, float] = field(default_factory=dict)
     away_reasons: dict[str, str] = field(default_factory=dict)
     transcribers: list[dict[str, Any]] = field(default_factory=list)
@@ -224,6 +226,7 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         beat_age_s=max(now_s - beat_ms / 1000, 0.0),
         lease_s=float(fields.get("lease_s", 30)),
         lists=orjson.loads(fields.get("lists", "[]")),
+        egress=orjson.loads(fields.get("egress", "[]")),
         storages=orjson.loads(fields.get("storages", "[]")),
         workers=orjson.loads(fields.get("workers", "[]")),
         away=orjson.loads(fields.get("away", "{}")),

@@ -109,6 +109,28 @@ def only_list(config: Config, config_file: str) -> str:
     return names[0]
 
 
+def check_served(
+    client: Client, name: str, configured: Iterable[str], *, force: bool = False
+) -> None:
+    """Refuses a list that nobody has ever served: most likely its name is misspelt.
+
+    Args:
+        configured: the lists of the configuration here, whose hosts may not have been started yet.
+        force: it becomes a known list instead, so that `status`, `where` and `cancel` see it.
+
+    Raises:
+        InvalidArgumentError: with the likeliest name that is known.
+    """
+    known = {*configured, *lists.known(client)}
+    known |= {listed for host in hosts.read(client) for listed in host.lists}
+    if name not in known and force:
+        client.sadd(keys.LISTS, name)
+    elif name not in known:
+        hint = suggest(name, known)
+        what = f"{{}} {name}: nobody has ever served such a list{f' ({hint})' if hint else ''}"
+        raise InvalidArgumentError("list", f"{what}; --force pushes to it all the same")
+
+
 def check_type(client: Client, name: str) -> None:
     """Raises OperationError ("conflict") where the list's key holds another type.
 

@@ -40,7 +40,9 @@ def test_submit_files_and_folders(conserver: Command, server: Any, tmp_path: Pat
     assert server.lrange("inbox", 0, -1) == pushed
     assert server.get("vcon:u-b") == vcon("u-b")
     (folder / "c.json").write_bytes(b"{}")
-    done = conserver("submit", str(folder / "c.json"), str(tmp_path / "none.json"), "--list", "x")
+    done = conserver(
+        "submit", str(folder / "c.json"), str(tmp_path / "none.json"), "--list", "x", "--force"
+    )
     assert done.returncode == 1
     assert b"c.json: not a vCon" in done.stderr
     assert b"none.json: cannot be read" in done.stderr
@@ -64,7 +66,7 @@ def test_submit_tells_a_recording_by_its_content_and_what_it_passes_over(
     (folder / "f.pdf").write_bytes(b"%PDF-1.7")
     (folder / "g.wav").touch()
     (folder / "h.jsonl").write_bytes(vcon("u-1") + b"\n" + vcon("u-2"))
-    done = conserver("submit", str(folder), "--list", "in", "--json")
+    done = conserver("submit", str(folder), "--list", "in", "--force", "--json")
     assert done.returncode == 1
     assert b"passed over, neither vCon nor known audio: e.sln, f.pdf" in done.stderr
     assert b"g.wav: the recording is empty (0 bytes)" in done.stderr
@@ -75,7 +77,7 @@ def test_submit_tells_a_recording_by_its_content_and_what_it_passes_over(
     ]
     assert kinds == ["audio/wav"] * 3 + ["audio/pcmu"]
     assert [item["uuid"] for item in taken[4:]] == ["u-1", "u-2"]
-    done = conserver("submit", str(folder / "e.sln"), "--list", "in")
+    done = conserver("submit", str(folder / "e.sln"), "--list", "in", "--force")
     assert done.returncode == 1
     assert b"e.sln: neither a vCon (it is not JSON) nor audio of a known format" in done.stderr
     assert server.llen("in") == 6
@@ -110,7 +112,7 @@ def test_submit_from_standard_input(redis_url: str, server: Any) -> None:
     """`-` reads one document, however many lines it has."""
     text = orjson.dumps(orjson.loads(vcon("u-1")), option=orjson.OPT_INDENT_2)
     subprocess.run(
-        [sys.executable, "-m", "conserver", "submit", "-", "--list", "other"],
+        [sys.executable, "-m", "conserver", "submit", "-", "--list", "other", "--force"],
         cwd=ROOT,
         env={**os.environ, "REDIS_URL": redis_url},
         input=text,
@@ -443,7 +445,15 @@ def test_submit_says_when_nobody_would_take_it(
     assert b"warning: no host is running" in done.stderr
     beat(server)
     done = conserver("submit", str(path), "--list", "inbux")
-    assert b"no host that runs serves inbux (did you mean `inbox`?)" in done.stderr
+    assert done.returncode == 2
+    assert (
+        b"--list inbux: nobody has ever served such a list (did you mean `inbox`?)" in done.stderr
+    )
+    assert server.llen("inbux") == 0
+    done = conserver("submit", str(path), "--list", "inbux", "--force")
+    assert done.returncode == 0
+    assert b"warning: no host that runs serves inbux (did you mean `inbox`?)" in done.stderr
+    assert b"nobody serves it" in conserver("status").stdout
     beat(server, lists=[])
     done = conserver("submit", str(path), "--list", "inbux")
     assert done.stderr == b"warning: no host that runs serves inbux\n"
@@ -452,6 +462,27 @@ def test_submit_says_when_nobody_would_take_it(
     conserver("pause", "inbox")
     assert b"inbox is paused: `conserver resume inbox`" in conserver("submit", str(path)).stderr
     assert server.llen("inbox") == 3
+
+
+def test_doctor_finds_lists_that_nobody_serves_and_what_fills_redis(
+    conserver: Command, server: Any
+) -> None:
+    """Neither those that hosts serve or push to, nor what belongs to vcon-server's tools."""
+    beat(server)
+    server.hset(keys.host("h1"), "egress", b'["done"]')
+    server.rpush("inbox", "u-1")
+    server.rpush("done", "u-1")
+    server.rpush(keys.trace_context("inbox", "u-1"), "{}")
+    server.rpush("inbux", "u-1", "u-2")
+    server.set("vcon:u-1", b"x" * 50_000, ex=3600)
+    server.set("vcon:u-2", b"x" * 200_000)
+    found = conserver.json("doctor")["findings"]
+    (lists,) = [one for one in found if one["subject"] == "lists"]
+    assert lists["level"] == "warning"
+    assert lists["text"] == ("inbux holds 2 items, and no host serves it (did you mean `inbox`?)")
+    (room,) = [one["text"] for one in found if one["subject"] == "room"]
+    assert room.split(", ")[0].endswith("% documents at work")
+    assert "% documents that are done with" in room
 
 
 def test_submit_of_an_empty_folder(conserver: Command, tmp_path: Path) -> None:

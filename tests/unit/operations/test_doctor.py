@@ -50,7 +50,8 @@ def test_doctor_asks_for_the_right_to_every_command_that_is_called() -> None:
     RedisJSON may not be there, and only whoever follows jobs misses what is published. Only the API
     watches a document while it replaces it, and keeps vcon-server's index.
     """
-    not_asked_for = {"config_get", "acl", "hello", "publish", "watch"}
+    questions = {"config_get", "acl", "config", "hello", "memory_usage"}
+    not_asked_for = {*questions, "publish", "watch"}
     of_the_index = {"zrandmember", "zremrangebyscore"}
     assert called() - not_asked_for - of_the_index == set(COMMANDS)
 
