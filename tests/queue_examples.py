@@ -461,9 +461,9 @@ EXAMPLES: dict[str, Example] = {
     "waiting": _waiting,
 }
 
-# Executed twice, they count twice: a slot that is not used is lost, and bytes of a token that were
-# not sent; nothing else is.
-COUNTERS = {"slots", "spend"}
+# Executed twice, they do it twice: a slot that is not used is lost, and bytes of a token that were
+# not sent; a link is throttled for a little longer. Nothing else happens.
+COUNTERS = {"slots", "spend", "throttle"}
 
 # What a consumer says of itself or its items: void once it has been declared dead.
 BY_CONSUMERS = [

@@ -44,6 +44,7 @@ class ListView(BaseModel):
                     "storages": {"s3": 2},
                     "retries": 1,
                     "rates": {},
+                    "throttled": {},
                     "due_in_s": 12.5,
                 },
             }
@@ -98,6 +99,7 @@ def view(state: ListState) -> ListView:
             "storages": waits.storages,
             "retries": waits.retries,
             "rates": waits.rates,
+            "throttled": waits.throttled,
             "due_in_s": waits.due_in_s,
         }
     return ListView(

@@ -68,6 +68,8 @@ def _what(one: Place) -> str:
 
 
 def _waits_for(one: Place) -> str:
+    if one.throttled:
+        return f"the server of {one.throttled}, which asked to wait"
     if one.rates:
         return f"the rate of {', '.join(one.rates)}"
     if one.owed:

@@ -86,6 +86,13 @@ class LinkContext(Protocol):
     def expire(self, seconds: int) -> None:
         """Set the expiry that the document in Redis gets when the item is settled."""
 
+    def throttle(self, after_s: float) -> None:
+        """Let no item come to this link for so many seconds, in any worker: its server has asked
+        all callers to wait, such as by a 429 with Retry-After. This run goes on.
+
+        `conserver.outbound.endpoint` calls it; a link with a client of its own does it itself.
+        """
+
     def check_cancelled(self) -> None:
         """Raise if an operator has cancelled the item or the worker has to stop now.
 

@@ -318,7 +318,8 @@ def _hear(
 
     shown = _Shown(context)
     kept = partial.kept(vcon, _PROGRESS, place)
-    following = Following(pulse, shown.progress, kept, keep, shown.heard if follow else None)
+    heard = shown.heard if follow else None
+    following = Following(pulse, shown.progress, kept, keep, heard, context.throttle)
     found = transcriber.transcribe(recording.channels, options.how(), following)
     heard = found.channels
     took_s = time.monotonic() - began_s

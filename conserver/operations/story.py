@@ -11,7 +11,7 @@ from conserver.operations.dead_letters import DeadLetter, Filter
 from conserver.operations.items import Where
 from conserver.queue import keys, lookup, stories
 from conserver.queue.jobs import Job
-from conserver.queue.record import Progress, parse
+from conserver.queue.record import THROTTLED, Progress, parse
 from conserver.queue.stories import Attempt, Event
 
 __all__ = ["Attempt", "Event", "Place", "Story", "read"]
@@ -34,6 +34,7 @@ class Place:
         link, since_s: which link runs there, and for how long. "" and 0.0 where it is not known.
         due_at: of a parked one, in Unix seconds; 0.0 for others.
         rates: whose slots a parked one waits for, such as `link:transcribe`.
+        throttled: the link whose server wants no calls before due_at; "" for none.
     """
 
     list: str
@@ -49,6 +50,7 @@ class Place:
     since_s: float = 0.0
     due_at: float = 0.0
     rates: Sequence[str] = ()
+    throttled: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,10 @@ def _place(client: Client, entry: items.Entry, living: Sequence[hosts.Host]) -> 
         progress.error,
         *hosts.holder(living, consumer, entry.uuid),
         due_at=(due_ms or 0.0) / 1000,
-        rates=progress.slots,
+        rates=[slot for slot in progress.slots if not slot.startswith(THROTTLED)],
+        throttled=next(
+            (one.removeprefix(THROTTLED) for one in progress.slots if one.startswith(THROTTLED)), ""
+        ),
     )
 
 

@@ -5,7 +5,7 @@
 2. Every part of a call has a time limit, and the link's own soft limit bounds them all.
 3. An endpoint in trouble (408, 425, 429, 5xx, no connection) is asked again, after Retry-After if
    it says so. Short waits happen here; for long ones the item is parked (`Retry`), so that no
-   thread sits and waits.
+   thread sits and waits. A 429 with Retry-After throttles the link for all workers.
 4. A proxy that is away, or wants another login, is not the item's fault either: it is tried again.
 5. faults.py decides about all other answers that are not 2xx: final only if the content is at
    fault.
@@ -44,6 +44,7 @@ _SLICE_S = 0.25
 CLIENTS: Clients[httpx.Client] = Clients()
 """The process's clients, by certificates, number of connections and proxy."""
 _EXCERPT_BYTES = 300
+_TOO_MANY = 429
 
 
 class Patience(Protocol):
@@ -54,6 +55,9 @@ class Patience(Protocol):
 
     def check_cancelled(self) -> None:
         """Raise if the link has to stop."""
+
+    def throttle(self, after_s: float) -> None:
+        """The endpoint wants no calls for so long, from anybody."""
 
 
 class CallOptions(BaseModel):
@@ -126,6 +130,8 @@ def post(
             excerpt = answer.content[:_EXCERPT_BYTES].decode("utf-8", "replace").strip()
             problem = f"POST {_named(url)}: HTTP {answer.status}: {excerpt or 'no text'}"
             asked_s = retry_after_s(answer.headers)
+            if answer.status == _TOO_MANY and asked_s:
+                patience.throttle(asked_s)
             if (fault := faults.of_endpoint(answer.status)) != "moment":
                 raise faults.exception_for(fault, problem, asked_s)
         wait_s = asked_s

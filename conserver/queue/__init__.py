@@ -33,7 +33,9 @@ prelude.lua, which has the rules for scripts and the form of a record.
     conserver:gone:<consumer>       string  its registration was deleted: for an hour it cannot be
                                             registered again, by a late call of its own
     conserver:control               hash    "paused:<list>" -> since when, in ms;
-                                            "recycle:<host>:<slot>" -> the consumer to replace
+                                            "recycle:<host>:<slot>" -> the consumer to replace;
+                                            "throttled" -> lines "<until, ms> <link>": links that
+                                            nobody calls now
     conserver:incoming:<job>        string  a large document until submit.lua moves it to its key
     conserver:waiting               hash    list -> JSON: elements that were its last ones at known
                                             times, for the age of the oldest (waiting.lua)

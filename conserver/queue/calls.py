@@ -79,6 +79,7 @@ class Claim:
     suspects: int = 0
     broken: Sequence[tuple[str, str]] = ()
     buried: Sequence[DeadLettered] = ()
+    throttled: Sequence[tuple[str, float]] = ()  # links, and for how many seconds still
     void: bool = False
     late: bool = False
 
@@ -114,6 +115,7 @@ def read_claim(reply: list[Any]) -> Claim:
         return Claim([], late=True)
     broken = reply[3]
     buried = reply[5] if len(reply) > 5 else ()
+    throttled = reply[6] if len(reply) > 6 else ()
     return Claim(
         items=[parse_claimed(entry) for entry in reply[4]],
         more=int(reply[1]),
@@ -121,6 +123,9 @@ def read_claim(reply: list[Any]) -> Claim:
         broken=[(broken[i].decode(), broken[i + 1].decode()) for i in range(0, len(broken), 2)],
         buried=[
             DeadLettered(buried[i], orjson.loads(buried[i + 1])) for i in range(0, len(buried), 2)
+        ],
+        throttled=[
+            (throttled[i].decode(), throttled[i + 1] / 1000) for i in range(0, len(throttled), 2)
         ],
     )
 
@@ -455,6 +460,11 @@ def slots(
     none_for_us: no slot is given for so long from now. now_us: 0 for Redis's clock.
     """
     return Call("slots", [keys.rate(name)], [interval_us, burst, wanted, none_for_us, now_us])
+
+
+def throttle(link: str, for_ms: int) -> Call:
+    """Nobody calls a link for so long. See throttle.lua."""
+    return Call("throttle", [keys.CONTROL], [link, for_ms])
 
 
 # ---- submitting ----------------------------------------------------------------------------------

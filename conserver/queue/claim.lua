@@ -10,7 +10,8 @@
 --       tokens that the worker knows to hold: their records are not read again
 -- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}}, and
 --       if items became dead letters {the beginning of its payload (of a notification the whole),
---       why ...}; or {"void"} (the consumer's registration is void) or {"late", number}.
+--       why ...}, and if links are throttled {link, for how many ms still ...}; or {"void"} (the
+--       consumer's registration is void) or {"late", number}.
 -- Item   {record, what, text, revision, replaced, {etag field, value ...}}; what: "inline" (the
 --       payload is the document), "stored" (text is its length: read it with GET), "text" (of
 --       RedisJSON), "missing" or "type:<TYPE> <key>". replaced is "1" if a producer has replaced
@@ -41,7 +42,7 @@ if number < registered then
 end
 
 local now = now_us()
-local items, bytes, broken, buried = {}, 0, {}, {}
+local items, bytes, broken, buried, throttled = {}, 0, {}, {}, {}
 local most, most_bytes, most_payload = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
 local keep_letters_s = tonumber(ARGV[11])
 local NO_TAGS = {}
@@ -56,6 +57,9 @@ local function answer(more, suspects)
     if item[2] == 'stored' and tonumber(item[3]) <= SMALL then
       item[7] = redis.call('GET', 'vcon:' .. parse(item[1]).payload)
     end
+  end
+  if #throttled > 0 then
+    return { 'ok', more, suspects, broken, items, buried, throttled }
   end
   return { 'ok', more, suspects, broken, items, #buried > 0 and buried or nil }
 end
@@ -268,8 +272,25 @@ if runs then
   end
 end
 
+-- Which links are throttled (throttle.lua). Once no time is left, nothing remains of it.
+local function look_at_throttled()
+  local text = redis.call('HGET', KEYS[3], 'throttled')
+  for until_ms, link in string.gmatch(text or '', '(%d+) ([^\n]+)') do
+    local left_ms = tonumber(until_ms) - math.floor(now / 1000)
+    if left_ms > 0 then
+      throttled[#throttled + 1], throttled[#throttled + 2] = link, left_ms
+    end
+  end
+  if text and #throttled == 0 then
+    redis.call('HDEL', KEYS[3], 'throttled')
+  end
+end
+
 local lists = {}
 local paused = kind_of(KEYS[3])
+if paused == 'hash' then
+  look_at_throttled()
+end
 if paused ~= 'hash' and paused ~= 'none' then
   tell(KEYS[3], paused) -- which lists were paused is unknown: all are served
 end

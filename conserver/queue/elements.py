@@ -30,6 +30,29 @@ def in_sorted_set(client: redis.Redis, key: str) -> Iterator[bytes]:
     return _in_pages(lambda first, last: client.zrange(key, first, last))
 
 
+def in_sorted_sets(
+    client: redis.Redis, names: Sequence[str], most: int
+) -> Iterator[tuple[str, list[bytes]]]:
+    """The first `most` members of several sorted sets, in pages with their keys.
+
+    A round trip brings a page of each; together they are as large as one page of the others here.
+    Raises ResponseError for other types.
+    """
+    unread = dict.fromkeys(names, (0, FIRST))
+    while unread:
+        pipe = client.pipeline(transaction=False)
+        for name, (start, length) in unread.items():
+            pipe.zrange(name, start, min(start + length, most) - 1)
+        pages = dict(zip(unread, pipe.execute(), strict=True))
+        for name, page in pages.items():
+            start, length = unread.pop(name)
+            if page:
+                yield name, page
+                start += len(page)
+                if start < most:
+                    unread[name] = start, _next_length(page, length, PAGE_BYTES // len(pages))
+
+
 def in_hash(client: redis.Redis, key: str) -> Iterator[tuple[bytes, bytes]]:
     """The fields of a hash with their values. Raises ResponseError for other types."""
     fields: Any = client.hkeys(key)
@@ -49,6 +72,10 @@ def _in_pages(read: Callable[[int, int], Any]) -> Iterator[Any]:
     while page := read(start, start + length - 1):
         yield from page
         start += len(page)
-        page_bytes = sum(len(element) for element in page if element)
-        fitting = PAGE_BYTES * len(page) // (page_bytes + 1)
-        length = max(1, min(2 * length, MOST, fitting))
+        length = _next_length(page, length, PAGE_BYTES)
+
+
+def _next_length(page: Sequence[Any], length: int, most_bytes: int) -> int:
+    """How many elements to read after a page of this length."""
+    page_bytes = sum(len(element) for element in page if element)
+    return max(1, min(2 * length, MOST, most_bytes * len(page) // (page_bytes + 1)))

@@ -99,6 +99,9 @@ def parse_claimed(entry: list[Any]) -> Claimed:
     return claimed
 
 
+THROTTLED = "throttled:"
+
+
 @dataclass(slots=True)
 class Progress:
     """What was done for an item. Its record carries this from worker to worker.
@@ -109,7 +112,8 @@ class Progress:
     unsuccessful runs it ran. error: of the last of them. pushes: (list, uuid) that finished links
     have asked to push; expire_s: the expiry that they have asked for. etags: storage -> ETag.
     trace: the span of the latest attempt that wrote its progress, as a W3C traceparent; "" where
-    traces are off. slots: rates of which it has a slot that it has not used yet.
+    traces are off. slots: rates of which it has a slot that it has not used yet, such as
+    `link:summarize`; or THROTTLED and the link whose server wants no calls before its time.
     """
 
     links: list[str] = field(default_factory=list)

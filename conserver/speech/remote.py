@@ -20,7 +20,7 @@ import threading
 import time
 import uuid
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
@@ -123,7 +123,7 @@ class _Call:
         self._digest = ""
         self._kept_at_s = time.monotonic()
         self._kept_count = 0
-        self._patience = _Patience()
+        self._patience = _Patience(following.throttle)
 
     def run(self, keep_every_s: float) -> CallHeard:
         """Have every window answered."""
@@ -283,8 +283,9 @@ class _Call:
 class _Patience:
     """What a request in a thread asks; the thread of the link watches the item's own limits."""
 
-    def __init__(self) -> None:
+    def __init__(self, throttle: Callable[[float], None]) -> None:
         self.stopped = threading.Event()
+        self.throttle = throttle
 
     def remaining_s(self) -> float | None:
         """No limit of its own."""

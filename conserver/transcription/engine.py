@@ -150,6 +150,7 @@ class Following:
             where nothing can be kept.
         heard: called with the segments of each channel so far, and up to which second no more will
             come. None where nobody listens.
+        throttle: called with the seconds for which a server wants no calls from anybody.
     """
 
     pulse: Callable[[], None]
@@ -157,6 +158,7 @@ class Following:
     kept: Mapping[str, Any] | None = None
     keep: Callable[[dict[str, Any]], None] | None = None
     heard: Callable[[Sequence[Sequence[Segment]], float], None] | None = None
+    throttle: Callable[[float], None] = _nothing
 
 
 class Transcriber(Protocol):

@@ -5,7 +5,7 @@ loop.py, the main thread, which owns the connection to Redis; parts.py shows how
 on each other. By subject:
 
     prefetch, backpressure      intake.py, prefetch.py, held_items.py
-    rates of chains and links   rates.py
+    rates of chains and links   rates.py, throttles.py
     idle workers, wakeups       claim_schedule.py
     chains, links, checkpoints  chain.py, checkpoint.py; threads: pool.py, work_queue.py, inbox.py
     settle, park, dead-letter   outcomes.py decides, outbox.py sends, settlement.py, conflicts.py

@@ -20,7 +20,7 @@ from conserver.errors import Cancelled, Filtered, Rejected, Retry
 from conserver.outbound.event import Notification
 from conserver.plugins.loader import LoadedLink
 from conserver.process.shared_status import Phase, SharedStatus
-from conserver.queue.record import Progress
+from conserver.queue.record import THROTTLED, Progress
 from conserver.telemetry import log
 from conserver.telemetry.redact import Secrets, redact_text, secret_values
 from conserver.vcon.document import Vcon
@@ -123,6 +123,10 @@ class Context:
         counted = self._item.counted = self._item.counted or []
         counted.append((self.link, name, float(amount)))
 
+    def throttle(self, after_s: float) -> None:
+        """Let no item come to this link for so long, in any worker."""
+        self._inbox.throttle(self.link, after_s)
+
     def check_cancelled(self) -> None:
         """Raise Cancelled if an operator has cancelled the item."""
         if self._inbox.is_cancelled(self._item):
@@ -186,6 +190,11 @@ class ChainRunner:
             if self._inbox.is_cancelled(item):
                 reason = "cancelled by an operator"
                 return ChainOutcome(OutcomeKind.CANCELLED, reason, link=link.name)
+            throttled_s = self._inbox.throttles.left_s(link.name)
+            if throttled_s > 0:
+                # A slot of a rate goes: it is of the time before.
+                item.progress.slots = [THROTTLED + link.name]
+                return ChainOutcome(OutcomeKind.RATE, link=link.name, after_s=throttled_s)
             if route.rates and _lacks_slot(item, link.name):
                 return ChainOutcome(OutcomeKind.RATE, link=link.name)
             item.progress.slots.clear()

@@ -11,6 +11,7 @@ from conserver import failpoints
 from conserver.process.shared_status import Phase, SharedStatus
 from conserver.worker.checkpoint import Checkpoint
 from conserver.worker.item import Item
+from conserver.worker.throttles import Throttles
 from storage.contract import Outcome
 
 
@@ -32,7 +33,8 @@ class WorkerInbox:
     """Queues that other threads append to, and an eventfd that wakes the worker loop.
 
     The worker loop sets `asleep` before it sleeps in poll(), and takes from the queues. `cancelled`
-    has the tokens of held items that an operator has cancelled.
+    has the tokens of held items that an operator has cancelled, `throttles` the links that nobody
+    may call now.
     """
 
     def __init__(self, status: SharedStatus) -> None:
@@ -43,6 +45,7 @@ class WorkerInbox:
         self.reports: deque[StorageReport] = deque()
         self.checkpoints: deque[Checkpoint] = deque()
         self.cancelled: set[str] = set()
+        self.throttles = Throttles()
 
     def fileno(self) -> int:
         """Readable after wake(), if the worker loop was asleep."""
@@ -71,6 +74,11 @@ class WorkerInbox:
     def is_cancelled(self, item: Item) -> bool:
         """Whether an operator has cancelled the item."""
         return item.token in self.cancelled
+
+    def throttle(self, link: str, after_s: float) -> None:
+        """Called by a chain thread: the server of this link wants no calls for so long."""
+        self.throttles.meet(link, after_s)
+        self.wake()
 
     def checkpoint(self, item: Item) -> None:
         """Called by a chain thread: block until the item's document and progress are written.

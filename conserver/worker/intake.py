@@ -152,6 +152,8 @@ class Intake:
             self._log.warning("registration_void", what="ending; a replacement takes over")
             self._boot.send("void")
             return False
+        if claim.throttled:
+            self._outcomes.rates.throttles.learn(claim.throttled)
         for key, kind in claim.broken:
             self.complaints.tell(key, kind)
         for dead in claim.buried:

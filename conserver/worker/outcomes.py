@@ -80,6 +80,8 @@ class OutcomeHandler:
             self._outbox.start_anew(item)
         elif kind is OutcomeKind.LOST:
             self._outbox.lost(item)
+        elif kind is OutcomeKind.RATE and outcome.after_s is not None:
+            self._park_throttled(item, outcome.link, outcome.after_s)
         elif kind is OutcomeKind.RATE:
             rate = item.route.rates[outcome.link] if outcome.link else item.route.rate
             assert rate is not None
@@ -129,6 +131,7 @@ class OutcomeHandler:
         """Hand the items that are to be stored to the writers, and those with a slot to the chain
         threads.
         """
+        self.rates.tell_throttles()
         for item, rate, wait_s in self.rates.flush(time.monotonic()):
             if wait_s <= 0:
                 self._queue.put([item])
@@ -165,6 +168,12 @@ class OutcomeHandler:
             after_s=round(after_s, 1),
         )
         self._outbox.park(item, after_s, storages=dict(item.unavailable))
+
+    def _park_throttled(self, item: Item, link: str, after_s: float) -> None:
+        """Park an item that has come to a link which nobody may call now."""
+        self.rates.throttled(item, link, after_s, time.monotonic())
+        cause = {"link": link, "error": "its server has asked all callers to wait"}
+        self._write_then(item, lambda i: self._outbox.park(i, after_s, **cause))
 
     def _write_then(self, item: Item, then: Callable[[Item], None]) -> None:
         """Write the document if it has changed, then continue."""

@@ -48,7 +48,7 @@ class WorkerParts:
         self.outbox = Outbox(
             boot, redis, self.held, self.queue, self.documents, self.teller, meters
         )
-        self.rates = Rates(redis, Complaints(log.get_logger()))
+        self.rates = Rates(redis, Complaints(log.get_logger()), inbox.throttles)
         self.outcomes = OutcomeHandler(
             self.outbox, status, settings, self.writers, self.rates, self.queue, meters
         )

@@ -20,11 +20,14 @@ from conserver.config.rates import rate_per_s
 from conserver.queue import calls
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.queue.wrong_type import Complaints
+from conserver.telemetry import log
+from conserver.worker.throttles import Throttles
 
 if TYPE_CHECKING:
     from conserver.worker.item import Item
 
 AHEAD_S = 5.0
+LOOK_S = 30.0
 WRONG_TYPE_WAIT_S = 30.0
 
 
@@ -49,7 +52,10 @@ def rate_of(kind: str, name: str, text: str | None, burst: int | None) -> Rate |
 class Rates:
     """Used by the worker loop only."""
 
-    def __init__(self, redis: RetryingConnection, complaints: Complaints) -> None:
+    def __init__(
+        self, redis: RetryingConnection, complaints: Complaints, throttles: Throttles
+    ) -> None:
+        self.throttles = throttles
         self._redis = redis
         self._complaints = complaints
         self._asking: dict[Rate, list[Item]] = {}
@@ -78,9 +84,29 @@ class Rates:
             for item, wait_s in zip(items, waits_s, strict=True):
                 item.progress.slots.append(rate.name)
                 found.append((item, rate, wait_s))
-                if wait_s > AHEAD_S:
-                    self._held_back[item.route.name] = now_s + wait_s - AHEAD_S
+                self._hold_back(item, wait_s, now_s)
         return found
+
+    def tell_throttles(self) -> None:
+        """Tell the other workers which links are throttled, as far as this one has met it."""
+        for link, left_s in self.throttles.untold():
+            log.get_logger().warning("link_throttled", link=link, after_s=round(left_s, 1))
+            answer = self._redis.call(calls.throttle(link, int(left_s * 1000)))
+            if answer != 1:  # Only this worker knows, until an operator has mended the key.
+                self._complaints.tell(answer[1].decode(), answer[2].decode())
+
+    def throttled(self, item: Item, link: str, wait_s: float, now_s: float) -> None:
+        """An item has come to a link that is throttled for so long, and is going to be parked.
+
+        Where that is its chain's first link, the others are better off in their list. But some may
+        need a storage only: they are looked for once in LOOK_S.
+        """
+        if link == item.route.names[0]:
+            self._hold_back(item, min(wait_s, LOOK_S + AHEAD_S), now_s)
+
+    def _hold_back(self, item: Item, wait_s: float, now_s: float) -> None:
+        if wait_s > AHEAD_S:
+            self._held_back[item.route.name] = now_s + wait_s - AHEAD_S
 
     def slow_down(self, rate: Rate, after_s: float) -> None:
         """Nobody gets a slot of this rate for so long: a server has asked for that."""

@@ -82,6 +82,37 @@ def test_a_server_that_wants_a_pause_gets_it_from_everybody(
     assert second - first >= pause_s - 0.1
 
 
+def test_a_server_that_asks_to_wait_is_left_alone_by_everybody(
+    redis_url: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    """Without a rate: one 429 holds the link back on both hosts, and nothing else."""
+    runs, pause_s, items = tmp_path / "runs", 4.0, 40
+    text = config(runs, options={"retry_after_s": pause_s, "throttle": True})
+    with (
+        Daemon(tmp_path / "a", redis_url, text, workers=2) as first,
+        Daemon(tmp_path / "b", redis_url, text) as second,
+    ):
+        push(client, "slow", [vcon(subject="busy")])
+        assert eventually(lambda: client.hexists("conserver:control", "throttled"))
+        push(client, "slow", [vcon() for _ in range(items)])
+        assert eventually(lambda: client.zcard("conserver:parked:slow") == items + 1)
+        assert client.llen("slow_out") == 0
+        push(client, "fast", [vcon() for _ in range(items)])
+        assert eventually(lambda: client.llen("fast_out") == items)
+        assert client.llen("slow_out") == 0, "the other chain did not wait for this one"
+        assert eventually(lambda: client.llen("slow_out") == items + 1)
+        # Only the one that met it has made an attempt that came to nothing.
+        attempts = first.events("attempt_failed") + second.events("attempt_failed")
+        told = first.events("link_throttled") + second.events("link_throttled")
+        # The next claim after its time removes it.
+        push(client, "fast", [vcon()])
+        assert eventually(lambda: not client.exists("conserver:control"))
+    assert len(attempts) == len(told) == 1
+    found = times(runs)
+    assert len(found) == items + 2
+    assert found[1] - found[0] >= pause_s - 0.1
+
+
 def test_what_waits_for_a_chains_rate_is_parked_and_says_so(
     redis_url: str, client: redis.Redis, tmp_path: Path
 ) -> None:

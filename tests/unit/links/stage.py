@@ -40,6 +40,7 @@ class Context:
         self.checkpoints = 0
         self.looks = 0
         self.texts: list[str] = []
+        self.throttled: list[float] = []
         self._end = None if left_s is None else time.monotonic() + left_s
         self._cancel_after = cancel_after
 
@@ -69,6 +70,9 @@ class Context:
     ) -> None:
         self.shown.append((done, total, unit))
         self.texts.append(text)
+
+    def throttle(self, after_s: float) -> None:
+        self.throttled.append(after_s)
 
     def check_cancelled(self) -> None:
         self.looks += 1

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+from redis import Redis
+from redis.client import Pipeline
 
 from conserver.operations import lists
 from conserver.operations.lists import Draining, Waits
 from conserver.queue import keys
+from conserver.queue.record import Progress
 from tests.operators import Consumer
 
 
@@ -31,6 +36,47 @@ def test_what_parked_items_wait_for(server: Any) -> None:
     found = lists.waits(server, ["inbox"])["inbox"]
     assert found == Waits(sampled=1, storages={}, retries=1, due_in_s=found.due_in_s)
     assert found.due_in_s < 0
+
+
+def parked(slots: list[str], owed: list[str] | None = None) -> bytes:
+    """A parked record with this progress."""
+    state = Progress(links=["a"], slots=slots, owed=owed).dump()
+    head = f"\x01c.1.1 1 0 - 0 0 0 {len(state)} inbox\n".encode()
+    return head + state + b"u-" + os.urandom(8).hex().encode()
+
+
+def test_rates_and_throttled_links_are_told_apart(server: Any) -> None:
+    waiting = [["link:asr"], ["throttled:hook"], ["throttled:hook"], []]
+    server.zadd(keys.parked("inbox"), {parked(slots): 1 for slots in waiting})
+    found = lists.waits(server, ["inbox"])["inbox"]
+    assert (found.rates, found.throttled, found.retries) == ({"link:asr": 1}, {"hook": 2}, 1)
+
+
+def test_what_many_lists_wait_for_takes_few_round_trips(server: Any) -> None:
+    """As many for twenty lists as for one, whatever is parked; and no list is read beyond 200."""
+    names = [f"l{number}" for number in range(20)]
+    for name in names:
+        server.zadd(keys.parked(name), {parked([], ["pg"]): at for at in range(250)})
+    trips = 0
+    execute = Pipeline.execute
+
+    class Counting(Pipeline):
+        def execute(self, raise_on_error: bool = True) -> Any:
+            nonlocal trips
+            trips += 1
+            return execute(self, raise_on_error)
+
+    class Client(Redis):
+        def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:
+            callbacks = self.response_callbacks
+            return Counting(self.connection_pool, callbacks, transaction, shard_hint)
+
+    with Client(connection_pool=server.connection_pool) as client:
+        found = lists.waits(client, names)
+    assert trips <= 8
+    assert {name: (one.sampled, one.storages) for name, one in found.items()} == dict.fromkeys(
+        names, (200, {"pg": 200})
+    )
 
 
 def test_a_pause_and_its_end(server: Any) -> None:

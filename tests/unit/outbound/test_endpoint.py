@@ -68,6 +68,24 @@ def test_a_short_retry_after_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "headers", "throttled"),
+    [
+        (429, {"Retry-After": "90"}, [90.0]),
+        (429, {}, []),
+        (429, {"Retry-After": "0"}, []),
+        (503, {"Retry-After": "90"}, []),
+    ],
+)
+def test_too_many_requests_throttle_everybody(
+    status: int, headers: dict[str, str], throttled: list[float]
+) -> None:
+    context = Context()
+    with serving(Reply(status, headers=headers)) as server, pytest.raises(Retry):
+        post(server.url, context, attempts=1)
+    assert context.throttled == throttled
+
+
+@pytest.mark.parametrize(
     ("status", "kind"),
     [
         (301, Retry),

@@ -136,6 +136,7 @@ class FakeContext:
     shown: list[tuple[float, float | None, str]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     counted: dict[str, float] = field(default_factory=dict)
+    throttled: list[float] = field(default_factory=list)
 
     def remaining_s(self) -> float | None:
         return self.left_s
@@ -163,6 +164,9 @@ class FakeContext:
     ) -> None:
         self.shown.append((done, total, unit))
         self.texts.append(text)
+
+    def throttle(self, after_s: float) -> None:
+        self.throttled.append(after_s)
 
     def check_cancelled(self) -> None:
         if self.cancelled:

@@ -112,6 +112,47 @@ def raises(error: BaseException) -> Callable[[Vcon, Any], Vcon]:
     return run
 
 
+# ---- throttled links ----------------------------------------------------------------------------
+
+
+def test_a_throttled_link_is_not_called(setup: Setup) -> None:
+    called: list[str] = []
+
+    def note(vcon: Vcon, context: Any) -> Vcon:
+        called.append(context.link)
+        vcon.add_tag(context.link, "done")
+        return vcon
+
+    setup.inbox.throttle("b", 60)
+    item, outcome = setup.run(link("a", note), link("b", note), link("c", note))
+    assert (outcome.kind, outcome.link) == (OutcomeKind.RATE, "b")
+    assert outcome.after_s is not None
+    assert 50 < outcome.after_s <= 60
+    assert called == ["a"]
+    assert item.progress.links == ["a"]
+    assert item.progress.attempts == 0
+    assert item.progress.slots == ["throttled:b"]
+    assert Vcon.parse(item.body).tags == {"a": "done"}, "what was done is kept"
+
+
+def test_an_item_that_comes_back_goes_on(setup: Setup) -> None:
+    progress = Progress(links=["a"], slots=["throttled:b"])
+    item, outcome = setup.run(link("a", nothing), link("b", tag), progress=progress)
+    assert outcome.kind is OutcomeKind.DONE
+    assert item.progress.slots == []
+
+
+def test_a_link_that_throttles_itself_goes_on_and_the_next_item_waits(setup: Setup) -> None:
+    def ask(vcon: Vcon, context: Any) -> Vcon:
+        context.throttle(60)
+        return vcon
+
+    assert setup.run(link("a", ask))[1].kind is OutcomeKind.DONE
+    assert setup.run(link("a", ask))[1].kind is OutcomeKind.RATE
+    assert setup.run(link("other", nothing))[1].kind is OutcomeKind.DONE
+    assert [name for name, _ in setup.inbox.throttles.untold()] == ["a"]
+
+
 # ---- links in order ------------------------------------------------------------------------------
 
 

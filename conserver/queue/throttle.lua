@@ -1,0 +1,26 @@
+-- throttle.lua: nobody calls a link for a while, because its server has asked for that.
+--
+-- KEYS  1 conserver:control, a hash; its field "throttled" has a line "<until, ms> <link>" for each
+--       link. Claims tell it to the workers, and remove it when all times are over (claim.lua)
+-- ARGV  1 the link   2 for how long from now, in ms
+-- Answer: 1, or {"type", key, TYPE} for a key that holds something else.
+--
+-- The longest of several times holds. Executed late, it throttles for too long by that.
+
+local text = read('HGET', KEYS[1], 'throttled')
+if text == nil then
+  return { 'type', KEYS[1], kind_of(KEYS[1]) }
+end
+local now_ms = math.floor(now_us() / 1000)
+local until_ms, lines = now_ms + tonumber(ARGV[2]), {}
+for line_ms, link in string.gmatch(text or '', '(%d+) ([^\n]+)') do
+  if link == ARGV[1] then
+    until_ms = math.max(until_ms, tonumber(line_ms))
+  elseif tonumber(line_ms) > now_ms then
+    lines[#lines + 1] = line_ms .. ' ' .. link
+  end
+end
+lines[#lines + 1] = whole(until_ms) .. ' ' .. ARGV[1]
+open()
+redis.call('HSET', KEYS[1], 'throttled', table.concat(lines, '\n'))
+return 1

@@ -1,0 +1,58 @@
+"""Throttles: links that nobody calls for a while, because their server has asked for that.
+
+A server that answers a link with 429 and Retry-After means all callers, not one vCon. The link says
+so (`context.throttle`), and from then on no item of this worker comes to that link; the worker loop
+tells Redis (rates.py), and each claim of any worker brings what is throttled (claim.lua). An item
+that comes to such a link is parked until its time, without having called it.
+
+A link that was never throttled costs nothing: there is no key, and claims bring nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+LONGEST_S = 3600.0
+"""For how long a link is throttled at most: then somebody asks its server again."""
+
+_KNOWN_S = 1.0
+"""What prolongs a throttle by less than this is not told again."""
+
+
+class Throttles:
+    """What one worker knows. Any thread may call these."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until_s: dict[str, float] = {}
+        self._untold: deque[tuple[str, float]] = deque()
+
+    def meet(self, link: str, after_s: float) -> None:
+        """The server of this link wants no calls for so long; the others are to be told."""
+        until_s = self._clock() + min(after_s, LONGEST_S)
+        if until_s > self._until_s.get(link, self._clock()) + _KNOWN_S:
+            self._until_s[link] = until_s
+            self._untold.append((link, until_s))
+
+    def learn(self, throttled: Iterable[tuple[str, float]]) -> None:
+        """What a claim has brought: links, and for how many seconds each is throttled still."""
+        now_s = self._clock()
+        for link, left_s in throttled:
+            self._until_s[link] = max(self._until_s.get(link, 0.0), now_s + left_s)
+
+    def left_s(self, link: str) -> float:
+        """For how long nobody may call this link; 0 if it may be called."""
+        if not self._until_s:
+            return 0.0
+        return max(self._until_s.get(link, 0.0) - self._clock(), 0.0)
+
+    def untold(self) -> Iterable[tuple[str, float]]:
+        """What this worker has met and the others do not know: links, and for how many seconds each
+        is throttled still.
+        """
+        while self._untold:
+            link, until_s = self._untold.popleft()
+            if (left_s := until_s - self._clock()) > 0:
+                yield link, left_s
