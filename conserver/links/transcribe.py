@@ -318,8 +318,8 @@ def _hear(
 
     shown = _Shown(context)
     kept = partial.kept(vcon, _PROGRESS, place)
-    heard = shown.heard if follow else None
-    following = Following(pulse, shown.progress, kept, keep, heard, context.throttle)
+    listen = shown.heard if follow else None
+    following = Following(pulse, shown.progress, kept, keep, listen, context.throttle)
     found = transcriber.transcribe(recording.channels, options.how(), following)
     heard = found.channels
     took_s = time.monotonic() - began_s

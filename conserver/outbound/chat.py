@@ -173,7 +173,7 @@ def ask(
     system: str,
     user: str,
     options: ChatOptions,
-    patience: endpoint.Patience,
+    patience: endpoint.Caller,
     response_format: dict[str, Any] | None = None,
 ) -> str:
     """One question, one answer: the text of the model's message.
@@ -208,7 +208,7 @@ def ask_json(
     system: str,
     user: str,
     options: ChatOptions,
-    patience: endpoint.Patience,
+    patience: endpoint.Caller,
     response_format: dict[str, Any],
 ) -> Any:
     """`ask`, with an answer that has to be JSON: its value.

@@ -56,6 +56,10 @@ class Patience(Protocol):
     def check_cancelled(self) -> None:
         """Raise if the link has to stop."""
 
+
+class Caller(Patience, Protocol):
+    """Who calls an endpoint that all items of a link have in common; a LinkContext is one."""
+
     def throttle(self, after_s: float) -> None:
         """The endpoint wants no calls for so long, from anybody."""
 
@@ -98,7 +102,7 @@ def post(
     content: bytes,
     headers: Mapping[str, str],
     options: CallOptions,
-    patience: Patience,
+    patience: Caller,
     max_answer_bytes: int = 65_536,
 ) -> Answer:
     """POSTs `content` until the endpoint takes it, and gives its 2xx answer.
