@@ -13,7 +13,7 @@ from conserver.api import queue
 from conserver.api.context import Context, context_of
 from conserver.api.problems import ProblemError
 from conserver.operations.tokens import Token
-from conserver.queue import calls
+from conserver.queue import limits
 
 BUSY_RETRY_S = 10
 
@@ -64,7 +64,7 @@ class Allowance:
                 max_bytes=self._most,
             )
         more = size - self._taken
-        call = calls.spend(self._name, more, self._most)
+        call = limits.spend(self._name, more, self._most)
         good, sent, *left_s = await queue.run(self._context.shared, call)
         if good == b"type":
             raise ProblemError(

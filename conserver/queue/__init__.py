@@ -73,6 +73,7 @@ item was given to another worker meanwhile, and the call does nothing.
 
     keys.py                 the names of all keys
     calls.py                one function per script: keys, arguments, answer
+    limits.py               the same for rates, throttled links and tokens
     script.py               loads a script; a call as plain data
     record.py               a claimed item, and the progress that its record carries
     clients.py              connections for the Redis URLs (TLS, sockets, Sentinel)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conserver.config.rates import rate_per_s
-from conserver.queue import calls
+from conserver.queue import limits
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.queue.wrong_type import Complaints
 from conserver.telemetry import log
@@ -91,7 +91,7 @@ class Rates:
         """Tell the other workers which links are throttled, as far as this one has met it."""
         for link, left_s in self.throttles.untold():
             log.get_logger().warning("link_throttled", link=link, after_s=round(left_s, 1))
-            answer = self._redis.call(calls.throttle(link, int(left_s * 1000)))
+            answer = self._redis.call(limits.throttle(link, int(left_s * 1000)))
             if answer != 1:  # Only this worker knows, until an operator has mended the key.
                 self._complaints.tell(answer[1].decode(), answer[2].decode())
 
@@ -111,7 +111,7 @@ class Rates:
     def slow_down(self, rate: Rate, after_s: float) -> None:
         """Nobody gets a slot of this rate for so long: a server has asked for that."""
         self._redis.call(
-            calls.slots(
+            limits.slots(
                 rate.name, rate.interval_us, rate.burst, 0, none_for_us=int(after_s * 1_000_000)
             )
         )
@@ -138,7 +138,7 @@ class Rates:
         return max(min(self._held_back.values()) - now_s, 0.0)
 
     def _slots(self, rate: Rate, wanted: int) -> list[float] | None:
-        answer = self._redis.call(calls.slots(rate.name, rate.interval_us, rate.burst, wanted))
+        answer = self._redis.call(limits.slots(rate.name, rate.interval_us, rate.burst, wanted))
         if answer and answer[0] == b"type":
             self._complaints.tell(answer[1].decode(), answer[2].decode())
             return None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conserver.queue import calls
+from conserver.queue import limits
 from tests.queues import Queue
 
 NOW_US = 1_790_000_000_000_000
@@ -19,7 +19,7 @@ def slots(
     queue: Queue, wanted: int = 1, *, per_s: float = 1, burst: int = 1, **rest: int
 ) -> list[int]:
     """How many us away the next slots are."""
-    call = calls.slots("link:asr", SECOND_US / per_s, burst, wanted, **{"now_us": NOW_US, **rest})
+    call = limits.slots("link:asr", SECOND_US / per_s, burst, wanted, **{"now_us": NOW_US, **rest})
     return [int(wait) for wait in queue.run(call)]
 
 
@@ -56,7 +56,7 @@ def test_a_rate_that_is_not_used_leaves_nothing(queue: Queue) -> None:
 @pytest.mark.parametrize("kind", ["list", "hash"])
 def test_a_key_of_another_type_is_named(queue: Queue, kind: str) -> None:
     queue.make_key("conserver:rate:link:asr", kind)
-    answer = queue.run(calls.slots("link:asr", SECOND_US, 1, 2))
+    answer = queue.run(limits.slots("link:asr", SECOND_US, 1, 2))
     assert answer == [b"type", b"conserver:rate:link:asr", kind.encode()]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conserver.queue import calls, keys
+from conserver.queue import keys, limits
 from tests.queues import Consumer, Queue
 
 
@@ -15,7 +15,7 @@ def one(queue: Queue) -> Consumer:
 
 
 def throttle(queue: Queue, link: str, for_s: float) -> None:
-    assert queue.run(calls.throttle(link, int(for_s * 1000))) == 1
+    assert queue.run(limits.throttle(link, int(for_s * 1000))) == 1
 
 
 def throttled(one: Consumer) -> dict[str, float]:
@@ -83,5 +83,5 @@ def test_a_pause_is_kept(queue: Queue, one: Consumer) -> None:
 @pytest.mark.real_redis("an error inside its scripts has no text")
 def test_a_key_of_another_type_is_named(queue: Queue) -> None:
     queue.make_key(keys.CONTROL, "list")
-    answer = queue.run(calls.throttle("hook", 1000))
+    answer = queue.run(limits.throttle("hook", 1000))
     assert answer == [b"type", keys.CONTROL.encode(), b"list"]

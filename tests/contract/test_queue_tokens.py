@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conserver.queue import calls, keys
+from conserver.queue import calls, keys, limits
 from conserver.queue.calls import Submission
 from tests.queues import Consumer, Queue, document
 
@@ -24,7 +24,7 @@ def submit(queue: Queue, job: str, most_jobs: int = 2, **rest: Any) -> bytes:
 
 
 def spend(queue: Queue, count: int, most: int = 100, *, now_s: int = TODAY_S) -> list[Any]:
-    return list(queue.run(calls.spend("ann", count, most, now_s=now_s)))
+    return list(queue.run(limits.spend("ann", count, most, now_s=now_s)))
 
 
 def open_jobs(queue: Queue) -> set[str]:
