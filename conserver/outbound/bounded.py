@@ -38,9 +38,13 @@ class Deadline:
 class BoundedStream(httpcore.NetworkStream):
     """A connection, each step of which ends in time."""
 
-    def __init__(self, inner: httpcore.NetworkStream, deadline: Deadline) -> None:
+    def __init__(
+        self, inner: httpcore.NetworkStream, deadline: Deadline, *, nested: bool = False
+    ) -> None:
+        """nested: it is TLS within TLS, to an https proxy, which `inner` alone can write."""
         self._inner = inner
         self._deadline = deadline
+        self._nested = nested
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """At most so many bytes, as soon as there are any."""
@@ -49,7 +53,7 @@ class BoundedStream(httpcore.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """All of them, in parts, as httpcore's own does."""
         sock = self._inner.get_extra_info("socket")
-        if not isinstance(sock, socket.socket):  # TLS within TLS, to an https proxy
+        if self._nested or not isinstance(sock, socket.socket):
             self._inner.write(buffer, self._deadline.left(timeout))
             return
         view = memoryview(buffer)
@@ -74,8 +78,9 @@ class BoundedStream(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         """The same over TLS."""
         left_s = self._deadline.left(timeout)
+        nested = isinstance(self._inner.get_extra_info("socket"), ssl.SSLSocket)
         inner = self._inner.start_tls(ssl_context, server_hostname, left_s)
-        return BoundedStream(inner, self._deadline)
+        return BoundedStream(inner, self._deadline, nested=nested)
 
     def get_extra_info(self, info: str) -> Any:
         """What httpcore asks of its connections."""

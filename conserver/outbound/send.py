@@ -78,7 +78,10 @@ def send(
     try:
         proxy = network.proxy_for(target)
         with _pool(target, proxy, limits, patience) as pool:
-            return _exchange(pool, method, target, headers, content, limits)
+            answer = _exchange(pool, method, target, headers, content, limits)
+        if proxy is not None and str(answer.status) == network.PROXY_LOGIN:
+            raise UnreachableError(f"{method} {named(url)}: {network.wants_login(proxy)}")
+        return answer
     except NetworkSettingsError as error:
         raise UnreachableError(f"{method} {named(url)}: {error}") from None
     except (

@@ -20,7 +20,7 @@ import pytest
 
 from conserver.errors import Rejected, Retry
 from conserver.links import diet
-from conserver.outbound import chat, endpoint, fetch
+from conserver.outbound import chat, endpoint, fetch, send
 from conserver.vcon.document import Vcon
 from storage import elasticsearch, network, s3, webhook
 from storage.contract import Stored, Unavailable
@@ -100,6 +100,14 @@ def by_fetch(url: str) -> None:
         raise Unreachable(str(error)) from error
 
 
+def by_callback(url: str) -> None:
+    limits = send.Limits(connect_s=5, total_s=20, allow_private_addresses=True)
+    try:
+        assert send.send("POST", url, {}, b"{}", limits, Context()).status == 200
+    except send.UnreachableError as error:
+        raise Unreachable(str(error)) from error
+
+
 def by_elasticsearch(url: str) -> None:
     stored(elasticsearch, {"url": url, "index": "i"})
 
@@ -116,6 +124,7 @@ CLIENTS = {
     "webhook link": by_webhook_link,
     "chat": by_chat,
     "fetch": by_fetch,
+    "callback": by_callback,
     "elasticsearch": by_elasticsearch,
     "s3": by_s3,
     "webhook storage": by_webhook_storage,
