@@ -43,8 +43,6 @@ _ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
 _PLAIN = ("application/octet-stream", "binary/octet-stream")
 """What stands for no media type: ours, and S3's."""
 
-_DELETED_AT_ONCE = 1000  # By one request: a limit of S3.
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -234,12 +232,10 @@ class BucketUploads:
             )
 
     def _delete(self, keys: list[str]) -> None:
-        for start in range(0, len(keys), _DELETED_AT_ONCE):
-            some = [{"Key": key} for key in keys[start : start + _DELETED_AT_ONCE]]
-            with self._faults():
-                self._client().delete_objects(
-                    Bucket=self.place.bucket, Delete={"Objects": some, "Quiet": True}
-                )
+        """One by one: not every S3 deletes several by one request."""
+        with self._faults():
+            for key in keys:
+                self._client().delete_object(Bucket=self.place.bucket, Key=key)
 
     def _target(self, upload_id: str) -> dict[str, Any]:
         return {"Bucket": self.place.bucket, "Key": self.place.key(upload_id)}
@@ -312,7 +308,8 @@ def _connect(endpoint_url: str) -> Any:
         signature_version="s3v4",
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"addressing_style": "path" if endpoint_url else "auto"},
+        # `virtual`, or AWS's URLs are presigned for its global endpoint, which redirects.
+        s3={"addressing_style": "path" if endpoint_url else "virtual"},
         proxies=network.botocore_proxies(endpoint_url or _AWS_URL),
     )
     region = session.region_name or ("us-east-1" if endpoint_url else None)
