@@ -31,7 +31,9 @@ def test_a_worker_fetches_what_a_caller_put_into_the_bucket(
     with ExitStack() as stack:
         bucket = stack.enter_context(closing(s3.client()))
         bucket.create_bucket(Bucket=s3_bucket)
-        daemon = stack.enter_context(Daemon(tmp_path / "host", redis_url, CONFIG, **environment))
+        daemon = stack.enter_context(
+            Daemon(tmp_path / "host", redis_url, CONFIG, workers=1, **environment)
+        )
         url = f"http://127.0.0.1:{environment['CONSERVER_API_PORT']}"
         web = stack.enter_context(httpx.Client(base_url=url, timeout=60))
         daemon.event("api_listens", 60)
