@@ -134,6 +134,12 @@ def execute(action: Callable[[], int]) -> int:
     except ConserverError as error:
         note(f"conserver: {error}")
         return EXIT_FAILURE
+    except UnicodeEncodeError as error:
+        # Python keeps bytes of the command line that are not UTF-8 as characters of this kind.
+        if not any("\udc80" <= char <= "\udcff" for char in error.object):
+            raise
+        note("conserver: an argument is not UTF-8, as all names of lists, vCons and jobs are")
+        return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

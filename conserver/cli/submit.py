@@ -175,7 +175,7 @@ def _sources(path: Path) -> list[Path]:
             if _is_wanted(file):
                 found.append(file)
             else:
-                others.append(str(file.relative_to(path)))
+                others.append(recordings.readable(str(file.relative_to(path))))
     if others:
         more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
         names = ", ".join(others[:_NAMED]) + more
@@ -194,7 +194,7 @@ def _is_wanted(file: Path) -> bool:
 
 def _documents(path: Path) -> Iterator[tuple[str, bytes | Rejected]]:
     """The documents of a source, each with a name for messages, or why it cannot be read."""
-    label = "standard input" if path == Path("-") else str(path)
+    label = "standard input" if path == Path("-") else recordings.readable(str(path))
     try:
         if path.is_dir():
             yield label, Rejected("there is no vCon and no recording in this folder")

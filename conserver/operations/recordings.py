@@ -72,6 +72,7 @@ _BEGINNINGS = {
     b"0&\xb2u\x8ef\xcf\x11": "audio/x-ms-wma",
 }
 _PICTURES = (b"heic", b"heix", b"mif1", b"msf1", b"avif")
+_TELEPHONE = ("audio/pcmu", "audio/pcma")
 HEAD_BYTES = 16
 """So many bytes tell what a file is."""
 
@@ -126,7 +127,7 @@ def vcon_of(path: Path) -> bytes:
         "start": started.isoformat(),
         "parties": list(range(channels)) if channels > 1 else 0,
         "mediatype": kind,
-        "filename": path.name,
+        "filename": readable(path.name),
         "body": encode_body(content),
         "encoding": "base64url",
         "content_hash": "sha512-" + encode_body(hashlib.sha512(content).digest()),
@@ -138,11 +139,16 @@ def vcon_of(path: Path) -> bytes:
             "vcon": "0.4.0",
             "uuid": new_uuid(),
             "created_at": datetime.now(UTC).isoformat(),
-            "subject": path.stem,
+            "subject": readable(path.stem),
             "parties": [{"name": f"party {n + 1}"} for n in range(channels)],
             "dialog": [dialog],
         }
     )
+
+
+def readable(name: str) -> str:
+    """A file's name as text that JSON can hold: bytes that are not UTF-8 are replaced."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def new_uuid() -> str:
@@ -155,6 +161,8 @@ def new_uuid() -> str:
 
 def _shape(path: Path) -> tuple[int, float | None]:
     """Channels and seconds of a recording; (1, None) where they cannot be determined."""
+    if MEDIA_TYPES.get(path.suffix.lower()) in _TELEPHONE:
+        return 1, path.stat().st_size / 8000  # A byte per sample, which no header tells.
     try:
         with wave.open(str(path)) as recording:
             return recording.getnchannels(), recording.getnframes() / recording.getframerate()

@@ -108,6 +108,31 @@ def test_what_a_terminal_cannot_show_is_replaced(
         assert shown in done.stdout
 
 
+def test_what_is_not_utf8_is_told_and_breaks_nothing(
+    conserver: Command, server: Any, tmp_path: Path
+) -> None:
+    """Names of files may be any bytes; names of lists, vCons and jobs are UTF-8."""
+    folder = tmp_path / "calls"
+    folder.mkdir()
+    odd = os.fsdecode(b"caf\xe9")
+    with wave.open(str(folder / f"{odd}.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(1600))
+    (folder / f"{odd}.json").write_bytes(vcon("u-1"))
+    (folder / f"{odd}.txt").write_bytes(b"no vCon")
+    made = conserver.json("submit", str(folder), "--list", "inbox")["items"]
+    assert [Path(item["source"]).name for item in made] == ["caf\ufffd.json", "caf\ufffd.wav"]
+    document = orjson.loads(server.get(f"vcon:{made[1]['uuid']}"))
+    assert (document["subject"], document["dialog"][0]["filename"]) == (
+        "caf\ufffd",
+        "caf\ufffd.wav",
+    )
+    for words in (["get"], ["pause"], ["resume"], ["jobs", "show"], ["dlq", "list", "--list"]):
+        done = conserver(*words, odd)
+        assert (done.returncode, done.stdout) == (2, b""), words
+        assert b"an argument is not UTF-8" in done.stderr
+
+
 def test_submit_from_standard_input(redis_url: str, server: Any) -> None:
     """`-` reads one document, however many lines it has."""
     text = orjson.dumps(orjson.loads(vcon("u-1")), option=orjson.OPT_INDENT_2)

@@ -75,6 +75,14 @@ def test_a_file_without_a_known_name_tells_what_it_is(
     assert recordings.media_type_of(path) == kind
 
 
+@pytest.mark.parametrize("name", ["call.ulaw", "call.alaw", "call.PCMA"])
+def test_a_headerless_recording_lasts_as_long_as_its_bytes(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(bytes(12_000))
+    (dialog,) = Vcon.parse(recordings.vcon_of(path)).dialogs
+    assert (dialog["duration"], dialog["parties"]) == (1.5, 0)
+
+
 @pytest.mark.parametrize("name", ["call.wav", "call.ulaw", "call"])
 def test_a_recording_of_no_bytes_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
