@@ -33,7 +33,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import conserver
-from conserver.telemetry import log
+from conserver.telemetry import log, otlp
 from conserver.telemetry.redact import redact_text
 
 __all__ = ["Otel", "Span", "SpanContext", "failed", "ids_of", "linked", "resource_of"]
@@ -81,7 +81,7 @@ class Otel:
         if protocol.strip() != _PROTOCOL:
             raise ValueError(f"spans are sent as {_PROTOCOL}, and {protocol} is asked for")
         self._ids = _Ids()
-        self._exporter = _ToldExporter(OTLPSpanExporter(), endpoint)
+        self._exporter = _ToldExporter(_Sender(), endpoint)
         self._queue = _BoundedQueue(self._exporter, _queue_spans(environ))
         # Its end is `shutdown`, which waits for two seconds and not for thirty.
         provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
@@ -274,6 +274,18 @@ class _Ids(RandomIdGenerator):
     def generate_trace_id(self) -> int:
         asked, self._asked.id = getattr(self._asked, "id", 0), 0
         return asked or super().generate_trace_id()
+
+
+class _Sender(OTLPSpanExporter):
+    """The SDK's, with its settings and its repetitions; spans are encoded in less time."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send spans. Called by the SDK's thread."""
+        client = getattr(self, "_client", None)
+        if client is None or self._shutdown:  # Another version of the SDK encodes them itself.
+            return super().export(spans)
+        sent = client.export(otlp.encode(spans))
+        return SpanExportResult.SUCCESS if sent.success else SpanExportResult.FAILURE
 
 
 class _BoundedQueue(BatchSpanProcessor):

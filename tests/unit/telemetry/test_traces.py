@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 
@@ -202,3 +204,16 @@ def test_spans_are_told_to_be_taken_again(otel: Otel, collector: Collector) -> N
         eventually(lambda: len(logs) == 2)
     assert [line["event"] for line in logs] == ["traces_dropped", "traces_taken"]
     assert re.search("400", logs[0]["reason"])
+
+
+def test_where_traces_are_off_nothing_of_ours_loads_opentelemetry() -> None:
+    """It is no dependency: every process of ours starts where it is not installed."""
+    roles = (
+        "worker.loop coordinator.coordinator supervisor.supervisor speech.transcriber web.server"
+    )
+    program = (
+        "import importlib, sys; sys.modules['opentelemetry'] = None;"
+        f"[importlib.import_module('conserver.' + name) for name in {roles.split()}];"
+        "assert not [name for name in sys.modules if name.startswith('opentelemetry.')]"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
