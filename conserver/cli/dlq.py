@@ -40,6 +40,13 @@ def filter_of(
     )
 
 
+_MOVES = {
+    "requeue": (dead_letters.requeue, "requeued"),
+    "purge": (dead_letters.purge, "purged"),
+}
+"""What moves letters, and what is said of them then."""
+
+
 def list_letters(output: Output, wanted: Filter, *, limit: int, count: bool = False) -> int:
     """Prints dead letters, oldest first, or counts them by kind.
 
@@ -91,30 +98,15 @@ def show_letter(output: Output, uuid: str, names: Sequence[str]) -> int:
     return 0 if letters else EXIT_FAILURE
 
 
-def requeue_letters(
-    output: Output, wanted: Filter, *, everything: bool, dry_run: bool, limit: int
+def move_letters(
+    output: Output, wanted: Filter, kind: str, *, everything: bool, dry_run: bool, limit: int
 ) -> int:
-    """Sends dead letters to work again."""
-    _check(wanted, everything=everything)
-    return _move(output, wanted, "requeued", dry_run=dry_run, limit=limit)
-
-
-def purge_letters(
-    output: Output, wanted: Filter, *, everything: bool, dry_run: bool, limit: int
-) -> int:
-    """Deletes dead letters with their payloads; documents in Redis expire by themselves."""
-    _check(wanted, everything=everything)
-    return _move(output, wanted, "purged", dry_run=dry_run, limit=limit)
-
-
-def _check(wanted: Filter, *, everything: bool) -> None:
-    """A command that moves letters wants a filter or --all."""
+    """Sends dead letters to work again, or deletes them with their payloads; their documents in
+    Redis expire by themselves. kind: requeue or purge.
+    """
     if not wanted.restricts and not everything:
         raise BootError("say which dead letters, or --all", EXIT_USAGE)
-
-
-def _move(output: Output, wanted: Filter, done_word: str, *, dry_run: bool, limit: int) -> int:
-    move = dead_letters.requeue if done_word == "requeued" else dead_letters.purge
+    move, done_word = _MOVES[kind]
     moved = done = 0
     with redis_client(load_settings()) as client:
         for progress in move(client, wanted, limit=limit, dry_run=dry_run, actor=actor()):

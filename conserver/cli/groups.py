@@ -156,8 +156,10 @@ def show(uuid: Uuid, lists: ListNames = None, json: AsJson = False) -> None:
     end(lambda: show_letter(Output(as_json=json), uuid, lists or []))
 
 
-@_dlq.command()
-def requeue(
+@_dlq.command("purge", help="Forget dead letters for good.")
+@_dlq.command("requeue", help="Send dead letters to work again; they go on where they stopped.")
+def move(
+    context: typer.Context,
     uuids: Uuids = None,
     lists: ListNames = None,
     error: ErrorText = "",
@@ -170,39 +172,18 @@ def requeue(
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
-    """Send dead letters to work again; they go on where they stopped."""
-    from conserver.cli.dlq import filter_of, requeue_letters
+    """Two commands with the same filter."""
+    from conserver.cli.dlq import filter_of, move_letters
 
     def action() -> int:
         wanted = filter_of(lists, uuids, error, where, reason, older, newer)
-        return requeue_letters(
-            Output(as_json=json), wanted, everything=everything, dry_run=dry_run, limit=limit
-        )
-
-    end(action)
-
-
-@_dlq.command()
-def purge(
-    uuids: Uuids = None,
-    lists: ListNames = None,
-    error: ErrorText = "",
-    where: WhereName = "",
-    reason: ReasonName = "",
-    older: Older = "",
-    newer: Newer = "",
-    limit: Limit = 0,
-    everything: Everything = False,
-    dry_run: DryRun = False,
-    json: AsJson = False,
-) -> None:
-    """Forget dead letters for good."""
-    from conserver.cli.dlq import filter_of, purge_letters
-
-    def action() -> int:
-        wanted = filter_of(lists, uuids, error, where, reason, older, newer)
-        return purge_letters(
-            Output(as_json=json), wanted, everything=everything, dry_run=dry_run, limit=limit
+        return move_letters(
+            Output(as_json=json),
+            wanted,
+            str(context.info_name),
+            everything=everything,
+            dry_run=dry_run,
+            limit=limit,
         )
 
     end(action)

@@ -9,6 +9,12 @@ from conserver.dashboard.pages import Pages, Values, Visit, quoted
 from conserver.operations import schedules
 
 pages = Pages()
+_ACTS = {
+    "run": (schedules.run_now, "runs as soon as a host has seen it"),
+    "pause": (schedules.pause, "is paused"),
+    "resume": (schedules.resume, "fires again at its next time"),
+}
+"""What is done to a schedule, and what is said then."""
 
 
 @pages.live("/schedules", "schedules.html", nav="Schedules")
@@ -35,31 +41,16 @@ def ask(visit: Visit) -> Response:
     )
 
 
-@pages.post("/schedules/{name}/run", role="operate")
-def run(visit: Visit) -> Response:
-    """Asks for a run."""
-    name = _name(visit)
+@pages.post("/schedules/{name}/{act}", role="operate")
+def act(visit: Visit) -> Response:
+    """Runs a schedule, lets its times pass, or lets it fire again."""
+    name, wanted = _name(visit), visit.name("act")
+    if wanted not in _ACTS:
+        raise ProblemError(404, "a schedule is run, paused or resumed")
+    change, said = _ACTS[wanted]
     with visit.client() as client:
-        schedules.run_now(client, visit.context.config, name, actor=visit.token.name)
-    return visit.to("schedules", said=f"{name} runs as soon as a host has seen it.")
-
-
-@pages.post("/schedules/{name}/pause", role="operate")
-def pause(visit: Visit) -> Response:
-    """Lets the times of a schedule pass."""
-    name = _name(visit)
-    with visit.client() as client:
-        schedules.pause(client, visit.context.config, name, actor=visit.token.name)
-    return visit.to("schedules", said=f"{name} is paused.")
-
-
-@pages.post("/schedules/{name}/resume", role="operate")
-def resume(visit: Visit) -> Response:
-    """Lets a schedule fire again."""
-    name = _name(visit)
-    with visit.client() as client:
-        schedules.resume(client, visit.context.config, name, actor=visit.token.name)
-    return visit.to("schedules", said=f"{name} fires again at its next time.")
+        change(client, visit.context.config, name, actor=visit.token.name)
+    return visit.to("schedules", said=f"{name} {said}.")
 
 
 def _name(visit: Visit) -> str:

@@ -24,7 +24,7 @@ from opentelemetry.trace import (
 
 from conserver.telemetry import otlp
 
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=300)
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=300)
 VALUES = TEXTS | st.booleans() | st.floats() | st.integers(-(1 << 63), (1 << 63) - 1)
 PLAIN: dict[str, Any] = {"messaging.system": "redis", "size": 4096, "ratio": 0.5, "ok": True}
 RESOURCE = Resource({"service.name": "conserver", "process.pid": 7})
