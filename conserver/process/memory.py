@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 
 _M_ARENA_MAX = -8  # malloc.h
+_M_MMAP_THRESHOLD = -3
+_LARGE_BYTES = 1 << 20
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -25,6 +27,15 @@ def use_one_arena() -> None:
     The threads do not contend for it, because they hold the interpreter's lock most of the time.
     """
     _call("mallopt", _M_ARENA_MAX, 1)
+
+
+def give_large_blocks_back() -> None:
+    """Let blocks of 1 MiB and more go back to the system as soon as they are freed.
+
+    glibc raises that limit to the largest block that was freed, and keeps the memory of all smaller
+    ones: an array of sound that lived for a moment then counts for ever.
+    """
+    _call("mallopt", _M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def trim_heap() -> None:

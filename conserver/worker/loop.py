@@ -69,6 +69,7 @@ def main(boot: Boot) -> int:
         from conserver.speech.engines import engines  # A worker without speech does without it.
 
         engines.use_transcribers(boot.transcribers)
+        memory.give_large_blocks_back()
     if any(link.reads_pages for link in loaded.links.values()):
         from conserver.extraction.pool import HostReaders, pool
 

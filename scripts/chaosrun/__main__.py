@@ -21,6 +21,7 @@ from pathlib import Path
 from chaosrun.places import PLACES
 from chaosrun.plan import draw
 from chaosrun.run import Options, run
+from chaosrun.work import SPEECH
 
 
 def main() -> int:
@@ -60,6 +61,9 @@ def _arguments() -> tuple[Options, bool]:
     parser.add_argument(
         "--metrics", type=int, default=0, metavar="PORT", help="of host 1; of host 2 the next, ..."
     )
+    parser.add_argument(
+        "--speech", type=int, default=SPEECH, metavar="N", help="calls among ten thousand items"
+    )
     parser.add_argument("--plan", action="store_true", help="only say what would be done")
     given = parser.parse_args()
     storages = tuple(name for name in given.storages.split(",") if name)
@@ -73,6 +77,7 @@ def _arguments() -> tuple[Options, bool]:
         workers=given.workers,
         storages=storages,
         keep=given.keep,
+        speech=given.speech,
         metrics_port=given.metrics,
     )
     return options, given.plan

@@ -108,6 +108,12 @@ class Mischief:
         self._kill_coordinator(step)
         self._kill_worker(step)
 
+    def _kill_transcriber(self, step: Step) -> None:
+        _send(self._host(step), "transcriber", signal.SIGKILL)
+
+    def _pause_transcriber(self, step: Step) -> None:
+        self._pause(self._host(step), "transcriber", step.lasts_s)
+
     def _kill_supervisor(self, step: Step) -> None:
         self._restart_if(_send(self._host(step), "supervisor", signal.SIGKILL), step)
 

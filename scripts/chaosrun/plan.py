@@ -21,6 +21,8 @@ OF_HOSTS = {
     "kill worker": 8,
     "kill coordinator": 4,
     "kill coordinator and worker": 2,
+    "kill transcriber": 4,
+    "pause transcriber": 2,
     "kill supervisor": 3,
     "kill host": 3,
     "stop host": 2,  # SIGTERM, in order

@@ -19,7 +19,7 @@ from chaosrun.mischief import Mischief
 from chaosrun.places import PLACES
 from chaosrun.plan import LEASE_S, STALL_S, draw
 from chaosrun.town import Host, Town
-from chaosrun.work import Ledger, config, items
+from chaosrun.work import SPEECH, Ledger, config, items
 from conserver.errors import EXIT_CHILD, EXIT_UNAVAILABLE
 
 STORAGE_TIMEOUT_S = 3.0
@@ -46,6 +46,7 @@ class Options:
     workers: int = 2
     storages: tuple[str, ...] = tuple(PLACES)
     keep: Path | None = None  # where logs and data stay; else they are deleted
+    speech: int = SPEECH  # of ten thousand items are calls
     metrics_port: int = 0  # of host 1, where metrics are wanted; of host 2 the next, and so on
 
 
@@ -55,7 +56,7 @@ class Producer:
     def __init__(self, town: Town, options: Options) -> None:
         self.ledger = Ledger()
         self._town = town
-        self._items = items(options.items, options.seed)
+        self._items = items(options.items, options.seed, options.speech)
         self._quota = 0
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="producer", daemon=True)

@@ -12,9 +12,11 @@ What is pushed, in which form and with which peculiarity, is drawn from the seed
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import uuid
+import wave
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -68,6 +70,10 @@ SHARES = {
     "speech": 20,
     "poison": 5,
 }
+SPEECH = SHARES["speech"]
+CALL_TIMES = 6
+"""How often a call says the same: it is long enough to be at work when somebody dies."""
+
 DEAD = {"reject": "rejected", "broken": "rejected", "poison": "poison"}
 HOT_VCONS = 10
 LARGE_CHARS = 300_000
@@ -153,8 +159,11 @@ class Ledger:
         expected.transcripts = int(peculiarity == "speech")
 
 
-def items(count: int, seed: int) -> Iterator[tuple[Push, str, str]]:
-    """(push, peculiarity, note) of `count` items, in the order in which they are pushed."""
+def items(count: int, seed: int, speech: int = SPEECH) -> Iterator[tuple[Push, str, str]]:
+    """(push, peculiarity, note) of `count` items, in the order in which they are pushed.
+
+    speech: how many of ten thousand are calls to be transcribed.
+    """
     draw = random.Random(f"items {seed}")
     hot = [_identity(draw) for _ in range(HOT_VCONS)]
     known: set[str] = set()  # hot vCons that have been pushed
@@ -165,7 +174,7 @@ def items(count: int, seed: int) -> Iterator[tuple[Push, str, str]]:
             _, push = later.pop(0)
             drawn, note = [(push, "corrected")], "corrected"
         else:
-            drawn, note = _some(draw, hot, known), ""
+            drawn, note = _some(draw, hot, known, speech), ""
         for push, peculiarity in drawn:
             if number >= count:
                 return
@@ -178,9 +187,11 @@ def items(count: int, seed: int) -> Iterator[tuple[Push, str, str]]:
                 later.sort(key=lambda entry: entry[0])
 
 
-def _some(draw: random.Random, hot: list[str], known: set[str]) -> list[tuple[Push, str]]:
+def _some(
+    draw: random.Random, hot: list[str], known: set[str], speech: int
+) -> list[tuple[Push, str]]:
     """One drawn item, or the two that belong together."""
-    peculiarity = _peculiarity(draw)
+    peculiarity = _peculiarity(draw, speech)
     name = draw.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     if peculiarity == "broken":
         payload = draw.choice([b"{not json", b"[]", b"null", b"12", b"{}", b'{"vcon":"0.4.0"}'])
@@ -205,9 +216,9 @@ def _some(draw: random.Random, hot: list[str], known: set[str]) -> list[tuple[Pu
     return [(first, peculiarity)]
 
 
-def _peculiarity(draw: random.Random) -> str:
+def _peculiarity(draw: random.Random, speech: int) -> str:
     ticket = draw.randrange(10_000)
-    for name, share in SHARES.items():
+    for name, share in (SHARES | {"speech": speech}).items():
         if ticket < share:
             return name
         ticket -= share
@@ -240,13 +251,21 @@ def _identity(draw: random.Random) -> str:
 
 @cache
 def _call() -> dict[str, Any]:
-    """A short call, as a dialog."""
+    """A call of a few sentences, as a dialog."""
+    target = io.BytesIO()
+    with (
+        wave.open(str(DATA / "calls" / "mono-16k.wav")) as once,
+        wave.open(target, "wb") as call,
+    ):
+        call.setparams(once.getparams())
+        sound = once.readframes(once.getnframes())
+        call.writeframes(sound * CALL_TIMES)
     return {
         "type": "recording",
         "start": "2026-11-01T10:00:00Z",
         "parties": [0],
         "mediatype": "audio/x-wav",
-        "body": encode_body((DATA / "calls" / "mono-8k.wav").read_bytes()),
+        "body": encode_body(target.getvalue()),
         "encoding": "base64url",
     }
 
