@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class Soak:
             number += 1
             heard = self.engine.transcribe(
                 [np.tile(self._once, length)],
-                Listening(language="en"),
+                Listening(language="en", vad=False),
                 Following(lambda: None, self._progressed),
             )
             texts = [segment.text for segment in heard.channels[0].segments]
@@ -91,8 +92,9 @@ def test_memory_is_flat_over_a_thousand_batches() -> None:
         assert transcriber.process.is_alive()
     for windows, theirs_mb, ours_mb in soak.seen:
         sys.stdout.write(f"{windows} windows: {theirs_mb:.1f} MB, caller {ours_mb:.1f} MB\n")
-    warm = len(soak.seen) // 4
-    for which in (1, 2):
-        begin = max(one[which] for one in soak.seen[:warm])
-        end = max(one[which] for one in soak.seen[warm:])
-        assert end <= begin * MORE_MAX, soak.seen
+    quarter = len(soak.seen) // 4
+    theirs = [one[1] for one in soak.seen]
+    assert max(theirs[quarter:]) <= MORE_MAX * max(theirs[:quarter]), theirs
+    # Six threads of this process have arrays of their own: up and down, but not upwards.
+    ours = [one[2] for one in soak.seen]
+    assert median(ours[-quarter:]) <= MORE_MAX * median(ours[quarter : 2 * quarter]), ours
