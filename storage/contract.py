@@ -201,6 +201,9 @@ class Findable(Protocol):
         from the first page to the last is in one of them.
 
         Raises ValueError for a query or a cursor that is none of this storage's.
+
+        A storage may also have `check_query(query)`, which raises ValueError for what can be none
+        of its queries, without asking anybody: `conserver check` calls it.
         """
 
 

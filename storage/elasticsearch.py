@@ -263,6 +263,11 @@ class Storage:
             raise answer.error()
         return elasticsearch_search.read(answer.data, limit)
 
+    @staticmethod
+    def check_query(query: object) -> None:
+        """Raises ValueError for what is no query of Elasticsearch."""
+        elasticsearch_search.check_query(query)
+
     def find(self, query: str | dict[str, Any], limit: int, cursor: str = "") -> Finds:
         """Finds documents by a query of Elasticsearch, such as {"term": {"tags": "billing"}}."""
         asked = elasticsearch_search.find_request(query, limit, cursor)

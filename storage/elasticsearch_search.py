@@ -74,13 +74,20 @@ def read(answer: dict[str, Any], limit: int) -> Hits:
     return Hits(hits, to_cursor(found[limit - 1]["sort"]) if len(found) > limit else "")
 
 
+def check_query(query: object) -> None:
+    """Raises ValueError for what is no query: {"term": {"tags": "billing"}} is one."""
+    if not isinstance(query, dict):
+        raise ValueError("the query must be a mapping: a query of Elasticsearch")
+    if len(query) != 1:
+        raise ValueError("the query must have one entry, the kind of the query, such as `term`")
+
+
 def find_request(query: object, limit: int, cursor: str) -> dict[str, Any]:
     """The arguments of the client's `search` for a query of Elasticsearch's own language.
 
     Raises ValueError for a query that is no mapping, or a cursor that is not of this storage.
     """
-    if not isinstance(query, dict):
-        raise ValueError("the query must be a mapping: a query of Elasticsearch")
+    check_query(query)
     found = {
         "query": query,
         "size": min(limit, _PAGE_MAX) + 1,

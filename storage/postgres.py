@@ -225,6 +225,11 @@ class Storage:
         if rows[0][1] != b"t":
             raise ConnectionError("the server takes no writes now (a standby, or read-only)")
 
+    @staticmethod
+    def check_query(query: object) -> None:
+        """Raises ValueError for what is no condition."""
+        postgres_search.check_condition(query)
+
     def find(self, query: str | dict[str, Any], limit: int, cursor: str = "") -> Finds:
         """Finds rows by a condition in SQL, such as `created_at > now() - interval '1 day'`."""
         return postgres_search.find(self._query, self._table, query, limit, cursor)

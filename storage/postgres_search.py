@@ -87,6 +87,12 @@ def search(
     return Hits(hits, to_cursor(rows[limit - 1][:2]) if len(rows) > limit else "")
 
 
+def check_condition(condition: object) -> None:
+    """Raises ValueError for what is no condition in SQL."""
+    if not isinstance(condition, str):
+        raise ValueError("the query must be a text: a condition in SQL")
+
+
 def find(
     query: Callable[..., list[list[bytes | None]]],
     table: str,
@@ -95,8 +101,7 @@ def find(
     cursor: str,
 ) -> Finds:
     """See storage.contract.Findable. `query` runs a statement with values."""
-    if not isinstance(condition, str):
-        raise ValueError("the query must be a text: a condition in SQL")
+    check_condition(condition)
     after = _BEFORE_ALL
     if cursor:
         [text] = from_cursor(cursor, [str])

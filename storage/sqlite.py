@@ -174,13 +174,18 @@ class Storage:
         hits = [marked(row[1], row[2] or "", row[3] or "", row[4]) for row in rows[:limit]]
         return Hits(hits, to_cursor([rows[limit - 1][0]]) if len(rows) > limit else "")
 
+    @staticmethod
+    def check_query(query: object) -> None:
+        """Raises ValueError for what is no condition."""
+        if not isinstance(query, str):
+            raise ValueError("the query must be a text: a condition in SQL")
+
     def find(self, query: str | dict[str, Any], limit: int, cursor: str = "") -> Finds:
         """Finds rows by a condition in SQL, such as `created_at > date('now', '-1 day')`.
 
         Raises sqlite3.OperationalError for a condition that SQLite does not understand.
         """
-        if not isinstance(query, str):
-            raise ValueError("the query must be a text: a condition in SQL")
+        self.check_query(query)
         after = from_cursor(cursor, [int])[0] if cursor else 0
         with self._turn() as connection:
             statement = _FIND.format(query=query)

@@ -28,12 +28,13 @@ from pydantic import (
     model_validator,
 )
 
+from conserver.config import doubts
 from conserver.config.data import check_references, drop_ignored, entries, texts
 from conserver.config.file import expand, read_text, read_yaml, with_lines
 from conserver.config.names import ListName, PluginName, Section
 from conserver.config.rates import Rate
 from conserver.config.schedules import ScheduleConfig
-from conserver.config.validation import join_path, problems_of, suggest
+from conserver.config.validation import join_path, problems_of
 from conserver.errors import ConfigError, Problem
 from conserver.telemetry.redact import keep_secret, secret_values
 
@@ -303,7 +304,7 @@ def parse(text: str, environ: Mapping[str, str], source: str = "the configuratio
         problems += problems_of(error, Config, data)
     if problems or config is None:
         raise ConfigError(with_lines(problems, text), source)
-    warnings += [*_warn_of_effects(config), *_warn_of_keys(config)]
+    warnings += doubts.of(config)
     config._warnings = tuple(with_lines(warnings, text))
     return config
 
@@ -345,56 +346,3 @@ def keep_secrets(config: Config) -> None:
     keep_secret(secret_values([link.options for link in config.links.values()]))
     keep_secret(secret_values([storage.options for storage in config.storages.values()]))
     keep_secret(secret_values(list(config.ingress_auth.values())))
-
-
-def serves_nothing(config: Config) -> Problem:
-    """The problem to report for a configuration that serves no list."""
-    if config.enabled_chains:
-        return Problem("chains", "no chain has `ingress_lists`, so no list is served")
-    why = "all are disabled" if config.chains else "there is none: is the file empty, or cut short?"
-    return Problem("chains", "no chain is enabled, so no list is served", why)
-
-
-def _warn_of_keys(config: Config) -> list[Problem]:
-    """Warnings: a list with keys that nobody can use."""
-    found = []
-    for name, keys in config.ingress_auth.items():
-        path = join_path("ingress_auth", [name])
-        if name not in config.ingress:
-            hint = suggest(name, config.ingress)
-            found.append(Problem(path, "is a list that no chain takes from", hint))
-        if not keys:
-            found.append(Problem(path, "has no key, so that nobody is let in"))
-    return found
-
-
-def _warn_of_effects(config: Config) -> list[Problem]:
-    """Warnings: a chain serves no list, or items return to a chain's own lists without end."""
-    if not config.ingress:
-        return [serves_nothing(config)]
-    found = [
-        Problem(
-            join_path("chains", [name, "ingress_lists"]),
-            "names no list, so this chain serves nothing",
-            "as in vcon-server, this is allowed",
-        )
-        for name, chain in config.enabled_chains.items()
-        if not chain.ingress_lists
-    ]
-    follows = {
-        name: {config.ingress[lst] for lst in chain.egress_lists if lst in config.ingress}
-        for name, chain in config.enabled_chains.items()
-    }
-    for start, ahead in follows.items():
-        reached: set[str] = set()
-        frontier = set(ahead)
-        while frontier:
-            name = frontier.pop()
-            reached.add(name)
-            frontier |= follows[name] - reached
-        if start in reached:
-            path = join_path("chains", [start, "egress_lists"])
-            found.append(
-                Problem(path, "leads back to this chain's own lists", "items may go round for ever")
-            )
-    return found

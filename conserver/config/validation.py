@@ -80,6 +80,10 @@ def join_path(prefix: str, keys: Iterable[str | int]) -> str:
     return path
 
 
+NEAR = "did you mean"
+"""How a hint of `suggest` begins where a name is close."""
+
+
 def suggest(word: object, known: Iterable[str]) -> str:
     """A hint: the closest of `known`, else all of them if they are few, else ""."""
     names = sorted(known)
@@ -92,7 +96,7 @@ def suggest(word: object, known: Iterable[str]) -> str:
     lowered = {_folded(name[alike:]): name for name in names}
     near = difflib.get_close_matches(_folded(wanted[alike:]), lowered, n=1, cutoff=0.6)
     if near:
-        return f"did you mean `{lowered[near[0]]}`?"
+        return f"{NEAR} `{lowered[near[0]]}`?"
     return f"known: {', '.join(names)}" if len(names) <= 30 else ""
 
 

@@ -2,8 +2,8 @@
 
 1. The configuration file: every fault at once; and the secrets that sign webhooks.
 2. Links and storages: their modules exist, their options are valid, what they need is installed.
-3. If asked for: Redis and every storage answer. Opening a storage makes what it needs there (a
-   table, a bucket, an index), as a worker does.
+3. If asked for: Redis and every storage answer, and then the query of each schedule. Opening a
+   storage makes what it needs there (a table, a bucket, an index), as a worker does.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from dataclasses import dataclass, field
 from conserver.config import settings
 from conserver.config.environment import Environment
 from conserver.config.file import located
+from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import ConfigError, ConserverError, OperationError, Problem, Rejected
 from conserver.operations import callbacks
 from conserver.operations.connection import redis_client
+from conserver.operations.documents import StorageReader
 from conserver.plugins import loader, reading, returns
 from conserver.plugins.loader import LoadedStorage, Plugins
+from conserver.telemetry.redact import redact_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ def check(found: Settings, environ: Mapping[str, str], *, connect: bool = False)
         plugins = reading.load_plugins(config, source, prepare=True)
         warnings += located(returns.doubts(plugins), source)
         connections = _connect(found, plugins) if connect else []
+        if all(connection.ok for connection in connections):
+            connections += _ask_queries(config) if connect else []
     except ConfigError as error:
         problems += error.problems
     ok = not problems and all(connection.ok for connection in connections)
@@ -105,6 +110,25 @@ def _ask_redis(found: Settings) -> Connection:
         ok, message = False, str(error)
         refused = isinstance(error, OperationError) and error.kind == "denied"
     return Connection("redis", ok, message, (time.monotonic() - began_s) * 1000, refused)
+
+
+def _ask_queries(config: Config) -> list[Connection]:
+    """Asks for one vCon of what the `find` of each enabled schedule means."""
+    found = []
+    with StorageReader(config) as reader:
+        for name, schedule in config.enabled_schedules.items():
+            if schedule.find is None:
+                continue
+            began_s = time.monotonic()
+            try:
+                reader.find(schedule.find.storage, schedule.find.query, 1, "")
+                ok, message = True, "its query is understood"
+            except Exception as error:  # noqa: BLE001 - a client of any library may raise anything.
+                what = redact_text(str(error)).strip()
+                ok, message = False, f"{schedule.find.storage} does not answer its query: {what}"
+            duration_ms = (time.monotonic() - began_s) * 1000
+            found.append(Connection(f"schedules.{name}.find", ok, message, duration_ms))
+    return found
 
 
 def _ask_storage(loaded: LoadedStorage) -> Connection:

@@ -11,7 +11,7 @@ from conserver.config import model
 from conserver.config.file import located
 from conserver.config.model import Config
 from conserver.errors import ConfigError, Problem
-from conserver.plugins import loader
+from conserver.plugins import loader, queries
 from conserver.plugins.loader import Plugins
 
 
@@ -40,13 +40,17 @@ def load_plugins(config: Config, config_file: str, *, prepare: bool) -> Plugins:
     Raises:
         ConfigError: with everything that is wrong with them, and its lines.
     """
+    unasked = list(queries.problems(config))
     try:
         loaded = loader.load(config)
         if prepare:
             loaded.prepare()
     except ConfigError as error:
-        problems = located(error.problems, config_file)
+        every = dict.fromkeys([*error.problems, *unasked])
+        problems = located(list(every), config_file)
         raise ConfigError(problems, config_file) from error.__cause__
+    if unasked:
+        raise ConfigError(located(unasked, config_file), config_file)
     return loaded
 
 

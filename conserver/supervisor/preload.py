@@ -15,7 +15,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple
 
-from conserver.config import model as configuration
+from conserver.config.doubts import serves_nothing
 from conserver.config.model import Config
 from conserver.config.notifications import with_notifications
 from conserver.config.settings import Settings
@@ -165,7 +165,7 @@ class Preload:
 
 
 def _nothing_served(config: Config) -> Problem:
-    found = configuration.serves_nothing(config)
+    found = serves_nothing(config)
     instead = "to take nothing more, `conserver pause`, or stop the daemon"
     return Problem(found.path, found.message, f"{found.hint}; {instead}")
 

@@ -442,6 +442,23 @@ def test_check_connect(conserver: Command) -> None:
     assert b"redis: answers, version" in done.stdout
 
 
+def test_check_connect_asks_what_schedules_ask(conserver: Command, tmp_path: Path) -> None:
+    """A query that its storage does not understand is told before its hour has come."""
+    config = tmp_path / "asks.yml"
+    for query, code in (("uuid LIKE 'a%'", 0), ("no_such_column = 1", 1)):
+        config.write_text(
+            f"storages: {{db: {{module: storage.sqlite, options: {{path: {tmp_path}/v.db}}}}}}\n"
+            "chains: {a: {ingress_lists: [inbox], storages: [db]}}\n"
+            'schedules: {nightly: {cron: "0 2 * * *", find: '
+            f'{{storage: db, list: inbox, query: "{query}"}}}}}}\n'
+        )
+        done = conserver("check", "--connect", "--config", str(config))
+        said = (done.stdout + done.stderr).decode()
+        assert (done.returncode != 0) == bool(code), said
+        assert "schedules.nightly.find" in said
+        assert ("no such column" in said) == bool(code)
+
+
 def test_a_user_that_may_not_run_scripts(private: Any, conserver: Command) -> None:
     """Nothing would ever move: told before anything runs, even where rights cannot be asked for."""
     from servers import Redis

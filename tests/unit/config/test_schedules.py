@@ -127,3 +127,32 @@ def test_a_disabled_schedule_does_not_fire() -> None:
     config = parse("chains: {a: {ingress_lists: [q]}}\n" + text, {})
     assert list(config.schedules) == ["one"]
     assert not config.enabled_schedules
+
+
+@pytest.mark.parametrize(
+    ("entry", "path", "said"),
+    [
+        ("requeue: {lists: [qq]}", "schedules.one.requeue.lists[0]", "no chain takes from `qq`"),
+        ("purge: {where: hok}", "schedules.one.purge.where", "did you mean `hook`"),
+        ("push: {list: calls_, payloads: [a]}", "schedules.one.push.list", "did you mean `calls`"),
+        (
+            'find: {storage: db, query: "true", list: call}',
+            "schedules.one.find.list",
+            "did you mean `calls`",
+        ),
+        ("push: {list: elsewhere, payloads: [a]}", "", ""),
+        ("push: {list: calls, payloads: [a]}", "", ""),
+        ("requeue: {lists: [calls], where: hook}", "", ""),
+        ("requeue: {where: db}", "", ""),
+    ],
+)
+def test_names_that_nothing_has_are_warnings(entry: str, path: str, said: str) -> None:
+    text = (
+        "links: {hook: {module: links.webhook}}\n"
+        "storages: {db: {module: storage.sqlite}}\n"
+        "chains: {a: {ingress_lists: [calls]}}\n"
+        f'schedules: {{one: {{cron: "0 2 * * *", {entry}}}}}\n'
+    )
+    found = [str(one) for one in parse(text, {}).warnings]
+    assert len(found) == bool(path), found
+    assert all(path in one and said in one for one in found)
