@@ -205,3 +205,5 @@ def test_a_reload_shows_what_came_of_it_as_soon_as_a_host_answers(desk: Desk, qu
     queue.client.hset(keys.host("h1"), "supervisor", orjson.dumps(told))
     expect(window.locator("#live pre")).to_have_text("chains: <b>none</b>")
     expect(window.locator("#live")).to_contain_text("refused")
+    window.set_viewport_size({"width": 360, "height": 740})
+    assert window.evaluate(NO_WIDER)
