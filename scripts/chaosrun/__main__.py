@@ -19,8 +19,7 @@ import time
 from pathlib import Path
 
 from chaosrun.places import PLACES
-from chaosrun.plan import draw
-from chaosrun.run import Options, run
+from chaosrun.run import Options, plan_of, run
 from chaosrun.work import SPEECH
 
 
@@ -28,9 +27,7 @@ def main() -> int:
     """Run as the command line says. Returns the exit code."""
     options, only_plan = _arguments()
     if only_plan:
-        for step in draw(
-            options.disturbances, options.seed, options.hosts, options.workers, options.storages
-        ):
+        for step in plan_of(options):
             print(step)
         return 0
     began_s = time.monotonic()
@@ -62,7 +59,11 @@ def _arguments() -> tuple[Options, bool]:
         "--metrics", type=int, default=0, metavar="PORT", help="of host 1; of host 2 the next, ..."
     )
     parser.add_argument(
-        "--speech", type=int, default=SPEECH, metavar="N", help="calls among ten thousand items"
+        "--speech",
+        type=int,
+        default=SPEECH,
+        metavar="N",
+        help="calls among ten thousand items; with more than 20, transcribers are disturbed",
     )
     parser.add_argument("--plan", action="store_true", help="only say what would be done")
     given = parser.parse_args()

@@ -21,8 +21,6 @@ OF_HOSTS = {
     "kill worker": 8,
     "kill coordinator": 4,
     "kill coordinator and worker": 2,
-    "kill transcriber": 4,
-    "pause transcriber": 2,
     "kill supervisor": 3,
     "kill host": 3,
     "stop host": 2,  # SIGTERM, in order
@@ -38,6 +36,11 @@ OF_HOSTS = {
     "stall host": 3,  # nothing passes between it and Redis
     "kill stalled worker": 4,  # what it had sent arrives after its death
     "slow host": 2,
+}
+# Of a host too, but only where the run has calls in plenty; else one would seldom be at work.
+OF_TRANSCRIBERS = {
+    "kill transcriber": 3,
+    "pause transcriber": 1,
 }
 OF_REDIS = {
     "restart redis": 4,
@@ -59,11 +62,13 @@ OF_STORAGES = {
 }
 LASTING_NOT = (
     *(kind for kind in OF_HOSTS if kind.startswith(("kill", "cut", "stop", "reload"))),
+    "kill transcriber",
     "forget scripts",
     "cut storage",
     "cut storage after",
 )
 SORTS = ((OF_HOSTS, 6), (OF_REDIS, 3), (OF_STORAGES, 3))
+WITH_SPEECH = (*SORTS, (OF_TRANSCRIBERS, 4))
 # The scripts that a cut waits for, with their weights; some come only if something else happened.
 SCRIPTS = {
     "claim": 8,
@@ -97,7 +102,7 @@ class Step:
     @property
     def victim(self) -> str:
         """Whom it is done to; one thing at a time is done to each."""
-        if self.kind in OF_HOSTS:
+        if self.kind in OF_HOSTS or self.kind in OF_TRANSCRIBERS:
             return f"host {self.host + 1}"
         return self.storage if self.kind in OF_STORAGES else "redis"
 
@@ -112,10 +117,19 @@ class Step:
         return " ".join(words)
 
 
-def draw(count: int, seed: int, hosts: int, workers: int, storages: Sequence[str]) -> list[Step]:
+def draw(
+    count: int,
+    seed: int,
+    hosts: int,
+    workers: int,
+    storages: Sequence[str],
+    *,
+    with_speech: bool = False,
+) -> list[Step]:
     """`count` steps for a town of so many hosts, workers per host, and these storages."""
     source = random.Random(f"disturbances {seed}")
-    sorts = [(kinds, weight) for kinds, weight in SORTS if kinds is not OF_STORAGES or storages]
+    all_sorts = WITH_SPEECH if with_speech else SORTS
+    sorts = [(kinds, weight) for kinds, weight in all_sorts if kinds is not OF_STORAGES or storages]
     return [_step(source, sorts, hosts, workers, storages) for _ in range(count)]
 
 

@@ -17,7 +17,7 @@ import redis
 from chaosrun.account import Account, draw_up, settle
 from chaosrun.mischief import Mischief
 from chaosrun.places import PLACES
-from chaosrun.plan import LEASE_S, STALL_S, draw
+from chaosrun.plan import LEASE_S, STALL_S, Step, draw
 from chaosrun.town import Host, Town
 from chaosrun.work import SPEECH, Ledger, config, items
 from conserver.errors import EXIT_CHILD, EXIT_UNAVAILABLE
@@ -127,6 +127,18 @@ def run(options: Options, log: Callable[[str], None]) -> dict[str, Any]:
         }
 
 
+def plan_of(options: Options) -> list[Step]:
+    """The disturbances of a run."""
+    return draw(
+        options.disturbances,
+        options.seed,
+        options.hosts,
+        options.workers,
+        options.storages,
+        with_speech=options.speech > SPEECH,
+    )
+
+
 def _start_hosts(town: Town, options: Options) -> None:
     """Every host is another one, as far as settings go: what is true must be true for all."""
     common = {
@@ -148,9 +160,7 @@ def _start_hosts(town: Town, options: Options) -> None:
 
 
 def _disturb(options: Options, mischief: Mischief, producer: Producer) -> None:
-    plan = draw(
-        options.disturbances, options.seed, options.hosts, options.workers, options.storages
-    )
+    plan = plan_of(options)
     for number, step in enumerate(plan, 1):
         producer.allow(options.items * number // (len(plan) + 1))
         mischief.tend()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import redis
 from chaosrun.account import Account, draw_up, on_their_way, settle
 from chaosrun.mischief import Mischief
 from chaosrun.places import PostgresPlace
-from chaosrun.plan import OF_HOSTS, OF_REDIS, OF_STORAGES, draw
+from chaosrun.plan import OF_HOSTS, OF_REDIS, OF_STORAGES, OF_TRANSCRIBERS, draw
 from chaosrun.run import Options, Producer, run
 from chaosrun.town import Town
 from chaosrun.work import config, items
@@ -53,6 +55,25 @@ def test_short_run(tmp_path: Path) -> None:
     assert set(account["disturbances"]) == OF_EACH
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(
+    not os.environ.get("CONSERVER_TEST_LONG"), reason="minutes; CONSERVER_TEST_LONG=1 runs it"
+)
+def test_calls_in_plenty_and_transcribers_that_die(tmp_path: Path) -> None:
+    said: list[str] = []
+    options = Options(
+        items=300, disturbances=60, seed=21, storages=("postgres",), keep=tmp_path, speech=4000
+    )
+    try:
+        account = run(options, said.append)
+    except Missing as error:
+        absent(str(error))
+    sys.stdout.write(json.dumps(account) + "\n")
+    assert account["good"], "\n".join([*said, json.dumps(account)])
+    assert account["disturbances"]["kill transcriber"] > 3
+
+
 def test_a_seed_is_a_plan() -> None:
     storages = ("postgres", "s3")
     plan = draw(200, 7, 2, 2, storages)
@@ -64,7 +85,7 @@ def test_a_seed_is_a_plan() -> None:
     assert all(step.host < 2 and step.slot in (1, 2) for step in plan)
 
 
-@pytest.mark.parametrize("kind", [*OF_HOSTS, *OF_REDIS, *OF_STORAGES])
+@pytest.mark.parametrize("kind", [*OF_HOSTS, *OF_REDIS, *OF_STORAGES, *OF_TRANSCRIBERS])
 def test_every_disturbance_can_be_carried_out(kind: str) -> None:
     assert callable(getattr(Mischief, "_" + kind.replace(" ", "_")))
 
