@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,10 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _print_whatever_it_is(sys.stdout)
     match words:
-        case ["run"]:
-            return _run("")
-        case ["run", "--config" | "-c", path] if not path.startswith("-"):
-            return _run(path)
+        case ["run", *rest] if (given := _run_options(rest)) is not None:
+            return _run(given)
         case ["health"]:
             return _health()
     from conserver.cli.app import run_cli
@@ -37,13 +35,24 @@ def _print_whatever_it_is(stream: object) -> None:
         stream.reconfigure(errors="replace")
 
 
-def _run(config_file: str) -> int:
+def _run_options(words: Sequence[str]) -> Mapping[str, str] | None:
+    """The options of `run`, read without Typer, which the daemon must not load. None for what Typer
+    has to tell of: `--help`, and what is wrong.
+    """
+    names = {"--config": "config", "-c": "config", "--workers": "workers", "-w": "workers"}
+    pairs = list(zip(words[::2], words[1::2], strict=False))
+    if len(words) % 2 or any(name not in names or text[:1] in "-" for name, text in pairs):
+        return None
+    return {names[name]: text for name, text in pairs}
+
+
+def _run(given: Mapping[str, str]) -> int:
     # Import log first: it keeps structlog from importing Rich.
     from conserver.telemetry import log  # noqa: F401  isort: skip
     from conserver.cli.output import execute
     from conserver.cli.run import run
 
-    return execute(lambda: run(config_file))
+    return execute(lambda: run(given.get("config", ""), given.get("workers", "")))
 
 
 def _health() -> int:

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from urllib.parse import urlsplit
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -112,6 +113,8 @@ class Storage(Protocol):
 
     `save_many` is called from one thread at a time. `get`, `delete` and `ready` may be called
     from another thread meanwhile. `open` and `close` can be called again without harm.
+
+    It may have a `place` besides (see place_of), which then stands in every message about it.
     """
 
     name: str
@@ -136,6 +139,24 @@ class Storage(Protocol):
 
     def ready(self) -> None:
         """Raises if documents could not be stored now."""
+
+
+def place_of(storage: object) -> str:
+    """Where a storage keeps its vCons, for messages: what it has as `place`, such as host:port or a
+    path. "" where it says nothing.
+    """
+    return str(getattr(storage, "place", ""))
+
+
+def with_place(text: str, place: str) -> str:
+    """A message about a storage that names the place, which many clients leave out."""
+    return text if not place or place in text else f"{text} ({place})"
+
+
+def servers_in(*urls: str) -> str:
+    """The servers of some URLs, without logins: host:port, or the path of a socket."""
+    parts = [urlsplit(url) for url in urls]
+    return ", ".join(part.netloc.rpartition("@")[2] or part.path for part in parts)
 
 
 @dataclass(frozen=True, slots=True)

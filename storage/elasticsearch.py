@@ -33,6 +33,7 @@ from storage.contract import (
     StorageOptions,
     Stored,
     Unavailable,
+    servers_in,
 )
 from storage.elasticsearch_fields import source
 from storage.elasticsearch_index import ensure_index
@@ -198,6 +199,7 @@ class Storage:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
+        self.place = servers_in(*(options.urls or [_cloud_url(str(options.cloud_id))]))
         self._options = options
         self._index = options.index_prefix.strip() + options.index
         # Less than ours, so that a shard that is away is told apart from a dead node.

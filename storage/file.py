@@ -101,6 +101,7 @@ class Storage:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
+        self.place = str(options.path)
         self._options = options
         self._root = options.path
         self._new = self._root / ".new"

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 from pydantic import Field, SecretStr
 
-from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
+from storage.contract import (
+    Document,
+    Outcome,
+    Rejected,
+    StorageOptions,
+    Stored,
+    Unavailable,
+    servers_in,
+)
 
 if TYPE_CHECKING:
     from bson.raw_bson import RawBSONDocument
@@ -58,6 +66,7 @@ class Storage:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
+        self.place = servers_in(options.url.get_secret_value())
         self._options = options
         self._client: MongoClient[dict[str, Any]] | None = None
 

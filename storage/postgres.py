@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import Field, SecretStr
@@ -152,6 +153,7 @@ class Storage:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
+        self.place = _place_of(options)
         self.searches = options.search
         self._options = options
         self._table = _quoted(options.table_name)
@@ -390,6 +392,14 @@ def _ids(result: PGresult) -> set[bytes | None]:
 def _quoted(name: str) -> str:
     """A table name, perhaps behind its schema's, as an identifier."""
     return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+def _place_of(options: Options) -> str:
+    """The server's host and port, and the database."""
+    if options.url is None:
+        return f"{options.host}:{options.port}/{options.database}"
+    found = urlsplit(options.url.get_secret_value())
+    return f"{found.netloc.rpartition('@')[2]}{found.path}"  # "" for words like host=a port=1
 
 
 def _connection_parameters(options: Options) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, SecretStr
 
-from storage.contract import Document, Outcome, StorageOptions, Stored, Unavailable
+from storage.contract import Document, Outcome, StorageOptions, Stored, Unavailable, servers_in
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -58,6 +58,7 @@ class Storage:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
+        self.place = servers_in(options.redis_url.get_secret_value())
         self._options = options
         self._client: Redis | None = None
         self._script = ""

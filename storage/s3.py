@@ -24,7 +24,15 @@ from collections.abc import Sequence
 from pydantic import AnyHttpUrl, Field, SecretStr, field_validator, model_validator
 
 from storage import network
-from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
+from storage.contract import (
+    Document,
+    Outcome,
+    Rejected,
+    StorageOptions,
+    Stored,
+    Unavailable,
+    servers_in,
+)
 from storage.fields import date_folder, is_safe_name
 from storage.http import BROKEN, Answer
 from storage.pool import Pool
@@ -151,6 +159,8 @@ class Storage:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
+        server = servers_in(options.endpoint_url) if options.endpoint_url else "s3:"
+        self.place = f"{server}/{options.aws_bucket}"
         self._options = options
         self._prefix = options.s3_path.strip("/") + "/" if options.s3_path.strip("/") else ""
         self._headers = {"content-type": "application/vcon", **options.object_headers}

@@ -103,6 +103,7 @@ class Storage:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
+        self.place = str(options.path)
         self._options = options
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None

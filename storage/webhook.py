@@ -14,7 +14,15 @@ from urllib.parse import urlsplit
 from pydantic import Field, HttpUrl, SecretStr
 
 from storage import network
-from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored, Unavailable
+from storage.contract import (
+    Document,
+    Outcome,
+    Rejected,
+    StorageOptions,
+    Stored,
+    Unavailable,
+    servers_in,
+)
 from storage.http import BROKEN, Answer, Server
 from storage.pool import Pool
 
@@ -57,6 +65,7 @@ class Storage:
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
+        self.place = servers_in(*map(str, options.webhook_urls))
         self._options = options
         self._headers = {"content-type": "application/json"}
         for header, value in options.headers.items():

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from conserver import __version__
-from conserver.cli.arguments import AsJson, ConfigFile, Limit, Uuid, end
+from conserver.cli.arguments import AsJson, ConfigFile, Limit, Uuid, end, examples
 from conserver.cli.groups import GROUPS
 from conserver.cli.output import Output
 
@@ -22,7 +22,7 @@ _app = typer.Typer(
     name="conserver",
     help="Takes conversations from Redis lists through chains of links into storages.",
     no_args_is_help=True,
-    add_completion=False,
+    rich_markup_mode=None,  # Plain help, which a narrow terminal and grep can do with.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
@@ -55,15 +55,21 @@ def _root(
     pass
 
 
-@_app.command()
-def run(config: ConfigFile = "") -> None:
+@_app.command(epilog=examples("run --config config.yml --workers 4"))
+def run(
+    config: ConfigFile = "",
+    workers: Annotated[
+        str,
+        typer.Option("--workers", "-w", metavar="N", help="Goes before CONSERVER_WORKERS."),
+    ] = "",
+) -> None:
     """Run the daemon: supervisor, coordinator and workers, until SIGTERM."""
     from conserver.cli.run import run
 
-    end(lambda: run(config))
+    end(lambda: run(config, workers))
 
 
-@_app.command()
+@_app.command(epilog=examples("api --port 8000 --workers 2"))
 def api(
     config: ConfigFile = "",
     host: Annotated[
@@ -85,7 +91,7 @@ def api(
     end(lambda: serve(config, host, port, workers))
 
 
-@_app.command()
+@_app.command(epilog=examples("check --config config.yml", "check --connect --json"))
 def check(
     config: ConfigFile = "",
     connect: Annotated[
@@ -115,7 +121,7 @@ def health(json: AsJson = False) -> None:
     end(lambda: health(Output(as_json=json)))
 
 
-@_app.command()
+@_app.command(epilog=examples("status --watch 2", "status --json"))
 def status(
     config: ConfigFile = "",
     watch: Annotated[
@@ -146,7 +152,13 @@ def reclaim(json: AsJson = False) -> None:
     end(lambda: reclaim(Output(as_json=json)))
 
 
-@_app.command()
+@_app.command(
+    epilog=examples(
+        "submit --list calls call.vcon.json",
+        "submit --list calls --wait recordings/",
+        "submit --list calls --at 2h --priority low -",
+    )
+)
 def submit(
     paths: Annotated[
         list[str],
@@ -182,6 +194,8 @@ def submit(
 ) -> None:
     """Put vCons on a list: files, folders, standard input; audio files become vCons.
 
+    A file holds one vCon, or several: one per line, or one after the other.
+
     Each is a job, which `conserver jobs` shows. With --wait it is followed to its
     end: completed (stored and passed on), filtered (by a link), cancelled or
     failed (a dead letter); `waiting` is none of them by the end of the time. 0 if
@@ -207,7 +221,11 @@ def submit(
     )
 
 
-@_app.command()
+@_app.command(
+    epilog=examples(
+        "transcribe --model small call.wav", "transcribe --format srt --output subtitles *.mp3"
+    )
+)
 def transcribe(
     files: Annotated[
         list[Path],
@@ -247,7 +265,7 @@ def transcribe(
     end(lambda: transcribe(files, wanted, listening, form=form, folder=folder))
 
 
-@_app.command()
+@_app.command(epilog=examples("get 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978 --from redis"))
 def get(
     uuid: Uuid,
     config: ConfigFile = "",
@@ -262,7 +280,7 @@ def get(
     end(lambda: get(Output(as_json=json), uuid, config, source))
 
 
-@_app.command()
+@_app.command(epilog=examples("where 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978"))
 def where(uuid: Uuid, config: ConfigFile = "", json: AsJson = False) -> None:
     """Tell where a vCon is: list and place, with whom, until when, or how it ended."""
     from conserver.cli.where import where
@@ -270,7 +288,7 @@ def where(uuid: Uuid, config: ConfigFile = "", json: AsJson = False) -> None:
     end(lambda: where(Output(as_json=json), uuid, config))
 
 
-@_app.command("list")
+@_app.command("list", epilog=examples("list calls", "list calls --limit 0 --json"))
 def list_(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
     limit: Limit = 20,
@@ -283,7 +301,7 @@ def list_(
     end(lambda: show(Output(as_json=json), name, config, limit=limit))
 
 
-@_app.command()
+@_app.command(epilog=examples("cancel 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978"))
 def cancel(uuid: Uuid, json: AsJson = False) -> None:
     """Take every copy of a vCon out of the queues; a running one stops at its next link."""
     from conserver.cli.cancel import cancel
@@ -291,7 +309,7 @@ def cancel(uuid: Uuid, json: AsJson = False) -> None:
     end(lambda: cancel(Output(as_json=json), uuid))
 
 
-@_app.command()
+@_app.command(epilog=examples("pause calls", "pause"))
 def pause(
     lists: Annotated[list[str] | None, typer.Argument(metavar="LIST")] = None,
     config: ConfigFile = "",
@@ -303,7 +321,7 @@ def pause(
     end(lambda: pause(Output(as_json=json), lists or [], config))
 
 
-@_app.command()
+@_app.command(epilog=examples("resume calls", "resume"))
 def resume(
     lists: Annotated[list[str] | None, typer.Argument(metavar="LIST")] = None,
     config: ConfigFile = "",
@@ -328,7 +346,7 @@ def reload(
     end(lambda: reload(Output(as_json=json), timeout_s=timeout))
 
 
-@_app.command()
+@_app.command(epilog=examples("drain --timeout 60"))
 def drain(
     config: ConfigFile = "",
     timeout: Annotated[

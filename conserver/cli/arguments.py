@@ -44,6 +44,12 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many it w
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")]
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: such commands, one per line."""
+    # The \\b keeps the lines as they are.
+    return "\b\nExamples:\n" + "\n".join(f"  conserver {line}" for line in lines)
+
+
 def end(action: Callable[[], int]) -> None:
     """Runs a command and ends with its exit code."""
     raise typer.Exit(execute(action))

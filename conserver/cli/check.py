@@ -59,9 +59,11 @@ _NOTHING_SERVED = "nothing is wrong, and nothing would be done"
 
 
 def _faults(checked: Checked) -> str:
-    away = sum(1 for connection in checked.connections if not connection.ok)
+    refused = sum(1 for connection in checked.connections if connection.refused)
+    away = sum(1 for connection in checked.connections if not connection.ok) - refused
     parts = [
         _count(len(checked.problems), "error") if checked.problems else "",
+        f"{_count(refused, 'server')} refuses us" if refused else "",
         f"{_count(away, 'server')} away" if away else "",
     ]
     return ", ".join(part for part in parts if part)

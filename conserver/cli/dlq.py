@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -99,13 +100,27 @@ def show_letter(output: Output, uuid: str, names: Sequence[str]) -> int:
 
 
 def move_letters(
-    output: Output, wanted: Filter, kind: str, *, everything: bool, dry_run: bool, limit: int
+    output: Output,
+    wanted: Filter,
+    kind: str,
+    *,
+    everything: bool,
+    dry_run: bool,
+    limit: int,
+    asks: bool = False,
 ) -> int:
     """Sends dead letters to work again, or deletes them with their payloads; their documents in
-    Redis expire by themselves. kind: requeue or purge.
+    Redis expire by themselves.
+
+    Args:
+        kind: requeue or purge.
+        asks: ask whoever sits at the terminal before every one is purged.
     """
     if not wanted.restricts and not everything:
         raise BootError("say which dead letters, or --all", EXIT_USAGE)
+    if asks and kind == "purge" and not (wanted.restricts or dry_run or _confirmed(wanted, limit)):
+        note("nothing was purged")
+        return EXIT_FAILURE
     move, done_word = _MOVES[kind]
     moved = done = 0
     with redis_client(load_settings()) as client:
@@ -118,6 +133,18 @@ def move_letters(
         note(none)
     # A script that names a letter must learn from the exit code that there is none.
     return EXIT_FAILURE if wanted.uuids and not moved else 0
+
+
+def _confirmed(wanted: Filter, limit: int) -> bool:
+    """Whether the terminal agrees to lose that many."""
+    count = 0
+    with redis_client(load_settings()) as client:
+        for progress in dead_letters.purge(
+            client, wanted, limit=limit, dry_run=True, actor=actor()
+        ):
+            count = progress.matching
+    note(f"{count} dead letters will be gone for good. Purge them? [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _count(output: Output, client: Client, wanted: Filter) -> int:

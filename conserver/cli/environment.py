@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from conserver.config.model import Config
 
 
-def load_settings(config_file: str = "") -> Settings:
-    """The settings of this environment; `config_file` (--config) goes before CONSERVER_CONFIG_FILE.
+def load_settings(config_file: str = "", workers: str = "") -> Settings:
+    """The settings of this environment; `config_file` (--config) goes before CONSERVER_CONFIG_FILE,
+    `workers` (--workers) before CONSERVER_WORKERS.
 
     Raises:
         ConfigError: with every variable that cannot be used.
     """
-    return setup.load_settings(os.environ, config_file)
+    environ = {**os.environ, "CONSERVER_WORKERS": workers} if workers else os.environ
+    return setup.load_settings(environ, config_file)
 
 
 def load_config(found: Settings) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ from conserver.cli.arguments import (
     Uuids,
     WhereName,
     end,
+    examples,
 )
 from conserver.cli.output import Output
 
@@ -32,7 +34,7 @@ _token = typer.Typer(no_args_is_help=True, help="Tokens of the HTTP API: add, li
 GROUPS = {"dlq": _dlq, "jobs": _jobs, "schedules": _schedules, "token": _token}
 
 
-@_jobs.command("list")
+@_jobs.command("list", epilog=examples("jobs list --status failed"))
 def list_jobs(
     name: Annotated[
         str, typer.Option("--list", "-l", metavar="NAME", help="Only of this list.")
@@ -72,7 +74,7 @@ TokensFile = Annotated[
 TokenName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 
 
-@_token.command("add")
+@_token.command("add", epilog=examples("token add shop --role submit --list calls"))
 def add_token(
     name: TokenName,
     roles: Annotated[
@@ -126,7 +128,7 @@ def revoke_token(name: TokenName, file: TokensFile = "", json: AsJson = False) -
     end(lambda: revoke(Output(as_json=json), name, file))
 
 
-@_dlq.command("list")
+@_dlq.command("list", epilog=examples("dlq list --count", "dlq list --reason failed --newer 2h"))
 def list_(
     lists: ListNames = None,
     error: ErrorText = "",
@@ -148,7 +150,7 @@ def list_(
     end(action)
 
 
-@_dlq.command()
+@_dlq.command(epilog=examples("dlq show 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978"))
 def show(uuid: Uuid, lists: ListNames = None, json: AsJson = False) -> None:
     """Show all that is known of a dead letter, its traceback included."""
     from conserver.cli.dlq import show_letter
@@ -156,8 +158,16 @@ def show(uuid: Uuid, lists: ListNames = None, json: AsJson = False) -> None:
     end(lambda: show_letter(Output(as_json=json), uuid, lists or []))
 
 
-@_dlq.command("purge", help="Forget dead letters for good.")
-@_dlq.command("requeue", help="Send dead letters to work again; they go on where they stopped.")
+@_dlq.command(
+    "purge",
+    help="Forget dead letters for good.",
+    epilog=examples("dlq purge --older 30d", "dlq purge --all --yes"),
+)
+@_dlq.command(
+    "requeue",
+    help="Send dead letters to work again; they go on where they stopped.",
+    epilog=examples("dlq requeue --link transcribe --error CUDA --dry-run"),
+)
 def move(
     context: typer.Context,
     uuids: Uuids = None,
@@ -170,6 +180,9 @@ def move(
     limit: Limit = 0,
     everything: Everything = False,
     dry_run: DryRun = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, as a terminal is before purge --all.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Two commands with the same filter."""
@@ -184,6 +197,7 @@ def move(
             everything=everything,
             dry_run=dry_run,
             limit=limit,
+            asks=not yes and sys.stdin.isatty(),
         )
 
     end(action)
@@ -200,7 +214,7 @@ def list_schedules(config: ConfigFile = "", json: AsJson = False) -> None:
     end(lambda: list_schedules(Output(as_json=json), config))
 
 
-@_schedules.command("run")
+@_schedules.command("run", epilog=examples("schedules run nightly"))
 def run_schedule(name: ScheduleName, config: ConfigFile = "", json: AsJson = False) -> None:
     """Run a schedule now, besides its times; also one that is paused."""
     from conserver.cli.schedules import change

@@ -22,8 +22,11 @@ from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
 
 
-def run(config_file: str = "") -> int:
+def run(config_file: str = "", workers: str = "") -> int:
     """Runs the supervisor until it is stopped, and returns its exit code.
+
+    Args:
+        workers: goes before CONSERVER_WORKERS; "" for none.
 
     Raises:
         ConfigError: settings, configuration or plugins cannot be used.
@@ -31,7 +34,7 @@ def run(config_file: str = "") -> int:
     """
 
     def read() -> tuple[Settings, Config]:
-        found = load_settings(config_file)
+        found = load_settings(config_file, workers)
         if found.api_port:
             from conserver.web import server
 

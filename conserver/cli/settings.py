@@ -3,32 +3,59 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from conserver.cli.environment import load_settings
 from conserver.cli.output import Output, note
 from conserver.cli.tables import Marked
-from conserver.config.settings import misspelt
-from conserver.operations import settings
+from conserver.config.settings import Settings, misspelt
+from conserver.errors import EXIT_CONFIG, ConfigError, Problem
+from conserver.operations import settings, setup
 from conserver.operations.settings import Setting
 
 
 def show_settings(output: Output) -> int:
-    """Prints the settings of this environment. Passwords are hidden."""
-    rows = settings.listing(load_settings(), os.environ)
+    """Prints the settings of this environment. Passwords are hidden.
+
+    Returns:
+        0, or 78 if some cannot be used: all others are shown, and these with their defaults.
+    """
+    found, problems = _load()
+    wrong = {problem.path for problem in problems}
+    rows = settings.listing(found, os.environ)
     output.value([asdict(row) for row in rows])
     output.table(
         ("variable", "value", "default", "meaning"),
-        [(row.name, _shown(row), row.default, row.meaning) for row in rows],
+        [
+            (row.name, _shown(row, wrong=row.name in wrong), row.default, row.meaning)
+            for row in rows
+        ],
     )
+    for problem in problems:
+        note(f"error: {problem}")
     for problem in misspelt(os.environ):
         note(f"warning: {problem}")
-    return 0
+    return EXIT_CONFIG if problems else 0
 
 
-def _shown(row: Setting) -> object:
+def _load() -> tuple[Settings, Sequence[Problem]]:
+    """The settings, without those that cannot be used, and what is wrong with these."""
+    try:
+        return load_settings(), ()
+    except ConfigError as error:
+        wrong = {problem.path for problem in error.problems}
+        rest = {name: value for name, value in os.environ.items() if name not in wrong}
+        if len(rest) == len(os.environ):
+            raise
+        return setup.load_settings(rest), error.problems
+
+
+def _shown(row: Setting, *, wrong: bool) -> object:
     """The value as the environment would have it; one that the environment sets stands out."""
     value = row.value
+    if wrong:
+        return Marked("cannot be used", "bad")
     if isinstance(value, bool):
         value = str(value).lower()
     return Marked(value, "bold") if row.given else value

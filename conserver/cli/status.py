@@ -105,7 +105,7 @@ def _lists(screen: Console, found: Overview) -> list[str]:
 
 
 def _totals(found: Overview) -> str:
-    line = f"{found.in_flight} in flight, {found.done} done by the present workers"
+    line = f"{found.in_flight} in flight now, {found.done} done by the present workers"
     if found.rate_per_s is not None:
         line += f", {found.rate_per_s:.3g} per second"
     if found.drained_in_s is not None:
@@ -127,6 +127,7 @@ def _rows(host: Host) -> list[tuple[object, ...]]:
     elif not host.pid:
         state = "starting"  # Its coordinator beats; the supervisor has sent nothing yet.
     up = f"up {age_text(max(time.time() - host.started_at, 0))}, version {host.version}"
+    up += f", id {host.id}, told {age_text(host.beat_age_s)} ago"
     if not host.version:
         up = ""  # It has not beaten yet.
     supervisor = (host.name, "supervisor", host.pid or "", state, "", "", "", "", "", up)

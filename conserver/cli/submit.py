@@ -32,6 +32,8 @@ from conserver.operations.submit import Submitted
 _NAMED = 10
 """So many files that were passed over are named."""
 _BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
+_BAR_MIN = 2  # of steps: one is no progress
+
 _STYLES: dict[str, Style] = {
     "completed": "good",
     "filtered": "",
@@ -85,6 +87,9 @@ def submit(
             if callback is not None:
                 _warn_of_silence(client, NOTIFICATIONS)
         if wait:
+            jobs = sum(1 for result in results if result.job)
+            if jobs and (jobs < _BAR_MIN or not sys.stderr.isatty()):
+                note(f"waiting for {jobs} to end, for at most {timeout_s:g} s")
             with _progress("working", len(results)) as step:
                 for position, result in follow.follow(client, results, timeout_s=timeout_s):
                     results[position] = result
@@ -212,11 +217,11 @@ def _documents(path: Path) -> Iterator[tuple[str, bytes | Rejected]]:
     if raw.strip() and not raw.lstrip(_BEFORE_JSON).startswith((b"{", b"[")):
         yield label, Rejected(recordings.NO_KNOWN_AUDIO)
         return
-    lines = [line for line in raw.splitlines() if line.strip()]
-    if len(lines) > 1 and all(line.lstrip().startswith(b"{") for line in lines):
-        yield from ((f"{label}:{n}", line) for n, line in enumerate(lines, 1))
-    else:
+    found = submission.split(raw)
+    if len(found) == 1:
         yield label, raw
+    else:
+        yield from ((f"{label}:{n}", one) for n, one in enumerate(found, 1))
 
 
 def _warn_of_silence(client: Client, name: str) -> None:
@@ -266,7 +271,7 @@ def _show(output: Output, name: str, results: Sequence[Submitted], *, wait: bool
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, nothing elsewhere. It goes to standard error and leaves no trace."""
-    if not sys.stderr.isatty() or total < 2:
+    if not sys.stderr.isatty() or total < _BAR_MIN:
         yield lambda _count: None
         return
     from rich.console import Console

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from pydantic import BeforeValidator
+
 _AGE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>s|m|min|h|d|w)")
 _UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -14,3 +16,18 @@ def age_s(text: str) -> float:
     if match is None:
         raise ValueError(f"an age is a number and s, m, h, d or w, such as 2h: not `{text}`")
     return float(match["number"]) * _UNIT_S[match["unit"]]
+
+
+def parse_seconds(value: object) -> object:
+    """Parse a time: `90s`, `15m`, `2h`, `7d`; without a unit it is in seconds."""
+    if not isinstance(value, str) or not value.strip()[-1:].isalpha():
+        return value
+    try:
+        seconds = age_s(value)
+    except ValueError:
+        return value  # Which is then refused as no number.
+    return int(seconds) if seconds.is_integer() else seconds
+
+
+TimeText = BeforeValidator(parse_seconds)
+"""For a number of seconds that may have a unit: `Annotated[float, TimeText, Field(gt=0)]`."""

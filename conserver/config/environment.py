@@ -1,9 +1,9 @@
 """Environment variables whose values may come from files, for secrets.
 
-If NAME is not set and NAME_FILE is, the value of NAME is the content of that file without the line
-break at its end. This is the convention for secrets mounted by Docker and Kubernetes; with it, no
-password has to be in a compose file, an environment or an image. A file is read each time its
-variable is.
+If NAME is not set (or empty) and NAME_FILE is, the value of NAME is the content of that file
+without the line break at its end. If both are set, nobody can know which is meant: an error. This
+is the convention for secrets mounted by Docker and Kubernetes; with it, no password has to be in a
+compose file, an environment or an image. A file is read each time its variable is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from pathlib import Path
 from conserver.errors import ConfigError, Problem
 
 SUFFIX = "_FILE"
+OWN_FILES = frozenset(
+    f"CONSERVER_{name}{SUFFIX}" for name in ("CONFIG", "API_TOKEN", "API_TOKENS", "WEBHOOK_SECRET")
+)
+"""Settings of their own, which name files of their own kind, and no values of other settings."""
 
 
 class Environment(Mapping[str, str]):
@@ -27,11 +31,14 @@ class Environment(Mapping[str, str]):
 
         Raises:
             KeyError: neither is set.
-            ConfigError: the file cannot be read.
+            ConfigError: the file cannot be read, or both are set.
         """
-        if name in self._environ or not self._environ.get(name + SUFFIX):
+        path = self._file_of(name)
+        if not path:
             return self._environ[name]
-        path = self._environ[name + SUFFIX]
+        if self._environ.get(name):
+            problem = Problem(name + SUFFIX, f"{name} is set as well", "unset one of the two")
+            raise ConfigError([problem], "the environment")
         try:
             return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -39,9 +46,13 @@ class Environment(Mapping[str, str]):
             problem = Problem(name + SUFFIX, f"`{path}` cannot be read: {what}")
             raise ConfigError([problem], "the environment") from None
 
+    def _file_of(self, name: str) -> str:
+        """The file that holds a variable's value; "" for none."""
+        return "" if name + SUFFIX in OWN_FILES else self._environ.get(name + SUFFIX, "")
+
     def __contains__(self, name: object) -> bool:
         """Whether the variable or the variable of its file is set. Does not read the file."""
-        return name in self._environ or bool(self._environ.get(f"{name}{SUFFIX}"))
+        return name in self._environ or bool(self._file_of(str(name)))
 
     def __iter__(self) -> Iterator[str]:
         """The names of all variables that are set; NAME is not among them if only NAME_FILE is."""

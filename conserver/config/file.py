@@ -7,7 +7,6 @@ messages. The meaning of the data is defined in model.py.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,23 +31,32 @@ class _Loader(yaml.CSafeLoader):
         super().__init__(text)
         self.doubled: list[Problem] = []
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Construct a mapping and record its duplicate names."""
-        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        for name, count in names.items():
-            if count > 1 and name != "<<":
-                line = node.start_mark.line + 1
-                self.doubled.append(
-                    Problem(name, f"is there {count} times", f"in the mapping at line {line}")
-                )
-        return super().construct_mapping(node, deep)
-
     def get_single_node(self) -> yaml.Node | None:
         """The document as nodes, checked to be free of cycles and not too deep."""
         node: yaml.Node | None = super().get_single_node()
         if node is not None:
             _check_ends(node, "", (), set())
+            self.doubled = list(_doubled(node, "", set()))
         return node
+
+
+def _doubled(node: yaml.Node, path: str, done: set[int]) -> Iterator[Problem]:
+    """A problem for each name that a mapping has more than once."""
+    if id(node) in done:
+        return
+    done.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, list[int]] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                lines.setdefault(str(key.value), []).append(key.start_mark.line + 1)
+        for name, found in lines.items():
+            if len(found) > 1:
+                where = f"in lines {', '.join(map(str, found))}"
+                text = f"is there {len(found)} times, {where}"
+                yield Problem(join_path(path, [name]), text, "keep one of them")
+    for inner, _, value in _inside(node, path):
+        yield from _doubled(value, inner, done)
 
 
 def _check_ends(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], done: set[int]) -> None:
@@ -72,7 +80,7 @@ def read_text(path: str | Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        hint = "CONSERVER_CONFIG_FILE says which file to read"
+        hint = "--config or CONSERVER_CONFIG_FILE says which file to read"
         raise ConfigError(
             [Problem("", f"cannot be read: {error.strerror}", hint)], str(path)
         ) from None
@@ -94,8 +102,10 @@ def read_yaml(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        line = text.splitlines()[mark.line : mark.line + 1] if mark else []
+        hint = "indent with blanks, not with tabs" if any("\t" in part for part in line) else ""
         raise ConfigError(
-            [Problem("", f"{where}this is no YAML: {error.problem}")], source
+            [Problem("", f"{where}this is no YAML: {error.problem}", hint)], source
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError([Problem("", f"this is no YAML: {error}")], source) from None

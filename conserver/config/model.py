@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from conserver.config import doubts
+from conserver.config.ages import TimeText
 from conserver.config.data import check_references, drop_ignored, entries, texts
 from conserver.config.file import expand, read_text, read_yaml, with_lines
 from conserver.config.names import ListName, PluginName, Section
@@ -70,7 +71,7 @@ Options = Annotated[dict[str, Any], BeforeValidator(_empty_if_null)]
 Weight = Annotated[int, Field(ge=1, le=1000)]
 Priority = Literal["high", "normal", "low"]
 Burst = Annotated[int, Field(ge=1, le=100_000)]
-LimitSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LimitSeconds = Annotated[float, TimeText, Field(gt=0, allow_inf_nan=False)]
 
 
 class LinkConfig(Section):

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, Field, model_validator
 
-from conserver.config.ages import age_s
+from conserver.config.ages import TimeText, age_s
 from conserver.config.names import ListName, PluginName, Section
 
 ACTIONS = ("push", "requeue", "purge", "find")
@@ -109,7 +109,7 @@ class ScheduleConfig(Section):
         default="UTC", description="The time zone of `cron`, such as `Europe/Berlin`."
     )
     enabled: bool = Field(default=True, description="false: it never fires.")
-    catch_up_s: float = Field(
+    catch_up_s: Annotated[float, TimeText] = Field(
         default=3600.0,
         ge=0,
         allow_inf_nan=False,

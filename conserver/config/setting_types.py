@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from conserver.config.ages import TimeText
 from conserver.config.redis_url import fault_of
 
 WORKERS_MAX = 100
@@ -127,8 +128,8 @@ def _check_redis_url(value: SecretStr) -> SecretStr:
 
 Bytes = Annotated[int, BeforeValidator(_parse_size), Field(ge=0)]
 Switch = Annotated[bool, BeforeValidator(_parse_switch)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-ExpirySeconds = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, TimeText, Field(gt=0, allow_inf_nan=False)]
+ExpirySeconds = Annotated[int, TimeText, Field(ge=0)]
 UploadBucket = Annotated[str, AfterValidator(_check_bucket)]
 WebOrigin = Annotated[str, AfterValidator(_check_origin)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from conserver.config.ages import TimeText
 from conserver.config.setting_types import (
     Bytes,
     EgressFormat,
@@ -90,7 +91,7 @@ class Settings(BaseModel):
         1000,
         "How often an idle worker looks for items without having been woken, in ms.",
     )
-    lease_s: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _setting(
+    lease_s: Annotated[float, TimeText, Field(ge=1, allow_inf_nan=False)] = _setting(
         "CONSERVER_LEASE_S",
         30,
         "A host without a heartbeat for so long is declared dead; its items are returned.",
@@ -100,7 +101,7 @@ class Settings(BaseModel):
         60,
         "A worker whose main loop makes no progress for so long is killed and replaced.",
     )
-    shutdown_timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _setting(
+    shutdown_timeout_s: Annotated[float, TimeText, Field(ge=0, allow_inf_nan=False)] = _setting(
         "CONSERVER_SHUTDOWN_TIMEOUT_S",
         25,
         "How long a stop waits for running items; then they are returned and run again later.",
@@ -134,7 +135,7 @@ class Settings(BaseModel):
         False,
         "Whether a model for which the GPU has no room may run on the CPU.",
     )
-    transcriber_idle_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _setting(
+    transcriber_idle_s: Annotated[float, TimeText, Field(ge=0, allow_inf_nan=False)] = _setting(
         "CONSERVER_TRANSCRIBER_IDLE_S",
         0,
         "A transcriber without calls for so long ends, and the next call starts it; 0 is never.",
@@ -194,10 +195,10 @@ class Settings(BaseModel):
         100_000,
         "While so many items of a list are parked, no new ones are claimed from it.",
     )
-    job_expiry_s: Annotated[int, Field(ge=1)] = _setting(
+    job_expiry_s: Annotated[int, TimeText, Field(ge=1)] = _setting(
         "CONSERVER_JOB_EXPIRY_S", 3600, "How long a job is kept after its end."
     )
-    job_max_s: Annotated[int, Field(ge=60)] = _setting(
+    job_max_s: Annotated[int, TimeText, Field(ge=60)] = _setting(
         "CONSERVER_JOB_MAX_S", 604_800, "How long a job is kept at most, ended or not."
     )
     stories: Stories = _setting(
@@ -299,7 +300,7 @@ class Settings(BaseModel):
     vcon_server_build_time: str = _setting(
         "VCON_SERVER_BUILD_TIME", "unknown", "The same: when it was built."
     )
-    ui_session_s: Annotated[int, Field(ge=60)] = _setting(
+    ui_session_s: Annotated[int, TimeText, Field(ge=60)] = _setting(
         "CONSERVER_UI_SESSION_S", 43_200, "How long a login to the dashboard lasts."
     )
     ui_label: Annotated[str, Field(max_length=40)] = _setting(
@@ -332,7 +333,7 @@ class Settings(BaseModel):
     upload_public_url: WebOrigin = _setting(
         "CONSERVER_UPLOAD_PUBLIC_URL", "", "The same S3 as callers reach it, for presigned URLs."
     )
-    upload_offer_s: Annotated[int, Field(ge=1, le=604_800)] = _setting(
+    upload_offer_s: Annotated[int, TimeText, Field(ge=1, le=604_800)] = _setting(
         "CONSERVER_UPLOAD_OFFER_S", 86_400, "How long an announced upload may take to arrive."
     )
     upload_max_bytes: Bytes = _setting(

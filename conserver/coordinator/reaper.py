@@ -144,15 +144,17 @@ class Reaper:
         # Every host has seen this death: do not all call at once.
         await asyncio.sleep(random.uniform(0, self._every_s))
         consumers, returned, suspects = 0, 0, 0
+        [name] = await self._redis.each([("HGET", keys.host(host), "name")])
+        who = {"host": host, "name": (name or b"").decode()}  # As `conserver status` calls it.
         while True:
             answer = await self._redis.call(calls.reap(host, beat))
             if answer is None:
-                self._log.info("host_lives", host=host)
+                self._log.info("host_lives", **who)
                 break
             if not answer:
                 self._log.warning(
                     "host_reaped",
-                    host=host,
+                    **who,
                     consumers=consumers,
                     returned=returned,
                     suspects=suspects,

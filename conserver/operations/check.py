@@ -25,6 +25,7 @@ from conserver.operations.documents import StorageReader
 from conserver.plugins import loader, reading, returns
 from conserver.plugins.loader import LoadedStorage, Plugins
 from conserver.telemetry.redact import redact_text
+from storage.contract import place_of, with_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +133,10 @@ def _ask_queries(config: Config) -> list[Connection]:
 
 
 def _ask_storage(loaded: LoadedStorage) -> Connection:
-    began_s = time.monotonic()
+    began_s, place = time.monotonic(), ""
     try:
         storage = loaded.make()
+        place = place_of(storage)
         try:
             storage.open()
             storage.ready()
@@ -143,5 +145,6 @@ def _ask_storage(loaded: LoadedStorage) -> Connection:
         ok, message = True, "ready"
     except BaseException as error:  # noqa: BLE001 - a storage may raise anything, SystemExit too.
         ok, message = False, f"{type(error).__name__}: {error}".strip()
+        message = with_place(message, place)
     name = f"storages.{loaded.name}"
     return Connection(name, ok, message, (time.monotonic() - began_s) * 1000)

@@ -52,7 +52,7 @@ def translated_errors(client: Client, url: str) -> Iterator[None]:
     try:
         yield
     except exceptions.AuthenticationError as error:
-        raise OperationError(f"Redis at {shown} does not let us in: {error}", "denied") from None
+        raise OperationError(f"Redis at {shown} refuses us: {error}", "denied") from None
     except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
         raise OperationError(
             f"Redis at {shown} cannot be reached: {error}", "unavailable"

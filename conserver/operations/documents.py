@@ -14,7 +14,7 @@ from conserver.operations.connection import Client
 from conserver.plugins import loader
 from conserver.queue import keys
 from conserver.telemetry.redact import redact_text
-from storage.contract import Findable, Searchable
+from storage.contract import Findable, Searchable, place_of, with_place
 
 if TYPE_CHECKING:
     from conserver.config.model import Config
@@ -177,7 +177,7 @@ def get(client: Client | None, storages: StorageReader, uuid: str, source: str =
         try:
             text = storages.get(name, uuid)
         except Exception as error:  # noqa: BLE001 - a client of any library may raise anything.
-            silent[name] = redact_text(str(error))
+            silent[name] = storages.said(name, error)
             continue
         if text is not None:
             return Found(text, name, silent, in_redis)
@@ -195,6 +195,7 @@ class StorageReader:
         self._locks = {name: threading.Lock() for name in config.storages}
         self._open: dict[str, Storage] = {}
         self._searches: dict[str, bool] = {}
+        self._places: dict[str, str] = {}
 
     @property
     def names(self) -> Sequence[str]:
@@ -204,6 +205,10 @@ class StorageReader:
     def get(self, name: str, uuid: str) -> bytes | None:
         """The document from one storage; None where it has none. Raises what the storage raises."""
         return self._ask(name, lambda storage: storage.get(uuid))
+
+    def said(self, name: str, error: Exception) -> str:
+        """What one storage has raised, with the place where it is, and without secrets."""
+        return redact_text(with_place(str(error), self._places.get(name, "")))
 
     def delete(self, name: str, uuid: str) -> bool:
         """Delete the document from one storage; whether it had one. Raises what that raises."""
@@ -258,6 +263,7 @@ class StorageReader:
             loaded.prepare()
             # Before it is opened: a storage that fails at that is closed as well.
             self._open[name] = loaded.make()
+            self._places[name] = place_of(self._open[name])
             self._open[name].open()
         return self._open[name]
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from conserver.errors import InvalidArgumentError, OperationError
 from conserver.operations.documents import StorageReader
-from conserver.telemetry.redact import redact_text
 from storage.contract import Hit
 
 LIMIT_MAX = 100
@@ -61,7 +60,7 @@ def search(
         except ValueError as error:
             raise InvalidArgumentError("cursor", str(error)) from None
         except Exception as error:  # noqa: BLE001 - a client of any library may raise anything.
-            silent[name] = redact_text(str(error))
+            silent[name] = reader.said(name, error)
             continue
         return Found(name, found.hits, found.cursor, silent)
     reasons = "; ".join(f"{name}: {error}" for name, error in silent.items())

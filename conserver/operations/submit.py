@@ -5,6 +5,7 @@ A document is refused here if a worker would make it a dead letter: it is no vCo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 
@@ -129,6 +130,27 @@ def check_served(
         hint = suggest(name, known)
         what = f"{{}} {name}: nobody has ever served such a list{f' ({hint})' if hint else ''}"
         raise InvalidArgumentError("list", f"{what}; --force pushes to it all the same")
+
+
+def split(raw: bytes) -> list[bytes]:
+    """The documents in a text: one; one per line (JSONL); or several, one after the other.
+
+    What is no JSON is given back whole, and refused later with the reason.
+    """
+    lines = [line for line in raw.splitlines() if line.strip()]
+    if len(lines) > 1 and all(line.lstrip().startswith(b"{") for line in lines):
+        return lines
+    decoder, found = json.JSONDecoder(), []
+    try:
+        text = raw.decode("utf-8")
+        rest = text.strip()
+        while rest:
+            _, end = decoder.raw_decode(rest)
+            found.append(rest[:end].encode())
+            rest = rest[end:].lstrip()
+    except ValueError:
+        return [raw]
+    return found if len(found) > 1 else [raw]
 
 
 def check_type(client: Client, name: str) -> None:

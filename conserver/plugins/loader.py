@@ -60,6 +60,9 @@ _OLD_NAMES = {"links.jq_link": "links.jq", "storage.redis_storage": "storage.red
 Section = TypeVar("Section", LinkConfig, StorageConfig)
 Loaded = TypeVar("Loaded", "LoadedLink", "LoadedStorage")
 
+# What a module of ours has that is a link or a storage.
+_MARKS = {"links": "\ndef run(", "storage": "\nclass Storage:"}
+
 # Names of parameters by which a link of vcon-server is recognized.
 _FOREIGN_PARAMETERS = frozenset({"vcon_uuid", "vcon_id", "link_name"})
 # Top-level modules of vcon-server, for which compat has stand-ins.
@@ -298,7 +301,7 @@ def _import(name: str, path: str) -> ModuleType:
         if (error.name or "").partition(".")[0] in _FOREIGN_MODULES and _install_old_names():
             return _import(name, path)
         if error.name and (full == error.name or full.startswith(f"{error.name}.")):
-            hint = suggest(name, _siblings(name)) or "it must be installed where Conserver runs"
+            hint = _suggestion(name) or "it must be installed where Conserver runs"
             raise PluginError(
                 [Problem(f"{path}.module", f"there is no module `{name}`", hint)]
             ) from None
@@ -375,15 +378,23 @@ def _said(error: BaseException) -> str:
     return "; ".join(f"{join_path('', fault['loc'])}: {fault['msg']}" for fault in faults)
 
 
-def _siblings(name: str) -> list[str]:
-    """The names of all our links or all our storages, for a suggestion."""
-    package_name = name.rpartition(".")[0]
-    marks = {"links": "\ndef run(", "storage": "\nclass Storage:"}
-    if package_name not in marks:
-        return []
+def _suggestion(name: str) -> str:
+    """Which of our links and storages a name that is none of them may mean; "" for none."""
+    package = name.rpartition(".")[0]
+    if package in _MARKS:
+        return suggest(name, _ours(package))
+    known = [*_ours("links"), *_ours("storage")]
+    alone = [found for found in known if found.rpartition(".")[2] == name.rpartition(".")[2]]
+    # `link.tag` and `storages.file` are near; of a stranger's name, a list of ours says nothing.
+    near = suggest(name, alone or known) if package or not alone else f"did you mean `{alone[0]}`?"
+    return near if near.startswith("did you mean") else ""
+
+
+def _ours(package_name: str) -> list[str]:
+    """The names of all our links or all our storages."""
     package = importlib.import_module(resolve(f"{package_name}.")[:-1])
     files = [Path(found) for folder in package.__path__ for found in Path(folder).glob("*.py")]
-    mark = marks[package_name]
+    mark = _MARKS[package_name]
     return [f"{package_name}.{f.stem}" for f in files if mark in f.read_text(encoding="utf-8")]
 
 

@@ -199,6 +199,7 @@ class Supervisor:
                 "supervisor_started",
                 pid=os.getpid(),
                 host=self._resources.host,
+                name=socket.gethostname(),
                 workers=len(self._workers),
                 start_method=self._method,
             )

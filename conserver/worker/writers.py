@@ -26,7 +26,7 @@ from conserver.worker import spans
 from conserver.worker.breaker import Breaker
 from conserver.worker.inbox import StorageReport, WorkerInbox
 from conserver.worker.item import Item
-from storage.contract import Document, Outcome, Storage, Unavailable
+from storage.contract import Document, Outcome, Storage, Unavailable, place_of, with_place
 
 BATCH_ITEMS = 256
 BATCH_BYTES = 8 * 1024 * 1024
@@ -100,7 +100,7 @@ class Writer:
         call = self._thread.abandon_after(passed_s, self._loaded.timeout_s + CHECK_INTERVAL_S)
         if call is None:
             return
-        reason = f"no answer for {self._loaded.timeout_s:.0f} s"
+        reason = with_place(f"no answer for {self._loaded.timeout_s:.0f} s", self._thread.place)
         self._breaker.failed(now_s, reason)
         self._log.error(
             "storage_hangs", reason=reason, items=len(call.items), what="client replaced"
@@ -149,6 +149,8 @@ class _WriterThread:
         self._inbox = inbox
         self._log = logger
         self._storage: Storage | None = None
+        self.place = ""
+        """Where the storage is, once it has been made; see storage.contract.place_of."""
         self._lock = threading.Condition(threading.Lock())
         self._thread = threading.Thread(
             target=self._work, name=f"writer-{loaded.name}", daemon=True
@@ -261,12 +263,19 @@ class _WriterThread:
             failpoints.at("after-store")
         except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
             return self._all_unavailable(items, self._call_failed(error))
+        outcomes = {uuid: self._placed(outcome) for uuid, outcome in outcomes.items()}
         away = [outcome for outcome in outcomes.values() if isinstance(outcome, Unavailable)]
         if len(away) == len(outcomes):
             self._went_away(away[0].reason, away[0].after_s)
             return self._all_unavailable(items, away[0])
         self._came_back()
         return [(item, outcomes[item.uuid]) for item in items]
+
+    def _placed(self, outcome: Outcome) -> Outcome:
+        """The same outcome; the reason why a storage is unavailable says where it is."""
+        if isinstance(outcome, Unavailable):
+            return Unavailable(with_place(outcome.reason, self.place), outcome.after_s)
+        return outcome
 
     def _document(self, item: Item) -> Document:
         name = self._loaded.name
@@ -304,6 +313,7 @@ class _WriterThread:
         try:
             if self._storage is None:
                 self._storage = self._loaded.make()
+                self.place = place_of(self._storage)
                 self._storage.open()
             result = call(self._storage)
         except Exception:
@@ -333,7 +343,7 @@ class _WriterThread:
             self._log.info("storage_close_failed", error=str(error))
 
     def _call_failed(self, error: Exception) -> Unavailable:
-        reason = f"{type(error).__name__}: {error}".strip()
+        reason = with_place(f"{type(error).__name__}: {error}".strip(), self.place)
         self._went_away(reason, None)
         return Unavailable(reason)
 

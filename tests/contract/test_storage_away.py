@@ -8,7 +8,15 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from storage.contract import Document, Outcome, Storage, Stored, Unavailable
+from storage.contract import (
+    Document,
+    Outcome,
+    Storage,
+    Stored,
+    Unavailable,
+    place_of,
+    with_place,
+)
 from tests.contract.places import SERVED_KINDS, Place, document, place
 from tests.helpers import TcpProxy
 
@@ -40,6 +48,14 @@ def attempt(storage: Storage, documents: list[Document]) -> list[Outcome]:
         return [Unavailable(repr(error))] * len(documents)
 
 
+def all_name_the_server(proxy: TcpProxy, place: str, outcomes: list[Outcome]) -> bool:
+    """Whoever reads the log at night must see which server it was."""
+    return all(
+        isinstance(one, Unavailable) and str(proxy.port) in with_place(one.reason, place)
+        for one in outcomes
+    )
+
+
 def all_stored(storage: Storage, documents: list[Document]) -> bool:
     """Saves after a reopening, as the writer does after a failure."""
     storage.open()
@@ -56,7 +72,7 @@ def test_a_server_that_is_down_is_unavailable(here: Place) -> None:
         given = some(20)
         outcomes = attempt(storage, given)
         assert all(isinstance(outcome, Unavailable) for outcome in outcomes), outcomes
-        assert all(outcome.reason for outcome in outcomes if isinstance(outcome, Unavailable))
+        assert all_name_the_server(proxy, place_of(storage), outcomes), outcomes
         proxy.start()
         assert all_stored(storage, given)
 
@@ -82,8 +98,9 @@ def test_opening_fails_while_the_server_is_down(here: Place) -> None:
     with TcpProxy(here.port) as proxy:
         proxy.refuse()
         storage = here.make(_SHORT_S, **here.at_port(proxy.port))
-        with pytest.raises(Exception):  # noqa: B017, PT011 (the contract allows any)
+        with pytest.raises(Exception) as caught:  # noqa: PT011 (the contract allows any)
             storage.open()
+        assert str(proxy.port) in with_place(str(caught.value), place_of(storage))
         storage.close()
         proxy.start()
         with closing(storage):
@@ -100,6 +117,7 @@ def test_a_server_that_hangs_is_unavailable_in_time(here: Place) -> None:
         took_s = time.monotonic() - began
         assert all(isinstance(outcome, Unavailable) for outcome in outcomes), outcomes
         assert took_s < _SHORT_S * 4
+        assert all_name_the_server(proxy, place_of(storage), outcomes), outcomes
         storage.close()
         proxy.cut_all()
         proxy.flow()
@@ -112,8 +130,9 @@ def test_opening_fails_in_time_while_the_server_hangs(here: Place) -> None:
         proxy.stall()
         storage = here.make(_SHORT_S, **here.at_port(proxy.port))
         began = time.monotonic()
-        with pytest.raises(Exception):  # noqa: B017, PT011 (the contract allows any)
+        with pytest.raises(Exception) as caught:  # noqa: PT011 (the contract allows any)
             storage.open()
+        assert str(proxy.port) in with_place(str(caught.value), place_of(storage))
         assert time.monotonic() - began < _SHORT_S * 8
         storage.close()
 

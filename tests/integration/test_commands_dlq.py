@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 
 from conserver.queue import keys
 from conserver.queue.names import name_of
-from tests.command_line import Command
+from tests.command_line import ROOT, Command
 from tests.operators import Consumer, vcon
 
 
@@ -190,3 +193,39 @@ def test_what_is_no_vcon_is_found_by_the_name_that_is_shown(
     server.rpush("DLQ:inbox", payload)
     assert conserver.json("dlq", "purge", name)["purged"] == 1
     assert conserver("get", name).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "left"),
+    [
+        (b"n\n", [], 2),
+        (b"\n", [], 2),
+        (b"y\n", [], 0),
+        (b"", ["--yes"], 0),
+        (b"", ["--dry-run"], 2),
+    ],
+)
+def test_a_terminal_is_asked_before_everything_is_purged(
+    redis_url: str, server: Any, answer: bytes, words: list[str], left: int
+) -> None:
+    server.rpush("inbox", "u-1", "u-2")
+    Consumer(server).dead_letter(reason="failed", error="e")
+    terminal, end = os.openpty()
+    try:
+        os.write(terminal, answer)
+        done = subprocess.run(
+            [sys.executable, "-m", "conserver", "dlq", "purge", "--all", *words],
+            cwd=ROOT,
+            env={**os.environ, "REDIS_URL": redis_url},
+            stdin=end,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert server.llen(keys.dead_letters("inbox")) == left
+    asked = b"2 dead letters will be gone for good" in done.stderr
+    assert asked == (not words)
+    assert done.returncode == (1 if answer in (b"n\n", b"\n") else 0)

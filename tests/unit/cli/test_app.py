@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+import typer
 from servers import Redis
 
+from conserver.cli.app import _app
 from conserver.cli.output import Output, age_text, execute
 from conserver.cli.tables import Marked
 from conserver.errors import (
@@ -198,6 +202,17 @@ def test_settings_are_listed_with_meaning_and_without_secrets(conserver: Command
     assert b"CONSERVER_WORKERS" in conserver("settings").stdout
 
 
+def test_settings_are_listed_although_some_are_wrong(conserver: Command) -> None:
+    done = conserver("settings", CONSERVER_WORKERS="many", LOG_LEVEL="loud", CONSERVER_LEASE_S="7")
+    assert done.returncode == EXIT_CONFIG
+    rows = {line.split()[0]: line for line in done.stdout.decode().splitlines()}
+    assert "cannot be used" in rows["CONSERVER_WORKERS"]
+    assert "cannot be used" in rows["LOG_LEVEL"]
+    assert rows["CONSERVER_LEASE_S"].split()[1] == "7"
+    assert b"error: CONSERVER_WORKERS: must be a number of workers" in done.stderr
+    assert b"error: LOG_LEVEL: must be" in done.stderr
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -240,7 +255,10 @@ def test_a_refused_login_is_a_fault_of_the_configuration(
     for words in (["check", "--connect"], ["status"]):
         done = conserver(*words, REDIS_URL=url)
         assert done.returncode == EXIT_CONFIG, words
-        assert b"does not let us in" in done.stderr
+        assert b"refuses us" in done.stderr
+    done = conserver("check", "--connect", REDIS_URL=url)
+    assert b": 1 server refuses us\n" in done.stderr
+    assert b"away" not in done.stderr
     done = conserver("check", "--connect", "--json", REDIS_URL=url)
     assert done.returncode == EXIT_CONFIG
     (answer,) = orjson.loads(done.stdout)["connections"]
@@ -308,3 +326,53 @@ def test_errors_become_exit_codes(error: BaseException, code: int) -> None:
 def test_age_text() -> None:
     """Durations are short and have a unit."""
     assert [age_text(n) for n in (5, 130, 7300, 200_000)] == ["5 s", "2 min", "2 h", "2 d"]
+
+
+def commands(of: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command, with the words that call it."""
+    of = of or typer.main.get_command(_app)
+    for name, one in of.commands.items():
+        if hasattr(one, "commands"):
+            yield from commands(one, (*path, name))
+        else:
+            yield (*path, name), one
+
+
+def test_help_has_examples_that_are_right(conserver: Command) -> None:
+    """Each is of its command, with options that this has."""
+    seen = 0
+    for path, command in commands():
+        options = {name for option in command.params for name in option.opts}
+        for line in (command.epilog or "").splitlines()[2:]:
+            seen += 1
+            words = line.split()
+            assert tuple(words[: len(path) + 1]) == ("conserver", *path)
+            given = {word for word in words if word.startswith("-") and word != "-"}
+            assert given <= options, line
+    assert seen > 20
+    text = conserver("submit", "--help").stdout.decode()
+    assert "conserver submit --list calls --wait recordings/" in text
+    assert "<bool>" not in text
+
+
+def test_a_shell_can_complete(conserver: Command) -> None:
+    environ = {
+        "_CONSERVER_COMPLETE": "complete_bash",
+        "COMP_WORDS": "conserver dl",
+        "COMP_CWORD": "1",
+    }
+    assert b"dlq" in conserver(**environ).stdout
+
+
+@pytest.mark.parametrize("words", [["-w", "many"], ["--workers", "0"], ["-w", "2", "-w", "many"]])
+def test_run_takes_the_number_of_workers(conserver: Command, words: list[str]) -> None:
+    done = conserver("run", *words)
+    assert done.returncode == EXIT_CONFIG
+    assert b"CONSERVER_WORKERS" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--workers"], ["--walkers", "2"], ["--help"], ["x"]])
+def test_what_run_cannot_do_is_told(conserver: Command, words: list[str]) -> None:
+    done = conserver("run", *words)
+    assert done.returncode == (0 if words == ["--help"] else EXIT_USAGE)
+    assert b"Usage: conserver run" in done.stdout + done.stderr

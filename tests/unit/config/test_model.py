@@ -224,13 +224,13 @@ def test_limits_must_fit_each_other() -> None:
 
 
 def test_doubled_names_are_not_lost_in_silence() -> None:
-    """YAML would keep the last one; here it is told, with the line of the mapping."""
+    """YAML would keep the last one; here it is told, with its path and lines."""
     text = (
         "chains:\n  a: {ingress_lists: [x]}\n  b: {ingress_lists: [y]}\n  a: {ingress_lists: [z]}\n"
     )
-    problem = problems_in(text)["a"]
-    assert problem.message == "is there 2 times"
-    assert "line 2" in problem.hint
+    problem = problems_in(text)["chains.a"]
+    assert problem.message == "is there 2 times, in lines 2, 4"
+    assert "keep one of them" in problem.hint
 
 
 @pytest.mark.parametrize(
@@ -427,3 +427,16 @@ def test_a_model_that_stands_for_nothing(chain: str, why: str) -> None:
     text = "chains: {main: {ingress_lists: [calls]}, idle: {}}\n"
     problem = problems_in(text + f"models: {{whisper-1: {chain}}}")["models.whisper-1"]
     assert why in str(problem)
+
+
+def test_a_tab_is_told_as_one() -> None:
+    with pytest.raises(ConfigError, match=r"line 2.*indent with blanks, not with tabs"):
+        config.parse("chains:\n\ta: {ingress_lists: [x]}\n", {})
+    with pytest.raises(ConfigError, match="this is no YAML") as caught:
+        config.parse("chains: {a: {", {})
+    assert "tabs" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_names_both_ways_to_say_which(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--config or CONSERVER_CONFIG_FILE says which"):
+        config.load(tmp_path / "nope.yml", {})

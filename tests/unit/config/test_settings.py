@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from conserver.config import setting_types, settings
+from conserver.config import model, setting_types, settings
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_CONFIG, ConfigError
 
@@ -232,3 +232,24 @@ def test_a_bucket_may_have_a_prefix() -> None:
         }
     )
     assert (found.upload_bucket, found.upload_endpoint_url) == ("calls/in", "http://s3:7070")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("7d", 604_800)]
+)
+def test_times_may_have_a_unit(text: str, seconds: float) -> None:
+    """Of every kind: settings that are whole numbers, that are not, and those of config.yml."""
+    found = settings.load({"VCON_REDIS_EXPIRY": text, "CONSERVER_STALL_TIMEOUT_S": text})
+    assert (found.vcon_redis_expiry_s, found.stall_timeout_s) == (seconds, seconds)
+    times = {name for name, field in Settings.model_fields.items() if name.endswith("_s")}
+    for name in sorted(times - {"upload_offer_s"}):
+        variable = next(one.name for one in settings.variables() if one.field == name)
+        assert getattr(settings.load({variable: text}), name) == seconds, variable
+    chain = f"{{ingress_lists: [x], give_up_s: {text}, backoff_s: {text}, backoff_max_s: 10d}}"
+    assert model.parse(f"chains: {{a: {chain}}}", {}).chains["a"].give_up_s == seconds
+
+
+@pytest.mark.parametrize("text", ["1x", "soon", "-1h", "h"])
+def test_times_that_are_none(text: str) -> None:
+    with pytest.raises(ConfigError, match="CONSERVER_STALL_TIMEOUT_S: must be a number"):
+        settings.load({"CONSERVER_STALL_TIMEOUT_S": text})

@@ -108,3 +108,22 @@ def test_readiness(server: Any) -> None:
     assert (found.hosts, found.served, found.paused, found.hint) == (1, True, True, "")
     found = submit.readiness(server, "inbux")
     assert (found.served, found.paused, found.hint) == (False, False, "did you mean `inbox`?")
+
+
+PRETTY = b'{\n  "vcon": "0.4.0",\n  "uuid": "a"\n}'
+
+
+@pytest.mark.parametrize(
+    ("raw", "documents"),
+    [
+        (PRETTY, [PRETTY]),
+        (b'{"a": 1}\n{"b": 2}\n', [b'{"a": 1}', b'{"b": 2}']),
+        (PRETTY + b"\n\n" + PRETTY + b"\n", [PRETTY, PRETTY]),
+        (PRETTY + PRETTY, [PRETTY, PRETTY]),
+        (PRETTY + b"\nand more", [PRETTY + b"\nand more"]),
+        (b"", [b""]),
+        (b"\xff", [b"\xff"]),
+    ],
+)
+def test_a_text_holds_one_document_or_several(raw: bytes, documents: list[bytes]) -> None:
+    assert submit.split(raw) == documents

@@ -395,3 +395,26 @@ def test_options_that_are_no_model(write: Any) -> None:
     """`Options` must be what it claims to be."""
     name = write("class Options: pass\ndef run(vcon, options, context): return vcon\n")
     assert "no pydantic model" in problem_of(with_link(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("link.tag", "did you mean `links.tag`?"),
+        ("links.tagg", "did you mean `links.tag`?"),
+        ("tag", "did you mean `links.tag`?"),
+        ("company.links.scrub", "it must be installed where Conserver runs"),
+    ],
+)
+def test_a_link_that_is_not_there_is_suggested(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plugins.load_link("x", config.LinkConfig(module=name))
+    (problem,) = caught.value.problems
+    assert problem.hint == hint
+
+
+@pytest.mark.parametrize("name", ["storages.file", "storage.fil", "file"])
+def test_a_storage_that_is_not_there_is_suggested(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plugins.load_storage("x", config.StorageConfig(module=name))
+    assert caught.value.problems[0].hint == "did you mean `storage.file`?"

@@ -65,7 +65,8 @@ def test_every_service_is_fit_for_the_night(compose: dict[str, Any]) -> None:
         assert service["logging"]["options"]["max-size"], name
         assert service["deploy"]["resources"]["limits"]["memory"], name
         assert service["deploy"]["resources"]["reservations"]["memory"], name
-        front = ["front"] if name in PUBLISHED else []
+        out = ["egress"] if service["image"].startswith("conserver:") else []
+        front = ["front"] if name in PUBLISHED else out
         assert service["networks"] == ["backend", *front], name
         # The API is what clients on this machine talk to. The others: reachable from outside, and
         # no longer to be scaled.
@@ -73,6 +74,16 @@ def test_every_service_is_fit_for_the_night(compose: dict[str, Any]) -> None:
         assert not ports or (name in PUBLISHED and ports[0].startswith("127.0.0.1:")), name
         assert "container_name" not in service, name
     assert compose["networks"]["backend"]["internal"] is True
+
+
+def test_links_reach_out_and_servers_do_not(compose: dict[str, Any]) -> None:
+    """Webhooks, language models and recordings by URL need a way out; a database needs none."""
+    networks = {name: found or {} for name, found in compose["networks"].items()}
+    out = {name for name, found in networks.items() if not found.get("internal")}
+    for name, service in compose["services"].items():
+        ours = service["image"].startswith("conserver:")
+        reaches = bool(out & set(service["networks"]))
+        assert reaches == (ours or bool(service.get("ports"))), name
 
 
 def test_conserver_waits_for_all_that_it_writes_to(compose: dict[str, Any]) -> None:

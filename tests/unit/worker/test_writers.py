@@ -9,7 +9,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -420,3 +420,29 @@ def test_saves_and_look_ups_are_done_in_order(gate: threading.Event) -> None:
     setup.outcomes_of(stored)
     assert setup.shelf.uuids == [["first"], ["u0"], ["u2"]]
     assert any(report.looked_up is looked for report in setup.inbox.reports)
+
+
+@pytest.mark.parametrize(
+    ("deed", "reason"),
+    [
+        (memory.breaks(), "ConnectionError: the connection is gone (pg:5432)"),
+        (memory.away("busy"), "busy (pg:5432)"),
+        (memory.away("pg:5432 is busy"), "pg:5432 is busy"),
+    ],
+)
+def test_a_storage_that_is_away_says_where_it_is(deed: Any, reason: str) -> None:
+    """Its client often does not: `[Errno 111] Connection refused`."""
+    setup = Setup()
+    setup.shelf.on_save.append(deed)
+    loaded = storage(setup.writer.name)
+
+    def make() -> Any:
+        made: Any = loaded.make()
+        made.place = "pg:5432"
+        return made
+
+    with capture_logs() as lines:
+        setup.writer = Writer(replace(loaded, make=make), setup.inbox)
+        [answer] = setup.save(item("u1"))
+    assert answer.reason == reason
+    assert [line["reason"] for line in lines if line["event"] == "storage_away"] == [reason]
