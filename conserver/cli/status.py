@@ -131,15 +131,18 @@ def _rows(host: Host) -> list[tuple[object, ...]]:
     if not host.version:
         up = ""  # It has not beaten yet.
     supervisor = (host.name, "supervisor", host.pid or "", state, "", "", "", "", "", up)
-    return [supervisor, *(_worker(worker) for worker in host.workers)]
+    stays = host.state == "running"
+    return [supervisor, *(_worker(worker, stays=stays) for worker in host.workers)]
 
 
-def _worker(worker: dict[str, Any]) -> tuple[object, ...]:
+def _worker(worker: dict[str, Any], *, stays: bool) -> tuple[object, ...]:
     state = str(worker.get("state"))
+    if state == "waiting" and not stays:
+        state = "ended"  # No other one is to come: its host stops.
     return (
         "",
         f"worker {worker.get('slot')}",
-        worker.get("pid"),
+        worker.get("pid") or "",
         Marked(state, "warning") if state == "waiting" else state,
         worker.get("done"),
         worker.get("failed"),

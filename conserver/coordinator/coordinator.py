@@ -115,8 +115,8 @@ class Coordinator:
             await _unless(self._must_end, wait_for_redis(self._redis, url, timeout_s))
             if not self._must_end.is_set():
                 self._boot.status.state = State.WORKING
-                self._boot.send("ready")
                 await warn_of_settings(self._redis)
+                self._boot.send("ready")
                 await self._run_duties()
         finally:
             await _cancel(always)

@@ -181,3 +181,14 @@ def test_a_host_that_has_told_nothing_of_itself(conserver: Command, server: Any)
     assert "h9" in shown
     assert "has not beaten yet" in shown
     assert "silent" not in shown
+
+
+def test_a_worker_that_has_ended_in_a_drain_waits_for_nothing(
+    conserver: Command, server: Any
+) -> None:
+    for state, shown in (("draining", "ended"), ("running", "waiting")):
+        beat(server, state=state)
+        workers = [{"slot": 1, "pid": 0, "state": "waiting", "done": 4, "held": 0}]
+        server.hset(keys.host("h1"), "workers", orjson.dumps(workers))
+        (row,) = [line for line in conserver("status").stdout.splitlines() if b"worker 1" in line]
+        assert row.split()[:3] == [b"worker", b"1", shown.encode()]

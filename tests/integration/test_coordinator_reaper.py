@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 from servers import Redis
+from structlog.testing import capture_logs
 
 from conserver.operations.reclaim import stranded
 from conserver.queue import keys, record
@@ -22,7 +23,8 @@ from tests.helpers import TcpProxy, eventually
 
 @pytest.fixture
 def make(redis_url: str) -> Iterator[Any]:
-    with ExitStack() as stack:
+    # Commands run in this process: what the coordinators log must not stand in what they print.
+    with capture_logs(), ExitStack() as stack:
 
         def made(**arguments: Any) -> FakeHost:
             url = arguments.pop("url", redis_url)
