@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from conserver.api.problems import ProblemError
-from conserver.outbound.uploads import Store, Upload
+from conserver.outbound.uploads import Pieces, Store, Upload
 
 
 def content(
@@ -40,7 +41,22 @@ def content(
         pieces = store.pieces(found.id, first, last)
     except FileNotFoundError:
         raise ProblemError(404, "the upload is not kept any more", "upload-unknown") from None
-    return StreamingResponse(pieces, status, sent)
+    return _Sent(pieces, status, sent)
+
+
+class _Sent(StreamingResponse):
+    """Sends pieces. However it ends, they are closed."""
+
+    def __init__(self, pieces: Pieces, status: int, headers: Mapping[str, str]) -> None:
+        self._pieces = pieces
+        super().__init__(pieces, status, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The response, and its end."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._pieces.close()
 
 
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*")

@@ -23,7 +23,7 @@ import importlib
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -152,11 +152,12 @@ def _uploaded(url: str, options: FetchOptions, patience: Patience) -> Iterator[I
         raise Rejected("an upload is named by 32 hexadecimal digits")
     with tempfile.SpooledTemporaryFile(_MEMORY_BYTES_MAX) as file:
         try:
-            for piece in upload_store.of_process().whole(name):
-                patience.check_cancelled()
-                file.write(piece)
-                if file.tell() > options.max_bytes:
-                    break
+            with closing(upload_store.of_process().whole(name)) as pieces:
+                for piece in pieces:
+                    patience.check_cancelled()
+                    file.write(piece)
+                    if file.tell() > options.max_bytes:
+                        break
         except OSError as error:
             raise Retry(
                 None,

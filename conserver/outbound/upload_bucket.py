@@ -16,8 +16,8 @@ import hashlib
 import importlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +28,7 @@ from conserver.outbound.uploads import (
     READ_BYTES,
     FileWriter,
     Offer,
+    Pieces,
     StoreError,
     Upload,
     Uploads,
@@ -113,9 +114,10 @@ class BucketUploads:
     def _adopted(self, upload_id: str, offer: Offer, etag: str, sent_type: str) -> Upload:
         sha512, size = hashlib.sha512(), 0
         # Under the condition, so that size and hash are of one content.
-        for piece in self._pieces(upload_id, IfMatch=etag):
-            sha512.update(piece)
-            size += len(piece)
+        with closing(self._pieces(upload_id, IfMatch=etag)) as pieces:
+            for piece in pieces:
+                sha512.update(piece)
+                size += len(piece)
         kinds = map(media_type, (sent_type, offer.mediatype))
         named = [kind for kind in kinds if kind not in _PLAIN]
         made = Upload(
@@ -130,45 +132,33 @@ class BucketUploads:
         self._keep_note(made, etag)
         return made
 
-    def read(
-        self, upload_id: str, most_bytes: int, between: Callable[[], None] | None = None
-    ) -> bytes:
+    def read(self, upload_id: str, most_bytes: int) -> bytes:
         """The content, at most so much of it. Raises OSError."""
         found = bytearray()
-        for piece in self._pieces(upload_id):
-            found += piece
-            if len(found) >= most_bytes:
-                break
-            if between is not None:
-                between()
+        with closing(self._pieces(upload_id)) as pieces:
+            while len(found) < most_bytes and (piece := next(pieces, b"")):
+                found += piece
         return bytes(found[:most_bytes])
 
-    def pieces(self, upload_id: str, first: int, last: int) -> Iterator[bytes]:
+    def pieces(self, upload_id: str, first: int, last: int) -> Pieces:
         """The content from the byte `first` to `last`, both included. Raises OSError at once."""
         if last < first:
-            return iter(())
+            return Pieces(bytes, lambda: None)
         return self._pieces(upload_id, Range=f"bytes={first}-{last}")
 
-    def whole(self, upload_id: str) -> Iterator[bytes]:
+    def whole(self, upload_id: str) -> Pieces:
         """All of the content. Raises OSError at once."""
         return self._pieces(upload_id)
 
-    def _pieces(self, upload_id: str, **conditions: str) -> Iterator[bytes]:
+    def _pieces(self, upload_id: str, **conditions: str) -> Pieces:
         with self._faults():
             body = self._client().get_object(**self._target(upload_id), **conditions)["Body"]
 
-        def read() -> Iterator[bytes]:
-            try:
-                while True:
-                    with self._faults():
-                        piece = body.read(READ_BYTES)
-                    if not piece:
-                        return
-                    yield piece
-            finally:
-                body.close()
+        def read() -> bytes:
+            with self._faults():
+                return bytes(body.read(READ_BYTES))
 
-        return read()
+        return Pieces(read, body.close)
 
     def remove(self, upload_id: str) -> None:
         """Forget it; harmless if there is none."""

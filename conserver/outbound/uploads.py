@@ -104,6 +104,24 @@ class Writer(Protocol):
         """Leave nothing of it. Harmless after `finish`."""
 
 
+class Pieces:
+    """An opened content, piece by piece. Whoever gets one closes it, even if nothing was read."""
+
+    def __init__(self, read: Callable[[], bytes], close: Callable[[], None]) -> None:
+        """read: gives the next piece, b"" at the end."""
+        self._read = read
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        """The next piece."""
+        if piece := self._read():
+            return piece
+        raise StopIteration
+
+
 class Store(Protocol):
     """Where uploads are kept. Any thread may call any method; all raise StoreError."""
 
@@ -123,18 +141,13 @@ class Store(Protocol):
             ValueError: its content is larger than that; it was removed.
         """
 
-    def read(
-        self, upload_id: str, most_bytes: int, between: Callable[[], None] | None = None
-    ) -> bytes:
-        """The content, at most so much of it. Raises OSError: it is not there, or not readable.
+    def read(self, upload_id: str, most_bytes: int) -> bytes:
+        """The content, at most so much of it. Raises OSError: it is not there, or not readable."""
 
-        between: called between pieces that come over a network; may raise to end it.
-        """
-
-    def pieces(self, upload_id: str, first: int, last: int) -> Iterator[bytes]:
+    def pieces(self, upload_id: str, first: int, last: int) -> Pieces:
         """The content from the byte `first` to `last`, both included. Raises OSError at once."""
 
-    def whole(self, upload_id: str) -> Iterator[bytes]:
+    def whole(self, upload_id: str) -> Pieces:
         """All of the content. Raises OSError at once."""
 
     def remove(self, upload_id: str) -> None:
@@ -219,31 +232,22 @@ class Uploads:
         """As `find`: nothing comes on another way."""
         return self.find(upload_id)
 
-    def read(
-        self,
-        upload_id: str,
-        most_bytes: int,
-        between: Callable[[], None] | None = None,
-    ) -> bytes:
+    def read(self, upload_id: str, most_bytes: int) -> bytes:
         """The content, at most so much of it. Raises OSError."""
         with self.path(upload_id).open("rb") as file:
             return file.read(most_bytes)
 
-    def pieces(self, upload_id: str, first: int, last: int) -> Iterator[bytes]:
+    def pieces(self, upload_id: str, first: int, last: int) -> Pieces:
         """The content from the byte `first` to `last`, both included. Raises OSError at once."""
         file = self.path(upload_id).open("rb")
+        file.seek(first)
 
-        def read() -> Iterator[bytes]:
-            with file:
-                file.seek(first)
-                left = last - first + 1
-                while left > 0 and (piece := file.read(min(left, READ_BYTES))):
-                    left -= len(piece)
-                    yield piece
+        def read() -> bytes:
+            return file.read(max(min(last + 1 - file.tell(), READ_BYTES), 0))
 
-        return read()
+        return Pieces(read, file.close)
 
-    def whole(self, upload_id: str) -> Iterator[bytes]:
+    def whole(self, upload_id: str) -> Pieces:
         """All of the content. Raises OSError at once."""
         return self.pieces(upload_id, 0, self.path(upload_id).stat().st_size - 1)
 

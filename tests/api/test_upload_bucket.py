@@ -128,6 +128,16 @@ def test_one_that_was_sent_again_before_its_job_is_the_last_one(
     assert fetch(dialog["url"], FetchOptions(), Context()) == LARGE[1:]
 
 
+def test_an_empty_one_is_an_upload_too(submit: httpx.Client) -> None:
+    offer = submit.post("/v1/uploads").json()
+    assert put(offer, b"") == 200
+    path = f"/v1/uploads/{offer['upload_id']}"
+    assert submit.get(path).content == b""
+    assert submit.get(path, headers={"Range": "bytes=0-"}).status_code == 416
+    body = {"list": "calls", "upload": offer["upload_id"]}
+    assert submit.post("/v1/jobs", json=body).status_code == 202
+
+
 def test_an_announced_size_is_signed(
     submit: httpx.Client, keys_of: Callable[[], list[str]]
 ) -> None:
