@@ -20,6 +20,7 @@ import atexit
 import base64
 import hashlib
 import importlib
+import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -87,9 +88,9 @@ def content(item: Mapping[str, Any], options: FetchOptions, patience: Patience) 
 
     Raises:
         Retry: its server is in trouble or not reachable, or the content is not ready.
-        FailedAttemptError: the server does not give it (403, 404): nobody knows for how long.
-        Rejected: the URL is none that may be fetched, the content is gone (410) or too large, or
-            it has another hash than the vCon promises.
+        FailedAttemptError: the server does not give it (403, 404), or gives what is empty or has
+            another hash than the vCon promises: nobody knows for how long.
+        Rejected: the URL is none that may be fetched, the content is gone (410) or too large.
     """
     body = decode_body(dict(item))
     if isinstance(body, bytes):
@@ -127,14 +128,25 @@ def fetched(
 
     Raises: as `content`; Retry also where there is no room for it.
     """
-    get = _uploaded if url.startswith(uploads.SCHEME) else _downloaded
-    with get(url, options, patience) as file:
-        for name, digest in hashes:
-            file.seek(0)
-            if _digest(file, name) != digest:
-                raise Rejected(f"GET {named(url)}: the content does not have its {name} hash")
+    is_ours = url.startswith(uploads.SCHEME)
+    with (_uploaded if is_ours else _downloaded)(url, options, patience) as file:
+        if problem := _unlike(file, hashes):
+            # An upload elsewhere may not be finished, or a page stand in front of the file.
+            fault = Rejected if is_ours else faults.FailedAttemptError
+            raise fault(f"GET {named(url)}: {problem}")
         file.seek(0)
         yield file
+
+
+def _unlike(file: IO[bytes], hashes: Iterable[tuple[str, bytes]]) -> str:
+    """Why a content is not the one that was promised; "" if it is."""
+    if not file.seek(0, os.SEEK_END):
+        return "the content is empty (0 bytes)"
+    for name, digest in hashes:
+        file.seek(0)
+        if _digest(file, name) != digest:
+            return f"the content does not have its {name} hash"
+    return ""
 
 
 def _digest(file: IO[bytes], name: str) -> bytes:

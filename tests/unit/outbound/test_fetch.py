@@ -210,8 +210,14 @@ def test_the_promised_hash_is_kept_or_refused() -> None:
             {"url": url, "content_hash": [f"sha512-{good}", f"sha256-{weak[:-4]}AAAA"]},
             {"url": url, "alg": "SHA-256", "signature": f"{weak[:-4]}AAAA"},
         ):
-            with pytest.raises(Rejected, match="does not have its sha"):
+            # Not final: the upload may not be finished.
+            with pytest.raises(FailedAttemptError, match="does not have its sha"):
                 content(item, options, Context())
+    with (
+        serving(Reply(200, b"")) as server,
+        pytest.raises(FailedAttemptError, match=r"is empty \(0 bytes\)"),
+    ):
+        content({"url": server.url}, options, Context())
 
 
 @pytest.fixture(scope="session")
