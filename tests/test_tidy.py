@@ -249,6 +249,17 @@ def test_modules_say_what_they_are_for() -> None:
     report(found, "every module opens with its role:")
 
 
+def test_a_wing_that_lists_its_files_lists_all_of_them() -> None:
+    found = []
+    for path in sorted((ROOT / "conserver").glob("*/__init__.py")):
+        words = set(re.findall(r"\b[a-z][a-z_0-9]*\b", ast.get_docstring(tree_of(path)) or ""))
+        files = {file.stem for file in path.parent.glob("*.py")} - {"__init__"}
+        missing = files - words
+        if len(missing) <= len(files) / 2:
+            found += [f"{where(path, 1)}: {name}.py is not in its list" for name in sorted(missing)]
+    report(found, "a list of files in a docstring has every file:")
+
+
 def test_lua_scripts_say_what_they_are_for() -> None:
     scripts = [path for path in sources("conserver", "storage") if path.suffix == ".lua"]
     found = [where(path, 1) for path in scripts if not path.read_text().startswith("--")]

@@ -9,6 +9,8 @@ Begin with coordinator.py: it starts the duties below as tasks of one group and 
     idle_workers.py          which workers are idle; wakes one of them
     suspects.py              has a worker finish its items when suspects wait, which must run alone
     housekeeping.py          requeues parked items that are due; expires old dead-letter reasons
+    history.py               writes down how much waits and is done, every ten seconds
+    chain_counts.py          what the workers have counted per chain, for that
     metrics.py               serves the metrics, where they have a port
     ages.py                  looks how old the oldest waiting item of each list is
     schedules.py             fires what the configuration wants at fixed times

@@ -11,8 +11,11 @@ what producers wrote as text, never as markup. htmx only keeps them current.
     snapshots.py     what many pages read is read once
     templating.py    Jinja2, with numbers and times as people read them
     item.py, call.py, media.py, timeline.py   one item: its story, what it holds, its recordings
+    overview.py, lists.py, dead_letters.py, jobs.py, operations.py, schedules.py   a page each
     submit.py, search.py
     configuration.py, picture.py
+    pasts.py         how it was before, as pictures
+    faults.py        what went wrong, in a sentence for the reader of a page
 
 How to add a page:
 

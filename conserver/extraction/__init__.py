@@ -6,6 +6,8 @@
     ocr, layout, language
                 a picture of a page into lines, lines into text, text into a language
     reader      the process that opens files and reads pages; a crash costs one page
+    service, alone
+                its entry as a child of the supervisor, and without one
     pool        the readers that this process uses: the host's, or its own
     client      what a link does: hands a document to readers, collects its pages
     results     pages into a `document_text` analysis

@@ -28,8 +28,12 @@ closes the generator stops the work.
     jobs.py          submissions that somebody follows: find, follow, cancel
     follow.py        wait until submitted documents have ended
     recordings.py    recordings into vCons
+    story.py         every attempt at a vCon's items
+    schedules.py     when schedules fired and fire next; run, pause
+    scheduled.py     the run of a schedule
     documents.py     read a vCon from Redis or a storage; store and delete it
     doctor.py        examine Redis
+    census.py        every key of Redis once: what fills it
     index.py         vcon-server's index: list by time, search by tel, mailto and name
     config_file.py   show the configuration file, replace it
     reload.py        let the supervisor read it again

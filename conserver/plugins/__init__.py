@@ -1,6 +1,8 @@
 """Imports links and storages by the names in the configuration, and validates their options.
 
-loader    loads modules written for Conserver; begin with `load`
+loader    loads modules written for Conserver: `load`
+reading   reads a configuration with the links and storages that it names; begin here
+queries   finds schedules that ask a storage which cannot be asked
 returns   finds links whose `run` lacks a return
 compat/   adapts modules written for vcon-server, which run unchanged
 """

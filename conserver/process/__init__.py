@@ -6,5 +6,8 @@ messages.py        the messages between the supervisor and a child
 shared_status.py   shared memory in which a child shows that it is alive and what it works on
 wakeup.py          the messages between a worker and the coordinator
 signals.py         signal handlers that only record
+packets.py         the messages between a worker and a transcriber or page reader
+listening.py       sockets that listen, made before anything runs
+service_manager.py tells systemd how the daemon is
 descriptors.py     which file descriptors a forked child keeps
 """

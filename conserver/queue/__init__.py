@@ -82,6 +82,7 @@ item was given to another worker meanwhile, and the call does nothing.
     names.py                the one name of an item, in logs and for every command
     lookup.py               known lists, hosts and consumers; which job an element is of
     jobs.py                 a job, as its hash shows it
+    history.py              the recent past of each list, in rings of points
     stories.py              the attempts at an item, as workers tell them
     schedules.py            what Redis knows of a schedule; its two scripts
     dead_letters.py         dead letters for commands: list, requeue, purge

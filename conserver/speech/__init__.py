@@ -2,13 +2,20 @@
 
     windows      the seam: a window of at most 30 s, what is asked of it and what is answered
     packing      (worker) speech of all channels of a call into windows
+    wire         spectrograms on their way, in shared memory
     batching     which windows are computed together; pure logic
     whisper      batches through CTranslate2: encode, generate, align
     models       the models that a device holds, and which of them has to go
+    devices      the GPUs of this host
+    meters       what a transcriber counts for /metrics
     lanes        the threads that compute, and what they do about memory that is full
     service      the transcriber process: connections, slots, answers
     client       (worker) a call through a transcriber, sent again when that one dies
+    assembly     (worker) what was understood of windows, into channels of a call
+    engines      (worker) which engine the links of this process use
     remote       (worker) the same through a server elsewhere, with OpenAI's routes
+    remote_answers
+                 (worker) what such a server answers, as segments
     standalone   a transcriber without a supervisor: for `conserver transcribe`, and for tests
 
 Begin with windows.py. The transcriber process imports no onnxruntime (its threads and those of

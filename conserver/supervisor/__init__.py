@@ -10,6 +10,8 @@ It talks to no server, runs no thread and loads no model.
     replacement.py   planned replacements: reload, and recycling by items or memory
     shutdown.py      graceful shutdown: drain, deadline, kill
     orders.py        what the coordinator must do in Redis, repeated until acknowledged
+    transcribers.py  the children that hold a model, one per device
+    page_readers.py  the children that open documents
     preload.py       the configuration, and what is imported before a fork
 
 docs/processes.md describes the behaviour as operators see it.

@@ -2,8 +2,9 @@
 
     links            run_link: one run of a link on a vCon, without any server
     storages         StorageContract: what every storage promises, as tests to derive from
+    searching        SearchContract: what a storage promises that can be searched
     plugin           the fixture `conserver`: a worker on a Redis in memory, from the push of a vCon
-                     to storages, egress lists and dead letters
+                     to storages, egress lists and dead letters (harness)
     http_server      serving: a scripted HTTP server for what makes requests
     redis_server     FakeRedisServer: fakeredis behind a port
 

@@ -13,6 +13,10 @@
     readable      where paragraphs end, and times of words that increase
     conversation  merges the segments of all channels into one conversation
     results, wtf  build the analyses for the vCon
+    transcript    reads such analyses again, as one value
+    formats       that value as subtitles, text or JSON
+    request       what a caller wants of one recording, kept in its vCon
+    languages     the languages that the models know
 
 This wing does not use Redis, chains or whole vCons; `links/transcribe.py` combines its parts. Its
 modules import numpy, av, ctranslate2 and faster_whisper only when they are used, so that a worker
