@@ -116,7 +116,10 @@ class _Relayed(StreamingResponse):
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         chunks = self._relay.chunks()
-        while chunk := await to_thread.run_sync(next, chunks, b"", limiter=self._threads):
+        while True:
+            chunk = await to_thread.run_sync(next, chunks, None, limiter=self._threads)
+            if chunk is None:
+                return
             yield chunk
 
 

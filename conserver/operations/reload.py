@@ -51,14 +51,15 @@ def ask(client: Client, *, actor: str, host: str = "") -> str:
     Raises:
         OperationError: "conflict": there is no such host, or none that beats.
     """
-    living = [one for one in hosts.read(client) if one.beats and host in ("", one.id)]
-    if not living:
+    living = [one for one in hosts.read(client) if one.beats]
+    asked = [one for one in living if host in ("", one.id)]
+    if not asked:
         raise OperationError("no host is running that could be asked to reload", "conflict")
     request = f"{time.time_ns() // 1_000_000:011x}-{secrets.token_hex(4)}"
     _forget_unread(client, {one.id for one in living})
-    wishes.ask(client, keys.CONTROL, {keys.reload(one.id, request): actor for one in living})
-    target = {"hosts": [one.name for one in living], "request": request}
-    audit.record(client, actor, "reload", target, len(living))
+    wishes.ask(client, keys.CONTROL, {keys.reload(one.id, request): actor for one in asked})
+    target = {"hosts": [one.name for one in asked], "request": request}
+    audit.record(client, actor, "reload", target, len(asked))
     return request
 
 

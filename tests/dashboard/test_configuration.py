@@ -12,7 +12,7 @@ import yaml
 
 from conserver.config.model import Config
 from conserver.dashboard.picture import picture
-from conserver.operations import audit
+from conserver.operations import audit, reload
 from conserver.queue import keys
 from tests.api.conftest import Api, configuration
 from tests.dashboard.visitor import Visitor, Visitors
@@ -95,8 +95,11 @@ def test_an_admin_reloads_all_hosts(visitors: Visitors, queue: Queue) -> None:
     assert done.text.count("silent") == 1
     fields = {field.decode().split(":")[1]: field for field in queue.client.hkeys(keys.CONTROL)}
     assert sorted(fields) == ["h1", "h2"], "what a dead host has not read is gone"
-    [entry] = audit.recent(queue.client)
+    entry = audit.recent(queue.client)[0]
     assert (entry.action, entry.count, entry.target["hosts"]) == ("reload", 2, ["box-h1", "box-h2"])
+
+    reload.ask(queue.client, actor="somebody", host="h1")
+    assert queue.client.hexists(keys.CONTROL, fields["h2"]), "who asks one host takes none away"
 
     request = fields["h1"].decode().split(":")[2]
     path = f"reloads/{request}"
