@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from conserver.operations import forget
 from conserver.queue import calls, schedules, wishes
 from conserver.queue.calls import Blame, Demand, Hint, Move, Submission, Write
 from conserver.queue.script import Call
@@ -183,6 +184,13 @@ def _replay(queue: Queue) -> Call:
 def _replay_without_record(queue: Queue) -> Call:
     queue.push("DLQ:q", "u1")
     return calls.replay("q", b"", b"u1")
+
+
+def _forget(queue: Queue) -> Call:
+    for uuid, keep_s in (("done", 600), ("at-work", None), ("unknown", 600)):
+        queue.client.set(f"vcon:{uuid}", "{}", ex=keep_s)
+        queue.client.hset(f"conserver:revision:{uuid}", "r", "1")
+    return forget.forget(["done", "at-work"])
 
 
 def _wish(_: Queue) -> Call:
@@ -430,6 +438,7 @@ EXAMPLES: dict[str, Example] = {
     "replay without a record": _replay_without_record,
     "purge": _purge,
     "wish": _wish,
+    "forget": _forget,
     "audit": _audit,
     "sweep": _sweep,
     "put_back": _put_back,

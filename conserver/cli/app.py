@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from conserver import __version__
-from conserver.cli.arguments import AsJson, ConfigFile, Limit, Uuid, end, examples
+from conserver.cli.arguments import AsJson, ConfigFile, DryRun, Limit, Uuid, end, examples
 from conserver.cli.groups import GROUPS
 from conserver.cli.output import Output
 
@@ -142,6 +142,21 @@ def doctor(json: AsJson = False) -> None:
     from conserver.cli.doctor import doctor
 
     end(lambda: doctor(Output(as_json=json)))
+
+
+@_app.command(epilog=examples("forget --stored --dry-run"))
+def forget(
+    stored: Annotated[
+        bool, typer.Option("--stored", help="What is done with and every storage has.")
+    ] = False,
+    dry_run: DryRun = False,
+    config: ConfigFile = "",
+    json: AsJson = False,
+) -> None:
+    """Make room in Redis: let documents go at once that would expire anyway."""
+    from conserver.cli.forget import forget
+
+    end(lambda: forget(Output(as_json=json), config, stored=stored, dry_run=dry_run))
 
 
 @_app.command()

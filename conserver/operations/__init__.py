@@ -37,6 +37,8 @@ closes the generator stops the work.
     index.py         vcon-server's index: list by time, search by tel, mailto and name
     config_file.py   show the configuration file, replace it
     reload.py        let the supervisor read it again
+    census.py        what fills Redis, and lists that no host serves
+    forget.py        documents that every storage has go before their time
     reclaim.py       return what consumers hold that no host knows
     check.py         check settings, configuration, plugins and connections
     settings.py      list the settings

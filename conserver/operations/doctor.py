@@ -26,7 +26,7 @@ _ROUND_TRIP_MS_MAX = 5.0
 _FULL = 0.9  # of maxmemory
 _ROOM = (
     "old dead letters (`conserver dlq purge --older 30d`), egress lists that nobody reads, "
-    "documents that are done with (a lower VCON_REDIS_EXPIRY): `room` below says which"
+    "documents that are done with (`conserver forget --stored`): `room` below says which"
 )
 
 COMMANDS = (

@@ -72,6 +72,14 @@ def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[E
     return found
 
 
+def everything(client: Client, names: Collection[str]) -> Iterator[Entry]:
+    """Every item of these lists, wherever it is, and dead letters."""
+    for name in names:
+        yield from _waiting(client, name)
+        yield from _dead(client, name)
+    yield from _running(client)
+
+
 def running(client: Client, name: str) -> list[Entry]:
     """The items of one list that workers hold; reads the records of all."""
     return [entry for entry in _running(client) if entry.list == name]

@@ -14,6 +14,10 @@ from conserver.queue import keys
 from tests.command_line import ROOT, Command
 from tests.operators import Consumer, beat, vcon
 
+STORAGE = """
+storages: {{files: {{module: storage.file, options: {{path: {}/vcons}}}}}}
+chains: {{a: {{ingress_lists: [inbox], storages: [files]}}}}
+"""
 SCHEDULE = 'schedules: {nightly: {cron: "0 3 * * *", purge: {older: 7d}}}\n'
 
 
@@ -30,6 +34,7 @@ def arguments(name: str, folder: Path) -> Sequence[str]:
     path = folder / "a.json"
     path.write_bytes(vcon("u-new"))
     return {
+        "forget": ["--stored"],
         "submit": [str(path)],
         "where": ["u-waits"],
         "list": ["inbox"],
@@ -47,7 +52,7 @@ def test_a_command_gives_these_keys(
     conserver: Command, server: Any, tmp_path: Path, name: str
 ) -> None:
     config = tmp_path / "scheduled.yml"
-    config.write_text("chains: {a: {ingress_lists: [inbox]}}\n" + SCHEDULE, encoding="utf-8")
+    config.write_text(STORAGE.format(tmp_path) + SCHEDULE, encoding="utf-8")
     server.rpush("inbox", "u-dead")
     Consumer(server).dead_letter(reason="failed", link="mark", error="e", type="ValueError")
     server.rpush("inbox", "u-waits")

@@ -1,0 +1,113 @@
+"""Documents in Redis that are done with: those that every storage has may go before their time.
+
+A stored document stays in Redis for VCON_REDIS_EXPIRY. In a Redis that gets full because that is
+long, it may go at once, under these conditions:
+
+1. It is to expire, so no item is at work on it.
+2. No list, egress lists included, and no dead letter names its vCon.
+3. Each storage of the configuration has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from conserver.errors import OperationError
+from conserver.operations import audit, documents, items
+from conserver.operations.connection import Client
+from conserver.operations.documents import StorageReader
+from conserver.queue import keys, script
+from conserver.queue.script import Call
+
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """How far it is: documents that were looked at, and those that were forgotten.
+
+    Attributes:
+        awaited: left because a list or a dead letter names them.
+        unstored: left because a storage does not have them.
+    """
+
+    looked_at: int = 0
+    forgotten: int = 0
+    awaited: int = 0
+    unstored: int = 0
+
+
+def forget(uuids: Iterable[str]) -> Call:
+    """Let documents that are to expire do so at once. The answer is how many."""
+    pairs = [(keys.revision(uuid), keys.document(uuid)) for uuid in uuids]
+    return Call("forget", [key for pair in pairs for key in pair], [])
+
+
+def forget_stored(
+    client: Client,
+    storages: StorageReader,
+    names: Collection[str],
+    *,
+    dry_run: bool = False,
+    actor: str,
+) -> Generator[Forgetting, None, None]:
+    """Forgets what every storage has; yields how far it is.
+
+    Args:
+        names: all lists: of the configuration, known ones, and egress lists.
+
+    Raises:
+        OperationError: there is no storage, or one cannot be asked.
+    """
+    if not storages.names:
+        raise OperationError("the configuration has no storage, so nothing is stored", "conflict")
+    looked_at = forgotten = awaited = unstored = 0
+    try:
+        for page in _pages(client):
+            looked_at += len(page)
+            stored = [uuid for uuid in page if _has_everywhere(storages, uuid)]
+            unstored += len(page) - len(stored)
+            # As late as possible: what is pushed after this look is as with any other expiry.
+            named = _named(client, names) if stored else frozenset()
+            free = [uuid for uuid in stored if uuid not in named]
+            awaited += len(stored) - len(free)
+            if free:
+                forgotten += len(free) if dry_run else script.run(client, forget(free))
+            yield Forgetting(looked_at, forgotten, awaited, unstored)
+    finally:
+        if forgotten and not dry_run:
+            audit.record(client, actor, "forget", {"storages": list(storages.names)}, forgotten)
+    yield Forgetting(looked_at, forgotten, awaited, unstored)
+
+
+def _pages(client: Client) -> Iterator[list[str]]:
+    """The uuids of documents that are to expire, page by page."""
+    prefix = keys.document("")
+    scanned = client.scan_iter(match=f"{prefix}*", count=1000)
+    while page := list(islice(scanned, _PAGE)):
+        pipe = client.pipeline(transaction=False)
+        for key in page:
+            pipe.pttl(key)
+        yield [
+            key.decode("utf-8", "replace").removeprefix(prefix)
+            for key, left_ms in zip(page, pipe.execute(), strict=True)
+            if documents.expires(left_ms)
+        ]
+
+
+def _named(client: Client, names: Collection[str]) -> frozenset[str]:
+    """The vCons that a list, an egress list or a dead letter names, wherever they are."""
+    return frozenset(entry.uuid for entry in items.everything(client, names))
+
+
+def _has_everywhere(storages: StorageReader, uuid: str) -> bool:
+    for name in storages.names:
+        try:
+            if storages.get(name, uuid) is None:
+                return False
+        except Exception as error:  # noqa: BLE001 - a client of any library may raise anything.
+            text = f"storage {name} cannot be asked: {storages.said(name, error)}"
+            raise OperationError(text, "unavailable") from None
+    return True

@@ -1,0 +1,18 @@
+-- forget.lua: lets documents expire at once that are to expire anyway: those that are done with.
+--
+-- KEYS  1.. conserver:revision:<uuid>, vcon:<uuid>, in pairs
+-- Answer: how many documents.
+--
+-- One that is at work has no expiry, or one in the far future: it is left alone.
+
+open()
+local count, far_ms = 0, FAR - now_us() / 1000 - 86400000
+for index = 2, #KEYS, 2 do
+  local left_ms = redis.call('PTTL', KEYS[index])
+  if left_ms > 1000 and left_ms < far_ms then
+    redis.call('EXPIRE', KEYS[index - 1], 1)
+    redis.call('EXPIRE', KEYS[index], 1)
+    count = count + 1
+  end
+end
+return count
