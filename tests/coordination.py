@@ -269,7 +269,7 @@ class FakeHost:
     def heartbeats_on(self) -> None:
         """Wait for its next heartbeat in the shared status."""
         seen = self.shared_status.read().heartbeats
-        eventually(lambda: self.shared_status.read().heartbeats != seen, 1)
+        eventually(lambda: self.shared_status.read().heartbeats != seen)
 
     def beats_on(self, times: int = 2, timeout_s: float = LONG_S) -> None:
         """Wait for so many more heartbeats in Redis."""

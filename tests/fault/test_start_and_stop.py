@@ -55,7 +55,7 @@ def test_stop_while_redis_is_away(scene: Scene, client: redis.Redis) -> None:
     scene.town.redis.pause()
     began_s = time.monotonic()
     assert daemon.stop() == 0
-    assert time.monotonic() - began_s < 2 + 3 + 2, "the deadline, the coordinator's grace, some air"
+    assert time.monotonic() - began_s < 20, "its deadline and the coordinator's grace are 5"
     assert not daemon.everybody()
     scene.town.redis.resume()
     other = scene.start(workers=2, **settings)

@@ -13,7 +13,7 @@ from conserver.process import wakeup
 from conserver.process.shared_status import State
 from conserver.queue import calls, keys, record, script
 from tests.coordination import FakeHost, FakeWorker, fake_host, stays
-from tests.helpers import eventually
+from tests.helpers import LONG_S, eventually
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_the_worker_with_the_fewest_items_is_emptied_again_and_again(make: Any) 
     busy(second, 1)
     busy(third, 2)
     suspect(host)
-    assert second.receives(3) == wakeup.EMPTY
-    assert second.receives(3) == wakeup.EMPTY, "until a worker has claimed it"
+    assert second.receives(LONG_S) == wakeup.EMPTY
+    assert second.receives(LONG_S) == wakeup.EMPTY, "until a worker has claimed it"
     assert not first.receives(0)
     assert not third.receives(0)
     second.shared_status.free(0)
@@ -72,7 +72,7 @@ def test_nobody_is_emptied_while_a_worker_is_empty_already(make: Any) -> None:
     host.workers[1].shared_status.state = State.IDLE
     host.workers[1].send(wakeup.IDLE)
     suspect(host)
-    assert host.workers[1].receives(3) == wakeup.WAKE
+    assert host.workers[1].receives(LONG_S) == wakeup.WAKE
     assert not host.workers[0].receives(0.5)
 
 
@@ -84,7 +84,7 @@ def test_nobody_is_emptied_for_suspects_of_a_paused_list(make: Any) -> None:
     suspect(host)
     assert not host.workers[0].receives(1.5)
     host.redis.delete("conserver:control")
-    assert host.workers[0].receives(3) == wakeup.EMPTY
+    assert host.workers[0].receives(LONG_S) == wakeup.EMPTY
 
 
 def test_nobody_is_emptied_while_the_host_runs_a_suspect(make: Any) -> None:
@@ -100,7 +100,7 @@ def test_nobody_is_emptied_while_the_host_runs_a_suspect(make: Any) -> None:
     assert not other.receives(1.5)
     assert not runner.receives(0)
     runner.settle(item)
-    assert runner.receives(3) == wakeup.EMPTY
+    assert runner.receives(LONG_S) == wakeup.EMPTY
 
 
 # ---- parked items
@@ -114,8 +114,8 @@ def test_parked_items_come_back_when_they_are_due(make: Any) -> None:
     parked = [calls.Move(item.token, item.epoch, b"{}", after_ms=300)]
     script.run(host.redis, calls.park(worker.consumer, parked))
     begun_s = time.monotonic()
-    eventually(lambda: host.redis.llen("conserver:returned:q") == 1, 3)
-    assert 0.2 < time.monotonic() - begun_s < 1.5
+    eventually(lambda: host.redis.llen("conserver:returned:q") == 1)
+    assert time.monotonic() - begun_s > 0.2
 
 
 def test_an_idle_worker_is_woken_for_what_comes_back_from_parked(make: Any) -> None:
@@ -126,7 +126,7 @@ def test_an_idle_worker_is_woken_for_what_comes_back_from_parked(make: Any) -> N
     move = calls.Move(item.token, item.epoch, b"{}", after_ms=100)
     script.run(host.redis, calls.park(worker.consumer, [move]))
     assert not worker.claim()
-    assert worker.receives(2) == wakeup.WAKE
+    assert worker.receives(LONG_S) == wakeup.WAKE
     assert [again.token for again in worker.claim()] == [item.token]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from conserver.process import wakeup
 from tests.coordination import FakeHost, fake_host, stays
-from tests.helpers import eventually
+from tests.helpers import LONG_S, eventually
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_at_most_one_item_moves_until_the_woken_worker_was_answered(make: Any) -
     # The woken worker is busy then, and the next BLMOVE wakes the other one.
     assert [item.payload for item in woken.claim(most=1)] == [b"a"]
     other = next(w for w in host.workers if w is not woken)
-    assert other.receives(1) == wakeup.WAKE
+    assert other.receives(LONG_S) == wakeup.WAKE
     assert [item.payload for item in other.claim(most=10)] == [b"b", b"c"]
 
 
@@ -87,7 +87,7 @@ def test_several_workers_are_woken_for_what_came_to_returned_without_a_wait(make
     eventually(lambda: len(host.waiting()) == 1)
     host.return_items(dead)
     for _ in others:
-        (worker,) = eventually(lambda: [w for w in others if w.receives(0)], 1)
+        (worker,) = eventually(lambda: [w for w in others if w.receives(0)])
         assert len(worker.claim(most=1)) == 1
     assert host.everywhere() == 2
 
@@ -97,7 +97,7 @@ def test_an_item_that_another_host_has_moved_wakes_a_worker_only_if_it_stays(mak
     host.redis.rpush("conserver:returned:q", "a")
     host.start()
     host.workers[0].send(wakeup.IDLE)
-    assert host.workers[0].receives(1) == wakeup.WAKE
+    assert host.workers[0].receives(LONG_S) == wakeup.WAKE
     assert not host.waiting()
     assert [item.payload for item in host.workers[0].claim()] == [b"a"]
 
@@ -115,7 +115,7 @@ def test_nothing_waits_in_redis_while_nobody_is_idle_and_for_many_lists_either(m
     # And again, on new connections.
     all_idle(host, list_waiters=200)
     host.redis.rpush("list-150", "x")
-    assert host.workers[0].receives(1) == wakeup.WAKE
+    assert host.workers[0].receives(LONG_S) == wakeup.WAKE
 
 
 def test_a_worker_that_is_busy_and_idle_by_turns_keeps_the_wait(make: Any) -> None:
@@ -138,7 +138,7 @@ def test_an_item_that_moves_while_no_worker_is_idle_wakes_the_next_idle_one(make
     assert not host.workers[0].receives(0.1)
     assert host.everywhere() == 1
     host.workers[0].send(wakeup.IDLE)
-    assert host.workers[0].receives(2) == wakeup.WAKE
+    assert host.workers[0].receives(LONG_S) == wakeup.WAKE
     assert [item.payload for item in host.workers[0].claim()] == [b"a"]
 
 
@@ -160,7 +160,7 @@ def test_the_next_worker_is_woken_when_the_woken_one_does_not_answer(make: Any) 
     host.redis.rpush("q", "a")
     (woken,) = eventually(lambda: [w for w in host.workers if w.receives(0)])
     other = next(w for w in host.workers if w is not woken)
-    assert other.receives(3) == wakeup.WAKE
+    assert other.receives(LONG_S) == wakeup.WAKE
     assert len(other.claim()) == 1
 
 
@@ -178,11 +178,11 @@ def test_nothing_waits_for_a_paused_list_and_a_wait_is_cancelled_by_the_pause(ma
     host = make(workers=1).start()
     all_idle(host)
     host.redis.hset("conserver:control", "paused:q", "1")
-    eventually(lambda: not host.waiting(), 3)
+    eventually(lambda: not host.waiting())
     host.redis.rpush("q", "a", "b")
     stays(lambda: host.redis.llen("q") == 2, 0.5)
     host.redis.hdel("conserver:control", "paused:q")
-    assert host.workers[0].receives(3) == wakeup.WAKE
+    assert host.workers[0].receives(LONG_S) == wakeup.WAKE
 
 
 def test_nothing_waits_for_a_list_at_the_cap_of_parked_items(make: Any) -> None:
@@ -194,7 +194,7 @@ def test_nothing_waits_for_a_list_at_the_cap_of_parked_items(make: Any) -> None:
     host.redis.rpush("q", "a")
     stays(lambda: host.redis.llen("q") == 1 and not host.waiting(), 0.5)
     host.redis.zrem("conserver:parked:q", "record-0")
-    assert host.workers[0].receives(3) == wakeup.WAKE
+    assert host.workers[0].receives(LONG_S) == wakeup.WAKE
 
 
 def test_a_list_that_no_worker_claims_does_not_pile_up_in_returned(make: Any) -> None:
@@ -217,11 +217,11 @@ def test_a_list_of_the_wrong_type_harms_no_other(make: Any) -> None:
     host.workers[0].send(wakeup.IDLE)
     eventually(lambda: len(host.waiting()) == 1)
     host.redis.rpush("good", "a")
-    assert host.workers[0].receives(1) == wakeup.WAKE
+    assert host.workers[0].receives(LONG_S) == wakeup.WAKE
     assert len(host.workers[0].claim()) == 1
     host.redis.delete("bad")
     host.workers[0].send(wakeup.IDLE)
-    eventually(lambda: len(host.waiting()) == 2, 5)
+    eventually(lambda: len(host.waiting()) == 2)
 
 
 def test_two_hosts_wake_one_of_them_per_item(make: Any) -> None:

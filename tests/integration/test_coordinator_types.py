@@ -47,8 +47,8 @@ def test_due_items_of_other_lists_go_back(make: Any, lines: list[Any], place: st
     host.redis.set(key, "x")
     host.start()
     park(host, "good")
-    eventually(lambda: host.redis.llen("conserver:returned:good") == 1, 5)
-    eventually(lambda: key in logged(lines), 5)
+    eventually(lambda: host.redis.llen("conserver:returned:good") == 1)
+    eventually(lambda: key in logged(lines))
     assert logged(lines).count(key) == 1, "once a minute"
     [line] = [line for line in lines if line.get("key") == key]
     assert (line["log_level"], line["found"]) == ("error", "string")
@@ -63,11 +63,11 @@ def test_nothing_else_of_a_list_ends_the_coordinator(
     host.redis.set(f"conserver:{place}:bad", "x")
     host.start()
     beat = host.redis.hget(keys.host(host.id), "beat")
-    eventually(lambda: host.redis.hget(keys.host(host.id), "beat") != beat, 5)
+    eventually(lambda: host.redis.hget(keys.host(host.id), "beat") != beat)
     park(host, "good")
-    eventually(lambda: host.redis.llen("conserver:returned:good") == 1, 5)
+    eventually(lambda: host.redis.llen("conserver:returned:good") == 1)
     if place == "suspects":
-        assert eventually(lambda: logged(lines), 5) == ["conserver:suspects:bad"]
+        assert eventually(lambda: logged(lines)) == ["conserver:suspects:bad"]
 
 
 def test_an_own_host_key_that_is_none_is_used_again_once_it_is_mended(
@@ -76,11 +76,11 @@ def test_an_own_host_key_that_is_none_is_used_again_once_it_is_mended(
     host = make(lease_s=1).start()
     key = keys.host(host.id)
     host.redis.set(key, "x")
-    eventually(lambda: key in logged(lines), 5)
+    eventually(lambda: key in logged(lines))
     park(host, "q")
-    eventually(lambda: host.redis.llen("conserver:returned:q") == 1, 5)
+    eventually(lambda: host.redis.llen("conserver:returned:q") == 1)
     host.redis.delete(key)
-    eventually(lambda: host.redis.hget(key, "beat"), 5)
+    eventually(lambda: host.redis.hget(key, "beat"))
 
 
 @pytest.mark.parametrize("key", [keys.LISTS, keys.HOSTS, keys.CONTROL])
@@ -91,8 +91,8 @@ def test_parked_items_of_our_lists_go_back_whatever_the_shared_keys_are(
     host.redis.delete(key)
     host.redis.set(key, "x")
     park(host, "q")
-    eventually(lambda: host.redis.llen("conserver:returned:q") == 1, 5)
-    eventually(lambda: key in logged(lines), 5)
+    eventually(lambda: host.redis.llen("conserver:returned:q") == 1)
+    eventually(lambda: key in logged(lines))
 
 
 def test_an_order_that_cannot_be_done_holds_up_no_other(make: Any, lines: list[Any]) -> None:
@@ -105,11 +105,11 @@ def test_an_order_that_cannot_be_done_holds_up_no_other(make: Any, lines: list[A
     host.redis.set("conserver:returned:bad", "x")
     host.return_items(first)
     host.return_items(second)
-    eventually(lambda: host.redis.llen("conserver:returned:good") == 1, 5)
-    eventually(lambda: "conserver:returned:bad" in logged(lines), 5)
+    eventually(lambda: host.redis.llen("conserver:returned:good") == 1)
+    eventually(lambda: "conserver:returned:bad" in logged(lines))
     assert first.holds() == 1
     host.redis.delete("conserver:returned:bad")
-    eventually(lambda: host.redis.llen("conserver:returned:bad") == 1, 5)
+    eventually(lambda: host.redis.llen("conserver:returned:bad") == 1)
     assert first.holds() == 0
 
 
@@ -136,7 +136,7 @@ def test_what_is_parked_and_no_record_ends_no_coordinator(make: Any, lines: list
     host.redis.zadd("conserver:parked:q", {f"\x01strange {number}": 0 for number in range(300)})
     park(host, "q")
     host.start()
-    eventually(lambda: host.redis.llen("conserver:returned:q") == 301, 5)
+    eventually(lambda: host.redis.llen("conserver:returned:q") == 301)
     assert {line["key"] for line in lines if line["event"] == "no_record"} == {"conserver:parked:q"}
     assert host.redis.lindex("conserver:returned:q", -1) == record("t-q", "q", "q")
 
@@ -149,7 +149,7 @@ def test_what_lay_in_flight_and_is_no_record_keeps_nobody(make: Any, lines: list
     host.redis.hset(keys.inflight(worker.consumer), "field", "strange")
     host.redis.hset(keys.inflight(worker.consumer), "another", "\x01strange")
     number = host.return_items(worker)
-    eventually(lambda: host.acknowledged(number), 5)
+    eventually(lambda: host.acknowledged(number))
     assert host.redis.llen("conserver:returned:q") == 1
     assert worker.consumer not in host.registrations()
     [line] = [line for line in lines if line["event"] == "set_aside"]

@@ -192,7 +192,7 @@ def test_a_stop_while_redis_is_away_keeps_to_its_deadline(
         server.pause()
         assert daemon.stop(8) == 0
         assert daemon.events("orders_left_to_other_hosts")
-        daemon.until(lambda: not daemon.everybody(), 3)
+        daemon.until(lambda: not daemon.everybody())
         server.resume()
         # The item is not lost: another host reaps this one.
         other = start(url=server.url, CONSERVER_LEASE_S="1")
@@ -209,7 +209,7 @@ def test_another_host_reaps_one_whose_supervisor_and_coordinator_were_killed(
     coordinator = doomed.coordinator
     doomed.signal(signal.SIGKILL)
     doomed.signal(signal.SIGKILL, coordinator)
-    doomed.until(lambda: not doomed.everybody(), 4)
+    doomed.until(lambda: not doomed.everybody())
     other = start(CONSERVER_LEASE_S="1")
     gate.touch()
     other.until(arrived(client, [uuid]), LONG_S)

