@@ -115,7 +115,6 @@ class Coordinator:
             await _unless(self._must_end, wait_for_redis(self._redis, url, timeout_s))
             if not self._must_end.is_set():
                 self._boot.status.state = State.WORKING
-                await warn_of_settings(self._redis)
                 self._boot.send("ready")
                 await self._run_duties()
         finally:
@@ -153,6 +152,7 @@ class Coordinator:
         schedules = Schedules(redis, self._host, self._boot.config, settings, log)
         reaper = Reaper(self._connections, redis, self._host, lease_s, idle, waiters, log)
         return {
+            "warn of settings": warn_of_settings(self._redis),
             "list waiters": self._list_waiters.run(),
             "controls": self._heed_controls(),
             "dropped lists": self._put_back_dropped(),

@@ -19,7 +19,7 @@ from conserver.coordinator.coordinator import ORPHANED_TIMEOUT_S, Coordinator
 from conserver.errors import EXIT_UNAVAILABLE, BootError
 from conserver.queue import calls, keys, record, script
 from tests.coordination import FakeHost, FakeWorker, fake_host, stays
-from tests.helpers import TcpProxy, eventually
+from tests.helpers import LONG_S, TcpProxy, eventually
 
 
 @pytest.fixture
@@ -410,7 +410,8 @@ def test_the_heartbeat_ends_although_the_status_has_just_changed(make: Any) -> N
             await asyncio.sleep(0)  # until it waits for the next one
         coordinator._beat_due.set()
         beating.cancel()
-        _, going_on = await asyncio.wait([beating], timeout=5)
+        _, going_on = await asyncio.wait([beating], timeout=LONG_S)
+        await coordinator._redis.close()
         return not going_on
 
     assert asyncio.run(end_with_news())
