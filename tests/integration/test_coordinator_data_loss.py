@@ -95,5 +95,6 @@ def test_a_redis_that_may_lose_items_is_told_of_at_the_start(
     server = private(Redis(options))
     with fake_host(server.url, lease_s=2) as host:
         host.start()
-        host.beats_on(1)
+        host.beats_on(2)  # both are asked for at once
+        eventually(lambda: len(told(lines, "redis_may_lose_items")) >= len(subjects))
     assert [line["subject"] for line in told(lines, "redis_may_lose_items")] == subjects
