@@ -32,8 +32,8 @@ class NewUpload(BaseModel):
     )
 
     bytes: int = Field(0, ge=0, description="Its size; another one is refused then.")
-    mediatype: str = Field("", description="Where the PUT has no Content-Type.")
-    filename: str = Field("", description="Where the PUT has no X-Filename.")
+    mediatype: str = Field("", max_length=255, description="Where the PUT has no Content-Type.")
+    filename: str = Field("", max_length=1024, description="Where the PUT has no X-Filename.")
 
 
 class UploadOffer(BaseModel):

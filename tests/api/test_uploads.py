@@ -84,6 +84,24 @@ def test_who_may_send_and_fetch(clients: Callable[[str], httpx.Client], uploaded
     assert clients("read").post("/v1/uploads").status_code == 403
 
 
+def test_what_is_announced_holds(submit: httpx.Client) -> None:
+    announced = {"bytes": 4, "mediatype": "audio/ogg", "filename": "b/call.ogg"}
+    path = submit.post("/v1/uploads", json=announced).json()["url"]
+    assert submit.put(path, content=b"five!").status_code == 413
+    short = submit.put(path, content=b"two")
+    assert (short.status_code, short.json()["type"]) == (422, "size")
+    assert submit.get(path).status_code == 404
+    view = submit.put(path, content=b"four").json()
+    assert (view["bytes"], view["mediatype"], view["filename"]) == (4, "audio/ogg", "call.ogg")
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"{", b'{"bytes": -1}', b'{"size": 1}', b'{"filename": "' + b"x" * 1025 + b'"}']
+)
+def test_an_announcement_that_is_none(submit: httpx.Client, body: bytes) -> None:
+    assert submit.post("/v1/uploads", content=body).status_code == 422
+
+
 @pytest.mark.parametrize("name", ["0" * 32, "..", "%2e%2e%2fx", "a" * 31, "A" * 32, "%00"])
 def test_what_was_not_announced(submit: httpx.Client, name: str) -> None:
     answer = submit.put(f"/v1/uploads/{name}", content=b"x")
