@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import ExitStack
 
@@ -76,7 +77,8 @@ def _its_items(entries: list[items.Entry], uuid: str) -> str:
     if not entries:
         return ""
     if all(entry.where == "dead" for entry in entries):
-        return f"; it is a dead letter of {entries[0].list}: see conserver dlq show {uuid}"
+        shown = f"conserver dlq show {shlex.quote(uuid)}"
+        return f"; it is a dead letter of {entries[0].list}: see {shown}"
     one = next(entry for entry in entries if entry.where != "dead")
     return f"; it is on the list {one.list} ({one.where})"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -184,7 +185,8 @@ def test_what_is_no_vcon_is_found_by_the_name_that_is_shown(
     (shown,) = conserver.json("dlq", "show", name)
     assert shown["error"] == "not a vCon"
     done = conserver("get", name)
-    assert f"a dead letter of inbox: see conserver dlq show {name}".encode() in done.stderr
+    told = f"a dead letter of inbox: see conserver dlq show {shlex.quote(name)}"
+    assert told.encode() in done.stderr
     assert done.stdout == (payload if payload[:1] == b"{" else b"")
     assert conserver.json("dlq", "requeue", name)["requeued"] == 1
     assert conserver("get", name).stdout == done.stdout
