@@ -55,7 +55,8 @@ def claimed(
         return
     named = _read_contexts(otel, items, redis, expiry_s)
     for item, (parent, producers) in zip(items, named, strict=True):
-        former = otel.remote({"traceparent": item.progress.trace})
+        before = item.progress.trace
+        former = otel.remote({"traceparent": before}) if before else None
         links = [*producers, former] if former is not None else producers
         item.span = otel.start(
             f"process {item.claimed.list}",
@@ -127,8 +128,10 @@ def _read_contexts(
         job = next(answers) if item.claimed.job else None
         noted = next(answers) if expiry_s and usable_uuid(item.uuid) else None
         link = otel.noted(noted) if isinstance(noted, bytes) else None
-        headers = zip(("traceparent", "tracestate"), job or (None, None), strict=True)
-        parent = otel.remote({name: text.decode("latin-1") for name, text in headers if text})
+        parent = None
+        if job is not None and job[0]:
+            headers = zip(("traceparent", "tracestate"), job, strict=True)
+            parent = otel.remote({name: text.decode("latin-1") for name, text in headers if text})
         found.append((parent, [] if link is None else [link]))
     return found
 
