@@ -31,7 +31,8 @@ OutcomeHandler.chain_ended):
 
 A storage that is unavailable in step 4 parks the item with the storages that it still owes (once
 older than give_up_s it is dead-lettered); one that rejects the document dead-letters it. An item
-that no chain thread has started within a second, or before the worker drains, is released.
+that no chain thread has started within a second (0.1 s while all threads are at slow items), or
+before the worker drains, is released.
 
 An Item belongs to one thread at a time. The worker loop hands it to a chain thread, gets it back
 with an outcome, and hands it to the writers. Whoever has it may write its fields without a lock.

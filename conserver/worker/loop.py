@@ -37,6 +37,7 @@ from conserver.worker.inbox import WorkerInbox
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
 from conserver.worker.job_hints import JobHints
 from conserver.worker.parts import WorkerParts
+from conserver.worker.prefetch import HORIZON_S
 
 # A thread that computes gives up the interpreter's lock after 5 ms by default: the worker loop
 # would wait that long for its turn.
@@ -220,6 +221,10 @@ class WorkerLoop:
             self._intake.schedule.receive()
         if self._draining:
             self._release_unstarted(float("inf"), "shutdown")
+        elif self._queue and self._pool.all_busy_longer_than(HORIZON_S):
+            # Claimed ahead of items that are slower than expected: another worker may be idle.
+            before_s = time.monotonic() - HORIZON_S
+            self._release(self._queue.take_back(before_s), "all threads are at slow items")
 
     def _receive_results(self) -> None:
         """Take what chain threads and writers have finished since the last turn."""
@@ -248,9 +253,13 @@ class WorkerLoop:
                 self._outcomes.storage_answered(report)
 
     def _release_unstarted(self, claimed_before_s: float, reason: str) -> None:
-        """Release the queued items that were claimed before then; a cancelled one ends instead."""
+        """Release the queued items that were claimed before then."""
+        self._release(self._unstarted(claimed_before_s), reason)
+
+    def _release(self, unstarted: list[Item], reason: str) -> None:
+        """Release items that no thread has started; a cancelled one ends instead."""
         items = []
-        for item in self._unstarted(claimed_before_s):
+        for item in unstarted:
             if self._inbox.is_cancelled(item):
                 _cancel(item)
                 self._outcomes.chain_ended(item)
@@ -266,7 +275,7 @@ class WorkerLoop:
     def _wait(self) -> set[int]:
         """Sleep until something arrives or is due. Returns the descriptors that are ready."""
         inbox, now_s = self._inbox, time.monotonic()
-        wait_s = BEAT_INTERVAL_S
+        wait_s = HORIZON_S if self._queue else BEAT_INTERVAL_S
         if not self._draining:
             claim_s = self._intake.next_claim_s(now_s)
             wait_s = wait_s if claim_s is None else min(wait_s, claim_s)

@@ -61,6 +61,10 @@ class ChainPool:
         before_s = time.monotonic() - seconds
         return [chain for started_s, chain in self._started if 0.0 < started_s < before_s]
 
+    def all_busy_longer_than(self, seconds: float) -> bool:
+        """Whether each thread has been running one item for longer than that."""
+        return len(self.busy_longer_than(seconds)) == len(self)
+
     def _work(self, index: int) -> None:
         finished: str | None = None
         while True:

@@ -165,6 +165,22 @@ def test_items_that_no_thread_starts_within_a_second_are_released(make: Make, ga
         arrived(worker, [*warm, "slow", *rest])
 
 
+def test_items_behind_a_slow_one_are_released_long_before_that(make: Make, gate: Gate) -> None:
+    """Regression: an item waited for a second behind a slow one, beside an idle worker."""
+    worker = make(links=[link("a", gate)], tick_interval_ms=10)
+    warm = worker.supply(20)
+    with worker:
+        arrived(worker, warm)
+        worker.loop._duties_at_s = float("inf")  # What is done once a second does not help.
+        rest = [f"u{number}" for number in range(10)]
+        for uuid in ("slow", *rest):
+            worker.queue.store(uuid, document(uuid, subject="slow" if uuid == "slow" else ""))
+        worker.queue.push("in", "slow", *rest)
+        eventually(lambda: worker.queue.waiting("in") == [uuid.encode() for uuid in rest])
+        gate.of("slow").set()
+        arrived(worker, [*warm, "slow", *rest])
+
+
 def test_a_chain_at_its_concurrency_claims_no_more_and_delays_no_other(
     make: Make, gate: Gate
 ) -> None:
