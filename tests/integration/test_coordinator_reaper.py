@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,9 +23,15 @@ from tests.helpers import TcpProxy, eventually
 
 
 @pytest.fixture
-def make(redis_url: str) -> Iterator[Any]:
-    # Commands run in this process: what the coordinators log must not stand in what they print.
-    with capture_logs(), ExitStack() as stack:
+def lines() -> Iterator[list[Any]]:
+    """What is logged; it must not stand in what commands print, which run in this process."""
+    with capture_logs() as entries:
+        yield entries
+
+
+@pytest.fixture
+def make(redis_url: str, lines: list[Any]) -> Iterator[Any]:
+    with ExitStack() as stack:
 
         def made(**arguments: Any) -> FakeHost:
             url = arguments.pop("url", redis_url)
@@ -185,3 +192,12 @@ def test_nothing_is_reclaimed_while_nobody_knows_who_is_registered(
     assert b"conserver:host:h1 is a string and must be a hash" in done.stderr
     assert host.redis.hlen(keys.inflight("c1")) == 1
     assert host.redis.smembers(keys.HOSTS) == {host.id.encode(), b"h1"}
+
+
+def test_a_host_that_was_reaped_is_named_as_status_names_it(make: Any, lines: list[Any]) -> None:
+    dead = make().start_process()
+    dead.beats_on(1)
+    make().start()
+    dead.process.kill()
+    reaped = eventually(lambda: [line for line in lines if line["event"] == "host_reaped"])
+    assert (reaped[0]["host"], reaped[0]["name"]) == (dead.id, socket.gethostname())

@@ -270,6 +270,18 @@ def test_operations_explains_every_line_that_should_worry_somebody() -> None:
     assert told - logged - known == set(), "nobody logs that"
 
 
+def test_words_of_our_own_are_explained() -> None:
+    """Those that an operator meets in events and their fields; and none that nobody says any more."""
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"^\| ([a-z]+) \| ", text.partition("## Words\n")[2], re.MULTILINE))
+    met = {"blamed", "counted", "suspect", "emptied", "returned", "void", "forsaken", "strays"}
+    assert met <= told
+    sources = "\n".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "conserver").rglob("*.py")
+    )
+    assert [word for word in told - {"word"} if word not in sources] == []
+
+
 def alarms(*levels: str) -> Iterator[str]:
     """The events that are logged with these levels, by default those of a warning and above."""
     wanted = levels or ("warning", "error", "critical", "exception", "emit_exception")
