@@ -271,7 +271,7 @@ def test_operations_explains_every_line_that_should_worry_somebody() -> None:
 
 
 def test_words_of_our_own_are_explained() -> None:
-    """Those that an operator meets in events and their fields; and none that nobody says any more."""
+    """Those that an operator meets in the log, and none that nobody says any more."""
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     told = set(re.findall(r"^\| ([a-z]+) \| ", text.partition("## Words\n")[2], re.MULTILINE))
     met = {"blamed", "counted", "suspect", "emptied", "returned", "void", "forsaken", "strays"}
