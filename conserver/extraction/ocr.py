@@ -131,6 +131,15 @@ def _engine(gpu: int | None) -> Any:
     import rapidocr
 
     cv2.setNumThreads(1)  # There is a process per core.
+    return rapidocr.RapidOCR(params=parameters(gpu))
+
+
+def parameters(gpu: int | None) -> dict[str, Any]:
+    """What rapidocr is told. gpu: the CUDA device; None for the CPU.
+
+    Raises:
+        FileNotFoundError: the models are not there.
+    """
     models = {f"{name}.model_path": str(path) for name, path in model_files().items()}
     threads = "EngineConfig.onnxruntime"
     params: dict[str, Any] = {
@@ -146,7 +155,7 @@ def _engine(gpu: int | None) -> Any:
     }
     if gpu is not None:
         params |= {f"{threads}.use_cuda": True, f"{threads}.cuda_ep_cfg.device_id": gpu}
-    return rapidocr.RapidOCR(params=params)
+    return params
 
 
 def _padded(picture: Any) -> Any:

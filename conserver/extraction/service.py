@@ -7,7 +7,9 @@ need it while they drain. It ends when the supervisor says so or is gone.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import select
+from collections.abc import MutableMapping
 
 from conserver.extraction.reader import Reader, ReaderOptions
 from conserver.process import memory
@@ -21,7 +23,7 @@ def main(boot: Boot) -> int:
     memory.use_one_arena()
     options = ReaderOptions(
         memory_bytes=boot.settings.page_reader_memory,
-        gpu=int(boot.device) if boot.device.isdecimal() and _can_use_gpus() else None,
+        gpu=take_gpu(boot.device, os.environ) if _can_use_gpus() else None,
     )
     assert boot.listener is not None
     reader = Reader(boot.listener, options, boot.status.beat, boot.status.count)
@@ -30,6 +32,17 @@ def main(boot: Boot) -> int:
     reader.run(lambda: _ended(boot), [boot.supervisor.fileno(), boot.lifeline])
     if not _is_cut(boot):
         boot.send("retiring", reason="it gives its memory back")
+    return 0
+
+
+def take_gpu(device: str, environ: MutableMapping[str, str]) -> int | None:
+    """Let CUDA see this GPU alone, before any library looks. Returns its number then, None for none.
+
+    device: as CUDA_VISIBLE_DEVICES names it: a number, or an id; empty for the CPU.
+    """
+    if not device:
+        return None
+    environ["CUDA_VISIBLE_DEVICES"] = device
     return 0
 
 

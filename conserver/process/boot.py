@@ -59,7 +59,7 @@ class Boot:
     page_readers: tuple[str, int] = ("", 0)
     """Worker only: the address of this host's page readers, and how many they are."""
     device: str = ""
-    """Its GPU; empty for the CPU. Transcriber: for CUDA_VISIBLE_DEVICES; reader: its number."""
+    """Transcriber and page reader: its GPU, for CUDA_VISIBLE_DEVICES; empty for the CPU."""
     models: list[dict[str, Any]] = field(default_factory=list)
     """Transcriber only: the models (transcription.engine.Model) it loads before it is ready."""
     safer: bool = False

@@ -8,7 +8,8 @@ errors   character error rates of a text layer, a clean scan, a skewed scan at 1
          and the CPU time of a page; with --other, also of the package rapidocr-onnxruntime in the
          environment of that Python
 cores    20 scanned pages of four lines with one page reader and with two, in turn: the ratio of
-         their wall times
+         their wall times; and of what is left of them without the time that the readers waited for
+         a core, which other programs had (by the kernel's count)
 """
 
 from __future__ import annotations
@@ -155,25 +156,42 @@ def cores(pages: int, rounds: int) -> None:
     content = papers.pdf_of_pictures([page] * pages)
     contenders = {count: OwnReaders(count) for count in (1, 2)}
     took_s: dict[int, list[float]] = {count: [] for count in contenders}
+    free_s: dict[int, list[float]] = {count: [] for count in contenders}
     try:
         for readers in contenders.values():  # Models are loaded before the clock runs.
             client.read(content, Limits(), Following(), readers)
         before_s = {count: _cpu_s(readers.pids) for count, readers in contenders.items()}
         for _ in range(rounds):
             for count, readers in contenders.items():
-                began_s = time.monotonic()
+                began_s, waited_s = time.monotonic(), _waited_s(readers.pids)
                 client.read(content, Limits(), Following(), readers)
                 took_s[count].append(time.monotonic() - began_s)
-                print(f"{pages} pages, {count} page readers: {took_s[count][-1]:.1f} s", flush=True)
+                waits_s = (_waited_s(readers.pids) - waited_s) / count
+                free_s[count].append(took_s[count][-1] - waits_s)
+                print(
+                    f"{pages} pages, {count} page readers: {took_s[count][-1]:.1f} s, of which each"
+                    f" waited {waits_s:.1f} s for a core",
+                    flush=True,
+                )
         for count, readers in contenders.items():
             spent_s = (_cpu_s(readers.pids) - before_s[count]) / (pages * rounds)
             print(f"{count} page readers: {spent_s:.2f} s of CPU per page")
     finally:
         for readers in contenders.values():
             readers.close()
-    ratios = [one / two for one, two in zip(took_s[1], took_s[2], strict=True)]
-    print(f"two readers are {statistics.median(ratios):.2f} times as fast as one, by the clock")
-    print("(that says something only if two cores had nothing else to do)")
+    for found_s, how in ((took_s, "by the clock"), (free_s, "without the waits for a core")):
+        ratios = [one / two for one, two in zip(found_s[1], found_s[2], strict=True)]
+        print(f"two readers are {statistics.median(ratios):.2f} times as fast as one, {how}")
+    print("(the clock says something only if two cores had nothing else to do)")
+
+
+def _waited_s(pids: Sequence[int]) -> float:
+    """How long these processes were ready to run and had no core (Linux: sched-stats.rst)."""
+    waited_ns = 0
+    for pid in pids:
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            waited_ns += int(path.read_text().split()[1])
+    return waited_ns / 1e9
 
 
 def _cpu_s(pids: Sequence[int]) -> float:

@@ -51,6 +51,19 @@ def test_nothing_waits(queue: Queue) -> None:
     assert not queue.client.exists(keys.WAITING)
 
 
+def test_an_empty_list_leaves_nothing_to_its_next_item(queue: Queue) -> None:
+    """Even one with the same payload."""
+    queue.push("q", "u1")
+    age_s(queue)
+    minutes_pass(queue, 30)
+    assert minutes(age_s(queue)) == 30
+    queue.client.lpop("q")
+    assert age_s(queue) == 0.0
+    assert not queue.client.exists(keys.WAITING)
+    queue.push("q", "u1")
+    assert minutes(age_s(queue)) == 0
+
+
 def test_it_grows_while_nobody_takes_anything(queue: Queue) -> None:
     queue.push("q", "u1", "u2")
     assert minutes(age_s(queue)) == 0
