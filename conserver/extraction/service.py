@@ -36,7 +36,7 @@ def main(boot: Boot) -> int:
 
 
 def take_gpu(device: str, environ: MutableMapping[str, str]) -> int | None:
-    """Let CUDA see this GPU alone, before any library looks. Returns its number then, None for none.
+    """Let CUDA see this GPU alone, before any library looks. Returns its number then: 0, or None.
 
     device: as CUDA_VISIBLE_DEVICES names it: a number, or an id; empty for the CPU.
     """
