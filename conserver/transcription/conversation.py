@@ -94,7 +94,8 @@ def turns_of(
             for start in starts
         )
         for segment in segments:
-            turns += [Turn(channel, speakers[channel], part) for part in _cut(segment, others)]
+            speaker = speakers[channel] or _voice(segment)
+            turns += [Turn(channel, speaker, part) for part in _cut(segment, others)]
     return sorted(turns, key=lambda turn: (turn.segment.start_s, turn.channel))
 
 
@@ -117,6 +118,7 @@ def paragraphs(turns: Sequence[Turn]) -> list[list[Turn]]:
         if (
             last is None
             or last.channel != turn.channel
+            or last.speaker != turn.speaker
             or ends_paragraph(last.segment.text, chars, pause_s)
         ):
             grouped.append([])
@@ -171,6 +173,11 @@ def overlapping(turns: Sequence[Turn]) -> bool:
 def length_s(part: Segment | Word) -> float:
     """The duration in seconds; 0 if the model returned a negative one."""
     return max(0.0, part.end_s - part.start_s)
+
+
+def _voice(segment: Segment) -> Speaker | None:
+    """Who speaks on a channel of several parties, if the engine told their voices apart."""
+    return Speaker(segment.speaker, segment.speaker) if segment.speaker else None
 
 
 def _starts(segment: Segment) -> list[float]:

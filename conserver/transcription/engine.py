@@ -88,7 +88,11 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of the speech; times in seconds from the start, and the model's scores."""
+    """A part of the speech; times in seconds from the start, and the model's scores.
+
+    `speaker` is for engines that tell the voices of one channel apart: a name of their own, the
+    same for the same voice in the whole call. Where a channel has a party, that one is believed.
+    """
 
     start_s: float
     end_s: float
@@ -98,6 +102,7 @@ class Segment:
     no_speech_prob: float = 0.0
     compression_ratio: float = 1.0
     temperature: float = 0.0
+    speaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)

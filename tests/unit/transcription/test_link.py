@@ -17,7 +17,14 @@ from conserver.errors import Cancelled, Rejected, Retry
 from conserver.links import LinkContext
 from conserver.links.transcribe import COSTLY, Options, transcribe
 from conserver.outbound.faults import FailedAttemptError
-from conserver.transcription.engine import CallHeard, Following, Listening, Model, Segment
+from conserver.transcription.engine import (
+    CallHeard,
+    Following,
+    Heard,
+    Listening,
+    Model,
+    Segment,
+)
 from conserver.transcription.request import Request
 from conserver.vcon.document import Vcon, encode_body
 from tests.unit.speech.real import channels_of
@@ -103,6 +110,35 @@ def test_dual_mono_is_heard_once_and_names_nobody() -> None:
     assert transcript["body"]["paragraphs"]["transcript"] == "hello"
     assert "speakers" not in wtf["body"]
     assert wtf["body"]["metadata"]["audio"]["channels"] == 2
+
+
+class Diarist(FakeEngine):
+    """Tells voices apart."""
+
+    def transcribe(
+        self, channels: Sequence[Any], listening: Listening, following: Following
+    ) -> CallHeard:
+        said = [("A", "hello"), ("B", "hi"), ("B", "how are you"), ("A", "fine")]
+        segments = tuple(
+            Segment(second, second + 0.9, text, speaker=voice)
+            for second, (voice, text) in enumerate(said)
+        )
+        return CallHeard(self.identity, tuple(Heard(segments, "en", 1.0) for _ in channels))
+
+
+def test_voices_that_an_engine_tells_apart_name_who_speaks_on_a_mono_call() -> None:
+    transcript, wtf = run(vcon_of(recording(parties=[0, 1])), Diarist())
+    assert transcript["body"]["paragraphs"]["transcript"] == (
+        "A: hello\n\nB: hi how are you\n\nA: fine"
+    )
+    assert [segment["speaker"] for segment in wtf["body"]["segments"]] == ["A", "B", "B", "A"]
+    assert sorted(wtf["body"]["speakers"]) == ["A", "B"]
+
+
+def test_the_party_of_a_channel_is_believed_before_the_voices_of_an_engine() -> None:
+    transcript, _ = run(vcon_of(recording(parties=[1])), Diarist())
+    said = transcript["body"]["paragraphs"]["transcript"]
+    assert said == "Ben: hello hi how are you fine"
 
 
 @pytest.mark.parametrize(("bleed", "told"), [("silence", 1), ("keep", 0)])
