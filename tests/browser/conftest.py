@@ -72,6 +72,13 @@ class Desk:
             self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
 
 
+def until(window: Window, condition: str) -> None:
+    """Wait until an expression is true in a page. Playwright's wait_for_function asks once, and
+    then by `eval` in the page, which our content security policy refuses.
+    """
+    eventually(lambda: window.evaluate(condition), message=condition)
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """One browser for the tests of a module. Playwright occupies this thread's event loop until it

@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, expect
 
 from conserver.queue import keys
 from tests.api.conftest import Api
-from tests.browser.conftest import Desk
+from tests.browser.conftest import Desk, until
 from tests.dashboard.calls import call, fetching, ranges, tone
 from tests.queues import Queue
 from tests.standins import Answer, Standin
@@ -26,11 +26,11 @@ def at(audio: Locator) -> float:
 def test_a_word_is_heard_and_what_is_heard_is_shown(desk: Desk, uuid: str) -> None:
     window = desk("operate")
     window.goto(f"items/{uuid}")
-    window.wait_for_function(LOADED)
+    until(window, LOADED)
     audio = window.locator("audio")
     assert audio.evaluate("audio => Math.round(audio.duration)") == 8
     window.get_by_text("parcel", exact=True).first.click()
-    window.wait_for_function(PLAYS)
+    until(window, PLAYS)
     assert 3.3 <= at(audio) < 4.2, "the word `parcel` begins after 3.3 s"
     expect(window.locator(".lines li.now .who")).to_have_text("Ben")
     # It goes on by itself, and the mark with it.
@@ -47,7 +47,7 @@ def test_a_word_is_heard_and_what_is_heard_is_shown(desk: Desk, uuid: str) -> No
 def test_the_picture_of_who_speaks_leads_to_the_moment(desk: Desk, uuid: str) -> None:
     window = desk("operate")
     window.goto(f"items/{uuid}")
-    window.wait_for_function(LOADED)
+    until(window, LOADED)
     lanes = window.locator(".lanes")
     box = lanes.bounding_box()
     assert box is not None
@@ -58,7 +58,7 @@ def test_the_picture_of_who_speaks_leads_to_the_moment(desk: Desk, uuid: str) ->
 def test_by_keyboard_alone(desk: Desk, uuid: str) -> None:
     window = desk("operate")
     window.goto(f"items/{uuid}")
-    window.wait_for_function(LOADED)
+    until(window, LOADED)
     audio, lines = window.locator("audio"), window.locator(".lines")
     for _ in range(60):
         window.keyboard.press("Tab")
@@ -72,9 +72,9 @@ def test_by_keyboard_alone(desk: Desk, uuid: str) -> None:
     window.keyboard.press("ArrowUp")
     expect(window.locator(".lines li.now .who")).to_have_text("Ada")
     window.keyboard.press("Space")
-    window.wait_for_function(PLAYS)
+    until(window, PLAYS)
     window.keyboard.press("Space")
-    window.wait_for_function("document.querySelector('audio').paused")
+    until(window, "document.querySelector('audio').paused")
 
 
 def test_what_happens_to_it_shows_while_one_looks(desk: Desk, queue: Queue, uuid: str) -> None:
@@ -96,7 +96,7 @@ def test_a_new_version_does_not_disturb_who_listens(desk: Desk, queue: Queue, uu
     window = desk("operate")
     queue.client.sadd(keys.LISTS, "calls")
     window.goto(f"items/{uuid}")
-    window.wait_for_function(LOADED)
+    until(window, LOADED)
     window.locator("audio").evaluate("audio => { audio.currentTime = 1; }")
     expect(window.locator("#pulse")).to_have_text("live")
     queue.client.set(f"vcon:{uuid}", orjson.dumps(call(uuid, subject="x", analysis=[])))
@@ -137,7 +137,7 @@ def test_a_recording_elsewhere_is_heard_or_the_page_says_why_not(
         assert not server.requests
         window.get_by_text("parcel", exact=True).first.click()
         # What was sought is told before anything has been loaded.
-        window.wait_for_function(f"{LOADED} && document.querySelector('audio').currentTime > 3.4")
+        until(window, f"{LOADED} && document.querySelector('audio').currentTime > 3.4")
         assert any(request.headers.get("range") for request in server.requests)
         window.locator("audio").evaluate("audio => audio.pause()")
 

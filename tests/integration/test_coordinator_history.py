@@ -277,7 +277,7 @@ def test_a_request_to_reload_reaches_the_supervisor_once_and_is_answered(
     request = reload.ask(client, actor="ops")
     assert host.wait_for("reload")["request"] == request
     assert not client.hgetall(keys.CONTROL)
-    assert [one.status for one in reload.answers(client, request)] == ["asked"]
+    eventually(lambda: [one.status for one in reload.answers(client, request)] == ["asked"])
     host.send_state(reload={"request": request, "at": 3.5, "refused": "no list"})
     [answer] = reload.wait(client, request, timeout_s=20)
     assert (answer.status, answer.at, answer.reason) == ("refused", 3.5, "no list")
