@@ -26,7 +26,7 @@ BATCHES = 1000
 CALLS_AT_ONCE = 6
 # Calls of one to nine windows: short ones and longer ones share batches all the time.
 LENGTHS = (1, 3, 2, 9, 1, 5)
-MORE_MAX = 1.05
+MORE_MAX = 1.1
 
 
 def memory_mb(pid: int) -> float:
