@@ -12,7 +12,8 @@ judged by who chose the URL:
 The URL, the headers and the credentials of an endpoint are the same for all documents: if they are
 wrong, every document would be a dead letter, although none is at fault. 400 and 422 may concern
 this document or a wrong option. A URL in a document may answer 403 or 404 until an upload has
-finished or a link has become valid.
+finished or a link has become valid; until then it may also give nothing, half of the content, or a
+page in its place.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ def of_content(status: int) -> Fault:
     if status == _NOT_READY or status in _MOMENT or status >= 500:
         return "moment"
     return "document" if status == _GONE else "unknown"
+
+
+def of_another_content(problem: str) -> ConserverError:
+    """The exception for a URL in a document that gives what is not the promised content."""
+    return exception_for("unknown", problem)
 
 
 def exception_for(fault: Fault, problem: str, after_s: float | None = None) -> ConserverError:

@@ -131,9 +131,8 @@ def fetched(
     is_ours = url.startswith(uploads.SCHEME)
     with (_uploaded if is_ours else _downloaded)(url, options, patience) as file:
         if problem := _unlike(file, hashes):
-            # An upload elsewhere may not be finished, or a page stand in front of the file.
-            fault = Rejected if is_ours else faults.FailedAttemptError
-            raise fault(f"GET {named(url)}: {problem}")
+            problem = f"GET {named(url)}: {problem}"
+            raise Rejected(problem) if is_ours else faults.of_another_content(problem)
         file.seek(0)
         yield file
 
