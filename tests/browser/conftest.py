@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 from playwright.sync_api import Page as Window
 from servers import free_port
 
@@ -30,7 +30,9 @@ from tests.queues import Queue
 
 __all__ = ["api", "queue", "serve", "worker"]
 
-WAIT_MS = 15_000
+WAIT_MS = 30_000
+_EXPECT_MS = 5_000
+"""What Playwright's `expect` waits by default: too short for a busy machine."""
 _VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) => {
   console.error(`CSP: ${event.violatedDirective} refuses ${event.blockedURI}`);
@@ -92,7 +94,9 @@ def chromium() -> Iterator[Browser]:
         arguments.append("--no-sandbox")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        expect.set_options(timeout=WAIT_MS)
         yield browser
+        expect.set_options(timeout=_EXPECT_MS)
         browser.close()
 
 
