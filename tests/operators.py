@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import orjson
 
-from conserver.queue import calls, script
+from conserver.queue import calls, host_calls, script
 
 
 class Consumer:
@@ -18,7 +18,7 @@ class Consumer:
 
     def __init__(self, server: Any, host: str = "h1") -> None:
         self.server, self.host, self.id, self.number = server, host, uuid4().hex[:16], 0
-        script.run(server, calls.register(host, self.id, ["inbox"]))
+        script.run(server, host_calls.register(host, self.id, ["inbox"]))
 
     def claim(self) -> list[Any]:
         self.number += 1
@@ -101,4 +101,4 @@ def beat(
         "workers": orjson.dumps(workers),
     }
     at_ms = int((time.time() - age_s) * 1000)
-    script.run(server, calls.beat("h1", f"{at_ms}.1", fields))
+    script.run(server, host_calls.beat("h1", f"{at_ms}.1", fields))

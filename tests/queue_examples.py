@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from conserver.operations import forget
-from conserver.queue import calls, schedules, wishes
-from conserver.queue.calls import Blame, Demand, Hint, Move, Submission, Write
+from conserver.queue import calls, host_calls, operator_calls, schedules, wishes
+from conserver.queue.calls import Demand, Hint, Move, Write
+from conserver.queue.host_calls import Blame
+from conserver.queue.operator_calls import Submission
 from conserver.queue.script import Call
 from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, record
 
@@ -28,12 +30,12 @@ def _holding(queue: Queue, *uuids: str) -> Consumer:
 
 
 def _register(queue: Queue) -> Call:
-    return calls.register("h1", "c1", ["q", "other"])
+    return host_calls.register("h1", "c1", ["q", "other"])
 
 
 def _beat(queue: Queue) -> Call:
     Consumer(queue)
-    return calls.beat("h1", "beat-1", {"pid": 7, "status": "{}"})
+    return host_calls.beat("h1", "beat-1", {"pid": 7, "status": "{}"})
 
 
 def _claim(queue: Queue) -> Call:
@@ -141,32 +143,32 @@ def _begin(queue: Queue) -> Call:
 def _return(queue: Queue) -> Call:
     consumer = _holding(queue, "u1", "u2")
     item = next(iter(consumer.holds.values()))
-    return calls.return_items(
+    return host_calls.return_items(
         "h1", "c1", Blame("items", [(item.token, item.epoch)], overdue=[item.token])
     )
 
 
 def _return_everything(queue: Queue) -> Call:
     _holding(queue, "u1", "u2")
-    return calls.return_items("h1", "c1", Blame("everything"))
+    return host_calls.return_items("h1", "c1", Blame("everything"))
 
 
 def _reap(queue: Queue) -> Call:
     _holding(queue, "u1")
     Consumer(queue, "c2")
-    queue.run(calls.beat("h1", "beat-1", {}))
-    return calls.reap("h1", "beat-1")
+    queue.run(host_calls.beat("h1", "beat-1", {}))
+    return host_calls.reap("h1", "beat-1")
 
 
 def _reap_an_empty_host(queue: Queue) -> Call:
-    queue.run(calls.beat("h1", "beat-1", {}))
-    return calls.reap("h1", "beat-1")
+    queue.run(host_calls.beat("h1", "beat-1", {}))
+    return host_calls.reap("h1", "beat-1")
 
 
 def _promote(queue: Queue) -> Call:
     consumer = _holding(queue, "u1", "u2")
     consumer.park(*consumer.holds.values(), after_ms=0)
-    return calls.promote("q", 10, everything=True)
+    return host_calls.promote("q", 10, everything=True)
 
 
 def _stray(queue: Queue) -> Call:
@@ -178,12 +180,12 @@ def _replay(queue: Queue) -> Call:
     consumer = _holding(queue, "u1", "u1")
     consumer.dead_letter(*consumer.holds.values())
     member = queue.client.zrange("conserver:dead:q", 0, 0)[0]
-    return calls.replay("q", member, b"u1", b"{}")
+    return operator_calls.replay("q", member, b"u1", b"{}")
 
 
 def _replay_without_record(queue: Queue) -> Call:
     queue.push("DLQ:q", "u1")
-    return calls.replay("q", b"", b"u1")
+    return operator_calls.replay("q", b"", b"u1")
 
 
 def _forget(queue: Queue) -> Call:
@@ -208,63 +210,64 @@ def _purge(queue: Queue) -> Call:
     consumer = _holding(queue, "u1", "u1")
     consumer.dead_letter(*consumer.holds.values())
     member = queue.client.zrange("conserver:dead:q", 0, 0)[0]
-    return calls.purge("q", member, b"u1")
+    return operator_calls.purge("q", member, b"u1")
 
 
 def _sweep(queue: Queue) -> Call:
     consumer = _holding(queue, "u1", "u2")
     consumer.dead_letter(*consumer.holds.values())
-    return calls.sweep("q", -10, 100)
+    return host_calls.sweep("q", -10, 100)
 
 
 def _put_back(queue: Queue) -> Call:
     queue.client.rpush("conserver:returned:q", record("t1", "back"), "u1", "u2")
-    return calls.put_back("q", 100)
+    return host_calls.put_back("q", 100)
 
 
 def _cancel_waiting(queue: Queue) -> Call:
     queue.push("q", "u1", "u2")
-    return calls.cancel("q", b"u1")
+    return operator_calls.cancel("q", b"u1")
 
 
 def _cancel_parked(queue: Queue) -> Call:
     consumer = _holding(queue, "u1", "u2")
     consumer.park(*consumer.holds.values(), after_ms=1000)
     [member, _] = queue.client.zrange("conserver:parked:q", 0, -1)
-    return calls.cancel("conserver:parked:q", member)
+    return operator_calls.cancel("conserver:parked:q", member)
 
 
 def _cancel_running(queue: Queue) -> Call:
     consumer = _holding(queue, "u1")
     [token] = consumer.holds
-    return calls.cancel("conserver:inflight:c1", token, "conserver:cancelled:c1")
+    return operator_calls.cancel("conserver:inflight:c1", token, "conserver:cancelled:c1")
 
 
 def _submit(queue: Queue) -> Call:
-    return calls.submit(Submission("q", "u1", "job-1", BODY, fields=[("by", "me")]))
+    return operator_calls.submit(Submission("q", "u1", "job-1", BODY, fields=[("by", "me")]))
 
 
 def _submit_for_later(queue: Queue) -> Call:
     queue.client.set("conserver:upload:1", BODY, ex=100)
     far_ms = 4_000_000_000_000
-    return calls.submit(Submission("q", "u1", "job-1", source="conserver:upload:1", due_ms=far_ms))
+    one = Submission("q", "u1", "job-1", source="conserver:upload:1", due_ms=far_ms)
+    return operator_calls.submit(one)
 
 
 def _submit_for_a_token(queue: Queue) -> Call:
-    return calls.submit(Submission("q", "u1", "job-1", BODY, token="ann", most_jobs=1))
+    return operator_calls.submit(Submission("q", "u1", "job-1", BODY, token="ann", most_jobs=1))
 
 
 def _jobs(queue: Queue, *jobs: str) -> Consumer:
     """A consumer that holds an item of each job."""
     for job in jobs:
-        queue.run(calls.submit(Submission("q", f"u-{job}", job, document(f"u-{job}"))))
+        queue.run(operator_calls.submit(Submission("q", f"u-{job}", job, document(f"u-{job}"))))
     consumer = Consumer(queue)
     consumer.take(len(jobs))
     return consumer
 
 
 def _claim_jobs(queue: Queue) -> Call:
-    queue.run(calls.submit(Submission("q", "u1", "job-1", document("u1"))))
+    queue.run(operator_calls.submit(Submission("q", "u1", "job-1", document("u1"))))
     queue.supply("q", "u2#by-hand")
     Consumer(queue)
     return calls.claim("h1", "c1", 1, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
@@ -296,25 +299,25 @@ def _dead_job(queue: Queue) -> Call:
 def _return_jobs(queue: Queue) -> Call:
     consumer = _jobs(queue, "job-1", "job-2")
     queue.client.sadd("conserver:cancelled:c1", next(iter(consumer.holds)))
-    return calls.return_items("h1", "c1", Blame("everything"))
+    return host_calls.return_items("h1", "c1", Blame("everything"))
 
 
 def _promote_job(queue: Queue) -> Call:
     consumer = _jobs(queue, "job-1")
     consumer.park(*consumer.holds.values(), after_ms=0)
-    return calls.promote("q", 10, everything=True)
+    return host_calls.promote("q", 10, everything=True)
 
 
 def _replay_job(queue: Queue) -> Call:
     consumer = _jobs(queue, "job-1")
     consumer.dead_letter(*consumer.holds.values())
     member = queue.client.zrange("conserver:dead:q", 0, 0)[0]
-    return calls.replay("q", member, b"u-job-1", b"{}")
+    return operator_calls.replay("q", member, b"u-job-1", b"{}")
 
 
 def _cancel_job(queue: Queue) -> Call:
-    queue.run(calls.submit(Submission("q", "u1", "job-1", document("u1"))))
-    return calls.cancel("q", b"u1#job-1")
+    queue.run(operator_calls.submit(Submission("q", "u1", "job-1", document("u1"))))
+    return operator_calls.cancel("q", b"u1#job-1")
 
 
 def _hint(queue: Queue) -> Call:
@@ -330,7 +333,7 @@ def _callbacks(queue: Queue, *jobs: str) -> Consumer:
     fields: list[tuple[str, str | bytes | int]] = [("callback", b"x"), ("callback_on", ends)]
     for job in jobs:
         body = document(f"u-{job}")
-        queue.run(calls.submit(Submission("q", f"u-{job}", job, body, fields=fields)))
+        queue.run(operator_calls.submit(Submission("q", f"u-{job}", job, body, fields=fields)))
     consumer = Consumer(queue)
     consumer.take(len(jobs))
     return consumer
@@ -354,13 +357,13 @@ def _dead_callback(queue: Queue) -> Call:
 def _return_callbacks(queue: Queue) -> Call:
     consumer = _callbacks(queue, "job-1", "job-2")
     queue.client.sadd("conserver:cancelled:c1", next(iter(consumer.holds)))
-    return calls.return_items("h1", "c1", Blame("everything"))
+    return host_calls.return_items("h1", "c1", Blame("everything"))
 
 
 def _cancel_callback(queue: Queue) -> Call:
     consumer = _callbacks(queue, "job-1")
     consumer.release(*consumer.holds.values())
-    return calls.cancel("q", b"u-job-1#job-1")
+    return operator_calls.cancel("q", b"u-job-1#job-1")
 
 
 def _claim_expired(queue: Queue) -> Call:
@@ -407,7 +410,7 @@ def _tend(queue: Queue) -> Call:
 
 def _waiting(queue: Queue) -> Call:
     queue.push("q", "u1", "u2")
-    return calls.waiting(["q", "other"], 5000)
+    return host_calls.waiting(["q", "other"], 5000)
 
 
 EXAMPLES: dict[str, Example] = {

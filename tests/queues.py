@@ -17,9 +17,10 @@ from typing import Any
 import orjson
 import redis
 
-from conserver.queue import calls, script
+from conserver.queue import calls, host_calls, operator_calls, script
 from conserver.queue import clients as connection
-from conserver.queue.calls import Answer, Blame, Claim, ClaimLimits, Demand, Returned
+from conserver.queue.calls import Answer, Claim, ClaimLimits, Demand
+from conserver.queue.host_calls import Blame, Returned
 from conserver.queue.record import Claimed, parse
 from conserver.queue.script import Call
 
@@ -86,19 +87,19 @@ class Queue:
         self.push(name, *uuids)
 
     def return_items(
-        self, consumer: Consumer, blame: Blame = NOBODY, most: int = calls.RETURN_BATCH
+        self, consumer: Consumer, blame: Blame = NOBODY, most: int = host_calls.RETURN_BATCH
     ) -> Returned:
         """One call of return.lua for a consumer that is dead."""
-        call = calls.return_items(consumer.host, consumer.id, blame, most)
+        call = host_calls.return_items(consumer.host, consumer.id, blame, most)
         return Returned(*self.run(call))
 
     def promote(self, name: str, most: int = 100, everything: bool = True) -> int:
         """Send parked records of a list back to work; how many."""
-        return int(self.run(calls.promote(name, most, everything)))
+        return int(self.run(host_calls.promote(name, most, everything)))
 
     def reap(self, host: str, seen_beat: str = "") -> list[bytes] | None:
         """Declare a host dead; its consumers, or None while it lives."""
-        answer = self.run(calls.reap(host, seen_beat))
+        answer = self.run(host_calls.reap(host, seen_beat))
         return None if answer is None else list(answer)
 
     def replay(self, name: str, state: bytes = b"") -> str:
@@ -111,7 +112,7 @@ class Queue:
     ) -> str:
         """Replay one dead letter by its record."""
         payload = payload or parse(member.partition(b"\n")[2]).payload
-        return bytes(self.run(calls.replay(name, member, payload, state))).decode()
+        return bytes(self.run(operator_calls.replay(name, member, payload, state))).decode()
 
     def suspect(self, payload: str, name: str = "q", *, deliveries: int = 0) -> None:
         """Put a suspect there, as return.lua would."""
@@ -225,7 +226,7 @@ class Consumer:
     last: Call | None = None
 
     def __post_init__(self) -> None:
-        self.queue.run(calls.register(self.host, self.id, self.lists))
+        self.queue.run(host_calls.register(self.host, self.id, self.lists))
 
     def send(self, call: Call) -> Any:
         """Run a call and remember it."""

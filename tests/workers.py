@@ -30,8 +30,8 @@ from conserver.process import wakeup
 from conserver.process.boot import Boot
 from conserver.process.messages import pair, receive, send
 from conserver.process.shared_status import SharedStatus
-from conserver.queue import calls, keys
 from conserver.queue import clients as connection
+from conserver.queue import host_calls, keys
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.vcon.document import Vcon
 from conserver.worker.checkpoint import Checkpoint
@@ -151,7 +151,7 @@ class WorkerSetup:
             self.stack.callback(end.close)
         self.stack.callback(self.cut_lifeline)
         self.stack.callback(os.close, lifeline)
-        self.queue.run(calls.register(self.boot.host, self.boot.consumer, config.ingress))
+        self.queue.run(host_calls.register(self.boot.host, self.boot.consumer, config.ingress))
 
     def cut_lifeline(self) -> None:
         """Close the pipe, as the death of the supervisor does."""

@@ -28,9 +28,9 @@ from conserver.operations.callbacks import Callback
 from conserver.operations.connection import Client
 from conserver.operations.submit import INCOMING_S, prioritised
 from conserver.operations.tokens import Token
-from conserver.queue import calls, jobs, keys
-from conserver.queue.calls import Submission
+from conserver.queue import calls, jobs, keys, operator_calls
 from conserver.queue.jobs import Job
+from conserver.queue.operator_calls import Submission
 from conserver.vcon.document import Vcon
 from conserver.vcon.ids import usable_uuid
 
@@ -220,7 +220,7 @@ async def _run(
     needed = brought or Brought(None)
     needed.needed = True
     try:
-        call = calls.submit(submission)
+        call = operator_calls.submit(submission)
         answer, found = await queue.run_and_read(context.shared, call, submission.job)
     except ResponseError:  # Redis is full, or refuses: nothing was done.
         needed.needed = False

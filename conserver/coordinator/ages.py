@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from conserver.coordinator.retrying_connection import AsyncConnection, Connections, describe
-from conserver.queue import calls, keys
+from conserver.queue import host_calls, keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,7 +64,7 @@ class Ages:
         for first in range(0, len(names), LISTS_PER_CALL):
             # Whoever looked just before has done it for all.
             every_ms = int(LOOK_EVERY_S * 900)
-            await self._call(calls.waiting(names[first : first + LISTS_PER_CALL], every_ms))
+            await self._call(host_calls.waiting(names[first : first + LISTS_PER_CALL], every_ms))
 
     async def _call(self, call: Call) -> None:
         try:

@@ -41,8 +41,8 @@ from conserver.coordinator.schedules import Schedules
 from conserver.coordinator.suspects import Suspects
 from conserver.process.messages import receive
 from conserver.process.shared_status import State
-from conserver.queue import calls, keys
-from conserver.queue.calls import Blame
+from conserver.queue import host_calls, keys
+from conserver.queue.host_calls import Blame
 from conserver.queue.wrong_type import WrongTypeError
 from conserver.telemetry import log
 
@@ -185,8 +185,8 @@ class Coordinator:
             with contextlib.suppress(WrongTypeError):
                 beat, answer = await self._beat()
                 living, held = self._registry.living, self._host_status.held
-                await self._data_loss.look(beat, *calls.read_before(answer), living, held)
-                await self._registry.compare(calls.read_registrations(answer))
+                await self._data_loss.look(beat, *host_calls.read_before(answer), living, held)
+                await self._registry.compare(host_calls.read_registrations(answer))
             # Not asyncio.wait_for: it loses a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._beat_every_s):
@@ -203,12 +203,12 @@ class Coordinator:
         await _cancel([heartbeat])
 
     async def _beat(self) -> tuple[str, list[bytes]]:
-        """Send one heartbeat. Returns its value, and the answer (calls.read_registrations)."""
+        """Send one heartbeat. Returns its value, and the answer (host_calls.read_registrations)."""
         self._beats += 1
         # The time makes the value differ from all those of the coordinators before this one.
         beat = f"{time.time_ns() // 1_000_000}.{self._beats}"
         fields = self._host_status.fields()
-        return beat, await self._redis.call(calls.beat(self._host, beat, fields))
+        return beat, await self._redis.call(host_calls.beat(self._host, beat, fields))
 
     async def _heed_controls(self) -> None:
         """Do what operators ask of this host: pauses, workers to replace, reloads."""
@@ -314,7 +314,7 @@ class Coordinator:
 
     async def _return_everything(self) -> None:
         _, answer = await self._beat()
-        for consumer in calls.read_registrations(answer):
+        for consumer in host_calls.read_registrations(answer):
             with contextlib.suppress(WrongTypeError):
                 nobody = Blame("nobody")
                 result = await return_items(self._redis, self._host, consumer, nobody, self._log)
@@ -324,8 +324,8 @@ class Coordinator:
     async def _delete_host(self) -> None:
         """Delete this host from Redis if it has no consumer. No heartbeat may follow."""
         beat, answer = await self._beat()
-        if not calls.read_registrations(answer):
-            await self._redis.call(calls.reap(self._host, beat))
+        if not host_calls.read_registrations(answer):
+            await self._redis.call(host_calls.reap(self._host, beat))
 
 
 async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

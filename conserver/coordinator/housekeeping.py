@@ -18,7 +18,7 @@ import random
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from conserver.queue import calls, keys, record
+from conserver.queue import host_calls, keys, record
 from conserver.queue.wrong_type import WrongTypeError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ async def put_back(redis: AsyncRetryingConnection, names: Iterable[str], log: Lo
     """Put the unclaimed items that a BLMOVE has moved to `returned` back on these lists."""
     for name in names:
         with contextlib.suppress(WrongTypeError):
-            moved, call = 0, calls.put_back(name, PUT_BACK_MAX)
+            moved, call = 0, host_calls.put_back(name, PUT_BACK_MAX)
             # Bounded: the list waiters of other hosts may move some of them again.
             while moved < PUT_BACK_MAX and (some := await redis.call(call)):
                 moved += some
@@ -120,7 +120,7 @@ class Housekeeping:
     async def _promote(self, name: str) -> None:
         promoted = 0
         try:
-            while some := await self._redis.call(calls.promote(name, PROMOTE_MAX)):
+            while some := await self._redis.call(host_calls.promote(name, PROMOTE_MAX)):
                 promoted += some
         finally:  # an error may have followed calls that promoted something
             if promoted and name in self._served:
@@ -135,7 +135,7 @@ class Housekeeping:
                 await self._sweep(name)
 
     async def _sweep(self, name: str) -> None:
-        while await self._redis.call(calls.sweep(name, self._dead_keep_s, SWEEP_MAX)):
+        while await self._redis.call(host_calls.sweep(name, self._dead_keep_s, SWEEP_MAX)):
             continue
 
     async def _names(self) -> list[str]:

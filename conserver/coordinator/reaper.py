@@ -22,8 +22,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from conserver.coordinator.registry import return_items
 from conserver.coordinator.retrying_connection import AsyncConnection, raise_first_error
-from conserver.queue import calls, keys
-from conserver.queue.calls import Blame
+from conserver.queue import host_calls, keys
+from conserver.queue.host_calls import Blame
 from conserver.queue.wrong_type import WrongTypeError, is_wrong_type
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Reaper:
         [name] = await self._redis.each([("HGET", keys.host(host), "name")])
         who = {"host": host, "name": (name or b"").decode()}  # As `conserver status` calls it.
         while True:
-            answer = await self._redis.call(calls.reap(host, beat))
+            answer = await self._redis.call(host_calls.reap(host, beat))
             if answer is None:
                 self._log.info("host_lives", **who)
                 break

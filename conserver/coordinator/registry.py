@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from conserver.queue import calls, keys
-from conserver.queue.calls import Blame
+from conserver.queue import host_calls, keys
+from conserver.queue.host_calls import Blame
 from conserver.queue.wrong_type import WrongTypeError
 from conserver.telemetry import traces
 
@@ -60,7 +60,8 @@ async def return_items(
     """
     total = ReturnResult()
     while True:
-        answer = calls.Returned(*await redis.call(calls.return_items(host, consumer, blame)))
+        call = host_calls.return_items(host, consumer, blame)
+        answer = host_calls.Returned(*await redis.call(call))
         total.returned += answer.returned
         total.suspects += answer.suspects
         total.counted += answer.counted
@@ -192,7 +193,7 @@ class Registry:
         if self._living is not None:
             # The list of children that contains it may arrive after the next heartbeat.
             self._living.add(order["consumer"])
-        await self._redis.call(calls.register(self._host, order["consumer"], order["lists"]))
+        await self._redis.call(host_calls.register(self._host, order["consumer"], order["lists"]))
 
     async def _return(self, order: Message) -> None:
         consumer, blame = order["consumer"], blame_of(order)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from conserver.config.validation import suggest
 from conserver.operations import audit, hosts, items
 from conserver.operations.connection import Client
-from conserver.queue import calls, elements, keys, lookup, record, script, wishes, wrong_type
+from conserver.queue import elements, host_calls, keys, lookup, record, script, wishes, wrong_type
 from conserver.queue.record import THROTTLED, Progress
 
 _PARKED_SAMPLE = 200
@@ -244,8 +244,8 @@ def ages(client: Client, wanted: Iterable[str]) -> dict[str, float | None]:
     for first in range(0, len(wanted), _AGES_PER_CALL):
         some = wanted[first : first + _AGES_PER_CALL]
         try:
-            answer = script.run(client, calls.waiting(some, _AGES_EVERY_MS))
-            found.update(calls.read_waiting(some, answer))
+            answer = script.run(client, host_calls.waiting(some, _AGES_EVERY_MS))
+            found.update(host_calls.read_waiting(some, answer))
         except (NoPermissionError, ReadOnlyError):
             found.update(dict.fromkeys(some))  # Who may only read is still shown the rest.
         except ResponseError as error:

@@ -10,8 +10,8 @@ from conserver.operations import documents, lists
 from conserver.operations.connection import Client
 from conserver.operations.documents import StorageReader
 from conserver.operations.submit import INCOMING_S, check_type
-from conserver.queue import calls, jobs, keys, script
-from conserver.queue.calls import Submission
+from conserver.queue import calls, jobs, keys, operator_calls, script
+from conserver.queue.operator_calls import Submission
 from conserver.telemetry.traces import TRACES
 
 _NO_KEY = -2  # the PTTL of a key that is not there
@@ -43,10 +43,10 @@ def push(
     if others:
         with client.pipeline() as pipe:
             for one in (first, *others):
-                pipe.execute_command(*calls.submit(one).command(whole=True))
+                pipe.execute_command(*operator_calls.submit(one).command(whole=True))
             answers = pipe.execute()
     else:
-        answers = [script.run(client, calls.submit(first))]
+        answers = [script.run(client, operator_calls.submit(first))]
     for name, answer in zip(names, answers, strict=True):
         if answer[0] != b"queued":
             if first.source:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from conserver.errors import OperationError
 from conserver.operations import audit
 from conserver.operations.connection import Client
-from conserver.queue import calls, keys, lookup, script
-from conserver.queue.calls import Blame, Returned
+from conserver.queue import host_calls, keys, lookup, script
+from conserver.queue.host_calls import Blame, Returned
 from conserver.queue.lookup import WrongKey
 
 _HOST = "reclaimed"  # The host that the consumers belong to while their items are returned.
@@ -65,7 +65,7 @@ def reclaim(client: Client, *, actor: str) -> Reclaimed:
     if wrong:
         raise WrongKeysError(wrong)
     items = sum(_return_items(client, consumer) for consumer in stranded(client))
-    script.run(client, calls.reap(_HOST, ""))  # The host is deleted with its last consumer.
+    script.run(client, host_calls.reap(_HOST, ""))  # The host is deleted with its last consumer.
     if items:
         audit.record(client, actor, "reclaim", {}, items)
     return Reclaimed(items)
@@ -75,9 +75,9 @@ def _return_items(client: Client, consumer: str) -> int:
     """Return all that a consumer holds. Returns how many items that were."""
     items, left = 0, 1
     while left:
-        call = calls.return_items(_HOST, consumer, _BLAME)
+        call = host_calls.return_items(_HOST, consumer, _BLAME)
         returned = Returned(*script.run(client, call))
         items, left = items + returned.returned, returned.left
     # One more call deletes the registration.
-    script.run(client, calls.return_items(_HOST, consumer, _BLAME))
+    script.run(client, host_calls.return_items(_HOST, consumer, _BLAME))
     return items

@@ -19,8 +19,8 @@ from conserver.errors import InvalidArgumentError, OperationError, Rejected
 from conserver.operations import audit, callbacks, hosts, lists
 from conserver.operations.callbacks import Callback
 from conserver.operations.connection import Client
-from conserver.queue import calls, jobs, keys, script
-from conserver.queue.calls import Submission
+from conserver.queue import calls, jobs, keys, operator_calls, script
+from conserver.queue.operator_calls import Submission
 from conserver.vcon.document import Vcon
 
 INCOMING_S = 300
@@ -205,7 +205,7 @@ def put(
     if len(raw) > calls.SMALL_BYTES:
         one = one._replace(body=b"", source=keys.incoming(job))
         client.set(one.source, raw, ex=INCOMING_S)
-    answer = [part.decode() for part in script.run(client, calls.submit(one))]
+    answer = [part.decode() for part in script.run(client, operator_calls.submit(one))]
     if answer[0] not in ("queued", "waiting", "exists"):
         raise Rejected(f"Redis did not take it: {' '.join(answer)}")
     return uuid, job

@@ -2,7 +2,7 @@
 
 At every moment an item is in exactly one of these places: its ingress list, returned, suspects, in
 flight with one consumer, parked, a dead letter, or settled. Every Lua script moves items from one
-place to another in one step. Begin with calls.py, which has one function per script, and with
+place to another in one step. Begin with calls.py, which has a function for each script of workers, and with
 prelude.lua, which has the rules for scripts and the form of a record.
 
     key                             type    holds
@@ -72,7 +72,9 @@ only if the consumer's in-flight hash holds this token with this epoch (the fenc
 item was given to another worker meanwhile, and the call does nothing.
 
     keys.py                 the names of all keys
-    calls.py                one function per script: keys, arguments, answer
+    calls.py                the scripts that workers call, one function each
+    host_calls.py           those that coordinators call
+    operator_calls.py       those that commands and the API call
     limits.py               the same for rates, throttled links and tokens
     script.py               loads a script; a call as plain data
     record.py               a claimed item, and the progress that its record carries

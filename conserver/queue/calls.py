@@ -7,9 +7,8 @@ arrive late; the scripts are written so that this is harmless.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import orjson
 
@@ -31,8 +30,6 @@ SMALL_BYTES = 64 * 1024
 """A larger document is not handed to submit.lua: Lua would read all of it."""
 ABSENT = -1
 """As a base revision: there was no document."""
-RETURN_BATCH = 64
-"""Items that one call returns, which bounds the work of Redis."""
 
 
 # ---- claiming ------------------------------------------------------------------------------------
@@ -302,131 +299,7 @@ def _move(kind: str, consumer: str, moves: Sequence[Move], keep_s: int) -> Call:
     return Call("move", [keys.inflight(consumer)], args)
 
 
-# ---- hosts -------------------------------------------------------------------------------
-
-
-def register(host: str, consumer: str, lists: Iterable[str]) -> Call:
-    """Register a consumer before its process starts."""
-    return Call("register", [keys.host(host), keys.HOSTS, keys.LISTS], [host, consumer, *lists])
-
-
-def beat(host: str, value: str, status: Mapping[str, str | bytes | int]) -> Call:
-    """Write a host's heartbeat. See read_before and read_registrations for the answer."""
-    fields = [word for pair in status.items() for word in pair]
-    return Call("beat", [keys.host(host), keys.HOSTS], [host, value, *fields])
-
-
-def read_before(reply: list[bytes]) -> tuple[str, bool]:
-    """The beat before ("" for none), and whether Redis did not know the host."""
-    return reply[0].decode(), reply[1] == b"1"
-
-
-def read_registrations(reply: list[bytes]) -> dict[str, str]:
-    """Consumer -> number of its last claim, or "void"."""
-    return {reply[i].decode(): reply[i + 1].decode() for i in range(2, len(reply), 2)}
-
-
-@dataclass(frozen=True, slots=True)
-class Blame:
-    """Which items may have caused a worker's death.
-
-    kind: "nobody", "items" (those in `items`, as token and epoch) or "everything". overdue: tokens
-    among `items` that passed their own time limit; each counts a delivery. notes: token (or "" for
-    items that are not named) -> how the worker died: "error", a clause; "link", the one that ran;
-    "reason", if it is not poison. Dead letters show it.
-    """
-
-    kind: str = "nobody"
-    items: Sequence[tuple[str, int]] = ()
-    overdue: Sequence[str] = ()
-    notes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-
-class Returned(NamedTuple):
-    """What one call of return.lua did.
-
-    returned: items; left: items still held; suspects: among the returned; counted: deliveries;
-    strange: elements that are no records and were set aside; cancelled: items that an operator had
-    cancelled and that have ended.
-    """
-
-    returned: int
-    left: int
-    suspects: int
-    counted: int
-    strange: int = 0
-    cancelled: int = 0
-
-
-def return_items(host: str, consumer: str, blame: Blame, most: int = RETURN_BATCH) -> Call:
-    """Return the items of a dead consumer, `most` per call. To be repeated until Returned.left is
-    0, and once more: that call deletes the registration.
-    """
-    args: list[Any] = [consumer, blame.kind, most, host, _note(blame, ""), len(blame.items)]
-    for token, epoch in blame.items:
-        args += (token, epoch, _note(blame, token if token in blame.notes else ""))
-    return Call(
-        "return", [keys.host(host), keys.inflight(consumer), keys.HOSTS], [*args, *blame.overdue]
-    )
-
-
-def _note(blame: Blame, token: str) -> str:
-    """A note as a record contains it: percent-encoded, without spaces."""
-    note = blame.notes.get(token)
-    return quote(orjson.dumps(dict(note)), safe="") if note else ""
-
-
-def reap(host: str, seen_beat: str) -> Call:
-    """Declare a host dead if its beat is still `seen_beat`. Returns its consumers, or None if it
-    lives.
-    """
-    return Call("reap", [keys.host(host), keys.HOSTS], [host, seen_beat])
-
-
-def promote(name: str, most: int, everything: bool = False) -> Call:
-    """Return parked records of one list that are due. Returns how many; to be repeated until it is
-    0.
-    """
-    upto = "inf" if everything else ""
-    return Call("promote", [keys.parked(name)], [most, upto, SCRIPT_BYTES])
-
-
-def put_back(name: str, most: int) -> Call:
-    """Move payloads that a list waiter has moved and nobody has claimed back to their list. Returns
-    how many; to be repeated until it is 0.
-    """
-    return Call("put_back", [name, keys.returned(name)], [most, SCRIPT_BYTES])
-
-
-def sweep(name: str, keep_s: int, most: int) -> Call:
-    """Delete the reasons of dead letters older than `keep_s` seconds. Returns how many."""
-    return Call("sweep", [keys.dead(name)], [keep_s, most])
-
-
-def waiting(names: Sequence[str], every_ms: int) -> Call:
-    """Look since when the oldest item of each list has waited. See read_waiting.
-
-    Args:
-        every_ms: a list is looked at again when its last look is so old.
-    """
-    wanted: list[str] = [keys.WAITING]
-    for name in names:
-        wanted += (name, keys.returned(name), keys.suspects(name))
-    return Call("waiting", wanted, [every_ms, *names])
-
-
-def read_waiting(names: Sequence[str], reply: list[bytes]) -> dict[str, float | None]:
-    """The answer of `waiting` for the same names: for how many seconds the oldest item of each list
-    has waited, 0.0 where none waits, None where a key has the wrong type.
-    """
-    now_ms, *since = reply
-    return {name: _waited_s(now_ms, one) for name, one in zip(names, since, strict=True)}
-
-
-def _waited_s(now_ms: bytes, since: bytes) -> float | None:
-    if since == b"-":
-        return None
-    return max(int(now_ms) - int(since), 0) / 1000 if since else 0.0
+# ---- what a consumer holds and its worker does not know ------------------------------------------
 
 
 def stray(consumer: str, answered: int, tokens: Iterable[str]) -> Call:
@@ -434,56 +307,3 @@ def stray(consumer: str, answered: int, tokens: Iterable[str]) -> Call:
     0.
     """
     return Call("stray", [keys.inflight(consumer)], [answered, SCRIPT_BYTES, *tokens])
-
-
-def replay(name: str, member: bytes, payload: bytes, state: bytes = b"") -> Call:
-    """Return one dead letter to the queue; member b"" is a payload without a record."""
-    names = [keys.dead_letters(name), keys.dead(name), keys.returned(name), name]
-    return Call("replay", names, [member, payload, state])
-
-
-def purge(name: str, member: bytes, payload: bytes) -> Call:
-    """Delete one dead letter. Returns 1, or 0 if it was gone."""
-    return Call("purge", [keys.dead_letters(name), keys.dead(name)], [member, payload])
-
-
-def cancel(key: str, element: str | bytes, cancelled_key: str = "") -> Call:
-    """Remove one waiting element, or mark a held token as cancelled. Returns 1 or 0."""
-    return Call("cancel", [key], [element, cancelled_key])
-
-
-# ---- submitting ----------------------------------------------------------------------------------
-
-
-class Submission(NamedTuple):
-    """One item to submit.
-
-    job: "" for one that nobody follows. body: the document, b"" if it is stored already; source: a
-    key that holds the document instead, to be moved to vcon:<uuid>. most: how many items may wait
-    on the list (0: any number). due_ms: when it may run, in ms since 1970 (0: now). token,
-    most_jobs: whose jobs are limited to how many at once (0: any number). fields: what the job's
-    hash has besides.
-    """
-
-    list: str
-    uuid: str
-    job: str = ""
-    body: bytes = b""
-    source: str = ""
-    most: int = 0
-    due_ms: int = 0
-    keep_s: int = 3600
-    max_s: int = 604_800
-    token: str = ""
-    most_jobs: int = 0
-    fields: Sequence[tuple[str, str | bytes | int]] = ()
-
-
-def submit(one: Submission) -> Call:
-    """Store a document, make its job and push it, in one step. See submit.lua for its answers."""
-    names = [one.list, keys.document(one.uuid), keys.parked(one.list), one.source]
-    args: list[Any] = [one.uuid, one.job, one.body, one.most, one.due_ms, one.keep_s, one.max_s]
-    args += (one.token if one.most_jobs else "", one.most_jobs)
-    for name, value in one.fields:
-        args += (name, value)
-    return Call("submit", names, args)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from conserver.queue import calls, elements, keys, lookup, script
+from conserver.queue import elements, keys, lookup, operator_calls, script
 from conserver.queue.names import name_of_element
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _cancel(
         key = keys.inflight(consumer)
         for token, record in elements.in_hash(client, key):
             if is_copy(record):
-                call = calls.cancel(key, token, keys.cancelled(consumer))
+                call = operator_calls.cancel(key, token, keys.cancelled(consumer))
                 found.running += int(script.run(client, call))
     return found
 
@@ -74,4 +74,4 @@ def _remove(client: redis.Redis, key: str, is_copy: Callable[[bytes], bool]) -> 
     read = elements.in_sorted_set if is_sorted else elements.in_list
     # All are read before the first one is removed, because a removal shifts the pages behind it.
     copies = [element for element in read(client, key) if is_copy(element)]
-    return sum(int(script.run(client, calls.cancel(key, copy))) for copy in copies)
+    return sum(int(script.run(client, operator_calls.cancel(key, copy))) for copy in copies)

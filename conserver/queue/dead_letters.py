@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from conserver.queue import calls, elements, keys, lookup, script
+from conserver.queue import elements, keys, lookup, operator_calls, script
 from conserver.queue.names import name_of
 from conserver.queue.record import Progress, parse
 from conserver.vcon.ids import usable_uuid
@@ -87,14 +87,15 @@ def requeue(client: redis.Redis, letter: DeadLetter) -> str:
     """
     progress = letter.progress
     progress.attempts, progress.failures, progress.error, progress.runs = 0, 0, "", {}
-    call = calls.replay(letter.list, letter.member, letter.payload, progress.dump())
+    call = operator_calls.replay(letter.list, letter.member, letter.payload, progress.dump())
     answer: bytes = script.run(client, call)
     return answer.decode()
 
 
 def purge(client: redis.Redis, letter: DeadLetter) -> bool:
     """Delete a letter with its reason. Returns whether it was still there."""
-    return bool(script.run(client, calls.purge(letter.list, letter.member, letter.payload)))
+    call = operator_calls.purge(letter.list, letter.member, letter.payload)
+    return bool(script.run(client, call))
 
 
 def _read(client: redis.Redis, name: str, member: bytes) -> DeadLetter | None:

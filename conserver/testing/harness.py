@@ -29,7 +29,7 @@ from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.operations import dead_letters
 from conserver.operations.documents import StorageReader
-from conserver.queue import calls, clients, keys, record, script
+from conserver.queue import clients, host_calls, keys, record, script
 from conserver.testing.worker import SteppedWorker
 from conserver.vcon.document import Vcon
 
@@ -177,7 +177,7 @@ class Conserver:
     def _promote(self) -> None:
         """Return what is parked to work, whether it is due or not."""
         for name in self._lists:
-            while script.run(self.client, calls.promote(name, _PROMOTED, True)):
+            while script.run(self.client, host_calls.promote(name, _PROMOTED, True)):
                 continue
 
     def _close_worker(self) -> None:

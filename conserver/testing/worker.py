@@ -21,7 +21,7 @@ from conserver.process import wakeup
 from conserver.process.boot import Boot
 from conserver.process.messages import pair
 from conserver.process.shared_status import SharedStatus
-from conserver.queue import calls
+from conserver.queue import host_calls
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.worker.checkpoint import Checkpoint
@@ -103,7 +103,7 @@ class SteppedWorker:
 
     def _register(self, config: Config) -> None:
         boot = self._boot
-        self._redis.call(calls.register(boot.host, boot.consumer, config.ingress))
+        self._redis.call(host_calls.register(boot.host, boot.consumer, config.ingress))
 
     def _claim(self) -> list[Item]:
         """The items whose links are to be run; what is owed to storages only is stored at once."""

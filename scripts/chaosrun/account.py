@@ -13,7 +13,7 @@ import redis
 
 from chaosrun.town import Town
 from chaosrun.work import EGRESS, LISTS, STORED_CHAINS, Expected, Ledger
-from conserver.queue import calls, script
+from conserver.queue import host_calls, script
 from conserver.queue.record import parse
 from tests.modules.marks import marks
 
@@ -94,7 +94,7 @@ def settle(town: Town, tend: Callable[[], object], log: Callable[[str], None]) -
 def _recall(client: Any) -> None:
     """As an operator does when a storage is well again: nothing waits any longer."""
     for name in LISTS:
-        script.run(client, calls.promote(name, PAGE, everything=True))
+        script.run(client, host_calls.promote(name, PAGE, everything=True))
 
 
 def draw_up(town: Town, ledger: Ledger) -> Account:

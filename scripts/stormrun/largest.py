@@ -18,7 +18,7 @@ import orjson
 import redis
 from servers import Redis
 
-from conserver.queue import calls, elements, script
+from conserver.queue import calls, elements, host_calls, script
 from conserver.queue.record import Claimed
 from tests.daemon import push, vcon
 
@@ -61,11 +61,11 @@ class Worker:
         """Anew, on an empty Redis."""
         self.client.flushdb()
         self._number = 0
-        self.call("register", calls.register(HOST, CONSUMER, [LIST]))
+        self.call("register", host_calls.register(HOST, CONSUMER, [LIST]))
 
     def call(self, name: str, call: script.Call) -> Any:
         """Make one call, and keep the shortest time of its name."""
-        script.run(self.client, calls.put_back("nothing", 1))  # the connection is warm
+        script.run(self.client, host_calls.put_back("nothing", 1))  # the connection is warm
         with suppress(redis.exceptions.ResponseError):
             self.client.script_load(script.load(call.name).text)
         self.client.config_resetstat()
@@ -204,7 +204,7 @@ def _small(worker: Worker) -> None:
     for kind, send in (("release", calls.release), ("park", calls.park)):
         moves = [calls.Move(i.token, i.epoch) for i in worker.claim(full, name="claim")]
         worker.call(f"{kind} of {full}", send(CONSUMER, moves))
-    worker.call("promote of 256", calls.promote(LIST, 256, everything=True))
+    worker.call("promote of 256", host_calls.promote(LIST, 256, everything=True))
     items = worker.claim(full, name="claim")
     why = orjson.dumps({"reason": "failed", "traceback": "x" * 8000})
     moves = [calls.Move(i.token, i.epoch, why=why) for i in items[:64]]
@@ -212,9 +212,9 @@ def _small(worker: Worker) -> None:
     worker.claim(full, name="claim")
     worker.call(f"stray call of {full}", calls.stray(CONSUMER, 10**9, []))
     worker.claim(full, name="claim")
-    blame = calls.Blame("everything", notes={"": {"error": "died with its host"}})
-    back = f"return of {calls.RETURN_BATCH}"
-    worker.call(back, calls.return_items(HOST, CONSUMER, blame))
+    blame = host_calls.Blame("everything", notes={"": {"error": "died with its host"}})
+    back = f"return of {host_calls.RETURN_BATCH}"
+    worker.call(back, host_calls.return_items(HOST, CONSUMER, blame))
 
 
 def _whole(worker: Worker) -> None:
@@ -227,7 +227,7 @@ def _whole(worker: Worker) -> None:
         batch = held[first : first + FITTING]
         moves = [calls.Move(item.token, item.epoch) for item in batch]
         worker.call(f"park of {FITTING} pushed whole", calls.park(CONSUMER, moves))
-    everything = calls.promote(LIST, 256, everything=True)
+    everything = host_calls.promote(LIST, 256, everything=True)
     assert 0 < worker.call(f"promote among {MANY} pushed whole", everything) < MANY
     worker.begin()
     held = worker.hold_whole(MANY)
@@ -237,11 +237,11 @@ def _whole(worker: Worker) -> None:
     moves = [calls.Move(i.token, i.epoch, why=why) for i in held[FITTING : 2 * FITTING]]
     worker.call(f"dead-letter of {FITTING} pushed whole", calls.dead_letter(CONSUMER, moves, 0))
     worker.call(f"stray call among {MANY} pushed whole", calls.stray(CONSUMER, 10**9, []))
-    back = calls.return_items(HOST, CONSUMER, calls.Blame("everything"))
+    back = host_calls.return_items(HOST, CONSUMER, host_calls.Blame("everything"))
     worker.call(f"return among {MANY} pushed whole", back)
     worker.begin()
     returned = f"conserver:returned:{LIST}"
     worker.push_whole(returned, MANY)
     worker.look("a page of documents", elements.in_list(worker.client, returned))
-    put_back = calls.put_back(LIST, 1000)
+    put_back = host_calls.put_back(LIST, 1000)
     assert 0 < worker.call(f"put_back among {MANY} pushed whole", put_back) < MANY

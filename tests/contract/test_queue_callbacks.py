@@ -15,8 +15,9 @@ import pytest
 import redis
 from redis.exceptions import ResponseError
 
-from conserver.queue import calls, keys
-from conserver.queue.calls import Blame, Submission
+from conserver.queue import calls, keys, operator_calls
+from conserver.queue.host_calls import Blame
+from conserver.queue.operator_calls import Submission
 from conserver.queue.record import parse
 from tests.contract.test_queue_jobs import job_of, status_of
 from tests.queues import Consumer, Queue, document
@@ -39,7 +40,7 @@ def submit(
     if until_ms:
         fields.append(("callback_until_ms", until_ms))
     one = Submission("q", "u1", job, document("u1"), fields=fields, **rest)
-    return list(queue.run(calls.submit(one)))
+    return list(queue.run(operator_calls.submit(one)))
 
 
 def notifications(queue: Queue) -> list[dict[str, Any]]:
@@ -98,7 +99,7 @@ def test_poison_tells_its_error(queue: Queue) -> None:
 def test_what_an_operator_cancelled_is_told_when_it_ends(queue: Queue, one: Consumer) -> None:
     submit(queue)
     item = one.one()
-    queue.run(calls.cancel("conserver:inflight:c1", item.token, "conserver:cancelled:c1"))
+    queue.run(operator_calls.cancel("conserver:inflight:c1", item.token, "conserver:cancelled:c1"))
     assert notifications(queue) == []
     queue.return_items(one)
     assert [told["status"] for told in notifications(queue)] == ["cancelled"]
@@ -108,9 +109,9 @@ def test_what_an_operator_cancelled_is_told_when_it_ends(queue: Queue, one: Cons
 def test_what_is_cancelled_while_it_waits_is_told(queue: Queue, one: Consumer, where: str) -> None:
     submit(queue)
     element = waiting_in(queue, one, where)
-    assert queue.run(calls.cancel(where, element)) == 1
+    assert queue.run(operator_calls.cancel(where, element)) == 1
     assert [told["status"] for told in notifications(queue)] == ["cancelled"]
-    assert queue.run(calls.cancel(where, element)) == 0
+    assert queue.run(operator_calls.cancel(where, element)) == 0
     assert len(notifications(queue)) == 1
 
 
@@ -145,7 +146,7 @@ def test_only_the_ends_that_were_asked_for_are_told(queue: Queue, one: Consumer)
 
 
 def test_a_job_without_a_callback_has_no_notification(queue: Queue, one: Consumer) -> None:
-    queue.run(calls.submit(Submission("q", "u1", "j1", document("u1"))))
+    queue.run(operator_calls.submit(Submission("q", "u1", "j1", document("u1"))))
     one.settle(one.one())
     assert not queue.client.exists(keys.NOTIFICATIONS)
 
@@ -252,12 +253,12 @@ def dead_lettered(_queue: Queue, one: Consumer) -> Any:
 
 def cancelled(queue: Queue, _one: Consumer) -> Any:
     with pytest.raises(ResponseError, match=f"WRONGTYPE {keys.NOTIFICATIONS}"):
-        queue.run(calls.cancel("q", b"u1#j1"))
+        queue.run(operator_calls.cancel("q", b"u1#j1"))
 
 
 def returned(queue: Queue, one: Consumer) -> Any:
     item = one.one()
-    queue.run(calls.cancel("conserver:inflight:c1", item.token, "conserver:cancelled:c1"))
+    queue.run(operator_calls.cancel("conserver:inflight:c1", item.token, "conserver:cancelled:c1"))
     with pytest.raises(ResponseError, match=f"WRONGTYPE {keys.NOTIFICATIONS}"):
         queue.return_items(one)
 
@@ -283,7 +284,7 @@ def test_an_end_that_cannot_be_told_does_not_happen(queue: Queue, one: Consumer,
 @pytest.mark.real_redis("an error inside its scripts has no text")
 def test_items_without_a_callback_go_on_meanwhile(queue: Queue, one: Consumer) -> None:
     queue.make_key(keys.NOTIFICATIONS, "string")
-    queue.run(calls.submit(Submission("q", "u1", "j1", document("u1"))))
+    queue.run(operator_calls.submit(Submission("q", "u1", "j1", document("u1"))))
     queue.supply("q", "u2")
     for item in one.take(2):
         assert one.settle(item).kind == "settled"

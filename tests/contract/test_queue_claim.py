@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from conserver.queue import calls
+from conserver.queue import calls, host_calls
 from conserver.queue.calls import ClaimLimits
 from tests.queues import Consumer, Queue, document, payloads, record
 
@@ -428,7 +428,7 @@ def test_who_has_been_forgotten_is_registered_no_more(queue: Queue) -> None:
     write = calls.Write(first.token, first.epoch, "u1", 0, "c", b"{}", document("u1", late=True))
     queue.return_items(dead)
     assert queue.return_items(dead).left == 0
-    assert queue.run(calls.register(dead.host, dead.id, dead.lists)) == 0
+    assert queue.run(host_calls.register(dead.host, dead.id, dead.lists)) == 0
     assert queue.registration(dead) is None
     assert dead.claim(number=1).void
     assert queue.run(calls.write(dead.id, 1, [write])) == [[b"lost"]]
@@ -448,7 +448,7 @@ def test_late_calls_of_the_dead_give_no_token_twice(queue: Queue) -> None:
     queue.client.delete(f"conserver:gone:{dead.id}")  # it has expired
     queue.push("q", "u3")
     queue.client.lmove("q", "conserver:returned:q", "LEFT", "LEFT")  # before the one given back
-    queue.run(calls.register(dead.host, dead.id, dead.lists))
+    queue.run(host_calls.register(dead.host, dead.id, dead.lists))
     items = dead.claim(number=1).items
     assert sorted(payloads(items)) == [b"u1", b"u2", b"u3"]
     assert len({item.token for item in items}) == 3

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from conserver.queue import calls
-from conserver.queue.calls import Blame, Returned
+from conserver.queue import calls, host_calls, operator_calls
+from conserver.queue.host_calls import Blame, Returned
 from conserver.queue.record import Claimed
 from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, payloads, record
 
@@ -159,7 +159,8 @@ def test_what_an_operator_has_cancelled_ends_with_its_worker(queue: Queue) -> No
     queue.supply("q", "u1", "u2")
     one = Consumer(queue)
     first, second = one.take(2)
-    queue.run(calls.cancel(f"conserver:inflight:{one.id}", first.token.encode(), CANCELLED))
+    key = f"conserver:inflight:{one.id}"
+    queue.run(operator_calls.cancel(key, first.token.encode(), CANCELLED))
     assert queue.return_items(one, Blame("everything")) == Returned(1, 0, 1, 0, cancelled=1)
     assert queue.places("q") == {("suspects", second.payload): 1}
 
@@ -257,7 +258,8 @@ def test_a_return_without_a_registration_is_still_a_return(queue: Queue) -> None
 
 
 def test_a_return_for_somebody_who_never_was_does_nothing(queue: Queue) -> None:
-    assert Returned(*queue.run(calls.return_items("h1", "nobody", Blame()))) == Returned(0, 0, 0, 0)
+    answer = queue.run(host_calls.return_items("h1", "nobody", Blame()))
+    assert Returned(*answer) == Returned(0, 0, 0, 0)
     assert queue.everything() == {}
 
 
@@ -271,15 +273,15 @@ def test_a_beat_says_that_a_host_lives_and_answers_its_registrations(queue: Queu
     queue.push("q", "u1")
     void.claim()
     queue.return_items(void)
-    answer = queue.run(calls.beat("h1", "b1", {"pid": 7, "version": "1.0"}))
-    assert calls.read_registrations(answer) == {"c1": "1", "c2": "0", "c3": "void"}
+    answer = queue.run(host_calls.beat("h1", "b1", {"pid": 7, "version": "1.0"}))
+    assert host_calls.read_registrations(answer) == {"c1": "1", "c2": "0", "c3": "void"}
     host = queue.client.hgetall("conserver:host:h1")
     assert (host[b"beat"], host[b"pid"], host[b"version"]) == (b"b1", b"7", b"1.0")
 
 
 def test_a_beat_answers_what_it_has_replaced(queue: Queue) -> None:
     def before(beat: str) -> tuple[str, bool]:
-        return calls.read_before(queue.run(calls.beat("h1", beat, {})))
+        return host_calls.read_before(queue.run(host_calls.beat("h1", beat, {})))
 
     assert before("b1") == ("", True)
     assert before("b2") == ("b1", False)
@@ -291,8 +293,8 @@ def test_a_beat_answers_what_it_has_replaced(queue: Queue) -> None:
 
 def test_a_host_that_beat_meanwhile_is_not_reaped(queue: Queue) -> None:
     one = Consumer(queue)
-    queue.run(calls.beat("h1", "b1", {}))
-    queue.run(calls.beat("h1", "b2", {}))
+    queue.run(host_calls.beat("h1", "b1", {}))
+    queue.run(host_calls.beat("h1", "b2", {}))
     before = queue.everything()
     assert queue.reap("h1", "b1") is None
     assert queue.everything() == before
@@ -303,7 +305,7 @@ def test_a_reaped_host_is_void_at_once_and_forgotten_when_nothing_is_left(queue:
     queue.push("q", "u1", "u2")
     one, two = Consumer(queue, "c1"), Consumer(queue, "c2")
     one.claim(1)
-    queue.run(calls.beat("h1", "b1", {}))
+    queue.run(host_calls.beat("h1", "b1", {}))
     consumers = queue.reap("h1", "b1")
     assert consumers is not None
     assert sorted(consumers) == [b"c1", b"c2"]
@@ -322,7 +324,7 @@ def test_a_wrongly_reaped_host_comes_back_by_its_next_beat_or_registration(queue
     Consumer(queue, "c1")
     queue.reap("h1")
     queue.client.delete("conserver:host:h1", "conserver:hosts")
-    queue.run(calls.beat("h1", "b2", {}))
+    queue.run(host_calls.beat("h1", "b2", {}))
     assert queue.client.smembers("conserver:hosts") == {b"h1"}
     queue.client.delete("conserver:hosts")
     Consumer(queue, "c2")
@@ -336,7 +338,7 @@ def test_a_host_that_registers_anew_is_not_forgotten_by_its_reaper(queue: Queue)
     queue.return_items(one)
     two = Consumer(queue, "c2")
     two.claim()
-    queue.run(calls.beat("h1", "b1", {}))
+    queue.run(host_calls.beat("h1", "b1", {}))
     assert queue.reap("h1", "") is None
     assert queue.registration(two) == b"1"
 

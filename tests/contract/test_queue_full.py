@@ -8,8 +8,8 @@ import pytest
 from redis.exceptions import OutOfMemoryError
 from servers import Redis
 
-from conserver.queue import calls
-from conserver.queue.calls import Blame
+from conserver.queue import host_calls
+from conserver.queue.host_calls import Blame
 from tests.conftest import Private
 from tests.queue_examples import EXAMPLES
 from tests.queues import Consumer, Queue, document, opened
@@ -96,7 +96,7 @@ def test_a_death_in_a_full_redis_loses_nothing(small: Queue) -> None:
     one, two = Consumer(small, "c1"), Consumer(small, "c2", "h2")
     one.take(50)
     fill(small)
-    small.run(calls.beat("h2", "b2", {}))
+    small.run(host_calls.beat("h2", "b2", {}))
     small.reap("h1")
     while small.return_items(one, Blame("everything")).returned:
         pass
@@ -106,7 +106,7 @@ def test_a_death_in_a_full_redis_loses_nothing(small: Queue) -> None:
     two.dead_letter(item)
     assert small.replay("q") == "returned"
     two.claim()
-    small.run(calls.register("h2", "c3", ["q"]))
+    small.run(host_calls.register("h2", "c3", ["q"]))
     assert sum(small.places().values()) == 50
 
 

@@ -13,8 +13,10 @@ import orjson
 import pytest
 import redis
 
-from conserver.queue import calls
-from conserver.queue.calls import Blame, Hint, Submission
+from conserver.queue import calls, operator_calls
+from conserver.queue.calls import Hint
+from conserver.queue.host_calls import Blame
+from conserver.queue.operator_calls import Submission
 from conserver.queue.record import split_job
 from tests.queues import Consumer, Queue, document
 
@@ -31,7 +33,7 @@ def one(queue: Queue) -> Consumer:
 def submit(queue: Queue, job: str = "j1", uuid: str = "u1", **rest: Any) -> list[bytes]:
     """Submit a small document."""
     body = rest.pop("body", document(uuid))
-    return list(queue.run(calls.submit(Submission("q", uuid, job, body, **rest))))
+    return list(queue.run(operator_calls.submit(Submission("q", uuid, job, body, **rest))))
 
 
 def job_of(queue: Queue, job: str = "j1") -> dict[str, str]:
@@ -266,7 +268,7 @@ def test_a_stray_is_queued_again(queue: Queue, one: Consumer) -> None:
 def test_what_an_operator_cancelled_ends_with_its_worker(queue: Queue, one: Consumer) -> None:
     submit(queue)
     item = one.one()
-    queue.run(calls.cancel("conserver:inflight:c1", item.token, "conserver:cancelled:c1"))
+    queue.run(operator_calls.cancel("conserver:inflight:c1", item.token, "conserver:cancelled:c1"))
     assert status_of(queue) == "processing", "its link may still finish"
     queue.return_items(one)
     assert status_of(queue) == "cancelled"
@@ -285,16 +287,16 @@ def test_cancelling_what_waits_ends_its_job(queue: Queue, one: Consumer, where: 
         one.park(one.one())
         key = "conserver:parked:q"
         [element] = queue.client.zrange(key, 0, -1)
-    assert queue.run(calls.cancel(key, element)) == 1
+    assert queue.run(operator_calls.cancel(key, element)) == 1
     assert status_of(queue) == "cancelled"
-    assert queue.run(calls.cancel(key, element)) == 0
+    assert queue.run(operator_calls.cancel(key, element)) == 0
 
 
 def test_cancelling_what_has_left_ends_nothing(queue: Queue, one: Consumer) -> None:
     submit(queue)
     one.one()
     queue.push("q", "another")
-    assert queue.run(calls.cancel("q", b"u1#j1")) == 0
+    assert queue.run(operator_calls.cancel("q", b"u1#j1")) == 0
     assert status_of(queue) == "processing"
 
 

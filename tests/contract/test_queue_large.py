@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from conserver.queue import calls, elements, script
+from conserver.queue import calls, elements, host_calls, script
 from tests.queues import Consumer, Queue, document, payloads, record
 from tests.workers import SteppedWorker, link, nothing
 
@@ -172,7 +172,7 @@ def test_what_the_bell_moved_is_bounded_by_bytes(queue: Queue) -> None:
     documents = push(queue, 10)
     for _ in range(10):
         queue.client.lmove("q", "conserver:returned:q", "LEFT", "RIGHT")
-    assert until_nothing(lambda: queue.run(calls.put_back("q", 100))) == [4, 4, 2]
+    assert until_nothing(lambda: queue.run(host_calls.put_back("q", 100))) == [4, 4, 2]
     assert queue.waiting() == documents
 
 
@@ -181,7 +181,7 @@ def test_records_that_are_passed_over_count_too(queue: Queue) -> None:
     for number in range(FITTING):
         queue.client.rpush("conserver:returned:q", record(f"t{number}", large("u2")))
     queue.client.rpush("conserver:returned:q", "u3")
-    assert until_nothing(lambda: queue.run(calls.put_back("q", 100))) == [1]
+    assert until_nothing(lambda: queue.run(host_calls.put_back("q", 100))) == [1]
     assert queue.waiting() == [b"u3"]
 
 

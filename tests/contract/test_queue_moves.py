@@ -7,8 +7,8 @@ import hashlib
 import orjson
 import pytest
 
-from conserver.queue import calls
-from conserver.queue.calls import Blame
+from conserver.queue import calls, operator_calls
+from conserver.queue.host_calls import Blame
 from tests.queues import Consumer, Queue, document, opened, payloads, record
 
 # ---- settle ------------------------------------------------------------------------------------
@@ -411,8 +411,8 @@ def test_a_record_whose_payload_another_tool_replayed_is_only_swept(queue: Queue
 
 def test_a_payload_without_a_record_goes_to_its_list_as_it_is(queue: Queue) -> None:
     queue.push("DLQ:q", "u1")
-    assert queue.run(calls.replay("q", b"", b"u1")) == b"queued"
-    assert queue.run(calls.replay("q", b"", b"u1")) == b"gone"
+    assert queue.run(operator_calls.replay("q", b"", b"u1")) == b"queued"
+    assert queue.run(operator_calls.replay("q", b"", b"u1")) == b"gone"
     assert queue.places() == {("waiting", b"u1"): 1}
 
 
@@ -421,7 +421,7 @@ def test_a_replay_between_lists_of_another_type_does_nothing(queue: Queue, bad: 
     queue.push("DLQ:q" if bad == "q" else "q", "u1")
     queue.client.set(bad, "x")
     before = queue.everything()
-    assert queue.run(calls.replay("q", b"", b"u1")) == b"gone"
+    assert queue.run(operator_calls.replay("q", b"", b"u1")) == b"gone"
     assert queue.everything() == before
 
 

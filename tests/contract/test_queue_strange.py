@@ -6,10 +6,10 @@ import pytest
 from redis.exceptions import ResponseError
 
 from conserver.operations import items
-from conserver.queue import calls, keys
 from conserver.queue import dead_letters as deadletters
-from conserver.queue.calls import Blame, Returned
+from conserver.queue import host_calls, keys
 from conserver.queue.cancellation import cancel
+from conserver.queue.host_calls import Blame, Returned
 from tests.queues import Consumer, Queue, payloads, record
 
 STRANGE = [b"", b"text", b"{}", b"a\nb", b"\x01", b"\x01a b c\nd", b"\x01tok 7 0 -\n", b"\xff\x00"]
@@ -153,7 +153,7 @@ def test_reasons_that_are_none_hide_no_dead_letter(queue: Queue) -> None:
     strange = dict.fromkeys(STRANGE, 1) | {b"{}\nno record": 1, b"3\n" + record("t", "x"): 1}
     queue.client.zadd("conserver:dead:q", strange)
     assert [letter.payload for letter in deadletters.scan(queue.client, "q")] == [b"u1"]
-    assert queue.run(calls.sweep("q", 3600, 100)) == len(strange)
+    assert queue.run(host_calls.sweep("q", 3600, 100)) == len(strange)
     [letter] = deadletters.scan(queue.client, "q")
     assert deadletters.requeue(queue.client, letter) == "returned"
 
@@ -169,7 +169,7 @@ def test_a_vcon_is_found_and_cancelled_among_what_is_no_record(queue: Queue) -> 
     for place in ("q", "conserver:returned:q", "conserver:suspects:q"):
         queue.client.rpush(place, *STRANGE)
     queue.client.zadd("conserver:parked:q", dict.fromkeys(STRANGE, 1))
-    queue.run(calls.beat("h1", "1", {}))
+    queue.run(host_calls.beat("h1", "1", {}))
     found = items.find(queue.client, ["q"], ["u1", "u2"])
     assert {(entry.uuid, entry.where) for entry in found} == {("u1", "running"), ("u2", "queued")}
     cancelled = cancel(queue.client, "u2")

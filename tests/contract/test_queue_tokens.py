@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conserver.queue import calls, keys, limits
-from conserver.queue.calls import Submission
+from conserver.queue import calls, keys, limits, operator_calls
+from conserver.queue.operator_calls import Submission
 from tests.queues import Consumer, Queue, document
 
 OPEN = keys.open_jobs("ann")
@@ -20,7 +20,8 @@ TODAY_S = 20_000 * DAY_S
 def submit(queue: Queue, job: str, most_jobs: int = 2, **rest: Any) -> bytes:
     """Submit for Ann; the first word of the answer."""
     one = Submission("q", f"u-{job}", job, document(f"u-{job}"), **rest)
-    return bytes(queue.run(calls.submit(one._replace(token="ann", most_jobs=most_jobs)))[0])
+    call = operator_calls.submit(one._replace(token="ann", most_jobs=most_jobs))
+    return bytes(queue.run(call)[0])
 
 
 def spend(queue: Queue, count: int, most: int = 100, *, now_s: int = TODAY_S) -> list[Any]:
@@ -44,7 +45,7 @@ def test_every_end_makes_room(queue: Queue, end: str) -> None:
     for job in "ab":
         submit(queue, job)
     if end == "cancelled":
-        assert queue.run(calls.cancel("q", "u-a#a")) == 1
+        assert queue.run(operator_calls.cancel("q", "u-a#a")) == 1
     else:
         one = Consumer(queue)
         item = one.one()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from conserver.queue import script
-from conserver.queue.calls import Blame
+from conserver.queue.host_calls import Blame
 from tests.queue_examples import BY_CONSUMERS, COUNTERS, EXAMPLES
 from tests.queues import Consumer, Queue
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ResponseError
 
-from conserver.queue import calls
-from conserver.queue.calls import Blame
+from conserver.queue import host_calls
+from conserver.queue.host_calls import Blame
 from tests.queues import Consumer, Queue, document, payloads, record
 
 RETURNED, SUSPECTS = "conserver:returned:bad", "conserver:suspects:bad"
@@ -219,7 +219,7 @@ def test_a_dead_letter_stays_one_while_it_cannot_go_back(queue: Queue) -> None:
 def test_the_scripts_of_the_household_leave_what_they_cannot_use(queue: Queue) -> None:
     # Whatever raises here has done nothing before that costs an item.
     queue.client.set("conserver:host:h1", "x")
-    for call in (calls.beat("h1", "1", {}), calls.register("h1", "c1", ["q"])):
+    for call in (host_calls.beat("h1", "1", {}), host_calls.register("h1", "c1", ["q"])):
         with pytest.raises(ResponseError, match="WRONGTYPE"):
             queue.run(call)
     assert queue.client.get("conserver:host:h1") == b"x"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from conserver.queue import calls, keys
-from conserver.queue.calls import Submission
+from conserver.queue import host_calls, keys, operator_calls
+from conserver.queue.operator_calls import Submission
 from tests.queues import Consumer, Queue, document, record
 
 NEVER_MS = 1_000_000
@@ -19,7 +19,7 @@ NEVER_MS = 1_000_000
 
 def age_s(queue: Queue, name: str = "q", every_ms: int = 0) -> float | None:
     """What is told now; the list is looked at if its last look is so old."""
-    return calls.read_waiting([name], queue.run(calls.waiting([name], every_ms)))[name]
+    return host_calls.read_waiting([name], queue.run(host_calls.waiting([name], every_ms)))[name]
 
 
 def minutes_pass(queue: Queue, minutes: float, name: str = "q") -> None:
@@ -118,7 +118,7 @@ def test_many_marks_are_thinned_out_and_the_ages_stay_near_the_truth(queue: Queu
 
 def test_a_job_has_the_time_of_its_submission(queue: Queue) -> None:
     """Also where nobody has looked until now."""
-    queue.run(calls.submit(Submission("q", "u1", job="j1", body=document("u1"))))
+    queue.run(operator_calls.submit(Submission("q", "u1", job="j1", body=document("u1"))))
     old_ms = int(queue.client.hget(keys.job("j1"), "created_ms")) - 7_200_000
     queue.client.hset(keys.job("j1"), "created_ms", old_ms)
     assert minutes(age_s(queue)) == 120

@@ -26,7 +26,7 @@ import pytest
 import redis
 
 from conserver.failpoints import STEPS
-from conserver.queue import calls, keys, script
+from conserver.queue import calls, host_calls, keys, script
 from tests.daemon import Daemon, elements, push, vcon
 from tests.fault.scene import nothing_left
 from tests.queues import record
@@ -327,6 +327,6 @@ def _leave_a_stray(client: redis.Redis, consumer: str) -> list[str]:
 
 def _hold(client: redis.Redis, host: str) -> None:
     """Let a worker of a host claim what there is, and never be heard of again."""
-    script.run(client, calls.register(host, "dead", ["in"]))
+    script.run(client, host_calls.register(host, "dead", ["in"]))
     demands = [calls.Demand("in", 256, 6)]
     script.run(client, calls.claim(host, "dead", 1, True, demands, calls.ClaimLimits()))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from conserver.queue import calls, script
 from conserver.queue import dead_letters as deadletters
+from conserver.queue import host_calls, script
 from tests.daemon import Daemon, push, vcon
 from tests.fault.scene import Scene, arrived, deaths, nothing_left
 
@@ -237,7 +237,7 @@ def _neighbours_live(
 
 def _wait_no_longer(client: redis.Redis) -> None:
     """What is parked until an operator acts comes back now instead of in half a minute."""
-    script.run(client, calls.promote("in", 100, everything=True))
+    script.run(client, host_calls.promote("in", 100, everything=True))
 
 
 def _everywhere(scene: Scene, client: redis.Redis, uuids: list[str]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conserver.process import wakeup
-from conserver.queue import calls, keys
+from conserver.queue import calls, keys, operator_calls
 from conserver.vcon.document import Vcon
 from tests.conftest import unique
 from tests.guards.counting import Commands, commands, figure
@@ -106,8 +106,8 @@ def test_a_settle_of_jobs(queue: Queue, callback: bool, most: int) -> None:
     told: list[tuple[str, str | bytes | int]] = [("callback_on", "completed")] if callback else []
     for number in range(BATCH):
         body = document(f"u{number}")
-        one = calls.Submission("q", f"u{number}", f"j{number}", body, fields=told)
-        queue.run(calls.submit(one))
+        one = operator_calls.Submission("q", f"u{number}", f"j{number}", body, fields=told)
+        queue.run(operator_calls.submit(one))
     entries = [consumer.settlement(item, "out") for item in consumer.take(BATCH)]
     with commands(queue.client) as counted:
         consumer.settle_all(entries)

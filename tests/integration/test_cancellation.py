@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conserver.queue import calls, elements, keys
+from conserver.queue import elements, keys, operator_calls
 from conserver.queue.cancellation import CancelResult, cancel
 from tests.queues import Consumer, Queue, document, opened, record
 
@@ -75,7 +75,7 @@ def test_an_item_that_ends_meanwhile_is_not_counted(queue: Queue) -> None:
     consumer = Consumer(queue)
     item = consumer.one()
     consumer.settle(item, "out")
-    call = calls.cancel(keys.inflight(consumer.id), item.token, "conserver:cancelled:c1")
+    call = operator_calls.cancel(keys.inflight(consumer.id), item.token, "conserver:cancelled:c1")
     assert queue.run(call) == 0
     assert queue.client.exists("conserver:cancelled:c1") == 0
 

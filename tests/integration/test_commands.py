@@ -19,7 +19,7 @@ import orjson
 import pytest
 
 import conserver as package
-from conserver.queue import calls, cancellation, keys, script
+from conserver.queue import cancellation, host_calls, keys, script
 from conserver.queue.clients import client as connect
 from tests.command_line import ROOT, Command
 from tests.helpers import eventually
@@ -221,7 +221,8 @@ def test_submit_tells_a_cancelled_item_from_one_that_is_done(
 ) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(vcon("u-a"))
-    script.run(server, calls.register("h1", "c", ["inbox"]))  # Only lists that are known are asked.
+    # Only lists that are known are asked.
+    script.run(server, host_calls.register("h1", "c", ["inbox"]))
 
     def cancel() -> None:
         with connect(redis_url) as other:

@@ -17,7 +17,7 @@ from servers import Redis, free_port
 
 from conserver.coordinator.coordinator import ORPHANED_TIMEOUT_S, Coordinator
 from conserver.errors import EXIT_UNAVAILABLE, BootError
-from conserver.queue import calls, keys, record, script
+from conserver.queue import calls, host_calls, keys, record, script
 from tests.coordination import FakeHost, FakeWorker, fake_host, stays
 from tests.helpers import LONG_S, TcpProxy, eventually
 
@@ -161,7 +161,7 @@ def test_the_blamed_become_suspects_and_the_overdue_count(make: Any) -> None:
 def test_items_of_an_unknown_consumer_are_returned_after_a_grace(make: Any) -> None:
     """An earlier coordinator registered it, and died before the order to return its items."""
     host = make(lease_s=1)
-    script.run(host.redis, calls.register(host.id, "e" * 16, ["q"]))
+    script.run(host.redis, host_calls.register(host.id, "e" * 16, ["q"]))
     host.redis.rpush("q", "a")
     claim = calls.claim(host.id, "e" * 16, 1, True, [calls.Demand("q", 1, 3)], calls.ClaimLimits())
     assert calls.read_claim(script.run(host.redis, claim)).items

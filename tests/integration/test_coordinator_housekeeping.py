@@ -11,7 +11,7 @@ import pytest
 
 from conserver.process import wakeup
 from conserver.process.shared_status import State
-from conserver.queue import calls, keys, record, script
+from conserver.queue import calls, host_calls, keys, record, script
 from tests.coordination import FakeHost, FakeWorker, fake_host, stays
 from tests.helpers import LONG_S, eventually
 
@@ -151,9 +151,9 @@ def test_reasons_are_swept_by_age_in_bounded_calls(redis_url: str, make: Any) ->
     old_ms, young_ms = time.time() * 1000 - 11_000, time.time() * 1000 - 5_000
     host.redis.zadd("conserver:dead:q", {f"old-{n}": old_ms for n in range(300)})
     host.redis.zadd("conserver:dead:q", {f"young-{n}": young_ms for n in range(20)})
-    assert script.run(host.redis, calls.sweep("q", 10, 256)) == 256
-    assert script.run(host.redis, calls.sweep("q", 10, 256)) == 44
-    assert script.run(host.redis, calls.sweep("q", 10, 256)) == 0
+    assert script.run(host.redis, host_calls.sweep("q", 10, 256)) == 256
+    assert script.run(host.redis, host_calls.sweep("q", 10, 256)) == 44
+    assert script.run(host.redis, host_calls.sweep("q", 10, 256)) == 0
     assert host.redis.zcard("conserver:dead:q") == 20
 
 
@@ -173,9 +173,9 @@ def test_items_that_a_list_waiter_had_moved_go_back_to_a_dropped_list(make: Any)
 def test_putting_back_takes_equal_payloads_one_by_one_and_minds_the_type(make: Any) -> None:
     host = make()
     host.redis.rpush("conserver:returned:q", "a", "a", "b", "a")
-    assert script.run(host.redis, calls.put_back("q", 100)) == 4
+    assert script.run(host.redis, host_calls.put_back("q", 100)) == 4
     assert host.redis.lrange("q", 0, -1) == [b"a", b"a", b"b", b"a"]
     host.redis.rpush("conserver:returned:other", "a")
     host.redis.set("other", "a string")
-    assert script.run(host.redis, calls.put_back("other", 100)) == 0
+    assert script.run(host.redis, host_calls.put_back("other", 100)) == 0
     assert host.redis.llen("conserver:returned:other") == 1

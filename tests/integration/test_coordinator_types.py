@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from conserver.queue import calls, keys, script
+from conserver.queue import host_calls, keys, script
 from tests.coordination import FakeHost, fake_host
 from tests.helpers import eventually
 from tests.queues import record
@@ -118,7 +118,7 @@ def test_another_dead_host_is_reaped_beside_one_whose_key_is_broken(
 ) -> None:
     host = make(lease_s=1)
     for name in ("broken", "dead"):
-        script.run(host.redis, calls.register(name, f"c-{name}", ["q"]))
+        script.run(host.redis, host_calls.register(name, f"c-{name}", ["q"]))
     host.redis.set(keys.host("broken"), "x")
     host.start()
     began_s = time.monotonic()

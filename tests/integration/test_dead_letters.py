@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from conserver.queue import calls, elements
 from conserver.queue import dead_letters as deadletters
+from conserver.queue import elements, host_calls
 from conserver.queue.dead_letters import DeadLetter
 from conserver.queue.record import Progress
 from tests.queues import Consumer, Queue, document, opened, record
@@ -199,7 +199,7 @@ def test_purging_twice_takes_no_equal_payload(queue: Queue) -> None:
 
 def test_reasons_that_were_swept_leave_a_letter_that_can_be_sent(queue: Queue) -> None:
     dead_letter(queue, "u1")
-    queue.run(calls.sweep("q", -1, 10))
+    queue.run(host_calls.sweep("q", -1, 10))
     assert (only(queue).member, only(queue).why) == (b"", {})
     assert deadletters.requeue(queue.client, only(queue)) == "queued"
 

@@ -13,7 +13,7 @@ from servers import Redis
 from servers.base import Plan
 from servers.packages import docker_works, redis_program
 
-from conserver.queue import calls
+from conserver.queue import calls, host_calls
 from conserver.queue import clients as connection
 from conserver.queue.calls import Claim, Demand
 from conserver.queue.retrying_connection import RetryingConnection
@@ -102,7 +102,7 @@ def test_a_worker_goes_on_with_the_new_master(trio: Trio) -> None:
     ticks: list[None] = []
     line = RetryingConnection(trio.url, lambda: ticks.append(None), structlog.get_logger())
     with closing(line):
-        line.call(calls.register("h1", "c1", ["q"]))
+        line.call(host_calls.register("h1", "c1", ["q"]))
         line.command("RPUSH", "q", "u1", "u2")
         assert [item.payload for item in claim(line, 1).items] == [b"u1"]
         trio.fail_over()

@@ -13,8 +13,8 @@ import orjson
 import pytest
 import redis
 
-from conserver.queue import calls, jobs, keys, script
-from conserver.queue.calls import Submission
+from conserver.queue import jobs, keys, operator_calls, script
+from conserver.queue.operator_calls import Submission
 from tests.daemon import Daemon, elements, vcon
 
 JOBS = int(os.environ.get("CONSERVER_TEST_JOBS", "150"))
@@ -55,7 +55,7 @@ def test_every_job_ends_once_whoever_is_killed(tmp_path: Path, redis_url: str, m
                 document = vcon(subject=subject)
                 job = f"job-{number}"
                 one = Submission("in", document["uuid"], job, orjson.dumps(document))
-                assert script.run(client, calls.submit(one)) == [b"queued"]
+                assert script.run(client, operator_calls.submit(one)) == [b"queued"]
                 expected[job] = DEEDS[deed]
                 if number % max(JOBS // KILLS, 1) == 0 and number:
                     who = chance.choice([daemon.worker(1), daemon.worker(2), daemon.coordinator])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from conserver.queue import calls, script
+from conserver.queue import calls, host_calls, script
 from tests.daemon import Daemon, elements, push, reasons, vcon
 from tests.process.items import arrived, runs
 
@@ -194,7 +194,7 @@ def _hold(client: redis.Redis, host: str, consumers: int) -> None:
     limits = calls.ClaimLimits(most=256)
     for number in range(consumers):
         consumer = f"{host}{number}"
-        script.run(client, calls.register(host, consumer, ["in"]))
+        script.run(client, host_calls.register(host, consumer, ["in"]))
         demand: list[Any] = [calls.Demand("in", 256, 2)]
         script.run(client, calls.claim(host, consumer, 1, True, demand, limits))
     assert not client.exists("in")

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from conserver.queue.calls import Blame, Move, Settlement, Submission, Write
+from conserver.queue.calls import Move, Settlement, Write
+from conserver.queue.host_calls import Blame
+from conserver.queue.operator_calls import Submission
 from conserver.queue.record import split_job
 
 VOID = -1

@@ -28,16 +28,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from conserver.queue import calls, script
-from conserver.queue.calls import (
-    Blame,
-    ClaimLimits,
-    Demand,
-    Move,
-    Settlement,
-    Submission,
-    Write,
-)
+from conserver.queue import calls, host_calls, operator_calls, script
+from conserver.queue.calls import ClaimLimits, Demand, Move, Settlement, Write
+from conserver.queue.host_calls import Blame
+from conserver.queue.operator_calls import Submission
 from conserver.queue.record import Claimed
 from tests.property.queue_model import ENDS, VOID, Document, Host, Item, QueueModel
 from tests.queues import Queue, as_record, opened, payloads
@@ -109,11 +103,11 @@ class QueueMachine(RuleBasedStateMachine):
         return call()
 
     def _do_register(self, host: str, consumer: str) -> None:
-        self.queue.run(calls.register(host, consumer, LISTS))
+        self.queue.run(host_calls.register(host, consumer, LISTS))
         self.model.register(host, consumer)
 
     def _do_beat(self, host: str, value: str) -> None:
-        answer = calls.read_registrations(self.queue.run(calls.beat(host, value, {})))
+        answer = host_calls.read_registrations(self.queue.run(host_calls.beat(host, value, {})))
         expected = self.model.beat(host, value)
         assert answer == {c: "void" if n == VOID else str(n) for c, n in expected.items()}
 
@@ -227,10 +221,10 @@ class QueueMachine(RuleBasedStateMachine):
     def _do_return_items(self, host: str, consumer: str, blame: Blame, most: int) -> int:
         """How many are still held."""
         before = self._sent_back()
-        answer = self.queue.run(calls.return_items(host, consumer, blame, most))
+        answer = self.queue.run(host_calls.return_items(host, consumer, blame, most))
         order = self._tokens_since(before)
         expected = self.model.return_items(host, consumer, blame, order)
-        assert calls.Returned(*answer) == calls.Returned(*expected)
+        assert host_calls.Returned(*answer) == host_calls.Returned(*expected)
         assert len(order) <= most
         return int(answer[1]) + int(answer[0])
 
@@ -258,19 +252,19 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _do_replay(self, name: str, record: Item, member: bytes) -> None:
         state = b'{"links":["replayed"]}'
-        answer = self.queue.run(calls.replay(name, member, record.payload, state))
+        answer = self.queue.run(operator_calls.replay(name, member, record.payload, state))
         assert answer.decode() == self.model.replay(name, record, state)
 
     def _do_replay_bare(self, name: str, payload: bytes) -> None:
-        answer = self.queue.run(calls.replay(name, b"", payload))
+        answer = self.queue.run(operator_calls.replay(name, b"", payload))
         assert answer.decode() == self.model.replay_bare(name, payload)
 
     def _do_submit(self, entry: Submission) -> None:
-        answer = self.queue.run(calls.submit(entry))
+        answer = self.queue.run(operator_calls.submit(entry))
         assert answer[0] == self.model.submit(entry)
 
     def _do_cancel(self, name: str, payload: bytes) -> None:
-        answer = int(self.queue.run(calls.cancel(name, payload)))
+        answer = int(self.queue.run(operator_calls.cancel(name, payload)))
         assert answer == self.model.cancel(name, payload)
 
     def _sent_back(self) -> dict[str, list[str]]:
@@ -699,7 +693,7 @@ class QueueMachine(RuleBasedStateMachine):
         key = f"conserver:dead:{name}"
         members = self.queue.client.zrange(key, 0, -1)
         old = members[: max(0, len(members) - which % 3)]
-        went = self.queue.run(calls.sweep(name, -1000, len(old)))
+        went = self.queue.run(host_calls.sweep(name, -1000, len(old)))
         assert went == len(old)
         self.model.sweep(name, [as_record(m.partition(b"\n")[2]).token for m in old])
 

@@ -17,7 +17,7 @@ from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 from servers import Redis
 from structlog.testing import capture_logs
 
-from conserver.queue import calls
+from conserver.queue import calls, host_calls
 from conserver.queue.calls import Demand
 from conserver.queue.retrying_connection import RetryingConnection, advice, is_transient
 from tests.conftest import Private
@@ -72,7 +72,7 @@ def bench_for(url: str) -> Iterator[Bench]:
     with ExitStack() as stack:
         queue = stack.enter_context(opened(url))
         proxy = stack.enter_context(TcpProxy(port))
-        queue.run(calls.register("h1", "c1", ["q"]))
+        queue.run(host_calls.register("h1", "c1", ["q"]))
         yield Bench(queue, proxy, proxy.url(url), stack)
 
 
@@ -164,7 +164,7 @@ def test_some_words_are_for_repetitions_only(bench: Bench, forgotten: bool) -> N
         value: bytes | None = bench.queue.client.hget("conserver:host:h1", "again")
         return value
 
-    call = calls.beat("h1", "1", {})._replace(again=["again", "yes"])
+    call = host_calls.beat("h1", "1", {})._replace(again=["again", "yes"])
     bench.connection.call(call)
     assert said_again() is None
     bench.proxy.cut_after(b"host:h1")

@@ -13,9 +13,9 @@ import orjson
 import pytest
 
 from conserver.errors import Rejected, Retry
-from conserver.queue import calls, jobs, keys, script
-from conserver.queue.calls import Submission
+from conserver.queue import jobs, keys, operator_calls, script
 from conserver.queue.jobs import Job
+from conserver.queue.operator_calls import Submission
 from conserver.vcon.document import Vcon
 from tests.daemon import vcon
 from tests.helpers import eventually
@@ -27,7 +27,7 @@ def submit(queue: Queue, job: str, name: str = "in") -> str:
     """Submit a vCon as a job; its uuid."""
     document = vcon()
     one = Submission(name, document["uuid"], job, orjson.dumps(document))
-    assert queue.run(calls.submit(one)) == [b"queued"]
+    assert queue.run(operator_calls.submit(one)) == [b"queued"]
     return str(document["uuid"])
 
 

@@ -11,9 +11,9 @@ from standardwebhooks import Webhook
 
 from conserver.outbound import callback as callbacks
 from conserver.outbound.callback import Callback
-from conserver.queue import calls, jobs, keys
-from conserver.queue.calls import Submission
+from conserver.queue import calls, jobs, keys, operator_calls
 from conserver.queue.jobs import Job
+from conserver.queue.operator_calls import Submission
 from conserver.testing.http_server import Reply, serving
 from conserver.vcon.document import Vcon
 from tests.conftest import unique
@@ -37,7 +37,7 @@ def submit(queue: Queue, url: str, job: str = "j1", **callback: Any) -> str:
     made = Callback.model_validate({"url": url, **callback})
     one = Submission("in", document["uuid"], job, orjson.dumps(document))
     one = one._replace(fields=callbacks.job_fields(made))
-    assert queue.run(calls.submit(one)) == [b"queued"]
+    assert queue.run(operator_calls.submit(one)) == [b"queued"]
     return str(document["uuid"])
 
 
