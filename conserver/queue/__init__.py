@@ -2,8 +2,8 @@
 
 At every moment an item is in exactly one of these places: its ingress list, returned, suspects, in
 flight with one consumer, parked, a dead letter, or settled. Every Lua script moves items from one
-place to another in one step. Begin with calls.py, which has a function for each script of workers, and with
-prelude.lua, which has the rules for scripts and the form of a record.
+place to another in one step. Begin with calls.py, which has a function for each script of workers,
+and with prelude.lua, which has the rules for scripts and the form of a record.
 
     key                             type    holds
     <list>                          list    what producers push: a uuid, <uuid>#<job>, or a whole

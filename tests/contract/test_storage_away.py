@@ -20,7 +20,9 @@ from storage.contract import (
 from tests.contract.places import SERVED_KINDS, Place, document, place
 from tests.helpers import TcpProxy
 
-_SHORT_S = 1.0
+_SHORT_S = 3.0
+"""Enough for a server on a busy machine, and so much shorter than what a client waits by itself."""
+_PATIENT_S = 20.0
 
 
 @pytest.fixture(params=SERVED_KINDS)
@@ -30,11 +32,11 @@ def here(request: pytest.FixtureRequest) -> Place:
 
 
 @contextmanager
-def proxied(here: Place) -> Iterator[tuple[TcpProxy, Storage]]:
-    """An open storage with a short patience and a proxy before its server."""
+def proxied(here: Place, patience_s: float = _PATIENT_S) -> Iterator[tuple[TcpProxy, Storage]]:
+    """An open storage with a proxy before its server."""
     assert here.port is not None
     with TcpProxy(here.port) as proxy:
-        storage = here.make(_SHORT_S, **here.at_port(proxy.port))
+        storage = here.make(patience_s, **here.at_port(proxy.port))
         with closing(storage):
             storage.open()
             yield proxy, storage
@@ -97,7 +99,7 @@ def test_opening_fails_while_the_server_is_down(here: Place) -> None:
     assert here.port is not None
     with TcpProxy(here.port) as proxy:
         proxy.refuse()
-        storage = here.make(_SHORT_S, **here.at_port(proxy.port))
+        storage = here.make(_PATIENT_S, **here.at_port(proxy.port))
         with pytest.raises(Exception) as caught:  # noqa: PT011 (the contract allows any)
             storage.open()
         assert str(proxy.port) in with_place(str(caught.value), place_of(storage))
@@ -108,7 +110,7 @@ def test_opening_fails_while_the_server_is_down(here: Place) -> None:
 
 
 def test_a_server_that_hangs_is_unavailable_in_time(here: Place) -> None:
-    with proxied(here) as (proxy, storage):
+    with proxied(here, _SHORT_S) as (proxy, storage):
         assert all_stored(storage, some(2))
         proxy.stall()
         given = some(20)
@@ -116,7 +118,7 @@ def test_a_server_that_hangs_is_unavailable_in_time(here: Place) -> None:
         outcomes = attempt(storage, given)
         took_s = time.monotonic() - began
         assert all(isinstance(outcome, Unavailable) for outcome in outcomes), outcomes
-        assert took_s < _SHORT_S * 15
+        assert took_s < _SHORT_S * 5
         assert all_name_the_server(proxy, place_of(storage), outcomes), outcomes
         storage.close()
         proxy.cut_all()
@@ -133,17 +135,17 @@ def test_opening_fails_in_time_while_the_server_hangs(here: Place) -> None:
         with pytest.raises(Exception) as caught:  # noqa: PT011 (the contract allows any)
             storage.open()
         assert str(proxy.port) in with_place(str(caught.value), place_of(storage))
-        assert time.monotonic() - began < _SHORT_S * 15
+        assert time.monotonic() - began < _SHORT_S * 5
         storage.close()
 
 
 def test_closing_ends_a_call_that_hangs_or_lets_it_run_out(here: Place) -> None:
     """The writer of a hanging storage is replaced: closing must not hang, too."""
-    with proxied(here) as (proxy, storage):
+    with proxied(here, _SHORT_S) as (proxy, storage):
         proxy.stall()
         began = time.monotonic()
         storage.close()
-        assert time.monotonic() - began < _SHORT_S * 15
+        assert time.monotonic() - began < _SHORT_S * 5
 
 
 def test_a_write_whose_answer_was_lost_can_be_repeated(here: Place) -> None:
@@ -183,4 +185,4 @@ def test_a_server_that_stays_away_is_not_asked_for_ever(here: Place) -> None:
         proxy.refuse()
         began = time.monotonic()
         assert all(isinstance(outcome, Unavailable) for outcome in attempt(storage, some(3)))
-        assert time.monotonic() - began < _SHORT_S * 15
+        assert time.monotonic() - began < _PATIENT_S
