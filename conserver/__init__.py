@@ -1,6 +1,23 @@
 """Conserver takes vCons from Redis lists through chains of links into storages, and loses none.
 
-The wings, and where to begin reading, are in docs/architecture.md. The words that the code uses:
+docs/architecture.md shows the wings. Where a subject is decided, and where it is done:
+
+    how much is claimed    worker/prefetch.py: what the threads finish in 100 ms, within the bounds
+                           of worker/held_items.py and queue/calls.py (BATCH_ITEMS, BATCH_BYTES)
+    links, checkpoints     worker/chain.py, one item in one thread
+    storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
+                           storage/<name>.py
+    the end of an item     worker/outcomes.py decides, worker/outbox.py sends: queue/settle.lua, and
+                           queue/move.lua for parked items and dead letters
+    dead letters           as above; of items that must not run (poison, too large), queue/claim.lua
+    idle workers           coordinator/list_waiters.py waits in Redis, process/wakeup.py wakes
+    stalls, time limits    supervisor/watchdog.py, by process/shared_status.py
+    a dead worker          below, step by step
+    secrets in output      telemetry/redact.py, for every line of telemetry/log.py
+    a new command          operations/<name>.py finds out or changes, cli/<name>.py prints (with
+                           cli/output.py and tables.py; watching.py if live), cli/app.py declares it
+
+The words that the code uses:
 
     item              one element of an ingress list: a vCon on its way through a chain
     payload           the element as it was pushed: a uuid, or a whole document

@@ -151,11 +151,13 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
 
     Raises:
         ProblemError: 409 for an id that another submission has, 422 for a callback that can never
-            arrive, 429 where the token has as many jobs as it may have, 503 where the list is full.
+            arrive, 429 where the token has as many jobs as it may have, now or in this minute, 503
+            where the list is full.
         redis.RedisError
     """
     job, settings = wish.job or jobs.new_id(), context.settings
     check_callback(context, wish.callback)
+    await token_limits.count_job(context, token)
     kept = callbacks.fields(wish.callback)
     most_jobs = 0 if context.is_open else token_limits.jobs_at_once(context, token)
     submission = Submission(

@@ -1,8 +1,8 @@
-"""What one token may have: unfinished jobs at once, and bytes of bodies on a day.
+"""What one token may have: unfinished jobs at once, jobs per minute, and bytes of bodies on a day.
 
-Both are counted in Redis, so that they hold over all replicas of the API: the jobs by the scripts
-that make and end them (submit.lua, prelude.lua), the bytes here, before they are read. A token
-without a limit costs nothing.
+All are counted in Redis, so that they hold over all replicas of the API: unfinished jobs by the
+scripts that make and end them (submit.lua, prelude.lua), the others here: bytes before they are
+read, jobs before they are made. A token without a limit costs nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +31,36 @@ def busy(token: Token, most: int) -> ProblemError:
         " try again when one has ended, or cancel one",
         "too-many-jobs",
         {"Retry-After": str(BUSY_RETRY_S)},
+    )
+
+
+async def count_job(context: Context, token: Token) -> None:
+    """Count a job that the token submits in this minute.
+
+    Raises:
+        ProblemError: 429 where it were one too many.
+        redis.RedisError
+    """
+    most = token.jobs_per_minute or context.settings.api_jobs_per_minute
+    if not most or context.is_open:
+        return
+    good, made, *left_s = await queue.run(context.shared, limits.submitted(token.name, most))
+    if good == b"type":
+        raise _wrong_type(made, left_s[0])
+    if not good:
+        raise ProblemError(
+            429,
+            f"the token `{token.name}` has submitted its {most} jobs of this minute",
+            "too-many-jobs",
+            {"Retry-After": str(left_s[0])},
+        )
+
+
+def _wrong_type(key: bytes, kind: bytes) -> ProblemError:
+    return ProblemError(
+        409,
+        f"{key.decode()} is a {kind.decode()} in Redis: an operator has to rename it",
+        "wrong-type",
     )
 
 
@@ -67,11 +97,7 @@ class Allowance:
         call = limits.spend(self._name, more, self._most)
         good, sent, *left_s = await queue.run(self._context.shared, call)
         if good == b"type":
-            raise ProblemError(
-                409,
-                f"{sent.decode()} is a {left_s[0].decode()} in Redis: an operator has to rename it",
-                "wrong-type",
-            )
+            raise _wrong_type(sent, left_s[0])
         if not good:
             raise ProblemError(
                 429,

@@ -94,6 +94,15 @@ def add_token(
             help="So many of its jobs may be unfinished; else CONSERVER_API_JOBS_AT_ONCE.",
         ),
     ] = 0,
+    jobs_per_minute: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            show_default=False,
+            help="So many jobs it may submit in a minute; else CONSERVER_API_JOBS_PER_MINUTE.",
+        ),
+    ] = 0,
     bytes_per_day: Annotated[
         str,
         typer.Option(
@@ -109,7 +118,8 @@ def add_token(
     from conserver.cli.token import add
 
     output = Output(as_json=json)
-    end(lambda: add(output, name, roles, lists or [], file, jobs_at_once, bytes_per_day))
+    limits = (jobs_at_once, bytes_per_day, jobs_per_minute)
+    end(lambda: add(output, name, roles, lists or [], file, *limits))
 
 
 @_token.command("list")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from conserver.cli import watching
 from conserver.cli.environment import configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked, Style, lines_of
@@ -18,50 +17,30 @@ from conserver.operations.overview import ListState, Overview, overview
 if TYPE_CHECKING:
     from rich.console import Console
 
-_HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
-
 
 def status(output: Output, config_file: str = "", *, watch_s: float = 0) -> int:
-    """Prints it once, or every `watch_s` seconds until interrupted; then with rates.
-
-    While it watches, a Redis that has answered before may be away: it is asked again.
-    """
-    from redis import exceptions
-
+    """Prints it once, or every `watch_s` seconds until interrupted; then with rates."""
     found = load_settings(config_file)
     configured = configured_lists(found)
     rate = Rate()
     with redis_client(found) as client:
-        while True:
-            try:
-                now = overview(client, configured, rate)
-                output.value(asdict(now))
-                if not output.as_json:
-                    _show(output.screen, now, again=bool(watch_s))
-            except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
-                if not watch_s:
-                    raise
-                note(f"warning: Redis does not answer, asking again: {error}")
-            if not watch_s:
-                return 0
-            time.sleep(watch_s)
+
+        def look() -> None:
+            now = overview(client, configured, rate)
+            output.value(asdict(now))
+            if not output.as_json:
+                _show(output.screen, now, again=bool(watch_s))
+
+        watching.repeat(look, watch_s)
+    return 0
 
 
 def _show(screen: Console, found: Overview, *, again: bool) -> None:
-    """Writes it in one piece; over the last one, if it is shown again and again."""
     lines = [*_lists(screen, found), "", _totals(found), "", *_away(screen, found)]
     if found.hosts:
         rows = [row for host in found.hosts for row in _rows(host)]
         lines += lines_of(screen, _WORKER_COLUMNS, rows)
-    if again and screen.is_terminal:
-        text = _HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_BELOW
-    else:
-        text = "\n".join(lines).rstrip("\n") + "\n"
-        if again:  # In a file each look begins with its time and ends with an empty line.
-            at = datetime.fromtimestamp(found.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-            text = f"{at}\n{text}\n"
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    watching.write(screen, lines, found.at, again=again)
     if not found.hosts:
         note("no host is running")
 

@@ -23,6 +23,7 @@ def add(
     file: str,
     jobs_at_once: int,
     bytes_per_day: str,
+    jobs_per_minute: int,
 ) -> int:
     """Makes a token and prints it, once."""
     path = _path(file)
@@ -31,7 +32,15 @@ def add(
     except ValueError as error:
         raise InvalidArgumentError("bytes-per-day", f"{{}} {error}") from None
     try:
-        text = tokens.add(path, name, roles, lists, jobs_at_once=jobs_at_once, bytes_per_day=size)
+        text = tokens.add(
+            path,
+            name,
+            roles,
+            lists,
+            jobs_at_once=jobs_at_once,
+            bytes_per_day=size,
+            jobs_per_minute=jobs_per_minute,
+        )
     except ValueError as error:
         raise InvalidArgumentError("role", str(error)) from None
     except OSError as error:
@@ -56,6 +65,7 @@ def show(output: Output, file: str) -> int:
                 "lists": one.lists,
                 "created_at": _at(one),
                 "jobs_at_once": one.jobs_at_once or None,
+                "jobs_per_minute": one.jobs_per_minute or None,
                 "bytes_per_day": one.bytes_per_day or None,
             }
             for one in found
@@ -67,12 +77,13 @@ def show(output: Output, file: str) -> int:
             ", ".join(one.roles),
             ", ".join(one.lists) or "all",
             one.jobs_at_once or "",
+            one.jobs_per_minute or "",
             one.bytes_per_day or "",
             _at(one),
         )
         for one in found
     ]
-    columns = ("name", "roles", "lists", "jobs at once", "bytes per day", "made")
+    columns = ("name", "roles", "lists", "jobs at once", "jobs per minute", "bytes per day", "made")
     output.table(columns, rows, none="no tokens")
     return 0
 

@@ -257,6 +257,12 @@ class Settings(BaseModel):
         "How many jobs of a token may be unfinished, where the token has no number of its own; 0 is"
         " no limit.",
     )
+    api_jobs_per_minute: Annotated[int, Field(ge=0)] = _setting(
+        "CONSERVER_API_JOBS_PER_MINUTE",
+        0,
+        "How many jobs a token may submit in a minute, over all replicas, where the token has no"
+        " number of its own; 0 is no limit.",
+    )
     api_bytes_per_day: Bytes = _setting(
         "CONSERVER_API_BYTES_PER_DAY",
         0,

@@ -42,8 +42,8 @@ _IMPLIED = {
 class Token:
     """One token, without its text.
 
-    lists: those that it is restricted to; none means all. jobs_at_once, bytes_per_day: its own
-    limits; 0 for those of the settings.
+    lists: those that it is restricted to; none means all. jobs_at_once, jobs_per_minute,
+    bytes_per_day: its own limits; 0 for those of the settings.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Token:
     created_at: float = 0.0
     jobs_at_once: int = 0
     bytes_per_day: int = 0
+    jobs_per_minute: int = 0
     guessable: bool = False
     """Whether a person chose its text."""
 
@@ -161,6 +162,7 @@ def _token(entry: Any) -> Token:
         float(entry.get("created_at", 0)),
         _limit(entry, "jobs_at_once"),
         _limit(entry, "bytes_per_day"),
+        _limit(entry, "jobs_per_minute"),
     )
 
 
@@ -192,10 +194,11 @@ def add(
     *,
     jobs_at_once: int = 0,
     bytes_per_day: int = 0,
+    jobs_per_minute: int = 0,
 ) -> str:
     """Make a token, write it down and return its text, which is kept nowhere.
 
-    jobs_at_once, bytes_per_day: 0 for the limits of the settings.
+    jobs_at_once, bytes_per_day, jobs_per_minute: 0 for the limits of the settings.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -215,6 +218,7 @@ def add(
         round(time.time(), 3),
         jobs_at_once,
         bytes_per_day,
+        jobs_per_minute,
     )
     _write(path, [*known, made])
     return text

@@ -59,8 +59,10 @@ and with prelude.lua, which has the rules for scripts and the form of a record.
                                             and how the last one ended
     conserver:open:<token>          zset    when its hash expires in any case, in ms -> a job that
                                             has not ended; of tokens with a limit of jobs at once
-    conserver:spent:<token>         hash    day, and the bytes that it has sent on it; of tokens
-                                            with a limit of bytes per day
+    conserver:spent:<token>         hash    window (a day), count: the bytes that it has sent on it;
+                                            of tokens with a limit of bytes per day
+    conserver:submitted:<token>     hash    window (a minute), count: the jobs submitted in it; of
+                                            tokens with a limit of jobs per minute
     conserver:rate:<name>           string  when the next slot of a chain's or link's rate is free
     vcon:<uuid>                     string  the document; or RedisJSON, and it stays that
     conserver:revision:<uuid>       hash    revision and length of the document as Conserver wrote

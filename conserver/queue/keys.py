@@ -98,6 +98,11 @@ def spent(token: str) -> str:
     return f"conserver:spent:{token}"
 
 
+def submitted(token: str) -> str:
+    """Hash: a minute, and how many jobs a token has submitted in it."""
+    return f"conserver:submitted:{token}"
+
+
 def rate(name: str) -> str:
     """String: when the next slot of a rate is free, in us since 1970."""
     return f"conserver:rate:{name}"

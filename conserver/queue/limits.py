@@ -1,4 +1,4 @@
-"""What is limited over all hosts: rates, links whose servers ask to wait, bytes of a token.
+"""What is limited over all hosts: rates, links whose servers ask to wait, what a token uses up.
 
 One function per script, as in calls.py.
 """
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from conserver.queue import keys
 from conserver.queue.script import Call
+
+DAY_S = 86_400
+MINUTE_S = 60
 
 
 def slots(
@@ -25,5 +28,13 @@ def throttle(link: str, for_ms: int) -> Call:
 
 
 def spend(token: str, count: int, most: int, *, now_s: int = 0) -> Call:
-    """Count bytes that a token sends today, unless they were too many. See spend.lua."""
-    return Call("spend", [keys.spent(token)], [count, most, now_s])
+    """Count bytes that a token sends today, unless they were too many. See spend.lua.
+
+    now_s: 0 for Redis's clock.
+    """
+    return Call("spend", [keys.spent(token)], [count, most, DAY_S, now_s])
+
+
+def submitted(token: str, most: int, *, now_s: int = 0) -> Call:
+    """Count a job that a token submits in this minute, unless it were one too many. As `spend`."""
+    return Call("spend", [keys.submitted(token)], [1, most, MINUTE_S, now_s])

@@ -35,6 +35,7 @@ from conserver.worker.outbox import DEAD_LETTER_LOG_FIELDS
 from conserver.worker.outcomes import OutcomeHandler
 from conserver.worker.pool import ChainPool
 from conserver.worker.prefetch import Prefetch
+from conserver.worker.rates import Rates
 from conserver.worker.routes import Routes
 from conserver.worker.story import Teller
 
@@ -54,6 +55,7 @@ class Intake:
         held: HeldItems,
         documents: DocumentLoader,
         outcomes: OutcomeHandler,
+        rates: Rates,
         teller: Teller,
         notifiers: Notifiers,
         meters: Meters | None = None,
@@ -68,6 +70,7 @@ class Intake:
         self._held = held
         self._documents = documents
         self._outcomes = outcomes
+        self._rates = rates
         self._teller = teller
         self._log = log.get_logger()
         self.prefetch = Prefetch(pool)
@@ -89,7 +92,7 @@ class Intake:
 
     def next_claim_s(self, now_s: float) -> float | None:
         """Seconds until the next claim; None: not before there is room."""
-        held_back_s = self._outcomes.rates.due_in_s(now_s)
+        held_back_s = self._rates.due_in_s(now_s)
         if self._waits_for_room:
             return held_back_s
         due_s = self.schedule.due_in_s(now_s)
@@ -106,12 +109,12 @@ class Intake:
             self._waits_for_room = True
             self.schedule.no_room()
             return True
-        due = self._outcomes.rates.let_go(now_s) or self.schedule.due_in_s(now_s) <= 0.0
+        due = self._rates.let_go(now_s) or self.schedule.due_in_s(now_s) <= 0.0
         newly_idle = self.schedule.state is ClaimState.CAUGHT_UP and self._queue.idle_threads > 0
         if not (due or newly_idle or self._waits_for_room or not self._claimed_all_chains):
             return True  # nothing has changed since the last turn
         room = self.prefetch.limits(len(self._held), self._held.free_slots)
-        room = self._outcomes.rates.claimable(room)
+        room = self._rates.claimable(room)
         self._waits_for_room = not room
         room |= self._notifiers.room(now_s, woken=self.schedule.state is ClaimState.WOKEN)
         if not due and room.keys() <= self._claimed_chains:
@@ -153,7 +156,7 @@ class Intake:
             self._boot.send("void")
             return False
         if claim.throttled:
-            self._outcomes.rates.throttles.learn(claim.throttled)
+            self._rates.throttles.learn(claim.throttled)
         for key, kind in claim.broken:
             self.complaints.tell(key, kind)
         for dead in claim.buried:

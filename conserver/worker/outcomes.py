@@ -55,7 +55,7 @@ class OutcomeHandler:
         self._writers = writers
         self._log = log.get_logger()
         self._to_store: dict[str, list[Item]] = {}
-        self.rates = rates
+        self._rates = rates
         self._queue = queue
 
     # ---- events ----------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class OutcomeHandler:
         elif kind is OutcomeKind.RATE:
             rate = item.route.rates[outcome.link] if outcome.link else item.route.rate
             assert rate is not None
-            self.rates.ask(item, rate)
+            self._rates.ask(item, rate)
         else:
             self._attempt_failed(item, outcome)
 
@@ -131,8 +131,8 @@ class OutcomeHandler:
         """Hand the items that are to be stored to the writers, and those with a slot to the chain
         threads.
         """
-        self.rates.tell_throttles()
-        for item, rate, wait_s in self.rates.flush(time.monotonic()):
+        self._rates.tell_throttles()
+        for item, rate, wait_s in self._rates.flush(time.monotonic()):
             if wait_s <= 0:
                 self._queue.put([item])
             else:
@@ -171,7 +171,7 @@ class OutcomeHandler:
 
     def _park_throttled(self, item: Item, link: str, after_s: float) -> None:
         """Park an item that has come to a link which nobody may call now."""
-        self.rates.throttled(item, link, after_s, time.monotonic())
+        self._rates.throttled(item, link, after_s, time.monotonic())
         cause = {"link": link, "error": "its server has asked all callers to wait"}
         self._write_then(item, lambda i: self._outbox.park(i, after_s, **cause))
 
@@ -226,7 +226,7 @@ class OutcomeHandler:
             return
         after_s = outcome.after_s
         if after_s is not None and outcome.link in item.route.rates:
-            self.rates.slow_down(item.route.rates[outcome.link], after_s)
+            self._rates.slow_down(item.route.rates[outcome.link], after_s)
         if after_s is None:
             after_s = retry.backoff_s(progress.attempts, config.backoff_s, config.backoff_max_s)
         self._log.warning(

@@ -70,6 +70,7 @@ class WorkerParts:
             self.held,
             self.documents,
             self.outcomes,
+            self.rates,
             self.teller,
             self.notifiers,
             meters,

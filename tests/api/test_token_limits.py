@@ -69,6 +69,18 @@ def test_a_job_that_is_cancelled_makes_room(replicas: list[httpx.Client]) -> Non
     assert post(ann_too).status_code == 202
 
 
+def test_jobs_of_a_minute_are_counted_over_replicas(serve: Callable[..., Api]) -> None:
+    with ExitStack() as stack:
+        limit = {"CONSERVER_API_JOBS_PER_MINUTE": "3"}
+        replicas = [stack.enter_context(serve(**limit).client("submit")) for _ in range(2)]
+        answers = [post(replicas[number % 2]) for number in range(7)]
+        refused = [one for one in answers if one.status_code == 429]
+        # The next minute may begin meanwhile.
+        assert 1 <= len(refused) <= 4
+        assert "3 jobs of this minute" in refused[0].json()["detail"]
+        assert 0 < int(refused[0].headers["Retry-After"]) <= 60
+
+
 def test_a_job_for_later_counts_until_then(replicas: list[httpx.Client]) -> None:
     ann, ann_too = replicas
     for _ in range(JOBS):
@@ -95,7 +107,7 @@ def test_bytes_of_a_day_are_counted_over_replicas(
     assert 0 < int(refused.headers["Retry-After"]) <= 86_400
     assert put(ann_too, iter([b"xyz"])).status_code == 429
     assert put(ann_too, b"xy").status_code == 201, "what was refused is not counted"
-    assert queue.client.hget(keys.spent("ann"), "bytes") == str(LIMIT_BYTES).encode()
+    assert queue.client.hget(keys.spent("ann"), "count") == str(LIMIT_BYTES).encode()
 
 
 def test_what_no_day_has_room_for_is_too_large(replicas: list[httpx.Client]) -> None:

@@ -114,6 +114,17 @@ def test_bytes_are_counted_up_to_the_limit_of_a_day(queue: Queue) -> None:
     assert spend(queue, 100, now_s=TODAY_S + DAY_S) == [1, b"100"]
 
 
+def test_jobs_are_counted_up_to_the_limit_of_a_minute(queue: Queue) -> None:
+    def submitted(now_s: int) -> list[Any]:
+        return list(queue.run(limits.submitted("ann", 2, now_s=now_s)))
+
+    assert [submitted(TODAY_S + 10)[0] for _ in range(3)] == [1, 1, 0]
+    assert submitted(TODAY_S + 59) == [0, b"2", 1]
+    assert submitted(TODAY_S + 60) == [1, b"1"]
+    assert 0 < queue.client.ttl(keys.submitted("ann")) <= 60
+    assert not queue.client.exists(keys.spent("ann")), "bytes are counted apart"
+
+
 def test_the_count_of_a_day_is_not_kept_beyond_it(queue: Queue) -> None:
     spend(queue, 1, now_s=0)
     assert 0 < queue.client.ttl(keys.spent("ann")) <= DAY_S

@@ -32,7 +32,7 @@ def test_a_token_is_made_listed_and_revoked(file: str, capsys: pytest.CaptureFix
 
 
 def test_a_token_has_limits_of_its_own(file: str, capsys: pytest.CaptureFixture[str]) -> None:
-    limits = ["--jobs-at-once", "20", "--bytes-per-day", "10G"]
+    limits = ["--jobs-at-once", "20", "--bytes-per-day", "10G", "--jobs-per-minute", "60"]
     assert run_cli(["token", "add", "ann", "--role", "submit", *limits, "--file", file]) == 0
     assert run_cli(["token", "add", "ben", "--role", "submit", "--file", file]) == 0
     capsys.readouterr()
@@ -40,6 +40,7 @@ def test_a_token_has_limits_of_its_own(file: str, capsys: pytest.CaptureFixture[
     shown = json.loads(capsys.readouterr().out)
     assert [one["jobs_at_once"] for one in shown] == [20, None]
     assert [one["bytes_per_day"] for one in shown] == [10 << 30, None]
+    assert [one["jobs_per_minute"] for one in shown] == [60, None]
     assert run_cli(["token", "list", "--file", file]) == 0
     assert str(10 << 30) in capsys.readouterr().out
 

@@ -1,0 +1,49 @@
+"""Shows something once, or again and again: for commands with `--watch`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from conserver.cli.output import note
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+def repeat(look: Callable[[], None], watch_s: float) -> None:
+    """Looks once, or every `watch_s` seconds until interrupted. While it watches, a Redis that does
+    not answer is told of and asked again.
+    """
+    from redis import exceptions
+
+    while True:
+        try:
+            look()
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            if not watch_s:
+                raise
+            note(f"warning: Redis does not answer, asking again: {error}")
+        if not watch_s:
+            return
+        time.sleep(watch_s)
+
+
+def write(screen: Console, lines: Sequence[str], at_s: float, *, again: bool) -> None:
+    """Writes lines in one piece. If they are shown again and again: over the last ones on a
+    terminal; in a file below their time (`at_s`, Unix seconds) and with an empty line behind them.
+    """
+    if again and screen.is_terminal:
+        text = _HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_BELOW
+    else:
+        text = "\n".join(lines).rstrip("\n") + "\n"
+        if again:
+            at = datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            text = f"{at}\n{text}\n"
+    sys.stdout.write(text)
+    sys.stdout.flush()
