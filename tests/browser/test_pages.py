@@ -10,7 +10,7 @@ import orjson
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page as Window
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from conserver.queue import keys
 from storage.contract import Document
@@ -157,6 +157,23 @@ def test_dropped_files_are_sent_at_once(desk: Desk, tmp_path: Path) -> None:
     window.set_input_files("#file", path)
     window.get_by_role("button", name="Submit").click()
     expect(window.locator(".said")).to_contain_text("neither a recording nor a vCon")
+
+
+def test_a_page_lives_although_one_of_its_scripts_comes_late(desk: Desk) -> None:
+    """Regression: htmx began before its extension for streams was there, and nothing was live."""
+    window = desk("admin")
+    late: list[Route] = []
+
+    def hold(route: Route) -> None:
+        late.append(route)
+
+    window.route("**/hx-sse.js*", hold)
+    window.goto("./", wait_until="commit")
+    until(window, "typeof htmx === 'object'")
+    window.evaluate("new Promise((done) => setTimeout(done, 50))")  # what htmx does once it is read
+    for one in late:
+        one.continue_()
+    expect(window.locator("#pulse")).to_have_text("live")
 
 
 @pytest.fixture(params=["strip", "keep"])

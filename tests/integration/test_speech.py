@@ -129,7 +129,7 @@ def test_who_listens_hears_the_beginning_before_the_end(shared: Running) -> None
     def listen(channels: Any, until_s: float) -> None:
         told.append((text_until(channels, until_s), until_s))
 
-    for channels in ([long_call(60)], channels_of("calls/stereo.wav")):
+    for channels in ([long_call(150)], channels_of("calls/stereo.wav")):
         told.clear()
         heard = hear(shared, *channels, following=Following(nothing, heard=listen))
         whole = text_until([one.segments for one in heard.channels], 1e9)

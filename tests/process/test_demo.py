@@ -142,7 +142,7 @@ def test_own_recordings_and_other_files(demo: Demo, tmp_path: Path) -> None:
     assert demo.transcripts() == {"my call ${x}": SAID["stereo"]}
     assert "knows 20 English words" in output
     assert re.search(r"dead +rejected: transcribe: dialog 0: the recording", output)
-    assert re.search(r"refused +not a vCon", output)
+    assert re.search(r"refused +neither a vCon", output)
 
 
 def test_searching_what_earlier_demos_have_stored(demo: Demo) -> None:
