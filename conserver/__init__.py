@@ -51,9 +51,9 @@ The words that the code uses:
 A killed worker, step by step (kill -9 while an item is in a link):
 
 1. supervisor/supervisor.py: the pidfd of the child becomes readable, and the main loop reaps it.
-2. supervisor/death.py: `blame` reads the child's shared status. Items that a link runs, whose
-   document is parsed or read by itself, or whose links have ended (they wait for storages or for
-   their settlement) are blamed. Items that wait for a chain thread are not.
+2. supervisor/death.py: `blame` reads the child's shared status. Blamed are items that a
+   link runs, items whose document is parsed or read by itself, and items whose links have ended
+   (they wait for storages or for their settlement). Items that wait for a chain thread are not.
 3. supervisor/orders.py: a `return` order with the blamed tokens and epochs is queued and sent to
    the coordinator; if that dies before it acknowledges the order, to the next one.
 4. coordinator/registry.py executes the order by calling queue/return.lua until nothing is left.

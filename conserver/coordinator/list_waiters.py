@@ -109,8 +109,8 @@ class ListWaiter:
             if unclaimed and self._must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # If another host has moved the items, it wakes a worker for them. If they are still
-            # there after a pause, a worker of this host is woken.
+            # The host whose BLMOVE moved the items wakes a worker for them. If they are still there
+            # after a pause, this host wakes one of its own.
             self._must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(retry.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))
@@ -138,7 +138,9 @@ class ListWaiter:
         await self._connection.close()
 
     async def _wake(self, idle_workers: IdleWorkers) -> bool:
-        """Wake the next idle worker and wait for its answer. False if every idle one was woken."""
+        """Wake the next idle worker and wait for its answer. False if every idle one was woken
+        before; True, too, where none is idle any more.
+        """
         slot = idle_workers.wake(passed_over=self._woken)
         if slot is None:
             return not idle_workers.any_idle.is_set()

@@ -103,7 +103,8 @@ class Phase(enum.IntEnum):
         RUNNING             RUNNING    the next link starts
         RUNNING             BLOCKED    the link waits until its checkpoint is written
         RUNNING, BLOCKED    FINISHING  no link is left: storages save it, and it is settled
-        QUEUED              FINISHING  the same, or its document is looked up in the storages
+        QUEUED              FINISHING  no link was left to run, or its document is looked up in
+                                       the storages
         any                 FREE       it was settled, parked, dead-lettered or released
 
     Hard time limits count in RUNNING alone.

@@ -4,7 +4,8 @@
 --       4.. the ingress lists
 -- ARGV  1 consumer   2 number of the claim   3 "1" if the worker holds nothing by its own word
 --       4 most items   5 most bytes of documents   6 "1" to return ETags   7 largest payload
---       8 cap on parked   9 seconds that a job is kept after its end   10 and at most
+--       8 cap on parked   9 seconds that a job is kept after its end   10 seconds that it is kept
+--       in any case
 --       11 seconds that a dead letter's document is kept (0: for ever)
 --       12.. for each list: most items, max deliveries; then, in a repetition, the
 --       tokens that the worker knows to hold: their records are not read again

@@ -9,11 +9,12 @@
 --       items (killed because they passed their own time limit)
 -- Answer: {returned now, still held, suspects among the returned, deliveries counted, elements that
 --       are no records and were moved to conserver:strange:<consumer>, items that had been
---       cancelled and have ended}; or WRONGTYPE and the key if no remaining item can be returned.
+--       cancelled and have ended}, the last two only if there were items; or WRONGTYPE and the key
+--       if no remaining item can be returned.
 --
 -- The first call makes the registration void, so that claims of the consumer are refused while its
 -- items go back. The call that finds nothing held deletes the registration for good (register.lua).
--- Blamed items become suspects, and a suspect stays one. If any item is blamed, a delivery is
+-- Blamed items become suspects, and a suspect stays one. Unless nobody is blamed, a delivery is
 -- counted once for each suspect that had begun and for each overdue item. An item is blamed only if
 -- its epoch is the one that the order names, overdue items included. If the epoch differs, a
 -- delayed claim of the dead worker took the item again and the worker never ran it. A blamed item

@@ -133,10 +133,10 @@ class TimeLimits:
     A link in C that keeps the interpreter's lock freezes all threads of its worker. The heartbeat
     count stands still then, and the other links of the worker must not be charged for that time. So
     while the heartbeat count stands still, time counts against an item only if its link is the only
-    one that runs. With several links running the time is deferred: it is added when the heartbeat
-    count changes again, or dropped if the freeze has lasted more than FROZEN_AFTER_S. If the
-    shortest limit of these links passes during the freeze, `frozen_past_limit` is set: the worker
-    is killed as stalled, so their items become suspects and no delivery is counted.
+    one that runs. If several links run, the time is held back: a short freeze is added when it
+    ends, one of more than FROZEN_AFTER_S is dropped. If the shortest limit of these links passes
+    during the freeze, `frozen_past_limit` is set: the worker is killed as stalled, so their items
+    become suspects and no delivery is counted.
     """
 
     def __init__(self) -> None:

@@ -1,11 +1,13 @@
 """Removes secrets (passwords, tokens, keys) and control characters from output.
 
-Every log line, every dead letter and all output of commands passes through here. The rules:
+Every log line, every dead letter and what commands tell passes through here (`conserver get` gives
+documents as they are). The rules:
 
 1. A value is hidden if its name is that of a secret.
 2. A URL in any text loses its password and its secret parameters. A presigned URL loses its whole
    query, because that alone grants access.
-3. The secrets of this process's configuration are hidden wherever they occur in a text.
+3. The secrets of this process's configuration are hidden wherever they occur in a text, unless they
+   are so short or so plain a word that ordinary text would be hidden with them.
 4. Control characters are escaped before text reaches a terminal, so that a producer's text cannot
    move the cursor or change colours.
 """
@@ -126,7 +128,9 @@ def _is_worth_hiding(value: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """`text` without secrets. Of URLs, scheme, user, host, path and other parameters are kept."""
+    """`text` without secrets. Of URLs, scheme, host, path and other parameters are kept, and
+    the user if it has a password.
+    """
     text = _known.hide(text)
     return _URL.sub(_shown_url, text) if "://" in text else text
 

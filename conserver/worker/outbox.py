@@ -2,10 +2,11 @@
 
 1. Collects writes, settles, parks and dead letters. flush() sends each kind in batches that are
    bounded by count and bytes; RetryingConnection repeats a call until it is answered.
-2. An item leaves the worker only after the script has answered that it is settled, parked or
-   dead-lettered, or that another consumer has it now.
-3. If a key has the wrong type, the item is parked and tried again every 30 s, until an operator has
-   renamed or deleted the key. A document that was replaced meanwhile is a conflict: conflicts.py.
+2. An item leaves the worker only after the script has answered that it is settled, parked,
+   dead-lettered or released, or that another consumer has it now.
+3. If a key has the wrong type, the item is parked (or kept, if it cannot be) and tried again every
+   30 s, until an operator has renamed or deleted the key. A document that was replaced meanwhile
+   is a conflict: conflicts.py.
 """
 
 from __future__ import annotations
@@ -167,8 +168,9 @@ class Outbox:
         checkpoint: Checkpoint | None,
         error: Rejected | Retry | StartAnew | Lost,
     ) -> None:
-        """End the attempt whose write was not carried out: raise `error` in the chain thread that
-        waits for the checkpoint; where none waits, do what the error means.
+        """End the attempt whose write was not carried out. If a chain thread waits for the
+        checkpoint, `error` is raised there; else the item is lost, restarted, parked or
+        dead-lettered here, as the error says.
         """
         if checkpoint is not None:
             checkpoint.finish(error)

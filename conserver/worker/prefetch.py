@@ -65,8 +65,8 @@ class Prefetch:
                 most = max(most, startable)
                 ahead = queue.queued(name)  # those of other chains have limits of their own
             elif most <= threads or len(busy) == len(self._pool) or busy.count(name) >= threads:
-                # All threads are busy, with items that take longer than the horizon: an item that
-                # were claimed ahead would only wait here and not where another worker can have it.
+                # All threads are busy, with items that take longer than the horizon. An item that
+                # is claimed now would wait here, where no other worker can take it.
                 continue
             else:
                 ahead = queued

@@ -4,8 +4,8 @@
    revision), sorted by uuid so that two workers never lock rows in opposite order.
 2. The thread opens its storage itself, and opens it again after an error. While the storage is
    unavailable its breaker answers instead (breaker.py).
-3. A call that hangs is abandoned when its timeout has passed: its items are unavailable, and a new
-   thread with a new client continues. The result of an abandoned call is ignored.
+3. A call that hangs is abandoned a second after its timeout has passed: its items are unavailable,
+   and a new thread with a new client continues. The result of an abandoned call is ignored.
 4. Documents that Redis does not have are looked up by the same thread.
 """
 
