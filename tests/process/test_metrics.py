@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -38,11 +39,20 @@ class Host:
     def __init__(self, daemon: Daemon, port: int) -> None:
         self.daemon = daemon
         self.port = port
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        # A connection that is kept may belong to a coordinator that has just been replaced.
+        once = httpx.Limits(max_keepalive_connections=0)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=once)
+
+    def get(self, path: str) -> httpx.Response:
+        """An answer; asked again where the coordinator ends just now, as Prometheus does."""
+        for _ in range(5):
+            with contextlib.suppress(httpx.RemoteProtocolError, httpx.ReadError):
+                return self.client.get(path)
+        return self.client.get(path)
 
     def scrape(self, path: str = "/metrics") -> Numbers:
         """Sample name -> labels -> value."""
-        answer = self.client.get(path)
+        answer = self.get(path)
         assert answer.status_code == 200, answer.text
         return numbers(PLAIN(answer.text))
 
