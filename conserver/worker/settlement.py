@@ -44,9 +44,7 @@ def settlement(item: Item, settings: Settings) -> calls.Settlement:
 
 def _expiry_s(item: Item, settings: Settings, pushed: bool) -> int:
     """Seconds until the document expires in Redis; 0: it stays as it is."""
-    if (
-        item.notification is not None
-    ):  # Its document is another item's: there is nothing to look at.
+    if item.notification is not None:  # Its document is another item's.
         return 0
     if item.progress.expire_s is not None:
         return item.progress.expire_s
