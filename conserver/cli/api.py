@@ -7,9 +7,9 @@ import os
 from conserver.cli.environment import load_settings
 from conserver.config import settings
 from conserver.config.environment import Environment
+from conserver.http import alone
 from conserver.plugins import reading
 from conserver.telemetry import log
-from conserver.web import alone
 
 PORT = 8000
 

@@ -271,7 +271,7 @@ def transcribe(
 ) -> None:
     """Transcribe audio files, without any queue; no Redis is needed."""
     from conserver.cli.transcribe import transcribe
-    from conserver.transcription.engine import Listening, Model
+    from conserver.media.transcription.engine import Listening, Model
 
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter("it is auto, cpu or cuda", param_hint="--device")

@@ -36,7 +36,7 @@ def run(config_file: str = "", workers: str = "") -> int:
     def read() -> tuple[Settings, Config]:
         found = load_settings(config_file, workers)
         if found.api_port:
-            from conserver.web import server
+            from conserver.http import server
 
             # A faulty file of tokens is refused here, before a reload drains the API that serves.
             server.keyring_of(found)
@@ -54,7 +54,7 @@ def _metrics(found: Settings) -> socket.socket | None:
     or the extra `metrics` is not installed."""
     if not found.metrics_port:
         return None
-    from conserver.monitoring import scrape
+    from conserver.operations.monitoring import scrape
     from conserver.process import listening
 
     scrape.check_extra()
@@ -67,7 +67,7 @@ def _services(found: Settings) -> Sequence[ChildSlot]:
     cannot listen there, or the extra `api` is not installed."""
     if not found.api_port:
         return ()
-    from conserver.web import server
+    from conserver.http import server
 
     server.check_extra()
     listener = server.bind(found, server.keyring_of(found))

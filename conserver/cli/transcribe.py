@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 
 from conserver.cli.output import Output
 from conserver.errors import EXIT_FAILURE, ConserverError, InvalidArgumentError
+from conserver.media.speech import standalone
+from conserver.media.speech.client import SharedTranscriber
+from conserver.media.speech.devices import gpus
+from conserver.media.speech.transcriber import service_options
+from conserver.media.transcription import audio, bleed, formats, transcript, whisper
+from conserver.media.transcription.conversation import Transcription, conversation
+from conserver.media.transcription.engine import Following, Listening, Model
+from conserver.media.transcription.languages import LANGUAGES
+from conserver.media.transcription.models import ModelMissingError, find_model
+from conserver.media.transcription.speakers import speakers_of
+from conserver.media.transcription.transcript import Transcript
+from conserver.media.transcription.wtf import wtf_body
 from conserver.operations.recordings import MEDIA_TYPES
-from conserver.speech import standalone
-from conserver.speech.client import SharedTranscriber
-from conserver.speech.devices import gpus
-from conserver.speech.transcriber import service_options
-from conserver.transcription import audio, bleed, formats, transcript, whisper
-from conserver.transcription.conversation import Transcription, conversation
-from conserver.transcription.engine import Following, Listening, Model
-from conserver.transcription.languages import LANGUAGES
-from conserver.transcription.models import ModelMissingError, find_model
-from conserver.transcription.speakers import speakers_of
-from conserver.transcription.transcript import Transcript
-from conserver.transcription.wtf import wtf_body
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

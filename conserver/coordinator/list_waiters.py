@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError, ResponseError
 
-from conserver import failpoints, retry
 from conserver.coordinator.retrying_connection import (
     AsyncConnection,
     Connections,
     describe,
     raise_first_error,
 )
+from conserver.process import backoff, failpoints
 from conserver.queue import keys
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class ListWaiter:
             # after a pause, this host wakes one of its own.
             self._must_wake = unclaimed
             hindered += 1
-            await asyncio.sleep(retry.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))
+            await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))
 
     async def wait_once(self) -> WaitOutcome:
         """Issue one BLMOVE, unless it must not be, and wait for its answer."""

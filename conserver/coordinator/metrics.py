@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conserver.errors import OperationError
-from conserver.monitoring.host import Host, HostMetrics
-from conserver.monitoring.queues import QueueMetrics
-from conserver.monitoring.scrape import Scrape, scrape
-from conserver.monitoring.server import MetricsServer
 from conserver.operations.connection import redis_client
+from conserver.operations.monitoring.host import Host, HostMetrics
+from conserver.operations.monitoring.queues import QueueMetrics
+from conserver.operations.monitoring.scrape import Scrape, scrape
+from conserver.operations.monitoring.server import MetricsServer
 
 if TYPE_CHECKING:
     from conserver.coordinator.ages import Ages

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from conserver import failpoints, retry
+from conserver.process import backoff, failpoints
 from conserver.queue import clients
 from conserver.queue.retrying_connection import (
     PAUSE_FIRST_S,
@@ -195,7 +195,7 @@ class AsyncRetryingConnection:
                 if not failures:
                     self._log.warning("redis_away", error=describe(error), what=advice(error))
                 failures += 1
-                await asyncio.sleep(retry.backoff_s(failures, PAUSE_FIRST_S, PAUSE_MAX_S))
+                await asyncio.sleep(backoff.backoff_s(failures, PAUSE_FIRST_S, PAUSE_MAX_S))
                 continue
             if failures:
                 away_s = round(time.monotonic() - away_since_s, 3)

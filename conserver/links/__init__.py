@@ -25,8 +25,9 @@ which is repeated as the chain configures. docs/architecture.md ("Whose fault an
 rule for choosing between them.
 
 Links import `conserver.vcon.document` and `conserver.errors`; links that make HTTP requests,
-`conserver.outbound`; transcribe, the public functions of `conserver.transcription`; read_documents,
-those of `conserver.extraction`. They import nothing else of conserver, and never each other.
+`conserver.outbound`; transcribe, the public functions of `conserver.media.transcription`;
+read_documents, those of `conserver.media.extraction`. They import nothing else of conserver, and
+never each other.
 """
 
 from __future__ import annotations

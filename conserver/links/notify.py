@@ -20,7 +20,6 @@ from typing import Any, Protocol
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from conserver import retry
 from conserver.errors import ConserverError, Rejected, Retry
 from conserver.links import LinkContext
 from conserver.outbound import send as outbound
@@ -30,6 +29,7 @@ from conserver.outbound.endpoint import retry_after_s
 from conserver.outbound.event import WITH_RESULT, Event, Notification, iso
 from conserver.outbound.faults import FailedAttemptError
 from conserver.outbound.send import Answer, Limits, UnreachableError
+from conserver.process import backoff
 from conserver.vcon.document import Vcon
 
 FINAL = frozenset({403, 410})
@@ -128,7 +128,7 @@ def _again(
     """What to raise for a try that came to nothing."""
     if context.attempt >= options.tries:
         return FailedAttemptError(f"{problem} (tried {context.attempt} times)")
-    wait_s = retry.backoff_s(context.attempt, options.backoff_s, _BACKOFF_MAX_S)
+    wait_s = backoff.backoff_s(context.attempt, options.backoff_s, _BACKOFF_MAX_S)
     return Retry(wait_s if asked_s is None else max(asked_s, 1.0), problem)
 
 
@@ -235,8 +235,8 @@ def _result(document: bytes, wanted: str) -> tuple[bytes, str]:
     if wanted == "vcon":
         return document, _JSON
     # Imported here: most workers never deliver a transcript.
-    from conserver.transcription import formats
-    from conserver.transcription.transcript import transcript_of
+    from conserver.media.transcription import formats
+    from conserver.media.transcription.transcript import transcript_of
 
     found = transcript_of(orjson.loads(document))
     if found is None:

@@ -6,7 +6,7 @@
 For every attachment or dialog that is a document and has no `document_text` analysis yet:
 
 1. takes the bytes from its body or url, and compares them with content_hash;
-2. hands them to the host's page readers (conserver.extraction), several pages at once; a long
+2. hands them to the host's page readers (conserver.media.extraction), several pages at once; a long
    document is checkpointed every few pages on the way;
 3. adds a `document_text` analysis, and makes a checkpoint.
 
@@ -27,11 +27,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.errors import Rejected
-from conserver.extraction import client, ocr, results
-from conserver.extraction.client import Extraction, Following
-from conserver.extraction.pages import Limits
-from conserver.extraction.pool import Readers, pool
 from conserver.links import LinkContext
+from conserver.media.extraction import client, ocr, results
+from conserver.media.extraction.client import Extraction, Following
+from conserver.media.extraction.pages import Limits
+from conserver.media.extraction.pool import Readers, pool
 from conserver.outbound.contents import ContentAwayError, Faults, Place, content_of
 from conserver.outbound.faults import FailedAttemptError
 from conserver.outbound.fetch import FetchOptions

@@ -12,9 +12,9 @@ For every dialog that is a recording and has no transcript yet:
 
 1. reads the audio from the dialog's body or url, and compares it with content_hash;
 2. decodes it, each channel separately, and assigns the channels to parties;
-3. transcribes the channels, by the host's transcribers (conserver.speech), by a model in the worker
-   or by a server with OpenAI's routes (conserver.speech.remote); a long call is checkpointed every
-   few minutes on the way;
+3. transcribes the channels, by the host's transcribers (conserver.media.speech), by a model in the
+   worker or by a server with OpenAI's routes (conserver.media.speech.remote); a long call is
+   checkpointed every few minutes on the way;
 4. adds a `transcript` and a `wtf_transcription` analysis, and makes a checkpoint, so that this
    dialog is not transcribed again if the next one fails.
 
@@ -22,8 +22,8 @@ A recording that can never be transcribed (no audio, damaged, wrong hash, too lo
 other dialogs: they are transcribed first. Then the vCon is dead-lettered with a reason for each
 unusable dialog. With `on_unusable: skip` the reasons are logged and the chain continues.
 
-An attachment `transcription_request` (conserver.transcription.request) overrules the options for
-its dialog: language, prompt, translate and so on, as OpenAI's clients send them.
+An attachment `transcription_request` (conserver.media.transcription.request) overrules the options
+for its dialog: language, prompt, translate and so on, as OpenAI's clients send them.
 
 A recording whose url does not give it (404, 403, a server that is unreachable) does not affect
 other dialogs either. It is tried again in further attempts; if the last one fails, the recording is
@@ -41,25 +41,25 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from conserver.errors import Rejected
 from conserver.links import LinkContext
-from conserver.outbound import endpoint
-from conserver.outbound.contents import ContentAwayError, Faults, Place, file_of
-from conserver.outbound.faults import FailedAttemptError
-from conserver.outbound.fetch import FetchOptions
-from conserver.outbound.fetch import prepare as prepare_fetching
-from conserver.speech import remote
-from conserver.speech.engines import engines
-from conserver.transcription import audio, bleed, results, whisper
-from conserver.transcription.conversation import Transcription, text_until
-from conserver.transcription.engine import (
+from conserver.media.speech import remote
+from conserver.media.speech.engines import engines
+from conserver.media.transcription import audio, bleed, results, whisper
+from conserver.media.transcription.conversation import Transcription, text_until
+from conserver.media.transcription.engine import (
     Following,
     Listening,
     Model,
     OpenTranscriber,
     Segment,
 )
-from conserver.transcription.languages import LANGUAGES
-from conserver.transcription.request import Request
-from conserver.transcription.speakers import speakers_of
+from conserver.media.transcription.languages import LANGUAGES
+from conserver.media.transcription.request import Request
+from conserver.media.transcription.speakers import speakers_of
+from conserver.outbound import endpoint
+from conserver.outbound.contents import ContentAwayError, Faults, Place, file_of
+from conserver.outbound.faults import FailedAttemptError
+from conserver.outbound.fetch import FetchOptions
+from conserver.outbound.fetch import prepare as prepare_fetching
 from conserver.vcon import partial
 from conserver.vcon.document import (
     Vcon,

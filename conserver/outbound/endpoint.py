@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from conserver import retry
 from conserver.errors import Retry
 from conserver.outbound import faults
 from conserver.outbound.clients import Clients
+from conserver.process import backoff
 from conserver.telemetry.traces import TRACES
 from storage import network
 from storage.network import NetworkSettingsError, Proxy, Trust
@@ -140,7 +140,7 @@ def post(
                 raise faults.exception_for(fault, problem, asked_s)
         wait_s = asked_s
         if wait_s is None:
-            wait_s = retry.backoff_s(attempt, _FIRST_WAIT_S, _LONGEST_RETRY_AFTER_S)
+            wait_s = backoff.backoff_s(attempt, _FIRST_WAIT_S, _LONGEST_RETRY_AFTER_S)
         left_s = patience.remaining_s()
         too_long = wait_s > _LONGEST_WAIT_S or (left_s is not None and wait_s >= left_s)
         if attempt == options.attempts or too_long:

@@ -17,9 +17,9 @@ from typing import cast
 
 from setproctitle import setproctitle
 
-from conserver import failpoints
 from conserver.config.model import keep_secrets
 from conserver.errors import EXIT_CHILD, BootError
+from conserver.process import failpoints
 from conserver.process.boot import Boot
 from conserver.process.descriptors import Inherited
 from conserver.process.signals import STOP_SIGNALS, StopFlag, unblock_signals

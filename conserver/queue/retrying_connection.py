@@ -28,7 +28,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from conserver import failpoints, retry
+from conserver.process import backoff, failpoints
 from conserver.queue import clients
 from conserver.queue.script import Call
 
@@ -162,7 +162,7 @@ class RetryingConnection:
                 if call is not None:
                     words = call.command(whole, repeated=True)
                 self._tick()
-                time.sleep(retry.backoff_s(failures, PAUSE_FIRST_S, PAUSE_MAX_S))
+                time.sleep(backoff.backoff_s(failures, PAUSE_FIRST_S, PAUSE_MAX_S))
                 continue
             if failures:
                 away_s = round(time.monotonic() - away_since, 3)

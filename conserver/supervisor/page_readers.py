@@ -1,4 +1,4 @@
-"""The page readers among the children: they open documents and read pages (conserver.extraction).
+"""The page readers among the children: they open documents (conserver.media.extraction).
 
 All of them accept from one socket, which outlives each of them. A reader holds no item, so its
 death blames nobody: it costs the page that it read. It is always spawned, and started only if a
@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from conserver.config.settings import Settings
+from conserver.media.speech.devices import gpus
 from conserver.process.boot import Boot
 from conserver.process.packets import listen
-from conserver.speech.devices import gpus
 from conserver.supervisor.slots import ChildSlot
 
 

@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from conserver import retry
 from conserver.config.model import Config
 from conserver.config.settings import Settings
+from conserver.process import backoff
 from conserver.process.boot import Boot, Role, Service
 from conserver.process.messages import discard, pair, send
 from conserver.process.shared_status import SharedStatus
@@ -48,7 +48,7 @@ class Backoff:
         if self.deaths == 1:
             return 0.0
         max_s = BACKOFF_FIRST_S if blamed else BACKOFF_MAX_S
-        return retry.ceiling_s(self.deaths - 1, BACKOFF_FIRST_S, max_s)
+        return backoff.ceiling_s(self.deaths - 1, BACKOFF_FIRST_S, max_s)
 
 
 class SlotState(enum.Enum):

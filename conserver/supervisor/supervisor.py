@@ -26,10 +26,10 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from conserver import failpoints
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_CHILD
+from conserver.process import failpoints
 from conserver.process.boot import Role
 from conserver.process.descriptors import Inherited, hold_standard_descriptors
 from conserver.process.messages import receive
@@ -72,9 +72,9 @@ class Entries:
 
     worker: str = "conserver.worker.loop:main"
     coordinator: str = "conserver.coordinator:main"
-    api: str = "conserver.web.child:main"
-    transcriber: str = "conserver.speech.transcriber:main"
-    reader: str = "conserver.extraction.service:main"
+    api: str = "conserver.http.child:main"
+    transcriber: str = "conserver.media.speech.transcriber:main"
+    reader: str = "conserver.media.extraction.service:main"
 
     @property
     def modules(self) -> list[str]:

@@ -1,9 +1,9 @@
 """The transcribers among the children: one per device, always spawned.
 
 A transcriber belongs to no worker and holds no item, so its death blames nobody: workers send their
-windows again to the one that replaces it (conserver.speech.client). Its slot keeps the socket on
-which it listens, and with it the address, while one process follows another. It outlives the
-workers: at a shutdown it ends when the supervisor cuts the lifeline.
+windows again to the one that replaces it (conserver.media.speech.client). Its slot keeps the
+socket on which it listens, and with it the address, while one process follows another. It outlives
+the workers: at a shutdown it ends when the supervisor cuts the lifeline.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 from conserver.config.model import Config
 from conserver.config.settings import Settings
+from conserver.media.speech.devices import gpus
+from conserver.media.speech.lanes import EXIT_INSANE
+from conserver.media.speech.transcriber import service_options
 from conserver.process.boot import Boot
 from conserver.process.packets import listen
-from conserver.speech.devices import gpus
-from conserver.speech.lanes import EXIT_INSANE
-from conserver.speech.transcriber import service_options
 from conserver.supervisor.death import Death, LeaveReason
 from conserver.supervisor.slots import ChildSlot
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 
-from conserver import retry
+from conserver.process import backoff
 
 FIRST_PAUSE_S = 0.65  # less jitter: half a second on average
 LONGEST_PAUSE_S = 20.0
@@ -57,7 +57,7 @@ class Breaker:
         """
         opened = self._failures == 0
         self._failures += 1
-        pause_s = retry.backoff_s(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        pause_s = backoff.backoff_s(self._failures, FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._open_until_s = now_s + max(pause_s, after_s or 0.0)
         self.reason = reason
         return opened

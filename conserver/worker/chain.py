@@ -14,11 +14,11 @@ import time
 import traceback
 from typing import Any
 
-from conserver import failpoints
 from conserver.config.names import check_list_name
 from conserver.errors import Cancelled, Filtered, Rejected, Retry
 from conserver.outbound.event import Notification
 from conserver.plugins.loader import LoadedLink
+from conserver.process import failpoints
 from conserver.process.shared_status import Phase, SharedStatus
 from conserver.queue.record import THROTTLED, Progress
 from conserver.telemetry import log

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from conserver import failpoints
 from conserver.errors import Rejected, Retry
+from conserver.process import failpoints
 from conserver.queue import calls, keys
 from conserver.queue.record import Progress
 from conserver.queue.retrying_connection import RetryingConnection

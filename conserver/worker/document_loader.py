@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from conserver import failpoints
+from conserver.process import failpoints
 from conserver.process.shared_status import Phase, SharedStatus
 from conserver.queue import calls, keys
 from conserver.queue.retrying_connection import RetryingConnection

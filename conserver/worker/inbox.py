@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from conserver import failpoints
+from conserver.process import failpoints
 from conserver.process.shared_status import Phase, SharedStatus
 from conserver.worker.checkpoint import Checkpoint
 from conserver.worker.item import Item

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from conserver import failpoints
+from conserver.process import failpoints
 from conserver.process.boot import Boot
 from conserver.process.shared_status import State
 from conserver.queue import calls, keys

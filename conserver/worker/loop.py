@@ -67,12 +67,14 @@ def main(boot: Boot) -> int:
     loaded = plugins.load(boot.config)
     loaded.prepare()
     if any(link.speech_model is not None for link in loaded.links.values()):
-        from conserver.speech.engines import engines  # A worker without speech does without it.
+        from conserver.media.speech.engines import (
+            engines,  # A worker without speech does without it.
+        )
 
         engines.use_transcribers(boot.transcribers)
         memory.give_large_blocks_back()
     if any(link.reads_pages for link in loaded.links.values()):
-        from conserver.extraction.pool import HostReaders, pool
+        from conserver.media.extraction.pool import HostReaders, pool
 
         pool.use(HostReaders(*boot.page_readers))
     loop = WorkerLoop(boot, loaded)

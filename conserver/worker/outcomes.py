@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from conserver import retry
 from conserver.config.settings import Settings
+from conserver.process import backoff
 from conserver.process.shared_status import Phase, SharedStatus
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
@@ -228,7 +228,7 @@ class OutcomeHandler:
         if after_s is not None and outcome.link in item.route.rates:
             self._rates.slow_down(item.route.rates[outcome.link], after_s)
         if after_s is None:
-            after_s = retry.backoff_s(progress.attempts, config.backoff_s, config.backoff_max_s)
+            after_s = backoff.backoff_s(progress.attempts, config.backoff_s, config.backoff_max_s)
         self._log.warning(
             "attempt_failed",
             **item.log_fields(),

@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from conserver import failpoints
 from conserver.plugins.loader import LoadedStorage
+from conserver.process import failpoints
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
 from conserver.worker import spans

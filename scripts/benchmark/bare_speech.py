@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from conserver.transcription import audio
+from conserver.media.transcription import audio
 
 Sound = npt.NDArray[np.float32]
 

@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import papers
-from conserver.extraction import client
-from conserver.extraction.client import Following
-from conserver.extraction.ocr import Ocr
-from conserver.extraction.pages import Limits
-from conserver.extraction.pool import OwnReaders
+from conserver.media.extraction import client
+from conserver.media.extraction.client import Following
+from conserver.media.extraction.ocr import Ocr
+from conserver.media.extraction.pages import Limits
+from conserver.media.extraction.pool import OwnReaders
 
 PAGES = 20
 SIZES_PT = (11, 7)

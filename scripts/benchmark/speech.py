@@ -34,11 +34,11 @@ import orjson
 
 from benchmark import account, ours
 from benchmark.scene import Scenery
-from conserver.speech import standalone
-from conserver.speech.client import SharedTranscriber
-from conserver.speech.transcriber import service_options
-from conserver.transcription import audio
-from conserver.transcription.engine import Following, Listening, Model
+from conserver.media.speech import standalone
+from conserver.media.speech.client import SharedTranscriber
+from conserver.media.speech.transcriber import service_options
+from conserver.media.transcription import audio
+from conserver.media.transcription.engine import Following, Listening, Model
 from conserver.vcon.document import encode_body
 
 DATA = Path(__file__).resolve().parents[1] / "data"

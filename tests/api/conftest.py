@@ -20,11 +20,11 @@ import yaml
 from conserver.config.environment import Environment
 from conserver.config.model import Config
 from conserver.config.settings import Settings
+from conserver.http import server
 from conserver.operations import setup
 from conserver.operations.tokens import Keyring, Token, digest
 from conserver.plugins import reading
 from conserver.process.shared_status import SharedStatus
-from conserver.web import server
 from tests.daemon import vcon
 from tests.helpers import eventually
 from tests.queues import Consumer, Queue, opened

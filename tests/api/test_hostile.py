@@ -11,7 +11,7 @@ import pytest
 import redis
 from servers import Redis
 
-from conserver.web import protocol
+from conserver.http import protocol
 from tests.api.conftest import TOKENS, Api, document, submitted
 from tests.conftest import Private
 from tests.helpers import TcpProxy, eventually

@@ -12,7 +12,7 @@ from conserver.links.transcribe import Options, run
 from conserver.vcon.document import Vcon, encode_body
 from tests.api.conftest import Api
 from tests.api.hearing import hearing
-from tests.unit.transcription.sounds import FakeContext, tone, wav
+from tests.unit.media.transcription.sounds import FakeContext, tone, wav
 
 
 def options(api: Api, token: str = "text-submit", **members: Any) -> Options:

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from conserver.api.auth import FAILURES_MAX
-from conserver.web import server
+from conserver.http import server
+from conserver.http.api.auth import FAILURES_MAX
 from tests.api.conftest import Api
 from tests.api.vcon_server import HEADER, UUID, client, example
 from tests.queues import Queue

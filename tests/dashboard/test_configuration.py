@@ -11,7 +11,7 @@ import orjson
 import yaml
 
 from conserver.config.model import Config
-from conserver.dashboard.picture import picture
+from conserver.http.dashboard.picture import picture
 from conserver.operations import audit, reload
 from conserver.queue import keys
 from tests.api.conftest import Api, configuration

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from conserver.dashboard import templating
-from conserver.dashboard.pages import quoted, safe_next, unquoted
+from conserver.http.dashboard import templating
+from conserver.http.dashboard.pages import quoted, safe_next, unquoted
 from tests.api.conftest import Api
 from tests.dashboard.visitor import Page, Visitor, Visitors
 from tests.helpers import eventually

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from markupsafe import Markup
 
-from conserver.dashboard.search import marked
+from conserver.http.dashboard.search import marked
 from storage.contract import Document, Hit
 from storage.sqlite import Options, Storage
 from tests.api.conftest import Api

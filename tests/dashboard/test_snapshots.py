@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from conserver.dashboard.snapshots import KEPT_MAX, Snapshots
+from conserver.http.dashboard.snapshots import KEPT_MAX, Snapshots
 
 
 class Clock:

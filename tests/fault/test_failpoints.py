@@ -25,7 +25,7 @@ import orjson
 import pytest
 import redis
 
-from conserver.failpoints import STEPS
+from conserver.process.failpoints import STEPS
 from conserver.queue import calls, host_calls, keys, script
 from tests.daemon import Daemon, elements, push, vcon
 from tests.fault.scene import nothing_left

@@ -27,7 +27,7 @@ NEVER = frozenset(
     "boto3 botocore psycopg elasticsearch elastic_transport pymongo sqlite3 faster_whisper "
     "ctranslate2 av numpy httpx requests jq typer click rich fastapi uvicorn starlette "
     "prometheus_client pytest hypothesis conserver.plugins.compat conserver.cli.app "
-    "conserver.supervisor conserver.coordinator.coordinator conserver.transcription "
+    "conserver.supervisor conserver.coordinator.coordinator conserver.media.transcription "
     "opentelemetry.sdk.trace opentelemetry.exporter conserver.telemetry.otel".split()
 )
 READING = frozenset(
@@ -73,7 +73,7 @@ def test_a_worker_that_only_tags_has_no_client_and_no_command_line(
     found = census(method)
     figure(f"a worker that tags, {method}", len(found), "modules")
     # The supervisor knows what a transcriber is; it imports none of what one computes with.
-    supervisors = {"conserver.supervisor", "conserver.transcription"}
+    supervisors = {"conserver.supervisor", "conserver.media.transcription"}
     inherited = supervisors if method == "fork" else set()
     assert found & NEVER <= inherited
     assert "conserver.links.tag" in found

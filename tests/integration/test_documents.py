@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from benchmark import papers
 
-from conserver.extraction import client
-from conserver.extraction.client import Following
-from conserver.extraction.ocr import Ocr
-from conserver.extraction.pages import Limits
-from conserver.extraction.pool import OwnReaders
+from conserver.media.extraction import client
+from conserver.media.extraction.client import Following
+from conserver.media.extraction.ocr import Ocr
+from conserver.media.extraction.pages import Limits
+from conserver.media.extraction.pool import OwnReaders
 from conserver.testing.http_server import chat_reply, serving
 from conserver.testing.links import make_vcon, run_link
 from conserver.vcon.document import Vcon, encode_body

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 from conserver.errors import Cancelled, Rejected, Retry
+from conserver.media.speech.client import SharedTranscriber
+from conserver.media.speech.service import ServiceOptions
+from conserver.media.speech.standalone import Running, running
+from conserver.media.speech.windows import WindowOptions, model_message
+from conserver.media.speech.wire import SharedMel
+from conserver.media.transcription.audio import SAMPLE_RATE_HZ
+from conserver.media.transcription.conversation import text_until
+from conserver.media.transcription.engine import CallHeard, Following, Listening, Model
 from conserver.process import packets
-from conserver.speech.client import SharedTranscriber
-from conserver.speech.service import ServiceOptions
-from conserver.speech.standalone import Running, running
-from conserver.speech.windows import WindowOptions, model_message
-from conserver.speech.wire import SharedMel
-from conserver.transcription.audio import SAMPLE_RATE_HZ
-from conserver.transcription.conversation import text_until
-from conserver.transcription.engine import CallHeard, Following, Listening, Model
 from tests.helpers import eventually
-from tests.unit.speech.real import TINY, channels_of, english
+from tests.unit.media.speech.real import TINY, channels_of, english
 
 EVERY_S = 5
 TEXT = "yes please call seven two four"

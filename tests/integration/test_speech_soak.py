@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conserver.speech.client import SharedTranscriber
-from conserver.speech.service import ServiceOptions
-from conserver.speech.standalone import running
-from conserver.transcription.audio import SAMPLE_RATE_HZ
-from conserver.transcription.engine import Following, Listening
-from tests.unit.speech.real import TINY, channels_of
+from conserver.media.speech.client import SharedTranscriber
+from conserver.media.speech.service import ServiceOptions
+from conserver.media.speech.standalone import running
+from conserver.media.transcription.audio import SAMPLE_RATE_HZ
+from conserver.media.transcription.engine import Following, Listening
+from tests.unit.media.speech.real import TINY, channels_of
 
 ROWS = 4
 BATCHES = 1000

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from conserver.links.transcribe import Options, run
-from conserver.transcription import audio, whisper
-from conserver.transcription.engine import Following, Listening, Model
+from conserver.media.transcription import audio, whisper
+from conserver.media.transcription.engine import Following, Listening, Model
 from conserver.vcon.document import Vcon, encode_body
-from tests.unit.transcription.sounds import FakeContext, silence, wav
-from tests.unit.transcription.wtf_rules import check_wtf
+from tests.unit.media.transcription.sounds import FakeContext, silence, wav
+from tests.unit.media.transcription.wtf_rules import check_wtf
 
 DATA = Path(__file__).parents[2] / "scripts" / "data"
 MODEL = Model(str(DATA / "tiny-whisper"), device="cpu", cpu_threads=1)
@@ -158,8 +158,8 @@ def test_equal_options_share_a_model_and_threads_may_use_it() -> None:
 
 _CHILD = """
 import multiprocessing, sys
-from conserver.transcription import audio, whisper
-from conserver.transcription.engine import Following, Listening, Model
+from conserver.media.transcription import audio, whisper
+from conserver.media.transcription.engine import Following, Listening, Model
 
 def listen(folder, call):
     heard = whisper.shared(Model(folder)).transcribe(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.unit.speech.real import DATA, TINY
+from tests.unit.media.speech.real import DATA, TINY
 
 CALLS = DATA / "calls"
 

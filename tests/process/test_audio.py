@@ -24,8 +24,8 @@ from tests.conftest import absent
 from tests.daemon import Daemon
 from tests.helpers import eventually, free_port
 from tests.pages import ROOT, Shell, Step, blocks, steps
-from tests.unit.speech.real import DATA, TINY, channels_of
-from tests.unit.transcription.sounds import wav
+from tests.unit.media.speech.real import DATA, TINY, channels_of
+from tests.unit.media.transcription.sounds import wav
 
 CALLS = DATA / "calls"
 TEXT = "yes please call seven two four"

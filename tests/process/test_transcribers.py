@@ -14,7 +14,7 @@ import redis
 from conserver.vcon.document import encode_body
 from tests.collector import Collector
 from tests.daemon import Daemon
-from tests.unit.speech.real import DATA, TINY
+from tests.unit.media.speech.real import DATA, TINY
 
 TEXT = "yes please call seven two four"
 CONFIG: dict[str, Any] = {

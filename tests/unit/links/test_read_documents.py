@@ -16,8 +16,8 @@ from conserver.testing.links import make_vcon
 from conserver.vcon import partial
 from conserver.vcon.document import Vcon, encode_body
 from storage.fields import notes
-from tests.unit.extraction.readers import StagedReaders, staged, staged_readers
 from tests.unit.links.stage import Context
+from tests.unit.media.extraction.readers import StagedReaders, staged, staged_readers
 
 PRIVATE = {"allow_private_addresses": True}
 

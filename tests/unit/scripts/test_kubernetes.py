@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from conserver.api.lists import Backlog
 from conserver.config import model as config
 from conserver.config import settings
+from conserver.http.api.lists import Backlog
 from tests.conftest import absent
 from tests.manifests import (
     KUBERNETES,
@@ -216,7 +216,7 @@ def test_probes_fit_a_consumer_and_a_server() -> None:
     )
     assert "livenessProbe" not in container(workers), "Redis that is away restarts no worker"
     assert container(workers)["readinessProbe"]["exec"]["command"] == ["conserver", "health"]
-    routes = (ROOT / "conserver/api/probes.py").read_text()
+    routes = (ROOT / "conserver/http/api/probes.py").read_text()
     for probe in ("livenessProbe", "readinessProbe"):
         assert f'"{container(api)[probe]["httpGet"]["path"]}"' in routes
     assert container(api)["livenessProbe"]["httpGet"]["path"] == "/livez"

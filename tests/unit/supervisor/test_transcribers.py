@@ -8,9 +8,9 @@ import pytest
 
 from conserver.config import model as configuration
 from conserver.config.settings import Settings
-from conserver.speech.devices import gpus
+from conserver.media.speech.devices import gpus
+from conserver.media.transcription.engine import Model
 from conserver.supervisor.transcribers import devices_of, for_workers
-from conserver.transcription.engine import Model
 
 AUTO, ON_CPU = Model("small"), Model("small", device="cpu")
 

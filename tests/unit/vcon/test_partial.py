@@ -5,8 +5,8 @@ from __future__ import annotations
 from conserver.links.transcribe import Options, transcribe
 from conserver.vcon import partial
 from conserver.vcon.document import Vcon
-from tests.unit.transcription.sounds import FakeContext, FakeEngine
-from tests.unit.transcription.test_link import recording, vcon_of
+from tests.unit.media.transcription.sounds import FakeContext, FakeEngine
+from tests.unit.media.transcription.test_link import recording, vcon_of
 
 KIND = "transcription_progress"
 

@@ -1,0 +1,123 @@
+"""Reading the body of a request, with a bound on its size and on how long a client may stall."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+
+from conserver.http.api.problems import ProblemError
+from conserver.http.api.token_limits import Allowance
+
+JSON_BYTES_MAX = 1 << 20
+"""A JSON body that holds no document."""
+
+STALL_S_MAX = 30.0
+"""How long a client may send nothing of a body."""
+
+GRACE_S = 60.0
+BYTES_PER_S_MIN = 1024
+"""After GRACE_S a body has to have come at this rate on average: one byte now and then is no body.
+"""
+
+
+async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
+    """The body, piece by piece, as it arrives.
+
+    Raises:
+        ProblemError: 413 if it is or becomes larger than `most_bytes`, 408 if it stalls or is too
+            slow, 400 if the client has gone, 429 if it is more than its token may send today.
+    """
+    declared, allowance = request.headers.get("content-length", ""), Allowance(request)
+    if declared.isdigit():
+        if int(declared) > most_bytes:
+            raise too_large(most_bytes)
+        await allowance.take(int(declared))
+    size, began_s = 0, time.monotonic()
+    stream, loop = request.stream(), asyncio.get_running_loop()
+    while True:
+        try:
+            async with asyncio.timeout_at(loop.time() + STALL_S_MAX):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise ProblemError(
+                408, f"nothing of the body came for {STALL_S_MAX:g} s", "body-stalled"
+            ) from None
+        except ClientDisconnect:
+            raise ProblemError(400, "the client has gone before the end of the body") from None
+        size += len(piece)
+        if size > most_bytes:
+            raise too_large(most_bytes)
+        await allowance.take(size)
+        if time.monotonic() - began_s > GRACE_S + size / BYTES_PER_S_MIN:
+            raise ProblemError(
+                408, f"the body comes with less than {BYTES_PER_S_MIN} bytes/s", "body-stalled"
+            )
+        if piece:
+            yield piece
+
+
+def too_large(most_bytes: int) -> ProblemError:
+    """413, with what would have been allowed."""
+    return ProblemError(
+        413, f"the body is larger than {most_bytes} bytes", "too-large", max_bytes=most_bytes
+    )
+
+
+async def whole(request: Request, most_bytes: int) -> bytes:
+    """The body, whole. Raises ProblemError as `chunks` does."""
+    parts = [piece async for piece in chunks(request, most_bytes)]
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def member_of(raw: bytes, name: str) -> bytes:
+    """The bytes of a member of a JSON object as they were sent: a number of any length, too.
+
+    raw: an object that orjson has read. Of several members of that name, the last one counts.
+
+    Raises:
+        ProblemError: 422: it is nested too deeply.
+    """
+    text, found = raw.decode(), ""
+    decoder = json.JSONDecoder(parse_int=len, parse_float=len)  # The values are not wanted.
+    try:
+        at = text.index("{") + 1
+        while (key_at := _beyond(text, at, ",")) < len(text) and text[key_at] == '"':
+            key, at = decoder.raw_decode(text, key_at)
+            begin = _beyond(text, at, ":")
+            _, at = decoder.raw_decode(text, begin)
+            if key == name:
+                found = text[begin:at]
+    except RecursionError:
+        raise ProblemError(422, "the body is nested too deeply", "not-json") from None
+    return found.encode()
+
+
+def _beyond(text: str, at: int, mark: str) -> int:
+    """The first place that is neither white space nor the mark."""
+    while at < len(text) and text[at] in f" \t\r\n{mark}":
+        at += 1
+    return at
+
+
+async def json_object(request: Request, most_bytes: int = JSON_BYTES_MAX) -> dict[str, Any]:
+    """The body as a JSON object.
+
+    Raises:
+        ProblemError: as `chunks` does, and 422 if it is no JSON object.
+    """
+    raw = await whole(request, most_bytes)
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:  # Nested too deeply, too.
+        raise ProblemError(422, f"the body is not JSON: {error}", "not-json") from None
+    if not isinstance(value, dict):
+        raise ProblemError(422, "the body is no JSON object", "not-an-object")
+    return value

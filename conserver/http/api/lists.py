@@ -1,0 +1,206 @@
+"""/v1/lists: how much waits on each, and whether it is taken from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from conserver.http.api import submitting
+from conserver.http.api.auth import check_list, requires
+from conserver.http.api.context import Context, context_of
+from conserver.operations import lists, overview
+from conserver.operations.connection import Client
+from conserver.operations.hosts import Rate
+from conserver.operations.overview import ListState
+from conserver.operations.tokens import Token
+
+router = APIRouter(prefix="/v1/lists", tags=["lists"])
+
+_UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"description": "No chain takes from a list of this name"}
+}
+
+
+class ListView(BaseModel):
+    """One list: how many items are in each place. Null where a key has another type."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "name": "calls",
+                "queued": 12,
+                "returned": 0,
+                "suspects": 0,
+                "parked": 3,
+                "dead": 1,
+                "oldest_age_s": 4.2,
+                "paused": False,
+                "served": True,
+                "waits": {
+                    "sampled": 3,
+                    "storages": {"s3": 2},
+                    "retries": 1,
+                    "rates": {},
+                    "throttled": {},
+                    "due_in_s": 12.5,
+                },
+            }
+        }
+    )
+
+    name: str
+    queued: int | None = Field(description="What producers have pushed.")
+    returned: int | None = Field(description="Came back after a claim.")
+    suspects: int | None = Field(description="May have killed a worker; run alone.")
+    parked: int | None = Field(description="Wait for their time.")
+    dead: int | None = Field(description="Dead letters.")
+    oldest_age_s: float | None = Field(
+        description="For at least how long the oldest item has waited for a worker; 0 if none does."
+    )
+    paused: bool
+    served: bool = Field(description="Whether a living host takes from it.")
+    waits: dict[str, Any] | None = Field(description="What the parked ones wait for.")
+
+
+class Backlog(BaseModel):
+    """What a list needs workers for, for autoscalers (KEDA's metrics-api)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "value": 15,
+                "queued": 12,
+                "returned": 0,
+                "suspects": 0,
+                "due": 1,
+                "in_flight": 2,
+            }
+        }
+    )
+
+    value: int = Field(description="The sum of the others; 0 where no worker is needed.")
+    queued: int = Field(description="What producers have pushed.")
+    returned: int = Field(description="Came back after a claim.")
+    suspects: int = Field(description="May have killed a worker; run alone.")
+    due: int = Field(description="Parked, and due: a running host is needed to move them.")
+    in_flight: int = Field(description="Held by workers.")
+
+
+def view(state: ListState) -> ListView:
+    """A list as the API shows it."""
+    waits = state.waits
+    told = None
+    if waits is not None:
+        told = {
+            "sampled": waits.sampled,
+            "storages": waits.storages,
+            "retries": waits.retries,
+            "rates": waits.rates,
+            "throttled": waits.throttled,
+            "due_in_s": waits.due_in_s,
+        }
+    return ListView(
+        name=state.name,
+        queued=state.queued,
+        returned=state.returned,
+        suspects=state.suspects,
+        parked=state.parked,
+        dead=state.dead,
+        oldest_age_s=state.oldest_age_s,
+        paused=state.paused,
+        served=state.served,
+        waits=told,
+    )
+
+
+def states(context: Context, client: Client, token: Token) -> list[ListView]:
+    """Every list that the token may use."""
+    found = overview.overview(client, list(context.config.ingress), Rate())
+    return [view(state) for state in found.lists if token.may_use(state.name)]
+
+
+@router.get("", summary="All lists")
+def show_all(
+    request: Request, token: Annotated[Token, Depends(requires("read"))]
+) -> list[ListView]:
+    """Those of the configuration, and all that were ever taken from."""
+    context = context_of(request)
+    with context.client() as client:
+        return states(context, client, token)
+
+
+@router.get("/{name}", summary="One list", responses=_UNKNOWN)
+def show(
+    request: Request, name: str, token: Annotated[Token, Depends(requires("read"))]
+) -> ListView:
+    """How much waits on it."""
+    context = context_of(request)
+    submitting.known_list(context, token, name)
+    with context.client() as client:
+        return _one(context, client, token, name)
+
+
+def _one(context: Context, client: Client, token: Token, name: str) -> ListView:
+    return next(state for state in states(context, client, token) if state.name == name)
+
+
+@router.get("/{name}/backlog", summary="One number for an autoscaler", responses=_UNKNOWN)
+def backlog(
+    request: Request, name: str, token: Annotated[Token, Depends(requires("read"))]
+) -> Backlog:
+    """Items that wait for a worker now, and those that are worked on: a busy worker is needed as
+    well. Parked ones count once they are due.
+    """
+    context = context_of(request)
+    submitting.known_list(context, token, name)
+    with context.client() as client:
+        found = lists.backlog(client, name)
+    return Backlog(value=found.total, **asdict(found))
+
+
+@router.post("/{name}/pause", summary="Stop taking from a list", responses=_UNKNOWN)
+def pause(
+    request: Request, name: str, token: Annotated[Token, Depends(requires("operate"))]
+) -> ListView:
+    """What is pushed meanwhile stays; what runs goes on to its end."""
+    context = context_of(request)
+    submitting.known_list(context, token, name)
+    with context.client() as client:
+        lists.pause(client, [name], actor=token.name)
+        return _one(context, client, token, name)
+
+
+@router.post("/{name}/resume", summary="Take from a list again", responses=_UNKNOWN)
+def resume(
+    request: Request, name: str, token: Annotated[Token, Depends(requires("operate"))]
+) -> ListView:
+    """Also for a list that is not paused, and for one that was paused and has left the
+    configuration.
+    """
+    context = context_of(request)
+    check_list(token, name)
+    with context.client() as client:
+        if name not in lists.paused(client):
+            submitting.known_list(context, token, name)
+        lists.resume(client, [name], actor=token.name)
+        found = [one for one in states(context, client, token) if one.name == name]
+    return found[0] if found else _empty(name)
+
+
+def _empty(name: str) -> ListView:
+    """A list that nobody knows any more."""
+    return ListView(
+        name=name,
+        queued=0,
+        returned=0,
+        suspects=0,
+        parked=0,
+        dead=0,
+        oldest_age_s=0.0,
+        paused=False,
+        served=False,
+        waits=None,
+    )

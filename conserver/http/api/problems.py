@@ -1,0 +1,94 @@
+"""Errors of the API as application/problem+json (RFC 9457).
+
+Every error has `type`, `title`, `status`, `detail` (one sentence for a person: what is wrong and
+what to do) and `request_id`. Nothing of the inside is in it: no traceback, no address, no secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.responses import JSONResponse
+from starlette.types import Scope
+
+from conserver.http.api import openai_errors
+from conserver.telemetry.redact import redact_text
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemError(Exception):
+    """Ends a request with that status. detail: for the person who sent it."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        kind: str = "",
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        """
+        Args:
+            kind: the `type`, a relative URI such as "list-full"; by default that of the status.
+            members: what else the answer says; names of three letters or more.
+        """
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.kind = kind
+        self.headers = dict(headers or {})
+        self.members = members
+
+
+def problem(
+    status: int,
+    detail: str,
+    kind: str = "",
+    headers: Mapping[str, str] | None = None,
+    **members: Any,
+) -> JSONResponse:
+    """The response of an error."""
+    title = HTTPStatus(status).phrase
+    body = {
+        "type": kind or _kind_of(title),
+        "title": title,
+        "status": status,
+        "detail": redact_text(detail),
+        **members,
+    }
+    return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
+
+
+def _kind_of(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def respond(
+    scope: Scope,
+    status: int,
+    detail: str,
+    kind: str = "",
+    headers: Mapping[str, str] | None = None,
+    **members: Any,
+) -> JSONResponse:
+    """The response of an error in the form that clients of the path read."""
+    path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    if openai_errors.concerns(path):
+        kind = kind or _kind_of(HTTPStatus(status).phrase)
+        return openai_errors.response(status, detail, kind, headers or {}, members)
+    return problem(status, detail, kind, headers, **members)
+
+
+def invalid(error: ValidationError, place: str = "") -> ProblemError:
+    """422, with every fault by its place, or all at one."""
+    errors = [
+        {"pointer": place or "/".join(map(str, one["loc"])), "detail": one["msg"]}
+        for one in error.errors(include_url=False, include_input=False)
+    ]
+    first = errors[0]
+    where = f"{first['pointer']}: " if first["pointer"] else ""
+    return ProblemError(422, where + first["detail"], "invalid", errors=errors)

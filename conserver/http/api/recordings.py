@@ -1,0 +1,127 @@
+"""A recording or a document as the vCon that a job works on, with its content or where that is.
+
+A recording is the vCon's only dialog; a document (PDF, picture, office text) its first attachment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from conserver.http.api.context import Context
+from conserver.media.transcription.request import Request
+from conserver.operations.recordings import new_uuid
+from conserver.outbound.uploads import Store, Upload, media_type
+from conserver.vcon.document import encode_body
+from conserver.vcon.media import is_document
+
+
+@dataclass(slots=True)
+class Brought:
+    """The recording that came with a request.
+
+    needed: whether a job may refer to it. It is told before the job is made, because nobody knows
+    what became of a call to Redis without an answer.
+    """
+
+    upload: Upload | None
+    needed: bool = False
+
+
+@asynccontextmanager
+async def brought(context: Context, upload: Upload | None) -> AsyncIterator[Brought]:
+    """Removes the upload at the end unless it is needed."""
+    found = Brought(upload)
+    try:
+        yield found
+    finally:
+        if upload is not None and not found.needed:
+            await context.transfer(context.uploads.remove, upload.id)
+
+
+def vcon_of_upload(
+    upload: Upload,
+    uploads: Store,
+    inline_bytes: int,
+    meta: Any = None,
+    request: Request | None = None,
+) -> tuple[str, bytes]:
+    """The uuid and the text of a vCon with that recording or document.
+
+    Up to `inline_bytes` the content is a part of the vCon; a larger one stays where it is, and the
+    vCon has its address and its hash.
+
+    Args:
+        meta: what the caller wants to be kept with it: a JSON object, as an attachment.
+        request: what the caller wants of its transcription.
+    """
+    part: dict[str, Any] = {
+        "mediatype": upload.mediatype,
+        "filename": upload.filename,
+        "content_hash": "sha512-" + encode_body(bytes.fromhex(upload.sha512)),
+    }
+    if upload.bytes <= inline_bytes:
+        content = uploads.read(upload.id, inline_bytes)
+        part |= {"body": encode_body(content), "encoding": "base64url"}
+    else:
+        part["url"] = upload.url
+    return _vcon(part, upload.filename, meta, request)
+
+
+def vcon_of_url(url: str, mediatype: str = "", meta: Any = None) -> tuple[str, bytes]:
+    """The uuid and the text of a vCon whose recording or document a worker fetches."""
+    part: dict[str, Any] = {"url": url}
+    if mediatype:
+        part["mediatype"] = media_type(mediatype)
+    name = name_in_url(url)
+    if name and is_document({**part, "filename": name}):
+        part["filename"] = name
+    return _vcon(part, name, meta)
+
+
+def name_in_url(url: str) -> str:
+    """The last part of a URL's path."""
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+def _vcon(
+    part: dict[str, Any], subject: str, meta: Any, request: Request | None = None
+) -> tuple[str, bytes]:
+    now = datetime.now(UTC).isoformat()
+    uuid = new_uuid()
+    document: dict[str, Any] = {
+        "vcon": "0.4.0",
+        "uuid": uuid,
+        "created_at": now,
+        "parties": [{"name": "party 1"}],
+    }
+    attachments: list[dict[str, Any]] = []
+    place = {"party": 0}
+    if is_document(part):
+        attachments.append({"purpose": "document", "start": now, **place, **part})
+    else:
+        document["dialog"] = [{"type": "recording", "start": now, "parties": 0, **part}]
+        place["dialog"] = 0
+    if subject:
+        document["subject"] = subject
+    if request and request != Request():
+        attachments.append(request.attachment(now))
+    if meta:
+        attachments.append(
+            {
+                "purpose": "metadata",
+                "start": now,
+                **place,
+                "mediatype": "application/json",
+                "body": orjson.dumps(meta).decode(),
+                "encoding": "json",
+            }
+        )
+    if attachments:
+        document["attachments"] = attachments
+    return uuid, orjson.dumps(document)

@@ -1,0 +1,123 @@
+"""/v1/jobs/{id}/result: what came out of a job, in the form that the caller wants."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from conserver.http.api import etags, submitting
+from conserver.http.api.auth import token_of
+from conserver.http.api.context import context_of
+from conserver.http.api.problems import ProblemError
+from conserver.media.transcription import formats
+from conserver.media.transcription.transcript import Transcript, transcript_of
+from conserver.operations import documents
+from conserver.operations.tokens import Token
+from storage import reading
+
+router = APIRouter(tags=["jobs"])
+
+Format = Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json", "vcon"]
+
+
+@router.get(
+    "/v1/jobs/{job}/result",
+    summary="What came out of a job",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {
+                "application/json": {},
+                "text/plain": {},
+                "text/vtt": {},
+                "application/x-subrip": {},
+            }
+        },
+        304: {"description": "It is still that of If-None-Match"},
+        404: {"description": "No such job; no transcript in its vCon; the vCon is gone"},
+        409: {"description": "It has not ended, or did not come to a result"},
+        502: {"description": "A storage that may have it could not be asked"},
+    },
+)
+async def result(
+    request: Request,
+    job: str,
+    token: Annotated[Token, Depends(token_of)],
+    wanted: Annotated[Format, Query(alias="format")] = "json",
+) -> Response:
+    """The vCon with everything that the chain has added, or the transcript in it: as OpenAI's
+    `json` and `verbose_json`, as plain text, or as subtitles. Where it has none, but documents that
+    were read: their text, with `json` page by page.
+    """
+    context = context_of(request)
+    found = await submitting.visible_job(context, token, job)
+    if found.status not in ("completed", "filtered"):
+        what = f"the job is {found.status}" if found.ended else f"it is still {found.status}"
+        raise ProblemError(409, f"there is no result: {what}", "no-result", state=found.status)
+    raw = await documents_of(request, found.uuid)
+    if wanted == "vcon":
+        body, kind = raw, "application/json"
+    else:
+        body = _of_documents(raw, wanted) or _rendered(transcript_in(raw), wanted)
+        kind = formats.MEDIA_TYPES[wanted]
+    headers = {"ETag": etags.of(body), "Cache-Control": "private, no-cache"}
+    if etags.matches(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(body, 200, headers, kind)
+
+
+def transcript_in(raw: bytes) -> Transcript:
+    """The transcript of a vCon. Raises ProblemError: 404: it has none."""
+    found = transcript_of(orjson.loads(raw))
+    if found is None:
+        raise ProblemError(404, "its vCon holds no transcript: try format=vcon", "no-transcript")
+    return found
+
+
+def _of_documents(raw: bytes, wanted: str) -> bytes | None:
+    """The text of the documents in a vCon without a transcript; None if it has none of them."""
+    vcon = orjson.loads(raw)
+    read = list(reading.documents_of(vcon))
+    if not read or wanted not in ("json", "text") or transcript_of(vcon) is not None:
+        return None
+    whole = "\n\n".join(filter(None, map(reading.document_text, read)))
+    if wanted == "text":
+        return f"{whole}\n".encode()
+    members = ("attachment", "dialog")
+    found = [
+        {
+            **{name: part[name] for name in members if name in part},
+            "pages": [asdict(page) for page in reading.document_pages(part)],
+        }
+        for part in read
+    ]
+    return orjson.dumps({"text": whole, "documents": found})
+
+
+def _rendered(found: Transcript, wanted: str) -> bytes:
+    try:
+        return formats.render(found, wanted).encode()
+    except formats.NoTimesError as error:
+        raise ProblemError(404, f"{error}: try format=text", "no-times") from None
+
+
+async def documents_of(request: Request, uuid: str) -> bytes:
+    """The document of a vCon. Raises ProblemError: 404 or 502."""
+    from starlette.concurrency import run_in_threadpool
+
+    context = context_of(request)
+
+    def read() -> documents.Found:
+        with context.client() as client:
+            return documents.get(client, context.storages, uuid)
+
+    found = await run_in_threadpool(read)
+    if found.text is not None:
+        return found.text
+    if found.silent:
+        names = ", ".join(sorted(found.silent))
+        raise ProblemError(502, f"these storages could not be asked: {names}", "storage-away")
+    raise ProblemError(404, f"there is no vCon {uuid}", "vcon-unknown")

@@ -1,0 +1,70 @@
+"""/v1/search: vCons by what was said in them, where a storage keeps an index of words."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
+
+from conserver.http.api.auth import requires
+from conserver.http.api.context import context_of
+from conserver.operations import search as operation
+from conserver.operations.tokens import Token
+
+router = APIRouter(prefix="/v1/search", tags=["vcons"])
+
+
+class HitView(BaseModel):
+    """A vCon that was found."""
+
+    uuid: str
+    created_at: str
+    subject: str
+    snippet: str = Field(description="Words around those that were found.")
+    marks: list[tuple[int, int]] = Field(
+        description="Where these are in the snippet: begin and end, in characters."
+    )
+
+
+class SearchPage(BaseModel):
+    """Some hits, the newest first. next: the cursor of the next page; none for the last."""
+
+    storage: str = Field(description="The storage that has answered.")
+    hits: list[HitView]
+    next: str | None
+    silent: list[str] = Field(description="Storages that could not be asked before it.")
+
+
+@router.get(
+    "",
+    summary="Search what was said",
+    responses={
+        404: {"description": "No storage of the configuration can search"},
+        503: {"description": "No storage that can search answers"},
+    },
+)
+def search(
+    request: Request,
+    _: Annotated[Token, Depends(requires("read"))],
+    q: Annotated[str, Query(max_length=1000, description='Words and "phrases": all must occur.')],
+    storage: Annotated[str, Query(description="Only this storage.")] = "",
+    limit: Annotated[int, Query(ge=1, le=operation.LIMIT_MAX)] = 20,
+    cursor: Annotated[str, Query(max_length=1000, description="`next` of the page before.")] = "",
+) -> SearchPage:
+    """Looks in transcripts, messages, subjects, parties, tags and other analyses."""
+    reader = context_of(request).storages
+    found = operation.search(reader, q, storage=storage, limit=limit, cursor=cursor)
+    hits = [
+        HitView(
+            uuid=hit.uuid,
+            created_at=hit.created_at,
+            subject=hit.subject,
+            snippet=hit.snippet,
+            marks=list(hit.marks),
+        )
+        for hit in found.hits
+    ]
+    return SearchPage(
+        storage=found.storage, hits=hits, next=found.cursor or None, silent=sorted(found.silent)
+    )

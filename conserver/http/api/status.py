@@ -1,0 +1,222 @@
+"""/v1/status, /v1/hosts, /v1/items, /v1/config and /v1/audit: the whole of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
+
+from conserver.http.api import lists, submitting
+from conserver.http.api.auth import requires
+from conserver.http.api.context import context_of
+from conserver.http.api.lists import ListView
+from conserver.http.api.shapes import iso
+from conserver.operations import audit, items, overview
+from conserver.operations import hosts as operations
+from conserver.operations import lists as list_operations
+from conserver.operations.hosts import Host, Rate
+from conserver.operations.tokens import Token
+from conserver.telemetry.redact import redact, redact_texts
+
+router = APIRouter(prefix="/v1", tags=["status"])
+
+
+class HostView(BaseModel):
+    """One supervisor and its workers, as of its last beat."""
+
+    id: str
+    name: str
+    version: str
+    pid: int
+    state: str
+    started_at: str
+    beat_age_s: float
+    lists: list[str]
+    storages: list[str]
+    workers: list[dict[str, Any]]
+    transcribers: list[dict[str, Any]]
+    page_readers: list[dict[str, Any]]
+    beats: bool = Field(description="Whether its last beat is younger than its lease.")
+    consumes: bool = Field(description="Whether it takes items.")
+
+
+class Breaker(BaseModel):
+    """For how many workers a storage is away, of those that write to it."""
+
+    storage: str
+    open: int
+    workers: int
+    since: str | None = Field(description="Since when, where it is away.")
+    reason: str = Field(description="What it answers now, where it is away.")
+
+
+class Status(BaseModel):
+    """The state of all lists and hosts."""
+
+    at: str
+    lists: list[ListView]
+    hosts: list[HostView]
+    breakers: list[Breaker]
+    in_flight: int
+    done: int = Field(description="Items that the present workers have done.")
+
+
+class Place(BaseModel):
+    """Where one copy of an item is: queued, returned, suspects, parked, running or dead."""
+
+    list: str
+    where: str
+
+
+class Item(BaseModel):
+    """Where a vCon is in the queues; nowhere if `places` is empty."""
+
+    uuid: str
+    places: list[Place]
+
+
+class Workers(BaseModel):
+    """How busy the living hosts are."""
+
+    queue_size: int = Field(description="Items that wait on the lists, for now or for their time.")
+    active_tasks: int = Field(description="Items that workers hold.")
+    num_workers: int = Field(description="Workers of all hosts.")
+    page_readers: int = Field(description="Processes that read pages of documents.")
+    workers: list[dict[str, Any]] = Field(description="Each worker with its host and its items.")
+
+
+class ConfigView(BaseModel):
+    """The configuration without its secrets, and what in it has no effect."""
+
+    links: dict[str, Any]
+    storages: dict[str, Any]
+    chains: dict[str, Any]
+    warnings: list[str]
+
+
+class AuditView(BaseModel):
+    """Who changed what."""
+
+    at: str
+    actor: str
+    action: str
+    target: dict[str, Any]
+    count: int
+
+
+def _host(host: Host) -> HostView:
+    workers: Any = redact_texts(host.workers)
+    return HostView(
+        id=host.id,
+        name=host.name,
+        version=host.version,
+        pid=host.pid,
+        state=host.state,
+        started_at=iso(host.started_at),
+        beat_age_s=round(host.beat_age_s, 1),
+        lists=host.lists,
+        storages=host.storages,
+        workers=workers,
+        transcribers=host.transcribers,
+        page_readers=host.page_readers,
+        beats=host.beats,
+        consumes=host.consumes,
+    )
+
+
+def _breaker(one: operations.Breaker) -> Breaker:
+    since = iso(one.since) if one.since else None
+    return Breaker(
+        storage=one.storage, open=one.open, workers=one.workers, since=since, reason=one.reason
+    )
+
+
+@router.get("/status", summary="Lists, hosts and workers")
+def status(request: Request, token: Annotated[Token, Depends(requires("read"))]) -> Status:
+    """What waits, what runs, what is dead."""
+    context = context_of(request)
+    with context.client() as client:
+        found = overview.overview(client, list(context.config.ingress), Rate())
+    return Status(
+        at=iso(found.at),
+        lists=[lists.view(state) for state in found.lists if token.may_use(state.name)],
+        hosts=[_host(host) for host in found.hosts],
+        breakers=[_breaker(one) for one in found.breakers],
+        in_flight=found.in_flight,
+        done=found.done,
+    )
+
+
+@router.get("/hosts", summary="Hosts and their workers")
+def hosts(request: Request, _: Annotated[Token, Depends(requires("read"))]) -> list[HostView]:
+    """By name."""
+    with context_of(request).client() as client:
+        return [_host(host) for host in operations.read(client)]
+
+
+@router.get("/workers", summary="How busy the workers are")
+def workers(request: Request, token: Annotated[Token, Depends(requires("read"))]) -> Workers:
+    """Of all hosts that beat: what waits, what runs, and what each worker does."""
+    context = context_of(request)
+    with context.client() as client:
+        found = overview.overview(client, list(context.config.ingress), Rate())
+    living = [host for host in found.hosts if host.beats]
+    waiting = [
+        count
+        for state in found.lists
+        if token.may_use(state.name)
+        for count in (state.queued, state.returned, state.suspects, state.parked)
+        if count is not None  # A key of another type.
+    ]
+    texts: Any = redact_texts(
+        [{"host": host.name, **worker} for host in living for worker in host.workers]
+    )
+    return Workers(
+        queue_size=sum(waiting),
+        active_tasks=found.in_flight,
+        num_workers=len(texts),
+        page_readers=sum(len(host.page_readers) for host in living),
+        workers=texts,
+    )
+
+
+@router.get("/items/{uuid}", summary="Where a vCon is in the queues")
+def item(request: Request, uuid: str, token: Annotated[Token, Depends(requires("read"))]) -> Item:
+    """Reads whole lists: for people, not for polling. A job tells its place at once."""
+    context = context_of(request)
+    submitting.check_uuid(uuid)
+    with context.client() as client:
+        names = list_operations.names(client, context.config.ingress)
+        found = items.find(client, [name for name in names if token.may_use(name)], [uuid])
+    places = [Place(list=one.list, where=one.where) for one in found if token.may_use(one.list)]
+    return Item(uuid=uuid, places=places)
+
+
+@router.get("/config", summary="The configuration, without its secrets")
+def config(request: Request, _: Annotated[Token, Depends(requires("read"))]) -> ConfigView:
+    """As this process has read it."""
+    found = context_of(request).config
+    shown: Any = redact(found.model_dump(mode="json"))
+    return ConfigView(**shown, warnings=[str(redact_texts(str(one))) for one in found.warnings])
+
+
+@router.get("/audit", summary="Who changed what, newest first")
+def show_audit(
+    request: Request,
+    _: Annotated[Token, Depends(requires("read"))],
+    limit: Annotated[int, Query(ge=1, le=audit.KEEP)] = 100,
+) -> list[AuditView]:
+    """The last 1000 changes are kept."""
+    with context_of(request).client() as client:
+        found = audit.recent(client, limit)
+    return [
+        AuditView(
+            at=iso(one.at),
+            actor=one.actor,
+            action=one.action,
+            target=dict(one.target),
+            count=one.count,
+        )
+        for one in found
+    ]

@@ -1,0 +1,85 @@
+"""The bytes of an upload as an answer: all of them, or the one range that was asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from conserver.http.api.problems import ProblemError
+from conserver.outbound.uploads import Pieces, Store, Upload
+
+
+def content(
+    store: Store, request: Request, found: Upload, media_type: str, headers: Mapping[str, str]
+) -> Response:
+    """The content of an upload, or the range of it that the request wants (RFC 9110, section 14).
+
+    It opens the content, so it belongs into a thread.
+
+    Raises:
+        ProblemError: 404: it has gone meanwhile; 416: no byte of the range is there.
+        StoreError: the bucket does not answer.
+    """
+    part = _range(request.headers.get("range", ""), found.bytes)
+    first, last = part or (0, found.bytes - 1)
+    sent = {
+        **headers,
+        "Content-Length": str(last - first + 1),
+        "Accept-Ranges": "bytes",
+        "Content-Type": media_type,
+    }
+    if part:
+        sent["Content-Range"] = f"bytes {first}-{last}/{found.bytes}"
+    status = 206 if part else 200
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=sent)
+    try:
+        pieces = store.pieces(found.id, first, last)
+    except FileNotFoundError:
+        raise ProblemError(404, "the upload is not kept any more", "upload-unknown") from None
+    return _Sent(pieces, status, sent)
+
+
+class _Sent(StreamingResponse):
+    """Sends pieces. However it ends, they are closed."""
+
+    def __init__(self, pieces: Pieces, status: int, headers: Mapping[str, str]) -> None:
+        self._pieces = pieces
+        super().__init__(pieces, status, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The response, and its end."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._pieces.close()
+
+
+_RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*")
+
+
+def _range(text: str, size: int) -> tuple[int, int] | None:
+    """The first and last byte that are wanted; None for all: without a header, or with one that is
+    not understood.
+
+    Raises:
+        ProblemError: 416: no byte of it is there.
+    """
+    match = _RANGE.fullmatch(text)
+    if match is None or not any(match.groups()):
+        return None
+    first, last = match.groups()
+    if not first:
+        begin, end = max(size - int(last), 0), size - 1
+    else:
+        begin, end = int(first), min(int(last or size), size - 1)
+        if last and int(last) < begin:
+            return None
+    if begin >= size:
+        headers = {"Content-Range": f"bytes */{size}"}
+        raise ProblemError(416, f"the upload has {size} bytes", "range", headers)
+    return begin, end

@@ -1,0 +1,132 @@
+"""Who may use vcon-server's routes, and with which lists.
+
+Tokens are those of /v1, with their roles and lists; CONSERVER_API_TOKEN may everything. Whoever has
+none gets vcon-server's 403. Keys of partners (`ingress_auth`) are for the one list that they name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Iterable
+
+from starlette.requests import Request
+
+from conserver.config.validation import suggest
+from conserver.errors import InvalidArgumentError
+from conserver.http.api.auth import Failures, check_list, token_with
+from conserver.http.api.context import Context, context_of
+from conserver.http.api.problems import ProblemError
+from conserver.http.api.vcon_server.route import invalid, refusal
+from conserver.operations import submit
+from conserver.operations.tokens import Token
+
+BAD_KEY = "Invalid API Key"
+_FOREIGN = ("tel:", "mailto:", "name:", "context:", "vcon_storage:")
+"""How keys of vcon-server begin that are no lists of vCons."""
+
+
+def allows(role: str) -> Callable[[Request], Awaitable[Token]]:
+    """A dependency that gives the token of a request, if it has that role; else 403 or 429."""
+
+    async def dependency(request: Request) -> Token:
+        return checked(request, role)
+
+    return dependency
+
+
+def checked(request: Request, role: str) -> Token:
+    """The token of a request, if it has that role. Raises HTTPException or ProblemError."""
+    try:
+        return token_with(request, role)
+    except ProblemError as problem:
+        if problem.status == 401:
+            raise refusal(403, BAD_KEY) from None
+        raise
+
+
+def check_partner(request: Request, name: str) -> Token:
+    """Who pushes onto the list `name` with a key of `ingress_auth`; without one: HTTPException."""
+    context = context_of(request)
+    key = request.headers.get(context.settings.api_header_name, "").strip()
+    if not key:
+        raise refusal(403, "API Key required")
+    known = context.config.ingress_auth
+    if not known:
+        raise refusal(403, "No ingress authentication configured")
+    served = name in _ingress(context) or context.settings.api_any_list
+    if name not in known or not served:
+        raise refusal(403, f"Ingress list '{name[:200]}' not configured")
+    if not known[name]:
+        raise refusal(403, f"Invalid configuration for ingress list '{name}'")
+    failures: Failures = request.app.state.failures
+    address = request.client.host if request.client else ""
+    if (wait_s := failures.wait_s(address)) > 0:
+        retry = {"Retry-After": str(int(wait_s) + 1)}
+        raise refusal(429, "too many requests with a bad key came from this address", retry)
+    if not _is_one_of(key, (one.get_secret_value() for one in known[name])):
+        failures.count(address)
+        raise refusal(403, f"Invalid API Key for ingress list '{name}'")
+    partner = Token(f"partner:{name}", ("submit",), (name,))
+    request.state.token = partner  # For the log.
+    return partner
+
+
+def _is_one_of(key: str, known: Iterable[str]) -> bool:
+    """Compares with all of them, in the same time whichever matches."""
+    given, found = _digest(key), False
+    for one in known:
+        found |= hmac.compare_digest(given, _digest(one))
+    return found
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def ingress_list(context: Context, token: Token, name: str, place: str) -> str:
+    """The name of a list that a chain takes from. place: the parameter. Raises: 403 or 422."""
+    return _checked(context, token, name, place, _ingress(context))
+
+
+def egress_list(context: Context, token: Token, name: str, place: str) -> str:
+    """The name of a list that a chain pushes to, and none takes from. Raises: 403 or 422."""
+    if name in _ingress(context):
+        text = f"a chain takes from the list `{name}`: what is popped there would be lost to it"
+        raise invalid(("query", place), "value_error", text)
+    return _checked(context, token, name, place, context.config.egress)
+
+
+def any_list(context: Context, token: Token, name: str, place: str) -> str:
+    """The name of a list of the configuration, or of one's dead letters. Raises: 403 or 422."""
+    own = name.removeprefix("DLQ:")
+    if own in _ingress(context):
+        check_list(token, own)
+        return name
+    return _checked(context, token, name, place, {**_ingress(context), **context.config.egress})
+
+
+def is_configured(context: Context, name: str) -> bool:
+    """Whether a list is one of the configuration, or of the dead letters of one."""
+    return name.removeprefix("DLQ:") in _ingress(context) or name in context.config.egress
+
+
+def _checked(context: Context, token: Token, name: str, place: str, known: Iterable[str]) -> str:
+    check_list(token, name)
+    if name in known:
+        return name
+    if not context.settings.api_any_list:
+        hint = suggest(name, known)
+        text = f"no chain has a list `{name[:200]}`" + (f" ({hint})" if hint else "")
+        raise invalid(("query", place), "value_error", text)
+    try:
+        submit.check_name(name)
+    except InvalidArgumentError as error:
+        raise invalid(("query", place), "value_error", error.named(place)) from None
+    if name.startswith(_FOREIGN) or name == context.settings.vcon_sorted_set_name:
+        raise invalid(("query", place), "value_error", f"{name[:200]} is no list of vCons")
+    return name
+
+
+def _ingress(context: Context) -> dict[str, str]:
+    return context.config.ingress

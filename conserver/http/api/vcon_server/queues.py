@@ -1,0 +1,144 @@
+"""vcon-server's routes onto and off its lists: ingress, egress, depths, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import orjson
+from fastapi import Depends, Query, Request, Response
+
+from conserver.http.api import bodies
+from conserver.http.api.context import Context, context_of
+from conserver.http.api.vcon_server import access, documents, route
+from conserver.http.api.vcon_server.route import invalid
+from conserver.operations import dead_letters, lists, push
+from conserver.operations.dead_letters import Filter
+from conserver.operations.tokens import Token
+from conserver.vcon.ids import usable_uuid
+
+router = route.router()
+
+TAKE_MAX = 10_000
+DEAD_MAX = 10_000
+REPROCESS_MAX = 100_000
+
+
+async def visible_list(request: Request, list_name: str) -> str:
+    """Everybody may ask for lists of the configuration, for others whoever may read."""
+    context = context_of(request)
+    if context.settings.api_public_stats and access.is_configured(context, list_name):
+        return list_name
+    return access.any_list(context, access.checked(request, "read"), list_name, "list_name")
+
+
+@router.get("/stats/queue")
+def depth(request: Request, name: Annotated[str, Depends(visible_list)]) -> dict[str, str | int]:
+    """How many wait on a list."""
+    with context_of(request).client() as client:
+        return {"list_name": name, "depth": lists.depth(client, name)}
+
+
+@router.post("/vcon/ingress", status_code=204)
+async def ingress(
+    request: Request,
+    token: Annotated[Token, Depends(access.allows("submit"))],
+    ingress_list: str,
+) -> Response:
+    """Pushes uuids of stored documents. X-Conserver-Skipped has how many there are not."""
+    context = context_of(request)
+    access.ingress_list(context, token, ingress_list, "ingress_list")
+    uuids = _uuids(await bodies.whole(request, bodies.JSON_BYTES_MAX))
+    skipped = await asyncio.to_thread(_push, context, ingress_list, uuids) if uuids else []
+    return Response(status_code=204, headers={"X-Conserver-Skipped": str(len(skipped))})
+
+
+def _push(context: Context, name: str, uuids: list[str]) -> list[str]:
+    with context.client() as client:
+        settings = context.settings
+        return push.push_stored(client, context.storages, name, uuids, settings=settings)
+
+
+def _uuids(raw: bytes) -> list[str]:
+    try:
+        found = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise invalid(("body",), "json_invalid", f"JSON decode error: {error}") from None
+    if not isinstance(found, list):
+        raise invalid(("body",), "list_type", "Input should be a valid list")
+    for number, one in enumerate(found):
+        if not isinstance(one, str) or not usable_uuid(one):
+            raise invalid(("body", number), "string_type", "Input should be the uuid of a vCon")
+    return found
+
+
+@router.get("/vcon/egress")
+def egress(
+    request: Request,
+    token: Annotated[Token, Depends(access.allows("operate"))],
+    egress_list: str,
+    limit: Annotated[int, Query(ge=1, le=TAKE_MAX)] = 1,
+) -> list[str]:
+    """Takes uuids off an egress list, the oldest first."""
+    context = context_of(request)
+    access.egress_list(context, token, egress_list, "egress_list")
+    with context.client() as client:
+        return lists.take(client, egress_list, limit)
+
+
+@router.get("/vcon/count")
+def count(
+    request: Request,
+    token: Annotated[Token, Depends(access.allows("read"))],
+    egress_list: str,
+) -> int:
+    """How many wait on a list: a bare number."""
+    context = context_of(request)
+    access.any_list(context, token, egress_list, "egress_list")
+    with context.client() as client:
+        return lists.depth(client, egress_list)
+
+
+@router.post("/vcon/external-ingress", status_code=204)
+async def external(request: Request, ingress_list: str) -> Response:
+    """A partner's document onto the partner's list, with a key of `ingress_auth`."""
+    context = context_of(request)
+    access.check_partner(request, ingress_list)
+    found = await documents.document_in(request, context)
+    await asyncio.to_thread(documents.store, context, found, [ingress_list])
+    return Response(status_code=204)
+
+
+@router.get("/dlq")
+def dead(
+    request: Request,
+    response: Response,
+    token: Annotated[Token, Depends(access.allows("read"))],
+    ingress_list: str,
+    limit: Annotated[int, Query(ge=1, le=DEAD_MAX)] = 1000,
+    offset: Annotated[int, Query(ge=0, le=1 << 40)] = 0,
+) -> list[str]:
+    """uuids of dead letters, the oldest first. The header X-Total-Count has how many there are."""
+    context = context_of(request)
+    access.ingress_list(context, token, ingress_list, "ingress_list")
+    with context.client() as client:
+        found = dead_letters.uuids(client, ingress_list, limit=limit, offset=offset)
+        response.headers["X-Total-Count"] = str(lists.depth(client, f"DLQ:{ingress_list}"))
+        return found
+
+
+@router.post("/dlq/reprocess")
+def reprocess(
+    request: Request,
+    token: Annotated[Token, Depends(access.allows("operate"))],
+    ingress_list: str,
+    count: Annotated[int, Query(ge=1, le=REPROCESS_MAX)] = 1000,
+) -> int:
+    """Sends dead letters to work again, where they stopped; how many: a bare number."""
+    context = context_of(request)
+    access.ingress_list(context, token, ingress_list, "ingress_list")
+    done, meant = 0, Filter(names=(ingress_list,))
+    with context.client() as client:
+        for step in dead_letters.requeue(client, meant, limit=count, actor=token.name):
+            done = step.done
+    return done

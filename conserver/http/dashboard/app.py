@@ -1,0 +1,235 @@
+"""The dashboard as an application under /ui/: pages, static files, headers, errors.
+
+It belongs to the API's application and works with that one's context. A browser that asks for `/`
+is sent here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from redis.exceptions import RedisError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from conserver.errors import OperationError
+from conserver.http.api.auth import ANYBODY
+from conserver.http.api.context import Context
+from conserver.http.api.problems import ProblemError
+from conserver.http.dashboard import (
+    configuration,
+    dead_letters,
+    item,
+    jobs,
+    lists,
+    login,
+    media,
+    operations,
+    overview,
+    pasts,
+    schedules,
+    search,
+    submit,
+    workers,
+)
+from conserver.http.dashboard.faults import told
+from conserver.http.dashboard.live import Live
+from conserver.http.dashboard.pages import Page, Visit, route_of
+from conserver.http.dashboard.sessions import Sessions, new_cookie
+from conserver.http.dashboard.snapshots import Snapshots
+from conserver.http.dashboard.templating import FOLDER, Templates
+from conserver.operations.hosts import Rate
+from conserver.operations.tokens import Token
+from conserver.outbound.uploads import StoreError
+from conserver.telemetry import log
+
+MODULES = (
+    overview,
+    lists,
+    dead_letters,
+    jobs,
+    workers,
+    operations,
+    schedules,
+    pasts,
+    submit,
+    search,
+    item,
+    media,
+    configuration,
+    login,
+)
+"""Those with pages; the navigation has their order."""
+
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # Not no-referrer: browsers would send forms with the origin `null`.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
+NOT_KEPT = "private, no-store"
+KEPT = "public, max-age=31536000, immutable"
+RELAYING_MAX = 8
+"""Threads that wait for servers of recordings at the same time."""
+_NOBODY = Token("", ("read",))
+
+
+class Dashboard:
+    """What the pages of one process share."""
+
+    def __init__(self, context: Context, failures: Any) -> None:
+        self.context = context
+        self.failures = failures
+        self.pages: list[Page] = [page for module in MODULES for page in module.pages.pages]
+        self.nav = [page for page in self.pages if page.nav]
+        self.sessions = Sessions(context)
+        self.snapshots = Snapshots()
+        self.rate = Rate()
+        self.windows_rate = Rate("windows")
+        self.templates = Templates(self)
+        self.live = Live(self)
+        self.relaying = CapacityLimiter(RELAYING_MAX)
+
+    async def enter(self, request: Request, role: str) -> Visit | Response:
+        """Who comes, or the way to the login.
+
+        Raises:
+            ProblemError: 403: the visitor has not that role.
+        """
+        cookie = self.sessions.cookie_of(request)
+        made = self.context.is_open and not cookie
+        if made:
+            cookie = new_cookie()
+        token, said = await self.sessions.load(cookie)
+        if self.context.is_open:
+            token = ANYBODY
+        visit = Visit(request, self, token or _NOBODY, cookie, said, new_cookie=made)
+        if role == "":
+            return visit
+        if token is None:
+            return self._to_login(visit)
+        request.state.token = token
+        if not token.may(role):
+            raise ProblemError(
+                403,
+                f"you are `{token.name}`, which has not the role `{role}` that this needs",
+                "role-missing",
+            )
+        return visit
+
+    async def still_in(self, visit: Visit) -> bool:
+        """Whether the session of a visitor goes on."""
+        if self.context.is_open:
+            return True
+        try:
+            token, _ = await self.sessions.load(visit.cookie)
+        except RedisError:
+            return True  # The page says that Redis is away.
+        return token is not None
+
+    def _to_login(self, visit: Visit) -> Response:
+        if "live" in visit.query:
+            return Response("the session has ended", 401)
+        wanted = visit.address if visit.request.method == "GET" else ""
+        return RedirectResponse(visit.to_path("login", next=wanted), 303)
+
+
+def mount(application: FastAPI, context: Context) -> Dashboard:
+    """Put the dashboard into the API's application."""
+    dashboard = Dashboard(context, application.state.failures)
+    pages = [route_of(page, dashboard) for page in dashboard.pages]
+    inner = Starlette(
+        routes=[*pages, Mount("/static", StaticFiles(directory=FOLDER / "static"))],
+        middleware=[
+            Middleware(_Headers),
+            Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
+        ],
+        exception_handlers={
+            ProblemError: _failed,
+            OperationError: _failed,
+            RedisError: _failed,
+            StoreError: _failed,
+            HTTPException: _failed,
+            Exception: _failed,  # The frame logs it.
+        },
+    )
+    inner.router.redirect_slashes = False  # Its addresses would lack a proxy's prefix.
+    inner.state.dashboard = dashboard
+    application.state.dashboard = dashboard
+    application.mount("/ui", inner)
+    application.router.routes.insert(0, Route("/ui", _with_slash))
+    application.router.routes.append(Route("/", _home))
+    return dashboard
+
+
+async def _home(request: Request) -> Response:
+    """A browser is sent to the dashboard, below whatever prefix it asked for."""
+    if "text/html" not in request.headers.get("accept", ""):
+        raise HTTPException(404)
+    return RedirectResponse("ui/", 307)
+
+
+async def _with_slash(_: Request) -> Response:
+    return RedirectResponse("ui/", 307)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """An error as a page."""
+    dashboard: Dashboard = request.app.state.dashboard
+    status, text = told(error)
+    if isinstance(error, RedisError):
+        log.get_logger().warning("redis_failed", error=str(error))
+    token = getattr(request.state, "token", None) or (
+        ANYBODY if dashboard.context.is_open else _NOBODY
+    )
+    visit = Visit(request, dashboard, token, dashboard.sessions.cookie_of(request) or new_cookie())
+    html = dashboard.templates.page(visit, "error.html", {"status": status, "text": text})
+    return HTMLResponse(html, status, getattr(error, "headers", None))
+
+
+class _Headers:
+    """The headers of every answer. A static file with its version in the address may be kept."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_file = "/ui/static/" in scope["path"]
+        kept = is_file and scope.get("query_string", b"").startswith(b"v=")
+
+        async def out(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", []))
+                given = {name for name, _ in headers}
+                more = {**HEADERS, "cache-control": KEPT if kept else NOT_KEPT}
+                if is_file and not kept:
+                    more["cache-control"] = "no-cache"
+                headers += [
+                    (name.encode(), value.encode())
+                    for name, value in more.items()
+                    if name.encode() not in given
+                ]
+                message["headers"] = headers
+            await send(message)
+
+        await self._app(scope, receive, out)

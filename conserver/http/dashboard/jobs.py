@@ -1,0 +1,37 @@
+"""/ui/jobs: submissions that somebody follows, the newest first."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from conserver.http.dashboard import overview
+from conserver.http.dashboard.pages import Pages, Values, Visit
+from conserver.operations import jobs
+
+pages = Pages()
+SHOWN = 100
+LOOKED_AT = 5000
+
+
+@pages.live("/jobs", "jobs.html", nav="Jobs")
+def show(visit: Visit) -> Values:
+    """The newest jobs that match."""
+    name, status = visit.query.get("list", ""), visit.query.get("status", "")
+    status = status if status in jobs.STATUSES else ""
+    searched = visit.query.get("q", "").strip()
+    with visit.client() as client:
+        found = (
+            job
+            for job in jobs.newest(client, name, status, LOOKED_AT)
+            if visit.token.may_use(job.list)
+            and (not searched or searched in (job.id, job.uuid, job.by))
+        )
+        shown = list(islice(found, SHOWN))
+    return {
+        "jobs": shown,
+        "statuses": jobs.STATUSES,
+        "names": [one.name for one in overview.seen(visit).lists],
+        "chosen": {"list": name, "status": status, "q": searched},
+        "looked_at": LOOKED_AT,
+        "most": SHOWN,
+    }

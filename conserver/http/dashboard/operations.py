@@ -1,0 +1,96 @@
+"""/ui/operations: what was begun for many items, how far it is, and what is to be done next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from conserver.http.api.problems import ProblemError
+from conserver.http.dashboard.pages import Pages, Values, Visit
+from conserver.operations import audit, background
+from conserver.operations.background import Operation, Order
+from conserver.telemetry.redact import redact_texts
+
+pages = Pages()
+SHOWN = 100
+WAIT_S = 0.6
+"""How long a form waits for its operation: most have ended by then, and their page is whole."""
+
+
+@pages.live("/operations", "operations.html", nav="Operations")
+def show_all(visit: Visit) -> Values:
+    """The latest operations, and who changed what."""
+    with visit.client() as client:
+        found = [one for one in background.newest(client, SHOWN) if _may_see(visit, one)]
+        # The audit names lists of everybody.
+        entries = [] if visit.token.lists else audit.recent(client, SHOWN)
+    return {"operations": found, "entries": entries}
+
+
+@pages.live("/operations/{id}", "operation.html")
+def show(visit: Visit) -> Values:
+    """One operation."""
+    found = _found(visit)
+    return {
+        "one": found,
+        "meant": _meant(found.filter),
+        "typed": _typed(visit),
+        "error": redact_texts(found.error),
+    }
+
+
+@pages.post("/operations/{id}/begin", role="operate")
+def begin(visit: Visit) -> Response:
+    """Does what a dry run has counted."""
+    found = _found(visit)
+    return begun(visit, background.in_earnest(found, visit.token.name), _typed(visit))
+
+
+def begun(visit: Visit, order: Order, typed: Mapping[str, str]) -> Response:
+    """Begin an operation, and go to its page. typed: the filter of the page before, to go back."""
+    operation = visit.context.operations.begin(order)
+    visit.context.operations.wait(operation.id, WAIT_S)
+    return visit.to(f"operations/{operation.id}", **typed)
+
+
+@pages.post("/operations/{id}/stop", role="operate")
+def stop(visit: Visit) -> Response:
+    """Lets an operation end after its current step."""
+    found = _found(visit)
+    with visit.client() as client:
+        background.stop(client, found.id)
+        audit.record(client, visit.token.name, "stop", {"operation": found.id}, 1)
+    return visit.to(f"operations/{found.id}", said="It ends after its current step.")
+
+
+def _found(visit: Visit) -> Operation:
+    with visit.client() as client:
+        found = background.get(client, visit.name("id"))
+    if not _may_see(visit, found):
+        raise ProblemError(404, f"there is no operation `{found.id}` (any more)")
+    return found
+
+
+def _typed(visit: Visit) -> Mapping[str, str]:
+    return {name: value for name, value in visit.query.items() if name != "live"}
+
+
+def _meant(fields: Mapping[str, Any]) -> Mapping[str, str]:
+    """A filter as people read it."""
+    names = {"names": "list", "uuids": "vCon", "error": "text in the error"}
+    names |= {"older_s": "older than, s", "newer_s": "newer than, s", "where": "link or storage"}
+    told = {}
+    for field, value in fields.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        # A text was made a pattern that means itself.
+        told[names.get(field, field)] = re.sub(r"\\(.)", r"\1", text) if field == "error" else text
+    return told
+
+
+def _may_see(visit: Visit, operation: Operation) -> bool:
+    names = operation.filter.get("names") or ()
+    token = visit.token
+    return not token.lists or (bool(names) and all(token.may_use(name) for name in names))

@@ -1,0 +1,191 @@
+"""Recognizes the text in a picture of a page, by rapidocr with the models in its wheel.
+
+The models are named by their paths: rapidocr would otherwise look for them in the network. They
+know Latin, Chinese and Japanese writing in one model (PP-OCRv6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from conserver.errors import Retry
+from conserver.media.extraction import layout
+from conserver.media.extraction.layout import Quad
+from conserver.media.extraction.pages import Recognized
+
+# Where lines are less sure than this on average, the page may stand on its head.
+_UPRIGHT_CONFIDENCE = 0.8
+# A line that is less sure is noise: specks, stamps, handwriting.
+_LINE_CONFIDENCE = 0.5
+# A box that is so much higher than wide holds a line that runs up or down.
+_VERTICAL = 1.5
+_SIDE_MIN_PX = 48
+_DETECTION_PX = 1280
+
+
+class Ocr:
+    """The models of one process. Loaded at the first page; not for several threads."""
+
+    def __init__(self, gpu: int | None = None) -> None:
+        """gpu: the CUDA device to use; None for the CPU."""
+        self._gpu = gpu
+        self._engine: Any = None
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the models are in memory."""
+        return self._engine is not None
+
+    def __call__(self, picture: Any, side_px: int) -> Recognized:
+        """Recognize a page of gray levels: a `pages.Recognize`.
+
+        Raises:
+            Retry: the models cannot be loaded on this machine.
+        """
+        engine = self._load()
+        engine.max_side_len = side_px
+        upright = self._read(engine, _padded(picture))
+        if upright.confident:
+            return upright.recognized(0)
+        # Lines that run up or down: the page lies on its side. Else it may stand on its head.
+        sideways = upright.vertical_share > 0.5
+        turns = (3, 1) if sideways else (2,)
+        best, turned = upright, 0
+        for turn in turns:
+            tried = self._read(engine, _turned(_padded(picture), turn))
+            if tried.score > best.score:
+                best, turned = tried, turn
+            if tried.confident:
+                break
+        return best.recognized(turned * 90)
+
+    def _read(self, engine: Any, picture: Any) -> _Reading:
+        found = engine(picture)
+        if not found.txts or found.boxes is None:
+            return _Reading([], [], [])
+        return _Reading(found.boxes.tolist(), list(found.txts), [float(s) for s in found.scores])
+
+    def _load(self) -> Any:
+        if self._engine is None:
+            try:
+                self._engine = _engine(self._gpu)
+            except Exception as error:
+                # A missing package, a broken installation, a GPU that is away: never the page.
+                raise Retry(None, f"the OCR models cannot be loaded: {error}") from error
+        return self._engine
+
+
+class _Reading:
+    """What was recognized with the picture turned one way."""
+
+    def __init__(self, quads: list[Any], texts: list[str], scores: list[float]) -> None:
+        vertical = [_height(quad) > _VERTICAL * _width(quad) for quad in quads]
+        self.vertical_share = sum(vertical) / len(vertical) if vertical else 0.0
+        self.mean = _mean(scores, texts)
+        # Many sure characters: a page that is wrongly turned yields few, and unsure ones.
+        self.score = sum(s * s * len(text) for s, text in zip(scores, texts, strict=True))
+        if self.vertical_share > 0.5:
+            self.score /= 2
+        lines = zip(quads, texts, scores, strict=True)
+        self._sure = [line for line in lines if line[2] >= _LINE_CONFIDENCE]
+
+    @property
+    def confident(self) -> bool:
+        """Whether another turn need not be tried."""
+        return self.vertical_share <= 0.5 and self.mean >= _UPRIGHT_CONFIDENCE
+
+    def recognized(self, rotation: int) -> Recognized:
+        """The lines that are sure enough, in reading order."""
+        if not self._sure:
+            return Recognized("", 0.0)
+        quads, texts, scores = zip(*self._sure, strict=True)
+        text = layout.text_of(quads, texts)
+        mean = _mean(scores, texts)
+        return Recognized(text, round(mean, 4), rotation)
+
+
+def product() -> str:
+    """What recognizes, for the analysis: "rapidocr 3.10.0 (PP-OCRv6 small)"."""
+    from importlib.metadata import version
+
+    return f"rapidocr {version('rapidocr')} (PP-OCRv6 small)"
+
+
+def model_files() -> dict[str, Path]:
+    """The models in the wheel. Raises FileNotFoundError: this version has others."""
+    import rapidocr
+
+    folder = Path(rapidocr.__file__).parent / "models"
+    files = {"Det": "PP-OCRv6_det_small.onnx", "Rec": "PP-OCRv6_rec_small.onnx"}
+    found = {name: folder / file for name, file in files.items()}
+    for path in found.values():
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: install 'conserver[documents]'")
+    return found
+
+
+def _engine(gpu: int | None) -> Any:
+    import cv2
+    import rapidocr
+
+    cv2.setNumThreads(1)  # There is a process per core.
+    return rapidocr.RapidOCR(params=parameters(gpu))
+
+
+def parameters(gpu: int | None) -> dict[str, Any]:
+    """What rapidocr is told. gpu: the CUDA device; None for the CPU.
+
+    Raises:
+        FileNotFoundError: the models are not there.
+    """
+    models = {f"{name}.model_path": str(path) for name, path in model_files().items()}
+    threads = "EngineConfig.onnxruntime"
+    params: dict[str, Any] = {
+        **models,
+        "Global.log_level": "error",
+        "Global.use_cls": False,  # It turns single lines; the order of lines needs the whole page.
+        "Global.text_score": 0.0,
+        # Lines are found in a smaller picture than they are read in: half the time, no more errors.
+        "Det.limit_type": "max",
+        "Det.limit_side_len": _DETECTION_PX,
+        f"{threads}.intra_op_num_threads": 1,
+        f"{threads}.inter_op_num_threads": 1,
+    }
+    if gpu is not None:
+        params |= {f"{threads}.use_cuda": True, f"{threads}.cuda_ep_cfg.device_id": gpu}
+    return params
+
+
+def _padded(picture: Any) -> Any:
+    """A picture that is not too small for the detector, with a margin of white around it."""
+    import numpy as np
+
+    height, width = picture.shape[:2]
+    missing = max(0, _SIDE_MIN_PX - height), max(0, _SIDE_MIN_PX - width)
+    if not any(missing):
+        return picture
+    return np.pad(picture, ((0, missing[0]), (0, missing[1])), constant_values=255)
+
+
+def _turned(picture: Any, turn: int) -> Any:
+    """The picture turned to the right by `turn` quarters."""
+    import numpy as np
+
+    return np.ascontiguousarray(np.rot90(picture, -turn))
+
+
+def _mean(scores: Sequence[float], texts: Sequence[str]) -> float:
+    """How sure the lines are on average, by their lengths."""
+    characters = sum(map(len, texts))
+    total = sum(score * len(text) for score, text in zip(scores, texts, strict=True))
+    return total / characters if characters else 0.0
+
+
+def _width(quad: Quad) -> float:
+    return abs(quad[1][0] - quad[0][0]) + abs(quad[1][1] - quad[0][1])
+
+
+def _height(quad: Quad) -> float:
+    return abs(quad[3][0] - quad[0][0]) + abs(quad[3][1] - quad[0][1])

@@ -1,0 +1,111 @@
+"""The page readers that this process uses: the host's, or its own where there is no supervisor."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Protocol
+
+from conserver.process import packets
+
+
+class Readers(Protocol):
+    """Some readers behind one address."""
+
+    @property
+    def address(self) -> str:
+        """Where they accept."""
+
+    @property
+    def count(self) -> int:
+        """How many there are: so many pages of a document are asked for at once."""
+
+    def ensure(self) -> None:
+        """Called about once a second by whoever waits for them: start those that have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostReaders:
+    """The readers of the host, which the supervisor starts and replaces."""
+
+    address: str
+    count: int
+
+    def ensure(self) -> None:
+        """The supervisor does it."""
+
+
+class OwnReaders:
+    """Readers that belong to this process and end with it, however it ends."""
+
+    def __init__(self, count: int) -> None:
+        self.address = f"conserver-{os.urandom(16).hex()}"
+        self.count = count
+        self._listener: socket.socket | None = None
+        self._lifeline, self._lifeline_write = -1, -1
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+
+    def ensure(self) -> None:
+        """See `Readers`. They are started at the first call."""
+        with self._lock:
+            if self._listener is None:
+                self._listener = packets.listen(self.address)
+                self._lifeline, self._lifeline_write = os.pipe2(os.O_CLOEXEC)
+            self._processes = [one for one in self._processes if one.poll() is None]
+            while len(self._processes) < self.count:
+                self._processes.append(self._start(self._listener))
+
+    @property
+    def pids(self) -> list[int]:
+        """Of those that run."""
+        with self._lock:
+            return [one.pid for one in self._processes if one.poll() is None]
+
+    def _start(self, listener: socket.socket) -> subprocess.Popen[bytes]:
+        descriptors = (listener.fileno(), self._lifeline)
+        command = [sys.executable, "-m", "conserver.media.extraction.alone", *map(str, descriptors)]
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, pass_fds=descriptors, env=environ
+        )
+
+    def close(self) -> None:
+        """End them."""
+        with self._lock:
+            if self._listener is not None:
+                os.close(self._lifeline_write)
+                os.close(self._lifeline)
+                self._listener.close()
+                self._listener = None
+            for process in self._processes:
+                process.wait()
+            self._processes = []
+
+
+class Pool:
+    """Which readers the links of this process use."""
+
+    def __init__(self) -> None:
+        self._readers: Readers | None = None
+        self._lock = threading.Lock()
+
+    def use(self, readers: Readers | None) -> None:
+        """Use these from now on; with None, own ones."""
+        with self._lock:
+            self._readers = readers
+
+    def readers(self) -> Readers:
+        """The readers; own ones are made at the first call, one per core."""
+        with self._lock:
+            if self._readers is None:
+                self._readers = OwnReaders(len(os.sched_getaffinity(0)))
+            return self._readers
+
+
+pool = Pool()
+"""Of this process. The worker's main loop tells it which readers the host has."""

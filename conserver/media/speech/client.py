@@ -1,0 +1,420 @@
+"""A call through a transcriber: what a worker does, in the thread of the link.
+
+1. Finds the speech and packs it into windows; makes each window's spectrogram when it is its turn.
+2. Waits for a slot, then keeps a number of windows under way, and answers to `pulse` all the time.
+3. Has the language of a call found out from its first windows, unless it is given.
+4. Sends what is not answered again when the transcriber dies, to the one that replaces it. What was
+   at work then is suspected; a window that was at work in three deaths is the recording's fault.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from conserver.errors import Rejected, Retry
+from conserver.media.speech import packing, wire
+from conserver.media.speech.assembly import segments_by_channel
+from conserver.media.speech.packing import Plan, speech_s
+from conserver.media.speech.windows import (
+    SAMPLES_PER_FRAME,
+    Answer,
+    ModelInfo,
+    WindowOptions,
+    model_message,
+)
+from conserver.media.speech.wire import SharedMel
+from conserver.media.transcription.audio import SAMPLE_RATE_HZ
+from conserver.media.transcription.engine import (
+    CallHeard,
+    Following,
+    Heard,
+    Listening,
+    Model,
+    Segment,
+)
+from conserver.process import packets
+from conserver.process.packets import Gone, Message
+from conserver.telemetry import traces
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from conserver.media.transcription.samples import Samples
+
+DEATHS_MAX = 3
+"""A window that was at work in so many deaths of a transcriber is not sent again."""
+
+KEEP_EVERY_S = 120.0
+"""How often what is done of a long call is kept."""
+
+_PULSE_S = 1.0
+_LANGUAGE_WINDOWS = 3  # So many windows decide which language a call is in.
+_FRAMES_FOR_SEVERAL = 3000
+_SOUND_SAMPLES_MIN = 400  # The spectrogram needs one frame.
+
+
+class SharedTranscriber:
+    """An engine that lives in other processes. Safe to use from several threads."""
+
+    def __init__(
+        self, addresses: Sequence[str], model: Model, keep_every_s: float = KEEP_EVERY_S
+    ) -> None:
+        """
+        Args:
+            addresses: of the transcribers, one per device; the one with least to do for this
+                process is taken.
+            model: what is to be used there. A `device_index` other than 0 names the transcriber.
+            keep_every_s: how often what is done of a call is kept.
+        """
+        self._keep_every_s = keep_every_s
+        self._addresses = tuple(addresses)
+        # Each transcriber sees its own device alone.
+        self._model, self._number = replace(model, device_index=0), model.device_index
+        self._lock = threading.Lock()
+        self._busy = dict.fromkeys(self._addresses, 0)
+
+    def transcribe(
+        self, channels: Sequence[Samples], listening: Listening, following: Following
+    ) -> CallHeard:
+        """See `engine.Transcriber`."""
+        with self._chosen() as address:
+            call = _Call(address, self._model, channels, listening, following)
+            return call.run(self._keep_every_s)
+
+    @contextmanager
+    def _chosen(self) -> Iterator[str]:
+        with self._lock:
+            if self._number:
+                address = self._addresses[self._number % len(self._addresses)]
+            else:
+                # Among equals another one in each worker.
+                first = os.getpid() % len(self._addresses)
+                turn = self._addresses[first:] + self._addresses[:first]
+                address = min(turn, key=self._busy.__getitem__)
+            self._busy[address] += 1
+        try:
+            yield address
+        finally:
+            with self._lock:
+                self._busy[address] -= 1
+
+
+class _Call:
+    """One call, from its samples to what was heard."""
+
+    def __init__(
+        self,
+        address: str,
+        model: Model,
+        channels: Sequence[Samples],
+        listening: Listening,
+        following: Following,
+    ) -> None:
+        self._address = address
+        self._model = model
+        self._channels = channels
+        self._listening = listening
+        self._options = WindowOptions.of(listening)
+        self._following = following
+        self._info: ModelInfo | None = None
+        self._plans: list[Plan] = []
+        self._digest = ""
+        self._answers: dict[int, Answer] = {}
+        self._deaths: dict[int, int] = defaultdict(int)
+        self._crowds: dict[int, int] = {}
+        self._begun: set[int] = set()
+        self._votes: dict[int, list[tuple[str, float]]] = {}
+        self._sure = 1.0
+        self._warnings: list[str] = []
+        self._kept_at_s = time.monotonic()
+        self._told_at_s = -_PULSE_S
+        self._keep_every_s = KEEP_EVERY_S
+
+    def run(self, keep_every_s: float) -> CallHeard:
+        """Have everything answered, by as many transcribers as it takes."""
+        self._keep_every_s = keep_every_s
+        while True:
+            self._following.pulse()
+            try:
+                connection = packets.connect(self._address)
+            except Gone:
+                # Nobody holds the address: the supervisor is about to end, and so are we.
+                self._wait(_PULSE_S)
+                continue
+            try:
+                with connection:
+                    connection.settimeout(_PULSE_S)
+                    return self._converse(connection)
+            except Gone:
+                self._suspect()
+
+    def _converse(self, connection: socket.socket) -> CallHeard:
+        self._send(connection, {"type": "open", "model": model_message(self._model)})
+        info = ModelInfo.load(self._expect(connection, "info"))
+        if self._info is None:
+            self._prepare(info)
+        self._info = info
+        if len(self._answers) < len(self._plans):
+            self._send(connection, {"type": "begin"})
+            self._expect(connection, "admitted")
+            self._exchange(connection, info)
+        return self._heard(info)
+
+    def _prepare(self, info: ModelInfo) -> None:
+        """Plan the windows, and take what was kept of them."""
+        language = self._options.language
+        if language and language not in info.languages:
+            self._warnings.append(f"the model knows no {language!r}: it heard the call as English")
+            self._options = self._options.speaking("en")
+        elif not language and len(info.languages) == 1:
+            self._options = self._options.speaking(info.languages[0])
+        # Without the times of words nobody could tell the channels of a window apart; models with
+        # a shorter input than Whisper's own lose track of several speakers in it.
+        together = (
+            self._options.words
+            and info.aligns
+            and not self._options.each_language
+            and not self._listening.channels_apart
+            and info.frames >= _FRAMES_FOR_SEVERAL
+        )
+        with packing.computing:
+            self._plans = packing.plans(
+                self._channels,
+                self._listening,
+                info.frames * SAMPLES_PER_FRAME,
+                self._following.pulse,
+                together=together,
+            )
+        places = [
+            [[one.channel, one.start, one.length, one.at] for one in plan] for plan in self._plans
+        ]
+        what = [places, self._options.dump(), info.identity.model]
+        self._digest = hashlib.sha256(orjson.dumps(what)).hexdigest()
+        kept = self._following.kept
+        if kept and kept.get("digest") == self._digest:
+            self._answers = {
+                int(number): Answer.load(answer) for number, answer in kept["answers"].items()
+            }
+            if kept.get("language"):
+                self._options = self._options.speaking(kept["language"])
+                self._sure = kept["sure"]
+
+    def _exchange(self, connection: socket.socket, info: ModelInfo) -> None:
+        """Send windows and take answers until everything is answered."""
+        under_way: set[int] = set()
+        while len(self._answers) < len(self._plans):
+            for number in self._sendable(under_way, info.ahead):
+                self._send_window(connection, info, number)
+                under_way.add(number)
+            message = self._next(connection)
+            match message["type"]:
+                case "answer":
+                    number = message["id"]
+                    self._answers[number] = Answer.load(message["answer"])
+                    under_way.discard(number)
+                    self._begun.discard(number)
+                    self._progressed()
+                case "languages":
+                    self._begun.discard(message["id"])
+                    self._votes[message["id"]] = message["languages"]
+                    if self._vote(under_way):
+                        waiting = sorted(self._votes)
+                        language = self._options.language
+                        speak = {"type": "speak", "ids": waiting, "language": language}
+                        self._send(connection, speak)
+                case "started":
+                    self._begun.update(message["ids"])
+                    self._crowds.update(dict.fromkeys(message["ids"], message["crowd"]))
+                case "resting":
+                    self._begun.difference_update(message["ids"])
+                case other:
+                    raise RuntimeError(f"the transcriber sent {other!r} in the middle of a call")
+
+    def _sendable(self, under_way: set[int], ahead: int) -> Iterator[int]:
+        """The windows that are to be sent now."""
+        decided = self._options.language is not None or self._options.each_language
+        most = ahead if decided else min(ahead, _LANGUAGE_WINDOWS)
+        room = most - len(under_way)
+        for number in range(len(self._plans)):
+            if room <= 0:
+                return
+            if number not in self._answers and number not in under_way:
+                room -= 1
+                yield number
+
+    def _send_window(self, connection: socket.socket, info: ModelInfo, number: int) -> None:
+        with packing.computing:
+            sound = packing.sound_of(self._plans[number], self._channels)
+            mel = spectrogram(sound, info.bands, info.frames)
+        shared = SharedMel.of(mel)
+        try:
+            self._send(
+                connection,
+                {
+                    "type": "window",
+                    "id": number,
+                    "frames": mel.shape[1],
+                    "options": self._options.dump(),
+                    "suspicion": self._deaths[number],
+                    "crowd": self._crowds.get(number, 1),
+                    "trace": traces.traceparent(),
+                },
+                shared.descriptor,
+            )
+        finally:
+            shared.close()
+
+    def _vote(self, under_way: set[int]) -> bool:
+        """Decide the language once all windows that were sent have voted."""
+        if len(self._votes) < len(under_way):
+            return False
+        shares: dict[str, float] = defaultdict(float)
+        for languages in self._votes.values():
+            for language, share in languages:
+                shares[language] += share
+        language = max(shares, key=shares.__getitem__)
+        self._sure = shares[language] / len(self._votes)
+        self._options = self._options.speaking(language)
+        return True
+
+    def _suspect(self) -> None:
+        """The transcriber has died."""
+        for number in sorted(self._begun):
+            self._deaths[number] += 1
+            if self._deaths[number] >= DEATHS_MAX:
+                raise Rejected(
+                    f"{_where(self._plans[number])} ended the transcriber {DEATHS_MAX} times"
+                )
+        self._begun.clear()
+        self._votes.clear()
+
+    def _progressed(self) -> None:
+        done_s = sum(speech_s(self._plans[number]) for number in self._answers)
+        self._following.progress(done_s, sum(map(speech_s, self._plans)))
+        unfinished = len(self._answers) < len(self._plans)
+        if self._following.heard and unfinished:
+            self._tell_heard(self._following.heard)
+        keep = self._following.keep
+        if keep and unfinished and time.monotonic() - self._kept_at_s >= self._keep_every_s:
+            self._kept_at_s = time.monotonic()
+            keep(
+                {
+                    "digest": self._digest,
+                    "language": self._options.language,
+                    "sure": self._sure,
+                    "answers": {str(n): answer.dump() for n, answer in self._answers.items()},
+                }
+            )
+
+    def _tell_heard(self, tell: Callable[[list[list[Segment]], float], None]) -> None:
+        """Tell what is heard so far, about once a second."""
+        now_s = time.monotonic()
+        if now_s - self._told_at_s < _PULSE_S:
+            return
+        self._told_at_s = now_s
+        missing = [plan for number, plan in enumerate(self._plans) if number not in self._answers]
+        until = min(place.start for plan in missing for place in plan)
+        done = sorted(self._answers)
+        plans = [self._plans[number] for number in done]
+        answers = {place: self._answers[number] for place, number in enumerate(done)}
+        segments = segments_by_channel(plans, answers, len(self._channels))
+        tell(segments, until / SAMPLE_RATE_HZ)
+
+    def _heard(self, info: ModelInfo) -> CallHeard:
+        found = segments_by_channel(self._plans, self._answers, len(self._channels))
+        spoken = self._options.language
+        warnings = tuple(self._warnings)
+        if self._options.translate and spoken not in (None, "en") and self._plans:
+            warnings = (*warnings, f"translated from {spoken!r}")
+            spoken = "en"
+        heard = []
+        for channel, segments in enumerate(found):
+            language = spoken or self._most_spoken(channel)
+            if not segments and self._listening.language is None:
+                language = None
+            sure = round(self._sure, 4) if language else 0.0
+            heard.append(Heard(tuple(segments), language, sure, warnings))
+        return CallHeard(info.identity, tuple(heard))
+
+    def _most_spoken(self, channel: int) -> str | None:
+        """The language of most of a channel's windows, where each had its own."""
+        shares: dict[str, float] = defaultdict(float)
+        for number, answer in self._answers.items():
+            if self._plans[number][0].channel == channel and answer.text:
+                shares[answer.language] += speech_s(self._plans[number])
+        return max(shares, key=shares.__getitem__) if shares else None
+
+    # The connection.
+
+    def _send(self, connection: socket.socket, message: Message, descriptor: int = -1) -> None:
+        while not packets.send(connection, message, descriptor):
+            self._following.pulse()
+
+    def _next(self, connection: socket.socket) -> Message:
+        """The next message, however long it takes.
+
+        Raises:
+            Gone: the transcriber has ended.
+            Retry: it cannot work now.
+        """
+        while True:
+            received = packets.receive(connection)
+            self._following.pulse()
+            if received is None:
+                continue
+            message, _ = received
+            if message["type"] == "failed":
+                raise Retry(message["retry_s"], message["reason"])
+            return message
+
+    def _expect(self, connection: socket.socket, kind: str) -> Message:
+        message = self._next(connection)
+        if message.pop("type") != kind:
+            raise RuntimeError(f"the transcriber did not answer with {kind!r}")
+        return message
+
+    def _wait(self, seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+
+def _where(plan: Plan) -> str:
+    """A window, for people."""
+    parts = [
+        f"channel {place.channel} from {place.start / SAMPLE_RATE_HZ:.1f} s"
+        f" to {(place.start + place.length) / SAMPLE_RATE_HZ:.1f} s"
+        for place in plan
+    ]
+    more = f" and {len(parts) - 3} more places" if len(parts) > 3 else ""
+    return f"the speech on {', '.join(parts[:3])}{more}"
+
+
+def spectrogram(sound: npt.NDArray[np.float32], bands: int, frames_max: int) -> wire.Mel:
+    """The log-mel spectrogram of at most `frames_max` frames, as windows travel."""
+    import numpy as np
+
+    frames = min(frames_max, -(-len(sound) // SAMPLES_PER_FRAME))
+    if len(sound) < _SOUND_SAMPLES_MIN:
+        sound = np.pad(sound, (0, _SOUND_SAMPLES_MIN - len(sound)))
+    mel = _extractor(bands)(sound)[:, :frames]
+    return np.ascontiguousarray(mel, dtype=np.float16)
+
+
+@lru_cache(maxsize=4)
+def _extractor(bands: int) -> Callable[[npt.NDArray[np.float32]], Any]:
+    from faster_whisper.feature_extractor import FeatureExtractor
+
+    extractor: Callable[[npt.NDArray[np.float32]], Any] = FeatureExtractor(feature_size=bands)
+    return extractor

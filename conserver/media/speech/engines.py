@@ -1,0 +1,38 @@
+"""Which engine the links of this process use: the host's transcribers, or a model of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from conserver.media.speech.client import SharedTranscriber
+from conserver.media.transcription import whisper
+from conserver.media.transcription.engine import Model, Transcriber
+
+
+class Engines:
+    """Makes one engine per model."""
+
+    def __init__(self) -> None:
+        self._addresses: tuple[str, ...] = ()
+        self._shared: dict[Model, SharedTranscriber] = {}
+        self._lock = threading.Lock()
+
+    def use_transcribers(self, addresses: Sequence[str]) -> None:
+        """Use these from now on; with none, every model is loaded in this process."""
+        with self._lock:
+            self._addresses = tuple(addresses)
+            self._shared.clear()
+
+    def open(self, model: Model) -> Transcriber:
+        """The engine for a model; an `engine.OpenTranscriber`."""
+        with self._lock:
+            if self._addresses:
+                if model not in self._shared:
+                    self._shared[model] = SharedTranscriber(self._addresses, model)
+                return self._shared[model]
+        return whisper.shared(model)
+
+
+engines = Engines()
+"""Of this process. The worker's main loop tells it which transcribers there are."""

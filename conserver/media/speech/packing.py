@@ -1,0 +1,217 @@
+"""Speech of all channels of a call into windows of at most one model input.
+
+1. Finds speech per channel with a voice detector; what is silent is never handed on.
+2. Keeps pauses within an utterance, so that its times stay linear; a longer pause is cut down to
+   the padding that is left on either side of it.
+3. Cuts an utterance that is longer than a window at a pause, else at its quietest place; nothing
+   overlaps.
+4. Puts the utterances of all channels into the same windows, in the order in which they begin, with
+   silence between them: while one party speaks, the other mostly listens, and the model's effort
+   is per window, however full that is. The words' times tell later whose they are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from conserver.media.transcription import voice
+from conserver.media.transcription.audio import SAMPLE_RATE_HZ
+from conserver.media.transcription.engine import Listening
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from conserver.media.transcription.samples import Samples
+
+# A pause as short as this is a place at which an utterance may be cut.
+_CUT_PAUSE_MS = 160
+# The detector needs 0.6 MB for each second that it is given at once.
+_LOOK_S = 60
+# So much around speech belongs to it: soft beginnings and ends, which the detector misses.
+_PADDING_MS = 300
+# Silence between two utterances of a window, besides their padding.
+_JOINT_S = 0.4
+# An utterance is rather cut at a pause than that more than this share of a window stays empty.
+_EMPTY_SHARE = 0.35
+# Where there is no pause, the quietest tenth of a second is looked for in the last part of these
+# seconds.
+_LOOK_BACK_S = 10
+
+
+computing = threading.Lock()
+"""One thread of a process at a time finds speech and makes windows of it: the arrays in between are
+large, and there are workers for the other cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a channel: its first sample, and one past its last."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A stretch of a channel in a window: `length` samples from `start`, at `at` in the window."""
+
+    channel: int
+    start: int
+    length: int
+    at: int
+
+    @property
+    def end_at(self) -> int:
+        """One past its last sample in the window."""
+        return self.at + self.length
+
+
+Plan = tuple[Place, ...]
+"""One window: its places in the order of their time in it."""
+
+Utterance = Sequence[Span]
+"""Spans of one channel between which a cut may be made; each begins where the last one ends."""
+
+
+def plans(
+    channels: Sequence[Samples],
+    listening: Listening,
+    window_samples: int,
+    pulse: Callable[[], None],
+    *,
+    together: bool,
+) -> list[Plan]:
+    """The windows of a call.
+
+    Args:
+        channels: int16 at 16 kHz.
+        listening: whether and how the voice detector is asked.
+        window_samples: the most that a window holds.
+        pulse: called every minute of sound; what it raises passes through.
+        together: whether a window may hold several channels.
+    """
+    found = [
+        (span[0].start, number, span)
+        for number, samples in enumerate(channels)
+        for span in utterances(samples, listening, window_samples, pulse)
+    ]
+    if together:
+        groups = [sorted(found, key=lambda one: one[:2])]
+    else:
+        groups = [[one for one in found if one[1] == number] for number in range(len(channels))]
+    return [
+        plan
+        for group in groups
+        for plan in pack([(number, spans) for _, number, spans in group], window_samples)
+    ]
+
+
+def utterances(
+    samples: Samples, listening: Listening, window_samples: int, pulse: Callable[[], None]
+) -> Iterator[Utterance]:
+    """The utterances of a channel, in order."""
+    loudness = voice.levels(samples)
+    keep = max(0, listening.vad_pause_ms - 2 * _PADDING_MS) * SAMPLE_RATE_HZ // 1000
+    for start, end in voice.stretches(loudness, len(samples), _LOOK_S):
+        pulse()
+        spans: list[Span] = []
+        for span in _speech(samples, start, end, listening):
+            if voice.is_silent(_levels_of(loudness, span)):
+                continue
+            if spans and span.start - spans[-1].end > keep:
+                yield spans
+                spans = []
+            begin = spans[-1].end if spans else span.start  # A pause within it stays in.
+            spans += _short_enough(Span(begin, span.end), loudness, window_samples)
+        if spans:
+            yield spans
+
+
+def _speech(samples: Samples, start: int, end: int, listening: Listening) -> Iterator[Span]:
+    """Where somebody speaks between two samples."""
+    import numpy as np
+
+    if not listening.vad:
+        yield Span(start, end)
+        return
+    from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+    options = VadOptions(
+        threshold=listening.vad_threshold,
+        min_silence_duration_ms=_CUT_PAUSE_MS,
+        speech_pad_ms=_PADDING_MS,
+    )
+    sound = samples[start:end].astype(np.float32) / 32768
+    for found in get_speech_timestamps(sound, options):
+        yield Span(start + found["start"], start + found["end"])
+
+
+def _levels_of(loudness: voice.Levels, span: Span) -> voice.Levels:
+    first, last = (at * voice.BLOCKS_PER_S // SAMPLE_RATE_HZ for at in (span.start, span.end))
+    return loudness[first : last + 1]
+
+
+def _short_enough(span: Span, loudness: voice.Levels, window_samples: int) -> Iterator[Span]:
+    """The span, cut at its quietest places where it is longer than a window."""
+    block = SAMPLE_RATE_HZ // voice.BLOCKS_PER_S
+    start = span.start
+    while span.end - start > window_samples:
+        last = (start + window_samples) // block
+        first = max(last - _LOOK_BACK_S * voice.BLOCKS_PER_S, start // block + 1)
+        end = (first + int(loudness[first:last].argmin())) * block
+        yield Span(start, end)
+        start = end
+    yield Span(start, span.end)
+
+
+def pack(found: Sequence[tuple[int, Utterance]], window_samples: int) -> Iterator[Plan]:
+    """Fill windows with utterances, (channel, spans) each, in the order given."""
+    joint = round(_JOINT_S * SAMPLE_RATE_HZ)
+    places: list[Place] = []
+    for channel, spans in found:
+        left = list(spans)
+        while left:
+            at = places[-1].end_at + joint if places else 0
+            count = _fitting(left, window_samples - at)
+            whole = count == len(left)
+            if places and not whole and (window_samples - at) < _EMPTY_SHARE * window_samples:
+                count = 0
+            if count:
+                start, end = left[0].start, left[count - 1].end
+                places.append(Place(channel, start, end - start, at))
+                left = left[count:]
+            if left:
+                yield tuple(places)
+                places = []
+    if places:
+        yield tuple(places)
+
+
+def _fitting(spans: Sequence[Span], room: int) -> int:
+    """How many of the spans fit into so many samples."""
+    return sum(1 for span in spans if span.end - spans[0].start <= room)
+
+
+def sound_of(plan: Plan, channels: Sequence[Samples]) -> npt.NDArray[np.float32]:
+    """The samples of a window from -1 to 1, silence where it has no place."""
+    import numpy as np
+
+    sound = np.zeros(plan[-1].end_at, dtype=np.float32)
+    for place in plan:
+        taken = channels[place.channel][place.start : place.start + place.length]
+        np.divide(taken, 32768, out=sound[place.at : place.at + place.length])
+    return sound
+
+
+def speech_s(plan: Plan) -> float:
+    """How many seconds of sound a window has."""
+    return sum(place.length for place in plan) / SAMPLE_RATE_HZ
+
+
+def place_at(plan: Plan, sample: float) -> Place:
+    """The place of a window that is nearest to one of its samples."""
+    return min(plan, key=lambda place: max(place.at - sample, sample - place.end_at, 0.0))

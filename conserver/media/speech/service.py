@@ -1,0 +1,351 @@
+"""The transcriber process: connections on one side, lanes on the other.
+
+The main thread reads what workers send, hands jobs to the lanes and sends the answers; it never
+computes. It gives slots to calls in the order in which they ask. It shows that it is alive only
+while the lanes are: a batch that takes far longer than any before it stops the stamp, and the
+supervisor replaces the process.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+
+from conserver.media.speech.batching import Batcher
+from conserver.media.speech.lanes import Failed, Job, Lanes, Outcome
+from conserver.media.speech.meters import SpeechMeters
+from conserver.media.speech.models import Models
+from conserver.media.speech.windows import Answer, ModelInfo, WindowOptions
+from conserver.media.speech.wire import SharedMel
+from conserver.media.transcription.engine import Model
+from conserver.process import packets
+from conserver.process.packets import Gone, Message
+from conserver.telemetry import log
+
+TICK_S = 0.5
+MEMORY_EVERY_S = 5.0
+# A batch may take as many times what the longest one took, and this long in any case.
+_OVERDUE_TIMES = 20
+_OVERDUE_S_MIN = 60.0
+# The first batch has nothing to be compared with, and a model on a new GPU compiles for minutes.
+_OVERDUE_S_FIRST = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """How a transcriber uses its device.
+
+    Attributes:
+        rows: windows of a full batch.
+        lanes: batches at once.
+        threads: CPU threads of a lane.
+        slots: calls at work at once; 0 is what fills two batches of every lane.
+        gather_s: how long a batch that is not full waits for more windows.
+        memory_bytes, allow_cpu: as for `Models`.
+        models: loaded before it is ready.
+        idle_s: it ends when nobody has been connected for so long; 0 is never.
+    """
+
+    rows: int = 8
+    lanes: int = 1
+    threads: int = 1
+    slots: int = 0
+    gather_s: float = 0.0
+    memory_bytes: int = 0
+    allow_cpu: bool = False
+    models: tuple[Model, ...] = ()
+    idle_s: float = 0.0
+
+    @property
+    def slot_count(self) -> int:
+        """Calls at work at once."""
+        return self.slots or 2 * self.rows * self.lanes
+
+
+@dataclass(eq=False)
+class _Connection:
+    """One call of a worker."""
+
+    socket: socket.socket
+    model: Model | None = None
+    admitted: bool = False
+    open: bool = True
+    unsent: deque[Message] = field(default_factory=deque)
+    told: dict[int, Job] = field(default_factory=dict)
+    """Jobs whose languages were told."""
+
+
+class Service:
+    """The main loop of a transcriber."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        options: ServiceOptions,
+        beat: Callable[[], None],
+        count: Callable[[int], None],
+        show: Callable[[int, int, int], None],
+        meters: SpeechMeters | None = None,
+        look_at_memory: Callable[[], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            listener: where workers connect; it does not block.
+            options: how the device is used.
+            beat: called at least once a second while all is well.
+            count: called with the number of windows that were answered.
+            show: called with the slots, the calls in them, and those that wait for one.
+            meters: count what is computed.
+            look_at_memory: called every few seconds, to show how much is in use.
+        """
+        self._show_memory = look_at_memory
+        self._memory_due_s = 0.0
+        self._options = options
+        self._beat = beat
+        self._count = count
+        self._show = show
+        self._listener = listener
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._selector = selectors.DefaultSelector()
+        self._connections: set[_Connection] = set()
+        self._queue: deque[_Connection] = deque()
+        self._log = log.get_logger()
+        self._models = Models(
+            workers=options.lanes,
+            threads=options.threads,
+            ahead=2 * options.rows * options.lanes,
+            memory_bytes=options.memory_bytes,
+            allow_cpu=options.allow_cpu,
+        )
+        batcher: Batcher[Job] = Batcher(options.rows, options.gather_s)
+        self._lanes = Lanes(
+            self._models, batcher, options.lanes, self._tell_progress, self._wake, meters
+        )
+        self._idle_since_s = time.monotonic()
+        self.idle = False
+        """Whether `run` has returned because nobody was connected for long."""
+
+    def run(self, ready: Callable[[], None], ended: Callable[[], bool], fds: Iterable[int]) -> int:
+        """Serve until it is to end.
+
+        Args:
+            ready: called once the first models are loaded.
+            ended: asked after every event whether it is to end now.
+            fds: descriptors that wake the loop, for `ended` to look at.
+
+        Returns:
+            The exit code.
+        """
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._collect)
+        for fd in fds:
+            self._selector.register(fd, selectors.EVENT_READ, _look)
+        self._lanes.start()
+        self._admit()
+        for model in self._options.models:
+            self._lanes.put(Job(self, 0, model))
+        to_load = len(self._options.models)
+        while not ended():
+            if to_load == 0:
+                to_load = -1
+                self._idle_since_s = time.monotonic()  # Nobody could call while models loaded.
+                self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+                ready()
+            if self._healthy():
+                self._beat()
+            self._look_at_memory()
+            for key, _ in self._selector.select(TICK_S):
+                key.data()
+            loaded = self._hand_out()
+            to_load -= loaded if to_load > 0 else 0
+            if to_load < 0 and self._is_idle():
+                self.idle = True
+                break
+        return 0
+
+    def _look_at_memory(self) -> None:
+        now_s = time.monotonic()
+        if self._show_memory is not None and now_s >= self._memory_due_s:
+            self._memory_due_s = now_s + MEMORY_EVERY_S
+            self._show_memory()
+
+    def _is_idle(self) -> bool:
+        if self._connections:
+            self._idle_since_s = time.monotonic()
+        idle_s = self._options.idle_s
+        return 0 < idle_s < time.monotonic() - self._idle_since_s
+
+    def _healthy(self) -> bool:
+        longest_s = self._lanes.longest_s
+        limit_s = max(_OVERDUE_S_MIN, _OVERDUE_TIMES * longest_s) if longest_s else _OVERDUE_S_FIRST
+        return self._lanes.at_work_s(time.monotonic()) < limit_s
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wakeup, 1)
+
+    def _collect(self) -> None:
+        try:
+            os.eventfd_read(self._wakeup)
+        except BlockingIOError:
+            return
+
+    # What workers send.
+
+    def _accept(self) -> None:
+        accepted = packets.accept(self._listener)
+        if accepted is None:
+            return
+        connection = _Connection(accepted)
+        self._connections.add(connection)
+
+        def hear() -> None:
+            self._hear(connection)
+
+        self._selector.register(accepted, selectors.EVENT_READ, hear)
+
+    def _hear(self, connection: _Connection) -> None:
+        try:
+            self._send_rest(connection)
+            while connection.open:
+                received = packets.receive(connection.socket)
+                if received is None:
+                    break
+                self._take(connection, *received)
+        except Gone:
+            self._close(connection)
+
+    def _take(self, connection: _Connection, message: Message, descriptor: int) -> None:
+        match message["type"]:
+            case "open":
+                connection.model = model = Model(**message["model"])
+                info = self._models.info(model)
+                if info is not None:
+                    self._send(connection, {"type": "info", **info.dump()})
+                else:
+                    self._lanes.put(Job(connection, 0, model))
+            case "begin":
+                self._queue.append(connection)
+                self._admit()
+            case "window" if connection.model is not None and descriptor >= 0:
+                self._lanes.put(_job(connection, connection.model, message, SharedMel(descriptor)))
+            case "speak":
+                for number in message["ids"]:
+                    job = connection.told.pop(number, None)
+                    if job is not None and job.options is not None:
+                        job.options = job.options.speaking(message["language"])
+                        self._lanes.put(job)
+            case other:
+                self._log.error("unknown_message", type=other)
+                self._close(connection)
+
+    def _admit(self) -> None:
+        """Give the slots that are free to the calls that wait, in their order."""
+        busy = sum(connection.admitted for connection in self._connections)
+        while self._queue and busy < self._options.slot_count:
+            connection = self._queue.popleft()
+            connection.admitted = True
+            busy += 1
+            self._send(connection, {"type": "admitted"})
+        self._show(self._options.slot_count, busy, len(self._queue))
+
+    def _close(self, connection: _Connection) -> None:
+        """The call has ended, or its worker has."""
+        if not connection.open:
+            return
+        connection.open = False
+        self._connections.discard(connection)
+        if connection in self._queue:
+            self._queue.remove(connection)
+        self._selector.unregister(connection.socket)
+        connection.socket.close()
+        self._lanes.drop(connection)
+        for job in connection.told.values():
+            job.close()
+        self._admit()
+
+    # What workers are sent.
+
+    def _hand_out(self) -> int:
+        """Send what the lanes have finished. Returns how many of the first models are loaded."""
+        loaded = 0
+        while self._lanes.finished:
+            job, outcome = self._lanes.finished.popleft()
+            if not isinstance(job.call, _Connection):
+                loaded += 1
+                if isinstance(outcome, Failed):
+                    self._log.error("model_not_loaded", model=job.model.name, reason=outcome.reason)
+                continue
+            if isinstance(outcome, Answer):
+                self._count(1)
+            if not job.call.open:
+                job.close()
+                self._lanes.drop(job.call)
+            else:
+                if isinstance(outcome, list):
+                    job.call.told[job.number] = job
+                self._send(job.call, _message(job, outcome))
+        return loaded
+
+    def _tell_progress(self, kind: str, jobs: Sequence[Job]) -> None:
+        """Called in a lane: what is at work when this process dies is suspected by its sender."""
+        theirs: dict[_Connection, list[int]] = {}
+        for job in jobs:
+            if isinstance(job.call, _Connection) and job.options is not None:
+                theirs.setdefault(job.call, []).append(job.number)
+        for connection, numbers in theirs.items():
+            try:
+                packets.send(connection.socket, {"type": kind, "ids": numbers, "crowd": len(jobs)})
+            except Gone:
+                continue  # The main thread will see that, too.
+
+    def _send(self, connection: _Connection, message: Message) -> None:
+        connection.unsent.append(message)
+        try:
+            self._send_rest(connection)
+        except Gone:
+            self._close(connection)
+
+    def _send_rest(self, connection: _Connection) -> None:
+        while connection.unsent:
+            if not packets.send(connection.socket, connection.unsent[0]):
+                break
+            connection.unsent.popleft()
+        if connection.open:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
+            key = self._selector.get_key(connection.socket)
+            if key.events != events:
+                self._selector.modify(connection.socket, events, key.data)
+
+
+def _look() -> None:
+    """A descriptor that only wakes the loop."""
+
+
+def _job(connection: _Connection, model: Model, message: Message, mel: SharedMel) -> Job:
+    return Job(
+        call=connection,
+        number=message["id"],
+        model=model,
+        options=WindowOptions.load(message["options"]),
+        mel=mel,
+        frames=message["frames"],
+        suspicion=message["suspicion"],
+        crowd=message["crowd"],
+        trace=message.get("trace", ""),
+    )
+
+
+def _message(job: Job, outcome: Outcome) -> Message:
+    match outcome:
+        case Answer():
+            return {"type": "answer", "id": job.number, "answer": outcome.dump()}
+        case ModelInfo():
+            return {"type": "info", **outcome.dump()}
+        case Failed():
+            return {"type": "failed", **asdict(outcome)}
+        case languages:
+            return {"type": "languages", "id": job.number, "languages": languages}

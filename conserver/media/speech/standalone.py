@@ -1,0 +1,102 @@
+"""A transcriber without a supervisor: for `conserver transcribe`, for scripts and for tests.
+
+It is a process of its own here too, always spawned: the library that finds speech and the one that
+transcribes it do not end well in one process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+from conserver.errors import ConserverError
+from conserver.media.speech.service import Service, ServiceOptions
+from conserver.process import failpoints, packets
+from conserver.telemetry import log
+
+_READY_S_MAX = 1800.0
+_END_S_MAX = 5.0
+
+
+class NotStarted(ConserverError):
+    """The process has ended before it was ready."""
+
+
+@dataclass
+class Running:
+    """A transcriber that serves an address. Closing it ends the process."""
+
+    address: str
+    listener: socket.socket
+    options: ServiceOptions
+    process: BaseProcess
+    lifeline: Connection
+
+    def again(self) -> None:
+        """Start another process at the address, in the place of one that has died."""
+        self.lifeline.close()
+        self.process.join(_END_S_MAX)
+        self.process, self.lifeline = _start(self.listener, self.options)
+
+    def close(self) -> None:
+        """End it."""
+        self.lifeline.close()
+        self.process.join(_END_S_MAX)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.listener.close()
+
+
+@contextmanager
+def running(options: ServiceOptions) -> Iterator[Running]:
+    """A transcriber, ready with its first models.
+
+    Raises:
+        NotStarted: it has ended at once.
+    """
+    address = f"conserver-{os.urandom(8).hex()}"
+    listener = packets.listen(address)
+    started = Running(address, listener, options, *_start(listener, options))
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def _start(listener: socket.socket, options: ServiceOptions) -> tuple[BaseProcess, Connection]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(listener, options, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    if not ours.poll(_READY_S_MAX):
+        process.kill()
+        raise NotStarted("the transcriber did not become ready")
+    try:
+        ours.recv()
+    except EOFError:
+        process.join()
+        raise NotStarted(f"the transcriber ended with code {process.exitcode}") from None
+    return process, ours
+
+
+def _serve(listener: socket.socket, options: ServiceOptions, lifeline: Connection) -> None:
+    listener.setblocking(False)
+    log.configure("transcriber", level="WARNING", shape="console", fd=2)
+    failpoints.arm(os.environ)
+    service = Service(listener, options, beat=_nothing, count=_nothing, show=_nothing)
+    code = service.run(
+        ready=lambda: lifeline.send("ready"), ended=lifeline.poll, fds=[lifeline.fileno()]
+    )
+    os._exit(code)
+
+
+def _nothing(*_: object) -> None:
+    pass

