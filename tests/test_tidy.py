@@ -34,11 +34,12 @@ ARROWS = {
     "process": "config telemetry",
     "queue": "vcon process",
     "outbound": "vcon process telemetry storage.network storage.reading",
+    "media": "",
     "media.transcription": "vcon outbound storage.reading",
     "media.speech": "media.transcription process outbound telemetry",
     "media.extraction": "vcon process telemetry storage.reading",
-    "links": "vcon outbound media.transcription media.speech media.extraction storage.network "
-    "storage.reading",
+    "links": "vcon process outbound media.transcription media.speech media.extraction "
+    "storage.network storage.reading",
     "plugins": "config vcon queue links storage.contract storage.network storage.reading",
     "worker": "media.speech media.extraction plugins process outbound queue vcon config telemetry "
     "links storage.contract",

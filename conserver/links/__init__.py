@@ -26,8 +26,8 @@ rule for choosing between them.
 
 Links import `conserver.vcon.document` and `conserver.errors`; links that make HTTP requests,
 `conserver.outbound`; transcribe, the public functions of `conserver.media.transcription`;
-read_documents, those of `conserver.media.extraction`. They import nothing else of conserver, and
-never each other.
+read_documents, those of `conserver.media.extraction`; notify, `conserver.process.backoff`. They
+import nothing else of conserver, and never each other.
 """
 
 from __future__ import annotations

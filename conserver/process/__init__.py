@@ -10,4 +10,6 @@ packets.py         the messages between a worker and a transcriber or page reade
 listening.py       sockets that listen, made before anything runs
 service_manager.py tells systemd how the daemon is
 descriptors.py     which file descriptors a forked child keeps
+backoff.py         how long to wait before another attempt
+failpoints.py      named steps at which a test kills or stops the process
 """
