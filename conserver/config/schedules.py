@@ -156,10 +156,12 @@ class ScheduleConfig(Section):
         """The last time up to a moment, that moment included, in ms since 1970."""
         # CronSim looks at moments before the one it is given; one second later includes it.
         until = self._moment(until_ms + 1000).replace(microsecond=0)
-        for moment in CronSim(self.cron, until, reverse=True):
-            if (found := _ms(moment)) <= until_ms:
-                return found
-        return 0
+        before = (_ms(moment) for moment in CronSim(self.cron, until, reverse=True))
+        found = next((at_ms for at_ms in before if at_ms <= until_ms), 0)
+        # Backwards it passes over the last time before clocks are put back; forwards it does not.
+        while found and (next_ms := self.next_ms(found)) <= until_ms:
+            found = next_ms
+        return found
 
     def missed(self, after_ms: float, until_ms: float, most: int = 1000) -> int:
         """How many times lie between two moments, the second included; at most `most`."""

@@ -128,9 +128,15 @@ def _moved(progress: Any) -> Iterator[Step]:
 
 
 def _found(task: Task, action: FindAction) -> Iterator[Step]:
-    """Page by page what the storage finds, behind the cursor of the task."""
-    count_text, _, cursor = task.cursor.partition(" ")
+    """Page by page what the storage finds, behind the cursor of the task.
+
+    The cursor of a run is how many were pushed and, if there may be more, the storage's cursor.
+    """
+    count_text, has_more, cursor = task.cursor.partition(" ")
     count = int(count_text or 0)
+    yield Step(count, task.cursor)
+    if task.cursor and not has_more:
+        return  # A host pushed the last page, and could not tell that the run has ended.
     with StorageReader(task.config) as reader:
         while count < action.limit:
             limit = min(PAGE, action.limit - count)
@@ -142,7 +148,8 @@ def _found(task: Task, action: FindAction) -> Iterator[Step]:
                 what = f"{action.storage} does not answer the query: {error}"
                 raise OperationError(redact_text(what), "unavailable") from error
             count, cursor = count + len(page.uuids), page.cursor
-            yield Step(count, f"{count} {cursor}", tuple(page.uuids))
+            told = f"{count} {cursor}" if cursor else str(count)
+            yield Step(count, told, tuple(page.uuids))
             if not cursor:
                 return
 

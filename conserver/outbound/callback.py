@@ -31,7 +31,8 @@ URL_CHARS_MAX = 8192
 HEADERS_MAX = 20
 HEADER_CHARS_MAX = 4096
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+# Without white space at its ends, which the connection would refuse.
+_HEADER_VALUE = re.compile(r"([\x21-\x7e\x80-\xff]+([\t ]+[\x21-\x7e\x80-\xff]+)*)?")
 # What the connection and the signature need for themselves.
 _OWN_HEADERS = frozenset(
     "host content-length transfer-encoding connection upgrade te trailer expect".split()

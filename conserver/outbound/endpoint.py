@@ -166,7 +166,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             try:
                 seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue
         if seconds == seconds:  # Not NaN.
             return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S)

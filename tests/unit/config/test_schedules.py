@@ -74,6 +74,20 @@ def test_a_fixed_time_comes_once_a_day_when_clocks_change(
     assert found == times
 
 
+@pytest.mark.parametrize(
+    ("cron", "zone", "now", "latest"),
+    [
+        pytest.param("30 2 * * *", "Europe/Berlin", "2026-10-25T01:00", "2026-10-25T00:30"),
+        pytest.param("15 1-3 * * *", "Europe/Berlin", "2026-10-25T01:00", "2026-10-25T00:15"),
+        pytest.param("30 1 * * *", "America/New_York", "2026-11-01T06:15", "2026-11-01T05:30"),
+    ],
+)
+def test_the_latest_time_is_known_within_the_hour_that_comes_twice(
+    cron: str, zone: str, now: str, latest: str
+) -> None:
+    assert schedule(cron, zone).latest_ms(ms(f"{now}+00:00")) == ms(f"{latest}+00:00")
+
+
 def test_what_repeats_comes_in_the_hour_that_is_there_twice_as_well() -> None:
     one = schedule("*/30 * * * *", "Europe/Berlin")
     until = ms("2026-10-25T03:00:00+01:00")

@@ -59,6 +59,8 @@ def test_a_presigned_url_says_until_when_it_may_be_used(url: str, expected: floa
         ({"url": "https://example.com/", "headers": {"webhook-id": "x"}}, "headers"),
         ({"url": "https://example.com/", "headers": {"a b": "x"}}, "headers"),
         ({"url": "https://example.com/", "headers": {"a": "x\r\ny: z"}}, "headers"),
+        ({"url": "https://example.com/", "headers": {"a": "x "}}, "headers"),
+        ({"url": "https://example.com/", "headers": {"a": "\tx"}}, "headers"),
         ({"url": "https://example.com/", "headers": {f"h{n}": "x" for n in range(21)}}, "headers"),
         ({"url": "https://example.com/", "key": "a/b"}, "key"),
         ({"url": "https://example.com/", "kind": "put", "key": "crm"}, ""),

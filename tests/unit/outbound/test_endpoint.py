@@ -168,6 +168,7 @@ def test_a_url_of_the_configuration_is_not_the_documents_fault() -> None:
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, 86_400),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "Mon, 01 Jan 99999999999999 00:00:00 GMT"}, None),
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0),
     ],
