@@ -83,8 +83,7 @@ class Output:
             return
         from conserver.cli import tables  # It imports Rich, which the daemon must not load.
 
-        shown = [[_shown(cell) for cell in row] for row in rows]
-        for line in tables.lines_of(self.screen, columns, shown):
+        for line in tables.lines_of(self.screen, columns, rows):
             sys.stdout.write(line + "\n")
 
     @property
@@ -93,15 +92,6 @@ class Output:
         from conserver.cli import tables
 
         return tables.screen(sys.stdout)
-
-
-def _shown(cell: object) -> object:
-    """A cell with its secrets hidden and its style kept."""
-    from conserver.cli.tables import Marked
-
-    if isinstance(cell, Marked):
-        return Marked(redact_texts(cell.value), cell.style)
-    return redact_texts(cell)
 
 
 def note(text: str) -> None:

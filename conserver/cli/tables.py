@@ -4,7 +4,8 @@
    it is printed under its row, and so are other columns from the right, as far as needed. A uuid
    is never broken.
 2. What goes to a file or a pipe is for grep: nothing is wrapped, and no line ends in blanks.
-3. Control characters are made visible: a producer's text must not drive the reader's terminal.
+3. Secrets are hidden. Control characters are made visible: a producer's text must not drive the
+   reader's terminal.
 4. Colour is for terminals, and for those who want it (NO_COLOR).
 """
 
@@ -22,7 +23,7 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
-from conserver.telemetry.redact import printable
+from conserver.telemetry.redact import printable, redact_text
 
 _GAP = 2
 _INDENT = "    "
@@ -144,5 +145,5 @@ def _text(cell: object) -> Text:
     elif isinstance(value, float):
         text = f"{value:.1f}"
     else:
-        text = printable(str(value))
+        text = printable(redact_text(str(value)))
     return Text(text, _STYLES[style])

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import SecretStr
-
 from conserver.config import settings
 from conserver.config.settings import Settings
-from conserver.telemetry.redact import redact_text
+from conserver.telemetry.redact import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ def listing(found: Settings, environ: Mapping[str, str]) -> list[Setting]:
     return [
         Setting(
             name=variable.name,
-            value=_shown(getattr(found, variable.field)),
+            value=_shown(variable.name, getattr(found, variable.field)),
             default=variable.default,
             given=bool(environ.get(variable.name, "").strip()),
             meaning=variable.meaning,
@@ -38,9 +36,7 @@ def listing(found: Settings, environ: Mapping[str, str]) -> list[Setting]:
     ]
 
 
-def _shown(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return redact_text(value.get_secret_value())
+def _shown(name: str, value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return value
+    return redact(value, name)

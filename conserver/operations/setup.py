@@ -27,7 +27,7 @@ def load_settings(environ: Mapping[str, str], config_file: str = "") -> Settings
     if config_file:
         given["CONSERVER_CONFIG_FILE"] = config_file
     found = settings.load(Environment(given))
-    keep_secret(secret_values(found.redis_url.get_secret_value()))
+    keep_secret(secret_values(found))
     return found
 
 

@@ -1,9 +1,9 @@
 """Removes secrets (passwords, tokens, keys) and control characters from output.
 
-Every log line, every dead letter and what commands tell passes through here (`conserver get` gives
-documents as they are). The rules:
+Every log line, every dead letter, every page, and what commands print of others' texts pass through
+here (`conserver get` gives documents as they are). The rules:
 
-1. A value is hidden if its name is that of a secret.
+1. A value is hidden if its name or its type is that of a secret.
 2. A URL in any text loses its password and its secret parameters. A presigned URL loses its whole
    query, because that alone grants access.
 3. The secrets of this process's configuration are hidden wherever they occur in a text, unless they
@@ -194,7 +194,13 @@ def redact_texts(value: object) -> object:
 
 
 def redact(value: object, name: str = "") -> object:
-    """A copy of `value` with secrets hidden, by name and in texts, at every depth."""
+    """A copy of `value` with secrets hidden, by type, by name and in texts, at every depth.
+
+    Of a SecretStr that is a URL the rest is shown.
+    """
+    if hasattr(value, "get_secret_value"):
+        value = value.get_secret_value()
+        name = name if "://" in str(value) else "secret"
     if name and is_secret_name(name) and value not in (None, ""):
         return HIDDEN
     if isinstance(value, str):

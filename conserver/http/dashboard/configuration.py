@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -43,10 +42,7 @@ def config(visit: Visit) -> Response:
         picture=picture(found),
         text=yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100),
         warnings=[str(redact_texts(str(one))) for one in found.warnings],
-        settings=[
-            replace(one, value=_hidden(one.name, one.value))
-            for one in settings_operation.listing(context.settings, os.environ)
-        ],
+        settings=settings_operation.listing(context.settings, os.environ),
         file=context.settings.config_file,
         faults=faults,
         changed=changed,
@@ -79,11 +75,6 @@ def reloads(visit: Visit) -> Values:
     with visit.client() as client:
         found = operation.answers(client, request)
     return {"answers": found, "asked_at": operation.asked_at_s(request)}
-
-
-def _hidden(name: str, value: object) -> object:
-    shown: Any = redact({name: value})
-    return shown[name]
 
 
 def _file(visit: Visit) -> tuple[list[str], bool]:

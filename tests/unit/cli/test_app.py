@@ -11,11 +11,13 @@ from typing import Any
 import orjson
 import pytest
 import typer
+from pydantic import SecretStr
 from servers import Redis
 
 from conserver.cli.app import _app
 from conserver.cli.output import Output, age_text, execute
 from conserver.cli.tables import Marked
+from conserver.config.settings import Settings, variables
 from conserver.errors import (
     EXIT_CONFIG,
     EXIT_FAILURE,
@@ -200,6 +202,29 @@ def test_settings_are_listed_with_meaning_and_without_secrets(conserver: Command
     assert all(row["meaning"] for row in rows.values())
     assert b"did you mean `CONSERVER_WORKERS`?" in done.stderr
     assert b"CONSERVER_WORKERS" in conserver("settings").stdout
+
+
+SECRETS = [
+    one.name
+    for one in variables()
+    if Settings.model_fields[one.field].annotation is SecretStr and one.name != "REDIS_URL"
+]
+
+
+@pytest.mark.parametrize("words", ["settings", "settings --json", "check --json", "doctor --json"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_no_command_shows_a_setting_that_is_a_secret(
+    conserver: Command, name: str, words: str
+) -> None:
+    """Neither where it can be used, nor in the error where it cannot."""
+    for secret in ("whsec_QzRyM3RQVw==", "whsec_cr3tPW", "two words cr3tPW"):
+        done = conserver(*words.split(), **{name: secret})
+        shown = done.stdout + done.stderr
+        assert not [part for part in (b"QzRyM3RQVw", b"cr3tPW") if part in shown]
+        assert b"Traceback" not in done.stderr
+    assert conserver("settings", **{name: "whsec_QzRyM3RQVw=="}).stdout.count(b"***") == 2, (
+        "this one, and the password of REDIS_URL"
+    )
 
 
 def test_settings_are_listed_although_some_are_wrong(conserver: Command) -> None:

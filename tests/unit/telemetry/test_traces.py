@@ -208,9 +208,8 @@ def test_spans_are_told_to_be_taken_again(otel: Otel, collector: Collector) -> N
 
 def test_where_traces_are_off_nothing_of_ours_loads_opentelemetry() -> None:
     """It is no dependency: every process of ours starts where it is not installed."""
-    roles = (
-        "worker.loop coordinator.coordinator supervisor.supervisor speech.transcriber web.server"
-    )
+    roles = "worker.loop coordinator.coordinator supervisor.supervisor"
+    roles += " media.speech.transcriber http.server"
     program = (
         "import importlib, sys; sys.modules['opentelemetry'] = None;"
         f"[importlib.import_module('conserver.' + name) for name in {roles.split()}];"
