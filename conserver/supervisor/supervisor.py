@@ -176,7 +176,7 @@ class Supervisor:
         self._coordinator, self._workers = self._resources.coordinator, self._resources.workers
         self._orders = OrderQueue()
         self._services = self._resources.services
-        others = [*self._services, *self._transcribers]
+        others = [*self._services, *self._transcribers, *self._readers.slots]
         self._updates = CoordinatorUpdates(self._orders, self._coordinator, self._workers, others)
         self._replacement = Replacement(self._coordinator, self._workers, self._services)
         self._watchdog = Watchdog(self._slots, self._replacement, time.monotonic())

@@ -171,3 +171,24 @@ def _cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.slow
+def test_one_that_is_stuck_does_not_outlive_a_killed_supervisor(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with Daemon(
+        tmp_path,
+        redis_url,
+        config(),
+        "fork",
+        1,
+        CONSERVER_PAGE_READERS="1",
+        CONSERVER_SHUTDOWN_TIMEOUT_S="2",
+    ) as daemon:
+        daemon.event("child_ready", child="page reader 1")
+        [pid] = daemon.pids("page reader")
+        daemon.signal(signal.SIGSTOP, pid)
+        daemon.signal(signal.SIGKILL)
+        daemon.until(lambda: not daemon.pids(), 30)
+        assert daemon.event("orphan_killed")["pid"] == pid
