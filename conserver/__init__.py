@@ -9,11 +9,14 @@ docs/architecture.md shows the wings. Where a subject is decided, and where it i
                            storage/<name>.py
     the end of an item     worker/outcomes.py decides, worker/outbox.py sends: queue/settle.lua, and
                            queue/move.lua for parked items and dead letters
-    dead letters           as above; of items that must not run (poison, too large), queue/claim.lua
+    dead letters           as above; queue/claim.lua makes those of items that must not run (poison,
+                           a pushed document that is too large, a callback that has expired)
     idle workers           coordinator/list_waiters.py waits in Redis, process/wakeup.py wakes
     stalls, time limits    supervisor/watchdog.py, by process/shared_status.py
     a dead worker          below, step by step
-    secrets in output      telemetry/redact.py, for every line of telemetry/log.py
+    secrets in output      telemetry/redact.py; applied by telemetry/log.py to every line, by
+                           cli/output.py and tables.py to what commands print, by worker/item.py to
+                           dead letters, by http/api/problems.py and http/dashboard to answers
     a new command          operations/<name>.py finds out or changes, cli/<name>.py prints (with
                            cli/output.py and tables.py; watching.py if live), cli/app.py declares it
 
@@ -51,9 +54,10 @@ The words that the code uses:
 A killed worker, step by step (kill -9 while an item is in a link):
 
 1. supervisor/supervisor.py: the pidfd of the child becomes readable, and the main loop reaps it.
-2. supervisor/death.py: `blame` reads the child's shared status. Blamed are items that a
-   link runs, items whose document is parsed or read by itself, and items whose links have ended
-   (they wait for storages or for their settlement). Items that wait for a chain thread are not.
+2. supervisor/death.py: `blame` reads the child's shared status. Blamed are the items
+   that are in a link, those whose document is being parsed or is read in a call of its own, and
+   those whose links have ended (they wait for storages or for their settlement). Items that wait
+   for a chain thread are not blamed.
 3. supervisor/orders.py: a `return` order with the blamed tokens and epochs is queued and sent to
    the coordinator; if that dies before it acknowledges the order, to the next one.
 4. coordinator/registry.py executes the order by calling queue/return.lua until nothing is left.

@@ -213,7 +213,7 @@ def submit(
 
     Each is a job, which `conserver jobs` shows. With --wait it is followed to its
     end: completed (stored and passed on), filtered (by a link), cancelled or
-    failed (a dead letter); `waiting` is none of them by the end of the time. 0 if
+    failed (a dead letter); `waiting` had not ended when the time was over. 0 if
     all are completed or filtered.
     """
     from conserver.cli.submit import submit

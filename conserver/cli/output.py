@@ -140,7 +140,7 @@ def execute(action: Callable[[], int]) -> int:
 
 
 def age_text(seconds: float) -> str:
-    """A duration in the largest unit of which it has two: `12 s`, `3 min`, `5 h`, `2 d`."""
+    """A duration in the largest unit of which it is two or more: `12 s`, `3 min`, `5 h`, `2 d`."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

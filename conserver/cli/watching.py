@@ -35,8 +35,12 @@ def repeat(look: Callable[[], None], watch_s: float) -> None:
 
 
 def write(screen: Console, lines: Sequence[str], at_s: float, *, again: bool) -> None:
-    """Writes lines in one piece. If they are shown again and again: over the last ones on a
-    terminal; in a file below their time (`at_s`, Unix seconds) and with an empty line behind them.
+    """Writes lines in one piece.
+
+    Args:
+        at_s: when they were true, in Unix seconds.
+        again: a terminal is painted over; in a file, each showing has its time above and an empty
+            line below.
     """
     if again and screen.is_terminal:
         text = _HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_BELOW

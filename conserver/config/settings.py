@@ -99,7 +99,7 @@ class Settings(BaseModel):
     stall_timeout_s: Seconds = _setting(
         "CONSERVER_STALL_TIMEOUT_S",
         60,
-        "A worker whose main loop makes no progress for so long is killed and replaced.",
+        "A process whose main loop makes no progress for so long is killed and replaced.",
     )
     shutdown_timeout_s: Annotated[float, TimeText, Field(ge=0, allow_inf_nan=False)] = _setting(
         "CONSERVER_SHUTDOWN_TIMEOUT_S",

@@ -28,8 +28,9 @@ _PACKET_BYTES_MAX = 256
 class IdleWorkers:
     """The workers by their slots. Used on the event loop's thread only.
 
-    any_idle: set while a worker is idle. suspects: set when a worker has reported suspects; cleared
-    by suspects.py. on_change: called after any_idle was set or cleared.
+    any_idle: set while a worker is idle. suspects: set when a worker has reported suspects, or
+    items were returned as suspects; cleared by suspects.py. on_change: called after any_idle was
+    set or cleared.
     """
 
     def __init__(self, ends: Sequence[socket.socket], statuses: Sequence[SharedStatus]) -> None:

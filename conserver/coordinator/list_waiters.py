@@ -4,8 +4,8 @@ While a worker of this host is idle, one `BLMOVE <list> conserver:returned:<list
 for every list that the host serves. When it answers, an item has moved to `returned`. There it
 belongs to no process, so no death strands it. The list waiter wakes one idle worker, which claims
 the item from there. When that worker has answered, the list waiter looks at `returned`. If items
-remain, it wakes another idle worker, each of them once at most; if none remain, it starts the next
-BLMOVE. Redis answers one host per item, and the host wakes one worker.
+remain, it wakes the next idle worker, and none twice for the same items; if none remain, it starts
+the next BLMOVE. Redis answers one host per item, and the host wakes one worker.
 
 No BLMOVE is issued for a list that is paused, that has as many parked items as it may, or that has
 unclaimed items in `returned`. Otherwise items would pile up in `returned` with no one to claim
@@ -138,8 +138,11 @@ class ListWaiter:
         await self._connection.close()
 
     async def _wake(self, idle_workers: IdleWorkers) -> bool:
-        """Wake the next idle worker and wait for its answer. False if every idle one was woken
-        before; True, too, where none is idle any more.
+        """Wake the next idle worker and wait for its answer.
+
+        Returns:
+            False if workers are idle and all of them were woken already. True otherwise, also if no
+            worker is idle any more.
         """
         slot = idle_workers.wake(passed_over=self._woken)
         if slot is None:
@@ -149,7 +152,9 @@ class ListWaiter:
         return True
 
     async def _why_not(self) -> WaitOutcome | None:
-        """Why no BLMOVE must be issued now; None if it may be."""
+        """Why no BLMOVE must be issued now; None if it may be. Where `returned` is empty it forgets
+        who was woken.
+        """
         answers = await self._connection.ask(self._look, ANSWER_TIMEOUT_S)
         paused, parked, returned = raise_first_error(answers)
         if not returned:

@@ -80,7 +80,7 @@ class Suspects:
                 continue
 
     async def _must_order(self) -> bool:
-        """Whether suspects wait that our workers may claim, and none of them runs one."""
+        """Whether suspects wait that our workers may claim, and no worker of this host runs one."""
         control, running, *counts = await self._redis.each(
             [
                 ("HKEYS", keys.CONTROL),

@@ -15,7 +15,7 @@ closes the generator stops the work.
     hosts.py         hosts and their workers, storages that are away, the rate, health
     overview.py      all of that at once
     attention.py     what of it is wrong, in words
-    history.py       how it was before
+    history.py       depth, rate and duration of each list over time
     workers.py       replace one
     contents.py      what is in a list, and why
     items.py         where a vCon is; cancel it
@@ -33,11 +33,12 @@ closes the generator stops the work.
     scheduled.py     the run of a schedule
     documents.py     read a vCon from Redis or a storage; store and delete it
     doctor.py        examine Redis
-    census.py        every key of Redis once: what fills it
+    search.py        what people type to find an item, a job or a vCon
     index.py         vcon-server's index: list by time, search by tel, mailto and name
+    monitoring/      metrics, as Prometheus and OpenMetrics read them
     config_file.py   show the configuration file, replace it
     reload.py        let the supervisor read it again
-    census.py        what fills Redis, and lists that no host serves
+    census.py        every key of Redis once: what fills it, and lists that no host serves
     forget.py        documents that every storage has go before their time
     reclaim.py       return what consumers hold that no host knows
     check.py         check settings, configuration, plugins and connections

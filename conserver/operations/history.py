@@ -78,8 +78,9 @@ def last_hour(
 def recent(
     client: Client, names: Sequence[str], fields: Sequence[str], points: int = 7
 ) -> dict[str, tuple[float | None, ...]]:
-    """Of each list the means of some fields over the last points, about a minute: the newest point
-    is written only at its end.
+    """Averages fields of each list over the last points, about a minute.
+
+    It reads one point more than a minute has, because the newest may not be written yet.
     """
     found: dict[str, tuple[float | None, ...]] = {}
     for name, (raw, first) in _newest(client, names, FINE, points).items():

@@ -4,7 +4,7 @@
 --
 -- An entry that is the newest one already is not added again: the call was repeated.
 
-open()
+begin_writing()
 if redis.call('LRANGE', KEYS[1], -1, -1)[1] == ARGV[1] then
   return 0
 end

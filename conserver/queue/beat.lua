@@ -6,7 +6,7 @@
 --
 -- Each beat adds the host to conserver:hosts again: one that was wrongly declared dead comes back.
 
-open()
+begin_writing()
 local added = redis.call('SADD', KEYS[2], ARGV[1])
 local before = redis.call('HGET', KEYS[1], 'beat') or ''
 redis.call('HSET', KEYS[1], 'beat', ARGV[2], unpack(ARGV, 3))

@@ -10,7 +10,7 @@ local record = held(KEYS[1], ARGV[1], ARGV[2])
 if not record then
   return 0
 end
-open()
+begin_writing()
 record.begun = true
 redis.call('HSET', KEYS[1], record.token, build(record))
 return 1

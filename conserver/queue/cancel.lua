@@ -7,18 +7,18 @@
 -- the callback of its job could not be told.
 
 local kind = kind_of(KEYS[1])
-open()
+begin_writing()
 
 -- Removes an element that waits. A record has its job in its token, a payload behind its uuid.
 local function remove(command, ...)
   local _, job = split_job(ARGV[1])
   local token = string.match(ARGV[1], '^\1(%S+) ') or (job and '#' .. job) or ''
-  if untold(token, 'cancelled') then
+  if cannot_notify(token, 'cancelled') then
     return wrong_type(NOTIFICATIONS)
   end
   local removed = redis.call(command, KEYS[1], ...)
   if removed > 0 then
-    mark(token, 'cancelled')
+    set_job_status(token, 'cancelled')
   end
   return removed
 end

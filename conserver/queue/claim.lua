@@ -113,12 +113,12 @@ local function claimed_before()
 end
 
 if number == registered then
-  open()
+  begin_writing()
   claimed_before()
   return answer(0, 0)
 end
 
-open()
+begin_writing()
 redis.call('HSET', KEYS[1], field, ARGV[2])
 
 -- Returns the reason of a dead letter that reached max_deliveries, with how its last worker died.
@@ -159,7 +159,7 @@ local function expired_s(token, state)
   return left_ms and left_ms <= 0 and math.floor(-left_ms / 1000) or nil
 end
 
--- Makes an item that must not run a dead letter. Returns whether it must not run.
+-- Dead-letters an item that must not run. Returns whether it was one.
 local BLOCKED_MS = 30000
 local function refuse(record, max_deliveries)
   local reason
@@ -180,12 +180,12 @@ local function refuse(record, max_deliveries)
   if not reason then
     return false
   end
-  local kept = untold(record.token, 'failed')
+  local kept = cannot_notify(record.token, 'failed')
   if kept then
     -- It has left its list by now, and its end could not be told: it waits, and the key is named.
     local due_ms = whole(now / 1000 + BLOCKED_MS)
     redis.call('ZADD', 'conserver:parked:' .. record.list, due_ms, build(record))
-    mark(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms)
+    set_job_status(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms)
     tell(NOTIFICATIONS, kept)
     return true
   end
@@ -256,7 +256,7 @@ local function take(key, list, popped, max_deliveries)
       break
     end
     items[#items + 1] = present(entry[2], entry[3], entry[5])
-    mark(entry[1], 'processing', 'retry_at_ms', '')
+    set_job_status(entry[1], 'processing', 'retry_at_ms', '')
   end
   return #items - before
 end

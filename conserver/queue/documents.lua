@@ -145,9 +145,9 @@ end
 -- written since: that is a conflict with revision ABSENT, and the newer document is in a storage.
 local ABSENT = -1
 
--- Returns the chain whose work a newer document contains, as seen by a chain that has read `base`:
--- that chain itself if it has written since base, whoever wrote last. Merging would then repeat its
--- work.
+-- Returns which chain wrote the newer document that `chain`, which has read `base`, has found:
+-- `chain` itself if any write since base was its own, because merging would repeat its work; else
+-- the chain that wrote last.
 local function author(doc, chain, base)
   local own = redis.call('HGET', doc.revkey, 'c:' .. chain)
   return own and tonumber(own) > base and chain or doc.chain

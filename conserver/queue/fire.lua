@@ -47,7 +47,7 @@ local function forget_others()
   end
 end
 
-open()
+begin_writing()
 if run and tonumber(lease_ms) < now then
   if lease == 0 then -- its action is another one now
     redis.call('HDEL', key, 'run', 'lease_ms', 'cursor', 'host', 'run_time')

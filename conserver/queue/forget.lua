@@ -5,7 +5,7 @@
 --
 -- One that is at work has no expiry, or one in the far future: it is left alone.
 
-open()
+begin_writing()
 local count, far_ms = 0, FAR - now_us() / 1000 - 86400000
 for index = 2, #KEYS, 2 do
   local left_ms = redis.call('PTTL', KEYS[index])

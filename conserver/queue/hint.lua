@@ -24,7 +24,7 @@ for place, text in ipairs(texts) do
       and not (known[2] == link and known[3] == progress and known[4] == attempts)
     if news then
       if written == 0 then
-        open()
+        begin_writing()
       end
       change_job(job, known[1], 'link', link, 'progress', progress, 'attempts', attempts)
       written = written + 1

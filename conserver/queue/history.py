@@ -91,7 +91,7 @@ def column(raw: bytes, first: int, field: str) -> list[float | None]:
 
 
 def mean_of(points: Sequence[Values | None]) -> Values:
-    """One point that stands for many: the means, and of the 95th percentiles the highest."""
+    """Averages each field of several points; of p95_s it takes the maximum."""
     there = [point for point in points if point is not None]
     merged: list[float | None] = []
     for place, name in enumerate(FIELDS):

@@ -1,4 +1,4 @@
--- move.lua: moves items out of flight that are not settled: releases, parks or dead-letters them.
+-- move.lua: takes items out of flight without settling them: releases, parks or dead-letters them.
 --
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 "release" | "park" | "dead"   2 seconds that a dead letter's document is kept (0: for
@@ -29,7 +29,7 @@ local function release(record)
   else
     redis.call('LPUSH', way_back(record), build(record))
   end
-  mark(record.token, 'queued', 'link', '')
+  set_job_status(record.token, 'queued', 'link', '')
 end
 
 -- Returns "<TYPE> <key>" of a key that cannot take the item, or nil.
@@ -38,7 +38,7 @@ local function obstacle(record)
   if kind == 'park' then
     places = { 'conserver:parked:' .. list, 'zset' }
   elseif kind == 'dead' then
-    local kept = untold(record.token, 'failed')
+    local kept = cannot_notify(record.token, 'failed')
     if kept then
       return kept .. ' ' .. NOTIFICATIONS
     end
@@ -54,7 +54,7 @@ local function obstacle(record)
   end
 end
 
-open()
+begin_writing()
 for index = 3, #ARGV, 6 do
   local token, epoch, state, revision, after_ms, why = unpack(ARGV, index, index + 5)
   local record = held(inflight, token, epoch)
@@ -73,7 +73,7 @@ for index = 3, #ARGV, 6 do
     elseif kind == 'park' then
       local due_ms = whole(now / 1000 + tonumber(after_ms))
       redis.call('ZADD', 'conserver:parked:' .. record.list, due_ms, build(record))
-      mark(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms, 'error', why)
+      set_job_status(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms, 'error', why)
     else
       dead_letter(record, why, now / 1000)
       expire_with_letter(record, keep_s, now)

@@ -5,7 +5,8 @@
 --      item. So before its first write a script checks the TYPE of the key that an item moves to,
 --      and of every key that others may have made.
 --   2. A full Redis (maxmemory) can still be drained: it refuses a script only at its first write,
---      and never a DEL. So every script calls open() first, which deletes a key that never exists.
+--      and never a DEL. So every script calls begin_writing() first, which deletes a key that never
+--      exists.
 --   3. A script may run twice, or late. Sequence numbers (of claims and writes) and the fence
 --      (token and epoch) make that harmless.
 --   4. The caller's arguments bound the work of a call.
@@ -34,7 +35,7 @@ local function tombstone(consumer)
   return 'conserver:gone:' .. consumer
 end
 
-local function open()
+local function begin_writing()
   redis.call('DEL', 'conserver:nothing')
 end
 
@@ -211,15 +212,15 @@ end
 -- callback_until_ms: when a presigned URL expires).
 local NOTIFICATIONS = 'conserver:notifications'
 
--- The jobs of a token that have not ended, where the token may have so many at once only
--- (submit.lua): the time at which a job's hash expires in any case, in ms -> job.
+-- The unfinished jobs of an API token that has a limit on jobs at once (submit.lua): the time at
+-- which a job's hash expires in any case, in ms -> job.
 local function open_jobs(token)
   return 'conserver:open:' .. token
 end
 
 -- What the scripts need of jobs: { status, keep_s, callback_on, callback_until_ms, max_s, counted }
--- by job, read once per call, or false for a key of another type. counted: the token whose open
--- jobs it is one of.
+-- by job, read once per call, or false for a key of another type. counted: the API token
+-- whose unfinished jobs it is one of.
 local jobs_read = {}
 local function job_read(job)
   if jobs_read[job] == nil then
@@ -229,8 +230,8 @@ local function job_read(job)
   return jobs_read[job]
 end
 
--- Returns whether the job of a token, if it ends like this, has a callback that is told of it.
-local function tells(known, status)
+-- Returns whether a job must notify a callback when it ends with `status`. known: its job_read.
+local function notifies(known, status)
   return known and known[1] and not ENDS[known[1]] and known[3]
     and string.find(' ' .. known[3] .. ' ', ' ' .. status .. ' ', 1, true) ~= nil
 end
@@ -253,7 +254,7 @@ end
 -- for which the hash is kept from then on; one with a callback is kept until that was told. It
 -- raises no error: the item has moved by now, and a user who may not write jobs must not leave a
 -- script half done. why: the error of a failure.
-local function mark(token, status, ...)
+local function set_job_status(token, status, ...)
   local job = job_of(token)
   if not job then
     return
@@ -262,7 +263,7 @@ local function mark(token, status, ...)
   if not known or not known[1] or ENDS[known[1]] then
     return
   end
-  local told = tells(known, status)
+  local told = notifies(known, status)
   local good, number = pcall(change_job, job, status, ...)
   known[1] = status
   if told then
@@ -309,17 +310,16 @@ local function barrier(place, wanted)
   return asked[place]
 end
 
--- Returns the type of conserver:notifications if it is no list and the job of a token could
--- therefore not end like this, because its callback has to be told; else false. To be called before
--- the item is moved.
-local function untold(token, status)
+-- If the job of an item must notify a callback of this end, but conserver:notifications is not a
+-- list: returns the type of that key. Else false. To be called before the item is moved.
+local function cannot_notify(token, status)
   local job = job_of(token)
-  return job and tells(job_read(job), status) and barrier(NOTIFICATIONS, 'list')
+  return job and notifies(job_read(job), status) and barrier(NOTIFICATIONS, 'list')
 end
 
 local function send_back(record)
   redis.call('RPUSH', way_back(record), build(record))
-  mark(record.token, 'queued', 'link', '')
+  set_job_status(record.token, 'queued', 'link', '')
 end
 
 -- Makes an item a dead letter: its payload in DLQ:<list>, for any tool, and its reason and record
@@ -334,5 +334,5 @@ local function dead_letter(record, why, at_ms)
   end
   redis.call('ZADD', 'conserver:dead:' .. record.list, whole(at_ms), why .. '\n' .. build(record))
   record.payload = payload
-  mark(record.token, 'failed', 'error', why)
+  set_job_status(record.token, 'failed', 'error', why)
 end

@@ -27,7 +27,7 @@ while moved + passed < most and bytes < most_bytes do
   if not barrier(place, 'list') then
     redis.call('ZREMRANGEBYRANK', KEYS[1], passed, passed)
     redis.call('RPUSH', place, text)
-    mark(string.match(text, '^\1(%S+) ') or '', 'queued', 'retry_at_ms', '')
+    set_job_status(string.match(text, '^\1(%S+) ') or '', 'queued', 'retry_at_ms', '')
     moved = moved + 1
   else
     barred, passed = place, passed + 1

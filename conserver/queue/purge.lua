@@ -7,7 +7,7 @@
 if not is_list(KEYS[1]) then
   return 0
 end
-open()
+begin_writing()
 if ARGV[1] ~= '' and redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
   return 0
 end

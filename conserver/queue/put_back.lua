@@ -11,7 +11,7 @@
 if not is_list(KEYS[1]) then
   return 0
 end
-open()
+begin_writing()
 local most, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local moved, passed, bytes = 0, 0, 0
 while moved + passed < most and bytes < most_bytes do

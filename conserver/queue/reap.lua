@@ -10,7 +10,7 @@
 if (redis.call('HGET', KEYS[1], 'beat') or '') ~= ARGV[2] then
   return false
 end
-open()
+begin_writing()
 local all, consumers = redis.call('HGETALL', KEYS[1]), {}
 for index = 1, #all, 2 do
   local consumer = string.match(all[index], '^consumer:(.*)$')

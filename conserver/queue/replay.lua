@@ -17,7 +17,7 @@ end
 if not is_list(KEYS[3]) then
   return wrong_type(KEYS[3])
 end
-open()
+begin_writing()
 if ARGV[1] == '' then
   if not is_list(KEYS[4]) or redis.call('LREM', KEYS[1], 1, ARGV[2]) == 0 then
     return 'gone'

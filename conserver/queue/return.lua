@@ -15,9 +15,9 @@
 -- The first call makes the registration void, so that claims of the consumer are refused while its
 -- items go back. The call that finds nothing held deletes the registration for good (register.lua).
 -- Blamed items become suspects, and a suspect stays one. Unless nobody is blamed, a delivery is
--- counted once for each suspect that had begun and for each overdue item. An item is blamed only if
--- its epoch is the one that the order names, overdue items included. If the epoch differs, a
--- delayed claim of the dead worker took the item again and the worker never ran it. A blamed item
+-- counted once for each suspect that had begun and for each overdue item. An order that names items
+-- blames one only if its epoch is the named one, overdue items included. If the epoch differs, a
+-- delayed claim of the dead worker took the item again, and the worker never ran it. A blamed item
 -- keeps the note, which becomes the reason of a dead letter.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
@@ -31,7 +31,7 @@ for index = last + 1, #ARGV do
   overdue[ARGV[index]] = true
 end
 
-open()
+begin_writing()
 local left = redis.call('HLEN', inflight)
 if left == 0 then
   if redis.call('HDEL', KEYS[1], field) == 1 then
@@ -99,11 +99,11 @@ for _, token in ipairs(redis.call('HRANDFIELD', inflight, most)) do
     redis.call('HSET', 'conserver:strange:' .. consumer, token, text)
     redis.call('HDEL', inflight, token)
     strange = strange + 1
-  elseif cancelled[token] and untold(token, 'cancelled') then
+  elseif cancelled[token] and cannot_notify(token, 'cancelled') then
     barred = NOTIFICATIONS
   elseif cancelled[token] then
     let_go(inflight, record)
-    mark(token, 'cancelled')
+    set_job_status(token, 'cancelled')
     ended = ended + 1
   -- While one of the list's keys is barred, none of its items is returned, blamed or not.
   elseif not bars(record) then

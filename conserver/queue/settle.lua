@@ -31,7 +31,7 @@ end
 -- Returns why an item cannot end (a list that cannot be pushed to, a callback that could not be
 -- told, a document that cannot be written), or nil and the revision of its document.
 local function obstacle(token, status, uuid, base, chain, body, first, last)
-  local kept = untold(token, status)
+  local kept = cannot_notify(token, status)
   if kept then
     return { 'type', NOTIFICATIONS, kept }
   end
@@ -47,7 +47,7 @@ local function obstacle(token, status, uuid, base, chain, body, first, last)
   return swap(uuid, tonumber(base), body, chain, now)
 end
 
-open()
+begin_writing()
 local at = 2 + tonumber(ARGV[1])
 local epochs = epochs_held(inflight, 2, at - 1)
 for place = 1, #epochs do
@@ -84,7 +84,7 @@ for _, list in ipairs(order) do
 end
 for _, entry in ipairs(ending) do
   local uuid, revision, seconds, first, last, token, status = unpack(entry)
-  mark(token, status, 'link', '', 'progress', '')
+  set_job_status(token, status, 'link', '', 'progress', '')
   for index = first, last, 2 do
     -- The item has left by now: a key of another type must not stop the others.
     redis.pcall('HSET', 'conserver:revision:' .. uuid, 'e:' .. ARGV[index], ARGV[index + 1])

@@ -31,6 +31,6 @@ for place = 1, wanted do
   waits[place] = whole(math.max(next_us - ahead - now, 0))
   next_us = next_us + interval
 end
-open()
+begin_writing()
 redis.call('SET', key, whole(next_us), 'PX', whole(math.ceil((next_us - now) / 1000) + 1000))
 return waits

@@ -23,7 +23,7 @@ local left_s = (window + 1) * window_s - now_s
 if used + more > most then
   return { 0, whole(used), left_s }
 end
-open()
+begin_writing()
 redis.call('HSET', KEYS[1], 'window', whole(window), 'count', whole(used + more))
 redis.call('EXPIRE', KEYS[1], left_s)
 return { 1, whole(used + more) }

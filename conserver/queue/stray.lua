@@ -20,7 +20,7 @@ local function return_one(record)
     return
   end
   if strays == 0 then
-    open()
+    begin_writing()
   end
   let_go(KEYS[1], record)
   send_back(record)

@@ -25,7 +25,7 @@ if #ARGV > 5 then
     return { 'type', list, kind }
   end
 end
-open()
+begin_writing()
 redis.call('HSET', key, 'cursor', cursor, 'lease_ms', whole(now + lease))
 if #ARGV > 5 then
   in_pieces('RPUSH', list, { unpack(ARGV, 6) })

@@ -21,6 +21,6 @@ for line_ms, link in string.gmatch(text or '', '(%d+) ([^\n]+)') do
   end
 end
 lines[#lines + 1] = whole(until_ms) .. ' ' .. ARGV[1]
-open()
+begin_writing()
 redis.call('HSET', KEYS[1], 'throttled', table.concat(lines, '\n'))
 return 1

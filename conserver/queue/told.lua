@@ -10,7 +10,7 @@ local known = read('HMGET', KEYS[1], 'status', 'notification_seq', 'keep_s')
 if not known or not ENDS[known[1]] or known[2] ~= ARGV[1] then
   return 0
 end
-open()
+begin_writing()
 redis.call('HSET', KEYS[1], 'notification', ARGV[2], 'notification_error', ARGV[3])
 if ARGV[2] == 'delivered' then
   redis.call('EXPIRE', KEYS[1], tonumber(known[3]) or 3600)

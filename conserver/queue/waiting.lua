@@ -157,7 +157,7 @@ local function since_of(index, every)
   local text = redis.call('HGET', KEYS[1], name)
   if length + came_back + alone == 0 then
     if text then
-      open()
+      begin_writing()
       redis.call('HDEL', KEYS[1], name)
     end
     return ''
@@ -171,7 +171,7 @@ local function since_of(index, every)
       state = { marks = {} }
       sample(state, list, returned, length)
     end
-    open()
+    begin_writing()
     redis.call('HSET', KEYS[1], name, cjson.encode(state))
   end
   local since = state.since

@@ -6,7 +6,7 @@
 --       score in it   4 its name in it   5.. field, value
 -- Answer: how many of the fields are new.
 
-open()
+begin_writing()
 local new = redis.call('HSET', KEYS[1], unpack(ARGV, 5))
 if ARGV[1] ~= '0' then
   redis.call('EXPIRE', KEYS[1], ARGV[1])

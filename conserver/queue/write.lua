@@ -3,7 +3,8 @@
 --
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 number of the write   2 number of items   3.. their tokens, then for each of them: epoch,
---       uuid ('' leaves the document), base revision (0 replaces), chain, state, body
+--       uuid ('' leaves the document), base revision (0 replaces, -1: see documents.lua), chain,
+--       state, body
 -- Answer, for each item: {"written", revision}, {"lost"}, {"late"}, {"type", key, TYPE},
 --       {"refused", why RedisJSON does not take the document} or {"conflict", revision, chain,
 --       text, replaced} (text is '' except for RedisJSON: read it with GET; replaced is '1' or '').
@@ -14,7 +15,7 @@
 local number, inflight = tonumber(ARGV[1]), KEYS[1]
 local now = now_us()
 local answers, changed = {}, {}
-open()
+begin_writing()
 local at = 3 + tonumber(ARGV[2])
 for place, text in ipairs(texts_held(inflight, 3, at - 1)) do
   local epoch, uuid, base, chain, state, body = unpack(ARGV, at, at + 5)

@@ -122,7 +122,7 @@ class Death:
             how = "was killed because it stood still"
         blame = _blame({item: _note(item, f"{how} {_doing(item)}") for item in self._at_work()})
         # "items" even if none is blamed here. Redis may know of a suspect that has begun and that
-        # the shared status does not show yet: it counts this death, with the note "".
+        # the shared status does not show yet: it counts this death, with the note of the key "".
         return {**blame, "blame": "items", "notes": {"": {"error": how}, **blame["notes"]}}
 
     def told(self, failure: str) -> str:
@@ -170,5 +170,5 @@ def _note(item: StatusItem, how: str) -> dict[str, str]:
 
 def _doing(item: StatusItem) -> str:
     if item.phase is Phase.FINISHING:
-        return "while it was stored"
+        return "while it waited for storages"
     return f"in the link {item.link}" if item.link else "while its document was read"

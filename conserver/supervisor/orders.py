@@ -94,8 +94,9 @@ class CoordinatorUpdates:
     def send_due(self, supervisor: Message, now_s: float) -> None:
         """Send what is due.
 
-        Updates are sent after all orders. An update without a dead worker makes the coordinator
-        return that worker's items; the order that names the blamed ones must come first.
+        Updates are sent after all orders. An update that leaves out a consumer makes the
+        coordinator return that consumer's items and blame all of them; the order that names the
+        blamed ones must come first.
 
         Args:
             supervisor: what the status shows of the supervisor itself (`supervisor_state`).

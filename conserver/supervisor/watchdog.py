@@ -130,13 +130,16 @@ class _Counter:
 class TimeLimits:
     """How long one child has stalled, and how long its items' links have run.
 
-    A link in C that keeps the interpreter's lock freezes all threads of its worker. The heartbeat
-    count stands still then, and the other links of the worker must not be charged for that time. So
-    while the heartbeat count stands still, time counts against an item only if its link is the only
-    one that runs. If several links run, the time is held back: a short freeze is added when it
-    ends, one of more than FROZEN_AFTER_S is dropped. If the shortest limit of these links passes
-    during the freeze, `frozen_past_limit` is set: the worker is killed as stalled, so their items
-    become suspects and no delivery is counted.
+    A link in C that keeps the interpreter's lock freezes all threads of its worker: the heartbeat
+    count stands still. It is not known which link does it, so the time counts like this:
+
+        the heartbeat moves                         against every running link
+        it stands still, one link runs              against that link
+        still for FROZEN_AFTER_S or less, several   against all of them, once the freeze has ended
+        still for longer, several links run         against none
+
+    If the shortest limit of several links passes during a freeze, `frozen_past_limit` is set: the
+    worker is killed as stalled, so their items become suspects and no delivery is counted.
     """
 
     def __init__(self) -> None:

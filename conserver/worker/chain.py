@@ -153,7 +153,9 @@ class ChainRunner:
         self._inbox = inbox
         self._measures = measures
         self._have_returned: set[str] = set()
-        """Links that have returned a vCon, and so do not lack the return; or that were told of."""
+        """Links that are not checked for a missing `return`: they have returned a vCon once, or the
+        warning was logged.
+        """
 
     def run(self, item: Item) -> None:
         """Run the item and set its outcome. Never raises for what a document or a link does."""
@@ -192,7 +194,7 @@ class ChainRunner:
                 return ChainOutcome(OutcomeKind.CANCELLED, reason, link=link.name)
             throttled_s = self._inbox.throttles.left_s(link.name)
             if throttled_s > 0:
-                # A slot of a rate goes: it is of the time before.
+                # A slot taken before is too early now, and is given up.
                 item.progress.slots = [THROTTLED + link.name]
                 return ChainOutcome(OutcomeKind.RATE, link=link.name, after_s=throttled_s)
             if route.rates and _lacks_slot(item, link.name):

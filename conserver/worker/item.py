@@ -17,11 +17,11 @@ OutcomeHandler.chain_ended):
     FILTERED    a link returned None                 step 5, without storages and egress lists
     CANCELLED   an operator cancelled the item       step 5, and its changes are dropped
     RETRY       a link raised Retry                  parked; dead-lettered once older than give_up_s
-    FAILED      a link raised another exception      parked; dead-lettered after `retries` failures
+    FAILED      a link raised another exception      parked `retries` times, then dead-lettered
     REJECTED    a link raised Rejected, or the       dead-lettered
                 document must not be processed
-    START_ANEW  a checkpoint met a newer document    step 2 again, from that document
-                of the same chain
+    START_ANEW  a write found a newer document,      step 2 again, from that document
+                written by the same chain
     LOST        a checkpoint found that another      removed from this worker; nothing is written
                 consumer has the item now
     RATE        the next link, or the chain, has a   step 2 again once it has a slot (rates.py);

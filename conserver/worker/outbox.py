@@ -1,4 +1,4 @@
-"""Outbox: sends to Redis what items are to have written, and removes those that have left.
+"""Outbox: sends the items' writes to Redis, and removes the items that have ended or were moved.
 
 1. Collects writes, settles, parks and dead letters. flush() sends each kind in batches that are
    bounded by count and bytes; RetryingConnection repeats a call until it is answered.

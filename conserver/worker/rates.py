@@ -5,8 +5,8 @@ outcome RATE). The worker loop takes slots in Redis for all such items in one ca
 whose slot is free now goes on at once; another one is parked until its slot, and keeps it. So no
 item asks twice, and nobody waits in a thread.
 
-A worker whose slots are further away than AHEAD_S claims nothing of that chain until they are not:
-its items wait in their list, where they keep their order.
+While its next start time for a chain is more than AHEAD_S away, a worker claims nothing for that
+chain: the items wait in their list, where they keep their order.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Rates:
 
     def tell_throttles(self) -> None:
         """Tell the other workers which links are throttled, as far as this one has met it."""
-        for link, left_s in self.throttles.untold():
+        for link, left_s in self.throttles.unreported():
             log.get_logger().warning("link_throttled", link=link, after_s=round(left_s, 1))
             answer = self._redis.call(limits.throttle(link, int(left_s * 1000)))
             if answer != 1:  # Only this worker knows, until an operator has mended the key.

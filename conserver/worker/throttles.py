@@ -27,14 +27,14 @@ class Throttles:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._until_s: dict[str, float] = {}
-        self._untold: deque[tuple[str, float]] = deque()
+        self._unreported: deque[tuple[str, float]] = deque()
 
     def meet(self, link: str, after_s: float) -> None:
         """The server of this link wants no calls for so long; the others are to be told."""
         until_s = self._clock() + min(after_s, LONGEST_S)
         if until_s > self._until_s.get(link, self._clock()) + _KNOWN_S:
             self._until_s[link] = until_s
-            self._untold.append((link, until_s))
+            self._unreported.append((link, until_s))
 
     def learn(self, throttled: Iterable[tuple[str, float]]) -> None:
         """What a claim has brought: links, and for how many seconds each is throttled still."""
@@ -48,11 +48,11 @@ class Throttles:
             return 0.0
         return max(self._until_s.get(link, 0.0) - self._clock(), 0.0)
 
-    def untold(self) -> Iterable[tuple[str, float]]:
+    def unreported(self) -> Iterable[tuple[str, float]]:
         """What this worker has met and the others do not know: links, and for how many seconds each
         is throttled still.
         """
-        while self._untold:
-            link, until_s = self._untold.popleft()
+        while self._unreported:
+            link, until_s = self._unreported.popleft()
             if (left_s := until_s - self._clock()) > 0:
                 yield link, left_s

@@ -36,7 +36,7 @@ HUNG_CALLS_MAX = 8
 process is replaced.
 """
 
-_DIGITS = re.compile(r"[0-9]+")  # Ports and times do not make another reason.
+_DIGITS = re.compile(r"[0-9]+")  # Errors that differ by a port or a time are the same reason.
 
 Outcomes: TypeAlias = list[tuple[Item, Outcome]]
 _Result = TypeVar("_Result")

@@ -66,12 +66,12 @@ inline change(s) {
   if :: callback && is_end(s) -> ends_told++ :: else fi
 }
 #ifdef M_UNTOLD_FAILURE
-#define tells(s) ((s)!=FAILED)
+#define notifies(s) ((s)!=FAILED)
 #else
 #ifdef M_UNTOLD_CANCEL
-#define tells(s) ((s)!=CANCELLED)
+#define notifies(s) ((s)!=CANCELLED)
 #else
-#define tells(s) true
+#define notifies(s) true
 #endif
 #endif
 #ifdef M_TOLD_WITHOUT_END
@@ -83,7 +83,7 @@ bit fresh_end;                     /* of the mark that runs */
 /* An end pushes its notification, in the same script. */
 inline tell(s) {
   if
-  :: callback && is_new_end(s) && tells(s) && !blocked -> waits_d++
+  :: callback && is_new_end(s) && notifies(s) && !blocked -> waits_d++
   :: else
   fi;
   fresh_end=0

@@ -30,9 +30,9 @@ KILLERS = {
     "exit:0": "ended with exit code 0 in the link trouble",  # which looks like a clean exit
 }
 STORING_KILLERS = {
-    "segfault": "was killed by signal 11 (Segmentation fault) while it was stored",
-    "exit": "ended with exit code 5 while it was stored",
-    "exit:0": "ended with exit code 0 while it was stored",
+    "segfault": "was killed by signal 11 (Segmentation fault) while it waited for storages",
+    "exit": "ended with exit code 5 while it waited for storages",
+    "exit:0": "ended with exit code 0 while it waited for storages",
 }
 
 

@@ -150,7 +150,7 @@ def test_a_link_that_throttles_itself_goes_on_and_the_next_item_waits(setup: Set
     assert setup.run(link("a", ask))[1].kind is OutcomeKind.DONE
     assert setup.run(link("a", ask))[1].kind is OutcomeKind.RATE
     assert setup.run(link("other", nothing))[1].kind is OutcomeKind.DONE
-    assert [name for name, _ in setup.inbox.throttles.untold()] == ["a"]
+    assert [name for name, _ in setup.inbox.throttles.unreported()] == ["a"]
 
 
 # ---- links in order ------------------------------------------------------------------------------

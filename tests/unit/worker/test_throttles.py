@@ -49,16 +49,16 @@ def test_what_was_met_is_told_once() -> None:
         throttles.meet("hook", 30)
         clock.now_s += 0.1
     clock.now_s += 0.2
-    [(link, left_s)] = throttles.untold()
+    [(link, left_s)] = throttles.unreported()
     assert (link, round(left_s, 1)) == ("hook", 29.0)
-    assert not list(throttles.untold())
+    assert not list(throttles.unreported())
 
 
 def test_what_others_have_told_is_not_told_again() -> None:
     throttles = Throttles(Clock())
     throttles.learn([("hook", 30.0)])
     throttles.meet("hook", 30)
-    assert not list(throttles.untold())
+    assert not list(throttles.unreported())
 
 
 def test_what_is_over_is_not_told() -> None:
@@ -66,7 +66,7 @@ def test_what_is_over_is_not_told() -> None:
     throttles = Throttles(clock)
     throttles.meet("hook", 30)
     clock.now_s += 30
-    assert not list(throttles.untold())
+    assert not list(throttles.unreported())
 
 
 def test_a_wait_of_a_moment_is_left_to_who_waits() -> None:
