@@ -40,6 +40,6 @@ def test_the_files_that_show_the_way_exist(text: str) -> None:
     shown = str(conserver.__doc__)
     if text != "glossary":
         shown = (ROOT / "docs" / text).read_text()
-    for name in set(re.findall(r"\b([a-z]+/[a-z_]+\.(?:py|lua))\b", shown)):
+    for name in set(re.findall(r"\b((?:[a-z_]+/)+[a-z_]+\.(?:py|lua))\b", shown)):
         folders = ("conserver", ".", "tests")
         assert any((ROOT / folder / name).exists() for folder in folders), name
