@@ -1,7 +1,8 @@
 """uvicorn's HTTP/1.1 protocol with bounds on what a client may make us wait for, or keep.
 
 1. The head of a request has at most HEAD_BYTES_MAX and arrives within HEAD_S_MAX. (httptools has no
-   bound of its own: an endless header would be kept for ever.)
+   bound of its own: an endless header would be kept for ever.) What stands between and behind the
+   chunks of a body has that bound, too: trailers are headers.
 2. A body goes on arriving: a client that sends nothing of it for BODY_S_MAX while the application
    reads is cut off (see `body` in api/bodies.py).
 """
@@ -28,6 +29,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._head_bytes = 0
         self._in_head = True
+        self._unused_bytes = 0  # of a body, without any content
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -46,14 +48,22 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._deadline is None:  # A further request on a connection that was kept open.
                 self._deadline = self.loop.call_later(HEAD_S_MAX, self._cut, _TOO_SLOW)
+        else:
+            self._unused_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
+        long = self._head_bytes if self._in_head else self._unused_bytes
+        if long > HEAD_BYTES_MAX:
             self._cut(_TOO_LARGE)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the content."""
+        self._unused_bytes = 0
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         """The head is there: what follows is body."""
         self._forget_deadline()
-        self._in_head, self._head_bytes = False, 0
+        self._in_head, self._head_bytes, self._unused_bytes = False, 0, 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -69,5 +79,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def _cut(self, answer: bytes) -> None:
         self._forget_deadline()
         if not self.transport.is_closing():
-            self.transport.write(answer)
+            if self.cycle is None or self.cycle.response_complete:  # Else another one is under way.
+                self.transport.write(answer)
             self.transport.close()

@@ -41,7 +41,7 @@ def keyring_of(settings: Settings) -> Keyring:
         )
     if settings.api_token_file:
         found += tokens.load_plain(Path(settings.api_token_file))
-    return Keyring(found)
+    return Keyring(found, wanted=bool(settings.api_tokens_file))
 
 
 def bind(settings: Settings, keyring: Keyring) -> socket.socket:
@@ -51,7 +51,7 @@ def bind(settings: Settings, keyring: Keyring) -> socket.socket:
         BootError: the address cannot be used, with what to do.
     """
     host, port = settings.api_host, settings.api_port
-    if not len(keyring) and not settings.api_open and not _is_loopback(host):
+    if keyring.is_open and not settings.api_open and not _is_loopback(host):
         log.get_logger().warning(
             "api_serves_loopback_only",
             instead_of=host,

@@ -74,11 +74,15 @@ def digest(text: str) -> str:
 class Keyring:
     """The tokens that are accepted. Comparing takes the same time whichever of them matches."""
 
-    def __init__(self, tokens: Iterable[Token]) -> None:
+    def __init__(self, tokens: Iterable[Token], *, wanted: bool = False) -> None:
+        """wanted: tokens are asked for in any case: the last one has been revoked."""
         self._tokens = list(tokens)
+        self._wanted = wanted
 
-    def __len__(self) -> int:
-        return len(self._tokens)
+    @property
+    def is_open(self) -> bool:
+        """Whether no token is asked for: none is configured."""
+        return not (self._tokens or self._wanted)
 
     def find(self, text: str) -> Token | None:
         """The token with this text, or None."""

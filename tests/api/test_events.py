@@ -151,3 +151,12 @@ def test_a_websocket_is_refused(submit: httpx.Client, api: Api, token: str) -> N
     with pytest.raises(InvalidStatus) as caught, connect(address, subprotocols=offered):
         pass
     assert caught.value.response.status_code == 403
+
+
+def test_a_websocket_is_one_guess(submit: httpx.Client, api: Api) -> None:
+    job = submitted(submit)["id"]
+    address = f"ws://{api.host}:{api.port}/ws/jobs/{job}"
+    guesses: Any = ["bearer.guess", "bearer.text-submit"]
+    with pytest.raises(InvalidStatus) as caught, connect(address, subprotocols=guesses):
+        pass
+    assert caught.value.response.status_code == 403

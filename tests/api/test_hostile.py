@@ -136,6 +136,59 @@ def test_without_tokens_only_this_machines_names_are_served(
         assert client.get("/v1/jobs", headers={"Host": "localhost:80"}).status_code == 200
 
 
+ELSEWHERE = [
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+    {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:3000"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+]
+
+
+@pytest.mark.parametrize("said", ELSEWHERE)
+def test_without_tokens_a_page_of_a_stranger_changes_nothing(
+    serve: Callable[..., Api], said: dict[str, str]
+) -> None:
+    api = serve(open_to_all=True)
+    with httpx.Client(base_url=api.url) as client:
+        paused = client.post("/v1/lists/calls/pause", headers=said)
+        assert (paused.status_code, paused.json()["type"]) == (403, "foreign-origin")
+        job = {"list": "calls", "url": "https://example.com/a.wav"}
+        assert client.post("/v1/jobs", json=job, headers=said).status_code == 403
+        popped = client.get("/vcon/egress", params={"egress_list": "out"}, headers=said)
+        assert popped.status_code == 403
+        assert not client.get("/v1/lists/calls").json()["paused"]
+        assert client.get("/v1/jobs").json()["jobs"] == []
+
+
+def test_without_tokens_ones_own_pages_and_links_to_the_dashboard_work(
+    serve: Callable[..., Api],
+) -> None:
+    api = serve(open_to_all=True, CONSERVER_API_CORS_ORIGINS="https://good.example")
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    with httpx.Client(base_url=api.url) as client:
+        for path in ("/ui/", "/api/ui/", "/ui/jobs"):
+            assert client.get(path, headers=link).status_code == 200
+        for said in (
+            {"Sec-Fetch-Site": "same-origin", "Origin": api.url},
+            {"Sec-Fetch-Site": "none"},
+            {"Origin": api.url},
+            {"Sec-Fetch-Site": "cross-site", "Origin": "https://good.example"},
+        ):
+            assert client.post("/v1/lists/calls/pause", headers=said).status_code == 200
+
+
+def test_a_proxy_that_asks_who_they_are_is_not_used_by_a_strangers_page(
+    serve: Callable[..., Api],
+) -> None:
+    api = serve(open_to_all=True, CONSERVER_API_OPEN="true")
+    with httpx.Client(base_url=api.url) as client:
+        ours = {"Host": "backend", "Origin": "https://shown.example"}
+        for site, status in (("same-origin", 200), ("cross-site", 403)):
+            said = {**ours, "Sec-Fetch-Site": site}
+            assert client.post("/v1/lists/calls/pause", headers=said).status_code == status
+
+
 def test_pages_of_strangers_get_no_permission(serve: Callable[..., Api]) -> None:
     origin = {"Origin": "https://evil.example"}
     api = serve()
@@ -190,6 +243,26 @@ def test_a_header_bomb_is_cut_off(api: Api) -> None:
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize("endless", [b"x: " + b"a" * 1000 + b"\r\n", b"a" * 1000])
+def test_trailers_are_bounded_as_headers_are(api: Api, endless: bytes) -> None:
+    head = b"POST /v1/vcons HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    with socket.create_connection((api.host, api.port), timeout=5) as connection:
+        connection.sendall(head)
+        assert b" 401 " in connection.recv(65_536)
+        assert _is_cut_off(connection, endless, 16 * protocol.HEAD_BYTES_MAX)
+
+
+def _is_cut_off(connection: socket.socket, endless: bytes, size: int) -> bool:
+    """Whether a server ends the connection while it is sent so many bytes."""
+    try:
+        connection.sendall(endless * (size // len(endless)))
+        return b" 431 " in connection.recv(65_536)
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+
+
 def test_a_head_that_drips_is_cut_off(api: Api) -> None:
     began_s = time.monotonic()
     with socket.create_connection((api.host, api.port), timeout=20) as connection:

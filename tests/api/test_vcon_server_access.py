@@ -223,6 +223,17 @@ def test_a_guess_of_a_partners_key_is_held_back(partners: Api) -> None:
     assert statuses == [403] * FAILURES_MAX + [429]
 
 
+def test_a_partner_has_the_rate_of_a_token(serve: Callable[..., Api]) -> None:
+    api = serve(config={"ingress_auth": PARTNERS}, CONSERVER_API_RATE_PER_MINUTE="2")
+    with client(api, "") as http:
+        answers = [
+            http.post(PATH, params=CALLS, json=example(), headers={HEADER: "key-of-calls"})
+            for _ in range(3)
+        ]
+    assert [one.status_code for one in answers] == [204, 204, 429]
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 30
+
+
 def test_keys_of_partners_are_never_shown(partners: Api) -> None:
     with client(partners) as http:
         for path in ("/config", "/v1/config"):

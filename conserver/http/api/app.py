@@ -36,6 +36,7 @@ from conserver.http.api import (
     models,
     openapi,
     operations,
+    origins,
     probes,
     reloads,
     results,
@@ -90,11 +91,14 @@ def create(context: Context) -> FastAPI:
         app.include_router(router)
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     _handle_errors(app)
-    _allow_origins(app, context.settings.api_cors_origins)
+    allowed = origins.named(context.settings.api_cors_origins)
+    _allow_origins(app, allowed)
     app.add_middleware(
         Frame,
         prefix=context.settings.api_root_path,
         loopback_only=context.is_open and not context.settings.api_open,
+        is_open=context.is_open,
+        allowed=allowed,
         meters=HttpMeters(context.statuses[0].metrics) if context.statuses else None,
     )
     if TRACES.otel is not None:
@@ -154,15 +158,14 @@ _STATUS_OF_KIND = {
 """Of an OperationError. Denied is what Redis said to us, so it is no fault of the caller."""
 
 
-def _allow_origins(app: FastAPI, origins: str) -> None:
-    named = [origin.strip() for origin in origins.split(",") if origin.strip()]
-    if not named:
+def _allow_origins(app: FastAPI, allowed: frozenset[str]) -> None:
+    if not allowed:
         return
     from fastapi.middleware.cors import CORSMiddleware
 
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=named,
+        allow_origins=sorted(allowed),
         allow_methods=["*"],
         allow_headers=["*"],
         expose_headers=["Location", "Retry-After", "ETag", "X-Request-Id"],

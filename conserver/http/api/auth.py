@@ -170,7 +170,8 @@ def _texts_of(request: HTTPConnection, header: str) -> list[str]:
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     texts = [bearer.strip()] if scheme.lower() == "bearer" else []
     offered = request.scope.get("subprotocols", ())  # A browser's WebSocket can send no header.
-    texts += [one.removeprefix("bearer.") for one in offered if one.startswith("bearer.")]
+    # Only the first one: each guess is to be counted.
+    texts += [one.removeprefix("bearer.") for one in offered if one.startswith("bearer.")][:1]
     return [text for text in (*texts, whole) if text]
 
 

@@ -75,7 +75,7 @@ class Context:
         """Whether requests need no token: none is configured. Then it serves loopback only, unless
         CONSERVER_API_OPEN says otherwise.
         """
-        return not len(self.keyring)
+        return self.keyring.is_open
 
     @contextmanager
     def client(self) -> Iterator[Redis]:

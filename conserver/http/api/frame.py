@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conserver.http.api.meters import HttpMeters
+from conserver.http.api.origins import is_foreign
 from conserver.http.api.problems import respond
 from conserver.telemetry import log
 
@@ -29,18 +31,29 @@ class Frame:
     """Around the whole application."""
 
     def __init__(
-        self, app: ASGIApp, *, prefix: str, loopback_only: bool, meters: HttpMeters | None = None
+        self,
+        app: ASGIApp,
+        *,
+        prefix: str,
+        loopback_only: bool,
+        is_open: bool,
+        allowed: frozenset[str],
+        meters: HttpMeters | None = None,
     ) -> None:
         """
         Args:
             prefix: a path that may stand in front of every route.
             loopback_only: refuse requests whose Host is not this machine's own name: a page of a
                 stranger in somebody's browser can reach loopback under a name of its own.
+            is_open: no token is asked for: refuse what pages of other sites send.
+            allowed: the origins of such pages that may.
             meters: count requests, but those of probes.
         """
         self._app = app
         self._prefix = prefix
         self._loopback_only = loopback_only
+        self._is_open = is_open
+        self._allowed = allowed
         self._meters = meters
         self._log = log.get_logger()
 
@@ -64,15 +77,8 @@ class Frame:
 
         began_s = time.perf_counter()
         try:
-            if self._loopback_only and not _LOOPBACK.fullmatch(
-                headers.get(b"host", b"").decode("latin-1")
-            ):
-                refusal = respond(
-                    scope, 421, "without tokens this serves localhost only", request_id=request_id
-                )
-                await refusal(scope, receive, out)
-            else:
-                await self._app(scope, receive, out)
+            refusal = self._refusal(scope, headers, request_id) if self._is_open else None
+            await (refusal or self._app)(scope, receive, out)
         except Exception as error:  # noqa: BLE001 - whatever a route has overlooked
             self._log.exception(
                 "http_request_failed", request_id=request_id, error=type(error).__name__
@@ -87,6 +93,19 @@ class Frame:
                 await answer(scope, receive, out)
         finally:
             self._tell(scope, seen["status"], request_id, time.perf_counter() - began_s)
+
+    def _refusal(
+        self, scope: Scope, headers: Mapping[bytes, bytes], request_id: str
+    ) -> ASGIApp | None:
+        """The answer to who is no client of a server without tokens."""
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self._loopback_only and not _LOOPBACK.fullmatch(host):
+            what = "without tokens this serves localhost only"
+            return respond(scope, 421, what, request_id=request_id)
+        if is_foreign(scope, headers, self._allowed, host=self._loopback_only):
+            what = "without tokens no page of another site is served (CONSERVER_API_CORS_ORIGINS)"
+            return respond(scope, 403, what, "foreign-origin", request_id=request_id)
+        return None
 
     def _find_prefix(self, scope: Scope, forwarded: str) -> None:
         """A path with a prefix means the same as one without it.

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from conserver.config.settings import Settings
 from conserver.errors import ConfigError
+from conserver.http import server
 from conserver.operations import tokens
 from conserver.operations.tokens import Keyring, Token
 
@@ -35,6 +37,14 @@ def test_a_token_is_made_found_and_revoked(file: Path) -> None:
     keyring = Keyring(tokens.load(file))
     assert keyring.find(text) is None
     assert keyring.find(other) is not None
+
+
+def test_a_file_without_tokens_lets_nobody_in(file: Path) -> None:
+    tokens.add(file, "ann", ["admin"])
+    tokens.revoke(file, "ann")
+    keyring = server.keyring_of(Settings.model_validate({"api_tokens_file": str(file)}))
+    assert not keyring.is_open
+    assert server.keyring_of(Settings()).is_open
 
 
 @pytest.mark.parametrize(
@@ -99,7 +109,7 @@ def test_vcon_servers_file_has_a_token_in_each_line(tmp_path: Path) -> None:
     path = tmp_path / "plain"
     path.write_text("one-token\n\n  two-token \n")
     ring = Keyring(tokens.load_plain(path))
-    assert len(ring) == 2
+    assert not ring.is_open
     for text in ("one-token", "two-token"):
         found = ring.find(text)
         assert found is not None

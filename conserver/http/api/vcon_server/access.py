@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.requests import Request
@@ -68,6 +69,9 @@ def check_partner(request: Request, name: str) -> Token:
         failures.count(address)
         raise refusal(403, f"Invalid API Key for ingress list '{name}'")
     partner = Token(f"partner:{name}", ("submit",), (name,))
+    if (wait_s := request.app.state.rates.wait_s(partner.name)) > 0:
+        retry = {"Retry-After": str(math.ceil(wait_s))}
+        raise refusal(429, "this list's key has made its requests of this minute", retry)
     request.state.token = partner  # For the log.
     return partner
 
