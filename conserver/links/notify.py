@@ -31,6 +31,7 @@ from conserver.outbound.faults import FailedAttemptError
 from conserver.outbound.send import Answer, Limits, UnreachableError
 from conserver.process import backoff
 from conserver.vcon.document import Vcon
+from conserver.vcon.document_result import document_result
 
 FINAL = frozenset({403, 410})
 _EXCERPT_CHARS = 300
@@ -238,8 +239,11 @@ def _result(document: bytes, wanted: str) -> tuple[bytes, str]:
     from conserver.media.transcription import formats
     from conserver.media.transcription.transcript import transcript_of
 
-    found = transcript_of(orjson.loads(document))
+    vcon = orjson.loads(document)
+    found = transcript_of(vcon)
     if found is None:
+        if (text := document_result(vcon, wanted)) is not None:
+            return text, formats.MEDIA_TYPES[wanted]
         raise NoResultError("the vCon of the job holds no transcript")
     try:
         return formats.render(found, wanted).encode(), formats.MEDIA_TYPES[wanted]

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import orjson
 
 from conserver.errors import ConserverError, InvalidArgumentError, OperationError
-from conserver.operations import dead_letters, items, lists
+from conserver.operations import audit, dead_letters, items, lists
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import Filter, Progress
 from conserver.queue import wishes
@@ -207,7 +207,7 @@ def newest(client: Client, limit: int = 100) -> list[Operation]:
     return [one for one in loaded if one is not None]
 
 
-def stop(client: Client, name: str) -> Operation:
+def stop(client: Client, name: str, *, actor: str) -> Operation:
     """Ask an operation to end after its current step. Raises OperationError: "not_found" or
     "conflict" where it does not run.
     """
@@ -215,6 +215,7 @@ def stop(client: Client, name: str) -> Operation:
     if found.status != "running":
         raise OperationError(f"the operation has ended: {found.status}", "conflict")
     wishes.ask(client, _key(name), {"stop": "1"})
+    audit.record(client, actor, "stop", {"operation": name}, 1)
     return found
 
 

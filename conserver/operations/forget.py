@@ -5,7 +5,8 @@ long, it may go at once, under these conditions:
 
 1. It is to expire, so no item is at work on it.
 2. No list, egress lists included, and no dead letter names its vCon.
-3. Each storage of the configuration has it.
+3. Each storage of the configuration has it, and one of them as it is in Redis: what a producer has
+   changed since may be on its way to a list.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+
+import orjson
 
 from conserver.errors import OperationError
 from conserver.operations import audit, documents, items
@@ -67,7 +70,7 @@ def forget_stored(
     try:
         for page in _pages(client):
             looked_at += len(page)
-            stored = [uuid for uuid in page if _has_everywhere(storages, uuid)]
+            stored = [uuid for uuid in page if _is_stored(client, storages, uuid)]
             unstored += len(page) - len(stored)
             # As late as possible: what is pushed after this look is as with any other expiry.
             named = _named(client, names) if stored else frozenset()
@@ -102,12 +105,25 @@ def _named(client: Client, names: Collection[str]) -> frozenset[str]:
     return frozenset(entry.uuid for entry in items.everything(client, names))
 
 
-def _has_everywhere(storages: StorageReader, uuid: str) -> bool:
+def _is_stored(client: Client, storages: StorageReader, uuid: str) -> bool:
+    """Whether every storage has it, and one of them the document that is in Redis."""
+    now = documents.read(client, uuid).text
+    is_current = False
     for name in storages.names:
         try:
-            if storages.get(name, uuid) is None:
-                return False
+            found = storages.get(name, uuid)
         except Exception as error:  # noqa: BLE001 - a client of any library may raise anything.
             text = f"storage {name} cannot be asked: {storages.said(name, error)}"
             raise OperationError(text, "unavailable") from None
-    return True
+        if found is None or now is None:
+            return False
+        is_current = is_current or _says_the_same(found, now)
+    return is_current
+
+
+def _says_the_same(one: bytes, other: bytes) -> bool:
+    """Whether two documents are equal; storages may write the same JSON in another way."""
+    try:
+        return one == other or bool(orjson.loads(one) == orjson.loads(other))
+    except orjson.JSONDecodeError:
+        return False

@@ -12,6 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -65,17 +66,52 @@ def scan(client: redis.Redis, name: str) -> Iterator[DeadLetter]:
     Letters that are added or removed meanwhile may be missed or yielded twice. `requeue` and
     `purge` check again whether a letter is still there.
     """
+    began_ms = _now_ms(client.time())
     with_reason: Counter[bytes] = Counter()
     for member in elements.in_sorted_set(client, keys.dead(name)):
         letter = _read(client, name, member)
         if letter is not None:
             with_reason[letter.payload] += 1
             yield letter
-    for payload in elements.in_list(client, keys.dead_letters(name)):
-        if with_reason[payload]:
-            with_reason[payload] -= 1
-        else:
-            yield DeadLetter(name, payload)
+    for payload in _bare(client, name, with_reason, began_ms):
+        yield DeadLetter(name, payload)
+
+
+def _bare(
+    client: redis.Redis, name: str, with_reason: Counter[bytes], since_ms: int
+) -> Iterator[bytes]:
+    """The payloads that have no reason.
+
+    A letter that came after the reasons were read has one, too: without a look at it, what died a
+    moment ago would be moved as if nothing were known of it.
+
+    Args:
+        with_reason: how often each payload was met with its reason.
+        since_ms: when their reading began, by Redis's clock.
+    """
+    recent: set[bytes] = set()
+    payloads = elements.in_list(client, keys.dead_letters(name))
+    while some := list(islice(payloads, elements.MOST)):
+        unknown = []
+        for payload in some:
+            if with_reason[payload]:
+                with_reason[payload] -= 1
+            else:
+                unknown.append(payload)
+        if not unknown:
+            continue
+        pipe = client.pipeline(transaction=False)
+        pipe.time()
+        pipe.zrangebyscore(keys.dead(name), since_ms, "+inf")
+        now, members = pipe.execute()
+        since_ms = _now_ms(now)
+        recent |= {one.payload for member in members if (one := _read(client, name, member))}
+        yield from (payload for payload in unknown if payload not in recent)
+
+
+def _now_ms(time: tuple[int, int]) -> int:
+    seconds, micros = time
+    return seconds * 1000 + micros // 1000
 
 
 def requeue(client: redis.Redis, letter: DeadLetter) -> str:

@@ -5,7 +5,7 @@
 -- ARGV  1 uuid   2 job ('' for a submission that nobody follows)   3 document ('' for none, or
 --       where the fourth key has it)   4 most items that may wait on the list (0: no limit)   5
 --       due time in ms since 1970 (0: now; later ones are parked until then)   6 seconds that the
---       job is kept after its end   7 and at most   8 the token whose jobs at once are limited ('':
+--       job is kept after its end   7 and at most, from its due time on   8 the token whose jobs at once are limited ('':
 --       none)   9 how many it may have   10.. fields of the job and their values
 -- Answer {"queued"} or {"waiting"}; {"exists", uuid, list, status} for a job that is known already
 --       (nothing was done: executed twice, it submits once); {"full", length of the list};
@@ -51,6 +51,7 @@ end
 -- has the first ones looked at, and those that have ended give theirs up.
 local LOOK = 16
 local token, most_jobs, now_ms = ARGV[8], tonumber(ARGV[9]), math.floor(now_us() / 1000)
+local kept_s = tonumber(ARGV[7]) + (later and math.ceil((due_ms - now_ms) / 1000) or 0)
 local limited = job ~= '' and token ~= '' and most_jobs > 0
 local open_key, ended = open_jobs(token), {}
 if limited then
@@ -75,13 +76,15 @@ end
 if job ~= '' then
   make_job(job, list, uuid, later and 'waiting' or 'queued', ARGV[6], ARGV[7], 'retry_at_ms',
     later and whole(due_ms) or '', unpack(ARGV, 10))
+  redis.call('EXPIRE', 'conserver:job:' .. job, whole(kept_s))
 end
 if limited then
   redis.call('HSET', 'conserver:job:' .. job, 'counted', token)
-  redis.call('ZADD', open_key, whole(now_ms + 1000 * tonumber(ARGV[7])), job)
+  redis.call('ZADD', open_key, whole(now_ms + 1000 * kept_s), job)
   redis.call('ZREMRANGEBYSCORE', open_key, '-inf', '(' .. whole(now_ms))
   in_pieces('ZREM', open_key, ended)
-  redis.call('EXPIRE', open_key, ARGV[7])
+  local left_s = math.ceil(redis.call('PTTL', open_key) / 1000)
+  redis.call('EXPIRE', open_key, whole(math.max(kept_s, left_s)))
 end
 if source ~= '' then
   redis.call('RENAME', source, document)

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,54 @@ def test_the_same_form_again_is_the_same_job(submit: httpx.Client, queue: Queue,
     assert answers[0].json()["uuid"] == answers[1].json()["uuid"]
     assert list(api.context.uploads.folder.iterdir()) == []
     assert len(queue.waiting("calls")) == 1
+
+
+@pytest.mark.parametrize("named", [{"Idempotency-Key": "k"}, {}])
+@pytest.mark.parametrize("change", [{"meta": '{"b": 2}'}, {"response_format": "srt"}])
+def test_another_form_with_the_same_recording_is_another_request(
+    submit: httpx.Client, named: dict[str, str], change: dict[str, str]
+) -> None:
+    form = {"list": "calls", "meta": '{"a": 1}', **({} if named else {"job_id": "j1"})}
+    statuses = [
+        submit.post("/v1/jobs", data=data, files={"file": ("a.wav", b"sound")}, headers=named)
+        for data in (form, form | change, form)
+    ]
+    refused = 422 if named else 409
+    assert [one.status_code for one in statuses] == [202, refused, 200]
+
+
+def test_a_newer_vcon_is_not_taken_for_the_one_of_the_job(
+    submit: httpx.Client, queue: Queue
+) -> None:
+    first, newer = vcon(), {}
+    newer = {**first, "subject": "newer"}
+    uuid = first["uuid"]
+    for name, send in {
+        "j1": lambda one: submit.post(
+            "/v1/jobs", json={"list": "calls", "vcon": one, "job_id": "j1"}
+        ),
+        "j2": lambda one: submit.post("/v1/vcons?list=calls&job=j2", json=one),
+    }.items():
+        statuses = [send(one).status_code for one in (first, newer, first)]
+        assert (name, statuses) == (name, [202, 409, 200])
+        assert b"newer" not in queue.client.get(f"vcon:{uuid}")
+
+
+def test_a_recording_that_is_gone_by_then_is_refused(serve: Callable[..., Api]) -> None:
+    api = serve(CONSERVER_INLINE_BYTES="3", CONSERVER_UPLOAD_EXPIRY_S="86400")
+    soon = datetime.now(UTC) + timedelta(hours=23)
+    with api.client("submit") as client:
+        statuses = [
+            client.post(
+                "/v1/jobs",
+                data={"list": "calls", "not_before": when.isoformat()},
+                files={"file": ("a.wav", content)},
+            ).status_code
+            for content in (b"sound", b"abc")
+            for when in (soon, soon + timedelta(hours=2))
+        ]
+    assert statuses == [202, 422, 202, 202]
+    assert len(list(api.context.uploads.folder.glob("*.json"))) == 1
 
 
 def test_an_upload_is_submitted_once_under_a_key(submit: httpx.Client, queue: Queue) -> None:

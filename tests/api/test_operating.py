@@ -201,6 +201,8 @@ def test_an_operation_is_stopped(operate: httpx.Client, queue: Queue, api: Api) 
     assert ended["status"] == "stopped"
     assert len(queue.dead("calls")) == 20_000 - ended["done"] > 0
     assert operate.delete(path).status_code == 409
+    entries = [one for one in operate.get("/v1/audit").json() if one["action"] == "stop"]
+    assert [(one["actor"], one["count"]) for one in entries] == [("ops", 1)]
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,15 @@ def test_a_storage_is_read_and_deleted_from(
     storage.close()
 
 
+def test_what_is_deleted_is_not_found_by_its_parties(admin: httpx.Client, queue: Queue) -> None:
+    body = {"vcon": "0.4.0", "uuid": "u1", "parties": [{"name": "Ada"}]}
+    assert admin.post("/vcon", json=body).status_code == 201
+    assert admin.get("/vcons/search", params={"name": "Ada"}).json() == ["u1"]
+    assert admin.delete("/v1/vcons/u1").status_code == 204
+    assert admin.get("/vcons/search", params={"name": "Ada"}).json() == []
+    assert not queue.client.exists("conserver:index:name:Ada", "conserver:indexed:u1")
+
+
 def test_a_storage_that_fails_is_named(admin: httpx.Client, queue: Queue, tmp_path: Path) -> None:
     (tmp_path / "files").write_text("no folder")
     queue.store("u1")

@@ -154,6 +154,19 @@ def test_what_is_due_later_waits_parked_until_then(queue: Queue, one: Consumer) 
     assert one.one().job == "j1"
 
 
+def test_a_job_of_later_is_known_as_long_from_then_on_as_others(
+    queue: Queue, one: Consumer
+) -> None:
+    due_s = 30 * 86_400
+    seconds, _ = queue.client.time()
+    submit(queue, due_ms=1000 * (seconds + due_s), keep_s=70, max_s=700)
+    assert due_s + 690 < queue.client.ttl("conserver:job:j1") <= due_s + 701
+    queue.promote("q")
+    one.settle(one.one())
+    assert status_of(queue) == "completed"
+    assert 0 < queue.client.ttl("conserver:job:j1") <= 70
+
+
 def test_what_was_due_already_is_queued(queue: Queue) -> None:
     assert submit(queue, due_ms=1) == [b"queued"]
 

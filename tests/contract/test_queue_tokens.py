@@ -40,6 +40,15 @@ def test_no_more_jobs_at_once_than_there_may_be(queue: Queue) -> None:
     assert 604_000 < queue.client.ttl(OPEN) <= 604_800
 
 
+def test_a_job_of_later_counts_until_its_end(queue: Queue) -> None:
+    seconds, _ = queue.client.time()
+    due_s = 30 * 86_400
+    assert submit(queue, "a", due_ms=1000 * (seconds + due_s)) == b"waiting"
+    assert submit(queue, "b") == b"queued"
+    assert due_s + 604_000 < queue.client.ttl(OPEN)
+    assert queue.client.zscore(OPEN, "a") > 1000 * (seconds + due_s)
+
+
 @pytest.mark.parametrize("end", ["completed", "filtered", "cancelled", "failed", "waits"])
 def test_every_end_makes_room(queue: Queue, end: str) -> None:
     for job in "ab":

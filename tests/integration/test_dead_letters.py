@@ -91,6 +91,19 @@ def test_a_letter_that_another_tool_has_taken_is_not_shown_as_one_with_its_paylo
     assert letters(queue) == []
 
 
+def test_what_dies_while_letters_are_read_is_not_taken_for_one_without_a_reason(
+    queue: Queue,
+) -> None:
+    queue.push("DLQ:q", "bare", *(f"b{number}" for number in range(2 * elements.MOST)))
+    found = deadletters.scan(queue.client, "q")
+    assert next(found).payload == b"bare"
+    dead_letter(queue, "fresh")
+    rest = list(found)
+    assert [one for one in rest if one.payload == b"fresh"] == []
+    assert len(rest) == 2 * elements.MOST
+    assert [one.payload for one in letters(queue) if one.why] == [b"fresh"]
+
+
 def test_entries_that_somebody_else_has_added_stand_in_nobodys_way(queue: Queue) -> None:
     dead_letter(queue, "u1")
     good = record("t", "u2", state=b"[]").decode("utf-8", "replace")

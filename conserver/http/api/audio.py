@@ -108,7 +108,8 @@ async def _submitted(
     context = context_of(request)
     model = model_named(context, token, wanted.model or DEFAULT)
     callback = _callback(context, wanted)
-    asked = [upload.sha512, model.list, wanted.request.model_dump(), wanted.presigned_url]
+    told = [wanted.presigned_url, wanted.form] if wanted.presigned_url else []
+    asked = [upload.sha512, model.list, wanted.request.model_dump(), *told]
     source = hashlib.sha256(orjson.dumps(asked)).hexdigest()
     key, job = request.headers.get("idempotency-key", "").strip().strip('"'), ""
     if key:

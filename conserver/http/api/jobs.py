@@ -150,9 +150,8 @@ async def hand_in(request: Request, token: Token, usual: str = "") -> Response:
     """
     context = context_of(request)
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        wanted, upload = await _form(request, context, token, usual)
+        wanted, upload, source = await _form(request, context, token, usual)
         document = b""
-        source = f"form {upload.sha512} {wanted.list}"
     else:
         limit = context.settings.max_document_bytes + bodies.JSON_BYTES_MAX
         raw = await bodies.whole(request, limit)
@@ -194,6 +193,8 @@ async def _submitted(
     if job and (known := await submitting.replayed(context, token, job, source)):
         return known, False
     uuid, body, used = await _document(context, wanted, document, upload)
+    if used is not None and _stays(context, used):
+        recordings.check_kept(context, used, due_ms)
     fields = [("source", source)] if job else []
     large = brought if upload is not None and _stays(context, upload) else None
     wish = Wish(name, uuid, body, job, due_ms, fields, callback, brought=large)
@@ -256,7 +257,8 @@ def _wanted(raw: bytes, usual: str) -> NewJob:
 
 async def _form(
     request: Request, context: Context, token: Token, usual: str
-) -> tuple[NewJob, Upload]:
+) -> tuple[NewJob, Upload, str]:
+    """What is wanted, the file, and what tells this form from others: their boundaries do not."""
 
     def look(form: Form) -> None:
         """Refuse a wrong list before the file has come, where it is named first."""
@@ -271,7 +273,9 @@ async def _form(
         given = {name: form.one(name) for name in _FORM_TEXTS if form.one(name)}
         objects = {name: orjson.loads(form.one(name)) for name in _FORM_OBJECTS if form.one(name)}
         usually = {"list": usual} if usual else {}
-        return NewJob.model_validate({**usually, **given, **objects}), upload
+        wanted = NewJob.model_validate({**usually, **given, **objects})
+        told = orjson.dumps([upload.sha512, upload.filename, upload.mediatype, given, objects])
+        return wanted, upload, hashlib.sha256(told).hexdigest()
     except (ValidationError, orjson.JSONDecodeError) as error:
         await context.transfer(context.uploads.remove, upload.id if upload else "")
         if isinstance(error, ValidationError):

@@ -127,7 +127,7 @@ def stop(
     """What it has done stays done."""
     with context_of(request).client() as client:
         _seen(background.get(client, operation), token)
-        return _view(background.stop(client, operation))
+        return _view(background.stop(client, operation, actor=token.name))
 
 
 def _may_see(token: Token, operation: Operation) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 import orjson
 
 from conserver.http.api.context import Context
+from conserver.http.api.problems import ProblemError
+from conserver.http.api.shapes import iso
 from conserver.media.transcription.request import Request
 from conserver.operations.recordings import new_uuid
 from conserver.outbound.uploads import Store, Upload, media_type
@@ -42,6 +44,18 @@ async def brought(context: Context, upload: Upload | None) -> AsyncIterator[Brou
     finally:
         if upload is not None and not found.needed:
             await context.transfer(context.uploads.remove, upload.id)
+
+
+def check_kept(context: Context, upload: Upload, due_ms: int) -> None:
+    """Raises ProblemError: 422 where the upload is removed before the job may begin."""
+    keep_s = context.settings.upload_expiry_s
+    until_s = upload.created_at + keep_s
+    if keep_s and due_ms / 1000 > until_s:
+        raise ProblemError(
+            422,
+            f"not_before: the recording is kept until {iso(until_s)} (CONSERVER_UPLOAD_EXPIRY_S)",
+            "invalid",
+        )
 
 
 def vcon_of_upload(

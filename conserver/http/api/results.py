@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -16,7 +15,7 @@ from conserver.media.transcription import formats
 from conserver.media.transcription.transcript import Transcript, transcript_of
 from conserver.operations import documents
 from conserver.operations.tokens import Token
-from storage import reading
+from conserver.vcon.document_result import document_result
 
 router = APIRouter(tags=["jobs"])
 
@@ -61,7 +60,7 @@ async def result(
     if wanted == "vcon":
         body, kind = raw, "application/json"
     else:
-        body = _of_documents(raw, wanted) or _rendered(transcript_in(raw), wanted)
+        body = _of_documents(orjson.loads(raw), wanted) or _rendered(transcript_in(raw), wanted)
         kind = formats.MEDIA_TYPES[wanted]
     headers = {"ETag": etags.of(body), "Cache-Control": "private, no-cache"}
     if etags.matches(request.headers.get("if-none-match"), headers["ETag"]):
@@ -77,24 +76,9 @@ def transcript_in(raw: bytes) -> Transcript:
     return found
 
 
-def _of_documents(raw: bytes, wanted: str) -> bytes | None:
+def _of_documents(vcon: dict[str, Any], wanted: str) -> bytes | None:
     """The text of the documents in a vCon without a transcript; None if it has none of them."""
-    vcon = orjson.loads(raw)
-    read = list(reading.documents_of(vcon))
-    if not read or wanted not in ("json", "text") or transcript_of(vcon) is not None:
-        return None
-    whole = "\n\n".join(filter(None, map(reading.document_text, read)))
-    if wanted == "text":
-        return f"{whole}\n".encode()
-    members = ("attachment", "dialog")
-    found = [
-        {
-            **{name: part[name] for name in members if name in part},
-            "pages": [asdict(page) for page in reading.document_pages(part)],
-        }
-        for part in read
-    ]
-    return orjson.dumps({"text": whole, "documents": found})
+    return None if transcript_of(vcon) is not None else document_result(vcon, wanted)
 
 
 def _rendered(found: Transcript, wanted: str) -> bytes:

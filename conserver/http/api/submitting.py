@@ -232,10 +232,12 @@ async def _run(
 
 
 def _is_same(job: Job, wish: Wish) -> bool:
-    """Whether a job was made by the same submission: of the same vCon, or from the same source."""
-    source = dict(wish.fields).get("source")
-    same_source = source is not None and job.fields.get("source") == source
-    return job.list == wish.list and (job.uuid == wish.uuid or same_source)
+    """Whether a job was made by the same submission: from the same source; of the same vCon where
+    nobody knows the source of one of them.
+    """
+    source, known = dict(wish.fields).get("source"), job.fields.get("source")
+    same = source == known if source and known else job.uuid == wish.uuid
+    return job.list == wish.list and same
 
 
 async def replayed(context: Context, token: Token, job: str, source: str) -> Job | None:

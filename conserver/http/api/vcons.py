@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from conserver.http.api.context import Context, context_of
 from conserver.http.api.problems import ProblemError
 from conserver.http.api.shapes import JobView
 from conserver.http.api.submitting import Wish
-from conserver.operations import documents
+from conserver.operations import documents, index
 from conserver.operations.tokens import Token
 from conserver.queue import jobs
 
@@ -84,7 +85,8 @@ async def post(request: Request) -> Response:
     name, job = query.get("list", ""), query.get("job", "")
     if job and not jobs.ID.fullmatch(job):
         raise ProblemError(422, "job: has 1 to 64 letters, digits and ._-", "invalid")
-    due_ms = submitting.due_ms(submitting.moment(query.get("not_before", "")))
+    not_before = query.get("not_before", "")
+    due_ms = submitting.due_ms(submitting.moment(not_before))
     if name:
         priority = query.get("priority", "")
         name = submitting.prioritised_list(context, token, name, priority)
@@ -92,7 +94,10 @@ async def post(request: Request) -> Response:
     if not name:
         await asyncio.to_thread(_store, context, uuid, raw, lambda _: None)
         return Response(Stored(uuid=uuid).model_dump_json(), 201, {}, "application/json")
-    wish = Wish(name, uuid, raw, job, due_ms)
+    fields = []
+    if job:
+        fields.append(("source", hashlib.sha256(raw + not_before.encode()).hexdigest()))
+    wish = Wish(name, uuid, raw, job, due_ms, fields)
     return submitting.answer(request, *await submitting.submit(context, token, wish))
 
 
@@ -189,6 +194,7 @@ def delete(
     submitting.check_uuid(uuid, 404)
     with context.client() as client:
         deleted = documents.delete(client, context.storages, uuid, actor=token.name)
+        index.remove(client, context.settings, uuid)
     if deleted.failed:
         raise ProblemError(
             502,

@@ -34,7 +34,7 @@ from conserver.telemetry.redact import redact_text
 from storage.reading import NotBase64Error, decode_body, media_type
 
 pages = Pages()
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _PLAIN = "application/octet-stream"
 _TRANSCRIBES = "links.transcribe"
 
@@ -44,7 +44,7 @@ def recording(visit: Visit) -> Response:
     """The bytes of a dialog's recording."""
     number = visit.name("number")
     dialog = None
-    if number.isdigit() and len(number) < 6:
+    if number.isdecimal() and len(number) < 6:
         dialog = call.dialog_of(document_of(visit), int(number))
     if dialog is None:
         raise ProblemError(404, "the vCon has no such dialog", "dialog-unknown")
@@ -127,9 +127,9 @@ def ranged(content: bytes, wanted: str, kind: str, headers: dict[str, str]) -> R
     """The whole content, or the one range of it that was asked for (RFC 9110, section 14)."""
     headers = {**headers, "accept-ranges": "bytes"}
     match = _RANGE.fullmatch(wanted.strip())
-    if match is None or not any(match.groups()):
+    first, last = match.groups() if match is not None else ("", "")
+    if not (first or last) or (first and last and int(last) < int(first)):
         return Response(content, 200, headers, kind)  # Also for several ranges: that is allowed.
-    first, last = match.groups()
     begin = int(first) if first else max(len(content) - int(last), 0)
     end = min(int(last), len(content) - 1) if first and last else len(content) - 1
     if begin > end:

@@ -61,8 +61,7 @@ def stop(visit: Visit) -> Response:
     """Lets an operation end after its current step."""
     found = _found(visit)
     with visit.client() as client:
-        background.stop(client, found.id)
-        audit.record(client, visit.token.name, "stop", {"operation": found.id}, 1)
+        background.stop(client, found.id, actor=visit.token.name)
     return visit.to(f"operations/{found.id}", said="It ends after its current step.")
 
 

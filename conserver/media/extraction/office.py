@@ -71,7 +71,7 @@ class OfficeText:
                 self.language = _docx_language(_part(archive, "word/styles.xml", limits))
             return "\n".join([body, *(note for note in notes if note.strip())])
         if "mimetype" in names and "content.xml" in names:
-            if not archive.read("mimetype").startswith(_ODT_TYPE):
+            if not _part(archive, "mimetype", limits).startswith(_ODT_TYPE):
                 raise Refused("the office file is no text: only docx and odt are read")
             self.kind, self.language = "odt", ""
             if "META-INF/manifest.xml" in names:

@@ -163,6 +163,20 @@ def test_a_presigned_url_gets_the_result_in_its_format(wanted: str, kind: str, p
     assert "transfer-encoding" not in request.headers, "S3 wants the length"
 
 
+def test_the_text_of_documents_is_a_result_too() -> None:
+    pages = [{"page": 1, "text": "one"}, {"page": 2, "text": "two"}]
+    analysis = {"type": "document_text", "attachment": 0, "body": {"pages": pages}}
+    text = orjson.dumps({"vcon": "0.4.0", "uuid": "u1", "analysis": [analysis]})
+    with serving(Reply(200, b"")) as server:
+        for wanted in ("json", "text", "srt"):
+            notify_once({"url": server.url, "kind": "put", "format": wanted}, text=text)
+        as_json, as_text, as_srt = server.requests
+    assert as_json.json["text"] == "one\n\ntwo"
+    assert [page["number"] for page in as_json.json["documents"][0]["pages"]] == [1, 2]
+    assert as_text.body == b"one\n\ntwo\n"
+    assert as_srt.json["error"]["type"] == "no_result"
+
+
 @pytest.mark.parametrize(
     ("told", "text", "type_", "message"),
     [

@@ -169,6 +169,10 @@ BAD = {
         "encrypted or of an old format",
     ),
     "zip bomb": (papers.docx([["a" * 2_000_000]]), "unpacks to more than 1000000 bytes"),
+    "zip bomb in a label": (
+        papers.zipped({"mimetype": " " * 2_000_000, "content.xml": "<a/>"}),
+        "mimetype unpacks to more than 1000000 bytes",
+    ),
     "entity bomb": (
         papers.zipped({"word/document.xml": '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'}),
         "its XML is not safe to read",

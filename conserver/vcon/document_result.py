@@ -1,0 +1,33 @@
+"""What a job came to that has read documents: their text, as callers and callbacks get it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from storage import reading
+
+
+def document_result(vcon: Mapping[str, Any], wanted: str) -> bytes | None:
+    """The text of the documents in a vCon: `text`, or page by page as `json`.
+
+    Returns:
+        None where it has none, or where that is no format for them.
+    """
+    read = list(reading.documents_of(vcon))
+    if not read or wanted not in ("json", "text"):
+        return None
+    whole = "\n\n".join(filter(None, map(reading.document_text, read)))
+    if wanted == "text":
+        return f"{whole}\n".encode()
+    found = [
+        {
+            **{name: part[name] for name in ("attachment", "dialog") if name in part},
+            "pages": [asdict(page) for page in reading.document_pages(part)],
+        }
+        for part in read
+    ]
+    return orjson.dumps({"text": whole, "documents": found})
