@@ -199,7 +199,7 @@ class Settings(BaseModel):
         "CONSERVER_JOB_EXPIRY_S", 3600, "How long a job is kept after its end."
     )
     job_max_s: Annotated[int, TimeText, Field(ge=60)] = _setting(
-        "CONSERVER_JOB_MAX_S", 604_800, "How long a job is kept at most, ended or not."
+        "CONSERVER_JOB_MAX_S", 604_800, "How long a job is kept at most, from its `not_before` on."
     )
     stories: Stories = _setting(
         "CONSERVER_STORIES",

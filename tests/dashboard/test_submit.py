@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urljoin
 
@@ -125,6 +125,33 @@ def test_who_may_submit(visitors: Visitors) -> None:
     assert "one.wav" in one.text
     ids = one.url.partition("?")[2]
     assert "one.wav" not in visitors("narrow").get(f"submit/jobs?{ids}").text
+
+
+def test_a_page_that_is_kept_current_shows_nobody_anothers_jobs(
+    visitors: Visitors, api: Api
+) -> None:
+    with api.client("submit") as client:
+        job = client.post("/v1/vcons?list=calls", json=call()).json()["id"]
+    own, other = visitors("submit"), visitors("other")
+    asked = {"ids": job, "live": "1"}
+    with own.http.stream("GET", "/ui/submit/jobs", params=asked) as answer:
+        mine = answer.iter_lines()
+        assert any("queued" in line for line in mine)
+        with other.http.stream("GET", "/ui/submit/jobs", params=asked) as others:
+            seen = _first_part(others.iter_lines())
+    assert "queued" not in seen
+    assert "None of these jobs is known" in seen
+
+
+def _first_part(lines: Iterator[str]) -> str:
+    """The first live part of a stream."""
+    found: list[str] = []
+    for line in lines:
+        if line.startswith("data:"):
+            found.append(line)
+        elif found:
+            break
+    return "\n".join(found)
 
 
 def test_jobs_that_are_not_known(adm: Visitor) -> None:

@@ -75,7 +75,9 @@ class Live:
     async def _events(self, visit: Visit, page: Page, seen: str) -> AsyncIterator[str]:
         token = visit.token
         query = tuple(sorted((k, v) for k, v in visit.query.items() if k != "live"))
-        key = (page.path, visit.here, query, token.roles, token.lists)
+        # Who may not read sees jobs of its own only: its pages are nobody else's.
+        whose = "" if token.may("read") else token.name
+        key = (page.path, visit.here, query, token.roles, token.lists, whose)
         group = self._groups.setdefault(key, _Group())
         changed = asyncio.Event()
         group.listeners.add(changed)
