@@ -149,6 +149,13 @@ def test_a_token_of_some_lists_sees_their_dead_letters_only(
 # ---- operations ----
 
 
+@pytest.mark.parametrize("path", ["/v1/audit", "/v1/search?q=refund"])
+def test_a_token_of_some_lists_sees_nothing_of_all_lists(clients: Clients, path: str) -> None:
+    assert clients("read").get(path).status_code == 200
+    answer = clients("narrow").get(path)
+    assert (answer.status_code, answer.json()["type"]) == (403, "list-forbidden")
+
+
 def test_a_dry_run_counts(operate: httpx.Client, dead: list[str], queue: Queue) -> None:
     ended = finished(operate, {"kind": "purge", "filter": {"lists": ["calls"]}, "dry_run": True})
     assert (ended["status"], ended["done"], ended["matching"]) == ("done", 0, 5)

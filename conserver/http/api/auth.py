@@ -181,3 +181,14 @@ def check_list(token: Token, name: str) -> None:
         raise ProblemError(
             403, f"the token `{token.name}` may not use the list `{name}`", "list-forbidden"
         )
+
+
+def check_unrestricted(token: Token, what: str) -> None:
+    """Whether a token may do what concerns all lists. what: such as "may not use schedules".
+
+    Raises:
+        ProblemError: 403: it is restricted to lists.
+    """
+    if token.lists:
+        text = f"a token that is restricted to lists {what}"
+        raise ProblemError(403, text, "list-forbidden")

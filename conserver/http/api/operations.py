@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from conserver.http.api.auth import requires
+from conserver.http.api.auth import check_unrestricted, requires
 from conserver.http.api.context import context_of
 from conserver.http.api.dead_letters import FilterView
 from conserver.http.api.problems import ProblemError
@@ -83,10 +83,8 @@ def begin(
         meant = wanted.filter.load(context, client, token)
     if not meant.restricts and not wanted.everything:
         raise ProblemError(422, "an empty filter means all: say `everything`", "everything")
-    if wanted.kind == "cancel" and token.lists:
-        raise ProblemError(
-            403, "a token that is restricted to lists cancels jobs, not vCons", "list-forbidden"
-        )
+    if wanted.kind == "cancel":
+        check_unrestricted(token, "cancels jobs, not vCons")
     order = Order(wanted.kind, meant, token.name, wanted.dry_run, wanted.limit)
     view = _view(context.operations.begin(order))
     base = request.scope.get("root_path", "")

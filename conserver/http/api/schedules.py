@@ -7,9 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from conserver.http.api.auth import requires
+from conserver.http.api.auth import check_unrestricted, requires
 from conserver.http.api.context import context_of
-from conserver.http.api.problems import ProblemError
 from conserver.operations import schedules
 from conserver.operations.schedules import Schedule
 from conserver.operations.tokens import Token
@@ -79,10 +78,7 @@ def _view(one: Schedule) -> ScheduleView:
 
 def _unrestricted(token: Token) -> str:
     """The token's name. Raises ProblemError: a schedule may work on any list."""
-    if token.lists:
-        raise ProblemError(
-            403, "a token that is restricted to lists may not use schedules", "list-forbidden"
-        )
+    check_unrestricted(token, "may not use schedules")
     return token.name
 
 

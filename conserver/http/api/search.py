@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
-from conserver.http.api.auth import requires
+from conserver.http.api.auth import check_unrestricted, requires
 from conserver.http.api.context import context_of
 from conserver.operations import search as operation
 from conserver.operations.tokens import Token
@@ -46,13 +46,14 @@ class SearchPage(BaseModel):
 )
 def search(
     request: Request,
-    _: Annotated[Token, Depends(requires("read"))],
+    token: Annotated[Token, Depends(requires("read"))],
     q: Annotated[str, Query(max_length=1000, description='Words and "phrases": all must occur.')],
     storage: Annotated[str, Query(description="Only this storage.")] = "",
     limit: Annotated[int, Query(ge=1, le=operation.LIMIT_MAX)] = 20,
     cursor: Annotated[str, Query(max_length=1000, description="`next` of the page before.")] = "",
 ) -> SearchPage:
     """Looks in transcripts, messages, subjects, parties, tags and other analyses."""
+    check_unrestricted(token, "does not search: words are those of all lists")
     reader = context_of(request).storages
     found = operation.search(reader, q, storage=storage, limit=limit, cursor=cursor)
     hits = [

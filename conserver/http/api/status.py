@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
 from conserver.http.api import lists, submitting
-from conserver.http.api.auth import requires
+from conserver.http.api.auth import check_unrestricted, requires
 from conserver.http.api.context import context_of
 from conserver.http.api.lists import ListView
 from conserver.http.api.shapes import iso
@@ -204,10 +204,11 @@ def config(request: Request, _: Annotated[Token, Depends(requires("read"))]) -> 
 @router.get("/audit", summary="Who changed what, newest first")
 def show_audit(
     request: Request,
-    _: Annotated[Token, Depends(requires("read"))],
+    token: Annotated[Token, Depends(requires("read"))],
     limit: Annotated[int, Query(ge=1, le=audit.KEEP)] = 100,
 ) -> list[AuditView]:
     """The last 1000 changes are kept."""
+    check_unrestricted(token, "does not see the audit, which names all of them")
     with context_of(request).client() as client:
         found = audit.recent(client, limit)
     return [
