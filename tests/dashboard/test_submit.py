@@ -117,6 +117,18 @@ def test_forms_have_a_limit_before_they_are_read(serve: Callable[..., Api]) -> N
         assert answer.status_code == 411
 
 
+def test_what_a_token_may_send_on_a_day_counts_here_too(
+    serve: Callable[..., Api], queue: Queue
+) -> None:
+    with Visitor(serve(CONSERVER_API_BYTES_PER_DAY="20000")) as visitor:
+        visitor.login("admin")
+        file = ("one.wav", bytes(15_000), "audio/wav")
+        assert send(visitor, file, list="calls").status == 200
+        page = send(visitor, file, list="calls")
+        assert (page.status, "bytes of today" in page.text) == (429, True)
+    assert len(documents(queue)) == 1
+
+
 def test_who_may_submit(visitors: Visitors) -> None:
     assert visitors("read").get("submit").status == 403
     page = visitors("submit").get("submit")

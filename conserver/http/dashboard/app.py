@@ -172,6 +172,7 @@ def mount(application: FastAPI, context: Context) -> Dashboard:
     )
     inner.router.redirect_slashes = False  # Its addresses would lack a proxy's prefix.
     inner.state.dashboard = dashboard
+    inner.state.context = context
     application.state.dashboard = dashboard
     application.mount("/ui", inner)
     application.router.routes.insert(0, Route("/ui", _with_slash))

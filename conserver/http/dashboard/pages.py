@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from conserver.http.api.context import Context
 from conserver.http.api.problems import ProblemError
+from conserver.http.api.token_limits import Allowance
 from conserver.http.dashboard import csrf
 from conserver.http.dashboard.sessions import Said
 from conserver.operations.connection import Client
@@ -227,7 +228,9 @@ def route_of(page: Page, dashboard: Dashboard) -> Route:
             return visit
         if page.method == "POST":
             most_bytes = page.most_bytes or dashboard.context.settings.upload_max_bytes
-            _check_length(request, most_bytes)
+            length = _length(request, most_bytes)
+            if not page.most_bytes:
+                await Allowance(request).take(length)
             async with request.form(max_fields=FORM_FIELDS_MAX) as visit.form:
                 csrf.check(request, visit.cookie, str(visit.form.get(csrf.FIELD, "")))
                 return await _answered(visit, page)
@@ -247,13 +250,14 @@ async def _answered(visit: Visit, page: Page) -> Response:
     return await run_in_threadpool(page.function, visit)
 
 
-def _check_length(request: Request, most_bytes: int) -> None:
-    """Raises ProblemError: 411 or 413, before anything of a form is read."""
+def _length(request: Request, most_bytes: int) -> int:
+    """How long a form is. Raises ProblemError: 411 or 413, before anything of it is read."""
     length = request.headers.get("content-length", "")
     if not length.isdigit():
         raise ProblemError(411, "a form says how long it is", "length-needed")
     if int(length) > most_bytes:
         raise ProblemError(413, f"a form has at most {most_bytes} bytes here", "too-large")
+    return int(length)
 
 
 def _rendered(visit: Visit, page: Page) -> Response:
