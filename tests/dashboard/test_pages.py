@@ -224,6 +224,30 @@ def test_one_letter_tells_everything(died: Callable[..., str], visitors: Visitor
     assert visitors("read").get("dead-letters/" + UUID.format(99)).status == 404
 
 
+ODD = {"path": "p", "self": "s", "said": "spoken", "kind": "failed", "template": "t"}
+
+
+@pytest.mark.parametrize("path", ["", "jobs", "lists/calls", "dead-letters", "operations"])
+def test_a_query_of_somebody_else_is_left_alone(
+    died: Callable[..., str], visitors: Visitors, path: str
+) -> None:
+    for number in range(60):
+        died(number)
+    assert visitors("read").http.get(f"/ui/{path}", params=ODD).status_code == 200
+
+
+def test_an_operations_page_says_nothing_that_its_address_does(
+    died: Callable[..., str], visitors: Visitors
+) -> None:
+    died(1)
+    visitor = visitors("operate")
+    counted = visitor.press(visitor.get("dead-letters", text="it broke"), "Purge all that match…")
+    page = Page(visitor.http.get(counted.url.partition("?")[0], params={"text": "it broke", **ODD}))
+    assert page.status == 200
+    assert "text=it+broke" in page.button("Purge 1 dead letter").action
+    assert "spoken" not in visitor.press(page, "Purge 1 dead letter").html
+
+
 @pytest.mark.parametrize("kind", ["requeue", "purge"])
 def test_all_that_match_are_counted_and_then_done(
     api: Api, queue: Queue, died: Callable[..., str], visitors: Visitors, kind: str

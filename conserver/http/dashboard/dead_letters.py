@@ -22,7 +22,6 @@ pages = Pages()
 PAGE = 50
 KINDS_SHOWN = 50
 KINDS_LOOKED_AT = 10_000
-FIELDS = ("list", "reason", "where", "text", "uuid", "older", "newer")
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def letter(visit: Visit) -> Response:
 def begin(visit: Visit) -> Response:
     """Begins a dry run, which counts. Its page asks whether that is to be done."""
     kind = str(visit.form.get("kind", ""))
-    typed = {name: str(visit.form.get(name, "")) for name in FIELDS}
+    typed = {name: str(visit.form.get(name, "")) for name in operations.FIELDS}
     wanted = _wanted(visit, typed)
     if wanted.wrong:
         raise ProblemError(422, wanted.wrong)
@@ -101,7 +100,7 @@ def told(kinds: Sequence[Kind]) -> list[Kind]:
 
 def _wanted(visit: Visit, given: Mapping[str, str]) -> Wanted:
     """The filter of a form. Raises ProblemError: 404 for a list that the visitor may not see."""
-    typed = {name: value for name in FIELDS if (value := given.get(name, "").strip())}
+    typed = {name: value for name in operations.FIELDS if (value := given.get(name, "").strip())}
     if "list" in typed:
         visit.check_list(typed["list"])
     names = (typed["list"],) if "list" in typed else visit.token.lists

@@ -16,6 +16,9 @@ from conserver.telemetry.redact import redact_texts
 
 pages = Pages()
 SHOWN = 100
+FIELDS = ("list", "reason", "where", "text", "uuid", "older", "newer")
+"""Of a filter as people type it: an operation's page leads back to it."""
+
 WAIT_S = 0.6
 """How long a form waits for its operation: most have ended by then, and their page is whole."""
 
@@ -74,7 +77,7 @@ def _found(visit: Visit) -> Operation:
 
 
 def _typed(visit: Visit) -> Mapping[str, str]:
-    return {name: value for name, value in visit.query.items() if name != "live"}
+    return {name: value for name in FIELDS if (value := visit.query.get(name))}
 
 
 def _meant(fields: Mapping[str, Any]) -> Mapping[str, str]:

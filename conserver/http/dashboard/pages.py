@@ -101,14 +101,14 @@ class Visit:
         """The path of this page as pages declare theirs: /workers."""
         return "/" + unquote(self.here)
 
-    def to_path(self, path: str = "", **query: object) -> str:
+    def to_path(self, path: str = "", /, **query: object) -> str:
         """The address of a page, relative to this one: no prefix has to be known."""
         up = "../" * self.here.count("/")
         if not path.partition("?")[0]:
             up = up or "./"
         return up + path + _query(query)
 
-    def here_with(self, **query: object) -> str:
+    def here_with(self, /, **query: object) -> str:
         """The address of this page with some parts of its query replaced; None removes one."""
         return self.to_path(self.here, **{**self.query, **query})
 
@@ -120,7 +120,7 @@ class Visit:
         return self._finished(HTMLResponse(html, status))
 
     def to(
-        self, path: str = "", *, said: str = "", kind: str = "done", **query: object
+        self, path: str = "", /, *, said: str = "", kind: str = "done", **query: object
     ) -> Response:
         """Go to another page after an action. said: what it shows at its top.
 
