@@ -19,7 +19,8 @@ import atexit
 import email.utils
 import importlib
 import time
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,6 +45,7 @@ _SLICE_S = 0.25
 CLIENTS: Clients[httpx.Client] = Clients()
 """The process's clients, by certificates, number of connections and proxy."""
 _EXCERPT_BYTES = 300
+_UNPACKED_BYTES = 65_536
 _TOO_MANY = 429
 
 
@@ -233,11 +235,13 @@ def _post_once(
     trusted = network.trust(options.ca_file, option="ca_file")
     limits = (trusted, options.max_connections, proxy)
     client = CLIENTS.get(limits, lambda: _client(*limits))
+    # The limit of an answer is meant for what it holds.
+    headers = {"accept-encoding": "identity", **headers}
     request = client.build_request("POST", url, content=content, headers=headers, timeout=timeout)
     response = client.send(request, stream=True)
     try:
         body = b""
-        for chunk in response.iter_bytes():
+        for chunk in unpacked(response.iter_raw(), response.headers.get("content-encoding", "")):
             body += chunk
             if len(body) > max_answer_bytes:
                 if response.is_success:
@@ -249,8 +253,30 @@ def _post_once(
                 raise httpx.ReadTimeout("the answer took too long", request=request)
         lowered = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, lowered, body)
+    except zlib.error as error:
+        raise faults.FailedAttemptError(f"POST {_named(url)}: its answer: {error}") from None
     finally:
         response.close()
+
+
+def unpacked(pieces: Iterable[bytes], coding: str) -> Iterator[bytes]:
+    """The content of an answer in small pieces, also where it comes compressed without being asked:
+    64 KiB may hold many MiB.
+
+    coding: its Content-Encoding. Another one than gzip and deflate stays as it is.
+
+    Raises:
+        zlib.error: it is not what it says.
+    """
+    if coding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        yield from pieces
+        return
+    decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # Both have a head that says which it is.
+    for piece in pieces:
+        left = piece
+        while left:
+            yield decoder.decompress(left, _UNPACKED_BYTES)
+            left = decoder.unconsumed_tail
 
 
 def _client(trusted: Trust, max_connections: int, proxy: Proxy | None) -> httpx.Client:

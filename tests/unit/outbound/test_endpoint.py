@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import email.utils
+import gzip
 import time
+import tracemalloc
+import zlib
 from typing import Any
 
 import pytest
@@ -157,6 +160,30 @@ def test_a_url_of_the_configuration_is_not_the_documents_fault() -> None:
     for url in ("ftp://example.com/", "http://[::1/"):
         with pytest.raises(Retry):
             post(url)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_an_answer_that_is_packed_is_unpacked_within_its_limit(coding: str) -> None:
+    pack = gzip.compress if coding == "gzip" else zlib.compress
+    packed = {"Content-Encoding": coding}
+    bomb = pack(bytes(64 << 20))
+    with serving(Reply(200, pack(b"words"), packed), Reply(200, bomb, packed)) as server:
+        assert post(server.url).content == b"words"
+        assert server.requests[0].headers["accept-encoding"] == "identity"
+        tracemalloc.start()
+        try:
+            with pytest.raises(FailedAttemptError, match="answer of over 1000 bytes"):
+                post(server.url)
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak_bytes < 8 << 20
+
+
+def test_an_answer_that_is_not_packed_as_it_says_is_a_failed_attempt() -> None:
+    answer = Reply(200, b"words", {"Content-Encoding": "gzip"})
+    with serving(answer) as server, pytest.raises(FailedAttemptError, match="its answer"):
+        post(server.url)
 
 
 @pytest.mark.parametrize(
