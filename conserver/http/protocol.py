@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_BYTES_MAX = 32 * 1024
 HEAD_S_MAX = 10.0
@@ -79,6 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _cut(self, answer: bytes) -> None:
         self._forget_deadline()
         if not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete:  # Else another one is under way.
+            under_way: RequestResponseCycle | None = self.cycle
+            if under_way is None or under_way.response_complete:
                 self.transport.write(answer)
             self.transport.close()

@@ -96,7 +96,7 @@ class Health:
 
 
 def read(client: Client) -> list[Host]:
-    """Every registered host, by name. Ages are by Redis's clock and each host's own."""
+    """Every registered host, by name. Ages are by Redis's clock."""
     ids = lookup.hosts(client)
     pipe = client.pipeline(transaction=False)
     pipe.time()
@@ -214,7 +214,8 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         if not name.startswith(b"consumer:")
     }
     supervisor = orjson.loads(fields.get("supervisor", "{}"))
-    beat_ms = float(fields.get("beat", "0").partition(".")[0] or 0)
+    # Hosts of before have no time of their beat but their own, with which it begins.
+    beat_ms = float(fields.get("beat_at_ms") or fields.get("beat", "0").partition(".")[0] or 0)
     return Host(
         id=host,
         name=fields.get("name", host),

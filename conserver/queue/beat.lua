@@ -4,12 +4,15 @@
 -- Answer: the beat before, 1 if the host was not in conserver:hosts, then the consumers registered
 --         on this host, each with its claim number or "void".
 --
--- Each beat adds the host to conserver:hosts again: one that was wrongly declared dead comes back.
+-- The host's field "beat_at_ms" has the time of the beat by Redis's clock: those of the hosts may
+-- differ. Each beat adds the host to conserver:hosts again: one that was wrongly declared dead comes
+-- back.
 
 begin_writing()
 local added = redis.call('SADD', KEYS[2], ARGV[1])
 local before = redis.call('HGET', KEYS[1], 'beat') or ''
-redis.call('HSET', KEYS[1], 'beat', ARGV[2], unpack(ARGV, 3))
+local now_ms = whole(math.floor(now_us() / 1000))
+redis.call('HSET', KEYS[1], 'beat', ARGV[2], 'beat_at_ms', now_ms, unpack(ARGV, 3))
 local all, registrations = redis.call('HGETALL', KEYS[1]), { before, whole(added) }
 for index = 1, #all, 2 do
   local consumer = string.match(all[index], '^consumer:(.*)$')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +15,7 @@ from conserver.operations import audit, dead_letters, doctor, hosts, items, list
 from conserver.operations import settings as setting_list
 from conserver.operations.dead_letters import Filter
 from conserver.operations.hosts import Rate
-from conserver.queue import keys
+from conserver.queue import host_calls, keys, script
 from tests.command_line import Command
 from tests.operators import Consumer, beat
 
@@ -56,6 +57,17 @@ def test_status(busy: Any, conserver: Command) -> None:
 def test_health(busy: Any, conserver: Command) -> None:
     told = conserver.json("health")
     assert asdict(hosts.health(busy, told["host"])) == told
+
+
+@pytest.mark.parametrize("ahead_s", [-3600, 3600])
+def test_a_host_beats_whatever_its_own_clock_says(server: Any, ahead_s: int) -> None:
+    told_ms = int((time.time() + ahead_s) * 1000)
+    script.run(server, host_calls.beat("h1", f"{told_ms}.1", {"lease_s": "30"}))
+    [host] = hosts.read(server)
+    assert host.beats
+    server.hset(keys.host("h1"), "beat_at_ms", int((time.time() - 60) * 1000))
+    [host] = hosts.read(server)
+    assert not host.beats
 
 
 def test_doctor(busy: Any, conserver: Command) -> None:
