@@ -101,4 +101,5 @@ def beat(
         "workers": orjson.dumps(workers),
     }
     at_ms = int((time.time() - age_s) * 1000)
-    script.run(server, host_calls.beat("h1", f"{at_ms}.1", fields))
+    # Behind the time of the script, which is that of Redis.
+    script.run(server, host_calls.beat("h1", f"{at_ms}.1", {**fields, "beat_at_ms": at_ms}))

@@ -274,18 +274,18 @@ def test_another_form_with_the_same_recording_is_another_request(
 def test_a_newer_vcon_is_not_taken_for_the_one_of_the_job(
     submit: httpx.Client, queue: Queue
 ) -> None:
-    first, newer = vcon(), {}
+    first = vcon()
     newer = {**first, "subject": "newer"}
-    uuid = first["uuid"]
-    for name, send in {
-        "j1": lambda one: submit.post(
-            "/v1/jobs", json={"list": "calls", "vcon": one, "job_id": "j1"}
-        ),
-        "j2": lambda one: submit.post("/v1/vcons?list=calls&job=j2", json=one),
-    }.items():
-        statuses = [send(one).status_code for one in (first, newer, first)]
-        assert (name, statuses) == (name, [202, 409, 200])
-        assert b"newer" not in queue.client.get(f"vcon:{uuid}")
+
+    def in_a_job(one: dict[str, Any]) -> httpx.Response:
+        return submit.post("/v1/jobs", json={"list": "calls", "vcon": one, "job_id": "j1"})
+
+    def alone(one: dict[str, Any]) -> httpx.Response:
+        return submit.post("/v1/vcons?list=calls&job=j2", json=one)
+
+    for send in (in_a_job, alone):
+        assert [send(one).status_code for one in (first, newer, first)] == [202, 409, 200]
+        assert b"newer" not in queue.client.get(f"vcon:{first['uuid']}")
 
 
 def test_a_recording_that_is_gone_by_then_is_refused(serve: Callable[..., Api]) -> None:
