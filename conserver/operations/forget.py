@@ -107,18 +107,18 @@ def _named(client: Client, names: Collection[str]) -> frozenset[str]:
 
 def _is_stored(client: Client, storages: StorageReader, uuid: str) -> bool:
     """Whether every storage has it, and one of them the document that is in Redis."""
-    now = documents.read(client, uuid).text
-    is_current = False
+    stored: list[bytes] = []
     for name in storages.names:
         try:
             found = storages.get(name, uuid)
         except Exception as error:  # noqa: BLE001 - a client of any library may raise anything.
             text = f"storage {name} cannot be asked: {storages.said(name, error)}"
             raise OperationError(text, "unavailable") from None
-        if found is None or now is None:
+        if found is None:
             return False
-        is_current = is_current or _says_the_same(found, now)
-    return is_current
+        stored.append(found)
+    now = documents.read(client, uuid).text
+    return now is not None and any(_says_the_same(one, now) for one in stored)
 
 
 def _says_the_same(one: bytes, other: bytes) -> bool:
