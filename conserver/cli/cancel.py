@@ -19,7 +19,8 @@ def cancel(output: Output, uuid: str) -> int:
     settings = load_settings()
     lists = configured_lists(settings)
     with redis_client(settings) as client:
-        cancelled = items.cancel(client, uuid, actor=actor(), configured=lists)
+        keep_s = settings.orphan_expiry_s
+        cancelled = items.cancel(client, uuid, actor=actor(), configured=lists, keep_s=keep_s)
     found = asdict(cancelled)
     output.value(found)
     for where in ("queued", "returned", "parked", "running"):

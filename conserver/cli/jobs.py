@@ -6,7 +6,7 @@ import time
 from itertools import islice
 from typing import Any
 
-from conserver.cli.environment import actor, load_settings, redis_client
+from conserver.cli.environment import actor, configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked, Style
 from conserver.config.validation import suggest
@@ -49,8 +49,10 @@ def show(output: Output, job: str) -> int:
 
 def cancel(output: Output, job: str) -> int:
     """Cancels one job. Returns 0, or 1 if it is not known or has ended."""
-    with redis_client(load_settings()) as client:
-        found = jobs.cancel(client, job, actor=actor())
+    settings = load_settings()
+    configured, keep_s = configured_lists(settings), settings.orphan_expiry_s
+    with redis_client(settings) as client:
+        found = jobs.cancel(client, job, actor=actor(), configured=configured, keep_s=keep_s)
     output.value(jobs.as_data(found))
     if found.ended:
         output.line(f"{job} is {found.status}")

@@ -97,14 +97,17 @@ class Operations:
         self,
         connect: Callable[[], AbstractContextManager[Client]],
         configured: Collection[str] = (),
+        keep_s: int = 0,
     ) -> None:
         """
         Args:
             connect: gives a client for one operation.
             configured: the lists of the configuration.
+            keep_s: of documents that were cancelled, see items.let_expire.
         """
         self._connect = connect
         self._configured = configured
+        self._keep_s = keep_s
         self._threads: dict[str, threading.Thread] = {}
         self._closing = threading.Event()
 
@@ -160,7 +163,7 @@ class Operations:
     def _carry_out(self, client: Client, name: str, order: Order) -> str:
         """Do it. Returns its status at the end."""
         noted_s, latest = 0.0, Progress(0, 0, 0)
-        with closing(_steps(client, order, self._configured)) as steps:
+        with closing(_steps(client, order, self._configured, self._keep_s)) as steps:
             for latest in steps:
                 if time.monotonic() - noted_s < WRITE_EVERY_S:
                     continue
@@ -219,14 +222,16 @@ def stop(client: Client, name: str, *, actor: str) -> Operation:
     return found
 
 
-def _steps(client: Client, order: Order, configured: Collection[str]) -> Any:
+def _steps(client: Client, order: Order, configured: Collection[str], keep_s: int) -> Any:
     if order.kind == "cancel":
-        return _cancelled(client, order, configured)
+        return _cancelled(client, order, configured, keep_s)
     move = dead_letters.requeue if order.kind == "requeue" else dead_letters.purge
     return move(client, order.filter, limit=order.limit, dry_run=order.dry_run, actor=order.by)
 
 
-def _cancelled(client: Client, order: Order, configured: Collection[str]) -> Iterator[Progress]:
+def _cancelled(
+    client: Client, order: Order, configured: Collection[str], keep_s: int
+) -> Iterator[Progress]:
     uuids = order.filter.uuids[: order.limit or None]
     done = 0
     yield Progress(0, 0, len(uuids))
@@ -236,7 +241,9 @@ def _cancelled(client: Client, order: Order, configured: Collection[str]) -> Ite
             found = items.find(client, names, [uuid])
             done += sum(entry.where != "dead" for entry in found)
         else:
-            done += items.cancel(client, uuid, actor=order.by, configured=configured).total
+            done += items.cancel(
+                client, uuid, actor=order.by, configured=configured, keep_s=keep_s
+            ).total
         yield Progress(0 if order.dry_run else done, done, len(uuids))
 
 

@@ -17,6 +17,8 @@ from conserver.operations.connection import Client
 from conserver.queue import cancellation, elements, keys, lookup, record
 from conserver.queue.names import name_of, name_of_element
 
+_NO_KEY = -2  # the PTTL of a key that is not there
+
 Where = Literal["queued", "returned", "suspects", "parked", "running", "dead"]
 
 
@@ -90,11 +92,14 @@ def dead(client: Client, names: Iterable[str]) -> Counter[str]:
     return Counter(entry.uuid for name in names for entry in _dead(client, name))
 
 
-def cancel(client: Client, uuid: str, *, actor: str, configured: Collection[str] = ()) -> Cancelled:
+def cancel(
+    client: Client, uuid: str, *, actor: str, configured: Collection[str] = (), keep_s: int = 0
+) -> Cancelled:
     """Cancels every copy of a vCon that waits or runs. Dead letters stay: they can be purged.
 
     Args:
         configured: lists to look at besides those that were ever claimed from.
+        keep_s: see `let_expire`.
     """
     found = cancellation.cancel(client, uuid, configured)
     # A copy that moved during the first look is found by the second.
@@ -108,7 +113,25 @@ def cancel(client: Client, uuid: str, *, actor: str, configured: Collection[str]
     )
     if cancelled.total:
         audit.record(client, actor, "cancel", {"uuid": uuid}, cancelled.total)
+        let_expire(client, uuid, keep_s, configured)
     return cancelled
+
+
+def let_expire(client: Client, uuid: str, keep_s: int, configured: Collection[str] = ()) -> None:
+    """Keep the document of a vCon that was cancelled for so long (0: for ever): no item of it is
+    left whose end would let it expire.
+
+    Not where another copy of it waits, runs or is dead. A claim keeps one that is pushed again.
+    """
+    from conserver.operations.documents import expires  # It imports the storages.
+
+    key = keys.document(uuid)
+    left_ms: int = client.pttl(key)
+    if not keep_s or left_ms == _NO_KEY or expires(left_ms):
+        return
+    names = dict.fromkeys([*lookup.known_lists(client), *configured])
+    if not find(client, names, [uuid]):
+        client.expire(key, keep_s)
 
 
 def _waiting(client: Client, name: str) -> Iterator[Entry]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
 from conserver.errors import OperationError
-from conserver.operations import audit
+from conserver.operations import audit, items
 from conserver.operations.connection import Client
 from conserver.queue import cancellation, jobs, keys
 from conserver.queue.jobs import STATUSES, Job
@@ -135,8 +135,12 @@ def _matches(job: Job, name: str, status: str) -> bool:
     return name in ("", job.list) and status in ("", job.status)
 
 
-def cancel(client: Client, job: str, *, actor: str) -> Job:
+def cancel(
+    client: Client, job: str, *, actor: str, configured: Collection[str] = (), keep_s: int = 0
+) -> Job:
     """Cancels a job wherever its item is; a running one ends at its next link, or within its link.
+
+    configured, keep_s: see items.let_expire.
 
     Returns:
         The job afterwards.
@@ -151,6 +155,7 @@ def cancel(client: Client, job: str, *, actor: str) -> Job:
     total = sum(cancellation.cancel_job(client, found.list, job).total for _ in range(2))
     if total:
         audit.record(client, actor, "cancel", {"job": job, "uuid": found.uuid}, total)
+        items.let_expire(client, found.uuid, keep_s, [found.list, *configured])
     return find(client, [job])[0] or found
 
 

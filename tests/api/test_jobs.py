@@ -515,6 +515,17 @@ def test_a_waiting_job_is_cancelled(submit: httpx.Client, queue: Queue, worker: 
     assert submit.delete(path).status_code == 409
 
 
+def test_the_document_of_a_cancelled_job_does_not_stay_for_ever(
+    submit: httpx.Client, queue: Queue
+) -> None:
+    only, twice = submitted(submit), submitted(submit)
+    queue.push("other", twice["uuid"])
+    for job in (only, twice):
+        assert submit.delete(f"/v1/jobs/{job['id']}").status_code == 202
+    assert 172_000 < queue.client.ttl(f"vcon:{only['uuid']}") <= 172_800
+    assert queue.client.ttl(f"vcon:{twice['uuid']}") == -1, "another list names it"
+
+
 def test_who_cancels(clients: Clients, worker: Consumer) -> None:
     paths = [submitted(clients("submit"))["links"]["self"] for _ in range(4)]
     assert clients("other").delete(paths[0]).status_code == 404

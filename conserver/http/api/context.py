@@ -68,7 +68,9 @@ class Context:
     )
 
     def __post_init__(self) -> None:
-        self.operations = Operations(self.client, tuple(self.config.ingress))
+        self.operations = Operations(
+            self.client, tuple(self.config.ingress), self.settings.orphan_expiry_s
+        )
 
     @property
     def is_open(self) -> bool:

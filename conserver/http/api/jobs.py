@@ -429,4 +429,10 @@ async def cancel(
 
 def _cancel(context: Context, job: Job, actor: str) -> None:
     with context.client() as client:
-        operations.cancel(client, job.id, actor=actor)
+        operations.cancel(
+            client,
+            job.id,
+            actor=actor,
+            configured=context.config.ingress,
+            keep_s=context.settings.orphan_expiry_s,
+        )

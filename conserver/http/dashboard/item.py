@@ -101,7 +101,11 @@ def cancel(visit: Visit) -> Response:
         raise ProblemError(403, "your token is for some lists only: cancel its job", "role-missing")
     with visit.client() as client:
         done = items.cancel(
-            client, uuid, actor=visit.token.name, configured=visit.context.config.ingress
+            client,
+            uuid,
+            actor=visit.token.name,
+            configured=visit.context.config.ingress,
+            keep_s=visit.context.settings.orphan_expiry_s,
         )
     text = f"Cancelled: {done.total}" + (f" ({done.running} still running)" if done.running else "")
     return visit.to(f"items/{uuid}", said=text if done.total else "There was nothing to cancel.")

@@ -98,16 +98,17 @@ def cancel(visit: Visit) -> Response:
     """Cancels it."""
     name = visit.check_list(visit.name("name"))
     uuid, job = str(visit.form.get("uuid", "")), str(visit.form.get("job", ""))
+    configured, keep_s = visit.context.config.ingress, visit.context.settings.orphan_expiry_s
     with visit.client() as client:
         if job:
             visit.check_list(jobs.get(client, job).list)
-            jobs.cancel(client, job, actor=visit.token.name)
+            jobs.cancel(client, job, actor=visit.token.name, configured=configured, keep_s=keep_s)
             return _back(visit, name, f"The job {job} is cancelled.")
         if visit.token.lists:
             # One vCon may wait on lists that this visitor may not use.
             raise ProblemError(403, "a token that is restricted to lists cancels jobs, not vCons")
         total = items.cancel(
-            client, uuid, actor=visit.token.name, configured=visit.context.config.ingress
+            client, uuid, actor=visit.token.name, configured=configured, keep_s=keep_s
         ).total
     return _back(visit, name, f"{total} item{'s' * (total != 1)} of {uuid} cancelled.")
 
