@@ -5,8 +5,8 @@
 --         on this host, each with its claim number or "void".
 --
 -- The host's field "beat_at_ms" has the time of the beat by Redis's clock: those of the hosts may
--- differ. Each beat adds the host to conserver:hosts again: one that was wrongly declared dead comes
--- back.
+-- differ. Each beat adds the host to conserver:hosts again: one that was wrongly declared dead
+-- comes back.
 
 begin_writing()
 local added = redis.call('SADD', KEYS[2], ARGV[1])

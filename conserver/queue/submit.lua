@@ -5,8 +5,9 @@
 -- ARGV  1 uuid   2 job ('' for a submission that nobody follows)   3 document ('' for none, or
 --       where the fourth key has it)   4 most items that may wait on the list (0: no limit)   5
 --       due time in ms since 1970 (0: now; later ones are parked until then)   6 seconds that the
---       job is kept after its end   7 and at most, from its due time on   8 the token whose jobs at once are limited ('':
---       none)   9 how many it may have   10.. fields of the job and their values
+--       job is kept after its end   7 and at most, from its due time on   8 the token whose jobs at
+--       once are limited ('': none)   9 how many it may have   10.. fields of the job and their
+--       values
 -- Answer {"queued"} or {"waiting"}; {"exists", uuid, list, status} for a job that is known already
 --       (nothing was done: executed twice, it submits once); {"full", length of the list};
 --       {"busy", how many jobs of the token have not ended};
