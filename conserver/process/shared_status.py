@@ -251,7 +251,7 @@ class SharedStatus:
         if len(name) > TOKEN_BYTES_MAX:
             raise ValueError(f"a token has at most {TOKEN_BYTES_MAX} bytes: {token!r}")
         at = _ITEMS_AT + slot * _RECORD.size
-        link_run, chain_run = self._runs(at)
+        link_run, chain_run = _RUNS.unpack_from(self._map, at)
         _RECORD.pack_into(
             self._map,
             at,
@@ -273,7 +273,7 @@ class SharedStatus:
     ) -> None:
         """A link starts on the item. Limits are hard limits in seconds, 0.0 for none."""
         at = _ITEMS_AT + slot * _RECORD.size
-        link_run, _ = self._runs(at)
+        link_run, _ = _RUNS.unpack_from(self._map, at)
         _LINK.pack_into(self._map, at + _LINK_AT, link.encode())
         _LIMITS.pack_into(self._map, at + _LIMITS_AT, limit_s, chain_limit_s)
         _RUN.pack_into(self._map, at, (link_run + 1) & _U32)
@@ -291,10 +291,6 @@ class SharedStatus:
     def free(self, slot: int) -> None:
         """The item has left this worker."""
         self._phases[slot] = Phase.FREE
-
-    def _runs(self, at: int) -> tuple[int, int]:
-        link_run, chain_run = _RUNS.unpack_from(self._map, at)
-        return link_run, chain_run
 
     # Read by any process.
 

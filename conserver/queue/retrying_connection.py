@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import hiredis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import (
     MasterDownError,
@@ -54,20 +55,22 @@ TRANSIENT = re.compile(
 )
 
 
-_HEADS = tuple(b"$%d\r\n" % size for size in range(128))  # for words that are not documents
+LARGE_BYTES = 1 << 16
 
 
 def pack(words: Sequence[Any]) -> bytes:
-    """A command in Redis's protocol (RESP): str and numbers as UTF-8, bytes as they are.
-
-    It takes half the time of redis-py's packer, which inspects each word several times, if one of
-    the words is a document.
-    """
+    """A command in Redis's protocol (RESP): str and numbers as UTF-8, bytes as they are."""
+    for word in words:
+        if type(word) is bytes and len(word) >= LARGE_BYTES:
+            break
+    else:
+        packed: bytes = hiredis.pack_command(tuple(words))
+        return packed
+    # hiredis copies a large document several times.
     pieces: list[bytes] = [b"*%d\r\n" % len(words)]
     for word in words:
         data = word if type(word) is bytes else str(word).encode()
-        size = len(data)
-        pieces += (_HEADS[size] if size < len(_HEADS) else b"$%d\r\n" % size, data, b"\r\n")
+        pieces += (b"$%d\r\n" % len(data), data, b"\r\n")
     return b"".join(pieces)
 
 

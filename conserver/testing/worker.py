@@ -109,7 +109,7 @@ class SteppedWorker:
         """The items whose links are to be run; what is owed to storages only is stored at once."""
         parts = self._parts
         self._wake(wakeup.WAKE)
-        parts.intake.schedule.receive()
+        parts.intake.receive()
         parts.queue._idle = 1  # this thread, as if it waited in take()
         parts.intake.claim()
         self._finish()

@@ -179,7 +179,7 @@ class ChainRunner:
         item.links_s += time.monotonic() - started_s
 
     def _run_links(self, item: Item, started_s: float) -> ChainOutcome:
-        route, done = item.route, item.progress.links
+        route, inbox, done = item.route, self._inbox, item.progress.links
         if done and tuple(done) != route.names[: len(done)]:
             # The chain's configuration has changed, and the links that are done are not its first
             # ones any more: all links run again, and ask for their effects again.
@@ -189,10 +189,10 @@ class ChainRunner:
         if route.rate is not None and not done and route.rate.name not in item.progress.slots:
             return ChainOutcome(OutcomeKind.RATE)
         for link in route.links[len(done) :]:
-            if self._inbox.is_cancelled(item):
+            if inbox.cancelled and inbox.is_cancelled(item):
                 reason = "cancelled by an operator"
                 return ChainOutcome(OutcomeKind.CANCELLED, reason, link=link.name)
-            throttled_s = self._inbox.throttles.left_s(link.name)
+            throttled_s = inbox.throttles.left_s(link.name) if inbox.throttles.until_s else 0.0
             if throttled_s > 0:
                 # A slot taken before is too early now, and is given up.
                 item.progress.slots = [THROTTLED + link.name]
@@ -200,7 +200,7 @@ class ChainRunner:
             if route.rates and _lacks_slot(item, link.name):
                 return ChainOutcome(OutcomeKind.RATE, link=link.name)
             item.progress.slots.clear()
-            link_started_s = time.monotonic()
+            link_started_s = time.monotonic() if item.attempt is not None else 0.0
             if item.span is None:
                 outcome = self._run_link(item, link, started_s)
             else:
@@ -320,11 +320,12 @@ def parse_document(item: Item) -> None:
         raise Rejected(_why_no_document(item))
     vcon = Vcon.parse(item.text)
     if claimed.what != "inline":
-        pushed = claimed.payload.decode("utf-8", "replace")
+        pushed = item.uuid
+        same = vcon.uuid == pushed  # As a rule, and Vcon.parse has checked that uuid.
         # An envelope that names no uuid may lie under any that can serve as a key.
-        if vcon.names_uuid and vcon.uuid.lower() != pushed.lower():
+        if not same and vcon.names_uuid and vcon.uuid.lower() != pushed.lower():
             raise Rejected(f"vcon:{pushed} holds the document of another vCon: {vcon.uuid}")
-        if not usable_uuid(pushed):
+        if not same and not usable_uuid(pushed):
             raise Rejected(f"the pushed value cannot serve as a uuid: {pushed[:100]!r}")
     item.vcon, item.uuid = vcon, item.uuid or vcon.uuid
     unknown = vcon.critical_unknown(item.route.config.supported_extensions)
@@ -360,12 +361,14 @@ def _deadline(
     link_soft_s: float | None,
 ) -> float | None:
     """The earlier one of the two soft time limits."""
+    if chain_soft_s is None and link_soft_s is None:
+        return None
     ends = []
     if chain_soft_s is not None:
         ends.append(chain_started_s + chain_soft_s)
     if link_soft_s is not None:
         ends.append(link_started_s + link_soft_s)
-    return min(ends) if ends else None
+    return min(ends)
 
 
 def _outcome_of(error: BaseException, link: str, options: object = None) -> ChainOutcome:

@@ -83,7 +83,9 @@ class Conflicts:
         elif text is not None:
             conflict.again()
         else:
-            away = Retry(item.retry_after_s, "; ".join(item.unavailable.values()))
+            answers = item.answers
+            assert answers is not None  # At least one storage was unavailable.
+            away = Retry(answers.retry_after_s, "; ".join(answers.unavailable.values()))
             self._outbox.end_attempt(item, conflict.checkpoint, away)
 
     def _merge(self, conflict: Conflict, text: bytes, revision: int) -> None:

@@ -16,7 +16,7 @@ from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.vcon.ids import usable_uuid
 from conserver.worker.inbox import StorageReport
-from conserver.worker.item import Item
+from conserver.worker.item import Item, StorageAnswers
 from conserver.worker.writers import Writer
 from storage.contract import Unavailable
 
@@ -89,42 +89,41 @@ class DocumentLoader:
 
         Calls `on_document` later: with the document; with b"" if every storage has answered and
         none has it; with None if none has it, but at least one was unavailable (see
-        Item.unavailable).
+        Item.answers).
 
         Returns:
             False if there is no storage to ask; `on_document` is not called then.
         """
         if not self._writers or not usable_uuid(item.uuid):
             return False
-        item.asked, item.on_document = set(self._writers), on_document
+        item.answers = StorageAnswers(set(self._writers), on_document=on_document)
         self._status.set_phase(item.slot, Phase.FINISHING)
         failpoints.at("before-look-up")
-        self._ask_next(item)
+        self._ask_next(item, item.answers)
         return True
 
-    def _ask_next(self, item: Item) -> None:
+    def _ask_next(self, item: Item, answers: StorageAnswers) -> None:
         """Ask the first storage that has not answered."""
         names = [*item.route.storages, *self._writers]
-        self._writers[next(name for name in names if name in item.asked)].look_up(item)
+        self._writers[next(name for name in names if name in answers.asked)].look_up(item)
 
     def storage_answered(self, report: StorageReport) -> None:
         """Continue a look-up with a storage's answer."""
         item, found = report.looked_up, report.found or b""
         assert item is not None
-        item.asked.discard(report.storage)
+        answers = item.answers
+        assert answers is not None
+        answers.asked.discard(report.storage)
         for _, outcome in report.outcomes:
             if isinstance(outcome, Unavailable):
-                item.unavailable[report.storage] = outcome.reason
-                item.retry_after_s = max(item.retry_after_s, outcome.after_s or 1.0)
-        if item.asked and not found:
-            self._ask_next(item)
+                answers.is_unavailable(report.storage, outcome)
+        if answers.asked and not found:
+            self._ask_next(item, answers)
             return
         failpoints.at("after-look-up")
-        item.asked.clear()
         if found:
-            item.unavailable.clear()
-            item.retry_after_s = 0.0
             self._log.info("document_restored", **item.log_fields(), storage=report.storage)
-        on_document, item.on_document = item.on_document, None
-        assert on_document is not None
-        on_document(found if found or not item.unavailable else None)
+        if found or not answers.unavailable:
+            item.answers = None
+        assert answers.on_document is not None
+        answers.on_document(found if item.answers is None else None)

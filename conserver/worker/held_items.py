@@ -37,9 +37,9 @@ class HeldItems:
         full = not self._free_slots or self.document_bytes >= HELD_BYTES_MAX
         return full or self.suspect is not None
 
-    def new_item(self, claimed: Claimed, route: Route, now_s: float) -> Item:
-        """An item in a slot of its own, without progress; `add` comes next."""
-        return Item(claimed, route, Progress(), self._free_slots.pop(), now_s)
+    def new_item(self, claimed: Claimed, route: Route, progress: Progress, now_s: float) -> Item:
+        """An item in a slot of its own; `add` comes next."""
+        return Item(claimed, route, progress, self._free_slots.pop(), now_s)
 
     def add(self, item: Item) -> None:
         """Hold the item and show it in SharedStatus, so that a death of the worker finds it."""
@@ -61,8 +61,9 @@ class HeldItems:
             return
         # After a failover that undid a claim, the same token may have been claimed again; then
         # by_token has that newer item.
-        if self.by_token.get(item.token) is item:
-            del self.by_token[item.token]
+        token = item.claimed.token
+        if self.by_token.get(token) is item:
+            del self.by_token[token]
         self.document_bytes -= item.counted_bytes
         self._status.free(item.slot)
         self._free_slots.append(item.slot)

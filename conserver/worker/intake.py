@@ -15,23 +15,24 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from redis.exceptions import ResponseError
+
 from conserver.process import failpoints
 from conserver.process.boot import Boot
 from conserver.process.shared_status import State
 from conserver.queue import calls, keys
-from conserver.queue.names import name_of
 from conserver.queue.record import Claimed, Progress
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.queue.wrong_type import Complaints
 from conserver.telemetry import log
 from conserver.worker import spans
 from conserver.worker.claim_schedule import ClaimSchedule, ClaimState
+from conserver.worker.departures import Departures
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HELD_BYTES_MAX, HeldItems
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
 from conserver.worker.meters import Meters
 from conserver.worker.notifiers import Notifiers
-from conserver.worker.outbox import DEAD_LETTER_LOG_FIELDS
 from conserver.worker.outcomes import OutcomeHandler
 from conserver.worker.pool import ChainPool
 from conserver.worker.prefetch import Prefetch
@@ -55,6 +56,7 @@ class Intake:
         held: HeldItems,
         documents: DocumentLoader,
         outcomes: OutcomeHandler,
+        departures: Departures,
         rates: Rates,
         teller: Teller,
         notifiers: Notifiers,
@@ -70,12 +72,13 @@ class Intake:
         self._held = held
         self._documents = documents
         self._outcomes = outcomes
+        self._departures = departures
         self._rates = rates
         self._teller = teller
         self._log = log.get_logger()
         self.prefetch = Prefetch(pool)
         self.schedule = ClaimSchedule(boot.coordinator, boot.settings.tick_interval_ms / 1000)
-        self.complaints = Complaints(self._log)
+        self._complaints = Complaints(self._log)
         self.claims = 0
         self._claimed_chains: frozenset[str] = frozenset()  # those that the last claim was for
         self._waits_for_room = False
@@ -87,6 +90,62 @@ class Intake:
             job_max_s=boot.settings.job_max_s,
             dead_letter_s=boot.settings.dlq_expiry_s,
         )
+
+    # ---- what the worker loop tells and asks -----------------------------------------------------
+
+    def receive(self) -> None:
+        """Read what the coordinator has sent."""
+        self.schedule.receive()
+
+    def ran(self, item: Item) -> None:
+        """The links of an item have ended: how long they took bounds the next claims."""
+        self.prefetch.durations.add(item.route.name, item.links_s)
+
+    def any_within(self, seconds: float) -> bool:
+        """Whether the items of any chain take no longer than that."""
+        return self.prefetch.durations.any_within(seconds)
+
+    @property
+    def suspects_wait(self) -> bool:
+        """Whether the last claim has seen suspects that it did not get."""
+        return self.schedule.suspects_wait
+
+    def tell_coordinator(self, now_s: float) -> float | None:
+        """Send the coordinator what it is to know; at once, if this worker holds nothing.
+
+        Returns:
+            Seconds until the rest is to be sent; None if nothing waits.
+        """
+        sender = self.schedule.sender
+        send_s = sender.due_in_s(now_s)
+        if send_s and self._held:
+            return send_s
+        if send_s is not None:
+            sender.flush()
+        return None
+
+    def read_cancelled(self, known: set[str]) -> set[str]:
+        """The tokens of held items that were cancelled; `known` if they cannot be read."""
+        key = keys.cancelled(self._boot.consumer)
+        try:
+            named = self._redis.command("SMEMBERS", key)
+        except ResponseError:
+            self._complaints.tell(key, self._redis.command("TYPE", key).decode())
+            return known
+        return {token.decode() for token in named} & self._held.by_token.keys()
+
+    def return_strays(self) -> None:
+        """Return the items that Redis has under this consumer and this worker does not hold, as
+        after a failover that has undone a settle.
+        """
+        tokens = list(self._held.by_token)
+        call = calls.stray(self._boot.consumer, self.claims, tokens)
+        strays = 0
+        while some := self._redis.call(call):
+            strays += some
+        if strays:
+            what = "Redis knew of items that we do not"
+            self._log.warning("strays_returned", count=strays, what=what)
 
     # ---- claiming --------------------------------------------------------------------------------
 
@@ -158,9 +217,9 @@ class Intake:
         if claim.throttled:
             self._rates.throttles.learn(claim.throttled)
         for key, kind in claim.broken:
-            self.complaints.tell(key, kind)
+            self._complaints.tell(key, kind)
         for dead in claim.buried:
-            self._log_dead_letter(dead)
+            self._departures.dead_lettered_by_claim(dead, self._routes.of(dead.why["list"]).name)
         if claim.items:
             self._admit(claim.items, began_ns)
             self._boot.status.state = State.WORKING
@@ -175,26 +234,6 @@ class Intake:
     @property
     def _claimed_all_chains(self) -> bool:
         return self._claimed_chains.issuperset(self._chains)
-
-    def _log_dead_letter(self, dead: calls.DeadLettered) -> None:
-        """The claim itself has dead-lettered an item that must not run: see claim.lua."""
-        why = dead.why
-        if why["list"] == keys.NOTIFICATIONS:
-            self._notifiers.dead_lettered(dead.payload, str(why["error"]))
-        fields = {
-            name: why[name] for name in (*DEAD_LETTER_LOG_FIELDS, "deliveries") if name in why
-        }
-        self._log.error(
-            "dead_letter",
-            vcon=name_of(dead.payload),
-            chain=self._routes.of(why["list"]).name,
-            list=why["list"],
-            **fields,
-        )
-        self._boot.status.count(failed=1)
-        if self._meters is not None:
-            reason = str(why.get("reason", ""))
-            self._meters.dead_lettered(self._routes.of(why["list"]).name, reason)
 
     # ---- claimed items ---------------------------------------------------------------------------
 
@@ -244,15 +283,17 @@ class Intake:
         """The claimed item. It is rejected at once if its record has a progress that nobody can
         read, so that it does not end one worker after the other.
         """
-        item = self._held.new_item(claimed, self._routes.of(claimed.list), now_s)
+        outcome, state = None, claimed.state
+        try:
+            progress = Progress.load(state)
+        except ValueError as error:
+            shown = state[:200].decode("utf-8", "replace")
+            reason = f"what its record says was done for it cannot be read: {error}: {shown}"
+            outcome, progress, state = ChainOutcome(OutcomeKind.REJECTED, reason), Progress(), b""
+        item = self._held.new_item(claimed, self._routes.of(claimed.list), progress, now_s)
+        item.saved_state, item.outcome = state, outcome
         if claimed.what != "inline":
             item.uuid = claimed.payload.decode("utf-8", "replace")
-        try:
-            item.progress, item.saved_state = Progress.load(claimed.state), claimed.state
-        except ValueError as error:
-            state = claimed.state[:200].decode("utf-8", "replace")
-            reason = f"what its record says was done for it cannot be read: {error}: {state}"
-            item.outcome = ChainOutcome(OutcomeKind.REJECTED, reason)
         return item
 
     def _start_suspect(self, item: Item) -> bool:

@@ -56,6 +56,7 @@ from conserver.queue.stories import Attempt
 from conserver.telemetry.redact import redact_text
 from conserver.vcon.document import Vcon
 from conserver.vcon.ids import usable_uuid
+from storage.contract import Unavailable
 
 if TYPE_CHECKING:
     from conserver.telemetry.otel import Span
@@ -122,17 +123,43 @@ class ChainOutcome:
         return with_type(self.error, self.reason)
 
 
+@dataclass(slots=True)
+class StorageAnswers:
+    """Storages that were asked to save an item, or for its document, and what they answered.
+
+    asked: those that have not answered yet, since asked_s (time.monotonic(); 0.0: the item has no
+    story). unavailable, rejected: why, by storage. retry_after_s: how long the unavailable ones
+    want to be left alone. on_document: called when a look-up has ended, see DocumentLoader.look_up.
+    """
+
+    asked: set[str] = field(default_factory=set)
+    asked_s: float = 0.0
+    unavailable: dict[str, str] = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
+    retry_after_s: float = 0.0
+    on_document: Callable[[bytes | None], None] | None = None
+
+    def is_unavailable(self, storage: str, outcome: Unavailable) -> None:
+        """A storage could not answer."""
+        self.unavailable[storage] = outcome.reason
+        self.retry_after_s = max(self.retry_after_s, outcome.after_s or 1.0)
+
+
 @dataclass(slots=True, eq=False)
 class Item:
-    """One claimed item at work."""
+    """One claimed item at work. Its fields stand in the order of its steps."""
 
+    # What the claim brought.
     claimed: Claimed
     route: Route
     progress: Progress
     slot: int  # its item slot in SharedStatus; -1 once it has left the worker
     claimed_at_s: float  # time.monotonic()
-    uuid: str = ""
-    text: bytes = b""  # the document as it was claimed or last written
+    uuid: str = ""  # "" until a document that was pushed whole is parsed
+    saved_state: bytes = b""  # the progress as Redis has it: a failed attempt reverts to it
+
+    # Its document.
+    text: bytes = b""  # as it was claimed or last written
     # Revision of `text` in Redis. In a write: 0 overwrites whatever is there, -1 writes only if the
     # key does not exist.
     revision: int = 0
@@ -140,29 +167,26 @@ class Item:
     # The document is not in Redis yet: it was pushed whole, or a storage had it.
     unsaved: bool = False
     draft: bytes | None = None  # the changed document, until it is written
-    outcome: ChainOutcome | None = None
-    attempt: Attempt | None = None  # where its story is told (story.py)
-    links_s: float = 0.0
+    merges: int = 0  # how often it was merged with a newer one
+    counted_bytes: int = 0  # its share of HeldItems.document_bytes
+
+    # Step 2: its links.
     link: str = ""  # the one that runs, or ran last
     link_progress: LinkProgress | None = None  # as the running link has reported it
+    links_s: float = 0.0  # how long they took together
     # For meters.py: (link, seconds) of each run, and (link, name, amount) of what links count.
     # None where nothing is measured, or there is nothing yet.
     link_times: list[tuple[str, float]] | None = None
     counted: list[tuple[str, str, float]] | None = None
-    asked: set[str] = field(default_factory=set)  # storages that have not answered yet
-    asked_s: float = 0.0  # since when, for its story
-    unavailable: dict[str, str] = field(default_factory=dict)  # storage -> why
-    rejected: dict[str, str] = field(default_factory=dict)  # storage -> why
-    retry_after_s: float = 0.0  # how long the unavailable storages want to be left alone
-    # Called when the look-up of its document in the storages has ended: DocumentLoader.look_up.
-    on_document: Callable[[bytes | None], None] | None = None
-    merges: int = 0  # how often its document was merged with a newer one
-    counted_bytes: int = 0  # its share of HeldItems.document_bytes
-    # What is told to the callback of a job; only notifications have it.
-    notification: Notification | None = None
-    saved_state: bytes = b""  # the progress as Redis has it: a failed attempt reverts to it
-    # The span of this attempt (spans.py); None where traces are off, and once it has left.
-    span: Span | None = None
+    outcome: ChainOutcome | None = None
+
+    # Step 4, or a look-up of its document: None while no storage was asked.
+    answers: StorageAnswers | None = None
+
+    # Whom to tell. A few items have them.
+    attempt: Attempt | None = None  # where its story is told (story.py)
+    span: Span | None = None  # of this attempt (spans.py), until it leaves
+    notification: Notification | None = None  # what is told to the callback of a job
 
     @property
     def token(self) -> str:
@@ -172,6 +196,9 @@ class Item:
     @property
     def name(self) -> str:
         """Its name for people: the uuid if it has one, else see queue/names.py."""
+        vcon = self.vcon
+        if vcon is not None and vcon.uuid == self.uuid:  # Vcon.parse has checked it.
+            return self.uuid
         return self.uuid if usable_uuid(self.uuid) else name_of(self.claimed.payload)
 
     @property

@@ -22,15 +22,13 @@ import select
 import sys
 import time
 
-from redis.exceptions import ResponseError
-
 from conserver.errors import EXIT_UNAVAILABLE, BootError
 from conserver.plugins import loader as plugins
 from conserver.process import memory
 from conserver.process.boot import Boot
 from conserver.process.messages import receive
 from conserver.process.shared_status import State
-from conserver.queue import calls, keys
+from conserver.queue import calls
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.worker.inbox import WorkerInbox
@@ -220,7 +218,7 @@ class WorkerLoop:
             if boot.stop.requested:
                 self._drain()
         if boot.coordinator is not None and boot.coordinator.fileno() in ready:
-            self._intake.schedule.receive()
+            self._intake.receive()
         if self._draining:
             self._release_unstarted(float("inf"), "shutdown")
         elif self._queue and self._pool.all_busy_longer_than(HORIZON_S):
@@ -240,7 +238,7 @@ class WorkerLoop:
         for item in finished:
             kind = item.outcome.kind if item.outcome is not None else None
             if kind is not OutcomeKind.RATE:  # Its links have not ended.
-                self._intake.prefetch.durations.add(item.route.name, item.links_s)
+                self._intake.ran(item)
             again = kind is OutcomeKind.RETRY or kind is OutcomeKind.FAILED
             if again and inbox.is_cancelled(item):
                 _cancel(item)
@@ -281,12 +279,8 @@ class WorkerLoop:
         if not self._draining:
             claim_s = self._intake.next_claim_s(now_s)
             wait_s = wait_s if claim_s is None else min(wait_s, claim_s)
-        sender = self._intake.schedule.sender
-        send_s = sender.due_in_s(now_s)
-        if send_s and self._held:
-            wait_s = min(wait_s, send_s)
-        elif send_s is not None:
-            sender.flush()
+        send_s = self._intake.tell_coordinator(now_s)
+        wait_s = wait_s if send_s is None else min(wait_s, send_s)
         inbox.asleep = True
         finished = self._pool.finished or self._notifiers.finished
         if inbox.woken or finished or self._outbox.waiting:
@@ -294,7 +288,7 @@ class WorkerLoop:
         ready = {fd for fd, _ in self._poll.poll(wait_s * 1000 + (0.5 if wait_s else 0))}
         if inbox.fileno() in ready:
             inbox.clear()
-            fast = self._intake.prefetch.durations.any_within(BATCH_WAIT_MS / 1000)
+            fast = self._intake.any_within(BATCH_WAIT_MS / 1000)
             if fast and self._queue and not inbox.reports and not inbox.checkpoints:
                 # The first item of a batch has ended: wait until more have, to settle them in one
                 # call.
@@ -313,7 +307,7 @@ class WorkerLoop:
         self._status.set_memory(memory.resident_bytes())
         self._teller.flush()
         if self._held:
-            self._read_cancelled()
+            self._inbox.cancelled = self._intake.read_cancelled(self._inbox.cancelled)
             self._hints.send(self._held.by_token.values())
         if self._draining:
             return
@@ -324,14 +318,14 @@ class WorkerLoop:
         self._release_unstarted(now_s - RELEASE_AFTER_S, "not begun for a second")
         if now_s >= self._strays_at_s:
             self._strays_at_s = now_s + STRAYS_INTERVAL_S * random.uniform(0.8, 1.2)
-            self._return_strays()
+            self._intake.return_strays()
 
     def _check_storages(self) -> None:
         """Abandon calls that hang; drain, to be replaced, where they stand in the way."""
         for writer in self._writers.values():
             writer.check_timeout()
             # A process in which a call hangs never gets a suspect.
-            blocks_suspects = writer.has_hung_calls and self._intake.schedule.suspects_wait
+            blocks_suspects = writer.has_hung_calls and self._intake.suspects_wait
             if (writer.has_too_many_hung_calls or blocks_suspects) and not self._draining:
                 self._boot.send("retiring", reason=f"calls of the storage {writer.name} hang")
                 self._drain()
@@ -342,30 +336,6 @@ class WorkerLoop:
                 if self._writers[name].is_away
             }
         )
-
-    def _read_cancelled(self) -> None:
-        """Read which of the held items an operator has cancelled."""
-        key = keys.cancelled(self._boot.consumer)
-        try:
-            named = self._redis.command("SMEMBERS", key)
-        except ResponseError:
-            self._intake.complaints.tell(key, self._redis.command("TYPE", key).decode())
-            return
-        self._inbox.cancelled = {token.decode() for token in named} & self._held.by_token.keys()
-
-    def _return_strays(self) -> None:
-        """Return the items that Redis has under this consumer and this worker does not hold, as
-        after a failover that has undone a settle.
-        """
-        tokens = list(self._held.by_token)
-        call = calls.stray(self._boot.consumer, self._intake.claims, tokens)
-        strays = 0
-        while some := self._redis.call(call):
-            strays += some
-        if strays:
-            self._log.warning(
-                "strays_returned", count=strays, what="Redis knew of items that we do not"
-            )
 
 
 def _cancel(item: Item) -> None:

@@ -16,14 +16,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-import orjson
 from redis.exceptions import ResponseError
 
 from conserver.outbound import callback as callbacks
 from conserver.outbound import event as events
 from conserver.outbound.callback import Callback
 from conserver.outbound.event import Notification
-from conserver.queue import calls, keys
+from conserver.queue import keys
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.worker.chain import ChainRunner
 from conserver.worker.document_loader import DocumentLoader
@@ -94,15 +93,6 @@ class Notifiers:
         if not text and self._documents.look_up(item, partial(self._looked_up, item)):
             return
         self._put(self._with_document(item, text))
-
-    def dead_lettered(self, payload: bytes, error: str) -> None:
-        """A claim has dead-lettered a notification: show that on the job."""
-        try:
-            event = events.parse(payload)
-        except ValueError:  # Somebody has pushed something else, or it was too large to be one.
-            return
-        why = orjson.dumps({"error": error})
-        self._redis.call(calls.told(event.job, event.seq, "failed", why))
 
     def _callback_of(self, job: str) -> Callback | None:
         try:

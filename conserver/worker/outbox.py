@@ -3,7 +3,7 @@
 1. Collects writes, settles, parks and dead letters. flush() sends each kind in batches that are
    bounded by count and bytes; RetryingConnection repeats a call until it is answered.
 2. An item leaves the worker only after the script has answered that it is settled, parked,
-   dead-lettered or released, or that another consumer has it now.
+   dead-lettered or released, or that another consumer has it now: departures.py.
 3. If a key has the wrong type, the item is parked (or kept, if it cannot be) and tried again every
    30 s, until an operator has renamed or deleted the key. A document that was replaced meanwhile
    is a conflict: conflicts.py.
@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,26 +19,23 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from conserver.errors import Rejected, Retry, with_type
+from conserver.errors import Rejected, Retry
 from conserver.process.boot import Boot
 from conserver.queue import calls, script
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
-from conserver.telemetry.redact import redact_text, redact_texts
+from conserver.telemetry.redact import redact_texts
 from conserver.worker import spans, story
 from conserver.worker.checkpoint import Checkpoint, Lost, StartAnew
 from conserver.worker.conflicts import Conflict, Conflicts
+from conserver.worker.departures import Departures
 from conserver.worker.document_loader import DocumentLoader
-from conserver.worker.held_items import HeldItems
-from conserver.worker.item import ChainOutcome, Item, OutcomeKind
-from conserver.worker.meters import Meters
-from conserver.worker.settlement import STATUSES, settlement
-from conserver.worker.story import Teller
+from conserver.worker.item import Item, OutcomeKind
+from conserver.worker.settlement import settlement
 from conserver.worker.work_queue import WorkQueue
 
 WRONG_TYPE_RETRY_S = 30.0
 REASON_BYTES = 16384  # of a dead letter, with its traceback
-DEAD_LETTER_LOG_FIELDS = ("link", "storage", "reason", "error", "attempts")
 
 _Entry = TypeVar("_Entry")
 
@@ -73,23 +69,17 @@ class Outbox:
         self,
         boot: Boot,
         redis: RetryingConnection,
-        held: HeldItems,
         queue: WorkQueue,
         documents: DocumentLoader,
-        teller: Teller,
-        meters: Meters | None = None,
+        departures: Departures,
     ) -> None:
-        self._meters = meters
         self._consumer = boot.consumer
         self._settings = boot.settings
-        self._status = boot.status
         self._redis = redis
-        self._held = held
         self._queue = queue
-        self._teller = teller
+        self._departures = departures
         self._conflicts = Conflicts(self, redis, documents)
-        # Bound here, because binding once per item would be slow.
-        self._log = log.get_logger().bind()
+        self._log = log.get_logger()
         self._writes: list[_Write] = []
         self._settles: list[_Settle] = []
         self._parks: list[_Park] = []
@@ -132,9 +122,7 @@ class Outbox:
             for item, answer in zip(batch, answers, strict=True):
                 if " " in answer:  # it stays in flight, where the search for strays finds it
                     self._log_wrong_type(item, answer, "the item is returned later")
-                self._log.debug("released", **item.log_fields(), reason=reason, answer=answer)
-                self._teller.end(item, "released", text=reason)
-                self._held.remove(item)
+                self._departures.released(item, reason, answer)
 
     # ---- what becomes of an item without a call --------------------------------------------------
 
@@ -146,21 +134,6 @@ class Outbox:
         item.claimed.what = "text"
         item.claimed.payload = item.uuid.encode()
         self._queue.put([item])
-
-    def lost(self, item: Item, repeats: int | None = None) -> None:
-        """Remove an item that Redis does not have under this consumer any more.
-
-        Args:
-            repeats: how many calls the connection had repeated before the call that missed the
-                item. If that call was repeated, its first execution has most likely ended the item.
-        """
-        if repeats is not None and self._redis.repeats > repeats:
-            what = "an answer of Redis got lost: it ended then, or somebody else has it"
-            self._log.info("unconfirmed", **item.log_fields(), what=what)
-        else:
-            self._log.warning("item_lost", **item.log_fields(), what="nothing was done here")
-            self._teller.end(item, "lost")
-        self._leave(item, "lost", "lost", "another consumer has it, or it has ended")
 
     def end_attempt(
         self,
@@ -177,7 +150,7 @@ class Outbox:
             return
         match error:
             case Lost():
-                self.lost(item)
+                self._departures.lost(item)
             case StartAnew():
                 self.start_anew(item)
             case Rejected():
@@ -255,10 +228,10 @@ class Outbox:
         )
         items = [settle.item for settle in batch]
         answers = calls.read_answers(spans.redis_call(self._redis, call, items, self._consumer))
-        for settle, answer in zip(batch, answers, strict=True):
-            item = settle.item
+        settled: list[Item] = []
+        for item, answer in zip(items, answers, strict=True):
             if answer.kind == "settled":
-                self._settled(item)
+                settled.append(item)
             elif answer.kind == "conflict":
                 again = partial(self.settle, item)
                 self._conflicts.resolve(Conflict(item, None, again), answer)
@@ -267,38 +240,8 @@ class Outbox:
             elif answer.kind == "refused":
                 self.end_attempt(item, None, _refused(answer.found))
             else:
-                self.lost(item, repeats)
-        if self._meters is not None:
-            kinds = (answer.kind for answer in answers)
-            self._meters.ended(i for i, kind in zip(items, kinds, strict=True) if kind == "settled")
-
-    def _settled(self, item: Item) -> None:
-        if item.outcome is not None and self._log.is_enabled_for(logging.INFO):
-            outcome = item.outcome
-            by = {"link": outcome.link, "reason": redact_text(outcome.reason)}
-            self._log.info(
-                outcome.kind.value,
-                **item.log_fields(),
-                **{name: text for name, text in by.items() if text},
-                list=item.claimed.list,
-                duration_ms=round((time.monotonic() - item.claimed_at_s) * 1000, 2),
-                links_ms=round(item.links_s * 1000, 2),
-            )
-        self._status.count(done=1)
-        if item.attempt is not None and item.outcome is not None:
-            kind = STATUSES[item.outcome.kind]
-            egress = item.route.config.egress_lists if kind == "completed" else ()
-            self._teller.end(item, kind, ", ".join(egress), _how(item.outcome))
-        if item.notification is not None:
-            done = item.outcome is not None and item.outcome.kind is OutcomeKind.DONE
-            self._tell(item, b"" if done else b'{"error":"it was cancelled"}')
-        self._leave(item, item.outcome.kind.value if item.outcome is not None else "")
-
-    def _tell(self, item: Item, error: bytes = b"") -> None:
-        """Show on the job of a notification what became of that."""
-        assert item.notification is not None
-        event, what = item.notification.event, "failed" if error else "delivered"
-        self._redis.call(calls.told(event.job, event.seq, what, error))
+                self._lost(item, repeats)
+        self._departures.settled(settled)
 
     def _flush_parks(self, parks: Sequence[_Park]) -> None:
         moves = [
@@ -309,14 +252,9 @@ class Outbox:
         answers = self._call(calls.park(self._consumer, moves), [park.item for park in parks])
         for park, answer in zip(parks, answers, strict=True):
             if answer == "moved":
-                if self._meters is not None:
-                    cause = "storage" if "storages" in park.waits_for else "retry"
-                    self._meters.parked(park.item, cause)
-                if park.item.attempt is not None:
-                    self._teller.end(park.item, "parked", text=_told(park))
-                self._leave(park.item, "parked")
+                self._departures.parked(*park)
             elif answer == "lost":
-                self.lost(park.item, repeats)
+                self._lost(park.item, repeats)
             else:
                 self._log_wrong_type(park.item, answer, "the item stays with its worker")
                 self._blocked_parks.append((time.monotonic() + WRONG_TYPE_RETRY_S, park))
@@ -337,20 +275,9 @@ class Outbox:
         answers = self._call(call, [letter.item for letter in dead])
         for (item, why), answer in zip(dead, answers, strict=True):
             if answer == "moved":
-                fields = {name: why[name] for name in DEAD_LETTER_LOG_FIELDS if name in why}
-                fields["error"] = with_type(why.get("type", ""), why["error"])
-                self._log.error(
-                    "dead_letter", **item.log_fields(), list=item.claimed.list, **fields
-                )
-                self._status.count(failed=1)
-                if self._meters is not None:
-                    self._meters.dead_lettered(item.route.name, why["reason"])
-                self._teller.end(item, "failed", text=f"{why['reason']}: {fields['error']}")
-                if item.notification is not None:
-                    self._tell(item, orjson.dumps({"error": why["error"]}))
-                self._leave(item, "dead_letter", why["reason"], why["error"])
+                self._departures.dead_lettered(item, why)
             elif answer == "lost":
-                self.lost(item, repeats)
+                self._lost(item, repeats)
             else:
                 found, _, key = answer.partition(" ")
                 self._wrong_type(item, key, found, None)
@@ -359,11 +286,9 @@ class Outbox:
         answers = spans.redis_call(self._redis, call, items, self._consumer)
         return [answer.decode() for answer in answers]
 
-    def _leave(self, item: Item, how: str, error: str = "", text: str = "") -> None:
-        """The item has left this worker, in this way; `error` and `text` say why, if it failed."""
-        if item.span is not None:
-            spans.ended(item, how, error, text)
-        self._held.remove(item)
+    def _lost(self, item: Item, repeats: int) -> None:
+        """A call has missed the item. repeats: those of the connection before that call."""
+        self._departures.lost(item, repeated=self._redis.repeats > repeats)
 
     # ---- keys of the wrong type ------------------------------------------------------------------
 
@@ -395,12 +320,6 @@ class Outbox:
         )
 
 
-def _how(outcome: ChainOutcome) -> str:
-    """Which link has ended the chain, and why, as the story of the item tells it."""
-    by = f"by {outcome.link}" if outcome.link else ""
-    return ": ".join(part for part in (by, outcome.reason) if part)
-
-
 def _refused(reason: str) -> Rejected:
     """RedisJSON does not take the document, and never will."""
     return Rejected(f"RedisJSON does not take what the links have made of the document: {reason}")
@@ -418,13 +337,6 @@ def _write_call(item: Item) -> calls.Write:
 def _move(item: Item) -> calls.Move:
     """The move of an item, with its progress."""
     return calls.Move(item.token, item.claimed.epoch, item.progress.dump(), item.revision)
-
-
-def _told(park: _Park) -> str:
-    """For how long an item is parked and what for, as its story tells it."""
-    causes = park.waits_for.get("storages") or park.waits_for
-    told = "; ".join(f"{name}: {cause}" for name, cause in causes.items() if name != "link")
-    return f"for {park.after_s:.1f} s: {told}"
 
 
 def _cause(park: _Park) -> bytes:

@@ -21,8 +21,9 @@ from conserver.process.shared_status import Phase, SharedStatus
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
 from conserver.worker import story
+from conserver.worker.departures import Departures
 from conserver.worker.inbox import StorageReport
-from conserver.worker.item import ChainOutcome, Item, OutcomeKind
+from conserver.worker.item import ChainOutcome, Item, OutcomeKind, StorageAnswers
 from conserver.worker.meters import Meters
 from conserver.worker.outbox import Outbox
 from conserver.worker.rates import Rates
@@ -41,6 +42,7 @@ class OutcomeHandler:
     def __init__(
         self,
         outbox: Outbox,
+        departures: Departures,
         status: SharedStatus,
         settings: Settings,
         writers: dict[str, Writer],
@@ -50,6 +52,7 @@ class OutcomeHandler:
     ) -> None:
         self._meters = meters
         self._outbox = outbox
+        self._departures = departures
         self._status = status
         self._settings = settings
         self._writers = writers
@@ -79,7 +82,7 @@ class OutcomeHandler:
         elif kind is OutcomeKind.START_ANEW:
             self._outbox.start_anew(item)
         elif kind is OutcomeKind.LOST:
-            self._outbox.lost(item)
+            self._departures.lost(item)
         elif kind is OutcomeKind.RATE and outcome.after_s is not None:
             self._park_throttled(item, outcome.link, outcome.after_s)
         elif kind is OutcomeKind.RATE:
@@ -108,24 +111,24 @@ class OutcomeHandler:
         if self._meters is not None:
             self._meters.stored(report)
         for item, outcome in report.outcomes:
-            item.asked.discard(report.storage)
+            answers = item.answers
+            assert answers is not None  # since it was asked
+            answers.asked.discard(report.storage)
             if isinstance(outcome, Stored):
                 if outcome.etag:
                     item.progress.etags[report.storage] = outcome.etag
                 if item.progress.owed is not None:
                     item.progress.owed.remove(report.storage)
             elif isinstance(outcome, Unavailable):
-                item.unavailable[report.storage] = outcome.reason
-                item.retry_after_s = max(item.retry_after_s, outcome.after_s or 1.0)
+                answers.is_unavailable(report.storage, outcome)
             elif isinstance(outcome, RejectedByStorage):
-                item.rejected[report.storage] = outcome.reason
+                answers.rejected[report.storage] = outcome.reason
             if item.attempt is not None:
                 good, text = isinstance(outcome, Stored), getattr(outcome, "reason", "")
-                story.add(
-                    item, "storage", report.storage, since_s=item.asked_s, text=text, good=good
-                )
-            if not item.asked:
-                self._all_answered(item)
+                since_s = answers.asked_s
+                story.add(item, "storage", report.storage, since_s=since_s, text=text, good=good)
+            if not answers.asked:
+                self._all_answered(item, answers)
 
     def flush(self) -> None:
         """Hand the items that are to be stored to the writers, and those with a slot to the chain
@@ -151,23 +154,25 @@ class OutcomeHandler:
         The longer it has waited already, the longer it is parked: otherwise the items that an
         outage of hours has gathered would keep the workers busy with futile attempts.
         """
-        name, reason = next(iter(item.unavailable.items()))
+        answers = item.answers
+        assert answers is not None  # One of them says why it is parked.
+        name, reason = next(iter(answers.unavailable.items()))
         age_s = _age_s(item)
         if age_s > item.route.config.give_up_s:
             self._outbox.dead_letter(item, "unavailable", reason, storage=name)
             return
         wait_s = min(age_s, UNAVAILABLE_WAIT_MAX_S) * random.uniform(0.5, 1.0)
-        after_s = max(item.retry_after_s, wait_s)
+        after_s = max(answers.retry_after_s, wait_s)
         logged_before = b'"owed"' in item.claimed.state
         self._log.log(
             logging.DEBUG if logged_before else logging.INFO,
             "parked",
             **item.log_fields(),
-            storage=",".join(item.unavailable),
+            storage=",".join(answers.unavailable),
             reason=reason,
             after_s=round(after_s, 1),
         )
-        self._outbox.park(item, after_s, storages=dict(item.unavailable))
+        self._outbox.park(item, after_s, storages=dict(answers.unavailable))
 
     def _park_throttled(self, item: Item, link: str, after_s: float) -> None:
         """Park an item that has come to a link which nobody may call now."""
@@ -184,23 +189,24 @@ class OutcomeHandler:
 
     def _store(self, item: Item) -> None:
         """Store the item in all storages that it is owed to, or in the first of them."""
-        owed = _owed_and_not_unavailable(item)
+        answers = item.answers = item.answers or StorageAnswers()
+        owed = _owed_and_not_unavailable(item, answers)
         chosen = owed if self._settings.parallel_storage else owed[:1]
         self._status.set_phase(item.slot, Phase.FINISHING)
-        item.asked = set(chosen)
+        answers.asked = set(chosen)
         if item.attempt is not None:
-            item.asked_s = time.monotonic()
+            answers.asked_s = time.monotonic()
         for name in chosen:
             self._to_store.setdefault(name, []).append(item)
 
-    def _all_answered(self, item: Item) -> None:
+    def _all_answered(self, item: Item, answers: StorageAnswers) -> None:
         """Every storage that was asked has answered."""
-        if item.rejected:
-            name, reason = next(iter(item.rejected.items()))
+        if answers.rejected:
+            name, reason = next(iter(answers.rejected.items()))
             self._outbox.dead_letter(item, "rejected", reason, storage=name)
-        elif item.progress.owed and _owed_and_not_unavailable(item):
+        elif _owed_and_not_unavailable(item, answers):
             self._store(item)  # one storage after the other, without parallel_storage
-        elif item.unavailable:
+        elif answers.unavailable:
             self.park_until_available(item)
         else:
             self._outbox.settle(item)
@@ -246,5 +252,5 @@ def _age_s(item: Item) -> float:
     return time.time() - item.claimed.first_seen_ms / 1000
 
 
-def _owed_and_not_unavailable(item: Item) -> list[str]:
-    return [name for name in item.progress.owed or [] if name not in item.unavailable]
+def _owed_and_not_unavailable(item: Item, answers: StorageAnswers) -> list[str]:
+    return [name for name in item.progress.owed or [] if name not in answers.unavailable]

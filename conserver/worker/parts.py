@@ -8,6 +8,7 @@ from conserver.queue.retrying_connection import RetryingConnection
 from conserver.queue.wrong_type import Complaints
 from conserver.telemetry import log
 from conserver.worker.chain import ChainRunner
+from conserver.worker.departures import Departures
 from conserver.worker.document_loader import DocumentLoader
 from conserver.worker.held_items import HeldItems
 from conserver.worker.inbox import WorkerInbox
@@ -45,12 +46,11 @@ class WorkerParts:
 
         self.teller = Teller(boot, redis)
         self.meters = meters = meters_of(boot, routes.all, self.writers)
-        self.outbox = Outbox(
-            boot, redis, self.held, self.queue, self.documents, self.teller, meters
-        )
+        departures = Departures(boot, redis, self.held, self.teller, meters)
+        self.outbox = Outbox(boot, redis, self.queue, self.documents, departures)
         self.rates = Rates(redis, Complaints(log.get_logger()), inbox.throttles)
         self.outcomes = OutcomeHandler(
-            self.outbox, status, settings, self.writers, self.rates, self.queue, meters
+            self.outbox, departures, status, settings, self.writers, self.rates, self.queue, meters
         )
         self.notifiers = Notifiers(
             routes.notifications,
@@ -70,6 +70,7 @@ class WorkerParts:
             self.held,
             self.documents,
             self.outcomes,
+            departures,
             self.rates,
             self.teller,
             self.notifiers,

@@ -6,13 +6,6 @@ from conserver.config.settings import Settings
 from conserver.queue import calls
 from conserver.worker.item import Item, OutcomeKind
 
-STATUSES = {
-    OutcomeKind.DONE: "completed",
-    OutcomeKind.FILTERED: "filtered",
-    OutcomeKind.CANCELLED: "cancelled",
-}
-"""The status that the job of an item ends with."""
-
 
 def settlement(item: Item, settings: Settings) -> calls.Settlement:
     """The settle of an item that is done, filtered or cancelled."""
@@ -21,15 +14,16 @@ def settlement(item: Item, settings: Settings) -> calls.Settlement:
     pushes = list(progress.pushes)
     if outcome.kind is OutcomeKind.DONE:
         pushes = [(name, item.uuid) for name in item.route.config.egress_lists] + pushes
-        write = item.changed
+        status, write = "completed", item.changed
     elif outcome.kind is OutcomeKind.FILTERED:
         # A document that was pushed whole and then filtered, unchanged, is never written to Redis.
-        write = item.changed and (item.draft is not None or not item.unsaved or bool(pushes))
+        unwritten = item.draft is None and item.unsaved and not pushes
+        status, write = "filtered", item.changed and not unwritten
     else:
-        pushes, write = [], False
+        pushes, status, write = [], "cancelled", False
     body = item.body if write else b""
     return calls.Settlement(
-        item.token,
+        item.claimed.token,
         item.claimed.epoch,
         item.uuid,
         item.revision,
@@ -38,7 +32,7 @@ def settlement(item: Item, settings: Settings) -> calls.Settlement:
         _expiry_s(item, settings, bool(pushes)),
         pushes,
         progress.etags,
-        STATUSES[outcome.kind],
+        status,
     )
 
 

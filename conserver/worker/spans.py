@@ -157,8 +157,8 @@ def ended(item: Item, how: str, error: str = "", text: str = "") -> None:
     if not error and how in ("parked", "dead_letter"):
         if outcome is not None and outcome.kind in _FAILURES:
             error, text = outcome.error or outcome.kind.value, outcome.reason
-        elif item.unavailable:
-            error, text = "unavailable", next(iter(item.unavailable.values()))
+        elif item.answers is not None and item.answers.unavailable:
+            error, text = "unavailable", next(iter(item.answers.unavailable.values()))
     if error:
         _failed(span, error, text)
     span.end()

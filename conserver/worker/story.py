@@ -53,7 +53,7 @@ class Teller:
     def begin(self, item: Item) -> None:
         """Give an item that was claimed just now an attempt, if its story is told."""
         claimed = item.claimed
-        if self._which == "off" or (self._which == "jobs" and not claimed.job):
+        if self._which == "off" or (self._which == "jobs" and "#" not in claimed.token):
             return
         item.attempt = Attempt(
             token=claimed.token,

@@ -22,31 +22,34 @@ _KNOWN_S = 1.0
 
 
 class Throttles:
-    """What one worker knows. Any thread may call these."""
+    """What one worker knows. Any thread may call these.
+
+    until_s: link -> until when nobody may call it, by the clock; to be read only.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._until_s: dict[str, float] = {}
+        self.until_s: dict[str, float] = {}
         self._unreported: deque[tuple[str, float]] = deque()
 
     def meet(self, link: str, after_s: float) -> None:
         """The server of this link wants no calls for so long; the others are to be told."""
         until_s = self._clock() + min(after_s, LONGEST_S)
-        if until_s > self._until_s.get(link, self._clock()) + _KNOWN_S:
-            self._until_s[link] = until_s
+        if until_s > self.until_s.get(link, self._clock()) + _KNOWN_S:
+            self.until_s[link] = until_s
             self._unreported.append((link, until_s))
 
     def learn(self, throttled: Iterable[tuple[str, float]]) -> None:
         """What a claim has brought: links, and for how many seconds each is throttled still."""
         now_s = self._clock()
         for link, left_s in throttled:
-            self._until_s[link] = max(self._until_s.get(link, 0.0), now_s + left_s)
+            self.until_s[link] = max(self.until_s.get(link, 0.0), now_s + left_s)
 
     def left_s(self, link: str) -> float:
         """For how long nobody may call this link; 0 if it may be called."""
-        if not self._until_s:
+        if not self.until_s:
             return 0.0
-        return max(self._until_s.get(link, 0.0) - self._clock(), 0.0)
+        return max(self.until_s.get(link, 0.0) - self._clock(), 0.0)
 
     def unreported(self) -> Iterable[tuple[str, float]]:
         """What this worker has met and the others do not know: links, and for how many seconds each

@@ -362,7 +362,7 @@ def test_a_cancelled_item_that_no_thread_has_started_is_not_released(make: Make)
     first, second = worker.supply(2)
     loop._intake.claim()
     assert cancel(worker.client, first).running == 1
-    loop._read_cancelled()
+    loop._inbox.cancelled = loop._intake.read_cancelled(set())
     loop._release_unstarted(float("inf"), "shutdown")
     loop._outbox.flush()
     assert worker.queue.waiting("in") == [second.encode()]

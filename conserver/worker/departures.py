@@ -1,0 +1,171 @@
+"""Departures: tells of each item that has left this worker, and how it has left.
+
+Told are the log, SharedStatus, the meters, the item's story and span, and for a notification the
+job whose callback it is for. Dead letters that a claim makes by itself (claim.lua), of items which
+this worker never held, are told here as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from conserver.errors import with_type
+from conserver.outbound import event as events
+from conserver.outbound.event import Event
+from conserver.process.boot import Boot
+from conserver.queue import calls, keys
+from conserver.queue.names import name_of
+from conserver.queue.retrying_connection import RetryingConnection
+from conserver.telemetry import log
+from conserver.telemetry.redact import redact_text
+from conserver.worker import spans
+from conserver.worker.held_items import HeldItems
+from conserver.worker.item import ChainOutcome, Item, OutcomeKind
+from conserver.worker.meters import Meters
+from conserver.worker.story import Teller
+
+_DEAD_LETTER_FIELDS = ("link", "storage", "reason", "attempts", "deliveries")
+
+
+class Departures:
+    """Used by the worker loop only."""
+
+    def __init__(
+        self,
+        boot: Boot,
+        redis: RetryingConnection,
+        held: HeldItems,
+        teller: Teller,
+        meters: Meters | None = None,
+    ) -> None:
+        self._status = boot.status
+        self._redis = redis
+        self._held = held
+        self._teller = teller
+        self._meters = meters
+        # Bound here, because binding once per item would be slow.
+        self._log = log.get_logger().bind()
+
+    def settled(self, items: Sequence[Item]) -> None:
+        """Redis has settled these items, which are done, filtered or cancelled."""
+        logs = self._log.is_enabled_for(logging.INFO)
+        for item in items:
+            outcome = item.outcome
+            assert outcome is not None
+            if logs:
+                self._log_end(item, outcome)
+            if item.attempt is not None:
+                done = outcome.kind is OutcomeKind.DONE
+                end = "completed" if done else outcome.kind.value
+                egress = item.route.config.egress_lists if done else ()
+                self._teller.end(item, end, ", ".join(egress), _how(outcome))
+            if item.notification is not None:
+                delivered = outcome.kind is OutcomeKind.DONE
+                self._tell_job(item.notification.event, "" if delivered else "it was cancelled")
+            if item.span is not None:
+                spans.ended(item, outcome.kind.value)
+            self._held.remove(item)
+        self._status.count(done=len(items))
+        if self._meters is not None:
+            self._meters.ended(items)
+
+    def parked(self, item: Item, after_s: float, waits_for: Mapping[str, Any]) -> None:
+        """Redis has set the item aside."""
+        if self._meters is not None:
+            self._meters.parked(item, "storage" if "storages" in waits_for else "retry")
+        if item.attempt is not None:
+            causes = waits_for.get("storages") or waits_for
+            told = "; ".join(f"{name}: {why}" for name, why in causes.items() if name != "link")
+            self._teller.end(item, "parked", text=f"for {after_s:.1f} s: {told}")
+        self._leave(item, "parked")
+
+    def released(self, item: Item, reason: str, answer: str) -> None:
+        """The item is in its list again. answer: what Redis has said."""
+        self._log.debug("released", **item.log_fields(), reason=reason, answer=answer)
+        self._teller.end(item, "released", text=reason)
+        self._held.remove(item)
+
+    def lost(self, item: Item, *, repeated: bool = False) -> None:
+        """Redis does not have the item under this consumer any more.
+
+        Args:
+            repeated: the call that has missed the item was repeated, so that its first execution
+                has most likely ended the item.
+        """
+        if repeated:
+            what = "an answer of Redis got lost: it ended then, or somebody else has it"
+            self._log.info("unconfirmed", **item.log_fields(), what=what)
+        else:
+            self._log.warning("item_lost", **item.log_fields(), what="nothing was done here")
+            self._teller.end(item, "lost")
+        self._leave(item, "lost", "lost", "another consumer has it, or it has ended")
+
+    def dead_lettered(self, item: Item, why: Mapping[str, Any]) -> None:
+        """The item is a dead letter. why: its reason, see Item.dead_letter_reason."""
+        event = item.notification.event if item.notification is not None else None
+        error = self._tell_dead_letter(item.log_fields(), item.route.name, why, event)
+        self._teller.end(item, "failed", text=f"{why['reason']}: {error}")
+        self._leave(item, "dead_letter", why["reason"], why["error"])
+
+    def dead_lettered_by_claim(self, dead: calls.DeadLettered, chain: str) -> None:
+        """A claim has made a dead letter of an item that must not run."""
+        event = None
+        if dead.why["list"] == keys.NOTIFICATIONS:
+            try:
+                event = events.parse(dead.payload)
+            except ValueError:  # Somebody has pushed something else, or it is too large to be one.
+                event = None
+        names = {"vcon": name_of(dead.payload), "chain": chain}
+        self._tell_dead_letter(names, chain, dead.why, event)
+
+    def _tell_dead_letter(
+        self, names: Mapping[str, Any], chain: str, why: Mapping[str, Any], event: Event | None
+    ) -> str:
+        """Tell of a dead letter, however it was made. Returns its error, with the exception's type.
+
+        Args:
+            names: the fields of the log line that say which item it is.
+            event: where it is a notification, what it was to tell.
+        """
+        error = with_type(why.get("type", ""), str(why["error"]))
+        fields = {name: why[name] for name in _DEAD_LETTER_FIELDS if name in why}
+        self._log.error("dead_letter", **names, list=why["list"], error=error, **fields)
+        self._status.count(failed=1)
+        if self._meters is not None:
+            self._meters.dead_lettered(chain, str(why.get("reason", "")))
+        if event is not None:
+            self._tell_job(event, str(why["error"]))
+        return error
+
+    def _tell_job(self, event: Event, error: str = "") -> None:
+        """Show on the job of a notification what became of that. error: "" if it was delivered."""
+        what, why = ("failed", orjson.dumps({"error": error})) if error else ("delivered", b"")
+        self._redis.call(calls.told(event.job, event.seq, what, why))
+
+    def _log_end(self, item: Item, outcome: ChainOutcome) -> None:
+        by = {"link": outcome.link, "reason": redact_text(outcome.reason)}
+        self._log.info(
+            outcome.kind.value,
+            **item.log_fields(),
+            **{name: text for name, text in by.items() if text},
+            list=item.claimed.list,
+            duration_ms=round((time.monotonic() - item.claimed_at_s) * 1000, 2),
+            links_ms=round(item.links_s * 1000, 2),
+        )
+
+    def _leave(self, item: Item, how: str, error: str = "", text: str = "") -> None:
+        """The item has left in this way; `error` and `text` say why, if it failed."""
+        if item.span is not None:
+            spans.ended(item, how, error, text)
+        self._held.remove(item)
+
+
+def _how(outcome: ChainOutcome) -> str:
+    """Which link has ended the chain, and why, as the story of the item tells it."""
+    by = f"by {outcome.link}" if outcome.link else ""
+    return ": ".join(part for part in (by, outcome.reason) if part)
