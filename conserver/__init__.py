@@ -10,7 +10,8 @@ docs/architecture.md shows the wings. Where a subject is decided, and where it i
     the end of an item     worker/outcomes.py decides, worker/outbox.py sends: queue/settle.lua, and
                            queue/move.lua for parked items and dead letters
     dead letters           as above; queue/claim.lua makes those of items that must not run (poison,
-                           a pushed document that is too large, a callback that has expired)
+                           a pushed document that is too large, a callback that has expired);
+                           worker/departures.py tells of both
     idle workers           coordinator/list_waiters.py waits in Redis, process/wakeup.py wakes
     stalls, time limits    supervisor/watchdog.py, by process/shared_status.py
     a dead worker          below, step by step

@@ -14,20 +14,19 @@ it must not end the daemon. No other module imports links or storages.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from conserver.config.model import Config, LinkConfig, StorageConfig
-from conserver.config.validation import join_path, problems_of, suggest
+from conserver.config.validation import join_path, problems_of
 from conserver.errors import ConfigError, Problem
+from conserver.plugins.faults import FOREIGN_MODULES, broken, missing
+from conserver.plugins.module_names import resolve, suggestion
 from storage.network import NetworkSettingsError, unreadable_exclusions
 
 if TYPE_CHECKING:
@@ -35,46 +34,13 @@ if TYPE_CHECKING:
     from conserver.vcon.document import Vcon
     from storage.contract import Storage
 
-# The extra of Conserver that installs a package.
-_EXTRAS = {
-    "psycopg": "postgres",
-    "boto3": "s3",
-    "botocore": "s3",
-    "pymongo": "mongo",
-    "jq": "links",
-    "httpx": "links",
-    "faster_whisper": "speech",
-    "ctranslate2": "speech",
-    "av": "speech",
-    "numpy": "speech",
-    "elasticsearch": "elasticsearch",
-    "elastic_transport": "elasticsearch",
-}
-
-# Packages that several extras bring, each named as the module that needs it.
-_COMMON_PACKAGES = frozenset({"urllib3"})
-
-# Names that vcon-server uses for modules that have another name here.
-_OLD_NAMES = {"links.jq_link": "links.jq", "storage.redis_storage": "storage.redis"}
-
 Section = TypeVar("Section", LinkConfig, StorageConfig)
 Loaded = TypeVar("Loaded", "LoadedLink", "LoadedStorage")
 
-# What a module of ours has that is a link or a storage.
-_MARKS = {"links": "\ndef run(", "storage": "\nclass Storage:"}
-
 # Names of parameters by which a link of vcon-server is recognized.
 _FOREIGN_PARAMETERS = frozenset({"vcon_uuid", "vcon_id", "link_name"})
-# Top-level modules of vcon-server, for which compat has stand-ins.
-_FOREIGN_MODULES = frozenset({"lib", "vcon", "redis_mgr", "settings", "dlq_utils"})
-# Top-level names that both have: what is missing there is vcon-server's, and no package brings it.
-_SHARED_MODULES = frozenset({"storage", "links", "conserver"})
-
 # Exceptions that pass through a module without being its fault: Ctrl-C, a generator's end.
 _NOT_ITS_OWN = (KeyboardInterrupt, GeneratorExit)
-
-_SAID_CHARS = 500
-"""The longest text of an exception that is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,13 +178,7 @@ def _load(
     except BaseException as error:
         # Raised by code of the module that runs while it is loaded, mostly its validators.
         path = join_path(section, [name])
-        raise PluginError([_broken(error, path, entry.module, "cannot be used")]) from error
-
-
-def resolve(name: str) -> str:
-    """The full name of the module that a name in the configuration stands for."""
-    name = _OLD_NAMES.get(name, name)
-    return f"conserver.{name}" if name.startswith("links.") else name
+        raise PluginError([broken(error, path, entry.module, "cannot be used")]) from error
 
 
 def load_link(name: str, config: LinkConfig) -> LoadedLink:
@@ -298,18 +258,18 @@ def _import(name: str, path: str) -> ModuleType:
     try:
         return importlib.import_module(full)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in _FOREIGN_MODULES and _install_old_names():
+        if (error.name or "").partition(".")[0] in FOREIGN_MODULES and _install_old_names():
             return _import(name, path)
         if error.name and (full == error.name or full.startswith(f"{error.name}.")):
-            hint = _suggestion(name) or "it must be installed where Conserver runs"
+            hint = suggestion(name) or "it must be installed where Conserver runs"
             raise PluginError(
                 [Problem(f"{path}.module", f"there is no module `{name}`", hint)]
             ) from None
-        raise PluginError([_missing(error, f"{path}.module", name)]) from error
+        raise PluginError([missing(error, f"{path}.module", name)]) from error
     except _NOT_ITS_OWN:
         raise
     except BaseException as error:
-        problem = _broken(error, f"{path}.module", name, "cannot be imported")
+        problem = broken(error, f"{path}.module", name, "cannot be imported")
         raise PluginError([problem]) from error
 
 
@@ -325,7 +285,7 @@ def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, mod
     try:
         prepare(options)
     except ModuleNotFoundError as error:
-        raise ConfigError([_missing(error, path, module)]) from error
+        raise ConfigError([missing(error, path, module)]) from error
     except ConfigError as error:
         # A module knows the names of its options, but not their path in the configuration.
         inside = [
@@ -343,59 +303,7 @@ def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, mod
     except _NOT_ITS_OWN:
         raise
     except BaseException as error:
-        raise ConfigError([_broken(error, path, module, "cannot be prepared")]) from error
-
-
-def _missing(error: ModuleNotFoundError, path: str, module: str) -> Problem:
-    missing = error.name or "?"
-    package = missing.partition(".")[0]
-    if package in _FOREIGN_MODULES or package in _SHARED_MODULES:
-        message = f"`{module}` needs `{missing}` of vcon-server, which has no stand-in here"
-        return Problem(path, message, "the module must do without it")
-    extra = _EXTRAS.get(package)
-    if package in _COMMON_PACKAGES:
-        extra = module.rpartition(".")[2]
-    hint = "install the package that brings it where Conserver runs"
-    if extra:
-        hint = f"pip install 'conserver[{extra}]'"
-    elif missing != package and importlib.util.find_spec(package) is not None:
-        hint = f"`{package}` is installed; another package, or another version of it, brings this"
-    return Problem(path, f"`{module}` needs the module `{missing}`, which is not installed", hint)
-
-
-def _broken(error: BaseException, path: str, module: str, what: str) -> Problem:
-    frames = traceback.extract_tb(error.__traceback__)
-    hint = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    said = " ".join(_said(error).split())[:_SAID_CHARS]
-    return Problem(path, f"`{module}` {what}: {type(error).__name__}: {said}".rstrip(": "), hint)
-
-
-def _said(error: BaseException) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    # str(error) contains the values, which may be secrets.
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{join_path('', fault['loc'])}: {fault['msg']}" for fault in faults)
-
-
-def _suggestion(name: str) -> str:
-    """Which of our links and storages a name that is none of them may mean; "" for none."""
-    package = name.rpartition(".")[0]
-    if package in _MARKS:
-        return suggest(name, _ours(package))
-    known = [*_ours("links"), *_ours("storage")]
-    alone = [found for found in known if found.rpartition(".")[2] == name.rpartition(".")[2]]
-    # `link.tag` and `storages.file` are near; of a stranger's name, a list of ours says nothing.
-    near = suggest(name, alone or known) if package or not alone else f"did you mean `{alone[0]}`?"
-    return near if near.startswith("did you mean") else ""
-
-
-def _ours(package_name: str) -> list[str]:
-    """The names of all our links or all our storages."""
-    package = importlib.import_module(resolve(f"{package_name}.")[:-1])
-    files = [Path(found) for folder in package.__path__ for found in Path(folder).glob("*.py")]
-    mark = _MARKS[package_name]
-    return [f"{package_name}.{f.stem}" for f in files if mark in f.read_text(encoding="utf-8")]
+        raise ConfigError([broken(error, path, module, "cannot be prepared")]) from error
 
 
 def _options(module: ModuleType, given: Mapping[str, Any], path: str) -> Any:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from conserver.config.validation import join_path
 from conserver.errors import Problem
-from conserver.plugins.loader import Plugins, is_foreign, resolve
+from conserver.plugins.loader import Plugins, is_foreign
+from conserver.plugins.module_names import resolve
 
 NEVER = "never returns a value, so that every vCon is filtered"
 SOMETIMES = "ends without a value on some of its ways, and what takes them is filtered"

@@ -19,10 +19,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from setproctitle import setproctitle
 
@@ -30,25 +27,28 @@ from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_CHILD
 from conserver.process import failpoints
-from conserver.process.boot import Role
 from conserver.process.descriptors import Inherited, hold_standard_descriptors
 from conserver.process.messages import receive
 from conserver.process.service_manager import ServiceManager
 from conserver.process.signals import SignalInbox
 from conserver.supervisor.child import Child, context_for
 from conserver.supervisor.death import NO_BLAME, Death, LeaveReason, describe_exit
+from conserver.supervisor.entries import (
+    OUR_ENTRIES,
+    Entries,
+    Listener,
+    Services,
+    no_listener,
+    no_services,
+)
+from conserver.supervisor.helpers import HELPERS, Helpers
 from conserver.supervisor.orders import CoordinatorUpdates, OrderQueue, supervisor_state
-from conserver.supervisor.page_readers import PageReaders, PageReaderSlot
+from conserver.supervisor.page_readers import PageReaderSlot
 from conserver.supervisor.preload import Preload, Reload
 from conserver.supervisor.replacement import Replacement
 from conserver.supervisor.shutdown import Shutdown, Stage
 from conserver.supervisor.slots import ChildSlot, SharedResources, SlotState
-from conserver.supervisor.transcribers import (
-    TranscriberSlot,
-    devices_of,
-    for_workers,
-    transcriber_state,
-)
+from conserver.supervisor.transcribers import TranscriberSlot
 from conserver.supervisor.watchdog import Watchdog
 from conserver.telemetry import log
 
@@ -58,52 +58,8 @@ ORPHANS_EXIT_MAX_S = 3.0
 TOLD_MAX = 200
 """The most characters of a child's exit reason in the status: messages are bounded."""
 
-HELPERS: frozenset[Role] = frozenset({"transcriber", "reader"})
-"""Children that only some chains use. Only these chains wait for them: the daemon starts, and goes
-on, without them."""
-
 START_TRIES_MAX = 3
 """How often the first start of a child is tried if the system cannot create a process."""
-
-
-@dataclass(frozen=True)
-class Entries:
-    """The entry functions of the children, as "module:function"; imported in the child."""
-
-    worker: str = "conserver.worker.loop:main"
-    coordinator: str = "conserver.coordinator:main"
-    api: str = "conserver.http.child:main"
-    transcriber: str = "conserver.media.speech.transcriber:main"
-    reader: str = "conserver.media.extraction.service:main"
-
-    @property
-    def modules(self) -> list[str]:
-        """The modules that are imported once, before a fork: those that every host needs."""
-        return [entry.partition(":")[0] for entry in (self.worker, self.coordinator)]
-
-    def of(self, role: Role) -> str:
-        """The entry function of a role."""
-        return str(getattr(self, role))
-
-
-OUR_ENTRIES = Entries()
-
-Services = Callable[[Settings], Sequence[ChildSlot]]
-"""Makes the slots of the services that the settings ask for. Raises BootError."""
-
-
-def no_services(_settings: Settings) -> Sequence[ChildSlot]:
-    """Workers and a coordinator, and nothing else."""
-    return ()
-
-
-Listener = Callable[[Settings], socket.socket | None]
-"""Makes the socket that metrics are served on, if they are wanted. Raises BootError."""
-
-
-def no_listener(_settings: Settings) -> socket.socket | None:
-    """No metrics."""
-    return None
 
 
 def run(
@@ -163,21 +119,14 @@ class Supervisor:
         self._inbox = SignalInbox()
         self._selector = selectors.DefaultSelector()
         self._resources = SharedResources(settings.workers, services(settings), metrics(settings))
-        self._devices = devices_of(settings, self._models, os.environ)
-        self._transcribers = [
-            TranscriberSlot(number, device) for number, device in enumerate(self._devices, 1)
-        ]
-        self._readers = PageReaders(settings, os.environ)
-        self._slots: list[ChildSlot] = [
-            *self._resources.slots,
-            *self._transcribers,
-            *self._readers.slots,
-        ]
+        self._helpers = Helpers(settings, self._preload, os.environ)
+        self._slots: list[ChildSlot] = [*self._resources.slots, *self._helpers.slots]
         self._coordinator, self._workers = self._resources.coordinator, self._resources.workers
         self._orders = OrderQueue()
         self._services = self._resources.services
-        others = [*self._services, *self._transcribers, *self._readers.slots]
+        others = [*self._services, *self._helpers.slots]
         self._updates = CoordinatorUpdates(self._orders, self._coordinator, self._workers, others)
+        self._measured = [*self._services, *self._helpers.transcribers]
         self._replacement = Replacement(self._coordinator, self._workers, self._services)
         self._watchdog = Watchdog(self._slots, self._replacement, time.monotonic())
         self._shutdown = Shutdown(self._coordinator, self._workers, self._orders, self._services)
@@ -226,14 +175,7 @@ class Supervisor:
         self._selector.close()
         self._inbox.close()
         self._resources.close()
-        for slot in self._transcribers:
-            slot.close()
-        self._readers.close()
-
-    @property
-    def _models(self) -> list[Any]:
-        """The models that links want a transcriber to hold."""
-        return list(self._preload.speech_links.values())
+        self._helpers.close()
 
     # Wait.
 
@@ -386,11 +328,7 @@ class Supervisor:
         ours["configured_at"] = round(preload.accepted_at, 3)
         if preload.last_reload is not None:
             ours["reload"] = preload.last_reload._asdict()
-        if self._models:
-            ours["transcribers"] = [transcriber_state(slot) for slot in self._transcribers]
-        if self._preload.reads_pages:
-            ours["page_readers"] = self._readers.state()
-        self._updates.send_due(ours, now_s)
+        self._updates.send_due(ours | self._helpers.state(), now_s)
 
     def _start_missing(self, now_s: float) -> None:
         """Start the coordinator and the services that are missing, and have missing workers
@@ -404,7 +342,7 @@ class Supervisor:
                 self._start(slot)
         # Workers need the transcribers and the page readers while they drain.
         if self._shutdown.stage in (Stage.NONE, Stage.DRAINING):
-            for helper in self._helpers():
+            for helper in self._helpers.needed:
                 if _due(helper, now_s):
                     self._start(helper)
         if self._shutdown.in_progress or not coordinator.serving:
@@ -420,15 +358,6 @@ class Supervisor:
                     lists=list(self._preload.served.ingress),
                 )
 
-    def _helpers(self) -> list[ChildSlot]:
-        """The transcribers and page readers that the present links need."""
-        wanted: list[ChildSlot] = []
-        if self._models:
-            wanted += [one for one in self._transcribers if not one.asleep]
-        if self._preload.reads_pages:
-            wanted += self._readers.slots
-        return wanted
-
     def _start(self, slot: ChildSlot) -> None:
         slot.renew()
         preload = self._preload
@@ -436,17 +365,12 @@ class Supervisor:
         if slot.role in ("worker", "coordinator"):
             config = preload.served
         if slot.role == "worker":
-            settings, config = for_workers(settings, config, preload.speech_links, self._devices)
-        addresses = [transcriber.address for transcriber in self._transcribers]
-        measured = (*self._services, *self._transcribers) if preload.settings.measures else ()
-        others = [one.status for one in measured]
-        boot = self._resources.boot(slot, config, settings, addresses, others)
-        self._readers.equip(boot, slot)
+            settings, config = self._helpers.for_workers(settings, config)
+        others = [one.status for one in self._measured] if preload.settings.measures else []
+        boot = self._resources.boot(slot, config, settings, self._helpers.addresses, others)
+        self._helpers.equip(boot, slot)
         context, inherited = self._context, None
-        if isinstance(slot, TranscriberSlot):
-            slot.equip(boot, self._models)
-        if isinstance(slot, TranscriberSlot | PageReaderSlot):
-            # Their libraries survive no fork, whatever the other children may.
+        if slot.role in HELPERS:
             context = context_for("spawn")[1]
         elif self._method == "fork":
             statuses = tuple(one.status for one in self._slots)

@@ -20,7 +20,8 @@ from structlog.testing import capture_logs
 
 from conserver.config.model import ChainConfig, LinkConfig
 from conserver.errors import Rejected, Retry
-from conserver.plugins.loader import LoadedLink, load_link, resolve
+from conserver.plugins.loader import LoadedLink, load_link
+from conserver.plugins.module_names import resolve
 from conserver.process.shared_status import SharedStatus
 from conserver.queue.record import Claimed, Progress
 from conserver.vcon.document import Vcon

@@ -28,7 +28,8 @@ import orjson
 import pytest
 
 from conserver.config.model import StorageConfig
-from conserver.plugins.loader import load_storage, resolve
+from conserver.plugins.loader import load_storage
+from conserver.plugins.module_names import resolve
 from storage.contract import Document, Rejected, Storage, Stored, Unavailable
 
 _WAIT_S = 20

@@ -9,7 +9,8 @@ on each other. By subject:
     rates of chains and links   rates.py, throttles.py
     idle workers, wakeups       claim_schedule.py
     chains, links, checkpoints  chain.py, checkpoint.py; threads: pool.py, work_queue.py, inbox.py
-    settle, park, dead-letter   outcomes.py decides, outbox.py sends, settlement.py, conflicts.py
+    settle, park, dead-letter   outcomes.py decides, outbox.py sends, settlement.py, conflicts.py;
+                                departures.py tells of it, also of dead letters of a claim
     storages                    writers.py, breaker.py; look-ups: document_loader.py
     jobs, stories               job_hints.py, story.py; their callbacks: notifiers.py
     metrics, traces             meters.py, spans.py

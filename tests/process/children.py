@@ -25,7 +25,8 @@ from conserver.errors import BootError, ConfigError, Problem
 from conserver.process.boot import Boot
 from conserver.process.messages import receive
 from conserver.process.shared_status import Phase, State
-from conserver.supervisor.supervisor import Entries, run
+from conserver.supervisor.entries import Entries
+from conserver.supervisor.supervisor import run
 
 BEAT_S = 0.05
 ENTRIES = Entries("tests.process.children:worker", "tests.process.children:coordinator")

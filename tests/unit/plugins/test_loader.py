@@ -13,6 +13,7 @@ from conserver.config import model as config
 from conserver.config.model import Config
 from conserver.errors import ConfigError
 from conserver.plugins import loader as plugins
+from conserver.plugins.module_names import resolve
 
 LINK = """
 from pydantic import BaseModel, ConfigDict, SecretStr
@@ -77,15 +78,15 @@ def problem_of(found: Config) -> str:
 
 
 def test_names_that_vcon_server_gives_to_what_we_have_are_known() -> None:
-    assert plugins.resolve("links.jq_link") == "conserver.links.jq"
-    assert plugins.resolve("storage.redis_storage") == "storage.redis"
+    assert resolve("links.jq_link") == "conserver.links.jq"
+    assert resolve("storage.redis_storage") == "storage.redis"
 
 
 def test_names_are_resolved() -> None:
     """`links.` is ours, `storage.` the package beside us, all else as it stands."""
-    assert plugins.resolve("links.tag") == "conserver.links.tag"
-    assert plugins.resolve("storage.postgres") == "storage.postgres"
-    assert plugins.resolve("my_package.links.x") == "my_package.links.x"
+    assert resolve("links.tag") == "conserver.links.tag"
+    assert resolve("storage.postgres") == "storage.postgres"
+    assert resolve("my_package.links.x") == "my_package.links.x"
 
 
 def test_a_link_is_loaded(write: Any) -> None:
