@@ -1,4 +1,4 @@
-"""The names of keys in Redis; the schema in __init__.py says what they hold.
+"""The names of keys in Redis; the schema in __init__.py says what they hold (a test compares).
 
 Use it as a module: `keys.parked(name)`. `name` is the name of an ingress list, which is also the
 list's own key; `consumer` is the id of a worker's registration, `host` the id of a supervisor.
