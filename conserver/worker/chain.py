@@ -189,7 +189,7 @@ class ChainRunner:
         if route.rate is not None and not done and route.rate.name not in item.progress.slots:
             return ChainOutcome(OutcomeKind.RATE)
         for link in route.links[len(done) :]:
-            if inbox.cancelled and inbox.is_cancelled(item):
+            if inbox.is_cancelled(item):
                 reason = "cancelled by an operator"
                 return ChainOutcome(OutcomeKind.CANCELLED, reason, link=link.name)
             throttled_s = inbox.throttles.left_s(link.name) if inbox.throttles.until_s else 0.0

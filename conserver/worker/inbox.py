@@ -73,7 +73,7 @@ class WorkerInbox:
 
     def is_cancelled(self, item: Item) -> bool:
         """Whether an operator has cancelled the item."""
-        return item.token in self.cancelled
+        return item.claimed.token in self.cancelled
 
     def throttle(self, link: str, after_s: float) -> None:
         """Called by a chain thread: the server of this link wants no calls for so long."""
