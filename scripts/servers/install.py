@@ -65,7 +65,7 @@ def install(kind: str) -> None:
 
 def _install_tools() -> None:
     """What checks the models of the queue, and alert rules: had in the same way as servers."""
-    missing = [name for name in ("spin", "gcc", "prometheus") if shutil.which(name) is None]
+    missing = [name for name in ("spin", "gcc", "tcc", "prometheus") if shutil.which(name) is None]
     if missing:
         _apt(*missing)
 
