@@ -23,6 +23,8 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 69
 EXIT_CHILD = 70
+EXIT_INSANE = 76
+"""Of a transcriber whose device computes something else than at first."""
 EXIT_CONFIG = 78
 
 

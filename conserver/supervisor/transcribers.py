@@ -15,9 +15,8 @@ from typing import Any
 
 from conserver.config.model import Config
 from conserver.config.settings import Settings
+from conserver.errors import EXIT_INSANE
 from conserver.media.speech.devices import gpus
-from conserver.media.speech.lanes import EXIT_INSANE
-from conserver.media.speech.transcriber import service_options
 from conserver.process.boot import Boot
 from conserver.process.packets import listen
 from conserver.supervisor.death import Death, LeaveReason
@@ -80,6 +79,9 @@ def for_workers(
     """
     if not links or not devices:
         return settings, config
+    # Here, because a supervisor without speech would load it for nothing.
+    from conserver.media.speech.transcriber import service_options
+
     options = service_options(
         models=list(links.values()),
         gpu=bool(devices[0]),

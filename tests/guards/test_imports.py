@@ -72,9 +72,8 @@ def test_a_worker_that_only_tags_has_no_client_and_no_command_line(
 ) -> None:
     found = census(method)
     figure(f"a worker that tags, {method}", len(found), "modules")
-    # The supervisor knows what a transcriber is; it imports none of what one computes with.
-    supervisors = {"conserver.supervisor", "conserver.media.transcription"}
-    inherited = supervisors if method == "fork" else set()
+    # Nothing of what transcribers compute with: no link asks for one.
+    inherited = {"conserver.supervisor"} if method == "fork" else set()
     assert found & NEVER <= inherited
     assert "conserver.links.tag" in found
     others = {name for name in found if name.startswith("conserver.links.")}

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from conserver.errors import EXIT_CHILD, Retry
+from conserver.errors import EXIT_CHILD, EXIT_INSANE, Retry
 from conserver.media.speech.batching import Batcher
 from conserver.media.speech.meters import SpeechMeters
 from conserver.media.speech.models import Models
@@ -34,9 +34,6 @@ from conserver.telemetry.traces import TRACES
 
 if TYPE_CHECKING:
     from conserver.media.speech.whisper import Encoded
-
-EXIT_INSANE = 76
-"""The exit code of a transcriber whose device computes something else than at first."""
 
 CANARY_BATCHES = 500
 _RETRY_MEMORY_S = 30.0
