@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,28 +32,7 @@ class Templates:
     def __init__(self, dashboard: Dashboard) -> None:
         self._dashboard = dashboard
         self._versions: dict[str, str] = {}
-        self._environment = Environment(
-            loader=FileSystemLoader(FOLDER / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
-        self._environment.filters.update(
-            number=number,
-            span=span,
-            size=size,
-            moment=moment,
-            ago=ago,
-            short=short,
-            took=took,
-            when=when,
-            needle=needle,
-        )
-        self._environment.globals.update(quoted=quoted, now=time.time, path=path, highest=highest)
-        macros = self._environment.get_template("macros.html").module
-        self._environment.globals["macros"] = macros
+        self._environment = environment()
 
     def page(self, visit: Visit, template: str, values: Mapping[str, Any]) -> str:
         """A whole page."""
@@ -95,6 +75,33 @@ class Templates:
             content = (FOLDER / "static" / name).read_bytes()
             self._versions[name] = hashlib.sha256(content).hexdigest()[:12]
         return self._versions[name]
+
+
+@cache
+def environment() -> Environment:
+    """The templates of this process: compiled once, whatever the number of dashboards."""
+    made = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters.update(
+        number=number,
+        span=span,
+        size=size,
+        moment=moment,
+        ago=ago,
+        short=short,
+        took=took,
+        when=when,
+        needle=needle,
+    )
+    made.globals.update(quoted=quoted, now=time.time, path=path, highest=highest)
+    made.globals["macros"] = made.get_template("macros.html").module
+    return made
 
 
 def number(value: float | None, digits: int = 0) -> str:
