@@ -37,8 +37,11 @@ _SCRUBBED_NAMES = (
 ).split()
 _FOLDER_MARKS = ("integration", "process", "fault")
 _FOLDER_TIMEOUTS_S = {"process": 480, "fault": 600}
-# Most tests wait, for servers and processes more than for a processor.
-_PROCESSES_BESIDES_CORES = 2
+# A test's place in the queue by its folder; those of other folders take milliseconds.
+_TURNS = {"fault": 0, "process": 1, "integration": 2, "browser": 2, "api": 3, "dashboard": 3}
+_LAST_TURN = 4
+# Most of the long tests wait, for servers and processes more than for a processor.
+_PROCESSES_BESIDES_CORES = 3
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 
@@ -101,10 +104,9 @@ def _folder(item: pytest.Item) -> str:
 
 
 def _expected_length(item: pytest.Item) -> int:
-    """0 for the tests that take longest, 2 for those that take least."""
-    folder = _folder(item)
-    long = folder == "process" or item.get_closest_marker("slow") is not None
-    return 0 if folder == "fault" else 1 if long else 2
+    """0 for the tests that take longest, _LAST_TURN for those that take least."""
+    turn = _TURNS.get(_folder(item), _LAST_TURN)
+    return min(turn, 1) if item.get_closest_marker("slow") is not None else turn
 
 
 def absent(reason: str) -> NoReturn:

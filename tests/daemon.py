@@ -6,6 +6,7 @@ lines and through Redis, and disturbed with signals. It is always stopped, and l
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -58,6 +59,8 @@ class Daemon:
         }
         self.workers = workers
         self.process: subprocess.Popen[bytes] | None = None
+        self._lines: list[Event] = []
+        self._read_bytes = 0
 
     def write_config(self, config: Mapping[str, Any] | str) -> None:
         """Replace the configuration file."""
@@ -133,14 +136,16 @@ class Daemon:
         return pids[0]
 
     def lines(self) -> list[Event]:
-        """Everything it has logged that is JSON."""
-        found = []
-        for line in self.log_file.read_bytes().splitlines() if self.log_file.exists() else []:
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-        return found
+        """Everything it has logged that is JSON. Each line is read once, when it is whole."""
+        if self.log_file.exists():
+            with self.log_file.open("rb") as log:
+                log.seek(self._read_bytes)
+                whole, end, _ = log.read().rpartition(b"\n")
+            self._read_bytes += len(whole) + len(end)
+            for line in whole.splitlines():
+                with contextlib.suppress(ValueError):
+                    self._lines.append(json.loads(line))
+        return list(self._lines)
 
     def events(self, name: str, **fields: object) -> list[Event]:
         """Its log lines of one event, with these fields."""

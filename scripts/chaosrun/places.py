@@ -55,6 +55,10 @@ class Place(ABC):
     def documents(self, uuids: Collection[str]) -> Documents:
         """What it holds of these vCons. Raises while its server is away."""
 
+    def holds(self, uuids: Collection[str]) -> int:
+        """How many of these vCons it holds. Raises while its server is away."""
+        return len(self.documents(uuids))
+
     def count(self) -> int:
         """How many vCons it holds. Raises while its server is away."""
         return len(self.uuids())
@@ -131,7 +135,8 @@ class S3Place(Place):
         return set(self._keys())
 
     def documents(self, uuids: Collection[str]) -> Documents:
-        keys = {uuid: key for uuid, key in self._keys().items() if uuid in set(uuids)}
+        wanted = set(uuids)
+        keys = {uuid: key for uuid, key in self._keys().items() if uuid in wanted}
         with self._client() as client, ThreadPoolExecutor(8) as pool:
 
             def read(entry: tuple[str, str]) -> tuple[str, dict[str, Any]]:
@@ -139,6 +144,9 @@ class S3Place(Place):
                 return entry[0], json.loads(answer["Body"].read())
 
             return dict(pool.map(read, keys.items()))
+
+    def holds(self, uuids: Collection[str]) -> int:
+        return len(self._keys().keys() & set(uuids))
 
     def _keys(self) -> dict[str, str]:
         """uuid -> key of every vCon."""

@@ -25,6 +25,7 @@ from conserver.operations import setup
 from conserver.operations.tokens import Keyring, Token, digest
 from conserver.plugins import reading
 from conserver.process.shared_status import SharedStatus
+from tests.clients import http_client
 from tests.daemon import vcon
 from tests.helpers import eventually
 from tests.queues import Consumer, Queue, opened
@@ -97,7 +98,7 @@ class Api:
     def client(self, role: str = "", **options: Any) -> httpx.Client:
         """A client with the token of TOKENS, or with none."""
         headers = {"Authorization": f"Bearer text-{role}"} if role else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=WAIT_S, **options)
+        return http_client(self.url, headers=headers, timeout=WAIT_S, **options)
 
     def begin_stop(self) -> None:
         """What a SIGTERM does."""

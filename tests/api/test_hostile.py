@@ -13,6 +13,7 @@ from servers import Redis
 
 from conserver.http import protocol
 from tests.api.conftest import TOKENS, Api, document, submitted
+from tests.clients import http_client
 from tests.conftest import Private
 from tests.helpers import TcpProxy, eventually
 
@@ -96,7 +97,7 @@ def test_probes_are_open(clients: Clients) -> None:
 
 
 def test_the_other_header_and_a_prefix(api: Api, clients: Clients) -> None:
-    with httpx.Client(base_url=api.url) as client:
+    with http_client(api.url) as client:
         headers = {"X-Conserver-Api-Token": "text-read"}
         assert client.get("/v1/jobs", headers=headers).status_code == 200
         assert client.get("/api/v1/jobs", headers=headers).status_code == 200
@@ -106,7 +107,7 @@ def test_the_other_header_and_a_prefix(api: Api, clients: Clients) -> None:
 
 
 def test_guessing_tokens_is_slow_and_shuts_out_nobody(clients: Clients, api: Api) -> None:
-    with httpx.Client(base_url=api.url) as guess:
+    with http_client(api.url) as guess:
         answers = [
             guess.get("/v1/jobs", headers={"Authorization": f"Bearer guess-{number}"})
             for number in range(25)
@@ -130,7 +131,7 @@ def test_without_tokens_only_this_machines_names_are_served(
     serve: Callable[..., Api], host: str
 ) -> None:
     api = serve(open_to_all=True)
-    with httpx.Client(base_url=api.url) as client:
+    with http_client(api.url) as client:
         assert client.get("/v1/jobs").status_code == 200
         assert client.get("/v1/jobs", headers={"Host": host}).status_code == 421
         assert client.get("/v1/jobs", headers={"Host": "localhost:80"}).status_code == 200

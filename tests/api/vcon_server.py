@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from tests.api.conftest import Api
+from tests.clients import http_client
 
 HEADER = "x-conserver-api-token"
 UUID = "01928e10-193e-8231-b9a2-279e0d16bc46"
@@ -17,7 +18,7 @@ UUID = "01928e10-193e-8231-b9a2-279e0d16bc46"
 def client(api: Api, role: str = "admin", **options: Any) -> httpx.Client:
     """A client that sends its token as vcon-server's do; "" for none."""
     headers = {HEADER: f"text-{role}"} if role else {}
-    return httpx.Client(base_url=api.url, headers=headers, timeout=10, **options)
+    return http_client(api.url, headers=headers, timeout=10, **options)
 
 
 def example(uuid: str = UUID, **members: Any) -> dict[str, Any]:

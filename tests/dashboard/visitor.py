@@ -11,6 +11,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from tests.api.conftest import Api
+from tests.clients import http_client
 
 VOID = frozenset("area base br col hr img input link meta source track wbr path circle".split())
 
@@ -120,7 +121,7 @@ class Visitor:
     """One person with one browser."""
 
     def __init__(self, api: Api, prefix: str = "", **headers: str) -> None:
-        self.http = httpx.Client(base_url=api.url, headers=headers, timeout=10)
+        self.http = http_client(api.url, headers=headers, timeout=10)
         self._prefix = prefix
 
     def __enter__(self) -> Self:

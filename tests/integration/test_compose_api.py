@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from servers import Redis
 
+from tests.clients import http_client
 from tests.daemon import vcon
 from tests.helpers import LONG_S, eventually, free_port
 
@@ -109,7 +109,7 @@ def test_it_serves_within_its_limits_and_drains(folder: Path, server: Redis) -> 
     with service.running() as process:
         eventually(service.is_healthy, LONG_S)
         headers = {"authorization": f"Bearer {TOKEN}"}
-        with httpx.Client(base_url=f"http://127.0.0.1:{service.port}", headers=headers) as web:
+        with http_client(f"http://127.0.0.1:{service.port}", headers=headers) as web:
             answer = web.post("/v1/vcons", params={"list": "inbox"}, json=vcon(), timeout=LONG_S)
             assert answer.status_code == 202, answer.text
             assert web.get("/v1/lists/inbox").json()["queued"] == 1

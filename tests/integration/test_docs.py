@@ -65,6 +65,7 @@ def test_every_command_is_there_with_its_options() -> None:
     """`conserver ...` has that command and those options, `scripts/...` is a file."""
     wrong = []
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].keys()
+    root = typer.main.get_command(_app)
     for page, text in commands():
         # A command may go on in the next line.
         words = shlex.split(text.split(" | ")[0].replace("...", "").rstrip(" \\"))
@@ -72,7 +73,7 @@ def test_every_command_is_there_with_its_options() -> None:
             words = words[1:]
         if not words:
             continue
-        if words[0] == "conserver" and not _is_command(words[1:]):
+        if words[0] == "conserver" and not _is_command(root, words[1:]):
             wrong.append(f"{page}: {text}")
         elif words[0] == "scripts/demo":
             demorun.arguments(words[1:])  # Ends the test where it does not know an option.
@@ -85,8 +86,8 @@ def test_every_command_is_there_with_its_options() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def _is_command(words: list[str]) -> bool:
-    command: Any = typer.main.get_command(_app)  # Typer has a click of its own, without types.
+def _is_command(command: Any, words: list[str]) -> bool:
+    # `Any`: Typer has a click of its own, without types.
     while words and hasattr(command, "commands") and not words[0].startswith("-"):
         known = set(words[0].split("|")) & command.commands.keys()
         if not known:

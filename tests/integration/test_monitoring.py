@@ -19,6 +19,7 @@ import redis
 import yaml
 from servers import Redis
 
+from tests.clients import http_client
 from tests.conftest import absent
 from tests.daemon import Daemon, elements, push, vcon
 from tests.helpers import eventually, free_port
@@ -233,7 +234,7 @@ def prometheus(
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen(command, stdout=log, stderr=log) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+        http_client(f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         try:
             eventually(lambda: _scraped(client), 120)

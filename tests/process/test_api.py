@@ -21,6 +21,7 @@ import pytest
 import redis
 
 from conserver.queue import keys
+from tests.clients import http_client
 from tests.conftest import absent
 from tests.daemon import Daemon, elements, vcon
 from tests.helpers import eventually, free_port
@@ -47,7 +48,7 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
                 **environment,
             )
             stack.enter_context(daemon)
-            client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LONG_S)
+            client = http_client(f"http://127.0.0.1:{port}", timeout=LONG_S)
             stack.enter_context(client)
             daemon.event("api_listens", LONG_S)
             return daemon, client
@@ -66,7 +67,7 @@ def test_the_api_is_a_child_like_any_other(start: Start, method: str, client: re
     # A death refuses no connection: the socket is the supervisor's.
     (pid,) = daemon.pids("api")
     daemon.signal(signal.SIGKILL, pid)
-    with httpx.Client(base_url=web.base_url, timeout=LONG_S) as fresh:
+    with http_client(web.base_url, timeout=LONG_S) as fresh:
         assert fresh.get("/livez").status_code == 200
     assert daemon.pids("api") != [pid]
 
@@ -74,7 +75,7 @@ def test_the_api_is_a_child_like_any_other(start: Start, method: str, client: re
     (pid,) = daemon.pids("api")
     eventually(lambda: web.post("/v1/reload").status_code == 202)
     daemon.until(lambda: daemon.pids("api") not in ([], [pid]), LONG_S)
-    with httpx.Client(base_url=web.base_url, timeout=LONG_S) as fresh:
+    with http_client(web.base_url, timeout=LONG_S) as fresh:
         assert fresh.get("/livez").status_code == 200
     assert daemon.stop() == 0
 
@@ -84,7 +85,7 @@ def test_a_signal_to_its_process_alone_drains_it(start: Start) -> None:
     (pid,) = daemon.pids("api")
     daemon.signal(signal.SIGTERM, pid)
     daemon.until(lambda: daemon.pids("api") not in ([], [pid]), LONG_S)
-    with httpx.Client(base_url=web.base_url, timeout=LONG_S) as fresh:
+    with http_client(web.base_url, timeout=LONG_S) as fresh:
         assert fresh.get("/livez").status_code == 200
     assert daemon.stop() == 0
 
@@ -148,7 +149,7 @@ def test_a_reload_waits_for_a_drain_no_longer_than_a_stop_would(start: Start) ->
         daemon.signal(signal.SIGSTOP, pid)  # As one whose event loop is stuck.
         daemon.until(lambda: daemon.pids("api") not in ([], [pid]), 20)
     assert not daemon.events("child_stalled")
-    with httpx.Client(base_url=url, timeout=LONG_S) as fresh:
+    with http_client(url, timeout=LONG_S) as fresh:
         assert fresh.get("/livez").status_code == 200
     assert daemon.stop() == 0
 
@@ -294,7 +295,7 @@ def test_alone_it_serves_and_ends(
         stderr=subprocess.DEVNULL,
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LONG_S) as web:
+        with http_client(f"http://127.0.0.1:{port}", timeout=LONG_S) as web:
             eventually(lambda: _answers(web), LONG_S)
             job = web.post("/v1/vcons", params={"list": "in"}, json=vcon()).json()
             assert web.get(job["links"]["self"]).json()["status"] == "queued"
@@ -333,7 +334,7 @@ def test_every_accepted_job_has_one_end_whoever_is_killed(
     accepted: list[str] = []
 
     def submit_all() -> None:
-        with httpx.Client(base_url=web.base_url, timeout=LONG_S) as own:
+        with http_client(web.base_url, timeout=LONG_S) as own:
             while waiting:
                 with suppress(IndexError):
                     accepted.append(submit_one(own, waiting.pop()))

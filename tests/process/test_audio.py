@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -19,7 +20,7 @@ import pytest
 import redis
 
 from conserver.testing.http_server import Reply, serving
-from tests.clients import redis_flush
+from tests.clients import http_client, redis_flush
 from tests.conftest import absent
 from tests.daemon import Daemon
 from tests.helpers import eventually, free_port
@@ -66,7 +67,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, redis_session_url: str) -> 
 
 @pytest.fixture
 def web(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60) as found:
+    with http_client(server.url, timeout=60) as found:
         yield found
 
 
@@ -206,6 +207,9 @@ def test_ten_at_once_wait_for_their_slots_and_health_shows_it(web: httpx.Client)
         assert answer.status_code == 202
         return str(answer.json()["id"])
 
+    def completed(job: str) -> bool:
+        return bool(web.get(f"/v1/jobs/{job}", params={"wait": 20}).json()["status"] == "completed")
+
     def health() -> dict[str, Any]:
         found = web.get("/health")
         assert found.status_code == 200
@@ -217,7 +221,7 @@ def test_ten_at_once_wait_for_their_slots_and_health_shows_it(web: httpx.Client)
     busiest = eventually(lambda: (now := health()["concurrency"])["busy"] == 2 and now, 30)
     assert busiest["waiting"] >= 1
     for job in jobs:
-        assert web.get(f"/v1/jobs/{job}", params={"wait": 60}).json()["status"] == "completed"
+        eventually(partial(completed, job), 240)
     idle = {"slots": 2, "busy": 0, "waiting": 0}
     eventually(lambda: health()["concurrency"] == idle, 30)
     assert health()["timeouts"] == {

@@ -11,13 +11,13 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import httpx
 import openai
 import orjson
 import pytest
 import redis
 
 from conserver.queue import keys
+from tests.clients import http_client
 from tests.daemon import Daemon
 from tests.helpers import eventually, free_port
 from tests.process.test_audio import CONFIG, TEXT, long_call
@@ -90,7 +90,7 @@ def test_whoever_is_killed_every_recording_is_told_once_or_more_under_one_id(
         stack.callback(receiver.close)
         daemon = Daemon(tmp_path / "host", redis_url, CONFIG, workers=2, **environment)
         stack.enter_context(daemon)
-        web = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LONG_S))
+        web = stack.enter_context(http_client(f"http://127.0.0.1:{port}", timeout=LONG_S))
         daemon.event("api_listens", LONG_S)
         callback = orjson.dumps({"url": receiver.url, "format": "text"}).decode()
         for number in range(RECORDINGS):

@@ -22,6 +22,7 @@ from standardwebhooks import Webhook
 
 from conserver.queue import keys
 from conserver.testing.http_server import Reply, serving
+from tests.clients import http_client
 from tests.daemon import Daemon, vcon
 from tests.helpers import free_port
 from tests.process.test_daemon import trouble
@@ -48,7 +49,7 @@ def host(folder: Path, redis_url: str, **environment: str) -> Iterator[tuple[Dae
         CONSERVER_CALLBACK_BACKOFF_S="0.2",
         **environment,
     )
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LONG_S)
+    client = http_client(f"http://127.0.0.1:{port}", timeout=LONG_S)
     with daemon, client:
         daemon.event("api_listens", LONG_S)
         yield daemon, client

@@ -19,6 +19,7 @@ import redis
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
+from tests.clients import http_client
 from tests.daemon import Daemon, elements, push, vcon
 from tests.helpers import TcpProxy, free_port
 from tests.process.test_daemon import METHODS, trouble
@@ -41,7 +42,7 @@ class Host:
         self.port = port
         # A connection that is kept may belong to a coordinator that has just been replaced.
         once = httpx.Limits(max_keepalive_connections=0)
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=once)
+        self.client = http_client(f"http://127.0.0.1:{port}", timeout=60, limits=once)
 
     def get(self, path: str) -> httpx.Response:
         """An answer; asked again where the coordinator ends just now, as Prometheus does."""
@@ -360,7 +361,7 @@ def test_the_api_tells_the_same_of_its_host(
     host = start(CONSERVER_API_PORT=api_port)
     host.daemon.event("api_listens", 60)
     work(client, host, 5)
-    with httpx.Client(base_url=f"http://127.0.0.1:{api_port}", timeout=60) as web:
+    with http_client(f"http://127.0.0.1:{api_port}", timeout=60) as web:
 
         def told() -> Numbers:
             return numbers(PLAIN(web.get("/metrics").text))

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from conserver.testing.http_server import HttpServer, Reply, serving
+from tests.clients import http_client
 from tests.daemon import Daemon, vcon
 from tests.helpers import eventually, free_port
 from tests.modules.fetcher import REBINDING
@@ -101,7 +102,7 @@ def site_of(folder: Path, url: str, inside: HttpServer, **environment: Any) -> I
         "CONSERVER_API_PORT": str(port),
     } | environment
     daemon = Daemon(folder, url, config, **environment)
-    with daemon, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S + 10) as web:
+    with daemon, http_client(f"http://127.0.0.1:{port}", timeout=WAIT_S + 10) as web:
         daemon.event("api_listens", WAIT_S)
         yield Site(daemon, web, inside)
 

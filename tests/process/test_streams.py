@@ -17,6 +17,7 @@ import httpx
 import pytest
 import redis
 
+from tests.clients import http_client
 from tests.daemon import Daemon, vcon
 from tests.helpers import eventually, free_port
 from tests.process.test_daemon import trouble
@@ -55,7 +56,7 @@ def api(tmp_path: Path, redis_url: str, descriptors: None) -> Iterator[tuple[int
         stderr=subprocess.DEVNULL,
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as web:
+        with http_client(f"http://127.0.0.1:{port}", timeout=WAIT_S) as web:
             eventually(lambda: answers(web), WAIT_S)
             yield process.pid, web
     finally:

@@ -17,6 +17,7 @@ import httpx
 import pytest
 import redis
 
+from tests.clients import http_client
 from tests.collector import ENVIRONMENT, Collector, Received
 from tests.daemon import Daemon, elements, push, vcon
 from tests.helpers import eventually, free_port
@@ -365,7 +366,7 @@ def test_the_api_alone_sends_spans_until_its_end(
         stderr=subprocess.DEVNULL,
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LONG_S) as web:
+        with http_client(f"http://127.0.0.1:{port}", timeout=LONG_S) as web:
             eventually(lambda: _posted(web), LONG_S)
         process.send_signal(signal.SIGTERM)
         assert process.wait(LONG_S) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.clients import S3Access
+from tests.clients import S3Access, http_client
 from tests.daemon import Daemon
 from tests.helpers import free_port
 from tests.process.test_audio import CONFIG, TEXT, long_call
@@ -35,7 +35,7 @@ def test_a_worker_fetches_what_a_caller_put_into_the_bucket(
             Daemon(tmp_path / "host", redis_url, CONFIG, workers=1, **environment)
         )
         url = f"http://127.0.0.1:{environment['CONSERVER_API_PORT']}"
-        web = stack.enter_context(httpx.Client(base_url=url, timeout=60))
+        web = stack.enter_context(http_client(url, timeout=60))
         daemon.event("api_listens", 60)
         announced = {"bytes": len(content), "filename": name, "mediatype": "audio/wav"}
         offer = web.post("/v1/uploads", json=announced).json()
