@@ -16,7 +16,7 @@ _TIMEOUT_S = 30
 _NO_CA = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def http_client(url: str, **options: Any) -> httpx.Client:
+def http_client(url: httpx.URL | str, **options: Any) -> httpx.Client:
     """A client of a server of this machine; it trusts no certificate. options: those of httpx."""
     return httpx.Client(base_url=url, verify=_NO_CA, **options)
 

@@ -82,6 +82,10 @@ def recording(name: str) -> tuple[str, bytes]:
     return name, (CALLS / name).read_bytes()
 
 
+LENGTHS = (100, 200, 400, 800)
+"""For `long_call`, tried in turn: a fast machine has heard a short one within a second."""
+
+
 def long_call(times: int) -> tuple[str, bytes]:
     """The same words every five seconds."""
     sound = channels_of("calls/mono-8k.wav")[0]
@@ -148,16 +152,17 @@ def test_a_call_on_two_channels(ai: openai.OpenAI) -> None:
 
 
 def test_words_of_a_long_call_come_while_it_is_heard(ai: openai.OpenAI) -> None:
-    def deltas_of_one() -> list[str]:
-        stream = ai.audio.transcriptions.create(model="whisper-1", file=long_call(600), stream=True)
+    def deltas_of(times: int) -> list[str]:
+        call = long_call(times)
+        stream = ai.audio.transcriptions.create(model="whisper-1", file=call, stream=True)
         events = list(stream)
         deltas = [event.delta for event in events if event.type == "transcript.text.delta"]
         assert events[-1].type == "transcript.text.done"
-        assert "".join(deltas) == events[-1].text == " ".join([TEXT] * 600)
+        assert "".join(deltas) == events[-1].text == " ".join([TEXT] * times)
         return deltas
 
     # The text so far is told once a second: a call that is heard in one has a single piece.
-    assert eventually(lambda: len(deltas_of_one()) > 1, 60)
+    assert any(len(deltas_of(times)) > 1 for times in LENGTHS)
 
 
 def test_what_is_no_recording_is_a_bad_request(ai: openai.OpenAI) -> None:
@@ -172,7 +177,12 @@ def test_models_are_chains(ai: openai.OpenAI) -> None:
 
 
 def test_a_job_is_followed_in_words(web: httpx.Client) -> None:
-    name, content = long_call(300)
+    assert any(words_of_a_job(web, times) for times in LENGTHS)
+
+
+def words_of_a_job(web: httpx.Client, times: int) -> list[str]:
+    """How a job on a call of that length is told to go on, from one second to the next."""
+    name, content = long_call(times)
     job = web.post(
         "/v1/audio/transcriptions",
         data={"model": "whisper-1"},
@@ -187,13 +197,13 @@ def test_a_job_is_followed_in_words(web: httpx.Client) -> None:
         seen.add((now["status"], now["progress_text"]))
         return bool(now["status"] == "completed")
 
-    eventually(over, 60)
+    eventually(over, 240)
     words = [text for status, text in seen if status == "processing" and " of " in text]
-    assert words
     assert all(re.fullmatch(r"transcribing, \d+ of \d+ s", text) for text in words)
     end = web.get(f"/v1/jobs/{job['job_id']}").json()
     assert end["elapsed_time"] > 0
     assert end["start_time"].endswith("Z")
+    return words
 
 
 def test_ten_at_once_wait_for_their_slots_and_health_shows_it(web: httpx.Client) -> None:
@@ -201,7 +211,7 @@ def test_ten_at_once_wait_for_their_slots_and_health_shows_it(web: httpx.Client)
         answer = web.post(
             "/v1/audio/transcriptions",
             data={"model": "whisper-1", "prompt": f"number {number}"},
-            files={"file": long_call(100)},
+            files={"file": long_call(30)},
             headers={"Prefer": "respond-async"},
         )
         assert answer.status_code == 202
@@ -272,13 +282,13 @@ def test_an_api_that_is_killed_costs_a_repetition_and_no_second_job(
         asked = pool.submit(
             ai.with_options(max_retries=5).audio.transcriptions.with_raw_response.create,
             model="whisper-1",
-            file=long_call(150),
+            file=long_call(60),
         )
         eventually(lambda: client.zcard("conserver:jobs") == before + 1)
         (pid,) = server.daemon.pids("api")
         server.daemon.signal(signal.SIGKILL, pid)
         answer = asked.result(60)
-        assert answer.parse().text == " ".join([TEXT] * 150)
+        assert answer.parse().text == " ".join([TEXT] * 60)
         assert answer.retries_taken >= 1
         assert client.zcard("conserver:jobs") == before + 1
 
