@@ -169,6 +169,8 @@ def _waits(parked: Waits) -> str:
     what = [f"for storage{'s' if len(names) > 1 else ''} {', '.join(names)}"] if names else []
     if parked.retries:
         what.append("for retries")
+    if parked.later:
+        what.append("for the time that they were submitted for")
     if parked.rates:
         what.append(f"for the rate of {', '.join(parked.rates)}")
     if parked.throttled:

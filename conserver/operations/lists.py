@@ -15,7 +15,7 @@ from conserver.config.validation import suggest
 from conserver.operations import audit, hosts, items
 from conserver.operations.connection import Client
 from conserver.queue import elements, host_calls, keys, lookup, record, script, wishes, wrong_type
-from conserver.queue.record import THROTTLED, Progress
+from conserver.queue.record import AGAIN, THROTTLED, Progress
 
 _PARKED_SAMPLE = 200
 _LOOK_S = 0.25
@@ -65,10 +65,11 @@ class Waits:
 
     Attributes:
         storages: how many of them are owed to each storage.
-        retries: how many wait for another attempt of a link, or for the time of their submission.
+        retries: how many wait for another attempt of a link.
         due_in_s: when the first is due; negative where it is already.
         rates: how many wait for a slot of each rate, such as `link:transcribe`.
         throttled: how many wait until the server of each link takes calls again.
+        later: how many were submitted for a later time, and wait for that.
     """
 
     sampled: int
@@ -77,6 +78,7 @@ class Waits:
     due_in_s: float
     rates: dict[str, int] = field(default_factory=dict)
     throttled: dict[str, int] = field(default_factory=dict)
+    later: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,7 @@ def waits(client: Client, wanted: Iterable[str]) -> dict[str, Waits]:
         for name, first in zip(wanted, firsts, strict=True)
         if first
     }
-    states: dict[str, list[Progress]] = {keys.parked(name): [] for name in due_in_s}
+    states: dict[str, list[Progress | None]] = {keys.parked(name): [] for name in due_in_s}
     for key, page in elements.in_sorted_sets(client, list(states), _PARKED_SAMPLE):
         states[key] += map(_state, page)
     # A list whose items have left since the first look has none.
@@ -211,21 +213,23 @@ def waits(client: Client, wanted: Iterable[str]) -> dict[str, Waits]:
     }
 
 
-def _counted(states: Sequence[Progress], due_in_s: float) -> Waits:
+def _counted(sample: Sequence[Progress | None], due_in_s: float) -> Waits:
+    states = [one for one in sample if one is not None]
     storages = Counter(storage for one in states for storage in one.owed or ())
-    slots = Counter(slot for one in states for slot in one.slots)
+    slots = Counter(slot.removeprefix(AGAIN) for one in states for slot in one.slots)
     throttled = {
         slot.removeprefix(THROTTLED): count
         for slot, count in slots.most_common()
         if slot.startswith(THROTTLED)
     }
     return Waits(
-        len(states),
+        len(sample),
         dict(storages.most_common()),
         sum(1 for one in states if not one.owed and not one.slots),
         due_in_s,
         {slot: count for slot, count in slots.most_common() if not slot.startswith(THROTTLED)},
         throttled,
+        len(sample) - len(states),
     )
 
 
@@ -329,9 +333,12 @@ def _pause(client: Client, wanted: Iterable[str]) -> None:
         wishes.ask(client, keys.CONTROL, fields)
 
 
-def _state(text: bytes) -> Progress:
-    """The state in a parked record; an empty one where the text is no record."""
+def _state(text: bytes) -> Progress | None:
+    """The state in a parked record; an empty one where the text is no record, and None for what
+    was submitted for later: nobody has claimed it yet.
+    """
     try:
-        return Progress.load(record.parse(text).state)
+        parsed = record.parse(text)
+        return Progress.load(parsed.state) if parsed.epoch else None
     except ValueError:  # Another program put it there.
         return Progress()

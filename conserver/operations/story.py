@@ -11,7 +11,7 @@ from conserver.operations.dead_letters import DeadLetter, Filter
 from conserver.operations.items import Where
 from conserver.queue import keys, lookup, stories
 from conserver.queue.jobs import Job
-from conserver.queue.record import THROTTLED, Progress, parse
+from conserver.queue.record import AGAIN, THROTTLED, Progress, parse
 from conserver.queue.stories import Attempt, Event
 
 __all__ = ["Attempt", "Event", "Place", "Story", "read"]
@@ -143,7 +143,9 @@ def _place(client: Client, entry: items.Entry, living: Sequence[hosts.Host]) -> 
         progress.error,
         *hosts.holder(living, consumer, entry.uuid),
         due_at=(due_ms or 0.0) / 1000,
-        rates=[slot for slot in progress.slots if not slot.startswith(THROTTLED)],
+        rates=[
+            slot.removeprefix(AGAIN) for slot in progress.slots if not slot.startswith(THROTTLED)
+        ],
         throttled=next(
             (one.removeprefix(THROTTLED) for one in progress.slots if one.startswith(THROTTLED)), ""
         ),

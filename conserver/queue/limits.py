@@ -13,13 +13,22 @@ MINUTE_S = 60
 
 
 def slots(
-    name: str, interval_us: float, burst: int, wanted: int, *, none_for_us: int = 0, now_us: int = 0
+    name: str,
+    interval_us: float,
+    burst: int,
+    wanted: int,
+    *,
+    none_for_us: int = 0,
+    now_us: int = 0,
+    farthest_us: int = 0,
 ) -> Call:
     """Take the next slots of a rate: how many us each is away. See slots.lua.
 
-    none_for_us: no slot is given for so long from now. now_us: 0 for Redis's clock.
+    none_for_us: no slot is given for so long from now. now_us: 0 for Redis's clock. farthest_us: no
+    slot is given that is further away (0: any); in its place is, negative, when to ask again.
     """
-    return Call("slots", [keys.rate(name)], [interval_us, burst, wanted, none_for_us, now_us])
+    args = [interval_us, burst, wanted, none_for_us, now_us, farthest_us]
+    return Call("slots", [keys.rate(name)], args)
 
 
 def throttle(link: str, for_ms: int) -> Call:

@@ -100,6 +100,7 @@ def parse_claimed(entry: list[Any]) -> Claimed:
 
 
 THROTTLED = "throttled:"
+AGAIN = "again:"
 
 
 @dataclass(slots=True)
@@ -113,7 +114,8 @@ class Progress:
     have asked to push; expire_s: the expiry that they have asked for. etags: storage -> ETag.
     trace: the span of the latest attempt that wrote its progress, as a W3C traceparent; "" where
     traces are off. slots: rates of which it has a slot that it has not used yet, such as
-    `link:summarize`; or THROTTLED and the link whose server wants no calls before its time.
+    `link:summarize`, or AGAIN and the name where all near slots were taken; or THROTTLED and the
+    link whose server wants no calls before its time.
     """
 
     links: list[str] = field(default_factory=list)

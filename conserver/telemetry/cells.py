@@ -85,14 +85,14 @@ class Histogram:
                 self.observe(value)
             return
         values.sort()
-        cells, at, below = self._cells, self._at, 0
-        for bound in self._bounds:
-            upto = bisect_right(values, bound, below)
-            if upto > below:
-                cells[at] += upto - below
-                below = upto
-            at += 1
-        cells[at] += len(values) - below
+        cells, at, bounds = self._cells, self._at, self._bounds
+        below, count, bucket = 0, len(values), bisect_left(bounds, values[0])
+        while below < count:
+            upto = count
+            if bucket < len(bounds):
+                upto = bisect_right(values, bounds[bucket], below)
+            cells[at + bucket] += upto - below
+            below, bucket = upto, bucket + 1
         cells[self._sum] += sum(values)
 
 

@@ -56,10 +56,11 @@ REASONS = ("failed", "rejected", "unavailable", "poison", "time_limit", "oversiz
 PARKED = Metric(
     "conserver_items_parked",
     "counter",
-    "How often items were set aside: for a retry, or until a storage is back.",
+    "How often items were set aside: for a retry, until a storage is back, until the slot of a"
+    " rate, or while a server throttles its link.",
     ("chain", "cause"),
 )
-CAUSES = ("retry", "storage")
+CAUSES = ("retry", "storage", "rate", "throttled")
 ATTEMPTS_FAILED = Metric(
     "conserver_attempts_failed",
     "counter",

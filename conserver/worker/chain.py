@@ -120,8 +120,8 @@ class Context:
         """Add to a counter of this link. Raises ValueError for one that metrics do not have."""
         if name not in COUNTERS:
             raise ValueError(f"there is no counter {name!r}, only {', '.join(COUNTERS)}")
-        counted = self._item.counted = self._item.counted or []
-        counted.append((self.link, name, float(amount)))
+        if self._inbox.numbers is not None:
+            self._inbox.numbers.counted.append((self.chain, self.link, name, float(amount)))
 
     def throttle(self, after_s: float) -> None:
         """Let no item come to this link for so long, in any worker."""
@@ -147,11 +147,9 @@ class Context:
 class ChainRunner:
     """Shared by all chain threads."""
 
-    def __init__(self, status: SharedStatus, inbox: WorkerInbox, *, measures: bool = False) -> None:
-        """measures: leave with each item how long its links took."""
+    def __init__(self, status: SharedStatus, inbox: WorkerInbox) -> None:
         self._status = status
         self._inbox = inbox
-        self._measures = measures
         self._have_returned: set[str] = set()
         """Links that are not checked for a missing `return`: they have returned a vCon once, or the
         warning was logged.
@@ -160,8 +158,6 @@ class ChainRunner:
     def run(self, item: Item) -> None:
         """Run the item and set its outcome. Never raises for what a document or a link does."""
         started_s = time.monotonic()
-        if self._measures:
-            item.link_times = []
         self._status.set_phase(item.slot, Phase.BLOCKED)
         failpoints.at("open")
         try:
@@ -238,8 +234,8 @@ class ChainRunner:
             return _outcome_of(error, link.name, link.options)
         finally:
             took_s = time.monotonic() - link_started_s
-            if item.link_times is not None:
-                item.link_times.append((link.name, took_s))
+            if self._inbox.numbers is not None:
+                self._inbox.numbers.took[route.name][link.name].append(took_s)
         fault = _fault_of(vcon if answer is None else answer, vcon, link.name)
         if fault:
             return ChainOutcome(OutcomeKind.REJECTED, fault, link=link.name)

@@ -77,7 +77,7 @@ class Departures:
     def parked(self, item: Item, after_s: float, waits_for: Mapping[str, Any]) -> None:
         """Redis has set the item aside."""
         if self._meters is not None:
-            self._meters.parked(item, "storage" if "storages" in waits_for else "retry")
+            self._meters.parked(item, _cause(item, waits_for))
         if item.attempt is not None:
             causes = waits_for.get("storages") or waits_for
             told = "; ".join(f"{name}: {why}" for name, why in causes.items() if name != "link")
@@ -163,6 +163,15 @@ class Departures:
         if item.span is not None:
             spans.ended(item, how, error, text)
         self._held.remove(item)
+
+
+def _cause(item: Item, waits_for: Mapping[str, Any]) -> str:
+    """Why an item is parked: one of metrics.CAUSES."""
+    for name, cause in (("storages", "storage"), ("rate", "rate")):
+        if name in waits_for:
+            return cause
+    outcome = item.outcome
+    return "throttled" if outcome is not None and outcome.kind is OutcomeKind.RATE else "retry"
 
 
 def _how(outcome: ChainOutcome) -> str:

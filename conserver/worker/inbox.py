@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from conserver.process import failpoints
@@ -29,12 +29,27 @@ class StorageReport(NamedTuple):
     durations: Sequence[float] = ()
 
 
+class LinkNumbers:
+    """What chain threads measure, until meters.py counts it.
+
+    took: by chain and link, the seconds of each run. counted: chain, link, name and amount of what
+    links count. Threads only append, and the worker loop takes from the front; each is one step for
+    the interpreter.
+    """
+
+    def __init__(self, chains: Mapping[str, Iterable[str]]) -> None:
+        self.took: dict[str, dict[str, list[float]]] = {
+            chain: {link: [] for link in links} for chain, links in chains.items()
+        }
+        self.counted: deque[tuple[str, str, str, float]] = deque()
+
+
 class WorkerInbox:
     """Queues that other threads append to, and an eventfd that wakes the worker loop.
 
     The worker loop sets `asleep` before it sleeps in poll(), and takes from the queues. `cancelled`
     has the tokens of held items that an operator has cancelled, `throttles` the links that nobody
-    may call now.
+    may call now, `numbers` what chain threads leave for /metrics; None where nothing is measured.
     """
 
     def __init__(self, status: SharedStatus) -> None:
@@ -46,6 +61,7 @@ class WorkerInbox:
         self.checkpoints: deque[Checkpoint] = deque()
         self.cancelled: set[str] = set()
         self.throttles = Throttles()
+        self.numbers: LinkNumbers | None = None
 
     def fileno(self) -> int:
         """Readable after wake(), if the worker loop was asleep."""

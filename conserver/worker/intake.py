@@ -173,7 +173,7 @@ class Intake:
         if not (due or newly_idle or self._waits_for_room or not self._claimed_all_chains):
             return True  # nothing has changed since the last turn
         room = self.prefetch.limits(len(self._held), self._held.free_slots)
-        room = self._rates.claimable(room)
+        room = self._rates.claimable(room, now_s, self._held.by_token.values())
         self._waits_for_room = not room
         room |= self._notifiers.room(now_s, woken=self.schedule.state is ClaimState.WOKEN)
         if not due and room.keys() <= self._claimed_chains:

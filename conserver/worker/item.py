@@ -174,10 +174,6 @@ class Item:
     link: str = ""  # the one that runs, or ran last
     link_progress: LinkProgress | None = None  # as the running link has reported it
     links_s: float = 0.0  # how long they took together
-    # For meters.py: (link, seconds) of each run, and (link, name, amount) of what links count.
-    # None where nothing is measured, or there is nothing yet.
-    link_times: list[tuple[str, float]] | None = None
-    counted: list[tuple[str, str, float]] | None = None
     outcome: ChainOutcome | None = None
 
     # Step 4, or a look-up of its document: None while no storage was asked.

@@ -161,6 +161,8 @@ class WorkerLoop:
             if self._draining:
                 if not self._held:
                     self._teller.flush()
+                    if self._meters is not None:
+                        self._meters.flush()
                     return 0
             elif not self._intake.claim():
                 return 0
@@ -232,9 +234,6 @@ class WorkerLoop:
         while inbox.checkpoints:
             self._outbox.write_checkpoint(inbox.checkpoints.popleft())
         finished, delivered = self._pool.collect(), self._notifiers.collect()
-        if self._meters is not None:
-            self._meters.ran(finished)
-            self._meters.ran(delivered)
         for item in finished:
             kind = item.outcome.kind if item.outcome is not None else None
             if kind is not OutcomeKind.RATE:  # Its links have not ended.
@@ -305,6 +304,8 @@ class WorkerLoop:
         self._duties_at_s = now_s + BEAT_INTERVAL_S
         self._check_storages()
         self._status.set_memory(memory.resident_bytes())
+        if self._meters is not None:
+            self._meters.flush()
         self._teller.flush()
         if self._held:
             self._inbox.cancelled = self._intake.read_cancelled(self._inbox.cancelled)

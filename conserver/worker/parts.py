@@ -41,14 +41,14 @@ class WorkerParts:
         chains = [route for route in routes.all if route is not routes.notifications]
         limits = {r.name: min(threads, r.config.concurrency or threads) for r in chains}
         self.queue = WorkQueue(limits, inbox)
-        self.runner = ChainRunner(status, inbox, measures=settings.measures)
+        self.runner = ChainRunner(status, inbox)
         self.pool = ChainPool(threads, self.queue, self.runner, inbox)
 
         self.teller = Teller(boot, redis)
-        self.meters = meters = meters_of(boot, routes.all, self.writers)
+        self.meters = meters = meters_of(boot, routes.all, self.writers, inbox)
         departures = Departures(boot, redis, self.held, self.teller, meters)
         self.outbox = Outbox(boot, redis, self.queue, self.documents, departures)
-        self.rates = Rates(redis, Complaints(log.get_logger()), inbox.throttles)
+        self.rates = Rates(redis, Complaints(log.get_logger()), inbox.throttles, chains, threads)
         self.outcomes = OutcomeHandler(
             self.outbox, departures, status, settings, self.writers, self.rates, self.queue, meters
         )

@@ -46,6 +46,11 @@ class Routes:
         }
         chains = {route.config.weight for route in self.all}
         self._weighted = len(chains) > 1 or any(route.config.list_weights for route in self.all)
+        self._strict = {
+            chain.name: [name for name, route in self._by_list.items() if route is chain]
+            for chain in self.all
+            if not chain.config.list_weights
+        }
 
     @property
     def lists(self) -> list[str]:
@@ -58,7 +63,8 @@ class Routes:
 
     def in_order(self) -> Iterator[tuple[str, Route]]:
         """The lists and their chains in the order of the next claim: that of the configuration, or
-        drawn by weight if the chains' weights differ, or a chain has weights for its lists.
+        drawn by weight if the chains' weights differ, or a chain has weights for its lists. The
+        lists of a chain without such weights keep their order, wherever its turns fall.
         """
         if not self._weighted:
             return iter(self._by_list.items())
@@ -69,7 +75,13 @@ class Routes:
             for name, route in self._by_list.items()
         ]
         keyed.sort(key=lambda entry: entry[0], reverse=True)
-        return iter([(name, route) for _, name, route in keyed])
+        strict = {chain: iter(names) for chain, names in self._strict.items()}
+        return iter(
+            [
+                (next(strict[route.name]) if route.name in strict else name, route)
+                for _, name, route in keyed
+            ]
+        )
 
 
 def _rates(config: Config, links: Sequence[str]) -> dict[str, Rate]:

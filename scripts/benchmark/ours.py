@@ -169,11 +169,13 @@ def length(client: redis.Redis, name: str) -> int:
     return int(client.llen(name))
 
 
-def wait_for(client: redis.Redis, items: int, running: Daemon | None = None) -> None:
-    """Wait until so many items are out. Raises TimeoutError."""
+def wait_for(
+    client: redis.Redis, items: int, running: Daemon | None = None, name: str = OUT
+) -> None:
+    """Wait until so many items are out, on the list of this name. Raises TimeoutError."""
     deadline = time.monotonic() + _TIMEOUT_S
-    while length(client, OUT) < items:
+    while length(client, name) < items:
         if time.monotonic() > deadline:
             tail = running.tail() if running else ""
-            raise TimeoutError(f"{length(client, OUT)} of {items} items after a long time\n{tail}")
+            raise TimeoutError(f"{length(client, name)} of {items} items after a long time\n{tail}")
         time.sleep(_LOOK_S)

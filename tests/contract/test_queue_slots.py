@@ -42,6 +42,14 @@ def test_nobody_gets_a_slot_while_a_server_wants_none(queue: Queue) -> None:
     assert slots(queue, 2, burst=5) == [30 * SECOND_US, 31 * SECOND_US]
 
 
+def test_slots_that_are_too_far_away_are_not_given(queue: Queue) -> None:
+    """In their place is when to ask again: before the slots behind the given ones pass unused."""
+    far = {"farthest_us": 2 * SECOND_US}
+    assert slots(queue, 5, **far) == [at * SECOND_US for at in (0, 1, 2, -2, -3)]
+    later_us = NOW_US + 2 * SECOND_US
+    assert slots(queue, 3, now_us=later_us, **far) == [at * SECOND_US for at in (1, 2, -2)]
+
+
 def test_a_shorter_pause_does_not_end_a_longer_one(queue: Queue) -> None:
     slots(queue, 0, none_for_us=30 * SECOND_US)
     slots(queue, 0, none_for_us=SECOND_US)

@@ -45,6 +45,7 @@ class ListView(BaseModel):
                     "retries": 1,
                     "rates": {},
                     "throttled": {},
+                    "later": 0,
                     "due_in_s": 12.5,
                 },
             }
@@ -100,6 +101,7 @@ def view(state: ListState) -> ListView:
             "retries": waits.retries,
             "rates": waits.rates,
             "throttled": waits.throttled,
+            "later": waits.later,
             "due_in_s": waits.due_in_s,
         }
     return ListView(

@@ -63,8 +63,9 @@ def _parked(found: Sequence[ListState]) -> Metric:
     """By cause, in the proportions of those that are due first."""
     family = _gauge(
         "parked_items",
-        "Parked items by what they wait for: a retry, or a storage. Estimated from the 200 that are"
-        " due first; one that is owed to two storages counts for both.",
+        "Parked items by what they wait for: a retry, a storage, the slot of a rate, a server that"
+        " throttles its link, or the later time of their submission. Estimated from the 200 that"
+        " are due first; one that is owed to two storages counts for both.",
         "list",
         "cause",
         "storage",
@@ -73,8 +74,15 @@ def _parked(found: Sequence[ListState]) -> Metric:
         if one.waits is None or not one.parked:
             continue
         scale = one.parked / one.waits.sampled
-        if one.waits.retries:
-            family.add_metric((one.name, "retry", ""), round(one.waits.retries * scale))
+        causes = {
+            "retry": one.waits.retries,
+            "rate": sum(one.waits.rates.values()),
+            "throttled": sum(one.waits.throttled.values()),
+            "later": one.waits.later,
+        }
+        for cause, count in causes.items():
+            if count:
+                family.add_metric((one.name, cause, ""), round(count * scale))
         for storage, count in one.waits.storages.items():
             family.add_metric((one.name, "storage", storage), round(count * scale))
     return family

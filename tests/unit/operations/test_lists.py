@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from redis import Redis
@@ -10,7 +11,8 @@ from redis.client import Pipeline
 
 from conserver.operations import lists
 from conserver.operations.lists import Draining, Waits
-from conserver.queue import keys
+from conserver.queue import keys, script
+from conserver.queue.operator_calls import Submission, submit
 from conserver.queue.record import Progress
 from tests.operators import Consumer
 
@@ -50,6 +52,15 @@ def test_rates_and_throttled_links_are_told_apart(server: Any) -> None:
     server.zadd(keys.parked("inbox"), {parked(slots): 1 for slots in waiting})
     found = lists.waits(server, ["inbox"])["inbox"]
     assert (found.rates, found.throttled, found.retries) == ({"link:asr": 1}, {"hook": 2}, 1)
+
+
+def test_what_was_submitted_for_later_is_no_retry(server: Any) -> None:
+    for uuid in ("u-1", "u-2"):
+        one = Submission("inbox", uuid, "", b"{}", due_ms=int(time.time() * 1000) + 60_000)
+        script.run(server, submit(one))
+    server.zadd(keys.parked("inbox"), {parked([]): 1})
+    found = lists.waits(server, ["inbox"])["inbox"]
+    assert (found.sampled, found.retries, found.later) == (3, 1, 2)
 
 
 def test_what_many_lists_wait_for_takes_few_round_trips(server: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from conserver.process.shared_status import SharedStatus
 from conserver.telemetry import cells, metrics
 from conserver.telemetry.cells import Cells
-from conserver.worker.inbox import StorageReport
+from conserver.worker.inbox import LinkNumbers, StorageReport
 from conserver.worker.item import ChainOutcome, OutcomeKind
 from conserver.worker.meters import Meters, meters_of
 from storage.contract import Rejected, Stored, Unavailable
@@ -28,10 +29,16 @@ def status() -> Iterator[SharedStatus]:
 
 
 @pytest.fixture
-def meters(status: SharedStatus) -> Iterator[Meters]:
-    """Meters of a worker with one chain of two links and one storage."""
+def numbers() -> LinkNumbers:
+    """What chain threads leave: of one chain with two links."""
+    return LinkNumbers({ROUTE.name: ROUTE.names})
+
+
+@pytest.fixture
+def meters(status: SharedStatus, numbers: LinkNumbers) -> Iterator[Meters]:
+    """Meters of a worker with that chain and one storage."""
     made = Cells(status.metrics)
-    yield Meters(made, slot=1, threads=4, routes=[ROUTE], storages=["s3"])
+    yield Meters(made, slot=1, threads=4, numbers=numbers, storages=["s3"])
     made.close()
 
 
@@ -45,7 +52,7 @@ def told(status: SharedStatus, metric: metrics.Metric, *labels: str) -> list[flo
 
 def item(kind: OutcomeKind = OutcomeKind.DONE, **fields: Any) -> Any:
     """As much of an item as meters look at."""
-    known: dict[str, Any] = {"link_times": [], "counted": None, "claimed_at_s": 0.0, "list": "in"}
+    known: dict[str, Any] = {"claimed_at_s": 0.0, "list": "in"}
     return SimpleNamespace(route=ROUTE, outcome=ChainOutcome(kind), **{**known, **fields})
 
 
@@ -67,16 +74,54 @@ def test_claims_by_list(meters: Meters, status: SharedStatus) -> None:
     assert told(status, metrics.CLAIMED, "other") == [1]
 
 
-def test_runs_of_links(meters: Meters, status: SharedStatus) -> None:
-    one = item(link_times=[("tag", 0.004), ("hear", 2.0)])
-    one.counted = [("hear", "audio_seconds", 30.0), ("hear", "audio_seconds", 12.5)]
-    meters.ran([one, item(link_times=[("tag", 0.02)]), item(link_times=None)])
-    meters.ran([one])  # What was counted is not counted again.
+def test_runs_of_links(meters: Meters, status: SharedStatus, numbers: LinkNumbers) -> None:
+    numbers.took["main"]["tag"] += [0.004, 0.02]
+    numbers.took["main"]["hear"] += [2.0]
+    numbers.counted += [("main", "hear", "audio_seconds", 30.0)]
+    numbers.counted += [("main", "hear", "audio_seconds", 12.5)]
+    for _ in range(2):  # What was counted is not counted again.
+        meters.flush()
     *buckets, total = told(status, metrics.LINK_S, "main", "tag")
     assert sum(buckets) == 2
     assert total == pytest.approx(0.024)
     assert told(status, metrics.LINK_S, "main", "hear")[-1] == 2.0
     assert told(status, metrics.AUDIO_S, "main", "hear") == [42.5]
+
+
+@pytest.mark.parametrize("end", ["ended", "parked", "dead_lettered"])
+def test_the_runs_of_an_item_are_counted_at_the_latest_with_its_end(
+    meters: Meters, status: SharedStatus, numbers: LinkNumbers, end: str
+) -> None:
+    numbers.took["main"]["tag"] += [0.004]
+    {
+        "ended": lambda: meters.ended([item()]),
+        "parked": lambda: meters.parked(item(), "retry"),
+        "dead_lettered": lambda: meters.dead_lettered("main", "failed"),
+    }[end]()
+    assert sum(told(status, metrics.LINK_S, "main", "tag")[:-1]) == 1
+
+
+def test_runs_that_end_while_others_are_counted(
+    meters: Meters, status: SharedStatus, numbers: LinkNumbers
+) -> None:
+    """Chain threads go on while the worker loop counts: none is lost, none is counted twice."""
+    took, runs = numbers.took["main"]["tag"], 20_000
+
+    def run() -> None:
+        for _ in range(runs):
+            took.append(0.5)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        meters.flush()
+    for thread in threads:
+        thread.join()
+    meters.flush()
+    *buckets, total = told(status, metrics.LINK_S, "main", "tag")
+    assert sum(buckets) == 3 * runs
+    assert total == 1.5 * runs
 
 
 def test_ends(meters: Meters, status: SharedStatus) -> None:
@@ -110,7 +155,9 @@ def test_answers_of_a_storage(meters: Meters, status: SharedStatus) -> None:
 def test_without_a_port_there_are_none(status: SharedStatus, measures: bool, made: bool) -> None:
     settings = SimpleNamespace(measures=measures, vcon_concurrency=1)
     boot: Any = SimpleNamespace(settings=settings, status=status, slot=1)
-    found = meters_of(boot, [ROUTE], ["s3"])
+    inbox: Any = SimpleNamespace(numbers=None)
+    found = meters_of(boot, [ROUTE], ["s3"], inbox)
+    assert (inbox.numbers is not None) is made
     assert (found is not None) is made
     if found is not None:
         found._cells.close()

@@ -77,3 +77,18 @@ def test_lists_of_one_chain_are_drawn_by_their_weights() -> None:
     first = Counter(next(iter(made.in_order()))[0] for _ in range(4000))
     assert 0.75 < first["high"] / 4000 < 0.85
     assert min(first["low"], first["plain"]) > 4000 * 0.07
+
+
+def test_the_weights_of_other_chains_leave_strict_lists_in_their_order() -> None:
+    made = routes(
+        strict={"ingress_lists": ["urgent", "plain", "urgent"]},
+        shared={"ingress_lists": ["low", "high"], "list_weights": {"high": 8}},
+        heavy={"weight": 5},
+    )
+    for _ in range(200):
+        found = [name for name, _ in made.in_order()]
+        assert sorted(found) == ["heavy", "high", "low", "plain", "urgent"]
+        assert found.index("urgent") < found.index("plain")
+        assert all(made.of(name) is route for name, route in made.in_order())
+    first = Counter(next(made.in_order())[0] for _ in range(4000))
+    assert first["heavy"] > 4000 * 0.2, "chains still take turns by their weight"
