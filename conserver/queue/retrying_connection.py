@@ -59,14 +59,14 @@ LARGE_BYTES = 1 << 16
 
 
 def pack(words: Sequence[Any]) -> bytes:
-    """A command in Redis's protocol (RESP): str and numbers as UTF-8, bytes as they are."""
+    """A command in Redis's protocol (RESP): bytes as they are, all else as text in UTF-8."""
     for word in words:
         if type(word) is bytes and len(word) >= LARGE_BYTES:
-            break
+            break  # hiredis would copy it several times.
     else:
-        packed: bytes = hiredis.pack_command(tuple(words))
-        return packed
-    # hiredis copies a large document several times.
+        with suppress(TypeError):  # It takes str, int, float and bytes only.
+            packed: bytes = hiredis.pack_command(tuple(words))
+            return packed
     pieces: list[bytes] = [b"*%d\r\n" % len(words)]
     for word in words:
         data = word if type(word) is bytes else str(word).encode()

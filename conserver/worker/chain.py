@@ -108,9 +108,11 @@ class Context:
 
     def push(self, list_name: str, uuid: str | None = None) -> None:
         """Push a uuid on a list when the item settles. Raises ValueError for a name that an ingress
-        or egress list must not have.
+        or egress list must not have, and for a uuid that is no text in UTF-8.
         """
-        self._pushes.append((check_list_name(list_name), uuid or self.uuid))
+        uuid = str(uuid or self.uuid)
+        uuid.encode()  # Here, where it is the link's fault, and not in the worker loop.
+        self._pushes.append((check_list_name(list_name), uuid))
 
     def expire(self, seconds: int) -> None:
         """Let the document expire that many seconds after the item has settled."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
+from uuid import UUID
 
 import pytest
 import structlog
@@ -19,10 +21,31 @@ from structlog.testing import capture_logs
 
 from conserver.queue import calls, host_calls
 from conserver.queue.calls import Demand
-from conserver.queue.retrying_connection import RetryingConnection, advice, is_transient
+from conserver.queue.retrying_connection import (
+    LARGE_BYTES,
+    RetryingConnection,
+    advice,
+    is_transient,
+    pack,
+)
 from tests.conftest import Private
 from tests.helpers import TcpProxy
 from tests.queues import DEFAULT_LIMITS, Queue, opened
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("SET", "", "naïve 東京", b"", b"\r\n\0\xff", 0, -7, 1 << 70, 1.5, 1e22),
+        *(True, HTTPStatus.OK, UUID(int=7)),
+        *(bytes(LARGE_BYTES - 1), bytes(LARGE_BYTES)),
+    ],
+    ids=lambda word: f"{type(word).__name__} {str(word)[:8]}",
+)
+def test_a_word_is_packed_as_bytes_or_as_text(word: object) -> None:
+    data = word if isinstance(word, bytes) else str(word).encode()
+    packed = b"*2\r\n$1\r\nA\r\n$%d\r\n%b\r\n" % (len(data), data)
+    assert pack(("A", word)) == pack(["A", word]) == packed
 
 
 class Ticks:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -657,6 +658,28 @@ def test_what_cannot_be_processed_is_rejected_with_its_own_reason(
 def test_a_whole_document_brings_its_uuid(setup: Setup) -> None:
     item, outcome = setup.run(link("a", nothing), what="inline")
     assert (item.uuid, outcome.kind) == ("u1", OutcomeKind.DONE)
+
+
+@pytest.mark.parametrize(
+    ("uuid", "pushed"), [("u9", "u9"), (UUID(int=7), str(UUID(int=7))), (None, "u1"), ("", "u1")]
+)
+def test_what_a_link_pushes_is_text(setup: Setup, uuid: Any, pushed: str) -> None:
+    def ask(vcon: Vcon, context: Any) -> Vcon:
+        context.push("aside", uuid)
+        return vcon
+
+    item, _ = setup.run(link("a", ask))
+    assert item.progress.pushes == [("aside", pushed)]
+
+
+def test_a_link_that_pushes_what_is_no_text_fails(setup: Setup) -> None:
+    # Regression: it ended the worker, when the item was settled.
+    def ask(vcon: Vcon, context: Any) -> Vcon:
+        context.push("aside", "\ud800")
+        return vcon
+
+    _, outcome = setup.run(link("a", ask))
+    assert (outcome.kind, outcome.error) == (OutcomeKind.FAILED, "UnicodeEncodeError")
 
 
 def test_case_of_a_pushed_uuid_does_not_matter(setup: Setup) -> None:
