@@ -9,6 +9,7 @@ user, or root; both sides check that.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from typing import Any
@@ -123,3 +124,10 @@ def receive(connection: socket.socket) -> tuple[Message, int] | None:
         raise Gone("it has closed the connection")
     message: Message = orjson.loads(packet)
     return message, descriptors[0] if descriptors else -1
+
+
+def has_news(connection: socket.socket) -> bool:
+    """Whether `receive` would return a packet, or tell the end, at once."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))

@@ -62,12 +62,20 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default=default_model(), help="a folder with a model")
     parser.add_argument("--compute-type", default="int8")
+    parser.add_argument("--cpu-threads", type=int, default=0, help="per batch of the transcriber")
+    parser.add_argument("--batch", type=int, default=0, help="windows per batch")
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     asked = parser.parse_args(words)
     rows = {"calls": calls, "long": long}
     measured: dict[str, list[dict[str, Figures]]] = {}
     for name in asked.rows.split(","):
-        measured[name] = [rows[name](asked.model, asked.compute_type) for _ in range(asked.rounds)]
+        model = Model(
+            asked.model,
+            device="cpu",
+            compute_type=asked.compute_type,
+            cpu_threads=asked.cpu_threads,
+        )
+        measured[name] = [rows[name](model, asked.batch) for _ in range(asked.rounds)]
         show(name, measured[name])
     if asked.json:
         asked.json.write_text(json.dumps(measured, indent=1))
@@ -91,27 +99,29 @@ def recordings() -> list[Path]:
     return [folder / f"{name}.wav" for pair in zip(mono, stereo, strict=True) for name in pair]
 
 
-def calls(model: str, compute_type: str) -> dict[str, Figures]:
+def calls(model: Model, batch: int) -> dict[str, Figures]:
     """One round of the row `calls`."""
     files = [str(path) for path in recordings()] * (CALLS // len(recordings()))
     return {
-        "loop": bare("loop", model, compute_type, files),
-        "conserver": through_daemon(model, compute_type, files),
+        "loop": bare("loop", model, files),
+        "conserver": through_daemon(model, batch, files),
     }
 
 
-def long(model: str, compute_type: str) -> dict[str, Figures]:
+def long(model: Model, batch: int) -> dict[str, Figures]:
     """One round of the row `long`."""
     return {
-        "plain": bare("plain", model, compute_type, []),
-        "batched": bare("batched", model, compute_type, []),
-        "conserver": through_transcriber(model, compute_type),
+        "plain": bare("plain", model, []),
+        "batched": bare("batched", model, []),
+        "conserver": through_transcriber(model, batch),
     }
 
 
-def bare(kind: str, model: str, compute_type: str, files: Sequence[str]) -> Figures:
+def bare(kind: str, model: Model, files: Sequence[str]) -> Figures:
     """A loop of benchmark.bare_speech in a process of its own."""
-    order = json.dumps({"kind": kind, "model": model, "compute_type": compute_type, "files": files})
+    order = json.dumps(
+        {"kind": kind, "model": model.name, "compute_type": model.compute_type, "files": files}
+    )
     answer = subprocess.run(
         [sys.executable, "-m", "benchmark.bare_speech"],
         input=order, capture_output=True, text=True, check=True,
@@ -120,16 +130,23 @@ def bare(kind: str, model: str, compute_type: str, files: Sequence[str]) -> Figu
     return figures
 
 
-def through_daemon(model: str, compute_type: str, files: Sequence[str]) -> Figures:
+def through_daemon(model: Model, batch: int, files: Sequence[str]) -> Figures:
     """The calls through `conserver run`."""
-    options = {"model": model, "device": "cpu", "compute_type": compute_type, "language": "en"}
+    options = {
+        "model": model.name, "device": model.device, "compute_type": model.compute_type,
+        "cpu_threads": model.cpu_threads, "language": "en",
+    }  # fmt: skip
     told = {
         "links": {"hear": {"module": "links.transcribe", "options": options}},
         "chains": {
             "calls": {"links": ["hear"], "ingress_lists": [ours.IN], "egress_lists": [ours.OUT]}
         },
     }
-    with Scenery().scene() as scene, ours.daemon(scene, told, WORKERS) as running:
+    rows = {"CONSERVER_TRANSCRIBER_ROWS": str(batch)} if batch else {}
+    with (
+        Scenery().scene() as scene,
+        ours.daemon(scene, told, WORKERS, environment=rows) as running,
+    ):
         push(scene.client, "0000", files[:WORKERS])
         ours.wait_for(scene.client, WORKERS, running)
         peak = Peak(account.session(running.pid))
@@ -203,13 +220,13 @@ def long_call() -> npt.NDArray[np.int16]:
     return np.resize(once, LONG_S * audio.SAMPLE_RATE_HZ)
 
 
-def through_transcriber(model: str, compute_type: str) -> Figures:
+def through_transcriber(model: Model, batch: int) -> Figures:
     """The long call through a transcriber and its client."""
-    named = Model(model, device="cpu", compute_type=compute_type)
-    options = service_options(models=[named], gpu=False, cores=len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0))
+    options = service_options(models=[model], gpu=False, cores=cores, rows=batch)
     sound = long_call()
     with standalone.running(options) as transcriber:
-        client = SharedTranscriber([transcriber.address], named)
+        client = SharedTranscriber([transcriber.address], model)
         following = Following(lambda: None)
         client.transcribe([sound[: 10 * audio.SAMPLE_RATE_HZ]], Listening(language="en"), following)
         pids = [os.getpid(), transcriber.process.pid or 0]

@@ -5,7 +5,7 @@
    call is in the next batch unless more calls than it has rows are before it, however much each of
    them has waiting, and a long one is not kept waiting by a stream of short ones.
 3. A batch is given out when a lane is free: at once if it is full or if its oldest row has waited
-   for `gather_s`. What waits is shared out among the lanes that are free.
+   for `gather_s`. What waits is shared out among all lanes, so that they end together.
 4. A row that was at work when a transcriber died is suspected. Suspects of one death run in batches
    of half its size, and after a second death each of them alone, with no other batch at work: so a
    window that kills is found out by itself, and no other one is taken for it.
@@ -89,11 +89,11 @@ class Batcher(Generic[R]):
         waiting = [line.rows[0][1] for line in self._lines.values() if line.rows]
         return max(0.0, min(waiting) + self._gather_s - now_s) if waiting else None
 
-    def take(self, lanes_free: int, now_s: float) -> tuple[int, list[R]] | None:
+    def take(self, lanes: int, now_s: float) -> tuple[int, list[R]] | None:
         """The next batch for a lane that is free: its number, for `finish`, and its rows.
 
         Args:
-            lanes_free: how many lanes wait for a batch, this one included.
+            lanes: how many lanes there are, this one included.
             now_s: the time of the clock that `put` was given.
 
         Returns:
@@ -110,7 +110,7 @@ class Batcher(Generic[R]):
         if first.suspicion:
             limit = min(self.rows_max, max(1, first.crowd // 2))
         else:
-            limit = min(self.rows_max, -(-len(self) // max(1, lanes_free)))
+            limit = min(self.rows_max, -(-len(self) // max(1, lanes)))
         alike = sum(self._fits(row, first) for line in self._lines.values() for row, _ in line.rows)
         if alike < self.rows_max and (self.due_in_s(now_s) or 0.0) > 0:
             return None

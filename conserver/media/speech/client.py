@@ -1,6 +1,7 @@
 """A call through a transcriber: what a worker does, in the thread of the link.
 
-1. Finds the speech and packs it into windows; makes each window's spectrogram when it is its turn.
+1. Finds the speech and packs it into windows, the rest of a long call while its beginning is
+   computed; makes each window's spectrogram when it is its turn.
 2. Waits for a slot, then keeps a number of windows under way, and answers to `pulse` all the time.
 3. Has the language of a call found out from its first windows, unless it is given.
 4. Sends what is not answered again when the transcriber dies, to the one that replaces it. What was
@@ -9,7 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import threading
@@ -18,15 +18,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import TYPE_CHECKING
 
 from conserver.errors import Rejected, Retry
-from conserver.media.speech import packing, wire
+from conserver.media.speech import packing
 from conserver.media.speech.assembly import segments_by_channel
-from conserver.media.speech.packing import Plan, speech_s
+from conserver.media.speech.packing import speech_s
+from conserver.media.speech.planning import Planning, where
 from conserver.media.speech.windows import (
     SAMPLES_PER_FRAME,
     Answer,
@@ -34,7 +32,7 @@ from conserver.media.speech.windows import (
     WindowOptions,
     model_message,
 )
-from conserver.media.speech.wire import SharedMel
+from conserver.media.speech.wire import SharedMel, spectrogram
 from conserver.media.transcription.audio import SAMPLE_RATE_HZ
 from conserver.media.transcription.engine import (
     CallHeard,
@@ -49,9 +47,6 @@ from conserver.process.packets import Gone, Message
 from conserver.telemetry import traces
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from conserver.media.transcription.samples import Samples
 
 DEATHS_MAX = 3
@@ -63,7 +58,6 @@ KEEP_EVERY_S = 120.0
 _PULSE_S = 1.0
 _LANGUAGE_WINDOWS = 3  # So many windows decide which language a call is in.
 _FRAMES_FOR_SEVERAL = 3000
-_SOUND_SAMPLES_MIN = 400  # The spectrogram needs one frame.
 
 
 class SharedTranscriber:
@@ -127,11 +121,10 @@ class _Call:
         self._model = model
         self._channels = channels
         self._listening = listening
-        self._options = WindowOptions.of(listening)
+        self._options = self._asked = WindowOptions.of(listening)
         self._following = following
         self._info: ModelInfo | None = None
-        self._plans: list[Plan] = []
-        self._digest = ""
+        self._planning = Planning(channels, iter(()))
         self._answers: dict[int, Answer] = {}
         self._deaths: dict[int, int] = defaultdict(int)
         self._crowds: dict[int, int] = {}
@@ -152,7 +145,7 @@ class _Call:
                 connection = packets.connect(self._address)
             except Gone:
                 # Nobody holds the address: the supervisor is about to end, and so are we.
-                self._wait(_PULSE_S)
+                threading.Event().wait(_PULSE_S)
                 continue
             try:
                 with connection:
@@ -167,14 +160,14 @@ class _Call:
         if self._info is None:
             self._prepare(info)
         self._info = info
-        if len(self._answers) < len(self._plans):
+        if self._unfinished:
             self._send(connection, {"type": "begin"})
             self._expect(connection, "admitted")
             self._exchange(connection, info)
         return self._heard(info)
 
     def _prepare(self, info: ModelInfo) -> None:
-        """Plan the windows, and take what was kept of them."""
+        """Begin to plan the windows, and take what was kept of them."""
         language = self._options.language
         if language and language not in info.languages:
             self._warnings.append(f"the model knows no {language!r}: it heard the call as English")
@@ -190,21 +183,22 @@ class _Call:
             and not self._listening.channels_apart
             and info.frames >= _FRAMES_FOR_SEVERAL
         )
-        with packing.computing:
-            self._plans = packing.plans(
-                self._channels,
-                self._listening,
-                info.frames * SAMPLES_PER_FRAME,
-                self._following.pulse,
-                together=together,
-            )
-        places = [
-            [[one.channel, one.start, one.length, one.at] for one in plan] for plan in self._plans
-        ]
-        what = [places, self._options.dump(), info.identity.model]
-        self._digest = hashlib.sha256(orjson.dumps(what)).hexdigest()
+        self._asked = self._options
+        coming = packing.plans(
+            self._channels,
+            self._listening,
+            info.frames * SAMPLES_PER_FRAME,
+            self._following.pulse,
+            together=together,
+        )
+        self._planning = Planning(self._channels, coming)
         kept = self._following.kept
-        if kept and kept.get("digest") == self._digest:
+        if not kept:
+            # A call without speech asks for no slot; and its first windows vote together.
+            self._planning.find(_LANGUAGE_WINDOWS)
+            return
+        self._planning.find()
+        if kept.get("digest") == self._digest(info):
             self._answers = {
                 int(number): Answer.load(answer) for number, answer in kept["answers"].items()
             }
@@ -212,13 +206,25 @@ class _Call:
                 self._options = self._options.speaking(kept["language"])
                 self._sure = kept["sure"]
 
+    def _digest(self, info: ModelInfo) -> str:
+        """What is kept holds for these windows, options and model alone."""
+        return self._planning.digest(self._asked.dump(), info.identity.model)
+
+    @property
+    def _unfinished(self) -> bool:
+        planning = self._planning
+        return not planning.complete or len(self._answers) < len(planning.known)
+
     def _exchange(self, connection: socket.socket, info: ModelInfo) -> None:
         """Send windows and take answers until everything is answered."""
         under_way: set[int] = set()
-        while len(self._answers) < len(self._plans):
+        while self._unfinished:
             for number in self._sendable(under_way, info.ahead):
                 self._send_window(connection, info, number)
                 under_way.add(number)
+            if not self._planning.complete and not packets.has_news(connection):
+                self._planning.find(len(self._planning.known) + 1)
+                continue
             message = self._next(connection)
             match message["type"]:
                 case "answer":
@@ -248,7 +254,7 @@ class _Call:
         decided = self._options.language is not None or self._options.each_language
         most = ahead if decided else min(ahead, _LANGUAGE_WINDOWS)
         room = most - len(under_way)
-        for number in range(len(self._plans)):
+        for number in range(len(self._planning.known)):
             if room <= 0:
                 return
             if number not in self._answers and number not in under_way:
@@ -257,7 +263,7 @@ class _Call:
 
     def _send_window(self, connection: socket.socket, info: ModelInfo, number: int) -> None:
         with packing.computing:
-            sound = packing.sound_of(self._plans[number], self._channels)
+            sound = packing.sound_of(self._planning.known[number], self._channels)
             mel = spectrogram(sound, info.bands, info.frames)
         shared = SharedMel.of(mel)
         try:
@@ -295,24 +301,26 @@ class _Call:
         for number in sorted(self._begun):
             self._deaths[number] += 1
             if self._deaths[number] >= DEATHS_MAX:
-                raise Rejected(
-                    f"{_where(self._plans[number])} ended the transcriber {DEATHS_MAX} times"
-                )
+                place = where(self._planning.known[number])
+                raise Rejected(f"{place} ended the transcriber {DEATHS_MAX} times")
         self._begun.clear()
         self._votes.clear()
 
     def _progressed(self) -> None:
-        done_s = sum(speech_s(self._plans[number]) for number in self._answers)
-        self._following.progress(done_s, sum(map(speech_s, self._plans)))
-        unfinished = len(self._answers) < len(self._plans)
-        if self._following.heard and unfinished:
+        planning = self._planning
+        done_s = sum(speech_s(planning.known[number]) for number in self._answers)
+        self._following.progress(done_s, planning.total_s())
+        if not self._unfinished:
+            return
+        if self._following.heard and planning.complete:
             self._tell_heard(self._following.heard)
         keep = self._following.keep
-        if keep and unfinished and time.monotonic() - self._kept_at_s >= self._keep_every_s:
+        if keep and self._info and time.monotonic() - self._kept_at_s >= self._keep_every_s:
             self._kept_at_s = time.monotonic()
+            planning.find()
             keep(
                 {
-                    "digest": self._digest,
+                    "digest": self._digest(self._info),
                     "language": self._options.language,
                     "sure": self._sure,
                     "answers": {str(n): answer.dump() for n, answer in self._answers.items()},
@@ -325,19 +333,21 @@ class _Call:
         if now_s - self._told_at_s < _PULSE_S:
             return
         self._told_at_s = now_s
-        missing = [plan for number, plan in enumerate(self._plans) if number not in self._answers]
+        known = self._planning.known
+        missing = [plan for number, plan in enumerate(known) if number not in self._answers]
         until = min(place.start for plan in missing for place in plan)
         done = sorted(self._answers)
-        plans = [self._plans[number] for number in done]
+        plans = [known[number] for number in done]
         answers = {place: self._answers[number] for place, number in enumerate(done)}
         segments = segments_by_channel(plans, answers, len(self._channels))
         tell(segments, until / SAMPLE_RATE_HZ)
 
     def _heard(self, info: ModelInfo) -> CallHeard:
-        found = segments_by_channel(self._plans, self._answers, len(self._channels))
+        plans = self._planning.known
+        found = segments_by_channel(plans, self._answers, len(self._channels))
         spoken = self._options.language
         warnings = tuple(self._warnings)
-        if self._options.translate and spoken not in (None, "en") and self._plans:
+        if self._options.translate and spoken not in (None, "en") and plans:
             warnings = (*warnings, f"translated from {spoken!r}")
             spoken = "en"
         heard = []
@@ -353,8 +363,9 @@ class _Call:
         """The language of most of a channel's windows, where each had its own."""
         shares: dict[str, float] = defaultdict(float)
         for number, answer in self._answers.items():
-            if self._plans[number][0].channel == channel and answer.text:
-                shares[answer.language] += speech_s(self._plans[number])
+            plan = self._planning.known[number]
+            if plan[0].channel == channel and answer.text:
+                shares[answer.language] += speech_s(plan)
         return max(shares, key=shares.__getitem__) if shares else None
 
     # The connection.
@@ -385,36 +396,3 @@ class _Call:
         if message.pop("type") != kind:
             raise RuntimeError(f"the transcriber did not answer with {kind!r}")
         return message
-
-    def _wait(self, seconds: float) -> None:
-        threading.Event().wait(seconds)
-
-
-def _where(plan: Plan) -> str:
-    """A window, for people."""
-    parts = [
-        f"channel {place.channel} from {place.start / SAMPLE_RATE_HZ:.1f} s"
-        f" to {(place.start + place.length) / SAMPLE_RATE_HZ:.1f} s"
-        for place in plan
-    ]
-    more = f" and {len(parts) - 3} more places" if len(parts) > 3 else ""
-    return f"the speech on {', '.join(parts[:3])}{more}"
-
-
-def spectrogram(sound: npt.NDArray[np.float32], bands: int, frames_max: int) -> wire.Mel:
-    """The log-mel spectrogram of at most `frames_max` frames, as windows travel."""
-    import numpy as np
-
-    frames = min(frames_max, -(-len(sound) // SAMPLES_PER_FRAME))
-    if len(sound) < _SOUND_SAMPLES_MIN:
-        sound = np.pad(sound, (0, _SOUND_SAMPLES_MIN - len(sound)))
-    mel = _extractor(bands)(sound)[:, :frames]
-    return np.ascontiguousarray(mel, dtype=np.float16)
-
-
-@lru_cache(maxsize=4)
-def _extractor(bands: int) -> Callable[[npt.NDArray[np.float32]], Any]:
-    from faster_whisper.feature_extractor import FeatureExtractor
-
-    extractor: Callable[[npt.NDArray[np.float32]], Any] = FeatureExtractor(feature_size=bands)
-    return extractor

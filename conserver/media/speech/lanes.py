@@ -51,6 +51,8 @@ class Job:
     options: WindowOptions | None = None
     mel: SharedMel | None = None
     frames: int = 0
+    positions: int = 0
+    """How much of the encoder's output is decoded; 0 is all of it."""
     suspicion: int = 0
     crowd: int = 1
     trace: str = ""
@@ -73,10 +75,10 @@ class Job:
         if how is None:
             return (self.model,)
         if how.language is None:
-            return (self.model, how.each_language)
+            return (self.model, self.positions, how.each_language)
         return (
-            self.model, self.temperature, how.beam_size, how.translate, how.words, how.prompt,
-            how.hotwords,
+            self.model, self.positions, self.temperature, how.beam_size, how.translate, how.words,
+            how.prompt, how.hotwords,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -132,7 +134,6 @@ class Lanes:
         self._wake = wake
         self._changed = threading.Condition()
         self._began_s: dict[int, float] = {}
-        self._free = 0
         self._batches = 0
         self._sing = False
         self._log = log.get_logger()
@@ -198,16 +199,12 @@ class Lanes:
 
     def _take(self) -> tuple[int, list[Job]]:
         with self._changed:
-            self._free += 1
-            try:
-                while True:
-                    now_s = time.monotonic()
-                    taken = self._batcher.take(self._free, now_s)
-                    if taken is not None:
-                        return taken
-                    self._changed.wait(self._batcher.due_in_s(now_s) or None)
-            finally:
-                self._free -= 1
+            while True:
+                now_s = time.monotonic()
+                taken = self._batcher.take(len(self._threads), now_s)
+                if taken is not None:
+                    return taken
+                self._changed.wait(self._batcher.due_in_s(now_s) or None)
 
     def _compute(self, jobs: list[Job]) -> None:
         try:
@@ -254,7 +251,7 @@ class Lanes:
             assert job.mel is not None
             job.mel.read_into(mel)
             mels.append(mel)
-        for job, encoded in zip(fresh, model.encode(mels), strict=True):
+        for job, encoded in zip(fresh, model.encode(mels, jobs[0].positions), strict=True):
             job.encoded = encoded
 
     def _decode(

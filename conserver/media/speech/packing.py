@@ -12,9 +12,11 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from conserver.media.transcription import voice
@@ -84,8 +86,8 @@ def plans(
     pulse: Callable[[], None],
     *,
     together: bool,
-) -> list[Plan]:
-    """The windows of a call.
+) -> Iterator[Plan]:
+    """The windows of a call, each as soon as it is found.
 
     Args:
         channels: int16 at 16 kHz.
@@ -94,20 +96,20 @@ def plans(
         pulse: called every minute of sound; what it raises passes through.
         together: whether a window may hold several channels.
     """
-    found = [
-        (span[0].start, number, span)
-        for number, samples in enumerate(channels)
-        for span in utterances(samples, listening, window_samples, pulse)
-    ]
+
+    def of(number: int) -> Iterator[tuple[int, Utterance]]:
+        for spans in utterances(channels[number], listening, window_samples, pulse):
+            yield number, spans
+
+    found = map(of, range(len(channels)))
     if together:
-        groups = [sorted(found, key=lambda one: one[:2])]
-    else:
-        groups = [[one for one in found if one[1] == number] for number in range(len(channels))]
-    return [
-        plan
-        for group in groups
-        for plan in pack([(number, spans) for _, number, spans in group], window_samples)
-    ]
+        return pack(heapq.merge(*found, key=_by_start), window_samples)
+    return chain.from_iterable(pack(one, window_samples) for one in found)
+
+
+def _by_start(one: tuple[int, Utterance]) -> tuple[int, int]:
+    number, spans = one
+    return spans[0].start, number
 
 
 def utterances(
@@ -145,8 +147,7 @@ def _speech(samples: Samples, start: int, end: int, listening: Listening) -> Ite
         min_silence_duration_ms=_CUT_PAUSE_MS,
         speech_pad_ms=_PADDING_MS,
     )
-    sound = samples[start:end].astype(np.float32) / 32768
-    for found in get_speech_timestamps(sound, options):
+    for found in get_speech_timestamps(samples[start:end].astype(np.float32) / 32768, options):
         yield Span(start + found["start"], start + found["end"])
 
 
@@ -168,7 +169,7 @@ def _short_enough(span: Span, loudness: voice.Levels, window_samples: int) -> It
     yield Span(start, span.end)
 
 
-def pack(found: Sequence[tuple[int, Utterance]], window_samples: int) -> Iterator[Plan]:
+def pack(found: Iterable[tuple[int, Utterance]], window_samples: int) -> Iterator[Plan]:
     """Fill windows with utterances, (channel, spans) each, in the order given."""
     joint = round(_JOINT_S * SAMPLE_RATE_HZ)
     places: list[Place] = []

@@ -20,6 +20,7 @@ from conserver.media.speech.batching import Batcher
 from conserver.media.speech.lanes import Failed, Job, Lanes, Outcome
 from conserver.media.speech.meters import SpeechMeters
 from conserver.media.speech.models import Models
+from conserver.media.speech.whisper import positions_for
 from conserver.media.speech.windows import Answer, ModelInfo, WindowOptions
 from conserver.media.speech.wire import SharedMel
 from conserver.media.transcription.engine import Model
@@ -231,7 +232,12 @@ class Service:
                 self._queue.append(connection)
                 self._admit()
             case "window" if connection.model is not None and descriptor >= 0:
-                self._lanes.put(_job(connection, connection.model, message, SharedMel(descriptor)))
+                job = _job(connection, connection.model, message, SharedMel(descriptor))
+                info = self._models.info(job.model)
+                # Rows of other lengths need batches of their own, which a GPU has no use for.
+                if info is not None and info.identity.device == "cpu":
+                    job.positions = positions_for(job.frames, info.frames)
+                self._lanes.put(job)
             case "speak":
                 for number in message["ids"]:
                     job = connection.told.pop(number, None)

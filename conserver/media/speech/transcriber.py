@@ -69,6 +69,7 @@ def main(boot: Boot) -> int:
     )
 
     def ready() -> None:
+        memory.trim_heap()  # Loading leaves half as much behind as the weights need.
         boot.status.state = State.IDLE
         boot.send("ready")
 

@@ -1,16 +1,25 @@
-"""Spectrograms on their way to a transcriber, in shared memory; process.packets carries them."""
+"""Spectrograms of windows: made by a worker, on their way to a transcriber in shared memory.
+
+process.packets carries them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from conserver.media.speech.windows import SAMPLES_PER_FRAME
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     Mel = npt.NDArray[np.float16]
+
+_SOUND_SAMPLES_MIN = 400  # One frame needs so many.
 
 
 class SharedMel:
@@ -45,3 +54,22 @@ class SharedMel:
             with contextlib.suppress(OSError):
                 os.close(self.descriptor)
             self.descriptor = -1
+
+
+def spectrogram(sound: npt.NDArray[np.float32], bands: int, frames_max: int) -> Mel:
+    """The log-mel spectrogram of at most `frames_max` frames, as windows travel."""
+    import numpy as np
+
+    frames = min(frames_max, -(-len(sound) // SAMPLES_PER_FRAME))
+    if len(sound) < _SOUND_SAMPLES_MIN:
+        sound = np.pad(sound, (0, _SOUND_SAMPLES_MIN - len(sound)))
+    mel = _extractor(bands)(sound)[:, :frames]
+    return np.ascontiguousarray(mel, dtype=np.float16)
+
+
+@lru_cache(maxsize=4)
+def _extractor(bands: int) -> Callable[[npt.NDArray[np.float32]], Any]:
+    from faster_whisper.feature_extractor import FeatureExtractor
+
+    extractor: Callable[[npt.NDArray[np.float32]], Any] = FeatureExtractor(feature_size=bands)
+    return extractor

@@ -26,8 +26,8 @@ def batcher_of(*rows: Row, rows_max: int = 8, gather_s: float = 0.0) -> Batcher[
     return batcher
 
 
-def take(batcher: Batcher[Row], lanes_free: int = 1, now_s: float = 100.0) -> list[Row]:
-    taken = batcher.take(lanes_free, now_s)
+def take(batcher: Batcher[Row], lanes: int = 1, now_s: float = 100.0) -> list[Row]:
+    taken = batcher.take(lanes, now_s)
     if taken is None:
         return []
     batcher.finish(taken[0])
@@ -77,10 +77,9 @@ def test_rows_of_a_call_keep_their_order() -> None:
     assert taken == [0, 1, 2, 3, 4]
 
 
-def test_what_waits_is_shared_among_the_lanes_that_are_free() -> None:
-    batcher = batcher_of(*(Row("a", number) for number in range(6)))
-    assert len(take(batcher, lanes_free=2)) == 3
-    assert len(take(batcher, lanes_free=1)) == 3
+def test_what_waits_is_shared_among_all_lanes_so_that_they_end_together() -> None:
+    batcher = batcher_of(*(Row("a", number) for number in range(10)), rows_max=4)
+    assert [len(take(batcher, lanes=2)) for _ in range(5)] == [4, 3, 2, 1, 0]
 
 
 def test_a_batch_that_is_not_full_waits_for_more_for_a_while() -> None:

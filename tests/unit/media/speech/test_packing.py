@@ -41,7 +41,7 @@ def covered(found: list[Plan], channel: int = 0) -> list[tuple[int, int]]:
 
 def test_a_long_sound_is_cut_into_windows_that_follow_each_other() -> None:
     sound = tone(300, 70, RATE)
-    found = plans([sound], BARE, WINDOW, nothing, together=True)
+    found = list(plans([sound], BARE, WINDOW, nothing, together=True))
     parts = covered(found)
     assert parts[0][0] == 0
     assert parts[-1][1] == len(sound)
@@ -52,13 +52,13 @@ def test_a_long_sound_is_cut_into_windows_that_follow_each_other() -> None:
 def test_a_cut_is_made_at_the_quietest_place() -> None:
     sound = tone(300, 40, RATE)
     sound[25 * RATE : 25 * RATE + RATE // 5] = 0
-    found = plans([sound], BARE, WINDOW, nothing, together=True)
+    found = list(plans([sound], BARE, WINDOW, nothing, together=True))
     assert abs(covered(found)[0][1] - 25 * RATE) <= RATE // 5
 
 
 def test_silence_is_not_handed_on() -> None:
-    assert plans([silence(90, RATE)], Listening(), WINDOW, nothing, together=True) == []
-    assert plans([silence(90, RATE)], BARE, WINDOW, nothing, together=True) == []
+    assert list(plans([silence(90, RATE)], Listening(), WINDOW, nothing, together=True)) == []
+    assert list(plans([silence(90, RATE)], BARE, WINDOW, nothing, together=True)) == []
 
 
 def test_channels_that_take_turns_share_a_window() -> None:
@@ -76,7 +76,7 @@ def test_channels_that_take_turns_share_a_window() -> None:
 
 def test_channels_apart_have_windows_of_their_own() -> None:
     channels = [tone(300, 3, RATE), tone(500, 3, RATE)]
-    apart = plans(channels, BARE, WINDOW, nothing, together=False)
+    apart = list(plans(channels, BARE, WINDOW, nothing, together=False))
     assert [{place.channel for place in plan} for plan in apart] == [{0}, {1}]
 
 

@@ -1,0 +1,75 @@
+"""The windows of one call, found while the first of them are computed already.
+
+Finding speech takes a tenth of what transcribing takes: a device that waited for the last minute of
+a long call would do nothing meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from conserver.media.speech import packing
+from conserver.media.speech.packing import Plan, speech_s
+from conserver.media.transcription.audio import SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:
+    from conserver.media.transcription.samples import Samples
+
+
+class Planning:
+    """The windows that are known, and those that are still to be found."""
+
+    def __init__(self, channels: Sequence[Samples], coming: Iterator[Plan]) -> None:
+        """
+        Args:
+            channels: of the call.
+            coming: `packing.plans` of them; what it raises passes through every method here.
+        """
+        self.known: list[Plan] = []
+        """The windows found so far, in order."""
+        self.complete = False
+        """Whether there are no others."""
+        self._coming = coming
+        self._ends = [0] * len(channels)
+        self._lengths = [len(samples) for samples in channels]
+
+    def find(self, count: int | None = None) -> None:
+        """Find windows until so many are known, or all of them."""
+        while not self.complete and (count is None or len(self.known) < count):
+            with packing.computing:
+                plan = next(self._coming, None)
+            if plan is None:
+                self.complete = True
+                return
+            self.known.append(plan)
+            for place in plan:
+                self._ends[place.channel] = place.start + place.length
+
+    def total_s(self) -> float:
+        """Seconds of speech; sound in which none was looked for yet counts as speech."""
+        rest = 0
+        if not self.complete:
+            rest = sum(self._lengths) - sum(self._ends)
+        return sum(map(speech_s, self.known)) + rest / SAMPLE_RATE_HZ
+
+    def digest(self, *how: Any) -> str:
+        """What tells this plan, computed in this way, from every other one. It must be complete."""
+        places = [
+            [[one.channel, one.start, one.length, one.at] for one in plan] for plan in self.known
+        ]
+        return hashlib.sha256(orjson.dumps([places, *how])).hexdigest()
+
+
+def where(plan: Plan) -> str:
+    """A window, for people."""
+    parts = [
+        f"channel {place.channel} from {place.start / SAMPLE_RATE_HZ:.1f} s"
+        f" to {(place.start + place.length) / SAMPLE_RATE_HZ:.1f} s"
+        for place in plan
+    ]
+    more = f" and {len(parts) - 3} more places" if len(parts) > 3 else ""
+    return f"the speech on {', '.join(parts[:3])}{more}"
