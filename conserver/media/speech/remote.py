@@ -128,7 +128,7 @@ class _Call:
     def run(self, keep_every_s: float) -> CallHeard:
         """Have every window answered."""
         with packing.computing:
-            self._plans = packing.plans(
+            self._plans += packing.plans(
                 self._channels,
                 self._listening,
                 round(self._server.window_s * SAMPLE_RATE_HZ),

@@ -232,12 +232,7 @@ class Service:
                 self._queue.append(connection)
                 self._admit()
             case "window" if connection.model is not None and descriptor >= 0:
-                job = _job(connection, connection.model, message, SharedMel(descriptor))
-                info = self._models.info(job.model)
-                # Rows of other lengths need batches of their own, which a GPU has no use for.
-                if info is not None and info.identity.device == "cpu":
-                    job.positions = positions_for(job.frames, info.frames)
-                self._lanes.put(job)
+                self._lanes.put(self._job(connection, connection.model, message, descriptor))
             case "speak":
                 for number in message["ids"]:
                     job = connection.told.pop(number, None)
@@ -247,6 +242,23 @@ class Service:
             case other:
                 self._log.error("unknown_message", type=other)
                 self._close(connection)
+
+    def _job(self, connection: _Connection, model: Model, message: Message, descriptor: int) -> Job:
+        info = self._models.info(model)
+        # Rows of other lengths need batches of their own, which would leave a GPU half empty.
+        cut = info if info is not None and info.identity.device == "cpu" else None
+        return Job(
+            call=connection,
+            number=message["id"],
+            model=model,
+            options=WindowOptions.load(message["options"]),
+            mel=SharedMel(descriptor),
+            frames=message["frames"],
+            positions=positions_for(message["frames"], cut.frames) if cut else 0,
+            suspicion=message["suspicion"],
+            crowd=message["crowd"],
+            trace=message.get("trace", ""),
+        )
 
     def _admit(self) -> None:
         """Give the slots that are free to the calls that wait, in their order."""
@@ -329,20 +341,6 @@ class Service:
 
 def _look() -> None:
     """A descriptor that only wakes the loop."""
-
-
-def _job(connection: _Connection, model: Model, message: Message, mel: SharedMel) -> Job:
-    return Job(
-        call=connection,
-        number=message["id"],
-        model=model,
-        options=WindowOptions.load(message["options"]),
-        mel=mel,
-        frames=message["frames"],
-        suspicion=message["suspicion"],
-        crowd=message["crowd"],
-        trace=message.get("trace", ""),
-    )
 
 
 def _message(job: Job, outcome: Outcome) -> Message:
