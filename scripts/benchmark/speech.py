@@ -2,6 +2,7 @@
 
   scripts/bench speech                    both rows
   scripts/bench speech --rounds 1 --rows calls
+  scripts/bench speech --rounds 1 --rows calls --held FOLDER    other calls, of scripts/make-speech
 
 calls    32 calls of 10 s, half of them stereo, through the daemon with 4 workers, beside one loop
          that transcribes channel after channel; and the memory of the whole tree
@@ -64,9 +65,10 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--compute-type", default="int8")
     parser.add_argument("--cpu-threads", type=int, default=0, help="per batch of the transcriber")
     parser.add_argument("--batch", type=int, default=0, help="windows per batch")
+    parser.add_argument("--held", type=Path, help="a folder with calls and their truth.json")
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     asked = parser.parse_args(words)
-    rows = {"calls": calls, "long": long}
+    spoken = _Spoken(asked.held)
     measured: dict[str, list[dict[str, Figures]]] = {}
     for name in asked.rows.split(","):
         model = Model(
@@ -75,8 +77,9 @@ def main(words: Sequence[str]) -> int:
             compute_type=asked.compute_type,
             cpu_threads=asked.cpu_threads,
         )
-        measured[name] = [rows[name](model, asked.batch) for _ in range(asked.rounds)]
-        show(name, measured[name])
+        row = calls if name == "calls" else long
+        measured[name] = [row(model, asked.batch, spoken) for _ in range(asked.rounds)]
+        show(name, measured[name], spoken)
     if asked.json:
         asked.json.write_text(json.dumps(measured, indent=1))
     return 0
@@ -99,16 +102,35 @@ def recordings() -> list[Path]:
     return [folder / f"{name}.wav" for pair in zip(mono, stereo, strict=True) for name in pair]
 
 
-def calls(model: Model, batch: int) -> dict[str, Figures]:
+class _Spoken:
+    """The calls of the row `calls`, and what is said in them."""
+
+    def __init__(self, held: Path | None) -> None:
+        self.files = sorted(held.glob("*.wav")) if held else recordings()
+        told = json.loads((self.files[0].parent / "truth.json").read_text())
+        self._texts = [" ".join(turn["text"] for turn in told[path.name]) for path in self.files]
+        if not held:
+            times = CALLS // len(self.files)
+            self.files, self._texts = self.files * times, self._texts * times
+
+    def texts(self, row: str) -> list[str]:
+        """What was spoken, as the contenders give it: a text per call, or one of all."""
+        if row == "calls":
+            return self._texts
+        count = round(LONG_S / 10)
+        return [" ".join((_Spoken(None).texts("calls") * count)[:count])]
+
+
+def calls(model: Model, batch: int, spoken: _Spoken) -> dict[str, Figures]:
     """One round of the row `calls`."""
-    files = [str(path) for path in recordings()] * (CALLS // len(recordings()))
+    files = [str(path) for path in spoken.files]
     return {
         "loop": bare("loop", model, files),
         "conserver": through_daemon(model, batch, files),
     }
 
 
-def long(model: Model, batch: int) -> dict[str, Figures]:
+def long(model: Model, batch: int, _spoken: _Spoken) -> dict[str, Figures]:
     """One round of the row `long`."""
     return {
         "plain": bare("plain", model, []),
@@ -238,38 +260,29 @@ def through_transcriber(model: Model, batch: int) -> Figures:
     return {"wall_s": wall_s, "cpu_s": cpu_s, "texts": [text]}
 
 
-def truth(row: str) -> list[str]:
-    """What was spoken, as the contenders give it: a text per call, or one of all."""
-    spoken = json.loads((DATA / "speech" / "truth.json").read_text())
-    texts = [" ".join(turn["text"] for turn in spoken[path.name]) for path in recordings()]
-    if row == "calls":
-        return texts * (CALLS // len(texts))
-    times = LONG_S / (10 * len(texts))
-    return [" ".join((texts * (int(times) + 1))[: round(times * len(texts))])]
-
-
-def word_errors(row: str, texts: Sequence[str]) -> float:
-    """The word error rate in percent, after Whisper's normalisation of English."""
+def word_errors(spoken: Sequence[str], texts: Sequence[str]) -> str:
+    """The word error rate in percent and what it consists of, in Whisper's normal form."""
     import jiwer
     from whisper_normalizer.english import EnglishTextNormalizer
 
     plain = EnglishTextNormalizer()
-    spoken = [plain(text) for text in truth(row)]
-    return 100 * float(jiwer.wer(spoken, [plain(text) for text in texts]))
+    found = jiwer.process_words([plain(text) for text in spoken], [plain(text) for text in texts])
+    words = found.hits + found.substitutions + found.deletions
+    return f"WER {100 * found.wer:5.2f} % of {words} words (-{found.deletions} +{found.insertions})"
 
 
-def show(row: str, rounds: Sequence[Mapping[str, Figures]]) -> None:
+def show(row: str, rounds: Sequence[Mapping[str, Figures]], spoken: _Spoken) -> None:
     """A line per contender, with the ratio to the best bare one of each round."""
-    unit = f"{CALLS} calls of 10 s" if row == "calls" else f"one call of {LONG_S} s"
+    unit = f"{len(spoken.files)} calls" if row == "calls" else f"one call of {LONG_S} s"
     print(f"\n{unit}, {len(rounds)} rounds: medians")
     for name in rounds[0]:
         walls = [one[name]["wall_s"] for one in rounds]
         cpus = [one[name]["cpu_s"] for one in rounds]
-        errors = word_errors(row, rounds[0][name]["texts"])
+        errors = word_errors(spoken.texts(row), rounds[0][name]["texts"])
         line = (
             f"  {name:10} {statistics.median(walls):7.2f} s  CPU {statistics.median(cpus):7.2f} s"
         )
-        line += f"  WER {errors:5.2f} %"
+        line += f"  {errors}"
         if name == "conserver":
             for measure in ("wall_s", "cpu_s"):
                 ratio = statistics.median(best(one, measure) / one[name][measure] for one in rounds)

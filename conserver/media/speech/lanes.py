@@ -51,8 +51,6 @@ class Job:
     options: WindowOptions | None = None
     mel: SharedMel | None = None
     frames: int = 0
-    positions: int = 0
-    """How much of the encoder's output is decoded; 0 is all of it."""
     suspicion: int = 0
     crowd: int = 1
     trace: str = ""
@@ -75,10 +73,10 @@ class Job:
         if how is None:
             return (self.model,)
         if how.language is None:
-            return (self.model, self.positions, how.each_language)
+            return (self.model, how.each_language)
         return (
-            self.model, self.positions, self.temperature, how.beam_size, how.translate, how.words,
-            how.prompt, how.hotwords,
+            self.model, self.temperature, how.beam_size, how.translate, how.words, how.prompt,
+            how.hotwords,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -251,7 +249,7 @@ class Lanes:
             assert job.mel is not None
             job.mel.read_into(mel)
             mels.append(mel)
-        for job, encoded in zip(fresh, model.encode(mels, jobs[0].positions), strict=True):
+        for job, encoded in zip(fresh, model.encode(mels), strict=True):
             job.encoded = encoded
 
     def _decode(

@@ -20,11 +20,10 @@ from conserver.media.speech.batching import Batcher
 from conserver.media.speech.lanes import Failed, Job, Lanes, Outcome
 from conserver.media.speech.meters import SpeechMeters
 from conserver.media.speech.models import Models
-from conserver.media.speech.whisper import positions_for
 from conserver.media.speech.windows import Answer, ModelInfo, WindowOptions
 from conserver.media.speech.wire import SharedMel
 from conserver.media.transcription.engine import Model
-from conserver.process import packets
+from conserver.process import memory, packets
 from conserver.process.packets import Gone, Message
 from conserver.telemetry import log
 
@@ -106,6 +105,7 @@ class Service:
         """
         self._show_memory = look_at_memory
         self._memory_due_s = 0.0
+        self._trimmed_at_rows = 0
         self._options = options
         self._beat = beat
         self._count = count
@@ -170,8 +170,13 @@ class Service:
 
     def _look_at_memory(self) -> None:
         now_s = time.monotonic()
-        if self._show_memory is not None and now_s >= self._memory_due_s:
-            self._memory_due_s = now_s + MEMORY_EVERY_S
+        if now_s < self._memory_due_s:
+            return
+        self._memory_due_s = now_s + MEMORY_EVERY_S
+        if not self._connections and self._trimmed_at_rows != self._lanes.rows:
+            self._trimmed_at_rows = self._lanes.rows
+            memory.trim_heap()  # Half of what it has is left over from batches.
+        if self._show_memory is not None:
             self._show_memory()
 
     def _is_idle(self) -> bool:
@@ -232,7 +237,7 @@ class Service:
                 self._queue.append(connection)
                 self._admit()
             case "window" if connection.model is not None and descriptor >= 0:
-                self._lanes.put(self._job(connection, connection.model, message, descriptor))
+                self._lanes.put(_job(connection, connection.model, message, SharedMel(descriptor)))
             case "speak":
                 for number in message["ids"]:
                     job = connection.told.pop(number, None)
@@ -242,23 +247,6 @@ class Service:
             case other:
                 self._log.error("unknown_message", type=other)
                 self._close(connection)
-
-    def _job(self, connection: _Connection, model: Model, message: Message, descriptor: int) -> Job:
-        info = self._models.info(model)
-        # Rows of other lengths need batches of their own, which would leave a GPU half empty.
-        cut = info if info is not None and info.identity.device == "cpu" else None
-        return Job(
-            call=connection,
-            number=message["id"],
-            model=model,
-            options=WindowOptions.load(message["options"]),
-            mel=SharedMel(descriptor),
-            frames=message["frames"],
-            positions=positions_for(message["frames"], cut.frames) if cut else 0,
-            suspicion=message["suspicion"],
-            crowd=message["crowd"],
-            trace=message.get("trace", ""),
-        )
 
     def _admit(self) -> None:
         """Give the slots that are free to the calls that wait, in their order."""
@@ -341,6 +329,20 @@ class Service:
 
 def _look() -> None:
     """A descriptor that only wakes the loop."""
+
+
+def _job(connection: _Connection, model: Model, message: Message, mel: SharedMel) -> Job:
+    return Job(
+        call=connection,
+        number=message["id"],
+        model=model,
+        options=WindowOptions.load(message["options"]),
+        mel=mel,
+        frames=message["frames"],
+        suspicion=message["suspicion"],
+        crowd=message["crowd"],
+        trace=message.get("trace", ""),
+    )
 
 
 def _message(job: Job, outcome: Outcome) -> Message:

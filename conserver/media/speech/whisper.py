@@ -44,9 +44,6 @@ _BEST_OF = 5  # Hypotheses of a row that is sampled.
 _TOKENS_MAX = 448
 _LANGUAGES_TOLD = 5
 _PROMPTS_MAX = 1000
-_FRAMES_PER_POSITION = 2
-_SILENCE_POSITIONS = 200
-_STEP_POSITIONS = 250
 _CANARY_TOKENS = 24
 _CANARY_WRONG_MAX = 6  # Half precision may turn a few of them; a device that computes rubbish, all.
 _PREPENDED = "\"'“¿([{-"
@@ -78,18 +75,6 @@ class Candidate:
     def good(self) -> bool:
         """Whether no other temperature is to be tried."""
         return self.silent or not (self.repeats or self.avg_logprob < AVG_LOGPROB_MIN)
-
-
-def positions_for(frames: int, frames_max: int) -> int:
-    """How much of the encoder's output a window with so many frames of sound is decoded from.
-
-    What follows is the silence that fills the window up. Decoding looks at all of it for every
-    token, and its memory grows with it. Four seconds of it are kept at least, without which texts
-    end too early or begin again; and there are few different lengths, because rows of one batch
-    need the same.
-    """
-    wanted = -(-frames // _FRAMES_PER_POSITION) + _SILENCE_POSITIONS
-    return min(frames_max // _FRAMES_PER_POSITION, -(-wanted // _STEP_POSITIONS) * _STEP_POSITIONS)
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:
@@ -146,12 +131,8 @@ class WhisperBatches:
             return False  # Some GPUs and versions of the library fail at this alone.
         return True
 
-    def encode(self, mels: Sequence[Mel], positions: int = 0) -> list[Encoded]:
-        """What the encoder makes of windows of at most `frames` frames each.
-
-        Args:
-            positions: only so many of them from the start are kept; 0 is all.
-        """
+    def encode(self, mels: Sequence[Mel]) -> list[Encoded]:
+        """What the encoder makes of windows of at most `frames` frames each."""
         import ctranslate2
         import numpy as np
 
@@ -166,8 +147,7 @@ class WhisperBatches:
             output = self.model.encode(view, to_cpu=self._on_gpu)
             if "bfloat16" in str(output.dtype):
                 output = output.to(ctranslate2.DataType.float32)
-            kept = np.asarray(output)[:, : positions or None]
-            rows += [row.copy() for row in kept]
+            rows += list(np.array(output))
         return rows
 
     def languages(self, encoded: Sequence[Encoded]) -> list[list[tuple[str, float]]]:

@@ -11,7 +11,7 @@ import pytest
 from conserver.media.speech.batching import Batcher
 from conserver.media.speech.lanes import Failed, Job, Lanes, Outcome
 from conserver.media.speech.models import MakeModel, Models
-from conserver.media.speech.whisper import WhisperBatches, positions_for
+from conserver.media.speech.whisper import WhisperBatches
 from conserver.media.speech.windows import Answer, ModelInfo, WindowOptions
 from conserver.media.speech.wire import SharedMel, spectrogram
 from conserver.media.transcription.engine import Model
@@ -145,24 +145,6 @@ def test_the_canary_sings_the_same_song() -> None:
     assert model.is_sane()
     model._canary = [token + 1 for token in model._canary]
     assert not model.is_sane()
-
-
-def test_less_of_the_silence_after_short_speech_is_decoded() -> None:
-    kept = [positions_for(frames, 3000) for frames in (1, 100, 101, 600, 2000, 2600, 2601, 3000)]
-    assert kept == [250, 250, 500, 500, 1250, 1500, 1500, 1500]
-    assert positions_for(1000, 1000) == positions_for(700, 1000) == 500
-
-
-def test_windows_that_keep_different_lengths_have_batches_of_their_own() -> None:
-    jobs = [job_of("calls/mono-8k.wav") for _ in range(4)]
-    jobs[1].positions = jobs[3].positions = 400
-    lanes = lanes_of()
-    found = results(lanes, jobs)
-    assert {one.text for one in found if isinstance(one, Answer)} == {
-        "yes please call seven two four"
-    }
-    assert jobs[0].key != jobs[1].key
-    assert jobs[1].key == jobs[3].key
 
 
 def spectra(count: int) -> Callable[[WhisperBatches], list[Any]]:
