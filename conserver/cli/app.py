@@ -1,7 +1,8 @@
 """The commands of `conserver`: their names, arguments and help.
 
-Only declarations are here, those of groups such as `conserver dlq` in groups.py. The module of a
-command is imported when the command runs, so that none pays for what another one needs.
+Only declarations are here; those that concern lists are in operating.py, those of groups such as
+`conserver dlq` in groups.py. The module of a command is imported when the command runs, so that
+none pays for what another one needs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Annotated
 import typer
 
 from conserver import __version__
-from conserver.cli.arguments import AsJson, ConfigFile, DryRun, Limit, Uuid, end, examples
+from conserver.cli import operating
+from conserver.cli.arguments import AsJson, ConfigFile, DryRun, Uuid, end, examples
 from conserver.cli.groups import GROUPS
 from conserver.cli.output import Output
 
@@ -26,6 +28,7 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
+_app.add_typer(operating.commands)
 for _name, _group in GROUPS.items():
     _app.add_typer(_group, name=_name)
 
@@ -63,7 +66,10 @@ def run(
         typer.Option("--workers", "-w", metavar="N", help="Goes before CONSERVER_WORKERS."),
     ] = "",
 ) -> None:
-    """Run the daemon: supervisor, coordinator and workers, until SIGTERM."""
+    """Run the daemon until SIGTERM.
+
+    Supervisor, coordinator and workers, and the API where CONSERVER_API_PORT is set.
+    """
     from conserver.cli.run import run
 
     end(lambda: run(config, workers))
@@ -85,7 +91,10 @@ def api(
         int, typer.Option("--workers", "-w", metavar="N", min=1, max=256, help="Processes.")
     ] = 1,
 ) -> None:
-    """Serve the HTTP API alone, until SIGTERM; `run` serves it with CONSERVER_API_PORT."""
+    """Serve the HTTP API and the dashboard alone, until SIGTERM.
+
+    `conserver run` serves them, too, where CONSERVER_API_PORT is set.
+    """
     from conserver.cli.api import serve
 
     end(lambda: serve(config, host, port, workers))
@@ -99,7 +108,7 @@ def check(
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Check settings, configuration, links and storages before anything runs."""
+    """Check settings, configuration, links and storages."""
     from conserver.cli.check import check
 
     end(lambda: check(Output(as_json=json), config, connect=connect))
@@ -115,7 +124,7 @@ def settings(json: AsJson = False) -> None:
 
 @_app.command()
 def health(json: AsJson = False) -> None:
-    """Tell by the exit code whether this host consumes: 0 if it does."""
+    """Tell by the exit code whether this host takes items."""
     from conserver.cli.health import health
 
     end(lambda: health(Output(as_json=json)))
@@ -130,7 +139,10 @@ def status(
     ] = 0,
     json: AsJson = False,
 ) -> None:
-    """Show lists, hosts and workers: what waits, what runs, what is dead."""
+    """Show what waits, what runs, what is dead, and what is wrong.
+
+    Below the tables stands what is wrong now, the worst first, and what to do.
+    """
     from conserver.cli.status import status
 
     end(lambda: status(Output(as_json=json), config, watch_s=watch))
@@ -153,7 +165,10 @@ def forget(
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
-    """Make room in Redis: let documents go at once that would expire anyway."""
+    """Make room in Redis, by what would expire anyway.
+
+    Documents that are done with go at once.
+    """
     from conserver.cli.forget import forget
 
     end(lambda: forget(Output(as_json=json), config, stored=stored, dry_run=dry_run))
@@ -161,7 +176,10 @@ def forget(
 
 @_app.command()
 def reclaim(json: AsJson = False) -> None:
-    """Give back what lies with workers that no host knows (see `doctor`)."""
+    """Give back what lies with workers that no host knows.
+
+    `conserver doctor` says whether there is any.
+    """
     from conserver.cli.reclaim import reclaim
 
     end(lambda: reclaim(Output(as_json=json)))
@@ -207,9 +225,10 @@ def submit(
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
-    """Put vCons on a list: files, folders, standard input; audio files become vCons.
+    """Put vCons and recordings on a list.
 
-    A file holds one vCon, or several: one per line, or one after the other.
+    From files, folders and standard input; audio files become vCons. A file holds
+    one vCon, or several: one per line, or one after the other.
 
     Each is a job, which `conserver jobs` shows. With --wait it is followed to its
     end: completed (stored and passed on), filtered (by a link), cancelled or
@@ -289,7 +308,10 @@ def get(
     ] = "",
     json: AsJson = False,
 ) -> None:
-    """Print a vCon: from Redis, else from the storages in their order."""
+    """Print a vCon, from Redis or from a storage.
+
+    Without --from: from Redis, else from the storages in their order.
+    """
     from conserver.cli.get import get
 
     end(lambda: get(Output(as_json=json), uuid, config, source))
@@ -297,79 +319,10 @@ def get(
 
 @_app.command(epilog=examples("where 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978"))
 def where(uuid: Uuid, config: ConfigFile = "", json: AsJson = False) -> None:
-    """Tell where a vCon is: list and place, with whom, until when, or how it ended."""
+    """Tell where a vCon is, or how it ended.
+
+    Its list and place, with which worker it runs, until when and for what it waits.
+    """
     from conserver.cli.where import where
 
     end(lambda: where(Output(as_json=json), uuid, config))
-
-
-@_app.command("list", epilog=examples("list calls", "list calls --limit 0 --json"))
-def list_(
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
-    limit: Limit = 20,
-    config: ConfigFile = "",
-    json: AsJson = False,
-) -> None:
-    """Show what is in a list: what runs, what comes next, what is parked, and why."""
-    from conserver.cli.contents import show
-
-    end(lambda: show(Output(as_json=json), name, config, limit=limit))
-
-
-@_app.command(epilog=examples("cancel 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978"))
-def cancel(uuid: Uuid, json: AsJson = False) -> None:
-    """Take every copy of a vCon out of the queues; a running one stops at its next link."""
-    from conserver.cli.cancel import cancel
-
-    end(lambda: cancel(Output(as_json=json), uuid))
-
-
-@_app.command(epilog=examples("pause calls", "pause"))
-def pause(
-    lists: Annotated[list[str] | None, typer.Argument(metavar="LIST")] = None,
-    config: ConfigFile = "",
-    json: AsJson = False,
-) -> None:
-    """Stop taking from lists (all of the configuration's if none is named). What runs goes on."""
-    from conserver.cli.pause import pause
-
-    end(lambda: pause(Output(as_json=json), lists or [], config))
-
-
-@_app.command(epilog=examples("resume calls", "resume"))
-def resume(
-    lists: Annotated[list[str] | None, typer.Argument(metavar="LIST")] = None,
-    config: ConfigFile = "",
-    json: AsJson = False,
-) -> None:
-    """Take from paused lists again (from all that are paused if none is named)."""
-    from conserver.cli.resume import resume
-
-    end(lambda: resume(Output(as_json=json), lists or [], config))
-
-
-@_app.command()
-def reload(
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait.")
-    ] = 30,
-    json: AsJson = False,
-) -> None:
-    """Let all hosts read their configuration again, as a SIGHUP does; tell what came of it."""
-    from conserver.cli.reload import reload
-
-    end(lambda: reload(Output(as_json=json), timeout_s=timeout))
-
-
-@_app.command(epilog=examples("drain --timeout 60"))
-def drain(
-    config: ConfigFile = "",
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait.")
-    ] = 600,
-    json: AsJson = False,
-) -> None:
-    """Pause all lists and wait until nothing is in flight. `resume` goes on."""
-    from conserver.cli.drain import drain
-
-    end(lambda: drain(Output(as_json=json), config, timeout_s=timeout))

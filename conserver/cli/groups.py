@@ -61,7 +61,10 @@ def show_job(job: Job, json: AsJson = False) -> None:
 
 @_jobs.command("cancel")
 def cancel_job(job: Job, json: AsJson = False) -> None:
-    """Take a job out of the queues; a running one stops at its next link."""
+    """Take a job out of the queues.
+
+    One that runs stops at its next link.
+    """
     from conserver.cli.jobs import cancel
 
     end(lambda: cancel(Output(as_json=json), job))
@@ -218,7 +221,7 @@ ScheduleName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)
 
 @_schedules.command("list")
 def list_schedules(config: ConfigFile = "", json: AsJson = False) -> None:
-    """List schedules: what they do, when next, and how the last run ended."""
+    """List schedules: what, when next, and how the last run ended."""
     from conserver.cli.schedules import list_schedules
 
     end(lambda: list_schedules(Output(as_json=json), config))

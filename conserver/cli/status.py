@@ -3,43 +3,51 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from conserver.cli import watching
 from conserver.cli.environment import configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
-from conserver.cli.tables import Marked, Style, lines_of
+from conserver.cli.tables import Marked, Style, lines_of, styled
+from conserver.operations.attention import Finding, attention
 from conserver.operations.hosts import Host, Rate
 from conserver.operations.lists import Waits
 from conserver.operations.overview import ListState, Overview, overview
+from conserver.operations.words import one_line
+from conserver.telemetry.redact import printable, redact_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+FINDINGS_SHOWN = 12
+
 
 def status(output: Output, config_file: str = "", *, watch_s: float = 0) -> int:
     """Prints it once, or every `watch_s` seconds until interrupted; then with rates."""
-    found = load_settings(config_file)
-    configured = configured_lists(found)
+    settings = load_settings(config_file)
+    configured = configured_lists(settings)
     rate = Rate()
-    with redis_client(found) as client:
+    with redis_client(settings) as client:
 
         def look() -> None:
             now = overview(client, configured, rate)
-            output.value(asdict(now))
+            findings = attention(now, settings.parked_cap)
+            output.value(asdict(now) | {"findings": [asdict(one) for one in findings]})
             if not output.as_json:
-                _show(output.screen, now, again=bool(watch_s))
+                _show(output.screen, now, findings, again=bool(watch_s))
 
         watching.repeat(look, watch_s)
     return 0
 
 
-def _show(screen: Console, found: Overview, *, again: bool) -> None:
+def _show(screen: Console, found: Overview, findings: Sequence[Finding], *, again: bool) -> None:
     lines = [*_lists(screen, found), "", _totals(found), "", *_away(screen, found)]
     if found.hosts:
         rows = [row for host in found.hosts for row in _rows(host)]
         lines += lines_of(screen, _WORKER_COLUMNS, rows)
+    lines += _wrong(screen, findings)
     watching.write(screen, lines, found.at, again=again)
     if not found.hosts:
         note("no host is running")
@@ -60,6 +68,20 @@ def _away(screen: Console, found: Overview) -> list[str]:
     ]
     columns = ("storage", "breaker", "for workers", "since", "reason")
     return [*lines_of(screen, columns, rows), ""] if rows else []
+
+
+def _wrong(screen: Console, findings: Sequence[Finding]) -> list[str]:
+    """What is wrong, the worst first, each with what to do; nothing where all is well."""
+    if not findings:
+        return []
+    lines = ["", styled(screen, "wrong now, and what to do", "bold")]
+    for one in findings[:FINDINGS_SHOWN]:
+        style: Style = "bad" if one.severity == "critical" else "warning"
+        said = printable(redact_text(f"{one.subject} {one.text}"))
+        lines += [styled(screen, said, style), f"    {one.advice}"]
+    if len(findings) > FINDINGS_SHOWN:
+        lines.append(f"and {len(findings) - FINDINGS_SHOWN} more: --json has all")
+    return lines
 
 
 _LIST_COLUMNS = ("list", "queued", "oldest", "returned", "suspects", "parked", "dead", "remarks")
@@ -154,7 +176,7 @@ def _count(value: int | None, style: Style = "") -> object:
 def _remarks(entry: ListState) -> object:
     remarks = []
     if entry.paused:
-        remarks.append("paused")
+        remarks.append(_paused(entry))
     if not entry.served:
         remarks.append("nobody serves it")
     if entry.waits:
@@ -163,12 +185,19 @@ def _remarks(entry: ListState) -> object:
     return Marked(text, "warning") if text else ""
 
 
+def _paused(entry: ListState) -> str:
+    """`paused by ada for 3 h`."""
+    who = f" by {entry.paused_by}" if entry.paused_by else ""
+    since = entry.paused_since
+    return f"paused{who}" + (f" for {age_text(time.time() - since)}" if since else "")
+
+
 def _waits(parked: Waits) -> str:
     """What parked items wait for: `waits for storage pg and for retries, the next is due now`."""
     names = list(parked.storages)
     what = [f"for storage{'s' if len(names) > 1 else ''} {', '.join(names)}"] if names else []
     if parked.retries:
-        what.append("for retries")
+        what.append("for retries" + f" ({one_line(parked.error, 120)})" * bool(parked.error))
     if parked.later:
         what.append("for the time that they were submitted for")
     if parked.rates:

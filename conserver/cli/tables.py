@@ -4,13 +4,14 @@
    it is printed under its row, and so are other columns from the right, as far as needed. A uuid
    is never broken.
 2. What goes to a file or a pipe is for grep: nothing is wrapped, and no line ends in blanks.
-3. Secrets are hidden. Control characters are made visible: a producer's text must not drive the
-   reader's terminal.
+3. Secrets are hidden. A line break in a cell is a space, and other control characters are made
+   visible: a producer's text must not drive the reader's terminal.
 4. Colour is for terminals, and for those who want it (NO_COLOR).
 """
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from rich.text import Text
 
 from conserver.telemetry.redact import printable, redact_text
 
+_BREAKS = re.compile(r"\s*[\r\n]\s*")
 _GAP = 2
 _INDENT = "    "
 _COLUMNS_MIN = 2  # So many stay in the row, however narrow the terminal is.
@@ -145,5 +147,5 @@ def _text(cell: object) -> Text:
     elif isinstance(value, float):
         text = f"{value:.1f}"
     else:
-        text = printable(redact_text(str(value)))
+        text = printable(redact_text(_BREAKS.sub(" ", str(value))))
     return Text(text, _STYLES[style])

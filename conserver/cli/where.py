@@ -10,7 +10,7 @@ from conserver.cli.environment import configured_lists, load_settings, redis_cli
 from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked, Style
 from conserver.errors import EXIT_FAILURE
-from conserver.operations import lists, story
+from conserver.operations import audit, lists, story
 from conserver.operations.items import Where
 from conserver.operations.story import Attempt, Place
 
@@ -27,7 +27,8 @@ def where(output: Output, uuid: str, config_file: str = "") -> int:
     configured = configured_lists(found)
     with redis_client(found) as client:
         known = story.read(client, lists.names(client, configured), uuid)
-    output.value(asdict(known))
+        cancelled = audit.latest_cancel(client, uuid)
+    output.value(asdict(known) | {"cancelled": asdict(cancelled) if cancelled else None})
     rows = [
         (
             one.list,
@@ -44,7 +45,11 @@ def where(output: Output, uuid: str, config_file: str = "") -> int:
         output.line(f"job {job.id}: {job.status}, on {job.list}")
     if not known.places and known.attempts:
         output.line(_ended(known.attempts[-1]))
-    if not (rows or known.jobs or known.attempts):
+    if cancelled:
+        copies = f"{cancelled.count} cop{'y' if cancelled.count == 1 else 'ies'} of it"
+        ago = age_text(max(time.time() - cancelled.at, 0.0))
+        output.line(f"{cancelled.actor} has cancelled {copies} {ago} ago")
+    if not (rows or known.jobs or known.attempts or cancelled):
         note(
             f"{uuid} is in no list, nor in flight, parked or dead: it has ended and left no trace "
             f"(CONSERVER_STORIES), or was never pushed; `conserver get {uuid}` looks for its "

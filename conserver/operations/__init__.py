@@ -14,12 +14,14 @@ closes the generator stops the work.
     lists.py         depths, what parked items wait for, pause, resume, drain
     hosts.py         hosts and their workers, storages that are away, the rate, health
     overview.py      all of that at once
-    attention.py     what of it is wrong, in words
+    attention.py     what of it is wrong, in words, and what to do about it
     history.py       depth, rate and duration of each list over time
     workers.py       replace one
     contents.py      what is in a list, and why
     items.py         where a vCon is; cancel it
     dead_letters.py  filter, list, count, requeue, purge
+    words.py         numbers and durations as sentences say them
+    error_kinds.py   errors without what differs from item to item
     background.py    requeue, purge and cancel as operations that are followed and stopped
     capacity.py      how many recordings are transcribed at once
     submit.py        put documents on a list

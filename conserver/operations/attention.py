@@ -1,4 +1,4 @@
-"""What is wrong right now, in words: what, for how long, and how much waits for it.
+"""What is wrong right now, in words: what, for how long, how much waits for it, and what to do.
 
 It is concluded from an overview alone, so it costs nothing more. Worst first.
 """
@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from conserver.operations.hosts import Host
 from conserver.operations.overview import ListState, Overview
+from conserver.operations.words import for_how_long, items, items_wait, one_line
 
 LONG_WAIT_S = 600.0
 """An item of a list that is served and not paused does not wait for so long where all is well."""
+
+LONG_RUN_S = 900.0
+"""Nor is it in a link for so long. A link that is, by design, has a hard_timeout_s that says so."""
+
+MANY_RETRIES = 10
+"""So many items of one list that wait for another attempt are no accident."""
 
 SHAKY_RESTARTS = 3
 
@@ -25,9 +32,10 @@ class Finding:
     """One thing that somebody should know.
 
     Attributes:
-        subject: what it is about, such as "storage pg"; text goes on: "has been away for ...".
+        subject: what it is about, such as "Storage pg"; text goes on: "has been away for ...".
         list: the list that it is about; "" if it is about none.
         since: Unix seconds; None if nobody knows.
+        advice: what to do now. Commands stand in backticks.
     """
 
     severity: Severity
@@ -35,6 +43,7 @@ class Finding:
     text: str
     list: str = ""
     since: float | None = None
+    advice: str = ""
 
 
 def attention(found: Overview, parked_cap: int = 0) -> list[Finding]:
@@ -44,44 +53,54 @@ def attention(found: Overview, parked_cap: int = 0) -> list[Finding]:
         parked_cap: of the settings: with so many parked items a list gives out no new ones; 0:
             not known.
     """
+    living = [host for host in found.hosts if host.beats]
     findings = [
+        *_redis(found),
         *_hosts(found),
         *_storages(found),
+        *(finding for host in living for finding in _children(host)),
+        *(finding for host in living for finding in _long_runs(found, host)),
         *(finding for one in found.lists for finding in _list(found, one, parked_cap)),
-        *(finding for host in found.hosts if host.beats for finding in _children(host)),
     ]
     return sorted(findings, key=lambda finding: finding.severity != "critical")
 
 
-def for_how_long(seconds: float) -> str:
-    """A duration in words."""
-    for least_s, unit_s, unit in ((172_800, 86_400, "days"), (7200, 3600, "h"), (120, 60, "min")):
-        if seconds >= least_s:
-            return f"{seconds / unit_s:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
-
-
-def items(count: int) -> str:
-    """`1 item`, `4,310 items`."""
-    return f"{count:,} item" + ("" if count == 1 else "s")
+def _redis(found: Overview) -> Iterator[Finding]:
+    for one in found.risks:
+        severity: Severity = "critical" if one.level == "wrong" else "warning"
+        yield Finding(severity, f"Redis {one.subject}", f"is {one.text}", advice=one.advice)
 
 
 def _hosts(found: Overview) -> Iterator[Finding]:
     waiting = sum(_waiting(one) for one in found.lists)
     if not any(host.consumes for host in found.hosts):
-        what = f"{items(waiting)} wait{'s' if waiting == 1 else ''}" if waiting else "nothing waits"
+        what = items_wait(waiting) if waiting else "nothing waits"
         why = "none is running" if not found.hosts else "none of those that are known takes items"
-        yield Finding("critical" if waiting else "warning", "No host", f"works: {why}; {what}")
+        yield Finding(
+            "critical" if waiting else "warning",
+            "No host",
+            f"works: {why}; {what}",
+            advice="start one (`conserver run`); `conserver health` on its machine says why one "
+            "that runs takes nothing",
+        )
     for host in found.hosts:
         if not host.beats and host.beat_at_s:  # One that never has is starting.
             ago = for_how_long(host.beat_age_s)
             text = f"has not been heard of for {ago}; another host returns its items"
-            yield Finding("critical", f"Host {host.name}", text, since=host.beat_at_s)
+            advice = "look at that machine, and at its way to Redis"
+            yield Finding("critical", f"Host {host.name}", text, "", host.beat_at_s, advice)
         reload = host.supervisor.get("reload") or {}
         if host.beats and reload.get("refused"):
             ago = for_how_long(found.at - reload["at"])
             text = f"has refused the configuration {ago} ago, and goes on with the one before"
-            yield Finding("warning", f"Host {host.name}", text, since=reload["at"])
+            yield Finding(
+                "warning",
+                f"Host {host.name}",
+                f"{text}: {one_line(str(reload['refused']), 300)}",
+                since=reload["at"],
+                advice="mend its file (`conserver check` there names every fault), then `conserver "
+                "reload`",
+            )
 
 
 def _storages(found: Overview) -> Iterator[Finding]:
@@ -90,13 +109,16 @@ def _storages(found: Overview) -> Iterator[Finding]:
             continue
         waits, exact = _owed(found, one.storage)
         how_long = f" for {for_how_long(found.at - one.since)}" if one.since else ""
-        part = "" if one.open == one.workers else f" to {one.open} of {one.workers} workers"
-        tail = ""
-        if waits:
-            tail = f": {'' if exact else 'about '}{items(waits)} wait{'s' * (waits == 1)} for it"
-        reason = f" ({one.reason})" if one.reason else ""
-        text = f"has been away{part}{how_long}{reason}{tail}"
-        yield Finding("critical", f"Storage {one.storage}", text, since=one.since)
+        of_workers = f"{one.open} of {one.workers} workers"
+        part = "" if one.open == one.workers else f", as seen by {of_workers}"
+        tail = f": {'' if exact else 'about '}{items_wait(waits)} for it" if waits else ""
+        reason = f" ({one_line(one.reason)})" if one.reason else ""
+        text = f"has been away{how_long}{part}{reason}{tail}"
+        advice = (
+            "mend that server: what it is owed is kept, and written when it answers; dead letters "
+            "come only after `give_up_s` (a day)"
+        )
+        yield Finding("critical", f"Storage {one.storage}", text, "", one.since, advice)
 
 
 def _owed(found: Overview, storage: str) -> tuple[int, bool]:
@@ -115,34 +137,61 @@ def _owed(found: Overview, storage: str) -> tuple[int, bool]:
 
 
 def _list(found: Overview, one: ListState, parked_cap: int) -> Iterator[Finding]:
-    name, subject, waiting = one.name, f"List {one.name}", _waiting(one)
+    name, subject = one.name, f"List {one.name}"
     if None in (one.queued, one.returned, one.suspects, one.parked, one.dead):
         text = "has a key of another type, so it is not served; `conserver doctor` names the key"
-        yield Finding("critical", subject, text, name)
-    if one.paused and waiting:
-        how_long = f" for {for_how_long(found.at - one.paused_since)}" if one.paused_since else ""
-        yield Finding(
-            "warning",
-            subject,
-            f"has been paused{how_long}: {items(waiting)} wait{'s' * (waiting == 1)}",
-            name,
-            one.paused_since,
-        )
-    elif waiting and not one.served:
-        text = f"is served by no host: {items(waiting)} wait{'s' * (waiting == 1)}"
-        yield Finding("critical", subject, text, name)
-    elif waiting and (one.oldest_age_s or 0) > LONG_WAIT_S:
-        text = f"has an item that has waited for {for_how_long(one.oldest_age_s or 0)}"
-        yield Finding("warning", subject, f"{text}, of {waiting:,}", name)
+        yield Finding("critical", subject, text, name, advice="rename or delete that key")
+    yield from _flow(found, one)
     if one.suspects:
         text = f"has {items(one.suspects)} that may have killed a worker; each runs alone"
-        yield Finding("warning", subject, text, name)
+        if _waiting(one) == one.suspects and (one.oldest_age_s or 0) > LONG_WAIT_S:
+            how_long = for_how_long(one.oldest_age_s or 0)
+            text += f", and one has waited for {how_long} for a worker that holds nothing else"
+        advice = (
+            "nothing at first: each waits for a worker that holds nothing else, and is "
+            "dead-lettered if it kills more of them"
+        )
+        yield Finding("warning", subject, text, name, advice=advice)
     if parked_cap and (one.parked or 0) >= parked_cap:
         text = f"has {items(one.parked or 0)} parked, and takes no new ones until some are done"
-        yield Finding("critical", subject, text, name)
+        advice = f"mend what they wait for: `conserver list {name}`"
+        yield Finding("critical", subject, text, name, advice=advice)
+    if one.waits and one.waits.failed >= MANY_RETRIES:
+        looked_at = one.waits.sampled
+        part = f" of the {looked_at} that are due first" * (looked_at < (one.parked or 0))
+        text = f"has items that fail and are tried again, {one.waits.failed}{part}"
+        advice = f"mend that; `conserver pause {name}` saves their attempts meanwhile"
+        error = one_line(one.waits.error, 160)
+        yield Finding("warning", subject, f"{text}: {error}", name, advice=advice)
     if one.dead:
         text = f"has {one.dead:,} dead letter{'s' * (one.dead != 1)}"
-        yield Finding("warning", subject, text, name)
+        advice = (
+            f"`conserver dlq list --list {name} --count` says why; once that is mended, "
+            f"`conserver dlq requeue --list {name}`"
+        )
+        yield Finding("warning", subject, text, name, advice=advice)
+
+
+def _flow(found: Overview, one: ListState) -> Iterator[Finding]:
+    """Whether what waits on a list is taken."""
+    name, subject, waiting = one.name, f"List {one.name}", _waiting(one)
+    if one.paused and waiting:
+        since = one.paused_since or None
+        how_long = f" for {for_how_long(found.at - since)}" if since else ""
+        who = f" by {one.paused_by}" if one.paused_by else ""
+        text = f"has been paused{how_long}{who}: {items_wait(waiting)}"
+        yield Finding("warning", subject, text, name, since, f"`conserver resume {name}`")
+    elif waiting and not one.served:
+        text = f"is served by no host: {items_wait(waiting)}"
+        advice = "give a chain this list, or start the host whose configuration has it"
+        yield Finding("critical", subject, text, name, advice=advice)
+    elif waiting > (one.suspects or 0) and (one.oldest_age_s or 0) > LONG_WAIT_S:
+        text = f"has an item that has waited for {for_how_long(one.oldest_age_s or 0)}"
+        advice = (
+            "more workers or hosts if all are busy; `conserver status` says with what, and "
+            "docs/operations.md how lists share workers"
+        )
+        yield Finding("warning", subject, f"{text}, of {waiting:,}", name, advice=advice)
 
 
 def _children(host: Host) -> Iterator[Finding]:
@@ -153,7 +202,47 @@ def _children(host: Host) -> Iterator[Finding]:
                 continue
             why = f": it {child['ended']}" if child.get("ended") else ""
             text = f"keeps ending, {restarts} times by now{why}"
-            yield Finding("critical", f"{kind} {child.get('slot')} of {host.name}", text)
+            advice = f"see `child_died` and what stands before it in the log of {host.name}"
+            name = f"{kind} {child.get('slot')} of {host.name}"
+            yield Finding("critical", name, text, advice=advice)
+
+
+def _long_runs(found: Overview, host: Host) -> Iterator[Finding]:
+    """Workers that have been in one link for very long: nothing ends it where it has no hard limit.
+
+    It is critical where no worker of any host is left for other items.
+    """
+    stuck = {id(worker) for other in found.hosts if other.beats for worker in _stuck(other)}
+    workers = sum(len(other.workers) for other in found.hosts if other.beats)
+    for worker in _stuck(host):
+        item = _longest(worker)
+        link, uuid = item.get("link", ""), item.get("uuid", "")
+        how_long = for_how_long(_age_s(item, host))
+        text = f"has been in the link {link} for {how_long} with {uuid}"
+        if worker.get("held", 1) > 1:
+            text += f", and holds {worker['held'] - 1} more"
+        advice = (
+            f"if that is too long: `conserver cancel {uuid}`, and `kill -9 {worker.get('pid')}` on "
+            f"{host.name} if the link does not end; `hard_timeout_s` of the link does it by itself"
+        )
+        severity: Severity = "critical" if len(stuck) == workers else "warning"
+        subject = f"Worker {worker.get('slot')} of {host.name}"
+        yield Finding(severity, subject, text, since=None, advice=advice)
+
+
+def _stuck(host: Host) -> list[dict[str, Any]]:
+    return [one for one in host.workers if _age_s(_longest(one), host) > LONG_RUN_S]
+
+
+def _longest(worker: dict[str, Any]) -> dict[str, Any]:
+    """The item that has been in a link for the longest time; {} for none."""
+    running = [item for item in worker.get("items", ()) if item.get("phase") == "running"]
+    return max(running, key=lambda item: float(item.get("since_s") or 0), default={})
+
+
+def _age_s(item: dict[str, Any], host: Host) -> float:
+    """For how long an item has run by now; hosts told it with their last beat."""
+    return float(item.get("since_s") or 0) + host.beat_age_s if item else 0.0
 
 
 def _waiting(one: ListState) -> int:

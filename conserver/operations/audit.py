@@ -65,6 +65,12 @@ def recent(client: Client, count: int = 100) -> list[AuditEntry]:
     return list(_entries(reversed(lines)))
 
 
+def latest_cancel(client: Client, uuid: str) -> AuditEntry | None:
+    """The last time that somebody cancelled a vCon; None if nobody has, of the entries kept."""
+    entries = (one for one in recent(client, KEEP) if one.action == "cancel")
+    return next((one for one in entries if one.target.get("uuid") == uuid), None)
+
+
 def _entries(lines: Iterator[bytes]) -> Iterator[AuditEntry]:
     for line in lines:
         try:

@@ -21,6 +21,7 @@ from conserver.config.validation import suggest
 from conserver.errors import InvalidArgumentError, with_type
 from conserver.operations import audit, lists
 from conserver.operations.connection import Client
+from conserver.operations.error_kinds import kind_of
 from conserver.operations.lists import UnknownName
 from conserver.queue import dead_letters, keys
 from conserver.queue.dead_letters import DeadLetter
@@ -37,7 +38,6 @@ REASONS = ("failed", "rejected", "unavailable", "poison", "time_limit", "oversiz
 # Letters are gathered before they are moved, because moving one shifts the pages that follow it.
 _ROUND = 10_000
 _PROGRESS_EVERY = 1000  # letters looked at, between two reports while nothing is moved
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def parse_age(text: str) -> float:
@@ -128,7 +128,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How many letters of a list have the same cause; uuids in `error` are `<uuid>`."""
+    """How many letters of a list have the same cause; see error_kinds for `error`."""
 
     count: int
     list: str
@@ -217,7 +217,12 @@ def count(client: Client, wanted: Filter, most: int | None = None) -> list[Kind]
         most: look at no more than so many letters that match; None: at all.
     """
     kinds = Counter(
-        (letter.list, str(letter.why.get("reason", "")), where_of(letter.why), _kind_of(letter))
+        (
+            letter.list,
+            str(letter.why.get("reason", "")),
+            where_of(letter.why),
+            kind_of(error_of(letter.why), letter.name),
+        )
         for letter in islice(select(client, wanted), most)
     )
     return [Kind(n, *kind) for kind, n in kinds.most_common()]
@@ -358,12 +363,3 @@ def _looked_at(
 
 def _names(client: Client, wanted: Filter) -> Sequence[str]:
     return wanted.names or dead_letters.lists(client)
-
-
-def _kind_of(letter: DeadLetter) -> str:
-    """The error with its uuids replaced, so that equal causes count as one kind."""
-    error = error_of(letter.why)
-    name = letter.name
-    if name:
-        error = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "<uuid>", error)
-    return _UUID.sub("<uuid>", error)

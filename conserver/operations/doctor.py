@@ -9,15 +9,16 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import conserver
 from conserver.config.validation import suggest
 from conserver.operations import census, hosts
-from conserver.operations.attention import items
 from conserver.operations.connection import Client
 from conserver.operations.reclaim import stranded
+from conserver.operations.words import items
 from conserver.queue import keys, lookup
 
 _VERSION_MIN = (6, 2)
@@ -26,7 +27,8 @@ _ROUND_TRIP_MS_MAX = 5.0
 _FULL = 0.9  # of maxmemory
 _ROOM = (
     "old dead letters (`conserver dlq purge --older 30d`), egress lists that nobody reads, "
-    "documents that are done with (`conserver forget --stored`): `room` below says which"
+    "documents that are done with (`conserver forget --stored`): `room` in `conserver doctor` says "
+    "which"
 )
 
 COMMANDS = (
@@ -126,13 +128,34 @@ def _role(client: Client) -> Iterator[Finding]:
         yield Finding("role", "wrong", role, "REDIS_URL must lead to the primary")
 
 
+def risks(client: Client) -> list[Finding]:
+    """What of Redis is wrong at this moment: it cannot save, refuses writes or soon will, evicts.
+
+    It is asked for with each overview, so it costs two questions. What Redis does not let us ask is
+    left out.
+    """
+    from redis.exceptions import ResponseError
+
+    found: list[Finding] = []
+    for look in (_saving, _eviction):
+        with suppress(ResponseError):
+            found += [one for one in look(client) if one.level != "ok"]
+    return found
+
+
 def _persistence(client: Client) -> Iterator[Finding]:
     found = _info(client, "persistence")
     syncs, saves = _configured(client, "appendfsync"), _configured(client, "save")
     yield persistence(bool(found.get("aof_enabled")), syncs, saves)
+    yield from _saving(client)
+
+
+def _saving(client: Client) -> Iterator[Finding]:
+    found = _info(client, "persistence")
     for name in ("rdb_last_bgsave_status", "aof_last_write_status"):
         if found.get(name, "ok") != "ok":
-            yield Finding("persistence", "wrong", f"{name}: {found[name]}", "look at Redis's log")
+            text = f"failing ({name}: {found[name]})"
+            yield Finding("persistence", "wrong", text, "look at Redis's log, and at its disk")
 
 
 def persistence(append_only: bool, syncs: str, saves: str) -> Finding:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from conserver.config.validation import suggest
 from conserver.operations import audit, hosts, items
 from conserver.operations.connection import Client
+from conserver.operations.error_kinds import kind_of
 from conserver.queue import elements, host_calls, keys, lookup, record, script, wishes, wrong_type
 from conserver.queue.record import AGAIN, THROTTLED, Progress
 
@@ -21,6 +22,7 @@ _PARKED_SAMPLE = 200
 _LOOK_S = 0.25
 _AGES_PER_CALL = 64
 _AGES_EVERY_MS = 5000
+_PAUSED_MS_MIN = 60_000
 _PLACES = 5  # of the items of one list, see Depth
 
 
@@ -70,6 +72,8 @@ class Waits:
         rates: how many wait for a slot of each rate, such as `link:transcribe`.
         throttled: how many wait until the server of each link takes calls again.
         later: how many were submitted for a later time, and wait for that.
+        failed: how many of the `retries` have failed before.
+        error: the most frequent error of these, without uuids; see error_kinds.
     """
 
     sampled: int
@@ -79,6 +83,8 @@ class Waits:
     rates: dict[str, int] = field(default_factory=dict)
     throttled: dict[str, int] = field(default_factory=dict)
     later: int = 0
+    failed: int = 0
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,14 @@ class Paused:
     """The lists that were paused."""
 
     paused: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Since when a list is paused, in Unix seconds, and who did it; 0 and "" if nobody knows."""
+
+    since: float
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +141,16 @@ def names(client: Client, configured: Iterable[str]) -> list[str]:
 
 def paused(client: Client) -> list[str]:
     """The lists that are paused, by name."""
-    return list(paused_since(client))
+    return list(pauses(client))
 
 
-def paused_since(client: Client) -> dict[str, float]:
-    """The lists that are paused, by name, and since when, in Unix seconds; 0 if nobody knows."""
+def pauses(client: Client) -> dict[str, Pause]:
+    """The lists that are paused, by name, and who has paused each."""
     fields: dict[bytes, bytes] = client.hgetall(keys.CONTROL)
     prefix = keys.paused("")
     found = {name.decode(): value for name, value in fields.items()}
     return {
-        name.removeprefix(prefix): int(value) / 1000 if value.isdigit() else 0.0
+        name.removeprefix(prefix): _pause_of(value)
         for name, value in sorted(found.items())
         if name.startswith(prefix)
     }
@@ -222,14 +236,19 @@ def _counted(sample: Sequence[Progress | None], due_in_s: float) -> Waits:
         for slot, count in slots.most_common()
         if slot.startswith(THROTTLED)
     }
+    retries = [one for one in states if not one.owed and not one.slots]
+    errors = Counter(kind_of(one.error, "") for one in retries if one.error)
+    [(error, _)] = errors.most_common(1) or [("", 0)]
     return Waits(
         len(sample),
         dict(storages.most_common()),
-        sum(1 for one in states if not one.owed and not one.slots),
+        len(retries),
         due_in_s,
         {slot: count for slot, count in slots.most_common() if not slot.startswith(THROTTLED)},
         throttled,
         len(sample) - len(states),
+        errors.total(),
+        error,
     )
 
 
@@ -292,7 +311,7 @@ def acknowledge(client: Client, name: str, elements: Sequence[str]) -> int:
 
 def pause(client: Client, wanted: Sequence[str], *, actor: str) -> Paused:
     """Pauses lists, known or not."""
-    _pause(client, wanted)
+    _pause(client, wanted, actor)
     if wanted:
         audit.record(client, actor, "pause", {"lists": list(wanted)}, len(wanted))
     return Paused(list(wanted))
@@ -316,7 +335,7 @@ def drain(
     leaves the lists paused.
     """
     wanted = names(client, configured)
-    _pause(client, wanted)
+    _pause(client, wanted, actor)
     audit.record(client, actor, "drain", {"lists": wanted}, len(wanted))
     deadline_s = time.monotonic() + timeout_s
     while True:
@@ -327,10 +346,19 @@ def drain(
         time.sleep(_LOOK_S)
 
 
-def _pause(client: Client, wanted: Iterable[str]) -> None:
-    now_ms = int(time.time() * 1000)
-    if fields := {keys.paused(name): now_ms for name in wanted}:
+def _pause(client: Client, wanted: Iterable[str], actor: str) -> None:
+    value = f"{int(time.time() * 1000)} {actor}"
+    if fields := {keys.paused(name): value for name in wanted}:
         wishes.ask(client, keys.CONTROL, fields)
+
+
+def _pause_of(value: bytes) -> Pause:
+    """What `_pause` wrote. Versions before wrote the time alone, and an operator's HSET anything:
+    a time of a minute of 1970 is none.
+    """
+    since_ms, _, actor = value.decode("utf-8", "replace").partition(" ")
+    known = since_ms.isascii() and since_ms.isdigit() and int(since_ms) > _PAUSED_MS_MIN
+    return Pause(int(since_ms) / 1000 if known else 0.0, actor)
 
 
 def _state(text: bytes) -> Progress | None:

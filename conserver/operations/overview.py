@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from conserver.operations import hosts, lists
+from conserver.operations import doctor, hosts, lists
 from conserver.operations.connection import Client
+from conserver.operations.doctor import Finding
 from conserver.operations.hosts import Breaker, Host, Rate
-from conserver.operations.lists import Depth, Waits
+from conserver.operations.lists import Depth, Pause, Waits
 from conserver.queue import keys
 
 
@@ -19,7 +20,8 @@ class ListState:
 
     Attributes:
         oldest_age_s: for how long the oldest item has waited for a worker; see lists.ages.
-        paused_since: Unix seconds; None where it is not paused.
+        paused_since: Unix seconds, 0 if nobody knows; None where it is not paused.
+        paused_by: the actor, as in the audit; "" if nobody knows.
         served: whether a living host serves it.
         waits: what its parked items wait for; None where none is parked.
     """
@@ -35,6 +37,7 @@ class ListState:
     paused_since: float | None
     served: bool
     waits: Waits | None
+    paused_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Overview:
     Attributes:
         at: when this was read, in seconds since the epoch.
         in_flight: items that workers hold.
+        risks: how Redis may lose items, or refuses them.
         done: items that the present workers have done.
         rate_per_s: None until the rate is known.
         drained_in_s: when nothing is queued or returned any more at this rate; None without one.
@@ -57,6 +61,7 @@ class Overview:
     done: int
     rate_per_s: float | None
     drained_in_s: int | None
+    risks: Sequence[Finding] = ()
 
 
 def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
@@ -67,7 +72,7 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
         rate: what earlier overviews have measured; this one adds to it.
     """
     found = hosts.read(client)
-    paused = lists.paused_since(client)
+    paused = lists.pauses(client)
     names = list(dict.fromkeys([*lists.names(client, configured), *paused]))
     served = {name for host in found if host.beats for name in host.lists}
     depths = lists.depths(client, names)
@@ -90,6 +95,7 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
         done=sum(worker.get("done", 0) for host in found for worker in host.workers),
         rate_per_s=None if per_s is None else round(per_s, 2),
         drained_in_s=round(waiting / per_s) if per_s and waiting else None,
+        risks=doctor.risks(client),
     )
 
 
@@ -97,7 +103,7 @@ def _state(
     name: str,
     depth: Depth,
     oldest_age_s: float | None,
-    paused_since: float | None,
+    pause: Pause | None,
     served: bool,
     waits: Waits | None,
 ) -> ListState:
@@ -109,8 +115,9 @@ def _state(
         parked=depth.parked,
         dead=depth.dead,
         oldest_age_s=oldest_age_s,
-        paused=paused_since is not None,
-        paused_since=paused_since,
+        paused=pause is not None,
+        paused_since=pause.since if pause else None,
+        paused_by=pause.by if pause else "",
         served=served,
         waits=waits,
     )

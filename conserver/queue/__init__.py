@@ -32,7 +32,7 @@ and with prelude.lua, which has the rules for scripts and the form of a record.
     conserver:cancelled:<consumer>  set     tokens of running items that an operator has cancelled
     conserver:gone:<consumer>       string  its registration was deleted: for an hour it cannot be
                                             registered again, by a late call of its own
-    conserver:control               hash    "paused:<list>" -> since when, in ms;
+    conserver:control               hash    "paused:<list>" -> since when, in ms, and who;
                                             "recycle:<host>:<slot>" -> the consumer to replace;
                                             "throttled" -> lines "<until, ms> <link>": links that
                                             nobody calls now

@@ -116,6 +116,65 @@ def test_status_shows_every_pause(conserver: Command, server: Any) -> None:
     assert b"(did you mean `inbox`?)" in conserver("pause", "inbux").stderr
 
 
+def test_status_says_who_has_paused_a_list(conserver: Command, server: Any) -> None:
+    """Versions before wrote the time alone; whoever wrote something else is not known."""
+    server.rpush("inbox", "u-1")
+    conserver("pause", "inbox")
+    (inbox,) = conserver.json("status")["lists"]
+    assert time.time() - 60 < inbox["paused_since"] <= time.time()
+    assert "@" in inbox["paused_by"]
+    assert f"paused by {inbox['paused_by']} for 0 s" in conserver("status").stdout.decode()
+    before = str(int(time.time() * 1000) - 7_300_000)
+    for value, said in ((before, b"paused for 2 h"), ("1", b"paused\n"), ("yes", b"paused\n")):
+        server.hset(keys.CONTROL, keys.paused("inbox"), value)
+        line = conserver("status").stdout.splitlines(keepends=True)[1]
+        assert said.split()[0] in line
+        assert said.rstrip() + b"; nobody serves it\n" in line
+
+
+def test_status_says_what_is_wrong_and_what_to_do(conserver: Command, server: Any) -> None:
+    """Below the tables, the worst first; a system where all is well has no such part."""
+    beat(server, away="{}", away_reasons="{}")
+    workers = orjson.loads(server.hget(keys.host("h1"), "workers"))
+    server.hset(keys.host("h1"), "workers", orjson.dumps([workers[0] | {"away": []}]))
+    assert b"wrong now" not in conserver("status").stdout
+    consumer = Consumer(server)
+    server.rpush("inbox", "u-1")
+    consumer.dead_letter(reason="failed", error="e")
+    text = conserver("status").stdout.decode()
+    assert text.endswith(
+        "wrong now, and what to do\n"
+        "List inbox has 1 dead letter\n"
+        "    `conserver dlq list --list inbox --count` says why; once that is mended, "
+        "`conserver dlq requeue --list inbox`\n"
+    )
+    [finding] = conserver.json("status")["findings"]
+    assert (finding["severity"], finding["list"]) == ("warning", "inbox")
+
+
+def test_status_says_with_which_error_items_are_tried_again(
+    conserver: Command, server: Any
+) -> None:
+    consumer = Consumer(server)
+    names = [f"0199e0a4-7c1e-8b3a-9f11-0000000000{number:02}" for number in range(12)]
+    server.rpush("inbox", *names)
+    moves = [
+        calls.Move(
+            item.token,
+            item.epoch,
+            after_ms=60_000,
+            state=Progress(attempts=1, error=f"CRM has no {name}").dump(),
+        )
+        for item, name in zip(consumer.claim(), names, strict=True)
+    ]
+    script.run(server, calls.park(consumer.id, moves))
+    found = conserver.json("status")
+    waits = found["lists"][0]["waits"]
+    assert (waits["failed"], waits["error"]) == (12, "CRM has no <uuid>")
+    assert b"waits for retries (CRM has no <uuid>), the next" in conserver("status").stdout
+    assert any("tried again, 12: CRM has no <uuid>" in one["text"] for one in found["findings"])
+
+
 def test_watching_goes_on_when_redis_has_been_away(private: Any, tmp_path: Path) -> None:
     """It says so, asks again, and shows what there is once Redis answers; Ctrl-C ends it."""
     from servers import Redis

@@ -86,3 +86,28 @@ def test_a_list_that_is_empty_and_one_that_nobody_knows(
     done = conserver("list", "inbux")
     assert done.returncode == 1
     assert b"there is no list inbux (did you mean `inbox`?)" in done.stderr
+
+
+def test_where_of_a_vcon_that_was_cancelled(conserver: Command, server: Any) -> None:
+    """It is nowhere, and whoever looks for it learns who has taken it out."""
+    server.rpush("inbox", "u-gone")
+    Consumer(server)
+    conserver("cancel", "u-gone")
+    done = conserver("where", "u-gone")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b" has cancelled 1 copy of it 0 s ago" in done.stdout
+    assert conserver.json("where", "u-gone")["cancelled"]["action"] == "cancel"
+
+
+def test_audit(conserver: Command, server: Any) -> None:
+    """Who changed what, the newest first, without redis-cli."""
+    assert conserver("audit").stderr == b"nobody has changed anything\n"
+    conserver("pause", "calls", "chats")
+    conserver("resume", "chats")
+    rows = [line.split(maxsplit=5) for line in conserver("audit").stdout.decode().splitlines()]
+    assert rows[0] == ["age", "who", "action", "count", "what"]
+    assert [(row[3], row[5]) for row in rows[1:]] == [
+        ("resume", "1  lists chats"), ("pause", "2  lists calls, chats"),
+    ]  # fmt: skip
+    assert [one["action"] for one in conserver.json("audit", "--action", "pause")] == ["pause"]
+    assert len(conserver.json("audit", "--limit", "1")) == 1

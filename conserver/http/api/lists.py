@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from conserver.http.api import submitting
 from conserver.http.api.auth import check_list, requires
 from conserver.http.api.context import Context, context_of
+from conserver.http.api.shapes import iso
 from conserver.operations import lists, overview
 from conserver.operations.connection import Client
 from conserver.operations.hosts import Rate
 from conserver.operations.overview import ListState
 from conserver.operations.tokens import Token
+from conserver.telemetry.redact import redact_text
 
 router = APIRouter(prefix="/v1/lists", tags=["lists"])
 
@@ -38,6 +40,8 @@ class ListView(BaseModel):
                 "dead": 1,
                 "oldest_age_s": 4.2,
                 "paused": False,
+                "paused_since": None,
+                "paused_by": "",
                 "served": True,
                 "waits": {
                     "sampled": 3,
@@ -46,6 +50,8 @@ class ListView(BaseModel):
                     "rates": {},
                     "throttled": {},
                     "later": 0,
+                    "failed": 1,
+                    "error": "the CRM answered 500",
                     "due_in_s": 12.5,
                 },
             }
@@ -62,6 +68,8 @@ class ListView(BaseModel):
         description="For at least how long the oldest item has waited for a worker; 0 if none does."
     )
     paused: bool
+    paused_since: str | None = Field(description="Null where it is not paused, or not known.")
+    paused_by: str = Field(description="Who has paused it; empty where nobody or not known.")
     served: bool = Field(description="Whether a living host takes from it.")
     waits: dict[str, Any] | None = Field(description="What the parked ones wait for.")
 
@@ -102,6 +110,8 @@ def view(state: ListState) -> ListView:
             "rates": waits.rates,
             "throttled": waits.throttled,
             "later": waits.later,
+            "failed": waits.failed,
+            "error": redact_text(waits.error),
             "due_in_s": waits.due_in_s,
         }
     return ListView(
@@ -113,6 +123,8 @@ def view(state: ListState) -> ListView:
         dead=state.dead,
         oldest_age_s=state.oldest_age_s,
         paused=state.paused,
+        paused_since=iso(state.paused_since) if state.paused_since else None,
+        paused_by=state.paused_by,
         served=state.served,
         waits=told,
     )
@@ -203,6 +215,8 @@ def _empty(name: str) -> ListView:
         dead=0,
         oldest_age_s=0.0,
         paused=False,
+        paused_since=None,
+        paused_by="",
         served=False,
         waits=None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -12,12 +13,12 @@ from conserver.http.api.auth import check_unrestricted, requires
 from conserver.http.api.context import context_of
 from conserver.http.api.lists import ListView
 from conserver.http.api.shapes import iso
-from conserver.operations import audit, items, overview
+from conserver.operations import attention, audit, items, overview
 from conserver.operations import hosts as operations
 from conserver.operations import lists as list_operations
 from conserver.operations.hosts import Host, Rate
 from conserver.operations.tokens import Token
-from conserver.telemetry.redact import redact, redact_texts
+from conserver.telemetry.redact import redact, redact_text, redact_texts
 
 router = APIRouter(prefix="/v1", tags=["status"])
 
@@ -51,10 +52,21 @@ class Breaker(BaseModel):
     reason: str = Field(description="What it answers now, where it is away.")
 
 
+class Finding(BaseModel):
+    """One thing that is wrong."""
+
+    severity: str = Field(description="critical or warning.")
+    subject: str = Field(description="What it is about, such as `Storage pg`.")
+    text: str = Field(description="What is wrong with it.")
+    advice: str = Field(description="What to do.")
+    list: str = Field(description="The list that it is about; empty where it is about none.")
+
+
 class Status(BaseModel):
-    """The state of all lists and hosts."""
+    """The state of all lists and hosts, and what is wrong with it."""
 
     at: str
+    findings: list[Finding] = Field(description="What is wrong right now, the worst first.")
     lists: list[ListView]
     hosts: list[HostView]
     breakers: list[Breaker]
@@ -132,15 +144,28 @@ def _breaker(one: operations.Breaker) -> Breaker:
     )
 
 
+def _finding(one: attention.Finding) -> Finding:
+    return Finding(
+        severity=one.severity,
+        subject=one.subject,
+        text=redact_text(one.text),
+        advice=one.advice,
+        list=one.list,
+    )
+
+
 @router.get("/status", summary="Lists, hosts and workers")
 def status(request: Request, token: Annotated[Token, Depends(requires("read"))]) -> Status:
     """What waits, what runs, what is dead."""
     context = context_of(request)
     with context.client() as client:
-        found = overview.overview(client, list(context.config.ingress), Rate())
+        everything = overview.overview(client, list(context.config.ingress), Rate())
+    seen = [state for state in everything.lists if token.may_use(state.name)]
+    found = replace(everything, lists=seen)
     return Status(
         at=iso(found.at),
-        lists=[lists.view(state) for state in found.lists if token.may_use(state.name)],
+        findings=[_finding(one) for one in attention.attention(found, context.settings.parked_cap)],
+        lists=[lists.view(state) for state in found.lists],
         hosts=[_host(host) for host in found.hosts],
         breakers=[_breaker(one) for one in found.breakers],
         in_flight=found.in_flight,

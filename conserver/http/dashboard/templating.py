@@ -17,6 +17,7 @@ import conserver
 from conserver.http.dashboard import csrf
 from conserver.http.dashboard.faults import told
 from conserver.http.dashboard.pages import Page, Visit, quoted
+from conserver.operations.error_kinds import common_part
 
 if TYPE_CHECKING:
     from conserver.http.dashboard.app import Dashboard
@@ -97,7 +98,8 @@ def environment() -> Environment:
         short=short,
         took=took,
         when=when,
-        needle=needle,
+        needle=common_part,
+        coded=coded,
     )
     made.globals.update(quoted=quoted, now=time.time, path=path, highest=highest)
     made.globals["macros"] = made.get_template("macros.html").module
@@ -185,9 +187,13 @@ def highest(lines: Sequence[Sequence[float | None]]) -> float:
     return max((value for line in lines for value in line if value is not None), default=0.0)
 
 
-def needle(error: str) -> str:
-    """Of the error of a kind of dead letters the part that all of its letters have."""
-    return max(error.split("<uuid>"), key=len).strip()
+def coded(text: str) -> Markup:
+    """What stands in backticks as code; all else is escaped."""
+    parts = text.split("`")
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part
+        for place, part in enumerate(parts)
+    )
 
 
 def short(text: object, length: int = 80) -> str:

@@ -50,6 +50,14 @@ def test_help_names_every_command(conserver: Command) -> None:
     assert b"requeue" in conserver("dlq", "--help").stdout
 
 
+@pytest.mark.parametrize("group", [[], ["dlq"], ["jobs"], ["schedules"], ["token"]])
+def test_help_says_of_each_command_a_whole_sentence(conserver: Command, group: list[str]) -> None:
+    """On a terminal of 80 columns, where Click cuts what is longer."""
+    lines = conserver(*group, "--help").stdout.decode().splitlines()
+    commands = lines[lines.index("Commands:") + 1 :]
+    assert [line for line in commands if line.endswith("...")] == []
+
+
 def test_wrong_usage_has_its_own_exit_code(conserver: Command) -> None:
     """An unknown command or option is told on standard error, with code 2."""
     for words in (

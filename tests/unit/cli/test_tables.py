@@ -105,6 +105,12 @@ def test_a_producers_text_does_not_drive_the_terminal() -> None:
         assert "a\\x1b[31mb" in text
 
 
+def test_a_line_break_in_a_cell_is_a_space() -> None:
+    """An error of several lines stays in its row, and is read as a sentence."""
+    text = "\n".join(shown(None, ("", "calls", UUID, 1, "refused\n\tIs it up?\r\n at a\tb")))
+    assert "refused Is it up? at a\\tb" in text
+
+
 def test_wide_characters_take_two_columns() -> None:
     """What is under a name in Chinese still stands in its column."""
     head, first, second = shown(None, ("", "通話", UUID, 1, ""), ("", "call", UUID, 1, ""))

@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 
-from conserver.operations.attention import Finding, attention, for_how_long
+from conserver.operations import doctor
+from conserver.operations.attention import LONG_RUN_S, Finding, attention
 from conserver.operations.hosts import Breaker, Host
 from conserver.operations.lists import Waits
 from conserver.operations.overview import ListState, Overview
+from conserver.operations.words import for_how_long, items, items_wait, one_line
 
 NOW_S = time.time()
 WRONG_TYPE = "has a key of another type, so it is not served; `conserver doctor` names the key"
+KILLED = "may have killed a worker; each runs alone"
+ALONE = "and one has waited for 22 min for a worker that holds nothing else"
+FAILS = "has items that fail and are tried again"
 FINE = ListState("calls", 0, 0, 0, 0, 0, 0.0, False, None, True, None)
 
 
@@ -48,10 +53,20 @@ def test_nothing_is_wrong() -> None:
         ({"queued": 1, "served": False}, "critical: List calls is served by no host: 1 item waits"),
         ({"queued": 2, "paused": True, "paused_since": NOW_S - 7260},
          "warning: List calls has been paused for 2 h: 2 items wait"),
+        ({"queued": 2, "paused": True, "paused_since": NOW_S - 7260, "paused_by": "ada@box"},
+         "warning: List calls has been paused for 2 h by ada@box: 2 items wait"),
+        ({"queued": 2, "paused": True, "paused_since": 0.0},
+         "warning: List calls has been paused: 2 items wait"),
+        ({"parked": 40, "waits": Waits(40, {}, 40, 1.0, failed=12, error="CRM is\n\tdown")},
+         f"warning: List calls {FAILS}, 12: CRM is down"),
+        ({"parked": 99, "waits": Waits(40, {}, 40, 1.0, failed=12, error="no")},
+         f"warning: List calls {FAILS}, 12 of the 40 that are due first: no"),
         ({"queued": 7, "oldest_age_s": 1300.0},
          "warning: List calls has an item that has waited for 22 min, of 7"),
         ({"suspects": 1},
          "warning: List calls has 1 item that may have killed a worker; each runs alone"),
+        ({"suspects": 2, "oldest_age_s": 1300.0},
+         f"warning: List calls has 2 items that {KILLED}, {ALONE}"),
         ({"dead": 2}, "warning: List calls has 2 dead letters"),
         ({"parked": 100},
          "critical: List calls has 100 items parked, and takes no new ones until some are done"),
@@ -77,7 +92,7 @@ def test_a_storage_that_is_away_says_how_much_waits_for_it() -> None:
     [said] = texts(attention(overview(few, away=away)))
     assert said == "critical: Storage pg has been away for 12 min: 10 items wait for it"
     [said] = texts(attention(overview(FINE, away=[Breaker("pg", 1, 2)])))
-    assert said == "critical: Storage pg has been away to 1 of 2 workers"
+    assert said == "critical: Storage pg has been away, as seen by 1 of 2 workers"
     assert attention(overview(FINE, away=[Breaker("pg", 0, 2)])) == []
     [said] = texts(attention(overview(FINE, away=[Breaker("pg", 2, 2, NOW_S - 720, "refused")])))
     assert said == "critical: Storage pg has been away for 12 min (refused)"
@@ -106,6 +121,78 @@ def test_a_worker_that_keeps_ending() -> None:
     ]
 
 
+def in_link(slot: int, since_s: float, **fields: Any) -> dict[str, Any]:
+    item = {"uuid": f"u-{slot}", "link": "crm", "phase": "running", "since_s": since_s}
+    return {
+        "slot": slot,
+        "pid": 70 + slot,
+        "state": "working",
+        "held": 1,
+        "items": [item],
+        **fields,
+    }
+
+
+def test_a_worker_that_is_stuck_in_a_link() -> None:
+    """It is critical where none is left for other items."""
+    stuck, quick = in_link(1, LONG_RUN_S + 60), in_link(2, 3.0)
+    [one] = attention(overview(FINE, hosts=[a_host(workers=[stuck, quick])]))
+    assert texts([one]) == ["warning: Worker 1 of box has been in the link crm for 16 min with u-1"]
+    assert "`conserver cancel u-1`" in one.advice
+    assert "`kill -9 71` on box" in one.advice
+    both = [stuck, in_link(2, 9000.0, held=4)]
+    assert texts(attention(overview(FINE, hosts=[a_host(workers=both)]))) == [
+        "critical: Worker 1 of box has been in the link crm for 16 min with u-1",
+        "critical: Worker 2 of box has been in the link crm for 2 h with u-2, and holds 3 more",
+    ]
+    another = a_host(id="i", name="other", workers=[quick])
+    found = attention(overview(FINE, hosts=[a_host(workers=both), another]))
+    assert {one.severity for one in found} == {"warning"}
+
+
+def test_what_waits_for_its_link_or_for_a_storage_is_in_no_link() -> None:
+    item = {"uuid": "u-1", "link": "", "phase": "finishing", "since_s": 9000.0}
+    assert attention(overview(FINE, hosts=[a_host(workers=[in_link(1, 1, items=[item])])])) == []
+
+
+def test_a_configuration_that_was_refused_says_why() -> None:
+    refused = "c.yml cannot be used:\n  - links.a.module: there is no module `b`"
+    host = a_host(supervisor={"reload": {"at": NOW_S - 300, "refused": refused}})
+    [said] = texts(attention(overview(FINE, hosts=[host])))
+    assert said == (
+        "warning: Host box has refused the configuration 5 min ago, and goes on with the one "
+        "before: c.yml cannot be used: - links.a.module: there is no module `b`"
+    )
+
+
+def test_what_redis_refuses_comes_first() -> None:
+    full = doctor.eviction("noeviction", 99, 99)
+    rising = doctor.eviction("noeviction", 95 << 20, 100 << 20)
+    found = attention(replace(overview(replace(FINE, dead=1)), risks=[full]))
+    assert texts(found)[0] == (
+        "critical: Redis eviction is noeviction, 0 of 0 MiB used: producers cannot push"
+    )
+    [said] = texts(attention(replace(overview(FINE), risks=[rising])))
+    assert said == "warning: Redis eviction is noeviction, 95 of 100 MiB used: it is nearly full"
+
+
+def test_each_finding_says_what_to_do() -> None:
+    away = [Breaker("pg", 2, 2, NOW_S - 720)]
+    bad = replace(FINE, queued=1, dead=1, suspects=1, parked=9, returned=None, oldest_age_s=9e9)
+    keeps_ending = {"slot": 2, "state": "waiting", "restarts": 7}
+    silent = a_host(id="i", beat_age_s=50.0, beat_at_s=NOW_S - 50)
+    host = a_host(
+        workers=[keeps_ending, in_link(1, 9000)],
+        supervisor={"reload": {"at": NOW_S, "refused": "no"}},
+    )
+    found = attention(overview(bad, hosts=[host, silent], away=away), 9)
+    found += attention(overview(replace(FINE, queued=1, served=False), hosts=[]))
+    found += attention(overview(replace(FINE, queued=1, paused=True)))
+    assert len(found) == 13
+    assert [one for one in found if not one.advice] == []
+    assert [one.advice for one in found if one.advice.count("`") % 2] == []
+
+
 def test_the_worst_comes_first() -> None:
     found = attention(overview(replace(FINE, dead=1), replace(FINE, queued=1, served=False)))
     assert [one.severity for one in found] == ["critical", "warning"]
@@ -117,3 +204,13 @@ def test_the_worst_comes_first() -> None:
 )
 def test_durations_in_words(seconds: float, text: str) -> None:
     assert for_how_long(seconds) == text
+
+
+def test_counts_in_words() -> None:
+    assert (items(1), items(4310)) == ("1 item", "4,310 items")
+    assert (items_wait(1), items_wait(0)) == ("1 item waits", "0 items wait")
+
+
+def test_a_text_on_one_line() -> None:
+    assert one_line(" refused\n\tIs it up? ") == "refused Is it up?"
+    assert one_line("abcdef", 4) == "abc…"

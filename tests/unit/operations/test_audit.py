@@ -111,6 +111,19 @@ def test_the_list_keeps_the_newest(server: Any) -> None:
     assert audit.recent(server, 0) == []
 
 
+def test_who_has_cancelled_a_vcon_last(server: Any) -> None:
+    server.rpush("inbox", "u-1", "u-2")
+    Consumer(server)
+    for actor in ("first", "last"):
+        server.rpush("inbox", "u-1")
+        items.cancel(server, "u-1", actor=actor, configured=["inbox"])
+    lists.pause(server, ["u-2"], actor=WHO)
+    found = audit.latest_cancel(server, "u-1")
+    assert found is not None
+    assert found.actor == "last"
+    assert audit.latest_cancel(server, "u-2") is None
+
+
 def test_an_operation_does_not_fail_for_its_entry(server: Any) -> None:
     """As in a Redis that is full: the list is paused, and the entry is missing."""
     server.set(keys.AUDIT, "another program's")

@@ -1,0 +1,42 @@
+"""`conserver audit`: who changed what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from conserver.cli.environment import load_settings, redis_client
+from conserver.cli.output import Output, age_text
+from conserver.operations import audit
+
+
+def show(output: Output, action: str, *, limit: int) -> int:
+    """Lists changes, the newest first. Returns 0, also if there are none."""
+    with redis_client(load_settings()) as client:
+        entries = audit.recent(client, audit.KEEP)
+    found = [one for one in entries if action in ("", one.action)][: limit or None]
+    output.value([asdict(one) for one in found])
+    rows = [
+        (
+            age_text(max(time.time() - one.at, 0.0)),
+            one.actor,
+            one.action,
+            one.count,
+            _target(one.target),
+        )
+        for one in found
+    ]
+    output.table(
+        ("age", "who", "action", "count", "what"), rows, none="nobody has changed anything"
+    )
+    return 0
+
+
+def _target(target: Mapping[str, Any]) -> str:
+    """`lists calls, chats; reason failed`."""
+    return "; ".join(
+        f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in target.items()
+    )
