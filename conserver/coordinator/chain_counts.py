@@ -1,4 +1,4 @@
-"""What the workers of this host have counted per chain, for the history (history.py).
+"""What the workers of this host have counted per chain and link, for the history and for pages.
 
 The numbers are those of /metrics: they live in the slots, so they go on when a worker is replaced,
 and fall only when the host is started again.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from conserver.telemetry import cells, metrics
 
@@ -17,24 +17,37 @@ if TYPE_CHECKING:
 
 _FAILED = "dead"
 
-ChainCounts = dict[str, list[float]]
-"""chain -> items that ended well, dead letters, then how many took how long: the cells of the
-histogram's buckets.
-"""
+
+class Counts(NamedTuple):
+    """Sums over the workers of this host; nothing where they do not meter.
+
+    chains: chain -> items that ended well, dead letters, then how many took how long: the cells of
+        the histogram's buckets.
+    links: chain -> link -> how often it ran, and for how many seconds in all.
+    """
+
+    chains: dict[str, list[float]]
+    links: dict[str, dict[str, list[float]]]
 
 
-def read(statuses: Iterable[SharedStatus]) -> ChainCounts:
+def read(statuses: Iterable[SharedStatus]) -> Counts:
     """The sums over these workers."""
     size = 2 + len(metrics.ITEM_S.buckets) + 1
-    found: ChainCounts = defaultdict(lambda: [0.0] * size)
+    chains: dict[str, list[float]] = defaultdict(lambda: [0.0] * size)
+    links: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
     for status in statuses:
         series, _ = cells.read(status.metrics)
         for one in series:
             if one.name == metrics.ITEMS.name:
                 chain, outcome = one.labels
-                found[chain][int(outcome == _FAILED)] += one.cells[0]
+                chains[chain][int(outcome == _FAILED)] += one.cells[0]
             elif one.name == metrics.ITEM_S.name:
-                counts = found[one.labels[0]]
+                counts = chains[one.labels[0]]
                 for place, value in enumerate(one.cells[: size - 2], 2):
                     counts[place] += value
-    return dict(found)
+            elif one.name == metrics.LINK_S.name:
+                chain, link = one.labels
+                runs = links[chain][link]
+                runs[0] += sum(one.cells[:-1])
+                runs[1] += one.cells[-1]
+    return Counts(dict(chains), {chain: dict(found) for chain, found in links.items()})

@@ -9,7 +9,7 @@ lists                   JSON: the ingress lists, in the order of the configurati
 storages                JSON: the storages that chains write to, sorted
 away                    JSON: of each storage that is away for a worker, since when (Unix seconds)
 away_reasons            JSON: of each of these, what the latest call met
-chains                  JSON: what workers have counted per chain; see chain_counts.py
+chains, links           JSON: what workers have counted per chain and link; see chain_counts.py
 workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
                         started_at, ended: how the process before it ended, ended_at, idle, done,
                         failed, rss_bytes, away: [storages whose circuit breaker is open], held and
@@ -90,6 +90,7 @@ class HostStatus:
         """The fields as they are now."""
         workers = self.workers()
         reasons = self._away_reasons()
+        counts = chain_counts.read(self._statuses)
         self._note_away(set(reasons))
         started_at = self._supervisor.get("started_at")
         # Until it is known the field keeps what the coordinator before this one wrote.
@@ -103,7 +104,8 @@ class HostStatus:
             "workers": orjson.dumps(workers),
             "away": orjson.dumps(self._away),
             "away_reasons": orjson.dumps(reasons),
-            "chains": orjson.dumps(chain_counts.read(self._statuses)),
+            "chains": orjson.dumps(counts.chains),
+            "links": orjson.dumps(counts.links),
         }
 
     def _away_reasons(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ closes the generator stops the work.
     setup.py         settings and configuration from environment variables
     lists.py         depths, what parked items wait for, pause, resume, drain
     hosts.py         hosts and their workers, storages that are away, the rate, health
+    link_times.py    how long links take, lately
     overview.py      all of that at once
     attention.py     what of it is wrong, in words, and what to do about it
     history.py       depth, rate and duration of each list over time

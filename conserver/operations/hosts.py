@@ -35,6 +35,8 @@ class Host:
         transcribers: as supervisor/transcribers.py describes them; none where workers hold the
             models themselves, or nothing is transcribed.
         page_readers: as supervisor/page_readers.py describes them; none where no link reads pages.
+        links: chain -> link -> how often it ran, and for how many seconds in all, since the host
+            started; nothing where its workers do not meter.
         consumes: whether it takes items: it beats, is running, serves a list, and has a worker that
             claims.
     """
@@ -57,6 +59,7 @@ class Host:
     transcribers: list[dict[str, Any]] = field(default_factory=list)
     page_readers: list[dict[str, Any]] = field(default_factory=list)
     supervisor: dict[str, Any] = field(default_factory=dict)
+    links: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     consumes: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -235,6 +238,7 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
         transcribers=supervisor.get("transcribers", []),
         page_readers=supervisor.get("page_readers", []),
         supervisor=supervisor,
+        links=orjson.loads(fields.get("links", "{}")),
     )
 
 

@@ -68,6 +68,18 @@ def test_letters_come_with_their_reasons_the_oldest_first_then_bare_ones(queue: 
     assert [letter.name for letter in found][-1] == "bare"
 
 
+def test_a_letter_that_comes_during_the_look_is_not_taken_for_one_without_a_reason(
+    queue: Queue,
+) -> None:
+    """As in an incident, when people count while letters pour in."""
+    dead_letter(queue, "u1")
+    queue.client.rpush("DLQ:q", "bare")
+    found = deadletters.scan(queue.client, "q")
+    assert next(found).payload == b"u1"
+    dead_letter(queue, "u2")
+    assert [letter.payload for letter in found] == [b"bare"]
+
+
 def test_a_letter_has_its_progress(queue: Queue) -> None:
     dead_letter(queue, "u1", state=DONE.dump())
     assert only(queue).progress == DONE

@@ -48,6 +48,7 @@ from conserver.http.dashboard.sessions import Sessions, new_cookie
 from conserver.http.dashboard.snapshots import Snapshots
 from conserver.http.dashboard.templating import FOLDER, Templates
 from conserver.operations.hosts import Rate
+from conserver.operations.link_times import LinkTimes
 from conserver.operations.tokens import Token
 from conserver.outbound.uploads import StoreError
 from conserver.telemetry import log
@@ -103,6 +104,7 @@ class Dashboard:
         self.snapshots = Snapshots()
         self.rate = Rate()
         self.windows_rate = Rate("windows")
+        self.link_times = LinkTimes()
         self.templates = Templates(self)
         self.live = Live(self)
         self.relaying = CapacityLimiter(RELAYING_MAX)

@@ -44,6 +44,7 @@ def show(visit: Visit) -> Values:
         "first": first,
         "parked": parked,
         "running": _running(found, chain),
+        "lately": visit.dashboard.link_times.look(found.hosts),
         "kinds": _kinds(visit, name) if state.dead else [],
         "looked_at": DEAD_LOOKED_AT,
         **pasts.values(visit, name),

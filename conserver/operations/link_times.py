@@ -1,0 +1,79 @@
+"""How long links take, lately.
+
+Hosts tell sums since their start with each heartbeat (coordinator/chain_counts.py). Whoever looks
+again and again learns how much was added.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from conserver.operations.hosts import Host
+
+WINDOW_S = 300.0
+
+_Key = tuple[str, str]
+_Sums = dict[_Key, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTime:
+    """How often a link ran, and for how many seconds in all."""
+
+    runs: float
+    seconds: float
+
+    @property
+    def mean_s(self) -> float | None:
+        """How long a run took; None if there was none."""
+        return self.seconds / self.runs if self.runs else None
+
+
+@dataclass(frozen=True, slots=True)
+class Lately:
+    """The times of links by chain and link, over the last `span_s`."""
+
+    span_s: float
+    links: Mapping[_Key, LinkTime]
+
+
+class LinkTimes:
+    """What living hosts have added over the last WINDOW_S, or since the look before if that is
+    longer ago. Of a host that is seen for the first time it is all since its start.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[str, deque[tuple[float, _Sums]]] = {}
+
+    def look(self, hosts: Sequence[Host]) -> Lately:
+        """The sums over all hosts; links that have not run in that time are left out."""
+        total: dict[_Key, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        living = [host for host in hosts if host.beats]
+        span_s = 0.0
+        for host in living:
+            told = self._add(host)
+            (began_s, before), (now_s, now) = told[0], told[-1]
+            span_s = max(span_s, now_s - began_s)
+            for key, (runs, seconds) in now.items():
+                runs_before, seconds_before = before.get(key, (0.0, 0.0))
+                total[key][0] += runs - runs_before
+                total[key][1] += seconds - seconds_before
+        for gone in self._told.keys() - {host.id for host in living}:
+            del self._told[gone]
+        return Lately(span_s, {key: LinkTime(*sums) for key, sums in total.items() if sums[0] > 0})
+
+    def _add(self, host: Host) -> deque[tuple[float, _Sums]]:
+        """What a host has told in the window, the latest last."""
+        told = self._told.setdefault(host.id, deque([(host.started_at, {})]))
+        if told[-1][0] < host.beat_at_s:
+            sums: _Sums = {
+                (chain, link): (float(runs), float(seconds))
+                for chain, links in host.links.items()
+                for link, (runs, seconds) in links.items()
+            }
+            told.append((host.beat_at_s, sums))
+        while len(told) > 2 and told[1][0] <= host.beat_at_s - WINDOW_S:
+            told.popleft()
+        return told
