@@ -56,6 +56,7 @@ from conserver.http.api.tracing import Tracing
 from conserver.http.api.vcon_server import documents as vcon_server_documents
 from conserver.http.api.vcon_server import queues as vcon_server_queues
 from conserver.http.api.vcon_server import service as vcon_server_service
+from conserver.operations import redis_faults
 from conserver.outbound.uploads import StoreError
 from conserver.telemetry import log
 from conserver.telemetry.traces import TRACES
@@ -218,11 +219,10 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(ResponseError)
     async def _refused(request: Request, error: ResponseError) -> Response:
         log.get_logger().warning("redis_refused", error=str(error))
-        detail = "Redis refuses this: a key has another type, or the login lacks a right"
-        return answer(request, 503, detail, "redis-refused", {"Retry-After": "30"})
+        return answer(request, 503, redis_faults.why(error), "redis-refused", {"Retry-After": "30"})
 
     @app.exception_handler(RedisError)
     async def _away(request: Request, error: RedisError) -> Response:
         log.get_logger().warning("redis_failed", error=str(error))
-        detail = "Redis does not answer; try again"
+        detail = f"{redis_faults.why(error)}; try again"
         return answer(request, 503, detail, "redis-away", {"Retry-After": "5"})

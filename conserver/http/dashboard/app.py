@@ -203,7 +203,9 @@ async def _failed(request: Request, error: Exception) -> Response:
         ANYBODY if dashboard.context.is_open else _NOBODY
     )
     visit = Visit(request, dashboard, token, dashboard.sessions.cookie_of(request) or new_cookie())
-    html = dashboard.templates.page(visit, "error.html", {"status": status, "text": text})
+    again = status == 503 and request.method == "GET"
+    values = {"status": status, "text": text, "again": again}
+    html = dashboard.templates.page(visit, "error.html", values)
     return HTMLResponse(html, status, getattr(error, "headers", None))
 
 

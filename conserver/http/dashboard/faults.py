@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 
 from conserver.errors import OperationError
 from conserver.http.api.problems import ProblemError
+from conserver.operations import redis_faults
 from conserver.outbound.uploads import StoreError
 from conserver.telemetry.redact import redact_text
 
@@ -20,7 +21,7 @@ def told(error: Exception) -> tuple[int, str]:
     if isinstance(error, OperationError):
         return _STATUS_OF_KIND.get(error.kind, 503), redact_text(str(error))
     if isinstance(error, RedisError):
-        return 503, "Redis does not answer, or refuses this. Workers wait for it, and lose nothing."
+        return 503, f"{redis_faults.why(error)}. Workers wait for it, and lose nothing."
     if isinstance(error, StoreError):
         return 503, f"{error.strerror}; the log says why."
     if isinstance(error, HTTPException):

@@ -49,7 +49,7 @@ class Templates:
     def apology(self, error: Exception) -> str:
         """What a live part says where it cannot be made."""
         words = Markup('<p class="said failed" role="alert">{}</p>')
-        return str(words.format(told(error)[1]))
+        return str(words.format(coded(told(error)[1])))
 
     def _frame(self, visit: Visit) -> dict[str, Any]:
         """What every template knows."""

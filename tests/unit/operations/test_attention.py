@@ -140,7 +140,7 @@ def test_a_worker_that_is_stuck_in_a_link() -> None:
     assert texts([one]) == ["warning: Worker 1 of box has been in the link crm for 16 min with u-1"]
     assert "`conserver cancel u-1`" in one.advice
     assert "`kill -9 71` on box" in one.advice
-    both = [stuck, in_link(2, 9000.0, held=4)]
+    both = [stuck, in_link(2, 7300.0, held=4)]
     assert texts(attention(overview(FINE, hosts=[a_host(workers=both)]))) == [
         "critical: Worker 1 of box has been in the link crm for 16 min with u-1",
         "critical: Worker 2 of box has been in the link crm for 2 h with u-2, and holds 3 more",
