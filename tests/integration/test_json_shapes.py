@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from conserver.operations import audit
 from conserver.queue import keys
 from tests.command_line import ROOT, Command
 from tests.operators import Consumer, beat, vcon
@@ -56,6 +57,7 @@ def test_a_command_gives_these_keys(
     server.rpush("inbox", "u-dead")
     Consumer(server).dead_letter(reason="failed", link="mark", error="e", type="ValueError")
     server.rpush("inbox", "u-waits")
+    audit.record(server, "me", "pause", {"lists": ["inbox"]}, 1)
     server.hset(keys.job("j1"), mapping={"uuid": "u-9", "list": "inbox", "status": "queued"})
     server.zadd(keys.JOBS, {"j1": 1})
     beat(server)
