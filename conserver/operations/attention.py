@@ -115,7 +115,7 @@ def _storages(found: Overview) -> Iterator[Finding]:
         reason = f" ({one_line(one.reason)})" if one.reason else ""
         text = f"has been away{how_long}{part}{reason}{tail}"
         advice = (
-            "mend that server: what it is owed is kept, and written when it answers; dead letters "
+            "mend it: what it is owed is kept, and written when it answers; dead letters "
             "come only after `give_up_s` (a day)"
         )
         yield Finding("critical", f"Storage {one.storage}", text, "", one.since, advice)

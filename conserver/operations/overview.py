@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from conserver.operations import doctor, hosts, lists
+from conserver.operations import doctor, history, hosts, lists
 from conserver.operations.connection import Client
 from conserver.operations.doctor import Finding
 from conserver.operations.hosts import Breaker, Host, Rate
@@ -49,8 +49,9 @@ class Overview:
         in_flight: items that workers hold.
         risks: how Redis may lose items, or refuses them.
         done: items that the present workers have done.
-        rate_per_s: None until the rate is known.
-        drained_in_s: when nothing is queued or returned any more at this rate; None without one.
+        rate_per_s: None until it is known. A first look has it of the history, over the last minute.
+        drained_in_s: when nothing is queued or returned any more at this rate, of the lists that are
+            served and not paused; None without a rate.
     """
 
     at: float
@@ -82,7 +83,10 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
     waits = lists.waits(client, [name for name in names if depths[name].parked])
     ages = lists.ages(client, names)
     per_s = rate.look(found)
-    waiting = sum((depth.queued or 0) + (depth.returned or 0) for depth in depths.values())
+    if per_s is None:
+        [(per_s,)] = history.recent(client, [""], ("done_per_s",)).values()
+    moving = [depths[name] for name in depths if name in served and name not in paused]
+    waiting = sum((depth.queued or 0) + (depth.returned or 0) for depth in moving)
     return Overview(
         at=time.time(),
         lists=[

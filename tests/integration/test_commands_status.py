@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from conserver.queue import calls, keys, script
+from conserver.queue import calls, history, keys, script
 from conserver.queue.record import Progress
 from tests.command_line import ROOT, Command
 from tests.helpers import eventually
@@ -173,6 +173,25 @@ def test_status_says_with_which_error_items_are_tried_again(
     assert (waits["failed"], waits["error"]) == (12, "CRM has no <uuid>")
     assert b"waits for retries (CRM has no <uuid>), the next" in conserver("status").stdout
     assert any("tried again, 12: CRM has no <uuid>" in one["text"] for one in found["findings"])
+
+
+def test_one_look_says_when_all_is_drained(conserver: Command, server: Any) -> None:
+    """At the rate that coordinators have written down; what nobody takes is left out."""
+    beat(server)
+    server.rpush("inbox", *(f"u-{number}" for number in range(120)))
+    server.rpush("elsewhere", "u-1")
+    server.sadd(keys.LISTS, "elsewhere")
+    number = int(time.time()) // history.FINE.step_s
+    values = [2.0 if field == "done_per_s" else 0.0 for field in history.FIELDS]
+    for back in range(3):
+        point = history.pack(number - back, values)
+        server.setrange(history.FINE.key(""), history.FINE.offset(number - back), point)
+    found = conserver.json("status")
+    assert (found["rate_per_s"], found["drained_in_s"]) == (2.0, 60)
+    assert b"2 per second, drained in 60 s" in conserver("status").stdout
+    conserver("pause", "inbox")
+    found = conserver.json("status")
+    assert (found["rate_per_s"], found["drained_in_s"]) == (2.0, None)
 
 
 def test_watching_goes_on_when_redis_has_been_away(private: Any, tmp_path: Path) -> None:

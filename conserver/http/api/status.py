@@ -72,6 +72,10 @@ class Status(BaseModel):
     breakers: list[Breaker]
     in_flight: int
     done: int = Field(description="Items that the present workers have done.")
+    rate_per_s: float | None = Field(description="Of the last minute; null where it is not known.")
+    drained_in_s: int | None = Field(
+        description="When nothing waits any more on lists that are served and not paused."
+    )
 
 
 class Place(BaseModel):
@@ -170,6 +174,8 @@ def status(request: Request, token: Annotated[Token, Depends(requires("read"))])
         breakers=[_breaker(one) for one in found.breakers],
         in_flight=found.in_flight,
         done=found.done,
+        rate_per_s=found.rate_per_s,
+        drained_in_s=found.drained_in_s,
     )
 
 

@@ -85,8 +85,10 @@ def paces(visit: Visit, found: Overview) -> Mapping[str, Pace]:
     """How fast each list's chain is, and when what waits on its lists is done at that rate."""
     chains = visit.context.config.ingress
     waiting: Counter[str] = Counter()
+    moving = {one.name for one in found.lists if one.served and not one.paused}
     for one in found.lists:
-        waiting[chains.get(one.name, "")] += (one.queued or 0) + (one.returned or 0)
+        if one.name in moving:
+            waiting[chains.get(one.name, "")] += (one.queued or 0) + (one.returned or 0)
     names = [one.name for one in found.lists]
 
     def read() -> Mapping[str, tuple[float | None, ...]]:
@@ -96,7 +98,7 @@ def paces(visit: Visit, found: Overview) -> Mapping[str, Pace]:
     rates = visit.dashboard.snapshots.get(("paces", *names), 5, read)
     told: dict[str, Pace] = {}
     for name, (per_s, p50_s, p95_s) in rates.items():
-        left = waiting[chains.get(name, "")] if name in chains else 0
+        left = waiting[chains[name]] if name in chains and name in moving else 0
         told[name] = Pace(per_s, left / per_s if per_s and left else None, p50_s, p95_s)
     return told
 
