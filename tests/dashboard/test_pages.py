@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from conserver.operations import audit
+from conserver.operations import audit, lists
 from conserver.queue import calls, history, keys
 from tests.api.conftest import Api
 from tests.dashboard.test_frame import nothing_inline
@@ -115,6 +115,33 @@ def test_all_is_well(api: Api, visitors: Visitors) -> None:
     assert "Nothing is wrong. 1 worker on 1 host." in visitors("read").get().text
 
 
+def test_what_is_wrong_comes_with_what_to_do(api: Api, queue: Queue, visitors: Visitors) -> None:
+    """On the overview and on the page of the list that it is about; commands are marked as such."""
+    beating_host(api)
+    queue.push("calls", UUID.format(1))
+    with api.context.client() as client:
+        lists.pause(client, ["calls"], actor="<b>ada</b>")
+    visitor = visitors("read")
+    for path in ("", "lists/calls"):
+        eventually(lambda path=path: "1 item waits. →" in visitor.get(path).text)  # type: ignore[misc]
+        page = visitor.get(path)
+        assert "by <b>ada</b>: 1 item waits. → conserver resume calls" in page.text
+        assert "<code>conserver resume calls</code>" in page.html
+
+
+def test_a_list_shows_which_link_is_slow(api: Api, visitors: Visitors) -> None:
+    """Of its own chain; where nothing is metered it says so."""
+    host = beating_host(api)
+    visitor = visitors("read")
+    assert "none has run lately" in visitor.get("lists/calls").text
+    with api.context.client() as client:
+        told = json.dumps({"main": {"tag": [200, 3.0]}, "another": {"tag": [9, 99.0]}})
+        beat = f"{int(time.time() * 1000) + 1}.2"
+        client.hset(keys.host(host), mapping={"links": told, "beat": beat})
+    eventually(lambda: "tag 200 15 ms" in visitor.get("lists/calls").text)
+    assert "100 %" in visitor.get("lists/calls").text
+
+
 @pytest.mark.parametrize("path", ["", "workers"])
 def test_transcribers_show_their_calls_windows_and_memory(
     api: Api, visitors: Visitors, path: str
@@ -138,6 +165,7 @@ def test_a_list_is_paused_and_resumed(api: Api, visitors: Visitors) -> None:
     page = visitor.press(visitor.get(), "Pause calls")
     assert page.url.endswith("/ui/lists/calls")
     assert "calls is paused" in page.text
+    assert "paused by ops for " in page.text
     page = visitor.press(page, "Resume calls")
     assert "calls is taken from again" in page.text
     assert "calls is taken from again" not in visitor.get("lists/calls").text
