@@ -16,9 +16,10 @@ from conserver.queue import calls, host_calls, script
 class Consumer:
     """A consumer by hand: registered, it claims what is there and moves it."""
 
-    def __init__(self, server: Any, host: str = "h1") -> None:
+    def __init__(self, server: Any, host: str = "h1", name: str = "inbox") -> None:
+        self.name = name
         self.server, self.host, self.id, self.number = server, host, uuid4().hex[:16], 0
-        script.run(server, host_calls.register(host, self.id, ["inbox"]))
+        script.run(server, host_calls.register(host, self.id, [name]))
 
     def claim(self) -> list[Any]:
         self.number += 1
@@ -27,7 +28,7 @@ class Consumer:
             self.id,
             self.number,
             True,
-            [calls.Demand("inbox", 100, 3)],
+            [calls.Demand(self.name, 100, 3)],
             calls.ClaimLimits(),
         )
         return calls.read_claim(script.run(self.server, call)).items

@@ -7,6 +7,7 @@ interrupted, and may run beside the daemon and each other.
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 import time
@@ -197,9 +198,28 @@ def select(client: Client, wanted: Filter) -> Iterator[DeadLetter]:
     return (letter for letter in _looked_at(client, wanted) if letter is not None)
 
 
-def listing(client: Client, wanted: Filter, *, limit: int = 0, offset: int = 0) -> Listing:
-    """At most `limit` letters (0: all) that a filter means, without the first `offset` ones."""
-    found = select(client, wanted)
+def newest(client: Client, wanted: Filter) -> Iterator[DeadLetter]:
+    """The same, newest first over all lists; those whose time is not known come last."""
+    now_ms = time.time() * 1000
+    wanted.check()
+    looks = [dead_letters.scan(client, name, newest=True) for name in _names(client, wanted)]
+    merged = heapq.merge(*looks, key=lambda letter: -letter.why.get("time_ms", 0))
+    return (letter for letter in merged if wanted.matches(letter, now_ms))
+
+
+def listing(
+    client: Client,
+    wanted: Filter,
+    *,
+    limit: int = 0,
+    offset: int = 0,
+    look: Callable[[Client, Filter], Iterator[DeadLetter]] = select,
+) -> Listing:
+    """At most `limit` letters (0: all) that a filter means, without the first `offset` ones.
+
+    look: select or newest.
+    """
+    found = look(client, wanted)
     letters = list(islice(found, offset, offset + limit if limit else None))
     return Listing(letters, bool(limit) and next(found, None) is not None)
 

@@ -60,15 +60,16 @@ def depth(client: redis.Redis, name: str) -> int:
     return int(client.llen(key)) if client.type(key) == b"list" else 0
 
 
-def scan(client: redis.Redis, name: str) -> Iterator[DeadLetter]:
-    """All dead letters of a list: first those with a reason, oldest first, then bare payloads.
+def scan(client: redis.Redis, name: str, *, newest: bool = False) -> Iterator[DeadLetter]:
+    """All dead letters of a list: first those with a reason, oldest or newest first, then bare
+    payloads.
 
     Letters that are added or removed meanwhile may be missed or yielded twice. `requeue` and
     `purge` check again whether a letter is still there.
     """
     began_ms = _now_ms(client.time())
     with_reason: Counter[bytes] = Counter()
-    for member in elements.in_sorted_set(client, keys.dead(name)):
+    for member in elements.in_sorted_set(client, keys.dead(name), highest=newest):
         letter = _read(client, name, member)
         if letter is not None:
             with_reason[letter.payload] += 1

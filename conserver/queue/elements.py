@@ -25,9 +25,11 @@ def in_list(client: redis.Redis, key: str) -> Iterator[bytes]:
         yield from _in_pages(lambda first, last: client.lrange(key, first, last))
 
 
-def in_sorted_set(client: redis.Redis, key: str) -> Iterator[bytes]:
-    """The members of a sorted set, from the lowest score. Raises ResponseError for other types."""
-    return _in_pages(lambda first, last: client.zrange(key, first, last))
+def in_sorted_set(client: redis.Redis, key: str, *, highest: bool = False) -> Iterator[bytes]:
+    """The members of a sorted set, from the lowest score, or from the highest. Raises ResponseError
+    for other types.
+    """
+    return _in_pages(lambda first, last: client.zrange(key, first, last, desc=highest))
 
 
 def in_sorted_sets(

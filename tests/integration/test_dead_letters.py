@@ -69,15 +69,30 @@ def test_letters_come_with_their_reasons_the_oldest_first_then_bare_ones(queue: 
 
 
 def test_a_letter_that_comes_during_the_look_is_not_taken_for_one_without_a_reason(
-    queue: Queue,
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in an incident, when people count while letters pour in."""
     dead_letter(queue, "u1")
     queue.client.rpush("DLQ:q", "bare")
-    found = deadletters.scan(queue.client, "q")
-    assert next(found).payload == b"u1"
-    dead_letter(queue, "u2")
-    assert [letter.payload for letter in found] == [b"bare"]
+    read, coming = queue.client.lrange, ["u2"]
+
+    def lrange(*words: Any) -> Any:
+        while coming:
+            dead_letter(queue, coming.pop())
+        return read(*words)
+
+    monkeypatch.setattr(queue.client, "lrange", lrange)
+    assert [letter.payload for letter in letters(queue)] == [b"u1", b"bare"]
+    assert [bool(letter.why) for letter in letters(queue)] == [True, True, False]
+
+
+def test_the_newest_can_come_first(queue: Queue) -> None:
+    dead_letter(queue, "u1", "u2", "u3")
+    for member in queue.client.zrange("conserver:dead:q", 0, -1):
+        queue.client.zadd("conserver:dead:q", {member: int(member[-1:])})
+    queue.client.rpush("DLQ:q", "bare")
+    found = deadletters.scan(queue.client, "q", newest=True)
+    assert [letter.payload for letter in found] == [b"u3", b"u2", b"u1", b"bare"]
 
 
 def test_a_letter_has_its_progress(queue: Queue) -> None:

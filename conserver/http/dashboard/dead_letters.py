@@ -42,7 +42,9 @@ def show(visit: Visit) -> Response:
     found, kinds = dead_letters.Listing([], False), []
     if not wanted.wrong:
         with visit.client() as client:
-            found = dead_letters.listing(client, wanted.filter, limit=PAGE, offset=offset)
+            found = dead_letters.listing(
+                client, wanted.filter, limit=PAGE, offset=offset, look=dead_letters.newest
+            )
             kinds = dead_letters.count(client, wanted.filter, KINDS_LOOKED_AT)
             hints = [] if kinds else dead_letters.unknown_names(client, wanted.filter)
     else:

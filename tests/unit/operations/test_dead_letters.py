@@ -16,6 +16,7 @@ from conserver.operations.dead_letters import (
     count,
     error_of,
     listing,
+    newest,
     parse_age,
     purge,
     requeue,
@@ -161,6 +162,21 @@ def test_a_listing_has_pages(server: Any) -> None:
     second = listing(server, Filter(), limit=2, offset=2)
     assert ([letter.name for letter in second.letters], second.more) == (["u-3"], False)
     assert len(listing(server, Filter()).letters) == 3
+
+
+def test_the_newest_of_all_lists_come_first(server: Any) -> None:
+    """Whoever looks in the night wants to see what fails now."""
+    for time_ms, name in enumerate(("inbox", "other", "inbox", "other"), 1):
+        server.rpush(name, f"u-{time_ms}")
+        letter = Consumer(server, name=name)
+        letter.dead_letter(reason="failed", error="e", time_ms=time_ms)
+    found = listing(server, Filter(), limit=3, look=newest)
+    assert [letter.name for letter in found.letters] == ["u-4", "u-3", "u-2"]
+    assert found.more
+    only = listing(server, Filter(names=("inbox",)), look=newest)
+    assert [letter.name for letter in only.letters] == ["u-3", "u-1"]
+    with pytest.raises(InvalidArgumentError):
+        listing(server, Filter(reason="none"), look=newest)
 
 
 @pytest.mark.parametrize(
