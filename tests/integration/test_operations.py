@@ -11,7 +11,16 @@ import orjson
 import pytest
 
 from conserver.config.settings import Settings
-from conserver.operations import audit, dead_letters, doctor, hosts, items, lists, overview
+from conserver.operations import (
+    attention,
+    audit,
+    dead_letters,
+    doctor,
+    hosts,
+    items,
+    lists,
+    overview,
+)
 from conserver.operations import settings as setting_list
 from conserver.operations.dead_letters import Filter
 from conserver.operations.hosts import Rate
@@ -49,9 +58,9 @@ def busy(server: Any) -> Any:
 
 
 def test_status(busy: Any, conserver: Command) -> None:
-    assert plain(asdict(overview.overview(busy, ["inbox"], Rate()))) == plain(
-        conserver.json("status")
-    )
+    now = overview.overview(busy, ["inbox"], Rate())
+    wrong = [asdict(one) for one in attention.attention(now)]
+    assert plain(asdict(now) | {"findings": wrong}) == plain(conserver.json("status"))
 
 
 def test_health(busy: Any, conserver: Command) -> None:
