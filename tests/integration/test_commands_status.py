@@ -134,7 +134,7 @@ def test_status_says_who_has_paused_a_list(conserver: Command, server: Any) -> N
 
 def test_status_says_what_is_wrong_and_what_to_do(conserver: Command, server: Any) -> None:
     """Below the tables, the worst first; a system where all is well has no such part."""
-    beat(server, away="{}", away_reasons="{}")
+    beat(server)
     workers = orjson.loads(server.hget(keys.host("h1"), "workers"))
     server.hset(keys.host("h1"), "workers", orjson.dumps([workers[0] | {"away": []}]))
     assert b"wrong now" not in conserver("status").stdout
