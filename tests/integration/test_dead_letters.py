@@ -74,7 +74,7 @@ def test_a_letter_that_comes_during_the_look_is_not_taken_for_one_without_a_reas
     """As in an incident, when people count while letters pour in."""
     dead_letter(queue, "u1")
     queue.client.rpush("DLQ:q", "bare")
-    read, coming = queue.client.lrange, [Consumer(queue, "c1")]
+    read, coming = queue.client.lrange, [Consumer(queue, "c2")]
 
     def lrange(*words: Any) -> Any:
         while coming:
