@@ -68,26 +68,6 @@ def test_letters_come_with_their_reasons_the_oldest_first_then_bare_ones(queue: 
     assert [letter.name for letter in found][-1] == "bare"
 
 
-def test_a_letter_that_comes_during_the_look_is_not_taken_for_one_without_a_reason(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in an incident, when people count while letters pour in."""
-    dead_letter(queue, "u1")
-    queue.client.rpush("DLQ:q", "bare")
-    read, coming = queue.client.lrange, [Consumer(queue, "c2")]
-
-    def lrange(*words: Any) -> Any:
-        while coming:
-            consumer = coming.pop()
-            queue.push("q", "u2")
-            consumer.dead_letter(consumer.one(), why="late")
-        return read(*words)
-
-    monkeypatch.setattr(queue.client, "lrange", lrange)
-    assert [letter.payload for letter in letters(queue)] == [b"u1", b"bare"]
-    assert [bool(letter.why) for letter in letters(queue)] == [True, True, False]
-
-
 def test_the_newest_can_come_first(queue: Queue) -> None:
     dead_letter(queue, "u1", "u2", "u3")
     for member in queue.client.zrange("conserver:dead:q", 0, -1):
