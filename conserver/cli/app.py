@@ -228,12 +228,11 @@ def submit(
     """Put vCons and recordings on a list.
 
     From files, folders and standard input; audio files become vCons. A file holds
-    one vCon, or several: one per line, or one after the other.
-
-    Each is a job, which `conserver jobs` shows. With --wait it is followed to its
-    end: completed (stored and passed on), filtered (by a link), cancelled or
-    failed (a dead letter); `waiting` had not ended when the time was over. 0 if
-    all are completed or filtered.
+    one vCon, or several: one per line, or one after the other. Each is a job,
+    which `conserver jobs` shows. With --wait it is followed to its end: completed
+    (stored and passed on), filtered (by a link), cancelled or failed (a dead
+    letter); `waiting` had not ended when the time was over. 0 if all are
+    completed or filtered.
     """
     from conserver.cli.submit import submit
 

@@ -21,6 +21,7 @@ closes the generator stops the work.
     contents.py      what is in a list, and why
     items.py         where a vCon is; cancel it
     dead_letters.py  filter, list, count, requeue, purge
+    redis_faults.py  why Redis did not do something, in a sentence
     words.py         numbers and durations as sentences say them
     error_kinds.py   errors without what differs from item to item
     background.py    requeue, purge and cancel as operations that are followed and stopped
