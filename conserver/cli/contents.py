@@ -8,6 +8,7 @@ from dataclasses import asdict
 from conserver.cli.environment import configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked
+from conserver.cli.where import holder_text
 from conserver.config.validation import suggest
 from conserver.errors import OperationError
 from conserver.operations import contents, hosts, lists
@@ -58,9 +59,8 @@ def show(output: Output, name: str, config_file: str = "", *, limit: int) -> int
 
 
 def _running(one: Running) -> tuple[object, ...]:
-    at = f"at {one.link} for {age_text(one.since_s)}, " if one.link else ""
-    who = f"worker {one.worker} of {one.host}" if one.host else "a host that does not say"
-    return ("running", one.uuid, one.job, "", "", at + who)
+    what = holder_text(one.link, one.since_s, one.worker, one.host)
+    return ("running", one.uuid, one.job, "", "", what)
 
 
 def _waiting(one: Content) -> tuple[object, ...]:

@@ -59,12 +59,16 @@ def where(output: Output, uuid: str, config_file: str = "") -> int:
     return 0
 
 
+def holder_text(link: str, since_s: float, worker: int, host: str) -> str:
+    """Who has an item. One that is in no link waits for a thread of its worker, or is stored."""
+    at = f"at {link} for {age_text(since_s)}, " if link else "held by "
+    return at + (f"worker {worker} of {host}" if host else "a host that does not say")
+
+
 def _what(one: Place) -> str:
     """What it waits for, or who works on it."""
     if one.where == "running":
-        at = f"at {one.link} for {age_text(one.since_s)}, " if one.link else ""
-        who = f"worker {one.worker} of {one.host}" if one.host else "a host that does not say"
-        return f"{at}{who}"
+        return holder_text(one.link, one.since_s, one.worker, one.host)
     if one.where == "parked":
         until_s = one.due_at - time.time()
         when = f"in {age_text(until_s)}" if until_s > 0 else "now"

@@ -18,7 +18,7 @@ def test_where_of_each_place(conserver: Command, server: Any) -> None:
     consumer.dead_letter(reason="failed", link="mark", error="no more luck")
     server.rpush("inbox", "u-parked")
     consumer.park()
-    server.rpush("inbox", "u-7")
+    server.rpush("inbox", "u-7", "u-held")
     consumer.claim()
     beat(server, name="box-1")
     workers = orjson.loads(server.hget(keys.host("h1"), "workers"))
@@ -28,13 +28,14 @@ def test_where_of_each_place(conserver: Command, server: Any) -> None:
 
     said = {
         uuid: conserver("where", uuid).stdout.decode().splitlines()[1].split(maxsplit=2)
-        for uuid in ("u-dead", "u-parked", "u-7", "u-waits")
+        for uuid in ("u-dead", "u-parked", "u-7", "u-held", "u-waits")
     }
     assert said["u-dead"][:2] == ["inbox", "dead"]
     assert "no more luck" in said["u-dead"][2]
     assert said["u-parked"][:2] == ["inbox", "parked"]
     assert said["u-parked"][2].startswith("due in ")
     assert said["u-7"] == ["inbox", "running", "at mark for 2 min, worker 1 of box-1"]
+    assert said["u-held"] == ["inbox", "running", "held by worker 1 of box-1"]
     assert said["u-waits"] == ["inbox", "queued"]
     place = conserver.json("where", "u-7")["places"][0]
     assert (place["host"], place["worker"], place["link"]) == ("box-1", 1, "mark")
