@@ -116,15 +116,19 @@ def _steps(client: Client, task: Task) -> Any:
         return _found(task, schedule.find)
     action = cast("LettersAction", schedule.requeue or schedule.purge)
     move = dead_letters.requeue if schedule.requeue is not None else dead_letters.purge
-    return _moved(
-        move(client, filter_of(action), limit=action.limit, actor=f"schedule {task.name}")
-    )
+    # The cursor of such a run is how many were moved.
+    done = int(task.cursor.partition(" ")[0] or 0)
+    if 0 < action.limit <= done:
+        return iter([Step(done, task.cursor)])
+    left = action.limit - done if action.limit else 0
+    actor = f"schedule {task.name}"
+    return _moved(move(client, filter_of(action), limit=left, actor=actor), done)
 
 
-def _moved(progress: Any) -> Iterator[Step]:
+def _moved(progress: Any, before: int) -> Iterator[Step]:
     with closing(progress):
         for one in progress:
-            yield Step(one.done)
+            yield Step(before + one.done, str(before + one.done))
 
 
 def _found(task: Task, action: FindAction) -> Iterator[Step]:

@@ -30,17 +30,32 @@ def queue(redis_url: str) -> Iterator[Queue]:
         yield found
 
 
+class Stopping(threading.Event):
+    """Is set when it was asked for so many times."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._left = steps
+
+    def is_set(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
 class Schedule:
     """A schedule that pushes what it finds in a database with FOUND vCons."""
 
-    def __init__(self, queue: Queue, redis_url: str, path: Path, *, limit: int) -> None:
+    def __init__(
+        self, queue: Queue, redis_url: str, path: Path, *, limit: int, action: str = "find"
+    ) -> None:
         self._queue = queue
         self._passed_s = 0
         self._settings = Settings.model_validate({"redis_url": redis_url})
-        find = {"storage": "db", "query": "1 = 1", "list": "out", "limit": limit}
+        find = {"storage": "db", "query": "1 = 1", "list": "out"}
+        does = {**(find if action == "find" else {}), "limit": limit}
         written = {
             "storages": {"db": {"module": "storage.sqlite", "options": {"path": str(path)}}},
-            "schedules": {NAME: {"cron": "0 2 * * *", "find": find}},
+            "schedules": {NAME: {"cron": "0 2 * * *", action: does}},
         }
         self._config = parse(yaml.safe_dump(written), {})
         storage = Storage("db", Options.model_validate({"path": path}))
@@ -64,12 +79,10 @@ class Schedule:
         )
         return [part.decode() for part in self._queue.run(call)]
 
-    def carry_out(self, *, stopped: bool) -> int:
-        """Take the run, or take it over, and do it; stopped: the host is stopping by then."""
+    def carry_out(self, *, stopped: bool = False, steps: int = 0) -> int:
+        """Take the run, or take it over, and do it; stopped: the host stops after so many steps."""
         _, run, cursor, *_ = self.fire()
-        stopping = threading.Event()
-        if stopped:
-            stopping.set()
+        stopping = Stopping(steps) if stopped else threading.Event()
         task = Task(NAME, run, cursor, self._config, self._settings)
         with redis_client(self._settings) as client:
             return scheduled.carry_out(client, task, stopping)
@@ -97,3 +110,18 @@ def test_a_run_that_is_given_up_after_each_page_pushes_each_find_once(
     pushed = queue.waiting("out")
     assert len(pushed) == len(set(pushed)) == min(limit, FOUND)
     assert one.result == {"done": len(pushed)}
+
+
+@pytest.mark.parametrize("action", ["requeue", "purge"])
+def test_a_run_that_is_given_up_moves_no_more_letters_than_it_may(
+    queue: Queue, redis_url: str, tmp_path: Path, action: str
+) -> None:
+    one = Schedule(queue, redis_url, tmp_path / "vcons.db", limit=8, action=action)
+    queue.client.sadd("conserver:lists", "q")
+    queue.push("DLQ:q", *(f"u{number}" for number in range(30)))
+    assert one.fire() == ["known"]
+    assert one.carry_out(stopped=True, steps=5) == EXIT_GIVEN_UP
+    assert len(queue.dead("q")) == 25
+    assert one.carry_out(stopped=True, steps=5) == 0
+    assert len(queue.dead("q")) == 22
+    assert one.result == {"done": 8}
