@@ -127,6 +127,24 @@ def test_a_storage_is_read_and_deleted_from(
     storage.close()
 
 
+def test_conditions_are_about_what_a_storage_has_too(
+    admin: httpx.Client, queue: Queue, tmp_path: Path
+) -> None:
+    from storage.contract import Document
+    from storage.file import Options, Storage
+
+    storage = Storage("files", Options.model_validate({"path": str(tmp_path / "files")}))
+    storage.open()
+    storage.save_many([Document("u1", BODY, 1)])
+    storage.close()
+    tag = admin.get("/v1/vcons/u1").headers["etag"]
+    for header, value in (("If-None-Match", "*"), ("If-Match", '"another"')):
+        answer = admin.put("/v1/vcons/u1", content=BODY, headers={header: value})
+        assert (header, answer.status_code) == (header, 412)
+    assert not queue.client.exists("vcon:u1")
+    assert admin.put("/v1/vcons/u1", content=BODY, headers={"If-Match": tag}).status_code == 201
+
+
 def test_what_is_deleted_is_not_found_by_its_parties(admin: httpx.Client, queue: Queue) -> None:
     body = {"vcon": "0.4.0", "uuid": "u1", "parties": [{"name": "Ada"}]}
     assert admin.post("/vcon", json=body).status_code == 201

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -116,13 +116,16 @@ def _store(context: Context, uuid: str, raw: bytes, check: Callable[[bytes | Non
         200: {"model": Stored, "description": "It replaced another one"},
         412: {"description": "If-Match or If-None-Match does not hold"},
         422: {"description": "No vCon, or that of another uuid"},
+        502: {"description": "A storage that may have it could not be asked: with a condition"},
     },
     openapi_extra=_DOCUMENT,
 )
 async def put(
     request: Request, uuid: str, token: Annotated[Token, Depends(requires("submit"))]
 ) -> Response:
-    """`If-None-Match: *` stores it only if there is none, `If-Match: ETAG` only over that one."""
+    """`If-None-Match: *` stores it only if there is none, `If-Match: ETAG` only over that one; one
+    that only a storage has counts, too.
+    """
     context = context_of(request)
     found, raw = await _document(request, context)
     if found.lower() != uuid.lower():
@@ -131,12 +134,27 @@ async def put(
     unwanted = request.headers.get("if-none-match")
 
     def check(before: bytes | None) -> None:
+        if before is None and (wanted, unwanted) != (None, None):
+            before = _stored(context, found)
         etags.check(wanted, unwanted, None if before is None else etags.of(before))
 
     replaced = await asyncio.to_thread(_store, context, found, raw, check)
     headers = {"ETag": etags.of(raw)}
     status = 200 if replaced else 201
     return Response(Stored(uuid=found).model_dump_json(), status, headers, "application/json")
+
+
+def _stored(context: Context, uuid: str) -> bytes | None:
+    """The document in the first storage that has it. Raises ProblemError: 502."""
+    found = documents.get(None, context.storages, uuid)
+    if found.text is None and found.silent:
+        raise _away(found.silent)
+    return found.text
+
+
+def _away(silent: Iterable[str]) -> ProblemError:
+    names = ", ".join(sorted(silent))
+    return ProblemError(502, f"these storages could not be asked: {names}", "storage-away")
 
 
 @router.get(
@@ -161,11 +179,7 @@ def get(
         found = documents.get(client, context.storages, uuid)
     if found.text is None:
         if found.silent:
-            raise ProblemError(
-                502,
-                "these storages could not be asked: " + ", ".join(sorted(found.silent)),
-                "storage-away",
-            )
+            raise _away(found.silent)
         raise ProblemError(404, f"there is no vCon {uuid}", "vcon-unknown")
     tag = etags.of(found.text)
     headers = {"ETag": tag, "X-Source": found.source, "Cache-Control": "private, no-cache"}
