@@ -246,6 +246,17 @@ def test_status_and_hosts(clients: Clients, worker: Consumer) -> None:
     assert read.get("/v1/hosts").json()[0]["state"] == "starting"
 
 
+@pytest.mark.parametrize("path", ["/v1/status", "/v1/hosts", "/v1/workers"])
+def test_what_workers_do_is_shown_to_who_may_use_its_lists(
+    clients: Clients, queue: Queue, path: str
+) -> None:
+    beat(queue.client, name="box")
+    assert "u-7" in clients("read").get(path).text
+    shown = clients("narrow").get(path)
+    assert shown.status_code == 200
+    assert "u-7" not in shown.text
+
+
 def test_the_configuration_is_shown_without_secrets(clients: Clients) -> None:
     shown = clients("read").get("/v1/config").json()
     assert shown["chains"]["main"]["ingress_lists"] == ["urgent", "calls"]

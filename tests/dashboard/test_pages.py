@@ -220,6 +220,14 @@ def test_a_token_for_some_lists_sees_those(queue: Queue, visitors: Visitors) -> 
     assert visitor.http.get("/ui/history", params={"list": "other"}).status_code == 200
 
 
+def test_a_token_for_some_lists_sees_no_items_of_others(api: Api, visitors: Visitors) -> None:
+    beating_host(api)
+    assert UUID.format(7) in visitors("read").get("workers").html
+    page = visitors("narrow").get("workers")
+    assert page.status == 200
+    assert UUID.format(7) not in page.html
+
+
 def test_dead_letters_are_grouped_and_filtered(
     died: Callable[..., str], visitors: Visitors
 ) -> None:

@@ -13,6 +13,7 @@ from conserver.http.api.auth import check_unrestricted, requires
 from conserver.http.api.context import context_of
 from conserver.http.api.lists import ListView
 from conserver.http.api.shapes import iso
+from conserver.http.api.visible import visible
 from conserver.operations import attention, audit, items, overview
 from conserver.operations import hosts as operations
 from conserver.operations import lists as list_operations
@@ -165,7 +166,8 @@ def status(request: Request, token: Annotated[Token, Depends(requires("read"))])
     with context.client() as client:
         everything = overview.overview(client, list(context.config.ingress), Rate())
     seen = [state for state in everything.lists if token.may_use(state.name)]
-    found = replace(everything, lists=seen)
+    hosts = visible(everything.hosts, token, context.config)
+    found = replace(everything, lists=seen, hosts=hosts)
     return Status(
         at=iso(found.at),
         findings=[_finding(one) for one in attention.attention(found, context.settings.parked_cap)],
@@ -180,10 +182,12 @@ def status(request: Request, token: Annotated[Token, Depends(requires("read"))])
 
 
 @router.get("/hosts", summary="Hosts and their workers")
-def hosts(request: Request, _: Annotated[Token, Depends(requires("read"))]) -> list[HostView]:
+def hosts(request: Request, token: Annotated[Token, Depends(requires("read"))]) -> list[HostView]:
     """By name."""
-    with context_of(request).client() as client:
-        return [_host(host) for host in operations.read(client)]
+    context = context_of(request)
+    with context.client() as client:
+        found = operations.read(client)
+    return [_host(host) for host in visible(found, token, context.config)]
 
 
 @router.get("/workers", summary="How busy the workers are")
@@ -192,7 +196,7 @@ def workers(request: Request, token: Annotated[Token, Depends(requires("read"))]
     context = context_of(request)
     with context.client() as client:
         found = overview.overview(client, list(context.config.ingress), Rate())
-    living = [host for host in found.hosts if host.beats]
+    living = [host for host in visible(found.hosts, token, context.config) if host.beats]
     waiting = [
         count
         for state in found.lists

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from conserver.http.api.visible import visible
 from conserver.http.dashboard import pasts
 from conserver.http.dashboard.pages import Pages, Values, Visit
 from conserver.operations import history, overview
@@ -61,7 +62,11 @@ def seen(visit: Visit) -> Overview:
     found = dashboard.snapshots.get("overview", 0.9, read)
     if not visit.token.lists:
         return found
-    return replace(found, lists=[one for one in found.lists if visit.token.may_use(one.name)])
+    return replace(
+        found,
+        lists=[one for one in found.lists if visit.token.may_use(one.name)],
+        hosts=visible(found.hosts, visit.token, visit.context.config),
+    )
 
 
 def findings_of(visit: Visit, name: str) -> list[Finding]:
