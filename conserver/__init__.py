@@ -11,7 +11,7 @@ docs/architecture.md shows the wings. Where a subject is decided, and where it i
                            queue/move.lua for parked items and dead letters
     dead letters           as above; queue/claim.lua makes those of items that must not run (poison,
                            a pushed document that is too large, a callback that has expired);
-                           worker/departures.py tells of both
+                           worker/departures.py logs and counts both
     idle workers           coordinator/list_waiters.py waits in Redis, process/wakeup.py wakes
     stalls, time limits    supervisor/watchdog.py, by process/shared_status.py
     a dead worker          below, step by step
@@ -38,7 +38,8 @@ The words that the code uses:
     filtered          a link returned None: the item is settled without storages and egress
     park              set an item aside until a time: for a retry, or until a storage is back
     return            move the items of a dead consumer to `returned` or `suspects`
-    returned          the list of items that came back; claims take from it first
+    returned          the list of items that came back, or that a list waiter has taken for a worker
+                      that it wakes; claims take from it first
     suspect           an item that may have killed its worker; it runs alone next
     blame             the items to which a worker's death is attributed; they become suspects
     delivery          a worker's death that counts against an item, up to `max_deliveries`
@@ -64,7 +65,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
 4. coordinator/registry.py executes the order by calling queue/return.lua until nothing is left.
 5. queue/return.lua: the registration becomes void, so that late claims of the dead worker are
    refused. Blamed items go to `conserver:suspects:<list>`, others to `conserver:returned:<list>`.
-   A suspect that had begun counts a delivery. A consumer without items is deleted, for good.
+   A suspect that had begun counts a delivery. When all items of the consumer are
+   back, its registration is deleted; it cannot be made again.
 6. coordinator/idle_workers.py wakes an idle worker, which claims what was returned; while items
    remain, the list waiters wake the next one. Meanwhile the
    supervisor registers a new consumer id and starts the replacement (at once, then with backoff).

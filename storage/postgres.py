@@ -55,8 +55,8 @@ _JSONB_VERSION = b"\x01"
 _UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # Of the ids that are made here; as everything stored under them, it must never change.
 _NAMESPACE = uuid5(NAMESPACE_URL, "conserver:storage.postgres")
-# jsonb holds every character but NUL. (After an even number of backslashes, \u0000 is six plain
-# characters: the backslash before the u is itself escaped.)
+# jsonb holds every character but NUL. (Behind an odd number of backslashes, \u0000 is six plain
+# characters: its own backslash is escaped.)
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 # Classes of SQLSTATE (see appendix A of PostgreSQL's manual).
@@ -106,7 +106,7 @@ class Options(StorageOptions):
 
     url: SecretStr | None = Field(
         default=None,
-        description="A libpq connection URI or keyword string. It goes before the five below.",
+        description="A libpq connection URI or keyword string. It overrides the five below.",
     )
     host: str = Field(default="localhost", description="Host name, or folder of the unix socket.")
     port: int = Field(default=5432, description="Port of the server.")

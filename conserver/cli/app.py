@@ -63,7 +63,7 @@ def run(
     config: ConfigFile = "",
     workers: Annotated[
         str,
-        typer.Option("--workers", "-w", metavar="N", help="Goes before CONSERVER_WORKERS."),
+        typer.Option("--workers", "-w", metavar="N", help="Overrides CONSERVER_WORKERS."),
     ] = "",
 ) -> None:
     """Run the daemon until SIGTERM.
@@ -79,12 +79,12 @@ def run(
 def api(
     config: ConfigFile = "",
     host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="Goes before CONSERVER_API_HOST.")
+        str, typer.Option("--host", metavar="ADDRESS", help="Overrides CONSERVER_API_HOST.")
     ] = "",
     port: Annotated[
         int,
         typer.Option(
-            "--port", "-p", min=0, max=65_535, help="Goes before CONSERVER_API_PORT; else 8000."
+            "--port", "-p", min=0, max=65_535, help="Overrides CONSERVER_API_PORT; else 8000."
         ),
     ] = 0,
     workers: Annotated[

@@ -15,7 +15,7 @@ ConfigFile = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="The configuration; goes before CONSERVER_CONFIG_FILE.",
+        help="The configuration; overrides CONSERVER_CONFIG_FILE.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]

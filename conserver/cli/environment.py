@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def load_settings(config_file: str = "", workers: str = "") -> Settings:
-    """The settings of this environment; `config_file` (--config) goes before CONSERVER_CONFIG_FILE,
+    """The settings of this environment; `config_file` (--config) overrides CONSERVER_CONFIG_FILE,
     `workers` (--workers) before CONSERVER_WORKERS.
 
     Raises:

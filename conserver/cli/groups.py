@@ -72,7 +72,7 @@ def cancel_job(job: Job, json: AsJson = False) -> None:
 
 TokensFile = Annotated[
     str,
-    typer.Option("--file", "-f", metavar="FILE", help="Goes before CONSERVER_API_TOKENS_FILE."),
+    typer.Option("--file", "-f", metavar="FILE", help="Overrides CONSERVER_API_TOKENS_FILE."),
 ]
 TokenName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 

@@ -26,7 +26,7 @@ def run(config_file: str = "", workers: str = "") -> int:
     """Runs the supervisor until it is stopped, and returns its exit code.
 
     Args:
-        workers: goes before CONSERVER_WORKERS; "" for none.
+        workers: overrides CONSERVER_WORKERS; "" for none.
 
     Raises:
         ConfigError: settings, configuration or plugins cannot be used.

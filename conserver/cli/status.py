@@ -36,19 +36,19 @@ def status(output: Output, config_file: str = "", *, watch_s: float = 0) -> int:
             findings = attention(now, settings.parked_cap)
             output.value(asdict(now) | {"findings": [asdict(one) for one in findings]})
             if not output.as_json:
-                _show(output.screen, now, findings, again=bool(watch_s))
+                _show(output.screen, now, findings, watched=bool(watch_s))
 
         watching.repeat(look, watch_s)
     return 0
 
 
-def _show(screen: Console, found: Overview, findings: Sequence[Finding], *, again: bool) -> None:
+def _show(screen: Console, found: Overview, findings: Sequence[Finding], *, watched: bool) -> None:
     lines = [*_lists(screen, found), "", _totals(found), "", *_away(screen, found)]
     if found.hosts:
         rows = [row for host in found.hosts for row in _rows(host)]
         lines += lines_of(screen, _WORKER_COLUMNS, rows)
     lines += _wrong(screen, findings)
-    watching.write(screen, lines, found.at, again=again)
+    watching.write(screen, lines, found.at, watched=watched)
     if not found.hosts:
         note("no host is running")
 

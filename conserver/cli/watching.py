@@ -34,19 +34,19 @@ def repeat(look: Callable[[], None], watch_s: float) -> None:
         time.sleep(watch_s)
 
 
-def write(screen: Console, lines: Sequence[str], at_s: float, *, again: bool) -> None:
+def write(screen: Console, lines: Sequence[str], at_s: float, *, watched: bool) -> None:
     """Writes lines in one piece.
 
     Args:
         at_s: when they were true, in Unix seconds.
-        again: a terminal is painted over; in a file, each showing has its time above and an empty
-            line below.
+        watched: this is one of many showings: it is painted over the last one on a terminal; in a
+            file it has its time above and an empty line below.
     """
-    if again and screen.is_terminal:
+    if watched and screen.is_terminal:
         text = _HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_BELOW
     else:
         text = "\n".join(lines).rstrip("\n") + "\n"
-        if again:
+        if watched:
             at = datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
             text = f"{at}\n{text}\n"
     sys.stdout.write(text)

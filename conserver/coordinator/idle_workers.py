@@ -123,7 +123,7 @@ class IdleWorkers:
         if slot in self._answers:
             await asyncio.wait([self._answers[slot]], timeout=ANSWER_TIMEOUT_S)
 
-    def order_empty(self, slot: int) -> bool:
+    def order_to_finish(self, slot: int) -> bool:
         """Order a worker to claim nothing until it is empty. False if it does not read."""
         return self._send(slot, wakeup.EMPTY)
 

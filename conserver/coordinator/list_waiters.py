@@ -4,8 +4,8 @@ While a worker of this host is idle, one `BLMOVE <list> conserver:returned:<list
 for every list that the host serves. When it answers, an item has moved to `returned`. There it
 belongs to no process, so no death strands it. The list waiter wakes one idle worker, which claims
 the item from there. When that worker has answered, the list waiter looks at `returned`. If items
-remain, it wakes the next idle worker, and none twice for the same items; if none remain, it starts
-the next BLMOVE. Redis answers one host per item, and the host wakes one worker.
+remain, it wakes the next idle worker (none twice before `returned` was empty); if none remain, it
+starts the next BLMOVE. Redis answers one host per item, and the host wakes one worker.
 
 No BLMOVE is issued for a list that is paused, that has as many parked items as it may, or that has
 unclaimed items in `returned`. Otherwise items would pile up in `returned` with no one to claim
@@ -64,7 +64,7 @@ allows."""
 class WaitOutcome(enum.Enum):
     """How one wait for a list ended."""
 
-    UNCLAIMED = enum.auto()  # something lies in returned: BLMOVE has moved it, or it did before
+    UNCLAIMED = enum.auto()  # returned has an item: this BLMOVE has moved it, or it was there
     NOTHING = enum.auto()  # BLMOVE timed out, or was cancelled
     HINDERED = enum.auto()  # no BLMOVE was issued, or Redis refused it: back off
 

@@ -112,5 +112,5 @@ class Suspects:
         else:
             if slot != self._ordered:
                 self._log.info("emptied_for_suspect", worker=slot, held=held[slot])
-            self._idle_workers.order_empty(slot)
+            self._idle_workers.order_to_finish(slot)
         self._ordered = slot

@@ -257,8 +257,8 @@ def ages(client: Client, wanted: Iterable[str]) -> dict[str, float | None]:
     or, after a claim, in returned or suspects. Parked ones, which wait for their time, are left
     out. 0.0 where none waits; None where it cannot be told.
 
-    It has waited for at least so long: queue/waiting.lua says how that is known, and what it cannot
-    know. Coordinators look every few seconds; so does whoever calls this.
+    queue/waiting.lua says how that is known, and what it cannot know: among equal elements the age
+    may be too high. Coordinators look every few seconds; so does whoever calls this.
     """
     from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
 

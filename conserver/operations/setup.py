@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_settings(environ: Mapping[str, str], config_file: str = "") -> Settings:
-    """The settings that `environ` gives; `config_file` goes before CONSERVER_CONFIG_FILE.
+    """The settings that `environ` gives; `config_file` overrides CONSERVER_CONFIG_FILE.
 
     Raises:
         ConfigError: with every variable that cannot be used.

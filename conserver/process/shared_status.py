@@ -35,7 +35,7 @@ byte order, because the memory never leaves the host:
         160         128 bytes   uuid
         288         32 bytes    link
         320         40 bytes    chain
-    92480           64 * 256    why each of these storages is away (bit 40), for people
+    92480           64 * 256    why each storage of the bits at 40 is away, for people
     108864          1 MiB       metrics; the kernel allocates its pages on first write
 
 The phase byte is written last, so a reader never sees a slot that was not filled. It may see one

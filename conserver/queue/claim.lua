@@ -7,8 +7,8 @@
 --       8 cap on parked   9 seconds that a job is kept after its end   10 seconds that it is kept
 --       in any case
 --       11 seconds that a dead letter's document is kept (0: for ever)
---       12.. for each list: most items, max deliveries; then, in a repetition, the
---       tokens that the worker knows to hold: their records are not read again
+--       12.. for each list: most items, max deliveries; then, if the claim is repeated,
+--       the tokens that the worker already holds: their records are left out of the answer
 -- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}}, and
 --       if items became dead letters {the beginning of its payload (of a notification the whole),
 --       why ...}, and if links are throttled {link, for how many ms still ...}; or {"void"} (the

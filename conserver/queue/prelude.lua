@@ -4,9 +4,9 @@
 --   1. Redis does not roll a script back, and an operator's SET on one of our keys must not lose an
 --      item. So before its first write a script checks the TYPE of the key that an item moves to,
 --      and of every key that others may have made.
---   2. A full Redis (maxmemory) can still be drained: it refuses a script only at its first write,
---      and never a DEL. So every script calls begin_writing() first, which deletes a key that never
---      exists.
+--   2. A full Redis (maxmemory) refuses a script only at its first write, and never a DEL. It must
+--      still be possible to drain it, so a script that moves or ends items calls begin_writing()
+--      first, which deletes a key that never exists. submit.lua is to be refused, and does not.
 --   3. A script may run twice, or late. Sequence numbers (of claims and writes) and the fence
 --      (token and epoch) make that harmless.
 --   4. The caller's arguments bound the work of a call.

@@ -1,8 +1,8 @@
 """How a child died, and which items its death counts against (the "blame").
 
     how the worker died                  items blamed                           delivery counted
-    crash, or killed by someone else     those in the hands of a link or of     no
-                                         a storage (Phase.blamed)
+    crash, or killed by someone else     those in a link or a storage, or       no
+                                         being read or parsed (Phase.blamed)
     killed: it stalled                   the same                               no
     killed: hard time limit of an item   that item alone                        yes
     killed: no longer needed             none                                   no

@@ -164,7 +164,7 @@ class ChildSlot:
     def ready_soon(self) -> bool:
         """Whether a child that is ready can be expected: it starts, or need not wait long.
 
-        A slot whose children keep dying has none to be expected.
+        False for a slot whose children keep dying.
         """
         if self.child is not None:
             return not self.child.ready

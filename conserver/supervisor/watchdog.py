@@ -8,8 +8,8 @@ Every 0.5 s it reads the SharedStatus of every child.
    The delivery of that item alone is counted.
 3. Recycling: a worker that has used up its limits is asked to leave (replacement.py).
 
-Time is summed up between two looks, at most 1 s per look, and not read from a clock. However long
-a host or a supervisor was suspended, at most 1 s of that counts, and no child is killed for it.
+Each look adds the time since the last one, but at most 1 s: however long a host or a supervisor was
+suspended, no child is killed for it.
 """
 
 from __future__ import annotations
@@ -133,10 +133,11 @@ class TimeLimits:
     A link in C that keeps the interpreter's lock freezes all threads of its worker: the heartbeat
     count stands still. It is not known which link does it, so the time counts like this:
 
-        the heartbeat moves                         against every running link
-        it stands still, one link runs              against that link
-        still for FROZEN_AFTER_S or less, several   against all of them, once the freeze has ended
-        still for longer, several links run         against none
+        the heartbeat moves                          against every running link
+        it stands still, one link runs               against that link
+        it stands still, several links run:
+            for at most FROZEN_AFTER_S               against all of them, when the heartbeat moves
+            for longer                               against none
 
     If the shortest limit of several links passes during a freeze, `frozen_past_limit` is set: the
     worker is killed as stalled, so their items become suspects and no delivery is counted.

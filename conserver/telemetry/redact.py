@@ -42,8 +42,8 @@ _URL = re.compile(
     r"://(?P<rest>(?:(?![\"'`](?:[\s,;:)\]}]|$)|[,;|][a-z][a-z0-9+.-]{1,20}://)[^\s<>])*)",
     re.IGNORECASE,
 )
-# In URLs of these schemes, the last @ before the query ends the credentials. A password may contain
-# an unescaped / there, because no @ can follow the host.
+# URLs of these schemes have no @ behind the host. So the last @ before the query ends the
+# credentials, even if the password contains an unescaped /.
 _WITHOUT_AT = re.compile(r"(redis|unix|postgres|mysql|mongodb|amqp)[a-z0-9+.-]*$", re.IGNORECASE)
 _QUERY = re.compile(r"\?[\w.%~-]+=")
 _PARAMETER = re.compile(r"(?P<head>[?&#;](?P<name>[^=&?#;]{1,64})=)(?P<value>[^&]+)")

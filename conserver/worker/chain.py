@@ -5,7 +5,8 @@
 3. Collects the effects that links ask for (pushes, expiry) and makes checkpoints (checkpoint.py).
 4. Turns everything that links do, whatever they raise included, into a ChainOutcome (item.py).
 
-It runs in a chain thread and uses neither Redis nor sockets: only the worker loop does.
+It runs in a chain thread. Only links use the network there; what goes to Redis, such as a
+checkpoint, goes through the worker loop.
 """
 
 from __future__ import annotations

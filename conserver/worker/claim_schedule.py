@@ -70,7 +70,7 @@ class ClaimSchedule:
             return 0.0
         return max(self._tick_at_s - now_s, 0.0)
 
-    def is_emptying(self, now_s: float) -> bool:
+    def finishes_first(self, now_s: float) -> bool:
         """Whether the worker claims nothing while it holds items, so that it can run a suspect."""
         return now_s < self._emptying_until_s
 

@@ -164,7 +164,7 @@ class Intake:
             False if the worker's registration is void: it has to end.
         """
         now_s = time.monotonic()
-        if self._held.is_full or (self._held and self.schedule.is_emptying(now_s)):
+        if self._held.is_full or (self._held and self.schedule.finishes_first(now_s)):
             self._waits_for_room = True
             self.schedule.no_room()
             return True

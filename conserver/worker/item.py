@@ -26,8 +26,8 @@ OutcomeHandler.chain_ended):
                 consumer has the item now
     RATE        the next link, or the chain, has a   step 2 again once it has a slot (rates.py);
                 rate and the item no slot for it     parked until then, if that is not now
-                (with after_s: the next link is      parked for so long
-                throttled, see throttles.py)
+    RATE with   the next link is throttled by its    parked for after_s
+    after_s     server's 429 (throttles.py)
 
 A storage that is unavailable in step 4 parks the item with the storages that it still owes (once
 older than give_up_s it is dead-lettered); one that rejects the document dead-letters it. An item

@@ -63,8 +63,9 @@ class Routes:
 
     def in_order(self) -> Iterator[tuple[str, Route]]:
         """The lists and their chains in the order of the next claim: that of the configuration, or
-        drawn by weight if the chains' weights differ, or a chain has weights for its lists. The
-        lists of a chain without such weights keep their order, wherever its turns fall.
+        drawn by weight if the chains' weights differ, or a chain has weights for its lists. A
+        chain without weights for its lists has them in their own order, in the places that were
+        drawn for the chain.
         """
         if not self._weighted:
             return iter(self._by_list.items())
