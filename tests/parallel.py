@@ -1,8 +1,8 @@
 """Which tests share a process when pytest-xdist runs them in several (scripts/test does).
 
 What one process has started costs the next one as much again: an Elasticsearch takes ten seconds of
-CPU. Tests that use such a fixture of the session therefore run in one process, one after another.
-All other tests go, one by one, to whichever process is free.
+CPU. Tests that use such a fixture of the session or of their module therefore run in one process,
+one after another. All other tests go, one by one, to whichever process is free.
 
 The groups are read from the tests' names, since these are all that the controlling process knows
 of them. (`--dist loadgroup` would put a mark into the names, which pytest 9.2 ignores.)
@@ -30,6 +30,15 @@ GROUPS = {
     "test_elasticsearch_comes_back_and_asks_for_its_password": "password",
     # Every file is parsed once.
     "tests/test_tidy.py": "tidy",
+    # Each has something for its module that takes seconds to start: a browser, a daemon that hears,
+    # a Prometheus, readers or a transcriber with their models.
+    "tests/browser/test_item.py": "browser, an item",
+    "tests/browser/test_pages.py": "browser, pages",
+    "tests/process/test_audio.py": "audio",
+    "tests/integration/test_monitoring.py": "monitoring",
+    "tests/integration/test_documents.py": "documents",
+    "tests/integration/test_speech.py": "speech",
+    "tests/unit/media/extraction/test_client.py": "page readers",
 }
 
 
