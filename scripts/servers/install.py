@@ -21,7 +21,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from servers.packages import (
@@ -65,9 +65,13 @@ def install(kind: str) -> None:
 
 def _install_tools() -> None:
     """What checks the models of the queue, and alert rules: had in the same way as servers."""
-    missing = [name for name in ("spin", "gcc", "tcc", "prometheus") if shutil.which(name) is None]
+    missing = [name for name in ("spin", "gcc", "prometheus") if shutil.which(name) is None]
     if missing:
         _apt(*missing)
+    if shutil.which("tcc") is None:
+        # Models are compiled faster by it, and by gcc where a distribution lacks it.
+        with suppress(Missing):
+            _apt("tcc")
 
 
 def _install_browser() -> None:
