@@ -124,7 +124,7 @@ def test_status_says_who_has_paused_a_list(conserver: Command, server: Any) -> N
     (inbox,) = conserver.json("status")["lists"]
     assert time.time() - 60 < inbox["paused_since"] <= time.time()
     assert "@" in inbox["paused_by"]
-    assert f"paused by {inbox['paused_by']} for 0 s" in conserver("status").stdout.decode()
+    assert f"paused by {inbox['paused_by']} for " in conserver("status").stdout.decode()
     before = str(int(time.time() * 1000) - 7_300_000)
     for value, said in ((before, b"paused for 2 h"), ("1", b"paused\n"), ("yes", b"paused\n")):
         server.hset(keys.CONTROL, keys.paused("inbox"), value)

@@ -96,7 +96,7 @@ def test_where_of_a_vcon_that_was_cancelled(conserver: Command, server: Any) -> 
     conserver("cancel", "u-gone")
     done = conserver("where", "u-gone")
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b" has cancelled 1 copy of it 0 s ago" in done.stdout
+    assert b" has cancelled 1 copy of it " in done.stdout
     assert conserver.json("where", "u-gone")["cancelled"]["action"] == "cancel"
 
 
