@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import socket
 from collections.abc import Coroutine, Sequence
@@ -21,11 +22,14 @@ from conserver.config.settings import Settings
 from conserver.errors import BootError
 from conserver.operations import tokens
 from conserver.operations.tokens import Keyring, Token
-from conserver.process import listening
+from conserver.process import listening, memory
 from conserver.process.shared_status import SharedStatus
 from conserver.telemetry import log
 
 PACKAGES = ("fastapi", "uvicorn", "httptools", "jinja2", "python_multipart", "websockets")
+# The default of 700 allocations lets a request pay for many searches for reference cycles: it is
+# some hundred objects, and few of them form cycles.
+GC_THRESHOLDS = (10_000, 20, 20)
 WEBSOCKET_BYTES_MAX = 16 * 1024
 """Of a message that a client sends; it has nothing to say."""
 
@@ -92,12 +96,13 @@ def serve(
     import uvicorn
 
     from conserver.http.api import app, context
-    from conserver.http.dashboard import app as dashboard
+    from conserver.http.dashboard import place
     from conserver.http.protocol import BoundedProtocol
 
+    memory.use_one_arena()
     made = context.make(settings, config, keyring, host, statuses)
     application = app.create(made)
-    dashboard.mount(application, made)
+    place.mount(application, made)
     return uvicorn.Server(
         uvicorn.Config(
             application,
@@ -127,6 +132,8 @@ def check_extra(names: Sequence[str] = PACKAGES) -> None:
 
 async def run(serving: Any, listener: socket.socket) -> None:
     """Serve until `begin_stop`; uvicorn installs no signal handlers of its own."""
+    gc.set_threshold(*GC_THRESHOLDS)
+    memory.keep_what_is_there()
     await serving._serve([listener])
 
 

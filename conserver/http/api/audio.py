@@ -33,10 +33,10 @@ from conserver.http.api.audio_form import Wanted, invalid
 from conserver.http.api.auth import requires
 from conserver.http.api.context import Context, context_of
 from conserver.http.api.events import changes
+from conserver.http.api.incoming import Incoming
 from conserver.http.api.models import DEFAULT, model_named
 from conserver.http.api.multipart import Form
 from conserver.http.api.problems import ProblemError
-from conserver.http.api.recordings import Brought
 from conserver.http.api.shapes import job_view
 from conserver.http.api.submitting import POLL_S, Wish
 from conserver.http.api.subscriptions import TooManyListenersError
@@ -81,12 +81,11 @@ async def _answer(request: Request, token: Token, *, translate: bool) -> Respons
         if name := audio_form.wanted_of(form, translate=translate).model:
             model_named(context, token, name)
 
-    form = await multipart.receive(request, context, token.name, look)
-    async with recordings.brought(context, form.upload) as brought:
+    async with multipart.received(request, context, token.name, look) as form:
         if form.upload is None or form.upload.bytes == 0:
             raise invalid("file", "there is none in the form, or it is empty")
         wanted = audio_form.wanted_of(form, translate=translate)
-        job = await _submitted(request, token, wanted, form.upload, brought)
+        job = await _submitted(request, token, wanted, form.upload, form.file)
     headers = {JOB_HEADER: job.id}
     if wanted.presigned_url or _prefers_async(request):
         return _accepted(request, job, headers)
@@ -102,7 +101,7 @@ async def _answer(request: Request, token: Token, *, translate: bool) -> Respons
 
 
 async def _submitted(
-    request: Request, token: Token, wanted: Wanted, upload: Upload, brought: Brought
+    request: Request, token: Token, wanted: Wanted, upload: Upload, file: Incoming
 ) -> Job:
     """The job of a request."""
     context = context_of(request)
@@ -121,14 +120,7 @@ async def _submitted(
     if not key:  # Before it is made: the answer of Redis to that may be lost.
         job = jobs.new_id()
         await idempotency.note(context.redis, token.name, source, job)
-    uuid, body = await context.transfer(
-        recordings.vcon_of_upload,
-        upload,
-        context.uploads,
-        context.settings.inline_bytes,
-        request=wanted.request,
-    )
-    large = upload.bytes > context.settings.inline_bytes
+    uuid, body = await recordings.vcon_of_upload(context, upload, file.body, request=wanted.request)
     wish = Wish(
         list=model.list,
         uuid=uuid,
@@ -136,7 +128,7 @@ async def _submitted(
         job=job,
         fields=[("source", source)],
         callback=callback,
-        brought=brought if large else None,
+        file=file if recordings.stays(context, upload) else None,
     )
     made, _ = await submitting.submit(context, token, wish)
     if key:

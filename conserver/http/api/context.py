@@ -37,6 +37,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _TRANSFERS_MAX = 32
 """How many threads wait at once for a bucket of uploads."""
+ROOM_BYTES = 32 << 20
+
+
+class Room:
+    """Memory for the files of requests, as much as this process gives to all of them together."""
+
+    def __init__(self, most_bytes: int = ROOM_BYTES) -> None:
+        self._left_bytes = most_bytes
+
+    def take(self, size: int) -> bool:
+        """Occupy so many bytes. False: there are not so many left, and none was occupied."""
+        if size > self._left_bytes:
+            return False
+        self._left_bytes -= size
+        return True
+
+    def give(self, size: int) -> None:
+        """Free so many bytes."""
+        self._left_bytes += size
 
 
 @dataclass
@@ -63,6 +82,7 @@ class Context:
     """The shared statuses of the processes that /metrics tells of; its own first."""
     operations: Operations = field(init=False)
     """Those that this process runs in the background."""
+    room: Room = field(default_factory=Room)
     _transfers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_TRANSFERS_MAX, "uploads")
     )

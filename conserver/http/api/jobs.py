@@ -24,9 +24,9 @@ from conserver.http.api import (
 )
 from conserver.http.api.auth import requires, token_of
 from conserver.http.api.context import Context, context_of
+from conserver.http.api.incoming import Incoming
 from conserver.http.api.multipart import Form
 from conserver.http.api.problems import ProblemError, invalid
-from conserver.http.api.recordings import Brought
 from conserver.http.api.shapes import JobView, job_view
 from conserver.http.api.submitting import POLL_S, Wish
 from conserver.http.api.subscriptions import TooManyListenersError
@@ -150,18 +150,32 @@ async def hand_in(request: Request, token: Token, usual: str = "") -> Response:
     """
     context = context_of(request)
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        wanted, upload, source = await _form(request, context, token, usual)
-        document = b""
-    else:
-        limit = context.settings.max_document_bytes + bodies.JSON_BYTES_MAX
-        raw = await bodies.whole(request, limit)
-        wanted, upload = _wanted(raw, usual), None
-        document = bodies.member_of(raw, "vcon") if wanted.vcon is not None else b""
-        source = hashlib.sha256(raw).hexdigest()
-    async with recordings.brought(context, upload) as brought:
+        return await _hand_in_form(request, context, token, usual)
+    limit = context.settings.max_document_bytes + bodies.JSON_BYTES_MAX
+    raw = await bodies.whole(request, limit)
+    wanted = _wanted(raw, usual)
+    if usual:
+        await _check_document(context, wanted, None)
+    document = bodies.member_of(raw, "vcon") if wanted.vcon is not None else b""
+    source = hashlib.sha256(raw).hexdigest()
+    return submitting.answer(request, *await _submitted(request, token, wanted, document, source))
+
+
+async def _hand_in_form(request: Request, context: Context, token: Token, usual: str) -> Response:
+
+    def look(form: Form) -> None:
+        """Refuse a wrong list before the file has come, where it is named first."""
+        if name := form.one("list"):
+            submitting.known_list(context, token, name)
+
+    async with multipart.received(request, context, token.name, look) as form:
+        upload = form.upload
+        if upload is None or upload.bytes == 0:
+            raise ProblemError(422, "the form holds no file, or an empty one: `file`", "no-file")
+        wanted, source = _wanted_of(form, upload, usual)
         if usual:
             await _check_document(context, wanted, upload)
-        job, made = await _submitted(request, token, wanted, document, brought, source)
+        job, made = await _submitted(request, token, wanted, b"", source, form.file)
     return submitting.answer(request, job, made)
 
 
@@ -170,16 +184,17 @@ async def _submitted(
     token: Token,
     wanted: NewJob,
     document: bytes,
-    brought: Brought,
     source: str,
+    file: Incoming | None = None,
 ) -> tuple[Job, bool]:
     """The job, and whether it was made now.
 
     Args:
         document: the vCon as it was sent; b"" for none.
         source: what tells this request from others.
+        file: what came with the form; None for no form.
     """
-    context, upload = context_of(request), brought.upload
+    context, upload = context_of(request), file.upload if file else None
     name = submitting.prioritised_list(context, token, wanted.list, wanted.priority)
     sources = (wanted.vcon, wanted.uuid, wanted.url, wanted.upload, upload)
     if sum(one is not None for one in sources) != 1:
@@ -192,16 +207,16 @@ async def _submitted(
         job = await idempotency.claim(context.redis, token.name, key, source, job)
     if job and (known := await submitting.replayed(context, token, job, source)):
         return known, False
-    uuid, body, used = await _document(context, wanted, document, upload)
-    if used is not None and _stays(context, used):
+    uuid, body, used = await _document(context, wanted, document, file)
+    if used is not None and recordings.stays(context, used):
         recordings.check_kept(context, used, due_ms)
     fields = [("source", source)] if job else []
-    large = brought if upload is not None and _stays(context, upload) else None
-    wish = Wish(name, uuid, body, job, due_ms, fields, callback, brought=large)
+    large = file if upload is not None and recordings.stays(context, upload) else None
+    wish = Wish(name, uuid, body, job, due_ms, fields, callback, file=large)
     found, made = await submitting.submit(context, token, wish)
     if key:
         await idempotency.keep(context.redis, token.name, key, source, found.id)
-    if made and used is not None and upload is None and not _stays(context, used):
+    if made and used is not None and upload is None and not recordings.stays(context, used):
         await context.transfer(context.uploads.remove, used.id)
     return found, made
 
@@ -212,11 +227,6 @@ def _callback(wanted: NewJob) -> Callback | None:
         return wanted.told
     except ValidationError as error:
         raise invalid(error, "upload_presigned_url") from None
-
-
-def _stays(context: Context, upload: Upload) -> bool:
-    """Whether the vCon refers to the upload; the content of a smaller one is a part of it."""
-    return upload.bytes > context.settings.inline_bytes
 
 
 async def _check_document(context: Context, wanted: NewJob, upload: Upload | None) -> None:
@@ -255,40 +265,28 @@ def _wanted(raw: bytes, usual: str) -> NewJob:
         raise invalid(error) from None
 
 
-async def _form(
-    request: Request, context: Context, token: Token, usual: str
-) -> tuple[NewJob, Upload, str]:
-    """What is wanted, the file, and what tells this form from others: their boundaries do not."""
+def _wanted_of(form: Form, upload: Upload, usual: str) -> tuple[NewJob, str]:
+    """What a form asks for, and what tells it from others: their boundaries do not.
 
-    def look(form: Form) -> None:
-        """Refuse a wrong list before the file has come, where it is named first."""
-        if name := form.one("list"):
-            submitting.known_list(context, token, name)
-
-    form = await multipart.receive(request, context, token.name, look)
-    upload = form.upload
+    Raises:
+        ProblemError: 422.
+    """
+    given = {name: form.one(name) for name in _FORM_TEXTS if form.one(name)}
+    usually = {"list": usual} if usual else {}
     try:
-        if upload is None or upload.bytes == 0:
-            raise ProblemError(422, "the form holds no file, or an empty one: `file`", "no-file")
-        given = {name: form.one(name) for name in _FORM_TEXTS if form.one(name)}
         objects = {name: orjson.loads(form.one(name)) for name in _FORM_OBJECTS if form.one(name)}
-        usually = {"list": usual} if usual else {}
         wanted = NewJob.model_validate({**usually, **given, **objects})
-        told = orjson.dumps([upload.sha512, upload.filename, upload.mediatype, given, objects])
-        return wanted, upload, hashlib.sha256(told).hexdigest()
-    except (ValidationError, orjson.JSONDecodeError) as error:
-        await context.transfer(context.uploads.remove, upload.id if upload else "")
-        if isinstance(error, ValidationError):
-            raise invalid(error) from None
+    except ValidationError as error:
+        raise invalid(error) from None
+    except orjson.JSONDecodeError:
         what = " and ".join(_FORM_OBJECTS)
         raise ProblemError(422, f"{what} are JSON objects", "invalid") from None
-    except ProblemError:
-        await context.transfer(context.uploads.remove, upload.id if upload else "")
-        raise
+    told = orjson.dumps([upload.sha512, upload.filename, upload.mediatype, given, objects])
+    return wanted, hashlib.sha256(told).hexdigest()
 
 
 async def _document(
-    context: Context, wanted: NewJob, sent: bytes, upload: Upload | None
+    context: Context, wanted: NewJob, sent: bytes, file: Incoming | None
 ) -> tuple[str, bytes, Upload | None]:
     """The uuid, the document to store (b"" where it is stored already), and the upload in it."""
     if wanted.vcon is not None:
@@ -301,14 +299,13 @@ async def _document(
         if not wanted.url.startswith(("https://", "http://")):
             raise ProblemError(422, "url: must begin with https:// or http://", "invalid")
         return *recordings.vcon_of_url(wanted.url, wanted.mediatype, wanted.meta), None
-    found = upload
+    found, content = (file.upload, file.body) if file else (None, None)
     if found is None:
         found = await offers.complete(context, wanted.upload or "")
         if found is None:
             raise ProblemError(404, "there is no complete upload of that id", "upload-unknown")
-    inline, make = context.settings.inline_bytes, recordings.vcon_of_upload
     try:
-        made = await context.transfer(make, found, context.uploads, inline, wanted.meta)
+        made = await recordings.vcon_of_upload(context, found, content, meta=wanted.meta)
     except FileNotFoundError:  # Another request has used it, or its time was over.
         raise ProblemError(
             404, "there is no complete upload of that id", "upload-unknown"

@@ -1,12 +1,11 @@
-"""multipart/form-data whose file goes straight to the upload store, however large it is.
-
-Fields are kept in memory, within bounds; the one file is written as it arrives and never held.
+"""multipart/form-data with fields, which are kept in memory within bounds, and one file, which
+goes where incoming.py puts it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +13,9 @@ from starlette.requests import Request
 
 from conserver.http.api import bodies
 from conserver.http.api.context import Context
+from conserver.http.api.incoming import Incoming
 from conserver.http.api.problems import ProblemError
-from conserver.outbound.uploads import StoreError, Upload, Writer, new_id
+from conserver.outbound.uploads import StoreError, Upload
 
 FIELD_BYTES_MAX = 1 << 20
 FIELDS_BYTES_MAX = 2 << 20
@@ -26,16 +26,19 @@ HEADERS_MAX = 20
 """Of one part."""
 
 HEAD_BYTES_MAX = 8 * 1024
-WRITE_BYTES = 1 << 18
-"""Pieces are gathered up to this size before a thread writes them."""
 
 
 @dataclass
 class Form:
     """What a form held. A name may occur several times."""
 
+    file: Incoming
     fields: dict[str, list[str]] = field(default_factory=dict)
-    upload: Upload | None = None
+
+    @property
+    def upload(self) -> Upload | None:
+        """Its file, once that is complete; None if there is none."""
+        return self.file.upload
 
     def one(self, name: str, default: str = "") -> str:
         """The last value of that name."""
@@ -69,19 +72,16 @@ class _Parts:
 
 
 class _Receiver:
-    """Turns the parser's events into fields and an upload."""
+    """Turns the parser's events into fields and a file."""
 
-    def __init__(self, context: Context, by: str, look: Callable[[Form], object]) -> None:
-        self.form = Form()
-        self._context, self._by, self._look = context, by, look
+    def __init__(self, form: Form, look: Callable[[Form], object]) -> None:
+        self._form, self._look = form, look
         self._headers: dict[str, str] = {}
         self._header, self._value = b"", b""
-        self._name, self._filename, self._type = "", "", ""
+        self._name = ""
         self._text = bytearray()
         self._parts = self._fields_bytes = 0
-        self._writer: Writer | None = None
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
+        self.in_file = False
 
     async def take(self, kind: str, data: bytes) -> None:
         """One event."""
@@ -117,58 +117,37 @@ class _Receiver:
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" not in options:
             return
-        if self.form.upload is not None or self._writer is not None:
+        file = self._form.file
+        if file.begun:
             raise ProblemError(422, "a form holds one file", "bad-form")
-        self._look(self.form)
-        self._filename = options[b"filename"].decode("utf-8", "replace")
-        self._type = self._headers.get("content-type", "application/octet-stream")
-        self._writer = await asyncio.to_thread(self._context.uploads.begin, new_id())
+        self._look(self._form)
+        filename = options[b"filename"].decode("utf-8", "replace")
+        file.begin(self._headers.get("content-type", "application/octet-stream"), filename)
+        self.in_file = True
 
     async def _data(self, data: bytes) -> None:
-        if self._writer is None:
-            self._text += data
-            self._fields_bytes += len(data)
-            if len(self._text) > FIELD_BYTES_MAX or self._fields_bytes > FIELDS_BYTES_MAX:
-                raise ProblemError(413, f"the field `{self._name[:80]}` is too long", "too-large")
+        if self.in_file:
+            await self._form.file.write(data)
             return
-        self._pending.append(data)
-        self._pending_bytes += len(data)
-        if self._pending_bytes >= WRITE_BYTES:
-            await self._flush()
-
-    async def _flush(self) -> None:
-        assert self._writer is not None
-        data, self._pending, self._pending_bytes = b"".join(self._pending), [], 0
-        if data:
-            await asyncio.to_thread(self._writer.write, data)
+        self._text += data
+        self._fields_bytes += len(data)
+        if len(self._text) > FIELD_BYTES_MAX or self._fields_bytes > FIELDS_BYTES_MAX:
+            raise ProblemError(413, f"the field `{self._name[:80]}` is too long", "too-large")
 
     async def _end(self) -> None:
-        if self._writer is None:
+        if self.in_file:
+            await self._form.file.finish()
+            self.in_file = False
+        else:
             text = self._text.decode("utf-8", "replace")
-            self.form.fields.setdefault(self._name, []).append(text)
-            return
-        await self._flush()
-        labels = (self._type, self._filename, self._by)
-        self.form.upload = await self._context.transfer(self._writer.finish, *labels)
-        self._writer = None
-
-    @property
-    def broken_off(self) -> bool:
-        """Whether the body ended within the file."""
-        return self._writer is not None
-
-    async def abandon(self) -> None:
-        """Nothing of it stays."""
-        if self._writer is not None:
-            self._writer.abandon()
-        if self.form.upload is not None:
-            await self._context.transfer(self._context.uploads.remove, self.form.upload.id)
+            self._form.fields.setdefault(self._name, []).append(text)
 
 
-async def receive(
+@asynccontextmanager
+async def received(
     request: Request, context: Context, by: str, look: Callable[[Form], object]
-) -> Form:
-    """The form of a request.
+) -> AsyncIterator[Form]:
+    """The form of a request. At its end nothing stays of its file, unless that is `needed`.
 
     Args:
         by: the name of the token that sends it.
@@ -178,6 +157,18 @@ async def receive(
     Raises:
         ProblemError: 413, 408, 422 or 507, or as `look`.
     """
+    declared = request.headers.get("content-length", "")
+    form = Form(Incoming(context, by, int(declared) if declared.isdigit() else 0))
+    try:
+        await _receive(request, context, form, look)
+        yield form
+    finally:
+        await form.file.close()
+
+
+async def _receive(
+    request: Request, context: Context, form: Form, look: Callable[[Form], object]
+) -> None:
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -185,7 +176,7 @@ async def receive(
     boundary = options.get(b"boundary")
     if not boundary:
         raise ProblemError(422, "multipart/form-data needs a boundary", "bad-form")
-    parts, receiver = _Parts(), _Receiver(context, by, look)
+    parts, receiver = _Parts(), _Receiver(form, look)
     try:
         parser = MultipartParser(boundary, parts.callbacks())
         async for piece in bodies.chunks(request, context.settings.upload_max_bytes):
@@ -194,18 +185,12 @@ async def receive(
             for kind, data in events:
                 await receiver.take(kind, data)
         parser.finalize()
-        if receiver.broken_off:
-            raise ProblemError(422, "the form ends within its file", "bad-form")
     except FormParserError as error:
-        await receiver.abandon()
         raise ProblemError(422, f"the form cannot be read: {error}", "bad-form") from None
     except OSError as error:
-        await receiver.abandon()
         raise store_failed(error) from None
-    except BaseException:
-        await receiver.abandon()
-        raise
-    return receiver.form
+    if receiver.in_file:
+        raise ProblemError(422, "the form ends within its file", "bad-form")
 
 
 def store_failed(error: OSError) -> ProblemError:

@@ -5,9 +5,6 @@ A recording is the vCon's only dialog; a document (PDF, picture, office text) it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,27 +20,9 @@ from conserver.vcon.document import encode_body
 from conserver.vcon.media import is_document
 
 
-@dataclass(slots=True)
-class Brought:
-    """The recording that came with a request.
-
-    needed: whether a job may refer to it. It is told before the job is made, because nobody knows
-    what became of a call to Redis without an answer.
-    """
-
-    upload: Upload | None
-    needed: bool = False
-
-
-@asynccontextmanager
-async def brought(context: Context, upload: Upload | None) -> AsyncIterator[Brought]:
-    """Removes the upload at the end unless it is needed."""
-    found = Brought(upload)
-    try:
-        yield found
-    finally:
-        if upload is not None and not found.needed:
-            await context.transfer(context.uploads.remove, upload.id)
+def stays(context: Context, upload: Upload) -> bool:
+    """Whether the vCon refers to the upload; the content of a smaller one is a part of it."""
+    return upload.bytes > context.settings.inline_bytes
 
 
 def check_kept(context: Context, upload: Upload, due_ms: int) -> None:
@@ -58,33 +37,43 @@ def check_kept(context: Context, upload: Upload, due_ms: int) -> None:
         )
 
 
-def vcon_of_upload(
+async def vcon_of_upload(
+    context: Context,
     upload: Upload,
-    uploads: Store,
-    inline_bytes: int,
+    body: str | None = None,
+    *,
     meta: Any = None,
     request: Request | None = None,
 ) -> tuple[str, bytes]:
     """The uuid and the text of a vCon with that recording or document.
 
-    Up to `inline_bytes` the content is a part of the vCon; a larger one stays where it is, and the
-    vCon has its address and its hash.
+    Up to CONSERVER_INLINE_BYTES the content is a part of the vCon; a larger one stays where it is,
+    and the vCon has its address and its hash.
 
     Args:
+        body: the content in base64url, where the store has not got it.
         meta: what the caller wants to be kept with it: a JSON object, as an attachment.
         request: what the caller wants of its transcription.
+
+    Raises:
+        OSError: the store cannot be read; FileNotFoundError: the upload is not there any more.
     """
+    if body is None and not stays(context, upload):
+        body = await context.transfer(_body, context.uploads, upload)
     part: dict[str, Any] = {
         "mediatype": upload.mediatype,
         "filename": upload.filename,
         "content_hash": "sha512-" + encode_body(bytes.fromhex(upload.sha512)),
     }
-    if upload.bytes <= inline_bytes:
-        content = uploads.read(upload.id, inline_bytes)
-        part |= {"body": encode_body(content), "encoding": "base64url"}
+    if body is not None:
+        part |= {"body": body, "encoding": "base64url"}
     else:
         part["url"] = upload.url
     return _vcon(part, upload.filename, meta, request)
+
+
+def _body(uploads: Store, upload: Upload) -> str:
+    return encode_body(uploads.read(upload.id, upload.bytes))
 
 
 def vcon_of_url(url: str, mediatype: str = "", meta: Any = None) -> tuple[str, bytes]:

@@ -20,8 +20,8 @@ from conserver.errors import InvalidArgumentError, Rejected
 from conserver.http.api import queue, token_limits, tracing
 from conserver.http.api.auth import check_list
 from conserver.http.api.context import Context
+from conserver.http.api.incoming import Incoming
 from conserver.http.api.problems import ProblemError
-from conserver.http.api.recordings import Brought
 from conserver.http.api.shapes import job_view
 from conserver.operations import callbacks, lists
 from conserver.operations.callbacks import Callback
@@ -42,7 +42,7 @@ POLL_S = 2
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a caller wants done. due_ms: not before, 0 for now. fields: more for the job to keep.
-    callback: where its end is told. brought: the recording that the document refers to.
+    callback: where its end is told. file: the recording in the store that the document refers to.
     """
 
     list: str
@@ -52,7 +52,7 @@ class Wish:
     due_ms: int = 0
     fields: Sequence[tuple[str, str]] = field(default_factory=tuple)
     callback: Callback | None = None
-    brought: Brought | None = None
+    file: Incoming | None = None
 
 
 def known_list(context: Context, token: Token, name: str) -> str:
@@ -180,7 +180,7 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
         submission = submission._replace(body=b"", source=source)
     with tracing.producing(wish.list, wish.uuid, job) as trace:
         submission = submission._replace(fields=[*submission.fields, *trace])
-        answer, found = await _run(context, submission, wish.brought)
+        answer, found = await _run(context, submission, wish.file)
     if submission.source and answer[0] not in (b"queued", b"waiting"):
         await context.redis.delete(submission.source)
     match [part.decode() for part in answer]:
@@ -216,18 +216,20 @@ def _refused(name: str, answer: Sequence[str]) -> ProblemError:
 
 
 async def _run(
-    context: Context, submission: Submission, brought: Brought | None
+    context: Context, submission: Submission, file: Incoming | None
 ) -> tuple[list[bytes], Job | None]:
     """Run the script. Whether the recording is needed is told as soon as it may be."""
-    needed = brought or Brought(None)
-    needed.needed = True
+    if file is not None:
+        file.needed = True
     try:
         call = operator_calls.submit(submission)
         answer, found = await queue.run_and_read(context.shared, call, submission.job)
     except ResponseError:  # Redis is full, or refuses: nothing was done.
-        needed.needed = False
+        if file is not None:
+            file.needed = False
         raise
-    needed.needed = answer[0] in (b"queued", b"waiting")
+    if file is not None:
+        file.needed = answer[0] in (b"queued", b"waiting")
     return answer, found
 
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from conserver.http.api import bodies, offers, openapi
 from conserver.http.api.auth import requires, token_of
 from conserver.http.api.context import context_of
-from conserver.http.api.multipart import WRITE_BYTES, store_failed
+from conserver.http.api.incoming import WRITE_BYTES
+from conserver.http.api.multipart import store_failed
 from conserver.http.api.problems import ProblemError, invalid
 from conserver.http.api.shapes import iso
 from conserver.http.api.upload_content import content

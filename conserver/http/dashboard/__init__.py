@@ -3,7 +3,8 @@
 Pages are HTML that the server renders: each works without JavaScript, under any prefix, and shows
 what producers wrote as text, never as markup. htmx only keeps them current.
 
-    app.py           puts the pages together: mounting, static files, headers, errors
+    place.py         where the API's application has it; the rest is imported at the first visit
+    app.py           puts the pages together: static files, headers, errors
     pages.py         how a page is declared, and what it gets: a Visit
     sessions.py      login: a token becomes a cookie
     csrf.py          the secret in every form

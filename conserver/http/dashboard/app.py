@@ -1,7 +1,6 @@
 """The dashboard as an application under /ui/: pages, static files, headers, errors.
 
-It belongs to the API's application and works with that one's context. A browser that asks for `/`
-is sent here.
+It belongs to the API's application and works with that one's context.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -153,8 +152,8 @@ class Dashboard:
         return RedirectResponse(visit.to_path("login", next=wanted), 303)
 
 
-def mount(application: FastAPI, context: Context) -> Dashboard:
-    """Put the dashboard into the API's application."""
+def create(application: FastAPI, context: Context) -> ASGIApp:
+    """The dashboard for the API's application, which place.py puts under /ui/."""
     dashboard = Dashboard(context, application.state.failures)
     pages = [route_of(page, dashboard) for page in dashboard.pages]
     inner = Starlette(
@@ -176,21 +175,7 @@ def mount(application: FastAPI, context: Context) -> Dashboard:
     inner.state.dashboard = dashboard
     inner.state.context = context
     application.state.dashboard = dashboard
-    application.mount("/ui", inner)
-    application.router.routes.insert(0, Route("/ui", _with_slash))
-    application.router.routes.append(Route("/", _home))
-    return dashboard
-
-
-async def _home(request: Request) -> Response:
-    """A browser is sent to the dashboard, below whatever prefix it asked for."""
-    if "text/html" not in request.headers.get("accept", ""):
-        raise HTTPException(404)
-    return RedirectResponse("ui/", 307)
-
-
-async def _with_slash(_: Request) -> Response:
-    return RedirectResponse("ui/", 307)
+    return inner
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse, Response
 
 from conserver.errors import OperationError
 from conserver.http.api import recordings, submitting
-from conserver.http.api.multipart import WRITE_BYTES, store_failed
+from conserver.http.api.incoming import WRITE_BYTES
+from conserver.http.api.multipart import store_failed
 from conserver.http.api.problems import ProblemError
 from conserver.http.api.submitting import Wish
 from conserver.http.dashboard.item import may_see_payload
@@ -149,12 +150,11 @@ async def _submitted(visit: Visit, name: str, file: UploadFile) -> Job:
     if not mediatype:
         raise ProblemError(422, "it is neither a recording nor a vCon", "no-recording")
     upload = await _kept(visit, file, mediatype, filename)
-    inline_bytes, stays = context.settings.inline_bytes, False
+    stays = False
     try:
-        make = recordings.vcon_of_upload
-        uuid, raw = await context.transfer(make, upload, context.uploads, inline_bytes)
+        uuid, raw = await recordings.vcon_of_upload(context, upload)
         job, _ = await submitting.submit(context, visit.token, Wish(name, uuid, raw, fields=fields))
-        stays = upload.bytes > inline_bytes
+        stays = recordings.stays(context, upload)
     finally:
         if not stays:
             await context.transfer(context.uploads.remove, upload.id)

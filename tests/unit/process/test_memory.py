@@ -1,4 +1,4 @@
-"""The allocator of the C library gives large blocks back."""
+"""The allocator gives large blocks back; what stays is not searched for garbage."""
 
 from __future__ import annotations
 
@@ -28,3 +28,20 @@ def test_large_blocks_go_back_to_the_system_at_once() -> None:
         [sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) > 8 * (4 << 20)
+
+
+_KEPT = """
+import gc
+from conserver.process import memory
+
+made = [[number] for number in range(1000)]
+memory.keep_what_is_there()
+later = [[number] for number in range(1000)]
+searched = {id(one) for one in gc.get_objects()}
+print(sum(id(one) in searched for one in made), sum(id(one) in searched for one in later))
+"""
+
+
+def test_what_is_kept_is_not_searched_for_garbage_again() -> None:
+    done = subprocess.run([sys.executable, "-c", _KEPT], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "1000"]
