@@ -66,8 +66,11 @@ def add(client: Client, settings: Settings, document: Vcon) -> None:
     pipe = client.pipeline(transaction=False)
     pipe.smembers(own)
     pipe.zrandmember(listed, _PROBES)
-    before, probes = pipe.execute(raise_on_error=False)
+    before, found = pipe.execute(raise_on_error=False)
+    probes: list[bytes] = found if isinstance(found, list) else []
     pipe = client.pipeline()
+    for member in probes:
+        pipe.exists(*_signs_of_life(member))
     for key in _keys_in(before) - terms:
         pipe.zrem(key, uuid)
     for key in terms:
@@ -77,10 +80,11 @@ def add(client: Client, settings: Settings, document: Vcon) -> None:
     pipe.delete(own)
     pipe.sadd(own, "", *terms)
     pipe.expire(own, keep_s)
-    pipe.execute()
-    client.zadd(listed, {keys.document(uuid): created_s(document.view.get("created_at"), now_s)})
-    if isinstance(probes, list):
-        _living(client, listed, probes)
+    # The last one: a key of another type refuses it, and the rest is done all the same.
+    pipe.zadd(listed, {keys.document(uuid): created_s(document.view.get("created_at"), now_s)})
+    stale = [member for member, there in zip(probes, pipe.execute(), strict=False) if not there]
+    if stale:
+        client.zrem(listed, *stale)
 
 
 def remove(client: Client, settings: Settings, uuid: str) -> None:
@@ -183,13 +187,17 @@ def _living(client: Client, listed: str, members: Sequence[bytes]) -> list[bytes
     """Those of `members` that are not stale, in their order. The others leave the set `listed`."""
     pipe = client.pipeline(transaction=False)
     for member in members:
-        uuid = _uuid(member)
-        pipe.exists(keys.document(uuid), _indexed(uuid))
+        pipe.exists(*_signs_of_life(member))
     alive = dict(zip(members, pipe.execute(), strict=True))
     stale = [member for member, there in alive.items() if not there]
     if stale and listed:
         client.zrem(listed, *stale)
     return [member for member in members if alive[member]]
+
+
+def _signs_of_life(member: bytes) -> tuple[str, str]:
+    """The keys of which one is there as long as a member is not stale."""
+    return keys.document(_uuid(member)), _indexed(_uuid(member))
 
 
 def _terms_of(document: Vcon) -> Iterator[str]:

@@ -39,11 +39,11 @@ def test_indexing_all_documents_is_many_small_commands(client: redis.Redis) -> N
         assert counted.inside / DOCUMENTS <= 30
 
 
-def test_a_document_that_is_posted_costs_its_index_four_round_trips(redis_url: str) -> None:
+def test_a_document_that_is_posted_costs_its_index_two_round_trips(redis_url: str) -> None:
     found, defaults = Vcon.parse(example(1)), settings.load({})
     with CountingProxy(redis_url) as proxy, redis.Redis.from_url(proxy.url) as client:
         index.add(client, defaults, found)
         proxy.reset()
         index.add(client, defaults, found)
         figure("the index of one document", proxy.turns, "round trips")
-        assert proxy.turns <= 4
+        assert proxy.turns <= 2

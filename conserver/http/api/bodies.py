@@ -17,6 +17,9 @@ from conserver.http.api.token_limits import Allowance
 JSON_BYTES_MAX = 1 << 20
 """A JSON body that holds no document."""
 
+PARSE_INLINE_BYTES = 256 * 1024
+"""A larger document is parsed in a thread, so that others are served meanwhile."""
+
 STALL_S_MAX = 30.0
 """How long a client may send nothing of a body."""
 

@@ -22,9 +22,6 @@ from conserver.queue import jobs
 
 router = APIRouter(prefix="/v1/vcons", tags=["vcons"])
 
-PARSE_INLINE_BYTES = 256 * 1024
-"""A larger document is parsed in a thread, so that others are served meanwhile."""
-
 
 class Stored(BaseModel):
     """A document that is stored."""
@@ -42,7 +39,7 @@ _DOCUMENT = {
 
 async def _document(request: Request, context: Context) -> tuple[str, bytes]:
     raw = await bodies.whole(request, context.settings.max_document_bytes)
-    if len(raw) > PARSE_INLINE_BYTES:
+    if len(raw) > bodies.PARSE_INLINE_BYTES:
         return await asyncio.to_thread(submitting.uuid_of, context, raw), raw
     return submitting.uuid_of(context, raw), raw
 

@@ -40,6 +40,8 @@ async def document_in(request: Request, context: Context) -> Vcon:
     """The document in the body, as it is. Raises RequestValidationError (422), ProblemError."""
     raw = await bodies.whole(request, context.settings.max_document_bytes)
     try:
+        if len(raw) <= bodies.PARSE_INLINE_BYTES:
+            return Vcon.parse(raw)
         return await asyncio.to_thread(Vcon.parse, raw)
     except Rejected as refused:
         place = ("body", "uuid") if "uuid" in refused.reason else ("body",)
