@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from starlette.requests import HTTPConnection
@@ -101,10 +101,16 @@ class Context:
 
     @contextmanager
     def client(self) -> Iterator[Redis]:
-        """A blocking client for one operation; its connection goes back to the pool."""
+        """A blocking client for one operation. Threads may share it: each command takes a
+        connection out of the pool, and gives it back.
+        """
+        yield self._client
+
+    @cached_property
+    def _client(self) -> Redis:
         from redis import Redis
 
-        yield Redis(connection_pool=self.pool)
+        return Redis(connection_pool=self.pool)
 
     async def transfer(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call what may move a whole recording, in threads that nothing else waits for."""
