@@ -120,17 +120,20 @@ async def _submitted(
     if not key:  # Before it is made: the answer of Redis to that may be lost.
         job = jobs.new_id()
         await idempotency.note(context.redis, token.name, source, job)
-    uuid, body = await recordings.vcon_of_upload(context, upload, file.body, request=wanted.request)
-    wish = Wish(
-        list=model.list,
-        uuid=uuid,
-        body=body,
-        job=job,
-        fields=[("source", source)],
-        callback=callback,
-        file=file if recordings.stays(context, upload) else None,
-    )
-    made, _ = await submitting.submit(context, token, wish)
+    async with context.handing_over:
+        uuid, body = await recordings.vcon_of_upload(
+            context, upload, file.body, request=wanted.request
+        )
+        wish = Wish(
+            list=model.list,
+            uuid=uuid,
+            body=body,
+            job=job,
+            fields=[("source", source)],
+            callback=callback,
+            file=file if recordings.stays(context, upload) else None,
+        )
+        made, _ = await submitting.submit(context, token, wish)
     if key:
         await idempotency.keep(context.redis, token.name, key, source, made.id)
     return made

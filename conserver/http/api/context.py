@@ -38,6 +38,7 @@ R = TypeVar("R")
 _TRANSFERS_MAX = 32
 """How many threads wait at once for a bucket of uploads."""
 ROOM_BYTES = 32 << 20
+HANDED_OVER_MAX = 16
 
 
 class Room:
@@ -83,6 +84,11 @@ class Context:
     operations: Operations = field(init=False)
     """Those that this process runs in the background."""
     room: Room = field(default_factory=Room)
+    handing_over: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(HANDED_OVER_MAX)
+    )
+    """Held while a recording becomes a vCon and goes to Redis: then it is in memory several times.
+    """
     _transfers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_TRANSFERS_MAX, "uploads")
     )

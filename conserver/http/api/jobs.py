@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -207,13 +207,15 @@ async def _submitted(
         job = await idempotency.claim(context.redis, token.name, key, source, job)
     if job and (known := await submitting.replayed(context, token, job, source)):
         return known, False
-    uuid, body, used = await _document(context, wanted, document, file)
-    if used is not None and recordings.stays(context, used):
-        recordings.check_kept(context, used, due_ms)
     fields = [("source", source)] if job else []
     large = file if upload is not None and recordings.stays(context, upload) else None
-    wish = Wish(name, uuid, body, job, due_ms, fields, callback, file=large)
-    found, made = await submitting.submit(context, token, wish)
+    recording = upload is not None or wanted.upload is not None
+    async with context.handing_over if recording else nullcontext():
+        uuid, body, used = await _document(context, wanted, document, file)
+        if used is not None and recordings.stays(context, used):
+            recordings.check_kept(context, used, due_ms)
+        wish = Wish(name, uuid, body, job, due_ms, fields, callback, file=large)
+        found, made = await submitting.submit(context, token, wish)
     if key:
         await idempotency.keep(context.redis, token.name, key, source, found.id)
     if made and used is not None and upload is None and not recordings.stays(context, used):
