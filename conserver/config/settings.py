@@ -249,7 +249,9 @@ class Settings(BaseModel):
         "Origins whose pages may call the API, separated by commas; none by default.",
     )
     api_rate_per_minute: Annotated[int, Field(ge=0)] = _setting(
-        "CONSERVER_API_RATE_PER_MINUTE", 0, "How many requests a token may make; 0 is no limit."
+        "CONSERVER_API_RATE_PER_MINUTE",
+        0,
+        "Requests of a token per minute, in each process of the API; 0 is no limit.",
     )
     api_jobs_at_once: Annotated[int, Field(ge=0)] = _setting(
         "CONSERVER_API_JOBS_AT_ONCE",

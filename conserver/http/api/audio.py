@@ -119,7 +119,7 @@ async def _submitted(
         return known
     if not key:  # Before it is made: the answer of Redis to that may be lost.
         job = jobs.new_id()
-        await idempotency.note(context.redis, token.name, source, job)
+        await idempotency.note(context.shared, token.name, source, job)
     async with context.handing_over:
         uuid, body = await recordings.vcon_of_upload(
             context, upload, file.body, request=wanted.request

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from conserver.http.api.multiplexed import Multiplexed
 from conserver.http.api.problems import ProblemError
 from conserver.queue import jobs, keys
 
@@ -60,9 +61,12 @@ async def repeated(client: redis.asyncio.Redis, owner: str, source: str) -> str:
     return found.decode() if found else ""
 
 
-async def note(client: redis.asyncio.Redis, owner: str, source: str, job: str) -> None:
-    """Note the job of a request without a key, for `repeated`."""
-    await client.set(_name(owner, f"repeat {source}"), job, ex=RETRY_S)
+async def note(shared: Multiplexed, owner: str, source: str, job: str) -> None:
+    """Note the job of a request without a key, for `repeated`. Raises redis.RedisError."""
+    name = _name(owner, f"repeat {source}")
+    (answer,) = await shared.execute(("SET", name, job, "EX", RETRY_S))
+    if isinstance(answer, Exception):
+        raise answer
 
 
 def _name(owner: str, key: str) -> str:
