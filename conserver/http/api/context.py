@@ -87,8 +87,7 @@ class Context:
     handing_over: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(HANDED_OVER_MAX)
     )
-    """Held while a recording becomes a vCon and goes to Redis: then it is in memory several times.
-    """
+    """Held while the file of a form becomes a vCon and goes to Redis: in several copies."""
     _transfers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_TRANSFERS_MAX, "uploads")
     )

@@ -209,8 +209,7 @@ async def _submitted(
         return known, False
     fields = [("source", source)] if job else []
     large = file if upload is not None and recordings.stays(context, upload) else None
-    recording = upload is not None or wanted.upload is not None
-    async with context.handing_over if recording else nullcontext():
+    async with context.handing_over if file else nullcontext():
         uuid, body, used = await _document(context, wanted, document, file)
         if used is not None and recordings.stays(context, used):
             recordings.check_kept(context, used, due_ms)
