@@ -49,6 +49,7 @@ def _serve(
     traces.start("api", 0, "")
     keyring = server.keyring_of(settings)
     serving = server.serve(settings, config, keyring, statuses=statuses)
+    server.settle(serving)
 
     async def main() -> int:
         loop = asyncio.get_running_loop()

@@ -25,6 +25,7 @@ def main(boot: Boot) -> int:
     others = [one for one in boot.other_statuses if not boot.status.is_same(one)]
     statuses = [boot.status, *boot.statuses, *others]
     made = server.serve(boot.settings, boot.config, keyring, boot.host, statuses)
+    server.settle(made)
     return server.run_loop(_serve(boot, made))
 
 

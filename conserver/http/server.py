@@ -99,7 +99,6 @@ def serve(
     from conserver.http.dashboard import place
     from conserver.http.protocol import BoundedProtocol
 
-    memory.use_one_arena()
     made = context.make(settings, config, keyring, host, statuses)
     application = app.create(made)
     place.mount(application, made)
@@ -130,10 +129,16 @@ def check_extra(names: Sequence[str] = PACKAGES) -> None:
         )
 
 
+def settle(serving: Any) -> None:
+    """Set up the memory of a process that from now on serves and does nothing else."""
+    serving.config.load()
+    gc.set_threshold(*GC_THRESHOLDS)
+    memory.use_one_arena()
+    memory.keep_what_is_there()
+
+
 async def run(serving: Any, listener: socket.socket) -> None:
     """Serve until `begin_stop`; uvicorn installs no signal handlers of its own."""
-    gc.set_threshold(*GC_THRESHOLDS)
-    memory.keep_what_is_there()
     await serving._serve([listener])
 
 
