@@ -251,8 +251,8 @@ def test_a_live_part_is_sent_and_sent_again_when_it_changes(api: Api, visitors: 
 
 
 def test_fifty_tabs_cost_one_poller(api: Api, visitors: Visitors) -> None:
-    live = api._serving.config.app.state.dashboard.live
     visitor = visitors("read")
+    live = api._serving.config.app.state.dashboard.live
     from contextlib import ExitStack
 
     with ExitStack() as stack:
