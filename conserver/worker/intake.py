@@ -1,7 +1,7 @@
 """Intake: claims items from Redis and prepares them for the chain threads.
 
-1. Prefetch: a claim asks per chain for as many items as the threads finish in about 100 ms
-   (prefetch.py), so that no thread waits for Redis.
+1. Prefetch: a claim asks, for each list, for as many items as the threads of its chain finish in
+   about 100 ms (prefetch.py), so that no thread waits for Redis.
 2. Backpressure: nothing is claimed beyond 256 items and 64 MiB of documents (held_items.py), for
    chains with enough items queued, or while a suspect runs or is to be run (claim_schedule.py).
 3. A claimed item gets its document (document_loader.py) and goes to the chain threads; or to the
