@@ -196,8 +196,8 @@ class Looking:
         self.lengths: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
-        def command(*words: Any) -> Any:
-            answer = getattr(self._client, name)(*words)
+        def command(*words: Any, **options: Any) -> Any:
+            answer = getattr(self._client, name)(*words, **options)
             if name in ("lrange", "zrange", "hmget"):
                 self.lengths.append(len(answer))
             return answer

@@ -51,10 +51,12 @@ NOT_YET = (
     "fire",
 )
 BEFORE = {f"before-{script}" for script in NOT_YET}
-# These come seldom enough to kill every time; the others three times in ten.
+# These come seldom enough to kill every time; registrations come six times, and twice at a start;
+# the others are killed three times in ten.
 SELDOM = ("reap", "release", "return", "promote", "begin", "look-up", "checkpoint")
 ALWAYS = {f"{when}-{step}" for when in ("before", "after") for step in SELDOM}
 ALWAYS |= {"at-death", "waiter-moved", "merged"}
+CHANCES = dict.fromkeys(ALWAYS, 1.0) | {"before-register": 0.8, "after-register": 0.8}
 TRICKLE_S = 0.3
 DEATHS_ENOUGH = 2
 KILL_S_MAX = 12.0
@@ -210,7 +212,7 @@ def marks_in(text: bytes) -> list[str]:
 )
 def test_killed_at(step: str, host: Callable[..., Daemon], client: redis.Redis) -> None:
     crowd = Crowd(client)
-    chance = 1 if step in ALWAYS else 0.3
+    chance = CHANCES.get(step, 0.3)
     doomed = host(CONSERVER_FAILPOINTS=f"{step}:kill:{chance}")
     _let_it_die(doomed, crowd)
     assert deaths(doomed), f"it never came to {step}"

@@ -312,7 +312,7 @@ class _Call:
         self._following.progress(done_s, planning.total_s())
         if not self._unfinished:
             return
-        if self._following.heard and planning.complete:
+        if self._following.heard:
             self._tell_heard(self._following.heard)
         keep = self._following.keep
         if keep and self._info and time.monotonic() - self._kept_at_s >= self._keep_every_s:
@@ -335,7 +335,8 @@ class _Call:
         self._told_at_s = now_s
         known = self._planning.known
         missing = [plan for number, plan in enumerate(known) if number not in self._answers]
-        until = min(place.start for plan in missing for place in plan)
+        starts = [place.start for plan in missing for place in plan]
+        until = min([*starts, *self._planning.searched()])
         done = sorted(self._answers)
         plans = [known[number] for number in done]
         answers = {place: self._answers[number] for place, number in enumerate(done)}

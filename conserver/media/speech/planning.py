@@ -58,6 +58,12 @@ class Planning:
             rest = sum(self._lengths) - sum(self._ends)
         return sum(map(speech_s, self.known)) + rest / SAMPLE_RATE_HZ
 
+    def searched(self) -> list[int]:
+        """For each channel, the sample before which no further window will be found; none if all
+        windows are known.
+        """
+        return [] if self.complete else list(self._ends)
+
     def digest(self, *how: Any) -> str:
         """What tells this plan, computed in this way, from every other one. It must be complete."""
         places = [
