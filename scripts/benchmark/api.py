@@ -171,20 +171,20 @@ async def at_rate(
 
 
 async def together(server: Server, rounds: int) -> list[float]:
-    """How long (s) each of ten recordings that come at once waits for its job, sorted."""
-    all_of_them, latencies = await connections(server.port, 10), []
+    """Of ten recordings that come at once, how long (s) the last waits for its job, by rounds."""
+    all_of_them, lasts = await connections(server.port, 10), []
 
-    async def one(connection: Connection, request: tuple[bytes, bytes], began_s: float) -> None:
+    async def one(connection: Connection, request: tuple[bytes, bytes]) -> None:
         status, answer = await connection.ask(*request)
         assert status == 202, answer
-        latencies.append(time.perf_counter() - began_s)
 
     for _ in range(rounds):
         requests = [recording(1 << 20) for _ in all_of_them]
         began_s = time.perf_counter()
         pairs = zip(all_of_them, requests, strict=True)
-        await asyncio.gather(*[one(*pair, began_s) for pair in pairs])
-    return sorted(latencies)
+        await asyncio.gather(*[one(*pair) for pair in pairs])
+        lasts.append(time.perf_counter() - began_s)
+    return lasts
 
 
 def percentile_ms(latencies: list[float], part: float) -> float:
@@ -259,7 +259,7 @@ async def measured(server: Server, scale: float) -> list[tuple[str, str, str]]:
     await saturated(server, 1)  # It is warm then, as a server that runs is.
     ours = await at_rate(server, 500, 20 * scale, route="/v1/vcons?list=calls")
     theirs = await at_rate(server, 100, 20 * scale, route="/vcon?ingress_lists=calls", wanted=201)
-    ten = await together(server, int(20 * scale))
+    ten = await together(server, max(int(20 * scale), 2))
     per_s, cpu_s = await saturated(server, 10 * scale)
     asked_s, asked_cpu_s = await status(server, int(3000 * scale))
     one_mb = await uploads(server, 1, UPLOAD_BYTES)
@@ -277,7 +277,10 @@ async def measured(server: Server, scale: float) -> list[tuple[str, str, str]]:
         ),
         (
             "ten recordings of 1 MB at once have their jobs after: the last",
-            f"{ten[-1] * 1000:.0f} ms (median {percentile_ms(ten, 0.5):.0f})",
+            (
+                f"{statistics.median(ten) * 1000:.0f} ms (cold, in the first round: "
+                f"{ten[0] * 1000:.0f}; the worst other of {len(ten)}: {max(ten[1:]) * 1000:.0f})"
+            ),
             "< 100 ms",
         ),
         (
