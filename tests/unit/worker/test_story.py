@@ -114,8 +114,9 @@ def test_it_is_told_within_a_second_or_two(redis_url: str) -> None:
     worker = RunningWorker(redis_url, links=[link("a", tag)])
     with worker:
         uuid = submit(worker.queue, "j1")
-        eventually(lambda: told(worker, uuid))
-    assert kinds(told(worker, uuid)[0])[-1] == ("completed", "out", True)
+        # On a busy machine the item may be released once before it begins, which is told, too.
+        end = ("completed", "out", True)
+        eventually(lambda: end in [kind for one in told(worker, uuid) for kind in kinds(one)])
 
 
 def test_what_cannot_be_told_stands_in_nobodys_way(redis_url: str) -> None:

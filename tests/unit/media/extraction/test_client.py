@@ -18,6 +18,7 @@ from tests.helpers import eventually
 from tests.unit.media.extraction.readers import StagedReaders, staged, staged_readers, texts
 
 LIMITS = Limits(page_timeout_s=20)
+LONG_S = 30
 
 
 @pytest.fixture(scope="module")
@@ -115,26 +116,25 @@ def test_a_cancelled_document_ends_between_two_pages(readers: StagedReaders) -> 
 
 
 def test_two_documents_at_once_share_the_readers() -> None:
+    first_pages = {"x": threading.Event(), "y": threading.Event()}
+    met: list[bool] = []
+
+    def read(shared: StagedReaders, name: str, other: str) -> None:
+        def progress(done: int, _: int) -> None:
+            if done == 1:  # The other one gets a page while this one is in the middle of its own.
+                first_pages[name].set()
+                met.append(first_pages[other].wait(LONG_S))
+
+        client.read(staged(*[name] * 20), LIMITS, Following(progress=progress), shared)
+
     with staged_readers(1) as readers:
-        order: list[str] = []
-        threads = [
-            threading.Thread(
-                target=lambda name=name: client.read(
-                    staged(*[name] * 20),
-                    LIMITS,
-                    Following(progress=lambda *_: order.append(name)),
-                    readers,
-                )
-            )
-            for name in "xy"
-        ]
+        threads = [threading.Thread(target=read, args=(readers, *pair)) for pair in ("xy", "yx")]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     assert readers.started == 1
-    first_end = min(len(order) - 1 - order[::-1].index(name) for name in "xy")
-    assert {"x", "y"} <= set(order[: first_end // 2 + 2]), "neither waited for the other's end"
+    assert met == [True, True], "neither waited for the other's end"
 
 
 def test_a_reader_that_is_killed_in_the_middle_costs_nothing() -> None:
