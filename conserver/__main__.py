@@ -47,10 +47,13 @@ def _run_options(words: Sequence[str]) -> Mapping[str, str] | None:
 
 
 def _run(given: Mapping[str, str]) -> int:
-    # Import log first: it keeps structlog from importing Rich.
-    from conserver.telemetry import log  # noqa: F401  isort: skip
-    from conserver.cli.output import execute
-    from conserver.cli.run import run
+    from conserver.process.imports import cheap_imports
+
+    with cheap_imports():
+        # Import log first: it keeps structlog from importing Rich.
+        from conserver.telemetry import log  # noqa: F401  isort: skip
+        from conserver.cli.output import execute
+        from conserver.cli.run import run
 
     return execute(lambda: run(given.get("config", ""), given.get("workers", "")))
 

@@ -56,7 +56,7 @@ ARROWS = {
     "http": "http.dashboard http.api operations process config telemetry",
     "cli": "http operations.monitoring operations supervisor media.speech media.transcription "
     "plugins process config telemetry",
-    "__main__": "cli telemetry",
+    "__main__": "cli process telemetry",
     # Tools for tests of links and storages; no other wing imports it.
     "testing": "operations worker plugins process queue vcon config telemetry storage.contract",
 }

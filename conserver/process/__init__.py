@@ -4,6 +4,7 @@ boot.py            Boot: everything that a child gets from the supervisor. Begin
 child_main.py      the first and last steps of a child process
 messages.py        the messages between the supervisor and a child
 shared_status.py   shared memory in which a child shows that it is alive and what it works on
+imports.py         the imports of a process that starts, for less
 wakeup.py          the messages between a worker and the coordinator
 signals.py         signal handlers that only record
 packets.py         the messages between a worker and a transcriber or page reader

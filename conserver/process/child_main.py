@@ -22,6 +22,7 @@ from conserver.errors import EXIT_CHILD, BootError
 from conserver.process import failpoints
 from conserver.process.boot import Boot
 from conserver.process.descriptors import Inherited
+from conserver.process.imports import cheap_imports
 from conserver.process.signals import STOP_SIGNALS, StopFlag, unblock_signals
 from conserver.telemetry import log, traces
 from conserver.telemetry.redact import keep_secret, secret_values
@@ -61,9 +62,9 @@ def child_main(entry: str, boot: Boot, inherited: Inherited | None) -> None:
 def _run(entry: str, boot: Boot) -> int:
     try:
         module, _, function = entry.partition(":")
-        main = cast(
-            "Callable[[Boot], int | None]", getattr(importlib.import_module(module), function)
-        )
+        with cheap_imports():
+            found = getattr(importlib.import_module(module), function)
+        main = cast("Callable[[Boot], int | None]", found)
         return main(boot) or 0
     except BootError as error:
         _report_failure(boot, str(error), error.exit_code)

@@ -23,6 +23,7 @@ from conserver.errors import ConfigError, ConserverError, Problem
 from conserver.plugins.reading import load_plugins
 from conserver.plugins.returns import doubts
 from conserver.process.descriptors import open_descriptors
+from conserver.process.imports import cheap_imports
 from conserver.telemetry import log
 
 Reload = Callable[[], tuple[Settings, Config]]
@@ -153,8 +154,9 @@ class Preload:
         if method == "forkserver":
             self._context.set_forkserver_preload(self._modules)
         elif method == "fork":
-            for module in self._modules:
-                importlib.import_module(module)
+            with cheap_imports():
+                for module in self._modules:
+                    importlib.import_module(module)
             if self.speech_links or self.reads_pages:
                 # Transcribers and page readers are spawned, which starts the tracker. Children
                 # forked before then would close its pipe as foreign, and still believe that they

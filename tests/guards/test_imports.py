@@ -75,6 +75,8 @@ def test_a_worker_that_only_tags_has_no_client_and_no_command_line(
     # Nothing of what transcribers compute with: no link asks for one.
     inherited = {"conserver.supervisor"} if method == "fork" else set()
     assert found & NEVER <= inherited
+    # The forkserver imports by itself, and so finds all that redis-py looks for.
+    assert ("opentelemetry" in found) == (method == "forkserver")
     assert "conserver.links.tag" in found
     others = {name for name in found if name.startswith("conserver.links.")}
     assert others == {"conserver.links.tag", "conserver.links.notify"}, "that one is built in"
