@@ -10,7 +10,7 @@ vcon-server wrote has none there (NULL) and is older than any revision. Its colu
 UUID: a vCon whose `uuid` is not a UUID gets one that is derived from it (`row_id`).
 
 A connection that the server or a firewall has closed while it was idle is no outage: it is made
-anew and the call repeated once, which every call here may be.
+anew and the call repeated once: every call here is safe to repeat.
 """
 
 from __future__ import annotations
@@ -53,10 +53,9 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 # The first byte of a jsonb in binary form says which form it is.
 _JSONB_VERSION = b"\x01"
 _UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-# Of the ids that are made here; as everything stored under them, it must never change.
+# The namespace of derived ids. Never change it: stored rows have ids made from it.
 _NAMESPACE = uuid5(NAMESPACE_URL, "conserver:storage.postgres")
-# jsonb holds every character but NUL. (Behind an odd number of backslashes, \u0000 is six plain
-# characters: its own backslash is escaped.)
+# jsonb holds every character but NUL. An escaped backslash before u0000 is plain text, and allowed.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 # Classes of SQLSTATE (see appendix A of PostgreSQL's manual).
@@ -275,7 +274,7 @@ class Storage:
                 "SELECT 1 FROM pg_settings"
                 " WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)"
             ):
-                # The old method costs the server more than all else about a document.
+                # The default method, pglz, costs the server more than all other work on a document.
                 connection.query(
                     f"ALTER TABLE {self._table} ALTER COLUMN vcon_json SET COMPRESSION lz4"
                 )
@@ -390,7 +389,7 @@ def _ids(result: PGresult) -> set[bytes | None]:
 
 
 def _quoted(name: str) -> str:
-    """A table name, perhaps behind its schema's, as an identifier."""
+    """`table` or `schema.table` as a quoted identifier."""
     return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
 
 

@@ -43,8 +43,13 @@ class Command:
             patch.chdir(ROOT)
             for name, value in {**self._environ, **environ}.items():
                 patch.setenv(name, value)
-            structlog.reset_defaults()  # A command has no log but its own, whatever ran before.
-            code = main(words)
+            # What a command sets up for its log ends with it. What the test has set up stays: a
+            # host in a thread of the test would else log into the command's output.
+            log_before = structlog.get_config()
+            try:
+                code = main(words)
+            finally:
+                structlog.configure(**log_before)
         out, err = self._capture.readouterr()
         return Done(code, out, err)
 

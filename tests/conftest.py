@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -23,6 +24,7 @@ from typing import Any, NoReturn, TypeVar
 
 import hypothesis
 import pytest
+import structlog
 from servers import S3, Elasticsearch, Missing, Postgres, Redis, Server, running, start_all
 from servers.packages import chosen, docker_works
 
@@ -140,6 +142,15 @@ class Private:
             start_all(servers)
         except Missing as error:
             absent(str(error))
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """No test logs as another has set it up. Nothing logs to stdout, where commands answer."""
+    structlog.reset_defaults()
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The commands of `conserver`: their names, arguments and help.
 
-Only declarations are here; those that concern lists are in operating.py, those of groups such as
-`conserver dlq` in groups.py. The module of a command is imported when the command runs, so that
-none pays for what another one needs.
+Only declarations are here. Commands that change lists, jobs or items are declared in operating.py,
+those of groups such as `conserver dlq` in groups.py. The module of a command is imported when the
+command runs, so that none pays for what another one needs.
 """
 
 from __future__ import annotations

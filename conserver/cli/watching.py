@@ -17,8 +17,8 @@ _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def repeat(look: Callable[[], None], watch_s: float) -> None:
-    """Looks once, or every `watch_s` seconds until interrupted. While it watches, a Redis that does
-    not answer is told of and asked again.
+    """Looks once, or every `watch_s` seconds until interrupted. While it watches, a
+    Redis that does not answer causes a warning, and the next look asks it again.
     """
     from redis import exceptions
 

@@ -107,7 +107,10 @@ class Settings(BaseModel):
         "How long a stop waits for running items; then they are returned and run again later.",
     )
     boot_timeout_s: Seconds = _setting(
-        "CONSERVER_BOOT_TIMEOUT_S", 15, "How long the start waits for Redis before it gives up."
+        "CONSERVER_BOOT_TIMEOUT_S",
+        15,
+        "How long the start waits for Redis before it gives up. A process that is not ready yet"
+        " stalls no earlier.",
     )
     transcribers: TranscriberCount = _setting(
         "CONSERVER_TRANSCRIBERS",

@@ -4,8 +4,8 @@ While a worker of this host is idle, one `BLMOVE <list> conserver:returned:<list
 for every list that the host serves. When it answers, an item has moved to `returned`. There it
 belongs to no process, so no death strands it. The list waiter wakes one idle worker, which claims
 the item from there. When that worker has answered, the list waiter looks at `returned`. If items
-remain, it wakes the next idle worker (none twice before `returned` was empty); if none remain, it
-starts the next BLMOVE. Redis answers one host per item, and the host wakes one worker.
+remain, it wakes the next idle worker (none is woken twice until `returned` has been empty); if none
+remain, it starts the next BLMOVE. Redis answers one host per item, and the host wakes one worker.
 
 No BLMOVE is issued for a list that is paused, that has as many parked items as it may, or that has
 unclaimed items in `returned`. Otherwise items would pile up in `returned` with no one to claim
@@ -109,8 +109,8 @@ class ListWaiter:
             if unclaimed and self._must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # The host whose BLMOVE moved the items wakes a worker for them. If they are still there
-            # after a pause, this host wakes one of its own.
+            # The BLMOVE of another host moved the items, or all idle workers of this host have left
+            # them. If they are still there after a pause, the next round wakes a worker here.
             self._must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))

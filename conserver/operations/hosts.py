@@ -168,14 +168,13 @@ def _processes(host: Host, kind: str) -> list[dict[str, Any]]:
 class Rate:
     """How many items per second the hosts do, measured between their beats.
 
-    Of what is counted: "done" for items of workers, "windows" for those of transcribers.
-
     A beat comes every few seconds. A look that meets the same beat again learns nothing and must
     not count as a time without work. A worker that is replaced counts from 0, so workers are told
     apart by their pids.
     """
 
     def __init__(self, counted: str = "done") -> None:
+        """counted: "done" (items of workers) or "windows" (windows of transcribers)."""
         self._counted = counted
         self._counts: dict[tuple[str, int], int] = {}
         self._totals: dict[str, deque[tuple[float, int]]] = {}

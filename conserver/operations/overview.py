@@ -49,9 +49,10 @@ class Overview:
         in_flight: items that workers hold.
         risks: how Redis may lose items, or refuses them.
         done: items that the present workers have done.
-        rate_per_s: None until it is known. A first look has it of the history, of the last minute.
-        drained_in_s: when nothing is queued or returned any more at this rate, of the lists that
-            are served and not paused; None without a rate.
+        rate_per_s: None until it is known. The first call takes the average of the last minute from
+            the history.
+        drained_in_s: seconds until the lists that are served and not paused are empty at this
+            rate; None without a rate.
     """
 
     at: float

@@ -118,7 +118,7 @@ class Phase(enum.IntEnum):
 
     @property
     def blamed(self) -> bool:
-        """Whether the worker's death counts against an item in this phase: it may be the cause."""
+        """Whether an item in this phase is blamed if its worker dies: it may be the cause."""
         return self in (Phase.RUNNING, Phase.FINISHING, Phase.BLOCKED)
 
 

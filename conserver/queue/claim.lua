@@ -2,7 +2,7 @@
 --
 -- KEYS  1 the host's hash   2 conserver:inflight:<consumer>   3 conserver:control
 --       4.. the ingress lists
--- ARGV  1 consumer   2 number of the claim   3 "1" if the worker holds nothing by its own word
+-- ARGV  1 consumer   2 number of the claim   3 "1" if the worker says that it holds nothing
 --       4 most items   5 most bytes of documents   6 "1" to return ETags   7 largest payload
 --       8 cap on parked   9 seconds that a job is kept after its end   10 seconds that it is kept
 --       in any case

@@ -1,4 +1,4 @@
-"""How a child died, and which items its death counts against (the "blame").
+"""How a child died, and which items are blamed for it. A blamed item is not yet a counted one.
 
     how the worker died                  items blamed                           delivery counted
     crash, or killed by someone else     those in a link or a storage, or       no
@@ -90,7 +90,7 @@ class Death:
         """
         if self.kill_reason is not None or self.leave_reason is LeaveReason.VOID:
             return False
-        return self.exit_code != 0 or bool(self._at_work())
+        return self.exit_code != 0 or bool(self._blamed_items())
 
     @property
     def planned(self) -> bool:
@@ -110,7 +110,7 @@ class Death:
         return self.leave_reason is LeaveReason.RELOAD
 
     def blame(self) -> Message:
-        """Which items the death counts against: the fields of a return order (messages.py)."""
+        """Which items are blamed for the death: the fields of a return order (messages.py)."""
         if self.limit_exceeded is not None:
             item, how = self.limit_exceeded.item, f"was killed because {self.limit_exceeded.reason}"
             note = {"reason": "time_limit", **_note(item, how)}
@@ -120,7 +120,9 @@ class Death:
         how = describe_exit(self.exit_code)
         if self.kill_reason is KillReason.STALLED:
             how = "was killed because it stood still"
-        blame = _blame({item: _note(item, f"{how} {_doing(item)}") for item in self._at_work()})
+        blame = _blame(
+            {item: _note(item, f"{how} {_doing(item)}") for item in self._blamed_items()}
+        )
         # "items" even if none is blamed here. Redis may know of a suspect that has begun and that
         # the shared status does not show yet: it counts this death, with the note of the key "".
         return {**blame, "blame": "items", "notes": {"": {"error": how}, **blame["notes"]}}
@@ -140,7 +142,7 @@ class Death:
         uuids = {item.token: item.uuid for item in self.view.items}
         return [uuids.get(token) or token for token, _epoch in self.blame()["items"]]
 
-    def _at_work(self) -> list[StatusItem]:
+    def _blamed_items(self) -> list[StatusItem]:
         return [item for item in self.view.items if item.phase.blamed]
 
 

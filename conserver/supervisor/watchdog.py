@@ -3,7 +3,8 @@
 Every 0.5 s it reads the SharedStatus of every child.
 
 1. Liveness: a child whose heartbeat count has not changed for CONSERVER_STALL_TIMEOUT_S has stalled
-   and is killed. Its items that were being worked on become suspects.
+   and is killed. The items that are blamed (death.py) become suspects. A worker whose loop is
+   frozen while several links run is killed earlier: after the shortest of their hard limits.
 2. Hard time limits: a worker with an item past the hard_timeout_s of its link or chain is killed.
    The delivery of that item alone is counted.
 3. Recycling: a worker that has used up its limits is asked to leave (replacement.py).

@@ -1,7 +1,8 @@
 """Removes secrets (passwords, tokens, keys) and control characters from output.
 
-Every log line, every dead letter, every page, and what commands print of others' texts pass through
-here (`conserver get` gives documents as they are). The rules:
+Every log line, the reason of every dead letter, every page, and what commands print of texts that
+others wrote pass through here. Payloads do not: `conserver get` and a dead letter's payload give
+documents as they are. The rules:
 
 1. A value is hidden if its name or its type is that of a secret.
 2. A URL in any text loses its password and its secret parameters. A presigned URL loses its whole
@@ -196,7 +197,7 @@ def redact_texts(value: object) -> object:
 def redact(value: object, name: str = "") -> object:
     """A copy of `value` with secrets hidden, by type, by name and in texts, at every depth.
 
-    Of a SecretStr that is a URL the rest is shown.
+    A SecretStr that is a URL is shown without its secrets.
     """
     if hasattr(value, "get_secret_value"):
         value = value.get_secret_value()

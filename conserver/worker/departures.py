@@ -1,8 +1,8 @@
 """Departures: tells of each item that has left this worker, and how it has left.
 
-Told are the log, SharedStatus, the meters, the item's story and span, and for a notification the
-job whose callback it is for. Dead letters that a claim makes by itself (claim.lua), of items which
-this worker never held, are told here as well.
+It updates the log, SharedStatus, the meters, and the item's story and span. For a notification it
+also updates the job that asked for the callback. It does the same for the dead letters that a claim
+makes by itself (claim.lua), of items which this worker never held.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Departures:
         self._leave(item, "parked")
 
     def released(self, item: Item, reason: str, answer: str) -> None:
-        """The item is in its list again. answer: what Redis has said."""
+        """The worker has let the item go unfinished. answer: where Redis says that it is now."""
         self._log.debug("released", **item.log_fields(), reason=reason, answer=answer)
         self._teller.end(item, "released", text=reason)
         self._held.remove(item)
@@ -143,7 +143,7 @@ class Departures:
         return error
 
     def _tell_job(self, event: Event, error: str = "") -> None:
-        """Show on the job of a notification what became of that. error: "" if it was delivered."""
+        """Record in the job whether its notification was delivered. error: "" if it was."""
         what, why = ("failed", orjson.dumps({"error": error})) if error else ("delivered", b"")
         self._redis.call(calls.told(event.job, event.seq, what, why))
 

@@ -116,7 +116,7 @@ class DocumentLoader:
         answers.asked.discard(report.storage)
         for _, outcome in report.outcomes:
             if isinstance(outcome, Unavailable):
-                answers.is_unavailable(report.storage, outcome)
+                answers.note_unavailable(report.storage, outcome)
         if answers.asked and not found:
             self._ask_next(item, answers)
             return

@@ -2,8 +2,9 @@
 
 1. Prefetch: a claim asks, for each list, for as many items as the threads of its chain finish in
    about 100 ms (prefetch.py), so that no thread waits for Redis.
-2. Backpressure: nothing is claimed beyond 256 items and 64 MiB of documents (held_items.py), for
-   chains with enough items queued, or while a suspect runs or is to be run (claim_schedule.py).
+2. Backpressure: nothing is claimed while the worker holds 256 items or 64 MiB of documents
+   (held_items.py), for chains with enough items queued, or while a suspect runs or is to be run
+   (claim_schedule.py).
 3. A claimed item gets its document (document_loader.py) and goes to the chain threads; or to the
    storages if an earlier worker has finished its links.
 4. A suspect is marked as started in Redis before anything is done with it, and runs alone.
@@ -102,7 +103,7 @@ class Intake:
         self.prefetch.durations.add(item.route.name, item.links_s)
 
     def any_within(self, seconds: float) -> bool:
-        """Whether the items of any chain take no longer than that."""
+        """Whether there is a chain whose items take no longer than that."""
         return self.prefetch.durations.any_within(seconds)
 
     @property

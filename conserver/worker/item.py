@@ -139,8 +139,8 @@ class StorageAnswers:
     retry_after_s: float = 0.0
     on_document: Callable[[bytes | None], None] | None = None
 
-    def is_unavailable(self, storage: str, outcome: Unavailable) -> None:
-        """A storage could not answer."""
+    def note_unavailable(self, storage: str, outcome: Unavailable) -> None:
+        """Record that a storage could not answer."""
         self.unavailable[storage] = outcome.reason
         self.retry_after_s = max(self.retry_after_s, outcome.after_s or 1.0)
 

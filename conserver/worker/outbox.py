@@ -3,7 +3,9 @@
 1. Collects writes, settles, parks and dead letters. flush() sends each kind in batches that are
    bounded by count and bytes; RetryingConnection repeats a call until it is answered.
 2. An item leaves the worker only after the script has answered that it is settled, parked,
-   dead-lettered or released, or that another consumer has it now: departures.py.
+   dead-lettered or released, or that another consumer has it now: departures.py. If it cannot
+   be released because a key has the wrong type, it stays in flight in Redis, from where it is
+   returned later.
 3. If a key has the wrong type, the item is parked (or kept, if it cannot be) and tried again every
    30 s, until an operator has renamed or deleted the key. A document that was replaced meanwhile
    is a conflict: conflicts.py.
@@ -95,7 +97,9 @@ class Outbox:
         self._writes.append(_Write(item, then))
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write the same for a chain thread that waits: it goes on, or gets the error."""
+        """Write a checkpoint's progress and document, then let its chain thread continue, or raise
+        the error in it.
+        """
         self._writes.append(_Write(checkpoint.item, lambda _: checkpoint.finish(), checkpoint))
 
     def settle(self, item: Item) -> None:
@@ -287,7 +291,12 @@ class Outbox:
         return [answer.decode() for answer in answers]
 
     def _lost(self, item: Item, repeats: int) -> None:
-        """A call has missed the item. repeats: those of the connection before that call."""
+        """A call has not found the item.
+
+        Args:
+            repeats: how many repetitions the connection had made before the call. If it has made
+                more since, the first try may have moved the item.
+        """
         self._departures.lost(item, repeated=self._redis.repeats > repeats)
 
     # ---- keys of the wrong type ------------------------------------------------------------------

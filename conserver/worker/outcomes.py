@@ -120,7 +120,7 @@ class OutcomeHandler:
                 if item.progress.owed is not None:
                     item.progress.owed.remove(report.storage)
             elif isinstance(outcome, Unavailable):
-                answers.is_unavailable(report.storage, outcome)
+                answers.note_unavailable(report.storage, outcome)
             elif isinstance(outcome, RejectedByStorage):
                 answers.rejected[report.storage] = outcome.reason
             if item.attempt is not None:
@@ -131,8 +131,8 @@ class OutcomeHandler:
                 self._all_answered(item, answers)
 
     def flush(self) -> None:
-        """Hand the items that are to be stored to the writers, and those with a slot to the chain
-        threads.
+        """Hand the items that are to be stored to the writers, and those that their rate lets run
+        now to the chain threads.
         """
         self._rates.tell_throttles()
         for item, rate, wait_s in self._rates.flush(time.monotonic()):

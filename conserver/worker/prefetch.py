@@ -1,4 +1,4 @@
-"""Prefetch: how many items of each chain a worker claims ahead of its free chain threads.
+"""Prefetch: how many items of each chain a worker claims at once.
 
 A claim asks for as many items as the threads finish within HORIZON_S, by the measured durations of
 the chain's items. Fast items are therefore claimed in large batches. Of slow items a worker claims

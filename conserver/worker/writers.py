@@ -1,7 +1,8 @@
 """Writers: one thread per storage, which saves the waiting items in bulk and answers for each one.
 
-1. A call has at most BATCH_ITEMS documents and BATCH_BYTES bytes, one per uuid (that of the highest
-   revision), sorted by uuid so that two workers never lock rows in opposite order.
+1. A call has at most BATCH_ITEMS documents and BATCH_BYTES bytes (or one larger document), one per
+   uuid (that of the highest revision), sorted by uuid so that two workers never lock rows in
+   opposite order.
 2. The thread opens its storage itself, and opens it again after an error. While the storage is
    unavailable its breaker answers instead (breaker.py).
 3. A call that hangs is abandoned a second after its timeout has passed: its items are unavailable,

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -73,7 +74,17 @@ def prepare(options: Options) -> None:
     """Nothing is heavy here."""
 
 
+def _wait_for_gate(argument: str) -> None:
+    """Wait until the file exists: the test decides when."""
+    deadline_s = time.monotonic() + 120
+    while not Path(argument).exists():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError("nobody opened the gate")
+        time.sleep(0.01)
+
+
 DEEDS: dict[str, Callable[[str], object]] = {
+    "gate": _wait_for_gate,
     "exit": lambda argument: os._exit(int(argument or 5)),
     "segfault": lambda _: ctypes.string_at(0),
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),

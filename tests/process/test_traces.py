@@ -224,14 +224,23 @@ def test_what_is_no_context_stops_nothing(
 def test_a_batch_is_linked_to_its_items(
     start: Start, collector: Collector, client: redis.Redis, redis_url: str, tmp_path: Path
 ) -> None:
-    uuids = push(client, "in", [vcon() for _ in range(40)])
-    daemon = start("fork", with_file(trouble(redis_url), tmp_path / "stored"))
+    """The first write waits until the other items have run, so that they wait for the next one."""
+    config, gate = trouble(redis_url), tmp_path / "gate"
+    options = {"redis_url": redis_url}
+    config["storages"] = {"disk": {"module": "tests.modules.cellar", "options": options}}
+    config["chains"]["main"]["storages"] = ["disk"]
+    daemon = start("fork", config)
+    uuids = push(client, "in", [{**vcon(), "storing": f"gate:{gate}"}])
+    daemon.until(lambda: client.llen("batches") == 1)
+    uuids += push(client, "in", [vcon() for _ in range(39)])
+    daemon.until(lambda: all(runs(client, uuid) == 1 for uuid in uuids))
+    gate.touch()
     daemon.until(arrived(client, uuids))
     items = {span.id: span for span in collector.wait_for("process in", 40)}
     assert len({span.trace for span in items.values()}) == 40
     writes = collector.wait_for("write disk", 40)
     batches = {span.id: span for span in writes if not span.parent}
-    assert batches, "at least one call was for several items"
+    assert batches, "the items that waited were written together"
     for span in writes:
         if span.id in batches:
             assert {link[1] for link in span.links} <= items.keys()
