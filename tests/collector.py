@@ -8,6 +8,7 @@ with Collector() as collector:
 from __future__ import annotations
 
 import gzip
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -18,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from tests.helpers import eventually
+from tests.helpers import LONG_S, eventually
 from tests.standins import Answer, Request, Standin
 
 ENVIRONMENT = {
@@ -52,6 +53,8 @@ class Collector:
     def __init__(self) -> None:
         self.answer: Callable[[Request], Answer] | None = None
         self.spans: list[Received] = []
+        self._known: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
         self._server = Standin(self._take)
 
     @property
@@ -80,7 +83,7 @@ class Collector:
         """The spans of a name that have arrived."""
         return [span for span in list(self.spans) if span.name == name]
 
-    def wait_for(self, name: str, count: int = 1, seconds: float = 20) -> list[Received]:
+    def wait_for(self, name: str, count: int = 1, seconds: float = LONG_S) -> list[Received]:
         """The same, once there are so many."""
         eventually(lambda: len(self.named(name)) >= count, seconds, message=f"a span {name}")
         return self.named(name)
@@ -99,9 +102,15 @@ class Collector:
         for group in ExportTraceServiceRequest.FromString(body).resource_spans:
             resource = _values(group.resource.attributes)
             for scope in group.scope_spans:
-                self.spans += [_received(span, resource) for span in scope.spans]
+                self._keep([_received(span, resource) for span in scope.spans])
         done = ExportTraceServiceResponse().SerializeToString()
         return Answer(200, done, {"content-type": "application/x-protobuf"})
+
+    def _keep(self, spans: list[Received]) -> None:
+        """Once each: an exporter to whom the answer comes too late sends them again."""
+        with self._lock:
+            self.spans += [one for one in spans if (one.trace, one.id) not in self._known]
+            self._known.update((one.trace, one.id) for one in spans)
 
 
 def _received(span: Any, resource: dict[str, Any]) -> Received:

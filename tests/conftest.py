@@ -28,7 +28,7 @@ import structlog
 from servers import S3, Elasticsearch, Missing, Postgres, Redis, Server, running, start_all
 from servers.packages import chosen, docker_works
 
-from tests import parallel
+from tests import parallel, real_time
 from tests.clients import S3Access, elasticsearch_delete, postgres_execute, redis_flush
 
 _SCRUBBED_PREFIXES = ("CONSERVER_", "AWS_", "VCON_", "PG", "HF_", "OTEL_", "REDIS_", "LOG_")
@@ -79,6 +79,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Tests that share expensive servers share a process."""
     return parallel.scheduler(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """A test of real times is run again where it has failed on a machine that stood still."""
+    if item.get_closest_marker("real_time") is None:
+        return None
+    real_time.run(item, nextitem)
+    return True
 
 
 @pytest.hookimpl(wrapper=True)

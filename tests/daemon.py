@@ -188,12 +188,14 @@ class Daemon:
     def pause(self) -> None:
         """Stop the whole host in time."""
         for pid in self.everybody():
-            os.kill(pid, signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
         for pid in self.everybody():
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def everybody(self) -> list[int]:
         """All processes of its session, helpers of multiprocessing included."""
@@ -222,9 +224,9 @@ class Daemon:
         """End all of it, whatever state it is in."""
         if self.process is None:
             return
-        self.kill_everybody()
-        self.process.wait(10)
-        eventually(lambda: not self.everybody(), 10)
+        # Again and again: what was just being started is not seen by one look.
+        eventually(lambda: self.kill_everybody() or not self.everybody())
+        self.process.wait(LONG_S)
 
     def kill_everybody(self) -> None:
         """The host dies: kill -9 to every process at once."""

@@ -33,23 +33,28 @@ class ServiceManager:
             return
         words = []
         if ready and not self._ready:
-            self._ready = True
             words.append("READY=1\nSTATUS=running")
         if stopping and not self._stopping:
-            self._stopping = True
             words.append("STOPPING=1\nSTATUS=draining: running items are finished first")
         if self._beat_every_s and now_s >= self._beat_at_s:
             self._beat_at_s = now_s + self._beat_every_s
             words.append("WATCHDOG=1")
-        if words:
-            self._send("\n".join(words))
+        # What a full socket has not taken is said again with the next call.
+        if words and self._send("\n".join(words)):
+            self._ready |= ready
+            self._stopping |= stopping
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str) -> bool:
+        """False if the manager is behind with its reading."""
         # A name that begins with @ is an abstract one, which begins with a zero byte.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         flags = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         with suppress(OSError), socket.socket(socket.AF_UNIX, flags) as sender:
-            sender.sendto(text.encode(), address)
+            try:
+                sender.sendto(text.encode(), address)
+            except BlockingIOError:
+                return False
+        return True
 
 
 def _half_s(environ: Mapping[str, str]) -> float:

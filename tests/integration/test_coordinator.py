@@ -21,6 +21,8 @@ from conserver.queue import calls, host_calls, keys, record, script
 from tests.coordination import FakeHost, FakeWorker, fake_host, stays
 from tests.helpers import LONG_S, TcpProxy, eventually
 
+pytestmark = pytest.mark.real_time
+
 
 @pytest.fixture
 def make(redis_url: str) -> Iterator[Any]:
@@ -88,7 +90,7 @@ def test_it_updates_its_heartbeat_all_the_time(make: Any) -> None:
 
 def test_a_redis_that_is_not_there_is_a_boot_failure_that_names_it() -> None:
     url = f"redis://:secret@127.0.0.1:{free_port()}/0"
-    with fake_host(url, boot_timeout_s=0.5) as host:
+    with fake_host(url, boot_timeout_s=1) as host:
         host.start(ready=False)
         with pytest.raises(BootError) as failure:
             host.join()
@@ -103,7 +105,7 @@ def test_a_coordinator_that_waits_for_redis_does_not_outlive_its_supervisor() ->
         host.start(ready=False)
         host.heartbeats_on()
         host.die()
-        host.join(timeout_s=1)
+        host.join()
 
 
 def test_a_wrong_password_ends_it_at_once(private: Any) -> None:
@@ -299,19 +301,19 @@ def test_an_orphaned_coordinator_executes_the_orders_of_before(make: Any) -> Non
 
 def test_an_orphaned_coordinator_waits_for_workers_and_kills_what_stays(make: Any) -> None:
     host = make(workers=2).start()
-    stubborn, willing = (
-        subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({s})"])
-        for s in (600, 0.3)
-    )
-    host.send_state({1: stubborn.pid, 2: willing.pid})
-    eventually(lambda: len(host.status()["workers"]) == 2, 15)
-    held_by(host.workers[0], 1)
-    host.die()
-    stays(lambda: stubborn.poll() is None, 1.5)
-    assert host.workers[0].holds() == 1, "it may still be at work"
-    host.join()
-    assert stubborn.wait(1) == -signal.SIGKILL
-    assert willing.wait(1) == 0
+    stubborn = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as willing:  # It ends with its input.
+        assert willing.stdin is not None
+        host.send_state({1: stubborn.pid, 2: willing.pid})
+        eventually(lambda: len(host.status()["workers"]) == 2)
+        held_by(host.workers[0], 1)
+        host.die()
+        willing.stdin.close()
+        stays(lambda: stubborn.poll() is None, 1)
+        assert host.workers[0].holds() == 1, "it may still be at work"
+        host.join()
+        assert stubborn.wait(LONG_S) == -signal.SIGKILL
+        assert willing.wait(LONG_S) == 0
     assert len(returned(host)) == 1
 
 
@@ -321,7 +323,7 @@ def test_an_orphaned_coordinator_does_not_wait_for_redis_for_ever(private: Any) 
         host.start()
         server.pause()
         host.die()
-        host.join(timeout_s=8)
+        host.join()
 
 
 def test_a_supervisor_that_dies_during_the_drain_does_not_keep_the_coordinator(
@@ -335,7 +337,7 @@ def test_a_supervisor_that_dies_during_the_drain_does_not_keep_the_coordinator(
         host.drain()
         stays(lambda: host._thread is not None and host._thread.is_alive(), 0.3)
         host.die()
-        host.join(timeout_s=8)
+        host.join()
 
 
 # ---- Redis is away

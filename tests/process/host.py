@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.helpers import eventually
+from tests.helpers import LONG_S, eventually
 from tests.process.children import Scenario, complete_lines
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +69,7 @@ class Host:
         """Send the supervisor and all processes below it a signal."""
         os.killpg(self.pid, number)
 
-    def wait(self, timeout_s: float = 20) -> int:
+    def wait(self, timeout_s: float = LONG_S) -> int:
         """Wait until the supervisor has exited. Returns its exit code."""
         assert self._process is not None
         return self._process.wait(timeout_s)
@@ -101,9 +101,9 @@ class Host:
 
     def until_ready(self, children: int = 2) -> None:
         """Wait until so many children have reported that they are ready."""
-        eventually(lambda: len(self.log("child_ready")) >= children, 20, message="children ready")
+        eventually(lambda: len(self.log("child_ready")) >= children, message="children ready")
 
-    def until_started(self, who: str, times: int, timeout_s: float = 15) -> Event:
+    def until_started(self, who: str, times: int, timeout_s: float = LONG_S) -> Event:
         """Wait for the n-th child in this slot."""
         eventually(
             lambda: len(self.starts(who)) >= times,
@@ -112,7 +112,7 @@ class Host:
         )
         return self.starts(who)[times - 1]
 
-    def until(self, predicate: Callable[[], Any], timeout_s: float = 15) -> Any:
+    def until(self, predicate: Callable[[], Any], timeout_s: float = LONG_S) -> Any:
         """Wait until the predicate holds, and show the log if it does not."""
         try:
             return eventually(predicate, timeout_s)
@@ -133,7 +133,7 @@ class Host:
             except ProcessLookupError:
                 continue  # it has exited meanwhile
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(LONG_S)
 
 
 @contextmanager

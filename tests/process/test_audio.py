@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -206,7 +207,21 @@ def words_of_a_job(web: httpx.Client, times: int) -> list[str]:
     return words
 
 
-def test_ten_at_once_wait_for_their_slots_and_health_shows_it(web: httpx.Client) -> None:
+@contextmanager
+def nothing_is_heard(daemon: Daemon) -> Iterator[None]:
+    """Whoever wants something to be heard meanwhile waits."""
+    (pid,) = daemon.until(lambda: daemon.pids("transcriber"))
+    daemon.signal(signal.SIGSTOP, pid)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            daemon.signal(signal.SIGCONT, pid)
+
+
+def test_ten_at_once_wait_for_their_slots_and_health_shows_it(
+    server: Server, web: httpx.Client
+) -> None:
     def submit(number: int) -> str:
         answer = web.post(
             "/v1/audio/transcriptions",
@@ -225,15 +240,16 @@ def test_ten_at_once_wait_for_their_slots_and_health_shows_it(web: httpx.Client)
         assert found.status_code == 200
         return dict(found.json())
 
-    assert eventually(lambda: health()["concurrency"]["slots"]) == 2
-    with ThreadPoolExecutor(10) as pool:
-        jobs = list(pool.map(submit, range(10)))
-    busiest = eventually(lambda: (now := health()["concurrency"])["busy"] == 2 and now, 30)
-    assert busiest["waiting"] >= 1
+    eventually(lambda: health()["concurrency"]["slots"] == 2)
+    with nothing_is_heard(server.daemon):
+        with ThreadPoolExecutor(10) as pool:
+            jobs = list(pool.map(submit, range(10)))
+        busiest = eventually(lambda: (now := health()["concurrency"])["busy"] == 2 and now)
+        assert busiest["waiting"] >= 1
     for job in jobs:
         eventually(partial(completed, job), 240)
     idle = {"slots": 2, "busy": 0, "waiting": 0}
-    eventually(lambda: health()["concurrency"] == idle, 30)
+    eventually(lambda: health()["concurrency"] == idle, 60)
     assert health()["timeouts"] == {
         "upload_timeout_seconds": 90, "connect": 30, "read": 120, "write": 120, "pool": 10,
     }  # fmt: skip
@@ -284,10 +300,11 @@ def test_an_api_that_is_killed_costs_a_repetition_and_no_second_job(
             model="whisper-1",
             file=long_call(60),
         )
-        eventually(lambda: client.zcard("conserver:jobs") == before + 1)
-        (pid,) = server.daemon.pids("api")
-        server.daemon.signal(signal.SIGKILL, pid)
-        answer = asked.result(60)
+        with nothing_is_heard(server.daemon):
+            eventually(lambda: client.zcard("conserver:jobs") == before + 1)
+            (pid,) = server.daemon.until(lambda: server.daemon.pids("api"))
+            server.daemon.signal(signal.SIGKILL, pid)
+        answer = asked.result(240)
         assert answer.parse().text == " ".join([TEXT] * 60)
         assert answer.retries_taken >= 1
         assert client.zcard("conserver:jobs") == before + 1

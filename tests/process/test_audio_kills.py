@@ -58,14 +58,13 @@ def test_whoever_is_killed_every_client_gets_its_words_of_one_job(
         pool = stack.enter_context(ThreadPoolExecutor(24))
         asked = [pool.submit(ask, number) for number in range(24)]
         for number, victim in enumerate(("api", "worker", "api", "coordinator", "transcriber")):
-            eventually(lambda due=3 * number + 1: ended(client) >= due, 60)  # type: ignore[misc]
-            if pids := daemon.pids(victim):
-                daemon.signal(signal.SIGKILL, chance.choice(pids))
+            eventually(lambda due=3 * number + 1: ended(client) >= due, 120)  # type: ignore[misc]
+            daemon.signal(signal.SIGKILL, chance.choice(daemon.until(partial(daemon.pids, victim))))
         for number, one in enumerate(asked):
             assert one.result(120) == " ".join([TEXT] * (8 + number % 5))
         assert client.zcard("conserver:jobs") == 24
         assert client.keys("DLQ:*") == []
-        assert len(daemon.events("child_died")) >= 4
+        daemon.until(lambda: len(daemon.events("child_died")) >= 4)
 
 
 @pytest.mark.slow

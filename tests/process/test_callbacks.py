@@ -68,7 +68,8 @@ def test_the_ends_of_jobs_are_told_as_signed_webhooks(tmp_path: Path, redis_url:
             web.post("/v1/jobs", json=body_of(address, deed)).json()["id"]: status
             for deed, status in deeds.items()
         }
-        daemon.until(lambda: len(receiver.requests) == len(jobs), LONG_S)
+        # A delivery whose answer is late is made again.
+        daemon.until(lambda: len(receiver.requests) >= len(jobs), LONG_S)
         told = {}
         for request in receiver.requests:
             event = Webhook(SECRET).verify(request.body, request.headers)
@@ -124,8 +125,8 @@ def test_a_slow_receiver_keeps_no_other_item_waiting(tmp_path: Path, redis_url: 
             web.post("/v1/jobs", json=body_of(receiver.url))
         daemon.until(lambda: len(receiver.requests) == 4, LONG_S)
         job = web.post("/v1/jobs", json={"list": "in", "vcon": vcon()}).json()
-        ended = web.get(job["links"]["self"], params={"wait": 30}).json()
-        assert ended["status"] == "completed"
+        path = job["links"]["self"]
+        daemon.until(lambda: web.get(path, params={"wait": 30}).json()["status"] == "completed")
 
 
 def told_as(daemon: Daemon, web: httpx.Client, job: str, status: str) -> dict[str, Any]:

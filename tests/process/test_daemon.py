@@ -197,7 +197,7 @@ def test_coordinator_and_worker_killed_together(
     coordinator, worker = daemon.coordinator, daemon.worker(1)
     daemon.signal(signal.SIGKILL, coordinator)
     daemon.signal(signal.SIGKILL, worker)
-    daemon.until(lambda: runs(client, uuid) == 2, 15)
+    daemon.until(lambda: runs(client, uuid) == 2)
     gate.touch()
     daemon.until(arrived(client, [uuid]))
     assert daemon.stop() == 0
@@ -233,7 +233,7 @@ def test_a_killed_forkserver_costs_no_item(
     assert daemon.worker(1) == worker, "its children outlive it"
     daemon.signal(signal.SIGKILL, worker)
     (second,) = push(client, "in", [vcon()])
-    daemon.until(arrived(client, [uuid, second]), 15)
+    daemon.until(arrived(client, [uuid, second]))
     assert runs(client, uuid) == 1
     assert daemon.stop() == 0
 
@@ -259,12 +259,12 @@ def test_a_second_push_wakes_another_idle_worker(
 def test_a_stalled_worker_is_replaced_and_its_item_runs_again(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
-    daemon = start(method, CONSERVER_STALL_TIMEOUT_S="2")
+    daemon = start(method, CONSERVER_STALL_TIMEOUT_S="5")
     gate = tmp_path / "gate"
     (uuid,) = push(client, "in", [vcon(subject=f"gate:{gate}")])
     daemon.until(lambda: runs(client, uuid) == 1)
     daemon.signal(signal.SIGSTOP, daemon.worker(1))
-    daemon.until(lambda: runs(client, uuid) == 2, 15)
+    daemon.until(lambda: runs(client, uuid) == 2)
     gate.touch()
     daemon.until(arrived(client, [uuid]))
     assert daemon.stop() == 0
@@ -274,9 +274,9 @@ def test_a_stalled_worker_is_replaced_and_its_item_runs_again(
 def test_a_link_that_holds_the_interpreter_lock_for_less_than_the_stall_timeout(
     method: str, start: Start, client: redis.Redis
 ) -> None:
-    daemon = start(method, CONSERVER_STALL_TIMEOUT_S="8")
+    daemon = start(method, CONSERVER_STALL_TIMEOUT_S="30")
     uuids = push(client, "in", [vcon(subject="lock:3"), vcon()])
-    daemon.until(arrived(client, uuids), 15)
+    daemon.until(arrived(client, uuids))
     assert not daemon.events("child_died")
     assert [runs(client, uuid) for uuid in uuids] == [1, 1]
 
@@ -284,17 +284,17 @@ def test_a_link_that_holds_the_interpreter_lock_for_less_than_the_stall_timeout(
 def test_a_suspended_host_is_reaped_and_fenced(
     start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
-    sick = start("fork", CONSERVER_LEASE_S="2")
+    sick = start("fork", CONSERVER_LEASE_S="4")
     gate = tmp_path / "gate"
     (uuid,) = push(client, "in", [vcon(subject=f"gate:{gate}")])
     sick.until(lambda: runs(client, uuid) == 1)
     sick.pause()
-    well = start("spawn", CONSERVER_LEASE_S="2")
-    well.until(lambda: runs(client, uuid) == 2, 20)
+    well = start("spawn", CONSERVER_LEASE_S="4")
+    well.until(lambda: runs(client, uuid) >= 2)
     gate.touch()
     well.until(arrived(client, [uuid]))
     sick.resume()
-    sick.until(lambda: len(sick.events("child_ready", child="worker 1")) == 2, 15)
+    sick.until(lambda: len(sick.events("child_ready", child="worker 1")) >= 2)
     (second,) = push(client, "in", [vcon()])
     well.until(arrived(client, [uuid, second]))
     assert sick.stop() == 0
@@ -314,7 +314,7 @@ def test_a_host_whose_processes_all_die_loses_nothing(
     other = start("fork", workers=2, CONSERVER_LEASE_S="2")
     doomed.kill_everybody()
     gate.touch()
-    other.until(arrived(client, uuids), 20)
+    other.until(arrived(client, uuids))
     assert other.stop() == 0
     assert nothing_left(client)
     assert not client.keys("conserver:host:*")
@@ -383,7 +383,7 @@ def test_boot_failure_is_a_message_and_an_exit_code(
     try:
         assert daemon.wait(20) == code, daemon.tail()
         assert words in daemon.tail()
-        assert not daemon.everybody()
+        daemon.until(lambda: not daemon.everybody())
     finally:
         daemon.destroy()
 

@@ -19,7 +19,10 @@ from tests.process.items import arrived, runs
 
 Start = Callable[..., Daemon]
 
-LONG_S = 40
+LONG_S = 60
+LIMIT_S = 3
+"""So long that a busy machine does not let a quick neighbour pass it."""
+
 STUCK = {
     "an endless loop": "loop",
     "a deadlock": "deadlock",
@@ -68,13 +71,14 @@ def test_whatever_a_link_is_stuck_in_only_its_item_is_counted(
     what: str, method: str, start: Start, client: redis.Redis
 ) -> None:
     deed = STUCK[what]
-    daemon = start({"hard_timeout_s": 1}, {}, method)
+    daemon = start({"hard_timeout_s": LIMIT_S}, {}, method)
     (stuck,) = push(client, "in", [vcon(subject=deed)])
-    others = push(client, "in", [vcon(subject="sleep:0.3") for _ in range(10)])
+    others = push(client, "in", [vcon(subject="sleep:0.1") for _ in range(10)])
     daemon.until(lambda: elements(client, "DLQ:in") == [stuck], LONG_S)
     daemon.until(arrived(client, others), LONG_S)
+    # The coordinator tells it after it has done it.
+    daemon.until(lambda: sum(one["counted"] for one in daemon.events("items_returned")) == 2)
     assert {line["vcon"] for line in daemon.events("hard_time_limit_passed")} == {stuck}
-    assert sum(line["counted"] for line in daemon.events("items_returned")) == 2
     in_company = 0
     if deed.startswith("lock"):
         # It freezes its neighbours, too, and nothing shows which link does: none is counted.
@@ -87,21 +91,21 @@ def test_whatever_a_link_is_stuck_in_only_its_item_is_counted(
     assert (why["reason"], why["link"], why["deliveries"]) == ("time_limit", "trouble", 2)
     assert why["error"] == (
         "its worker died 2 times with nothing else to blame; the last time it was killed because"
-        " the link trouble ran longer than its hard_timeout_s of 1 s"
+        f" the link trouble ran longer than its hard_timeout_s of {LIMIT_S} s"
     )
     assert daemon.stop() == 0
 
 
 @pytest.mark.slow
 def test_the_limit_of_a_chain_counts_all_its_links(start: Start, client: redis.Redis) -> None:
-    daemon = start({}, {"hard_timeout_s": 3, "links": ["again", "tag", "trouble"]})
-    (slow,) = push(client, "in", [vcon(subject="sleep:2.5")])  # in each of two links
+    daemon = start({}, {"hard_timeout_s": 6, "links": ["again", "tag", "trouble"]})
+    (slow,) = push(client, "in", [vcon(subject="sleep:4")])  # in each of two links
     (quick,) = push(client, "in", [vcon(subject="sleep:0.5")])
     daemon.until(arrived(client, [slow, quick]), LONG_S)
     (passed,) = daemon.events("hard_time_limit_passed")
     assert (passed["vcon"], passed["link"]) == (slow, "trouble")
     assert passed["reason"].startswith(
-        "the links of the chain main ran longer than its hard_timeout_s of 3 s"
+        "the links of the chain main ran longer than its hard_timeout_s of 6 s"
     )
     # The first link took over a second: its checkpoint spared the second run from doing it again.
     assert runs(client, slow) == 3
@@ -113,7 +117,7 @@ def test_no_backoff_follows_a_hard_time_limit(start: Start, client: redis.Redis)
     push(client, "in", [vcon(subject="sleep:3000") for _ in range(8)])
     began_s = time.monotonic()
     daemon.until(lambda: client.llen("DLQ:in") == 8, LONG_S)
-    assert time.monotonic() - began_s < 30
+    assert time.monotonic() - began_s < 80
     assert len(daemon.events("hard_time_limit_passed")) == 8
 
 
@@ -132,9 +136,9 @@ def test_a_link_that_obeys_its_soft_limit_fails_like_any_attempt(
 
 @pytest.mark.slow
 def test_storing_has_no_limit(start: Start, client: redis.Redis) -> None:
-    limits = {"hard_timeout_s": 1}
+    limits = {"hard_timeout_s": 3}
     daemon = start(limits, {"storages": ["cellar"]} | limits)
-    (uuid,) = push(client, "in", [vcon(storing="sleep:4")])
+    (uuid,) = push(client, "in", [vcon(storing="sleep:6")])
     daemon.until(arrived(client, [uuid]), LONG_S)
     assert runs(client, uuid) == 1
     assert not daemon.events("hard_time_limit_passed")

@@ -41,7 +41,9 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
     """Starts hosts whose link and storage do what each vCon says, and ends them after the test."""
     with ExitStack() as stack:
 
-        def launch(workers: int = 2, *, stored: bool = False, **environment: str) -> Daemon:
+        def launch(
+            workers: int = 2, *, stored: bool = False, waits: bool = True, **environment: str
+        ) -> Daemon:
             options = {"options": {"redis_url": redis_url}}
             chain = {
                 "links": ["trouble"],
@@ -57,7 +59,8 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
             }
             folder = tmp_path / f"host-{len(list(tmp_path.iterdir()))}"
             daemon = Daemon(folder, redis_url, config, "fork", workers, **environment)
-            return stack.enter_context(daemon)
+            stack.callback(daemon.destroy)
+            return daemon.start() if waits else daemon.launch()
 
         yield launch
 
@@ -79,8 +82,8 @@ def test_a_link_that_kills_its_worker(deed: str, start: Start, client: redis.Red
     assert (why["reason"], why["link"], why["deliveries"]) == ("poison", "trouble", 2)
     assert why["error"] == DIED + KILLERS[deed]
     assert runs(client, poison) == 3, "once with others, twice alone"
-    assert counted(daemon) == 2, "no other item was counted"
     assert daemon.stop() == 0
+    assert counted(daemon) == 2, "no other item was counted"
 
 
 @pytest.mark.parametrize("deed", STORING_KILLERS)
@@ -94,13 +97,13 @@ def test_a_storage_whose_client_crashes(deed: str, start: Start, client: redis.R
     (why,) = reasons(client, "in")
     assert (why["reason"], why["deliveries"]) == ("poison", 2)
     assert why["error"] == DIED + STORING_KILLERS[deed]
-    assert counted(daemon) == 2, "no other item was counted"
     batches = [batch.split() for batch in elements(client, "batches")]
     assert [len(batch) for batch in batches if poison in batch][1:] == [1, 1], "alone, twice"
     stored: Any = client.hkeys("cellar")
     assert {uuid.decode() for uuid in stored} == set(before + after)
     assert runs(client, poison) == 1, "its links were done and written"
     assert daemon.stop() == 0
+    assert counted(daemon) == 2, "no other item was counted"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +125,7 @@ def test_what_kills_before_any_link_runs(
     (why,) = reasons(client, "in")
     assert (why["reason"], why["deliveries"], why["error"]) == ("poison", 2, DIED + how)
     assert runs(client, poison) == 0
+    assert daemon.stop() == 0
     assert counted(daemon) == 2
 
 
@@ -129,10 +133,10 @@ def test_items_that_kill_only_together_finish_alone(start: Start, client: redis.
     daemon = start(1, CONSERVER_VCON_CONCURRENCY="4")
     uuids = push(client, "in", [vcon(subject="company:0.2") for _ in range(8)])
     daemon.until(arrived(client, uuids), LONG_S)
+    assert daemon.stop() == 0
     assert daemon.events("child_died")
     assert counted(daemon) == 0
     assert not client.exists("DLQ:in")
-    assert daemon.stop() == 0
 
 
 @pytest.mark.slow
@@ -142,7 +146,8 @@ def test_many_poisons_do_not_stop_the_service(start: Start, client: redis.Redis)
     poisons = push(client, "in", [vcon(subject="exit") for _ in range(10)])
     uuids = push(client, "in", [vcon() for _ in range(200)])
     daemon.until(lambda: sorted(elements(client, "DLQ:in")) == sorted(poisons), LONG_S)
-    daemon.until(arrived(client, uuids), 10)
+    daemon.until(arrived(client, uuids), LONG_S)
+    assert daemon.stop() == 0
     assert counted(daemon) == 2 * len(poisons)
 
 
@@ -160,7 +165,8 @@ def test_what_kills_the_whole_host(start: Start, client: redis.Redis) -> None:
     hosts: list[Daemon] = []
     while not client.exists("DLQ:in"):
         assert len(hosts) < 6
-        host = start(CONSERVER_LEASE_S="1", CONSERVER_VCON_CONCURRENCY="4")
+        # It may die before its last child is ready.
+        host = start(waits=False, CONSERVER_LEASE_S="1", CONSERVER_VCON_CONCURRENCY="4")
         hosts.append(host)
         host.until(partial(_over, host, client), LONG_S)
     hosts[-1].until(arrived(client, uuids), LONG_S)
@@ -180,11 +186,11 @@ def test_a_thousand_suspects_of_a_dead_host_are_soon_done(
     uuids = push(client, "in", [vcon() for _ in range(1000)])
     _hold(client, "deadhost", 4)
     daemon = start(CONSERVER_LEASE_S="1")
-    assert daemon.event("host_reaped", 20)["suspects"] == len(uuids)
+    assert daemon.event("host_reaped")["suspects"] == len(uuids)
     reaped_s = time.monotonic()
     daemon.until(arrived(client, uuids), LONG_S)
-    # They take less than 2 s on an idle machine.
-    assert time.monotonic() - reaped_s < 30
+    # They take less than 2 s on an idle machine; one for each look at the suspects took 1,000 s.
+    assert time.monotonic() - reaped_s < 200
     assert len(daemon.events("suspect_begun")) == len(uuids)
     assert counted(daemon) == 0
 

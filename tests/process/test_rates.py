@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ def times(runs: Path) -> list[float]:
     return sorted(float(line.split()[0]) for line in runs.read_text().splitlines())
 
 
+def ends(*hosts: Daemon) -> list[str]:
+    """The vCons that are done, in the order in which they were."""
+    lines = [line for host in hosts for line in host.events("done")]
+    return [line["vcon"] for line in sorted(lines, key=lambda line: line["timestamp"])]
+
+
 def test_a_rate_holds_over_two_hosts_and_harms_no_other_chain(
     redis_url: str, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -52,17 +59,22 @@ def test_a_rate_holds_over_two_hosts_and_harms_no_other_chain(
         Daemon(tmp_path / "a", redis_url, text, workers=2) as first,
         Daemon(tmp_path / "b", redis_url, text) as second,
     ):
+        began_s = time.time()
         push(client, "slow", [vcon() for _ in range(ITEMS)])
-        push(client, "fast", [vcon() for _ in range(ITEMS)])
+        fast = push(client, "fast", [vcon() for _ in range(ITEMS)])
         assert eventually(lambda: client.llen("fast_out") == ITEMS)
-        assert client.llen("slow_out") < ITEMS, "the other chain did not wait for this one"
         assert eventually(lambda: client.llen("slow_out") == ITEMS)
         # An item is parked once for its slot and asks no more.
         calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
         assert not first.events("attempt_failed") + second.events("attempt_failed")
+        first.until(lambda: len(ends(first, second)) == 2 * ITEMS)
+        assert set(ends(first, second)[-3:]).isdisjoint(fast), (
+            "the other chain did not wait for this one"
+        )
     found = times(runs)
     assert len(found) == ITEMS
-    assert found[-1] - found[0] >= (ITEMS - 1) / PER_S - 0.1, "no faster than the rate"
+    # Not from the first run: a busy machine begins that one late, and the rest in time.
+    assert found[-1] - began_s >= (ITEMS - 1) / PER_S - 0.1, "no faster than the rate"
     assert calls < 60 * ITEMS
     assert client.zcard("conserver:parked:slow") == 0
 
@@ -86,7 +98,7 @@ def test_a_server_that_asks_to_wait_is_left_alone_by_everybody(
     redis_url: str, client: redis.Redis, tmp_path: Path
 ) -> None:
     """Without a rate: one 429 holds the link back on both hosts, and nothing else."""
-    runs, pause_s, items = tmp_path / "runs", 4.0, 40
+    runs, pause_s, items = tmp_path / "runs", 12.0, 40
     text = config(runs, options={"retry_after_s": pause_s, "throttle": True})
     with (
         Daemon(tmp_path / "a", redis_url, text, workers=2) as first,
@@ -118,7 +130,7 @@ def test_what_waits_for_a_chains_rate_is_parked_and_says_so(
 ) -> None:
     runs = tmp_path / "runs"
     text = config(runs)
-    text["chains"]["slow"] |= {"rate": "2/min", "rate_burst": 1}
+    text["chains"]["slow"] |= {"rate": "1/h", "rate_burst": 1}
     with Daemon(tmp_path, redis_url, text):
         push(client, "slow", [vcon() for _ in range(COUNT)])
         assert eventually(lambda: client.llen("slow_out") == 1)

@@ -12,28 +12,30 @@ from conserver.operations import hosts, workers
 from conserver.queue import keys
 from tests.daemon import Daemon, push, vcon
 from tests.helpers import free_port
-
-DELAY = {"module": "links.delay", "options": {"seconds": 0.2}}
-MAIN = {"links": ["delay"], "ingress_lists": ["in"], "egress_lists": ["out"]}
+from tests.process.test_daemon import trouble
 
 
 def test_a_worker_is_replaced_by_hand_and_nothing_is_lost(
     client: redis.Redis, redis_url: str, tmp_path: Path
 ) -> None:
-    config = {"links": {"delay": DELAY}, "chains": {"main": MAIN}}
+    gate = tmp_path / "gate"
 
     def worker() -> dict[str, Any]:
         [host] = hosts.read(client)
         return host.workers[0] if host.workers else {}
 
     port = str(free_port())  # With it workers meter what they do.
-    with Daemon(tmp_path / "host", redis_url, config, CONSERVER_METRICS_PORT=port) as daemon:
+    with Daemon(
+        tmp_path / "host", redis_url, trouble(redis_url), CONSERVER_METRICS_PORT=port
+    ) as daemon:
         daemon.until(lambda: worker().get("state") in ("idle", "working"))
         before = worker()
         assert (before["ended"], before["restarts"]) == ("", 0)
-        pushed = push(client, "in", [vcon() for _ in range(20)])
+        pushed = push(client, "in", [vcon(subject=f"gate:{gate}") for _ in range(20)])
         daemon.until(lambda: worker()["held"])
         workers.recycle(client, hosts.read(client)[0].id, 1, actor="ops")
+        daemon.event("draining", worker=1)
+        gate.touch()
         daemon.until(lambda: client.llen("out") == len(pushed))
         daemon.until(lambda: worker()["ended"] == "ended as planned: recycling")
         assert worker()["pid"] != before["pid"]

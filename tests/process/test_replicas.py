@@ -67,7 +67,7 @@ def proxy(redis_url: str, tmp_path: Path) -> Iterator[RoundRobin]:
 
 def ready(proxy: RoundRobin) -> bool:
     try:
-        return httpx.get(f"{proxy.url}/readyz").status_code == 200
+        return httpx.get(f"{proxy.url}/readyz", timeout=LONG_S).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -95,11 +95,11 @@ def test_a_job_is_known_to_every_replica_at_once(proxy: RoundRobin) -> None:
 
 def test_an_upload_and_a_stream_cross_replicas(proxy: RoundRobin) -> None:
     for _ in range(4):
-        offer = httpx.post(f"{proxy.url}/v1/uploads").json()
-        sent = httpx.put(f"{proxy.url}{offer['url']}", content=b"sound")
+        offer = httpx.post(f"{proxy.url}/v1/uploads", timeout=LONG_S).json()
+        sent = httpx.put(f"{proxy.url}{offer['url']}", content=b"sound", timeout=LONG_S)
         assert sent.status_code == 201
         body = {"list": "in", "upload": offer["upload_id"]}
-        job = httpx.post(f"{proxy.url}/v1/jobs", json=body)
+        job = httpx.post(f"{proxy.url}/v1/jobs", json=body, timeout=LONG_S)
         assert job.status_code == 202
         events = httpx.get(f"{proxy.url}{job.json()['links']['events']}", timeout=LONG_S)
         assert events.status_code == 200

@@ -52,7 +52,7 @@ def test_it_is_told_of_the_start_of_life_and_of_the_stop(
         "fork",
         2,
         NOTIFY_SOCKET=str(manager.getsockname()),
-        WATCHDOG_USEC="400000",
+        WATCHDOG_USEC="1000000",
         CONSERVER_API_PORT=str(free_port()),
     )
     with daemon:

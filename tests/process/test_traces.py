@@ -63,6 +63,11 @@ def with_file(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     return config
 
 
+def children_of(collector: Collector, parent: Received) -> set[str]:
+    """The names of the spans below one that have arrived."""
+    return {span.name for span in collector.trace(parent.trace) if span.parent == parent.id}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_an_item_is_one_trace_from_its_claim_to_its_end(
     method: str,
@@ -78,11 +83,13 @@ def test_an_item_is_one_trace_from_its_claim_to_its_end(
     process = only(collector.wait_for("process in"))
     settle = only(collector.wait_for("settle"))
     assert (process.kind, process.parent, process.error) == ("consumer", "", "")
-    children = {s.name: s for s in collector.trace(process.trace) if s.parent == process.id}
-    assert set(children) == {"link trouble", "link tag", "write disk", "write", "settle"}
+    children = {"link trouble", "link tag", "write disk", "write", "settle"}
+    eventually(lambda: children_of(collector, process) == children)
     assert settle.parent == process.id
-    claim = only(collector.named("claim"))
-    assert claim.links == [(process.trace, process.id)]
+    # On a busy machine the item may be released and claimed again before it begins.
+    eventually(
+        lambda: [(process.trace, process.id)] in [one.links for one in collector.named("claim")]
+    )
     assert process.attributes["messaging.message.conversation_id"] == uuid
     assert process.attributes["messaging.destination.name"] == "in"
     assert process.attributes["conserver.outcome"] == "done"
@@ -120,7 +127,7 @@ def test_an_item_whose_worker_was_killed_keeps_its_trace(
     daemon = start()
     [uuid] = push(client, "in", [vcon(subject=f"gate:{gate}")])
     daemon.until(lambda: runs(client, uuid) == 1)
-    claim = only(collector.wait_for("claim"))
+    claim = collector.wait_for("claim")[-1]
     daemon.signal(signal.SIGKILL, daemon.worker())
     gate.touch()
     daemon.until(arrived(client, [uuid]))
@@ -287,7 +294,7 @@ def test_a_collector_that_never_answers_stops_nothing(
         daemon.until(arrived(client, uuids))
         began_s = time.monotonic()
         assert daemon.stop() == 0
-        assert time.monotonic() - began_s < 20, "the end waits for a collector only so long"
+        assert time.monotonic() - began_s < LONG_S - 10, "the end waits only so long"
     finally:
         gate.set()
 

@@ -39,10 +39,10 @@ def test_a_worker_fetches_what_a_caller_put_into_the_bucket(
         daemon.event("api_listens", 60)
         announced = {"bytes": len(content), "filename": name, "mediatype": "audio/wav"}
         offer = web.post("/v1/uploads", json=announced).json()
-        assert httpx.put(offer["url"], content=content).status_code == 200
+        assert httpx.put(offer["url"], content=content, timeout=60).status_code == 200
         body = {"list": "calls", "upload": offer["upload_id"]}
         job = web.post("/v1/jobs", json=body).json()
-        ended = web.get(f"/v1/jobs/{job['id']}", params={"wait": 60}).json()
+        ended = web.get(f"/v1/jobs/{job['id']}", params={"wait": 50}).json()
         assert ended["status"] == "completed", ended
         result = web.get(f"/v1/jobs/{job['id']}/result", params={"format": "json"}).json()
         assert result["text"] == f"{TEXT} {TEXT}"
