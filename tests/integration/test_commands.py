@@ -100,7 +100,7 @@ def test_what_a_terminal_cannot_show_is_replaced(
             cwd=ROOT,
             env=environment,
             capture_output=True,
-            timeout=30,
+            timeout=90,
             check=False,
         )
         assert b"Traceback" not in done.stderr
@@ -141,7 +141,7 @@ def test_submit_from_standard_input(redis_url: str, server: Any) -> None:
         cwd=ROOT,
         env={**os.environ, "REDIS_URL": redis_url},
         input=text,
-        timeout=30,
+        timeout=90,
         check=True,
     )
     (pushed,) = server.lrange("other", 0, -1)
@@ -210,7 +210,7 @@ def test_submit_waits_for_what_becomes_of_it(
     assert orjson.loads(done.stdout)["items"][0]["outcome"] == "waiting"
     assert b"--timeout is over" in done.stderr
     with dead_lettered_soon(redis_url, reason="failed", link="mark", error="no more luck\nat all"):
-        done = conserver("submit", str(path), "--wait", "--timeout", "20", "--json")
+        done = conserver("submit", str(path), "--wait", "--timeout", "60", "--json")
     (item,) = orjson.loads(done.stdout)["items"]
     assert (item["outcome"], item["detail"]) == ("failed", "failed: mark: no more luck")
     assert done.returncode == 1
@@ -230,7 +230,7 @@ def test_submit_tells_a_cancelled_item_from_one_that_is_done(
 
     with ThreadPoolExecutor(1) as pool:
         cancelled = pool.submit(cancel)
-        done = conserver("submit", str(path), "--wait", "--timeout", "20", "--json")
+        done = conserver("submit", str(path), "--wait", "--timeout", "60", "--json")
         cancelled.result()
     assert orjson.loads(done.stdout)["items"][0]["outcome"] == "cancelled"
     assert done.returncode == 1
@@ -359,10 +359,10 @@ def test_a_drain_that_is_interrupted_says_what_it_leaves(
             stderr=err,
         )
         try:
-            eventually(lambda: b"waiting for at most" in said.read_bytes(), 20)
+            eventually(lambda: b"waiting for at most" in said.read_bytes())
         finally:
             draining.send_signal(signal.SIGINT)
-            code = draining.wait(20)
+            code = draining.wait(60)
     assert code == 130
     assert b"interrupted: all lists stay paused until `conserver resume`" in said.read_bytes()
     assert server.hexists(keys.CONTROL, "paused:inbox")

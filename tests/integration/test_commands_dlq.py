@@ -221,7 +221,7 @@ def test_a_terminal_is_asked_before_everything_is_purged(
             env={**os.environ, "REDIS_URL": redis_url},
             stdin=end,
             capture_output=True,
-            timeout=30,
+            timeout=90,
             check=False,
         )
     finally:

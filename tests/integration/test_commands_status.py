@@ -34,7 +34,7 @@ def test_health(conserver: Command, server: Any) -> None:
     beat(server, age_s=60)
     done = conserver("health")
     assert done.returncode == 1
-    assert b"60 s old" in done.stderr
+    assert re.search(rb"6\d s old", done.stderr)
     beat(server, name="elsewhere")
     assert b"it runs nothing" in conserver("health").stderr
 
@@ -210,20 +210,21 @@ def test_watching_goes_on_when_redis_has_been_away(private: Any, tmp_path: Path)
             stderr=said,
         )
         try:
-            eventually(lambda: out.read_bytes().count(b"in flight") > 1, 20)
+            eventually(lambda: out.read_bytes().count(b"in flight") > 1)
             server.stop()
-            eventually(lambda: b"Redis does not answer, asking again" in err.read_bytes(), 20)
+            eventually(lambda: b"Redis does not answer, asking again" in err.read_bytes())
             server.start()
             before = len(out.read_bytes())
-            eventually(lambda: b"in flight" in out.read_bytes()[before:], 20)
+            eventually(lambda: b"in flight" in out.read_bytes()[before:])
         finally:
             watching.send_signal(signal.SIGINT)
-            code = watching.wait(20)
+            code = watching.wait(60)
     assert code == 130
     # Each look is a paragraph of its own in a file, and begins with its time.
     looks = out.read_text(encoding="utf-8").split("\n\n")
     times = [look for look in looks if re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\nlist", look)]
-    assert len(times) == out.read_bytes().count(b"in flight")
+    whole = out.read_bytes().count(b"in flight")
+    assert whole <= len(times) <= whole + 1, "Ctrl-C may cut the last one short"
 
 
 @pytest.mark.parametrize("words", [["status"], ["pause", "inbox"], ["dlq", "list"]])

@@ -109,7 +109,7 @@ def test_it_serves_within_its_limits_and_drains(folder: Path, server: Redis) -> 
     with service.running() as process:
         eventually(service.is_healthy, LONG_S)
         headers = {"authorization": f"Bearer {TOKEN}"}
-        with http_client(f"http://127.0.0.1:{service.port}", headers=headers) as web:
+        with http_client(f"http://127.0.0.1:{service.port}", headers=headers, timeout=60) as web:
             answer = web.post("/v1/vcons", params={"list": "inbox"}, json=vcon(), timeout=LONG_S)
             assert answer.status_code == 202, answer.text
             assert web.get("/v1/lists/inbox").json()["queued"] == 1

@@ -56,7 +56,7 @@ def opened(elasticsearch_url: str, elasticsearch_index: str) -> Iterator[Open]:
 
 
 def standing_in(server: Standin, **options: Any) -> Storage:
-    given = {"url": server.url, "index": "vcons", "timeout_s": 5, **options}
+    given = {"url": server.url, "index": "vcons", "timeout_s": 30, **options}
     return Storage("elasticsearch", Options.model_validate(given))
 
 

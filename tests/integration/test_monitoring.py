@@ -237,7 +237,7 @@ def prometheus(
         http_client(f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         try:
-            eventually(lambda: _scraped(client), 120)
+            eventually(lambda: _scraped(client), 100)
             yield client
         finally:
             process.kill()

@@ -61,7 +61,7 @@ PRODUCT = {"x-elastic-product": "Elasticsearch", "content-type": "application/js
 
 
 def stored(kind: Any, options: dict[str, Any]) -> None:
-    parsed = kind.Options.model_validate({"timeout_s": 5, **options})
+    parsed = kind.Options.model_validate({"timeout_s": 30, **options})
     kind.prepare(parsed)
     storage = kind.Storage("it", parsed)
     with closing(storage):
@@ -101,7 +101,7 @@ def by_fetch(url: str) -> None:
 
 
 def by_callback(url: str) -> None:
-    limits = send.Limits(connect_s=5, total_s=20, allow_private_addresses=True)
+    limits = send.Limits(connect_s=20, total_s=60, allow_private_addresses=True)
     try:
         assert send.send("POST", url, {}, b"{}", limits, Context()).status == 200
     except send.UnreachableError as error:

@@ -98,7 +98,7 @@ def test_one_that_has_expired_says_so(presign: Presign) -> None:
     with pytest.raises(Rejected, match="expired"):
         notify_once({"url": url, "kind": "put"})
     # S3 itself says so, too, to whoever does not read it out of the URL.
-    answer = httpx.put(url, content=b"x")
+    answer = httpx.put(url, content=b"x", timeout=60)
     assert answer.status_code == 403
 
 

@@ -36,7 +36,7 @@ class Sentinel(Redis):
         file.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {self.master_port} 1\n"
-            f"sentinel down-after-milliseconds {SERVICE} 500\n"
+            f"sentinel down-after-milliseconds {SERVICE} 60000\n"
             f"sentinel failover-timeout {SERVICE} 2000\n"
         )
         return Plan([str(redis_program()), str(file), "--sentinel"])
@@ -62,12 +62,12 @@ class Trio:
         """Everything that was answered is on the replica, then the sentinel makes it the master."""
         with opened(self.master.url) as queue:
             queue.client.set("everything before this", "")  # WAIT is about one's own writes
-            assert queue.client.wait(1, 5000) == 1
+            assert queue.client.wait(1, 30_000) == 1
         # It refuses until it has heard enough of the replica.
-        eventually(lambda: self.sentinel.ask("SENTINEL", "FAILOVER", SERVICE)[:3] == b"+OK", 30)
-        eventually(lambda: self.master_port() == self.replica.port, 20)
+        eventually(lambda: self.sentinel.ask("SENTINEL", "FAILOVER", SERVICE)[:3] == b"+OK", 60)
+        eventually(lambda: self.master_port() == self.replica.port, 60)
         # Until it knows, the old master takes what will be undone: see what strays are.
-        eventually(self._old_master_knows, 20)
+        eventually(self._old_master_knows, 60)
 
     def _old_master_knows(self) -> bool:
         """It drops its connections while it becomes a replica."""
@@ -87,7 +87,7 @@ def trio(private: Private) -> Trio:
         queue.client.replicaof("127.0.0.1", str(master.port))
         eventually(lambda: queue.client.info("replication")["master_link_status"] == "up")
     made = Trio(master, replica, private(Sentinel(master.port)))
-    eventually(lambda: b"num-slaves\r\n$1\r\n1" in made.sentinel.ask("SENTINEL", "MASTERS"), 20)
+    eventually(lambda: b"num-slaves\r\n$1\r\n1" in made.sentinel.ask("SENTINEL", "MASTERS"), 60)
     return made
 
 

@@ -32,7 +32,7 @@ def opened(redis_url: str) -> Iterator[Open]:
     made: list[Storage] = []
 
     def make(**options: Any) -> Storage:
-        given = {"redis_url": redis_url, "timeout_s": 5, **options}
+        given = {"redis_url": redis_url, "timeout_s": 30, **options}
         storage = Storage("redis", Options.model_validate(given))
         storage.open()
         made.append(storage)
@@ -103,7 +103,7 @@ def test_a_flushed_script_is_given_back_by_opening_again(opened: Open, client: R
 
 def test_a_full_redis_is_unavailable(private: Private) -> None:
     server = private(Server({"maxmemory": "2mb", "maxmemory-policy": "noeviction"}))
-    options = Options.model_validate({"redis_url": server.url, "timeout_s": 5})
+    options = Options.model_validate({"redis_url": server.url, "timeout_s": 30})
     with closing(Storage("redis", options)) as storage:
         storage.open()
         outcomes = storage.save_many([document(said="x" * 200_000) for _ in range(20)])

@@ -44,7 +44,7 @@ def opened(s3: S3Access, s3_bucket: str, client: Any) -> Iterator[Open]:
             "aws_secret_access_key": s3.secret,
             "aws_region": s3.region,
             "aws_bucket": s3_bucket,
-            "timeout_s": 10,
+            "timeout_s": 30,
             **options,
         }
         storage = Storage("s3", Options.model_validate(given))
@@ -64,7 +64,7 @@ def standing_in(server: Standin, **options: Any) -> Storage:
         "aws_access_key_id": "key",
         "aws_secret_access_key": "secret",
         "aws_bucket": "bucket",
-        "timeout_s": 10,
+        "timeout_s": 30,
         **options,
     }
     return Storage("s3", Options.model_validate(given))

@@ -141,7 +141,7 @@ def _proxied(url: str) -> Iterator[tuple[TcpProxy, redis.Redis, redis.Redis]]:
     never = Retry(NoBackoff(), 0)
     with (
         TcpProxy(port) as proxy,
-        redis.Redis.from_url(proxy.url(url), retry=never, socket_timeout=0.5) as client,
+        redis.Redis.from_url(proxy.url(url), retry=never, socket_timeout=3) as client,
         redis.Redis.from_url(url) as direct,
     ):
         yield proxy, client, direct

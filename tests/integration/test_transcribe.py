@@ -152,7 +152,7 @@ def test_equal_options_share_a_model_and_threads_may_use_it() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(100)
     assert texts == ["yes please call seven two four"] * 4
 
 
@@ -177,7 +177,7 @@ if __name__ == "__main__":
     for child in children:
         child.start()
     for child in children:
-        child.join(50)
+        child.join(100)
     print([child.exitcode for child in children])
 """
 
@@ -188,7 +188,7 @@ def test_children_listen_and_end_under_every_start_method(method: str, tmp_path:
     script.write_text(_CHILD)
     answer = subprocess.run(
         [sys.executable, script, method, MODEL.name, DATA / "calls" / "mono-8k.wav"],
-        capture_output=True, text=True, timeout=55, check=False, cwd=DATA.parents[1],
+        capture_output=True, text=True, timeout=110, check=False, cwd=DATA.parents[1],
         env={"PYTHONPATH": str(DATA.parents[1]), "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     assert answer.stderr == ""

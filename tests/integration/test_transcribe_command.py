@@ -16,7 +16,7 @@ CALLS = DATA / "calls"
 def transcribe(*words: str | Path, cwd: Path = DATA) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "conserver", "transcribe", *words],
-        capture_output=True, text=True, timeout=55, check=False, cwd=cwd,
+        capture_output=True, text=True, timeout=110, check=False, cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(DATA.parents[1]), "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
 
