@@ -38,7 +38,7 @@ TOKENS = {
     "admin": Token("adm", ("admin",), (), digest("text-admin")),
     "narrow": Token("nar", ("admin",), ("other",), digest("text-narrow")),
 }
-WAIT_S = 10
+WAIT_S = 60
 
 
 def configuration(folder: Path) -> dict[str, Any]:

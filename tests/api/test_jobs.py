@@ -411,7 +411,7 @@ def test_waiting_answers_at_the_end(submit: httpx.Client, worker: Consumer, api:
     thread.start()
     eventually(lambda: len(api.context.subscriptions) == 1)
     worker.settle(worker.one())
-    thread.join(10)
+    thread.join(60)
     assert found[0].json()["status"] == "completed"
     eventually(lambda: len(api.context.subscriptions) == 0)
 

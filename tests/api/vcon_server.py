@@ -18,7 +18,7 @@ UUID = "01928e10-193e-8231-b9a2-279e0d16bc46"
 def client(api: Api, role: str = "admin", **options: Any) -> httpx.Client:
     """A client that sends its token as vcon-server's do; "" for none."""
     headers = {HEADER: f"text-{role}"} if role else {}
-    return http_client(api.url, headers=headers, timeout=10, **options)
+    return http_client(api.url, headers=headers, timeout=60, **options)
 
 
 def example(uuid: str = UUID, **members: Any) -> dict[str, Any]:

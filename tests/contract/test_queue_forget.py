@@ -13,7 +13,8 @@ def test_what_is_at_work_or_has_no_end_stays(queue: Queue) -> None:
     queue.supply("q", "held")
     Consumer(queue).one()
     assert queue.run(forget(["done", "kept", "held", "gone"])) == 1
-    assert 0 < queue.client.pttl("vcon:done") <= 1000
+    left_ms = queue.client.pttl("vcon:done")
+    assert 0 < left_ms <= 1000 or left_ms == -2, "that second may be over"
     assert queue.client.pttl("vcon:kept") == -1
     assert abs(queue.expires_ms("held") - FAR_MS) < 1000
     assert not queue.client.exists("vcon:gone")

@@ -55,11 +55,15 @@ def events(queue: Queue) -> Iterator[Any]:
     pubsub.get_message(timeout=5)
 
     def heard() -> list[tuple[str, str]]:
-        found = []
-        while message := pubsub.get_message(timeout=0.05):
+        # Whatever was published before has come once this has.
+        queue.client.publish("conserver:events:so far", "")
+        found: list[tuple[str, str]] = []
+        while True:
+            message = pubsub.get_message(timeout=60)
             channel = message["channel"].decode().removeprefix("conserver:events:")
+            if channel == "so far":
+                return found
             found.append((channel, message["data"].decode()))
-        return found
 
     yield heard
     pubsub.close()

@@ -57,8 +57,8 @@ def test_a_shorter_pause_does_not_end_a_longer_one(queue: Queue) -> None:
 
 
 def test_a_rate_that_is_not_used_leaves_nothing(queue: Queue) -> None:
-    slots(queue, now_us=0)
-    assert 0 < queue.client.pttl("conserver:rate:link:asr") <= 2000
+    slots(queue, per_s=0.01, now_us=0)
+    assert 0 < queue.client.pttl("conserver:rate:link:asr") <= 200_000
 
 
 @pytest.mark.parametrize("kind", ["list", "hash"])

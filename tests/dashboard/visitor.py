@@ -121,7 +121,7 @@ class Visitor:
     """One person with one browser."""
 
     def __init__(self, api: Api, prefix: str = "", **headers: str) -> None:
-        self.http = http_client(api.url, headers=headers, timeout=10)
+        self.http = http_client(api.url, headers=headers, timeout=60)
         self._prefix = prefix
 
     def __enter__(self) -> Self:

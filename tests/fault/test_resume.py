@@ -206,7 +206,7 @@ def _command(scene: Scene, *words: str) -> None:
         cwd=scene.town.folder,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

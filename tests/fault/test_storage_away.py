@@ -35,7 +35,7 @@ def test_storage_stopped_under_load(victim: str, stored_scene: Scene, client: re
         _others_go_on(stored_scene, daemon, producer, victim)
         hold(AWAY_S[victim])
         _others_go_on(stored_scene, daemon, producer, victim)
-        assert client.zcard("conserver:parked:in") > 0
+        daemon.until(lambda: client.zcard("conserver:parked:in") > 0)
         server.start()
         daemon.until(lambda: client.llen("out") > 50, 60)
     _all_is_well(stored_scene, client, daemon, producer.uuids)

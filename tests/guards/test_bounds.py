@@ -26,7 +26,7 @@ def most_held(worker: RunningWorker, until_heartbeats: int) -> int:
         most = max(most, worker.inflight)
         return worker.status.read().heartbeats >= until_heartbeats
 
-    eventually(beaten, 30)
+    eventually(beaten, 60)
     return most
 
 
@@ -37,12 +37,12 @@ def test_items_are_bounded(redis_url: str) -> None:
     uuids = worker.supply(3 * ITEMS_MAX)
     with worker:
         # A worker whose items are all with its storages does not claim for fewer than 32 slots.
-        eventually(lambda: worker.inflight > ITEMS_MAX - 32, 30)
+        eventually(lambda: worker.inflight > ITEMS_MAX - 32, 60)
         most = most_held(worker, worker.status.read().heartbeats + 3)
         figure("items in a worker whose storage hangs", most, "at most")
         assert most <= ITEMS_MAX
         opened.set()
-        eventually(lambda: len(worker.out()) == len(uuids), 30)
+        eventually(lambda: len(worker.out()) == len(uuids), 60)
     assert max(len(call) for call in memory.shelf(name).saves) <= BATCH_ITEMS
 
 
@@ -56,12 +56,12 @@ def test_bytes_are_bounded(redis_url: str) -> None:
         worker.queue.push("in", f"u{number}")
     size = len(bodies[-1])
     with worker:
-        eventually(lambda: (worker.inflight + 1) * size > HELD_BYTES_MAX, 30)
+        eventually(lambda: (worker.inflight + 1) * size > HELD_BYTES_MAX, 60)
         most = most_held(worker, worker.status.read().heartbeats + 3)
         figure("documents in a worker whose storage hangs", most * size / MIB, "MiB at most")
         assert most * size <= HELD_BYTES_MAX + size
         opened.set()
-        eventually(lambda: len(worker.out()) == len(bodies), 30)
+        eventually(lambda: len(worker.out()) == len(bodies), 60)
     calls_bytes = [sum(len(one.body) for one in call) for call in memory.shelf(name).saves]
     assert max(calls_bytes) <= BATCH_BYTES
 

@@ -141,6 +141,8 @@ def top(counted: Commands) -> int:
     return counted.of("evalsha", "eval", "mget")
 
 
+# An item that waits or runs for a second costs more: it is released, or has a checkpoint.
+@pytest.mark.real_time
 @pytest.mark.parametrize(
     ("links", "stores", "trips"),
     [
