@@ -238,10 +238,10 @@ class FakeHost:
         """End and close everything that is left."""
         self.die()
         if self._thread is not None:
-            self._thread.join(10)
+            self._thread.join(60)
         if self.process is not None:
             self.process.kill()
-            self.process.join(10)
+            self.process.join(60)
             self.process.close()
         self.redis.close()
         os.close(self._lifeline)

@@ -375,7 +375,7 @@ class RunningWorker(WorkerSetup):
         """End it as the death of its supervisor does, and close everything."""
         self.cut_lifeline()
         if self._thread.ident is not None:
-            self._thread.join(10)
+            self._thread.join(60)
         self.loop._redis.close()
         self.stack.close()
 
@@ -397,7 +397,7 @@ class RunningWorker(WorkerSetup):
 
     def wait_for_end(self) -> None:
         """Wait until the loop has ended in any way."""
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive(), "it did not end"
 
     def sent_to_supervisor(self) -> list[str]:

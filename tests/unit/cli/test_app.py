@@ -191,7 +191,7 @@ def test_run_says_in_which_line_a_link_is_wrong(tmp_path: Path) -> None:
         [sys.executable, "-m", "conserver", "run", "-c", str(path)],
         cwd=ROOT,
         capture_output=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
     assert done.returncode == EXIT_CONFIG
@@ -334,7 +334,7 @@ def test_run_does_not_import_the_command_line() -> None:
         "print([m for m in ('typer', 'rich', 'redis', 'numpy', 'boto3') if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=30, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=90, check=True
     )
     assert done.stdout.strip() == b"[]"
 

@@ -18,14 +18,14 @@ from tests import vcons
 def test_delay_waits_and_touches_nothing() -> None:
     began_s = time.monotonic()
     result = run_link(delay, make_vcon(), {"seconds": 0.1})
-    assert 0.1 <= time.monotonic() - began_s < 5
+    assert 0.1 <= time.monotonic() - began_s < 60
     assert (result.outcome, result.changed) == ("done", False)
 
 
 def test_delay_ends_when_the_item_is_cancelled() -> None:
     began_s = time.monotonic()
     assert run_link(delay, make_vcon(), {"seconds": 600}, cancel_after=2).outcome == "cancelled"
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 60
 
 
 @pytest.mark.parametrize("seconds", [-1, 3601, float("nan"), float("inf"), "soon", None])

@@ -157,7 +157,7 @@ with client(sys.argv[1]) as server:
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
-        timeout=30,
+        timeout=90,
         check=True,
     )
     paused, resumed, lost = (orjson.loads(line) for line in done.stdout.splitlines())

@@ -127,8 +127,8 @@ def test_a_trickling_answer_is_bounded_as_a_whole() -> None:
     with serving(Reply(200, b"x" * 500, drip_s=0.05)) as server:
         began_s = time.monotonic()
         with pytest.raises(Retry, match="took too long"):
-            post(server.url, attempts=1, read_timeout_s=0.4)
-        assert time.monotonic() - began_s < 5
+            post(server.url, attempts=1, read_timeout_s=1.5)
+        assert time.monotonic() - began_s < 20
 
 
 def test_the_links_own_limit_bounds_a_call() -> None:
@@ -136,7 +136,7 @@ def test_the_links_own_limit_bounds_a_call() -> None:
         began_s = time.monotonic()
         with pytest.raises(Retry):
             post(server.url, Context(left_s=0.3))
-        assert time.monotonic() - began_s < 5
+        assert time.monotonic() - began_s < 20
     with serving() as server:
         with pytest.raises(Retry, match="used up"):
             post(server.url, Context(left_s=0))

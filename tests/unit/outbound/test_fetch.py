@@ -153,7 +153,7 @@ def test_time_is_limited_as_a_whole() -> None:
             began_s = time.monotonic()
             with pytest.raises(Retry):
                 get(server.url, context, **options)
-            assert time.monotonic() - began_s < 5
+            assert time.monotonic() - began_s < 20
 
 
 def test_a_cancelled_item_stops_its_download() -> None:

@@ -201,7 +201,7 @@ def test_a_storage_of_vcon_server(write: Any) -> None:
 def test_threads_have_their_own_documents() -> None:
     """Two threads that work on one uuid do not meet; a thread of the module's finds the last."""
     seen: dict[str, Any] = {}
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=60)
 
     def work(name: str) -> None:
         with open_documents.open_document("u", {"uuid": "u", "by": name}, None):

@@ -386,7 +386,7 @@ def test_what_is_not_named_is_not_imported() -> None:
         cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
         check=True,
     )
     assert done.stdout.strip() == "['conserver.links.delay']"

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from storage import elasticsearch
 from storage.elasticsearch import Options
 from storage.elasticsearch_client import Answer, Cluster
-from tests.helpers import TcpProxy, free_port
+from tests.helpers import TcpProxy, eventually, free_port
 from tests.standins import Answer as Told
 from tests.standins import Request, Standin
 
@@ -53,7 +53,7 @@ def stuck() -> Iterator[Standin]:
     over = threading.Event()
 
     def answer(_: Request) -> Told:
-        over.wait(10)
+        over.wait(60)
         return Told()
 
     with Standin(answer) as server:
@@ -195,6 +195,7 @@ def test_an_answer_that_does_not_come_is_not_asked_for_elsewhere(stuck: Standin)
     with closing(cluster(stuck.url, other, timeout_s=0.2)) as asked:
         with pytest.raises(TimeoutError):
             bulk(asked)
+        eventually(lambda: stuck.requests)
         assert len(stuck.requests) == 1
 
 

@@ -41,7 +41,7 @@ def asked(
     server = threading.Thread(target=serve)
     server.start()
     try:
-        return exchange(ours, method, "/a", {"host": "h"}, body, time.monotonic() + 5)
+        return exchange(ours, method, "/a", {"host": "h"}, body, time.monotonic() + 60)
     finally:
         ours.shutdown(socket.SHUT_RD)
         server.join()
@@ -70,7 +70,7 @@ def test_a_large_body_arrives_whole(wires: Wires) -> None:
 
     server = threading.Thread(target=serve)
     server.start()
-    answer, again = exchange(ours, "PUT", "/a", {"host": "h"}, body, time.monotonic() + 5)
+    answer, again = exchange(ours, "PUT", "/a", {"host": "h"}, body, time.monotonic() + 60)
     server.join()
     assert answer.ok
     assert again
@@ -167,7 +167,7 @@ def test_what_is_no_http_is_refused(wires: Wires, answer: bytes) -> None:
 )
 def test_nothing_is_smuggled_in(wires: Wires, path: str, headers: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="line end"):
-        exchange(wires[0], "GET", path, headers, b"", time.monotonic() + 5)
+        exchange(wires[0], "GET", path, headers, b"", time.monotonic() + 60)
 
 
 def test_a_server_that_trickles_meets_the_deadline(wires: Wires) -> None:
@@ -185,5 +185,5 @@ def test_a_server_that_trickles_meets_the_deadline(wires: Wires) -> None:
         exchange(ours, "GET", "/a", {}, b"", time.monotonic() + 0.2)
     ended.set()
     server.join()
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 30
     eventually(lambda: not server.is_alive())

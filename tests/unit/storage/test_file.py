@@ -144,7 +144,7 @@ def test_what_a_crash_left_half_written_is_swept_and_nothing_else(
 
 
 def test_a_lock_that_is_never_given_up_makes_it_unavailable(opened: Open, root: Path) -> None:
-    storage = opened(timeout_s=0.1)
+    storage = opened(timeout_s=1)
     given = document()
     one(storage, given)
     (lock,) = (root / ".locks").iterdir()

@@ -11,6 +11,8 @@ import pytest
 from storage.contract import Document, Outcome, Rejected, Stored, Unavailable
 from storage.pool import Pool
 
+pytestmark = pytest.mark.real_time
+
 BATCH = [Document(f"{number:03d}", b"{}", 1) for number in range(40)]
 
 
@@ -21,10 +23,10 @@ def test_every_document_gets_its_own_outcome() -> None:
 
     with closing(Pool("test", 4, (OSError,))) as pool:
         for _ in range(3):
-            outcomes = pool.run(BATCH, save, 5)
+            outcomes = pool.run(BATCH, save, 60)
             assert outcomes[::2] == [Stored(one.uuid) for one in BATCH[::2]]
             assert outcomes[1::2] == [Rejected("odd")] * 20
-        assert pool.run([], save, 5) == []
+        assert pool.run([], save, 60) == []
 
 
 def test_a_single_document_is_never_handed_over() -> None:
@@ -35,7 +37,7 @@ def test_a_single_document_is_never_handed_over() -> None:
         return Stored()
 
     with closing(Pool("test", 4, (OSError,))) as pool:
-        pool.run(BATCH[:1], save, 5)
+        pool.run(BATCH[:1], save, 60)
     assert seen == [threading.current_thread().name]
 
 
@@ -44,11 +46,11 @@ def test_where_requests_wait_they_wait_together() -> None:
     together = threading.Barrier(4)
 
     def save(document: Document, deadline: float) -> Outcome:
-        together.wait(timeout=10)
+        together.wait(timeout=50)
         return Stored()
 
     with closing(Pool("test", 4, (OSError,))) as pool:
-        assert pool.run(BATCH[:4], save, 5) == [Stored()] * 4
+        assert pool.run(BATCH[:4], save, 60) == [Stored()] * 4
 
 
 def test_where_requests_do_not_wait_nobody_helps() -> None:
@@ -59,9 +61,9 @@ def test_where_requests_do_not_wait_nobody_helps() -> None:
         return Stored()
 
     with closing(Pool("test", 8, (OSError,))) as pool:
-        pool.run(BATCH, save, 5)
+        pool.run(BATCH, save, 60)
         seen.clear()
-        pool.run(BATCH, save, 5)
+        pool.run(BATCH, save, 60)
     assert seen == {threading.current_thread().name}
 
 
@@ -72,7 +74,7 @@ def test_one_broken_connection_is_one_documents_bad_luck() -> None:
         return Stored()
 
     with closing(Pool("test", 4, (OSError,))) as pool:
-        outcomes = pool.run(BATCH, save, 5)
+        outcomes = pool.run(BATCH, save, 60)
     assert outcomes.pop(7) == Unavailable("ConnectionResetError: cut")
     assert outcomes == [Stored()] * 39
 
@@ -85,7 +87,7 @@ def test_after_a_few_the_rest_is_not_tried() -> None:
         raise TimeoutError("nobody there")
 
     with closing(Pool("test", 2, (OSError,))) as pool:
-        outcomes = pool.run(BATCH, save, 5)
+        outcomes = pool.run(BATCH, save, 60)
     assert outcomes == [Unavailable("TimeoutError: nobody there")] * 40
     assert len(tried) <= 4
 
@@ -98,4 +100,4 @@ def test_any_other_exception_is_the_callers() -> None:
         closing(Pool("test", 2, (OSError,))) as pool,
         pytest.raises(LookupError, match="a fault in the storage"),
     ):
-        pool.run(BATCH, save, 5)
+        pool.run(BATCH, save, 60)

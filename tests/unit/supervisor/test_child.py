@@ -57,7 +57,7 @@ class Nursery:
         self.resources.cut_lifeline()
         for child in self._children:
             child.kill()
-            assert child.wait(5)
+            assert child.wait(60)
             child.exit_code()
             child.close()
         self.resources.close()
@@ -79,14 +79,14 @@ def test_a_child_starts_drains_on_a_signal_and_ends(nursery: Nursery) -> None:
     status = nursery.resources.workers[0].status
     eventually(lambda: status.read().heartbeats > 2)
     os.kill(child.pid, signal.SIGTERM)
-    assert child.wait(10)
+    assert child.wait(60)
     assert child.exit_code() == 0
 
 
 def test_a_signal_that_comes_before_the_child_can_take_it_is_not_lost(nursery: Nursery) -> None:
     child = nursery.start("idle")
     os.kill(child.pid, signal.SIGTERM)  # Under spawn it is still importing Python's own modules.
-    assert child.wait(10)
+    assert child.wait(60)
     assert child.exit_code() == 0
 
 
@@ -103,7 +103,7 @@ def test_a_child_ignores_a_hangup_and_drains_on_an_interrupt(
         eventually(lambda: status.read().heartbeats > beaten + 3)
         assert not child.wait(0)
     else:
-        assert child.wait(10)
+        assert child.wait(60)
         assert child.exit_code() == 0
 
 
@@ -111,7 +111,7 @@ def test_a_killed_child_is_detected_and_has_its_exit_code(nursery: Nursery) -> N
     child = nursery.start("idle")
     nursery.receive()
     child.kill()
-    assert child.wait(10)
+    assert child.wait(60)
     assert child.exit_code() == -signal.SIGKILL
     child.kill()  # harmless
 
@@ -129,7 +129,7 @@ def test_a_child_reports_why_it_cannot_start(
     child = nursery.start(does)
     messages = nursery.receive()
     assert messages == [{"type": "failed", "message": message, "exit_code": code}]
-    assert child.wait(10)
+    assert child.wait(60)
     assert child.exit_code() == code
 
 
@@ -137,7 +137,7 @@ def test_a_missing_entry_is_reported_like_any_failure(nursery: Nursery) -> None:
     child = nursery.start("idle", entry="conserver.nobody:main")
     (message,) = nursery.receive()
     assert message["message"].startswith("ModuleNotFoundError")
-    assert child.wait(10)
+    assert child.wait(60)
     assert child.exit_code() == 70
 
 
@@ -158,8 +158,8 @@ def test_the_end_of_the_lifeline_reaches_every_child(nursery: Nursery) -> None:
     nursery.receive(0)
     nursery.receive(1)
     nursery.resources.cut_lifeline()
-    assert first.wait(10)
-    assert second.wait(10)
+    assert first.wait(60)
+    assert second.wait(60)
 
 
 def test_children_survive_their_forkserver(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_children_survive_their_forkserver(tmp_path: Path) -> None:
     nursery.receive(1)
     assert alive(another.pid)
     child.kill()
-    assert child.wait(5)
+    assert child.wait(60)
     assert child.exit_code() == 255
     nursery.close()
 

@@ -74,7 +74,7 @@ def run_python(code: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **environ},
         capture_output=True,
-        timeout=30,
+        timeout=90,
         check=False,
     )
 
@@ -205,7 +205,7 @@ def test_a_reader_that_stopped_holds_nobody_up(lines: Lines) -> None:
     began = time.monotonic()
     for _ in range(1000):
         found.emit("info", {"event": "lost"})
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert found.writer.lost == 1000
     lines.take()
     found.emit("info", {"event": "there again"})
@@ -323,7 +323,7 @@ def test_a_terminal_gets_text_unless_json_is_asked_for() -> None:
                 cwd=ROOT,
                 env={"PATH": os.environ["PATH"], **environ},
                 stdout=terminal,
-                timeout=30,
+                timeout=90,
                 check=True,
             )
             return os.read(main, 4096)

@@ -85,7 +85,7 @@ def gate() -> Iterator[Gate]:
 
 def arrived(worker: RunningWorker, uuids: list[str], name: str = "out") -> None:
     """Wait until an egress list has exactly these."""
-    eventually(lambda: sorted(worker.out(name)) == sorted(uuids), 20)
+    eventually(lambda: sorted(worker.out(name)) == sorted(uuids))
 
 
 # ---- work ----------------------------------------------------------------------------------------
@@ -392,7 +392,7 @@ def test_an_item_that_only_redis_knows_of_is_returned(make: Make) -> None:
     worker.queue.store("u1", document("u1"))
     worker.client.hset(keys.inflight(worker.boot.consumer), "token", record("token", "u1", "in"))
     worker.loop._strays_at_s = 0.0  # at once, and not within a minute
-    eventually(lambda: worker.out() == ["u1"], 10)
+    eventually(lambda: worker.out() == ["u1"])
     assert worker.drain() == 0
     assert worker.queue.places("in") == {}
 
@@ -439,7 +439,7 @@ def test_a_drain_waits_for_look_ups_in_storages(make: Make, gate: Gate) -> None:
     memory.shelf(name).on_get.append(memory.waits_for(opened, begun))
     worker.queue.push("in", "lost")
     worker.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     [running] = worker.supply(1, subject="slow")
     gate.running("slow")
     worker.send_drain()
@@ -509,7 +509,7 @@ def test_a_worker_ends_when_its_supervisor_is_gone(
         worker.supply(1, subject="slow")
         rest = worker.supply(3)
         worker.start()
-        assert begun.wait(10)
+        assert begun.wait(60)
         worker.cut_lifeline()
         worker.wait_for_end()
         assert isinstance(worker.failure, SupervisorGone)
@@ -534,7 +534,7 @@ def test_a_worker_waits_for_redis_and_beats_meanwhile(private: Private, gate: Ga
         beaten = worker.status.read().heartbeats
         began_s = time.monotonic()
         eventually(lambda: worker.status.read().heartbeats >= beaten + 3, 30)
-        assert time.monotonic() - began_s < 10
+        assert time.monotonic() - began_s < 30
         proxy.refuse()
         proxy.flow()
         beaten = worker.status.read().heartbeats
@@ -543,5 +543,5 @@ def test_a_worker_waits_for_redis_and_beats_meanwhile(private: Private, gate: Ga
         with clients.client(redis.url) as client:
             client.set("vcon:u9", document("u9"))
             client.rpush("in", "u9")
-            eventually(lambda: client.lrange("out", 0, -1)[-1:] == [b"u9"], 20)
+            eventually(lambda: client.lrange("out", 0, -1)[-1:] == [b"u9"])
         assert worker.drain() == 0

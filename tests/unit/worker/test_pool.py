@@ -52,8 +52,8 @@ class Inbox(WorkerInbox):
         self.wakeups.release()
 
     def woken_times(self, times: int = 1) -> bool:
-        """Wait until there were so many wakeups since the last call; False after ten seconds."""
-        return all(self.wakeups.acquire(timeout=10) for _ in range(times))
+        """Wait until there were so many wakeups since the last call; False after a minute."""
+        return all(self.wakeups.acquire(timeout=60) for _ in range(times))
 
     def is_silent(self) -> bool:
         """Whether there was no wakeup since the last call."""

@@ -31,6 +31,8 @@ from tests.modules import memory
 from tests.queues import document
 from tests.workers import storage
 
+pytestmark = pytest.mark.real_time
+
 
 @dataclass(eq=False)
 class Watched(Item):
@@ -99,7 +101,7 @@ def hang(setup: Setup, gate: threading.Event, *items: Item) -> None:
     begun = threading.Event()
     setup.shelf.on_save.append(memory.waits_for(gate, begun))
     setup.writer.save(items)
-    assert begun.wait(10)
+    assert begun.wait(60)
 
 
 # ---- bulks ---------------------------------------------------------------------------------------
@@ -401,7 +403,7 @@ def test_a_look_up_that_hangs_is_answered_as_a_look_up(gate: threading.Event) ->
     setup.shelf.on_get.append(memory.waits_for(gate, begun))
     one = item("u1")
     setup.writer.look_up(one)
-    assert begun.wait(10)
+    assert begun.wait(60)
     setup.abandon()
     [report] = setup.inbox.reports
     assert report.looked_up is one

@@ -323,7 +323,7 @@ def files_url() -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-        thread.join(10)
+        thread.join(60)
 
 
 HERE: dict[str, Any] = {"fetch": {"allow_private_addresses": True}}
