@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     # The same examples in every run: one that fails must not do so by chance, in another's change.
-    same = not os.environ.get("CONSERVER_TEST_LONG")
+    same = not {"CONSERVER_TEST_LONG", "CONSERVER_TEST_EXAMPLES"} & os.environ.keys()
     hypothesis.settings.register_profile(
         "conserver", deadline=None, print_blob=True, derandomize=same
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ class Standin:
         self.requests: list[Request] = []
         handler = type("Handler", (_Handler,), {"standin": self})
         family = {"address_family": socket.AF_INET6 if ":" in host else socket.AF_INET}
-        self._server = type("Server", (ThreadingHTTPServer,), family)((host, 0), handler)
+        self._server = type("Server", (_Server,), family)((host, 0), handler)
         self._host = f"[{host}]" if ":" in host else host
         self._server.daemon_threads = True
         self._scheme = "https" if tls else "http"
@@ -88,7 +89,16 @@ class Standin:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=60)
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that has gone: its test may be over, and another one looks at
+        what is printed.
+        """
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

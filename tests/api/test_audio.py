@@ -301,7 +301,7 @@ def test_a_stream_by_openais_client_has_words_before_the_end(
 
     def slowly(worker: Worker, item: Any) -> None:
         worker.show(item, {"done": 1, "total": 3, "unit": "s", "text": "Hello."})
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         worker.hear(item)
 
     worker.work = slowly
@@ -449,6 +449,7 @@ def test_a_full_list_is_tried_again_by_the_client(
         f"{api.url}/v1/audio/transcriptions",
         files={"file": ("a.wav", SOUND)},
         headers={"Authorization": "Bearer text-submit"},
+        timeout=60,
     )
     assert refusal.status_code == 503
     assert refusal.json()["error"]["code"] == "list_full"

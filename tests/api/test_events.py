@@ -108,7 +108,7 @@ def test_long_polls_end_when_the_process_stops(serve: Callable[..., Api]) -> Non
         poll.start()
         eventually(lambda: len(api.context.subscriptions) == 1)
         api.begin_stop()
-        poll.join(10)
+        poll.join(60)
     assert found[0].json()["status"] == "queued"
 
 
@@ -122,11 +122,11 @@ def test_a_websocket_tells_the_same(submit: httpx.Client, worker: Consumer, api:
     job = submitted(submit)["id"]
     address = f"ws://{api.host}:{api.port}/ws/jobs/{job}"
     with connect(address, subprotocols=["bearer.text-submit"]) as web:  # type: ignore[list-item]
-        assert json.loads(web.recv(10))["status"] == "queued"
+        assert json.loads(web.recv(60))["status"] == "queued"
         item = worker.one()
-        assert json.loads(web.recv(10))["status"] == "processing"
+        assert json.loads(web.recv(60))["status"] == "processing"
         worker.settle(item)
-        assert json.loads(web.recv(10))["status"] == "completed"
+        assert json.loads(web.recv(60))["status"] == "completed"
         assert list(web) == []
         assert web.close_code == 1000
     eventually(lambda: len(api.context.subscriptions) == 0)
@@ -138,7 +138,7 @@ def test_a_websocket_that_leaves_is_forgotten(
     job = submitted(submit)["id"]
     address = f"ws://{api.host}:{api.port}/ws/jobs/{job}"
     with connect(address, additional_headers={"Authorization": "Bearer text-submit"}) as web:
-        web.recv(10)
+        web.recv(60)
     worker.one()
     eventually(lambda: len(api.context.subscriptions) == 0)
 

@@ -30,7 +30,7 @@ def beating(queue: Queue, host: str = "h1", **fields: Any) -> None:
 
 def asked(api: Api) -> tuple[int, dict[str, Any]]:
     """The answer to somebody without a token."""
-    found = httpx.get(f"{api.url}/health")
+    found = httpx.get(f"{api.url}/health", timeout=60)
     return found.status_code, found.json()
 
 

@@ -80,7 +80,7 @@ def test_every_route_has_its_role(clients: Clients, api: Api) -> None:
             if (answer.status_code == 403) is (role in allowed) or answer.status_code in (401, 500):
                 wrong.append((method, path, role, answer.status_code))
     assert not wrong
-    schema = httpx.get(f"{api.url}/openapi.json").json()
+    schema = httpx.get(f"{api.url}/openapi.json", timeout=60).json()
     there = {
         (method.upper(), path.split("{")[0])
         for path, methods in schema["paths"].items()
@@ -97,7 +97,7 @@ def test_probes_are_open(clients: Clients) -> None:
 
 
 def test_the_other_header_and_a_prefix(api: Api, clients: Clients) -> None:
-    with http_client(api.url) as client:
+    with http_client(api.url, timeout=60) as client:
         headers = {"X-Conserver-Api-Token": "text-read"}
         assert client.get("/v1/jobs", headers=headers).status_code == 200
         assert client.get("/api/v1/jobs", headers=headers).status_code == 200
@@ -107,7 +107,7 @@ def test_the_other_header_and_a_prefix(api: Api, clients: Clients) -> None:
 
 
 def test_guessing_tokens_is_slow_and_shuts_out_nobody(clients: Clients, api: Api) -> None:
-    with http_client(api.url) as guess:
+    with http_client(api.url, timeout=60) as guess:
         answers = [
             guess.get("/v1/jobs", headers={"Authorization": f"Bearer guess-{number}"})
             for number in range(25)
@@ -131,7 +131,7 @@ def test_without_tokens_only_this_machines_names_are_served(
     serve: Callable[..., Api], host: str
 ) -> None:
     api = serve(open_to_all=True)
-    with http_client(api.url) as client:
+    with http_client(api.url, timeout=60) as client:
         assert client.get("/v1/jobs").status_code == 200
         assert client.get("/v1/jobs", headers={"Host": host}).status_code == 421
         assert client.get("/v1/jobs", headers={"Host": "localhost:80"}).status_code == 200
@@ -151,7 +151,7 @@ def test_without_tokens_a_page_of_a_stranger_changes_nothing(
     serve: Callable[..., Api], said: dict[str, str]
 ) -> None:
     api = serve(open_to_all=True)
-    with httpx.Client(base_url=api.url) as client:
+    with httpx.Client(base_url=api.url, timeout=60) as client:
         paused = client.post("/v1/lists/calls/pause", headers=said)
         assert (paused.status_code, paused.json()["type"]) == (403, "foreign-origin")
         job = {"list": "calls", "url": "https://example.com/a.wav"}
@@ -167,7 +167,7 @@ def test_without_tokens_ones_own_pages_and_links_to_the_dashboard_work(
 ) -> None:
     api = serve(open_to_all=True, CONSERVER_API_CORS_ORIGINS="https://good.example")
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
-    with httpx.Client(base_url=api.url) as client:
+    with httpx.Client(base_url=api.url, timeout=60) as client:
         for path in ("/ui/", "/api/ui/", "/ui/jobs"):
             assert client.get(path, headers=link).status_code == 200
         for said in (
@@ -183,7 +183,7 @@ def test_a_proxy_that_asks_who_they_are_is_not_used_by_a_strangers_page(
     serve: Callable[..., Api],
 ) -> None:
     api = serve(open_to_all=True, CONSERVER_API_OPEN="true")
-    with httpx.Client(base_url=api.url) as client:
+    with httpx.Client(base_url=api.url, timeout=60) as client:
         ours = {"Host": "backend", "Origin": "https://shown.example"}
         for site, status in (("same-origin", 200), ("cross-site", 403)):
             said = {**ours, "Sec-Fetch-Site": site}

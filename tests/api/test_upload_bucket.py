@@ -70,7 +70,7 @@ def keys_of(s3_client: Any, s3_bucket: str) -> Callable[[], list[str]]:
 
 def put(offer: dict[str, Any], content: bytes, **headers: str) -> int:
     """Send a recording to a presigned URL, as a caller does: without a token."""
-    return httpx.put(offer["url"], content=content, headers=headers).status_code
+    return httpx.put(offer["url"], content=content, headers=headers, timeout=60).status_code
 
 
 def dialog_of(queue: Queue, job: dict[str, Any]) -> dict[str, Any]:

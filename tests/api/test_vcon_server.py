@@ -310,5 +310,5 @@ def test_its_routes_are_not_described_among_ours(http: httpx.Client) -> None:
 def test_another_header_may_carry_the_token(serve: Callable[..., Api]) -> None:
     api = serve(CONSERVER_HEADER_NAME="x-key")
     for name, status in (("x-key", 200), (HEADER, 403)):
-        answer = httpx.get(f"{api.url}/vcon", headers={name: "text-read"})
+        answer = httpx.get(f"{api.url}/vcon", headers={name: "text-read"}, timeout=60)
         assert answer.status_code == status

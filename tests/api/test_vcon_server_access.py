@@ -122,7 +122,9 @@ def test_one_token_may_be_given_by_the_environment_and_more_in_a_file(
         ("first-of-the-file\tsecond-of-the-file", 403),
         ("text-admin", 403),
     ):
-        assert httpx.get(f"{api.url}/vcon", headers={HEADER: text}).status_code == status
+        assert (
+            httpx.get(f"{api.url}/vcon", headers={HEADER: text}, timeout=60).status_code == status
+        )
 
 
 def test_the_header_may_be_authorization_with_a_whole_value(serve: Callable[..., Api]) -> None:
@@ -133,7 +135,7 @@ def test_the_header_may_be_authorization_with_a_whole_value(serve: Callable[...,
         ("of-good-news", 403),
         ("Bearer of", 403),
     ):
-        answer = httpx.get(f"{api.url}/vcon", headers={"Authorization": value})
+        answer = httpx.get(f"{api.url}/vcon", headers={"Authorization": value}, timeout=60)
         assert answer.status_code == status
 
 

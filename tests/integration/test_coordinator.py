@@ -220,7 +220,7 @@ def test_a_new_coordinator_takes_over_what_a_killed_one_left(make: Any) -> None:
     held_by(dead, 5)
     held_by(alive, 2)
     host.process.kill()
-    host.process.join(10)
+    host.process.join(60)
     host.received.clear()
     host.start(ready=False)
     host.wait_for("ready")

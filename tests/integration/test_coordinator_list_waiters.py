@@ -250,7 +250,7 @@ def test_nothing_is_lost_when_the_coordinator_is_killed_between_move_and_wakeup(
     for number in range(30):
         host.redis.rpush("q", f"uuid-{number}")
     host.process.kill()
-    host.process.join(10)
+    host.process.join(60)
     assert host.everywhere() == 30
     claimed: list[bytes] = []
     while items := host.workers[0].claim(most=7):

@@ -136,7 +136,7 @@ def test_a_second_signal_kills_at_once(
     first_s = time.monotonic()
     eventually(lambda: time.monotonic() - first_s > 0.7, 5)
     daemon.signal(signal.SIGTERM)
-    daemon.wait(5)
+    daemon.wait()
     assert client.llen("conserver:returned:in") == 1
     daemon.until(lambda: not daemon.everybody())
 

@@ -167,7 +167,7 @@ def test_no_process_is_left_after_a_signal(demo: Demo, number: signal.Signals) -
         seen += line
     told = re.search(r"The dashboard: (\S+)", seen + process.stdout.readline())
     assert told is not None
-    assert "calls" in httpx.get(told[1]).text
+    assert "calls" in httpx.get(told[1], timeout=60).text
     # The supervisor, the coordinator, the worker, the API, the transcriber, multiprocessing's
     # helper for spawned children, and the Redis.
     assert len(demo.running()) == 7
