@@ -224,8 +224,12 @@ class Daemon:
         """End all of it, whatever state it is in."""
         if self.process is None:
             return
-        # Again and again: what was just being started is not seen by one look.
-        eventually(lambda: self.kill_everybody() or not self.everybody())
+
+        def gone() -> bool:
+            self.kill_everybody()  # Again and again: what is just being started is not seen yet.
+            return not self.everybody()
+
+        eventually(gone)
         self.process.wait(LONG_S)
 
     def kill_everybody(self) -> None:

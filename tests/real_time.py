@@ -60,6 +60,7 @@ def run(
 ) -> None:
     """Run a test, and again where it has failed on a machine that was late; report the last run."""
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports: list[Any] = []
     for left in reversed(range(TRIES)):
         with Lateness() as lateness:
             reports = protocol(item, nextitem=nextitem, log=False)
