@@ -98,7 +98,7 @@ def test_a_server_that_asks_to_wait_is_left_alone_by_everybody(
     redis_url: str, client: redis.Redis, tmp_path: Path
 ) -> None:
     """Without a rate: one 429 holds the link back on both hosts, and nothing else."""
-    runs, pause_s, items = tmp_path / "runs", 12.0, 40
+    runs, pause_s, items = tmp_path / "runs", 10.0, 40
     text = config(runs, options={"retry_after_s": pause_s, "throttle": True})
     with (
         Daemon(tmp_path / "a", redis_url, text, workers=2) as first,

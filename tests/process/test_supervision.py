@@ -56,7 +56,7 @@ def configuration(
 
 @pytest.mark.parametrize(
     "limits",
-    [{"link": {"hard_timeout_s": 3}}, {"chain": {"hard_timeout_s": 3}}],
+    [{"link": {"hard_timeout_s": 2}}, {"chain": {"hard_timeout_s": 2}}],
     ids=["of the link", "of the chain"],
 )
 def test_a_hard_limit_costs_the_overdue_item_alone(
