@@ -17,8 +17,11 @@ _NO_CA = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def http_client(url: httpx.URL | str, **options: Any) -> httpx.Client:
-    """A client of a server of this machine; it trusts no certificate. options: those of httpx."""
-    return httpx.Client(base_url=url, verify=_NO_CA, **options)
+    """A client of a server of this machine; it trusts no certificate. options: those of httpx.
+
+    httpx itself waits for five seconds, which a busy machine may need.
+    """
+    return httpx.Client(base_url=url, verify=_NO_CA, **{"timeout": 60, **options})
 
 
 @dataclass(frozen=True)

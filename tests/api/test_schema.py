@@ -47,7 +47,7 @@ def test_what_is_not_described_does_not_happen(serve: Callable[..., Api], redis_
 
 def check_all(api: Api) -> None:
     """Every operation, with requests made from its description."""
-    described = httpx.get(f"{api.url}/openapi.json").json()
+    described = httpx.get(f"{api.url}/openapi.json", timeout=120).json()
     schema = schemathesis.openapi.from_dict(described)
     headers = {"Authorization": "Bearer text-admin"}
     found: list[str] = []
@@ -65,7 +65,7 @@ def check_all(api: Api) -> None:
             suppress_health_check=list(hypothesis.HealthCheck),
         )
         def check(case: schemathesis.Case[Any]) -> None:
-            case.call_and_validate(base_url=api.url, headers=headers, checks=CHECKS, timeout=30)
+            case.call_and_validate(base_url=api.url, headers=headers, checks=CHECKS, timeout=120)
 
         try:
             check()
@@ -75,7 +75,7 @@ def check_all(api: Api) -> None:
 
 
 def test_every_error_is_described_with_its_form(api: Api) -> None:
-    described = httpx.get(f"{api.url}/openapi.json").json()
+    described = httpx.get(f"{api.url}/openapi.json", timeout=120).json()
     wrong = [
         (path, method, code)
         for path, methods in described["paths"].items()
