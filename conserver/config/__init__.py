@@ -1,4 +1,4 @@
-"""The configuration: environment variables (settings.py) and config.yml (model.py).
+"""The configuration: environment variables (settings/) and config.yml (model.py).
 
 `model.load` reads the file (file.py), checks it (data.py, validation.py) and returns a frozen
 Config. All problems are reported together, each with its path in the file.
