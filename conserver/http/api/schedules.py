@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -109,9 +110,7 @@ def run(
     request: Request, name: str, token: Annotated[Token, Depends(requires("operate"))]
 ) -> ScheduleView:
     """Besides its times, also where it is paused. A host begins the run within seconds."""
-    by, context = _unrestricted(token), context_of(request)
-    with context.client() as client:
-        return _view(schedules.run_now(client, context.config, name, actor=by))
+    return _change(schedules.run_now, request, name, token)
 
 
 @router.post("/{name}/pause", summary="Pause a schedule", responses=_UNKNOWN)
@@ -119,9 +118,7 @@ def pause(
     request: Request, name: str, token: Annotated[Token, Depends(requires("operate"))]
 ) -> ScheduleView:
     """Its times pass without effect. A run that has begun goes on."""
-    by, context = _unrestricted(token), context_of(request)
-    with context.client() as client:
-        return _view(schedules.pause(client, context.config, name, actor=by))
+    return _change(schedules.pause, request, name, token)
 
 
 @router.post("/{name}/resume", summary="Resume a schedule", responses=_UNKNOWN)
@@ -129,6 +126,13 @@ def resume(
     request: Request, name: str, token: Annotated[Token, Depends(requires("operate"))]
 ) -> ScheduleView:
     """It fires again from its next time on."""
+    return _change(schedules.resume, request, name, token)
+
+
+def _change(
+    change: Callable[..., Schedule], request: Request, name: str, token: Token
+) -> ScheduleView:
+    """The schedule after run_now, pause or resume."""
     by, context = _unrestricted(token), context_of(request)
     with context.client() as client:
-        return _view(schedules.resume(client, context.config, name, actor=by))
+        return _view(change(client, context.config, name, actor=by))

@@ -143,22 +143,23 @@ class Batcher(Generic[R]):
     def _fill(self, first: R, limit: int) -> list[R]:
         """Take up to `limit` rows like `first`, one of each call at a time."""
         rows: list[R] = []
-        while len(rows) < limit:
-            line = next((one for one in self._by_turn() if self._has(one, first)), None)
-            if line is None:
-                break
-            rows.append(self._pop(line, first))
-            line.turn = self._next_turn()
+        lines = deque(self._by_turn())
+        while lines and len(rows) < limit:
+            line = lines.popleft()
+            row = self._pop(line, first)
+            if row is not None:
+                rows.append(row)
+                line.turn = self._next_turn()
+                lines.append(line)
         return rows
 
-    def _has(self, line: _Line[R], first: R) -> bool:
-        return any(self._fits(row, first) for row, _ in line.rows)
-
-    def _pop(self, line: _Line[R], first: R) -> R:
-        index = next(at for at, (row, _) in enumerate(line.rows) if self._fits(row, first))
-        row, _ = line.rows[index]
-        del line.rows[index]
-        return row
+    def _pop(self, line: _Line[R], first: R) -> R | None:
+        """Take the oldest row of a call that is like `first`; None if it has none."""
+        for index, (row, _) in enumerate(line.rows):
+            if self._fits(row, first):
+                del line.rows[index]
+                return row
+        return None
 
     def _fits(self, row: R, first: R) -> bool:
         return row.key == first.key and min(row.suspicion, 2) == min(first.suspicion, 2)
