@@ -12,7 +12,8 @@ from conserver.links.transcribe import Options, run
 from conserver.vcon.document import Vcon, encode_body
 from tests.api.conftest import Api
 from tests.api.hearing import hearing
-from tests.unit.media.transcription.sounds import FakeContext, tone, wav
+from tests.unit.links.stage import Context
+from tests.unit.media.transcription.sounds import tone, wav
 
 
 def options(api: Api, token: str = "text-submit", **members: Any) -> Options:
@@ -37,7 +38,7 @@ def call() -> Vcon:
 def test_another_conserver_transcribes_channel_by_channel(api: Api, redis_url: str) -> None:
     vcon = call()
     with hearing(redis_url) as worker:
-        run(vcon, options(api, prompt="Özdemir"), FakeContext())
+        run(vcon, options(api, prompt="Özdemir"), Context())
     transcript, wtf = vcon.analysis
     assert transcript["body"]["paragraphs"]["transcript"] == (
         "Ada: Hello.\n\nBen: Hello.\n\nAda: Goodbye <you>.\n\nBen: Goodbye <you>."
@@ -63,6 +64,6 @@ def test_what_is_wrong_for_every_call_is_tried_again_later(
 ) -> None:
     vcon = call()
     with pytest.raises(Retry, match=f"{why}.*the same for every vCon") as caught:
-        run(vcon, options(api, token, model=model), FakeContext())
+        run(vcon, options(api, token, model=model), Context())
     assert token not in str(caught.value)
     assert vcon.analysis == []

@@ -16,7 +16,8 @@ from conserver.links.transcribe import Options, run
 from conserver.media.transcription import audio, whisper
 from conserver.media.transcription.engine import Following, Listening, Model
 from conserver.vcon.document import Vcon, encode_body
-from tests.unit.media.transcription.sounds import FakeContext, silence, wav
+from tests.unit.links.stage import Context
+from tests.unit.media.transcription.sounds import silence, wav
 from tests.unit.media.transcription.wtf_rules import check_wtf
 
 DATA = Path(__file__).parents[2] / "scripts" / "data"
@@ -54,7 +55,7 @@ def vcon_of(*recordings: bytes, parties: Any = (0, 1)) -> Vcon:
 def transcribe(vcon: Vcon, **options: Any) -> list[dict[str, Any]]:
     """The analyses of a run, as they are once written and read again."""
     chosen = Options(model=MODEL.name, device="cpu", cpu_threads=1, **options)
-    run(vcon, chosen, FakeContext())
+    run(vcon, chosen, Context())
     return Vcon.parse(vcon.dump()).analysis
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from conserver.links.transcribe import Options, transcribe
 from conserver.vcon import partial
 from conserver.vcon.document import Vcon
-from tests.unit.media.transcription.sounds import FakeContext, FakeEngine
+from tests.unit.links.stage import Context
+from tests.unit.media.transcription.sounds import FakeEngine
 from tests.unit.media.transcription.test_link import recording, vcon_of
 
 KIND = "transcription_progress"
@@ -41,7 +42,7 @@ def test_the_link_hands_it_to_the_engine_checkpoints_it_and_takes_it_out() -> No
     kept: list[object] = []
     vcon = vcon_of(recording())
     partial.keep(vcon, KIND, {"dialog": 0}, {"answers": {}}, "conserver")
-    context = FakeContext()
+    context = Context()
     transcribe(vcon, Options(model="tiny"), context, Keeping().open)
     assert seen == [{"answers": {}}]
     assert kept == [{"answers": {"0": 1}}]

@@ -1,4 +1,4 @@
-"""Sound files made on the spot; an engine and a context that only pretend."""
+"""Sound files made on the spot; an engine that only pretends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from conserver.errors import Cancelled
 from conserver.media.transcription.engine import (
     CallHeard,
     Following,
@@ -102,72 +101,3 @@ class FakeEngine:
                 raise self.failure
             segments.append(Segment(second, second + 0.9, text, avg_logprob=-0.1))
         return Heard(tuple(segments), "en", 0.9)
-
-
-class SilentLog:
-    """Takes log lines and keeps them."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str, dict[str, Any]]] = []
-
-    def debug(self, event: str, **fields: Any) -> None:
-        self.lines.append(("debug", event, fields))
-
-    def info(self, event: str, **fields: Any) -> None:
-        self.lines.append(("info", event, fields))
-
-    def warning(self, event: str, **fields: Any) -> None:
-        self.lines.append(("warning", event, fields))
-
-
-@dataclass
-class FakeContext:
-    """A LinkContext that counts checkpoints, and can be cancelled or run out of time."""
-
-    chain: str = "calls"
-    link: str = "transcribe"
-    uuid: str = "u"
-    attempt: int = 1
-    last_attempt: bool = False
-    left_s: float | None = None
-    cancelled: bool = False
-    checkpoints: int = 0
-    log: Any = field(default_factory=SilentLog)
-    shown: list[tuple[float, float | None, str]] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    counted: dict[str, float] = field(default_factory=dict)
-    throttled: list[float] = field(default_factory=list)
-
-    def remaining_s(self) -> float | None:
-        return self.left_s
-
-    def checkpoint(self) -> None:
-        self.checkpoints += 1
-
-    def push(self, list_name: str, uuid: str | None = None) -> None:
-        raise AssertionError("transcribe pushes nothing")
-
-    def count(self, name: str, amount: float) -> None:
-        self.counted[name] = self.counted.get(name, 0.0) + amount
-
-    def expire(self, seconds: int) -> None:
-        raise AssertionError("transcribe lets nothing expire")
-
-    def progress(
-        self,
-        done: float,
-        total: float | None = None,
-        unit: str = "",
-        *,
-        doing: str = "",
-        text: str = "",
-    ) -> None:
-        self.shown.append((done, total, unit))
-        self.texts.append(text)
-
-    def throttle(self, after_s: float) -> None:
-        self.throttled.append(after_s)
-
-    def check_cancelled(self) -> None:
-        if self.cancelled:
-            raise Cancelled("cancelled")

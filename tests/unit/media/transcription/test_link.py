@@ -14,7 +14,6 @@ import pytest
 from pydantic import ValidationError
 
 from conserver.errors import Cancelled, Rejected, Retry
-from conserver.links import LinkContext
 from conserver.links.transcribe import COSTLY, Options, transcribe
 from conserver.media.transcription.engine import (
     CallHeard,
@@ -27,8 +26,9 @@ from conserver.media.transcription.engine import (
 from conserver.media.transcription.request import Request
 from conserver.outbound.faults import FailedAttemptError
 from conserver.vcon.document import Vcon, encode_body
+from tests.unit.links.stage import Context
 from tests.unit.media.speech.real import channels_of
-from tests.unit.media.transcription.sounds import FakeContext, FakeEngine, tone, wav
+from tests.unit.media.transcription.sounds import FakeEngine, tone, wav
 from tests.unit.media.transcription.test_bleed import heard_faintly, mixed
 
 MONO = wav(tone())
@@ -60,15 +60,16 @@ def vcon_of(*dialogs: dict[str, Any], **members: Any) -> Vcon:
 def run(
     vcon: Vcon,
     engine: FakeEngine | None = None,
-    context: FakeContext | None = None,
+    context: Context | None = None,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Run the link and give what it added."""
     before = len(vcon.analysis)
     chosen = Options(model="tiny", **options)
     engine = engine or FakeEngine()
-    typed: LinkContext = context or FakeContext()
-    assert transcribe(vcon, chosen, typed, engine.open) is vcon
+    context = context or Context()
+    assert transcribe(vcon, chosen, context, engine.open) is vcon
+    assert (context.pushed, context.expiries) == ([], [])
     return vcon.analysis[before:]
 
 
@@ -152,7 +153,7 @@ def test_what_one_side_hears_of_the_other_is_told(bleed: str, told: int) -> None
 
 
 def test_every_dialog_is_checkpointed_by_itself() -> None:
-    context = FakeContext()
+    context = Context()
     added = run(vcon_of(recording(), {"type": "text", "body": "hi"}, recording()), context=context)
     assert [analysis["dialog"] for analysis in added] == [0, 0, 2, 2]
     assert context.checkpoints == 2
@@ -203,7 +204,7 @@ def test_old_and_sloppy_spellings_of_a_recording_are_read(dialog: dict[str, Any]
     ids=["text", "transfer", "incomplete", "recording-set", "no content", "nothing"],
 )
 def test_what_cannot_be_heard_is_skipped_and_no_model_is_loaded(dialog: dict[str, Any]) -> None:
-    engine, context = FakeEngine(), FakeContext()
+    engine, context = FakeEngine(), Context()
     vcon = vcon_of(dialog)
     assert run(vcon, engine, context) == []
     assert engine.opened == []
@@ -221,7 +222,7 @@ def test_an_unknown_duration_is_no_short_one(duration: float) -> None:
 
 def test_a_recording_of_no_bytes_is_unusable_and_not_passed_over() -> None:
     """empty-2: told in the log, and rejected unless the option says otherwise."""
-    context = FakeContext()
+    context = Context()
     with pytest.raises(Rejected, match=r"^dialog 0: the recording is empty"):
         run(vcon_of(recording(body="")), context=context)
     assert run(vcon_of(recording(body="")), context=context, on_unusable="skip") == []
@@ -297,7 +298,7 @@ def test_an_old_signature_is_a_hash_too() -> None:
 def test_an_unusable_recording_is_named_and_costs_the_others_nothing(
     dialog: dict[str, Any], reason: str
 ) -> None:
-    vcon, context = vcon_of(recording(), dialog, recording()), FakeContext()
+    vcon, context = vcon_of(recording(), dialog, recording()), Context()
     with pytest.raises(Rejected, match=f"^dialog 1: .*{reason}"):
         run(vcon, context=context, max_duration_s=2)
     assert [analysis["dialog"] for analysis in vcon.analysis] == [0, 0, 2, 2]
@@ -377,7 +378,7 @@ def test_a_server_that_is_away_holds_up_no_other_dialog(files_url: str) -> None:
 def test_a_url_that_never_gives_its_recording_can_be_skipped_in_the_last_attempt(
     files_url: str,
 ) -> None:
-    vcon, context = vcon_of(linked(f"{files_url}/404"), recording()), FakeContext()
+    vcon, context = vcon_of(linked(f"{files_url}/404"), recording()), Context()
     with pytest.raises(FailedAttemptError):
         run(vcon, context=context, on_unusable="skip", **HERE)
     context.last_attempt = True
@@ -410,7 +411,7 @@ def test_all_unusable_recordings_are_named() -> None:
 
 
 def test_unusable_recordings_can_be_skipped() -> None:
-    context = FakeContext()
+    context = Context()
     vcon = vcon_of(recording(b"no sound at all"), recording())
     added = run(vcon, context=context, on_unusable="skip")
     assert [analysis["dialog"] for analysis in added] == [1, 1]
@@ -428,10 +429,10 @@ def test_a_failing_engine_fails_the_attempt_and_writes_nothing_of_that_dialog() 
 
 def test_cancelling_and_time_limits_end_the_work() -> None:
     with pytest.raises(Cancelled):
-        run(vcon_of(recording()), context=FakeContext(cancelled=True))
+        run(vcon_of(recording()), context=Context(cancel_after=0))
     with pytest.raises(TimeoutError):
-        run(vcon_of(recording()), context=FakeContext(left_s=0))
-    assert len(run(vcon_of(recording()), context=FakeContext(left_s=5))) == 2
+        run(vcon_of(recording()), context=Context(left_s=0))
+    assert len(run(vcon_of(recording()), context=Context(left_s=60))) == 2
 
 
 def test_the_options_reach_the_engine_and_the_record() -> None:
@@ -516,6 +517,6 @@ def test_the_text_so_far_is_shown_only_to_who_asked() -> None:
             return super().transcribe(channels, listening, following)
 
     for asked, shown in (([], []), ([wish(follow=True)], ["hello"])):
-        context = FakeContext()
+        context = Context()
         run(vcon_of(recording(), attachments=asked), Slow(), context)
         assert context.texts == shown
