@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.http.api.auth import requires
 from conserver.http.api.context import Context, context_of
-from conserver.http.api.jobs import hand_in
+from conserver.http.api.new_jobs import hand_in
 from conserver.http.api.problems import ProblemError
 from conserver.http.api.shapes import JobView
 from conserver.operations.tokens import Token
