@@ -40,7 +40,7 @@ from storage.network import tls_context, trust
 if TYPE_CHECKING:
     import ssl
 
-    from storage.elasticsearch import Options
+    from storage.elasticsearch_options import Options
 
 log = logging.getLogger("storage.elasticsearch")
 

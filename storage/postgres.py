@@ -15,15 +15,10 @@ anew and the call repeated once: every call here is safe to repeat.
 
 from __future__ import annotations
 
-import re
-import struct
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
-from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import Field, SecretStr
 
@@ -38,7 +33,7 @@ from storage.contract import (
     Stored,
     Unavailable,
 )
-from storage.fields import text, timestamp
+from storage.postgres_rows import Row, parameters, row_id, row_of
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -46,17 +41,6 @@ if TYPE_CHECKING:
     from storage.postgres_connection import Connection
 
 _Result = TypeVar("_Result")
-
-# Types of the arrays sent, by their number in every PostgreSQL's catalogue.
-_UUID, _TEXT, _TIMESTAMP, _JSONB, _BIGINT = 2950, 25, 1114, 3802, 20
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-# The first byte of a jsonb in binary form says which form it is.
-_JSONB_VERSION = b"\x01"
-_UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-# The namespace of derived ids. Never change it: stored rows have ids made from it.
-_NAMESPACE = uuid5(NAMESPACE_URL, "conserver:storage.postgres")
-# jsonb holds every character but NUL. An escaped backslash before u0000 is plain text, and allowed.
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 # Classes of SQLSTATE (see appendix A of PostgreSQL's manual).
 # The row is at fault: its data, a constraint, a limit of the server, or a trigger that refuses it.
@@ -133,20 +117,6 @@ def prepare(options: Options) -> None:
     import storage.postgres_connection  # noqa: F401
 
 
-@dataclass(slots=True)
-class _Row:
-    """A document's columns in binary form, and its place in the batch."""
-
-    index: int
-    id: bytes
-    vcon: bytes
-    created_at: bytes | None
-    subject: bytes | None
-    body: bytes
-    revision: bytes
-    words: bytes | None
-
-
 class Storage:
     """The table, through one connection."""
 
@@ -189,7 +159,7 @@ class Storage:
         outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
         rows = []
         for index, document in enumerate(documents):
-            row = _row(index, document, self.searches)
+            row = row_of(index, document, self.searches)
             if isinstance(row, Rejected):
                 outcomes[index] = row
             else:
@@ -274,7 +244,7 @@ class Storage:
                 "SELECT 1 FROM pg_settings"
                 " WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)"
             ):
-                # The default method, pglz, costs the server more than all other work on a document.
+                # The old method costs the server more than all else about a document.
                 connection.query(
                     f"ALTER TABLE {self._table} ALTER COLUMN vcon_json SET COMPRESSION lz4"
                 )
@@ -301,8 +271,8 @@ class Storage:
     def _columns(self) -> dict[str, str]:
         return _COLUMNS | ({postgres_search.COLUMN: "text"} if self.searches else {})
 
-    def _save(self, connection: Connection, rows: list[_Row], outcomes: list[Outcome]) -> None:
-        result = connection.upsert(_parameters(rows, self.searches))
+    def _save(self, connection: Connection, rows: list[Row], outcomes: list[Outcome]) -> None:
+        result = connection.upsert(parameters(rows, self.searches))
         state, message = connection.error(result)
         if not state:
             written = _ids(result)
@@ -322,74 +292,12 @@ class Storage:
             raise ConnectionError(message)
 
 
-def row_id(uuid: str) -> bytes:
-    """The id of a vCon's row: its uuid, or a UUIDv5 of it, if it has not the form of a UUID."""
-    if _UUID_TEXT.fullmatch(uuid):
-        return bytes.fromhex(uuid.replace("-", ""))
-    return uuid5(_NAMESPACE, uuid).bytes
-
-
-def _row(index: int, document: Document, searches: bool) -> _Row | Rejected:
-    """The columns of a document, or why PostgreSQL cannot hold it."""
-    # Looking for one byte is so much quicker that it comes first: most documents escape nothing.
-    body = document.body
-    if b"\\" in body and b"\\u0000" in body and _NUL.search(body):
-        return Rejected("the document holds the character NUL, which jsonb cannot hold")
-    try:
-        data = document.data
-    except ValueError as error:
-        return Rejected(f"not a JSON object: {error}")
-    subject = text(data.get("subject"))
-    return _Row(
-        index,
-        row_id(document.uuid),
-        (text(data.get("vcon")) or "").encode(),
-        _microseconds(timestamp(data.get("created_at"))),
-        None if subject is None else subject.encode(),
-        body,
-        struct.pack(">q", document.revision),
-        postgres_search.words(document) if searches else None,
-    )
-
-
-def _microseconds(moment: datetime | None) -> bytes | None:
-    if moment is None:
-        return None
-    since = moment - _EPOCH
-    seconds = since.days * 86_400 + since.seconds
-    return struct.pack(">q", seconds * 1_000_000 + since.microseconds)
-
-
-def _parameters(rows: list[_Row], searches: bool) -> list[bytes]:
-    parameters = [
-        _array(_UUID, [row.id for row in rows]),
-        _array(_TEXT, [row.vcon for row in rows]),
-        _array(_TIMESTAMP, [row.created_at for row in rows]),
-        _array(_TEXT, [row.subject for row in rows]),
-        _array(_JSONB, [row.body for row in rows], prefix=_JSONB_VERSION),
-        _array(_BIGINT, [row.revision for row in rows]),
-    ]
-    return [*parameters, _array(_TEXT, [row.words for row in rows])] if searches else parameters
-
-
-def _array(kind: int, items: Sequence[bytes | None], prefix: bytes = b"") -> bytes:
-    """An array of one dimension in binary form: a header, then each item behind its length."""
-    parts = [struct.pack(">iiIii", 1, None in items, kind, len(items), 1)]
-    for item in items:
-        if item is None:
-            parts.append(b"\xff\xff\xff\xff")
-        else:
-            parts.append((len(prefix) + len(item)).to_bytes(4, "big") + prefix)
-            parts.append(item)
-    return b"".join(parts)
-
-
 def _ids(result: PGresult) -> set[bytes | None]:
     return {result.get_value(number, 0) for number in range(result.ntuples)}
 
 
 def _quoted(name: str) -> str:
-    """`table` or `schema.table` as a quoted identifier."""
+    """A table name, perhaps behind its schema's, as an identifier."""
     return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
 
 
