@@ -2,6 +2,7 @@
 
     links            run_link: one run of a link on a vCon, without any server
     storages         StorageContract: what every storage promises, as tests to derive from
+    storage_places   StoragePlace: a storage and a place of its own; documents to save there
     searching        SearchContract: what a storage promises that can be searched
     plugin           the fixture `conserver`: a worker on a Redis in memory, from the push of a vCon
                      to storages, egress lists and dead letters (harness)
@@ -16,4 +17,8 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("conserver.testing.storages")
+pytest.register_assert_rewrite(
+    "conserver.testing.searching",
+    "conserver.testing.storage_places",
+    "conserver.testing.storages",
+)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from conserver.testing.storages import StoragePlace, make_document, save
+from conserver.testing.storage_places import StoragePlace, make_document, save
 from storage.contract import Document, Hit, Hits, Searchable
 
 _WAIT_S = 20.0

@@ -17,19 +17,24 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import uuid4
 
-import orjson
 import pytest
 
-from conserver.config.model import StorageConfig
-from conserver.plugins.loader import load_storage
 from conserver.plugins.module_names import resolve
+from conserver.testing.storage_places import (
+    StoragePlace,
+    is_stored,
+    kept,
+    make_document,
+    not_json,
+    save,
+)
 from storage.contract import Document, Rejected, Storage, Stored, Unavailable
 
 _WAIT_S = 20
@@ -45,70 +50,6 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "encrypted": {"ciphertext": "AAAA", "recipients": [{"encrypted_key": "AAAA"}], "iv": "AAAA"},
 }
 """Members of documents that are unusual and right."""
-
-
-@dataclass(kw_only=True)
-class StoragePlace:
-    """A storage and a place of its own in it.
-
-    Attributes:
-        module: the storage's module, as in a configuration.
-        options: as in a configuration.
-        keeps_bytes: whether `get` returns the very bytes that were saved, or only an equal JSON.
-        unacceptable: makes a document that the storage will never take; None if there is none.
-        search_options: those with which it can be searched, besides.
-    """
-
-    module: str
-    options: Mapping[str, Any]
-    keeps_bytes: bool = False
-    unacceptable: Callable[[], Document | None] = field(default=lambda: None)
-    search_options: Mapping[str, Any] = field(default_factory=dict)
-
-    def make(self, **options: Any) -> Storage:
-        """A storage that is not open yet; `options` are added to the place's."""
-        config = StorageConfig(module=self.module, options={**self.options, **options})
-        loaded = load_storage("tested", config)
-        loaded.prepare()
-        return loaded.make()
-
-    @contextmanager
-    def opened(self, **options: Any) -> Iterator[Storage]:
-        """An open storage, closed at the end."""
-        with closing(self.make(**options)) as storage:
-            storage.open()
-            yield storage
-
-
-def make_document(revision: int = 1, uuid: str | None = None, **members: Any) -> Document:
-    """A small vCon as a storage gets it."""
-    uuid = uuid or str(uuid4())
-    data = {"uuid": uuid, "created_at": "2025-03-04T05:06:07.891+02:00", **members}
-    return Document(uuid, json.dumps(data).encode(), revision)
-
-
-def not_json() -> Document:
-    """A document that is no JSON."""
-    return Document(str(uuid4()), b'{"uuid": 1', 1)
-
-
-def save(storage: Storage, *documents: Document) -> list[object]:
-    """Save documents as a worker does, sorted by uuid. Returns the outcomes in the given order."""
-    order = sorted(range(len(documents)), key=lambda number: documents[number].uuid)
-    outcomes = storage.save_many([documents[number] for number in order])
-    assert len(outcomes) == len(documents), "there is an outcome for each document"
-    return [outcomes[order.index(number)] for number in range(len(documents))]
-
-
-def kept(storage: Storage, uuid: str) -> object:
-    """What the storage gives back, parsed."""
-    body = storage.get(uuid)
-    return None if body is None else orjson.loads(body)
-
-
-def is_stored(outcome: object, superseded: bool = False) -> bool:
-    """Whether an outcome is Stored, with or without `superseded`."""
-    return isinstance(outcome, Stored) and outcome.superseded == superseded
 
 
 class StorageContract:

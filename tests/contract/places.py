@@ -17,8 +17,8 @@ from uuid import uuid4
 
 import pytest
 
-from conserver.testing.storages import StoragePlace, not_json
-from conserver.testing.storages import make_document as document
+from conserver.testing.storage_places import StoragePlace, not_json
+from conserver.testing.storage_places import make_document as document
 from storage.contract import Document, Storage
 from tests.clients import S3Access
 

@@ -10,7 +10,8 @@ import json
 import pytest
 
 from conserver.testing.searching import SearchContract
-from conserver.testing.storages import StorageContract, is_stored, kept, save
+from conserver.testing.storage_places import is_stored, kept, save
+from conserver.testing.storages import StorageContract
 from storage.contract import Document, Rejected
 from tests import vcons
 from tests.contract.places import KINDS, Place, document, place

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conserver.testing.storages import make_document, save
+from conserver.testing.storage_places import make_document, save
 from storage.contract import Findable, Finds
 from tests.contract.places import Place, place
 from tests.helpers import eventually
