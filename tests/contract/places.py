@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -19,13 +19,15 @@ import pytest
 
 from conserver.testing.storage_places import StoragePlace, not_json
 from conserver.testing.storage_places import make_document as document
-from storage.contract import Document, Storage
+from storage.contract import Document, Outcome, Storage
 from tests.clients import S3Access
 
-__all__ = ["KINDS", "MONGO_URL", "SERVED_KINDS", "Place", "document", "place"]
+__all__ = ["KINDS", "MONGO_URL", "SERVED_KINDS", "Place", "document", "one", "opening", "place"]
 
 TIMEOUT_S = 20
 MONGO_URL = "CONSERVER_TEST_MONGO_URL"
+
+S = TypeVar("S", bound=Storage)
 
 
 @dataclass(kw_only=True)
@@ -53,6 +55,25 @@ class Place(StoragePlace):
         """An open storage, closed at the end."""
         with super().opened(timeout_s=timeout_s, **options) as storage:
             yield storage
+
+
+@contextmanager
+def opening(make: Callable[..., S]) -> Iterator[Callable[..., S]]:
+    """Open what `make` makes of options, and close all of it at the end."""
+    with ExitStack() as stack:
+
+        def opened(**options: Any) -> S:
+            storage = stack.enter_context(closing(make(**options)))
+            storage.open()
+            return storage
+
+        yield opened
+
+
+def one(storage: Storage, given: Document) -> Outcome:
+    """Save a document. Returns its outcome."""
+    (outcome,) = storage.save_many([given])
+    return outcome
 
 
 def place(kind: str, request: pytest.FixtureRequest) -> Place:

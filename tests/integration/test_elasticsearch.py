@@ -12,11 +12,11 @@ import pytest
 from elasticsearch import Elasticsearch as Client
 from servers import Elasticsearch
 
-from storage.contract import Document, Outcome, Rejected, Stored, Unavailable
+from storage.contract import Document, Rejected, Stored, Unavailable
 from storage.elasticsearch import Options, Storage
 from storage.elasticsearch_index import MAPPING, MAPPING_VERSION
 from tests import vcons
-from tests.contract.places import document
+from tests.contract.places import document, one, opening
 from tests.helpers import eventually
 from tests.standins import Answer, Request, Standin
 
@@ -35,7 +35,6 @@ def client(elasticsearch_url: str) -> Iterator[Client]:
 @pytest.fixture
 def opened(elasticsearch_url: str, elasticsearch_index: str) -> Iterator[Open]:
     """Makes open storages on the test's index."""
-    made: list[Storage] = []
 
     def make(**options: Any) -> Storage:
         given = {
@@ -45,24 +44,15 @@ def opened(elasticsearch_url: str, elasticsearch_index: str) -> Iterator[Open]:
             "timeout_s": 20,
             **options,
         }
-        storage = Storage("elasticsearch", Options.model_validate(given))
-        storage.open()
-        made.append(storage)
-        return storage
+        return Storage("elasticsearch", Options.model_validate(given))
 
-    yield make
-    for storage in made:
-        storage.close()
+    with opening(make) as opened:
+        yield opened
 
 
 def standing_in(server: Standin, **options: Any) -> Storage:
     given = {"url": server.url, "index": "vcons", "timeout_s": 30, **options}
     return Storage("elasticsearch", Options.model_validate(given))
-
-
-def one(storage: Storage, given: Document) -> Outcome:
-    (outcome,) = storage.save_many([given])
-    return outcome
 
 
 def found(client: Client, index: str, query: dict[str, Any]) -> set[str]:

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from storage.contract import Document, Outcome, Rejected, Stored
+from storage.contract import Rejected, Stored
 from storage.mongo import Options, Storage
-from tests.contract.places import MONGO_URL, document
+from tests.contract.places import MONGO_URL, document, one
 
 
 @pytest.fixture
@@ -47,11 +47,6 @@ def collection(options: Options) -> Iterator[Any]:
         found = client[options.database][options.collection]
         yield found
         found.drop()
-
-
-def one(storage: Storage, given: Document) -> Outcome:
-    (outcome,) = storage.save_many([given])
-    return outcome
 
 
 def test_members_can_be_asked_for(storage: Storage, collection: Any) -> None:

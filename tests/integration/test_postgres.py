@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from storage.contract import Document, Outcome, Rejected, Storage, Stored, Unavailable
 from storage.postgres import Options
 from storage.postgres import Storage as PostgresStorage
-from tests.contract.places import document
+from tests.contract.places import document, one, opening
 
 Rows = list[dict[str, Any]]
 Sql = Callable[..., Rows]
@@ -43,23 +43,13 @@ def ask(postgres_url: str, postgres_table: str) -> Iterator[Sql]:
 @pytest.fixture
 def opened(postgres_url: str, postgres_table: str) -> Iterator[Callable[..., PostgresStorage]]:
     """Makes open storages on the test's table."""
-    made: list[PostgresStorage] = []
 
     def make(**options: Any) -> PostgresStorage:
         given = {"url": postgres_url, "table_name": postgres_table, "timeout_s": 20, **options}
-        storage = PostgresStorage("postgres", Options.model_validate(given))
-        storage.open()
-        made.append(storage)
-        return storage
+        return PostgresStorage("postgres", Options.model_validate(given))
 
-    yield make
-    for storage in made:
-        storage.close()
-
-
-def one(storage: Storage, given: Document) -> Outcome:
-    (outcome,) = storage.save_many([given])
-    return outcome
+    with opening(make) as opened:
+        yield opened
 
 
 def make_vcon_server_table(ask: Sql) -> None:

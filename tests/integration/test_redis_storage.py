@@ -11,10 +11,10 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 from servers import Redis as Server
 
-from storage.contract import Document, Outcome, Stored, Unavailable
+from storage.contract import Stored, Unavailable
 from storage.redis import Options, Storage
 from tests.conftest import Private
-from tests.contract.places import document
+from tests.contract.places import document, one, opening
 
 Open = Callable[..., Storage]
 
@@ -29,23 +29,13 @@ def client(redis_url: str) -> Iterator[Redis]:
 @pytest.fixture
 def opened(redis_url: str) -> Iterator[Open]:
     """Makes open storages."""
-    made: list[Storage] = []
 
     def make(**options: Any) -> Storage:
         given = {"redis_url": redis_url, "timeout_s": 30, **options}
-        storage = Storage("redis", Options.model_validate(given))
-        storage.open()
-        made.append(storage)
-        return storage
+        return Storage("redis", Options.model_validate(given))
 
-    yield make
-    for storage in made:
-        storage.close()
-
-
-def one(storage: Storage, given: Document) -> Outcome:
-    (outcome,) = storage.save_many([given])
-    return outcome
+    with opening(make) as opened:
+        yield opened
 
 
 def test_the_keys_are_those_of_vcon_server(opened: Open, client: Redis) -> None:

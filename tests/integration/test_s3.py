@@ -17,7 +17,7 @@ from storage.contract import Document, Outcome, Rejected, Stored, Unavailable
 from storage.s3 import Options, Storage
 from storage.s3_session import resolved
 from tests.clients import S3Access
-from tests.contract.places import document
+from tests.contract.places import document, one, opening
 from tests.helpers import TcpProxy
 from tests.standins import Answer, ObjectStore, Request, Standin
 
@@ -35,7 +35,6 @@ def client(s3: S3Access, s3_bucket: str) -> Iterator[Any]:
 @pytest.fixture
 def opened(s3: S3Access, s3_bucket: str, client: Any) -> Iterator[Open]:
     """Makes open storages on the test's bucket."""
-    made: list[Storage] = []
 
     def make(**options: Any) -> Storage:
         given = {
@@ -47,14 +46,10 @@ def opened(s3: S3Access, s3_bucket: str, client: Any) -> Iterator[Open]:
             "timeout_s": 30,
             **options,
         }
-        storage = Storage("s3", Options.model_validate(given))
-        storage.open()
-        made.append(storage)
-        return storage
+        return Storage("s3", Options.model_validate(given))
 
-    yield make
-    for storage in made:
-        storage.close()
+    with opening(make) as opened:
+        yield opened
 
 
 def standing_in(server: Standin, **options: Any) -> Storage:
@@ -68,11 +63,6 @@ def standing_in(server: Standin, **options: Any) -> Storage:
         **options,
     }
     return Storage("s3", Options.model_validate(given))
-
-
-def one(storage: Storage, given: Document) -> Outcome:
-    (outcome,) = storage.save_many([given])
-    return outcome
 
 
 def read(client: Any, bucket: str, key: str) -> bytes:

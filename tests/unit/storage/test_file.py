@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from storage.contract import Document, Outcome, Rejected, Stored, Unavailable
+from storage.contract import Rejected, Stored, Unavailable
 from storage.file import Options, Storage
-from tests.contract.places import document
+from tests.contract.places import document, one, opening
 
 Open = Callable[..., Storage]
 
@@ -26,22 +26,13 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def opened(root: Path) -> Iterator[Open]:
     """Makes open storages in the test's folder."""
-    made: list[Storage] = []
 
     def make(**options: Any) -> Storage:
-        storage = Storage("file", Options.model_validate({"path": root, **options}))
-        storage.open()
-        made.append(storage)
-        return storage
+        given = {"path": root, **options}
+        return Storage("file", Options.model_validate(given))
 
-    yield make
-    for storage in made:
-        storage.close()
-
-
-def one(storage: Storage, given: Document) -> Outcome:
-    (outcome,) = storage.save_many([given])
-    return outcome
+    with opening(make) as opened:
+        yield opened
 
 
 def files(root: Path) -> set[str]:

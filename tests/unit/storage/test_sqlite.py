@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
-from storage.contract import Document, Outcome, Stored
+from storage.contract import Stored
 from storage.sqlite import Options, Storage
 from tests import vcons
-from tests.contract.places import document
+from tests.contract.places import document, one, opening
 
 Open = Callable[..., Storage]
 
@@ -27,22 +27,13 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def opened(path: Path) -> Iterator[Open]:
     """Makes open storages on the test's file."""
-    made: list[Storage] = []
 
     def make(**options: Any) -> Storage:
-        storage = Storage("sqlite", Options.model_validate({"path": path, **options}))
-        storage.open()
-        made.append(storage)
-        return storage
+        given = {"path": path, **options}
+        return Storage("sqlite", Options.model_validate(given))
 
-    yield make
-    for storage in made:
-        storage.close()
-
-
-def one(storage: Storage, given: Document) -> Outcome:
-    (outcome,) = storage.save_many([given])
-    return outcome
+    with opening(make) as opened:
+        yield opened
 
 
 def found(storage: Storage, text: str) -> list[str]:
