@@ -13,12 +13,13 @@ A dialog that has an analysis of this type is skipped, so that no request is pai
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic import Field
 
 from conserver.links import LinkContext
-from conserver.outbound import chat, endpoint
+from conserver.outbound import chat
 from conserver.vcon.document import Vcon
 
 COSTLY = True
@@ -33,19 +34,13 @@ class Options(chat.ChatOptions):
     json_schema: dict[str, Any] | None = None
 
 
-def prepare(options: Options) -> None:
-    """Import the HTTP library, and check the way to the model."""
-    endpoint.prepare([str(options.base_url)], options.ca_file)
+prepare = chat.prepare
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Add an analysis for every dialog that has text and no such analysis yet."""
-    paid = False
-    for place, text in chat.questions(vcon, options, context.log):
-        if chat.find_analysis(vcon, options.analysis_type, place) is not None:
-            continue
-        if paid:
-            context.checkpoint()
+    answer_about = partial(chat.find_analysis, vcon, options.analysis_type)
+    for place, text in chat.unanswered(vcon, options, context, answer_about):
         vcon.add_analysis(
             {
                 "type": options.analysis_type,
@@ -55,7 +50,6 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
                 **_answer(text, options, context),
             }
         )
-        paid = True
     return vcon
 
 

@@ -13,12 +13,13 @@ is asked again. A chain can have several of these links with different tags.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from conserver.links import LinkContext
-from conserver.outbound import chat, endpoint
+from conserver.outbound import chat
 from conserver.vcon.document import Vcon, numbered, structured
 
 COSTLY = True
@@ -44,20 +45,14 @@ class Options(chat.ChatOptions):
         return value
 
 
-def prepare(options: Options) -> None:
-    """Import the HTTP library, and check the way to the model."""
-    endpoint.prepare([str(options.base_url)], options.ca_file)
+prepare = chat.prepare
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Ask about every dialog without an answer for this tag; tag the vCon if one is yes."""
     tag = f"{options.tag_name}:{options.tag_value}"
-    paid = False
-    for place, text in chat.questions(vcon, options, context.log):
-        if _is_answered(vcon, options.analysis_type, place, tag):
-            continue
-        if paid:
-            context.checkpoint()
+    is_answered = partial(_is_answered, vcon, options.analysis_type, tag)
+    for place, text in chat.unanswered(vcon, options, context, is_answered):
         user = f"Question: {options.evaluation_question}\n\n{_ANSWER}\n\nText:\n{text}"
         answer = chat.ask_json(_SYSTEM, user, options, context, options.response_format)
         applies = answer.get("applies") if isinstance(answer, dict) else answer
@@ -74,13 +69,12 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
                 "body": {"link_name": context.link, "tag": tag, "applies": applies},
             }
         )
-        paid = True
         if applies:
             vcon.add_tag(options.tag_name, options.tag_value)
     return vcon
 
 
-def _is_answered(vcon: Vcon, kind: str, place: dict[str, int], tag: str) -> bool:
+def _is_answered(vcon: Vcon, kind: str, tag: str, place: dict[str, int]) -> bool:
     for _, analysis in numbered(vcon.analysis):
         if analysis.get("type") == kind and chat.is_about(analysis, place):
             body = structured(analysis)

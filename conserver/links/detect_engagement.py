@@ -10,10 +10,12 @@ engagement:false. A vCon whose dialogs differ gets both tags.
 
 from __future__ import annotations
 
+from functools import partial
+
 from pydantic import Field
 
 from conserver.links import LinkContext
-from conserver.outbound import chat, endpoint
+from conserver.outbound import chat
 from conserver.vcon.document import Vcon
 
 COSTLY = True
@@ -35,19 +37,13 @@ class Options(chat.ChatOptions):
     analysis_type: str = Field(default="engagement_analysis", min_length=1)
 
 
-def prepare(options: Options) -> None:
-    """Import the HTTP library, and check the way to the model."""
-    endpoint.prepare([str(options.base_url)], options.ca_file)
+prepare = chat.prepare
 
 
 def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     """Ask about every dialog that has no such analysis yet."""
-    paid = False
-    for place, text in chat.questions(vcon, options, context.log):
-        if chat.find_analysis(vcon, options.analysis_type, place) is not None:
-            continue
-        if paid:
-            context.checkpoint()
+    answer_about = partial(chat.find_analysis, vcon, options.analysis_type)
+    for place, text in chat.unanswered(vcon, options, context, answer_about):
         user = f"{options.prompt}\n\nTranscript:\n{text}"
         answer = chat.ask(options.system_prompt, user, options, context)
         engaged = _ANSWERS.get(answer.strip().strip(".!\"'`*").lower())
@@ -65,6 +61,5 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
                 "body": word,
             }
         )
-        paid = True
         vcon.add_tag("engagement", word)
     return vcon

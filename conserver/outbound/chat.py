@@ -11,7 +11,7 @@ may be the text of documents as well.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import orjson
@@ -65,6 +65,11 @@ class ChatOptions(endpoint.CallOptions):
     requests_per_minute: float | None = Field(default=None, gt=0)
     max_text_characters: int = Field(default=400_000, gt=0)
     read_timeout_s: float = Field(default=120, gt=0)
+
+
+def prepare(options: ChatOptions) -> None:
+    """Import the HTTP library, and check the way to the model."""
+    endpoint.prepare([str(options.base_url)], options.ca_file)
 
 
 def questions(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[dict[str, int], str]]:
@@ -146,6 +151,30 @@ def _documents(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[dic
             yield named, text[: options.max_text_characters]
         else:
             log.info("documents_skipped", **named, reason="it has no text")
+
+
+def unanswered(
+    vcon: Vcon,
+    options: ChatOptions,
+    context: Any,
+    is_answered: Callable[[dict[str, int]], object],
+) -> Iterator[tuple[dict[str, int], str]]:
+    """Yield what `questions` does, but nothing that is answered.
+
+    Between two there is a checkpoint, so that no answer is paid for twice.
+
+    Args:
+        context: the link's.
+        is_answered: gives something true for a place about which there is an answer.
+    """
+    paid = False
+    for place, text in questions(vcon, options, context.log):
+        if is_answered(place):
+            continue
+        if paid:
+            context.checkpoint()
+        yield place, text
+        paid = True
 
 
 def find_analysis(vcon: Vcon, kind: str, place: Mapping[str, int]) -> dict[str, Any] | None:
