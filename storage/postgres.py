@@ -244,7 +244,7 @@ class Storage:
                 "SELECT 1 FROM pg_settings"
                 " WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)"
             ):
-                # The old method costs the server more than all else about a document.
+                # The default method, pglz, costs the server more than all other work on a document.
                 connection.query(
                     f"ALTER TABLE {self._table} ALTER COLUMN vcon_json SET COMPRESSION lz4"
                 )
@@ -297,7 +297,7 @@ def _ids(result: PGresult) -> set[bytes | None]:
 
 
 def _quoted(name: str) -> str:
-    """A table name, perhaps behind its schema's, as an identifier."""
+    """`table` or `schema.table` as a quoted identifier."""
     return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
 
 
