@@ -46,6 +46,7 @@ class Command:
             # What a command sets up for its log ends with it. What the test has set up stays: a
             # host in a thread of the test would else log into the command's output.
             log_before = structlog.get_config()
+            self._capture.readouterr()  # What others have printed meanwhile is not its output.
             try:
                 code = main(words)
             finally:

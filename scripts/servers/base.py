@@ -88,8 +88,8 @@ class Server(ABC):
     """A server of one kind. Use start() and close(), or a `with` block."""
 
     kind: ClassVar[str]
-    start_timeout_s: ClassVar[float] = 30
-    stop_timeout_s: ClassVar[float] = 30
+    start_timeout_s: ClassVar[float] = 60
+    stop_timeout_s: ClassVar[float] = 60
 
     def __init__(
         self, *, port: int | None = None, folder: Path | None = None, outlive: bool = False

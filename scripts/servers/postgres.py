@@ -27,7 +27,7 @@ class Postgres(Server):
     """A PostgreSQL cluster of its own. `options` are the server's own: {"fsync": "on"}."""
 
     kind = "postgres"
-    start_timeout_s = 60
+    start_timeout_s = 90
 
     def __init__(
         self,

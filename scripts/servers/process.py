@@ -15,7 +15,7 @@ from servers.tree import birth_of, kill_tree, signal_tree, stop_tree
 if TYPE_CHECKING:
     from servers.base import Plan
 
-_KILL_TIMEOUT_S = 10
+_KILL_TIMEOUT_S = 60
 
 
 class ProcessTree:

@@ -21,7 +21,7 @@ class Redis(Server):
     """
 
     kind = "redis"
-    start_timeout_s = 20
+    start_timeout_s = 60
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ import signal
 import time
 from pathlib import Path
 
-_STOP_TIMEOUT_S = 10
+_STOP_TIMEOUT_S = 60
 _POLL_S = 0.001
 
 
