@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from servers import free_port
 
-__all__ = ["LONG_S", "TcpProxy", "eventually", "free_port"]
+__all__ = ["LONG_S", "TcpProxy", "ended", "eventually", "free_port"]
 
-LONG_S = 30.0
+LONG_S = 60.0
 """How long a test waits for what comes at once on an idle machine: others may be busy with it."""
 
 _POLL_S = 0.01
 _CHUNK_BYTES = 65_536
-_CONNECT_TIMEOUT_S = 5
+_CONNECT_TIMEOUT_S = 20
 # A word that is looked for can straddle two reads: this much of the last one is looked at again.
 _OVERLAP_BYTES = 128
 
@@ -57,6 +58,16 @@ def eventually(
             what = message or getattr(predicate, "__name__", "the predicate")
             raise AssertionError(f"not within {timeout_s:g} s: {what}") from failure
         time.sleep(_POLL_S)
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """A process that does not outlive the block: the next test would be blamed for it."""
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 @dataclass

@@ -203,7 +203,7 @@ def test_pages_of_strangers_get_no_permission(serve: Callable[..., Api]) -> None
         assert answer.headers["access-control-allow-origin"] == "https://good.example"
 
 
-def raw(api: Api, text: bytes, wait_s: float = 20) -> bytes:
+def raw(api: Api, text: bytes, wait_s: float = 60) -> bytes:
     """What comes back for bytes as they are, up to the end of the connection."""
     with socket.create_connection((api.host, api.port), timeout=wait_s) as connection:
         connection.sendall(text)
@@ -231,7 +231,7 @@ def test_paths_lead_nowhere(api: Api, path: str) -> None:
 
 
 def test_a_header_bomb_is_cut_off(api: Api) -> None:
-    with socket.create_connection((api.host, api.port), timeout=20) as connection:
+    with socket.create_connection((api.host, api.port), timeout=60) as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
         sent = 0
         try:
@@ -247,7 +247,7 @@ def test_a_header_bomb_is_cut_off(api: Api) -> None:
 @pytest.mark.parametrize("endless", [b"x: " + b"a" * 1000 + b"\r\n", b"a" * 1000])
 def test_trailers_are_bounded_as_headers_are(api: Api, endless: bytes) -> None:
     head = b"POST /v1/vcons HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
-    with socket.create_connection((api.host, api.port), timeout=20) as connection:
+    with socket.create_connection((api.host, api.port), timeout=60) as connection:
         connection.sendall(head)
         assert b" 401 " in connection.recv(65_536)
         assert _is_cut_off(connection, endless, 16 * protocol.HEAD_BYTES_MAX)
@@ -266,7 +266,7 @@ def _is_cut_off(connection: socket.socket, endless: bytes, size: int) -> bool:
 
 def test_a_head_that_drips_is_cut_off(api: Api) -> None:
     began_s = time.monotonic()
-    with socket.create_connection((api.host, api.port), timeout=20) as connection:
+    with socket.create_connection((api.host, api.port), timeout=60) as connection:
         connection.settimeout(0.5)
         answer = b""
         letters = iter(b"GET /livez HTTP/1.1\r\nX: " + b"a" * 1000)

@@ -52,7 +52,7 @@ def events(queue: Queue) -> Iterator[Any]:
     """What is published of any job: a function that gives all so far, as (job, message)."""
     pubsub = queue.client.pubsub(ignore_subscribe_messages=True)
     pubsub.psubscribe("conserver:events:*")
-    pubsub.get_message(timeout=5)
+    pubsub.get_message(timeout=60)
 
     def heard() -> list[tuple[str, str]]:
         # Whatever was published before has come once this has.

@@ -22,7 +22,7 @@ import conserver as package
 from conserver.queue import cancellation, host_calls, keys, script
 from conserver.queue.clients import client as connect
 from tests.command_line import ROOT, Command
-from tests.helpers import eventually
+from tests.helpers import ended, eventually
 from tests.operators import Consumer, beat, vcon
 
 
@@ -358,11 +358,10 @@ def test_a_drain_that_is_interrupted_says_what_it_leaves(
             env={**os.environ, "REDIS_URL": redis_url},
             stderr=err,
         )
-        try:
+        with ended(draining):
             eventually(lambda: b"waiting for at most" in said.read_bytes())
-        finally:
             draining.send_signal(signal.SIGINT)
-            code = draining.wait(60)
+            code = draining.wait(90)
     assert code == 130
     assert b"interrupted: all lists stay paused until `conserver resume`" in said.read_bytes()
     assert server.hexists(keys.CONTROL, "paused:inbox")

@@ -17,7 +17,7 @@ import pytest
 from conserver.queue import calls, history, keys, script
 from conserver.queue.record import Progress
 from tests.command_line import ROOT, Command
-from tests.helpers import eventually
+from tests.helpers import ended, eventually
 from tests.operators import Consumer, beat
 
 
@@ -209,16 +209,15 @@ def test_watching_goes_on_when_redis_has_been_away(private: Any, tmp_path: Path)
             stdout=shown,
             stderr=said,
         )
-        try:
+        with ended(watching):
             eventually(lambda: out.read_bytes().count(b"in flight") > 1)
             server.stop()
             eventually(lambda: b"Redis does not answer, asking again" in err.read_bytes())
             server.start()
             before = len(out.read_bytes())
             eventually(lambda: b"in flight" in out.read_bytes()[before:])
-        finally:
             watching.send_signal(signal.SIGINT)
-            code = watching.wait(60)
+            code = watching.wait(90)
     assert code == 130
     # Each look is a paragraph of its own in a file, and begins with its time.
     looks = out.read_text(encoding="utf-8").split("\n\n")

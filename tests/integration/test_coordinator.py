@@ -19,7 +19,7 @@ from conserver.coordinator.coordinator import ORPHANED_TIMEOUT_S, Coordinator
 from conserver.errors import EXIT_UNAVAILABLE, BootError
 from conserver.queue import calls, host_calls, keys, record, script
 from tests.coordination import FakeHost, FakeWorker, fake_host, stays
-from tests.helpers import LONG_S, TcpProxy, eventually
+from tests.helpers import LONG_S, TcpProxy, ended, eventually
 
 pytestmark = pytest.mark.real_time
 
@@ -101,7 +101,7 @@ def test_a_redis_that_is_not_there_is_a_boot_failure_that_names_it() -> None:
 
 
 def test_a_coordinator_that_waits_for_redis_does_not_outlive_its_supervisor() -> None:
-    with fake_host(f"redis://127.0.0.1:{free_port()}/0", boot_timeout_s=60) as host:
+    with fake_host(f"redis://127.0.0.1:{free_port()}/0", boot_timeout_s=600) as host:
         host.start(ready=False)
         host.heartbeats_on()
         host.die()
@@ -302,7 +302,8 @@ def test_an_orphaned_coordinator_executes_the_orders_of_before(make: Any) -> Non
 def test_an_orphaned_coordinator_waits_for_workers_and_kills_what_stays(make: Any) -> None:
     host = make(workers=2).start()
     stubborn = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as willing:  # It ends with its input.
+    willing = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # It ends with its input.
+    with willing, ended(willing), ended(stubborn):
         assert willing.stdin is not None
         host.send_state({1: stubborn.pid, 2: willing.pid})
         eventually(lambda: len(host.status()["workers"]) == 2)

@@ -233,7 +233,7 @@ def test_overlapping_batches_in_any_order_never_lose_a_document(
         chance = random.Random(seed)
         storage = opened()
         found: list[Outcome] = []
-        together.wait(timeout=20)
+        together.wait(timeout=60)
         for revision in range(40):
             batch = [document(revision, uuid) for uuid in chance.sample(uuids, 20)]
             found += storage.save_many(batch)

@@ -134,14 +134,16 @@ def test_session_servers(
 
 
 @contextmanager
-def _proxied(url: str) -> Iterator[tuple[TcpProxy, redis.Redis, redis.Redis]]:
+def _proxied(
+    url: str, timeout_s: float = 60
+) -> Iterator[tuple[TcpProxy, redis.Redis, redis.Redis]]:
     """A proxy, a client through it that repeats nothing, and a client beside it."""
     port = urlsplit(url).port
     assert port is not None
     never = Retry(NoBackoff(), 0)
     with (
         TcpProxy(port) as proxy,
-        redis.Redis.from_url(proxy.url(url), retry=never, socket_timeout=3) as client,
+        redis.Redis.from_url(proxy.url(url), retry=never, socket_timeout=timeout_s) as client,
         redis.Redis.from_url(url) as direct,
     ):
         yield proxy, client, direct
@@ -169,7 +171,7 @@ class TestTcpProxy:
             assert direct.get("n") == b"1"
 
     def test_stall_holds_and_flow_lets_go(self, redis_session_url: str) -> None:
-        with _proxied(redis_session_url) as (proxy, client, _):
+        with _proxied(redis_session_url, timeout_s=3) as (proxy, client, _):
             client.ping()
             proxy.stall()
             with pytest.raises(redis.TimeoutError):

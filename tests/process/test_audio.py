@@ -285,7 +285,7 @@ def test_curl_with_a_recording(server: Server) -> None:
     answer = subprocess.run(
         ["curl", "-sS", f"{server.url}/v1/audio/transcriptions", "-F", f"file=@{call}",
          "-F", "model=whisper-1", "-F", "response_format=text"],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=110, check=True,
     )  # fmt: skip
     assert answer.stdout == f"{TEXT}\n"
 

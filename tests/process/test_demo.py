@@ -109,7 +109,7 @@ def test_every_sample_arrives_and_is_shown(demo: Demo) -> None:
     assert code == 0, output
     assert demo.transcripts() == SAID
     assert demo.files() == set(SAID)
-    assert not demo.running()
+    eventually(lambda: not demo.running())
     for name, text in SAID.items():
         assert f"{name}.wav" in output
         if name != "stereo":
@@ -170,7 +170,7 @@ def test_no_process_is_left_after_a_signal(demo: Demo, number: signal.Signals) -
     assert "calls" in httpx.get(told[1], timeout=60).text
     # The supervisor, the coordinator, the worker, the API, the transcriber, multiprocessing's
     # helper for spawned children, and the Redis.
-    assert len(demo.running()) == 7
+    eventually(lambda: len(demo.running()) == 7)
     assert "another demo is using" in Demo(demo.folder)()[1]
     process.send_signal(number)
     rest, _ = process.communicate(timeout=_TIMEOUT_S)
@@ -187,7 +187,7 @@ def test_a_missing_file_or_model_is_reported(demo: Demo) -> None:
     assert (code, "there is no nowhere.wav" in output) == (2, True)
     code, output = demo("--model", "/no/such/folder")
     assert (code, "/no/such/folder" in output) == (1, True)
-    assert not demo.running()
+    eventually(lambda: not demo.running())
 
 
 def test_a_model_that_cannot_be_fetched_ends_it_soon(
@@ -199,7 +199,7 @@ def test_a_model_that_cannot_be_fetched_ends_it_soon(
     assert code == 1
     text = " ".join(output.split())
     assert "transcribe has failed 3 times: the model nobody/has-this cannot be" in text, output
-    assert not demo.running()
+    eventually(lambda: not demo.running())
 
 
 def test_a_model_of_ones_own() -> None:

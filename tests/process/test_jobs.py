@@ -47,7 +47,7 @@ def test_every_job_ends_once_whoever_is_killed(tmp_path: Path, redis_url: str, m
     with redis.Redis.from_url(redis_url) as client:
         pubsub = client.pubsub(ignore_subscribe_messages=True)
         pubsub.psubscribe("conserver:events:*")
-        pubsub.get_message(timeout=5)  # that it has subscribed
+        pubsub.get_message(timeout=60)  # that it has subscribed
         with Daemon(tmp_path, redis_url, config(redis_url), method, workers=2) as daemon:
             for number in range(JOBS):
                 deed = chance.choice(list(DEEDS))

@@ -48,7 +48,7 @@ def conserver(host: Daemon, redis_url: str, *words: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 0, done

@@ -19,7 +19,7 @@ import redis
 
 from tests.clients import http_client
 from tests.daemon import Daemon, vcon
-from tests.helpers import eventually, free_port
+from tests.helpers import ended, eventually, free_port
 from tests.process.test_daemon import trouble
 from tests.queues import Consumer, Queue
 
@@ -55,13 +55,9 @@ def api(tmp_path: Path, redis_url: str, descriptors: None) -> Iterator[tuple[int
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    try:
-        with http_client(f"http://127.0.0.1:{port}", timeout=WAIT_S) as web:
-            eventually(lambda: answers(web), WAIT_S)
-            yield process.pid, web
-    finally:
-        process.terminate()
-        process.wait(WAIT_S)
+    with ended(process), http_client(f"http://127.0.0.1:{port}", timeout=WAIT_S) as web:
+        eventually(lambda: answers(web), WAIT_S)
+        yield process.pid, web
 
 
 def answers(web: httpx.Client) -> bool:

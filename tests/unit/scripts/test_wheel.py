@@ -58,7 +58,7 @@ def test_it_runs_from_a_folder(wheel: Path, tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path / "lib")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -234,7 +234,7 @@ def test_the_plugin_gives_the_fixture(tmp_path: Path, request: pytest.FixtureReq
         env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

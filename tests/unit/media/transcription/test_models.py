@@ -111,7 +111,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
         " 'huggingface_hub', 'tqdm') if name in sys.modules])"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=110
     )
     assert answer.stdout == "[]\n"
 
@@ -129,7 +129,7 @@ def test_preparing_starts_no_thread_and_opens_no_socket(tmp_path: Path) -> None:
     )
     answer = subprocess.run(
         [sys.executable, "-c", code, str(folder)],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=110,
     )  # fmt: skip
     assert answer.stdout == "1 set()\n"
 
@@ -149,7 +149,7 @@ def test_the_cuda_library_of_a_python_package_is_loaded(tmp_path: Path) -> None:
         "print('libcublas.so.12' in Path('/proc/self/maps').read_text())"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60,
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=110,
         env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
     )  # fmt: skip
     assert answer.stdout == "True\n"
