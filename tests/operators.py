@@ -92,7 +92,7 @@ def beat(
     fields: dict[str, str | bytes | int] = {
         "name": name or socket.gethostname(),
         "version": "0.1.0",
-        "lease_s": "30",
+        "lease_s": "55",
         "pid": pid,
         "state": state,
         "lists": orjson.dumps(list(lists)),

@@ -55,7 +55,7 @@ def beating_host(api: Api, **worker: Any) -> str:
         client.sadd(keys.HOSTS, host)
         fields = {
             "beat": f"{int(time.time() * 1000)}.1",
-            "name": "box", "version": "0.1.0", "lease_s": "30", "pid": "4000", "state": "running",
+            "name": "box", "version": "0.1.0", "lease_s": "3600", "pid": "4000", "state": "running",
             "started_at": str(time.time() - 3600), "lists": '["calls","other"]',
             "storages": '["files"]', "workers": json.dumps([{**known, **worker}]),
             "away": json.dumps({"files": time.time() - 720} if worker.get("away") else {}),
