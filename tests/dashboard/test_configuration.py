@@ -75,8 +75,13 @@ def test_the_picture_has_everything_in_it() -> None:
 def host(queue: Queue, name: str, reload: Any = None, **fields: Any) -> None:
     """A host as its beat tells it; reload: what came of the last one."""
     supervisor = {"pid": 7, **({"reload": reload} if reload else {})}
-    told = {"name": f"box-{name}", "supervisor": orjson.dumps(supervisor), "lease_s": 3600, **fields}
-    told = {"beat": f"{int(time.time() * 1000)}.1", "started_at": time.time() - 99, **told}
+    told = {"name": f"box-{name}", "supervisor": orjson.dumps(supervisor), **fields}
+    told = {
+        "lease_s": 3600,
+        "beat": f"{int(time.time() * 1000)}.1",
+        "started_at": time.time() - 99,
+        **told,
+    }
     queue.client.sadd(keys.HOSTS, name)
     queue.client.hset(keys.host(name), mapping=told)
 
