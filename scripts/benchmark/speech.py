@@ -268,7 +268,10 @@ def word_errors(spoken: Sequence[str], texts: Sequence[str]) -> str:
     plain = EnglishTextNormalizer()
     found = jiwer.process_words([plain(text) for text in spoken], [plain(text) for text in texts])
     words = found.hits + found.substitutions + found.deletions
-    return f"WER {100 * found.wer:5.2f} % of {words} words (-{found.deletions} +{found.insertions})"
+    return (
+        f"WER {100 * found.wer:5.2f} % of {words} words ({found.substitutions} substituted,"
+        f" {found.deletions} missing, {found.insertions} too many)"
+    )
 
 
 def show(row: str, rounds: Sequence[Mapping[str, Figures]], spoken: _Spoken) -> None:
