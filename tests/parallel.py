@@ -38,6 +38,7 @@ GROUPS = {
     "tests/integration/test_monitoring.py": "monitoring",
     "tests/integration/test_documents.py": "documents",
     "tests/integration/test_speech.py": "speech",
+    "tests/integration/test_speech_quality.py": "speech, real",
     "tests/unit/media/extraction/test_client.py": "page readers",
 }
 

@@ -11,6 +11,7 @@
     lanes        the threads that compute, and what they do about memory that is full
     service      the transcriber process: connections, slots, answers
     client       (worker) a call through a transcriber, sent again when that one dies
+    answered     (worker) what is answered of a call, and what is heard a second time
     assembly     (worker) what was understood of windows, into channels of a call
     engines      (worker) which engine the links of this process use
     remote       (worker) the same through a server elsewhere, with OpenAI's routes

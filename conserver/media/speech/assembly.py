@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
+from conserver.media.speech import packing
 from conserver.media.speech.packing import Place, Plan, place_at
 from conserver.media.speech.windows import Answer, WindowWord
 from conserver.media.transcription.audio import SAMPLE_RATE_HZ
@@ -16,6 +17,9 @@ _ABBREVIATION_CHARS = 2  # "Mr." ends no sentence.
 # Alignment stretches the first word after a pause over the pause.
 _WORD_S_MAX = 0.7
 _LONG_WORD = 2.0  # times the median of its window
+_NEAR_S = 0.3
+# What is this long, with its padding of 0.6 s, is heard again if no word was found in it.
+_UNHEARD_S_MIN = 1.4
 
 
 def segments_by_channel(
@@ -46,7 +50,7 @@ def _segments(plan: Plan, answer: Answer) -> Iterator[tuple[int, Segment]]:
         yield plan[0].channel, empty
         return
     for place, words in _utterances(plan, answer.words):
-        for sentence in _sentences(words):
+        for sentence in _sentences(_with_the_voice(place, words)):
             text = "".join(word.text for word in sentence).strip()
             yield (
                 place.channel,
@@ -58,6 +62,34 @@ def _segments(plan: Plan, answer: Answer) -> Iterator[tuple[int, Segment]]:
                     words=tuple(sentence),
                 ),
             )
+
+
+def _with_the_voice(place: Place, words: Sequence[Word]) -> list[Word]:
+    """The same; the first word begins with the voice, the last one ends with it, if it is near."""
+    found = list(words)
+    if place.voice is not None:
+        begin_s, end_s = ((place.start + at) / SAMPLE_RATE_HZ for at in place.voice)
+        if found[0].start_s - begin_s < _NEAR_S:
+            found[0] = replace(found[0], start_s=round(begin_s, 3))
+        if end_s - found[-1].end_s < _NEAR_S:
+            found[-1] = replace(found[-1], end_s=round(end_s, 3))
+    return found
+
+
+def unheard(plan: Plan, answer: Answer) -> Plan:
+    """The utterances of a window in which no word was found, as a window of their own.
+
+    Empty if there are none, or if the times of the words or all words are missing.
+    """
+    if not answer.words:
+        return ()
+    heard = {place for place, _ in _utterances(plan, answer.words)}
+    return packing.alone([place for place in plan if place not in heard and _speaks(place)])
+
+
+def _speaks(place: Place) -> bool:
+    """Whether a place is longer than one word, which alignment may give to its neighbour."""
+    return place.length >= _UNHEARD_S_MIN * SAMPLE_RATE_HZ
 
 
 def _utterances(plan: Plan, words: Sequence[WindowWord]) -> Iterator[tuple[Place, list[Word]]]:
@@ -93,8 +125,12 @@ def times_of(plan: Plan, start_s: float, end_s: float) -> tuple[float, float]:
 
 
 def _moved(place: Place, second: float) -> float:
-    """A time of the window in the recording; never outside of its place."""
-    within = min(max(second * SAMPLE_RATE_HZ - place.at, 0), place.length)
+    """A time of the window in the recording; never outside of the voice in its place.
+
+    Alignment begins words too early and ends them too late, by a tenth of a second beside silence.
+    """
+    first, last = place.voice or (0, place.length)
+    within = min(max(second * SAMPLE_RATE_HZ - place.at, first), last)
     return round((place.start + within) / SAMPLE_RATE_HZ, 3)
 
 

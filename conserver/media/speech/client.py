@@ -18,12 +18,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from conserver.errors import Rejected, Retry
 from conserver.media.speech import packing
-from conserver.media.speech.assembly import segments_by_channel
-from conserver.media.speech.packing import speech_s
+from conserver.media.speech.answered import Answered
 from conserver.media.speech.planning import Planning, where
 from conserver.media.speech.windows import (
     SAMPLES_PER_FRAME,
@@ -33,7 +33,6 @@ from conserver.media.speech.windows import (
     model_message,
 )
 from conserver.media.speech.wire import SharedMel, spectrogram
-from conserver.media.transcription.audio import SAMPLE_RATE_HZ
 from conserver.media.transcription.engine import (
     CallHeard,
     Following,
@@ -125,7 +124,7 @@ class _Call:
         self._following = following
         self._info: ModelInfo | None = None
         self._planning = Planning(channels, iter(()))
-        self._answers: dict[int, Answer] = {}
+        self._answered = Answered(self._planning, len(channels))
         self._deaths: dict[int, int] = defaultdict(int)
         self._crowds: dict[int, int] = {}
         self._begun: set[int] = set()
@@ -160,7 +159,7 @@ class _Call:
         if self._info is None:
             self._prepare(info)
         self._info = info
-        if self._unfinished:
+        if not self._answered.complete:
             self._send(connection, {"type": "begin"})
             self._expect(connection, "admitted")
             self._exchange(connection, info)
@@ -192,6 +191,7 @@ class _Call:
             together=together,
         )
         self._planning = Planning(self._channels, coming)
+        self._answered = Answered(self._planning, len(self._channels))
         kept = self._following.kept
         if not kept:
             # A call without speech asks for no slot; and its first windows vote together.
@@ -199,9 +199,7 @@ class _Call:
             return
         self._planning.find()
         if kept.get("digest") == self._digest(info):
-            self._answers = {
-                int(number): Answer.load(answer) for number, answer in kept["answers"].items()
-            }
+            self._answered.load(kept["answers"])
             if kept.get("language"):
                 self._options = self._options.speaking(kept["language"])
                 self._sure = kept["sure"]
@@ -210,15 +208,10 @@ class _Call:
         """What is kept holds for these windows, options and model alone."""
         return self._planning.digest(self._asked.dump(), info.identity.model)
 
-    @property
-    def _unfinished(self) -> bool:
-        planning = self._planning
-        return not planning.complete or len(self._answers) < len(planning.known)
-
     def _exchange(self, connection: socket.socket, info: ModelInfo) -> None:
         """Send windows and take answers until everything is answered."""
         under_way: set[int] = set()
-        while self._unfinished:
+        while not self._answered.complete:
             for number in self._sendable(under_way, info.ahead):
                 self._send_window(connection, info, number)
                 under_way.add(number)
@@ -229,7 +222,7 @@ class _Call:
             match message["type"]:
                 case "answer":
                     number = message["id"]
-                    self._answers[number] = Answer.load(message["answer"])
+                    self._answered.take(number, Answer.load(message["answer"]))
                     under_way.discard(number)
                     self._begun.discard(number)
                     self._progressed()
@@ -254,16 +247,12 @@ class _Call:
         decided = self._options.language is not None or self._options.each_language
         most = ahead if decided else min(ahead, _LANGUAGE_WINDOWS)
         room = most - len(under_way)
-        for number in range(len(self._planning.known)):
-            if room <= 0:
-                return
-            if number not in self._answers and number not in under_way:
-                room -= 1
-                yield number
+        missing = (number for number in self._answered.missing if number not in under_way)
+        yield from islice(missing, max(0, room))
 
     def _send_window(self, connection: socket.socket, info: ModelInfo, number: int) -> None:
         with packing.computing:
-            sound = packing.sound_of(self._planning.known[number], self._channels)
+            sound = packing.sound_of(self._answered.plan(number), self._channels)
             mel = spectrogram(sound, info.bands, info.frames)
         shared = SharedMel.of(mel)
         try:
@@ -301,29 +290,27 @@ class _Call:
         for number in sorted(self._begun):
             self._deaths[number] += 1
             if self._deaths[number] >= DEATHS_MAX:
-                place = where(self._planning.known[number])
+                place = where(self._answered.plan(number))
                 raise Rejected(f"{place} ended the transcriber {DEATHS_MAX} times")
         self._begun.clear()
         self._votes.clear()
 
     def _progressed(self) -> None:
-        planning = self._planning
-        done_s = sum(speech_s(planning.known[number]) for number in self._answers)
-        self._following.progress(done_s, planning.total_s())
-        if not self._unfinished:
+        self._following.progress(self._answered.done_s, self._planning.total_s())
+        if self._answered.complete:
             return
         if self._following.heard:
             self._tell_heard(self._following.heard)
         keep = self._following.keep
         if keep and self._info and time.monotonic() - self._kept_at_s >= self._keep_every_s:
             self._kept_at_s = time.monotonic()
-            planning.find()
+            self._planning.find()
             keep(
                 {
                     "digest": self._digest(self._info),
                     "language": self._options.language,
                     "sure": self._sure,
-                    "answers": {str(n): answer.dump() for n, answer in self._answers.items()},
+                    "answers": self._answered.dump(),
                 }
             )
 
@@ -333,41 +320,23 @@ class _Call:
         if now_s - self._told_at_s < _PULSE_S:
             return
         self._told_at_s = now_s
-        known = self._planning.known
-        missing = [plan for number, plan in enumerate(known) if number not in self._answers]
-        starts = [place.start for plan in missing for place in plan]
-        until = min([*starts, *self._planning.searched()])
-        done = sorted(self._answers)
-        plans = [known[number] for number in done]
-        answers = {place: self._answers[number] for place, number in enumerate(done)}
-        segments = segments_by_channel(plans, answers, len(self._channels))
-        tell(segments, until / SAMPLE_RATE_HZ)
+        tell(self._answered.segments(), self._answered.until_s)
 
     def _heard(self, info: ModelInfo) -> CallHeard:
-        plans = self._planning.known
-        found = segments_by_channel(plans, self._answers, len(self._channels))
+        found = self._answered.segments()
         spoken = self._options.language
         warnings = tuple(self._warnings)
-        if self._options.translate and spoken not in (None, "en") and plans:
+        if self._options.translate and spoken not in (None, "en") and self._planning.known:
             warnings = (*warnings, f"translated from {spoken!r}")
             spoken = "en"
         heard = []
         for channel, segments in enumerate(found):
-            language = spoken or self._most_spoken(channel)
+            language = spoken or self._answered.most_spoken(channel)
             if not segments and self._listening.language is None:
                 language = None
             sure = round(self._sure, 4) if language else 0.0
             heard.append(Heard(tuple(segments), language, sure, warnings))
         return CallHeard(info.identity, tuple(heard))
-
-    def _most_spoken(self, channel: int) -> str | None:
-        """The language of most of a channel's windows, where each had its own."""
-        shares: dict[str, float] = defaultdict(float)
-        for number, answer in self._answers.items():
-            plan = self._planning.known[number]
-            if plan[0].channel == channel and answer.text:
-                shares[answer.language] += speech_s(plan)
-        return max(shares, key=shares.__getitem__) if shares else None
 
     # The connection.
 

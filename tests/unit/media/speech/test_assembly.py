@@ -37,6 +37,25 @@ def test_a_word_that_alignment_stretched_over_the_joint_is_shortened() -> None:
     assert second[0].start_s >= 20.0
 
 
+def test_words_begin_and_end_with_the_voice() -> None:
+    voice = (round(0.3 * RATE), round(1.6 * RATE))
+    plan = (Place(0, 10 * RATE, 2 * RATE, 0, voice), PLAN[1])
+    words = (word(0.1, 0.5, " Hello"), word(0.6, 1.9, " there"), word(3.0, 3.6, " Yes"))
+    first, second = segments_by_channel([plan], {0: Answer("x", "en", words)}, 2)
+    assert [(one.start_s, one.end_s) for one in first[0].words] == [(10.3, 10.5), (10.6, 11.6)]
+    assert second[0].start_s == 20.0
+    words = (word(0.5, 0.9, " Hello"), word(1.0, 1.4, " there"), word(3.0, 3.6, " Yes"))
+    first, _ = segments_by_channel([plan], {0: Answer("x", "en", words)}, 2)
+    assert [(one.start_s, one.end_s) for one in first[0].words] == [(10.3, 10.9), (11.0, 11.6)]
+
+
+def test_a_word_far_from_the_edge_of_the_voice_stays_there() -> None:
+    plan = (Place(0, 10 * RATE, 5 * RATE, 0, (0, 5 * RATE)),)
+    words = (word(1.0, 1.4, " Hello"), word(1.5, 1.9, " there"))
+    ((only,),) = segments_by_channel([plan], {0: Answer("x", "en", words)}, 1)
+    assert (only.start_s, only.end_s) == (11.0, 11.9)
+
+
 def test_text_without_times_spans_its_window() -> None:
     (segments, _) = segments_by_channel([PLAN[:1]], {0: Answer("hello", "en")}, 2)
     assert [(s.start_s, s.end_s, s.text) for s in segments] == [(10.0, 12.0, "hello")]

@@ -56,6 +56,16 @@ def test_a_cut_is_made_at_the_quietest_place() -> None:
     assert abs(covered(found)[0][1] - 25 * RATE) <= RATE // 5
 
 
+def test_a_place_knows_where_its_voice_is() -> None:
+    hiss = np.random.default_rng(4).normal(0, 100, 4 * RATE).astype(np.int16)
+    hiss[RATE : 3 * RATE] += tone(300, 2, RATE, 0.2)
+    ((place,),) = plans([hiss], BARE, WINDOW, nothing, together=True)
+    assert place.voice == (RATE, 3 * RATE)
+    short = tone(300, 0.005, RATE)
+    ((place,),) = plans([short], BARE, WINDOW, nothing, together=True)
+    assert place.voice == (0, len(short))
+
+
 def test_silence_is_not_handed_on() -> None:
     assert list(plans([silence(90, RATE)], Listening(), WINDOW, nothing, together=True)) == []
     assert list(plans([silence(90, RATE)], BARE, WINDOW, nothing, together=True)) == []
