@@ -42,7 +42,8 @@ The words that the code uses:
                       that it wakes; claims take from it first
     suspect           an item that may have killed its worker; it runs alone next
     blame             the items to which a worker's death is attributed; they become suspects
-    delivery          a worker's death that counts against an item, up to `max_deliveries`
+    death             of a worker; it counts against a suspect that ran alone and an item over its
+                      time limit. The setting `max_deliveries` is how many an item may have
     dead letter       an item that was given up, with the reason; `conserver dlq` shows and requeues
     host              one supervisor and its children; a machine may run several
     supervisor        the process that starts, watches and replaces the others; it has no Redis
@@ -65,7 +66,7 @@ A killed worker, step by step (kill -9 while an item is in a link):
 4. coordinator/registry.py executes the order by calling queue/return.lua until nothing is left.
 5. queue/return.lua: the registration becomes void, so that late claims of the dead worker are
    refused. Blamed items go to `conserver:suspects:<list>`, others to `conserver:returned:<list>`.
-   A suspect that had begun counts a delivery. When all items of the consumer are
+   The death counts against a suspect that had begun. When all items of the consumer are
    back, its registration is deleted; it cannot be made again.
 6. coordinator/idle_workers.py wakes an idle worker, which claims what was returned; while items
    remain, the list waiters wake the next one. Meanwhile the
@@ -73,8 +74,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
 7. coordinator/suspects.py: a suspect is claimed only by a worker that holds nothing. If all workers
    are busy, one is ordered to finish what it has and to claim nothing else.
 8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks it as begun
-   (queue/begin.lua) before it runs. If the worker dies again, step 5 counts a delivery.
-9. queue/claim.lua dead-letters an item with `max_deliveries` deliveries, with the reason "poison",
+   (queue/begin.lua) before it runs. If the worker dies again, step 5 counts that death.
+9. queue/claim.lua dead-letters an item with `max_deliveries` deaths, with the reason "poison",
    or "time_limit" if that was the last cause. The first death, which made it a suspect, was not
    counted. A kill for the item's own time limit counts at once.
 10. worker/chain.py does not repeat links that the last checkpoint contains, and worker/outcomes.py

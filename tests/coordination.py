@@ -194,7 +194,7 @@ class FakeHost:
         eventually(lambda: self.acknowledged(number))
 
     def return_items(self, worker: FakeWorker, blame: str = "nobody", **fields: Any) -> int:
-        fields = {"items": [], "counted": []} | fields
+        fields = {"items": [], "over_limit": []} | fields
         return self.order("return", consumer=worker.consumer, blame=blame, **fields)
 
     def send_children(self, *missing: FakeWorker) -> None:

@@ -55,7 +55,7 @@ def _claim_suspect(queue: Queue) -> Call:
 
 def _claim_poison(queue: Queue) -> Call:
     Consumer(queue)
-    queue.suspect("s1", deliveries=3)
+    queue.suspect("s1", deaths=3)
     queue.push("q", "u1")
     return calls.claim("h1", "c1", 1, True, [Demand("q", 4, 3)], DEFAULT_LIMITS)
 
@@ -144,7 +144,7 @@ def _return(queue: Queue) -> Call:
     consumer = _holding(queue, "u1", "u2")
     item = next(iter(consumer.holds.values()))
     return host_calls.return_items(
-        "h1", "c1", Blame("items", [(item.token, item.epoch)], overdue=[item.token])
+        "h1", "c1", Blame("items", [(item.token, item.epoch)], over_limit=[item.token])
     )
 
 

@@ -114,9 +114,9 @@ class Queue:
         payload = payload or parse(member.partition(b"\n")[2]).payload
         return bytes(self.run(operator_calls.replay(name, member, payload, state))).decode()
 
-    def suspect(self, payload: str, name: str = "q", *, deliveries: int = 0) -> None:
+    def suspect(self, payload: str, name: str = "q", *, deaths: int = 0) -> None:
         """Put a suspect there, as return.lua would."""
-        text = record(f"token-{payload}", payload, name, flags="s", deliveries=deliveries)
+        text = record(f"token-{payload}", payload, name, flags="s", deaths=deaths)
         self.client.rpush(f"conserver:suspects:{name}", text)
 
     # ---- looking ----
@@ -366,7 +366,7 @@ def record(
     name: str = "q",
     *,
     flags: str = "-",
-    deliveries: int = 0,
+    deaths: int = 0,
     state: bytes = b"",
     revision: int = NEWEST,
 ) -> bytes:
@@ -375,7 +375,7 @@ def record(
     """
     body = payload.encode() if isinstance(payload, str) else payload
     numbers = f"0 {revision} {len(state)}"
-    header = f"\x01{token} 1 {deliveries} {flags} 1700000000000 {numbers} {name}\n"
+    header = f"\x01{token} 1 {deaths} {flags} 1700000000000 {numbers} {name}\n"
     return header.encode() + state + body
 
 

@@ -95,7 +95,7 @@ class LinkConfig(Section):
     )
     hard_timeout_s: LimitSeconds | None = Field(
         default=None,
-        description="After this time the worker is killed; the item counts a delivery.",
+        description="After this time the worker is killed; the death counts against the item.",
     )
 
 

@@ -42,12 +42,12 @@ REMEMBERED = 64
 @dataclass(slots=True)
 class ReturnResult:
     """How many items of a consumer were returned, how many of these became suspects, and for how
-    many a delivery was counted.
+    many the death was counted.
     """
 
     returned: int = 0
     suspects: int = 0
-    counted: int = 0
+    deaths: int = 0
 
 
 async def return_items(
@@ -64,7 +64,7 @@ async def return_items(
         answer = host_calls.Returned(*await redis.call(call))
         total.returned += answer.returned
         total.suspects += answer.suspects
-        total.counted += answer.counted
+        total.deaths += answer.deaths
         if answer.strange:
             what = "it is no record and lay in flight: somebody else's; delete it if you can"
             log.error("set_aside", key=keys.strange(consumer), count=answer.strange, what=what)
@@ -77,8 +77,8 @@ async def return_items(
 def blame_of(order: Message) -> Blame:
     """The blame that a return order carries."""
     items = [(str(token), int(epoch)) for token, epoch in order.get("items", ())]
-    counted = [str(token) for token in order.get("counted", ())]
-    return Blame(order["blame"], items, counted, order.get("notes", {}))
+    over_limit = [str(token) for token in order.get("over_limit", ())]
+    return Blame(order["blame"], items, over_limit, order.get("notes", {}))
 
 
 class Registry:
@@ -183,7 +183,7 @@ class Registry:
                 "consumer": consumer,
                 "blame": blame.kind,
                 "items": items,
-                "counted": list(blame.overdue),
+                "over_limit": list(blame.over_limit),
                 "notes": blame.notes,
             }
         )
@@ -218,5 +218,5 @@ class Registry:
                 blame=blame.kind,
                 returned=result.returned,
                 suspects=result.suspects,
-                counted=result.counted,
+                counted=result.deaths,
             )

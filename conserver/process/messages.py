@@ -16,9 +16,9 @@ what the dead child had not read.
         drain                           claim nothing more; finish, store, settle, exit
     supervisor -> coordinator
         register    order, consumer, slot, lists
-        return      order, consumer, blame, items, counted, notes
+        return      order, consumer, blame, items, over_limit, notes
                     blame: nobody | items | everything; items: [[token, epoch], ...] become
-                    suspects; counted: [token, ...], those of them whose delivery is counted;
+                    suspects; over_limit: [token, ...], those of them over their own time limit;
                     notes: {token: {error, link, reason}, ...} for their dead letters
         children    consumers           all registered consumers: void every other one of this
                                         host (sent on every change, and every 5 s)

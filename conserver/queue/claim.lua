@@ -7,7 +7,7 @@
 --       8 cap on parked   9 seconds that a job is kept after its end   10 seconds that it is kept
 --       in any case
 --       11 seconds that a dead letter's document is kept (0: for ever)
---       12.. for each list: most items, max deliveries; then, if the claim is repeated,
+--       12.. for each list: most items, max_deliveries; then, if the claim is repeated,
 --       the tokens that the worker already holds: their records are left out of the answer
 -- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}}, and
 --       if items became dead letters {the beginning of its payload (of a notification the whole),
@@ -121,11 +121,11 @@ end
 begin_writing()
 redis.call('HSET', KEYS[1], field, ARGV[2])
 
--- Returns the reason of a dead letter that reached max_deliveries, with how its last worker died.
+-- Returns the reason of a dead letter with max_deliveries deaths, and how its last worker died.
 -- The death that made it a suspect is not among those, because other items ran beside it.
 local function poison(record)
-  local error = 'its worker died ' .. record.deliveries
-    .. (record.deliveries == 1 and ' time' or ' times') .. ' with nothing else to blame'
+  local error = 'its worker died ' .. record.deaths
+    .. (record.deaths == 1 and ' time' or ' times') .. ' with nothing else to blame'
   if record.note == '' then
     return { reason = 'poison', error = error }
   end
@@ -163,7 +163,7 @@ end
 local BLOCKED_MS = 30000
 local function refuse(record, max_deliveries)
   local reason
-  if record.deliveries >= max_deliveries then
+  if record.deaths >= max_deliveries then
     reason = poison(record)
   elseif #record.payload > most_payload then
     local error = 'the pushed document has ' .. #record.payload .. ' bytes, more than '
@@ -189,7 +189,7 @@ local function refuse(record, max_deliveries)
     tell(NOTIFICATIONS, kept)
     return true
   end
-  reason.token, reason.list, reason.deliveries = record.token, record.list, record.deliveries
+  reason.token, reason.list, reason.deliveries = record.token, record.list, record.deaths
   reason.time_ms = math.floor(now / 1000)
   local why = cjson.encode(reason)
   dead_letter(record, why, now / 1000)
@@ -228,7 +228,7 @@ local function take(key, list, popped, max_deliveries)
       end
       new = '\1' .. token .. fresh .. list .. '\n' .. payload
     end
-    local over = (record and record.deliveries >= max_deliveries) or #payload > most_payload
+    local over = (record and record.deaths >= max_deliveries) or #payload > most_payload
     if over or expired_s(token, record and record.state or '') then
       refused[#refused + 1] = record or parse(new)
       bytes = bytes + 4 * #payload

@@ -45,22 +45,22 @@ def read_registrations(reply: list[bytes]) -> dict[str, str]:
 class Blame:
     """Which items may have caused a worker's death.
 
-    kind: "nobody", "items" (those in `items`, as token and epoch) or "everything". overdue: tokens
-    among `items` that passed their own time limit; each counts a delivery. notes: token (or "" for
-    items that are not named) -> how the worker died: "error", a clause; "link", the one that ran;
-    "reason", if it is not poison. Dead letters show it.
+    kind: "nobody", "items" (those in `items`, as token and epoch) or "everything". over_limit:
+    tokens among `items` over their own time limit; the death counts against each at once. notes:
+    token (or "" for items that are not named) -> how the worker died: "error", a clause; "link",
+    the one that ran; "reason", if it is not poison. Dead letters show it.
     """
 
     kind: str = "nobody"
     items: Sequence[tuple[str, int]] = ()
-    overdue: Sequence[str] = ()
+    over_limit: Sequence[str] = ()
     notes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Returned(NamedTuple):
     """What one call of return.lua did.
 
-    returned: items; left: items still held; suspects: among the returned; counted: deliveries;
+    returned: items; left: items still held; suspects: among the returned; deaths: counted;
     strange: elements that are no records and were set aside; cancelled: items that an operator had
     cancelled and that have ended.
     """
@@ -68,7 +68,7 @@ class Returned(NamedTuple):
     returned: int
     left: int
     suspects: int
-    counted: int
+    deaths: int
     strange: int = 0
     cancelled: int = 0
 
@@ -81,7 +81,7 @@ def return_items(host: str, consumer: str, blame: Blame, most: int = RETURN_BATC
     for token, epoch in blame.items:
         args += (token, epoch, _note(blame, token if token in blame.notes else ""))
     return Call(
-        "return", [keys.host(host), keys.inflight(consumer), keys.HOSTS], [*args, *blame.overdue]
+        "return", [keys.host(host), keys.inflight(consumer), keys.HOSTS], [*args, *blame.over_limit]
     )
 
 

@@ -18,7 +18,7 @@ local answers = {}
 
 -- Whether a released item goes back to its list as if it had never been claimed.
 local function is_fresh(record)
-  return not record.suspect and record.state == '' and record.deliveries == 0
+  return not record.suspect and record.state == '' and record.deaths == 0
     and not barrier(record.list, 'list')
 end
 

@@ -14,7 +14,7 @@
 --      times as much as the Redis command itself.
 --
 -- A record is one line of header, then state, then payload:
---   \1<token> <epoch> <deliveries> <flags> <first seen, ms> <write> <revision> <length of state>
+--   \1<token> <epoch> <deaths> <flags> <first seen, ms> <write> <revision> <length of state>
 --     <list>\n<state><payload>
 -- token: <consumer>.<time, us>.<n>, and "#<job>" behind it if the item belongs to a job. So every
 --   script knows the job of an item without reading its record.
@@ -98,13 +98,13 @@ end
 
 -- Parses a record. Returns a table, or nil if the text is a bare payload.
 local function parse(text)
-  local token, epoch, deliveries, flags, seen, write, revision, size, list, body =
+  local token, epoch, deaths, flags, seen, write, revision, size, list, body =
     string.match(text, HEADER)
   if not token then
     return nil
   end
   return {
-    token = token, epoch = epoch, deliveries = tonumber(deliveries), seen = seen, list = list,
+    token = token, epoch = epoch, deaths = tonumber(deaths), seen = seen, list = list,
     suspect = string.byte(flags, 1) == 115, -- "s"
     begun = string.byte(flags, 2) == 98, -- "b"
     note = string.match(flags, ':.*') or '',
@@ -117,7 +117,7 @@ end
 local function build(record)
   local flags = (record.suspect and 's' or '') .. (record.begun and 'b' or '')
   flags = (flags == '' and '-' or flags) .. record.note
-  return '\1' .. record.token .. ' ' .. record.epoch .. ' ' .. record.deliveries .. ' ' .. flags
+  return '\1' .. record.token .. ' ' .. record.epoch .. ' ' .. record.deaths .. ' ' .. flags
     .. ' ' .. record.seen .. ' ' .. whole(record.write) .. ' ' .. record.revision .. ' '
     .. #record.state .. ' ' .. record.list .. '\n' .. record.state .. record.payload
 end

@@ -30,7 +30,7 @@ class Claimed:
 
     token: str
     epoch: int
-    deliveries: int
+    deaths: int
     suspect: bool
     first_seen_ms: int
     list: str
@@ -65,12 +65,12 @@ def parse(record: bytes) -> Claimed:
     header, found, body = record.partition(b"\n")
     if not found or header[:1] != b"\x01":
         raise ValueError("not a record of the queue")
-    token, epoch, deliveries, flags, seen, _write, _revision, size, name = header[1:].split(b" ", 8)
+    token, epoch, deaths, flags, seen, _write, _revision, size, name = header[1:].split(b" ", 8)
     state_bytes = int(size)
     return Claimed(
         token=token.decode(),
         epoch=int(epoch),
-        deliveries=int(deliveries),
+        deaths=int(deaths),
         suspect=flags[:1] == b"s",
         first_seen_ms=int(seen),
         list=name.decode(),

@@ -32,7 +32,7 @@ if redis.call('LREM', KEYS[1], 1, ARGV[2]) == 0 then
   return 'swept'
 end
 local record = parse(string.sub(ARGV[1], string.find(ARGV[1], '\n', 1, true) + 1))
-record.payload, record.deliveries, record.suspect = ARGV[2], 0, false
+record.payload, record.deaths, record.suspect = ARGV[2], 0, false
 record.state = ARGV[3]
 record.note = ''
 local job = job_of(record.token)

@@ -5,30 +5,30 @@
 -- ARGV  1 consumer   2 blame: "nobody", "items" or "everything"   3 most items in this call   4
 --       host
 --       5 how the consumer died, for items without a note of their own ('' for none)
---       6 how many blamed items, then for each: token, epoch, note; then the tokens of overdue
---       items (killed because they passed their own time limit)
--- Answer: {returned now, still held, suspects among the returned, deliveries counted, elements that
+--       6 how many blamed items, then for each: token, epoch, note; then the tokens of those
+--       over their own time limit
+-- Answer: {returned now, still held, suspects among the returned, deaths counted, elements that
 --       are no records and were moved to conserver:strange:<consumer>, items that had been
 --       cancelled and have ended}, the last two only if there were items; or WRONGTYPE and the key
 --       if no remaining item can be returned.
 --
 -- The first call makes the registration void, so that claims of the consumer are refused while its
 -- items go back. The call that finds nothing held deletes the registration for good (register.lua).
--- Blamed items become suspects, and a suspect stays one. Unless nobody is blamed, a delivery is
--- counted once for each suspect that had begun and for each overdue item. An order that names items
--- blames one only if its epoch is the named one, overdue items included. If the epoch differs, a
--- delayed claim of the dead worker took the item again, and the worker never ran it. A blamed item
--- keeps the note, which becomes the reason of a dead letter.
+-- Blamed items become suspects, and a suspect stays one. Unless nobody is blamed, the death
+-- counts against each suspect that had begun and each item over its limit. An order that names
+-- items blames one only if its epoch is the named one, those over their limit included. If the
+-- epoch differs, a delayed claim of the dead worker took the item again, and the worker never ran
+-- it. A blamed item keeps the note, which becomes the reason of a dead letter.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer
-local blamed, overdue, notes = {}, {}, {}
+local blamed, over_limit, notes = {}, {}, {}
 local last = 6 + 3 * ARGV[6]
 for index = 7, last, 3 do
   blamed[ARGV[index]], notes[ARGV[index]] = ARGV[index + 1], ARGV[index + 2]
 end
 for index = last + 1, #ARGV do
-  overdue[ARGV[index]] = true
+  over_limit[ARGV[index]] = true
 end
 
 begin_writing()
@@ -51,15 +51,15 @@ end
 
 -- A call is also bounded by bytes: a record may contain a whole document.
 local MOST_BYTES = 1048576
-local returned, suspects, counted, bytes, barred = 0, 0, 0, 0, nil
+local returned, suspects, deaths, bytes, barred = 0, 0, 0, 0, nil
 local strange, ended = 0, 0
 local function return_one(record)
   local begun = record.begun and record.suspect
   local named = blamed[record.token] == record.epoch
   let_go(inflight, record)
-  if blame ~= 'nobody' and (begun or (named and overdue[record.token])) then
-    record.deliveries = record.deliveries + 1
-    counted = counted + 1
+  if blame ~= 'nobody' and (begun or (named and over_limit[record.token])) then
+    record.deaths = record.deaths + 1
+    deaths = deaths + 1
     note_death(record)
   end
   if blame == 'everything' or (blame == 'items' and named) then
@@ -113,4 +113,4 @@ end
 if barred and returned + strange + ended == 0 then
   return wrong_type(barred)
 end
-return { returned, left - returned - strange - ended, suspects, counted, strange, ended }
+return { returned, left - returned - strange - ended, suspects, deaths, strange, ended }

@@ -42,7 +42,7 @@ class Event:
 class Attempt:
     """One attempt at an item: from the claim by a consumer to where the item left it.
 
-    number: the epoch of the claim; it rises. deliveries: how many workers had died of it by then.
+    number: the epoch of the claim; it rises. deaths: how many workers had died of it by then.
     """
 
     token: str
@@ -53,7 +53,7 @@ class Attempt:
     host: str
     consumer: str
     claimed_ms: int
-    deliveries: int = 0
+    deaths: int = 0
     suspect: bool = False
     events: list[Event] = field(default_factory=list)
 

@@ -99,7 +99,7 @@ if not later then
 end
 local behind = job ~= '' and '#' .. job or ''
 redis.call('ZADD', KEYS[3], whole(due_ms), build({
-  token = 'submitted.' .. whole(now_us()) .. '.0' .. behind, epoch = '0', deliveries = 0, note = '',
+  token = 'submitted.' .. whole(now_us()) .. '.0' .. behind, epoch = '0', deaths = 0, note = '',
   seen = whole(due_ms), -- who gives up by age counts from there
   write = 0, revision = '0', list = list, state = '',
   payload = uuid,

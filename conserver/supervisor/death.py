@@ -1,6 +1,6 @@
 """How a child died, and which items are blamed for it. A blamed item is not yet a counted one.
 
-    how the worker died                  items blamed                           delivery counted
+    how the worker died                  items blamed                           death counted
     crash, or killed by someone else     those in a link or a storage, or       no
                                          being read or parsed (Phase.blamed)
     killed: it stalled                   the same                               no
@@ -22,7 +22,7 @@ from typing import Literal
 from conserver.process.messages import Message
 from conserver.process.shared_status import Phase, StatusItem, StatusView
 
-NO_BLAME: Message = {"blame": "nobody", "items": [], "counted": [], "notes": {}}
+NO_BLAME: Message = {"blame": "nobody", "items": [], "over_limit": [], "notes": {}}
 """The fields of a return order that blames no item."""
 
 
@@ -30,7 +30,7 @@ class KillReason(enum.Enum):
     """Why the supervisor has killed a child."""
 
     STALLED = "stalled"
-    TIME_LIMIT = "overdue"
+    TIME_LIMIT = "time_limit"
     UNNEEDED = "no longer needed"
     """A shutdown or a planned replacement."""
 
@@ -96,8 +96,8 @@ class Death:
     def planned(self) -> bool:
         """Whether its replacement may start without backoff.
 
-        True after a time limit, because each counts a delivery, of which an item has few, and after
-        a planned replacement. A worker that left because of its limits or by itself must have
+        True after a time limit, because each such death is counted and an item has few, and after a
+        planned replacement. A worker that left because of its limits or by itself must have
         finished an item: with a memory limit too low for an idle worker it would otherwise restart
         in a tight loop.
         """
@@ -114,7 +114,7 @@ class Death:
         if self.limit_exceeded is not None:
             item, how = self.limit_exceeded.item, f"was killed because {self.limit_exceeded.reason}"
             note = {"reason": "time_limit", **_note(item, how)}
-            return _blame({item: note}, counted=[item.token])
+            return _blame({item: note}, over_limit=[item.token])
         if not self.crashed and self.kill_reason is not KillReason.STALLED:
             return NO_BLAME
         how = describe_exit(self.exit_code)
@@ -155,11 +155,11 @@ def describe_exit(code: int | None) -> str:
     return f"ended with exit code {code}"
 
 
-def _blame(notes: dict[StatusItem, dict[str, str]], counted: list[str] | None = None) -> Message:
+def _blame(notes: dict[StatusItem, dict[str, str]], over_limit: list[str] | None = None) -> Message:
     return {
         "blame": "items",
         "items": [[item.token, item.epoch] for item in notes],
-        "counted": counted or [],
+        "over_limit": over_limit or [],
         "notes": {item.token: note for item, note in notes.items()},
     }
 

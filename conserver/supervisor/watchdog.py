@@ -6,7 +6,7 @@ Every 0.5 s it reads the SharedStatus of every child.
    and is killed. The items that are blamed (death.py) become suspects. A worker whose loop is
    frozen while several links run is killed earlier: after the shortest of their hard limits.
 2. Hard time limits: a worker with an item past the hard_timeout_s of its link or chain is killed.
-   The delivery of that item alone is counted.
+   The death counts against that item alone.
 3. Recycling: a worker that has used up its limits is asked to leave (replacement.py).
 
 Each look adds the time since the last one, but at most 1 s: however long a host or a supervisor was
@@ -141,7 +141,7 @@ class TimeLimits:
             for longer                               against none
 
     If the shortest limit of several links passes during a freeze, `frozen_past_limit` is set: the
-    worker is killed as stalled, so their items become suspects and no delivery is counted.
+    worker is killed as stalled, so their items become suspects and the death is not counted.
     """
 
     def __init__(self) -> None:

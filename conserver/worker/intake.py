@@ -304,7 +304,7 @@ class Intake:
             False if Redis has given the item to somebody else.
         """
         self._held.suspect = item
-        self._log.warning("suspect_begun", **item.log_fields(), deliveries=item.claimed.deliveries)
+        self._log.warning("suspect_begun", **item.log_fields(), deliveries=item.claimed.deaths)
         begin = calls.begin(self._boot.consumer, item.token, item.claimed.epoch)
         if self._redis.call(begin):
             return True

@@ -277,7 +277,7 @@ class Item:
             "uuid": self.name,
             "token": self.token,
             "attempts": self.progress.attempts,
-            "deliveries": self.claimed.deliveries,
+            "deliveries": self.claimed.deaths,
         }
         outcome = self.outcome
         if storage:

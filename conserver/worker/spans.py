@@ -91,8 +91,8 @@ def _attributes(item: Item) -> dict[str, Any]:
     }
     if item.progress.attempts:
         attributes["conserver.attempt"] = item.progress.attempts + 1
-    if claimed.deliveries:
-        attributes["conserver.deliveries"] = claimed.deliveries
+    if claimed.deaths:
+        attributes["conserver.deliveries"] = claimed.deaths
     if claimed.job:
         attributes["conserver.job"] = claimed.job
     return attributes

@@ -64,7 +64,7 @@ class Teller:
             host=self._boot.host,
             consumer=self._boot.consumer,
             claimed_ms=round(time.time() * 1000),
-            deliveries=claimed.deliveries,
+            deaths=claimed.deaths,
             suspect=claimed.suspect,
         )
 

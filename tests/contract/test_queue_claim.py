@@ -302,21 +302,21 @@ def test_suspects_of_lists_that_a_consumer_does_not_serve_are_not_its_business(
 
 
 def test_an_item_that_was_delivered_too_often_is_dead_lettered_as_poison(queue: Queue) -> None:
-    queue.suspect("s1", deliveries=3)
-    queue.suspect("s2", deliveries=2)
+    queue.suspect("s1", deaths=3)
+    queue.suspect("s2", deaths=2)
     claim = Consumer(queue).claim()
     assert payloads(claim.items) == [b"s2"]
     [(why, buried)] = queue.reasons()
     assert queue.dead() == [b"s1"]
     assert why["reason"] == "poison"
     assert why["list"] == "q"
-    assert why["deliveries"] == buried.deliveries == 3
+    assert why["deliveries"] == buried.deaths == 3
     assert why["token"] == buried.token == "token-s1"
     assert [(told.payload, told.why) for told in claim.buried] == [(b"s1", why)]
 
 
 def test_only_the_claim_that_buries_tells_of_it(queue: Queue) -> None:
-    queue.suspect("s1", deliveries=3)
+    queue.suspect("s1", deaths=3)
     one = Consumer(queue)
     assert len(one.claim().buried) == 1
     assert not one.claim().buried
@@ -336,7 +336,7 @@ def test_only_the_claim_that_buries_tells_of_it(queue: Queue) -> None:
 def test_the_note_of_a_death_is_told_and_a_broken_one_loses_no_item(
     queue: Queue, note: str, error: str
 ) -> None:
-    queue.client.rpush("conserver:suspects:q", record("t1", "s1", flags=f"s:{note}", deliveries=3))
+    queue.client.rpush("conserver:suspects:q", record("t1", "s1", flags=f"s:{note}", deaths=3))
     Consumer(queue).claim()
     [(why, buried)] = queue.reasons()
     assert (queue.dead(), buried.payload, why["reason"]) == ([b"s1"], b"s1", "poison")
@@ -344,14 +344,14 @@ def test_the_note_of_a_death_is_told_and_a_broken_one_loses_no_item(
 
 
 def test_max_deliveries_is_each_lists_own(queue: Queue) -> None:
-    queue.suspect("s1", deliveries=1)
+    queue.suspect("s1", deaths=1)
     assert Consumer(queue, max_deliveries=1).claim().items == []
     assert queue.dead() == [b"s1"]
 
 
 def test_poison_is_buried_in_bounded_portions(queue: Queue) -> None:
     for number in range(40):
-        queue.suspect(f"s{number}", deliveries=3)
+        queue.suspect(f"s{number}", deaths=3)
     one = Consumer(queue)
     claim = one.claim()
     assert (claim.items, claim.suspects) == ([], 24)
@@ -409,7 +409,7 @@ def test_a_dlq_of_another_type_stops_its_list_and_no_other(queue: Queue, waits: 
     elif waits == "returned":
         queue.client.rpush("conserver:returned:bad", record("t1", "u1", "bad"))
     else:
-        queue.suspect("u1", "bad", deliveries=3)
+        queue.suspect("u1", "bad", deaths=3)
     queue.push("good", "u2")
     claim = Consumer(queue, lists=("bad", "good")).claim()
     assert ("DLQ:bad", "string") in claim.broken

@@ -12,9 +12,9 @@ from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, payloads, re
 CANCELLED = "conserver:cancelled:c1"
 
 
-def blame(*items: Claimed, overdue: tuple[str, ...] = ()) -> Blame:
+def blame(*items: Claimed, over_limit: tuple[str, ...] = ()) -> Blame:
     """These ran when their worker died."""
-    return Blame("items", [(item.token, item.epoch) for item in items], overdue)
+    return Blame("items", [(item.token, item.epoch) for item in items], over_limit)
 
 
 # ---- who is blamed -----------------------------------------------------------------------------
@@ -26,7 +26,7 @@ def test_nobody_is_blamed_for_an_orderly_end(queue: Queue) -> None:
     items = one.take(2)
     assert queue.return_items(one) == Returned(2, 0, 0, 0)
     assert {item.token for item in queue.returned()} == {item.token for item in items}
-    assert {(item.suspect, item.deliveries) for item in queue.returned()} == {(False, 0)}
+    assert {(item.suspect, item.deaths) for item in queue.returned()} == {(False, 0)}
 
 
 def test_what_ran_becomes_a_suspect_and_its_batch_mates_do_not(queue: Queue) -> None:
@@ -35,7 +35,7 @@ def test_what_ran_becomes_a_suspect_and_its_batch_mates_do_not(queue: Queue) -> 
     ran, _ = one.take(2)
     assert queue.return_items(one, blame(ran)) == Returned(2, 0, 1, 0)
     assert (payloads(queue.suspects()), payloads(queue.returned())) == ([b"ran"], [b"waited"])
-    assert queue.suspects()[0].deliveries == 0
+    assert queue.suspects()[0].deaths == 0
 
 
 def test_everything_is_blamed_when_nobody_saw_the_death(queue: Queue) -> None:
@@ -43,7 +43,7 @@ def test_everything_is_blamed_when_nobody_saw_the_death(queue: Queue) -> None:
     one = Consumer(queue)
     one.claim()
     assert queue.return_items(one, Blame("everything")) == Returned(2, 0, 2, 0)
-    assert {item.deliveries for item in queue.suspects()} == {0}
+    assert {item.deaths for item in queue.suspects()} == {0}
 
 
 def test_a_death_counts_for_a_suspect_that_was_begun(queue: Queue) -> None:
@@ -51,15 +51,15 @@ def test_a_death_counts_for_a_suspect_that_was_begun(queue: Queue) -> None:
     one = Consumer(queue)
     assert one.begin(one.one()) == 1
     assert queue.return_items(one, Blame("everything")) == Returned(1, 0, 1, 1)
-    assert queue.suspects()[0].deliveries == 1
+    assert queue.suspects()[0].deaths == 1
 
 
 def test_a_death_does_not_count_for_a_suspect_that_was_not_begun(queue: Queue) -> None:
     queue.suspect("s1")
     one = Consumer(queue)
     one.claim()
-    assert queue.return_items(one, Blame("everything")).counted == 0
-    assert queue.suspects()[0].deliveries == 0
+    assert queue.return_items(one, Blame("everything")).deaths == 0
+    assert queue.suspects()[0].deaths == 0
 
 
 def test_our_own_kill_counts_nothing_although_a_suspect_had_begun(queue: Queue) -> None:
@@ -67,7 +67,7 @@ def test_our_own_kill_counts_nothing_although_a_suspect_had_begun(queue: Queue) 
     one = Consumer(queue)
     one.begin(one.one())
     assert queue.return_items(one) == Returned(1, 0, 1, 0)
-    assert queue.suspects()[0].deliveries == 0
+    assert queue.suspects()[0].deaths == 0
 
 
 def test_the_mark_is_cleared_by_the_return(queue: Queue) -> None:
@@ -76,26 +76,26 @@ def test_the_mark_is_cleared_by_the_return(queue: Queue) -> None:
     one.begin(one.one())
     queue.return_items(one)
     two.claim()
-    assert queue.return_items(two, Blame("everything")).counted == 0
+    assert queue.return_items(two, Blame("everything")).deaths == 0
 
 
 def test_an_item_past_its_own_time_limit_counts_and_its_neighbours_do_not(queue: Queue) -> None:
     queue.push("q", "slow", "fast")
     one = Consumer(queue)
     slow, _ = one.take(2)
-    assert queue.return_items(one, blame(slow, overdue=(slow.token,))) == Returned(2, 0, 1, 1)
+    assert queue.return_items(one, blame(slow, over_limit=(slow.token,))) == Returned(2, 0, 1, 1)
     [suspect] = queue.suspects()
-    assert (suspect.payload, suspect.deliveries) == (b"slow", 1)
-    assert [(item.payload, item.deliveries) for item in queue.returned()] == [(b"fast", 0)]
+    assert (suspect.payload, suspect.deaths) == (b"slow", 1)
+    assert [(item.payload, item.deaths) for item in queue.returned()] == [(b"fast", 0)]
 
 
-def test_an_overdue_suspect_counts_once(queue: Queue) -> None:
+def test_a_suspect_over_its_limit_counts_once(queue: Queue) -> None:
     queue.suspect("s1")
     one = Consumer(queue)
     item = one.one()
     one.begin(item)
-    assert queue.return_items(one, blame(item, overdue=(item.token,))).counted == 1
-    assert queue.suspects()[0].deliveries == 1
+    assert queue.return_items(one, blame(item, over_limit=(item.token,))).deaths == 1
+    assert queue.suspects()[0].deaths == 1
 
 
 def test_blame_means_one_epoch(queue: Queue) -> None:
@@ -107,8 +107,8 @@ def test_blame_means_one_epoch(queue: Queue) -> None:
     one.park(item, after_ms=0)
     queue.promote("q")
     one.claim()
-    assert queue.return_items(one, blame(item, overdue=(item.token,))) == Returned(1, 0, 0, 0)
-    assert [(i.suspect, i.deliveries) for i in queue.returned()] == [(False, 0)]
+    assert queue.return_items(one, blame(item, over_limit=(item.token,))) == Returned(1, 0, 0, 0)
+    assert [(i.suspect, i.deaths) for i in queue.returned()] == [(False, 0)]
 
 
 def test_a_suspect_stays_one_although_nobody_is_blamed(queue: Queue) -> None:
@@ -132,8 +132,8 @@ def test_equal_payloads_in_one_worker_are_not_two_deliveries_of_one(queue: Queue
     queue.push("q", "u1", "u1")
     one = Consumer(queue)
     first, _ = one.take(2)
-    queue.return_items(one, blame(first, overdue=(first.token,)))
-    assert [item.deliveries for item in queue.suspects() + queue.returned()] == [1, 0]
+    queue.return_items(one, blame(first, over_limit=(first.token,)))
+    assert [item.deaths for item in queue.suspects() + queue.returned()] == [1, 0]
 
 
 def test_poison_is_dead_lettered_after_max_deliveries_and_not_before(queue: Queue) -> None:
@@ -141,14 +141,14 @@ def test_poison_is_dead_lettered_after_max_deliveries_and_not_before(queue: Queu
     for death in range(1 + 3):  # once in company, then alone max_deliveries times
         one = Consumer(queue, f"c{death}")
         [running] = [item for item in one.claim().items if item.payload == b"poison"]
-        assert (running.suspect, running.deliveries) == (death > 0, max(0, death - 1))
+        assert (running.suspect, running.deaths) == (death > 0, max(0, death - 1))
         if running.suspect:
             one.begin(running)
         queue.return_items(one, blame(running))
         queue.return_items(one)
     innocent = Consumer(queue, "last").one()
     assert queue.dead() == [b"poison"]
-    assert (innocent.payload, innocent.deliveries) == (b"innocent", 0)
+    assert (innocent.payload, innocent.deaths) == (b"innocent", 0)
 
 
 # ---- bounds, registrations ---------------------------------------------------------------------
@@ -380,7 +380,7 @@ def test_what_a_consumer_does_not_know_goes_back_uncounted(queue: Queue) -> None
     forgotten, known = one.take(2)
     del one.holds[forgotten.token]
     assert one.stray() == 1
-    assert [(i.payload, i.deliveries) for i in queue.returned()] == [(b"u1", 0)]
+    assert [(i.payload, i.deaths) for i in queue.returned()] == [(b"u1", 0)]
     assert [item.token for item in queue.held("c1")] == [known.token]
 
 
@@ -390,7 +390,7 @@ def test_a_stray_suspect_stays_one(queue: Queue) -> None:
     one.begin(one.one())
     one.holds.clear()
     assert one.stray() == 1
-    assert [(i.payload, i.deliveries) for i in queue.suspects()] == [(b"s1", 0)]
+    assert [(i.payload, i.deaths) for i in queue.suspects()] == [(b"s1", 0)]
 
 
 def test_a_claim_on_its_way_is_not_a_stray(queue: Queue) -> None:
@@ -451,7 +451,7 @@ def test_a_host_killer_ends_as_poison_although_no_page_survives(queue: Queue) ->
 
 def test_a_record_survives_every_road(queue: Queue) -> None:
     state = b'{"links":["a"]}'
-    queue.client.rpush("conserver:returned:q", record("token", "u1", state=state, deliveries=1))
+    queue.client.rpush("conserver:returned:q", record("token", "u1", state=state, deaths=1))
     one = Consumer(queue)
     for road in ("release", "park", "return", "stray", "replay"):
         item = one.one()

@@ -595,7 +595,7 @@ def test_the_document_of_a_dead_letter_that_a_claim_makes_keeps_for_its_time(que
     queue.supply("q", "u1", "u2")
     for item in Consumer(queue, "dead").take(2):
         queue.client.rpush(
-            "conserver:suspects:q", record(item.token, item.payload, flags="s", deliveries=3)
+            "conserver:suspects:q", record(item.token, item.payload, flags="s", deaths=3)
         )
     queue.client.delete(keys.inflight("dead"))
     Consumer(queue, limits=calls.ClaimLimits(dead_letter_s=1000)).claim()

@@ -109,7 +109,7 @@ def test_what_must_not_run_is_bounded_by_bytes_too(queue: Queue) -> None:
 @pytest.mark.real_redis("its scripts have no redis.sha1hex")
 def test_suspects_that_must_not_run_are_bounded_by_bytes_too(queue: Queue) -> None:
     for number in range(6):
-        queue.suspect(large(f"u{number}").decode(), deliveries=3)
+        queue.suspect(large(f"u{number}").decode(), deaths=3)
     one = Consumer(queue)
     answers = [one.claim() for _ in range(2)]
     assert [(len(answer.buried), answer.suspects) for answer in answers] == [(4, 2), (2, 0)]

@@ -202,7 +202,7 @@ def test_a_mark_of_the_last_holding_does_not_hit_the_next_one(queue: Queue) -> N
     assert begin is not None
     assert queue.run(begin) == 0
     queue.return_items(one, Blame("everything"))
-    assert queue.suspects()[0].deliveries == 0
+    assert queue.suspects()[0].deaths == 0
 
 
 # ---- release -----------------------------------------------------------------------------------
@@ -234,11 +234,11 @@ def test_what_has_state_goes_back_to_the_head_of_returned_with_it(queue: Queue) 
     assert queue.returned()[0].token == first.token
 
 
-def test_a_released_item_keeps_its_deliveries(queue: Queue) -> None:
-    queue.client.rpush("conserver:returned:q", record("t1", "u1", deliveries=2))
+def test_a_released_item_keeps_its_deaths(queue: Queue) -> None:
+    queue.client.rpush("conserver:returned:q", record("t1", "u1", deaths=2))
     one = Consumer(queue)
     one.release(one.one())
-    assert [item.deliveries for item in queue.returned()] == [2]
+    assert [item.deaths for item in queue.returned()] == [2]
     assert queue.waiting() == []
 
 
@@ -365,12 +365,12 @@ def test_a_large_payload_is_kept_once(queue: Queue) -> None:
 
 
 def test_a_replayed_item_resumes_as_a_suspect_no_more(queue: Queue) -> None:
-    queue.suspect("s1", deliveries=3)
+    queue.suspect("s1", deaths=3)
     one = Consumer(queue)
     one.claim()
     assert queue.replay("q", b'{"links":["a"]}') == "returned"
     [item] = queue.returned()
-    assert (item.suspect, item.deliveries, item.state) == (False, 0, b'{"links":["a"]}')
+    assert (item.suspect, item.deaths, item.state) == (False, 0, b'{"links":["a"]}')
     assert (queue.dead(), queue.reasons()) == ([], [])
     again = one.one()
     assert (again.token, again.suspect) == ("token-s1", False)

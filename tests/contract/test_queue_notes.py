@@ -20,8 +20,8 @@ def blame(*items: Claimed, counted: bool = True, **notes: dict[str, str]) -> Bla
     by_token = {item.token: notes[item.payload.decode()] for item in items if _named(item, notes)}
     if "others" in notes:
         by_token[""] = notes["others"]
-    overdue = [item.token for item in items] if counted else []
-    return Blame("items", [(item.token, item.epoch) for item in items], overdue, by_token)
+    over_limit = [item.token for item in items] if counted else []
+    return Blame("items", [(item.token, item.epoch) for item in items], over_limit, by_token)
 
 
 def _named(item: Claimed, notes: dict[str, Any]) -> bool:
@@ -103,7 +103,7 @@ def test_a_note_survives_every_road_and_does_not_touch_the_marks(queue: Queue) -
     for road in range(4):
         one = Consumer(queue, f"d{road}")
         item = one.one()
-        assert (item.suspect, item.deliveries) == (True, 1)
+        assert (item.suspect, item.deaths) == (True, 1)
         one.begin(item)
         one.write(item, state=b'{"links":["a"]}')
         if road == 0:

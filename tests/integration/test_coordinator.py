@@ -148,16 +148,16 @@ def test_a_return_is_bounded_per_call_and_complete(make: Any) -> None:
     assert host.registrations() == {}
 
 
-def test_the_blamed_become_suspects_and_the_overdue_count(make: Any) -> None:
+def test_the_blamed_become_suspects_and_the_over_limit_count(make: Any) -> None:
     host = make().start()
     (worker,) = host.workers
-    running, overdue, innocent = held_by(worker, 3)
-    blamed = [[item.token, item.epoch] for item in (running, overdue)]
-    number = host.return_items(worker, "items", items=blamed, counted=[overdue.token])
+    running, over_limit, innocent = held_by(worker, 3)
+    blamed = [[item.token, item.epoch] for item in (running, over_limit)]
+    number = host.return_items(worker, "items", items=blamed, over_limit=[over_limit.token])
     eventually(lambda: host.acknowledged(number))
     assert [item.token for item in returned(host)] == [innocent.token]
-    deliveries = {item.token: item.deliveries for item in suspects(host)}
-    assert deliveries == {running.token: 0, overdue.token: 1}
+    deaths = {item.token: item.deaths for item in suspects(host)}
+    assert deaths == {running.token: 0, over_limit.token: 1}
 
 
 def test_items_of_an_unknown_consumer_are_returned_after_a_grace(make: Any) -> None:

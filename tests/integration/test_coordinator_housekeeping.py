@@ -145,7 +145,7 @@ def test_many_parked_items_of_any_list_come_back_and_suspects_stay_suspects(make
     host.start()
     eventually(lambda: host.redis.llen("conserver:returned:dropped") == 600)
     (bad,) = host.redis.lrange("conserver:suspects:dropped", 0, -1)
-    assert record.parse(bad).deliveries == 1
+    assert record.parse(bad).deaths == 1
 
 
 # ---- old reasons, and dropped lists

@@ -138,13 +138,13 @@ def test_many_letters_are_read_in_pages(queue: Queue) -> None:
 
 
 def test_a_requeued_letter_resumes_with_its_attempts_and_age_new(queue: Queue) -> None:
-    queue.client.rpush("conserver:returned:q", record("t1", "u1", flags="s", deliveries=3))
+    queue.client.rpush("conserver:returned:q", record("t1", "u1", flags="s", deaths=3))
     consumer = Consumer(queue, max_deliveries=9)
     consumer.dead_letter(consumer.one(), state=DONE.dump())
     assert deadletters.requeue(queue.client, only(queue)) == "returned"
     [item] = queue.returned()
     assert Progress.load(item.state) == Progress(links=["a"], owed=["pg"])
-    assert (item.token, item.deliveries, item.suspect) == ("t1", 0, False)
+    assert (item.token, item.deaths, item.suspect) == ("t1", 0, False)
     assert item.first_seen_ms > 1_700_000_000_000, "or it would be given up by age at once"
     assert queue.places() == {("returned", b"u1"): 1}
 

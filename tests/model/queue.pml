@@ -71,10 +71,10 @@ inline die(w,outside) {
   if :: c[w].slot[0].step!=SENT -> clear(w,0) :: else fi;    /* what is on its way may arrive */
   if :: c[w].slot[1].step!=SENT -> clear(w,1) :: else fi
 }
-inline not_overdue(w) { c[w].overdue=0; c[w].overdue_meant=0 }
+inline not_over_limit(w) { c[w].over_limit=0; c[w].over_limit_meant=0 }
 inline household_dies(w) {
   acknowledge(w)                   /* the book goes too: others have only the registration */
-  c[w].known=0; c[w].page=0; c[w].ours=0; not_overdue(w)
+  c[w].known=0; c[w].page=0; c[w].ours=0; not_over_limit(w)
 }
 inline host_dies(h,outside) {
   if :: on_host(h,0) -> if :: c[0].alive -> die(0,outside) :: else fi; household_dies(0) :: else fi;
@@ -188,12 +188,12 @@ inline host_dies(h,outside) {
               (settled|dlq)!=ALL -> \
               SOMETHING_ELSE last_register=(FO->1+w:0); \
               c[w].alive=1; c[w].registration=REGISTERED; c[w].known=1; c[w].killed_outside=0; \
-              c[w].ours=0; not_overdue(w); c[w].page=0; c[w].executed=0; c[w].batch=0; \
+              c[w].ours=0; not_over_limit(w); c[w].page=0; c[w].executed=0; c[w].batch=0; \
               c[w].says_empty=0; c[w].ran=0; list_host(w) acknowledge(w) new_name(w) } \
-  :: d_step { c[w].alive && kills>0 -> kills--; die(w,1); not_overdue(w) } \
+  :: d_step { c[w].alive && kills>0 -> kills--; die(w,1); not_over_limit(w) } \
   :: d_step { c[w].alive && c[w].known && shutdowns>0 -> \
-              shutdowns--; die(w,1); not_overdue(w); c[w].ours=1 } \
-  :: d_step { c[w].alive && c[w].known && c[w].overdue -> die(w,0) } \
+              shutdowns--; die(w,1); not_over_limit(w); c[w].ours=1 } \
+  :: d_step { c[w].alive && c[w].known && c[w].over_limit -> die(w,0) } \
   :: d_step { c[w].alive && !c[w].known -> die(w,1) } \
   /* its own coordinator: void, then item by item, with the page */ \
   :: d_step { !c[w].alive && c[w].known && own_coordinator_voids(w) -> \
@@ -210,7 +210,7 @@ inline host_dies(h,outside) {
   :: atomic { is_void(w) && c[w].held -> pick(c[w].held); return_one(w,e,1); e=0 } \
   :: d_step { is_void(w) && c[w].held==0 -> \
               SOMETHING_ELSE last_forget=(FO->1+w:0); no_longer_void(w) \
-              c[w].registration=GONE; c[w].page=0; not_overdue(w); c[w].ours=0; acknowledge(w) }
+              c[w].registration=GONE; c[w].page=0; not_over_limit(w); c[w].ours=0; acknowledge(w) }
 
 #define anybody(h,what) ((on_host(h,0) && what(0)) || (on_host(h,1) && what(1)))
 #define is_known(w) c[w].known
@@ -285,10 +285,10 @@ inline host_dies(h,outside) {
   :: d_step { at(w,s,RUNS) && has(HOSTP,it(w,s)) -> \
               dies_of(it(w,s)); counts=!(c[w].slot[s].fits && suspect[it(w,s)]); \
               host_dies(host_of(w),counts); counts=0 } \
-  /* its supervisor has seen on the page that it is overdue; between that and the kill the worker \
+  /* its supervisor has seen on the page that it is over_limit; between that and the kill the worker \
      goes on */ \
-  :: d_step { at(w,s,RUNS) && c[w].known && has(SLOW,it(w,s)) && c[w].overdue==0 -> \
-              if :: c[w].slot[s].fits -> c[w].overdue=it(w,s)+1; c[w].overdue_meant=1 \
+  :: d_step { at(w,s,RUNS) && c[w].known && has(SLOW,it(w,s)) && c[w].over_limit==0 -> \
+              if :: c[w].slot[s].fits -> c[w].over_limit=it(w,s)+1; c[w].over_limit_meant=1 \
                  :: else -> die(w,0) fi }
 #define CALLS(w,s) \
   :: d_step { c[w].slot[s].step==SENT -> \
@@ -338,7 +338,7 @@ inline host_dies(h,outside) {
               SOMETHING_ELSE pick(parked); parked=parked&~only(e); promote(e); one_place; e=0 } \
   /* put_back.lua, from the head: what has no state yet */ \
   :: d_step { put_backs>0 && returned && !has(written,head(returned)) && \
-              !deliveries[head(returned)] -> \
+              !deaths[head(returned)] -> \
               put_backs--; SOMETHING_ELSE e=head(returned); drop_head(returned); \
               push_head(q,e); one_place; e=0 } \
   /* a replay of any record at any time, executed any number of times */ \

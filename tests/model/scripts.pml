@@ -11,10 +11,10 @@ inline let_go(w,x) {
   if :: c[w].late_call==BEGIN && c[w].late_item==x -> c[w].late_fits=1 :: else fi;
   c[w].once = c[w].once & ~only(x);
 #endif
-  if :: c[w].overdue==x+1 -> c[w].overdue_meant=0 :: else fi;
+  if :: c[w].over_limit==x+1 -> c[w].over_limit_meant=0 :: else fi;
 #ifndef M_PAGE_NOEPOCH             /* blame by token: a later holding is blamed for this one */
   c[w].page = c[w].page & ~only(x);
-  if :: c[w].overdue==x+1 -> c[w].overdue=0 :: else fi;
+  if :: c[w].over_limit==x+1 -> c[w].over_limit=0 :: else fi;
 #endif
   c[w].late_strays = c[w].late_strays & ~only(x);
   c[w].answer_fits = c[w].answer_fits & ~only(x);
@@ -22,7 +22,7 @@ inline let_go(w,x) {
 }
 inline dead_letter(x) { dlq = dlq | only(x); dead = dead | only(x) }
 inline forget_progress(x) {        /* what a bare payload has, and a replayed record gets */
-  deliveries[x]=0; suspect[x]=0; outside_deaths[x]=0; own_deaths[x]=0;
+  deaths[x]=0; suspect[x]=0; outside_deaths[x]=0; own_deaths[x]=0;
   written = written & ~only(x); stored = stored & ~only(x)
 }
 #ifdef M_NO_SUSPECTS               /* the blamed come back as if nothing had been */
@@ -53,7 +53,7 @@ inline claim(w,n) {
      :: k==n && suspects ->
         e=head(suspects); drop_head(suspects);
         if
-        :: deliveries[e]>=MAXD -> poison(e)
+        :: deaths[e]>=MAXD -> poison(e)
         :: else ->
            take(w,e); runs_suspect[host_of(w)] = 1+w*4+e;
 #ifdef M_ALONE_B                   /* a suspect, and then whatever there is */
@@ -72,7 +72,7 @@ inline claim(w,n) {
   do
   :: k>0 && returned ->
      e=head(returned); drop_head(returned);
-     if :: deliveries[e]>=MAXD -> poison(e) :: else -> take(w,e); k-- fi
+     if :: deaths[e]>=MAXD -> poison(e) :: else -> take(w,e); k-- fi
   :: k>0 && returned==0 && q -> e=head(q); drop_head(q); take(w,e); k--
   :: else -> break
   od;
@@ -140,13 +140,13 @@ inline next_number(w) {
 inline release(x) {
 #ifdef L_REL                       /* a suspect is released like any other */
   if
-  :: suspect[x] || has(written,x) || deliveries[x] -> push_head(returned,x); suspect[x]=0
+  :: suspect[x] || has(written,x) || deaths[x] -> push_head(returned,x); suspect[x]=0
   :: else -> push_head(q,x)
   fi
 #else
   if
   :: suspect[x] -> push_head(suspects,x)
-  :: !suspect[x] && (has(written,x) || deliveries[x]) -> push_head(returned,x)
+  :: !suspect[x] && (has(written,x) || deaths[x]) -> push_head(returned,x)
   :: else -> push_head(q,x)
   fi
 #endif
@@ -241,16 +241,16 @@ inline return_one(w,x,unknown) {
   counts=counts && !unknown;
 #endif
   if :: !unknown && c[w].ours -> counts=0 :: else fi;
-  if :: !unknown && c[w].overdue==x+1 -> counts=1 :: else fi;
+  if :: !unknown && c[w].over_limit==x+1 -> counts=1 :: else fi;
 #ifndef NOBEGUNCHECK
-  assert(!counts || has(c[w].begun,x) || (!unknown && c[w].overdue==x+1));
+  assert(!counts || has(c[w].begun,x) || (!unknown && c[w].over_limit==x+1));
   assert(!counts || !innocent(x) || c[w].killed_outside);
 #endif
-  assert(unknown || c[w].overdue!=x+1 || c[w].overdue_meant);
+  assert(unknown || c[w].over_limit!=x+1 || c[w].over_limit_meant);
   /* Where the death was seen, what only lay there is no suspect for it. */
   assert(unknown || !showed || has(c[w].ran,x));
   c[w].held = c[w].held & ~only(x); let_go(w,x);
-  if :: counts && deliveries[x]<3 -> deliveries[x]++ :: else fi;
+  if :: counts && deaths[x]<3 -> deaths[x]++ :: else fi;
 #ifdef L_SUS                       /* a suspect that had not begun comes back ordinary */
   suspect[x]=(unknown || showed || counts);
 #elif !defined(M_NO_SUSPECTS)

@@ -23,7 +23,7 @@ byte q, returned, suspects;        /* sequences */
 byte parked, dlq, settled;         /* dlq: payloads */
 byte dead;                         /* records of dead letters: no places, a payload may lack one */
 byte egressed, pushed;
-byte deliveries[N];
+byte deaths[N];
 bit suspect[N];
 byte written, stored;              /* ghosts: its document is in Redis, in the storages */
 byte outside_deaths[N];            /* ghost: begun when its worker died of something else */
@@ -68,8 +68,8 @@ typedef Worker {
   bit known;           /* its own supervisor and coordinator live, and have its page */
   bit killed_outside;  /* ghost: its death was none of its items' doing */
   bit ours;            /* our own kill: counts nothing */
-  byte overdue;        /* item+1 that was killed for its own time limit */
-  bit overdue_meant;   /* ghost: it is still held as it was then */
+  byte over_limit;        /* item+1 that was killed for its own time limit */
+  bit over_limit_meant;   /* ghost: it is still held as it was then */
   byte page;           /* what its page showed running when it died */
   byte ran;            /* ghost: of what it holds, what its links have begun on */
   bit order;           /* STEWK: its death is in the supervisor's order book, unacknowledged */

@@ -148,12 +148,12 @@ def _show_items(boot: Boot, does: str) -> None:
         status.start_link(1, "links.slow")
         status.hold(2, "token-storing", 3, "uuid-storing", "chain")
         status.set_phase(2, Phase.FINISHING)
-    if does in ("overdue link", "overdue chain"):
+    if does in ("slow link", "slow chain"):
         status.hold(0, "token-held", 1, "uuid-held", "chain")
         status.hold(1, "token-running", 2, "uuid-running", "chain")
         status.start_link(1, "links.other")
-        status.hold(2, "token-overdue", 3, "uuid-overdue", "chain")
-        link_s, chain_s = (0.4, 0.0) if does == "overdue link" else (0.0, 0.4)
+        status.hold(2, "token-slow", 3, "uuid-slow", "chain")
+        link_s, chain_s = (0.4, 0.0) if does == "slow link" else (0.0, 0.4)
         status.start_link(2, "links.endless", link_s, chain_s)
     if does == "works":
         status.count(done=90, failed=10)

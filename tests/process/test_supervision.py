@@ -59,21 +59,21 @@ def configuration(
     [{"link": {"hard_timeout_s": 2}}, {"chain": {"hard_timeout_s": 2}}],
     ids=["of the link", "of the chain"],
 )
-def test_a_hard_limit_costs_the_overdue_item_alone(
+def test_a_hard_limit_costs_the_slow_item_alone(
     start: Start, client: redis.Redis, tmp_path: Path, limits: dict[str, Any]
 ) -> None:
     limits = {**limits, "chain": {**limits.get("chain", {}), "max_deliveries": 2}}
     daemon = start(CONSERVER_VCON_CONCURRENCY="2", **limits)
-    (overdue,) = push(client, "in", [vcon(subject=f"gate:{tmp_path / 'never'}")])
-    daemon.until(lambda: runs(client, overdue) == 1)
+    (slow,) = push(client, "in", [vcon(subject=f"gate:{tmp_path / 'never'}")])
+    daemon.until(lambda: runs(client, slow) == 1)
     others = push(client, "in", [vcon(subject="sleep:0.1") for _ in range(10)])
-    daemon.until(lambda: elements(client, "DLQ:in") == [overdue], LONG_S)
+    daemon.until(lambda: elements(client, "DLQ:in") == [slow], LONG_S)
     daemon.until(arrived(client, others), LONG_S)
-    assert runs(client, overdue) == 2
+    assert runs(client, slow) == 2
     # An item that ran beside it runs once more, but is no suspect: it need not run alone.
     assert max(runs(client, uuid) for uuid in others) <= 2
     limits_passed = daemon.events("hard_time_limit_passed")
-    assert {line["vcon"] for line in limits_passed} == {overdue}
+    assert {line["vcon"] for line in limits_passed} == {slow}
     assert {line["link"] for line in limits_passed} == {"trouble"}
 
 

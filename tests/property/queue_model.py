@@ -29,7 +29,7 @@ class Item:
     id: int
     payload: bytes
     token: str = ""
-    deliveries: int = 0
+    deaths: int = 0
     suspect: bool = False
     state: bytes = b""
     epoch: int = 0
@@ -99,7 +99,7 @@ class QueueModel:
         self.callbacks: dict[str, set[str]] = {}  # known job -> the ends that are to be told
         self.counted: set[str] = set()  # known jobs whose token may have so many at once only
         self.open: set[str] = set()  # those that have not ended, or were lost before they had
-        self.deliveries: list[tuple[str, str]] = []  # job and end, in the order of the ends
+        self.notified: list[tuple[str, str]] = []  # job and end, in the order of the ends
         self.egress: list[bytes] = []
         self.settled: set[int] = set()
         self.pushed = 0
@@ -168,7 +168,7 @@ class QueueModel:
             if status in ENDS and job in self.counted:
                 self.open.discard(job)
             if status in ENDS and status in self.callbacks.get(job, ()):
-                self.deliveries.append((job, status))
+                self.notified.append((job, status))
 
     def expire_job(self, job: str) -> None:
         """Its hash is gone, and its callback with it."""
@@ -236,7 +236,7 @@ class QueueModel:
             if not item.token:
                 self._begin_life(item, tokens[len(taken)])
             item.ends_holding().epoch = number
-            if item.deliveries >= self.max_deliveries:
+            if item.deaths >= self.max_deliveries:
                 self._dead_letter(name, item)
                 return False
             self._mark(item.job, "processing")
@@ -369,7 +369,7 @@ class QueueModel:
             there.parked.append(item)
         elif item.suspect:
             there.suspects.insert(0, item)
-        elif item.state or item.deliveries:
+        elif item.state or item.deaths:
             there.returned.insert(0, item)
         else:
             there.waiting.insert(0, self._bare(item))
@@ -404,19 +404,19 @@ class QueueModel:
             return 0, 0, 0, 0
         self.known_hosts.add(host)
         self.hosts.setdefault(host, Host()).registrations[consumer] = VOID
-        suspects = counted = 0
+        suspects = deaths = 0
         for token in order:
             item = holds[token][1]
             named = (token, item.epoch) in blame.items
-            overdue = named and token in blame.overdue
-            if blame.kind != "nobody" and ((item.suspect and item.begun) or overdue):
-                item.deliveries += 1
-                counted += 1
+            over_limit = named and token in blame.over_limit
+            if blame.kind != "nobody" and ((item.suspect and item.begun) or over_limit):
+                item.deaths += 1
+                deaths += 1
             if blame.kind == "everything" or (blame.kind == "items" and named):
                 item.suspect = True
             suspects += item.suspect
             self._send_back(*self._let_go(consumer, token))
-        return len(order), len(holds), suspects, counted
+        return len(order), len(holds), suspects, deaths
 
     def _drop_empty(self, host: str) -> None:
         """A hash without fields is no key."""

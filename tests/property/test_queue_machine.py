@@ -133,7 +133,7 @@ class QueueMachine(RuleBasedStateMachine):
         for claimed in found.items:
             item = by_token[claimed.token]
             assert (claimed.payload, claimed.state) == (item.payload, item.state)
-            assert (claimed.suspect, claimed.deliveries) == (item.suspect, item.deliveries)
+            assert (claimed.suspect, claimed.deaths) == (item.suspect, item.deaths)
             self._check_document(claimed, item)
         return None if found.void else [self._copy(item) for item in items]
 
@@ -601,7 +601,9 @@ class QueueMachine(RuleBasedStateMachine):
         if blame is not None:
             self.orders.append(Order(worker.host, worker.id, blame))
 
-    @rule(which=pick, how=st.sampled_from(["crash", "shutdown", "overdue", "unseen", "its host"]))
+    @rule(
+        which=pick, how=st.sampled_from(["crash", "shutdown", "over limit", "unseen", "its host"])
+    )
     def die(self, which: int, how: str) -> None:
         living = self._living()
         if not living:
@@ -620,7 +622,7 @@ class QueueMachine(RuleBasedStateMachine):
         blames = {
             "crash": Blame("items", running),
             "shutdown": Blame(),
-            "overdue": Blame("items", running[:1], [token for token, _ in running[:1]]),
+            "over limit": Blame("items", running[:1], [token for token, _ in running[:1]]),
         }
         self._die(worker, blames.get(how))
 
@@ -734,7 +736,7 @@ class QueueMachine(RuleBasedStateMachine):
             orjson.loads(payload)["notification"]
             for payload in queue.client.lrange("conserver:notifications", 0, -1)
         ]
-        assert [(one["job"], one["status"]) for one in told] == model.deliveries
+        assert [(one["job"], one["status"]) for one in told] == model.notified
 
     def _compare_held(self, consumer: str) -> None:
         found = {}
@@ -818,7 +820,7 @@ def payloads_of(items: list[Item]) -> list[bytes]:
 
 def seen(record: Any) -> tuple[str, bytes, int, bool, bytes]:
     """What a record shows wherever it lies, of a record or of the model's item."""
-    return (record.token, record.payload, record.deliveries, record.suspect, record.state)
+    return (record.token, record.payload, record.deaths, record.suspect, record.state)
 
 
 @pytest.mark.timeout(60 + 10 * EXAMPLES)  # a failure takes long to be made small

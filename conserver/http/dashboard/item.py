@@ -193,7 +193,7 @@ def _shown(attempt: stories.Attempt, story: Story) -> dict[str, Any]:
         "chain": attempt.chain,
         "job": attempt.job,
         "host": story.hosts.get(attempt.host, ""),
-        "deliveries": attempt.deliveries,
+        "deaths": attempt.deaths,
         "suspect": attempt.suspect,
         "bars": bars,
         "end": last,

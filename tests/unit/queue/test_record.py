@@ -14,13 +14,13 @@ names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"
 
 @given(st.binary(), st.binary(), names, st.integers(0, 99), st.sampled_from(["-", "s", "sb"]))
 def test_a_record_reads_as_it_was_written(
-    payload: bytes, state: bytes, name: str, deliveries: int, flags: str
+    payload: bytes, state: bytes, name: str, deaths: int, flags: str
 ) -> None:
-    text = record("c1.7.2", payload, name, flags=flags, deliveries=deliveries, state=state)
+    text = record("c1.7.2", payload, name, flags=flags, deaths=deaths, state=state)
     found = parse(text)
     assert (found.token, found.epoch, found.list) == ("c1.7.2", 1, name)
     assert (found.state, found.payload) == (state, payload)
-    assert (found.deliveries, found.suspect) == (deliveries, flags != "-")
+    assert (found.deaths, found.suspect) == (deaths, flags != "-")
     assert found.first_seen_ms == 1_700_000_000_000
 
 

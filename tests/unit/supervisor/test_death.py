@@ -37,7 +37,7 @@ def idle(view: StatusView, failed: int = 0) -> StatusView:
 def suspects(death: Death) -> list[Any]:
     """The blamed items, of which none is counted."""
     blame = death.blame()
-    assert (blame["blame"], blame["counted"]) == ("items", [])
+    assert (blame["blame"], blame["over_limit"]) == ("items", [])
     return list(blame["items"])
 
 
@@ -70,7 +70,7 @@ def test_a_time_limit_is_blamed_on_its_item_alone_which_is_counted(view: StatusV
     assert death.blame() == {
         "blame": "items",
         "items": [["running", 2]],
-        "counted": ["running"],
+        "over_limit": ["running"],
         "notes": {
             "running": {
                 "reason": "time_limit",

@@ -113,7 +113,7 @@ def test_the_first_reason_to_kill_counts(slot: ChildSlot) -> None:
     (item,) = slot.status.read().items
     slot.kill(KillReason.TIME_LIMIT, LimitExceeded(item, "chain", 5.0))
     slot.kill(KillReason.UNNEEDED)
-    assert slot.death(KILLED).blame()["counted"] == ["token"]
+    assert slot.death(KILLED).blame()["over_limit"] == ["token"]
     assert child.killed == 2
 
 

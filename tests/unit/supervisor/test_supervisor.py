@@ -27,7 +27,7 @@ by_every_method = pytest.mark.parametrize("host", METHODS, indirect=True)
 
 RUNNING = ["token-running", 2]
 FINISHING = ["token-storing", 3]
-OVERDUE = ["token-overdue", 3]
+SLOW = ["token-slow", 3]
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_killed_worker_is_replaced_and_its_items_become_suspects(host: Host) -
     assert second["consumer"] != first["consumer"]
     (order,) = host.received("return")
     assert order["consumer"] == first["consumer"]
-    assert (order["blame"], order["counted"]) == ("items", [])
+    assert (order["blame"], order["over_limit"]) == ("items", [])
     assert order["items"] == [RUNNING, FINISHING]
     assert len(host.starts("worker-2")) == 1
     host.until(lambda: second["consumer"] in host.received("children")[-1]["consumers"])
@@ -164,7 +164,7 @@ def test_a_stalled_worker_is_killed_and_its_items_become_suspects(host: Host) ->
     assert 1.4 < lived_s < 1.5 + SOON_S
     (order,) = host.received("return")
     assert order["items"] == [RUNNING, FINISHING]
-    assert order["counted"] == []
+    assert order["over_limit"] == []
     assert len(host.log("child_stalled")) == 1
 
 
@@ -187,14 +187,14 @@ def test_a_host_that_was_suspended_kills_no_worker(host: Host) -> None:
     assert len(host.events(event="started")) == 3
 
 
-@pytest.mark.parametrize("does", ["overdue link", "overdue chain"])
-def test_a_hard_limit_counts_the_overdue_item_alone(host: Host, does: str) -> None:
+@pytest.mark.parametrize("does", ["slow link", "slow chain"])
+def test_a_hard_limit_counts_the_slow_item_alone(host: Host, does: str) -> None:
     host.start(Scenario(worker=does))
     host.until_started("worker-1", 2)
     (order,) = host.received("return")
-    assert (order["items"], order["counted"]) == ([OVERDUE], ["token-overdue"])
+    assert (order["items"], order["over_limit"]) == ([SLOW], ["token-slow"])
     (line,) = host.log("hard_time_limit_passed")
-    assert (line["vcon"], line["link"]) == ("uuid-overdue", "links.endless")
+    assert (line["vcon"], line["link"]) == ("uuid-slow", "links.endless")
 
 
 def test_a_worker_whose_registration_is_void_is_replaced_under_a_new_id(host: Host) -> None:

@@ -276,7 +276,7 @@ def test_a_woken_worker_without_any_room_is_busy(make: Make) -> None:
 def test_a_list_full_of_poison_does_not_make_it_wait(make: Make) -> None:
     worker = make(tick_interval_ms=HOUR_MS)
     for number in range(300):
-        poison = record(f"t{number}", f"u{number}", "in", deliveries=3)
+        poison = record(f"t{number}", f"u{number}", "in", deaths=3)
         worker.client.rpush("conserver:returned:in", poison)
     [uuid] = worker.supply(1)
     for _ in range(4):
@@ -326,7 +326,7 @@ def test_a_host_key_of_another_type_is_logged_and_waited_for(make: Make) -> None
 def test_dead_letters_that_the_claim_itself_makes_are_logged(make: Make) -> None:
     worker = make(max_payload_bytes=1000)
     body = document("large", subject="x" * 2000)
-    worker.queue.suspect("bad", "in", deliveries=3)
+    worker.queue.suspect("bad", "in", deaths=3)
     worker.queue.push("in", body)
     with capture_logs() as lines:
         worker.claim_if_due()
@@ -388,7 +388,7 @@ def test_a_suspect_is_claimed_alone_and_marked_before_it_runs(make: Make) -> Non
     worker = make(tick_interval_ms=HOUR_MS)
     worker.supply(3)
     worker.queue.store("bad", document("bad"))
-    worker.queue.suspect("bad", "in", deliveries=1)
+    worker.queue.suspect("bad", "in", deaths=1)
     [suspect] = worker.claim()
     assert suspect.uuid == "bad"
     assert b" 1 sb " in worker.client.hvals(keys.inflight(worker.boot.consumer))[0]

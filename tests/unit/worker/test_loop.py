@@ -311,7 +311,7 @@ def test_a_process_with_a_hung_call_retires_if_suspects_wait(make: Make) -> None
     worker.queue.suspect("bad", "in")
     eventually(lambda: "retiring" in worker.sent_to_supervisor())
     assert worker.joined() == 0
-    assert [one.deliveries for one in worker.queue.suspects("in")] == [0]
+    assert [one.deaths for one in worker.queue.suspects("in")] == [0]
     opened.set()
 
 

@@ -105,7 +105,7 @@ def test_a_notification_that_a_claim_dead_letters_shows_so_on_its_job(redis_url:
         [payload] = end_of_job(worker)
         # Neither is what another program has pushed there.
         for text in (payload, b'{"uuid":"u1"}'):
-            worker.queue.suspect(text.decode(), keys.NOTIFICATIONS, deliveries=3)
+            worker.queue.suspect(text.decode(), keys.NOTIFICATIONS, deaths=3)
         worker.intake.claims = 1_000  # the number of the claim in end_of_job
         worker.claim_if_due()
         assert len(worker.queue.dead(keys.NOTIFICATIONS)) == 2
