@@ -39,16 +39,16 @@ class Consumer:
         for item in self.claim():
             told = {"uuid": item.payload.decode(), "time_ms": int(time.time() * 1000), **why}
             moves.append(calls.Move(item.token, item.epoch, why=orjson.dumps(told)))
-        script.run(self.server, calls.dead_letter(self.id, moves, 3600))
+        script.run(self.server, calls.move("dead", self.id, moves, 3600))
 
     def release(self, items: Sequence[Any]) -> None:
         """Returns items that were not begun."""
         moves = [calls.Move(item.token, item.epoch) for item in items]
-        script.run(self.server, calls.release(self.id, moves))
+        script.run(self.server, calls.move("release", self.id, moves))
 
     def park(self) -> None:
         moves = [calls.Move(item.token, item.epoch, after_ms=60_000) for item in self.claim()]
-        script.run(self.server, calls.park(self.id, moves))
+        script.run(self.server, calls.move("park", self.id, moves))
 
 
 def vcon(uuid: str, **members: Any) -> bytes:

@@ -111,27 +111,27 @@ def _moves(consumer: Consumer, **how: Any) -> list[Move]:
 
 
 def _release(queue: Queue) -> Call:
-    return calls.release("c1", _moves(_holding(queue, "u1", "u2")))
+    return calls.move("release", "c1", _moves(_holding(queue, "u1", "u2")))
 
 
 def _release_state(queue: Queue) -> Call:
-    return calls.release("c1", _moves(_holding(queue, "u1"), state=b"{}"))
+    return calls.move("release", "c1", _moves(_holding(queue, "u1"), state=b"{}"))
 
 
 def _release_suspect(queue: Queue) -> Call:
     queue.suspect("s1")
     consumer = Consumer(queue)
     consumer.claim()
-    return calls.release("c1", _moves(consumer))
+    return calls.move("release", "c1", _moves(consumer))
 
 
 def _park(queue: Queue) -> Call:
-    return calls.park("c1", _moves(_holding(queue, "u1", "u2"), after_ms=1000, state=b"{}"))
+    return calls.move("park", "c1", _moves(_holding(queue, "u1", "u2"), after_ms=1000, state=b"{}"))
 
 
 def _dead(queue: Queue) -> Call:
     moves = _moves(_holding(queue, "u1", "u2"), why=b'{"reason":"broken"}')
-    return calls.dead_letter("c1", moves, 1000)
+    return calls.move("dead", "c1", moves, 1000)
 
 
 def _begin(queue: Queue) -> Call:
@@ -284,16 +284,18 @@ def _settle_jobs(queue: Queue) -> Call:
 
 
 def _release_job(queue: Queue) -> Call:
-    return calls.release("c1", _moves(_jobs(queue, "job-1", "job-2")))
+    return calls.move("release", "c1", _moves(_jobs(queue, "job-1", "job-2")))
 
 
 def _park_job(queue: Queue) -> Call:
     why = b'{"storages":["pg"]}'
-    return calls.park("c1", _moves(_jobs(queue, "job-1"), after_ms=1000, state=b"{}", why=why))
+    return calls.move(
+        "park", "c1", _moves(_jobs(queue, "job-1"), after_ms=1000, state=b"{}", why=why)
+    )
 
 
 def _dead_job(queue: Queue) -> Call:
-    return calls.dead_letter("c1", _moves(_jobs(queue, "job-1"), why=b'{"reason":"no"}'), 1000)
+    return calls.move("dead", "c1", _moves(_jobs(queue, "job-1"), why=b'{"reason":"no"}'), 1000)
 
 
 def _return_jobs(queue: Queue) -> Call:
@@ -351,7 +353,7 @@ def _settle_callbacks(queue: Queue) -> Call:
 
 def _dead_callback(queue: Queue) -> Call:
     why = b'{"reason":"no"}'
-    return calls.dead_letter("c1", _moves(_callbacks(queue, "job-1"), why=why), 1000)
+    return calls.move("dead", "c1", _moves(_callbacks(queue, "job-1"), why=why), 1000)
 
 
 def _return_callbacks(queue: Queue) -> Call:

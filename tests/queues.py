@@ -327,13 +327,13 @@ class Consumer:
     def release(self, *items: Claimed) -> list[bytes]:
         """Give back; the last one named becomes the first of its list."""
         return self._moved(
-            items, calls.release(self.id, [calls.Move(i.token, i.epoch) for i in items])
+            items, calls.move("release", self.id, [calls.Move(i.token, i.epoch) for i in items])
         )
 
     def park(self, *items: Claimed, after_ms: int = 60_000, state: bytes = b"=") -> list[bytes]:
         """Put aside."""
         moves = [calls.Move(i.token, i.epoch, state, i.revision, after_ms) for i in items]
-        return self._moved(items, calls.park(self.id, moves))
+        return self._moved(items, calls.move("park", self.id, moves))
 
     def dead_letter(
         self, *items: Claimed, why: str = "broken", keep_s: int = 0, state: bytes = b"="
@@ -341,7 +341,7 @@ class Consumer:
         """Dead-letter."""
         reason = orjson.dumps({"reason": why})
         moves = [calls.Move(i.token, i.epoch, state, i.revision, why=reason) for i in items]
-        return self._moved(items, calls.dead_letter(self.id, moves, keep_s))
+        return self._moved(items, calls.move("dead", self.id, moves, keep_s))
 
     def begin(self, item: Claimed) -> int:
         """Mark a suspect as begun."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -275,24 +275,18 @@ class Move(NamedTuple):
     why: bytes = b""
 
 
-def release(consumer: str, moves: Sequence[Move]) -> Call:
-    """Return items that were not begun; nothing is counted. Each one becomes the first of its list:
-    pass the newest first to keep their order.
+MoveKind = Literal["release", "park", "dead"]
+
+
+def move(kind: MoveKind, consumer: str, moves: Sequence[Move], keep_s: int = 0) -> Call:
+    """Take items out of flight that have not ended.
+
+    Args:
+        kind: "release" returns items that were not begun; nothing is counted. Each one becomes the
+            first of its list: pass the newest first to keep their order. "park" puts items aside
+            until their time; "dead" makes them dead letters.
+        keep_s: for how long the documents of dead letters are kept; 0: for ever.
     """
-    return _move("release", consumer, moves, 0)
-
-
-def park(consumer: str, moves: Sequence[Move]) -> Call:
-    """Put items aside until their time."""
-    return _move("park", consumer, moves, 0)
-
-
-def dead_letter(consumer: str, moves: Sequence[Move], keep_s: int) -> Call:
-    """Make items dead letters; their documents are kept `keep_s` seconds (0: for ever)."""
-    return _move("dead", consumer, moves, keep_s)
-
-
-def _move(kind: str, consumer: str, moves: Sequence[Move], keep_s: int) -> Call:
     args: list[Any] = [kind, keep_s]
     for entry in moves:
         args += entry

@@ -84,9 +84,9 @@ class Departures:
             self._teller.end(item, "parked", text=f"for {after_s:.1f} s: {told}")
         self._leave(item, "parked")
 
-    def released(self, item: Item, reason: str, answer: str) -> None:
-        """The worker has let the item go unfinished. answer: where Redis says that it is now."""
-        self._log.debug("released", **item.log_fields(), reason=reason, answer=answer)
+    def released(self, item: Item, reason: str) -> None:
+        """The worker has let the item go unfinished."""
+        self._log.debug("released", **item.log_fields(), reason=reason)
         self._teller.end(item, "released", text=reason)
         self._held.remove(item)
 

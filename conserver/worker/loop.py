@@ -186,7 +186,7 @@ class WorkerLoop:
         moves = [calls.Move(item.token, item.claimed.epoch) for item in unstarted]
         try:
             if moves:
-                redis.call(calls.release(self._boot.consumer, moves))
+                redis.call(calls.move("release", self._boot.consumer, moves))
         except SupervisorGone:
             return
 

@@ -17,13 +17,14 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
 from conserver.errors import Rejected, Retry
 from conserver.process.boot import Boot
-from conserver.queue import calls, script
+from conserver.queue import calls
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_texts
@@ -37,7 +38,6 @@ from conserver.worker.settlement import settlement
 from conserver.worker.work_queue import WorkQueue
 
 WRONG_TYPE_RETRY_S = 30.0
-REASON_BYTES = 16384  # of a dead letter, with its traceback
 
 _Entry = TypeVar("_Entry")
 
@@ -53,15 +53,13 @@ class _Settle(NamedTuple):
     settlement: calls.Settlement
 
 
-class _Park(NamedTuple):
-    item: Item
-    after_s: float
-    waits_for: dict[str, Any]
+class _Move(NamedTuple):
+    """An item that is parked, dead-lettered or released. left: called once Redis has moved it."""
 
-
-class _DeadLetter(NamedTuple):
+    kind: calls.MoveKind
     item: Item
-    why: dict[str, Any]
+    move: calls.Move
+    left: Callable[[], None]
 
 
 class Outbox:
@@ -84,10 +82,9 @@ class Outbox:
         self._log = log.get_logger()
         self._writes: list[_Write] = []
         self._settles: list[_Settle] = []
-        self._parks: list[_Park] = []
-        self._dead: list[_DeadLetter] = []
+        self._moves: list[_Move] = []
         # Parks that failed because a key has the wrong type, each with the time of its next try.
-        self._blocked_parks: list[tuple[float, _Park]] = []
+        self._blocked_parks: list[tuple[float, _Move]] = []
         self._write_number = 0
 
     # ---- what is to be sent ----------------------------------------------------------------------
@@ -112,21 +109,25 @@ class Outbox:
         Args:
             waits_for: what the item's job shows as the cause.
         """
-        self._parks.append(_Park(item, after_s, waits_for))
+        why = orjson.dumps(redact_texts(waits_for)) if item.claimed.job else b""
+        move = _move(item)._replace(after_ms=int(after_s * 1000), why=why)
+        left = partial(self._departures.parked, item, after_s, waits_for)
+        self._moves.append(_Move("park", item, move, left))
 
     def dead_letter(self, item: Item, reason: str, error: str, storage: str = "") -> None:
         """End the item as a dead letter; the arguments are those of Item.dead_letter_reason."""
-        self._dead.append(_DeadLetter(item, item.dead_letter_reason(reason, error, storage)))
+        why = item.dead_letter_reason(reason, error, storage)
+        left = partial(self._departures.dead_lettered, item, why)
+        move = _move(item)._replace(why=orjson.dumps(why))
+        self._moves.append(_Move("dead", item, move, left))
 
     def release(self, items: Sequence[Item], reason: str) -> None:
         """Put items that no thread has started back at the head of their lists, now."""
-        for batch in _batches(items, _lua_bytes):
-            moves = [calls.Move(item.token, item.claimed.epoch) for item in batch]
-            answers = self._call(calls.release(self._consumer, moves))
-            for item, answer in zip(batch, answers, strict=True):
-                if " " in answer:  # it stays in flight, where the search for strays finds it
-                    self._log_wrong_type(item, answer, "the item is returned later")
-                self._departures.released(item, reason, answer)
+        for item in items:
+            move = calls.Move(item.token, item.claimed.epoch)
+            left = partial(self._departures.released, item, reason)
+            self._moves.append(_Move("release", item, move, left))
+        self._flush_moves()
 
     # ---- what becomes of an item without a call --------------------------------------------------
 
@@ -169,7 +170,7 @@ class Outbox:
     @property
     def waiting(self) -> int:
         """How many entries wait for flush()."""
-        return len(self._writes) + len(self._settles) + len(self._parks) + len(self._dead)
+        return len(self._writes) + len(self._settles) + len(self._moves)
 
     def flush(self) -> None:
         """Send all that waits: writes first, because settles may follow from them."""
@@ -185,14 +186,8 @@ class Outbox:
                 self._flush_settles(some)
         if self._blocked_parks:
             self.retry_parks(time.monotonic())
-        if self._parks:
-            parks, self._parks = self._parks, []
-            for parked in _batches(parks, lambda one: _lua_bytes(one.item)):
-                self._flush_parks(parked)
-        if self._dead:
-            dead, self._dead = self._dead, []
-            for letters in _batches(dead, lambda one: _lua_bytes(one.item, REASON_BYTES)):
-                self._flush_dead(letters)
+        if self._moves:
+            self._flush_moves()
 
     def _flush_writes(self, batch: Sequence[_Write]) -> None:
         self._write_number += 1
@@ -247,48 +242,45 @@ class Outbox:
                 self._lost(item, repeats)
         self._departures.settled(settled)
 
-    def _flush_parks(self, parks: Sequence[_Park]) -> None:
-        moves = [
-            _move(park.item)._replace(after_ms=int(park.after_s * 1000), why=_cause(park))
-            for park in parks
-        ]
-        repeats = self._redis.repeats
-        answers = self._call(calls.park(self._consumer, moves), [park.item for park in parks])
-        for park, answer in zip(parks, answers, strict=True):
-            if answer == "moved":
-                self._departures.parked(*park)
-            elif answer == "lost":
-                self._lost(park.item, repeats)
+    def _flush_moves(self) -> None:
+        moves, self._moves = sorted(self._moves, key=lambda one: one.kind), []
+        for kind, alike in groupby(moves, lambda one: one.kind):
+            for batch in _batches(alike, lambda one: _lua_bytes(one.item, len(one.move.why))):
+                self._send_moves(kind, batch)
+
+    def _send_moves(self, kind: calls.MoveKind, batch: Sequence[_Move]) -> None:
+        keep_s, repeats = self._settings.dlq_expiry_s, self._redis.repeats
+        call = calls.move(kind, self._consumer, [one.move for one in batch], keep_s)
+        items = [one.item for one in batch]
+        answers = spans.redis_call(self._redis, call, items, self._consumer)
+        for one, answer in zip(batch, answers, strict=True):
+            if answer == b"moved":
+                one.left()
+            elif answer == b"lost":
+                self._lost(one.item, repeats)
             else:
-                self._log_wrong_type(park.item, answer, "the item stays with its worker")
-                self._blocked_parks.append((time.monotonic() + WRONG_TYPE_RETRY_S, park))
+                self._blocked(one, answer.decode())
+
+    def _blocked(self, one: _Move, answer: str) -> None:
+        """Nothing was done, because a key has another type. answer: "<type> <key>"."""
+        if one.kind == "dead":
+            found, _, key = answer.partition(" ")
+            self._wrong_type(one.item, key, found, None)
+        elif one.kind == "park":
+            self._log_wrong_type(one.item, answer, "the item stays with its worker")
+            self._blocked_parks.append((time.monotonic() + WRONG_TYPE_RETRY_S, one))
+        else:  # It stays in flight, where the search for strays finds it.
+            self._log_wrong_type(one.item, answer, "the item is returned later")
+            one.left()
 
     def retry_parks(self, now_s: float) -> None:
         """Queue the blocked parks again whose time has come."""
         blocked, self._blocked_parks = self._blocked_parks, []
         for due_s, park in blocked:
             if due_s <= now_s:
-                self._parks.append(park)
+                self._moves.append(park)
             else:
                 self._blocked_parks.append((due_s, park))
-
-    def _flush_dead(self, dead: Sequence[_DeadLetter]) -> None:
-        moves = [_move(letter.item)._replace(why=orjson.dumps(letter.why)) for letter in dead]
-        call = calls.dead_letter(self._consumer, moves, self._settings.dlq_expiry_s)
-        repeats = self._redis.repeats
-        answers = self._call(call, [letter.item for letter in dead])
-        for (item, why), answer in zip(dead, answers, strict=True):
-            if answer == "moved":
-                self._departures.dead_lettered(item, why)
-            elif answer == "lost":
-                self._lost(item, repeats)
-            else:
-                found, _, key = answer.partition(" ")
-                self._wrong_type(item, key, found, None)
-
-    def _call(self, call: script.Call, items: Sequence[Item] = ()) -> list[str]:
-        answers = spans.redis_call(self._redis, call, items, self._consumer)
-        return [answer.decode() for answer in answers]
 
     def _lost(self, item: Item, repeats: int) -> None:
         """A call has not found the item.
@@ -346,13 +338,6 @@ def _write_call(item: Item) -> calls.Write:
 def _move(item: Item) -> calls.Move:
     """The move of an item, with its progress."""
     return calls.Move(item.token, item.claimed.epoch, item.progress.dump(), item.revision)
-
-
-def _cause(park: _Park) -> bytes:
-    """What a parked item waits for, as its job shows it; b"" for an item without a job."""
-    if not park.item.claimed.job:
-        return b""
-    return orjson.dumps(redact_texts(park.waits_for))
 
 
 def _lua_bytes(item: Item, sent_bytes: int = 0) -> int:

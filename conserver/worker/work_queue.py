@@ -102,7 +102,7 @@ class WorkQueue:
     def take_back(self, claimed_before_s: float) -> list[Item]:
         """Remove and return the items that were claimed before this moment, the last claimed first.
 
-        That is the order in which calls.release puts them back at the head of their lists.
+        That is the order in which a release puts them back at the head of their lists.
         """
         if not self._size:
             return []

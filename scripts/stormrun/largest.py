@@ -201,14 +201,15 @@ def _small(worker: Worker) -> None:
     worker.write(items, BODY_BYTES, f"write of {large} x 256 KiB")
     worker.settle(items, BODY_BYTES, f"settle of {large} x 256 KiB")
     worker.begin()
-    for kind, send in (("release", calls.release), ("park", calls.park)):
+    kinds: tuple[calls.MoveKind, ...] = ("release", "park")
+    for kind in kinds:
         moves = [calls.Move(i.token, i.epoch) for i in worker.claim(full, name="claim")]
-        worker.call(f"{kind} of {full}", send(CONSUMER, moves))
+        worker.call(f"{kind} of {full}", calls.move(kind, CONSUMER, moves))
     worker.call("promote of 256", host_calls.promote(LIST, 256, everything=True))
     items = worker.claim(full, name="claim")
     why = orjson.dumps({"reason": "failed", "traceback": "x" * 8000})
     moves = [calls.Move(i.token, i.epoch, why=why) for i in items[:64]]
-    worker.call("dead-letter of 64 with tracebacks", calls.dead_letter(CONSUMER, moves, 3600))
+    worker.call("dead-letter of 64 with tracebacks", calls.move("dead", CONSUMER, moves, 3600))
     worker.claim(full, name="claim")
     worker.call(f"stray call of {full}", calls.stray(CONSUMER, 10**9, []))
     worker.claim(full, name="claim")
@@ -226,16 +227,16 @@ def _whole(worker: Worker) -> None:
     for first in range(4, MANY, FITTING):
         batch = held[first : first + FITTING]
         moves = [calls.Move(item.token, item.epoch) for item in batch]
-        worker.call(f"park of {FITTING} pushed whole", calls.park(CONSUMER, moves))
+        worker.call(f"park of {FITTING} pushed whole", calls.move("park", CONSUMER, moves))
     everything = host_calls.promote(LIST, 256, everything=True)
     assert 0 < worker.call(f"promote among {MANY} pushed whole", everything) < MANY
     worker.begin()
     held = worker.hold_whole(MANY)
     moves = [calls.Move(item.token, item.epoch) for item in held[:FITTING]]
-    worker.call(f"release of {FITTING} pushed whole", calls.release(CONSUMER, moves))
+    worker.call(f"release of {FITTING} pushed whole", calls.move("release", CONSUMER, moves))
     why = orjson.dumps({"reason": "rejected"})
     moves = [calls.Move(i.token, i.epoch, why=why) for i in held[FITTING : 2 * FITTING]]
-    worker.call(f"dead-letter of {FITTING} pushed whole", calls.dead_letter(CONSUMER, moves, 0))
+    worker.call(f"dead-letter of {FITTING} pushed whole", calls.move("dead", CONSUMER, moves, 0))
     worker.call(f"stray call among {MANY} pushed whole", calls.stray(CONSUMER, 10**9, []))
     back = host_calls.return_items(HOST, CONSUMER, host_calls.Blame("everything"))
     worker.call(f"return among {MANY} pushed whole", back)

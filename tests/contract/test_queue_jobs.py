@@ -251,7 +251,9 @@ def test_what_is_parked_waits_until_then_and_for_that(queue: Queue, one: Consume
     submit(queue)
     item = one.one()
     why = b'{"storages":["pg"]}'
-    queue.run(calls.park("c1", [calls.Move(item.token, item.epoch, after_ms=50_000, why=why)]))
+    queue.run(
+        calls.move("park", "c1", [calls.Move(item.token, item.epoch, after_ms=50_000, why=why)])
+    )
     found = job_of(queue)
     assert (found["status"], found["error"]) == ("waiting", why.decode())
     [(_, due_ms)] = queue.client.zrange("conserver:parked:q", 0, -1, withscores=True)

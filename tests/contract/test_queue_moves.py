@@ -177,9 +177,9 @@ def test_a_call_that_arrives_in_the_same_consumers_next_holding_is_lost(
     write = calls.Write(item.token, item.epoch, "u1", item.revision, "c", b"late", b"{}")
     call = {
         "settle": calls.settle("c1", [one.settlement(item, "out")]),
-        "release": calls.release("c1", move),
-        "park": calls.park("c1", move),
-        "dead_letter": calls.dead_letter("c1", move, 0),
+        "release": calls.move("release", "c1", move),
+        "park": calls.move("park", "c1", move),
+        "dead_letter": calls.move("dead", "c1", move, 0),
         "write": calls.write("c1", 1, [write]),
         "begin": calls.begin("c1", item.token, item.epoch),
     }[late]

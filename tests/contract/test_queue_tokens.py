@@ -59,7 +59,9 @@ def test_every_end_makes_room(queue: Queue, end: str) -> None:
         one = Consumer(queue)
         item = one.one()
         if end == "failed":
-            queue.run(calls.dead_letter(one.id, [calls.Move(item.token, item.epoch, why=b"{}")], 0))
+            queue.run(
+                calls.move("dead", one.id, [calls.Move(item.token, item.epoch, why=b"{}")], 0)
+            )
         elif end == "waits":
             one.release(item)
         else:

@@ -34,7 +34,7 @@ def died(queue: Queue, worker: Consumer) -> Callable[..., str]:
         known = {"reason": "failed", "link": "tag", "error": "it broke", "attempts": 3}
         known |= {"uuid": uuid, "time_ms": int(time.time() * 1000), **why}
         move = calls.Move(item.token, item.epoch, b"=", item.revision, why=orjson.dumps(known))
-        worker.send(calls.dead_letter(worker.id, [move], 0))
+        worker.send(calls.move("dead", worker.id, [move], 0))
         return uuid
 
     return leave

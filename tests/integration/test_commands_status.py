@@ -92,7 +92,7 @@ def test_status_says_what_parked_items_wait_for(conserver: Command, server: Any)
             strict=True,
         )
     ]
-    script.run(server, calls.park(consumer.id, moves))
+    script.run(server, calls.move("park", consumer.id, moves))
     (inbox,) = conserver.json("status")["lists"]
     waits = inbox["waits"]
     assert (waits["sampled"], waits["storages"], waits["retries"]) == (3, {"pg": 2, "s3": 1}, 1)
@@ -168,7 +168,7 @@ def test_status_says_with_which_error_items_are_tried_again(
         )
         for item, name in zip(consumer.claim(), names, strict=True)
     ]
-    script.run(server, calls.park(consumer.id, moves))
+    script.run(server, calls.move("park", consumer.id, moves))
     found = conserver.json("status")
     waits = found["lists"][0]["waits"]
     assert (waits["failed"], waits["error"]) == (12, "CRM has no <uuid>")

@@ -118,7 +118,7 @@ def test_parked_items_come_back_when_they_are_due(make: Any) -> None:
     (item,) = worker.claim()
     parked = [calls.Move(item.token, item.epoch, b"{}", after_ms=300)]
     begun_s = time.monotonic()
-    script.run(host.redis, calls.park(worker.consumer, parked))
+    script.run(host.redis, calls.move("park", worker.consumer, parked))
     eventually(lambda: host.redis.llen("conserver:returned:q") == 1)
     assert time.monotonic() - begun_s > 0.2
 
@@ -129,7 +129,7 @@ def test_an_idle_worker_is_woken_for_what_comes_back_from_parked(make: Any) -> N
     host.redis.rpush("q", "a")
     (item,) = worker.claim()
     move = calls.Move(item.token, item.epoch, b"{}", after_ms=100)
-    script.run(host.redis, calls.park(worker.consumer, [move]))
+    script.run(host.redis, calls.move("park", worker.consumer, [move]))
     assert not worker.claim()
     assert worker.receives(LONG_S) == wakeup.WAKE
     assert [again.token for again in worker.claim()] == [item.token]

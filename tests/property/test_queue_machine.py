@@ -210,9 +210,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _do_move(self, kind: str, consumer: str, move: Move) -> bytes:
         makers: dict[str, Callable[[], script.Call]] = {
-            "release": lambda: calls.release(consumer, [move]),
-            "park": lambda: calls.park(consumer, [move]),
-            "dead": lambda: calls.dead_letter(consumer, [move], 1000),
+            "release": lambda: calls.move("release", consumer, [move]),
+            "park": lambda: calls.move("park", consumer, [move]),
+            "dead": lambda: calls.move("dead", consumer, [move], 1000),
         }
         [answer] = self.queue.run(makers[kind]())
         assert answer == self.model.move(kind, consumer, move)

@@ -141,7 +141,7 @@ def test_a_document_that_was_pushed_whole_counts_until_it_is_written(make: Make,
     # Its record contains the document, and every script call for the item handles the record in
     # Lua.
     worker = make(links=[link("a", shrink)])
-    for call in (calls.park("nobody", []), calls.settle("nobody", [])):
+    for call in (calls.move("park", "nobody", []), calls.settle("nobody", [])):
         worker.queue.run(call)  # Redis knows the scripts
     for number in range(6):
         size_bytes = calls.SCRIPT_BYTES // 2 - 20_000
