@@ -194,8 +194,7 @@ class FakeHost:
         eventually(lambda: self.acknowledged(number))
 
     def return_items(self, worker: FakeWorker, blame: str = "nobody", **fields: Any) -> int:
-        fields = {"items": [], "over_limit": []} | fields
-        return self.order("return", consumer=worker.consumer, blame=blame, **fields)
+        return self.order("return", consumer=worker.consumer, blame={"kind": blame, **fields})
 
     def send_children(self, *missing: FakeWorker) -> None:
         living = [worker.consumer for worker in self.workers if worker not in missing]

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from conserver.operations import forget
+from conserver.process.messages import Blame
 from conserver.queue import calls, host_calls, operator_calls, schedules, wishes
 from conserver.queue.calls import Demand, Hint, Move, Write
-from conserver.queue.host_calls import Blame
 from conserver.queue.operator_calls import Submission
 from conserver.queue.script import Call
 from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, record

@@ -17,10 +17,11 @@ from typing import Any
 import orjson
 import redis
 
+from conserver.process.messages import Blame
 from conserver.queue import calls, host_calls, operator_calls, script
 from conserver.queue import clients as connection
 from conserver.queue.calls import Answer, Claim, ClaimLimits, Demand
-from conserver.queue.host_calls import Blame, Returned
+from conserver.queue.host_calls import Returned
 from conserver.queue.record import Claimed, parse
 from conserver.queue.script import Call
 

@@ -39,10 +39,9 @@ from conserver.coordinator.registry import Registry, return_items
 from conserver.coordinator.retrying_connection import AsyncRetryingConnection, Connections
 from conserver.coordinator.schedules import Schedules
 from conserver.coordinator.suspects import Suspects
-from conserver.process.messages import receive
+from conserver.process.messages import Blame, receive
 from conserver.process.shared_status import State
 from conserver.queue import host_calls, keys
-from conserver.queue.host_calls import Blame
 from conserver.queue.wrong_type import WrongTypeError
 from conserver.telemetry import log
 

@@ -22,8 +22,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from conserver.coordinator.registry import return_items
 from conserver.coordinator.retrying_connection import AsyncConnection, raise_first_error
+from conserver.process.messages import Blame
 from conserver.queue import host_calls, keys
-from conserver.queue.host_calls import Blame
 from conserver.queue.wrong_type import WrongTypeError, is_wrong_type
 
 if TYPE_CHECKING:

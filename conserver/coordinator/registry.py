@@ -13,11 +13,11 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from conserver.process.messages import Blame
 from conserver.queue import host_calls, keys
-from conserver.queue.host_calls import Blame
 from conserver.queue.wrong_type import WrongTypeError
 from conserver.telemetry import traces
 
@@ -72,13 +72,6 @@ async def return_items(
             log.info("cancelled", consumer=consumer, count=answer.cancelled, what="as it had died")
         if not any(answer):
             return total
-
-
-def blame_of(order: Message) -> Blame:
-    """The blame that a return order carries."""
-    items = [(str(token), int(epoch)) for token, epoch in order.get("items", ())]
-    over_limit = [str(token) for token in order.get("over_limit", ())]
-    return Blame(order["blame"], items, over_limit, order.get("notes", {}))
 
 
 class Registry:
@@ -176,17 +169,7 @@ class Registry:
     def _return_forsaken(self, consumer: str) -> None:
         blame = self._ended.get(consumer, Blame("everything"))
         self._log.warning("consumer_forsaken", consumer=consumer, blame=blame.kind)
-        items = [[token, epoch] for token, epoch in blame.items]
-        self.order(
-            {
-                "type": "return",
-                "consumer": consumer,
-                "blame": blame.kind,
-                "items": items,
-                "over_limit": list(blame.over_limit),
-                "notes": blame.notes,
-            }
-        )
+        self.order({"type": "return", "consumer": consumer, "blame": asdict(blame)})
 
     async def _register(self, order: Message) -> None:
         self._idle_workers.assign(order["slot"], order["consumer"])
@@ -196,7 +179,7 @@ class Registry:
         await self._redis.call(host_calls.register(self._host, order["consumer"], order["lists"]))
 
     async def _return(self, order: Message) -> None:
-        consumer, blame = order["consumer"], blame_of(order)
+        consumer, blame = order["consumer"], Blame(**order["blame"])
         self._idle_workers.consumer_died(consumer)
         attributes = {"messaging.client.id": consumer, "conserver.blame": blame.kind}
         with traces.span("return items", "internal", attributes) as span:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from conserver.errors import OperationError
 from conserver.operations import audit
 from conserver.operations.connection import Client
+from conserver.process.messages import Blame
 from conserver.queue import host_calls, keys, lookup, script
-from conserver.queue.host_calls import Blame, Returned
+from conserver.queue.host_calls import Returned
 from conserver.queue.lookup import WrongKey
 
 _HOST = "reclaimed"  # The host that the consumers belong to while their items are returned.

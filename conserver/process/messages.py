@@ -16,10 +16,7 @@ what the dead child had not read.
         drain                           claim nothing more; finish, store, settle, exit
     supervisor -> coordinator
         register    order, consumer, slot, lists
-        return      order, consumer, blame, items, over_limit, notes
-                    blame: nobody | items | everything; items: [[token, epoch], ...] become
-                    suspects; over_limit: [token, ...], those of them over their own time limit;
-                    notes: {token: {error, link, reason}, ...} for their dead letters
+        return      order, consumer, blame (the fields of Blame)
         children    consumers           all registered consumers: void every other one of this
                                         host (sent on every change, and every 5 s)
         state       supervisor, workers what `conserver status` shows (on every change, and every
@@ -33,11 +30,30 @@ what the dead child had not read.
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Which items may have caused a worker's death; they become suspects.
+
+    kind: "nobody", "items" (those in `items`, as token and epoch) or "everything". over_limit:
+    tokens among `items` over their own time limit; the death counts against each at once. notes:
+    token (or "" for items that are not named) -> how the worker died: "error", a clause; "link",
+    the one that ran; "reason", if it is not poison. Dead letters show it.
+    """
+
+    kind: str = "nobody"
+    items: Sequence[tuple[str, int]] = ()
+    over_limit: Sequence[str] = ()
+    notes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
 
 MESSAGE_BYTES_MAX = 1 << 17
 """No message is longer; the kernel's socket buffer takes at least one of this size."""

@@ -6,12 +6,12 @@ One function per script, as in calls.py, with how its answer is read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
 
+from conserver.process.messages import Blame
 from conserver.queue import keys
 from conserver.queue.calls import SCRIPT_BYTES
 from conserver.queue.script import Call
@@ -39,22 +39,6 @@ def read_before(reply: list[bytes]) -> tuple[str, bool]:
 def read_registrations(reply: list[bytes]) -> dict[str, str]:
     """Consumer -> number of its last claim, or "void"."""
     return {reply[i].decode(): reply[i + 1].decode() for i in range(2, len(reply), 2)}
-
-
-@dataclass(frozen=True, slots=True)
-class Blame:
-    """Which items may have caused a worker's death.
-
-    kind: "nobody", "items" (those in `items`, as token and epoch) or "everything". over_limit:
-    tokens among `items` over their own time limit; the death counts against each at once. notes:
-    token (or "" for items that are not named) -> how the worker died: "error", a clause; "link",
-    the one that ran; "reason", if it is not poison. Dead letters show it.
-    """
-
-    kind: str = "nobody"
-    items: Sequence[tuple[str, int]] = ()
-    over_limit: Sequence[str] = ()
-    notes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Returned(NamedTuple):

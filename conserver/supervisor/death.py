@@ -19,11 +19,8 @@ import signal
 from dataclasses import dataclass
 from typing import Literal
 
-from conserver.process.messages import Message
+from conserver.process.messages import Blame
 from conserver.process.shared_status import Phase, StatusItem, StatusView
-
-NO_BLAME: Message = {"blame": "nobody", "items": [], "over_limit": [], "notes": {}}
-"""The fields of a return order that blames no item."""
 
 
 class KillReason(enum.Enum):
@@ -109,23 +106,23 @@ class Death:
             return self.view.items_done + self.view.items_failed > 0
         return self.leave_reason is LeaveReason.RELOAD
 
-    def blame(self) -> Message:
-        """Which items are blamed for the death: the fields of a return order (messages.py)."""
+    def blame(self) -> Blame:
+        """Which items are blamed for the death."""
         if self.limit_exceeded is not None:
             item, how = self.limit_exceeded.item, f"was killed because {self.limit_exceeded.reason}"
             note = {"reason": "time_limit", **_note(item, how)}
-            return _blame({item: note}, over_limit=[item.token])
+            return Blame("items", [(item.token, item.epoch)], [item.token], {item.token: note})
         if not self.crashed and self.kill_reason is not KillReason.STALLED:
-            return NO_BLAME
+            return Blame()
         how = describe_exit(self.exit_code)
         if self.kill_reason is KillReason.STALLED:
             how = "was killed because it stood still"
-        blame = _blame(
-            {item: _note(item, f"{how} {_doing(item)}") for item in self._blamed_items()}
-        )
+        blamed = self._blamed_items()
+        notes = {item.token: _note(item, f"{how} {_doing(item)}") for item in blamed}
         # "items" even if none is blamed here. Redis may know of a suspect that has begun and that
         # the shared status does not show yet: it counts this death, with the note of the key "".
-        return {**blame, "blame": "items", "notes": {"": {"error": how}, **blame["notes"]}}
+        items = [(item.token, item.epoch) for item in blamed]
+        return Blame("items", items, notes={"": {"error": how}, **notes})
 
     def told(self, failure: str) -> str:
         """Why it ended, for the status. failure: what the child itself has reported."""
@@ -140,7 +137,7 @@ class Death:
     def blamed_vcons(self) -> list[str]:
         """The uuids of the blamed items; the token of an item whose uuid is not known yet."""
         uuids = {item.token: item.uuid for item in self.view.items}
-        return [uuids.get(token) or token for token, _epoch in self.blame()["items"]]
+        return [uuids.get(token) or token for token, _epoch in self.blame().items]
 
     def _blamed_items(self) -> list[StatusItem]:
         return [item for item in self.view.items if item.phase.blamed]
@@ -153,15 +150,6 @@ def describe_exit(code: int | None) -> str:
     if code < 0:
         return f"was killed by signal {-code} ({signal.strsignal(-code)})"
     return f"ended with exit code {code}"
-
-
-def _blame(notes: dict[StatusItem, dict[str, str]], over_limit: list[str] | None = None) -> Message:
-    return {
-        "blame": "items",
-        "items": [[item.token, item.epoch] for item in notes],
-        "over_limit": over_limit or [],
-        "notes": {item.token: note for item, note in notes.items()},
-    }
 
 
 def _note(item: StatusItem, how: str) -> dict[str, str]:

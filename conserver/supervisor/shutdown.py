@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import asdict
 
-from conserver.supervisor.death import NO_BLAME, KillReason, LeaveReason
+from conserver.process.messages import Blame
+from conserver.supervisor.death import KillReason, LeaveReason
 from conserver.supervisor.orders import OrderQueue
 from conserver.supervisor.slots import ChildSlot
 from conserver.telemetry import log
@@ -160,7 +162,7 @@ class Shutdown:
                 slot.drain(LeaveReason.SHUTDOWN, now_s)
             elif slot.consumer:
                 # Registered, or about to be; it will not be started.
-                self._orders.add("return", consumer=slot.consumer, **NO_BLAME)
+                self._orders.add("return", consumer=slot.consumer, blame=asdict(Blame()))
                 slot.clear()
         coordinator = self._coordinator.child
         if coordinator is None or coordinator.ready or self._orders:

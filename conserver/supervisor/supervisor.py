@@ -19,6 +19,7 @@ import selectors
 import signal
 import socket
 import time
+from dataclasses import asdict
 from functools import partial
 
 from setproctitle import setproctitle
@@ -28,11 +29,11 @@ from conserver.config.settings import Settings
 from conserver.errors import EXIT_CHILD
 from conserver.process import failpoints
 from conserver.process.descriptors import Inherited, hold_standard_descriptors
-from conserver.process.messages import receive
+from conserver.process.messages import Blame, receive
 from conserver.process.service_manager import ServiceManager
 from conserver.process.signals import SignalInbox
 from conserver.supervisor.child import Child, context_for
-from conserver.supervisor.death import NO_BLAME, Death, LeaveReason, describe_exit
+from conserver.supervisor.death import Death, LeaveReason, describe_exit
 from conserver.supervisor.entries import (
     OUR_ENTRIES,
     Entries,
@@ -252,7 +253,7 @@ class Supervisor:
             slot.note(death)
             self._let_sleep(slot)
         elif slot.role == "worker":
-            self._orders.add("return", consumer=slot.consumer, **blame)
+            self._orders.add("return", consumer=slot.consumer, blame=asdict(blame))
         elif slot.role == "coordinator":
             self._updates.restart()
         self._report(slot, child, death)
@@ -262,7 +263,7 @@ class Supervisor:
             lived_s = time.monotonic() - child.started_at_s
             # A page reader that was ready dies of a page, which it meets twice at most.
             died_of_page = isinstance(slot, PageReaderSlot) and child.ready
-            blamed = bool(blame["items"]) or died_of_page
+            blamed = bool(blame.items) or died_of_page
             backoff_s = slot.backoff.after_s(lived_s, blamed=blamed)
         slot.due_at_s = time.monotonic() + backoff_s
         child.close()
@@ -389,7 +390,7 @@ class Supervisor:
         """No process was created: no memory, no free pid, or a forkserver that has just died."""
         self._log.warning("start_failed", child=slot.name, reason=reason)
         if slot.consumer:
-            self._orders.add("return", consumer=slot.consumer, **NO_BLAME)
+            self._orders.add("return", consumer=slot.consumer, blame=asdict(Blame()))
         slot.clear()
         slot.due_at_s = time.monotonic() + slot.backoff.after_s(0.0)
         tried_enough = slot.backoff.deaths >= START_TRIES_MAX

@@ -18,6 +18,7 @@ import orjson
 import redis
 from servers import Redis
 
+from conserver.process.messages import Blame
 from conserver.queue import calls, elements, host_calls, script
 from conserver.queue.record import Claimed
 from tests.daemon import push, vcon
@@ -213,7 +214,7 @@ def _small(worker: Worker) -> None:
     worker.claim(full, name="claim")
     worker.call(f"stray call of {full}", calls.stray(CONSUMER, 10**9, []))
     worker.claim(full, name="claim")
-    blame = host_calls.Blame("everything", notes={"": {"error": "died with its host"}})
+    blame = Blame("everything", notes={"": {"error": "died with its host"}})
     back = f"return of {host_calls.RETURN_BATCH}"
     worker.call(back, host_calls.return_items(HOST, CONSUMER, blame))
 
@@ -238,7 +239,7 @@ def _whole(worker: Worker) -> None:
     moves = [calls.Move(i.token, i.epoch, why=why) for i in held[FITTING : 2 * FITTING]]
     worker.call(f"dead-letter of {FITTING} pushed whole", calls.move("dead", CONSUMER, moves, 0))
     worker.call(f"stray call among {MANY} pushed whole", calls.stray(CONSUMER, 10**9, []))
-    back = host_calls.return_items(HOST, CONSUMER, host_calls.Blame("everything"))
+    back = host_calls.return_items(HOST, CONSUMER, Blame("everything"))
     worker.call(f"return among {MANY} pushed whole", back)
     worker.begin()
     returned = f"conserver:returned:{LIST}"

@@ -15,8 +15,8 @@ import pytest
 import redis
 from redis.exceptions import ResponseError
 
+from conserver.process.messages import Blame
 from conserver.queue import calls, keys, operator_calls
-from conserver.queue.host_calls import Blame
 from conserver.queue.operator_calls import Submission
 from conserver.queue.record import parse
 from tests.contract.test_queue_jobs import job_of, status_of

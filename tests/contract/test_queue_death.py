@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from conserver.process.messages import Blame
 from conserver.queue import calls, host_calls, operator_calls
-from conserver.queue.host_calls import Blame, Returned
+from conserver.queue.host_calls import Returned
 from conserver.queue.record import Claimed
 from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, payloads, record
 

@@ -8,8 +8,8 @@ import pytest
 from redis.exceptions import OutOfMemoryError
 from servers import Redis
 
+from conserver.process.messages import Blame
 from conserver.queue import host_calls
-from conserver.queue.host_calls import Blame
 from tests.conftest import Private
 from tests.queue_examples import EXAMPLES
 from tests.queues import Consumer, Queue, document, opened

@@ -13,9 +13,9 @@ import orjson
 import pytest
 import redis
 
+from conserver.process.messages import Blame
 from conserver.queue import calls, operator_calls
 from conserver.queue.calls import Hint
-from conserver.queue.host_calls import Blame
 from conserver.queue.operator_calls import Submission
 from conserver.queue.record import split_job
 from tests.queues import Consumer, Queue, document

@@ -7,8 +7,8 @@ import hashlib
 import orjson
 import pytest
 
+from conserver.process.messages import Blame
 from conserver.queue import calls, operator_calls
-from conserver.queue.host_calls import Blame
 from tests.queues import Consumer, Queue, document, opened, payloads, record
 
 # ---- settle ------------------------------------------------------------------------------------

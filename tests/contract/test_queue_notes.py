@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conserver.queue.host_calls import Blame
+from conserver.process.messages import Blame
 from conserver.queue.record import Claimed
 from tests.queues import Consumer, Queue
 

@@ -6,10 +6,11 @@ import pytest
 from redis.exceptions import ResponseError
 
 from conserver.operations import items
+from conserver.process.messages import Blame
 from conserver.queue import dead_letters as deadletters
 from conserver.queue import host_calls, keys
 from conserver.queue.cancellation import cancel
-from conserver.queue.host_calls import Blame, Returned
+from conserver.queue.host_calls import Returned
 from tests.queues import Consumer, Queue, payloads, record
 
 STRANGE = [b"", b"text", b"{}", b"a\nb", b"\x01", b"\x01a b c\nd", b"\x01tok 7 0 -\n", b"\xff\x00"]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from conserver.process.messages import Blame
 from conserver.queue import script
-from conserver.queue.host_calls import Blame
 from tests.queue_examples import BY_CONSUMERS, COUNTERS, EXAMPLES
 from tests.queues import Consumer, Queue
 

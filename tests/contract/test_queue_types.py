@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ResponseError
 
+from conserver.process.messages import Blame
 from conserver.queue import host_calls
-from conserver.queue.host_calls import Blame
 from tests.queues import Consumer, Queue, document, payloads, record
 
 RETURNED, SUSPECTS = "conserver:returned:bad", "conserver:suspects:bad"

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from conserver.process.messages import Blame
 from conserver.queue.calls import Move, Settlement, Write
-from conserver.queue.host_calls import Blame
 from conserver.queue.operator_calls import Submission
 from conserver.queue.record import split_job
 

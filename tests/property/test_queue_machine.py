@@ -28,9 +28,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from conserver.process.messages import Blame
 from conserver.queue import calls, host_calls, operator_calls, script
 from conserver.queue.calls import ClaimLimits, Demand, Move, Settlement, Write
-from conserver.queue.host_calls import Blame
 from conserver.queue.operator_calls import Submission
 from conserver.queue.record import Claimed
 from tests.property.queue_model import ENDS, VOID, Document, Host, Item, QueueModel

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from conserver.process.messages import Blame
 from conserver.process.shared_status import Phase, SharedStatus, StatusView
-from conserver.supervisor.death import NO_BLAME, Death, KillReason, LeaveReason, LimitExceeded
+from conserver.supervisor.death import Death, KillReason, LeaveReason, LimitExceeded
 
-AT_WORK = [["running", 2], ["storing", 3], ["paused", 4]]
+AT_WORK = [("running", 2), ("storing", 3), ("paused", 4)]
 KILLED = -9
 
 
@@ -37,8 +38,8 @@ def idle(view: StatusView, failed: int = 0) -> StatusView:
 def suspects(death: Death) -> list[Any]:
     """The blamed items, of which none is counted."""
     blame = death.blame()
-    assert (blame["blame"], blame["over_limit"]) == ("items", [])
-    return list(blame["items"])
+    assert (blame.kind, blame.over_limit) == ("items", ())
+    return list(blame.items)
 
 
 @pytest.mark.parametrize("code", [KILLED, 1, None])
@@ -67,47 +68,40 @@ def test_a_stall_is_blamed_on_what_was_at_work(view: StatusView) -> None:
 def test_a_time_limit_is_blamed_on_its_item_alone_which_is_counted(view: StatusView) -> None:
     exceeded = LimitExceeded(view.items[1], "link", 5.0)
     death = Death(KILLED, view, KillReason.TIME_LIMIT, exceeded)
-    assert death.blame() == {
-        "blame": "items",
-        "items": [["running", 2]],
-        "over_limit": ["running"],
-        "notes": {
-            "running": {
-                "reason": "time_limit",
-                "link": "link",
-                "error": "was killed because the link link ran longer than its hard_timeout_s of"
-                " 5 s",
-            }
-        },
+    note = {
+        "reason": "time_limit",
+        "link": "link",
+        "error": "was killed because the link link ran longer than its hard_timeout_s of 5 s",
     }
+    assert death.blame() == Blame("items", [("running", 2)], ["running"], {"running": note})
     assert death.planned, "the worker is replaced at once, however often"
 
 
 def test_a_dead_letter_can_say_how_its_worker_died(view: StatusView) -> None:
     killed = "was killed by signal 11 (Segmentation fault)"
-    assert Death(-11, view).blame()["notes"] == {
+    assert Death(-11, view).blame().notes == {
         "": {"error": killed},
         "running": {"error": f"{killed} in the link link", "link": "link"},
         "storing": {"error": f"{killed} while it waited for storages"},
         "paused": {"error": f"{killed} in the link link", "link": "link"},
     }
-    assert Death(3, view).blame()["notes"][""] == {"error": "ended with exit code 3"}
+    assert Death(3, view).blame().notes[""] == {"error": "ended with exit code 3"}
     stalled = Death(KILLED, view, KillReason.STALLED).blame()
-    assert stalled["notes"][""] == {"error": "was killed because it stood still"}
+    assert stalled.notes[""] == {"error": "was killed because it stood still"}
 
 
 def test_no_item_is_blamed_for_what_the_supervisor_did(view: StatusView) -> None:
     for reason in (None, LeaveReason.SHUTDOWN, LeaveReason.RELOAD):
         death = Death(KILLED, view, KillReason.UNNEEDED, leave_reason=reason)
-        assert death.blame() == NO_BLAME
+        assert death.blame() == Blame()
 
 
 def test_no_item_is_blamed_for_a_clean_exit(view: StatusView) -> None:
     void = Death(KILLED, view, leave_reason=LeaveReason.VOID)
-    assert void.blame() == NO_BLAME, "its items have been given to others"
+    assert void.blame() == Blame(), "its items have been given to others"
     for reason in (None, LeaveReason.RETIRING, LeaveReason.RECYCLING):
         death = Death(0, idle(view), leave_reason=reason)
-        assert death.blame() == NO_BLAME, "nothing was at work"
+        assert death.blame() == Blame(), "nothing was at work"
         assert not death.crashed
 
 
@@ -115,7 +109,7 @@ def test_an_exit_with_0_in_the_middle_of_work_is_a_crash(view: StatusView) -> No
     death = Death(0, view)
     assert suspects(death) == AT_WORK
     assert death.crashed
-    assert death.blame()["notes"]["running"]["error"] == "ended with exit code 0 in the link link"
+    assert death.blame().notes["running"]["error"] == "ended with exit code 0 in the link link"
     for code in (0, KILLED):
         assert suspects(Death(code, view, leave_reason=LeaveReason.RETIRING)) == AT_WORK
 

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from conserver.process.messages import receive
+from conserver.process.messages import Blame, receive
 from conserver.supervisor.child import Child
-from conserver.supervisor.death import NO_BLAME, KillReason, LeaveReason, LimitExceeded
+from conserver.supervisor.death import KillReason, LeaveReason, LimitExceeded
 from conserver.supervisor.slots import (
     BACKOFF_MAX_S,
     LONG_LIFE_S,
@@ -113,7 +113,7 @@ def test_the_first_reason_to_kill_counts(slot: ChildSlot) -> None:
     (item,) = slot.status.read().items
     slot.kill(KillReason.TIME_LIMIT, LimitExceeded(item, "chain", 5.0))
     slot.kill(KillReason.UNNEEDED)
-    assert slot.death(KILLED).blame()["over_limit"] == ["token"]
+    assert slot.death(KILLED).blame().over_limit == ["token"]
     assert child.killed == 2
 
 
@@ -122,9 +122,9 @@ def test_no_item_is_blamed_for_a_kill_at_the_end_of_a_drain(slot: ChildSlot) -> 
     slot.status.hold(0, "token", 1, "uuid", "chain")
     slot.status.start_link(0, "link")
     slot.drain(LeaveReason.SHUTDOWN, 1.0)
-    assert slot.death(KILLED).blame()["items"] == [["token", 1]]
+    assert slot.death(KILLED).blame().items == [("token", 1)]
     slot.kill(KillReason.UNNEEDED)
-    assert slot.death(KILLED).blame() == NO_BLAME
+    assert slot.death(KILLED).blame() == Blame()
 
 
 def test_a_child_is_asked_once_to_leave(slot: ChildSlot) -> None:

@@ -66,7 +66,7 @@ def test_registers_starts_and_ends_in_order_promptly(host: Host) -> None:
     assert host.wait() == 0
     assert seconds_since(began_s) < SOON_S
     assert {order["consumer"] for order in host.received("return")} == consumers
-    assert {order["blame"] for order in host.received("return")} == {"nobody"}
+    assert {order["blame"]["kind"] for order in host.received("return")} == {"nobody"}
     assert host.received("drain") == [{"type": "drain", "successor": False}]
     assert host.events()[-1]["message"]["type"] == "drain"
     host.until(lambda: not host.pids())
@@ -88,7 +88,7 @@ def test_a_signal_to_the_whole_group_counts_once(host: Host) -> None:
     host.signal_group(signal.SIGINT)
     assert host.wait() == 0
     assert len(host.events("worker", "drained")) == 2
-    assert {order["blame"] for order in host.received("return")} == {"nobody"}
+    assert {order["blame"]["kind"] for order in host.received("return")} == {"nobody"}
     assert host.log("stopping_now") == []
     host.until(lambda: not host.pids())
 
@@ -132,8 +132,8 @@ def test_a_killed_worker_is_replaced_and_its_items_become_suspects(host: Host) -
     assert second["consumer"] != first["consumer"]
     (order,) = host.received("return")
     assert order["consumer"] == first["consumer"]
-    assert (order["blame"], order["over_limit"]) == ("items", [])
-    assert order["items"] == [RUNNING, FINISHING]
+    assert (order["blame"]["kind"], order["blame"]["over_limit"]) == ("items", [])
+    assert order["blame"]["items"] == [RUNNING, FINISHING]
     assert len(host.starts("worker-2")) == 1
     host.until(lambda: second["consumer"] in host.received("children")[-1]["consumers"])
     assert first["consumer"] not in host.received("children")[-1]["consumers"]
@@ -163,8 +163,8 @@ def test_a_stalled_worker_is_killed_and_its_items_become_suspects(host: Host) ->
     lived_s = second["at"] - host.starts("worker-1")[0]["at"]
     assert 1.4 < lived_s < 1.5 + SOON_S
     (order,) = host.received("return")
-    assert order["items"] == [RUNNING, FINISHING]
-    assert order["over_limit"] == []
+    assert order["blame"]["items"] == [RUNNING, FINISHING]
+    assert order["blame"]["over_limit"] == []
     assert len(host.log("child_stalled")) == 1
 
 
@@ -192,7 +192,7 @@ def test_a_hard_limit_counts_the_slow_item_alone(host: Host, does: str) -> None:
     host.start(Scenario(worker=does))
     host.until_started("worker-1", 2)
     (order,) = host.received("return")
-    assert (order["items"], order["over_limit"]) == ([SLOW], ["token-slow"])
+    assert (order["blame"]["items"], order["blame"]["over_limit"]) == ([SLOW], ["token-slow"])
     (line,) = host.log("hard_time_limit_passed")
     assert (line["vcon"], line["link"]) == ("uuid-slow", "links.endless")
 
@@ -201,7 +201,7 @@ def test_a_worker_whose_registration_is_void_is_replaced_under_a_new_id(host: Ho
     host.start(Scenario(worker="void"))
     second = host.until_started("worker-1", 2)
     assert second["consumer"] != host.starts("worker-1")[0]["consumer"]
-    assert host.received("return")[0]["blame"] == "nobody"
+    assert host.received("return")[0]["blame"]["kind"] == "nobody"
 
 
 def test_a_killed_coordinator_is_replaced_and_gets_its_orders_again(host: Host) -> None:
@@ -225,7 +225,7 @@ def test_coordinator_and_worker_killed_together_are_replaced(host: Host) -> None
     killed_s = kill(worker["pid"])
     kill(host.starts("coordinator")[0]["pid"])
     assert host.until_started("worker-2", 2)["at"] - killed_s < SOON_S
-    assert host.received("return")[-1]["items"] == [RUNNING, FINISHING]
+    assert host.received("return")[-1]["blame"]["items"] == [RUNNING, FINISHING]
     assert len(host.starts("worker-1")) == 1
 
 
@@ -273,7 +273,9 @@ def test_workers_that_do_not_drain_by_the_deadline_are_killed_without_blame(host
     host.signal(signal.SIGTERM)
     assert host.wait() == 0
     assert 1 <= seconds_since(began_s) < 1 + SOON_S
-    assert [(order["blame"], order["items"]) for order in host.received("return")] == [
+    assert [
+        (order["blame"]["kind"], order["blame"]["items"]) for order in host.received("return")
+    ] == [
         ("nobody", []),
         ("nobody", []),
     ]
@@ -292,7 +294,7 @@ def test_a_second_signal_kills_at_once(host: Host) -> None:
     host.signal(signal.SIGINT)
     assert host.wait() == 0
     assert seconds_since(began_s) < SOON_S
-    assert host.received("return")[0]["blame"] == "nobody"
+    assert host.received("return")[0]["blame"]["kind"] == "nobody"
 
 
 def test_a_worker_that_dies_while_draining_has_crashed_and_is_not_replaced(host: Host) -> None:
@@ -302,7 +304,7 @@ def test_a_worker_that_dies_while_draining_has_crashed_and_is_not_replaced(host:
     host.until(lambda: host.log("draining"))
     kill(host.starts("worker-1")[0]["pid"])
     assert host.wait() == 0
-    assert host.received("return")[0]["items"] == [RUNNING, FINISHING]
+    assert host.received("return")[0]["blame"]["items"] == [RUNNING, FINISHING]
     assert len(host.starts("worker-1")) == 1
 
 
@@ -382,7 +384,7 @@ def test_a_reload_replaces_all_one_by_one_and_the_coordinator_last(host: Host) -
     drained = [event["at"] for event in host.events("worker", "drained")]
     assert drained[1] > host.starts("worker-1")[1]["at"]
     assert host.received("drain") == [{"type": "drain", "successor": True}]
-    assert {order["blame"] for order in host.received("return")} == {"nobody"}
+    assert {order["blame"]["kind"] for order in host.received("return")} == {"nobody"}
     host.signal(signal.SIGTERM)
     assert host.wait() == 0
 
@@ -422,7 +424,7 @@ def test_workers_are_recycled_one_by_one(host: Host, does: str, settings: dict[s
     drained = [event["at"] for event in host.events("worker", "drained")]
     replaced_s = [host.starts(who)[1]["at"] for who in ("worker-1", "worker-2")]
     assert drained[1] > min(replaced_s)
-    assert {order["blame"] for order in host.received("return")} == {"nobody"}
+    assert {order["blame"]["kind"] for order in host.received("return")} == {"nobody"}
     assert len(host.log("worker_recycled")) == 2
 
 
@@ -440,5 +442,5 @@ def test_no_worker_is_recycled_before_the_replacement_of_the_last_one_is_ready(h
 def test_a_worker_that_retires_is_replaced_without_blame(host: Host) -> None:
     host.start(Scenario(worker="retires"))
     host.until_started("worker-1", 2)
-    assert host.received("return")[0]["blame"] == "nobody"
+    assert host.received("return")[0]["blame"]["kind"] == "nobody"
     assert host.log("child_died") == []
