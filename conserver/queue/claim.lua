@@ -159,27 +159,27 @@ local function expired_s(token, state)
   return left_ms and left_ms <= 0 and math.floor(-left_ms / 1000) or nil
 end
 
--- Dead-letters an item that must not run. Returns whether it was one.
+-- Returns why an item must not run, as the reason of its dead letter, or nil. record: nil for an
+-- item that nobody claimed before.
+local function why_not(record, token, payload, max_deliveries)
+  if record and record.deaths >= max_deliveries then
+    return poison(record)
+  elseif #payload > most_payload then
+    local error = 'the pushed document has ' .. #payload .. ' bytes, more than ' .. most_payload
+      .. ': store it at vcon:<uuid> and push its uuid instead'
+    return { reason = 'oversized', error = error }
+  end
+  local late_s = expired_s(token, record and record.state or '')
+  if late_s then
+    local error = 'the presigned URL of its callback expired ' .. whole(late_s)
+      .. ' s before it could begin: submit it again with a new one'
+    return { reason = 'rejected', error = error }
+  end
+end
+
+-- Dead-letters an item that must not run.
 local BLOCKED_MS = 30000
-local function refuse(record, max_deliveries)
-  local reason
-  if record.deaths >= max_deliveries then
-    reason = poison(record)
-  elseif #record.payload > most_payload then
-    local error = 'the pushed document has ' .. #record.payload .. ' bytes, more than '
-      .. most_payload .. ': store it at vcon:<uuid> and push its uuid instead'
-    reason = { reason = 'oversized', error = error }
-  else
-    local late_s = expired_s(record.token, record.state)
-    if late_s then
-      local error = 'the presigned URL of its callback expired ' .. whole(late_s)
-        .. ' s before it could begin: submit it again with a new one'
-      reason = { reason = 'rejected', error = error }
-    end
-  end
-  if not reason then
-    return false
-  end
+local function refuse(record, reason)
   local kept = cannot_notify(record.token, 'failed')
   if kept then
     -- It has left its list by now, and its end could not be told: it waits, and the key is named.
@@ -187,7 +187,7 @@ local function refuse(record, max_deliveries)
     redis.call('ZADD', 'conserver:parked:' .. record.list, due_ms, build(record))
     set_job_status(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms)
     tell(NOTIFICATIONS, kept)
-    return true
+    return
   end
   reason.token, reason.list, reason.deliveries = record.token, record.list, record.deaths
   reason.time_ms = math.floor(now / 1000)
@@ -197,7 +197,6 @@ local function refuse(record, max_deliveries)
   local shown = record.list == NOTIFICATIONS and LARGE or 256
   buried[#buried + 1] = string.sub(record.payload, 1, shown)
   buried[#buried + 1] = why
-  return true
 end
 
 -- Claims elements that were popped from `key`, the head of the list first. A bare payload is an
@@ -228,9 +227,9 @@ local function take(key, list, popped, max_deliveries)
       end
       new = '\1' .. token .. fresh .. list .. '\n' .. payload
     end
-    local over = (record and record.deaths >= max_deliveries) or #payload > most_payload
-    if over or expired_s(token, record and record.state or '') then
-      refused[#refused + 1] = record or parse(new)
+    local reason = why_not(record, token, payload, max_deliveries)
+    if reason then
+      refused[#refused + 1] = { record or parse(new), reason }
       bytes = bytes + 4 * #payload
     else
       claimed[#claimed + 1] = { token, new, payload, text, record }
@@ -243,8 +242,8 @@ local function take(key, list, popped, max_deliveries)
     -- its item.
     pcall(make_job, new_job[1], list, new_job[2], 'queued', ARGV[9], ARGV[10])
   end
-  for _, record in ipairs(refused) do
-    refuse(record, max_deliveries)
+  for _, pair in ipairs(refused) do
+    refuse(pair[1], pair[2])
   end
   local before = #items
   for index, entry in ipairs(claimed) do
