@@ -250,8 +250,7 @@ class Supervisor:
         failpoints.at("at-death")
         blame = death.blame()
         if isinstance(slot, TranscriberSlot):
-            slot.note(death)
-            self._let_sleep(slot)
+            slot.note(death, self._selector)
         elif slot.role == "worker":
             self._orders.add("return", consumer=slot.consumer, blame=asdict(blame))
         elif slot.role == "coordinator":
@@ -293,18 +292,6 @@ class Supervisor:
         """
         first = slot.role not in self._once_ready and slot.role not in HELPERS
         return first and not self._shutdown.in_progress
-
-    def _let_sleep(self, slot: TranscriberSlot) -> None:
-        """If it ended for want of calls, wait for the next one instead of replacing it."""
-        listener = slot.listener
-        if not slot.asleep or listener is None:
-            return
-
-        def wake() -> None:
-            self._selector.unregister(listener)
-            slot.asleep = False
-
-        self._selector.register(listener, selectors.EVENT_READ, (1, wake))
 
     def _fail_boot(self, slot: ChildSlot, reason: str, exit_code: int) -> None:
         """The first child of its role cannot start: another one could not either, so stop."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from selectors import EVENT_READ, BaseSelector
 from typing import Any
 
 from conserver.config.model import Config
@@ -49,10 +50,21 @@ class TranscriberSlot(ChildSlot):
         boot.safer = self.safer
         boot.models = [asdict(replace(model, device_index=0)) for model in dict.fromkeys(models)]
 
-    def note(self, death: Death) -> None:
-        """Take from a death what the next child has to know."""
+    def note(self, death: Death, selector: BaseSelector) -> None:
+        """Take from a death what the next child has to know. If it ended for want of calls, wait at
+        the supervisor's selector for the next one instead of replacing it.
+        """
         self.safer = self.safer or death.exit_code == EXIT_INSANE
         self.asleep = death.exit_code == 0 and death.leave_reason is LeaveReason.RETIRING
+        listener = self.listener
+        if not self.asleep or listener is None:
+            return
+
+        def wake() -> None:
+            selector.unregister(listener)
+            self.asleep = False
+
+        selector.register(listener, EVENT_READ, (1, wake))  # see Supervisor._wait
 
 
 def devices_of(settings: Settings, models: Sequence[Any], environ: Mapping[str, str]) -> list[str]:

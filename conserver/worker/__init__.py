@@ -8,7 +8,8 @@ on each other. By subject:
     prefetch, backpressure      intake.py, prefetch.py, held_items.py
     rates of chains and links   rates.py, throttles.py
     idle workers, wakeups       claim_schedule.py
-    chains, links, checkpoints  chain.py, checkpoint.py; threads: pool.py, work_queue.py, inbox.py
+    chains, links, checkpoints  chain.py, link_context.py, checkpoint.py; threads: pool.py,
+                                work_queue.py, inbox.py
     settle, park, dead-letter   outcomes.py decides, outbox.py sends, settlement.py, conflicts.py;
                                 departures.py tells of it, also of dead letters of a claim
     storages                    writers.py, breaker.py; look-ups: document_loader.py
