@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from conserver.operations import doctor, history, hosts, lists
 from conserver.operations.connection import Client
 from conserver.operations.doctor import Finding
 from conserver.operations.hosts import Breaker, Host, Rate
-from conserver.operations.lists import Depth, Pause, Waits
+from conserver.operations.lists import Depth, Waits
 from conserver.queue import keys
 
 
@@ -91,7 +91,16 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
     return Overview(
         at=time.time(),
         lists=[
-            _state(name, depth, ages[name], paused.get(name), name in served, waits.get(name))
+            ListState(
+                name=name,
+                **asdict(depth),
+                oldest_age_s=ages[name],
+                paused=name in paused,
+                paused_since=paused[name].since if name in paused else None,
+                paused_by=paused[name].by if name in paused else "",
+                served=name in served,
+                waits=waits.get(name),
+            )
             for name, depth in depths.items()
         ],
         hosts=found,
@@ -101,28 +110,4 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
         rate_per_s=None if per_s is None else round(per_s, 2),
         drained_in_s=round(waiting / per_s) if per_s and waiting else None,
         risks=doctor.risks(client),
-    )
-
-
-def _state(
-    name: str,
-    depth: Depth,
-    oldest_age_s: float | None,
-    pause: Pause | None,
-    served: bool,
-    waits: Waits | None,
-) -> ListState:
-    return ListState(
-        name=name,
-        queued=depth.queued,
-        returned=depth.returned,
-        suspects=depth.suspects,
-        parked=depth.parked,
-        dead=depth.dead,
-        oldest_age_s=oldest_age_s,
-        paused=pause is not None,
-        paused_since=pause.since if pause else None,
-        paused_by=pause.by if pause else "",
-        served=served,
-        waits=waits,
     )
