@@ -31,7 +31,8 @@ The words that the code uses:
     state             in a record: links done, storages owed, attempts
     claim             taking items from lists into the consumer's in-flight hash, in one script
     consumer          the id under which one worker process claims; every process gets a new one
-    token             an item's id, given at the first claim and kept for life
+    token             an item's id, given at the first claim and kept for life; those of the API's
+                      callers are API tokens
     epoch             the number of the claim; a call with another epoch has no effect (fencing)
     checkpoint        the document and the state are written to Redis; work up to here is not redone
     settle            the end of an item: removed, its uuid pushed to egress lists, in one script

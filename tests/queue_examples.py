@@ -254,7 +254,7 @@ def _submit_for_later(queue: Queue) -> Call:
 
 
 def _submit_for_a_token(queue: Queue) -> Call:
-    return operator_calls.submit(Submission("q", "u1", "job-1", BODY, token="ann", most_jobs=1))
+    return operator_calls.submit(Submission("q", "u1", "job-1", BODY, api_token="ann", most_jobs=1))
 
 
 def _jobs(queue: Queue, *jobs: str) -> Consumer:

@@ -24,7 +24,7 @@ from conserver.config.settings import Settings
 from conserver.errors import ConfigError, OperationError, Problem
 from conserver.operations import audit
 from conserver.operations.connection import Client
-from conserver.telemetry.redact import HIDDEN, redact, redact_text
+from conserver.telemetry.redact import HIDDEN, redact_fields, redact_text
 
 CHECK_S_MAX = 60.0
 _KEYS = "ingress_auth"
@@ -109,7 +109,7 @@ def _read(path: str) -> dict[str, Any]:
 
 def _hidden(data: dict[str, Any]) -> dict[str, Any]:
     given = data.get(_KEYS)
-    found: Any = redact({name: part for name, part in data.items() if name != _KEYS})
+    found: Any = redact_fields({name: part for name, part in data.items() if name != _KEYS})
     if isinstance(given, dict):  # The names there are those of lists, and tell nothing of secrets.
         found[_KEYS] = {name: _without_keys(keys) for name, keys in given.items()}
     return dict(found)

@@ -230,13 +230,13 @@ def waits(client: Client, wanted: Iterable[str]) -> dict[str, Waits]:
 def _counted(sample: Sequence[Progress | None], due_in_s: float) -> Waits:
     states = [one for one in sample if one is not None]
     storages = Counter(storage for one in states for storage in one.owed or ())
-    slots = Counter(slot.removeprefix(AGAIN) for one in states for slot in one.slots)
+    slots = Counter(slot.removeprefix(AGAIN) for one in states for slot in one.rate_slots)
     throttled = {
         slot.removeprefix(THROTTLED): count
         for slot, count in slots.most_common()
         if slot.startswith(THROTTLED)
     }
-    retries = [one for one in states if not one.owed and not one.slots]
+    retries = [one for one in states if not one.owed and not one.rate_slots]
     errors = Counter(kind_of(one.error, "") for one in retries if one.error)
     [(error, _)] = errors.most_common(1) or [("", 0)]
     return Waits(

@@ -8,7 +8,7 @@ from typing import Any
 
 from conserver.config import settings
 from conserver.config.settings import Settings
-from conserver.telemetry.redact import redact
+from conserver.telemetry.redact import redact_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,4 +39,4 @@ def listing(found: Settings, environ: Mapping[str, str]) -> list[Setting]:
 def _shown(name: str, value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return redact(value, name)
+    return redact_fields(value, name)

@@ -133,6 +133,7 @@ def _place(client: Client, entry: items.Entry, living: Sequence[hosts.Host]) -> 
         return Place(entry.list, entry.where, job)
     consumer = entry.key.removeprefix(keys.inflight("")) if entry.where == "running" else ""
     due_ms = client.zscore(entry.key, entry.text) if entry.where == "parked" else None
+    slots = progress.rate_slots
     return Place(
         entry.list,
         entry.where,
@@ -143,11 +144,9 @@ def _place(client: Client, entry: items.Entry, living: Sequence[hosts.Host]) -> 
         progress.error,
         *hosts.holder(living, consumer, entry.uuid),
         due_at=(due_ms or 0.0) / 1000,
-        rates=[
-            slot.removeprefix(AGAIN) for slot in progress.slots if not slot.startswith(THROTTLED)
-        ],
+        rates=[one.removeprefix(AGAIN) for one in slots if not one.startswith(THROTTLED)],
         throttled=next(
-            (one.removeprefix(THROTTLED) for one in progress.slots if one.startswith(THROTTLED)), ""
+            (one.removeprefix(THROTTLED) for one in slots if one.startswith(THROTTLED)), ""
         ),
     )
 

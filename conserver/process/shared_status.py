@@ -97,29 +97,29 @@ class Phase(enum.IntEnum):
 
         from                to         when
         FREE                QUEUED     the item was claimed; it waits for a chain thread
-        QUEUED, FINISHING   BLOCKED    its document is read, alone, or parsed
-        BLOCKED             QUEUED     its document was read
-        BLOCKED             RUNNING    a link starts, or goes on after a checkpoint
+        QUEUED, FINISHING   UNTIMED    its document is read, alone, or parsed
+        UNTIMED             QUEUED     its document was read
+        UNTIMED             RUNNING    a link starts, or goes on after a checkpoint
         RUNNING             RUNNING    the next link starts
-        RUNNING             BLOCKED    the link waits until its checkpoint is written
-        RUNNING, BLOCKED    FINISHING  no link is left: storages save it, and it is settled
+        RUNNING             UNTIMED    the link waits until its checkpoint is written
+        RUNNING, UNTIMED    FINISHING  no link is left: storages save it, and it is settled
         QUEUED              FINISHING  no link was left to run, or its document is looked up in
                                        the storages
         any                 FREE       it was settled, parked, dead-lettered or released
 
-    Hard time limits count in RUNNING alone.
+    Hard time limits count in RUNNING alone; in UNTIMED the item is at work, and no link runs.
     """
 
     FREE = 0
     QUEUED = 1
     RUNNING = 2
     FINISHING = 3
-    BLOCKED = 4
+    UNTIMED = 4
 
     @property
     def blamed(self) -> bool:
         """Whether an item in this phase is blamed if its worker dies: it may be the cause."""
-        return self in (Phase.RUNNING, Phase.FINISHING, Phase.BLOCKED)
+        return self in (Phase.RUNNING, Phase.FINISHING, Phase.UNTIMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +328,7 @@ class SharedStatus:
         )
         return StatusItem(
             slot=slot,
-            phase=Phase(phase) if phase <= Phase.BLOCKED else Phase.QUEUED,
+            phase=Phase(phase) if phase <= Phase.UNTIMED else Phase.QUEUED,
             link_run=link_run,
             chain_run=chain_run,
             limit_s=limit_s,

@@ -86,21 +86,21 @@ def schedule(name: str) -> str:
     return f"conserver:schedule:{name}"
 
 
-def open_jobs(token: str) -> str:
-    """Sorted set: when its hash expires in any case, in ms -> a job of that token that has not
-    ended; of tokens with a limit of jobs at once.
+def open_jobs(api_token: str) -> str:
+    """Sorted set: when its hash expires in any case, in ms -> a job of that API token that
+    has not ended; of tokens with a limit of jobs at once.
     """
-    return f"conserver:open:{token}"
+    return f"conserver:open:{api_token}"
 
 
-def spent(token: str) -> str:
-    """Hash: a day, and the bytes that a token with a limit has sent on it."""
-    return f"conserver:spent:{token}"
+def spent(api_token: str) -> str:
+    """Hash: a day, and the bytes that an API token with a limit has sent on it."""
+    return f"conserver:spent:{api_token}"
 
 
-def submitted(token: str) -> str:
-    """Hash: a minute, and how many jobs a token has submitted in it."""
-    return f"conserver:submitted:{token}"
+def submitted(api_token: str) -> str:
+    """Hash: a minute, and how many jobs an API token has submitted in it."""
+    return f"conserver:submitted:{api_token}"
 
 
 def rate(name: str) -> str:

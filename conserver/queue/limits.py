@@ -36,14 +36,14 @@ def throttle(link: str, for_ms: int) -> Call:
     return Call("throttle", [keys.CONTROL], [link, for_ms])
 
 
-def spend(token: str, count: int, most: int, *, now_s: int = 0) -> Call:
-    """Count bytes that a token sends today, unless they were too many. See spend.lua.
+def spend(api_token: str, count: int, most: int, *, now_s: int = 0) -> Call:
+    """Count bytes that an API token sends today, unless they were too many. See spend.lua.
 
     now_s: 0 for Redis's clock.
     """
-    return Call("spend", [keys.spent(token)], [count, most, DAY_S, now_s])
+    return Call("spend", [keys.spent(api_token)], [count, most, DAY_S, now_s])
 
 
-def submitted(token: str, most: int, *, now_s: int = 0) -> Call:
-    """Count a job that a token submits in this minute, unless it were one too many. As `spend`."""
-    return Call("spend", [keys.submitted(token)], [1, most, MINUTE_S, now_s])
+def submitted(api_token: str, most: int, *, now_s: int = 0) -> Call:
+    """Count a job that an API token submits this minute, unless it is one too many. See `spend`."""
+    return Call("spend", [keys.submitted(api_token)], [1, most, MINUTE_S, now_s])

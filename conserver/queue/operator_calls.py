@@ -33,7 +33,7 @@ class Submission(NamedTuple):
 
     job: "" for one that nobody follows. body: the document, b"" if it is stored already; source: a
     key that holds the document instead, to be moved to vcon:<uuid>. most: how many items may wait
-    on the list (0: any number). due_ms: when it may run, in ms since 1970 (0: now). token,
+    on the list (0: any number). due_ms: when it may run, in ms since 1970 (0: now). api_token,
     most_jobs: whose jobs are limited to how many at once (0: any number). fields: what the job's
     hash has besides.
     """
@@ -47,7 +47,7 @@ class Submission(NamedTuple):
     due_ms: int = 0
     keep_s: int = 3600
     max_s: int = 604_800
-    token: str = ""
+    api_token: str = ""
     most_jobs: int = 0
     fields: Sequence[tuple[str, str | bytes | int]] = ()
 
@@ -56,7 +56,7 @@ def submit(one: Submission) -> Call:
     """Store a document, make its job and push it, in one step. See submit.lua for its answers."""
     names = [one.list, keys.document(one.uuid), keys.parked(one.list), one.source]
     args: list[Any] = [one.uuid, one.job, one.body, one.most, one.due_ms, one.keep_s, one.max_s]
-    args += (one.token if one.most_jobs else "", one.most_jobs)
+    args += (one.api_token if one.most_jobs else "", one.most_jobs)
     for name, value in one.fields:
         args += (name, value)
     return Call("submit", names, args)

@@ -113,7 +113,7 @@ class Progress:
     unsuccessful runs it ran. error: of the last of them. pushes: (list, uuid) that finished links
     have asked to push; expire_s: the expiry that they have asked for. etags: storage -> ETag.
     trace: the span of the latest attempt that wrote its progress, as a W3C traceparent; "" where
-    traces are off. slots: rates of which it has a slot that it has not used yet, such as
+    traces are off. rate_slots: rates of which it has a slot that it has not used yet, such as
     `link:summarize`, or AGAIN and the name where all near slots were taken; or THROTTLED and the
     link whose server wants no calls before its time.
     """
@@ -128,7 +128,7 @@ class Progress:
     expire_s: int | None = None
     etags: dict[str, str] = field(default_factory=dict)
     trace: str = ""
-    slots: list[str] = field(default_factory=list)
+    rate_slots: list[str] = field(default_factory=list)
 
     def count_runs(self, names: Sequence[str], last: str) -> None:
         """Count an unsuccessful run: from the first unfinished link of a chain to `last`.
@@ -177,8 +177,8 @@ class Progress:
             state["etags"] = self.etags
         if self.trace:
             state["trace"] = self.trace
-        if self.slots:
-            state["slots"] = self.slots
+        if self.rate_slots:
+            state["slots"] = self.rate_slots
         return orjson.dumps(state) if state else b""
 
     @classmethod
@@ -203,7 +203,7 @@ class Progress:
             expire_s=values.get("expire_s"),
             etags=values.get("etags", {}),
             trace=values.get("trace", ""),
-            slots=values.get("slots", []),
+            rate_slots=values.get("slots", []),
         )
 
 

@@ -164,7 +164,7 @@ class TimeLimits:
             self._counters.clear()
             self.frozen_past_limit = False
             return None
-        at_work = [item for item in view.items if item.phase in (Phase.RUNNING, Phase.BLOCKED)]
+        at_work = [item for item in view.items if item.phase in (Phase.RUNNING, Phase.UNTIMED)]
         running = [item for item in at_work if item.phase is Phase.RUNNING]
         alone = len(running) == 1
         exceeded: LimitExceeded | None = None

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from conserver.telemetry.redact import HIDDEN, is_secret_name, printable, redact, redact_text
+from conserver.telemetry.redact import HIDDEN, is_secret_name, printable, redact_fields, redact_text
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -203,7 +203,7 @@ class Renderer:
         line: dict[str, Any] = {
             "timestamp": self._timestamp(),
             "level": level,
-            "event": redact(event.pop("event", "")),
+            "event": redact_fields(event.pop("event", "")),
         }
         line.update(self._source)
         if self.writer.lost:
@@ -217,7 +217,7 @@ class Renderer:
             elif type(value) in (int, float, bool):
                 line[key] = value
             else:
-                line[key] = redact(value, key)
+                line[key] = redact_fields(value, key)
         if exc_info:
             line["exception"] = redact_text(_format_exception(exc_info))
         if self._as_text:

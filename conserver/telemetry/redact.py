@@ -194,7 +194,7 @@ def redact_texts(value: object) -> object:
     return value
 
 
-def redact(value: object, name: str = "") -> object:
+def redact_fields(value: object, name: str = "") -> object:
     """A copy of `value` with secrets hidden, by type, by name and in texts, at every depth.
 
     A SecretStr that is a URL is shown without its secrets.
@@ -207,9 +207,9 @@ def redact(value: object, name: str = "") -> object:
     if isinstance(value, str):
         return redact_text(value)
     if isinstance(value, dict):
-        return {key: redact(item, str(key)) for key, item in value.items()}
+        return {key: redact_fields(item, str(key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [redact(item) for item in value]
+        return [redact_fields(item) for item in value]
     return value
 
 

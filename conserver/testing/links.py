@@ -118,9 +118,9 @@ def run_link(
     outcome = item.outcome
     assert outcome is not None
     if item.vcon is None:
-        raise Rejected(outcome.reason)
+        raise Rejected(outcome.message)
     if outcome.kind is OutcomeKind.FAILED:
-        raise raised[0] if raised else RuntimeError(outcome.reason)
+        raise raised[0] if raised else RuntimeError(outcome.message)
     result = _result(item, outcome, raised, before)
     return replace(result, checkpoints=inbox.checkpoints_made, logged=[dict(e) for e in logged])
 
@@ -158,7 +158,7 @@ def _item(link: LoadedLink, vcon: VconLike, attempt: int, last_attempt: bool) ->
     )
     text = b"" if isinstance(vcon, Vcon) else _text(vcon)
     claimed = Claimed("token", 1, 0, False, 0, "ingress", b"", text, "inline")
-    item = Item(claimed, route, progress, slot=0, claimed_at_s=0.0, text=text)
+    item = Item(claimed, route, progress, status_slot=0, claimed_at_s=0.0, text=text)
     if isinstance(vcon, Vcon):
         item.vcon, item.uuid = vcon, vcon.uuid
     return item
@@ -199,7 +199,7 @@ def _inbox(item: Item, cancel_after: int | None) -> Iterator[tuple[SharedStatus,
     status = SharedStatus.create("run-link")
     inbox = _Inbox(status, cancel_after)
     try:
-        status.hold(item.slot, item.token, item.claimed.epoch, item.uuid, item.route.name)
+        status.hold(item.status_slot, item.token, item.claimed.epoch, item.uuid, item.route.name)
         yield status, inbox
     finally:
         os.close(inbox.fileno())
@@ -212,7 +212,7 @@ def _result(
     error = raised[0] if raised else None
     rejected = error if isinstance(error, Rejected) else None
     if outcome.kind is OutcomeKind.REJECTED and rejected is None:
-        rejected = Rejected(outcome.reason)
+        rejected = Rejected(outcome.message)
     vcon = item.vcon
     assert vcon is not None
     end: Any = outcome.kind.value

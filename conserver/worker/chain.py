@@ -50,12 +50,12 @@ class ChainRunner:
     def run(self, item: Item) -> None:
         """Run the item and set its outcome. Never raises for what a document or a link does."""
         started_s = time.monotonic()
-        self._status.set_phase(item.slot, Phase.BLOCKED)
+        self._status.set_phase(item.status_slot, Phase.UNTIMED)
         failpoints.at("open")
         try:
             parse_document(item)
             if item.claimed.what == "inline":
-                self._status.set_uuid(item.slot, item.uuid)
+                self._status.set_uuid(item.status_slot, item.uuid)
             outcome = self._run_links(item, started_s)
             if outcome.kind in _KEEPS_CHANGES:
                 outcome = _dumped(item, outcome)
@@ -63,7 +63,7 @@ class ChainRunner:
             outcome = _outcome_of(error, "")
         item.outcome = outcome
         # Ends the time limits: how long Redis and the storages take does not count.
-        self._status.set_phase(item.slot, Phase.FINISHING)
+        self._status.set_phase(item.status_slot, Phase.FINISHING)
         item.links_s += time.monotonic() - started_s
 
     def _run_links(self, item: Item, started_s: float) -> ChainOutcome:
@@ -74,7 +74,7 @@ class ChainRunner:
             done.clear()
             item.progress.pushes.clear()
             item.progress.expire_s = None
-        if route.rate is not None and not done and route.rate.name not in item.progress.slots:
+        if route.rate is not None and not done and route.rate.name not in item.progress.rate_slots:
             return ChainOutcome(OutcomeKind.RATE)
         for link in route.links[len(done) :]:
             if inbox.is_cancelled(item):
@@ -83,11 +83,11 @@ class ChainRunner:
             throttled_s = inbox.throttles.left_s(link.name) if inbox.throttles.until_s else 0.0
             if throttled_s > 0:
                 # A slot taken before is too early now, and is given up.
-                item.progress.slots = [THROTTLED + link.name]
+                item.progress.rate_slots = [THROTTLED + link.name]
                 return ChainOutcome(OutcomeKind.RATE, link=link.name, after_s=throttled_s)
             if route.rates and _lacks_slot(item, link.name):
                 return ChainOutcome(OutcomeKind.RATE, link=link.name)
-            item.progress.slots.clear()
+            item.progress.rate_slots.clear()
             link_started_s = time.monotonic() if item.attempt is not None else 0.0
             if item.span is None:
                 outcome = self._run_link(item, link, started_s)
@@ -110,7 +110,9 @@ class ChainRunner:
         deadline_s = _deadline(started_s, route.soft_s, link_started_s, link.soft_timeout_s)
         context = Context(item, link.name, deadline_s, self._inbox)
         item.link, item.link_progress = link.name, None
-        self._status.start_link(item.slot, link.name, link.hard_timeout_s or 0.0, route.hard_s)
+        self._status.start_link(
+            item.status_slot, link.name, link.hard_timeout_s or 0.0, route.hard_s
+        )
         vcon = item.vcon
         assert vcon is not None  # parse_document came first
         filtered, before = "", b""
@@ -169,7 +171,7 @@ def _dump_of(vcon: Vcon) -> bytes:
 
 def _lacks_slot(item: Item, link: str) -> bool:
     rate = item.route.rates.get(link)
-    return rate is not None and rate.name not in item.progress.slots
+    return rate is not None and rate.name not in item.progress.rate_slots
 
 
 def _dumped(item: Item, outcome: ChainOutcome) -> ChainOutcome:

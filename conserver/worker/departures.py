@@ -148,7 +148,7 @@ class Departures:
         self._redis.call(calls.told(event.job, event.seq, what, why))
 
     def _log_end(self, item: Item, outcome: ChainOutcome) -> None:
-        by = {"link": outcome.link, "reason": redact_text(outcome.reason)}
+        by = {"link": outcome.link, "reason": redact_text(outcome.message)}
         self._log.info(
             outcome.kind.value,
             **item.log_fields(),
@@ -177,4 +177,4 @@ def _cause(item: Item, waits_for: Mapping[str, Any]) -> str:
 def _how(outcome: ChainOutcome) -> str:
     """Which link has ended the chain, and why, as the story of the item tells it."""
     by = f"by {outcome.link}" if outcome.link else ""
-    return ": ".join(part for part in (by, outcome.reason) if part)
+    return ": ".join(part for part in (by, outcome.message) if part)

@@ -71,9 +71,9 @@ class DocumentLoader:
             return
         # A document that fills a call by itself may exhaust the worker's memory: a death during
         # the call counts against its item.
-        alone = items[0].slot if len(items) == 1 else -1
+        alone = items[0].status_slot if len(items) == 1 else -1
         if alone >= 0:
-            self._status.set_phase(alone, Phase.BLOCKED)
+            self._status.set_phase(alone, Phase.UNTIMED)
         texts = self._redis.command("MGET", *[keys.document(item.uuid) for item in items])
         if alone >= 0:
             self._status.set_phase(alone, Phase.QUEUED)
@@ -97,7 +97,7 @@ class DocumentLoader:
         if not self._writers or not usable_uuid(item.uuid):
             return False
         item.answers = StorageAnswers(set(self._writers), on_document=on_document)
-        self._status.set_phase(item.slot, Phase.FINISHING)
+        self._status.set_phase(item.status_slot, Phase.FINISHING)
         failpoints.at("before-look-up")
         self._ask_next(item, item.answers)
         return True

@@ -47,7 +47,7 @@ class HeldItems:
         # A pushed document is parsed later, and outside the worker loop.
         name = item.name if item.uuid else ""
         self.by_token[claimed.token] = item
-        self._status.hold(item.slot, claimed.token, claimed.epoch, name, item.route.name)
+        self._status.hold(item.status_slot, claimed.token, claimed.epoch, name, item.route.name)
 
     def count_document(self, item: Item) -> None:
         """Count the document that the item has now."""
@@ -57,7 +57,7 @@ class HeldItems:
 
     def remove(self, item: Item) -> None:
         """The item has left this worker. May be called again."""
-        if item.slot < 0:
+        if item.status_slot < 0:
             return
         # After a failover that undid a claim, the same token may have been claimed again; then
         # by_token has that newer item.
@@ -65,8 +65,8 @@ class HeldItems:
         if self.by_token.get(token) is item:
             del self.by_token[token]
         self.document_bytes -= item.counted_bytes
-        self._status.free(item.slot)
-        self._free_slots.append(item.slot)
-        item.slot = -1
+        self._status.free(item.status_slot)
+        self._free_slots.append(item.status_slot)
+        item.status_slot = -1
         if item is self.suspect:
             self.suspect = None

@@ -107,11 +107,11 @@ class WorkerInbox:
         item.dump_vcon()
         failpoints.at("before-checkpoint")
         checkpoint = Checkpoint(item)
-        self._status.set_phase(item.slot, Phase.BLOCKED)
+        self._status.set_phase(item.status_slot, Phase.UNTIMED)
         self.checkpoints.append(checkpoint)
         self.wake()
         checkpoint.finished.wait()
-        self._status.set_phase(item.slot, Phase.RUNNING)
+        self._status.set_phase(item.status_slot, Phase.RUNNING)
         if checkpoint.error is not None:
             raise checkpoint.error
         failpoints.at("after-checkpoint")

@@ -1,9 +1,9 @@
 """An item inside a worker, and the life that it has there.
 
     step                                  Phase     module
- 1  claimed; its document is read         QUEUED     intake.py, document_loader.py (BLOCKED while it
+ 1  claimed; its document is read         QUEUED     intake.py, document_loader.py (UNTIMED while it
                                                      is read alone; one MGET reads those of many)
- 2  its links run in a chain thread       RUNNING    pool.py, chain.py (BLOCKED while its document
+ 2  its links run in a chain thread       RUNNING    pool.py, chain.py (UNTIMED while its document
                                                      is parsed and while a checkpoint is written)
  3  document and progress are written     FINISHING  outcomes.py, outbox.py
  4  each storage of the chain saves it    FINISHING  writers.py
@@ -106,21 +106,21 @@ class OutcomeKind(enum.Enum):
 
 @dataclass(slots=True)
 class ChainOutcome:
-    """How a run through the links ended. `link` is the one that ended it, `error` the type of what
-    it raised, `after_s` the delay that it asked for.
+    """How a run through the links ended. `link` is the one that ended it, `error_type` the type of
+    what it raised, `message` what that said, `after_s` the delay that it asked for.
     """
 
     kind: OutcomeKind
-    reason: str = ""
-    error: str = ""
+    message: str = ""
+    error_type: str = ""
     traceback: str = ""
     link: str = ""
     after_s: float | None = None
 
     @property
     def said(self) -> str:
-        """The reason, with the type of the exception where the text alone says little."""
-        return with_type(self.error, self.reason)
+        """The message, with the type of the exception where the text alone says little."""
+        return with_type(self.error_type, self.message)
 
 
 @dataclass(slots=True)
@@ -153,7 +153,7 @@ class Item:
     claimed: Claimed
     route: Route
     progress: Progress
-    slot: int  # its item slot in SharedStatus; -1 once it has left the worker
+    status_slot: int  # its item slot in SharedStatus; -1 once it has left the worker
     claimed_at_s: float  # time.monotonic()
     uuid: str = ""  # "" until a document that was pushed whole is parsed
     saved_state: bytes = b""  # the progress as Redis has it: a failed attempt reverts to it
@@ -246,7 +246,7 @@ class Item:
         trace = self.progress.trace
         self.progress = Progress.load(self.saved_state)
         self.progress.trace = trace  # of this attempt, whatever became of it
-        self.progress.slots = []  # they were used
+        self.progress.rate_slots = []  # they were used
         self.vcon = self.draft = None
 
     def log_fields(self) -> dict[str, Any]:
@@ -284,7 +284,7 @@ class Item:
             why["storage"] = storage
         elif outcome is not None and outcome.link:
             trace = redact_text(outcome.traceback)
-            why.update(link=outcome.link, type=outcome.error, traceback=trace)
+            why.update(link=outcome.link, type=outcome.error_type, traceback=trace)
         return why
 
 

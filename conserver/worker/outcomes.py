@@ -192,7 +192,7 @@ class OutcomeHandler:
         answers = item.answers = item.answers or StorageAnswers()
         owed = _owed_and_not_unavailable(item, answers)
         chosen = owed if self._settings.parallel_storage else owed[:1]
-        self._status.set_phase(item.slot, Phase.FINISHING)
+        self._status.set_phase(item.status_slot, Phase.FINISHING)
         answers.asked = set(chosen)
         if item.attempt is not None:
             answers.asked_s = time.monotonic()
@@ -228,7 +228,7 @@ class OutcomeHandler:
         else:
             reason = "failed" if progress.failures > config.retries else ""
         if reason:
-            self._write_then(item, lambda i: self._outbox.dead_letter(i, reason, outcome.reason))
+            self._write_then(item, lambda i: self._outbox.dead_letter(i, reason, outcome.message))
             return
         after_s = outcome.after_s
         if after_s is not None and outcome.link in item.route.rates:

@@ -109,8 +109,8 @@ class Rates:
                 continue
             for item, wait_s in zip(items, waits_s, strict=True):
                 slot = rate.name if wait_s >= 0 else AGAIN + rate.name
-                others = [one for one in item.progress.slots if one != AGAIN + rate.name]
-                item.progress.slots = [*others, slot]
+                others = [one for one in item.progress.rate_slots if one != AGAIN + rate.name]
+                item.progress.rate_slots = [*others, slot]
                 found.append((item, rate, abs(wait_s)))
                 if wait_s and item.route.name in self._due_s:
                     heapq.heappush(self._due_s[item.route.name], now_s + abs(wait_s))
@@ -210,7 +210,7 @@ class Rates:
 def _is_to_ask(item: Item) -> bool:
     """Whether the item, which is at work, is on its way to a rate and has no slot."""
     route, progress = item.route, item.progress
-    if item.link in route.rates or any(not slot.startswith(AGAIN) for slot in progress.slots):
+    if item.link in route.rates or any(not slot.startswith(AGAIN) for slot in progress.rate_slots):
         return False
     if route.rate is not None:
         return not (item.link or progress.links)

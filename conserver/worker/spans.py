@@ -156,7 +156,7 @@ def ended(item: Item, how: str, error: str = "", text: str = "") -> None:
     outcome = item.outcome
     if not error and how in ("parked", "dead_letter"):
         if outcome is not None and outcome.kind in _FAILURES:
-            error, text = outcome.error or outcome.kind.value, outcome.reason
+            error, text = outcome.error_type or outcome.kind.value, outcome.message
         elif item.answers is not None and item.answers.unavailable:
             error, text = "unavailable", next(iter(item.answers.unavailable.values()))
     if error:
@@ -194,7 +194,7 @@ def around_link(
         if outcome is not None:
             span.set_attribute("conserver.outcome", outcome.kind.value)
             if outcome.kind in _FAILURES:
-                _failed(span, outcome.error or outcome.kind.value, outcome.reason)
+                _failed(span, outcome.error_type or outcome.kind.value, outcome.message)
         return outcome
 
 

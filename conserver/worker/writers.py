@@ -1,8 +1,8 @@
 """Writers: one thread per storage, which saves the waiting items in bulk and answers for each one.
 
-1. A call has at most BATCH_ITEMS documents and BATCH_BYTES bytes (or one larger document), one per
-   uuid (that of the highest revision), sorted by uuid so that two workers never lock rows in
-   opposite order.
+1. A call has at most SAVE_ITEMS_MAX documents and SAVE_BYTES_MAX bytes (or one larger document),
+   one per uuid (that of the highest revision), sorted by uuid so that two workers never lock rows
+   in opposite order.
 2. The thread opens its storage itself, and opens it again after an error. While the storage is
    unavailable its breaker answers instead (breaker.py).
 3. A call that hangs is abandoned a second after its timeout has passed: its items are unavailable,
@@ -29,8 +29,8 @@ from conserver.worker.inbox import StorageReport, WorkerInbox
 from conserver.worker.item import Item
 from storage.contract import Document, Outcome, Storage, Unavailable, place_of, with_place
 
-BATCH_ITEMS = 256
-BATCH_BYTES = 8 * 1024 * 1024
+SAVE_ITEMS_MAX = 256
+SAVE_BYTES_MAX = 8 * 1024 * 1024
 CHECK_INTERVAL_S = 1.0
 HUNG_CALLS_MAX = 8
 """How many calls of one storage may hang in a process, each with its thread and client, before the
@@ -53,7 +53,7 @@ class Writer:
         self._hung_calls_max = hung_calls_max
         self._loaded = loaded
         self._inbox = inbox
-        self._breaker = Breaker(BATCH_ITEMS)
+        self._breaker = Breaker(SAVE_ITEMS_MAX)
         self._log = log.get_logger(storage=loaded.name)
         self._thread = self._new_thread()
         self._abandoned: list[_WriterThread] = []
@@ -222,9 +222,9 @@ class _WriterThread:
         items, size_bytes = [first.item], len(first.item.text)
         if first.look_up:
             return _Call(items, look_up=True)
-        while self.jobs and not self.jobs[0].look_up and len(items) < BATCH_ITEMS:
+        while self.jobs and not self.jobs[0].look_up and len(items) < SAVE_ITEMS_MAX:
             size_bytes += len(self.jobs[0].item.text)
-            if size_bytes > BATCH_BYTES:
+            if size_bytes > SAVE_BYTES_MAX:
                 break
             items.append(self.jobs.popleft().item)
         return _Call(items, look_up=False)

@@ -76,10 +76,10 @@ class Hosts:
                 item = self.returned.popleft()
             elif self.waiting:
                 self.waiting -= 1
-                item = SimpleNamespace(route=self.route, progress=SimpleNamespace(slots=[]))
+                item = SimpleNamespace(route=self.route, progress=SimpleNamespace(rate_slots=[]))
             else:
                 break
-            if self.rate.name in item.progress.slots:
+            if self.rate.name in item.progress.rate_slots:
                 self.ran_s.append(self.now_s)
             else:
                 rates.ask(item, self.rate)

@@ -20,7 +20,7 @@ TODAY_S = 20_000 * DAY_S
 def submit(queue: Queue, job: str, most_jobs: int = 2, **rest: Any) -> bytes:
     """Submit for Ann; the first word of the answer."""
     one = Submission("q", f"u-{job}", job, document(f"u-{job}"), **rest)
-    call = operator_calls.submit(one._replace(token="ann", most_jobs=most_jobs))
+    call = operator_calls.submit(one._replace(api_token="ann", most_jobs=most_jobs))
     return bytes(queue.run(call)[0])
 
 

@@ -7,7 +7,7 @@ import threading
 from conserver.process.shared_status import ITEMS_MAX
 from conserver.queue import calls
 from conserver.worker.held_items import HELD_BYTES_MAX
-from conserver.worker.writers import BATCH_BYTES, BATCH_ITEMS
+from conserver.worker.writers import SAVE_BYTES_MAX, SAVE_ITEMS_MAX
 from tests.conftest import unique
 from tests.guards.counting import figure
 from tests.helpers import eventually
@@ -43,7 +43,7 @@ def test_items_are_bounded(redis_url: str) -> None:
         assert most <= ITEMS_MAX
         opened.set()
         eventually(lambda: len(worker.out()) == len(uuids), 60)
-    assert max(len(call) for call in memory.shelf(name).saves) <= BATCH_ITEMS
+    assert max(len(call) for call in memory.shelf(name).saves) <= SAVE_ITEMS_MAX
 
 
 def test_bytes_are_bounded(redis_url: str) -> None:
@@ -63,7 +63,7 @@ def test_bytes_are_bounded(redis_url: str) -> None:
         opened.set()
         eventually(lambda: len(worker.out()) == len(bodies), 60)
     calls_bytes = [sum(len(one.body) for one in call) for call in memory.shelf(name).saves]
-    assert max(calls_bytes) <= BATCH_BYTES
+    assert max(calls_bytes) <= SAVE_BYTES_MAX
 
 
 def test_one_call_takes_no_more_than_4_mib_or_one_document(redis_url: str) -> None:

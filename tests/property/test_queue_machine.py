@@ -324,7 +324,13 @@ class QueueMachine(RuleBasedStateMachine):
         fields = [("callback_on", told)] if told else []
         most = self.jobs % 2 * MANY_JOBS
         entry = Submission(
-            name, uuid, f"j{self.jobs}", self._body(uuid), fields=fields, token="t", most_jobs=most
+            name,
+            uuid,
+            f"j{self.jobs}",
+            self._body(uuid),
+            fields=fields,
+            api_token="t",
+            most_jobs=most,
         )
         self._send(self._do_submit, entry)
 

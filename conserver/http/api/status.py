@@ -19,7 +19,7 @@ from conserver.operations import hosts as operations
 from conserver.operations import lists as list_operations
 from conserver.operations.hosts import Host, Rate
 from conserver.operations.tokens import Token
-from conserver.telemetry.redact import redact, redact_text, redact_texts
+from conserver.telemetry.redact import redact_fields, redact_text, redact_texts
 
 router = APIRouter(prefix="/v1", tags=["status"])
 
@@ -232,7 +232,7 @@ def item(request: Request, uuid: str, token: Annotated[Token, Depends(requires("
 def config(request: Request, _: Annotated[Token, Depends(requires("read"))]) -> ConfigView:
     """As this process has read it."""
     found = context_of(request).config
-    shown: Any = redact(found.model_dump(mode="json"))
+    shown: Any = redact_fields(found.model_dump(mode="json"))
     return ConfigView(**shown, warnings=[str(redact_texts(str(one))) for one in found.warnings])
 
 

@@ -169,7 +169,7 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
         due_ms=wish.due_ms,
         keep_s=settings.job_expiry_s,
         max_s=settings.job_max_s,
-        token=token.name,
+        api_token=token.name,
         most_jobs=most_jobs,
         fields=[("by", token.name), *wish.fields, *kept],
     )

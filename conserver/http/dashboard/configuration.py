@@ -15,7 +15,7 @@ from conserver.http.dashboard.pages import Pages, Values, Visit
 from conserver.http.dashboard.picture import picture
 from conserver.operations import reload as operation
 from conserver.operations import settings as settings_operation
-from conserver.telemetry.redact import redact, redact_text, redact_texts
+from conserver.telemetry.redact import redact_fields, redact_text, redact_texts
 
 pages = Pages()
 _RELOADS = (
@@ -34,7 +34,7 @@ def config(visit: Visit) -> Response:
     """What this process has read, and whether the file says something else by now."""
     context = visit.context
     found: Any = context.config
-    shown: Any = redact(found.model_dump(mode="json", exclude_defaults=True))
+    shown: Any = redact_fields(found.model_dump(mode="json", exclude_defaults=True))
     shown.pop("ingress_auth", None)
     faults, changed = _file(visit)
     return visit.render(

@@ -62,8 +62,8 @@ def test_an_item_goes_through_its_phases(status: SharedStatus) -> None:
     assert (running.phase, running.link) == (Phase.RUNNING, "links.tag")
     assert (running.limit_s, running.chain_limit_s) == (1.5, 60)
     assert (running.token, running.epoch) == ("token", 2**40)
-    status.set_phase(7, Phase.BLOCKED)
-    assert other.read().items[0].phase is Phase.BLOCKED
+    status.set_phase(7, Phase.UNTIMED)
+    assert other.read().items[0].phase is Phase.UNTIMED
     status.set_phase(7, Phase.RUNNING)
     status.set_phase(7, Phase.FINISHING)
     assert other.read().items[0].phase is Phase.FINISHING
@@ -80,7 +80,7 @@ def test_each_run_of_a_link_and_each_item_has_its_own_number(status: SharedStatu
     (second,) = status.read().items
     assert second.link_run != first.link_run
     assert second.chain_run == first.chain_run
-    status.set_phase(0, Phase.BLOCKED)
+    status.set_phase(0, Phase.UNTIMED)
     status.set_phase(0, Phase.RUNNING)
     assert status.read().items[0].link_run == second.link_run
     status.free(0)
@@ -93,7 +93,7 @@ def test_each_run_of_a_link_and_each_item_has_its_own_number(status: SharedStatu
 
 def test_phases_in_which_an_item_is_blamed() -> None:
     blamed = {phase for phase in Phase if phase.blamed}
-    assert blamed == {Phase.RUNNING, Phase.BLOCKED, Phase.FINISHING}
+    assert blamed == {Phase.RUNNING, Phase.UNTIMED, Phase.FINISHING}
 
 
 def test_every_slot_can_be_used(status: SharedStatus) -> None:

@@ -24,7 +24,7 @@ def view() -> StatusView:
     status.start_link(1, "link")
     status.set_phase(2, Phase.FINISHING)
     status.start_link(3, "link")
-    status.set_phase(3, Phase.BLOCKED)
+    status.set_phase(3, Phase.UNTIMED)
     view = status.read()
     status.close()
     return view

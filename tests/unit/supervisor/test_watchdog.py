@@ -84,7 +84,7 @@ def test_no_limit_counts_while_an_item_is_paused_or_stored(status: SharedStatus)
     limits = TimeLimits()
     run(status, 0, 2.0, 2.0)
     exceeded(limits, status, 1.0)
-    status.set_phase(0, Phase.BLOCKED)
+    status.set_phase(0, Phase.UNTIMED)
     assert not any(exceeded(limits, status, 1.0) for _ in range(100))
     status.set_phase(0, Phase.RUNNING)
     assert [exceeded(limits, status, 1.0) for _ in range(2)] == ["", "token-0"]

@@ -9,7 +9,7 @@ from conserver.telemetry.redact import (
     Secrets,
     is_secret_name,
     printable,
-    redact,
+    redact_fields,
     redact_text,
     redact_texts,
     secret_values,
@@ -146,7 +146,7 @@ def test_nested_values() -> None:
         "token": "",
         "n": 3,
     }
-    assert redact(value) == {
+    assert redact_fields(value) == {
         "options": {"host": "db", "password": HIDDEN, "urls": ["redis://u:***@h"]},
         "token": "",
         "n": 3,

@@ -132,15 +132,15 @@ def test_a_throttled_link_is_not_called(setup: Setup) -> None:
     assert called == ["a"]
     assert item.progress.links == ["a"]
     assert item.progress.attempts == 0
-    assert item.progress.slots == ["throttled:b"]
+    assert item.progress.rate_slots == ["throttled:b"]
     assert Vcon.parse(item.body).tags == {"a": "done"}, "what was done is kept"
 
 
 def test_an_item_that_comes_back_goes_on(setup: Setup) -> None:
-    progress = Progress(links=["a"], slots=["throttled:b"])
+    progress = Progress(links=["a"], rate_slots=["throttled:b"])
     item, outcome = setup.run(link("a", nothing), link("b", tag), progress=progress)
     assert outcome.kind is OutcomeKind.DONE
-    assert item.progress.slots == []
+    assert item.progress.rate_slots == []
 
 
 def test_a_link_that_throttles_itself_goes_on_and_the_next_item_waits(setup: Setup) -> None:
@@ -204,7 +204,7 @@ def test_any_other_answer_is_rejected(setup: Setup, answer: object) -> None:
 
     _, outcome = setup.run(link("a", run))
     assert (outcome.kind, outcome.link) == (OutcomeKind.REJECTED, "a")
-    assert "link a returned" in outcome.reason
+    assert "link a returned" in outcome.message
 
 
 def test_links_that_an_earlier_attempt_has_finished_are_skipped(setup: Setup) -> None:
@@ -264,7 +264,7 @@ def test_a_vcon_with_another_uuid_is_rejected(setup: Setup, answers: bool) -> No
 
     _, outcome = setup.run(link("a", rename))
     assert outcome.kind is OutcomeKind.REJECTED
-    assert "'u2' instead of 'u1'" in outcome.reason
+    assert "'u2' instead of 'u1'" in outcome.message
     _, outcome = setup.run(link("a", swap))
     assert outcome.kind is OutcomeKind.REJECTED
 
@@ -285,7 +285,7 @@ def test_what_json_cannot_hold_is_rejected_in_the_chain_thread(
     for run in (spoil, spoil_quietly):
         item, outcome = setup.run(link("a", run))
         assert outcome.kind is OutcomeKind.REJECTED
-        assert "cannot be written as JSON" in outcome.reason
+        assert "cannot be written as JSON" in outcome.message
         assert not item.changed
 
 
@@ -327,11 +327,11 @@ def test_nothing_that_a_link_raises_escapes(
     setup: Setup, error: BaseException, kind: OutcomeKind, reason: str
 ) -> None:
     item, outcome = setup.run(link("a", nothing), link("b", raises(error)))
-    assert (outcome.kind, outcome.reason, outcome.link) == (kind, reason, "b")
+    assert (outcome.kind, outcome.message, outcome.link) == (kind, reason, "b")
     assert item.progress.links == ["a"]
     if kind is OutcomeKind.FAILED:
         assert "raise error" in outcome.traceback
-        assert outcome.error
+        assert outcome.error_type
     if kind is OutcomeKind.RETRY:
         assert outcome.after_s == 7.5
 
@@ -341,7 +341,7 @@ def test_a_link_that_recurses_without_end_is_a_failed_attempt(setup: Setup) -> N
         return recurse(vcon, context)
 
     _, outcome = setup.run(link("a", recurse))
-    assert (outcome.kind, outcome.error) == (OutcomeKind.FAILED, "RecursionError")
+    assert (outcome.kind, outcome.error_type) == (OutcomeKind.FAILED, "RecursionError")
     assert len(outcome.traceback) <= 8000
 
 
@@ -359,14 +359,14 @@ def test_secrets_of_a_links_options_are_redacted_in_what_it_raises(
     options = {"api_key": SecretStr("k3y-of-ours"), "headers": {"X-Id": SecretStr("0ther-one")}}
     failing = link("a", raises(error("refused: k3y-of-ours, 0ther-one")))
     _, outcome = setup.run(replace(failing, options=options))
-    assert outcome.reason == "refused: ***, ***"
+    assert outcome.message == "refused: ***, ***"
     assert "k3y-of-ours" not in outcome.traceback
 
 
 def test_the_name_of_an_error_has_its_module(setup: Setup) -> None:
     _, outcome = setup.run(link("a", raises(orjson.JSONDecodeError("x", "y", 0))))
-    assert outcome.error.endswith("JSONDecodeError")
-    assert "." in outcome.error
+    assert outcome.error_type.endswith("JSONDecodeError")
+    assert "." in outcome.error_type
 
 
 @pytest.mark.parametrize(
@@ -594,8 +594,8 @@ def test_a_link_pushes_to_no_list_of_the_queues_own(setup: Setup, name: str) -> 
         return vcon
 
     item, outcome = setup.run(link("a", ask))
-    assert (outcome.kind, outcome.error) == (OutcomeKind.FAILED, "ValueError")
-    assert "the name of a list must" in outcome.reason
+    assert (outcome.kind, outcome.error_type) == (OutcomeKind.FAILED, "ValueError")
+    assert "the name of a list must" in outcome.message
     assert item.progress.pushes == []
 
 
@@ -652,7 +652,7 @@ def test_what_cannot_be_processed_is_rejected_with_its_own_reason(
     setup.runner.run(item)
     assert item.outcome is not None
     assert item.outcome.kind is OutcomeKind.REJECTED
-    assert words in item.outcome.reason
+    assert words in item.outcome.message
 
 
 def test_a_whole_document_brings_its_uuid(setup: Setup) -> None:
@@ -679,7 +679,7 @@ def test_a_link_that_pushes_what_is_no_text_fails(setup: Setup) -> None:
         return vcon
 
     _, outcome = setup.run(link("a", ask))
-    assert (outcome.kind, outcome.error) == (OutcomeKind.FAILED, "UnicodeEncodeError")
+    assert (outcome.kind, outcome.error_type) == (OutcomeKind.FAILED, "UnicodeEncodeError")
 
 
 def test_case_of_a_pushed_uuid_does_not_matter(setup: Setup) -> None:
@@ -694,7 +694,7 @@ def test_an_envelope_under_an_unusable_key_is_rejected(setup: Setup, payload: by
     text = b'{"ciphertext": "x", "recipients": []}'
     _, outcome = setup.run(text=text, payload=payload)
     assert outcome.kind is OutcomeKind.REJECTED
-    assert "cannot serve as a uuid" in outcome.reason
+    assert "cannot serve as a uuid" in outcome.message
 
 
 def test_extensions_that_a_chain_knows_may_be_critical(setup: Setup) -> None:
@@ -728,7 +728,7 @@ def test_a_link_filters_with_a_reason_and_keeps_what_it_did(setup: Setup) -> Non
         setup.runner.run(item)
     outcome = item.outcome
     assert outcome is not None
-    assert (outcome.kind, outcome.link, outcome.reason) == (OutcomeKind.FILTERED, "a", "too short")
+    assert (outcome.kind, outcome.link, outcome.message) == (OutcomeKind.FILTERED, "a", "too short")
     assert b"seen" in item.body
     assert item.progress.pushes == [("elsewhere", "u1")]
     assert logged == []

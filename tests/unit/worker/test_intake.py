@@ -554,7 +554,7 @@ def test_an_item_that_comes_again_under_its_token_is_another_one(make: Make) -> 
     worker.run(first)
     worker.flush()
     assert worker.held.by_token == {"token": second}
-    assert [one.slot for one in worker.status.read().items] == [second.slot]
+    assert [one.slot for one in worker.status.read().items] == [second.status_slot]
     worker.run(second)
     worker.flush()
     assert worker.out() == ["u1"]

@@ -23,7 +23,7 @@ from conserver.vcon.document import Vcon
 from conserver.worker import writers
 from conserver.worker.inbox import StorageReport, WorkerInbox
 from conserver.worker.item import Item, Route
-from conserver.worker.writers import BATCH_BYTES, BATCH_ITEMS, Writer
+from conserver.worker.writers import SAVE_BYTES_MAX, SAVE_ITEMS_MAX, Writer
 from storage.contract import Rejected, Stored, Unavailable
 from tests.conftest import unique
 from tests.helpers import eventually
@@ -145,9 +145,9 @@ def test_of_one_uuid_the_highest_revision_is_saved_and_its_outcome_is_that_of_al
 def test_a_call_is_bounded_by_count_and_by_bytes(gate: threading.Event) -> None:
     setup = Setup()
     hang(setup, gate, item("first"))
-    many = [item(f"u{number:04}") for number in range(BATCH_ITEMS + 1)]
-    large = [item(f"v{n}", text=b" " * (BATCH_BYTES // 2)) for n in range(3)]
-    huge = item("w", text=b" " * (BATCH_BYTES * 2))
+    many = [item(f"u{number:04}") for number in range(SAVE_ITEMS_MAX + 1)]
+    large = [item(f"v{n}", text=b" " * (SAVE_BYTES_MAX // 2)) for n in range(3)]
+    huge = item("w", text=b" " * (SAVE_BYTES_MAX * 2))
     setup.writer.save([*many, *large, huge])
     gate.set()
     setup.outcomes_of(*many, *large, huge)
