@@ -45,7 +45,7 @@ ARROWS = {
     "links storage.contract",
     "coordinator": "operations.monitoring operations process queue config telemetry",
     "supervisor": "media.speech plugins process config telemetry",
-    "operations": "plugins outbound queue vcon config telemetry storage.contract",
+    "operations": "plugins process outbound queue vcon config telemetry storage.contract",
     # Imported only where something is scraped, by the processes that answer.
     "operations.monitoring": "operations process telemetry",
     "http.api": "operations.monitoring operations process media.transcription outbound queue vcon "
