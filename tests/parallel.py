@@ -13,9 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 GROUPS = {
-    # Their outages take minutes, so they have servers of their own, beside the other fault tests.
-    "tests/fault/test_storage_away.py": "storages away",
     # The first one starts the three databases of `stored_scene`.
+    "tests/fault/test_storage_away.py": "stored scenes",
     "tests/fault/test_items.py::test_same_uuid_pushed_twice_is_two_items": "stored scenes",
     "tests/fault/test_items.py::test_two_chains_on_one_vcon": "stored scenes",
     "tests/fault/test_redis_away.py::test_connection_cut_at_a_script": "stored scenes",
@@ -26,8 +25,7 @@ GROUPS = {
     "tests/fault/test_start_and_stop.py::test_start_while_a_storage_is_away": "stored scenes",
     # They share an Elasticsearch that asks for a password.
     "tests/integration/test_elasticsearch.py::test_user_and_password": "password",
-    "tests/integration/test_servers.py::"
-    "test_elasticsearch_comes_back_and_asks_for_its_password": "password",
+    "tests/integration/test_servers.py::test_elasticsearch_asks_for_its_password": "password",
     # Every file is parsed once.
     "tests/test_tidy.py": "tidy",
     # Each has something for its module that takes seconds to start: a browser, a daemon that hears,

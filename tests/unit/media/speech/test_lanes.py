@@ -148,7 +148,7 @@ def test_the_canary_sings_the_same_song() -> None:
 
 
 def spectra(count: int) -> Callable[[WhisperBatches], list[Any]]:
-    names = ["garden", "meeting", "train", "weather", "order", "window", "invoice", "address"]
+    names = ["order", "window", "invoice", "address"]  # the short ones, each of its own length
     sounds = [
         channels_of(f"speech/{name}.wav")[0].astype(np.float32) / np.float32(32768)
         for name in names
@@ -167,9 +167,9 @@ def test_what_a_window_gives_does_not_depend_on_its_company() -> None:
     """At 1, 8 and 32 rows, in another order: the same tokens, in float32 on a CPU."""
     model = WhisperBatches(english(), workers=1, threads=1, ahead=1)
     encoded = spectra(32)(model)
-    alone = [model.generate([row], ["en"], OPTIONS, 0.0)[0].tokens for row in encoded[:8]]
+    alone = [model.generate([row], ["en"], OPTIONS, 0.0)[0].tokens for row in encoded[:4]]
     for size in (8, 32):
         numbers = [int(number) for number in np.random.default_rng(3).permutation(size)]
         batch = model.generate([encoded[n] for n in numbers], ["en"] * size, OPTIONS, 0.0)
         found = {n: one.tokens for n, one in zip(numbers, batch, strict=True)}
-        assert [found[n] for n in range(size)] == alone * (size // 8)
+        assert [found[n] for n in range(size)] == alone * (size // 4)
