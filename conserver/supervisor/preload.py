@@ -143,6 +143,13 @@ class Preload:
 
     def _prepare(self, settings: Settings, config: Config) -> None:
         method = self._context.get_start_method()
+        if method == "forkserver":
+            self._context.set_forkserver_preload(self._modules)
+        elif method == "fork":
+            # Before the plugins, which are somebody else's code: it may start threads.
+            with cheap_imports():
+                for module in self._modules:
+                    importlib.import_module(module)
         loaded = load_plugins(config, settings.config_file, prepare=method == "fork")
         log_warnings(doubts(loaded))
         self.speech_links = {
@@ -151,12 +158,7 @@ class Preload:
             if link.speech_model is not None
         }
         self.reads_pages = any(link.reads_pages for link in loaded.links.values())
-        if method == "forkserver":
-            self._context.set_forkserver_preload(self._modules)
-        elif method == "fork":
-            with cheap_imports():
-                for module in self._modules:
-                    importlib.import_module(module)
+        if method == "fork":
             if self.speech_links or self.reads_pages:
                 # Transcribers and page readers are spawned, which starts the tracker. Children
                 # forked before then would close its pipe as foreign, and still believe that they
