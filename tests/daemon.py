@@ -111,17 +111,13 @@ class Daemon:
     def pids(self, title: str = "") -> list[int]:
         """Its living processes whose title begins with `conserver: <title>`, oldest first."""
         found = []
-        for folder in Path("/proc").iterdir():
-            if not folder.name.isdigit():
-                continue
+        for pid in self.everybody():
             try:
-                words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-                session = int((folder / "stat").read_text().rpartition(")")[2].split()[3])
-                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            except (OSError, IndexError, UnicodeDecodeError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+            except OSError:
                 continue
-            if session == self.pid and state != "Z" and words.startswith(f"conserver: {title}"):
-                found.append(int(folder.name))
+            if words.lstrip().startswith(f"conserver: {title}".encode()):
+                found.append(pid)
         return sorted(found)
 
     def worker(self, slot: int = 1) -> int:
@@ -198,16 +194,20 @@ class Daemon:
                 os.kill(pid, signal.SIGCONT)
 
     def everybody(self) -> list[int]:
-        """All processes of its session, helpers of multiprocessing included."""
+        """All processes of its session, helpers of multiprocessing included.
+
+        Tests ask every ten milliseconds: the kernel is asked for the session, which takes a tenth
+        of what reading every process's files takes.
+        """
         found = []
         for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                try:
-                    fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                if int(fields[3]) == self.pid and fields[0] != "Z":
-                    found.append(int(folder.name))
+            try:
+                if folder.name.isdigit() and os.getsid(int(folder.name)) == self.pid:
+                    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                    if state != "Z":
+                        found.append(int(folder.name))
+            except OSError:
+                continue
         return found
 
     def wait(self, timeout_s: float = 30) -> int:

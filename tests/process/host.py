@@ -121,7 +121,7 @@ class Host:
 
     def pids(self) -> set[int]:
         """All processes of the supervisor's session, without zombies."""
-        return {pid for pid in _live_pids() if _session(pid) == self.pid}
+        return {pid for pid in _every_pid() if _session(pid) == self.pid and alive(pid)}
 
     def end(self) -> None:
         """Kill whatever is left."""
@@ -164,9 +164,8 @@ def seconds_since(began_s: float) -> float:
     return time.monotonic() - began_s
 
 
-def _live_pids() -> list[int]:
-    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    return [pid for pid in pids if alive(pid)]
+def _every_pid() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 def _session(pid: int) -> int:
