@@ -247,7 +247,7 @@ def test_a_recording_that_breaks_off_is_not_taken_for_whole(
         with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
             ops.http.get(path)
         assert ops.http.get(path).content == tone(1)
-        said = capsys.readouterr().out
+        said = capsys.readouterr().err
         assert "recording_broke_off" in said
         assert "http_request_failed" not in said
 

@@ -42,7 +42,7 @@ def test_what_parked_items_wait_for(server: Any) -> None:
 
 def parked(slots: list[str], owed: list[str] | None = None) -> bytes:
     """A parked record with this progress."""
-    state = Progress(links=["a"], slots=slots, owed=owed).dump()
+    state = Progress(links=["a"], rate_slots=slots, owed=owed).dump()
     head = f"\x01c.1.1 1 0 - 0 0 0 {len(state)} inbox\n".encode()
     return head + state + b"u-" + os.urandom(8).hex().encode()
 
