@@ -10,6 +10,8 @@ import io
 import sys
 from collections.abc import Mapping, Sequence
 
+from conserver.process.imports import cheap_imports
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. arguments: None for those of the process."""
@@ -20,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(given)
         case ["health"]:
             return _health()
-    from conserver.cli.app import run_cli
+    with cheap_imports():
+        from conserver.cli.app import run_cli
 
     return run_cli(words)
 
@@ -47,8 +50,6 @@ def _run_options(words: Sequence[str]) -> Mapping[str, str] | None:
 
 
 def _run(given: Mapping[str, str]) -> int:
-    from conserver.process.imports import cheap_imports
-
     with cheap_imports():
         # Import log first: it keeps structlog from importing Rich.
         from conserver.telemetry import log  # noqa: F401  isort: skip
@@ -59,8 +60,9 @@ def _run(given: Mapping[str, str]) -> int:
 
 
 def _health() -> int:
-    from conserver.cli.health import health
-    from conserver.cli.output import Output, execute
+    with cheap_imports():
+        from conserver.cli.health import health
+        from conserver.cli.output import Output, execute
 
     return execute(lambda: health(Output()))
 

@@ -13,6 +13,7 @@ from conserver.config.settings import Settings
 from conserver.errors import ConfigError
 from conserver.operations import connection, setup
 from conserver.operations.connection import Client
+from conserver.process.imports import cheap_imports
 
 if TYPE_CHECKING:
     from conserver.config.model import Config
@@ -52,6 +53,8 @@ def configured_lists(found: Settings) -> list[str]:
 
 def redis_client(found: Settings, timeout_s: float = 5.0) -> AbstractContextManager[Client]:
     """A client that has answered a PING; see operations.connection for its errors."""
+    with cheap_imports():
+        import redis  # noqa: F401 - the first use would import it without these savings.
     return connection.redis_client(found, timeout_s)
 
 
