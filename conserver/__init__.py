@@ -17,7 +17,8 @@ docs/architecture.md shows the wings. Where a subject is decided, and where it i
     a dead worker          below, step by step
     secrets in output      telemetry/redact.py; applied by telemetry/log.py to every line, by
                            cli/output.py and tables.py to what commands print, by worker/item.py to
-                           dead letters, by http/api/problems.py and http/dashboard to answers
+                           dead letters, by queue/jobs.py and operations/ to errors that are read,
+                           by http/api/problems.py to other answers
     a new command          operations/<name>.py finds out or changes, cli/<name>.py prints (with
                            cli/output.py and tables.py; watching.py if live), cli/app.py declares it
 

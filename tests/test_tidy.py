@@ -32,7 +32,7 @@ ARROWS = {
     # One reader of tags and transcripts for all: the storages import nothing of conserver.
     "vcon": "storage.reading",
     "process": "config telemetry",
-    "queue": "vcon process",
+    "queue": "vcon process telemetry",
     "outbound": "vcon process telemetry storage.network storage.reading",
     "media": "",
     "media.transcription": "vcon outbound storage.reading",

@@ -295,7 +295,7 @@ def _load(name: str, found: Mapping[bytes, bytes]) -> Operation | None:
         done=int(fields.get("done", 0)),
         matching=int(fields.get("matching", 0)),
         total=int(fields.get("total", 0)),
-        error=fields.get("error", ""),
+        error=redact_text(fields.get("error", "")),
         created_at=int(fields.get("created_ms", 0)) / 1000,
         updated_at=updated_at,
     )

@@ -27,6 +27,7 @@ from conserver.operations.lists import UnknownName
 from conserver.queue import dead_letters, keys
 from conserver.queue.dead_letters import DeadLetter
 from conserver.queue.names import name_of
+from conserver.telemetry.redact import redact_text, redact_texts
 
 __all__ = [
     "REASONS", "DeadLetter", "Filter", "Kind", "Listing", "Progress", "count", "described",
@@ -159,8 +160,10 @@ def where_of(why: Mapping[str, Any]) -> str:
 
 
 def error_of(why: Mapping[str, Any]) -> str:
-    """The first line of the error, with its type before a text of one word, such as `4`."""
-    lines = str(why.get("error", "")).strip().splitlines()
+    """The first line of the error, with its type before a text of one word, such as `4`; without
+    secrets.
+    """
+    lines = redact_text(str(why.get("error", ""))).strip().splitlines()
     return with_type(str(why.get("type", "")), lines[0] if lines else "")
 
 
@@ -178,9 +181,10 @@ def summary(letter: DeadLetter) -> dict[str, Any]:
 
 
 def details(letter: DeadLetter) -> dict[str, Any]:
-    """All that is known of a letter, the traceback and its progress included."""
+    """All that is known of a letter, the traceback and its progress included; without secrets."""
+    why: Any = redact_texts(letter.why)
     return {
-        **letter.why,
+        **why,
         "list": letter.list,
         "uuid": letter.name,
         "links_done": letter.progress.links,

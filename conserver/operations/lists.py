@@ -17,6 +17,7 @@ from conserver.operations.connection import Client
 from conserver.operations.error_kinds import kind_of
 from conserver.queue import elements, host_calls, keys, lookup, record, script, wishes, wrong_type
 from conserver.queue.record import AGAIN, THROTTLED, Progress
+from conserver.telemetry.redact import redact_text
 
 _PARKED_SAMPLE = 200
 _LOOK_S = 0.25
@@ -248,7 +249,7 @@ def _counted(sample: Sequence[Progress | None], due_in_s: float) -> Waits:
         throttled,
         len(sample) - len(states),
         errors.total(),
-        error,
+        redact_text(error),
     )
 
 

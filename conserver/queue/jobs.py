@@ -34,6 +34,8 @@ from typing import Any
 
 import orjson
 
+from conserver.telemetry.redact import redact_texts
+
 ENDS = frozenset({"completed", "filtered", "cancelled", "failed"})
 STATUSES = ("queued", "processing", "waiting", "completed", "filtered", "cancelled", "failed")
 
@@ -50,7 +52,8 @@ def new_id() -> str:
 class Job:
     """One job, as of the moment when its hash was read. Times are seconds since 1970; 0 for none.
 
-    progress: {"done", "total", "unit"}, or nothing. error: why it failed, or what it waits for.
+    progress: {"done", "total", "unit"}, or nothing. error: why it failed, or what it waits for,
+    without secrets, as in notification_error.
     """
 
     id: str
@@ -101,16 +104,21 @@ def load(job: str, found: Mapping[bytes, bytes]) -> Job | None:
         link=fields.get("link", ""),
         attempts=_number(fields.get("attempts")),
         progress=_object(fields.get("progress")),
-        error=_object(fields.get("error")),
+        error=_redacted(fields.get("error")),
         retry_at=_number(fields.get("retry_at_ms")) / 1000,
         notification=fields.get("notification", ""),
-        notification_error=_object(fields.get("notification_error")),
+        notification_error=_redacted(fields.get("notification_error")),
         fields={name: value for name, value in fields.items() if name not in _OWN},
     )
 
 
 def _number(text: str | None) -> int:
     return int(text) if text and text.isdigit() else 0
+
+
+def _redacted(text: str | None) -> Mapping[str, Any]:
+    shown: Any = redact_texts(_object(text))
+    return dict(shown)
 
 
 def _object(text: str | None) -> dict[str, Any]:

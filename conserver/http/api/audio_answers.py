@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 from starlette.requests import Request
 
@@ -14,7 +12,6 @@ from conserver.http.api.problems import ProblemError
 from conserver.media.transcription import formats
 from conserver.media.transcription.transcript import Transcript, transcript_of
 from conserver.queue.jobs import Job
-from conserver.telemetry.redact import redact_texts
 
 JOB_HEADER = "x-conserver-job"
 """The id of the job behind an answer."""
@@ -28,9 +25,8 @@ def ended_badly(job: Job) -> ProblemError:
     headers = {**NO_RETRY, JOB_HEADER: job.id}
     if job.status == "cancelled":
         return ProblemError(500, f"the job {job.id} was cancelled", "job-cancelled", headers)
-    error: Any = redact_texts(dict(job.error))
-    reason = str(error.get("reason", "failed"))
-    why = str(error.get("error") or reason)
+    reason = str(job.error.get("reason", "failed"))
+    why = str(job.error.get("error") or reason)
     if reason in _SAID:
         return ProblemError(400, why, "invalid-audio", headers, param="file")
     return ProblemError(500, f"the job {job.id} failed: {why}", "job-failed", headers)

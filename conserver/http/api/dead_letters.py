@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -17,7 +18,6 @@ from conserver.operations import dead_letters
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import DeadLetter, Filter
 from conserver.operations.tokens import Token
-from conserver.telemetry.redact import redact_texts
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
 
@@ -119,16 +119,7 @@ def show_all(
         meant = wanted.load(context, client, token)
         if wanted.count:
             kinds = dead_letters.count(client, meant)
-            return [
-                KindView(
-                    count=kind.count,
-                    list=kind.list,
-                    reason=kind.reason,
-                    where=kind.where,
-                    error=str(redact_texts(kind.error)),
-                )
-                for kind in kinds
-            ]
+            return [KindView(**asdict(kind)) for kind in kinds]
         found = dead_letters.listing(client, meant, limit=wanted.limit, offset=at)
     following = str(at + len(found.letters)) if found.more else None
     return DeadLetterPage(dead_letters=[_view(one) for one in found.letters], next=following)
@@ -149,8 +140,7 @@ def show(
         found = list(dead_letters.select(client, meant))
     if not found:
         raise ProblemError(404, "it is no dead letter", "not-dead")
-    told: Any = [redact_texts(dead_letters.details(letter)) for letter in found]
-    return DeadLetterDetails(dead_letters=told)
+    return DeadLetterDetails(dead_letters=[dead_letters.details(letter) for letter in found])
 
 
 def _view(letter: DeadLetter) -> DeadLetterView:
@@ -162,7 +152,7 @@ def _view(letter: DeadLetter) -> DeadLetterView:
         list=letter.list,
         reason=str(why.get("reason", "")),
         where=dead_letters.where_of(why),
-        error=str(redact_texts(dead_letters.error_of(why))),
+        error=dead_letters.error_of(why),
         attempts=attempts if isinstance(attempts, int) else 0,
         died_at=iso(died_ms / 1000) if isinstance(died_ms, int | float) else None,
     )

@@ -17,7 +17,6 @@ from conserver.operations.connection import Client
 from conserver.operations.hosts import Rate
 from conserver.operations.overview import ListState
 from conserver.operations.tokens import Token
-from conserver.telemetry.redact import redact_text
 
 router = APIRouter(prefix="/v1/lists", tags=["lists"])
 
@@ -111,7 +110,7 @@ def view(state: ListState) -> ListView:
             "throttled": waits.throttled,
             "later": waits.later,
             "failed": waits.failed,
-            "error": redact_text(waits.error),
+            "error": waits.error,
             "due_in_s": waits.due_in_s,
         }
     return ListView(

@@ -15,7 +15,6 @@ from conserver.http.api.shapes import iso
 from conserver.operations import background
 from conserver.operations.background import Operation, Order
 from conserver.operations.tokens import Token
-from conserver.telemetry.redact import redact_text
 
 router = APIRouter(prefix="/v1/operations", tags=["operations"])
 
@@ -154,7 +153,7 @@ def _view(operation: Operation) -> OperationView:
         done=operation.done,
         matching=operation.matching,
         total=operation.total,
-        error=redact_text(operation.error),
+        error=operation.error,
         created_at=iso(operation.created_at),
         updated_at=iso(operation.updated_at),
     )

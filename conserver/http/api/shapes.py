@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.queue.jobs import Job
-from conserver.telemetry.redact import redact_texts
 
 _LAST_S = 253_402_300_799.0
 
@@ -109,7 +108,7 @@ class JobView(BaseModel):
 
 def job_view(job: Job, base: str) -> JobView:
     """A job as the API shows it. base: the path in front of /v1."""
-    error: Any = redact_texts(dict(job.error))
+    error = dict(job.error)
     failed = job.status == "failed"
     until_s = job.updated_at if job.ended else time.time()
     path = f"{base}/v1/jobs/{job.id}"
@@ -139,9 +138,8 @@ def job_view(job: Job, base: str) -> JobView:
 def _notification(job: Job) -> JobNotification | None:
     if not job.ended or not job.notification:
         return None
-    why = redact_texts(dict(job.notification_error))
-    assert isinstance(why, dict)
-    return JobNotification(status=job.notification, error=str(why.get("error", "")))
+    error = str(job.notification_error.get("error", ""))
+    return JobNotification(status=job.notification, error=error)
 
 
 def _progress(job: Job) -> Progress | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import Response
@@ -15,8 +15,7 @@ from conserver.http.dashboard import operations, overview
 from conserver.http.dashboard.pages import Pages, Visit
 from conserver.operations import dead_letters
 from conserver.operations.background import Order
-from conserver.operations.dead_letters import REASONS, Filter, Kind
-from conserver.telemetry.redact import redact_texts
+from conserver.operations.dead_letters import REASONS, Filter
 
 pages = Pages()
 PAGE = 50
@@ -56,7 +55,7 @@ def show(visit: Visit) -> Response:
         wrong=wanted.wrong,
         typed=wanted.typed,
         letters=[_shown(letter) for letter in found.letters],
-        kinds=told(kinds[:KINDS_SHOWN]),
+        kinds=kinds[:KINDS_SHOWN],
         counted=sum(kind.count for kind in kinds),
         looked_at=KINDS_LOOKED_AT,
         hints=hints,
@@ -95,11 +94,6 @@ def begin(visit: Visit) -> Response:
     return operations.begun(visit, order, wanted.typed)
 
 
-def told(kinds: Sequence[Kind]) -> list[Kind]:
-    """Kinds without the secrets that errors may hold."""
-    return [replace(kind, error=str(redact_texts(kind.error))) for kind in kinds]
-
-
 def _wanted(visit: Visit, given: Mapping[str, str]) -> Wanted:
     """The filter of a form. Raises ProblemError: 404 for a list that the visitor may not see."""
     typed = {name: value for name in operations.FIELDS if (value := given.get(name, "").strip())}
@@ -135,7 +129,7 @@ def _shown(letter: dead_letters.DeadLetter) -> Mapping[str, Any]:
         "list": letter.list,
         "reason": str(why.get("reason", "")),
         "where": dead_letters.where_of(why),
-        "error": redact_texts(dead_letters.error_of(why)),
+        "error": dead_letters.error_of(why),
         "attempts": why.get("attempts"),
         "died_at": died_ms / 1000 if isinstance(died_ms, int | float) else None,
     }
@@ -143,7 +137,7 @@ def _shown(letter: dead_letters.DeadLetter) -> Mapping[str, Any]:
 
 def _details(letter: dead_letters.DeadLetter) -> Mapping[str, Any]:
     """As it is shown, with the traceback and everything else that is known."""
-    told: Any = redact_texts(dead_letters.details(letter))
+    told = dead_letters.details(letter)
     known = {"reason", "list", "uuid", "error", "traceback", "time_ms", "links_done"}
     known |= {"storages_owed", "attempts", "payload_bytes", "link", "storage"}
     rest = {name: value for name, value in told.items() if name not in known}

@@ -8,7 +8,6 @@ from typing import Any
 from starlette.responses import Response
 
 from conserver.http.api.problems import ProblemError
-from conserver.http.dashboard import dead_letters as letters
 from conserver.http.dashboard import overview, pasts
 from conserver.http.dashboard.pages import Pages, Values, Visit, quoted
 from conserver.operations import contents, dead_letters, items, jobs, lists
@@ -138,4 +137,4 @@ def _kinds(visit: Visit, name: str) -> list[dead_letters.Kind]:
         with visit.client() as client:
             return dead_letters.count(client, Filter(names=(name,)), DEAD_LOOKED_AT)
 
-    return letters.told(visit.dashboard.snapshots.get(("kinds", name), 15, read)[:SHOWN])
+    return visit.dashboard.snapshots.get(("kinds", name), 15, read)[:SHOWN]

@@ -12,7 +12,6 @@ from conserver.http.api.problems import ProblemError
 from conserver.http.dashboard.pages import Pages, Values, Visit
 from conserver.operations import audit, background
 from conserver.operations.background import Operation, Order
-from conserver.telemetry.redact import redact_texts
 
 pages = Pages()
 SHOWN = 100
@@ -41,7 +40,6 @@ def show(visit: Visit) -> Values:
         "one": found,
         "meant": _meant(found.filter),
         "typed": _typed(visit),
-        "error": redact_texts(found.error),
     }
 
 
