@@ -14,6 +14,7 @@ from conserver.operations.dead_letters import (
     Filter,
     Progress,
     count,
+    details,
     error_of,
     listing,
     newest,
@@ -206,3 +207,12 @@ def test_names_that_nothing_has(server: Any) -> None:
     unknown, where = unknown_names(server, wanted)
     assert (unknown.kind, unknown.name, unknown.hint) == ("list", "inbux", "did you mean `inbox`?")
     assert (where.kind, where.name, where.hint) == ("where", "mark", "")
+
+
+def test_what_is_told_of_a_letter_has_no_secrets() -> None:
+    why = {"error": "no redis://u:pa55@h\nhere", "traceback": "redis://u:pa55@h", "attempts": 2}
+    letter = DeadLetter("l", b"u1", b"m", why)
+    assert error_of(why) == "no redis://u:***@h"
+    told = details(letter)
+    assert (told["traceback"], told["attempts"]) == ("redis://u:***@h", 2)
+    assert "pa55" not in str(told)

@@ -1,0 +1,23 @@
+"""What a job's hash tells."""
+
+from __future__ import annotations
+
+import orjson
+
+from conserver.queue import jobs
+
+
+def test_errors_have_no_secrets() -> None:
+    """No face has to hide them: commands, routes and pages show what they get."""
+    why = orjson.dumps({"error": "no answer of https://u:pa55@h/", "attempts": [1, 2]})
+    job = jobs.load("j", {b"status": b"failed", b"error": why, b"notification_error": why})
+    assert job is not None
+    assert job.error == {"error": "no answer of https://u:***@h/", "attempts": [1, 2]}
+    assert job.notification_error == job.error
+
+
+def test_what_is_no_object_is_no_error() -> None:
+    for text in (b"", b"[1]", b"null", b"{"):
+        job = jobs.load("j", {b"status": b"failed", b"error": text})
+        assert job is not None
+        assert job.error == {}
