@@ -46,7 +46,7 @@ if redis.call('SADD', KEYS[1], ARGV[1]) == 1 then
 end
 return 1
 """
-# Deliveries count only deaths of workers that run a suspect alone; here they are all our doing, so
+# Only deaths of workers that run a suspect alone are counted; here they are all our doing, so
 # no innocent item may be given up for them.
 MAX_DELIVERIES = 50
 POISON_DELIVERIES = 2

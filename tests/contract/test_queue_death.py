@@ -129,7 +129,7 @@ def test_progress_comes_back_with_the_item(queue: Queue) -> None:
     assert (item.state, item.epoch) == (b'{"links":["transcribe"]}', 1)
 
 
-def test_equal_payloads_in_one_worker_are_not_two_deliveries_of_one(queue: Queue) -> None:
+def test_equal_payloads_in_one_worker_are_not_two_deaths_of_one(queue: Queue) -> None:
     queue.push("q", "u1", "u1")
     one = Consumer(queue)
     first, _ = one.take(2)

@@ -1,6 +1,6 @@
 """Poison: an item that kills its worker or its host is dead-lettered, with how the worker died.
 
-Items beside it finish normally, and no delivery of theirs is counted.
+Items beside it finish normally, and the death is not counted against them.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
 
 
 def counted(*daemons: Daemon) -> int:
-    """How many deliveries these hosts have counted, of any items."""
+    """How many deaths these hosts have counted, of any items."""
     return sum(line["counted"] for daemon in daemons for line in daemon.events("items_returned"))
 
 
