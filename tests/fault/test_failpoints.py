@@ -308,7 +308,7 @@ def _stop(daemon: Daemon) -> None:
     if daemon.process.poll() is None:
         daemon.signal(signal.SIGTERM)
         daemon.wait(40)
-    daemon.until(lambda: not daemon.everybody(), 15)
+    daemon.until(lambda: not daemon.everybody())
 
 
 def _consumers(client: redis.Redis) -> list[str]:

@@ -27,7 +27,7 @@ def test_killed_after_a_checkpoint_pays_once(scene: Scene, client: redis.Redis) 
     (uuid,) = push(client, "in", [vcon(subject=f"checkpoint:{gate}")])
     daemon.until(lambda: "costly" in _analyses(client, uuid))
     daemon.signal(signal.SIGKILL, daemon.worker())
-    daemon.until(lambda: client.llen(f"runs:{uuid}") == 2, 15)
+    daemon.until(lambda: client.llen(f"runs:{uuid}") == 2)
     gate.touch()
     daemon.until(lambda: arrived(client, [uuid]))
     assert _analyses(client, uuid) == ["costly", "mark"]
@@ -43,7 +43,7 @@ def test_killed_between_links_resumes_at_the_next(scene: Scene, client: redis.Re
     (uuid,) = push(client, "in", [vcon(subject=f"gate:{gate}")])
     daemon.until(lambda: client.llen(f"runs:{uuid}") == 1)
     daemon.signal(signal.SIGKILL, daemon.worker())
-    daemon.until(lambda: client.llen(f"runs:{uuid}") == 2, 15)
+    daemon.until(lambda: client.llen(f"runs:{uuid}") == 2)
     gate.touch()
     daemon.until(lambda: arrived(client, [uuid]))
     assert scene.runs(uuid) == 1
@@ -163,7 +163,7 @@ def _fail_behind_a_slow_link(scene: Scene, client: redis.Redis) -> tuple[Daemon,
     """A dead letter of a chain whose first link is done."""
     daemon = scene.start(_two_links(scene, "fail"))
     (uuid,) = push(client, "in", [vcon()])
-    daemon.until(lambda: elements(client, "DLQ:in") == [uuid], 15)
+    daemon.until(lambda: elements(client, "DLQ:in") == [uuid])
     assert scene.runs(uuid) == 1
     return daemon, uuid
 

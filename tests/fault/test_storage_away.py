@@ -52,7 +52,7 @@ def test_storage_that_hangs_holds_back_nobody_else(
     with Producer(stored_scene.town).at_work() as producer:
         daemon.until(lambda: client.llen("out") > 10)
         server.pause()
-        daemon.event("storage_away", 15, storage=victim)
+        daemon.event("storage_away", storage=victim)
         _others_go_on(stored_scene, daemon, producer, victim)
         daemon.until(lambda: client.zcard("conserver:parked:in") > 0)
         server.resume()

@@ -97,7 +97,7 @@ def test_parses_and_dumps_of_an_item(
         else:
             worker.supply(COUNT)
         with worker:
-            eventually(lambda: len(worker.out()) == COUNT, 20)
+            eventually(lambda: len(worker.out()) == COUNT)
             eventually(lambda: worker.inflight == 0)
     figure(f"{len(links)} links, {stores} storages", seen.of("loads"), "parses per item")
     # A write before the storages has the item's progress too, which is one more dump.

@@ -25,7 +25,7 @@ from storage.contract import (
 )
 
 Deed = Callable[[Any], Any]
-HANG_S_MAX = 60.0
+HANG_S_MAX = 300.0
 
 
 class Options(StorageOptions):

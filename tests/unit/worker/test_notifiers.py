@@ -162,7 +162,7 @@ def test_notifications_run_beside_the_chains_and_do_not_wait_for_them(redis_url:
 
     def wait(vcon: Vcon, _context: Any) -> Vcon:
         if vcon.view.get("subject") == "wait":
-            gate.wait(30)
+            gate.wait(300)
         return vcon
 
     with (

@@ -116,7 +116,7 @@ class Runner(ChainRunner):
             self.running.add(one.token)
             self.most_at_once = max(self.most_at_once, len(self.running))
         gate = self.gates.get(one.token)
-        assert gate is None or gate.wait(30)
+        assert gate is None or gate.wait(300)
         with self._lock:
             self.running.discard(one.token)
 

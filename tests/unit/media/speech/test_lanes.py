@@ -57,7 +57,7 @@ def results(lanes: Lanes, jobs: Sequence[Job]) -> list[Outcome]:
     """What came of jobs, in their order."""
     for job in jobs:
         lanes.put(job)
-    eventually(lambda: len(lanes.finished) == len(jobs), 50)
+    eventually(lambda: len(lanes.finished) == len(jobs), 90)
     found = {id(job): outcome for job, outcome in lanes.finished}
     lanes.finished.clear()
     return [found[id(job)] for job in jobs]
@@ -105,7 +105,7 @@ def test_full_memory_makes_batches_smaller_and_loses_no_row() -> None:
     for job in jobs:
         lanes.put(job)
     lanes.start()
-    eventually(lambda: len(lanes.finished) == len(jobs), 50)
+    eventually(lambda: len(lanes.finished) == len(jobs), 90)
     texts = {outcome.text for _, outcome in lanes.finished if isinstance(outcome, Answer)}
     assert texts == {"yes please call seven two four"}
     assert batcher.rows_max == 2
