@@ -37,7 +37,7 @@ CHECKS = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_what_is_not_described_does_not_happen(serve: Callable[..., Api], redis_url: str) -> None:
     # OpenAI's routes wait for the end of their jobs, and /health is 503 without a host.
     with hearing(redis_url, "calls", "other") as worker:

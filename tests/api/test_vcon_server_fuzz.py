@@ -61,7 +61,7 @@ BODIES = (
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_nothing_that_comes_is_a_fault_of_ours(serve: Callable[..., Api]) -> None:
     api = serve(config={"ingress_auth": {"calls": "key"}})
     with client(api) as http:

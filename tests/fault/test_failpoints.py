@@ -206,7 +206,7 @@ def marks_in(text: bytes) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2 * LONG_S + 240)
+@pytest.mark.timeout(2 * LONG_S + 600)
 @pytest.mark.parametrize(
     "step", sorted(STEPS - MINUTELY - ENDING - ELSEWHERE - (set() if LONG else BEFORE))
 )

@@ -254,7 +254,7 @@ def test_replicas_that_are_away_do_not_matter(opened: Open) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)  # it starts an Elasticsearch of its own
+@pytest.mark.timeout(600)  # it starts an Elasticsearch of its own
 def test_user_and_password(elasticsearch_with_password: Elasticsearch) -> None:
     server = elasticsearch_with_password
     account = {"username": "elastic", "password": server.password}

@@ -74,7 +74,7 @@ def test_s3_keeps_objects_and_checks_signatures(private: Private) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)  # it starts an Elasticsearch of its own
+@pytest.mark.timeout(600)  # it starts an Elasticsearch of its own
 def test_elasticsearch_asks_for_its_password(elasticsearch_with_password: Elasticsearch) -> None:
     """That one comes back after a kill is shown by tests/fault/test_storage_away.py."""
     server = elasticsearch_with_password

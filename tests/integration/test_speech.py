@@ -286,7 +286,7 @@ def test_a_window_that_kills_takes_no_other_call_along() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_true_speech_is_told_on_the_way_as_it_stands_at_the_end() -> None:
     """Real English, with its punctuation and its sentences over the edges of windows."""
     names = ("address", "garden", "invoice", "meeting", "order")

@@ -29,7 +29,7 @@ LONG_S = 60
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_whoever_is_killed_every_client_gets_its_words_of_one_job(
     tmp_path: Path, redis_url: str
 ) -> None:
@@ -68,7 +68,7 @@ def test_whoever_is_killed_every_client_gets_its_words_of_one_job(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_whoever_is_killed_every_recording_is_told_once_or_more_under_one_id(
     tmp_path: Path, redis_url: str
 ) -> None:

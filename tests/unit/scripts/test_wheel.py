@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-m", "pip", "wheel", *words, str(folder), str(ROOT)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
     if "No module named pip" in done.stderr:
@@ -50,7 +50,7 @@ def test_it_holds_every_file_of_the_packages_and_nothing_else(wheel: Path) -> No
 
 def test_it_runs_from_a_folder(wheel: Path, tmp_path: Path) -> None:
     words = ["install", "--quiet", "--no-deps", "--no-index", "--target", str(tmp_path / "lib")]
-    subprocess.run([sys.executable, "-m", "pip", *words, str(wheel)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "pip", *words, str(wheel)], check=True, timeout=280)
     (tmp_path / "config.yml").write_text("chains: {a: {ingress_lists: [a]}}\n", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "conserver", "check"],

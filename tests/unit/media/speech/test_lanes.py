@@ -162,7 +162,7 @@ def spectra(count: int) -> Callable[[WhisperBatches], list[Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_what_a_window_gives_does_not_depend_on_its_company() -> None:
     """At 1, 8 and 32 rows, in another order: the same tokens, in float32 on a CPU."""
     model = WhisperBatches(english(), workers=1, threads=1, ahead=1)
