@@ -219,38 +219,45 @@ def nothing_is_heard(daemon: Daemon) -> Iterator[None]:
             daemon.signal(signal.SIGCONT, pid)
 
 
-def test_ten_at_once_wait_for_their_slots_and_health_shows_it(
-    server: Server, web: httpx.Client
-) -> None:
-    def submit(number: int) -> str:
+def test_ten_at_once_wait_for_their_slots_and_health_shows_it(web: httpx.Client) -> None:
+    def submit(number: int, times: int) -> str:
         answer = web.post(
             "/v1/audio/transcriptions",
             data={"model": "whisper-1", "prompt": f"number {number}"},
-            files={"file": long_call(30)},
+            files={"file": long_call(times)},
             headers={"Prefer": "respond-async"},
         )
         assert answer.status_code == 202
         return str(answer.json()["id"])
 
     def completed(job: str) -> bool:
-        return bool(web.get(f"/v1/jobs/{job}", params={"wait": 20}).json()["status"] == "completed")
+        return bool(web.get(f"/v1/jobs/{job}").json()["status"] == "completed")
 
-    def health() -> dict[str, Any]:
+    def now() -> dict[str, Any]:
         found = web.get("/health")
         assert found.status_code == 200
-        return dict(found.json())
+        return dict(found.json()["concurrency"])
 
-    eventually(lambda: health()["concurrency"]["slots"] == 2)
-    with nothing_is_heard(server.daemon):
+    def shown_at_work(times: int) -> bool:
+        """Whether health shows how ten such calls use both slots, before they are all heard."""
         with ThreadPoolExecutor(10) as pool:
-            jobs = list(pool.map(submit, range(10)))
-        busiest = eventually(lambda: (now := health()["concurrency"])["busy"] == 2 and now)
-        assert busiest["waiting"] >= 1
-    for job in jobs:
-        eventually(partial(completed, job), 240)
+            jobs = list(pool.map(partial(submit, times=times), range(10)))
+        seen: list[bool] = []
+
+        def over() -> bool:
+            found = now()
+            seen.append(found["busy"] == 2 and found["waiting"] >= 1)
+            return all(completed(job) for job in jobs)
+
+        eventually(over, 480)
+        return any(seen)
+
+    eventually(lambda: now()["slots"] == 2)
+    # Its host tells it every other second: a fast machine has heard short calls by then.
+    assert any(shown_at_work(times) for times in (30, 60, 120))
     idle = {"slots": 2, "busy": 0, "waiting": 0}
-    eventually(lambda: health()["concurrency"] == idle, 60)
-    assert health()["timeouts"] == {
+    eventually(lambda: now() == idle)
+    assert web.get("/health").json()["timeouts"] == {
         "upload_timeout_seconds": 90, "connect": 30, "read": 120, "write": 120, "pool": 10,
     }  # fmt: skip
 
