@@ -50,8 +50,8 @@ def main() -> None:
         for channel in channels:
             samples = np.ascontiguousarray(channel).astype(np.float32) / np.float32(32768)
             found, _ = model.transcribe(samples, condition_on_previous_text=False, **_HOW)
-            spoken += [(segment.start, segment.text) for segment in found]
-        return " ".join(text.strip() for _, text in sorted(spoken))
+            spoken += [(word.start, word.word) for segment in found for word in segment.words or ()]
+        return "".join(text for _, text in sorted(spoken)).strip()
 
     def whole(part: Sound) -> str:
         if order["kind"] == "plain":
