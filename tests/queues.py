@@ -194,8 +194,12 @@ class Queue:
         left: int = self.client.pttl(key)
         if left < 0:
             return left
+        return self.now_ms() + left
+
+    def now_ms(self) -> int:
+        """Redis's clock, in ms since 1970."""
         seconds, microseconds = self.client.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000 + left
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     def everything(self) -> dict[bytes, Any]:
         """Every key and what it holds: two equal answers mean that nothing has happened."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from conserver.queue import calls, keys
-from tests.queues import FAR_MS, Consumer, Queue, document, opened, record
+from conserver.queue import calls
+from tests.queues import FAR_MS, Consumer, Queue, document
 
 OLD = document("u1", subject="old")
 NEW = document("u1", subject="new")
@@ -18,11 +17,6 @@ LARGE = document("u1", subject="x" * 300_000)
 def fetch(queue: Queue, uuid: str = "u1") -> bytes | None:
     body: bytes | None = queue.client.get(f"vcon:{uuid}")
     return body
-
-
-def now_ms(queue: Queue) -> int:
-    seconds, microseconds = queue.client.time()
-    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 # ---- the mark ----------------------------------------------------------------------------------
@@ -55,7 +49,7 @@ def test_a_redis_that_stood_still_inside_a_script_takes_nothing_for_replaced(
     folder = Path(calls.__file__).parent
     text = "\n".join((folder / f"{part}.lua").read_text() for part in parts)
     look = "local doc = describe(ARGV[1]) recognise(doc, ARGV[2] + 0) return doc.ours and 1 or 0"
-    paused_since_ms = now_ms(queue) - 7_000
+    paused_since_ms = queue.now_ms() - 7_000
     assert queue.client.eval(f"{text}\n{look}", 0, "u1", paused_since_ms) == 1
 
 
@@ -510,228 +504,3 @@ def test_the_number_of_a_write_ends_with_the_holding(queue: Queue) -> None:
     theirs = two.one()
     assert two.write(theirs, OLD).kind == "written"
     assert fetch(queue) == OLD
-
-
-# ---- expiry ------------------------------------------------------------------------------------
-
-
-def test_a_settled_document_expires_with_its_revision(queue: Queue) -> None:
-    queue.supply("q", "u1")
-    one = Consumer(queue)
-    one.settle(one.one(), expiry_s=3600)
-    expected = now_ms(queue) + 3_600_000
-    assert abs(queue.expires_ms("u1") - expected) < 2000
-    assert abs(queue.key_expires_ms("conserver:revision:u1") - expected) < 2000
-
-
-def test_a_settle_without_expiry_leaves_the_far_one(queue: Queue) -> None:
-    queue.supply("q", "u1")
-    one = Consumer(queue)
-    one.settle(one.one())
-    assert abs(queue.expires_ms("u1") - FAR_MS) < 1000
-
-
-@pytest.mark.parametrize("by", ["another chain", "its producer"])
-def test_a_newer_document_gets_no_expiry_from_an_older_item(queue: Queue, by: str) -> None:
-    # What was stored is the older one: the newer one is the only copy.
-    queue.supply("q", "u1", "u1")
-    one = Consumer(queue)
-    older, newer = one.take(2)
-    if by == "another chain":
-        one.write(newer, NEW)
-    else:
-        queue.client.set("vcon:u1", NEW)
-    one.settle(older, expiry_s=1)
-    assert queue.expires_ms("u1") == -1 or abs(queue.expires_ms("u1") - FAR_MS) < 1000
-
-
-def test_a_document_that_is_written_and_settled_in_one_call_expires(queue: Queue) -> None:
-    queue.push("q", OLD)
-    one = Consumer(queue)
-    assert one.settle(one.one(), "out", body=NEW, uuid="u1", expiry_s=100).kind == "settled"
-    assert fetch(queue) == NEW
-    assert abs(queue.expires_ms("u1") - now_ms(queue) - 100_000) < 2000
-    assert queue.waiting("out") == [b"u1"]
-
-
-def test_a_settle_that_writes_gives_back_a_newer_document_and_keeps_the_item(
-    queue: Queue,
-) -> None:
-    queue.supply("q", "u1")
-    one = Consumer(queue)
-    item = one.one()
-    queue.client.set("vcon:u1", NEW)
-    answer = one.settle(item, "out", body=OLD)
-    assert (answer.kind, answer.text) == ("conflict", None)
-    assert queue.waiting("out") == []
-    assert len(queue.held("c1")) == 1
-    item.revision = answer.revision
-    assert one.settle(item, "out", body=OLD).kind == "settled"
-
-
-def test_a_settle_that_meets_another_type_at_its_document_does_nothing(queue: Queue) -> None:
-    queue.supply("q", "u1")
-    one = Consumer(queue)
-    item = one.one()
-    queue.client.delete("vcon:u1")
-    queue.client.hset("vcon:u1", "a", "b")
-    answer = one.settle(item, "out", body=OLD)
-    assert (answer.kind, answer.key, answer.found) == ("type", "vcon:u1", "hash")
-    assert (queue.waiting("out"), len(queue.held("c1"))) == ([], 1)
-
-
-def test_the_document_of_a_dead_letter_keeps_for_its_time(queue: Queue) -> None:
-    queue.supply("q", "u1", "u2")
-    one = Consumer(queue)
-    first, second = one.take(2)
-    one.dead_letter(first, keep_s=1000)
-    one.dead_letter(second, keep_s=0)
-    assert abs(queue.expires_ms("u1") - now_ms(queue) - 1_000_000) < 2000
-    assert abs(queue.expires_ms("u2") - FAR_MS) < 1000
-
-
-def test_the_document_of_a_dead_letter_that_a_claim_makes_keeps_for_its_time(queue: Queue) -> None:
-    """Poison: the claim itself finds that the item must not run."""
-    queue.supply("q", "u1", "u2")
-    for item in Consumer(queue, "dead").take(2):
-        queue.client.rpush(
-            "conserver:suspects:q", record(item.token, item.payload, flags="s", deaths=3)
-        )
-    queue.client.delete(keys.inflight("dead"))
-    Consumer(queue, limits=calls.ClaimLimits(dead_letter_s=1000)).claim()
-    assert queue.dead() == [b"u1", b"u2"]
-    for uuid in ("u1", "u2"):
-        assert abs(queue.expires_ms(uuid) - now_ms(queue) - 1_000_000) < 2000
-
-
-def test_the_expiry_of_a_dead_letter_does_not_touch_another_type(queue: Queue) -> None:
-    queue.client.hset("vcon:u1", "a", "b")
-    queue.push("q", "u1")
-    one = Consumer(queue)
-    assert one.dead_letter(one.one(), keep_s=10) == [b"moved"]
-    assert queue.client.ttl("vcon:u1") == -1
-
-
-@pytest.mark.parametrize("end", ["settled", "dead"])
-def test_the_revision_of_a_deleted_document_does_not_stay_for_ever(queue: Queue, end: str) -> None:
-    queue.supply("q", "u1")
-    one = Consumer(queue)
-    item = one.one()
-    queue.client.delete("vcon:u1")
-    if end == "settled":
-        one.settle(item, expiry_s=100, etags={"s3": "1"})
-    else:
-        one.dead_letter(item, keep_s=100)
-    assert 0 < queue.client.ttl("conserver:revision:u1") <= 100
-
-
-def test_a_document_that_was_deleted_and_comes_again_keeps_its_revision_as_long(
-    queue: Queue,
-) -> None:
-    queue.supply("q", "u1")
-    one = Consumer(queue)
-    item = one.one()
-    queue.client.delete("vcon:u1")
-    one.settle(item, expiry_s=100)
-    queue.supply("q", "u1")
-    again = one.one()
-    assert again.revision > item.revision
-    assert abs(queue.key_expires_ms("conserver:revision:u1") - FAR_MS) < 1000
-    assert one.write(again, NEW).kind == "written"
-
-
-# ---- RedisJSON ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def json_queue(json_redis_url: str) -> Iterator[Queue]:
-    """The queue in a Redis that knows RedisJSON."""
-    with opened(json_redis_url) as found:
-        yield found
-
-
-def json_set(queue: Queue, uuid: str, body: bytes) -> None:
-    queue.client.execute_command("JSON.SET", f"vcon:{uuid}", "$", body)
-
-
-def test_a_redisjson_document_is_read(json_queue: Queue) -> None:
-    json_set(json_queue, "u1", OLD)
-    json_queue.push("q", "u1")
-    item = Consumer(json_queue).one()
-    assert (item.what, item.text) == ("text", OLD)
-    assert item.revision > 0
-
-
-def test_a_large_redisjson_document_is_carried_because_get_cannot_read_it(
-    json_queue: Queue,
-) -> None:
-    json_set(json_queue, "u1", LARGE)
-    json_queue.push("q", "u1")
-    item = Consumer(json_queue).one()
-    assert (item.what, item.text) == ("text", LARGE)
-
-
-def test_a_redisjson_document_stays_one_when_it_is_written(json_queue: Queue) -> None:
-    json_set(json_queue, "u1", OLD)
-    json_queue.push("q", "u1", "u1")
-    one = Consumer(json_queue)
-    item, other = one.take(2)
-    written = one.write(item, NEW)
-    assert written.kind == "written"
-    assert json_queue.client.type("vcon:u1") == b"ReJSON-RL"
-    assert json_queue.client.execute_command("JSON.GET", "vcon:u1") == NEW
-    assert calls.read_answers(one.again()) == [written]
-    conflict = one.write(other, OLD)
-    assert (conflict.kind, conflict.text, conflict.revision) == ("conflict", NEW, written.revision)
-    one.settle(item, expiry_s=100)
-    assert 0 < json_queue.client.ttl("vcon:u1") <= 100
-
-
-@pytest.mark.parametrize("script", ["write", "settle"])
-def test_a_document_that_redisjson_refuses_harms_no_neighbour(
-    json_queue: Queue, script: str
-) -> None:
-    deep = b'{"a":' * 200 + b"1" + b"}" * 200
-    for uuid in ("u1", "u2", "u3"):
-        json_set(json_queue, uuid, OLD)
-    json_queue.push("q", "u1", "u2", "u3")
-    one = Consumer(json_queue)
-    items = one.take(3)
-    bodies = [NEW, deep, NEW]
-    if script == "write":
-        entries = [
-            calls.Write(i.token, i.epoch, i.payload.decode(), i.revision, "chain", b"", body)
-            for i, body in zip(items, bodies, strict=True)
-        ]
-        answers = calls.read_answers(json_queue.run(calls.write(one.id, 1, entries)))
-        assert [answer.kind for answer in answers] == ["written", "refused", "written"]
-    else:
-        ends = [one.settlement(i, "out", body=body) for i, body in zip(items, bodies, strict=True)]
-        answers = calls.read_answers(json_queue.run(calls.settle(one.id, ends)))
-        assert [answer.kind for answer in answers] == ["settled", "refused", "settled"]
-        assert [item.token for item in json_queue.held(one.id)] == [items[1].token]
-    assert answers[1].found
-    texts = [json_queue.client.execute_command("JSON.GET", f"vcon:u{n}") for n in (1, 2, 3)]
-    assert texts == [NEW, OLD, NEW]
-
-
-def test_a_change_of_a_redisjson_document_is_seen_by_its_text(json_queue: Queue) -> None:
-    json_set(json_queue, "u1", OLD)
-    json_queue.push("q", "u1", "u1", "u1")
-    one = Consumer(json_queue)
-    first = one.one()
-    assert one.one().revision == first.revision
-    json_queue.client.execute_command("JSON.SET", "vcon:u1", "$.subject", '"new"')
-    conflict = one.write(first, OLD)
-    assert (conflict.kind, conflict.text) == ("conflict", NEW)
-    assert one.one().revision == conflict.revision > first.revision
-
-
-def test_a_document_that_changes_its_kind_is_a_new_one(json_queue: Queue) -> None:
-    json_queue.store("u1", OLD)
-    json_queue.push("q", "u1", "u1")
-    one = Consumer(json_queue)
-    first = one.one()
-    json_queue.client.delete("vcon:u1")
-    json_set(json_queue, "u1", OLD)
-    assert one.one().revision > first.revision

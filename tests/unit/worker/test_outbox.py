@@ -6,8 +6,7 @@ The test changes Redis between the steps of a worker, as other chains, producers
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -29,15 +28,6 @@ from tests.workers import SteppedWorker, document, link, nothing, storage, tag
 
 Make = Callable[..., SteppedWorker]
 OTHER = {"ingress_lists": ["in2"], "egress_lists": ["out2"], "links": ["theirs"]}
-
-
-@pytest.fixture
-def make(redis_url: str) -> Iterator[Make]:
-    """Makes workers that are closed at the end."""
-    with ExitStack() as stack:
-        yield lambda *arguments, **settings: stack.enter_context(
-            SteppedWorker(redis_url, *arguments, **settings)
-        )
 
 
 def adds(name: str) -> Any:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -15,28 +14,12 @@ from conserver.errors import Filtered, Rejected, Retry
 from conserver.process.shared_status import Phase
 from conserver.queue.record import Progress
 from conserver.vcon.document import Vcon
-from tests.conftest import unique
 from tests.helpers import eventually
 from tests.modules import memory
 from tests.queues import FAR_MS, record
 from tests.workers import SteppedWorker, document, link, nothing, storage, tag
 
 Make = Callable[..., SteppedWorker]
-
-
-@pytest.fixture
-def make(redis_url: str) -> Iterator[Make]:
-    """Makes workers that are closed at the end."""
-    with ExitStack() as stack:
-        yield lambda *arguments, **settings: stack.enter_context(
-            SteppedWorker(redis_url, *arguments, **settings)
-        )
-
-
-@pytest.fixture
-def shelves() -> list[str]:
-    """Names of two storages."""
-    return [unique("one-"), unique("two-")]
 
 
 def raises(error: BaseException) -> Any:
