@@ -97,10 +97,11 @@ class History:
         """Take or renew the lease."""
         ours = self._host.encode()
         taken, holder = await self._ask(
-            ("SET", history.WRITER, self._host, "NX", "EX", LEASE_S), ("GET", history.WRITER)
+            ("SET", keys.HISTORY_WRITER, self._host, "NX", "EX", LEASE_S),
+            ("GET", keys.HISTORY_WRITER),
         )
         if taken is None and holder == ours:
-            await self._ask(("EXPIRE", history.WRITER, LEASE_S))
+            await self._ask(("EXPIRE", keys.HISTORY_WRITER, LEASE_S))
         return bool(holder == ours)
 
     async def _write_point(self, number: int) -> None:

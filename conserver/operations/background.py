@@ -27,12 +27,11 @@ from conserver.errors import ConserverError, InvalidArgumentError, OperationErro
 from conserver.operations import audit, dead_letters, items, lists
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import Filter, Progress
-from conserver.queue import wishes
+from conserver.queue import keys, wishes
 from conserver.queue.wishes import Index
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
 
-OPERATIONS = "conserver:operations"
 KINDS = ("requeue", "purge", "cancel")
 KEEP = 1000
 KEEP_S = 86_400
@@ -171,7 +170,7 @@ class Operations:
                 _note(client, name, _figures(latest))
                 if self._closing.is_set():
                     return "interrupted"
-                if client.hexists(_key(name), "stop"):
+                if client.hexists(keys.operation(name), "stop"):
                     return "stopped"
         _note(client, name, _figures(latest))
         return "done"
@@ -194,7 +193,7 @@ def in_earnest(dry: Operation, by: str) -> Order:
 
 def get(client: Client, name: str) -> Operation:
     """One operation. Raises OperationError: "not_found"."""
-    found = _load(name, client.hgetall(_key(name)))
+    found = _load(name, client.hgetall(keys.operation(name)))
     if found is None:
         raise OperationError(f"there is no operation `{name[:80]}` (any more)", "not_found")
     return found
@@ -202,10 +201,10 @@ def get(client: Client, name: str) -> Operation:
 
 def newest(client: Client, limit: int = 100) -> list[Operation]:
     """The latest operations, the newest first."""
-    names = [name.decode() for name in client.zrevrange(OPERATIONS, 0, limit - 1)]
+    names = [name.decode() for name in client.zrevrange(keys.OPERATIONS, 0, limit - 1)]
     pipe = client.pipeline(transaction=False)
     for name in names:
-        pipe.hgetall(_key(name))
+        pipe.hgetall(keys.operation(name))
     loaded = (_load(*pair) for pair in zip(names, pipe.execute(), strict=True))
     return [one for one in loaded if one is not None]
 
@@ -217,7 +216,7 @@ def stop(client: Client, name: str, *, actor: str) -> Operation:
     found = get(client, name)
     if found.status != "running":
         raise OperationError(f"the operation has ended: {found.status}", "conflict")
-    wishes.ask(client, _key(name), {"stop": "1"})
+    wishes.ask(client, keys.operation(name), {"stop": "1"})
     audit.record(client, actor, "stop", {"operation": name}, 1)
     return found
 
@@ -259,21 +258,17 @@ def _create(client: Client, name: str, order: Order) -> None:
         "created_ms": now_ms,
         "updated_ms": now_ms,
     }
-    index = Index(OPERATIONS, now_ms, name, KEEP)
-    wishes.ask(client, _key(name), fields, expire_s=KEEP_S, index=index)
+    index = Index(keys.OPERATIONS, now_ms, name, KEEP)
+    wishes.ask(client, keys.operation(name), fields, expire_s=KEEP_S, index=index)
 
 
 def _note(client: Client, name: str, fields: Mapping[str, Any]) -> None:
     told = {**fields, "updated_ms": int(time.time() * 1000)}
-    wishes.ask(client, _key(name), told, expire_s=KEEP_S)
+    wishes.ask(client, keys.operation(name), told, expire_s=KEEP_S)
 
 
 def _figures(progress: Progress) -> dict[str, int]:
     return {"done": progress.done, "matching": progress.matching, "total": progress.total}
-
-
-def _key(name: str) -> str:
-    return f"conserver:operation:{name}"
 
 
 def _load(name: str, found: Mapping[bytes, bytes]) -> Operation | None:

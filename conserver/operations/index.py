@@ -42,7 +42,6 @@ PARTIES_MAX = 1000
 _PROBES = 5  # uuids that are looked at for each that is added
 _ROUNDS = 20  # of one page, while stale ones are found in it
 _SCAN = 500
-_REBUILDS = "conserver:indexing"
 _REBUILDS_S = 60  # It outlives by so much one who dies at it.
 
 
@@ -62,7 +61,7 @@ def add(client: Client, settings: Settings, document: Vcon) -> None:
     if not keep_s:
         return
     uuid, now_s = document.uuid, time.time()
-    own, terms = _indexed(uuid), set(_terms_of(document))
+    own, terms = keys.indexed(uuid), set(_terms_of(document))
     pipe = client.pipeline(transaction=False)
     pipe.smembers(own)
     pipe.zrandmember(listed, _PROBES)
@@ -89,7 +88,7 @@ def add(client: Client, settings: Settings, document: Vcon) -> None:
 
 def remove(client: Client, settings: Settings, uuid: str) -> None:
     """Forget a uuid: its document was deleted, or is nowhere."""
-    own = _indexed(uuid)
+    own = keys.indexed(uuid)
     indexed = _keys_in(client.smembers(own))
     pipe = client.pipeline(transaction=False)
     for key in indexed:
@@ -108,7 +107,7 @@ def find(client: Client, wanted: dict[str, str]) -> list[str]:
     now_s = time.time()
     pipe = client.pipeline(transaction=False)
     for term, value in wanted.items():
-        pipe.zrangebyscore(_key(term, value), now_s, "+inf")
+        pipe.zrangebyscore(keys.index(term, value), now_s, "+inf")
         pipe.smembers(f"{term}:{value}")
     answers = [found if not isinstance(found, Exception) else [] for found in
                pipe.execute(raise_on_error=False)]  # fmt: skip
@@ -119,7 +118,7 @@ def find(client: Client, wanted: dict[str, str]) -> list[str]:
     if stale:
         pipe = client.pipeline(transaction=False)
         for term, value in wanted.items():
-            pipe.zrem(_key(term, value), *stale)
+            pipe.zrem(keys.index(term, value), *stale)
             pipe.srem(f"{term}:{value}", *stale)
         pipe.execute(raise_on_error=False)
     return sorted(living)
@@ -153,7 +152,7 @@ def rebuild(client: Client, settings: Settings) -> int:
     Raises:
         OperationError: another one is at it, on whichever host.
     """
-    if not client.set(_REBUILDS, 1, nx=True, ex=_REBUILDS_S):
+    if not client.set(keys.INDEXING, 1, nx=True, ex=_REBUILDS_S):
         what = "all documents are being indexed already: ask again when that has ended"
         raise OperationError(what, "conflict")
     count, renew_s = 0, time.monotonic()
@@ -165,10 +164,10 @@ def rebuild(client: Client, settings: Settings) -> int:
                 if text is not None:
                     add(client, settings, Vcon.parse(text))
             if time.monotonic() > renew_s + _REBUILDS_S / 4:
-                client.expire(_REBUILDS, _REBUILDS_S)
+                client.expire(keys.INDEXING, _REBUILDS_S)
                 renew_s = time.monotonic()
     finally:
-        client.delete(_REBUILDS)
+        client.delete(keys.INDEXING)
     return count
 
 
@@ -197,7 +196,7 @@ def _living(client: Client, listed: str, members: Sequence[bytes]) -> list[bytes
 
 def _signs_of_life(member: bytes) -> tuple[str, str]:
     """The keys of which one is there as long as a member is not stale."""
-    return keys.document(_uuid(member)), _indexed(_uuid(member))
+    return keys.document(_uuid(member)), keys.indexed(_uuid(member))
 
 
 def _terms_of(document: Vcon) -> Iterator[str]:
@@ -206,7 +205,7 @@ def _terms_of(document: Vcon) -> Iterator[str]:
         for term in TERMS:
             value = party.get(term)
             if isinstance(value, str) and 0 < len(value) <= VALUE_CHARS_MAX:
-                yield _key(term, value)
+                yield keys.index(term, value)
 
 
 def _keys_in(found: object) -> set[str]:
@@ -217,11 +216,3 @@ def _keys_in(found: object) -> set[str]:
 def _uuid(member: bytes) -> str:
     """The uuid of a member, which is `vcon:<uuid>` or the uuid alone."""
     return member.decode("utf-8", "replace").removeprefix(keys.document(""))
-
-
-def _key(term: str, value: str) -> str:
-    return f"conserver:index:{term}:{value}"
-
-
-def _indexed(uuid: str) -> str:
-    return f"conserver:indexed:{uuid}"

@@ -20,7 +20,8 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WRITER = "conserver:history:writer"
+from conserver.queue import keys
+
 LISTS_MAX = 500
 """So many lists have a history: the configured ones first."""
 
@@ -43,7 +44,7 @@ class Ring:
 
     def key(self, name: str) -> str:
         """The key of a list's ring."""
-        return f"conserver:history:{self.name}:{name}"
+        return keys.history(self.name, name)
 
     def offset(self, number: int) -> int:
         """Where a point stands in the ring, in bytes."""

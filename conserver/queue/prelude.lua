@@ -1,6 +1,6 @@
 -- prelude.lua: functions that all scripts of the queue share. script.py puts it in front of each.
 --
--- Rules for all scripts (conserver/queue/__init__.py has the key schema):
+-- Rules for all scripts (keys.py says what each key holds):
 --   1. Redis does not roll a script back, and an operator's SET on one of our keys must not lose an
 --      item. So before its first write a script checks the TYPE of the key that an item moves to,
 --      and of every key that others may have made.
@@ -169,7 +169,7 @@ local function let_go(inflight, record)
 end
 
 -- Jobs. A job is one submission that somebody follows: conserver:job:<job>, a hash
--- (queue/__init__.py has its fields). Its status changes in the script that moves its item, behind
+-- (keys.py has its fields). Its status changes in the script that moves its item, behind
 -- the same fence, so an end of a job is as true as the egress of its item. Jobs never stand in the
 -- way of an item: a hash that has expired, or a key of another type, is left alone.
 local JOB = '^(.+)#([%w._-]+)$'

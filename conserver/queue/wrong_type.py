@@ -1,6 +1,6 @@
 """Keys of the wrong type: an operator's SET, another program's key of the same name.
 
-1. Knows which type each key must have.
+1. Knows which type each key must have (keys.SCHEMA).
 2. Logs a key that has another one, with what to do, once a minute.
 
 Nothing is repaired here: what the key holds now may belong to another program, and what it held
@@ -18,23 +18,6 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 TELL_EVERY_S = 60.0
-KINDS = {
-    keys.returned(""): "list",
-    keys.suspects(""): "list",
-    keys.parked(""): "zset",
-    keys.dead(""): "zset",
-    keys.inflight(""): "hash",
-    keys.strange(""): "hash",
-    keys.host(""): "hash",
-    keys.HOSTS: "set",
-    keys.LISTS: "set",
-    keys.cancelled(""): "set",
-    keys.CONTROL: "hash",
-    keys.AUDIT: "list",
-    keys.WAITING: "hash",
-    keys.revision(""): "hash",
-}
-"""Beginning of a key of ours -> its type. The key schema says what each holds."""
 
 
 class WrongTypeError(Exception):
@@ -42,10 +25,10 @@ class WrongTypeError(Exception):
 
 
 def kind_of(key: str) -> str:
-    """The type that a key must have. A key that is not in KINDS is one of the lists."""
-    for beginning, kind in KINDS.items():
-        if key == beginning or (beginning.endswith(":") and key.startswith(beginning)):
-            return kind
+    """The type that a key must have. A key that is not in the schema is one of the lists."""
+    for known in keys.SCHEMA:
+        if key == known.pattern or (known.beginning and key.startswith(known.beginning)):
+            return known.kind
     return "list"
 
 

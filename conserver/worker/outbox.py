@@ -24,7 +24,7 @@ import orjson
 
 from conserver.errors import Rejected, Retry
 from conserver.process.boot import Boot
-from conserver.queue import calls
+from conserver.queue import calls, keys
 from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_texts
@@ -301,7 +301,7 @@ class Outbox:
             return
         after_s = WRONG_TYPE_RETRY_S * random.uniform(0.8, 1.2)
         done = item.outcome is not None and item.outcome.kind is OutcomeKind.DONE
-        if item.changed and done and not key.startswith(("vcon:", "conserver:revision:")):
+        if item.changed and done and not key.startswith((keys.document(""), keys.revision(""))):
             # The document can be written, so that the work of the links is not lost.
             self.write(item, lambda i: self.park(i, after_s, key=key))
             return

@@ -101,8 +101,8 @@ def test_a_coordinator_writes_and_everybody_reads_the_same(make: Any, client: An
     [line] = operations.last_hour(client, ["calls"]).values()
     assert len(line) == 60
     assert max(value for value in line if value is not None) == 7
-    assert client.get(history.WRITER) == host.id.encode()
-    assert 0 < client.ttl(history.WRITER) <= LEASE_S
+    assert client.get(keys.HISTORY_WRITER) == host.id.encode()
+    assert 0 < client.ttl(keys.HISTORY_WRITER) <= LEASE_S
     assert 0 < client.ttl(FINE.key("calls")) <= FINE.keep_s
 
 
@@ -119,7 +119,7 @@ def test_only_one_of_several_hosts_writes_and_rates_are_those_of_all(
         beat(client, "b", 80, failed=5, took={3: 90, 8: 10})
 
     writers.write([("a", number - 1), ("b", number - 1)])
-    client.delete(history.WRITER)
+    client.delete(keys.HISTORY_WRITER)
     assert points(client, "", number - 1, 1)[0][4] is None  # Nobody knows what was before.
 
     async def two_rounds() -> None:

@@ -70,4 +70,4 @@ async def note(shared: Multiplexed, owner: str, source: str, job: str) -> None:
 
 
 def _name(owner: str, key: str) -> str:
-    return "conserver:idempotency:" + hashlib.sha256(f"{owner}\n{key}".encode()).hexdigest()
+    return keys.idempotency(hashlib.sha256(f"{owner}\n{key}".encode()).hexdigest())

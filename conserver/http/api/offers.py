@@ -10,6 +10,7 @@ import orjson
 from conserver.http.api import bodies
 from conserver.http.api.context import Context
 from conserver.outbound.uploads import Offer, Upload, is_id
+from conserver.queue import keys
 
 _KEPT_S = 604_800
 """How long after its time what came by a presigned URL can be used, if uploads never expire."""
@@ -18,12 +19,12 @@ _KEPT_S = 604_800
 async def note(context: Context, upload_id: str, offer: Offer) -> None:
     """Keep what was announced."""
     kept_s = context.settings.upload_offer_s + (context.settings.upload_expiry_s or _KEPT_S)
-    await context.redis.set(_key(upload_id), orjson.dumps(asdict(offer)), ex=kept_s)
+    await context.redis.set(keys.upload(upload_id), orjson.dumps(asdict(offer)), ex=kept_s)
 
 
 async def of(context: Context, upload_id: str) -> Offer | None:
     """What was announced of an upload; None: nothing, or too long ago."""
-    text: Any = await context.redis.get(_key(upload_id)) if is_id(upload_id) else None
+    text: Any = await context.redis.get(keys.upload(upload_id)) if is_id(upload_id) else None
     return Offer(**orjson.loads(text)) if text else None
 
 
@@ -42,7 +43,3 @@ async def complete(context: Context, upload_id: str) -> Upload | None:
         return await context.transfer(context.uploads.adopt, upload_id, offer, most_bytes)
     except ValueError:
         raise bodies.too_large(most_bytes) from None
-
-
-def _key(upload_id: str) -> str:
-    return f"conserver:upload:{upload_id}"

@@ -23,7 +23,7 @@ from starlette.responses import Response
 
 from conserver.http.api.context import Context
 from conserver.operations.tokens import Token
-from conserver.queue import wishes
+from conserver.queue import keys, wishes
 
 Said = Mapping[str, str]
 """{"text": ..., "kind": "done" or "failed"}"""
@@ -99,7 +99,7 @@ def is_secure(request: Request) -> bool:
 
 
 def _key(cookie: str) -> str:
-    return "conserver:session:" + hashlib.sha256(cookie.encode()).hexdigest()
+    return keys.session(hashlib.sha256(cookie.encode()).hexdigest())
 
 
 async def _awaited(answer: Any) -> Any:

@@ -1,52 +1,46 @@
-"""The key schema of conserver/queue/__init__.py is what Python and the scripts use."""
+"""keys.py names every key that scripts and modules use, each once."""
 
 from __future__ import annotations
 
 import ast
 import re
 from importlib import resources
+from itertools import permutations
+from pathlib import Path
 
 import pytest
 
-import conserver.queue
-from conserver.queue import keys, wrong_type
+import conserver
+from conserver.config import notifications
+from conserver.queue import keys
+from conserver.queue.wrong_type import kind_of
 
 FOLDER = resources.files("conserver.queue")
-ROW = re.compile(r"^    (\S+)  +(list|zset|hash|set|string|channel) ", re.MULTILINE)
-TYPES = {"sorted set": "zset", "channel": "channel"}
-# A field of a hash, and a key of vcon-server.
-NO_KEYS = {"paused", "recycle", "reload", "trace_context"}
+BEGINNINGS = {key.beginning for key in keys.SCHEMA}
 
 
-def schema() -> dict[str, str]:
-    """How each key begins -> its type."""
-    return {re.split("[<]", name)[0]: kind for name, kind in ROW.findall(conserver.queue.__doc__)}
+def test_the_type_of_a_key_follows_from_how_it_begins() -> None:
+    assert len({key.pattern for key in keys.SCHEMA}) == len(keys.SCHEMA) > 30
+    for one, other in permutations(keys.SCHEMA, 2):
+        if one.beginning != one.pattern and one.beginning:
+            assert not other.pattern.startswith(one.beginning) or other.kind == one.kind
 
 
-def functions() -> list[ast.FunctionDef]:
-    """The functions of keys.py that make the name of a key."""
-    tree = ast.parse((FOLDER / "keys.py").read_text())
-    found = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return [node for node in found if node.name not in NO_KEYS]
-
-
-@pytest.mark.parametrize("function", functions(), ids=lambda node: node.name)
-def test_a_key_has_the_type_that_the_schema_says(function: ast.FunctionDef) -> None:
-    name = getattr(keys, function.name)("")
-    said = (ast.get_docstring(function) or "").partition(":")[0].lower()
-    wanted = schema()[name]
-    assert wanted in {TYPES.get(kind, kind) for kind in said.split(" or ")}
-
-
-def test_constants_are_in_the_schema() -> None:
-    constants = {value for value in vars(keys).values() if str(value).startswith("conserver:")}
-    assert len(constants) > 5
-    assert constants <= schema().keys()
-
-
-def test_a_key_of_another_type_is_told_with_the_type_of_the_schema() -> None:
-    table = schema()
-    assert {name: table[name] for name in wrong_type.KINDS} == wrong_type.KINDS
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        (keys.parked("calls"), "zset"),
+        (keys.job("1"), "hash"),
+        (keys.JOBS, "zset"),
+        (keys.HOSTS, "set"),
+        (keys.host("1"), "hash"),
+        (keys.document("1"), "string"),
+        ("calls", "list"),
+        ("conserver", "list"),
+    ],
+)
+def test_what_is_no_key_of_ours_is_a_list(key: str, kind: str) -> None:
+    assert kind_of(key) == kind
 
 
 def test_the_scripts_use_no_other_key() -> None:
@@ -57,4 +51,18 @@ def test_the_scripts_use_no_other_key() -> None:
             used |= set(re.findall(r"'((?:conserver|vcon|DLQ):[a-z]*:?)", code))
     assert len(used) > 10
     # open() deletes it, and nobody makes it.
-    assert used - schema().keys() == {"conserver:nothing"}
+    assert used - BEGINNINGS == {"conserver:nothing"}
+
+
+def test_no_module_spells_the_name_of_a_key() -> None:
+    """Only the configuration, which imports nothing of the queue, names the notifications."""
+    ours = {name for name in BEGINNINGS if name.startswith("conserver:")}
+    found = set()
+    for path in Path(conserver.__file__).parent.rglob("*.py"):
+        if path.name == "keys.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and node.value in ours:
+                found.add((path.name, node.value))
+    assert found == {("notifications.py", notifications.LIST)}
+    assert notifications.LIST == keys.NOTIFICATIONS
