@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import orjson
 import pytest
@@ -46,23 +43,6 @@ def run(vcon_uuid, link_name, opts=default_options):
     redis.expire(f"vcon:{vcon_uuid}", VCON_REDIS_EXPIRY)
     return vcon_uuid
 """
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Writes a module that can be imported for one test, and gives its name."""
-    monkeypatch.syspath_prepend(tmp_path)
-    made: list[str] = []
-
-    def write_module(text: str) -> str:
-        name = f"old_{uuid4().hex}"
-        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-        made.append(name)
-        return name
-
-    yield write_module
-    for name in made:
-        sys.modules.pop(name, None)
 
 
 class Context:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -35,23 +34,6 @@ class Storage:
     def __init__(self, name, options): self.name, self.options = name, options
     def save_many(self, documents): return []
 """
-
-
-@pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Writes a module that can be imported for one test, and gives its name."""
-    monkeypatch.syspath_prepend(tmp_path)
-    made: list[str] = []
-
-    def write_module(text: str) -> str:
-        name = f"plugin_{uuid4().hex}"
-        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-        made.append(name)
-        return name
-
-    yield write_module
-    for name in made:
-        sys.modules.pop(name, None)
 
 
 def with_link(module: str, options: str = "{}") -> Config:
