@@ -35,7 +35,8 @@ def _band(sound: Wave, low_hz: float, high_hz: float) -> Wave:
     found_hz = np.fft.rfftfreq(len(sound), 1 / RATE)
     spectrum[(found_hz < low_hz) | (found_hz > high_hz)] = 0
     kept = np.fft.irfft(spectrum, len(sound))
-    return kept / np.abs(kept).max()
+    scaled: Wave = kept / np.abs(kept).max()
+    return scaled
 
 
 def silence(seconds: float, _draw: np.random.Generator) -> Wave:
