@@ -236,6 +236,13 @@ def _cancel_parked(queue: Queue) -> Call:
     return operator_calls.cancel("conserver:parked:q", member)
 
 
+def _hurry(queue: Queue) -> Call:
+    consumer = _holding(queue, "u1", "u2")
+    consumer.park(*consumer.holds.values(), after_ms=60_000)
+    [member, _] = queue.client.zrange("conserver:parked:q", 0, -1)
+    return operator_calls.hurry("q", member, 1)
+
+
 def _cancel_running(queue: Queue) -> Call:
     consumer = _holding(queue, "u1")
     [token] = consumer.holds
@@ -308,6 +315,12 @@ def _promote_job(queue: Queue) -> Call:
     consumer = _jobs(queue, "job-1")
     consumer.park(*consumer.holds.values(), after_ms=0)
     return host_calls.promote("q", 10, everything=True)
+
+
+def _hurry_job(queue: Queue) -> Call:
+    queue.run(_park_job(queue))
+    [member] = queue.client.zrange("conserver:parked:q", 0, -1)
+    return operator_calls.hurry("q", member, 1)
 
 
 def _replay_job(queue: Queue) -> Call:
@@ -450,6 +463,8 @@ EXAMPLES: dict[str, Example] = {
     "cancel what waits": _cancel_waiting,
     "cancel what is parked": _cancel_parked,
     "cancel what runs": _cancel_running,
+    "hurry": _hurry,
+    "hurry a job": _hurry_job,
     "submit": _submit,
     "submit for later": _submit_for_later,
     "submit for a token": _submit_for_a_token,

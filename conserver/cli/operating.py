@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
-from conserver.cli.arguments import AsJson, ConfigFile, Limit, Uuid, end, examples
+from conserver.cli.arguments import (
+    AsJson,
+    ConfigFile,
+    DryRun,
+    ErrorText,
+    Everything,
+    Limit,
+    ListNames,
+    Uuid,
+    Uuids,
+    end,
+    examples,
+)
 from conserver.cli.output import Output
 
 commands = typer.Typer()
+
+Causes = Annotated[
+    list[str] | None,
+    typer.Option("--cause", metavar="NAME", help="What they wait for: retry, storage, later ..."),
+]
+StorageName = Annotated[
+    str, typer.Option("--storage", metavar="NAME", help="That are owed to this storage.")
+]
+WaitingFor = Annotated[
+    str, typer.Option("--older", metavar="AGE", help="Claimed or submitted longer ago: 2h, 7d.")
+]
 
 
 @commands.command("list", epilog=examples("list calls", "list calls --limit 0 --json"))
@@ -34,6 +58,96 @@ def cancel(uuid: Uuid, json: AsJson = False) -> None:
     from conserver.cli.cancel import cancel
 
     end(lambda: cancel(Output(as_json=json), uuid))
+
+
+@commands.command(
+    epilog=examples(
+        "retry 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978", "retry --list calls --storage s3 --dry-run"
+    )
+)
+def retry(
+    uuids: Uuids = None,
+    lists: ListNames = None,
+    cause: Causes = None,
+    storage: StorageName = "",
+    error: ErrorText = "",
+    older: WaitingFor = "",
+    limit: Limit = 0,
+    everything: Everything = False,
+    dry_run: DryRun = False,
+    config: ConfigFile = "",
+    json: AsJson = False,
+) -> None:
+    """Try parked items now that wait for a retry or a storage.
+
+    Their attempts count on. Those that were submitted for later are left alone
+    unless --cause later says so; what waits for a rate always is.
+    """
+    from conserver.cli.waiting import retry
+    from conserver.operations.dead_letters import parse_age
+    from conserver.operations.waiting import WaitingFilter
+
+    def action() -> int:
+        wanted = WaitingFilter(
+            names=tuple(lists or ()),
+            uuids=tuple(uuids or ()),
+            causes=tuple(cause or ()),
+            storage=storage,
+            error=error,
+            older_s=parse_age(older) if older else None,
+        )
+        how = {"everything": everything, "limit": limit, "dry_run": dry_run}
+        return retry(Output(as_json=json), wanted, config, **how)
+
+    end(action)
+
+
+@commands.command(epilog=examples("empty calls --older 2h --dry-run", "empty calls --yes"))
+def empty(
+    names: Annotated[list[str], typer.Argument(metavar="LIST", show_default=False)],
+    uuids: Annotated[
+        list[str] | None, typer.Option("--uuid", metavar="UUID", help="Only of this vCon.")
+    ] = None,
+    place: Annotated[
+        list[str] | None,
+        typer.Option("--place", metavar="NAME", help="Only there: queued, returned, parked ..."),
+    ] = None,
+    cause: Causes = None,
+    storage: StorageName = "",
+    error: ErrorText = "",
+    older: WaitingFor = "",
+    limit: Limit = 0,
+    dry_run: DryRun = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, as a terminal is before all goes.")
+    ] = False,
+    config: ConfigFile = "",
+    json: AsJson = False,
+) -> None:
+    """Take what waits out of lists, for good.
+
+    Their jobs end as cancelled. What runs goes on, and dead letters stay: `cancel`
+    and `dlq purge` are for those. Pause the list before, if workers go on.
+    """
+    from conserver.cli.waiting import empty
+    from conserver.operations.dead_letters import parse_age
+    from conserver.operations.waiting import WaitingFilter
+
+    def action() -> int:
+        wanted = WaitingFilter(
+            names=tuple(names),
+            uuids=tuple(uuids or ()),
+            places=tuple(place or ()),
+            causes=tuple(cause or ()),
+            storage=storage,
+            error=error,
+            older_s=parse_age(older) if older else None,
+        )
+        asks = not yes and sys.stdin.isatty()
+        output = Output(as_json=json)
+        return empty(output, wanted, config, limit=limit, dry_run=dry_run, asks=asks)
+
+    end(action)
 
 
 @commands.command(epilog=examples("pause calls", "pause"))

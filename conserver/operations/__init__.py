@@ -24,7 +24,8 @@ closes the generator stops the work.
     redis_faults.py  why Redis did not do something, in a sentence
     words.py         numbers and durations as sentences say them
     error_kinds.py   errors without what differs from item to item
-    background.py    requeue, purge and cancel as operations that are followed and stopped
+    waiting.py       try parked items now; empty lists
+    background.py    all of these for many, as operations that are followed and stopped
     capacity.py      how many recordings are transcribed at once
     submit.py        put documents on a list
     callbacks.py     where the end of a job is told, and what is refused

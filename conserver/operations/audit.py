@@ -27,7 +27,8 @@ class AuditEntry:
     Attributes:
         at: seconds since the epoch, by the clock of whoever did it.
         actor: `user@host` of a command, the name of an API token.
-        action: pause, resume, drain, cancel, requeue, purge, recycle, reload, reclaim or submit.
+        action: pause, resume, drain, cancel, requeue, purge, retry, empty, recycle, reload,
+            reclaim or submit.
         target: what it was done to, such as {"lists": [...]}, {"uuid": ...} or a filter's fields.
         count: how many lists or items it changed.
     """

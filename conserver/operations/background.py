@@ -1,10 +1,12 @@
-"""Long operations in the background: requeue and purge dead letters, cancel vCons.
+"""Long operations in the background: requeue and purge dead letters, cancel vCons, try parked
+items now, empty lists.
 
 An operation runs in a thread of the process that took it. How far it is, is in Redis, so that every
 process can show it and stop it:
 
     conserver:operation:<id>   hash: kind, filter (JSON), dry_run, limit, by, status, done,
-                               matching, total, error, created_ms, updated_ms, stop
+                               matching, total, left_out (JSON), error, created_ms, updated_ms,
+                               stop
     conserver:operations       sorted set: time of its making in ms -> id, of the latest 1000
 
 status: running, done, stopped (somebody asked for it), failed, or interrupted: its process has
@@ -24,15 +26,18 @@ from typing import Any, Literal
 import orjson
 
 from conserver.errors import ConserverError, InvalidArgumentError, OperationError
-from conserver.operations import audit, dead_letters, items, lists
+from conserver.operations import audit, dead_letters, items, lists, waiting
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import Filter, Progress
+from conserver.operations.waiting import WaitingFilter
 from conserver.queue import keys, wishes
 from conserver.queue.wishes import Index
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_text
 
-KINDS = ("requeue", "purge", "cancel")
+KINDS = ("requeue", "purge", "cancel", "retry", "empty")
+OF_WAITING = ("retry", "empty")
+"""The kinds that take a WaitingFilter; the others take a Filter."""
 KEEP = 1000
 KEEP_S = 86_400
 WRITE_EVERY_S = 0.25
@@ -42,7 +47,7 @@ SILENT_S = 30.0
 RUNNING_MAX = 8
 """Operations that one process runs at the same time."""
 
-Kind = Literal["requeue", "purge", "cancel"]
+Kind = Literal["requeue", "purge", "cancel", "retry", "empty"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,9 @@ class Operation:
     """One operation as Redis knows it. Times are seconds since 1970.
 
     Attributes:
-        filter: the fields of dead_letters.Filter that are set.
+        filter: the fields of dead_letters.Filter that are set, or of waiting.WaitingFilter.
         limit: at most so many; 0: all.
-        done, matching, total: see dead_letters.Progress.
+        done, matching, total, left_out: see dead_letters.Progress.
     """
 
     id: str
@@ -65,6 +70,7 @@ class Operation:
     done: int
     matching: int
     total: int
+    left_out: Mapping[str, int]
     error: str
     created_at: float
     updated_at: float
@@ -75,7 +81,7 @@ class Order:
     """What is to be done. A cancel needs uuids in its filter, and looks at nothing else of it."""
 
     kind: str
-    filter: Filter
+    filter: Filter | WaitingFilter
     by: str
     dry_run: bool = False
     limit: int = 0
@@ -84,6 +90,8 @@ class Order:
         """Raises InvalidArgumentError where it cannot be carried out."""
         if self.kind not in KINDS:
             raise InvalidArgumentError("kind", f"{{}} is one of {', '.join(KINDS)}")
+        if isinstance(self.filter, WaitingFilter) is not (self.kind in OF_WAITING):
+            raise InvalidArgumentError("filter", f"{{}} is none of a {self.kind}")
         if self.kind == "cancel" and not self.filter.uuids:
             raise InvalidArgumentError("uuids", "a cancel needs {}")
         self.filter.check()
@@ -188,7 +196,8 @@ def in_earnest(dry: Operation, by: str) -> Order:
         name: tuple(value) if isinstance(value, list) else value
         for name, value in dry.filter.items()
     }
-    return Order(dry.kind, Filter(**fields), by, limit=dry.limit)
+    meant = WaitingFilter(**fields) if dry.kind in OF_WAITING else Filter(**fields)
+    return Order(dry.kind, meant, by, limit=dry.limit)
 
 
 def get(client: Client, name: str) -> Operation:
@@ -224,8 +233,14 @@ def stop(client: Client, name: str, *, actor: str) -> Operation:
 def _steps(client: Client, order: Order, configured: Collection[str], keep_s: int) -> Any:
     if order.kind == "cancel":
         return _cancelled(client, order, configured, keep_s)
+    how: dict[str, Any] = {"limit": order.limit, "dry_run": order.dry_run, "actor": order.by}
+    if isinstance(order.filter, WaitingFilter):
+        how["configured"] = configured
+        if order.kind == "retry":
+            return waiting.retry(client, order.filter, **how)
+        return waiting.empty(client, order.filter, **how, keep_s=keep_s)
     move = dead_letters.requeue if order.kind == "requeue" else dead_letters.purge
-    return move(client, order.filter, limit=order.limit, dry_run=order.dry_run, actor=order.by)
+    return move(client, order.filter, **how)
 
 
 def _cancelled(
@@ -267,8 +282,13 @@ def _note(client: Client, name: str, fields: Mapping[str, Any]) -> None:
     wishes.ask(client, keys.operation(name), told, expire_s=KEEP_S)
 
 
-def _figures(progress: Progress) -> dict[str, int]:
-    return {"done": progress.done, "matching": progress.matching, "total": progress.total}
+def _figures(progress: Progress) -> dict[str, Any]:
+    return {
+        "done": progress.done,
+        "matching": progress.matching,
+        "total": progress.total,
+        "left_out": orjson.dumps(progress.left_out),
+    }
 
 
 def _load(name: str, found: Mapping[bytes, bytes]) -> Operation | None:
@@ -290,6 +310,7 @@ def _load(name: str, found: Mapping[bytes, bytes]) -> Operation | None:
         done=int(fields.get("done", 0)),
         matching=int(fields.get("matching", 0)),
         total=int(fields.get("total", 0)),
+        left_out=orjson.loads(fields.get("left_out", "{}")),
         error=redact_text(fields.get("error", "")),
         created_at=int(fields.get("created_ms", 0)) / 1000,
         updated_at=updated_at,

@@ -13,7 +13,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -147,11 +147,14 @@ class Progress:
         done: letters that have been moved; 0 in a dry run.
         matching: the same; in a dry run, letters that match so far.
         total: dead letters of these lists when it began. No more than these can match.
+        left_out: why items of a list that wait are not touched although the filter names no
+            cause: how many of each (waiting.py). Dead letters have none.
     """
 
     done: int
     matching: int
     total: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def where_of(why: Mapping[str, Any]) -> str:

@@ -113,25 +113,37 @@ def cancel(
     )
     if cancelled.total:
         audit.record(client, actor, "cancel", {"uuid": uuid}, cancelled.total)
-        let_expire(client, uuid, keep_s, configured)
+        let_expire(client, [uuid], keep_s, configured)
     return cancelled
 
 
-def let_expire(client: Client, uuid: str, keep_s: int, configured: Collection[str] = ()) -> None:
-    """Keep the document of a vCon that was cancelled for so long (0: for ever): no item of it is
-    left whose end would let it expire.
+def let_expire(
+    client: Client, uuids: Collection[str], keep_s: int, configured: Collection[str] = ()
+) -> None:
+    """Keep the documents of vCons that were cancelled for so long (0: for ever): no item of them is
+    left whose end would let them expire.
 
-    Not where another copy of it waits, runs or is dead. A claim keeps one that is pushed again.
+    Not where another copy of one waits, runs or is dead. A claim keeps one that is pushed again.
     """
     from conserver.operations.documents import expires  # It imports the storages.
 
-    key = keys.document(uuid)
-    left_ms: int = client.pttl(key)
-    if not keep_s or left_ms == _NO_KEY or expires(left_ms):
+    if not keep_s or not uuids:
+        return
+    pipe = client.pipeline(transaction=False)
+    for uuid in uuids:
+        pipe.pttl(keys.document(uuid))
+    lefts_ms: list[int] = pipe.execute()
+    endless = {
+        uuid
+        for uuid, left_ms in zip(uuids, lefts_ms, strict=True)
+        if left_ms != _NO_KEY and not expires(left_ms)
+    }
+    if not endless:
         return
     names = dict.fromkeys([*lookup.known_lists(client), *configured])
-    if not find(client, names, [uuid]):
-        client.expire(key, keep_s)
+    for uuid in endless - {entry.uuid for entry in find(client, names, endless)}:
+        pipe.expire(keys.document(uuid), keep_s)
+    pipe.execute()
 
 
 def _waiting(client: Client, name: str) -> Iterator[Entry]:

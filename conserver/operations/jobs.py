@@ -155,7 +155,7 @@ def cancel(
     total = sum(cancellation.cancel_job(client, found.list, job).total for _ in range(2))
     if total:
         audit.record(client, actor, "cancel", {"job": job, "uuid": found.uuid}, total)
-        items.let_expire(client, found.uuid, keep_s, [found.list, *configured])
+        items.let_expire(client, [found.uuid], keep_s, [found.list, *configured])
     return find(client, [job])[0] or found
 
 

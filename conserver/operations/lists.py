@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from conserver.config.validation import suggest
 from conserver.operations import audit, hosts, items
@@ -18,6 +19,9 @@ from conserver.operations.error_kinds import kind_of
 from conserver.queue import elements, host_calls, keys, lookup, record, script, wishes, wrong_type
 from conserver.queue.record import AGAIN, THROTTLED, Progress
 from conserver.telemetry.redact import redact_text
+
+Cause = Literal["retry", "storage", "rate", "throttled", "later"]
+"""What a parked item waits for; `later` is the time of its submission."""
 
 _PARKED_SAMPLE = 200
 _LOOK_S = 0.25
@@ -219,7 +223,7 @@ def waits(client: Client, wanted: Iterable[str]) -> dict[str, Waits]:
     }
     states: dict[str, list[Progress | None]] = {keys.parked(name): [] for name in due_in_s}
     for key, page in elements.in_sorted_sets(client, list(states), _PARKED_SAMPLE):
-        states[key] += map(_state, page)
+        states[key] += map(state_of, page)
     # A list whose items have left since the first look has none.
     return {
         name: _counted(states[keys.parked(name)], due_s)
@@ -362,12 +366,24 @@ def _pause_of(value: bytes) -> Pause:
     return Pause(int(since_ms) / 1000 if known else 0.0, actor)
 
 
-def _state(text: bytes) -> Progress | None:
-    """The state in a parked record; an empty one where the text is no record, and None for what
+def state_of(text: bytes) -> Progress | None:
+    """The state of an item that waits; an empty one where the text is no record, and None for what
     was submitted for later: nobody has claimed it yet.
     """
     try:
         parsed = record.parse(text)
         return Progress.load(parsed.state) if parsed.epoch else None
-    except ValueError:  # Another program put it there.
+    except ValueError:  # A payload as it was pushed, or another program put it there.
         return Progress()
+
+
+def cause_of(text: bytes) -> Cause:
+    """What a parked item waits for. One that is owed to storages waits for these alone."""
+    state = state_of(text)
+    if state is None:
+        return "later"
+    if state.owed:
+        return "storage"
+    if state.slots:
+        return "throttled" if state.slots[0].startswith(THROTTLED) else "rate"
+    return "retry"

@@ -52,7 +52,7 @@ def in_sorted_sets(
                 yield name, page
                 start += len(page)
                 if start < most:
-                    unread[name] = start, _next_length(page, length, PAGE_BYTES // len(pages))
+                    unread[name] = start, next_length(page, length, PAGE_BYTES // len(pages))
 
 
 def in_hash(client: redis.Redis, key: str) -> Iterator[tuple[bytes, bytes]]:
@@ -74,10 +74,10 @@ def _in_pages(read: Callable[[int, int], Any]) -> Iterator[Any]:
     while page := read(start, start + length - 1):
         yield from page
         start += len(page)
-        length = _next_length(page, length, PAGE_BYTES)
+        length = next_length(page, length, PAGE_BYTES)
 
 
-def _next_length(page: Sequence[Any], length: int, most_bytes: int) -> int:
+def next_length(page: Sequence[Any], length: int, most_bytes: int) -> int:
     """How many elements to read after a page of this length."""
     page_bytes = sum(len(element) for element in page if element)
     return max(1, min(2 * length, MOST, most_bytes * len(page) // (page_bytes + 1)))

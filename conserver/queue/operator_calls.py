@@ -1,4 +1,4 @@
-"""The scripts that commands and the API call: submit, cancel, replay and purge.
+"""The scripts that commands and the API call: submit, hurry, cancel, replay and purge.
 
 One function per script, as in calls.py.
 """
@@ -26,6 +26,11 @@ def purge(name: str, member: bytes, payload: bytes) -> Call:
 def cancel(key: str, element: str | bytes, cancelled_key: str = "") -> Call:
     """Remove one waiting element, or mark a held token as cancelled. Returns 1 or 0."""
     return Call("cancel", [key], [element, cancelled_key])
+
+
+def hurry(name: str, record: bytes, due_ms: int) -> Call:
+    """Make a parked record due at an earlier time. Returns 1, or 0 if it is parked no more."""
+    return Call("hurry", [keys.parked(name)], [record, due_ms])
 
 
 class Submission(NamedTuple):

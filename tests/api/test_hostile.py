@@ -43,6 +43,8 @@ ROUTES = [
     ("GET", "/v1/lists/x/backlog", {"read", "operate", "admin"}),
     ("POST", "/v1/lists/x/pause", {"operate", "admin"}),
     ("POST", "/v1/lists/x/resume", {"operate", "admin"}),
+    ("POST", "/v1/lists/x/retry", {"operate", "admin"}),
+    ("POST", "/v1/lists/x/empty", {"operate", "admin"}),
     ("GET", "/v1/dead-letters", {"read", "operate", "admin"}),
     ("GET", "/v1/dead-letters/x", {"read", "operate", "admin"}),
     ("GET", "/v1/egress/x", {"read", "operate", "admin"}),

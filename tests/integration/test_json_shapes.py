@@ -40,6 +40,8 @@ def arguments(name: str, folder: Path) -> Sequence[str]:
         "where": ["u-waits"],
         "list": ["inbox"],
         "cancel": ["u-waits"],
+        "retry": ["--all"],
+        "empty": ["inbox"],
         "pause": ["inbox"],
         "dlq show": ["u-dead"],
         "dlq requeue": ["u-dead"],

@@ -45,6 +45,7 @@ from conserver.http.api import (
     status,
     uploads,
     vcons,
+    waiting,
 )
 from conserver.http.api.auth import Failures, Rates
 from conserver.http.api.context import Context
@@ -123,6 +124,7 @@ ROUTERS = (
     dead_letters.router,
     egress.router,
     operations.router,
+    waiting.router,
     models.router,
     reloads.router,
     schedules.router,

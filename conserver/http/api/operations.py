@@ -1,4 +1,7 @@
-"""/v1/operations: requeue, purge or cancel everything that a filter means, in the background."""
+"""/v1/operations: requeue, purge or cancel everything that a filter means, in the background.
+
+waiting.py begins those of items that wait.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,12 @@ from conserver.operations.tokens import Token
 router = APIRouter(prefix="/v1/operations", tags=["operations"])
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"description": "It is not known (any more)"}}
+BEGUN: dict[int | str, dict[str, Any]] = {
+    202: {"headers": {"Location": {"schema": {"type": "string"}}}},
+    404: {"description": "No chain takes from that list"},
+    503: {"description": "Too many run here already, or Redis is away"},
+}
+"""The answers of routes that begin an operation."""
 
 
 class NewOperation(BaseModel):
@@ -55,6 +64,10 @@ class OperationView(BaseModel):
     done: int
     matching: int
     total: int = Field(description="No more than these can match.")
+    left_out: dict[str, int] = Field(
+        description="Items of a retry or an emptying that are not touched, by why: they wait for"
+        " `rate`, `throttled` or `later`, or nobody knows their `age`."
+    )
     error: str
     created_at: str
     updated_at: str
@@ -65,11 +78,7 @@ class OperationView(BaseModel):
     status_code=202,
     summary="Begin an operation",
     response_model=OperationView,
-    responses={
-        202: {"headers": {"Location": {"schema": {"type": "string"}}}},
-        404: {"description": "No chain takes from that list"},
-        503: {"description": "Too many run here already, or Redis is away"},
-    },
+    responses=BEGUN,
 )
 def begin(
     request: Request,
@@ -84,8 +93,16 @@ def begin(
         raise ProblemError(422, "an empty filter means all: say `everything`", "everything")
     if wanted.kind == "cancel":
         check_unrestricted(token, "cancels jobs, not vCons")
-    order = Order(wanted.kind, meant, token.name, wanted.dry_run, wanted.limit)
-    view = _view(context.operations.begin(order))
+    return begun(request, Order(wanted.kind, meant, token.name, wanted.dry_run, wanted.limit))
+
+
+def begun(request: Request, order: Order) -> Response:
+    """Begins an operation; the answer says where it is followed.
+
+    Raises:
+        OperationError: see Operations.begin.
+    """
+    view = _view(context_of(request).operations.begin(order))
     base = request.scope.get("root_path", "")
     headers = {"Location": f"{base}/v1/operations/{view.id}"}
     return Response(view.model_dump_json(), 202, headers, "application/json")
@@ -153,6 +170,7 @@ def _view(operation: Operation) -> OperationView:
         done=operation.done,
         matching=operation.matching,
         total=operation.total,
+        left_out=dict(operation.left_out),
         error=operation.error,
         created_at=iso(operation.created_at),
         updated_at=iso(operation.updated_at),

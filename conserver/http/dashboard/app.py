@@ -38,6 +38,7 @@ from conserver.http.dashboard import (
     schedules,
     search,
     submit,
+    waiting,
     workers,
 )
 from conserver.http.dashboard.faults import told
@@ -55,6 +56,7 @@ from conserver.telemetry import log
 MODULES = (
     overview,
     lists,
+    waiting,
     dead_letters,
     jobs,
     workers,

@@ -18,6 +18,13 @@ SHOWN = 100
 FIELDS = ("list", "reason", "where", "text", "uuid", "older", "newer")
 """Of a filter as people type it: an operation's page leads back to it."""
 
+_LEFT_OUT = {
+    "rate": "wait for a place of a rate: before it they would only wait again",
+    "throttled": "wait until the server of their link takes calls again",
+    "later": "were submitted for later",
+    "age": "of an age that nobody knows",
+}
+
 WAIT_S = 0.6
 """How long a form waits for its operation: most have ended by then, and their page is whole."""
 
@@ -39,6 +46,8 @@ def show(visit: Visit) -> Values:
     return {
         "one": found,
         "meant": _meant(found.filter),
+        "left_out": {_LEFT_OUT.get(why, why): count for why, count in found.left_out.items()},
+        "of_list": _list_of(found),
         "typed": _typed(visit),
     }
 
@@ -74,6 +83,12 @@ def _found(visit: Visit) -> Operation:
     return found
 
 
+def _list_of(operation: Operation) -> str:
+    """The list whose page has begun it; "" for an operation on dead letters."""
+    names = operation.filter.get("names") or [""]
+    return str(names[0]) if operation.kind in background.OF_WAITING else ""
+
+
 def _typed(visit: Visit) -> Mapping[str, str]:
     return {name: value for name in FIELDS if (value := visit.query.get(name))}
 
@@ -82,6 +97,7 @@ def _meant(fields: Mapping[str, Any]) -> Mapping[str, str]:
     """A filter as people read it."""
     names = {"names": "list", "uuids": "vCon", "error": "text in the error"}
     names |= {"older_s": "older than, s", "newer_s": "newer than, s", "where": "link or storage"}
+    names |= {"places": "place", "causes": "parked for"}
     told = {}
     for field, value in fields.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)

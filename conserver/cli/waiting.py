@@ -1,0 +1,141 @@
+"""`conserver retry` and `conserver empty`: what becomes of many items that wait."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Mapping
+
+from conserver.cli.environment import actor, configured_lists, load_settings, redis_client
+from conserver.cli.output import Output, note
+from conserver.errors import EXIT_FAILURE, EXIT_USAGE, BootError
+from conserver.operations import lists, waiting, words
+from conserver.operations.connection import Client
+from conserver.operations.dead_letters import Progress
+from conserver.operations.waiting import WaitingFilter
+
+_LEFT_OUT = {
+    "rate": "wait for a place of a rate: before it they would only wait again",
+    "throttled": "wait until the server of their link takes calls again",
+    "later": "were submitted for later: --cause later means them, too",
+    waiting.UNKNOWN_AGE: "stay: nobody knows since when they wait",
+}
+
+
+def retry(
+    output: Output,
+    wanted: WaitingFilter,
+    config_file: str = "",
+    *,
+    everything: bool,
+    limit: int,
+    dry_run: bool,
+) -> int:
+    """Lets parked items be tried now.
+
+    Returns:
+        0; 1 if a uuid is named and nothing of it is parked.
+    """
+    if not wanted.names and not wanted.restricts and not everything:
+        raise BootError("say which items (a UUID, --list, --cause, ...), or --all", EXIT_USAGE)
+    settings = load_settings(config_file)
+    configured = configured_lists(settings)
+    with redis_client(settings) as client:
+        last = _last(
+            waiting.retry(
+                client,
+                wanted,
+                limit=limit,
+                dry_run=dry_run,
+                actor=actor(),
+                configured=configured,
+            )
+        )
+        none = "" if last.matching else _none(client, wanted, "is parked", configured)
+    output.value(
+        {
+            "retried": last.done,
+            "matching": last.matching,
+            "left_out": dict(last.left_out),
+            "dry_run": dry_run,
+        }
+    )
+    count = words.items(last.matching)
+    output.line(f"{count} would be tried now" if dry_run else f"{count} made due now")
+    _tell(last.left_out, none)
+    return EXIT_FAILURE if wanted.uuids and not last.matching else 0
+
+
+def empty(
+    output: Output,
+    wanted: WaitingFilter,
+    config_file: str = "",
+    *,
+    limit: int,
+    dry_run: bool,
+    asks: bool,
+) -> int:
+    """Takes items that wait out of lists for good.
+
+    Args:
+        asks: ask whoever sits at the terminal before everything of a list goes.
+
+    Returns:
+        0; 1 if a uuid is named and nothing of it waits, or the terminal does not agree.
+    """
+    settings = load_settings(config_file)
+    configured = configured_lists(settings)
+    with redis_client(settings) as client:
+
+        def steps(*, dry: bool) -> Generator[Progress, None, None]:
+            return waiting.empty(
+                client,
+                wanted,
+                limit=limit,
+                dry_run=dry,
+                actor=actor(),
+                configured=configured,
+                keep_s=settings.orphan_expiry_s,
+            )
+
+        if asks and not dry_run and not wanted.restricts:
+            count = words.items(_last(steps(dry=True)).matching)
+            note(f"{count} of {', '.join(wanted.names)} will be gone for good. Empty? [y/N]")
+            if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+                note("nothing was taken out")
+                return EXIT_FAILURE
+        last = _last(steps(dry=dry_run))
+        none = "" if last.matching else _none(client, wanted, "waits", configured)
+    output.value(
+        {
+            "taken_out": last.done,
+            "matching": last.matching,
+            "left_out": dict(last.left_out),
+            "dry_run": dry_run,
+        }
+    )
+    count = words.items(last.matching)
+    output.line(f"{count} would be taken out" if dry_run else f"{count} taken out")
+    _tell(last.left_out, none)
+    return EXIT_FAILURE if wanted.uuids and not last.matching else 0
+
+
+def _last(steps: Generator[Progress, None, None]) -> Progress:
+    *_, last = steps
+    return last
+
+
+def _tell(left_out: Mapping[str, int], none: str) -> None:
+    for why, count in left_out.items():
+        note(f"{count} {_LEFT_OUT[why]}")
+    if none:
+        note(none)
+
+
+def _none(client: Client, wanted: WaitingFilter, what: str, configured: list[str]) -> str:
+    """That nothing matches, and which names of the filter nobody knows."""
+    whose = f"of {', '.join(wanted.uuids)} " if wanted.uuids else "that matches "
+    parts = [f"nothing {whose}{what}"]
+    for unknown in lists.unknown(client, set(wanted.names) - set(configured)):
+        hint = f" ({unknown.hint})" if unknown.hint else ""
+        parts.append(f"nobody has ever taken from {unknown.name}{hint}")
+    return "; ".join(parts)

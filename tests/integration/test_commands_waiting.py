@@ -1,0 +1,100 @@
+"""`conserver retry` and `conserver empty`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from conserver.queue import calls, keys, script
+from conserver.queue.calls import Move
+from tests.command_line import Command
+from tests.operators import Consumer
+
+FAR_MS = 3_600_000
+
+
+def park(server: Any, uuid: str, **state: Any) -> None:
+    """Parks an item of the list inbox for an hour, with that state."""
+    consumer = Consumer(server)
+    server.rpush("inbox", uuid)
+    moves = [
+        Move(item.token, item.epoch, orjson.dumps(state), item.revision, FAR_MS)
+        for item in consumer.claim()
+    ]
+    script.run(server, calls.park(consumer.id, moves))
+
+
+def refused(conserver: Command, code: int, *words: str) -> str:
+    """What a command says that ends with this code."""
+    done = conserver(*words)
+    assert done.returncode == code, done
+    return done.stderr.decode()
+
+
+def due(server: Any) -> int:
+    seconds, _ = server.time()
+    return int(server.zcount(keys.parked("inbox"), 0, seconds * 1000))
+
+
+@pytest.fixture
+def parked(server: Any) -> Any:
+    """u-1 waits for another attempt, u-2 for a storage, u-3 for a rate."""
+    park(server, "u-1", attempts=1, error="the CRM answered 500")
+    park(server, "u-2", owed=["s3"])
+    park(server, "u-3", slots=["link:a"])
+    return server
+
+
+def test_parked_items_are_tried_now(parked: Any, conserver: Command) -> None:
+    counted = conserver("retry", "--list", "inbox", "--dry-run")
+    assert counted.stdout.splitlines() == [b"2 items would be tried now"]
+    assert b"1 wait for a place of a rate" in counted.stderr
+    assert due(parked) == 0
+    assert conserver.json("retry", "--error", "crm") == {
+        "retried": 1,
+        "matching": 1,
+        "left_out": {},
+        "dry_run": False,
+    }
+    assert conserver("retry", "u-2").stdout == b"1 item made due now\n"
+    assert due(parked) == 2
+    assert conserver.json("retry", "--all")["left_out"] == {"rate": 1}
+
+
+def test_what_retry_refuses(parked: Any, conserver: Command) -> None:
+    assert "or --all" in refused(conserver, 2, "retry")
+    assert "its rate has no place before" in refused(conserver, 2, "retry", "--cause", "rate")
+    assert "nothing of u-9 is parked" in refused(conserver, 1, "retry", "u-9")
+    told = conserver("retry", "--list", "inbax")
+    assert b"nobody has ever taken from inbax" in told.stderr
+    assert b"inbox" in told.stderr
+    assert due(parked) == 0
+
+
+def test_a_list_is_emptied(parked: Any, conserver: Command) -> None:
+    parked.rpush("inbox", "u-4", "u-5")
+    counted = conserver("empty", "inbox", "--dry-run")
+    assert counted.stdout == b"5 items would be taken out\n"
+    told = conserver("empty", "inbox", "--older", "2h")
+    assert told.stdout == b"0 items taken out\n"
+    assert b"2 stay: nobody knows since when they wait" in told.stderr
+    assert conserver("empty", "inbox", "--place", "queued", "--limit", "1").stdout == (
+        b"1 item taken out\n"
+    )
+    assert "nothing of u-4 waits" in refused(conserver, 1, "empty", "inbox", "--uuid", "u-4")
+    assert conserver.json("empty", "inbox") == {
+        "taken_out": 4,
+        "matching": 4,
+        "left_out": {},
+        "dry_run": False,
+    }
+    assert (parked.llen("inbox"), parked.zcard(keys.parked("inbox"))) == (0, 0)
+
+
+def test_what_empty_refuses(parked: Any, conserver: Command) -> None:
+    refused(conserver, 2, "empty")
+    assert "did you mean" in refused(conserver, 2, "empty", "inbox", "--place", "park")
+    assert b"nobody has ever taken from other" in conserver("empty", "other").stderr
+    assert parked.zcard(keys.parked("inbox")) == 3
