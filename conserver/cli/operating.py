@@ -153,6 +153,9 @@ def empty(
 @commands.command(epilog=examples("pause calls", "pause"))
 def pause(
     lists: Annotated[list[str] | None, typer.Argument(metavar="LIST")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also a list that is nowhere: one that is yet to come.")
+    ] = False,
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
@@ -162,7 +165,7 @@ def pause(
     """
     from conserver.cli.pause import pause
 
-    end(lambda: pause(Output(as_json=json), lists or [], config))
+    end(lambda: pause(Output(as_json=json), lists or [], config, force=force))
 
 
 @commands.command(epilog=examples("resume calls", "resume"))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from conserver.config.validation import suggest
+from conserver.errors import OperationError
 from conserver.operations import audit, hosts, items
 from conserver.operations.connection import Client
 from conserver.operations.error_kinds import kind_of
@@ -161,9 +162,13 @@ def pauses(client: Client) -> dict[str, Pause]:
     }
 
 
-def unknown(client: Client, wanted: Iterable[str]) -> list[UnknownName]:
-    """Those of `wanted` that no worker has ever claimed from: they may be misspelt."""
-    there = known(client)
+def unknown(
+    client: Client, wanted: Iterable[str], configured: Iterable[str] = ()
+) -> list[UnknownName]:
+    """Those of `wanted` that are not configured and that no worker has ever claimed from: they may
+    be misspelt.
+    """
+    there = names(client, configured)
     return [UnknownName(name, suggest(name, there)) for name in sorted(set(wanted) - set(there))]
 
 
@@ -314,8 +319,30 @@ def acknowledge(client: Client, name: str, elements: Sequence[str]) -> int:
     return sum(pipe.execute())
 
 
-def pause(client: Client, wanted: Sequence[str], *, actor: str) -> Paused:
-    """Pauses lists, known or not."""
+def pause(
+    client: Client,
+    wanted: Sequence[str],
+    *,
+    actor: str,
+    configured: Collection[str] | None = None,
+) -> Paused:
+    """Pauses lists, known or not.
+
+    Args:
+        configured: the lists of the configuration. Where they are given, each of `wanted` must be
+            one of them, or was served once, or holds something.
+
+    Raises:
+        OperationError: "not_found": one is nowhere; none is paused.
+    """
+    if configured is not None:
+        strangers = {one.name: one for one in unknown(client, wanted, configured)}
+        for name, found in depths(client, strangers).items():
+            if not found.total:
+                hint = strangers[name].hint
+                raise OperationError(
+                    f"there is no list {name}" + (f" ({hint})" if hint else ""), "not_found"
+                )
     _pause(client, wanted, actor)
     if wanted:
         audit.record(client, actor, "pause", {"lists": list(wanted)}, len(wanted))

@@ -62,7 +62,7 @@ def test_all_parked_items_are_counted_and_then_tried(
 
 def test_a_list_is_emptied_after_it_was_counted(parked: Queue, operator: Visitor) -> None:
     parked.push("calls", UUID.format(9))
-    asked = operator.follow(operator.get("lists/calls"), "Empty calls")
+    asked = operator.follow(operator.get("lists/calls"), "Empty…")
     assert "1 queued, 0 returned, 0 suspects, 4 parked" in asked.text
     wrong = operator.press(asked, "Count what is meant…", older="soon")
     assert wrong.status == 422
@@ -82,7 +82,7 @@ def test_readers_and_others_may_not(parked: Queue, visitors: Visitors, path: str
     reader = visitors("read")
     page = reader.get("lists/calls")
     assert not [one for one in page.buttons if one.text.startswith("Try")]
-    assert "Empty calls" not in page.links
+    assert "Empty…" not in page.links
     secret = dict(reader.get().forms["act"].fields)["csrf"]
     assert reader.http.post(f"/ui/{path}", data={"csrf": secret}).status_code == 403
     narrow = visitors("narrow")

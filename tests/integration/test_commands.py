@@ -326,10 +326,24 @@ def test_pause_and_resume(conserver: Command, server: Any) -> None:
     assert conserver.json("pause") == {"paused": ["inbox"]}
     assert consumer.claim() == []
     assert conserver.json("status")["lists"][0]["paused"] is True
-    assert b"nobody has ever taken from typo" in conserver("pause", "typo").stderr
-    assert conserver.json("resume") == {"resumed": ["inbox", "typo"]}
+    assert conserver.json("resume") == {"resumed": ["inbox"]}
     assert len(consumer.claim()) == 1
     assert b"other was not paused" in conserver("resume", "other").stderr
+
+
+def test_a_list_that_is_nowhere_is_paused_only_by_force(conserver: Command, server: Any) -> None:
+    """A typo must not let somebody believe that a list is paused."""
+    Consumer(server)
+    refused = conserver("pause", "inbox", "inbux")
+    assert refused.returncode != 0
+    assert b"there is no list inbux (did you mean `inbox`?)" in refused.stderr
+    assert b"--force" in refused.stderr
+    assert not server.exists(keys.CONTROL)
+    forced = conserver("pause", "inbux", "--force")
+    assert (forced.returncode, forced.stdout) == (0, b"paused: inbux\n")
+    assert b"nobody has ever taken from inbux" in forced.stderr
+    server.rpush("pushed", "u-1")
+    assert conserver.json("pause", "pushed") == {"paused": ["pushed"]}
 
 
 def test_drain_waits_for_what_is_in_flight(conserver: Command, server: Any) -> None:

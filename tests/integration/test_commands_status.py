@@ -111,10 +111,10 @@ def test_status_of_a_host_that_has_not_told_of_itself_yet(conserver: Command, se
 
 def test_status_shows_every_pause(conserver: Command, server: Any) -> None:
     """Also of a list that nobody has ever served: its name may be misspelt."""
-    conserver("pause", "inbux")
+    conserver("pause", "inbux", "--force")
     assert [entry["name"] for entry in conserver.json("status")["lists"]] == ["inbox", "inbux"]
     server.sadd(keys.LISTS, "inbox")
-    assert b"(did you mean `inbox`?)" in conserver("pause", "inbux").stderr
+    assert b"(did you mean `inbox`?)" in conserver("pause", "inbux", "--force").stderr
 
 
 def test_status_says_who_has_paused_a_list(conserver: Command, server: Any) -> None:

@@ -103,7 +103,7 @@ def test_where_of_a_vcon_that_was_cancelled(conserver: Command, server: Any) -> 
 def test_audit(conserver: Command, server: Any) -> None:
     """Who changed what, the newest first, without redis-cli."""
     assert conserver("audit").stderr == b"nobody has changed anything\n"
-    conserver("pause", "calls", "chats")
+    conserver("pause", "calls", "chats", "--force")
     conserver("resume", "chats")
     rows = [line.split(maxsplit=5) for line in conserver("audit").stdout.decode().splitlines()]
     assert rows[0] == ["age", "who", "action", "count", "what"]

@@ -102,7 +102,7 @@ def test_settings(conserver: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "operation"),
     [
-        (["pause", "a"], lambda server: lists.pause(server, ["a"], actor="me")),
+        (["pause", "inbox"], lambda server: lists.pause(server, ["inbox"], actor="me")),
         (["resume"], lambda server: lists.resume(server, [], actor="me")),
         (["drain"], lambda server: list(lists.drain(server, [], timeout_s=0, actor="me"))[-1]),
         (["cancel", "u-4"], lambda server: items.cancel(server, "u-4", actor="me")),

@@ -55,7 +55,8 @@ def pause(visit: Visit) -> Response:
     """Stops taking from a list."""
     name = visit.check_list(visit.name("name"))
     with visit.client() as client:
-        lists.pause(client, [name], actor=visit.token.name)
+        configured = visit.context.config.ingress
+        lists.pause(client, [name], actor=visit.token.name, configured=configured)
     return _back(visit, name, f"{name} is paused. What was taken before goes on to its end.")
 
 
