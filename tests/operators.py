@@ -71,11 +71,13 @@ def beat(
     state: str = "running",
     pid: int = 10,
     lists: Sequence[str] = ("inbox",),
+    consumer: str = "",
 ) -> None:
     """A host tells what a coordinator tells."""
     workers = [
         {
             "slot": 1,
+            "consumer": consumer,
             "pid": 11,
             "state": "working",
             "restarts": 2,

@@ -49,6 +49,33 @@ def list_(
     end(lambda: show(Output(as_json=json), name, config, limit=limit))
 
 
+@commands.command(epilog=examples("ps", "ps --host box-1 --worker 2 --json"))
+def ps(
+    host: Annotated[str, typer.Option("--host", metavar="NAME", help="Only of this host.")] = "",
+    worker: Annotated[
+        int,
+        typer.Option(
+            "--worker",
+            "-w",
+            metavar="N",
+            min=0,
+            show_default=False,
+            help="Only of workers with this number.",
+        ),
+    ] = 0,
+    config: ConfigFile = "",
+    json: AsJson = False,
+) -> None:
+    """Show all that workers hold, at which link, and for how long.
+
+    `claimed` is when it was claimed first, by any worker.
+    """
+    from conserver.cli.ps import show
+
+    output = Output(as_json=json)
+    end(lambda: show(output, host=host, worker=worker, config_file=config))
+
+
 @commands.command(epilog=examples("cancel 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978"))
 def cancel(uuid: Uuid, json: AsJson = False) -> None:
     """Take every copy of a vCon out of the queues.

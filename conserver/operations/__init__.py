@@ -17,7 +17,7 @@ closes the generator stops the work.
     overview.py      all of that at once
     attention.py     what of it is wrong, in words, and what to do about it
     history.py       depth, rate and duration of each list over time
-    workers.py       replace one
+    workers.py       what each one holds; replace one
     contents.py      what is in a list, and why
     items.py         where a vCon is; cancel it
     dead_letters.py  filter, list, count, requeue, purge

@@ -220,6 +220,7 @@ def retry(
                     return bool(script.run(client, operator_calls.hurry(name, text, began_ms)))
 
                 yield from work.look(place, most, None if dry_run else change, first=n == 0)
+        yield work.progress  # What was left out since the last one.
     finally:
         if work.done:
             audit.record(client, actor, "retry", wanted.as_target(), work.done)
@@ -273,6 +274,7 @@ def empty(
                     if len(gone) >= _EXPIRED_TOGETHER:
                         let_expire()
                     yield step
+        yield work.progress
     finally:
         if work.done:
             audit.record(client, actor, "empty", wanted.as_target(), work.done)

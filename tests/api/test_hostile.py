@@ -63,6 +63,7 @@ ROUTES = [
     ("POST", "/v1/documents", {"submit", "admin"}),
     ("GET", "/v1/status", {"read", "operate", "admin"}),
     ("GET", "/v1/hosts", {"read", "operate", "admin"}),
+    ("GET", "/v1/hosts/x/workers/1", {"read", "operate", "admin"}),
     ("GET", "/v1/items/x", {"read", "operate", "admin"}),
     ("GET", "/v1/config", {"read", "operate", "admin"}),
     ("GET", "/v1/audit", {"read", "operate", "admin"}),

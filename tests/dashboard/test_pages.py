@@ -355,6 +355,22 @@ def test_workers_are_shown_and_one_is_replaced(api: Api, visitors: Visitors) -> 
     assert visitor.get(f"workers/{host}/9/recycle").status == 404
 
 
+def test_a_worker_shows_all_that_it_holds(
+    api: Api, queue: Queue, worker: Consumer, visitors: Visitors
+) -> None:
+    queue.supply("calls", UUID.format(7), UUID.format(8))
+    worker.take(2)
+    host = beating_host(api, consumer=worker.id)
+    visitor = visitors("read")
+    page = visitor.get(visitor.get("workers").links["1"].removeprefix("/ui/"))
+    assert f"{UUID.format(7)} calls tag 42 s" in page.text
+    assert UUID.format(8) in page.text
+    assert "Held 2" in page.text
+    narrow = visitors("narrow").get(f"workers/{host}/1")
+    assert "It holds nothing." in narrow.text
+    assert visitor.get(f"workers/{host}/9").status == 404
+
+
 def test_the_past_is_drawn_and_tabled(api: Api, visitors: Visitors) -> None:
     ring, number = history.FINE, int(time.time()) // 10
     with api.context.client() as client:

@@ -10,7 +10,7 @@ import pytest
 from conserver.queue import calls, keys, script
 from conserver.queue.calls import Move
 from tests.command_line import Command
-from tests.operators import Consumer
+from tests.operators import Consumer, beat
 
 FAR_MS = 3_600_000
 
@@ -98,3 +98,20 @@ def test_what_empty_refuses(parked: Any, conserver: Command) -> None:
     assert "did you mean" in refused(conserver, 2, "empty", "inbox", "--place", "park")
     assert b"nobody has ever taken from other" in conserver("empty", "other").stderr
     assert parked.zcard(keys.parked("inbox")) == 3
+
+
+def test_ps_shows_all_that_workers_hold(server: Any, conserver: Command) -> None:
+    assert conserver("ps").stderr == b"no host is running\n"
+    consumer = Consumer(server)
+    beat(server, name="box", consumer=consumer.id)
+    assert conserver("ps").stderr == b"no worker holds anything\n"
+    server.rpush("inbox", "u-7", "u-8")
+    consumer.claim()
+    rows = conserver("ps", "--host", "box", "--worker", "1").stdout.decode().splitlines()[1:]
+    assert [row.split()[:4] for row in rows] == [
+        ["box", "1", "u-7", "inbox"],
+        ["box", "1", "u-8", "inbox"],
+    ]
+    assert rows[0].endswith("at mark for 2 min")
+    assert [one["uuid"] for one in conserver.json("ps")] == ["u-7", "u-8"]
+    assert "no such worker" in refused(conserver, 1, "ps", "--worker", "9")

@@ -46,6 +46,7 @@ from conserver.http.api import (
     uploads,
     vcons,
     waiting,
+    workers,
 )
 from conserver.http.api.auth import Failures, Rates
 from conserver.http.api.context import Context
@@ -130,6 +131,7 @@ ROUTERS = (
     schedules.router,
     search.router,
     status.router,
+    workers.router,
     vcon_server_queues.router,  # /vcon/count comes before /vcon/{uuid}.
     vcon_server_documents.router,
     vcon_server_service.router,

@@ -13,6 +13,7 @@ from conserver.http.dashboard.pages import Pages, Values, Visit, quoted
 from conserver.operations import workers
 
 pages = Pages()
+ITEMS_SHOWN = 500
 
 
 @pages.live("/workers", "workers.html", nav="Workers")
@@ -21,6 +22,15 @@ def show(visit: Visit) -> Values:
     found = overview.seen(visit)
     windows_per_s = visit.dashboard.windows_rate.look(found.hosts)
     return {"found": found, "longest": _longest, "windows_per_s": windows_per_s}
+
+
+@pages.live("/workers/{host}/{slot:int}", "worker.html")
+def one(visit: Visit) -> Values:
+    """All that one worker holds."""
+    with visit.client() as client:
+        found = workers.holder(client, visit.name("host"), int(visit.name("slot")))
+    items = [item for item in found.items if visit.token.may_use(item.list)]
+    return {"one": found, "items": items[:ITEMS_SHOWN], "more": max(len(items) - ITEMS_SHOWN, 0)}
 
 
 @pages.get("/workers/{host}/{slot:int}/recycle", role="operate")
