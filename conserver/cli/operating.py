@@ -123,8 +123,8 @@ def retry(
             error=error,
             older_s=parse_age(older) if older else None,
         )
-        how = {"everything": everything, "limit": limit, "dry_run": dry_run}
-        return retry(Output(as_json=json), wanted, config, **how)
+        output = Output(as_json=json)
+        return retry(output, wanted, config, everything=everything, limit=limit, dry_run=dry_run)
 
     end(action)
 

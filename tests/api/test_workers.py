@@ -17,6 +17,12 @@ Clients = Callable[[str], httpx.Client]
 
 
 @pytest.fixture
+def worker(queue: Queue) -> Consumer:
+    """Who takes from both lists."""
+    return Consumer(queue, lists=("calls", "other"))
+
+
+@pytest.fixture
 def host(queue: Queue, worker: Consumer) -> str:
     """The host of a worker that holds u1 of `calls` and u2 of `other`, and has told of u1."""
     queue.supply("calls", "u1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -29,8 +30,8 @@ class HeldView(BaseModel):
     since_s: float = Field(description="For how long it has been there, as of the host's beat.")
     claimed_at: str = Field(description="When any worker claimed it first.")
     attempts: int = Field(description="Those that came to nothing.")
-    links_done: list[str]
-    storages_owed: list[str] | None = Field(description="Null until all links are done.")
+    links_done: Sequence[str]
+    storages_owed: Sequence[str] | None = Field(description="Null until all links are done.")
 
 
 class WorkerView(BaseModel):
