@@ -13,8 +13,8 @@ from conserver.cli.output import Output, age_text, note
 from conserver.cli.tables import Marked, Style, lines_of, styled
 from conserver.operations.attention import Finding, attention
 from conserver.operations.hosts import Host, Rate
-from conserver.operations.lists import Waits
 from conserver.operations.overview import ListState, Overview, overview
+from conserver.operations.parked import Waits
 from conserver.operations.words import one_line
 from conserver.telemetry.redact import printable, redact_text
 

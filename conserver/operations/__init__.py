@@ -11,7 +11,8 @@ closes the generator stops the work.
 
     connection.py    clients of Redis; what Redis refuses, as OperationError
     setup.py         settings and configuration from environment variables
-    lists.py         depths, what parked items wait for, pause, resume, drain
+    lists.py         depths, pause, resume, drain
+    parked.py        what parked items wait for
     hosts.py         hosts and their workers, storages that are away, the rate, health
     link_times.py    how long links take, lately
     overview.py      all of that at once

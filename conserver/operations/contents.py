@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from conserver.operations import hosts, items, lists
+from conserver.operations import hosts, items
 from conserver.operations.connection import Client
+from conserver.operations.parked import cause_of
 from conserver.queue import keys, lookup, record
 from conserver.queue.names import name_of_element
 from conserver.queue.record import Progress
@@ -27,7 +28,7 @@ class Content:
         links: those that are done. owed: storages to be written; None until the links are done.
         error: of the latest attempt that came to nothing; "" for none.
         due_at: of a parked item, in Unix seconds; 0 for others.
-        cause: what a parked item waits for, see lists.Cause; "" for others.
+        cause: what a parked item waits for, see parked.Cause; "" for others.
         size: of the element, in bytes.
     """
 
@@ -109,6 +110,6 @@ def _content(element: bytes, where: Where, due_at: float = 0.0) -> Content:
         owed=progress.owed,
         error=progress.error,
         due_at=due_at,
-        cause=lists.cause_of(element) if where == "parked" else "",
+        cause=cause_of(element) if where == "parked" else "",
         size=len(element),
     )

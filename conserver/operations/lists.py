@@ -1,4 +1,4 @@
-"""Lists: how much is in them, what parked items wait for, whether they are taken from.
+"""Lists: how much is in them, for how long it waits, whether they are taken from.
 
 A paused list keeps what producers push; items that were claimed before the pause go on to their
 end.
@@ -7,24 +7,15 @@ end.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 from conserver.config.validation import suggest
 from conserver.errors import OperationError
 from conserver.operations import audit, hosts, items
 from conserver.operations.connection import Client
-from conserver.operations.error_kinds import kind_of
-from conserver.queue import elements, host_calls, keys, lookup, record, script, wishes, wrong_type
-from conserver.queue.record import AGAIN, THROTTLED, Progress
-from conserver.telemetry.redact import redact_text
+from conserver.queue import host_calls, keys, lookup, script, wishes, wrong_type
 
-Cause = Literal["retry", "storage", "rate", "throttled", "later"]
-"""What a parked item waits for; `later` is the time of its submission."""
-
-_PARKED_SAMPLE = 200
 _LOOK_S = 0.25
 _AGES_PER_CALL = 64
 _AGES_EVERY_MS = 5000
@@ -65,32 +56,6 @@ class Backlog:
     def total(self) -> int:
         """What an autoscaler divides among workers; 0 where none is needed."""
         return self.queued + self.returned + self.suspects + self.due + self.in_flight
-
-
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """What the parked items of a list wait for, by the `sampled` ones that are due first.
-
-    Attributes:
-        storages: how many of them are owed to each storage.
-        retries: how many wait for another attempt of a link.
-        due_in_s: when the first is due; negative where it is already.
-        rates: how many wait for a slot of each rate, such as `link:transcribe`.
-        throttled: how many wait until the server of each link takes calls again.
-        later: how many were submitted for a later time, and wait for that.
-        failed: how many of the `retries` have failed before.
-        error: the most frequent error of these, without uuids; see error_kinds.
-    """
-
-    sampled: int
-    storages: dict[str, int]
-    retries: int
-    due_in_s: float
-    rates: dict[str, int] = field(default_factory=dict)
-    throttled: dict[str, int] = field(default_factory=dict)
-    later: int = 0
-    failed: int = 0
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,59 +171,6 @@ def backlog(client: Client, name: str) -> Backlog:
         suspects=depth.suspects or 0,
         due=due if isinstance(due, int) else 0,
         in_flight=hosts.in_flight(client) if alone else len(items.running(client, name)),
-    )
-
-
-def waits(client: Client, wanted: Iterable[str]) -> dict[str, Waits]:
-    """What the parked items of these lists wait for; lists that have none are left out.
-
-    Less than ten round trips, for any number of lists.
-    """
-    wanted = list(wanted)
-    pipe = client.pipeline(transaction=False)
-    pipe.time()
-    for name in wanted:
-        pipe.zrange(keys.parked(name), 0, 0, withscores=True)
-    (seconds, micros), *firsts = pipe.execute()
-    now_ms = seconds * 1000 + micros / 1000
-    due_in_s = {
-        name: round((first[0][1] - now_ms) / 1000, 1)
-        for name, first in zip(wanted, firsts, strict=True)
-        if first
-    }
-    states: dict[str, list[Progress | None]] = {keys.parked(name): [] for name in due_in_s}
-    for key, page in elements.in_sorted_sets(client, list(states), _PARKED_SAMPLE):
-        states[key] += map(state_of, page)
-    # A list whose items have left since the first look has none.
-    return {
-        name: _counted(states[keys.parked(name)], due_s)
-        for name, due_s in due_in_s.items()
-        if states[keys.parked(name)]
-    }
-
-
-def _counted(sample: Sequence[Progress | None], due_in_s: float) -> Waits:
-    states = [one for one in sample if one is not None]
-    storages = Counter(storage for one in states for storage in one.owed or ())
-    slots = Counter(slot.removeprefix(AGAIN) for one in states for slot in one.rate_slots)
-    throttled = {
-        slot.removeprefix(THROTTLED): count
-        for slot, count in slots.most_common()
-        if slot.startswith(THROTTLED)
-    }
-    retries = [one for one in states if not one.owed and not one.rate_slots]
-    errors = Counter(kind_of(one.error, "") for one in retries if one.error)
-    [(error, _)] = errors.most_common(1) or [("", 0)]
-    return Waits(
-        len(sample),
-        dict(storages.most_common()),
-        len(retries),
-        due_in_s,
-        {slot: count for slot, count in slots.most_common() if not slot.startswith(THROTTLED)},
-        throttled,
-        len(sample) - len(states),
-        errors.total(),
-        redact_text(error),
     )
 
 
@@ -391,26 +303,3 @@ def _pause_of(value: bytes) -> Pause:
     since_ms, _, actor = value.decode("utf-8", "replace").partition(" ")
     known = since_ms.isascii() and since_ms.isdigit() and int(since_ms) > _PAUSED_MS_MIN
     return Pause(int(since_ms) / 1000 if known else 0.0, actor)
-
-
-def state_of(text: bytes) -> Progress | None:
-    """The state of an item that waits; an empty one where the text is no record, and None for what
-    was submitted for later: nobody has claimed it yet.
-    """
-    try:
-        parsed = record.parse(text)
-        return Progress.load(parsed.state) if parsed.epoch else None
-    except ValueError:  # A payload as it was pushed, or another program put it there.
-        return Progress()
-
-
-def cause_of(text: bytes) -> Cause:
-    """What a parked item waits for. One that is owed to storages waits for these alone."""
-    state = state_of(text)
-    if state is None:
-        return "later"
-    if state.owed:
-        return "storage"
-    if state.slots:
-        return "throttled" if state.slots[0].startswith(THROTTLED) else "rate"
-    return "retry"

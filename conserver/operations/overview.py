@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from conserver.operations import doctor, history, hosts, lists
+from conserver.operations import doctor, history, hosts, lists, parked
 from conserver.operations.connection import Client
 from conserver.operations.doctor import Finding
 from conserver.operations.hosts import Breaker, Host, Rate
-from conserver.operations.lists import Depth, Waits
+from conserver.operations.lists import Depth
+from conserver.operations.parked import Waits
 from conserver.queue import keys
 
 
@@ -81,7 +82,7 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
     if depths.get(keys.NOTIFICATIONS) == Depth(0, 0, 0, 0, 0) and keys.NOTIFICATIONS not in paused:
         del depths[keys.NOTIFICATIONS]  # Every host serves it, and most have no callbacks.
         names.remove(keys.NOTIFICATIONS)
-    waits = lists.waits(client, [name for name in names if depths[name].parked])
+    waits = parked.waits(client, [name for name in names if depths[name].parked])
     ages = lists.ages(client, names)
     per_s = rate.look(found)
     if per_s is None:

@@ -17,10 +17,10 @@ from typing import Any, get_args
 
 from conserver.config.validation import suggest
 from conserver.errors import InvalidArgumentError
-from conserver.operations import audit, items, lists
+from conserver.operations import audit, items, lists, parked
 from conserver.operations.connection import Client
 from conserver.operations.dead_letters import Progress
-from conserver.operations.lists import Cause
+from conserver.operations.parked import Cause
 from conserver.queue import elements, keys, lookup, operator_calls, record, script, wrong_type
 from conserver.queue.names import name_of_element
 from conserver.queue.record import Claimed
@@ -156,7 +156,7 @@ class _Work:
         if self._uuids and name_of_element(text) not in self._uuids:
             return False
         if wanted.storage or wanted.error:
-            state = lists.state_of(text)
+            state = parked.state_of(text)
             if wanted.storage and (state is None or wanted.storage not in (state.owed or ())):
                 return False
             if wanted.error and not (state and re.search(wanted.error, state.error, re.IGNORECASE)):
@@ -169,7 +169,7 @@ class _Work:
     def _left_out(self, place: _Place, text: bytes) -> str | None:
         """None for an item that is meant, else why it is not: "" where that need not be told."""
         if self.causes:
-            cause = lists.cause_of(text) if place.name == "parked" else ""
+            cause = parked.cause_of(text) if place.name == "parked" else ""
             if cause not in self.causes:
                 return "" if self.wanted.causes else cause
         if self.wanted.older_s is None:

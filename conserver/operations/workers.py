@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conserver.errors import OperationError
-from conserver.operations import audit, hosts, lists
+from conserver.operations import audit, hosts, parked
 from conserver.operations.connection import Client
 from conserver.operations.hosts import Host
 from conserver.queue import elements, keys, record, wishes
@@ -144,7 +144,7 @@ def _held(text: bytes, told: Mapping[str, Mapping[str, Any]]) -> Held:
     parsed = record.parse(text)
     uuid = name_of(parsed.payload)
     now = told.get(uuid, {})
-    state = lists.state_of(text) or record.Progress()
+    state = parked.state_of(text) or record.Progress()
     return Held(
         uuid=uuid,
         job=parsed.job,

@@ -11,8 +11,8 @@ import pytest
 from conserver.operations import doctor
 from conserver.operations.attention import LONG_RUN_S, Finding, attention
 from conserver.operations.hosts import Breaker, Host
-from conserver.operations.lists import Waits
 from conserver.operations.overview import ListState, Overview
+from conserver.operations.parked import Waits
 from conserver.operations.words import for_how_long, items, items_wait, one_line
 
 NOW_S = time.time()

@@ -10,7 +10,8 @@ from redis import Redis
 from redis.client import Pipeline
 
 from conserver.operations import lists
-from conserver.operations.lists import Draining, Waits
+from conserver.operations.lists import Draining
+from conserver.operations.parked import Waits, waits
 from conserver.queue import keys, script
 from conserver.queue.operator_calls import Submission, submit
 from conserver.queue.record import Progress
@@ -34,8 +35,8 @@ def test_depths_of_keys_of_another_type_are_unknown(server: Any) -> None:
 def test_what_parked_items_wait_for(server: Any) -> None:
     """Lists that have none are left out, and what is no record waits for no storage."""
     server.zadd(keys.parked("inbox"), {"junk": 0})
-    assert lists.waits(server, ["inbox", "other"]).keys() == {"inbox"}
-    found = lists.waits(server, ["inbox"])["inbox"]
+    assert waits(server, ["inbox", "other"]).keys() == {"inbox"}
+    found = waits(server, ["inbox"])["inbox"]
     assert found == Waits(sampled=1, storages={}, retries=1, due_in_s=found.due_in_s)
     assert found.due_in_s < 0
 
@@ -50,7 +51,7 @@ def parked(slots: list[str], owed: list[str] | None = None) -> bytes:
 def test_rates_and_throttled_links_are_told_apart(server: Any) -> None:
     waiting = [["link:asr"], ["throttled:hook"], ["throttled:hook"], []]
     server.zadd(keys.parked("inbox"), {parked(slots): 1 for slots in waiting})
-    found = lists.waits(server, ["inbox"])["inbox"]
+    found = waits(server, ["inbox"])["inbox"]
     assert (found.rates, found.throttled, found.retries) == ({"link:asr": 1}, {"hook": 2}, 1)
 
 
@@ -59,7 +60,7 @@ def test_what_was_submitted_for_later_is_no_retry(server: Any) -> None:
         one = Submission("inbox", uuid, "", b"{}", due_ms=int(time.time() * 1000) + 60_000)
         script.run(server, submit(one))
     server.zadd(keys.parked("inbox"), {parked([]): 1})
-    found = lists.waits(server, ["inbox"])["inbox"]
+    found = waits(server, ["inbox"])["inbox"]
     assert (found.sampled, found.retries, found.later) == (3, 1, 2)
 
 
@@ -83,7 +84,7 @@ def test_what_many_lists_wait_for_takes_few_round_trips(server: Any) -> None:
             return Counting(self.connection_pool, callbacks, transaction, shard_hint)
 
     with Client(connection_pool=server.connection_pool) as client:
-        found = lists.waits(client, names)
+        found = waits(client, names)
     assert trips <= 8
     assert {name: (one.sampled, one.storages) for name, one in found.items()} == dict.fromkeys(
         names, (200, {"pg": 200})
