@@ -343,5 +343,7 @@ def _since_ms(client: Client, text: bytes) -> float | None:
     if parsed is not None and parsed.epoch:
         return parsed.first_seen_ms
     job = lookup.job_of(text)
-    made: bytes | None = client.hget(keys.job(job), "created_ms") if job else None
-    return float(made) if made else None
+    if not job or client.type(keys.job(job)) != b"hash":
+        return None
+    made: bytes | None = client.hget(keys.job(job), "created_ms")
+    return float(made) if made and made.isdigit() else None

@@ -59,20 +59,15 @@ def test_parked_items_are_tried_now(
     assert queue.promote("calls", everything=False) == 1
     told = [operate.get(job["links"]["self"]).json()["status"] for job in jobs]
     assert told == ["queued", "queued", "waiting"]
-    audit = operate.get("/v1/audit").json()
-    assert [(one["actor"], one["action"], one["count"]) for one in audit] == [
-        ("ops", "retry", 1)
-    ] * 2
+    entries = [one for one in operate.get("/v1/audit").json() if one["action"] == "retry"]
+    assert [(one["actor"], one["count"]) for one in entries] == [("ops", 1), ("ops", 1)]
 
 
 def test_what_was_submitted_for_later_is_hurried_only_if_that_is_said(
     clients: Clients, queue: Queue
 ) -> None:
-    operate, submit = clients("operate"), clients("submit")
-    body = {"list": "calls", "vcon": {"uuid": "0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978"}}
-    body |= {"not_before": "2h"}
-    answer = submit.post("/v1/jobs", json=body)
-    assert answer.status_code == 202, answer.text
+    operate = clients("operate")
+    submitted(clients("submit"), not_before="2090-01-01T00:00:00Z")
     told = ended(operate, "/v1/lists/calls/retry", {})
     assert (told["done"], told["left_out"]) == (0, {"later": 1})
     assert ended(operate, "/v1/lists/calls/retry", {"causes": ["later"]})["done"] == 1
@@ -93,7 +88,8 @@ def test_a_list_is_emptied(clients: Clients, jobs: list[dict[str, Any]], queue: 
     for job in [*jobs, late]:
         assert operate.get(job["links"]["self"]).json()["status"] == "cancelled"
         assert 0 < queue.client.ttl(keys.document(job["uuid"])) <= 86_400 * 365
-    assert [one["action"] for one in operate.get("/v1/audit").json()] == ["empty"] * 3
+    entries = [one for one in operate.get("/v1/audit").json() if one["action"] == "empty"]
+    assert [one["count"] for one in entries] == [1, 1, 2]
 
 
 @pytest.mark.parametrize(

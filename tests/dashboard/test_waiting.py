@@ -9,7 +9,8 @@ import pytest
 
 from conserver.operations import audit
 from tests.api.conftest import Api
-from tests.dashboard.visitor import Visitor, Visitors
+from tests.dashboard.visitor import Page, Visitor, Visitors
+from tests.helpers import eventually
 from tests.queues import Consumer, Queue
 
 UUID = "0199e0a4-7c1e-8b3a-9f11-2d3c4b5a69{:02}"
@@ -31,6 +32,19 @@ def operator(visitors: Callable[..., Visitor]) -> Visitor:
     return visitors("operate")
 
 
+def ended(operator: Visitor, page: Page) -> Page:
+    """The page of an operation at its end."""
+    path = page.url.partition("/ui/")[2]
+
+    def look() -> Page | None:
+        found = operator.get(path)
+        return None if "running" in found.text else found
+
+    found = eventually(look)
+    assert found is not None
+    return found
+
+
 def test_one_parked_item_is_tried_now(parked: Queue, operator: Visitor) -> None:
     page = operator.get("lists/calls")
     buttons = {one.text for one in page.buttons if one.text.startswith("Try 0")}
@@ -47,11 +61,11 @@ def test_one_parked_item_is_tried_now(parked: Queue, operator: Visitor) -> None:
 def test_all_parked_items_are_counted_and_then_tried(
     api: Api, parked: Queue, operator: Visitor
 ) -> None:
-    counted = operator.press(operator.get("lists/calls"), "Try all now…")
+    counted = ended(operator, operator.press(operator.get("lists/calls"), "Try all now…"))
     assert "2 match" in counted.text
     assert "1 wait for a place of a rate" in counted.text
     assert parked.promote("calls", everything=False) == 0
-    done = operator.press(counted, "Try 2 items now")
+    done = ended(operator, operator.press(counted, "Try 2 items now"))
     assert "2 done" in done.text
     assert parked.promote("calls", everything=False) == 2
     assert operator.follow(done, "Back").url.endswith("/ui/lists/calls")
@@ -67,12 +81,13 @@ def test_a_list_is_emptied_after_it_was_counted(parked: Queue, operator: Visitor
     wrong = operator.press(asked, "Count what is meant…", older="soon")
     assert wrong.status == 422
     some = operator.press(asked, "Count what is meant…", place="queued", uuid=UUID.format(9))
+    some = ended(operator, some)
     assert "1 match" in some.text
-    counted = operator.press(asked, "Count what is meant…")
+    counted = ended(operator, operator.press(asked, "Count what is meant…"))
     assert "5 match" in counted.text
     assert "cannot be brought back" in counted.text
     assert parked.places("calls").total() == 5
-    done = operator.press(counted, "Take out 5 items")
+    done = ended(operator, operator.press(counted, "Take out 5 items"))
     assert "5 done" in done.text
     assert parked.places("calls").total() == 0
 
