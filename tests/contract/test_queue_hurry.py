@@ -56,6 +56,7 @@ def test_what_is_parked_no_more_is_not_parked_again(queue: Queue) -> None:
     assert queue.places() == {("returned", b"u1"): 1}
 
 
+@pytest.mark.real_redis("an error inside its scripts has no text")
 def test_a_key_of_another_type_is_left_alone(queue: Queue) -> None:
     queue.client.set(PARKED, "x")
     assert queue.run(operator_calls.hurry("q", record("t1", "u1"), 7)) == 0
