@@ -23,7 +23,7 @@ def park(server: Any, uuid: str, **state: Any) -> None:
         Move(item.token, item.epoch, orjson.dumps(state), item.revision, FAR_MS)
         for item in consumer.claim()
     ]
-    script.run(server, calls.park(consumer.id, moves))
+    script.run(server, calls.move("park", consumer.id, moves))
 
 
 def refused(conserver: Command, code: int, *words: str) -> str:
