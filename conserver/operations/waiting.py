@@ -135,7 +135,7 @@ class _Work:
         kept = looked_at = 0
         length = elements.FIRST
         while looked_at < most and (page := place.read(kept, length)):
-            for text in page:
+            for text in page[: most - looked_at]:
                 if self.full:
                     return
                 looked_at += 1
