@@ -35,7 +35,7 @@ def refused(conserver: Command, code: int, *words: str) -> str:
 
 def due(server: Any) -> int:
     seconds, _ = server.time()
-    return int(server.zcount(keys.parked("inbox"), 0, seconds * 1000))
+    return int(server.zcount(keys.parked("inbox"), 0, (seconds + 1) * 1000))
 
 
 @pytest.fixture

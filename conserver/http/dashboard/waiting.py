@@ -28,12 +28,8 @@ def retry(visit: Visit) -> Response:
         return operations.begun(visit, Order("retry", wanted, visit.token.name, dry_run=True), {})
     with visit.client() as client:
         *_, last = waiting.retry(client, wanted, actor=visit.token.name)
-    said = (
-        f"{uuid} is tried again now."
-        if last.done
-        else f"{uuid} is due already, or is not parked any more."
-    )
-    return visit.to(f"lists/{quoted(name)}", said=said)
+    what = "is tried now." if last.done else "is due already, or is not parked any more."
+    return visit.to(f"lists/{quoted(name)}", said=f"{uuid} {what}")
 
 
 @pages.get("/lists/{name}/empty", role="operate")
