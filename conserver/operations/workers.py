@@ -135,7 +135,7 @@ def _holder(client: Client, host: Host, worker: Mapping[str, Any]) -> Holder:
         slot=int(worker.get("slot") or 0),
         pid=int(worker.get("pid") or 0),
         state=str(worker.get("state", "")),
-        items=sorted(items, key=lambda one: one.claimed_at),
+        items=sorted(items, key=lambda one: (one.claimed_at, one.uuid)),
     )
 
 
