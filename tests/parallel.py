@@ -13,9 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 GROUPS = {
-    # Their outages take minutes, so they have servers of their own, beside the other fault tests.
-    "tests/fault/test_storage_away.py": "storages away",
-    # The first one starts the three databases of `stored_scene`.
+    # The first one starts the three databases of `stored_scene`; each finds them up and well.
+    "tests/fault/test_storage_away.py": "stored scenes",
     "tests/fault/test_items.py::test_same_uuid_pushed_twice_is_two_items": "stored scenes",
     "tests/fault/test_items.py::test_two_chains_on_one_vcon": "stored scenes",
     "tests/fault/test_redis_away.py::test_connection_cut_at_a_script": "stored scenes",
