@@ -16,6 +16,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Iterator
@@ -51,6 +52,10 @@ AnyServer = TypeVar("AnyServer", bound=Server)
 
 def pytest_configure(config: pytest.Config) -> None:
     """Clean the environment before any test module is imported."""
+    # A shell that starts us in the background has us ignore SIGINT, and with us every command that
+    # a test interrupts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         ours = name.startswith(_SCRUBBED_PREFIXES) or name in _SCRUBBED_NAMES
         if ours and not name.startswith("CONSERVER_TEST_"):
