@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,13 @@ def main() -> None:
 
     def one(path: Path) -> str:
         channels = audio.decode(path.read_bytes(), max_duration_s=60).channels
-        spoken = []
+        spoken: list[tuple[float, str]] = []
         for channel in channels:
             samples = np.ascontiguousarray(channel).astype(np.float32) / np.float32(32768)
             found, _ = model.transcribe(samples, condition_on_previous_text=False, **_HOW)
             spoken += [(word.start, word.word) for segment in found for word in segment.words or ()]
-        return "".join(text for _, text in sorted(spoken)).strip()
+        spoken.sort(key=itemgetter(0))  # Words that begin at once keep their order.
+        return "".join(text for _, text in spoken).strip()
 
     def whole(part: Sound) -> str:
         if order["kind"] == "plain":
