@@ -62,6 +62,8 @@ class Boot:
     """Transcriber and page reader: its GPU, for CUDA_VISIBLE_DEVICES; empty for the CPU."""
     models: list[dict[str, Any]] = field(default_factory=list)
     """Transcriber only: the models (transcription.engine.Model) it loads before it is ready."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Transcriber only: variables that are set before its first instruction."""
     safer: bool = False
     """Transcriber only: its predecessor's results were wrong; use the slower, safer allocator."""
     stop: StopFlag | None = field(default=None)

@@ -9,8 +9,12 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+_HUGE_PAGES = "glibc.malloc.hugetlb"
+_HUGE_PAGES_SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _M_ARENA_MAX = -8  # malloc.h
 _M_MMAP_THRESHOLD = -3
 _LARGE_BYTES = 1 << 20
@@ -52,6 +56,45 @@ def keep_what_is_there() -> None:
 def trim_heap() -> None:
     """Return freed memory to the system. It takes some milliseconds: call it when idle."""
     _call("malloc_trim", 0)
+
+
+def with_huge_pages(
+    environ: Mapping[str, str], switch: Path = _HUGE_PAGES_SWITCH
+) -> dict[str, str]:
+    """The variables with which glibc (2.35 and newer) asks for huge pages from a process's start.
+
+    Blocks that are allocated and freed again and again then cost a fault per 2 MiB, not per 4 KiB.
+
+    Args:
+        environ: of this process; what it says of huge pages already stays.
+        switch: the kernel's file that says whether it gives huge pages.
+
+    Returns:
+        Nothing if the kernel gives none to those who ask, or `environ` decides.
+    """
+    try:
+        never = "[never]" in switch.read_text()
+    except OSError:
+        return {}
+    tunables = environ.get("GLIBC_TUNABLES", "")
+    if never or _HUGE_PAGES in tunables:
+        return {}
+    return {"GLIBC_TUNABLES": ":".join(filter(None, [tunables, f"{_HUGE_PAGES}=1"]))}
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set these variables for what is started meanwhile. No other thread may start processes."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _call(function: str, *arguments: int) -> None:

@@ -23,6 +23,7 @@ from multiprocessing.process import BaseProcess
 from typing import cast
 
 from conserver.errors import EXIT_CHILD
+from conserver.process import memory
 from conserver.process.boot import Boot
 from conserver.process.child_main import child_main
 from conserver.process.descriptors import Inherited
@@ -83,7 +84,8 @@ class Child:
         if self._context.get_start_method() != "fork":
             # Started implicitly, it would unblock the signals in the middle of our own start.
             resource_tracker.ensure_running()
-        with signals_blocked(), _hidden_main_module():
+        spawned_with = memory.environment(self.boot.environment)
+        with signals_blocked(), _hidden_main_module(), spawned_with:
             self._process.start()
         self._pid = self._process.pid or 0
         self.started_at_s = time.monotonic()

@@ -17,7 +17,7 @@ from typing import Any
 from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_INSANE
-from conserver.media.speech.devices import gpus
+from conserver.media.speech.devices import cpu_environment, gpus
 from conserver.process.boot import Boot
 from conserver.process.packets import listen
 from conserver.supervisor.death import Death, LeaveReason
@@ -48,6 +48,7 @@ class TranscriberSlot(ChildSlot):
         """Give its next child what only a transcriber gets."""
         boot.device = self.device
         boot.safer = self.safer
+        boot.environment = {} if self.device else cpu_environment(os.environ)
         boot.models = [asdict(replace(model, device_index=0)) for model in dict.fromkeys(models)]
 
     def note(self, death: Death, selector: BaseSelector) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from conserver.media.transcription import voice
+from conserver.media.transcription import detector, voice
 from conserver.media.transcription.audio import SAMPLE_RATE_HZ
 from conserver.media.transcription.engine import Listening
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # A pause as short as this is a place at which an utterance may be cut.
 _CUT_PAUSE_MS = 160
-# The detector needs 0.6 MB for each second that it is given at once.
+# So much sound is looked at at once.
 _LOOK_S = 60
 # So much around speech belongs to it: soft beginnings and ends, which the detector misses.
 _PADDING_MS = 300
@@ -150,15 +150,14 @@ def _speech(samples: Samples, start: int, end: int, listening: Listening) -> Ite
     if not listening.vad:
         yield Span(start, end)
         return
-    from faster_whisper.vad import VadOptions, get_speech_timestamps
-
-    options = VadOptions(
+    sound = samples[start:end].astype(np.float32) / 32768
+    for first, last in detector.speech(
+        sound,
         threshold=listening.vad_threshold,
-        min_silence_duration_ms=_CUT_PAUSE_MS,
-        speech_pad_ms=_PADDING_MS,
-    )
-    for found in get_speech_timestamps(samples[start:end].astype(np.float32) / 32768, options):
-        yield Span(start + found["start"], start + found["end"])
+        pause_ms=_CUT_PAUSE_MS,
+        padding_ms=_PADDING_MS,
+    ):
+        yield Span(start + first, start + last)
 
 
 def _levels_of(loudness: voice.Levels, span: Span) -> voice.Levels:

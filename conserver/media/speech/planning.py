@@ -45,7 +45,7 @@ class Planning:
                 plan = next(self._coming, None)
             if plan is None:
                 self.complete = True
-                memory.trim_heap()  # The voice detector leaves 5 MB behind.
+                memory.trim_heap()  # Decoding and finding speech leave 3 MB behind.
                 return
             self.known.append(plan)
             for place in plan:

@@ -16,8 +16,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from conserver.errors import ConserverError
+from conserver.media.speech.devices import cpu_environment, gpus
 from conserver.media.speech.service import Service, ServiceOptions
-from conserver.process import failpoints, packets
+from conserver.process import failpoints, memory, packets
 from conserver.telemetry import log
 
 _READY_S_MAX = 1800.0
@@ -74,7 +75,9 @@ def _start(listener: socket.socket, options: ServiceOptions) -> tuple[BaseProces
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(listener, options, theirs), daemon=True)
-    process.start()
+    on_cpu = all(model.device == "cpu" for model in options.models) or not gpus(os.environ)
+    with memory.environment(cpu_environment(os.environ) if on_cpu else {}):
+        process.start()
     theirs.close()
     if not ours.poll(_READY_S_MAX):
         process.kill()
@@ -88,6 +91,7 @@ def _start(listener: socket.socket, options: ServiceOptions) -> tuple[BaseProces
 
 
 def _serve(listener: socket.socket, options: ServiceOptions, lifeline: Connection) -> None:
+    memory.use_one_arena()
     listener.setblocking(False)
     log.configure("transcriber", level="WARNING", shape="console", fd=2)
     failpoints.arm(os.environ)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from conserver.media.speech.turns import EncoderTurns
 from conserver.media.speech.windows import (
     FRAMES_PER_S,
     Answer,
@@ -111,6 +112,7 @@ class WhisperBatches:
         self._on_gpu = identity.device == "cuda"
         # The encoder gains nothing from batches on a CPU, and its memory grows with them.
         self._encode_rows = 8 if self._on_gpu else 1
+        self._turns = EncoderTurns(workers)
         self._canary: list[int] = []
         with whisper.loading_errors(model):
             aligns = self._warm_up()
@@ -132,7 +134,16 @@ class WhisperBatches:
         return True
 
     def encode(self, mels: Sequence[Mel]) -> list[Encoded]:
-        """What the encoder makes of windows of at most `frames` frames each."""
+        """What the encoder makes of windows of at most `frames` frames each.
+
+        It waits until few enough other threads encode, unless there are no windows.
+        """
+        if not mels:
+            return []
+        with self._turns.encoding():
+            return self._encode(mels)
+
+    def _encode(self, mels: Sequence[Mel]) -> list[Encoded]:
         import ctranslate2
         import numpy as np
 
@@ -182,15 +193,16 @@ class WhisperBatches:
             }
         else:
             how = {"beam_size": options.beam_size}
-        results = self.model.generate(
-            self._together(encoded),
-            prompts,
-            max_length=_TOKENS_MAX,
-            return_scores=True,
-            return_no_speech_prob=True,
-            suppress_tokens=self._suppressed(),
-            **how,
-        )
+        with self._turns.decoding():
+            results = self.model.generate(
+                self._together(encoded),
+                prompts,
+                max_length=_TOKENS_MAX,
+                return_scores=True,
+                return_no_speech_prob=True,
+                suppress_tokens=self._suppressed(),
+                **how,
+            )
         assert len(results) == len(encoded)
         return [self._candidate(result, temperature) for result in results]
 
@@ -228,12 +240,13 @@ class WhisperBatches:
             ]
             if not rows:
                 continue
-            results = self.model.align(
-                self._together([encoded[row] for row in rows]),
-                tokenizer.sot_sequence,
-                [texts[row] for row in rows],
-                [max(2, min(frames[row], self.frames)) for row in rows],
-            )
+            with self._turns.decoding():
+                results = self.model.align(
+                    self._together([encoded[row] for row in rows]),
+                    tokenizer.sot_sequence,
+                    [texts[row] for row in rows],
+                    [max(2, min(frames[row], self.frames)) for row in rows],
+                )
             assert len(results) == len(rows)
             for row, result in zip(rows, results, strict=True):
                 found[row] = _timed(tokenizer, texts[row], result, frames[row] / FRAMES_PER_S)

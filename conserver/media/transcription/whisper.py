@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conserver.errors import ConfigError, Problem, Retry
-from conserver.media.transcription import voice
+from conserver.media.transcription import detector, voice
 from conserver.media.transcription.audio import SAMPLE_RATE_HZ
 from conserver.media.transcription.engine import (
     CallHeard,
@@ -67,6 +67,7 @@ def prepare(model: Model) -> None:
         ConfigError: the model's files are missing.
     """
     import_libraries()
+    detector.load()
     try:
         if model.local_files_only:
             find_model(model)

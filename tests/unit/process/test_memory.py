@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from conserver.process import memory
 
 # Each large block lies between small ones that stay: on a heap its memory would stay as well.
 _PROGRAM = """
@@ -45,3 +51,37 @@ print(sum(id(one) in searched for one in made), sum(id(one) in searched for one 
 def test_what_is_kept_is_not_searched_for_garbage_again() -> None:
     done = subprocess.run([sys.executable, "-c", _KEPT], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "1000"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "tunables", "found"),
+    [
+        ("always [madvise] never", "", "glibc.malloc.hugetlb=1"),
+        ("[always] madvise never", "glibc.malloc.check=1", "glibc.malloc.check=1:{}"),
+        ("always madvise [never]", "", None),
+        ("always [madvise] never", "glibc.malloc.hugetlb=0", None),
+        (None, "", None),
+    ],
+)
+def test_huge_pages_are_asked_for_where_the_kernel_has_them(
+    tmp_path: Path, kernel: str | None, tunables: str, found: str | None
+) -> None:
+    switch = tmp_path / "enabled"
+    if kernel:
+        switch.write_text(kernel)
+    environ = {"GLIBC_TUNABLES": tunables} if tunables else {}
+    expected = {"GLIBC_TUNABLES": found.format("glibc.malloc.hugetlb=1")} if found else {}
+    assert memory.with_huge_pages(environ, switch) == expected
+
+
+def test_variables_are_set_for_what_is_started_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSERVER_KEPT", "before")
+    monkeypatch.delenv("CONSERVER_NEW", raising=False)
+    told = "import os; print(os.environ['CONSERVER_KEPT'], os.environ['CONSERVER_NEW'])"
+    with memory.environment({"CONSERVER_KEPT": "1", "CONSERVER_NEW": "2"}):
+        done = subprocess.run(
+            [sys.executable, "-c", told], capture_output=True, text=True, check=True
+        )
+    assert done.stdout.split() == ["1", "2"]
+    assert os.environ["CONSERVER_KEPT"] == "before"
+    assert "CONSERVER_NEW" not in os.environ
