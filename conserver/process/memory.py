@@ -13,8 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+HUGE_PAGE_BYTES = 2 << 20
+"""As they are on x86-64, and on ARM with pages of 4 KiB."""
+
 _HUGE_PAGES = "glibc.malloc.hugetlb"
-_HUGE_PAGES_SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+HUGE_PAGES_SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _M_ARENA_MAX = -8  # malloc.h
 _M_MMAP_THRESHOLD = -3
 _LARGE_BYTES = 1 << 20
@@ -34,13 +37,13 @@ def use_one_arena() -> None:
     _call("mallopt", _M_ARENA_MAX, 1)
 
 
-def give_large_blocks_back() -> None:
-    """Let blocks of 1 MiB and more go back to the system as soon as they are freed.
+def give_large_blocks_back(least_bytes: int = _LARGE_BYTES) -> None:
+    """Let blocks of this size and more go back to the system as soon as they are freed.
 
     glibc raises that limit to the largest block that was freed, and keeps the memory of all smaller
     ones: an array of sound that lived for a moment then counts for ever.
     """
-    _call("mallopt", _M_MMAP_THRESHOLD, _LARGE_BYTES)
+    _call("mallopt", _M_MMAP_THRESHOLD, least_bytes)
 
 
 def keep_what_is_there() -> None:
@@ -58,9 +61,7 @@ def trim_heap() -> None:
     _call("malloc_trim", 0)
 
 
-def with_huge_pages(
-    environ: Mapping[str, str], switch: Path = _HUGE_PAGES_SWITCH
-) -> dict[str, str]:
+def with_huge_pages(environ: Mapping[str, str], switch: Path = HUGE_PAGES_SWITCH) -> dict[str, str]:
     """The variables with which glibc (2.35 and newer) asks for huge pages from a process's start.
 
     Blocks that are allocated and freed again and again then cost a fault per 2 MiB, not per 4 KiB.

@@ -28,7 +28,7 @@ class Speech(Part):
     transcriber_rows: Annotated[int, Field(ge=0, le=512)] = setting(
         "CONSERVER_TRANSCRIBER_ROWS",
         0,
-        "Windows of speech in one batch; 0 is 32 on a GPU and 4 on a CPU.",
+        "Windows of speech in one batch; 0 is 32 on a GPU and 2 on a CPU.",
     )
     transcriber_memory: Bytes = setting(
         "CONSERVER_TRANSCRIBER_MEMORY",

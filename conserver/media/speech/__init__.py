@@ -4,9 +4,10 @@
     packing      (worker) speech of all channels of a call into windows
     wire         spectrograms on their way, in shared memory
     batching     which windows are computed together; pure logic
+    turns        how many lanes may encode at once
     whisper      batches through CTranslate2: encode, generate, align
     models       the models that a device holds, and which of them has to go
-    devices      the GPUs of this host
+    devices      the GPUs of this host, and what a transcriber on its CPU is started with
     meters       what a transcriber counts for /metrics
     lanes        the threads that compute, and what they do about memory that is full
     service      the transcriber process: connections, slots, answers
@@ -20,6 +21,6 @@
     standalone   a transcriber without a supervisor: for `conserver transcribe`, and for tests
 
 Begin with windows.py. The transcriber process imports no onnxruntime (its threads and those of
-CTranslate2 wait for each other at the exit), workers load no model. docs/transcription.md has the
+CTranslate2 wait for each other at the exit), workers load no model for recognizing words. docs/transcription.md has the
 picture.
 """

@@ -33,7 +33,9 @@ def gpus(environ: Mapping[str, str], folder: Path = Path("/dev")) -> list[str]:
     return named[:end]
 
 
-def cpu_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def cpu_environment(
+    environ: Mapping[str, str], switch: Path = memory.HUGE_PAGES_SWITCH
+) -> dict[str, str]:
     """The variables that a transcriber on the CPU is started with.
 
     The encoder allocates and frees 100 MB for each layer: with pages of 4 KiB a third of its time
@@ -42,10 +44,9 @@ def cpu_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
     Args:
         environ: of this process; a variable that is set there stays.
+        switch: the kernel's file that says whether it gives huge pages.
     """
-    found = memory.with_huge_pages(environ)
-    if not found:
-        return {}
-    if environ.get("CT2_USE_MKL", "0") != "0":
+    found = memory.with_huge_pages(environ, switch)
+    if not found or environ.get("CT2_USE_MKL", "0") != "0":
         return {}
     return {**found, "CT2_USE_MKL": "0"}

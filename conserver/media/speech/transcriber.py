@@ -20,8 +20,8 @@ from conserver.process.messages import receive
 from conserver.process.shared_status import State
 
 ROWS_GPU = 32
-# On a CPU larger batches cost memory and save no time.
-ROWS_CPU = 4
+# On a CPU a batch of four is decoded in 10 % less time, and takes 50 MB more of each lane.
+ROWS_CPU = 2
 GATHER_GPU_S = 0.01
 # More threads for one batch hardly make it faster; more batches at once do.
 _LANE_THREADS = 4
@@ -34,6 +34,10 @@ def main(boot: Boot) -> int:
     """Serve workers until the end. Returns the exit code."""
     _set_environment(boot)
     memory.use_one_arena()
+    if boot.environment:
+        # What a lane has just freed is not what the other one needs. With huge pages the system
+        # gives it again for little; with small ones that would cost more than it saves.
+        memory.give_large_blocks_back(memory.HUGE_PAGE_BYTES)
     settings = boot.settings
     options = service_options(
         models=[Model(**model) for model in boot.models],

@@ -6,6 +6,7 @@
     samples       the decoded sound: in memory, or in a file if it is long
     bleed         finds a channel that hears the other one faintly
     voice         detects silence, and cuts long channels into parts
+    detector      finds speech; onnx_weights reads its network from a file
     engine        the interface of speech engines: parameters, results, errors
     models        finds the files of a model
     whisper       the first engine: faster-whisper in this process, loaded at the first use

@@ -8,7 +8,7 @@ import pytest
 
 from conserver.config import model as configuration
 from conserver.config.settings import Settings
-from conserver.media.speech.devices import gpus
+from conserver.media.speech.devices import cpu_environment, gpus
 from conserver.media.transcription.engine import Model
 from conserver.supervisor.transcribers import devices_of, for_workers
 
@@ -33,6 +33,24 @@ def test_gpus_are_found_by_their_device_files(
     for name in files:
         (tmp_path / name).touch()
     assert gpus(environ, tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("kernel", "environ", "found"),
+    [
+        ("[madvise] never", {}, ["CT2_USE_MKL", "GLIBC_TUNABLES"]),
+        ("[madvise] never", {"CT2_USE_MKL": "0"}, ["CT2_USE_MKL", "GLIBC_TUNABLES"]),
+        # MKL takes much more memory in huge pages.
+        ("[madvise] never", {"CT2_USE_MKL": "1"}, []),
+        ("[madvise] never", {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, []),
+        ("madvise [never]", {}, []),
+    ],
+)
+def test_on_a_cpu_huge_pages_and_no_mkl_go_together(
+    tmp_path: Path, kernel: str, environ: dict[str, str], found: list[str]
+) -> None:
+    (tmp_path / "enabled").write_text(kernel)
+    assert sorted(cpu_environment(environ, tmp_path / "enabled")) == found
 
 
 @pytest.mark.parametrize(("wanted", "count"), [(None, 1), (0, 0), (2, 2)])
