@@ -21,6 +21,6 @@
     standalone   a transcriber without a supervisor: for `conserver transcribe`, and for tests
 
 Begin with windows.py. The transcriber process imports no onnxruntime (its threads and those of
-CTranslate2 wait for each other at the exit), workers load no model for recognizing words. docs/transcription.md has the
-picture.
+CTranslate2 wait for each other at the exit), workers load no model that recognizes words.
+docs/transcription.md has the picture.
 """
