@@ -150,7 +150,7 @@ def _speech(samples: Samples, start: int, end: int, listening: Listening) -> Ite
     if not listening.vad:
         yield Span(start, end)
         return
-    sound = samples[start:end].astype(np.float32) / 32768
+    sound: npt.NDArray[np.float32] = np.divide(samples[start:end], 32768, dtype=np.float32)
     for first, last in detector.speech(
         sound,
         threshold=listening.vad_threshold,

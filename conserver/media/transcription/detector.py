@@ -181,7 +181,8 @@ class Network:
             wide = np.pad(values, ((0, 0), (1, 1), (0, 0)))
             taps = [wide[:, tap : tap + values.shape[1] : stride] for tap in range(3)]
             values = np.maximum(np.concatenate(taps, axis=2) @ weight + bias, 0)
-        return values[:, 0]
+        encoded: Floats = values[:, 0]
+        return encoded
 
     def _step(self, gates: Floats, hidden: Floats, cell: Floats) -> tuple[Floats, Floats]:
         """One step of the LSTM: its next hidden state and cell."""
@@ -197,4 +198,5 @@ class Network:
 def _sigmoid(values: Floats) -> Floats:
     import numpy as np
 
-    return 0.5 + 0.5 * np.tanh(0.5 * values)
+    opened: Floats = 0.5 + 0.5 * np.tanh(0.5 * values)
+    return opened

@@ -32,11 +32,12 @@ def float_weights(model: bytes) -> dict[str, npt.NDArray[np.float32]]:
         for weight in _of(graph, _WEIGHT):
             fields = list(_fields(weight))
             held = dict(fields)
-            if held.get(_TYPE) != _FLOAT32 or not isinstance(held.get(_NUMBERS), bytes):
+            numbers = held.get(_NUMBERS)
+            if held.get(_TYPE) != _FLOAT32 or not isinstance(numbers, bytes):
                 continue
             shape = [int(value) for number, value in fields if number == _DIMENSIONS]
             name = bytes(held[_NAME]).decode()
-            found[name] = np.frombuffer(held[_NUMBERS], dtype="<f4").reshape(shape)
+            found[name] = np.frombuffer(numbers, dtype="<f4").reshape(shape)
     return found
 
 

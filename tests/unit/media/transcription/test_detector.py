@@ -22,7 +22,11 @@ CALLS = ("speech/garden.wav", "speech/order.wav")
 
 def sounds() -> list[detector.Floats]:
     """Real calls, one of them long enough for several blocks, noise, and hardly anything."""
-    real = [channel.astype(np.float32) / 32768 for name in CALLS for channel in channels_of(name)]
+    real: list[detector.Floats] = [
+        np.divide(channel, 32768, dtype=np.float32)
+        for name in CALLS
+        for channel in channels_of(name)
+    ]
     noise = np.random.default_rng(5).normal(0, 0.05, 16000).astype(np.float32)
     return [*real, noise, noise[: detector.CHUNK], noise[:1], noise[:0]]
 
