@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from conserver.errors import Cancelled, Rejected, Retry
 from conserver.media.speech.client import SharedTranscriber
+from conserver.media.speech.devices import cpu_environment
 from conserver.media.speech.service import ServiceOptions
 from conserver.media.speech.standalone import Running, running
 from conserver.media.speech.windows import WindowOptions, model_message
@@ -54,6 +56,12 @@ def hear(
 
 def texts(heard: CallHeard) -> list[list[str]]:
     return [[segment.text for segment in channel.segments] for channel in heard.channels]
+
+
+def test_a_transcriber_on_the_cpu_is_started_with_huge_pages(shared: Running) -> None:
+    environ = Path(f"/proc/{shared.process.pid}/environ").read_text().split("\0")
+    expected = {f"{name}={value}" for name, value in cpu_environment(os.environ).items()}
+    assert expected <= set(environ)
 
 
 def test_channels_without_samples_are_heard_as_silence(shared: Running) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from conserver.process.boot import Boot
 from conserver.process.descriptors import Inherited, open_descriptors
 from conserver.process.messages import Message, receive
 from conserver.supervisor.child import Child, context_for
@@ -81,6 +82,23 @@ def test_a_child_starts_drains_on_a_signal_and_ends(nursery: Nursery) -> None:
     os.kill(child.pid, signal.SIGTERM)
     assert child.wait(60)
     assert child.exit_code() == 0
+
+
+def tell_early(boot: Boot) -> None:
+    """The entry of a child: says which variable it was started with."""
+    boot.send("ready", early=os.environ.get("CONSERVER_EARLY", ""))
+
+
+def test_a_spawned_child_is_started_with_the_variables_of_its_boot(tmp_path: Path) -> None:
+    nursery = Nursery("spawn", tmp_path)
+    try:
+        child = nursery.make("idle", f"{__name__}:tell_early")
+        child.boot.environment = {"CONSERVER_EARLY": "yes"}
+        child.start()
+        assert nursery.receive() == [{"type": "ready", "early": "yes"}]
+        assert "CONSERVER_EARLY" not in os.environ
+    finally:
+        nursery.close()
 
 
 def test_a_signal_that_comes_before_the_child_can_take_it_is_not_lost(nursery: Nursery) -> None:
