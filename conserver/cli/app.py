@@ -283,6 +283,12 @@ def transcribe(
     ] = "",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     translate: Annotated[bool, typer.Option("--translate", help="Write English.")] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", help="whisper, or onnx for folders of onnx-asr.")
+    ] = "whisper",
+    quantization: Annotated[
+        str, typer.Option("--quantization", help="Of --engine onnx, such as int8.")
+    ] = "",
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the model from the hub if it is not here.")
     ] = False,
@@ -293,7 +299,15 @@ def transcribe(
 
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter("it is auto, cpu or cuda", param_hint="--device")
-    wanted = Model(model, device=device, local_files_only=not download)  # type: ignore[arg-type]
+    if engine not in ("whisper", "onnx"):
+        raise typer.BadParameter("it is whisper or onnx", param_hint="--engine")
+    wanted = Model(
+        model,
+        engine=engine,  # type: ignore[arg-type]
+        device=device,  # type: ignore[arg-type]
+        local_files_only=not download,
+        quantization=quantization or None,
+    )
     listening = Listening(language=language or None, translate=translate, prompt=prompt or None)
     end(lambda: transcribe(files, wanted, listening, form=form, folder=folder))
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conserver.cli.output import Output
-from conserver.errors import EXIT_FAILURE, ConserverError, InvalidArgumentError
+from conserver.errors import EXIT_FAILURE, ConfigError, ConserverError, InvalidArgumentError
 from conserver.media.speech import standalone
 from conserver.media.speech.client import SharedTranscriber
 from conserver.media.speech.devices import gpus
 from conserver.media.speech.transcriber import service_options
-from conserver.media.transcription import audio, bleed, formats, transcript, whisper
+from conserver.media.transcription import audio, bleed, formats, onnx_models, transcript, whisper
 from conserver.media.transcription.conversation import Transcription, conversation
 from conserver.media.transcription.engine import Following, Listening, Model
 from conserver.media.transcription.languages import LANGUAGES
@@ -65,11 +65,7 @@ def transcribe(
         raise InvalidArgumentError(
             "language", f"{{}} {listening.language}: Whisper knows no such language"
         )
-    whisper.import_libraries()
-    try:
-        find_model(model)
-    except ModelMissingError as error:
-        raise InvalidArgumentError("model", f"{{}}: {error}") from error
+    _check(model, listening)
     on_gpu = model.device != "cpu" and bool(gpus(os.environ))
     options = service_options(models=[model], gpu=on_gpu, cores=len(os.sched_getaffinity(0)))
     with standalone.running(options) as transcriber, _progress() as progress:
@@ -87,6 +83,27 @@ def transcribe(
             finally:
                 stop.set()
     return EXIT_FAILURE if failed else 0
+
+
+def _check(model: Model, listening: Listening) -> None:
+    """Raises InvalidArgumentError if the model is not there, or cannot do what is wanted."""
+    whisper.import_libraries()
+    try:
+        if model.engine == "whisper":
+            find_model(model)
+            return
+        onnx_models.prepare(model, listening)
+    except ModelMissingError as error:
+        raise InvalidArgumentError("model", f"{{}}: {error}") from error
+    except ConfigError as error:
+        first = error.problems[0]
+        raise InvalidArgumentError(first.path, f"{{}}: {first.message}") from error
+    except ModuleNotFoundError as error:
+        reason = "{} onnx: it needs `pip install 'conserver[onnx]'`"
+        raise InvalidArgumentError("engine", reason) from error
+    for name in ("translate", "prompt"):
+        if getattr(listening, name):
+            raise InvalidArgumentError(name, "{}: --engine onnx has none")
 
 
 class _Stopped(Exception):

@@ -4,6 +4,10 @@
       model: /models/faster-whisper-small      a folder, a size ("small") or a hub id
       language: en                             without it, detected for each call
 
+    options:                                   Parakeet, Canary, GigaAM, ... by onnx-asr
+      engine: onnx
+      model: /models/parakeet-tdt-0.6b-v3
+
     options:                                   a server elsewhere in the place of a model here
       model: whisper-large-v3
       server: {base_url: https://speech.example/v1, api_key: "${SPEECH_API_KEY}"}
@@ -37,22 +41,21 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field
 
 from conserver.errors import Rejected
 from conserver.links import LinkContext
 from conserver.media.speech import remote
 from conserver.media.speech.engines import engines
-from conserver.media.transcription import audio, bleed, results, whisper
+from conserver.media.speech.options import EngineOptions
+from conserver.media.transcription import audio, bleed, onnx_models, results, whisper
 from conserver.media.transcription.conversation import Transcription, text_until
 from conserver.media.transcription.engine import (
     Following,
-    Listening,
     Model,
     OpenTranscriber,
     Segment,
 )
-from conserver.media.transcription.languages import LANGUAGES
 from conserver.media.transcription.request import Request
 from conserver.media.transcription.speakers import speakers_of
 from conserver.outbound import endpoint
@@ -77,43 +80,11 @@ _TOLD = {"language", "translate", "multilingual", "prompt", "hotwords", "beam_si
 _TEXT_CHARS_MAX = 20_000
 """Of the text so far, which is shown again at every change; what is longer comes at the end."""
 _PROGRESS = "transcription_progress"
-_OF_MODELS_HERE = (
-    "device", "device_index", "compute_type", "cpu_threads", "local_files_only", "cache_dir",
-    "beam_size", "channels_apart",
-)  # fmt: skip
 _NO_RECORDINGS = {"text", "transfer", "incomplete", "recording-set"}
 
 
-class Options(BaseModel):
-    """The model and its parameters, limits of recordings, and which analyses are written."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str = Field(min_length=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    device_index: int = Field(default=0, ge=0)
-    compute_type: Literal[
-        "auto", "default", "int8", "int8_float16", "int8_float32", "int8_bfloat16",
-        "int16", "float16", "bfloat16", "float32",
-    ] = "auto"  # fmt: skip
-    cpu_threads: int = Field(default=0, ge=0, le=256)
-    local_files_only: bool = True
-    cache_dir: str | None = None
-    server: remote.ServerOptions | None = None
-
-    language: str | None = None
-    translate: bool = False
-    multilingual: bool = False
-    prompt: str | None = None
-    hotwords: str | None = None
-    beam_size: int = Field(default=5, ge=1, le=20)
-    temperature: tuple[float, ...] = (0.0, 0.4, 0.8)
-    words: bool = True
-    channels_apart: bool = False
-    bleed: Literal["silence", "keep"] = "silence"
-    vad: bool = True
-    vad_threshold: float = Field(default=0.5, gt=0, lt=1)
-    vad_pause_ms: int = Field(default=500, ge=0)
+class Options(EngineOptions):
+    """The engine and its parameters, limits of recordings, and which analyses are written."""
 
     min_duration_s: float = Field(default=0, ge=0, allow_inf_nan=False)
     max_duration_s: float = Field(default=4 * 3600, gt=0, allow_inf_nan=False)
@@ -123,67 +94,12 @@ class Options(BaseModel):
         default=(results.TRANSCRIPT, results.WTF), min_length=1
     )
 
-    @field_validator("language")
-    @classmethod
-    def _known(cls, value: str | None) -> str | None:
-        if value is not None and value not in LANGUAGES:
-            raise ValueError(f"{value!r} is not one of {', '.join(sorted(LANGUAGES))}")
-        return value
-
-    @field_validator("temperature", mode="before")
-    @classmethod
-    def _list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, int | float) else value
-
-    @field_validator("temperature")
-    @classmethod
-    def _temperatures(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or not all(0 <= one <= 1 for one in value):
-            raise ValueError("one number, or a list of numbers to try in turn, each from 0 to 1")
-        return value
-
-    @model_validator(mode="after")
-    def _here_or_there(self) -> Options:
-        """What a server decides by itself cannot be set beside it."""
-        if self.server is not None:
-            set_too = [name for name in _OF_MODELS_HERE if name in self.model_fields_set]
-            if set_too:
-                raise ValueError(f"with `server`, {', '.join(set_too)} cannot be chosen here")
-        return self
-
-    def which(self) -> Model:
-        """The model. Links with equal ones share one loaded model per process."""
-        return Model(
-            name=self.model,
-            device=self.device,
-            device_index=self.device_index,
-            compute_type=self.compute_type,
-            cpu_threads=self.cpu_threads,
-            local_files_only=self.local_files_only,
-            cache_dir=self.cache_dir,
-        )
-
-    def how(self) -> Listening:
-        """The parameters of the transcription."""
-        return Listening(
-            language=self.language,
-            translate=self.translate,
-            multilingual=self.multilingual,
-            beam_size=self.beam_size,
-            temperatures=self.temperature,
-            prompt=self.prompt,
-            hotwords=self.hotwords,
-            words=self.words,
-            channels_apart=self.channels_apart,
-            vad=self.vad,
-            vad_threshold=self.vad_threshold,
-            vad_pause_ms=self.vad_pause_ms,
-        )
-
 
 def prepare(options: Options) -> None:
     """Import the packages, and check that the model exists, or the way to its server."""
-    if options.server is None:
+    if options.engine == "onnx":
+        onnx_models.prepare(options.which(), options.how())
+    elif options.server is None:
         whisper.prepare(options.which())
     else:
         whisper.import_libraries()
@@ -222,8 +138,7 @@ def transcribe(
     for index in _to_transcribe(vcon, options, context):
         try:
             wanted = Request.of(vcon, index) or Request()
-            chosen = options.model_copy(update=wanted.overruling())
-            heard = _hear(vcon, index, chosen, context, open_transcriber, follow=wanted.follow)
+            heard = _hear(vcon, index, wanted, options, context, open_transcriber)
         except Rejected as error:
             faults.unusable({"dialog": index}, error)
             continue
@@ -288,13 +203,13 @@ def _is_recording(dialog: dict[str, Any]) -> bool:
 def _hear(
     vcon: Vcon,
     index: int,
+    wanted: Request,
     options: Options,
     context: LinkContext,
     open_transcriber: OpenTranscriber,
-    *,
-    follow: bool,
 ) -> Transcription | None:
     """Decode and transcribe one dialog; None if it is shorter than `min_duration_s`."""
+    options, ignored = options.overruled(wanted)
     dialog = vcon.dialogs[index]
     pulse = _pulse(context)
     with file_of(dialog, "recording", options.fetch, context) as file:
@@ -308,6 +223,7 @@ def _hear(
     speakers, warnings = speakers_of(dialog, vcon.parties, len(recording.channels))
     if options.bleed == "silence":
         warnings = [*warnings, *bleed.silence(recording.channels)]
+    warnings = [*warnings, *ignored]
     transcriber = open_transcriber(options.which())
 
     place = {"dialog": index}
@@ -318,7 +234,7 @@ def _hear(
 
     shown = _Shown(context)
     kept = partial.kept(vcon, _PROGRESS, place)
-    listen = shown.heard if follow else None
+    listen = shown.heard if wanted.follow else None
     following = Following(pulse, shown.progress, kept, keep, listen, context.throttle)
     found = transcriber.transcribe(recording.channels, options.how(), following)
     heard = found.channels
@@ -338,7 +254,9 @@ def _hear(
         speakers=speakers,
         heard=heard,
         identity=found.identity,
-        options=options.model_dump(mode="json", include=_TOLD, exclude_none=True),
+        options=options.model_dump(
+            mode="json", include=_TOLD - options.not_known, exclude_none=True
+        ),
         started=started,
         finished=datetime.now(UTC),
         warnings=warnings,

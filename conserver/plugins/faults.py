@@ -21,6 +21,7 @@ _EXTRAS = {
     "faster_whisper": "speech",
     "ctranslate2": "speech",
     "av": "speech",
+    "onnx_asr": "onnx",
     "numpy": "speech",
     "elasticsearch": "elasticsearch",
     "elastic_transport": "elasticsearch",

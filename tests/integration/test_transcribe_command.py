@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.unit.media.speech.real import DATA, TINY
+from tests.unit.media.speech.tones import ctc_model
 
 CALLS = DATA / "calls"
 
@@ -37,6 +38,30 @@ def test_a_file_per_recording(tmp_path: Path) -> None:
     assert (answer.returncode, answer.stdout) == (0, "")
     body = json.loads((tmp_path / "stereo.json").read_text())
     assert body["text"].startswith("hello customer hello agent")
+
+
+def test_onnx_asr_writes_what_its_model_knows(tmp_path: Path) -> None:
+    """Real speech is no tones, so which of the words is of no interest."""
+    folder = ctc_model(tmp_path / "parakeet").name
+    answer = transcribe(
+        CALLS / "mono-8k.wav", "--engine", "onnx", "--model", folder, "--format", "verbose_json"
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+    said = json.loads(answer.stdout)["text"].split()
+    assert said
+    assert set(said) <= {"seven", "four", "two"}
+
+
+def test_what_onnx_asr_cannot_do_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    folder = ctc_model(tmp_path / "parakeet").name
+    for words, told in (
+        (["--model", folder, "--translate"], "--translate: --engine onnx has none"),
+        (["--model", folder, "--quantization", "int8"], "it lacks model?int8.onnx"),
+        (["--model", "small"], "there is no folder small"),
+    ):
+        answer = transcribe(CALLS / "mono-8k.wav", "--engine", "onnx", *words)
+        assert answer.returncode == 2, words
+        assert told in " ".join(answer.stderr.split()), answer.stderr
 
 
 def test_wrong_words_are_refused_before_anything_is_loaded() -> None:

@@ -32,7 +32,7 @@ from conserver.media.speech.windows import (
     WindowOptions,
     model_message,
 )
-from conserver.media.speech.wire import SharedMel, spectrogram
+from conserver.media.speech.wire import shared_window
 from conserver.media.transcription.engine import (
     CallHeard,
     Following,
@@ -167,17 +167,15 @@ class _Call:
 
     def _prepare(self, info: ModelInfo) -> None:
         """Begin to plan the windows, and take what was kept of them."""
-        language = self._options.language
-        if language and language not in info.languages:
-            self._warnings.append(f"the model knows no {language!r}: it heard the call as English")
-            self._options = self._options.speaking("en")
-        elif not language and len(info.languages) == 1:
-            self._options = self._options.speaking(info.languages[0])
+        self._options, told = self._options.suited(info)
+        self._warnings = [*told, *info.warnings]
         # Without the times of words nobody could tell the channels of a window apart; models with
-        # a shorter input than Whisper's own lose track of several speakers in it.
+        # a shorter input than Whisper's own lose track of several speakers in it. Those that take
+        # samples have no input of a fixed length, so that a fuller window costs more.
         together = (
             self._options.words
             and info.aligns
+            and info.bands > 0
             and not self._options.each_language
             and not self._listening.channels_apart
             and info.frames >= _FRAMES_FOR_SEVERAL
@@ -253,15 +251,14 @@ class _Call:
     def _send_window(self, connection: socket.socket, info: ModelInfo, number: int) -> None:
         with packing.computing:
             sound = packing.sound_of(self._answered.plan(number), self._channels)
-            mel = spectrogram(sound, info.bands, info.frames)
-        shared = SharedMel.of(mel)
+            shared, frames = shared_window(sound, info)
         try:
             self._send(
                 connection,
                 {
                     "type": "window",
                     "id": number,
-                    "frames": mel.shape[1],
+                    "frames": frames,
                     "options": self._options.dump(),
                     "suspicion": self._deaths[number],
                     "crowd": self._crowds.get(number, 1),
@@ -331,7 +328,7 @@ class _Call:
             spoken = "en"
         heard = []
         for channel, segments in enumerate(found):
-            language = spoken or self._answered.most_spoken(channel)
+            language = spoken or self._answered.most_spoken(channel) or None
             if not segments and self._listening.language is None:
                 language = None
             sure = round(self._sure, 4) if language else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from conserver.media.speech import onnx_inside
 from conserver.media.speech.client import SharedTranscriber
 from conserver.media.transcription import whisper
 from conserver.media.transcription.engine import Model, Transcriber
@@ -31,6 +32,8 @@ class Engines:
                 if model not in self._shared:
                     self._shared[model] = SharedTranscriber(self._addresses, model)
                 return self._shared[model]
+        if model.engine == "onnx":
+            return onnx_inside.shared(model)
         return whisper.shared(model)
 
 

@@ -1,6 +1,6 @@
 """The threads that compute: each takes a batch, computes it, and tells what came of each row.
 
-1. Only these threads call CTranslate2, each from its first call to its last.
+1. Only these threads call CTranslate2 or onnxruntime, each from its first call to its last.
 2. Memory that is full is survived: half as many rows from then on; one row that does not fit moves
    the model to its next smaller form. Anything else that the library raises ends the process: after
    an error of the device nothing that it computes can be trusted, and the windows are sent again.
@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 from conserver.errors import EXIT_CHILD, EXIT_INSANE, Retry
 from conserver.media.speech.batching import Batcher
 from conserver.media.speech.meters import SpeechMeters
-from conserver.media.speech.models import Models
+from conserver.media.speech.models import Batches, Models
+from conserver.media.speech.onnx import OnnxBatches
 from conserver.media.speech.whisper import Candidate, WhisperBatches, best
-from conserver.media.speech.windows import Answer, ModelInfo, WindowOptions
+from conserver.media.speech.windows import SAMPLES_PER_FRAME, Answer, ModelInfo, WindowOptions
 from conserver.media.speech.wire import SharedMel
 from conserver.media.transcription.engine import Model
 from conserver.media.transcription.whisper import is_out_of_memory
@@ -218,12 +219,15 @@ class Lanes:
             for job in jobs:
                 self._finish(job, Failed(str(error), error.after_s or _RETRY_MEMORY_S))
 
-    def _step(self, model: WhisperBatches, jobs: list[Job]) -> None:
+    def _step(self, model: Batches, jobs: list[Job]) -> None:
         """Take each job one step further; all of them are at the same."""
         how = jobs[0].options
         if how is None:
             for job in jobs:
                 self._finish(job, model.info)
+            return
+        if isinstance(model, OnnxBatches):
+            self._hear(model, jobs, how)
             return
         self._encode(model, jobs)
         encoded = [job.encoded for job in jobs if job.encoded is not None]
@@ -238,6 +242,21 @@ class Lanes:
                     self._finish(job, found)
             return
         self._decode(model, jobs, encoded, how)
+
+    def _hear(self, model: OnnxBatches, jobs: list[Job], how: WindowOptions) -> None:
+        """All of it in one step."""
+        import numpy as np
+
+        sounds = []
+        for job in jobs:
+            sound = np.empty(job.frames * SAMPLES_PER_FRAME, dtype=np.int16)
+            assert job.mel is not None
+            job.mel.read_into(sound)
+            sounds.append(sound)
+        self.rows += len(jobs)
+        languages = [job.options.language or "" for job in jobs if job.options]
+        for job, answer in zip(jobs, model.hear(sounds, languages, words=how.words), strict=True):
+            self._finish(job, answer)
 
     def _encode(self, model: WhisperBatches, jobs: list[Job]) -> None:
         import numpy as np
@@ -281,7 +300,7 @@ class Lanes:
             answer = model.answer(candidate, languages[row], timed, translate=how.translate)
             self._finish(jobs[row], answer)
 
-    def _check(self, model: WhisperBatches) -> None:
+    def _check(self, model: Batches) -> None:
         """The canary, when its time has come."""
         self._batches += 1
         if not self._sing and self._batches % CANARY_BATCHES:
@@ -295,7 +314,7 @@ class Lanes:
             )
             os._exit(EXIT_INSANE)
 
-    def _shrink(self, model: WhisperBatches, jobs: list[Job], error: BaseException) -> None:
+    def _shrink(self, model: Batches, jobs: list[Job], error: BaseException) -> None:
         """Memory is full: smaller batches, then a smaller model; at last it is told."""
         self._sing = True
         unfinished = [job for job in jobs if job not in {done for done, _ in self.finished}]

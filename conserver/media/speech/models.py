@@ -16,20 +16,31 @@ from pathlib import Path
 from typing import Protocol
 
 from conserver.errors import Retry
+from conserver.media.speech.onnx import OnnxBatches
 from conserver.media.speech.whisper import WhisperBatches
 from conserver.media.speech.windows import ModelInfo
+from conserver.media.transcription import onnx_models
 from conserver.media.transcription.engine import Model
-from conserver.media.transcription.models import find_model
+from conserver.media.transcription.models import ModelMissingError, find_model
 from conserver.telemetry import log
 
 _SMALLER = "int8_float16"
+
+Batches = WhisperBatches | OnnxBatches
+"""A loaded model of either engine."""
 
 
 class MakeModel(Protocol):
     """What loads a model; see `WhisperBatches`."""
 
-    def __call__(self, model: Model, *, workers: int, threads: int, ahead: int) -> WhisperBatches:
+    def __call__(self, model: Model, *, workers: int, threads: int, ahead: int) -> Batches:
         """Raises Retry if it cannot be loaded now."""
+
+
+def load_batches(model: Model, *, workers: int, threads: int, ahead: int) -> Batches:
+    """Load a model with its engine."""
+    make = OnnxBatches if model.engine == "onnx" else WhisperBatches
+    return make(model, workers=workers, threads=threads, ahead=ahead)
 
 
 class Models:
@@ -43,7 +54,7 @@ class Models:
         ahead: int,
         memory_bytes: int = 0,
         allow_cpu: bool = False,
-        make: MakeModel = WhisperBatches,
+        make: MakeModel = load_batches,
     ) -> None:
         """
         Args:
@@ -60,13 +71,13 @@ class Models:
         self._allow_cpu = allow_cpu
         self._make = make
         self._lock = threading.Lock()
-        self._loaded: dict[Model, WhisperBatches] = {}  # The one used last is last.
+        self._loaded: dict[Model, Batches] = {}  # The one used last is last.
         self._used: dict[Model, int] = {}
         self._instead: dict[Model, Model] = {}
         self._log = log.get_logger()
 
     @contextmanager
-    def using(self, model: Model) -> Iterator[WhisperBatches]:
+    def using(self, model: Model) -> Iterator[Batches]:
         """The model, loaded; it is not dropped meanwhile.
 
         Raises:
@@ -87,7 +98,7 @@ class Models:
         loaded = self._loaded.get(model)
         return loaded.info if loaded else None
 
-    def step_down(self, model: Model, seen: WhisperBatches) -> bool:
+    def step_down(self, model: Model, seen: Batches) -> bool:
         """Load it in a smaller form from now on.
 
         Args:
@@ -101,7 +112,8 @@ class Models:
                 return True
             identity = seen.info.identity
             now = self._instead.get(model, model)
-            if identity.device == "cuda" and identity.compute_type != _SMALLER:
+            has_smaller = now.engine == "whisper" and identity.compute_type != _SMALLER
+            if identity.device == "cuda" and has_smaller:
                 smaller = replace(now, compute_type=_SMALLER)
             elif identity.device == "cuda" and self._allow_cpu:
                 smaller = replace(now, device="cpu", compute_type="auto")
@@ -118,7 +130,7 @@ class Models:
             del self._loaded[model]
             return True
 
-    def _load(self, model: Model) -> WhisperBatches:
+    def _load(self, model: Model) -> Batches:
         wanted = self._instead.get(model, model)
         self._make_room(model)
         loaded = self._make(wanted, workers=self._workers, threads=self._threads, ahead=self._ahead)
@@ -148,6 +160,8 @@ class Models:
 def size_bytes(model: Model) -> int:
     """The size of a model's weights on disk; 0 if they are not there."""
     try:
+        if model.engine == "onnx":
+            return onnx_models.find(model).size_bytes
         return Path(find_model(model), "model.bin").stat().st_size
-    except (OSError, Retry):
+    except (OSError, Retry, ModelMissingError):
         return 0

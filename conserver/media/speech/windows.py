@@ -1,9 +1,9 @@
 """The seam: what a worker asks of a transcriber, window by window, and what it is answered.
 
-A window is at most one input of the model (30 s with Whisper's own models): its log-mel
-spectrogram as float16 of the shape (bands, frames), 100 frames per second, in shared memory (a
-memfd). The options of a window say how it is decoded; windows with equal `key` may be decoded in
-one batch, whichever calls they are of.
+A window is at most one input of the model (30 s with Whisper's own models), in shared memory (a
+memfd): its log-mel spectrogram as float16 of the shape (bands, frames), 100 frames per second; or,
+for a model without bands, its samples as int16, 160 per frame. The options of a window say how it
+is decoded; windows with equal `key` may be decoded in one batch, whichever calls they are of.
 
 One connection (SOCK_SEQPACKET, one JSON object per packet) carries one call:
 
@@ -41,7 +41,7 @@ class WindowOptions:
 
     Attributes:
         language: code such as "en"; None asks for the likely languages first, and the window is
-            decoded when a `speak` names one.
+            decoded when a `speak` names one. "" leaves it to a model that does not tell it.
         each_language: decode it in its own most likely language, without asking.
         others: as in `engine.Listening`.
     """
@@ -78,6 +78,18 @@ class WindowOptions:
         """For the message."""
         return asdict(self)
 
+    def suited(self, info: ModelInfo) -> tuple[WindowOptions, tuple[str, ...]]:
+        """These options as far as a model can follow them, and what is to be said about that."""
+        if self.language:
+            if info.languages and self.language not in info.languages:
+                told = f"the model knows no {self.language!r}: it heard the call as English"
+                return self.speaking("en"), (told,)
+        elif len(info.languages) == 1:
+            return self.speaking(info.languages[0]), ()
+        elif not info.detects:
+            return self.speaking(""), ()
+        return self, ()
+
     def speaking(self, language: str) -> WindowOptions:
         """The same in this language."""
         return replace(self, language=language, each_language=False)
@@ -88,11 +100,14 @@ class ModelInfo:
     """What a worker has to know of the model that hears it.
 
     Attributes:
-        bands: mel bands of its input.
+        bands: mel bands of its input; 0 for one that takes samples.
         frames: frames of its input: 3000 for 30 s.
-        languages: the codes that it knows; one for a model of English alone.
+        languages: the codes that it knows; one for a model of English alone, none for one that
+            cannot be told.
         aligns: whether it can tell the times of words on this device.
         ahead: how many windows of a call may be under way at once.
+        detects: whether it tells in which language a window is.
+        warnings: what every result of it has to say.
     """
 
     identity: Identity
@@ -101,6 +116,8 @@ class ModelInfo:
     languages: tuple[str, ...]
     aligns: bool
     ahead: int
+    detects: bool = True
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> ModelInfo:
@@ -112,6 +129,8 @@ class ModelInfo:
             languages=tuple(data["languages"]),
             aligns=data["aligns"],
             ahead=data["ahead"],
+            detects=data["detects"],
+            warnings=tuple(data["warnings"]),
         )
 
     def dump(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Spectrograms of windows: made by a worker, on their way to a transcriber in shared memory.
+"""Windows as their model takes them: made by a worker, on their way in shared memory.
 
 process.packets carries them.
 """
@@ -11,34 +11,38 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from conserver.media.speech.windows import SAMPLES_PER_FRAME
+from conserver.media.speech.windows import SAMPLES_PER_FRAME, ModelInfo
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     Mel = npt.NDArray[np.float16]
+    Sound = npt.NDArray[np.int16]
 
 _SOUND_SAMPLES_MIN = 400  # One frame needs so many.
 
 
 class SharedMel:
-    """A spectrogram in shared memory. Its memory is free when every process has closed it."""
+    """A spectrogram, or samples, in shared memory.
+
+    The memory is free when every process has closed it.
+    """
 
     def __init__(self, descriptor: int) -> None:
         """Takes over the descriptor."""
         self.descriptor = descriptor
 
     @classmethod
-    def of(cls, mel: Mel) -> SharedMel:
-        """A spectrogram, copied there."""
+    def of(cls, mel: Mel | Sound) -> SharedMel:
+        """It, copied there."""
         shared = cls(os.memfd_create("conserver-window", os.MFD_CLOEXEC))
         data = memoryview(mel.tobytes())
         while data:
             data = data[os.write(shared.descriptor, data) :]
         return shared
 
-    def read_into(self, target: Mel) -> None:
+    def read_into(self, target: Mel | Sound) -> None:
         """Copy it into an array of its shape, which is contiguous."""
         view = memoryview(target.data).cast("B")
         offset = 0
@@ -54,6 +58,24 @@ class SharedMel:
             with contextlib.suppress(OSError):
                 os.close(self.descriptor)
             self.descriptor = -1
+
+
+def shared_window(sound: npt.NDArray[np.float32], info: ModelInfo) -> tuple[SharedMel, int]:
+    """Sound as a model takes it, in shared memory, and how many frames it has."""
+    if info.bands:
+        mel = spectrogram(sound, info.bands, info.frames)
+        return SharedMel.of(mel), int(mel.shape[1])
+    samples = whole_frames(sound)
+    return SharedMel.of(samples), len(samples) // SAMPLES_PER_FRAME
+
+
+def whole_frames(sound: npt.NDArray[np.float32]) -> Sound:
+    """Its samples as int16; silence fills the last frame."""
+    import numpy as np
+
+    samples = np.zeros(-(-len(sound) // SAMPLES_PER_FRAME) * SAMPLES_PER_FRAME, dtype=np.int16)
+    samples[: len(sound)] = np.clip(np.rint(sound * 32768), -32768, 32767)
+    return samples
 
 
 def spectrogram(sound: npt.NDArray[np.float32], bands: int, frames_max: int) -> Mel:

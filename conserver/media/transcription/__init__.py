@@ -9,6 +9,7 @@
     detector      finds speech; onnx_weights reads its network from a file
     engine        the interface of speech engines: parameters, results, errors
     models        finds the files of a model
+    onnx_models   the same for models of onnx-asr
     whisper       the first engine: faster-whisper in this process, loaded at the first use
     speakers      assigns channels to parties
     readable      where paragraphs end, and times of words that increase

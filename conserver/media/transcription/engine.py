@@ -26,20 +26,27 @@ class Model:
 
     Attributes:
         name: a folder with a converted model, a size such as "small", or a hub id "owner/name".
+        engine: what computes it. "onnx" (onnx-asr) takes folders only.
         device: "auto" uses a GPU if there is one.
         compute_type: "auto" means float16 on a GPU and int8 on a CPU, if they support it.
         cpu_threads: 0 means one per core, at most 4.
         local_files_only: never access the network.
         cache_dir: the folder of models named by size or id; None means the hub's default.
+        model_type: for "onnx", the kind of model; None means what its config.json says.
+        quantization: for "onnx", which of the folder's files, such as "int8"; None means those that
+            are not quantized.
     """
 
     name: str
+    engine: Literal["whisper", "onnx"] = "whisper"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     device_index: int = 0
     compute_type: str = "auto"
     cpu_threads: int = 0
     local_files_only: bool = True
     cache_dir: str | None = None
+    model_type: str | None = None
+    quantization: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ _OUT_OF_MEMORY = (
     "bad_alloc",
     "bad allocation",
     "get_temporary_buffer",
+    "allocate memory",  # onnxruntime
     "cublas_status_not_initialized",  # A handle is created while memory is full.
 )
 _CPU_THREADS_MAX = 4  # More threads make one call hardly faster.
@@ -308,7 +309,10 @@ def _memory_errors() -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether CTranslate2, cuBLAS, Thrust or Python ran out of memory. All else is not survived."""
+    """Whether CTranslate2, cuBLAS, Thrust, onnxruntime or Python ran out of memory.
+
+    All else is not survived.
+    """
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
 

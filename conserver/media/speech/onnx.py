@@ -1,0 +1,208 @@
+"""Batches of windows through onnx-asr: NeMo's Parakeet and Canary, GigaAM, Kaldi, T-One, Whisper.
+
+1. These models take samples and make their own spectrograms. A batch is one call of `recognize`
+   with as many windows; there is one pass, without beams, prompts or other temperatures.
+2. The library tells when each token begins; tokens.py makes words of that. Whisper's and
+   Canary's tokens come without times: then a window has text alone.
+3. onnxruntime's errors are of a kind of their own, and are raised on as lanes know them.
+
+Any number of threads may use a model at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from difflib import SequenceMatcher
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from conserver.media.speech.tokens import Token, words_of
+from conserver.media.speech.windows import FRAMES_PER_S, Answer, ModelInfo, WindowWord
+from conserver.media.transcription import onnx_models
+from conserver.media.transcription.audio import SAMPLE_RATE_HZ
+from conserver.media.transcription.engine import Identity, Model
+from conserver.media.transcription.whisper import loading_errors
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Sound = npt.NDArray[np.int16]
+
+WINDOW_S = 20
+"""Most of these models were trained with sound of up to 20 or 30 s."""
+
+_SOUND_S_MIN = 0.5  # Shorter sound has too few frames for some models; silence is added.
+_CANARY_WRONG_MAX = 6
+_NO_TIMES = "the model tells no times: words have none, segments those of the windows of speech"
+_NO_SCORES = "the model tells no scores: the confidences are not measured"
+
+
+class OnnxBatches:
+    """A loaded model that computes batches."""
+
+    def __init__(self, model: Model, *, workers: int, threads: int, ahead: int) -> None:
+        """Load and warm it up.
+
+        Args:
+            workers: how many threads will call it at once; they share everything.
+            threads: CPU threads of each of them.
+            ahead: for `ModelInfo`.
+
+        Raises:
+            Retry: it cannot be loaded now.
+        """
+        with loading_errors(model), _errors():
+            found = onnx_models.find(model)
+            self._told = bool(found.languages)
+            self._model, device = _load(found, model, threads)
+            (first,) = self._recognize([_noise()], found.languages[:1])
+            self._canary = str(first.text)
+        timed = first.timestamps is not None
+        scored = first.logprobs is not None
+        identity = Identity(
+            provider=found.model_type.partition("-")[0],
+            product=f"onnx-asr {version('onnx-asr')}",
+            model=found.folder.name or model.name,
+            device=device,
+            compute_type=model.quantization or "default",
+        )
+        self.info = ModelInfo(
+            identity,
+            bands=0,
+            frames=WINDOW_S * FRAMES_PER_S,
+            languages=found.languages,
+            aligns=timed,
+            ahead=ahead,
+            detects=False,
+            warnings=(() if timed else (_NO_TIMES,)) + (() if scored else (_NO_SCORES,)),
+        )
+
+    def hear(
+        self, sounds: Sequence[Sound], languages: Sequence[str], *, words: bool
+    ) -> list[Answer]:
+        """What is said in windows, each in its language; "" leaves that to the model.
+
+        Args:
+            words: whether the times of words are wanted.
+
+        Raises:
+            RuntimeError: as CTranslate2 raises it, also where memory is full.
+        """
+        assert len(languages) == len(sounds)
+        answers: list[Answer] = [Answer("", "")] * len(sounds)
+        for language in sorted(set(languages)) if self._told else [""]:
+            rows = [row for row, one in enumerate(languages) if one == language or not self._told]
+            with _errors():
+                results = self._recognize([sounds[row] for row in rows], [language])
+            assert len(results) == len(rows)
+            for row, result in zip(rows, results, strict=True):
+                length_s = len(sounds[row]) / SAMPLE_RATE_HZ
+                answer = _answer(result, languages[row], length_s)
+                answers[row] = answer if words else replace(answer, words=())
+        return answers
+
+    def is_sane(self) -> bool:
+        """Whether it still makes of a fixed input what it made of it at first."""
+        with _errors():
+            languages = self.info.languages[:1]
+            (result,) = self._recognize([_noise()], languages)
+        matcher = SequenceMatcher(None, self._canary, str(result.text), autojunk=False)
+        alike = sum(block.size for block in matcher.get_matching_blocks())
+        return max(len(self._canary), len(result.text)) - alike <= _CANARY_WRONG_MAX
+
+    def _recognize(self, sounds: Sequence[Sound], languages: Sequence[str]) -> list[Any]:
+        """languages: one at most, which is that of all rows."""
+        import numpy as np
+
+        shortest = round(_SOUND_S_MIN * SAMPLE_RATE_HZ)
+        waves = [
+            np.pad(sound.astype(np.float32) / 32768, (0, max(0, shortest - len(sound))))
+            for sound in sounds
+        ]
+        language = languages[0] if self._told and languages and languages[0] else None
+        return list(self._model.recognize(waves, language=language))
+
+
+def _load(found: onnx_models.Found, model: Model, threads: int) -> tuple[Any, str]:
+    """The library's model, and the device on which it really is."""
+    import onnx_asr
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that wait would otherwise use up the cores of the workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    providers: list[Any] = ["CPUExecutionProvider"]
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if model.device != "cpu" and has_cuda:
+        onnxruntime.preload_dlls()  # From NVIDIA's Python packages, if those are installed.
+        cuda = {
+            "device_id": model.device_index,
+            "arena_extend_strategy": "kSameAsRequested",
+            # An exhaustive search for the fastest kernel would be made for each length of sound.
+            "cudnn_conv_algo_search": "HEURISTIC",
+        }
+        providers.insert(0, ("CUDAExecutionProvider", cuda))
+    loaded = onnx_asr.load_model(
+        found.model_type,
+        found.folder,
+        quantization=model.quantization,
+        sess_options=options,
+        providers=providers,
+    ).with_timestamps()
+    used = {
+        session.get_providers()[0]
+        for session in vars(loaded.asr).values()
+        if isinstance(session, onnxruntime.InferenceSession)
+    }
+    device = "cuda" if used == {"CUDAExecutionProvider"} else "cpu"
+    if model.device == "cuda" and device == "cpu":
+        missing = "the package onnxruntime-gpu, in the place of onnxruntime"
+        raise RuntimeError(
+            "onnxruntime cannot use a GPU here: it needs "
+            + ("a driver, CUDA and cuDNN that it finds" if has_cuda else missing)
+        )
+    return loaded, device
+
+
+def _answer(result: Any, language: str, length_s: float) -> Answer:
+    scores = list(result.logprobs or ())
+    words: tuple[WindowWord, ...] = ()
+    if result.timestamps:
+        tokens = map(Token, result.tokens, result.timestamps, scores or [0.0] * len(result.tokens))
+        words = words_of(list(tokens), length_s)
+    return Answer(
+        text="".join(word.text for word in words).strip() or result.text.strip(),
+        language=language,
+        words=words,
+        avg_logprob=min(0.0, sum(scores) / len(scores)) if scores else 0.0,
+    )
+
+
+def _noise() -> Sound:
+    """The canary's sound: always the same, and rich."""
+    import numpy as np
+
+    draw = np.random.default_rng(20261130)
+    seconds = np.arange(2 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    chirp = np.sin(2 * np.pi * (200 + 900 * seconds) * seconds)
+    wave = 0.5 * chirp * (np.sin(9 * seconds) > 0) + 0.05 * draw.standard_normal(len(seconds))
+    return (np.clip(wave, -1, 1) * 32767).astype(np.int16)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """What onnxruntime and a model that does not fit raise, as RuntimeError."""
+    try:
+        yield
+    except (AssertionError, LookupError, TypeError, AttributeError) as error:
+        raise RuntimeError(f"its files do not fit together: {error!r}") from error
+    except Exception as error:
+        if not type(error).__module__.startswith("onnxruntime"):
+            raise
+        raise RuntimeError(" ".join(str(error).split())) from error

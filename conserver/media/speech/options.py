@@ -1,0 +1,163 @@
+"""Which engine hears the calls, and how: the part of a link's options that engines have.
+
+What an engine cannot do is refused where a configuration asks for it. Where a single vCon asks, the
+rest is done and it is told; but a translation that cannot be made is none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from conserver.errors import Rejected
+from conserver.media.speech import remote
+from conserver.media.transcription.engine import Listening, Model
+from conserver.media.transcription.languages import LANGUAGES
+from conserver.media.transcription.request import Request
+
+_OF_MODELS_HERE = (
+    "engine", "model_type", "quantization", "device", "device_index", "compute_type",
+    "cpu_threads", "local_files_only", "cache_dir", "beam_size", "channels_apart",
+)  # fmt: skip
+_OF_ONNX = ("model_type", "quantization")
+_NOT_OF_ONNX = frozenset(
+    "beam_size cache_dir compute_type hotwords local_files_only multilingual prompt temperature "
+    "translate".split()
+)
+
+
+class EngineOptions(BaseModel):
+    """The engine, its model and its parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(min_length=1)
+    engine: Literal["whisper", "onnx"] = "whisper"
+    model_type: str | None = Field(default=None, min_length=1)
+    quantization: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]{1,40}$")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device_index: int = Field(default=0, ge=0)
+    compute_type: Literal[
+        "auto", "default", "int8", "int8_float16", "int8_float32", "int8_bfloat16",
+        "int16", "float16", "bfloat16", "float32",
+    ] = "auto"  # fmt: skip
+    cpu_threads: int = Field(default=0, ge=0, le=256)
+    local_files_only: bool = True
+    cache_dir: str | None = None
+    server: remote.ServerOptions | None = None
+
+    language: str | None = None
+    translate: bool = False
+    multilingual: bool = False
+    prompt: str | None = None
+    hotwords: str | None = None
+    beam_size: int = Field(default=5, ge=1, le=20)
+    temperature: tuple[float, ...] = (0.0, 0.4, 0.8)
+    words: bool = True
+    channels_apart: bool = False
+    bleed: Literal["silence", "keep"] = "silence"
+    vad: bool = True
+    vad_threshold: float = Field(default=0.5, gt=0, lt=1)
+    vad_pause_ms: int = Field(default=500, ge=0)
+
+    @field_validator("language")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and value not in LANGUAGES:
+            raise ValueError(f"{value!r} is not one of {', '.join(sorted(LANGUAGES))}")
+        return value
+
+    @field_validator("temperature", mode="before")
+    @classmethod
+    def _list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, int | float) else value
+
+    @field_validator("temperature")
+    @classmethod
+    def _temperatures(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or not all(0 <= one <= 1 for one in value):
+            raise ValueError("one number, or a list of numbers to try in turn, each from 0 to 1")
+        return value
+
+    @model_validator(mode="after")
+    def _here_or_there(self) -> Self:
+        """What a server decides by itself cannot be set beside it."""
+        if self.server is not None:
+            set_too = [name for name in _OF_MODELS_HERE if name in self.model_fields_set]
+            if set_too:
+                raise ValueError(f"with `server`, {', '.join(set_too)} cannot be chosen here")
+        return self
+
+    @model_validator(mode="after")
+    def _as_the_engine_can(self) -> Self:
+        """What an engine cannot do is refused, rather than left out silently."""
+        if self.engine == "onnx":
+            if beyond := self.beyond_the_engine():
+                raise ValueError(f"engine: onnx has no {', '.join(beyond)}; engine: whisper has")
+        elif theirs := [name for name in _OF_ONNX if getattr(self, name) is not None]:
+            raise ValueError(f"{', '.join(theirs)}: only with engine: onnx")
+        return self
+
+    @property
+    def not_known(self) -> frozenset[str]:
+        """The options that mean nothing to the engine."""
+        return _NOT_OF_ONNX if self.engine == "onnx" else frozenset()
+
+    def beyond_the_engine(self) -> list[str]:
+        """The options that ask for what the engine cannot do."""
+        usual = type(self).model_fields
+        return [
+            name
+            for name in sorted(self.not_known)
+            if getattr(self, name) != usual[name].default
+            and (name, getattr(self, name)) != ("temperature", (0.0,))  # It has no other.
+        ]
+
+    def overruled(self, wanted: Request) -> tuple[Self, list[str]]:
+        """The options as a vCon wants them, as far as the engine can, and what is told of the rest.
+
+        Raises:
+            Rejected: it wants a translation, in whose place a transcript would mislead.
+        """
+        asked = self.model_copy(update=wanted.overruling())
+        beyond = asked.beyond_the_engine()
+        if not beyond:
+            return asked, []
+        if "translate" in beyond:
+            raise Rejected("a translation is asked for, and the engine of this link makes none")
+        usual = {name: type(self).model_fields[name].default for name in beyond}
+        told = f"asked for, and not known to the engine: {', '.join(beyond)}"
+        return asked.model_copy(update=usual), [told]
+
+    def which(self) -> Model:
+        """The model. Links with equal ones share one loaded model per process."""
+        return Model(
+            name=self.model,
+            engine=self.engine,
+            model_type=self.model_type,
+            quantization=self.quantization,
+            device=self.device,
+            device_index=self.device_index,
+            compute_type=self.compute_type,
+            cpu_threads=self.cpu_threads,
+            local_files_only=self.local_files_only,
+            cache_dir=self.cache_dir,
+        )
+
+    def how(self) -> Listening:
+        """The parameters of the transcription."""
+        return Listening(
+            language=self.language,
+            translate=self.translate,
+            multilingual=self.multilingual,
+            beam_size=self.beam_size,
+            temperatures=self.temperature,
+            prompt=self.prompt,
+            hotwords=self.hotwords,
+            words=self.words,
+            channels_apart=self.channels_apart,
+            vad=self.vad,
+            vad_threshold=self.vad_threshold,
+            vad_pause_ms=self.vad_pause_ms,
+        )

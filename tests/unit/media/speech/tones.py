@@ -1,0 +1,180 @@
+"""Small models for onnx-asr that are true ones: what they write follows from the sound.
+
+Each of three tones has a word. The models have NeMo's files, inputs and outputs: the library's own
+spectrogram (each band normalized over the window) goes through a matrix that looks at the band of
+each tone. Their vocabulary ends with a full stop, which no tone makes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from conserver.media.transcription.audio import SAMPLE_RATE_HZ
+from conserver.media.transcription.engine import Model
+
+Sound = npt.NDArray[np.int16]
+
+BANDS = {80: {"seven": 12, "four": 30, "two": 50}, 128: {"seven": 19, "four": 48, "two": 80}}
+"""The band of each word's tone, for spectrograms of 80 and of 128 bands."""
+SUBSAMPLING = 8
+BLANK = 4
+_GAIN = 8.0
+_HIGH = 1.0  # A band is over this, in its own standard deviations, while its tone lasts.
+
+
+def hz_of(word: str, bands: int = 80) -> float:
+    """The tone of a word: the centre of its band on Slaney's mel scale."""
+    slope, knee = 3 / 200, 1000.0
+    log_step = math.log(6.4) / 27
+    top = knee * slope + math.log(SAMPLE_RATE_HZ / 2 / knee) / log_step
+    mel = (BANDS[bands][word] + 1) * top / (bands + 1)
+    return mel / slope if mel < knee * slope else knee * math.exp((mel - knee * slope) * log_step)
+
+
+def spoken(words: str, every_s: float = 1.0, bands: int = 80, rate_hz: int = 16_000) -> Sound:
+    """Tones of 0.4 s for words, every so many seconds; the first begins at half of that."""
+    sound = np.zeros(round((len(words.split()) + 0.5) * every_s * rate_hz), dtype=np.float32)
+    times = np.arange(round(0.4 * rate_hz)) / rate_hz
+    for number, word in enumerate(words.split()):
+        first = round((number + 0.5) * every_s * rate_hz)
+        tone = np.sin(2 * math.pi * hz_of(word, bands) * times) * np.hanning(len(times)) ** 0.25
+        sound[first : first + len(times)] = 0.5 * tone
+    return np.round(sound * 32767).astype(np.int16)
+
+
+def ctc_model(folder: Path, quantization: str = "") -> Model:
+    """A model like Parakeet CTC: one graph from the spectrogram to the shares of tokens."""
+    helper = _helper(folder, "nemo-conformer-ctc", 80)
+    nodes = [
+        *_scores(helper, 80),
+        helper.make_node("LogSoftmax", ["scores"], ["logprobs"], axis=-1),
+    ]
+    name = f"model.{quantization}.onnx" if quantization else "model.onnx"
+    _write(
+        folder / name,
+        nodes,
+        [("audio_signal", "f", ["batch", 80, "time"]), ("length", "i", ["batch"])],
+        [("logprobs", "f", ["batch", "frames", BLANK + 1])],
+    )
+    return Model(str(folder), engine="onnx", device="cpu", quantization=quantization or None)
+
+
+def tdt_model(folder: Path) -> Model:
+    """A model like Parakeet TDT 0.6b v3: an encoder, and a decoder that knows the last token."""
+    helper = _helper(folder, "nemo-conformer-tdt", 128)
+    eight, one = _constant("eight", [SUBSAMPLING]), _constant("one", [1])
+    _write(
+        folder / "encoder-model.onnx",
+        [
+            *_scores(helper, 128),
+            helper.make_node("Transpose", ["scores"], ["outputs"], perm=[0, 2, 1]),
+            eight,
+            one,
+            helper.make_node("Sub", ["length", "one"], ["last"]),
+            helper.make_node("Div", ["last", "eight"], ["frames_less"]),
+            helper.make_node("Add", ["frames_less", "one"], ["encoded_lengths"]),
+        ],
+        [("audio_signal", "f", ["batch", 128, "time"]), ("length", "i", ["batch"])],
+        [("outputs", "f", ["batch", BLANK + 1, "frames"]), ("encoded_lengths", "i", ["batch"])],
+    )
+    # A token is not told twice while its tone lasts; one frame at a time, of the steps 0 to 4.
+    told = np.diag([-100.0] * BLANK + [0.0]).astype(np.float32)
+    steps = np.array([[0, 9, 0, 0, 0]], dtype=np.float32)
+    state = ["layers", 1, 2]
+    _write(
+        folder / "decoder_joint-model.onnx",
+        [
+            _constant("told", told),
+            _constant("steps", steps),
+            _constant("flat", [1, BLANK + 1]),
+            _constant("four", [1, 1, 1, BLANK + 6]),
+            helper.make_node("Reshape", ["encoder_outputs", "flat"], ["encoded"]),
+            helper.make_node("Gather", ["told", "targets"], ["found"], axis=0),
+            helper.make_node("Reshape", ["found", "flat"], ["before"]),
+            helper.make_node("Add", ["encoded", "before"], ["tokens"]),
+            helper.make_node("Concat", ["tokens", "steps"], ["joined"], axis=-1),
+            helper.make_node("Reshape", ["joined", "four"], ["outputs"]),
+            helper.make_node("Identity", ["input_states_1"], ["output_states_1"]),
+            helper.make_node("Identity", ["input_states_2"], ["output_states_2"]),
+            helper.make_node("Identity", ["target_length"], ["prednet_lengths"]),
+        ],
+        [
+            ("encoder_outputs", "f", [1, BLANK + 1, 1]),
+            ("targets", "i", [1, 1]),
+            ("target_length", "i", [1]),
+            ("input_states_1", "f", [1, 1, 2]),
+            ("input_states_2", "f", [1, 1, 2]),
+        ],
+        [
+            ("outputs", "f", [1, 1, 1, BLANK + 6]),
+            ("prednet_lengths", "i", [1]),
+            ("output_states_1", "f", [1, *state[1:]]),
+            ("output_states_2", "f", [1, *state[1:]]),
+        ],
+    )
+    return Model(str(folder), engine="onnx", device="cpu")
+
+
+def _helper(folder: Path, model_type: str, bands: int) -> Any:
+    from onnx import helper
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_type": model_type, "features_size": bands, "subsampling_factor": SUBSAMPLING}
+    (folder / "config.json").write_text(json.dumps(config))
+    tokens = [*(f"\u2581{word}" for word in BANDS[bands]), ".", "<blk>"]
+    lines = [f"{token} {number}\n" for number, token in enumerate(tokens)]
+    (folder / "vocab.txt").write_text("".join(lines), encoding="utf-8")
+    return helper
+
+
+def _scores(helper: Any, bands: int) -> list[Any]:
+    """Every eighth frame of the spectrogram, and from its bands the score of each token."""
+    weights = np.zeros((bands, BLANK + 1), dtype=np.float32)
+    for number, band in enumerate(BANDS[bands].values()):
+        weights[band, number] = _GAIN
+    bias = np.array([0, 0, 0, -100, _GAIN * _HIGH], dtype=np.float32)
+    return [
+        _constant("weights", weights),
+        _constant("bias", bias),
+        _constant("starts", [0]),
+        _constant("ends", [2**31]),
+        _constant("axes", [1]),
+        _constant("every", [SUBSAMPLING]),
+        helper.make_node("Transpose", ["audio_signal"], ["in_time"], perm=[0, 2, 1]),
+        helper.make_node("Slice", ["in_time", "starts", "ends", "axes", "every"], ["some"]),
+        helper.make_node("MatMul", ["some", "weights"], ["weighed"]),
+        helper.make_node("Add", ["weighed", "bias"], ["scores"]),
+    ]
+
+
+def _constant(name: str, value: Any) -> Any:
+    from onnx import helper, numpy_helper
+
+    array = value if isinstance(value, np.ndarray) else np.array(value, dtype=np.int64)
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array, name))
+
+
+def _write(
+    path: Path,
+    nodes: Sequence[Any],
+    inputs: Sequence[tuple[str, str, list[Any]]],
+    outputs: Sequence[tuple[str, str, list[Any]]],
+) -> None:
+    from onnx import TensorProto, checker, helper, save
+
+    kinds = {"f": TensorProto.FLOAT, "i": TensorProto.INT64}
+
+    def declared(parts: Sequence[tuple[str, str, list[Any]]]) -> list[Any]:
+        return [helper.make_tensor_value_info(name, kinds[kind], s) for name, kind, s in parts]
+
+    graph = helper.make_graph(list(nodes), path.stem, declared(inputs), declared(outputs))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    checker.check_model(model)
+    save(model, path)
