@@ -25,8 +25,8 @@ CLIENTS = {
 }
 NEVER = frozenset(
     "boto3 botocore psycopg elasticsearch elastic_transport pymongo sqlite3 faster_whisper "
-    "ctranslate2 onnx_asr onnxruntime av numpy httpx requests jq typer click rich fastapi uvicorn starlette "
-    "prometheus_client pytest hypothesis conserver.plugins.compat conserver.cli.app "
+    "ctranslate2 onnx_asr onnxruntime av numpy httpx requests jq typer click rich fastapi uvicorn "
+    "starlette prometheus_client pytest hypothesis conserver.plugins.compat conserver.cli.app "
     "conserver.supervisor conserver.coordinator.coordinator conserver.media.transcription "
     "opentelemetry.sdk.trace opentelemetry.exporter conserver.telemetry.otel".split()
 )
