@@ -56,9 +56,9 @@ class OnnxBatches:
         """
         with loading_errors(model), _errors():
             found = onnx_models.find(model)
-            self._told = bool(found.languages)
             self._model, device = _load(found, model, threads)
-            (first,) = self._recognize([_noise()], found.languages[:1])
+            self._first = (found.languages or ("",))[0]
+            (first,) = self._recognize([_noise()], self._first)
             self._canary = str(first.text)
         timed = first.timestamps is not None
         scored = first.logprobs is not None
@@ -93,10 +93,11 @@ class OnnxBatches:
         """
         assert len(languages) == len(sounds)
         answers: list[Answer] = [Answer("", "")] * len(sounds)
-        for language in sorted(set(languages)) if self._told else [""]:
-            rows = [row for row, one in enumerate(languages) if one == language or not self._told]
+        told = list(languages) if self.info.languages else [""] * len(sounds)
+        for language in sorted(set(told)):
+            rows = [row for row, one in enumerate(told) if one == language]
             with _errors():
-                results = self._recognize([sounds[row] for row in rows], [language])
+                results = self._recognize([sounds[row] for row in rows], language)
             assert len(results) == len(rows)
             for row, result in zip(rows, results, strict=True):
                 length_s = len(sounds[row]) / SAMPLE_RATE_HZ
@@ -107,14 +108,12 @@ class OnnxBatches:
     def is_sane(self) -> bool:
         """Whether it still makes of a fixed input what it made of it at first."""
         with _errors():
-            languages = self.info.languages[:1]
-            (result,) = self._recognize([_noise()], languages)
+            (result,) = self._recognize([_noise()], self._first)
         matcher = SequenceMatcher(None, self._canary, str(result.text), autojunk=False)
         alike = sum(block.size for block in matcher.get_matching_blocks())
         return max(len(self._canary), len(result.text)) - alike <= _CANARY_WRONG_MAX
 
-    def _recognize(self, sounds: Sequence[Sound], languages: Sequence[str]) -> list[Any]:
-        """languages: one at most, which is that of all rows."""
+    def _recognize(self, sounds: Sequence[Sound], language: str) -> list[Any]:
         import numpy as np
 
         shortest = round(_SOUND_S_MIN * SAMPLE_RATE_HZ)
@@ -122,8 +121,7 @@ class OnnxBatches:
             np.pad(sound.astype(np.float32) / 32768, (0, max(0, shortest - len(sound))))
             for sound in sounds
         ]
-        language = languages[0] if self._told and languages and languages[0] else None
-        return list(self._model.recognize(waves, language=language))
+        return list(self._model.recognize(waves, language=language or None))
 
 
 def _load(found: onnx_models.Found, model: Model, threads: int) -> tuple[Any, str]:

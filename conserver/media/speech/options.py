@@ -30,7 +30,8 @@ _NOT_OF_ONNX = frozenset(
 class EngineOptions(BaseModel):
     """The engine, its model and its parameters."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # `model_type` is onnx-asr's word, and no name of pydantic's.
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     model: str = Field(min_length=1)
     engine: Literal["whisper", "onnx"] = "whisper"

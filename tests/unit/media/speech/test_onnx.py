@@ -22,7 +22,7 @@ from conserver.media.speech.wire import SharedMel, whole_frames
 from conserver.media.transcription.engine import Following, Listening, Model
 from conserver.media.transcription.whisper import is_out_of_memory
 from tests.helpers import eventually
-from tests.unit.media.speech.tones import Sound, ctc_model, spoken, tdt_model
+from tests.unit.media.speech.tones import Sound, aed_model, ctc_model, spoken, tdt_model
 
 
 def nothing(*_: object) -> None:
@@ -92,9 +92,9 @@ class Deaf(OnnxBatches):
 
     deaf = False
 
-    def _recognize(self, sounds: Sequence[Sound], languages: Sequence[str]) -> list[Any]:
+    def _recognize(self, sounds: Sequence[Sound], language: str) -> list[Any]:
         heard = [np.zeros_like(sound) for sound in sounds] if self.deaf else sounds
-        return super()._recognize(heard, languages)
+        return super()._recognize(heard, language)
 
 
 def test_the_canary_tells_that_a_device_computes_rubbish(ctc: Model) -> None:
@@ -109,6 +109,22 @@ def test_a_transducer_with_durations_is_understood(tmp_path: Path) -> None:
     (answer,) = batches.hear([spoken("four seven two", bands=128)], ["en"], words=True)
     assert answer.text == "four seven two"
     assert [word.start_s for word in answer.words] == pytest.approx([0.5, 1.5, 2.5], abs=0.1)
+
+
+def test_a_model_that_is_told_the_language_writes_in_it_and_says_what_it_lacks(
+    tmp_path: Path,
+) -> None:
+    batches = load(aed_model(tmp_path / "canary"))
+    assert (batches.info.languages, batches.info.aligns) == (("de", "en"), False)
+    assert batches.info.warnings == (
+        "the model tells no times: words have none, segments those of the windows of speech",
+    )
+    sounds = [spoken("two seven four", bands=128), spoken("four two seven", bands=128)] * 2
+    answers = batches.hear(sounds, ["en", "de", "de", "en"], words=True)
+    english, german = {"two", "seven", "four"}, {"zwei", "sieben", "vier"}
+    assert [set(answer.text.split()) for answer in answers] == [english, german, german, english]
+    assert [answer.language for answer in answers] == ["en", "de", "de", "en"]
+    assert all(answer.words == () for answer in answers)
 
 
 def test_the_files_of_a_quantization_are_taken(tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ BANDS = {80: {"seven": 12, "four": 30, "two": 50}, 128: {"seven": 19, "four": 48
 """The band of each word's tone, for spectrograms of 80 and of 128 bands."""
 SUBSAMPLING = 8
 BLANK = 4
+_PROMPT = (
+    "\u2581", "<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|en|>",
+    "<|de|>", "<|pnc|>", "<|noitn|>", "<|notimestamp|>", "<|nodiarize|>",
+)  # fmt: skip
 _GAIN = 8.0
 _HIGH = 1.0  # A band is over this, in its own standard deviations, while its tone lasts.
 
@@ -122,6 +126,79 @@ def tdt_model(folder: Path) -> Model:
     return Model(str(folder), engine="onnx", device="cpu")
 
 
+def aed_model(folder: Path) -> Model:
+    """A model like Canary: told the language, and without times.
+
+    Its decoder tells the tones of the window, the clearest first and each once, in the words of the
+    language that stands in the prompt.
+    """
+    helper = _helper(folder, "nemo-conformer-aed", 128)
+    german = ["sieben", "vier", "zwei"]
+    english = list(BANDS[128])
+    tokens = [*(f"\u2581{word}" for word in [*english, *german]), "<|endoftext|>", *_PROMPT]
+    lines = [f"{token} {number}\n" for number, token in enumerate(tokens)]
+    (folder / "vocab.txt").write_text("".join(lines), encoding="utf-8")
+    count, end = len(tokens), len(english) + len(german)
+    weights = np.zeros((128, count), dtype=np.float32)
+    for number, band in enumerate([*BANDS[128].values()] * 2):
+        weights[band, number] = _GAIN
+    bias = np.full(count, -1000, dtype=np.float32)
+    bias[:end], bias[end] = 0, _GAIN * _HIGH
+    _write(
+        folder / "encoder-model.onnx",
+        [
+            _constant("one", [1]),
+            *_frames(helper, weights, bias, "encoder_embeddings"),
+            _constant("two", [2]),
+            helper.make_node("Shape", ["encoder_embeddings"], ["shape"]),
+            helper.make_node("Slice", ["shape", "starts", "two"], ["rows"]),
+            helper.make_node("Expand", ["one", "rows"], ["encoder_mask"]),
+        ],
+        [("audio_signal", "f", ["batch", 128, "time"]), ("length", "i", ["batch"])],
+        [
+            ("encoder_embeddings", "f", ["batch", "frames", count]),
+            ("encoder_mask", "i", ["batch", "frames"]),
+        ],
+    )
+    # What stands before excludes itself, and a language the words of the other one.
+    excluded = np.diag(np.full(count, -100, dtype=np.float32))
+    excluded[end, end] = 0
+    excluded[tokens.index("<|de|>"), : len(english)] = -100
+    excluded[tokens.index("<|en|>"), len(english) : end] = -100
+    _write(
+        folder / "decoder-model.onnx",
+        [
+            _constant("each", np.eye(count, dtype=np.float32)),
+            _constant("excluded", excluded),
+            _constant("first", [0]),
+            _constant("second", [1]),
+            helper.make_node("Gather", ["each", "input_ids"], ["given"]),
+            helper.make_node("ReduceSum", ["given", "second"], ["new"]),
+            helper.make_node("Unsqueeze", ["new", "first"], ["new_state"]),
+            helper.make_node(
+                "Concat", ["decoder_mems", "new_state"], ["decoder_hidden_states"], axis=2
+            ),
+            helper.make_node("Squeeze", ["decoder_hidden_states", "first"], ["state"]),
+            helper.make_node("ReduceSum", ["state", "second"], ["before"]),
+            helper.make_node("MatMul", ["before", "excluded"], ["against"]),
+            helper.make_node("ReduceMax", ["encoder_embeddings"], ["heard"], axes=[1]),
+            helper.make_node("Add", ["heard", "against"], ["scores"]),
+            helper.make_node("LogSoftmax", ["scores"], ["logits"], axis=-1),
+        ],
+        [
+            ("input_ids", "i", ["batch", "length"]),
+            ("encoder_embeddings", "f", ["batch", "frames", count]),
+            ("encoder_mask", "i", ["batch", "frames"]),
+            ("decoder_mems", "f", [1, "batch", "before", count]),
+        ],
+        [
+            ("logits", "f", ["batch", 1, count]),
+            ("decoder_hidden_states", "f", [1, "batch", "after", count]),
+        ],
+    )
+    return Model(str(folder), engine="onnx", device="cpu")
+
+
 def _helper(folder: Path, model_type: str, bands: int) -> Any:
     from onnx import helper
 
@@ -140,6 +217,10 @@ def _scores(helper: Any, bands: int) -> list[Any]:
     for number, band in enumerate(BANDS[bands].values()):
         weights[band, number] = _GAIN
     bias = np.array([0, 0, 0, -100, _GAIN * _HIGH], dtype=np.float32)
+    return _frames(helper, weights, bias, "scores")
+
+
+def _frames(helper: Any, weights: Any, bias: Any, name: str) -> list[Any]:
     return [
         _constant("weights", weights),
         _constant("bias", bias),
@@ -150,7 +231,7 @@ def _scores(helper: Any, bands: int) -> list[Any]:
         helper.make_node("Transpose", ["audio_signal"], ["in_time"], perm=[0, 2, 1]),
         helper.make_node("Slice", ["in_time", "starts", "ends", "axes", "every"], ["some"]),
         helper.make_node("MatMul", ["some", "weights"], ["weighed"]),
-        helper.make_node("Add", ["weighed", "bias"], ["scores"]),
+        helper.make_node("Add", ["weighed", "bias"], [name]),
     ]
 
 
