@@ -42,6 +42,8 @@ def words_of(tokens: Sequence[Token], length_s: float) -> tuple[WindowWord, ...]
             words[-1] += group  # A mark with a space of its own.
         else:
             words.append(group)
+    if not words:
+        return ()
     # A model may tell a full stop long after the word, so only what is spoken has times.
     spoken = [[token for token in word if token.spoken] or word for word in words]
     nexts_s = [*(word[0].start_s for word in spoken[1:]), length_s]

@@ -2,7 +2,9 @@
 
 Each of three tones has a word. The models have NeMo's files, inputs and outputs: the library's own
 spectrogram (each band normalized over the window) goes through a matrix that looks at the band of
-each tone. Their vocabulary ends with a full stop, which no tone makes.
+each tone. All tones at once are no word: such a chord stands before each word, so that every band
+has been loud in every window, whatever is said there. Their vocabulary has a full stop, which no
+sound makes.
 """
 
 from __future__ import annotations
@@ -42,15 +44,23 @@ def hz_of(word: str, bands: int = 80) -> float:
     return mel / slope if mel < knee * slope else knee * math.exp((mel - knee * slope) * log_step)
 
 
-def spoken(words: str, every_s: float = 1.0, bands: int = 80, rate_hz: int = 16_000) -> Sound:
+def spoken(words: str, every_s: float = 1.0, bands: int = 80) -> Sound:
     """Tones of 0.4 s for words, every so many seconds; the first begins at half of that."""
-    sound = np.zeros(round((len(words.split()) + 0.5) * every_s * rate_hz), dtype=np.float32)
-    times = np.arange(round(0.4 * rate_hz)) / rate_hz
-    for number, word in enumerate(words.split()):
-        first = round((number + 0.5) * every_s * rate_hz)
-        tone = np.sin(2 * math.pi * hz_of(word, bands) * times) * np.hanning(len(times)) ** 0.25
-        sound[first : first + len(times)] = 0.5 * tone
+    spelt = words.split()
+    sound = np.zeros(round((len(spelt) + 0.5) * every_s * SAMPLE_RATE_HZ), dtype=np.float32)
+    for number, word in enumerate(spelt):
+        start_s = (number + 0.5) * every_s
+        _add(sound, start_s - 0.2, 0.1, [hz_of(one, bands) for one in BANDS[bands]])
+        _add(sound, start_s, 0.4, [hz_of(word, bands)])
     return np.round(sound * 32767).astype(np.int16)
+
+
+def _add(sound: npt.NDArray[np.float32], start_s: float, length_s: float, hz: list[float]) -> None:
+    times = np.arange(round(length_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    envelope = 0.3 * np.hanning(len(times)) ** 0.25
+    first = round(start_s * SAMPLE_RATE_HZ)
+    for one in hz:
+        sound[first : first + len(times)] += envelope * np.sin(2 * math.pi * one * times)
 
 
 def ctc_model(folder: Path, quantization: str = "") -> Model:
@@ -139,9 +149,7 @@ def aed_model(folder: Path) -> Model:
     lines = [f"{token} {number}\n" for number, token in enumerate(tokens)]
     (folder / "vocab.txt").write_text("".join(lines), encoding="utf-8")
     count, end = len(tokens), len(english) + len(german)
-    weights = np.zeros((128, count), dtype=np.float32)
-    for number, band in enumerate([*BANDS[128].values()] * 2):
-        weights[band, number] = _GAIN
+    weights = np.hstack([_weights(128), _weights(128), np.zeros((128, count - end), np.float32)])
     bias = np.full(count, -1000, dtype=np.float32)
     bias[:end], bias[end] = 0, _GAIN * _HIGH
     _write(
@@ -213,11 +221,19 @@ def _helper(folder: Path, model_type: str, bands: int) -> Any:
 
 def _scores(helper: Any, bands: int) -> list[Any]:
     """Every eighth frame of the spectrogram, and from its bands the score of each token."""
-    weights = np.zeros((bands, BLANK + 1), dtype=np.float32)
-    for number, band in enumerate(BANDS[bands].values()):
-        weights[band, number] = _GAIN
+    weights = np.hstack([_weights(bands), np.zeros((bands, 2), dtype=np.float32)])
     bias = np.array([0, 0, 0, -100, _GAIN * _HIGH], dtype=np.float32)
     return _frames(helper, weights, bias, "scores")
+
+
+def _weights(bands: int) -> npt.NDArray[np.float32]:
+    """A tone speaks for its own word and against the others."""
+    weights = np.zeros((bands, len(BANDS[bands])), dtype=np.float32)
+    for band in BANDS[bands].values():
+        weights[band] = -0.75 * _GAIN
+    for number, band in enumerate(BANDS[bands].values()):
+        weights[band, number] = _GAIN
+    return weights
 
 
 def _frames(helper: Any, weights: Any, bias: Any, name: str) -> list[Any]:
