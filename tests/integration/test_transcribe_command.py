@@ -57,7 +57,6 @@ def test_what_onnx_asr_cannot_do_is_refused_before_anything_is_loaded(tmp_path: 
     for words, told in (
         (["--model", folder, "--translate"], "--translate: --engine onnx has none"),
         (["--model", folder, "--quantization", "int8"], "it lacks model?int8.onnx"),
-        (["--model", "small"], "there is no folder small"),
     ):
         answer = transcribe(CALLS / "mono-8k.wav", "--engine", "onnx", *words)
         assert answer.returncode == 2, words

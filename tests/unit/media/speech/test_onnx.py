@@ -64,7 +64,10 @@ def test_company_in_a_batch_changes_nothing(batches: OnnxBatches) -> None:
     alone = [batches.hear([sound], [""], words=True)[0] for sound in sounds]
     together = batches.hear(sounds, [""] * 3, words=True)
     assert texts(alone) == texts(together)
-    assert [one.words for one in alone] == [one.words for one in together]
+    for one, other in zip(alone, together, strict=True):
+        assert [(word.text, word.start_s, word.end_s) for word in one.words] == [
+            (word.text, word.start_s, word.end_s) for word in other.words
+        ]
 
 
 def test_without_words_there_is_text_alone(batches: OnnxBatches) -> None:
