@@ -221,9 +221,9 @@ def _hear(
         return None
     # Dual mono has been reduced to one channel, with all speakers on it.
     speakers, warnings = speakers_of(dialog, vcon.parties, len(recording.channels))
-    if options.bleed == "silence":
-        warnings = [*warnings, *bleed.silence(recording.channels)]
     warnings = [*warnings, *ignored]
+    if options.bleed == "silence":
+        warnings += bleed.silence(recording.channels)
     transcriber = open_transcriber(options.which())
 
     place = {"dialog": index}
@@ -232,8 +232,7 @@ def _hear(
         partial.keep(vcon, _PROGRESS, place, state, results.VENDOR)
         context.checkpoint()
 
-    shown = _Shown(context)
-    kept = partial.kept(vcon, _PROGRESS, place)
+    shown, kept = _Shown(context), partial.kept(vcon, _PROGRESS, place)
     listen = shown.heard if wanted.follow else None
     following = Following(pulse, shown.progress, kept, keep, listen, context.throttle)
     found = transcriber.transcribe(recording.channels, options.how(), following)
