@@ -12,7 +12,8 @@ docs/architecture.md shows the wings. Where a subject is decided, and where it i
     dead letters           as above; queue/claim.lua makes those of items that must not run (poison,
                            a pushed document that is too large, a callback that has expired);
                            worker/departures.py logs and counts both
-    idle workers           coordinator/list_waiters.py waits in Redis, process/wakeup.py wakes
+    idle workers           coordinator/list_waiters.py waits in Redis, idle_workers.py wakes a
+                           worker; process/wakeup.py says what they send to each other
     stalls, time limits    supervisor/watchdog.py, by process/shared_status.py
     a dead worker          below, step by step
     secrets in output      telemetry/redact.py; applied by telemetry/log.py to every line, by
@@ -37,6 +38,8 @@ The words that the code uses:
     epoch             the number of the claim; a call with another epoch has no effect (fencing)
     checkpoint        the document and the state are written to Redis; work up to here is not redone
     settle            the end of an item: removed, its uuid pushed to egress lists, in one script
+    job               one submission through the API or `conserver submit`: its status and result
+    story             what happened to an item, step by step, as `conserver where` shows it
     filtered          a link returned None: the item is settled without storages and egress
     park              set an item aside until a time: for a retry, or until a storage is back
     return            move the items of a dead consumer to `returned` or `suspects`
@@ -45,15 +48,18 @@ The words that the code uses:
     suspect           an item that may have killed its worker; it runs alone next
     blame             the items to which a worker's death is attributed; they become suspects
     death             of a worker; it counts against a suspect that ran alone and an item over its
-                      time limit. The setting `max_deliveries` is how many an item may have
+                      time limit. With `max_deliveries` counted deaths an item is dead-lettered
     dead letter       an item that was given up, with the reason; `conserver dlq` shows and requeues
     host              one supervisor and its children; a machine may run several
-    supervisor        the process that starts, watches and replaces the others; it has no Redis
+    supervisor        the process that starts, watches and replaces the others; it talks to the
+                      coordinator, which talks to Redis
     coordinator       the process per host for registrations, wakeups, timers and dead hosts
     worker loop       a worker's main thread: the only one that talks to Redis
     chain thread      a thread of a worker that runs the links of one item at a time
     shared status     shared memory in which a child shows its progress and its items
     child slot        one place for a child process in the supervisor
+    status slot       the place of one item in the shared status
+    rate slot         a moment that was reserved for an item under the rate of its chain or link
     registration      a consumer's entry in its host's hash; `void` once its items are returned
 
 A killed worker, step by step (kill -9 while an item is in a link):
@@ -71,8 +77,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
    The death counts against a suspect that had begun. When all items of the consumer are
    back, its registration is deleted; it cannot be made again.
 6. coordinator/idle_workers.py wakes an idle worker, which claims what was returned; while items
-   remain, the list waiters wake the next one. Meanwhile the
-   supervisor registers a new consumer id and starts the replacement (at once, then with backoff).
+   remain, the list waiters wake the next one. Meanwhile the supervisor lets the coordinator
+   register a new consumer id, and starts the replacement (at once, then with backoff).
 7. coordinator/suspects.py: a suspect is claimed only by a worker that holds nothing. If all workers
    are busy, one is ordered to finish what it has and to claim nothing else.
 8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks it as begun

@@ -45,9 +45,9 @@ _Result = TypeVar("_Result")
 # Classes of SQLSTATE (see appendix A of PostgreSQL's manual).
 # The row is at fault: its data, a constraint, a limit of the server, or a trigger that refuses it.
 _FAULTS_OF_A_ROW = ("21", "22", "23", "54", "P0")
-# Nobody is at fault, and the call is repeated: a deadlock, a full disk, a lock, a cancelled
-# statement. A code in neither list (a shutdown, a standby in the primary's place) ends the
-# connection.
+# Nobody is at fault: a deadlock, a full disk, a lock, a cancelled statement. The rows are
+# Unavailable, and come again later.
+# A code in neither list (a shutdown, a standby in the primary's place) ends the connection.
 _PASSING = ("40", "53", "55", "57014", "58")
 
 # Names the lock under which one of many starting workers makes the table.

@@ -152,8 +152,8 @@ class ListWaiter:
         return True
 
     async def _why_not(self) -> WaitOutcome | None:
-        """Why no BLMOVE must be issued now; None if it may be. Where `returned` is empty it forgets
-        who was woken.
+        """What forbids a BLMOVE now; None if nothing does. Also forgets who was woken if `returned`
+        is empty.
         """
         answers = await self._connection.ask(self._look, ANSWER_TIMEOUT_S)
         paused, parked, returned = raise_first_error(answers)

@@ -182,7 +182,8 @@ local BLOCKED_MS = 30000
 local function refuse(record, reason)
   local kept = cannot_notify(record.token, 'failed')
   if kept then
-    -- It has left its list by now, and its end could not be told: it waits, and the key is named.
+    -- Its callback cannot be queued, because that key has a wrong type. The item is parked, and the
+    -- key is reported.
     local due_ms = whole(now / 1000 + BLOCKED_MS)
     redis.call('ZADD', 'conserver:parked:' .. record.list, due_ms, build(record))
     set_job_status(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms)

@@ -15,8 +15,8 @@
 -- The first call makes the registration void, so that claims of the consumer are refused while its
 -- items go back. The call that finds nothing held deletes the registration for good (register.lua).
 -- Blamed items become suspects, and a suspect stays one. Unless nobody is blamed, the death
--- counts against each suspect that had begun and each item over its limit. An order that names
--- items blames one only if its epoch is the named one, those over their limit included. If the
+-- counts against each suspect that had begun and each item over its limit. A named item is
+-- blamed only if its epoch is the named one; this holds for items over their limit, too. If the
 -- epoch differs, a delayed claim of the dead worker took the item again, and the worker never ran
 -- it. A blamed item keeps the note, which becomes the reason of a dead letter.
 

@@ -25,7 +25,7 @@ from conserver.telemetry.redact import Secrets, redact_text, secret_values
 from conserver.vcon.document import Vcon
 from conserver.vcon.ids import usable_uuid
 from conserver.worker import spans, story
-from conserver.worker.checkpoint import Lost, StartAnew
+from conserver.worker.checkpoint import StartAnew, TakenAway
 from conserver.worker.inbox import WorkerInbox
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind
 from conserver.worker.link_context import Context
@@ -82,7 +82,7 @@ class ChainRunner:
                 return ChainOutcome(OutcomeKind.CANCELLED, reason, link=link.name)
             throttled_s = inbox.throttles.left_s(link.name) if inbox.throttles.until_s else 0.0
             if throttled_s > 0:
-                # A slot taken before is too early now, and is given up.
+                # The moment reserved under the rate of the link comes too early now: drop it.
                 item.progress.rate_slots = [THROTTLED + link.name]
                 return ChainOutcome(OutcomeKind.RATE, link=link.name, after_s=throttled_s)
             if route.rates and _lacks_slot(item, link.name):
@@ -281,7 +281,7 @@ def _outcome_of(error: BaseException, link: str, options: object = None) -> Chai
             return ChainOutcome(OutcomeKind.CANCELLED, str(error), link=link)
         case StartAnew():
             return ChainOutcome(OutcomeKind.START_ANEW, link=link)
-        case Lost():
+        case TakenAway():
             return ChainOutcome(OutcomeKind.LOST, link=link)
     # Redacted before it is cut: the second half of a secret would not be recognized.
     text = "".join(traceback.format_exception(error))

@@ -22,7 +22,7 @@ class StartAnew(BaseException):
     """
 
 
-class Lost(BaseException):
+class TakenAway(BaseException):
     """A checkpoint found that another consumer has the item now. No Exception, as above."""
 
 

@@ -102,7 +102,7 @@ class WorkerInbox:
         Raises:
             Rejected: the document cannot be written, or not merged with a newer one.
             Retry: something is in the way that an operator or time removes.
-            StartAnew, Lost: see checkpoint.py.
+            StartAnew, TakenAway: see checkpoint.py.
         """
         item.dump_vcon()
         failpoints.at("before-checkpoint")

@@ -112,10 +112,10 @@ class Intake:
         return self.schedule.suspects_wait
 
     def tell_coordinator(self, now_s: float) -> float | None:
-        """Send the coordinator what it is to know; at once, if this worker holds nothing.
+        """Send the coordinator the queued messages if they are due or this worker holds nothing.
 
         Returns:
-            Seconds until the rest is to be sent; None if nothing waits.
+            Seconds until they are due; None if none is queued any more.
         """
         sender = self.schedule.sender
         send_s = sender.due_in_s(now_s)

@@ -29,7 +29,7 @@ from conserver.queue.retrying_connection import RetryingConnection
 from conserver.telemetry import log
 from conserver.telemetry.redact import redact_texts
 from conserver.worker import spans, story
-from conserver.worker.checkpoint import Checkpoint, Lost, StartAnew
+from conserver.worker.checkpoint import Checkpoint, StartAnew, TakenAway
 from conserver.worker.conflicts import Conflict, Conflicts
 from conserver.worker.departures import Departures
 from conserver.worker.document_loader import DocumentLoader
@@ -144,17 +144,17 @@ class Outbox:
         self,
         item: Item,
         checkpoint: Checkpoint | None,
-        error: Rejected | Retry | StartAnew | Lost,
+        error: Rejected | Retry | StartAnew | TakenAway,
     ) -> None:
         """End the attempt whose write was not carried out. If a chain thread waits for the
-        checkpoint, `error` is raised there; else the item is lost, restarted, parked or
-        dead-lettered here, as the error says.
+        checkpoint, `error` is raised there. Else this worker does what the error says: it drops
+        the item (another worker has it), restarts it, parks it or dead-letters it.
         """
         if checkpoint is not None:
             checkpoint.finish(error)
             return
         match error:
-            case Lost():
+            case TakenAway():
                 self._departures.lost(item)
             case StartAnew():
                 self.start_anew(item)
@@ -212,7 +212,7 @@ class Outbox:
             elif answer.kind == "refused":
                 self.end_attempt(item, write.checkpoint, _refused(answer.found))
             else:
-                self.end_attempt(item, write.checkpoint, Lost())
+                self.end_attempt(item, write.checkpoint, TakenAway())
 
     def _write_again(self, write: _Write) -> None:
         self._writes.append(write)

@@ -149,7 +149,8 @@ class OutcomeHandler:
     # ---- decisions -------------------------------------------------------------------------------
 
     def park_until_available(self, item: Item) -> None:
-        """Park an item that needs an unavailable storage, or dead-letter it if it is too old.
+        """Park an item that needs an unavailable storage, or dead-letter it if it was
+        first claimed longer than `give_up_s` ago.
 
         The longer it has waited already, the longer it is parked: otherwise the items that an
         outage of hours has gathered would keep the workers busy with futile attempts.

@@ -2,7 +2,8 @@
 
 A claim asks for as many items as the threads finish within HORIZON_S, by the measured durations of
 the chain's items. Fast items are therefore claimed in large batches. Of slow items a worker claims
-only as many as its threads run, and leaves the rest to other workers.
+only as many as its threads run, and leaves the rest to other workers. It asks for nothing while
+more than half of what it would ask for is queued already.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ class ItemDurations:
         self._average_s[chain] = average_s + (seconds - average_s) * weight
 
     def any_within(self, seconds: float) -> bool:
-        """Whether the items of any chain take no longer than that."""
+        """Whether there is a chain whose items take no longer than that."""
         return any(average_s <= seconds for average_s in self._average_s.values())
 
     def items_per_horizon(self, chain: str, threads: int) -> int:
-        """How many items that many threads finish within HORIZON_S; 1 if none was measured."""
+        """The number of items that `threads` threads finish within HORIZON_S; 1 if unmeasured."""
         average_s = self._average_s.get(chain)
         if average_s is None:
             return 1
