@@ -20,7 +20,7 @@ from conserver.process.shared_status import Phase, SharedStatus, StatusItem
 from conserver.queue.record import Claimed, Progress
 from conserver.vcon.document import Vcon
 from conserver.worker.chain import ChainRunner
-from conserver.worker.checkpoint import Lost, StartAnew
+from conserver.worker.checkpoint import StartAnew, TakenAway
 from conserver.worker.inbox import WorkerInbox
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind, Route
 from tests.queues import document
@@ -314,7 +314,7 @@ def test_a_link_cannot_hand_on_the_envelope_of_another_vcon(setup: Setup) -> Non
         (Rejected("never"), OutcomeKind.REJECTED, "never"),
         (Cancelled("enough"), OutcomeKind.CANCELLED, "enough"),
         (StartAnew(), OutcomeKind.START_ANEW, ""),
-        (Lost(), OutcomeKind.LOST, ""),
+        (TakenAway(), OutcomeKind.LOST, ""),
         (ValueError("odd"), OutcomeKind.FAILED, "odd"),
         (KeyError(), OutcomeKind.FAILED, "KeyError"),
         (SystemExit(3), OutcomeKind.FAILED, "3"),
@@ -523,7 +523,7 @@ def test_what_json_cannot_hold_ends_the_link_at_its_checkpoint(setup: Setup) -> 
     ("error", "kind"),
     [
         (StartAnew(), OutcomeKind.START_ANEW),
-        (Lost(), OutcomeKind.LOST),
+        (TakenAway(), OutcomeKind.LOST),
         (Retry(30, "a hash"), OutcomeKind.RETRY),
         (Rejected("both changed it"), OutcomeKind.REJECTED),
     ],
@@ -548,7 +548,7 @@ def test_a_checkpoint_that_cannot_be_made_ends_the_run(
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"), [(StartAnew(), OutcomeKind.START_ANEW), (Lost(), OutcomeKind.LOST)]
+    ("error", "kind"), [(StartAnew(), OutcomeKind.START_ANEW), (TakenAway(), OutcomeKind.LOST)]
 )
 def test_a_link_that_catches_everything_does_not_go_on_with_an_item_that_ended(
     setup: Setup, error: BaseException, kind: OutcomeKind
