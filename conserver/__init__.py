@@ -33,8 +33,8 @@ The words that the code uses:
     state             in a record: links done, storages owed, attempts
     claim             taking items from lists into the consumer's in-flight hash, in one script
     consumer          the id under which one worker process claims; every process gets a new one
-    token             an item's id, given at the first claim and kept for life; those of the API's
-                      callers are API tokens
+    token             an item's id, given at the first claim and kept for life (what callers of the
+                      API show is an API token, another thing)
     epoch             the number of the claim; a call with another epoch has no effect (fencing)
     checkpoint        the document and the state are written to Redis; work up to here is not redone
     settle            the end of an item: removed, its uuid pushed to egress lists, in one script
@@ -43,8 +43,8 @@ The words that the code uses:
     filtered          a link returned None: the item is settled without storages and egress
     park              set an item aside until a time: for a retry, or until a storage is back
     return            move the items of a dead consumer to `returned` or `suspects`
-    returned          the list of items that came back, or that a list waiter has taken for a worker
-                      that it wakes; claims take from it first
+    returned          a list in Redis beside each ingress list, from which claims take first: items
+                      that came back, and those that a list waiter moved there to wake a worker
     suspect           an item that may have killed its worker; it runs alone next
     blame             the items to which a worker's death is attributed; they become suspects
     death             of a worker; it counts against a suspect that ran alone and an item over its

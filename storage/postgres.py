@@ -230,8 +230,8 @@ class Storage:
         return call(self._connected())
 
     def _ensure_table(self, connection: Connection) -> None:
-        # Asked first: DDL would wait for every reader of the table, and needs rights that a role
-        # which only writes need not have.
+        # Look for missing columns before any DDL. DDL waits for all readers of the table, and needs
+        # rights that a role for writing may lack.
         if not self._missing_columns(connection):
             return
         connection.query("BEGIN")

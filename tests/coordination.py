@@ -54,7 +54,7 @@ class FakeWorker:
         self._end = end
 
     def send(self, message: bytes) -> None:
-        self._end.send(message + self.consumer.encode())
+        self._end.send(message)
 
     def receives(self, timeout_s: float) -> bytes:
         """The next message of the coordinator; b"" if none comes in time."""

@@ -24,7 +24,7 @@ _app = typer.Typer(
     name="conserver",
     help="Takes conversations from Redis lists through chains of links into storages.",
     no_args_is_help=True,
-    rich_markup_mode=None,  # Plain help, which a narrow terminal and grep can do with.
+    rich_markup_mode=None,  # Plain help fits a narrow terminal, and grep finds words in it.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
@@ -159,16 +159,13 @@ def doctor(json: AsJson = False) -> None:
 @_app.command(epilog=examples("forget --stored --dry-run"))
 def forget(
     stored: Annotated[
-        bool, typer.Option("--stored", help="What is done with and every storage has.")
+        bool, typer.Option("--stored", help="Of items that have ended and are stored.")
     ] = False,
     dry_run: DryRun = False,
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
-    """Make room in Redis, by what would expire anyway.
-
-    Documents that are done with go at once.
-    """
+    """Make room in Redis: delete now what would expire later."""
     from conserver.cli.forget import forget
 
     end(lambda: forget(Output(as_json=json), config, stored=stored, dry_run=dry_run))

@@ -128,13 +128,10 @@ class IdleWorkers:
         return self._send(slot, wakeup.EMPTY)
 
     def receive(self, slot: int, packet: bytes) -> None:
-        """Take in a packet of a worker: messages of one byte each, then its consumer id."""
-        messages = packet.rstrip(b"0123456789abcdef")
-        consumer = packet[len(messages) :].decode()
-        stale = consumer and self._consumers.get(slot, consumer) != consumer
-        if stale or self._retired:
+        """Take in a packet of a worker: messages of one byte each."""
+        if self._retired:
             return
-        for number in messages:
+        for number in packet:
             message = bytes((number,))
             if message == wakeup.SUSPECTS:
                 self.suspects.set()

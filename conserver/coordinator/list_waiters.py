@@ -42,7 +42,7 @@ WAIT_S = 5.0
 for that time, and nobody is woken for an item that it moves."""
 
 ANSWER_TIMEOUT_S = 2.0
-"""How long Redis may take to answer; a BLMOVE after its WAIT_S."""
+"""How long Redis may take to answer; for a BLMOVE, counted from the end of WAIT_S."""
 
 LINGER_S = 0.25
 LINGER_S_PER_LIST = 0.01
@@ -141,8 +141,8 @@ class ListWaiter:
         """Wake the next idle worker and wait for its answer.
 
         Returns:
-            False if workers are idle and all of them were woken already. True otherwise, also if no
-            worker is idle any more.
+            Whether the list waiter may go on at once. False if every idle worker was woken for
+            these items already and has left them.
         """
         slot = idle_workers.wake(passed_over=self._woken)
         if slot is None:

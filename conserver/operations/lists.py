@@ -297,8 +297,8 @@ def _pause(client: Client, wanted: Iterable[str], actor: str) -> None:
 
 
 def _pause_of(value: bytes) -> Pause:
-    """What `_pause` wrote. Versions before wrote the time alone, and an operator's HSET anything:
-    a time of a minute of 1970 is none.
+    """What `_pause` wrote. Earlier versions wrote only the time. An operator's HSET may have
+    written anything, such as 1: a time in the first minute of 1970 counts as unknown.
     """
     since_ms, _, actor = value.decode("utf-8", "replace").partition(" ")
     known = since_ms.isascii() and since_ms.isdigit() and int(since_ms) > _PAUSED_MS_MIN

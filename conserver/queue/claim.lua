@@ -288,16 +288,16 @@ local function look_at_throttled()
 end
 
 local lists = {}
-local paused = kind_of(KEYS[3])
-if paused == 'hash' then
+local control_kind = kind_of(KEYS[3])
+if control_kind == 'hash' then
   look_at_throttled()
 end
-if paused ~= 'hash' and paused ~= 'none' then
-  tell(KEYS[3], paused) -- which lists were paused is unknown: all are served
+if control_kind ~= 'hash' and control_kind ~= 'none' then
+  tell(KEYS[3], control_kind) -- which lists were paused is unknown: all are served
 end
 for index = 4, #KEYS do
   local list, argument = KEYS[index], 12 + (index - 4) * 2
-  if not (paused == 'hash' and redis.call('HEXISTS', KEYS[3], 'paused:' .. list) == 1) then
+  if not (control_kind == 'hash' and redis.call('HEXISTS', KEYS[3], 'paused:' .. list) == 1) then
     lists[#lists + 1] = { list, tonumber(ARGV[argument]), tonumber(ARGV[argument + 1]) }
   end
 end

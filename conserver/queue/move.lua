@@ -3,9 +3,9 @@
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 "release" | "park" | "dead"   2 seconds that a dead letter's document is kept (0: for
 --       ever)
---       then for each item: token, epoch, state ("=" keeps it), revision of the document that state
---       is about, when (park: from now in ms), why (one line of JSON; dead: the reason; park: what
---       it waits for, or '')
+--       then for each item: token, epoch, state ("=" keeps it), revision of the document that the
+--       state describes, when (park: from now in ms), why (one line of JSON; dead: the reason;
+--       park: what it waits for, or '')
 -- Answer, for each item: "moved", "lost", or "<TYPE> <key>" of a key that has another type than
 -- what it must be (nothing was done).
 --

@@ -1,8 +1,8 @@
 """How a child died, and which items are blamed for it. A blamed item is not yet a counted one.
 
     how the worker died                  items blamed                           death counted
-    crash, or killed by someone else     those in a link or a storage, or       no
-                                         being read or parsed (Phase.blamed)
+    crash, or killed by someone else     those in a link or a storage, or       no; yes if it was a
+                                         being read or parsed (Phase.blamed)    suspect, alone
     killed: it stalled                   the same                               no
     killed: hard time limit of an item   that item alone                        yes
     killed: no longer needed             none                                   no

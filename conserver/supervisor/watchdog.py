@@ -137,7 +137,8 @@ class TimeLimits:
         the heartbeat moves                          against every running link
         it stands still, one link runs               against that link
         it stands still, several links run:
-            for at most FROZEN_AFTER_S               against all of them, when the heartbeat moves
+            for at most FROZEN_AFTER_S               kept aside, and added to all of them as soon
+                                                     as the heartbeat moves again
             for longer                               against none
 
     If the shortest limit of several links passes during a freeze, `frozen_past_limit` is set: the

@@ -211,8 +211,9 @@ def parse_document(item: Item) -> None:
     vcon = Vcon.parse(item.text)
     if claimed.what != "inline":
         pushed = item.uuid
-        same = vcon.uuid == pushed  # As a rule, and Vcon.parse has checked that uuid.
-        # An envelope that names no uuid may lie under any that can serve as a key.
+        # Nearly always true; then Vcon.parse has checked the uuid already.
+        same = vcon.uuid == pushed
+        # A signed or encrypted envelope may name no uuid. Its key may then be any usable one.
         if not same and vcon.names_uuid and vcon.uuid.lower() != pushed.lower():
             raise Rejected(f"vcon:{pushed} holds the document of another vCon: {vcon.uuid}")
         if not same and not usable_uuid(pushed):

@@ -18,12 +18,13 @@ from conserver.worker.item import Item
 class StartAnew(BaseException):
     """A checkpoint met a newer document of the same chain: the item starts again from that one.
 
-    No Exception, so that a link which catches every Exception does not go on with the old document.
+    It is no subclass of Exception, so that a link which catches every Exception does not go on with
+    the old document.
     """
 
 
 class TakenAway(BaseException):
-    """A checkpoint found that another consumer has the item now. No Exception, as above."""
+    """A checkpoint found that another consumer has the item now. A BaseException as above."""
 
 
 class Checkpoint:

@@ -132,7 +132,10 @@ class _Call(NamedTuple):
 
 
 class _Abandoned(BaseException):
-    """A call has returned after it was abandoned. No Exception: the storage has not failed."""
+    """A call has returned after it was abandoned.
+
+    It is no subclass of Exception, so that it is not caught as a failure of the storage.
+    """
 
 
 class _WriterThread:
