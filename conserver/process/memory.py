@@ -13,9 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-HUGE_PAGE_BYTES = 2 << 20
-"""As they are on x86-64, and on ARM with pages of 4 KiB."""
-
 _HUGE_PAGES = "glibc.malloc.hugetlb"
 HUGE_PAGES_SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _M_ARENA_MAX = -8  # malloc.h
@@ -37,13 +34,13 @@ def use_one_arena() -> None:
     _call("mallopt", _M_ARENA_MAX, 1)
 
 
-def give_large_blocks_back(least_bytes: int = _LARGE_BYTES) -> None:
-    """Let blocks of this size and more go back to the system as soon as they are freed.
+def give_large_blocks_back() -> None:
+    """Let blocks of 1 MiB and more go back to the system as soon as they are freed.
 
     glibc raises that limit to the largest block that was freed, and keeps the memory of all smaller
     ones: an array of sound that lived for a moment then counts for ever.
     """
-    _call("mallopt", _M_MMAP_THRESHOLD, least_bytes)
+    _call("mallopt", _M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def keep_what_is_there() -> None:

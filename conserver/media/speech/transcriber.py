@@ -34,10 +34,6 @@ def main(boot: Boot) -> int:
     """Serve workers until the end. Returns the exit code."""
     _set_environment(boot)
     memory.use_one_arena()
-    if boot.environment:
-        # What a lane has just freed is not what the other one needs. With huge pages the system
-        # gives it again for little; with small ones that would cost more than it saves.
-        memory.give_large_blocks_back(memory.HUGE_PAGE_BYTES)
     settings = boot.settings
     options = service_options(
         models=[Model(**model) for model in boot.models],
