@@ -1,11 +1,12 @@
 """The process that serves HTTP: the API and the dashboard as one application, on one port.
 
-    server.py     composes the two, and lets uvicorn serve them
-    protocol.py   bounds what a client may make it wait for, or keep
-    child.py      the process as a child of the supervisor
-    alone.py      the process as `conserver api`
-    api/          the routes that answer in JSON
-    dashboard/    the pages under /ui/
+    server.py     puts the API and the dashboard together, and runs uvicorn
+    protocol.py   limits the size of a request's head, and how long a client may take to send
+    child.py      runs the server as a child of the supervisor
+    alone.py      runs the server without a supervisor: `conserver api`
+    api/          routes that answer in JSON
+    dashboard/    HTML pages under /ui/
 
-The API imports neither the pages nor this folder's modules; the pages import the API's context.
+dashboard/ imports the API's context from api/. api/ imports nothing from dashboard/, and none of
+the modules above.
 """

@@ -1,8 +1,10 @@
-"""What a vCon carries, as text: recordings and documents.
+"""Turns the recordings and documents of a vCon into text.
 
-    transcription/   audio in, analyses out: decoding, channels, speakers, results
-    speech/          the transcriber, a process that owns a model and a device; its workers' client
-    extraction/      documents in, pages of text out: files, recognition, page readers, their client
+    transcription/   from audio to analyses: decoding, channels, speakers, results
+    speech/          the transcriber process, which owns a device and its models; the client with
+                     which workers use a transcriber
+    extraction/      from documents to pages of text: files, character recognition, the page reader
+                     processes, and the client with which workers use page readers
 
-The links transcribe and read_documents are made of them.
+The link transcribe uses the first two packages, the link read_documents the third.
 """

@@ -1,7 +1,7 @@
-"""The HTTP face: jobs, vCons, uploads, lists, dead letters and events, as JSON.
+"""The HTTP API: jobs, vCons, uploads, lists, dead letters and events, as JSON.
 
-app.py puts its routes together; the wing web serves them, with the dashboard beside them. It keeps
-no state: what it knows is in Redis and the storages, so any number of replicas may run. What an
-operator may ask and do is in operations/; here it only gets a route, a role and a shape. Begin with
-app.py.
+app.py collects the routes; http/server.py serves them together with the dashboard. The API process
+keeps no jobs and no documents: they are in Redis and the storages, so any number of replicas may
+run. What an operator can query or change is implemented in operations/; a route here adds only its
+path, the role that a token needs, and the JSON shape. Begin with app.py.
 """

@@ -1,22 +1,23 @@
-"""The dashboard: pages for people under /ui/, over what operations know and can do.
+"""The dashboard: HTML pages under /ui/ for operators. operations/ reads and changes the state.
 
-Pages are HTML that the server renders: each works without JavaScript, under any prefix, and shows
-what producers wrote as text, never as markup. htmx only keeps them current.
+The server renders the HTML. Each page works without JavaScript and under any path prefix, and
+escapes all text that producers wrote. htmx only refreshes pages that stay open.
 
-    place.py         where the API's application has it; the rest is imported at the first visit
+    place.py         mounts the dashboard on the API's application, at the first visit
     app.py           puts the pages together: static files, headers, errors
-    pages.py         how a page is declared, and what it gets: a Visit
-    sessions.py      login: a token becomes a cookie
-    csrf.py          the secret in every form
-    live.py          keeps open pages current; one poller for all that show the same
-    snapshots.py     what many pages read is read once
+    pages.py         how a page is declared, and its argument: a Visit
+    sessions.py      login: exchanges a token for a cookie
+    csrf.py          the CSRF secret in every form
+    live.py          refreshes open pages; one poller serves all tabs with the same content
+    snapshots.py     caches what many pages read, so that Redis is asked once
     templating.py    Jinja2, with numbers and times as people read them
-    item.py, call.py, media.py, timeline.py   one item: its story, what it holds, its recordings
+    item.py, call.py, media.py, timeline.py   one item: its story, its vCon, its recordings
     overview.py, lists.py, dead_letters.py, jobs.py, operations.py, schedules.py   a page each
-    submit.py, search.py
-    configuration.py, picture.py
-    pasts.py         how it was before, as pictures
-    faults.py        what went wrong, in a sentence for the reader of a page
+    submit.py, search.py, workers.py          a page each
+    waiting.py       the forms that retry or remove the waiting items of a list
+    configuration.py, picture.py              the configuration, and the drawing of its chains
+    pasts.py         charts of the history of lists and hosts
+    faults.py        turns an error into a sentence for the reader of a page
 
 How to add a page:
 
@@ -37,16 +38,18 @@ How to add a page:
            return visit.to("workers", said="Worker 2 finishes what it has.")
 
    `visit` has what a page needs: `client()` (Redis, blocking), `context` (the API's: config,
-   storages, uploads, operations), `token` (who asks; `may_use(list)` of it must be asked for
-   everything that belongs to a list), `query`, `form`, `name()`, `render()`, `to()`, `confirm()`.
-3. A template that extends base.html and fills `content`; in a live page also `live`, the part that
-   is sent again whenever it changes. Write addresses as {{ to("lists/" ~ quoted(name)) }}: they
-   are relative to where the page is, so that no prefix has to be known.
-4. Buttons are forms. In a live part use macros.button(...): it belongs to the one form outside that
-   holds the secret, so that the live part is the same for everybody. Elsewhere a form contains
-   {{ csrf() }}. What cannot be undone goes through visit.confirm() first.
+   storages, uploads, operations), `token` (the caller's), `query`, `form`, `name()`, `render()`,
+   `to()`, `confirm()`. Call `visit.token.may_use(list)` before showing anything of a list.
+3. A template that extends base.html and fills the block `content`. A live page also fills the block
+   `live`: the server sends that part again whenever it changes. Write addresses as
+   {{ to("lists/" ~ quoted(name)) }}: they are relative to the page, so the server need not know the
+   path prefix.
+4. Buttons are forms. In the block `live` use macros.button(...): the button submits the one form
+   outside the block, which holds the CSRF secret, so the block is the same HTML for every visitor.
+   Elsewhere put {{ csrf() }} into the form. Before an action that cannot be undone, call
+   visit.confirm().
 5. Nothing inline: no <script>, no style="", no on...="" (the CSP forbids them). Styles are in
-   static/app.css, scripts in static/app.js or a file of the page's own in the block `scripts`.
+   static/app.css. Scripts are in static/app.js, or in a file that the page's block `scripts` loads.
 
 Tests are in tests/dashboard: over HTTP, with every role, and with hostile texts.
 """

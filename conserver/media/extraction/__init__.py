@@ -1,16 +1,17 @@
-"""Documents in, text out: PDFs, pictures and office files, page by page.
+"""Extracts the text of PDFs, pictures and office files, page by page.
 
-    kinds       which kind of file bytes are (vcon.media: which parts of a vCon are documents)
+    kinds       finds the kind of a file by its bytes (vcon/media.py: which parts are documents)
     pdf, pictures, office
-                one kind of file each: how many pages, and the text of one of them
+                for one kind of file each: how many pages it has, and the text of one page
     ocr, layout, language
-                a picture of a page into lines, lines into text, text into a language
-    reader      the process that opens files and reads pages; a crash costs one page
+                recognize the lines on a picture of a page; order lines into text; find the language
+    reader      the page reader, a process that opens files and reads pages; its crash costs a page
     service, alone
-                its entry as a child of the supervisor, and without one
-    pool        the readers that this process uses: the host's, or its own
-    client      what a link does: hands a document to readers, collects its pages
-    results     pages into a `document_text` analysis
+                start a page reader as a child of the supervisor, or without a supervisor
+    pool        the page readers that a worker uses: those of the host, or its own
+    client      used by links: hands a document to page readers and collects the pages
+    results     builds the `document_text` analysis from pages
 
-Begin with client.read. Files come from strangers, so only reader processes ever open them.
+Begin with client.read. Only page readers open files, because a file may come from a stranger and
+crash or deceive the library that reads it.
 """

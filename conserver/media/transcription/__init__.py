@@ -2,25 +2,25 @@
 
     audio         decodes bytes to samples: one int16 array of 16 kHz per channel
     headerless    media types of audio without a header
-    losses        what a recording has lost: gaps, damage, sound that never came
+    losses        finds what is missing in a recording: gaps, damaged and absent sound
     samples       the decoded sound: in memory, or in a file if it is long
-    bleed         finds a channel that hears the other one faintly
-    voice         detects silence, and cuts long channels into parts
+    bleed         finds a channel on which the other one is heard faintly
+    voice         detects silence, and cuts long channels into stretches
     detector      finds speech; onnx_weights reads its network from a file
     engine        the interface of speech engines: parameters, results, errors
     models        finds the files of a model
-    onnx_models   the same for models of onnx-asr
-    whisper       the first engine: faster-whisper in this process, loaded at the first use
+    onnx_models   finds the files of a model of onnx-asr
+    whisper       faster-whisper in the worker itself, loaded at the first use
     speakers      assigns channels to parties
-    readable      where paragraphs end, and times of words that increase
+    readable      divides text into paragraphs, and makes the times of words increase
     conversation  merges the segments of all channels into one conversation
     results, wtf  build the analyses for the vCon
-    transcript    reads such analyses again, as one value
-    formats       that value as subtitles, text or JSON
-    request       what a caller wants of one recording, kept in its vCon
+    transcript    reads these analyses into one value, a Transcript
+    formats       renders a Transcript as subtitles, text or JSON
+    request       the caller's wishes for one recording, stored in its vCon
     languages     the languages that the models know
 
-This wing does not use Redis, chains or whole vCons; `links/transcribe.py` combines its parts. Its
-modules import numpy, av, ctranslate2 and faster_whisper only when they are used, so that a worker
-without a transcribe link never loads them.
+This wing uses neither Redis nor chains; `links/transcribe.py` combines its parts. Its modules
+import numpy, av, ctranslate2 and faster_whisper only inside functions, so a worker without a
+transcribe link never loads these libraries.
 """
