@@ -9,8 +9,8 @@ The table is the one that vcon-server makes, with a column `revision` beside its
 vcon-server wrote has none there (NULL) and is older than any revision. Its column `id` demands a
 UUID: a vCon whose `uuid` is not a UUID gets one that is derived from it (`row_id`).
 
-A connection that the server or a firewall has closed while it was idle is no outage: it is made
-anew and the call repeated once: every call here is safe to repeat.
+A connection that the server or a firewall has closed while it was idle is no outage: it is opened
+again, and the call is repeated once. Every call here is safe to repeat.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ While a worker of this host is idle, one `BLMOVE <list> conserver:returned:<list
 for every list that the host serves. When it answers, an item has moved to `returned`. There it
 belongs to no process, so no death strands it. The list waiter wakes one idle worker, which claims
 the item from there. When that worker has answered, the list waiter looks at `returned`. If items
-remain, it wakes the next idle worker (none is woken twice until `returned` has been empty); if none
-remain, it starts the next BLMOVE. Redis answers one host per item, and the host wakes one worker.
+remain there, it wakes another idle worker, but each worker only once until `returned` is empty. If
+`returned` is empty, it starts the next BLMOVE. Redis answers one host per item, and the host wakes
+one worker.
 
 No BLMOVE is issued for a list that is paused, that has as many parked items as it may, or that has
 unclaimed items in `returned`. Otherwise items would pile up in `returned` with no one to claim
@@ -46,10 +47,10 @@ ANSWER_TIMEOUT_S = 2.0
 
 LINGER_S = 0.25
 LINGER_S_PER_LIST = 0.01
-"""How long BLMOVEs go on after the last worker stopped being idle: the greater of the two. Workers
-are busy and idle by turns, and to cancel a BLMOVE costs its connection (1 ms to open again). An
-item that a BLMOVE moves in that time is not late: the next claim of any worker, on any host, takes
-it first."""
+"""How long BLMOVEs go on after the last worker stopped being idle: LINGER_S, or LINGER_S_PER_LIST
+for each list if that is more. Workers are busy and idle by turns, and to cancel a BLMOVE costs its
+connection (1 ms to open again). An item that a BLMOVE moves in that time is not late: the next
+claim of any worker, on any host, takes it first."""
 
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.02, 1.0
 """The backoff of a list for which no BLMOVE could be issued."""

@@ -1,4 +1,4 @@
-"""Lists: how much is in them, for how long it waits, whether they are taken from.
+"""Lists: how many items they hold, how long the oldest has waited, whether they are paused.
 
 A paused list keeps what producers push; items that were claimed before the pause go on to their
 end.

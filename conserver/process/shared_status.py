@@ -2,8 +2,8 @@
 
 1. Liveness: the child's main loop calls beat(), and the watchdog kills a child whose heartbeat
    count stops changing.
-2. Per held item: phase, token, epoch and time limits, so that the supervisor knows which items a
-   crash counts against and which are past a hard time limit.
+2. Per held item: phase, token, epoch and time limits, so that the supervisor knows which items to
+   blame for a crash, and which are past a hard time limit.
 3. Counters and memory, for recycling and for `conserver status`.
 4. What the child measures (telemetry/cells.py). This outlives it: the next child of the slot counts
    on, and reset() leaves it alone.
@@ -97,12 +97,15 @@ class Phase(enum.IntEnum):
 
         from                to         when
         FREE                QUEUED     the item was claimed; it waits for a chain thread
-        QUEUED, FINISHING   UNTIMED    its document is read, alone, or parsed
+        QUEUED              UNTIMED    its document is read, alone, or parsed
         UNTIMED             QUEUED     its document was read
+        FINISHING           QUEUED     its links are to run again or to go on: its rate has a slot
+                                       for it, or it has another document
         UNTIMED             RUNNING    a link starts, or goes on after a checkpoint
         RUNNING             RUNNING    the next link starts
         RUNNING             UNTIMED    the link waits until its checkpoint is written
-        RUNNING, UNTIMED    FINISHING  no link is left: storages save it, and it is settled
+        RUNNING, UNTIMED    FINISHING  the chain thread gives it back: the worker loop writes,
+                                       stores, settles or parks it, or takes a slot of its rate
         QUEUED              FINISHING  no link was left to run, or its document is looked up in
                                        the storages
         any                 FREE       it was settled, parked, dead-lettered or released

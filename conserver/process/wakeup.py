@@ -4,9 +4,8 @@ They travel over the SEQPACKET pair of the worker's slot; a packet may hold seve
 costs at most one TICK_INTERVAL of latency, a duplicate costs one empty claim.
 
     worker -> coordinator
-        I   idle: a chain thread has nothing to do, and my last claim left nothing behind: wake me
-            for what comes (repeated after each such claim, because a new coordinator starts
-            without knowing)
+        I   idle: a chain thread of mine is free, and the lists were empty after my last claim: wake
+            me for the next item (sent again after each such claim, in case the coordinator is new)
         B   busy: do not wake me
         S   suspects wait on my lists
     coordinator -> worker

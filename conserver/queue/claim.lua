@@ -9,10 +9,12 @@
 --       11 seconds that a dead letter's document is kept (0: for ever)
 --       12.. for each list: most items, max_deliveries; then, if the claim is repeated,
 --       the tokens that the worker already holds: their records are left out of the answer
--- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}}, and
---       if items became dead letters {the beginning of its payload (of a notification the whole),
---       why ...}, and if links are throttled {link, for how many ms still ...}; or {"void"} (the
---       consumer's registration is void) or {"late", number}.
+-- Answer {"void"} (the consumer's registration is void), {"late", number}, or a list:
+--       1 "ok"   2 how many items wait on the lists still   3 how many suspects wait
+--       4 {key that cannot be used, its type ...}   5 {item ...}
+--       6 for each item that this claim made a dead letter {the beginning of its payload (the whole
+--       payload of a notification), why ...}   7 {throttled link, for how many ms still ...}
+--       6 is left out if there are neither dead letters nor throttled links, 7 if there are none.
 -- Item   {record, what, text, revision, replaced, {etag field, value ...}}; what: "inline" (the
 --       payload is the document), "stored" (text is its length: read it with GET), "text" (of
 --       RedisJSON), "missing" or "type:<TYPE> <key>". replaced is "1" if a producer has replaced

@@ -2,16 +2,16 @@
 --
 -- Rules for all scripts (keys.py says what each key holds):
 --   1. Redis does not roll a script back, and an operator's SET on one of our keys must not lose an
---      item. So before its first write a script checks the TYPE of the key that an item moves to,
---      and of every key that others may have made.
+--      item. So before a script moves an item, it checks the TYPE of the key that the item moves
+--      to, and of every key that others may have made.
 --   2. A full Redis (maxmemory) refuses a script only at its first write, and never a DEL. It must
 --      still be possible to drain it, so a script that moves or ends items calls begin_writing()
 --      first, which deletes a key that never exists. submit.lua is to be refused, and does not.
 --   3. A script may run twice, or late. Sequence numbers (of claims and writes) and the fence
 --      (token and epoch) make that harmless.
 --   4. The caller's arguments bound the work of a call.
---   5. Scripts avoid reading documents: Lua hashes every byte of every string, which costs ten
---      times as much as the Redis command itself.
+--   5. Scripts avoid reading documents, except small ones: Lua hashes every byte of every string,
+--      which costs ten times as much as the Redis command itself.
 --
 -- A record is one line of header, then state, then payload:
 --   \1<token> <epoch> <deaths> <flags> <first seen, ms> <write> <revision> <length of state>

@@ -7,18 +7,22 @@
 --       5 how the consumer died, for items without a note of their own ('' for none)
 --       6 how many blamed items, then for each: token, epoch, note; then the tokens of those
 --       over their own time limit
--- Answer: {returned now, still held, suspects among the returned, deaths counted, elements that
---       are no records and were moved to conserver:strange:<consumer>, items that had been
---       cancelled and have ended}, the last two only if there were items; or WRONGTYPE and the key
---       if no remaining item can be returned.
+-- Answer: a list of numbers:
+--       1 items returned by this call   2 items still held   3 suspects among the returned
+--       4 deaths counted
+--       and, only if there were items:
+--       5 elements that are no records, and were moved to conserver:strange:<consumer>
+--       6 items that had been cancelled, and have ended now
+--       Instead: WRONGTYPE and the key if no remaining item can be returned.
 --
 -- The first call makes the registration void, so that claims of the consumer are refused while its
--- items go back. The call that finds nothing held deletes the registration for good (register.lua).
--- Blamed items become suspects, and a suspect stays one. Unless nobody is blamed, the death
--- counts against each suspect that had begun and each item over its limit. A named item is
--- blamed only if its epoch is the named one; this holds for items over their limit, too. If the
--- epoch differs, a delayed claim of the dead worker took the item again, and the worker never ran
--- it. A blamed item keeps the note, which becomes the reason of a dead letter.
+-- items go back. The call that finds nothing held deletes the registration; for an hour the same id
+-- cannot be registered again (register.lua).
+-- Blamed items become suspects, and a suspect stays one. Unless nobody is blamed, the death is
+-- counted for each suspect that had begun and for each item over its limit. A token in ARGV has an
+-- effect only if the item has the epoch that ARGV gives with the token. An item with another epoch
+-- was taken by a delayed claim of the dead worker, which never ran it. A blamed item keeps its
+-- note, which becomes the reason of a dead letter.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer

@@ -1,15 +1,16 @@
-"""How a child died, and which items are blamed for it. A blamed item is not yet a counted one.
+"""How a child died, and which items are blamed for it.
 
     how the worker died                  items blamed                           death counted
-    crash, or killed by someone else     those in a link or a storage, or       no; yes if it was a
-                                         being read or parsed (Phase.blamed)    suspect, alone
-    killed: it stalled                   the same                               no
-    killed: hard time limit of an item   that item alone                        yes
+    crash, or killed by someone else     those in a link or a storage, or       for a suspect that
+                                         being read or parsed (Phase.blamed)    ran alone
+    killed: it stalled                   the same                               the same
+    killed: hard time limit of an item   that item alone                        for that item
     killed: no longer needed             none                                   no
     exit code 0, no item being worked on none                                   no
     its registration was void            none: its items were returned before   no
 
-Blamed items become suspects: each runs alone next, and a death while it runs alone is counted.
+Blame makes an item a suspect, which runs alone from then on. Only a counted death adds to the
+item's deaths (queue/return.lua): with `max_deliveries` of them the item is dead-lettered.
 """
 
 from __future__ import annotations
@@ -119,8 +120,9 @@ class Death:
             how = "was killed because it stood still"
         blamed = self._blamed_items()
         notes = {item.token: _note(item, f"{how} {_doing(item)}") for item in blamed}
-        # "items" even if none is blamed here. Redis may know of a suspect that has begun and that
-        # the shared status does not show yet: it counts this death, with the note of the key "".
+        # "items" even if none is blamed here. Redis may know of a suspect that has begun before the
+        # shared status shows it: return.lua then counts this death for the suspect, with the note
+        # of the key "".
         items = [(item.token, item.epoch) for item in blamed]
         return Blame("items", items, notes={"": {"error": how}, **notes})
 
@@ -160,5 +162,5 @@ def _note(item: StatusItem, how: str) -> dict[str, str]:
 
 def _doing(item: StatusItem) -> str:
     if item.phase is Phase.FINISHING:
-        return "while it waited for storages"
+        return "while it waited for a storage or for Redis"
     return f"in the link {item.link}" if item.link else "while its document was read"

@@ -1,7 +1,7 @@
 """The supervisor's main loop over the children of one host.
 
 1. Starts the coordinator, has every worker registered by it, starts the workers.
-2. Notices a child's death at once, works out which items it counts against, and starts a
+2. Notices a child's death at once, works out which items are blamed for it (death.py), and starts a
    replacement: the first time at once, then with a growing backoff while it keeps dying.
 3. Kills stalled children, and workers with an item past a hard time limit (watchdog.py).
 4. Replaces workers as planned: after a reload (SIGHUP), or to recycle them (replacement.py).

@@ -6,8 +6,9 @@ Every 0.5 s it reads the SharedStatus of every child.
    and is killed. The items that are blamed (death.py) become suspects. A worker whose loop is
    frozen while several links run is killed earlier: after the shortest of their hard limits.
 2. Hard time limits: a worker with an item past the hard_timeout_s of its link or chain is killed.
-   The death counts against that item alone.
-3. Recycling: a worker that has used up its limits is asked to leave (replacement.py).
+   The death is counted for that item alone.
+3. Recycling: a worker that has processed CONSERVER_MAX_ITEMS_PER_WORKER items, or has grown beyond
+   CONSERVER_MAX_WORKER_MEMORY, is asked to leave (replacement.py).
 
 Each look adds the time since the last one, but at most 1 s: however long a host or a supervisor was
 suspended, no child is killed for it.

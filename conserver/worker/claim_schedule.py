@@ -1,14 +1,14 @@
 """ClaimSchedule: when a worker claims next, and its wakeup dialogue with the coordinator.
 
-An idle worker makes no empty claims: the coordinator waits at the lists (BLMOVE) for all workers of
-the host and wakes one when an item arrives. wakeup.py has the messages. A wakeup is only a hint;
-without one a worker claims after every TICK_INTERVAL.
+An idle worker does not poll the lists: the coordinator waits at them (BLMOVE) for all workers of
+the host, and wakes one worker when an item arrives. wakeup.py has the messages. A wakeup is only a
+hint; without one an idle worker claims once every TICK_INTERVAL.
 
     state         meaning                                                   claims
     CLAIMING      items wait, as far as is known (the state at the start)   as soon as there is room
     WOKEN         as CLAIMING; the coordinator waits for an answer          as soon as there is room
     CAUGHT_UP     the last claim took all that waited                       after a tick
-    IDLE_WAITING  as CAUGHT_UP; the coordinator knows that we are idle      when woken, after a tick
+    IDLE_WAITING  as CAUGHT_UP; the coordinator knows that we are idle      when woken; after a tick
 
     in state      event                                       then          sends
     any           WAKE received                               WOKEN

@@ -70,7 +70,7 @@ class DocumentLoader:
         if not items:
             return
         # A document that fills a call by itself may exhaust the worker's memory: a death during
-        # the call counts against its item.
+        # the call is blamed on its item.
         alone = items[0].status_slot if len(items) == 1 else -1
         if alone >= 0:
             self._status.set_phase(alone, Phase.UNTIMED)

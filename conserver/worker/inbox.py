@@ -54,7 +54,7 @@ class WorkerInbox:
 
     def __init__(self, status: SharedStatus) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._status = status
+        self.status = status
         self.asleep = False
         self.woken = False
         self.reports: deque[StorageReport] = deque()
@@ -107,11 +107,11 @@ class WorkerInbox:
         item.dump_vcon()
         failpoints.at("before-checkpoint")
         checkpoint = Checkpoint(item)
-        self._status.set_phase(item.status_slot, Phase.UNTIMED)
+        self.status.set_phase(item.status_slot, Phase.UNTIMED)
         self.checkpoints.append(checkpoint)
         self.wake()
         checkpoint.finished.wait()
-        self._status.set_phase(item.status_slot, Phase.RUNNING)
+        self.status.set_phase(item.status_slot, Phase.RUNNING)
         if checkpoint.error is not None:
             raise checkpoint.error
         failpoints.at("after-checkpoint")

@@ -1,7 +1,8 @@
 """Intake: claims items from Redis and prepares them for the chain threads.
 
-1. Prefetch: a claim asks, for each list, for as many items as the threads of its chain finish in
-   about 100 ms (prefetch.py), so that no thread waits for Redis.
+1. Prefetch: a claim asks each list for as many items as the threads of its chain finish in about
+   100 ms (prefetch.py), and all lists together for the largest of these numbers. So no thread waits
+   for Redis.
 2. Backpressure: nothing is claimed while the worker holds 256 items or 64 MiB of documents
    (held_items.py), for chains with enough items queued, or while a suspect runs or is to be run
    (claim_schedule.py).

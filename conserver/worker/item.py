@@ -24,15 +24,15 @@ OutcomeHandler.chain_ended):
                 written by the same chain
     LOST        a checkpoint found that another      removed from this worker; nothing is written
                 consumer has the item now
-    RATE        the next link, or the chain, has a   step 2 again once it has a slot (rates.py);
-                rate and the item no slot for it     parked until then, if that is not now
+    RATE        the item has no slot yet under the   step 2 again if rates.py gives it a slot for
+                rate of the chain or the next link   now; if the slot is later, parked until then
     RATE with   the next link is throttled by its    parked for after_s
     after_s     server's 429 (throttles.py)
 
 A storage that is unavailable in step 4 parks the item with the storages that it still owes (once
-older than give_up_s it is dead-lettered); one that rejects the document dead-letters it. An item
-that no chain thread has started within a second (0.1 s while all threads are at slow items), or
-before the worker drains, is released.
+older than give_up_s it is dead-lettered); one that rejects the document dead-letters it. The
+worker releases an item that has waited for a chain thread for one second (for 0.1 s while all
+threads run slow items), and when it begins to drain all items that wait for a chain thread.
 
 An Item belongs to one thread at a time. The worker loop hands it to a chain thread, gets it back
 with an outcome, and hands it to the writers. Whoever has it may write its fields without a lock.

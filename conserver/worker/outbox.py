@@ -6,9 +6,9 @@
    dead-lettered or released, or that another consumer has it now: departures.py. If it cannot
    be released because a key has the wrong type, it stays in flight in Redis, from where it is
    returned later.
-3. If a key has the wrong type, the item is parked (or kept, if it cannot be) and tried again every
-   30 s, until an operator has renamed or deleted the key. A document that was replaced meanwhile
-   is a conflict: conflicts.py.
+3. If a key has the wrong type, the item is parked and tried again every 30 s, until an operator has
+   renamed or deleted the key. If even parking fails, this worker keeps the item, and tries to park
+   it every 30 s. A document that was replaced meanwhile is a conflict: conflicts.py.
 """
 
 from __future__ import annotations

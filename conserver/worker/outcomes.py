@@ -1,6 +1,7 @@
 """OutcomeHandler: decides what follows when the links of an item, or its storages, have answered.
 
-item.py has the outcomes and what follows each. The outbox carries the decisions out. In addition:
+item.py has the outcomes and what follows each. The outbox carries the decisions out. Two rules that
+are not in the table of item.py:
 
 1. A failed attempt reverts to what Redis has: changes that were not written are dropped.
 2. A storage that has saved an item is not asked again; one that is unavailable does not keep the

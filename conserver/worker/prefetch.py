@@ -2,8 +2,8 @@
 
 A claim asks for as many items as the threads finish within HORIZON_S, by the measured durations of
 the chain's items. Fast items are therefore claimed in large batches. Of slow items a worker claims
-only as many as its threads run, and leaves the rest to other workers. It asks for nothing while
-more than half of what it would ask for is queued already.
+only as many as its threads run, and leaves the other items to other workers. A claim leaves out a
+chain while more than half of that number wait in the worker already.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from conserver.worker.pool import ChainPool
 
 HORIZON_S = 0.1
 SMALL_CLAIM = 32
-"""With fewer free slots than this a busy worker waits until more are free: a claim of a few items
-costs nearly as much as one of many.
+"""A worker that runs items claims only once it may hold so many more (or as many as it would ask
+for, if that is fewer), because a claim of a few items costs nearly as much as one of many.
 """
 
 
@@ -50,7 +50,8 @@ class Prefetch:
         self.durations = ItemDurations()
 
     def limits(self, held: int, free_slots: int) -> dict[str, int]:
-        """Chain -> how many of its items may be claimed now, for the chains that have room.
+        """Chain -> how many items may be claimed now from each of its lists, for the chains that
+        have room. The largest of these numbers bounds the claim as a whole.
 
         Args:
             held: how many items the worker holds.

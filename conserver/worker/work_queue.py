@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 
+from conserver.process.shared_status import Phase
 from conserver.worker.inbox import WorkerInbox
 from conserver.worker.item import Item
 
@@ -45,9 +46,13 @@ class WorkQueue:
         return sum(self.running.values())
 
     def put(self, items: Iterable[Item]) -> None:
-        """Append items."""
+        """Append items: new ones, and those that are to run again.
+
+        The death of the worker is not blamed on an item that waits here, whatever it did before.
+        """
         with self._lock:
             for item in items:
+                self._inbox.status.set_phase(item.status_slot, Phase.QUEUED)
                 name = item.route.name
                 if not self._queued[name]:
                     self._order.append(name)

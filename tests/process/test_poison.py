@@ -22,6 +22,7 @@ from tests.process.items import arrived, runs
 Start = Callable[..., Daemon]
 
 LONG_S = 60
+WAITED = "while it waited for a storage or for Redis"
 DIED = "its worker died 2 times with nothing else to blame; the last time it "
 KILLERS = {
     "segfault": "was killed by signal 11 (Segmentation fault) in the link trouble",
@@ -30,9 +31,9 @@ KILLERS = {
     "exit:0": "ended with exit code 0 in the link trouble",  # which looks like a clean exit
 }
 STORING_KILLERS = {
-    "segfault": "was killed by signal 11 (Segmentation fault) while it waited for storages",
-    "exit": "ended with exit code 5 while it waited for storages",
-    "exit:0": "ended with exit code 0 while it waited for storages",
+    "segfault": f"was killed by signal 11 (Segmentation fault) {WAITED}",
+    "exit": f"ended with exit code 5 {WAITED}",
+    "exit:0": f"ended with exit code 0 {WAITED}",
 }
 
 

@@ -82,7 +82,7 @@ def test_a_dead_letter_can_say_how_its_worker_died(view: StatusView) -> None:
     assert Death(-11, view).blame().notes == {
         "": {"error": killed},
         "running": {"error": f"{killed} in the link link", "link": "link"},
-        "storing": {"error": f"{killed} while it waited for storages"},
+        "storing": {"error": f"{killed} while it waited for a storage or for Redis"},
         "paused": {"error": f"{killed} in the link link", "link": "link"},
     }
     assert Death(3, view).blame().notes[""] == {"error": "ended with exit code 3"}

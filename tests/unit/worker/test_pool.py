@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pytest
 
 from conserver.config.model import ChainConfig
-from conserver.process.shared_status import SharedStatus
+from conserver.process.shared_status import Phase, SharedStatus
 from conserver.queue.record import Claimed, Progress
 from conserver.worker.chain import ChainRunner
 from conserver.worker.inbox import WorkerInbox
@@ -78,6 +78,16 @@ def test_a_concurrency_limit_holds_back_only_its_own_chain() -> None:
     assert queue.take(None)[0].token == "3"
     assert queue.take("fast")[0].token == "4"
     assert queue.take("slow")[0].token == "2", "take(finished) frees the limit"
+
+
+def test_an_item_that_waits_to_run_again_is_not_blamed_for_a_death() -> None:
+    inbox = Inbox()
+    status, again = inbox.status, item("a", "1")
+    status.hold(again.status_slot, again.token, 1, "u1", "a")
+    status.set_phase(again.status_slot, Phase.FINISHING)
+    WorkQueue({"a": 9}, inbox).put([again])
+    [shown] = status.read().items
+    assert (shown.phase, shown.phase.blamed) == (Phase.QUEUED, False)
 
 
 def test_items_are_taken_back_with_the_last_claimed_first() -> None:
