@@ -204,15 +204,11 @@ class Outbox:
                 if item.attempt is not None:
                     story.add(item, "checkpoint")
                 write.then(item)
-            elif answer.kind == "conflict":
-                again = partial(self._write_again, write)
-                self._conflicts.resolve(Conflict(item, write.checkpoint, again), answer)
-            elif answer.kind == "type":
-                self._wrong_type(item, answer.key, answer.found, write.checkpoint)
-            elif answer.kind == "refused":
-                self.end_attempt(item, write.checkpoint, _refused(answer.found))
-            else:
+            elif answer.kind == "lost":
                 self.end_attempt(item, write.checkpoint, TakenAway())
+            else:
+                again = partial(self._write_again, write)
+                self._not_done(Conflict(item, write.checkpoint, again), answer)
 
     def _write_again(self, write: _Write) -> None:
         self._writes.append(write)
@@ -231,16 +227,20 @@ class Outbox:
         for item, answer in zip(items, answers, strict=True):
             if answer.kind == "settled":
                 settled.append(item)
-            elif answer.kind == "conflict":
-                again = partial(self.settle, item)
-                self._conflicts.resolve(Conflict(item, None, again), answer)
-            elif answer.kind == "type":
-                self._wrong_type(item, answer.key, answer.found, None)
-            elif answer.kind == "refused":
-                self.end_attempt(item, None, _refused(answer.found))
-            else:
+            elif answer.kind == "lost":
                 self._lost(item, repeats)
+            else:
+                self._not_done(Conflict(item, None, partial(self.settle, item)), answer)
         self._departures.settled(settled)
+
+    def _not_done(self, call: Conflict, answer: calls.Answer) -> None:
+        """Redis has neither written nor settled an item, and this worker still holds it."""
+        if answer.kind == "conflict":
+            self._conflicts.resolve(call, answer)
+        elif answer.kind == "type":
+            self._wrong_type(call.item, answer.key, answer.found, call.checkpoint)
+        else:  # "refused"
+            self.end_attempt(call.item, call.checkpoint, _refused(answer.found))
 
     def _flush_moves(self) -> None:
         moves, self._moves = sorted(self._moves, key=lambda one: one.kind), []
