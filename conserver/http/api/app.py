@@ -1,11 +1,11 @@
-"""The application: its routes, its errors, its frame.
+"""The FastAPI application: its routes, error handlers and middleware.
 
-/v1/...              ours: jobs, vCons, uploads, lists, dead letters, operations, status
-/v1/audio, models    the same as OpenAI's routes
-/health              whether work is done, and how much at once
+/v1/...              Conserver's own routes: jobs, vCons, uploads, lists, dead letters, ...
+/v1/audio, models    routes with OpenAI's interface
+/health              whether a host takes items, and how many transcriptions run
 /livez, /readyz      probes: the process answers; Redis answers too
-/vcon, /vcons, ...   vcon-server's (vcon_server/)
-/openapi.json        what there is, with examples
+/vcon, /vcons, ...   vcon-server's routes (vcon_server/)
+/openapi.json        describes the routes, with examples
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from conserver.telemetry.traces import TRACES
 
 
 def create(context: Context) -> FastAPI:
-    """The application over a context. It closes the context at its end."""
+    """The application with this context, which it closes when it ends."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -83,8 +83,8 @@ def create(context: Context) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # Its page loads scripts from elsewhere.
         redoc_url=None,
-        # Its own spans and logs hold query strings and bodies; tracing.py has ours. Versions that
-        # have none ignore this.
+        # FastAPI's own spans and logs contain query strings and bodies, so tracing.py makes the
+        # spans. Versions of FastAPI without telemetry ignore this argument.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.context = context
@@ -109,7 +109,7 @@ def create(context: Context) -> FastAPI:
     return app
 
 
-# What is asked most often comes first.
+# The most frequently used routes come first: a request is matched against them in this order.
 ROUTERS = (
     vcons.router,
     jobs.router,
@@ -142,7 +142,7 @@ SWEEP_EVERY_S = 3600
 
 
 async def _sweep(context: Context) -> None:
-    """Remove uploads whose time is over, now and every hour."""
+    """Remove expired uploads, now and every hour."""
     keep_s = context.settings.upload_expiry_s
     while keep_s:
         try:
@@ -160,7 +160,9 @@ _STATUS_OF_KIND = {
     "unavailable": 503,
     "failed": 500,
 }
-"""Of an OperationError. Denied is what Redis said to us, so it is no fault of the caller."""
+"""Kind of an OperationError -> HTTP status. "denied" is 503: Redis denied it to us, not to the
+caller.
+"""
 
 
 def _allow_origins(app: FastAPI, allowed: frozenset[str]) -> None:
@@ -178,7 +180,7 @@ def _allow_origins(app: FastAPI, allowed: frozenset[str]) -> None:
 
 
 def _handle_errors(app: FastAPI) -> None:
-    """Every error becomes a problem (RFC 9457) that says what to do, or OpenAI's form of one."""
+    """Answer every error as a problem (RFC 9457), or in OpenAI's form on OpenAI's routes."""
 
     def answer(request: Request, status: int, detail: str, *rest: Any, **members: Any) -> Response:
         members["request_id"] = getattr(request.state, "request_id", "")

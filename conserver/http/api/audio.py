@@ -1,9 +1,9 @@
-"""/v1/audio/transcriptions and /v1/audio/translations, as OpenAI's clients know them.
+"""/v1/audio/transcriptions and /v1/audio/translations, for OpenAI's clients.
 
-A front to the queue: the recording becomes a vCon on the list of the chain that `model` names, with
-the wishes of the caller as its transcription request, and the answer waits for the end of the job.
-A client that goes away loses nothing: the job goes on, and the same request, repeated as OpenAI's
-clients do, finds it. With `Prefer: respond-async` or `upload_presigned_url` the answer is the job.
+The route makes a vCon of the recording, stores the caller's wishes in it (a transcription request),
+and pushes it onto the list of the chain that `model` names. It answers at the end of the job; with
+`Prefer: respond-async` or `upload_presigned_url` it answers at once, with the job. If the client
+disconnects, the job goes on, and a client that repeats the request gets the same job.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from conserver.queue.jobs import Job
 router = APIRouter(prefix="/v1/audio", tags=["openai"])
 
 AWAY_S_MAX = 30.0
-"""How long a waiting request bears that Redis does not answer."""
+"""How long Redis may be away before a waiting request fails."""
 
 _AWAY_PAUSE_S = 1.0
 
@@ -59,7 +59,7 @@ _AWAY_PAUSE_S = 1.0
 async def transcriptions(
     request: Request, token: Annotated[Token, Depends(requires("submit"))]
 ) -> Response:
-    """As OpenAI's route of this name; `model` chooses the chain (see /v1/models)."""
+    """Has the interface of OpenAI's route; `model` chooses the chain (see /v1/models)."""
     return await _answer(request, token, translate=False)
 
 
@@ -67,7 +67,7 @@ async def transcriptions(
 async def translations(
     request: Request, token: Annotated[Token, Depends(requires("submit"))]
 ) -> Response:
-    """As OpenAI's route of this name: what is said in any language, in English."""
+    """Has the interface of OpenAI's route: an English text of speech in any language."""
     return await _answer(request, token, translate=True)
 
 
@@ -77,7 +77,7 @@ async def _answer(request: Request, token: Token, *, translate: bool) -> Respons
         raise ProblemError(400, "send a form: multipart/form-data with `file` and `model`", "form")
 
     def look(form: Form) -> None:
-        """Refuse what cannot be done before the recording has come, where the fields come first."""
+        """Refuse wrong fields before the recording is read, if they stand before it in the form."""
         if name := audio_form.wanted_of(form, translate=translate).model:
             model_named(context, token, name)
 
@@ -94,7 +94,7 @@ async def _answer(request: Request, token: Token, *, translate: bool) -> Respons
         return audio_stream.response(request, job, headers, turns=turns)
     job = await _ended(request, job)
     if not job.ended:
-        return Response(status_code=499)  # Nobody is there to read it.
+        return Response(status_code=499)  # The client has disconnected.
     found = await transcript_of_job(request, job)
     body, kind = rendered(found, wanted)
     return Response(body, 200, headers, kind)
@@ -103,7 +103,7 @@ async def _answer(request: Request, token: Token, *, translate: bool) -> Respons
 async def _submitted(
     request: Request, token: Token, wanted: Wanted, upload: Upload, file: Incoming
 ) -> Job:
-    """The job of a request."""
+    """The job of a request: a new one, or the job of an earlier identical request."""
     context = context_of(request)
     model = model_named(context, token, wanted.model or DEFAULT)
     callback = _callback(context, wanted)
@@ -117,7 +117,7 @@ async def _submitted(
         job = await idempotency.repeated(context.redis, token.name, source)
     if job and (known := await submitting.replayed(context, token, job, source)):
         return known
-    if not key:  # Before it is made: the answer of Redis to that may be lost.
+    if not key:  # Noted before the job is made, because Redis's answer to that call may be lost.
         job = jobs.new_id()
         await idempotency.note(context.shared, token.name, source, job)
     async with context.handing_over:
@@ -154,7 +154,7 @@ def _callback(context: Context, wanted: Wanted) -> Callback | None:
 
 
 def _prefers_async(request: Request) -> bool:
-    """Prefer: respond-async (RFC 7240)."""
+    """Whether the request has `Prefer: respond-async` (RFC 7240)."""
     wishes = ",".join(request.headers.getlist("prefer")).lower().split(",")
     return any(wish.partition(";")[0].strip() == "respond-async" for wish in wishes)
 
@@ -168,10 +168,11 @@ def _accepted(request: Request, job: Job, headers: dict[str, str]) -> Response:
 
 
 async def _ended(request: Request, job: Job) -> Job:
-    """The job at its end; as it was if the client has gone.
+    """Wait for the end of the job. Returns the job unchanged if the client has disconnected.
 
     Raises:
-        ProblemError: 503: the process stops, Redis is away or too many wait here. The job goes on.
+        ProblemError: 503: this process stops, or too many clients wait here. The job goes on.
+        redis.RedisError: Redis was away for longer than AWAY_S_MAX.
     """
     context = context_of(request)
     try:
@@ -193,7 +194,7 @@ async def _ended(request: Request, job: Job) -> Job:
 
 
 async def _patient_changes(context: Context, job: Job) -> AsyncIterator[Job | None]:
-    """`events.changes`, also over a Redis that is away for a moment; then it gives None."""
+    """`events.changes`, which also goes on over short failures of Redis: it yields None then."""
     loop = asyncio.get_running_loop()
     bears_until_s = loop.time() + AWAY_S_MAX
     while True:

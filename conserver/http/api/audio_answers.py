@@ -1,4 +1,4 @@
-"""What a transcription answers at the end of its job: OpenAI's forms, and its errors."""
+"""The answer to a transcription request at the end of its job, in OpenAI's formats, or an error."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from conserver.media.transcription.transcript import Transcript, transcript_of
 from conserver.queue.jobs import Job
 
 JOB_HEADER = "x-conserver-job"
-"""The id of the job behind an answer."""
+"""Response header with the id of the job."""
 
 _SAID = ("rejected", "oversized")
-"""Reasons of a dead letter that are the recording's."""
+"""Reasons of a dead letter for which the recording is to blame."""
 
 
 def ended_badly(job: Job) -> ProblemError:
-    """What is told of a job that came to nothing. No client needs to try again: the queue has."""
+    """The error for a job without a result. It tells clients not to repeat the request, because
+    workers have tried the item as often as they may.
+    """
     headers = {**NO_RETRY, JOB_HEADER: job.id}
     if job.status == "cancelled":
         return ProblemError(500, f"the job {job.id} was cancelled", "job-cancelled", headers)
@@ -33,7 +35,7 @@ def ended_badly(job: Job) -> ProblemError:
 
 
 async def transcript_of_job(request: Request, job: Job) -> Transcript:
-    """The transcript that a job came to. Raises ProblemError: 400, 500 or 502."""
+    """The transcript that a job has made. Raises ProblemError: 400, 500 or 502."""
     if job.status not in ("completed", "filtered"):
         raise ended_badly(job)
     headers = {**NO_RETRY, JOB_HEADER: job.id}
@@ -50,10 +52,10 @@ async def transcript_of_job(request: Request, job: Job) -> Transcript:
 
 
 def rendered(found: Transcript, wanted: Wanted) -> tuple[str, str]:
-    """The body and its media type. Raises ProblemError: 500."""
+    """The body of the answer and its media type. Raises ProblemError: 500."""
     kind = formats.MEDIA_TYPES[wanted.form]
     if wanted.form == "text":
-        return f"{found.text}\n", kind  # Without names of speakers: the text of `json`.
+        return f"{found.text}\n", kind  # The same text as in `json`, without speakers' names.
     if wanted.form == "srt":
         kind = formats.MEDIA_TYPES["text"]
     if wanted.form == "verbose_json":

@@ -1,4 +1,4 @@
-"""What the OpenAPI description says of the two routes for recordings."""
+"""The OpenAPI description of the two routes under /v1/audio."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _JOB = {"x-conserver-job": {"schema": {"type": "string"}, "description": "The jo
 
 
 def described(*, translate: bool) -> dict[str, Any]:
-    """Arguments of the route's decorator."""
+    """Keyword arguments for the decorator of a route."""
     formats = TRANSLATED_FORMATS if translate else FORMATS
     fields: dict[str, Any] = {
         "file": {"type": "string", "format": "binary", "description": "The recording."},

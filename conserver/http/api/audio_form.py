@@ -1,7 +1,7 @@
-"""The form of a transcription as OpenAI's clients send it, read into what we do with it.
+"""Reads the form that OpenAI's clients send for a transcription.
 
-Arrays come as `x[]`, `x`, repeated, or as one JSON list; objects as JSON or as `x[member]`. Fields
-that nothing here can do anything with (include, known_speaker_names, ...) are accepted.
+An array is a repeated field `x[]` or `x`, or one JSON list. An object is JSON, or fields
+`x[member]`. Fields without effect here (include, known_speaker_names, ...) are accepted.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ from conserver.media.transcription.request import Request
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt", "diarized_json")
 TRANSLATED_FORMATS = FORMATS[:-1]
-"""OpenAI's translations tell nobody's turns."""
+"""OpenAI's translations have no `diarized_json`."""
 
 PARTS = ("segment", "word")
 _WHISPERS = {"jv": "jw", "nb": "no"}
-"""Codes of ISO 639 for which Whisper has others of its own."""
+"""ISO 639 code -> Whisper's own code for the language."""
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a caller wants.
+    """The fields of a form, checked.
 
     Attributes:
-        model: its name; "" for the default.
-        parts: of verbose_json: segment, word.
+        model: the model's name; "" for the default.
+        form: the format of the answer, one of FORMATS.
+        parts: which parts `verbose_json` has: segment, word.
         stream: whether the answer is a stream of events.
-        presigned_url: where the result is to be put; "" for nowhere.
-        request: for the transcription itself.
+        presigned_url: the URL to which the result is sent; "" for none.
+        request: the wishes that are stored in the vCon.
     """
 
     model: str
@@ -66,7 +67,7 @@ def wanted_of(form: Form, *, translate: bool) -> Wanted:
         "translate": translate or None,
         "prompt": form.one("prompt") or None,
         "hotwords": ", ".join([*listed(form, "keywords"), *listed(form, "hotwords")]) or None,
-        # 0 means: raised by itself where the text looks wrong, as the link does without it.
+        # 0 is left out: without a temperature the link begins at 0 and raises it as needed.
         "temperature": (temperature,) if temperature else None,
         "words": True if "word" in parts else None,
         "vad_threshold": _number(chunking.get("threshold"), "chunking_strategy"),
@@ -95,7 +96,7 @@ def invalid(param: str, what: str) -> ProblemError:
 
 
 def listed(form: Form, name: str) -> list[str]:
-    """The values of an array, in whichever spelling."""
+    """The values of an array, in any of its spellings."""
     found: list[str] = []
     for key, values in form.fields.items():
         if key == name or (key.startswith(f"{name}[") and key.endswith("]")):
@@ -137,7 +138,7 @@ def _object(form: Form, name: str) -> dict[str, Any]:
 
 
 def _language(form: Form) -> str | None:
-    """The one language that is named; None to find it out, also where several are named."""
+    """The language that the form names. None: it names none or several, so detect it."""
     codes = [text for text in (form.one("language"), *listed(form, "languages")) if text.strip()]
     if not codes:
         return None

@@ -1,12 +1,12 @@
 """stream=true: a transcription as server-sent events, in OpenAI's form.
 
-    transcript.text.delta   what is new of the text, as it is heard
-    transcript.text.segment who has said what, at the end, with response_format=diarized_json
+    transcript.text.delta   text that was recognized since the last delta
+    transcript.text.segment one speaker's text, at the end, with response_format=diarized_json
     transcript.text.done    the whole text
     [DONE]                  the end of the stream
 
-The text so far comes with the job's progress, about once a second, where the link tells it. An
-error is an event with `error` in it, which OpenAI's clients raise.
+The link transcribe writes the text so far to the job's progress, about once a second. An error is
+an event with the member `error`, which OpenAI's clients raise as an exception.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from conserver.queue.jobs import Job
 def response(
     request: Request, job: Job, headers: Mapping[str, str], *, turns: bool
 ) -> StreamingResponse:
-    """The events of a job's transcription. turns: also who has said what."""
+    """The events of a job's transcription. turns: also send segments with their speakers."""
     told = {**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(_events(request, job, turns), 200, told, "text/event-stream")
 
 
 async def _events(request: Request, job: Job, turns: bool) -> AsyncIterator[str]:
-    yield ": the job is queued\n\n"  # The head goes out at once.
+    yield ": the job is queued\n\n"  # A first line, so that the response's head is sent at once.
     said, end = "", None
     try:
         with suppress(TooManyListenersError):

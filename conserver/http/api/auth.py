@@ -1,10 +1,10 @@
-"""Who may do what: a token in the request, its roles, its lists.
+"""Access control: the token of a request, its roles and its lists.
 
-`requires("operate")` is a dependency of a route. A request without a good token gets 401, one whose
-token has not that role 403. After too many bad tokens from one address the answer is 429 for a
-while. That holds for the token of CONSERVER_API_TOKEN too, which a person chose and another may
-guess, but not for those of `conserver token add`: behind a proxy all clients have one address, and
-one of them must not shut out the others.
+A route declares `requires("operate")` as a dependency. A request without a known token gets 401,
+with a token that lacks the role 403. After too many wrong tokens from one address, all requests
+from this address get 429 for a while, except those with a token of `conserver token add`: behind a
+proxy all clients have the same address, and one client must not lock out the others. The token of
+CONSERVER_API_TOKEN gets 429 as well, because a person chose it and another may guess it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from conserver.http.api.problems import ProblemError
 from conserver.operations.tokens import ROLES, Token
 
 ANYBODY = Token("anybody", ("admin",))
-"""Who sends a request where no token is configured, on loopback."""
+"""The token of every request if no token is configured. The API then serves loopback only."""
 
 FAILURES_MAX = 20
 FAILURES_WINDOW_S = 60.0
@@ -29,7 +29,9 @@ ADDRESSES_MAX = 10_000
 
 
 class Failures:
-    """Bad tokens of each address lately. In memory: a guess at another replica counts there."""
+    """Counts the recent wrong tokens of each address, in the memory of this process: another
+    replica counts its own.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -42,7 +44,7 @@ class Failures:
         return left_s if count >= FAILURES_MAX and left_s > 0 else 0.0
 
     def count(self, address: str) -> None:
-        """One more bad token."""
+        """Count a wrong token of this address."""
         now_s = self._clock()
         count, since_s = self._counts.pop(address, (0, now_s))
         if now_s - since_s >= FAILURES_WINDOW_S:
@@ -53,10 +55,10 @@ class Failures:
 
 
 class Rates:
-    """How many requests each token may still make. In memory: each process allows as many.
+    """How many requests each token may still make. Each process has its own count, in memory.
 
-    A token has a bucket of one minute's requests that fills steadily, so that a burst passes and
-    the average holds.
+    A token bucket: it holds the requests of one minute and refills steadily, so it lets a burst
+    pass and limits the average.
     """
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -130,10 +132,13 @@ def token_of(request: HTTPConnection) -> Token:
 def find(
     request: HTTPConnection, context: Context, failures: Failures, texts: Sequence[str]
 ) -> Token:
-    """The first token that one of these texts is; the sender of this request offers them.
+    """The token that the first known one of these texts stands for.
+
+    Args:
+        texts: what the sender of the request offers as tokens.
 
     Raises:
-        ProblemError: 401, or 429 where its address has offered too many that are not known.
+        ProblemError: 401, or 429 if too many wrong tokens came from the sender's address.
     """
     address = request.client.host if request.client else ""
     known = (context.keyring.find(text) for text in texts)
@@ -161,22 +166,22 @@ def find(
 
 
 def _texts_of(request: HTTPConnection, header: str) -> list[str]:
-    """What the request has sent as its token: mostly one text, none without a token.
+    """The texts that the request offers as its token: usually one; none without a token.
 
-    vcon-server compares the whole value of the header `header`, also where that is Authorization
-    and the value begins with `Bearer`.
+    The whole value of the header `header` is one of them, even if it is Authorization and the
+    value begins with `Bearer`, because vcon-server compares the whole value.
     """
     whole = request.headers.get(header, "").strip()
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     texts = [bearer.strip()] if scheme.lower() == "bearer" else []
     offered = request.scope.get("subprotocols", ())  # A browser's WebSocket can send no header.
-    # Only the first one: each guess is to be counted.
+    # Only the first one, so that a request offers one guess, which is counted.
     texts += [one.removeprefix("bearer.") for one in offered if one.startswith("bearer.")][:1]
     return [text for text in (*texts, whole) if text]
 
 
 def check_list(token: Token, name: str) -> None:
-    """Whether the token may use that list. Raises ProblemError: 403."""
+    """Check that the token may use the list. Raises ProblemError: 403."""
     if not token.may_use(name):
         raise ProblemError(
             403, f"the token `{token.name}` may not use the list `{name}`", "list-forbidden"
@@ -184,10 +189,13 @@ def check_list(token: Token, name: str) -> None:
 
 
 def check_unrestricted(token: Token, what: str) -> None:
-    """Whether a token may do what concerns all lists. what: such as "may not use schedules".
+    """Check that a token may do something that concerns all lists.
+
+    Args:
+        what: for the error, such as "may not use schedules".
 
     Raises:
-        ProblemError: 403: it is restricted to lists.
+        ProblemError: 403: the token is restricted to lists.
     """
     if token.lists:
         text = f"a token that is restricted to lists {what}"

@@ -1,4 +1,4 @@
-"""Reading the body of a request, with a bound on its size and on how long a client may stall."""
+"""Reads the body of a request, with limits on its size and on how long the client may pause."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from conserver.http.api.problems import ProblemError
 from conserver.http.api.token_limits import Allowance
 
 JSON_BYTES_MAX = 1 << 20
-"""A JSON body that holds no document."""
+"""The most bytes of a JSON body that contains no vCon."""
 
 PARSE_INLINE_BYTES = 256 * 1024
-"""A larger document is parsed in a thread, so that others are served meanwhile."""
+"""A larger document is parsed in a thread, so that the event loop serves other requests."""
 
 STALL_S_MAX = 30.0
-"""How long a client may send nothing of a body."""
+"""How long a client may pause within a body."""
 
 GRACE_S = 60.0
 BYTES_PER_S_MIN = 1024
-"""After GRACE_S a body has to have come at this rate on average: one byte now and then is no body.
-"""
+"""The average rate that a body must have after GRACE_S, against clients that send single bytes."""
 
 
 async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
     """The body, piece by piece, as it arrives.
 
     Raises:
-        ProblemError: 413 if it is or becomes larger than `most_bytes`, 408 if it stalls or is too
-            slow, 400 if the client has gone, 429 if it is more than its token may send today.
+        ProblemError: 413: it is larger than `most_bytes`; 408: the client pauses for too long or
+            is too slow; 400: the client has disconnected; 429: it exceeds what its token may send
+            today.
     """
     declared, allowance = request.headers.get("content-length", ""), Allowance(request)
     if declared.isdigit():
@@ -68,7 +68,7 @@ async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
 
 
 def too_large(most_bytes: int) -> ProblemError:
-    """413, with what would have been allowed."""
+    """413, with the size that is allowed."""
     return ProblemError(
         413, f"the body is larger than {most_bytes} bytes", "too-large", max_bytes=most_bytes
     )
@@ -81,15 +81,19 @@ async def whole(request: Request, most_bytes: int) -> bytes:
 
 
 def member_of(raw: bytes, name: str) -> bytes:
-    """The bytes of a member of a JSON object as they were sent: a number of any length, too.
+    """The bytes of one member of a JSON object, exactly as the client sent them.
 
-    raw: an object that orjson has read. Of several members of that name, the last one counts.
+    A parsed and serialized value could differ, such as a number with many digits. If several
+    members have the name, the last one counts.
+
+    Args:
+        raw: an object that orjson has parsed without an error.
 
     Raises:
-        ProblemError: 422: it is nested too deeply.
+        ProblemError: 422: the object is nested too deeply.
     """
     text, found = raw.decode(), ""
-    decoder = json.JSONDecoder(parse_int=len, parse_float=len)  # The values are not wanted.
+    decoder = json.JSONDecoder(parse_int=len, parse_float=len)  # Only positions matter here.
     try:
         at = text.index("{") + 1
         while (key_at := _beyond(text, at, ",")) < len(text) and text[key_at] == '"':
@@ -104,7 +108,7 @@ def member_of(raw: bytes, name: str) -> bytes:
 
 
 def _beyond(text: str, at: int, mark: str) -> int:
-    """The first place that is neither white space nor the mark."""
+    """The index of the first character after white space and at most one `mark`."""
     while at < len(text) and text[at] in f" \t\r\n{mark}":
         at += 1
     return at
@@ -119,7 +123,7 @@ async def json_object(request: Request, most_bytes: int = JSON_BYTES_MAX) -> dic
     raw = await whole(request, most_bytes)
     try:
         value = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:  # Nested too deeply, too.
+    except orjson.JSONDecodeError as error:  # Also if it is nested too deeply.
         raise ProblemError(422, f"the body is not JSON: {error}", "not-json") from None
     if not isinstance(value, dict):
         raise ProblemError(422, "the body is no JSON object", "not-an-object")

@@ -1,6 +1,6 @@
-"""What every route of the API works with: settings, configuration, Redis, tokens, subscribers.
+"""The Context that every route uses: settings, configuration, Redis, tokens, subscriptions.
 
-Made once per process, in the application's lifespan. Routes get it through `context_of`.
+http/server.py makes one per process. Routes get it by `context_of`; the application closes it.
 """
 
 from __future__ import annotations
@@ -36,58 +36,60 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 _TRANSFERS_MAX = 32
-"""How many threads wait at once for a bucket of uploads."""
+"""How many threads move recordings to and from the store of uploads at once."""
 ROOM_BYTES = 32 << 20
 HANDED_OVER_MAX = 16
 
 
 class Room:
-    """Memory for the files of requests, as much as this process gives to all of them together."""
+    """Limits the memory that the files of all requests in this process occupy together."""
 
     def __init__(self, most_bytes: int = ROOM_BYTES) -> None:
         self._left_bytes = most_bytes
 
     def take(self, size: int) -> bool:
-        """Occupy so many bytes. False: there are not so many left, and none was occupied."""
+        """Occupy `size` bytes. False: fewer bytes are free, and none were occupied."""
         if size > self._left_bytes:
             return False
         self._left_bytes -= size
         return True
 
     def give(self, size: int) -> None:
-        """Free so many bytes."""
+        """Free `size` bytes."""
         self._left_bytes += size
 
 
 @dataclass
 class Context:
-    """The application's state. It holds nothing that another replica would need."""
+    """The state of this process. No other replica needs anything of it."""
 
     settings: Settings
     config: Config
     keyring: Keyring
     redis: redis.asyncio.Redis
-    """For everything else that does not block; answers are bytes."""
+    """For asynchronous commands that cannot share a connection; answers are bytes."""
     shared: Multiplexed
-    """For short commands of every request."""
+    """For the short commands of requests, all over one connection."""
     subscriptions: Subscriptions
-    """Changes of jobs, as they are published."""
+    """Hands the published changes of jobs to the requests that wait for them."""
     uploads: Store
     storages: StorageReader
-    """For reading; any thread may use it."""
+    """The storages, for reading; any thread may use them."""
     pool: Any
-    """Connections of the blocking client that operations work with, in the threads of routes."""
+    """Connections of the blocking clients that operations use in the threads of routes."""
     host: str = ""
-    """The id of the supervisor that this process belongs to; "" where it runs alone."""
+    """The id of the host whose supervisor started this process; "" for `conserver api`."""
     statuses: Sequence[SharedStatus] = ()
-    """The shared statuses of the processes that /metrics tells of; its own first."""
+    """The shared statuses of the processes whose series /metrics shows; this process's first."""
     operations: Operations = field(init=False)
-    """Those that this process runs in the background."""
+    """The operations that this process runs in the background."""
     room: Room = field(default_factory=Room)
     handing_over: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(HANDED_OVER_MAX)
     )
-    """Held while the file of a form becomes a vCon and goes to Redis: in several copies."""
+    """Held while the file of a form becomes a vCon and goes to Redis, because memory then holds
+    several copies of it.
+    """
     _transfers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(_TRANSFERS_MAX, "uploads")
     )
@@ -99,8 +101,8 @@ class Context:
 
     @property
     def is_open(self) -> bool:
-        """Whether requests need no token: none is configured. Then it serves loopback only, unless
-        CONSERVER_API_OPEN says otherwise.
+        """Whether no token is configured, so requests need none. Then the API serves loopback only,
+        unless CONSERVER_API_OPEN is true.
         """
         return self.keyring.is_open
 
@@ -118,12 +120,12 @@ class Context:
         return Redis(connection_pool=self.pool)
 
     async def transfer(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call what may move a whole recording, in threads that nothing else waits for."""
+        """Run a call that may move a whole recording, in a thread pool used for nothing else."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._transfers, partial(call, *args, **kwargs))
 
     async def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         await asyncio.to_thread(self.operations.close)
         await self.subscriptions.close()
         await self.shared.close()
@@ -141,7 +143,7 @@ def make(
     host: str = "",
     statuses: Sequence[SharedStatus] = (),
 ) -> Context:
-    """A context with connections that are made when they are first used."""
+    """A context. Its connections are opened at their first use."""
     url = settings.redis_url.get_secret_value()
     client = clients.async_client(url)
     return Context(

@@ -1,4 +1,4 @@
-"""/v1/dead-letters: what has failed for good, and why. /v1/operations does something about it."""
+"""/v1/dead-letters: shows dead letters and their reasons. /v1/operations requeues and purges."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMIT_MAX = 1000
 
 
 class FilterView(BaseModel):
-    """Which dead letters are meant. What is not given leaves none out."""
+    """Selects dead letters: those that match every field that is given."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"lists": ["calls"], "reason": "failed"}}
@@ -33,7 +33,7 @@ class FilterView(BaseModel):
 
     lists: list[str] = Field([], max_length=1000, description="Of these lists.")
     uuids: list[str] = Field([], max_length=10_000, description="Of these vCons.")
-    error: str = Field("", max_length=1000, description="Text in the error, in any case.")
+    error: str = Field("", max_length=1000, description="Text in the error; case is ignored.")
     where: str = Field("", max_length=1000, description="The link or storage that failed.")
     reason: str = Field(
         "", description="failed, rejected, unavailable, poison, time_limit or oversized."
@@ -51,7 +51,7 @@ class FilterView(BaseModel):
         found = Filter(
             names=tuple(self.lists) or token.lists,
             uuids=tuple(self.uuids),
-            error=re.escape(self.error),  # Whoever sends it cannot make a pattern run for ever.
+            error=re.escape(self.error),  # No pattern of a client's, which might never end.
             where=self.where,
             reason=self.reason,
             older_s=dead_letters.parse_age(self.older) if self.older else None,
@@ -64,11 +64,11 @@ class FilterView(BaseModel):
 
 
 class FilterQuery(FilterView):
-    """A filter in a query, and which part of what it means is to be shown."""
+    """A filter in a query string, and which page of the result to show."""
 
     cursor: str = Field("", pattern=r"^[0-9]{0,9}$", description="`next` of the page before.")
     limit: int = Field(100, ge=1, le=LIMIT_MAX)
-    count: str = Field("", pattern=r"^(kinds)?$", description="`kinds`: only how many.")
+    count: str = Field("", pattern=r"^(kinds)?$", description="`kinds`: only counts, by cause.")
 
 
 class DeadLetterView(BaseModel):
@@ -91,7 +91,7 @@ class DeadLetterPage(BaseModel):
 
 
 class KindView(BaseModel):
-    """How many dead letters of a list have the same cause."""
+    """The number of dead letters of a list with the same cause."""
 
     count: int
     list: str
@@ -112,7 +112,7 @@ def show_all(
     token: Annotated[Token, Depends(requires("read"))],
     wanted: Annotated[FilterQuery, Query()],
 ) -> DeadLetterPage | list[KindView]:
-    """With `count=kinds` the answer says how many there are of each kind, the most first."""
+    """With `count=kinds` the answer counts the dead letters by cause, the largest number first."""
     context = context_of(request)
     at = int(wanted.cursor or 0)
     with context.client() as client:
@@ -133,7 +133,7 @@ def show_all(
 def show(
     request: Request, uuid: str, token: Annotated[Token, Depends(requires("read"))]
 ) -> DeadLetterDetails:
-    """All that is known, the traceback included."""
+    """Shows the dead letters of one vCon with their tracebacks."""
     context = context_of(request)
     with context.client() as client:
         meant = Filter(names=token.lists, uuids=(uuid,))

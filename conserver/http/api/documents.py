@@ -1,4 +1,4 @@
-"""/v1/documents: hand in a PDF, a scan or an office text, and follow its pages."""
+"""/v1/documents: submit a PDF, a picture or an office file to read its text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MODULE = "read_documents"
 
 
 class NewDocument(BaseModel):
-    """A document that a worker fetches, or that was uploaded: with one of url and upload."""
+    """A document: `url`, from which a worker fetches it, or the id of an `upload`."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"url": "https://example.com/contract.pdf"}}
@@ -29,10 +29,10 @@ class NewDocument(BaseModel):
 
     url: str | None = None
     upload: str | None = Field(None, description="The id of an upload.")
-    mediatype: str = Field("", description="Of what is at `url`, where its name does not tell.")
-    list: str = Field("", description="Where no list is named: the first that reads documents.")
+    mediatype: str = Field("", description="Of the file at `url`, if its name does not show it.")
+    list: str = Field("", description="By default the first list that reads documents.")
     job_id: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$", description="An id of your own.")
-    not_before: datetime | None = Field(None, description="When it may run; with a time zone.")
+    not_before: datetime | None = Field(None, description="The earliest time, with a time zone.")
     meta: dict[str, Any] | None = Field(None, description="Kept in the vCon.")
 
 
@@ -75,9 +75,9 @@ class NewDocument(BaseModel):
 async def submit(
     request: Request, token: Annotated[Token, Depends(requires("submit"))]
 ) -> Response:
-    """Takes a document (a form with `file`, an upload, an address), and answers with its job.
+    """Takes a document (a form with `file`, an upload, a URL), and answers with its job.
 
-    The job's events tell how many of its pages are read.
+    The job's events report how many pages have been read.
     """
     return await hand_in(request, token, usual_list(context_of(request), token))
 

@@ -1,7 +1,7 @@
-"""/v1/egress: what has come out, read first and acknowledged afterwards, so that nothing is lost.
+"""/v1/egress: a consumer reads uuids from an egress list, and acknowledges them afterwards.
 
-A consumer that dies between the two reads the same uuids again. For one consumer per list: several
-would all read the same.
+A consumer that dies in between reads the same uuids again. Each list should have one consumer:
+several consumers would all read the same uuids.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Waiting(BaseModel):
 
 
 class Acknowledgement(BaseModel):
-    """Which uuids need not be read again."""
+    """The uuids to remove from the list."""
 
     uuids: list[str] = Field(max_length=LIMIT_MAX)
 
 
 class Acknowledged(BaseModel):
-    """How many of them were still there."""
+    """How many of the uuids were still on the list."""
 
     acknowledged: int
 
@@ -52,7 +52,7 @@ def peek(
     token: Annotated[Token, Depends(requires("read"))],
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
 ) -> Waiting:
-    """The oldest first. The same ones until they are acknowledged."""
+    """The oldest uuids first. They stay on the list until they are acknowledged."""
     context = context_of(request)
     _check(context, token, name)
     with context.client() as client:
@@ -66,7 +66,7 @@ def acknowledge(
     done: Acknowledgement,
     token: Annotated[Token, Depends(requires("operate"))],
 ) -> Acknowledged:
-    """The first copy of each. Sent twice, it takes a second copy where there is one."""
+    """Removes the oldest copy of each uuid. A repeated request removes a second copy, if any."""
     context = context_of(request)
     _check(context, token, name)
     with context.client() as client:

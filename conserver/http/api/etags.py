@@ -8,14 +8,16 @@ from conserver.http.api.problems import ProblemError
 
 
 def of(raw: bytes) -> str:
-    """The ETag of a document: it says what its bytes are, wherever they are kept."""
+    """The ETag of a document: a hash of its bytes, the same from Redis and from a storage."""
     return f'"{hashlib.sha256(raw).hexdigest()[:32]}"'
 
 
 def matches(header: str | None, tag: str | None, *, weak: bool = True) -> bool:
     """Whether a header If-Match or If-None-Match names the ETag.
 
-    tag: None for what does not exist. weak: whether W/"x" counts as "x"; it does for If-None-Match.
+    Args:
+        tag: None if the document does not exist.
+        weak: whether W/"x" counts as "x"; for If-None-Match it does.
     """
     if header is None or tag is None:
         return False
@@ -26,7 +28,7 @@ def matches(header: str | None, tag: str | None, *, weak: bool = True) -> bool:
 
 
 def check(if_match: str | None, if_none_match: str | None, tag: str | None) -> None:
-    """The conditions on a change. Raises ProblemError: 412."""
+    """Check the conditions of a request that changes a document. Raises ProblemError: 412."""
     if if_match is not None and not matches(if_match, tag, weak=False):
         raise ProblemError(412, "the document is not the one that If-Match names", "changed")
     if matches(if_none_match, tag):

@@ -1,8 +1,8 @@
-"""Following one job live: server-sent events, and the same over a WebSocket.
+"""The changes of one job: as server-sent events, or over a WebSocket.
 
-A stream begins with the job as it is, sends it again at every change, and ends after its end. The
-id of an event is the number of the change, so that a client that comes back with Last-Event-ID gets
-nothing twice. A client that reads slowly misses changes in between, never the last one.
+A stream begins with the present state of the job, sends the job again at every change, and ends
+after the job's end. The id of an event is the number of the change, so a client that connects again
+with Last-Event-ID gets no event twice. A client that reads slowly misses changes, never the last.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from conserver.queue.jobs import Job
 router = APIRouter(tags=["jobs"])
 
 PING_S = 15.0
-"""A comment is sent so often, so that proxies keep a quiet stream open."""
+"""The interval of comments, which make proxies keep a stream without events open."""
 
 RECONNECT_MS = 1000
 _SEQ = re.compile(r"[0-9]{1,15}")
 
 
 async def changes(context: Context, job: Job, after: int) -> AsyncIterator[Job | None]:
-    """The job at every change beyond the number `after`, to its end; None every PING_S.
+    """Yield the job at every change with a number above `after`, and None every PING_S.
 
-    Ends after the end of the job, when its hash has expired, and when the process stops.
+    Ends after the end of the job, when the job has expired, and when this process stops.
 
     Raises:
         TooManyListenersError
@@ -106,8 +106,8 @@ async def _stream(context: Context, job: Job, after: int, base: str) -> AsyncIte
 
 @router.websocket("/ws/jobs/{job}")
 async def follow(socket: WebSocket, job: str) -> None:
-    """Each message is the job as JSON. A browser, which cannot send a header with it, may send the
-    token as the subprotocol `bearer.TOKEN`.
+    """Each message is the job as JSON. A browser cannot send a header with a WebSocket; it may send
+    the token as the subprotocol `bearer.TOKEN`.
     """
     try:
         token = token_of(socket)
@@ -128,7 +128,7 @@ async def follow(socket: WebSocket, job: str) -> None:
                 await socket.send_text(job_view(now, base).model_dump_json())
         await socket.close(1012 if context.subscriptions.closing else 1000)
     except (WebSocketDisconnect, RuntimeError):
-        return  # The client has gone.
+        return  # The client has disconnected.
     except TooManyListenersError:
         await socket.close(1013, "too many follow jobs here")
     finally:

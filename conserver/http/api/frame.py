@@ -1,8 +1,10 @@
-"""What frames every request: its id, its place in the log, and a last word where a route breaks.
+"""The middleware around every request: it gives the request an id, logs it, and answers 500 if a
+route raises.
 
-A plain ASGI middleware, because each request passes through it. One line of the log per request:
-`http_request` with method, route, status, duration and token name; never a query string, which may
-hold a presigned URL, and never a body. Probes (/livez, /readyz, /health) are logged if they fail.
+It logs one line per request: `http_request` with method, route, status, duration and token name. It
+never logs a query string, which may contain a presigned URL, and never a body. Probes (/livez,
+/readyz, /health) and scrapes of /metrics are logged only if they fail. It is plain ASGI, because
+Starlette's base class for middleware would slow down every request.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ _QUIET = frozenset({"/livez", "/readyz", "/health", "/metrics", "/metrics/queues
 
 
 class Frame:
-    """Around the whole application."""
+    """The middleware. It wraps the whole application."""
 
     def __init__(
         self,
@@ -42,12 +44,13 @@ class Frame:
     ) -> None:
         """
         Args:
-            prefix: a path that may stand in front of every route.
-            loopback_only: refuse requests whose Host is not this machine's own name: a page of a
-                stranger in somebody's browser can reach loopback under a name of its own.
-            is_open: no token is asked for: refuse what pages of other sites send.
-            allowed: the origins of such pages that may.
-            meters: count requests, but those of probes.
+            prefix: a path that may precede every route.
+            loopback_only: refuse requests whose Host is not a name of loopback: a foreign web page
+                can reach loopback by a DNS name of its own (DNS rebinding).
+            is_open: no token is needed, so refuse requests that a browser sends for pages of other
+                sites.
+            allowed: the origins of other sites whose pages may send requests.
+            meters: counts all requests except successful probes.
         """
         self._app = app
         self._prefix = prefix
@@ -79,7 +82,7 @@ class Frame:
         try:
             refusal = self._refusal(scope, headers, request_id) if self._is_open else None
             await (refusal or self._app)(scope, receive, out)
-        except Exception as error:  # noqa: BLE001 - whatever a route has overlooked
+        except Exception as error:  # noqa: BLE001 - a route raised what no handler knows
             self._log.exception(
                 "http_request_failed", request_id=request_id, error=type(error).__name__
             )
@@ -97,7 +100,7 @@ class Frame:
     def _refusal(
         self, scope: Scope, headers: Mapping[bytes, bytes], request_id: str
     ) -> ASGIApp | None:
-        """The answer to who is no client of a server without tokens."""
+        """The error for a request that a server without tokens must not serve; None for others."""
         host = headers.get(b"host", b"").decode("latin-1")
         if self._loopback_only and not _LOOPBACK.fullmatch(host):
             what = "without tokens this serves localhost only"
@@ -108,10 +111,10 @@ class Frame:
         return None
 
     def _find_prefix(self, scope: Scope, forwarded: str) -> None:
-        """A path with a prefix means the same as one without it.
+        """Set root_path, so that a path with a prefix is routed as one without.
 
-        A proxy may keep its prefix in the path, or strip it and name it in X-Forwarded-Prefix.
-        Whoever else sends that header can only make addresses of this host that lead nowhere.
+        A proxy may keep its prefix in the path, or strip it and name it in X-Forwarded-Prefix. A
+        client that sends a false header only gets links that lead nowhere on this host.
         """
         path: str = scope["path"]
         named = forwarded.rstrip("/") if _PREFIX.fullmatch(forwarded) else ""

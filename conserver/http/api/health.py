@@ -1,6 +1,7 @@
-"""/health: whether work is done, how much at once, and how long results may take to leave.
+"""/health: whether a host takes items, how many transcriptions run, and the delivery timeouts.
 
-It is open to all, as vcon-server's is, and has its members `status` and `version`.
+The route needs no token, like vcon-server's /health, and has the same members `status` and
+`version`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ router = APIRouter(tags=["probes"])
 
 
 class Version(BaseModel):
-    """As vcon-server tells it."""
+    """The version, in vcon-server's form."""
 
     version: str
     git_commit: str
@@ -33,13 +34,13 @@ class Version(BaseModel):
 class Concurrency(BaseModel):
     """Transcriptions of all hosts."""
 
-    slots: int = Field(description="So many at once; MAX_CONCURRENT_REQUESTS of each transcriber.")
+    slots: int = Field(description="The most at once: MAX_CONCURRENT_REQUESTS per transcriber.")
     busy: int
-    waiting: int = Field(description="For a slot, in the queue too.")
+    waiting: int = Field(description="Those that wait for a slot or in the queue.")
 
 
 class Timeouts(BaseModel):
-    """Of one try to deliver a result to a presigned URL or a webhook, in seconds."""
+    """Limits for one try to send a result to a presigned URL or a webhook, in seconds."""
 
     upload_timeout_seconds: float = Field(description="In all: UPLOAD_TIMEOUT_SECONDS.")
     connect: float
@@ -49,7 +50,7 @@ class Timeouts(BaseModel):
 
 
 class Health(BaseModel):
-    """200 while items are taken, 503 while not."""
+    """Sent with 200 while items are taken, with 503 while not."""
 
     status: Literal["healthy", "unhealthy"]
     reason: str = Field(description='Why it is unhealthy; "" otherwise.')
@@ -65,7 +66,7 @@ class Health(BaseModel):
     responses={503: {"model": Health, "description": "Nobody takes items, or Redis is away"}},
 )
 def health(request: Request) -> JSONResponse:
-    """Asks about the host that this API belongs to; one that runs alone, about any host."""
+    """Reports on the host to which this API belongs; `conserver api` reports on all hosts."""
     context = context_of(request)
     try:
         reason, now = _look(context)
@@ -101,7 +102,7 @@ def _timeouts(limits: Limits) -> Timeouts:
 
 
 def _why_not(ours: list[Host]) -> str:
-    """Why nobody of these takes items; "" if somebody does."""
+    """Why none of these hosts takes items; "" if one does."""
     if any(host.consumes for host in ours):
         return ""
     return "; ".join(hosts.why_not(host) for host in ours) or "no host is running"

@@ -1,9 +1,8 @@
-"""Idempotency-Key: the same request sent again gets the same job.
+"""Idempotency-Key: a repeated request with the same key gets the same job.
 
-A key belongs to a token. It is kept for a day, as conserver:idempotency:<hash of both> with
-"<what the request was> <job> <made>": made is 0 until the job is in the queue, so that a request
-that failed half-way may be sent again, and 1 afterwards, so that a job that has expired meanwhile
-is not done once more.
+Redis keeps conserver:idempotency:<hash of token name and key> for a day. Its value is "<hash of the
+request> <job> <made>". `made` is 0 until the job is in the queue: the client may then repeat a
+request that failed half-way. Afterwards `made` is 1: a job that has expired since is not run again.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
 
 KEEP_S = 86_400
 RETRY_S = 900
-"""How long a request without a key is known, for a client that repeats it by itself."""
+"""How long a request without a key is remembered: some clients repeat requests by themselves."""
 
 
 async def claim(
     client: redis.asyncio.Redis, owner: str, key: str, source: str, job: str = ""
 ) -> str:
-    """The job of a request under its key: `job` or a new id the first time, then always that one.
+    """The job id of a key: the first call stores `job` or a new id, later calls return that id.
 
     Raises:
         ProblemError: 422: the key was used with another request; 410: its job has expired.
@@ -35,7 +34,7 @@ async def claim(
     job = job or jobs.new_id()
     name = _name(owner, key)
     before: Any = None
-    while before is None:  # SET with NX and GET in one came with Redis 7 only.
+    while before is None:  # Redis before 7 does not allow NX and GET in one SET.
         if await client.set(name, f"{told} {job} 0", nx=True, ex=KEEP_S):
             return job
         before = await client.get(name)
@@ -50,19 +49,19 @@ async def claim(
 
 
 async def keep(client: redis.asyncio.Redis, owner: str, key: str, source: str, job: str) -> None:
-    """Note that the job of this key is in the queue."""
+    """Store that the job of this key is in the queue (made = 1)."""
     told = hashlib.sha256(source.encode()).hexdigest()
     await client.set(_name(owner, key), f"{told} {job} 1", ex=KEEP_S)
 
 
 async def repeated(client: redis.asyncio.Redis, owner: str, source: str) -> str:
-    """The job that a request without a key has made lately; "" for none."""
+    """The job of an identical request without a key in the last RETRY_S; "" for none."""
     found: Any = await client.get(_name(owner, f"repeat {source}"))
     return found.decode() if found else ""
 
 
 async def note(shared: Multiplexed, owner: str, source: str, job: str) -> None:
-    """Note the job of a request without a key, for `repeated`. Raises redis.RedisError."""
+    """Store the job of a request without a key, for `repeated`. Raises redis.RedisError."""
     name = _name(owner, f"repeat {source}")
     (answer,) = await shared.execute(("SET", name, job, "EX", RETRY_S))
     if isinstance(answer, Exception):

@@ -1,8 +1,9 @@
-"""The file of a form, from its first byte until its vCon is in the queue.
+"""Receives the file of a form, and holds it until its vCon is in the queue.
 
-What becomes a part of its vCon (up to CONSERVER_INLINE_BYTES) is kept in memory and in no store. A
-larger one goes to the store of uploads as it arrives. So does one that comes while others occupy
-the `Room` of this process, so that the memory for many callers at once is bounded.
+A file of up to CONSERVER_INLINE_BYTES stays in memory, because it becomes a part of its vCon. A
+larger file is written to the store of uploads while it arrives. A small file is written there, too,
+if the files of other requests occupy the whole `Room` of this process: this bounds the memory that
+many callers at once can use.
 """
 
 from __future__ import annotations
@@ -16,25 +17,26 @@ from conserver.outbound.uploads import Upload, Writer, base_name, media_type, ne
 from conserver.vcon.document import encode_body
 
 WRITE_BYTES = 1 << 18
-"""Pieces are gathered up to this size before a thread writes them to the store."""
+"""Pieces are collected up to this size before a thread writes them to the store."""
 
 
 class Incoming:
     """One file.
 
     Attributes:
-        upload: what it is, once it is complete; None before.
-        body: its content as a vCon's body has it (base64url), where it was kept in memory; else
-            None, and the store has it.
-        needed: whether a job may refer to what the store has. It is told before the job is made,
-            because nobody knows what became of a call to Redis without an answer.
+        upload: the file's name, size and hash, once the file is complete; None before.
+        body: the file's content as a vCon's body (base64url), if it was kept in memory; None if
+            the content is in the store.
+        needed: whether a job may refer to the content in the store; then `close` keeps it. The
+            caller sets `needed` before it makes the job, because the call to Redis may succeed
+            although its answer is lost.
     """
 
     def __init__(self, context: Context, by: str, expected_bytes: int) -> None:
         """
         Args:
-            by: the name of the token that sends it.
-            expected_bytes: how large the whole request says that it is; 0 if it does not.
+            by: the name of the sender's token.
+            expected_bytes: the Content-Length of the whole request; 0 if it has none.
         """
         self.upload: Upload | None = None
         self.body: str | None = None
@@ -49,15 +51,15 @@ class Incoming:
 
     @property
     def begun(self) -> bool:
-        """Whether it has begun to come."""
+        """Whether the file's part of the form has begun."""
         return self._begun
 
     def begin(self, mediatype: str, filename: str) -> None:
-        """Its first bytes follow."""
+        """The file's part has begun; its content follows."""
         self._begun, self._labels = True, (mediatype, filename)
 
     async def write(self, data: bytes) -> None:
-        """Add a piece. Raises OSError: the store does not take it."""
+        """Add a piece of the content. Raises OSError: the store does not take it."""
         self._pieces.append(data)
         self._pending_bytes += len(data)
         if self._in_store:
@@ -72,7 +74,7 @@ class Incoming:
             await self._flush()
 
     async def finish(self) -> None:
-        """It is complete. Raises OSError: the store does not take it."""
+        """The file is complete: set `upload`. Raises OSError: the store does not take the file."""
         if self._in_store:
             writer = await self._flush()
             finish = writer.finish
@@ -81,7 +83,7 @@ class Incoming:
             self.upload, self.body = await asyncio.to_thread(self._kept)
 
     async def close(self) -> None:
-        """Nothing of it stays but what is needed."""
+        """Free the memory, and remove the file from the store unless it is `needed`."""
         self._pieces, self.body = [], None
         self._context.room.give(self._occupied_bytes)
         self._occupied_bytes = 0
@@ -93,7 +95,7 @@ class Incoming:
             await self._context.transfer(self._context.uploads.remove, self.upload.id)
 
     async def _flush(self) -> Writer:
-        """Write what is pending to the store. Raises OSError."""
+        """Write the collected pieces to the store. Raises OSError."""
         if self._writer is None:
             self._writer = await asyncio.to_thread(self._context.uploads.begin, new_id())
             self._context.room.give(self._occupied_bytes)
@@ -104,7 +106,7 @@ class Incoming:
         return self._writer
 
     def _kept(self) -> tuple[Upload, str]:
-        """What was kept in memory, and its body. For a thread: hashing frees the interpreter."""
+        """The upload and the body of a file in memory. Runs in a thread; hashing frees the GIL."""
         content, self._pieces = b"".join(self._pieces), []
         sha512 = hashlib.sha512(content).hexdigest()
         mediatype, filename = self._labels

@@ -1,4 +1,4 @@
-"""/v1/jobs: hand in work, ask how far it is, cancel it."""
+"""/v1/jobs: submit a job, query it, list jobs, cancel a job."""
 
 from __future__ import annotations
 
@@ -70,16 +70,17 @@ LIST_LIMIT_MAX = 1000
 async def submit(
     request: Request, token: Annotated[Token, Depends(requires("submit"))]
 ) -> Response:
-    """Takes a vCon, the uuid of one or a recording (a form, an upload, an address), and queues it.
+    """Takes a vCon, the uuid of a stored vCon, or a recording (a form, an upload, a URL), and
+    queues it.
 
-    The answer comes as soon as the work is safe in the queue. With an `Idempotency-Key` the same
-    request may be sent again: it gets the same job.
+    The answer comes as soon as the item is in the queue. A request with an `Idempotency-Key` may be
+    repeated: it gets the same job.
     """
     return await new_jobs.hand_in(request, token)
 
 
 class JobPage(BaseModel):
-    """Some jobs. next: the cursor of the next page; none where this is the last."""
+    """Some jobs. next: the cursor of the next page; null on the last page."""
 
     jobs: list[JobView]
     next: str | None
@@ -96,8 +97,8 @@ def list_jobs(
     ] = "",
     limit: Annotated[int, Query(ge=1, le=LIST_LIMIT_MAX)] = 100,
 ) -> JobPage:
-    """The latest 100,000 jobs are listed; one that has expired is left out. Jobs that arrive
-    between two pages repeat none.
+    """Lists the latest 100,000 jobs, without expired ones. If new jobs arrive between two pages, no
+    job appears twice.
     """
     context = context_of(request)
     if status and status not in jobs.STATUSES:
@@ -129,7 +130,7 @@ async def show(
         float, Query(ge=0, le=WAIT_S_MAX, description="Seconds to wait for its end")
     ] = 0,
 ) -> Response:
-    """With `wait` the answer comes as soon as the job has ended, or after that time."""
+    """With `wait` the answer comes when the job has ended, or after that many seconds."""
     context = context_of(request)
     found = await submitting.visible_job(context, token, job)
     if wait and not found.ended:
@@ -145,7 +146,7 @@ async def show(
 
 
 async def _wait(context: Context, token: Token, job: Job, wait_s: float) -> Job:
-    """The job at its end, or as it is after `wait_s`, or when the process stops."""
+    """Wait for the end of the job, at most `wait_s`, or until this process stops."""
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s), context.subscriptions.listen(job.id) as changed:
@@ -154,7 +155,7 @@ async def _wait(context: Context, token: Token, job: Job, wait_s: float) -> Job:
                     changed.clear()
                     job = await submitting.visible_job(context, token, job.id)
     except TooManyListenersError:
-        return job  # It polls.
+        return job  # The client has to poll.
     return job
 
 
@@ -167,8 +168,9 @@ async def _wait(context: Context, token: Token, job: Job, wait_s: float) -> Job:
 async def cancel(
     request: Request, job: str, token: Annotated[Token, Depends(token_of)]
 ) -> Response:
-    """Takes it out of the queue; what runs stops at its next link, or within its link where that
-    asks. Needs the role `operate`, or `submit` for a job of its own.
+    """Removes a waiting job from the queue. A running job stops before its next link, or within a
+    link that checks for cancellation. Needs the role `operate`, or `submit` for the token's own
+    jobs.
     """
     context = context_of(request)
     found = await submitting.visible_job(context, token, job)

@@ -1,4 +1,4 @@
-"""/v1/lists: how much waits on each, and whether it is taken from."""
+"""/v1/lists: how many items each list has, and whether a host serves it; pause and resume."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNKNOWN: dict[int | str, dict[str, Any]] = {
 
 
 class ListView(BaseModel):
-    """One list: how many items are in each place. Null where a key has another type."""
+    """One list: how many items are in each place. Null: a Redis key has the wrong type."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -58,23 +58,23 @@ class ListView(BaseModel):
     )
 
     name: str
-    queued: int | None = Field(description="What producers have pushed.")
-    returned: int | None = Field(description="Came back after a claim.")
-    suspects: int | None = Field(description="May have killed a worker; run alone.")
-    parked: int | None = Field(description="Wait for their time.")
+    queued: int | None = Field(description="Items pushed by producers.")
+    returned: int | None = Field(description="Items that came back after a claim.")
+    suspects: int | None = Field(description="Items that may have killed a worker; run alone.")
+    parked: int | None = Field(description="Items that wait for a time or a storage.")
     dead: int | None = Field(description="Dead letters.")
     oldest_age_s: float | None = Field(
-        description="For at least how long the oldest item has waited for a worker; 0 if none does."
+        description="How long the oldest item has waited for a worker, at least; 0: none waits."
     )
     paused: bool
-    paused_since: str | None = Field(description="Null where it is not paused, or not known.")
-    paused_by: str = Field(description="Who has paused it; empty where nobody or not known.")
-    served: bool = Field(description="Whether a living host takes from it.")
-    waits: dict[str, Any] | None = Field(description="What the parked ones wait for.")
+    paused_since: str | None = Field(description="Null: not paused, or not known.")
+    paused_by: str = Field(description="Who paused it; empty: nobody, or not known.")
+    served: bool = Field(description="Whether a running host takes items from it.")
+    waits: dict[str, Any] | None = Field(description="What the parked items wait for.")
 
 
 class Backlog(BaseModel):
-    """What a list needs workers for, for autoscalers (KEDA's metrics-api)."""
+    """The items for which a list needs workers, for autoscalers (KEDA's metrics-api)."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -89,11 +89,11 @@ class Backlog(BaseModel):
         }
     )
 
-    value: int = Field(description="The sum of the others; 0 where no worker is needed.")
-    queued: int = Field(description="What producers have pushed.")
-    returned: int = Field(description="Came back after a claim.")
-    suspects: int = Field(description="May have killed a worker; run alone.")
-    due: int = Field(description="Parked, and due: a running host is needed to move them.")
+    value: int = Field(description="The sum of the following; 0: no worker is needed.")
+    queued: int = Field(description="Items pushed by producers.")
+    returned: int = Field(description="Items that came back after a claim.")
+    suspects: int = Field(description="Items that may have killed a worker; run alone.")
+    due: int = Field(description="Parked items that are due; a running host has to move them.")
     in_flight: int = Field(description="Held by workers.")
 
 
@@ -139,7 +139,7 @@ def states(context: Context, client: Client, token: Token) -> list[ListView]:
 def show_all(
     request: Request, token: Annotated[Token, Depends(requires("read"))]
 ) -> list[ListView]:
-    """Those of the configuration, and all that were ever taken from."""
+    """The lists of the configuration, and all lists that workers have ever claimed from."""
     context = context_of(request)
     with context.client() as client:
         return states(context, client, token)
@@ -149,7 +149,7 @@ def show_all(
 def show(
     request: Request, name: str, token: Annotated[Token, Depends(requires("read"))]
 ) -> ListView:
-    """How much waits on it."""
+    """How many items the list has, and what parked items wait for."""
     context = context_of(request)
     submitting.known_list(context, token, name)
     with context.client() as client:
@@ -164,8 +164,8 @@ def _one(context: Context, client: Client, token: Token, name: str) -> ListView:
 def backlog(
     request: Request, name: str, token: Annotated[Token, Depends(requires("read"))]
 ) -> Backlog:
-    """Items that wait for a worker now, and those that are worked on: a busy worker is needed as
-    well. Parked ones count once they are due.
+    """Counts the items that wait for a worker and the items that workers hold, because a busy
+    worker is needed as well. Parked items count once they are due.
     """
     context = context_of(request)
     submitting.known_list(context, token, name)
@@ -178,7 +178,9 @@ def backlog(
 def pause(
     request: Request, name: str, token: Annotated[Token, Depends(requires("operate"))]
 ) -> ListView:
-    """What is pushed meanwhile stays; what runs goes on to its end."""
+    """Workers claim nothing from a paused list. Producers may still push, and running items go on
+    to their end.
+    """
     context = context_of(request)
     submitting.known_list(context, token, name)
     with context.client() as client:
@@ -190,8 +192,8 @@ def pause(
 def resume(
     request: Request, name: str, token: Annotated[Token, Depends(requires("operate"))]
 ) -> ListView:
-    """Also for a list that is not paused, and for one that was paused and has left the
-    configuration.
+    """Has no effect on a list that is not paused. A list that was removed from the configuration
+    while paused can be resumed, too.
     """
     context = context_of(request)
     check_list(token, name)
@@ -204,7 +206,7 @@ def resume(
 
 
 def _empty(name: str) -> ListView:
-    """A list that nobody knows any more."""
+    """The view of a list that is neither configured nor known to Redis."""
     return ListView(
         name=name,
         queued=0,

@@ -1,4 +1,4 @@
-"""What the API counts of each request, by route template and never by path."""
+"""Counts the requests of the API for /metrics, by route template, never by path."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class HttpMeters:
-    """The series of one process; used by its event loop only."""
+    """The series of one process. Only the event loop uses them."""
 
     def __init__(self, region: memoryview) -> None:
-        """region: the memory of the process's slot."""
+        """region: the shared memory for the metrics of this process."""
         self._cells = Cells(region)
-        # There are as many as there are routes, methods and status codes.
+        # The caches are bounded by the number of routes, methods and status codes.
         self._counter = cache(self._make_counter)
         self._histogram = cache(self._make_histogram)
 
     def request(self, method: str, route: str, status: int, took_s: float) -> None:
-        """A request has ended.
+        """Count a request that has ended.
 
         Args:
-            method: what a client has sent; one that HTTP does not have is counted as `other`.
-            route: its template, "" where there is none.
-            status: 0 where no answer was begun.
+            method: as the client sent it; an unknown method is counted as `other`.
+            route: the route's template; "" if no route matched.
+            status: 0 if no answer was begun.
         """
         method, route = method if method in _METHODS else "other", route or "none"
         self._counter(method, route, status).add()

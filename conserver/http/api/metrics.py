@@ -1,7 +1,7 @@
 """/metrics and /metrics/queues on the API's own port, for tokens with the role `read`.
 
-They tell the same as the metrics' own port does (monitoring/), with the requests of the API. Where
-the API runs alone, /metrics tells of its processes.
+They show the same series as the metrics port (operations/monitoring/), and the API's requests.
+Under `conserver api`, /metrics shows only the processes of the API.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ANSWERS: Any = {
 
 @router.get("", summary="What this host has counted", responses=_ANSWERS)
 def host(request: Request, token: Annotated[Token, Depends(requires("read"))]) -> Response:
-    """Workers, transcribers and the API; it needs no Redis, but tells less without it."""
+    """The series of workers, transcribers and the API. Without Redis some series are missing."""
     _check(token)
     from conserver.operations.monitoring.host import HostMetrics
 
@@ -40,7 +40,7 @@ def host(request: Request, token: Annotated[Token, Depends(requires("read"))]) -
 
 @router.get("/queues", summary="What Redis knows of all lists", responses=_ANSWERS)
 def queues(request: Request, token: Annotated[Token, Depends(requires("read"))]) -> Response:
-    """The same from every host: let one be scraped."""
+    """The series of all lists. Every host gives the same answer, so scrape one host."""
     _check(token)
     from conserver.operations.monitoring.queues import QueueMetrics
 
@@ -50,7 +50,7 @@ def queues(request: Request, token: Annotated[Token, Depends(requires("read"))])
 
 
 def _check(token: Token) -> None:
-    """Raises ProblemError where nothing can be told."""
+    """Check that metrics can be shown to this token. Raises ProblemError."""
     from conserver.operations.monitoring import scrape
 
     if token.lists:
@@ -70,7 +70,7 @@ def _scrape(request: Request, collector: Any) -> Response:
 
 
 def _told(context: Context) -> Any:
-    """What the supervisor of this process tells of the host, by its heartbeat."""
+    """What the supervisor of this process has published about its host, with its heartbeat."""
     from conserver.operations.monitoring.host import Host
 
     if not context.host:

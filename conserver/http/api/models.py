@@ -1,7 +1,10 @@
-"""/v1/models: the chains that transcribe, as models of OpenAI's clients.
+"""/v1/models: shows the chains that transcribe as models, for OpenAI's clients.
 
-`chain/<name>` is each chain with a link that transcribes, a name under `models` in config.yml the
-chain that it says, and `whisper-1`, unless it is among those, the first chain that transcribes.
+A model's name is one of:
+
+    chain/<name>   a chain with a link that transcribes
+    any name       that `models` in config.yml assigns to a chain
+    whisper-1      the first chain that transcribes, unless `models` assigns the name
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ router = APIRouter(prefix="/v1/models", tags=["openai"])
 DEFAULT = "whisper-1"
 _PREFIX = "chain/"
 
-# The last part of a link's module: ours, and vcon-server's.
+# The last part of the module name of links that transcribe: Conserver's, and vcon-server's.
 _TRANSCRIBING = frozenset(
     "transcribe deepgram_link groq_whisper hugging_face_whisper openai_transcribe".split()
 )
@@ -33,7 +36,7 @@ _TRANSCRIBING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model's name, its chain, and the list that gives it work."""
+    """A model's name, its chain, and the chain's ingress list."""
 
     name: str
     chain: str
@@ -84,7 +87,7 @@ def model_named(context: Context, token: Token, name: str) -> Model:
 
 
 class ModelView(BaseModel):
-    """One model, as OpenAI shows it."""
+    """One model, in OpenAI's form."""
 
     id: str
     object: Literal["model"] = "model"
@@ -93,14 +96,14 @@ class ModelView(BaseModel):
 
 
 class ModelPage(BaseModel):
-    """All of them."""
+    """All models."""
 
     object: Literal["list"] = "list"
     data: list[ModelView]
 
 
 def _view(context: Context, name: str) -> ModelView:
-    """created: when the configuration was last changed."""
+    """The view of a model. Its `created` is the time of the last change of the configuration."""
     path = Path(context.settings.config_file)
     created_s = path.stat().st_mtime if path.is_file() else 0
     return ModelView(id=name, created=int(created_s))
@@ -108,7 +111,7 @@ def _view(context: Context, name: str) -> ModelView:
 
 @router.get("", summary="The models that may be used")
 def list_models(request: Request, token: Annotated[Token, Depends(token_of)]) -> ModelPage:
-    """As OpenAI's clients read it."""
+    """Lists the models in OpenAI's form."""
     context = context_of(request)
     return ModelPage(data=[_view(context, name) for name in models_of(context.config, token)])
 
@@ -117,6 +120,6 @@ def list_models(request: Request, token: Annotated[Token, Depends(token_of)]) ->
 def show_model(
     request: Request, model: str, token: Annotated[Token, Depends(token_of)]
 ) -> ModelView:
-    """A name may hold slashes."""
+    """Shows one model. Its name may contain slashes."""
     context = context_of(request)
     return _view(context, model_named(context, token, model).name)

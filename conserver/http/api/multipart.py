@@ -1,5 +1,5 @@
-"""multipart/form-data with fields, which are kept in memory within bounds, and one file, which
-goes where incoming.py puts it.
+"""Reads multipart/form-data: fields, which stay in memory up to a limit, and one file, which
+incoming.py receives.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from conserver.outbound.uploads import StoreError, Upload
 
 FIELD_BYTES_MAX = 1 << 20
 FIELDS_BYTES_MAX = 2 << 20
-"""Of all fields together."""
+"""The most bytes of all fields together."""
 
 PARTS_MAX = 100
 HEADERS_MAX = 20
-"""Of one part."""
+"""The most headers of one part."""
 
 HEAD_BYTES_MAX = 8 * 1024
 
 
 @dataclass
 class Form:
-    """What a form held. A name may occur several times."""
+    """The fields and the file of a form. A field's name may occur several times."""
 
     file: Incoming
     fields: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def upload(self) -> Upload | None:
-        """Its file, once that is complete; None if there is none."""
+        """The form's file, once it is complete; None if the form has no file."""
         return self.file.upload
 
     def one(self, name: str, default: str = "") -> str:
-        """The last value of that name."""
+        """The last value of the field `name`."""
         return self.fields.get(name, [default])[-1]
 
 
 class _Parts:
-    """Callbacks of the parser: they only note what came; `receive` does the work."""
+    """Callbacks of the parser. They only collect events, which `_Receiver` then processes."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, bytes]] = []
@@ -84,7 +84,7 @@ class _Receiver:
         self.in_file = False
 
     async def take(self, kind: str, data: bytes) -> None:
-        """One event."""
+        """Process one event of the parser."""
         match kind:
             case "begin":
                 self._headers, self._text = {}, bytearray()
@@ -147,12 +147,12 @@ class _Receiver:
 async def received(
     request: Request, context: Context, by: str, look: Callable[[Form], object]
 ) -> AsyncIterator[Form]:
-    """The form of a request. At its end nothing stays of its file, unless that is `needed`.
+    """The form of a request. At the end of the block the file is removed, unless it is `needed`.
 
     Args:
-        by: the name of the token that sends it.
-        look: called with the fields before the file, when that begins; what it raises refuses the
-            request before anything of the file is kept.
+        by: the name of the sender's token.
+        look: called when the file begins, with the fields before the file. It may refuse the
+            request by raising, before any of the file is kept.
 
     Raises:
         ProblemError: 413, 408, 422 or 507, or as `look`.
@@ -194,7 +194,7 @@ async def _receive(
 
 
 def store_failed(error: OSError) -> ProblemError:
-    """507: the folder takes no more; 503: the bucket cannot be used now."""
+    """The error if the store fails. 507: the folder is full; 503: the bucket is unavailable."""
     if isinstance(error, StoreError):
         headers = {"Retry-After": "10"}
         return ProblemError(503, f"{error.strerror}; try again", "store-failed", headers)

@@ -1,11 +1,11 @@
-"""One connection to Redis that all requests share.
+"""One connection to Redis that all requests of this process share.
 
-Commands are written as they come, those of one turn of the event loop together, and answers come in
-the same order. A command takes no connection out of a pool, and however many requests there are,
-Redis sees one connection. It is for short commands: what is large would hold up the others.
+The commands of one turn of the event loop are sent together; Redis answers in the same order. So a
+request needs no connection of its own from a pool. Use it for short commands only: a large one
+would delay those behind it.
 
-A connection that breaks, or leaves a command unanswered for TIMEOUT_S, fails all commands that
-wait; the next command makes a new one. No command is repeated.
+If the connection breaks, or a command has no answer within TIMEOUT_S, all unanswered commands fail.
+The next command opens a new connection. No command is repeated.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ TIMEOUT_S = 5.0
 
 
 class Multiplexed:
-    """The connection. Its methods are for one event loop."""
+    """The shared connection, for one event loop."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
-        """client: of whose pool the connection is made; its reads may block for ever."""
+        """client: the connection is made by its pool, which must set no timeout for reads."""
         self._pool = client.connection_pool
         self._client = client
         self._connection: Any = None
@@ -37,10 +37,10 @@ class Multiplexed:
         self._reader: asyncio.Task[None] | None = None
 
     async def execute(self, *commands: Sequence[Any]) -> list[Any]:
-        """The answers of some commands, in their order; a refusal is among them as an exception.
+        """The answers of some commands, in order. An error of Redis is returned as an exception.
 
         Raises:
-            redis.ConnectionError: also redis.TimeoutError: nothing is known of any of them.
+            redis.ConnectionError, redis.TimeoutError: Redis may have executed any of the commands.
         """
         from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -62,7 +62,7 @@ class Multiplexed:
             raise RedisTimeoutError("Redis does not answer in time") from None
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         from redis.exceptions import ConnectionError as RedisConnectionError
 
         self._break(RedisConnectionError("closed"))
@@ -83,7 +83,7 @@ class Multiplexed:
             self._connection._writer.write(data)
 
     async def _read(self, connection: Any) -> None:
-        """Give each answer to who waits for it, until the connection breaks."""
+        """Hand each answer to the command that waits for it, until the connection breaks."""
         from redis.exceptions import ConnectionError as RedisConnectionError
         from redis.exceptions import RedisError, ResponseError
 
@@ -95,13 +95,13 @@ class Multiplexed:
                 except ResponseError as refusal:
                     answer = refusal
                 future = self._waiting.popleft()
-                if not future.done():  # Whoever asked may have gone.
+                if not future.done():  # The request may have been cancelled.
                     future.set_result(answer)
         except (RedisError, OSError) as error:
             self._break(RedisConnectionError(str(error)))
 
     def _break(self, error: Exception) -> None:
-        """Fail whoever waits; the next command connects again."""
+        """Fail all commands that wait. The next command connects again."""
         connection, self._connection = self._connection, None
         reader, self._reader = self._reader, None
         waiting, self._waiting = self._waiting, deque()
@@ -109,7 +109,7 @@ class Multiplexed:
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
-                future.exception()  # It has been seen, also where nobody awaits it any more.
+                future.exception()  # Marks it as retrieved, in case no request awaits it.
         if reader is not None and reader is not asyncio.current_task():
             reader.cancel()
         if connection is not None and connection._writer is not None:

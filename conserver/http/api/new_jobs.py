@@ -1,4 +1,4 @@
-"""A new job: what a request asks for, and how its work is taken in.
+"""A new job: reads the request, and makes the vCon that the job is about.
 
 jobs.py and documents.py have the routes. submitting.py puts the job into the queue.
 """
@@ -38,7 +38,7 @@ _FORM_OBJECTS = ("meta", "callback")
 
 
 class NewJob(BaseModel):
-    """What is to be done: with one of vcon, uuid, url and upload."""
+    """A job to submit, with exactly one of vcon, uuid, url and upload."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -46,20 +46,20 @@ class NewJob(BaseModel):
     )
 
     list: str
-    vcon: dict[str, Any] | None = Field(None, description="A document.")
-    uuid: str | None = Field(None, description="Of a document that is stored already.")
-    url: str | None = Field(None, description="Of a recording that a worker fetches.")
+    vcon: dict[str, Any] | None = Field(None, description="A vCon.")
+    uuid: str | None = Field(None, description="The uuid of a stored vCon.")
+    url: str | None = Field(None, description="The URL of a recording, which a worker fetches.")
     upload: str | None = Field(None, description="The id of an upload.")
-    mediatype: str = Field("", description="Of the recording at `url`.")
+    mediatype: str = Field("", description="The type of the recording at `url`.")
     job_id: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,64}$", description="An id of your own.")
-    not_before: datetime | None = Field(None, description="When it may run; with a time zone.")
+    not_before: datetime | None = Field(None, description="The earliest time, with a time zone.")
     priority: Literal["", "high", "normal", "low"] = Field(
-        "", description="Of the chain's `priorities`, which say the list."
+        "", description="Chooses the list by the chain's `priorities`."
     )
     meta: dict[str, Any] | None = Field(None, description="Kept in a recording's vCon.")
-    callback: Callback | None = Field(None, description="Where the end of the job is told.")
+    callback: Callback | None = Field(None, description="Is notified of the job's end.")
     upload_presigned_url: str | None = Field(None, description="Gets the result by PUT.")
-    response_format: Format = Field("json", description="What `upload_presigned_url` gets.")
+    response_format: Format = Field("json", description="The format for `upload_presigned_url`.")
 
     @model_validator(mode="after")
     def _one_callback(self) -> Self:
@@ -69,18 +69,18 @@ class NewJob(BaseModel):
 
     @property
     def told(self) -> Callback | None:
-        """Where its end is told. Raises pydantic.ValidationError."""
+        """The callback for the job's end; None for none. Raises pydantic.ValidationError."""
         if self.upload_presigned_url is not None:
             return Callback.presigned(self.upload_presigned_url, self.response_format)
         return self.callback
 
 
 async def hand_in(request: Request, token: Token, usual: str = "") -> Response:
-    """Take in the work that a request brings, and answer with its job.
+    """Submit the job of a request, and answer with it.
 
     Args:
-        usual: the list where the request names none, for what must be a document; "" where a
-            request must name it and may hand in anything.
+        usual: for requests that must submit a document (PDF, picture, ...): the list if the request
+            names none. "": the request must name a list, and may submit anything.
     """
     context = context_of(request)
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -96,10 +96,10 @@ async def hand_in(request: Request, token: Token, usual: str = "") -> Response:
 
 
 async def _hand_in_form(request: Request, context: Context, token: Token, usual: str) -> Response:
-    """The same for a form with a file."""
+    """`hand_in` for a form with a file."""
 
     def look(form: Form) -> None:
-        """Refuse a wrong list before the file has come, where it is named first."""
+        """Refuse a wrong list before the file is read, if the list stands before it in the form."""
         if name := form.one("list"):
             submitting.known_list(context, token, name)
 
@@ -125,9 +125,9 @@ async def _submitted(
     """The job, and whether it was made now.
 
     Args:
-        document: the vCon as it was sent; b"" for none.
-        source: what tells this request from others.
-        file: what came with the form; None for no form.
+        document: the vCon as the client sent it; b"" for none.
+        source: identifies the request's content, to recognize a repetition.
+        file: the file of the form; None if the request is no form.
     """
     context, upload = context_of(request), file.upload if file else None
     name = submitting.prioritised_list(context, token, wanted.list, wanted.priority)
@@ -158,7 +158,7 @@ async def _submitted(
 
 
 def _callback(wanted: NewJob) -> Callback | None:
-    """Where its end is told. Raises ProblemError: 422."""
+    """The callback for the job's end; None for none. Raises ProblemError: 422."""
     try:
         return wanted.told
     except ValidationError as error:
@@ -166,13 +166,17 @@ def _callback(wanted: NewJob) -> Callback | None:
 
 
 async def _check_document(context: Context, wanted: NewJob, upload: Upload | None) -> None:
-    """Raises ProblemError: 415 for what is no document by its labels, 422 for no source of one."""
+    """Check that the request submits a document, by media type and file name.
+
+    Raises:
+        ProblemError: 415: another kind of file; 422: neither a file, nor `url`, nor `upload`.
+    """
     if upload is None and wanted.upload is None and wanted.url is None:
         raise ProblemError(422, "a document has one of url, upload and a form", "one-source")
     if upload is None and wanted.upload is not None:
         upload = await offers.complete(context, wanted.upload)
         if upload is None:
-            return  # The one who takes it says so.
+            return  # `_document` reports a missing upload.
     if upload is not None:
         labels = {"mediatype": upload.mediatype, "filename": upload.filename}
     else:
@@ -202,7 +206,8 @@ def _wanted(raw: bytes, usual: str) -> NewJob:
 
 
 def _wanted_of(form: Form, upload: Upload, usual: str) -> tuple[NewJob, str]:
-    """What a form asks for, and what tells it from others: their boundaries do not.
+    """The job that a form describes, and an identification of its content. The form's bytes would
+    not do, because a repeated form has another boundary.
 
     Raises:
         ProblemError: 422.
@@ -224,7 +229,9 @@ def _wanted_of(form: Form, upload: Upload, usual: str) -> tuple[NewJob, str]:
 async def _document(
     context: Context, wanted: NewJob, sent: bytes, file: Incoming | None
 ) -> tuple[str, bytes, Upload | None]:
-    """The uuid, the document to store (b"" where it is stored already), and the upload in it."""
+    """The uuid, the document to store (b"" if it is stored already), and the upload that the
+    document refers to.
+    """
     if wanted.vcon is not None:
         _dumped(wanted.vcon)
         return submitting.uuid_of(context, sent), sent, None
@@ -242,7 +249,7 @@ async def _document(
             raise ProblemError(404, "there is no complete upload of that id", "upload-unknown")
     try:
         made = await recordings.vcon_of_upload(context, found, content, meta=wanted.meta)
-    except FileNotFoundError:  # Another request has used it, or its time was over.
+    except FileNotFoundError:  # Another request has used it, or it has expired.
         raise ProblemError(
             404, "there is no complete upload of that id", "upload-unknown"
         ) from None
@@ -252,5 +259,5 @@ async def _document(
 def _dumped(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
-    except orjson.JSONEncodeError as error:  # It writes fewer levels than it reads.
+    except orjson.JSONEncodeError as error:  # orjson writes fewer levels than it reads.
         raise ProblemError(422, f"this cannot be stored as JSON: {error}", "invalid") from None

@@ -1,4 +1,4 @@
-"""Uploads that were announced: what was said of them, in Redis, so that every replica knows it."""
+"""Announced uploads (POST /v1/uploads): Redis keeps their labels and size, for every replica."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from conserver.outbound.uploads import Offer, Upload, is_id
 from conserver.queue import keys
 
 _KEPT_S = 604_800
-"""How long after its time what came by a presigned URL can be used, if uploads never expire."""
+"""How long an offer is kept after its end, if uploads never expire: an upload that was sent to the
+presigned URL can be used until then.
+"""
 
 
 async def note(context: Context, upload_id: str, offer: Offer) -> None:
-    """Keep what was announced."""
+    """Store an offer in Redis."""
     kept_s = context.settings.upload_offer_s + (context.settings.upload_expiry_s or _KEPT_S)
     await context.redis.set(keys.upload(upload_id), orjson.dumps(asdict(offer)), ex=kept_s)
 
 
 async def of(context: Context, upload_id: str) -> Offer | None:
-    """What was announced of an upload; None: nothing, or too long ago."""
+    """The offer of an upload; None if it was not announced, or too long ago."""
     text: Any = await context.redis.get(keys.upload(upload_id)) if is_id(upload_id) else None
     return Offer(**orjson.loads(text)) if text else None
 
 
 async def complete(context: Context, upload_id: str) -> Upload | None:
-    """A complete upload, on whichever way it came; None if there is none of that id.
+    """A complete upload, sent to this API or to a presigned URL; None if no upload has the id.
 
     Raises:
-        ProblemError: 413: it came by a presigned URL and is too large.
+        ProblemError: 413: it was sent to a presigned URL and is too large.
         StoreError: the bucket does not answer.
     """
     offer = await of(context, upload_id)

@@ -1,8 +1,8 @@
 """Errors as OpenAI's clients read them: {"error": {"message", "type", "param", "code"}}.
 
-Those clients repeat a request by themselves on 408, 409, 429 and 5xx, unless x-should-retry says
-otherwise, and wait as Retry-After says if that is at most 120 s. So what another try cannot change
-is never one of these without x-should-retry: false. (openai-python, _base_client.py)
+OpenAI's clients repeat a request by themselves on 408, 409, 429 and 5xx, unless the answer has
+`x-should-retry: false`; they obey a Retry-After of at most 120 s (openai-python, _base_client.py).
+An error that another try cannot change therefore has another status, or that header.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CODES = {
     "too-many-bad-tokens": "rate_limit_exceeded",
 }
 _POINTLESS = frozenset({"too-many-bad-tokens", "wrong-type", "store-failed"})
-"""Errors that another try makes worse, or cannot change before a person has done something."""
+"""Errors that another try makes worse, or that last until somebody repairs something."""
 
 SCHEMA: dict[str, Any] = {
     "title": "OpenAIError",
@@ -57,12 +57,12 @@ SCHEMA: dict[str, Any] = {
 
 
 def concerns(path: str) -> bool:
-    """Whether OpenAI's clients ask for this path. path: without any prefix of a proxy."""
+    """Whether the path belongs to OpenAI's routes. path: without a proxy's prefix."""
     return _PATHS.match(path) is not None
 
 
 def body_of(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
-    """The object of an error, in an answer or in a stream."""
+    """The JSON object of an error, for an answer or an event of a stream."""
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": redact_text(message), "type": kind, "param": param, "code": code}}
 
@@ -70,7 +70,7 @@ def body_of(status: int, message: str, code: str, param: str | None = None) -> d
 def response(
     status: int, detail: str, kind: str, headers: Mapping[str, str], members: Mapping[str, Any]
 ) -> JSONResponse:
-    """The response of an error that other routes would tell as a problem."""
+    """The response for an error that other routes would answer as a problem (RFC 9457)."""
     status = _STATUSES.get(status, status)
     code = _CODES.get(kind, kind.replace("-", "_"))
     told = dict(headers)

@@ -1,7 +1,7 @@
-"""The OpenAPI description: what FastAPI knows of the routes, and the errors that all of them have.
+"""The OpenAPI description: FastAPI's description of the routes, completed with their errors.
 
-Each route names the errors of its own. What any may answer (401, 403, 422, 429, 503 and so on) is
-added here, and every error gets its form: a problem of RFC 9457.
+A route declares only its particular errors. This module adds the errors that all routes share (401,
+403, 422, 429, 503 and so on), and the form of each error: a problem of RFC 9457.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _DEFAULTS = {
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The description of an application's routes, made once."""
+    """The description of an application's routes. It is computed once."""
     if app.openapi_schema is None:
         found = get_openapi(
             title=app.title,
@@ -71,7 +71,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         parts = found.setdefault("components", {})
         parts.setdefault("schemas", {})["Problem"] = _PROBLEM
         parts["schemas"]["OpenAIError"] = openai_errors.SCHEMA
-        for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own errors.
+        for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's errors are not used.
             parts["schemas"].pop(name, None)
         parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         for path, methods in found["paths"].items():
@@ -92,7 +92,7 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
         common |= _WITH_BODY
     if "{" in path or operation["tags"] != ["status"]:
         common |= _DEFAULTS
-    if openai:  # Their clients repeat a 409 by themselves, and read no 422.
+    if openai:  # OpenAI's clients repeat a 409 by themselves, and do not know 422.
         common = {code: what for code, what in common.items() if code not in ("409", "422")}
         answers.pop("422", None)
         common["400"] = "The request is not as it is described here"
@@ -108,8 +108,8 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """A model's JSON schema without references: OpenAPI reads those from the root of its document,
-    where the model's own definitions are not.
+    """A model's JSON schema with all references replaced. OpenAPI resolves references from the root
+    of its document, but the model's definitions are not there.
     """
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})

@@ -1,6 +1,6 @@
-"""/v1/operations: requeue, purge or cancel everything that a filter means, in the background.
+"""/v1/operations: requeue, purge or cancel all items that a filter selects, in the background.
 
-waiting.py begins those of items that wait.
+waiting.py starts the operations on waiting items (retry, empty).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ BEGUN: dict[int | str, dict[str, Any]] = {
     404: {"description": "No chain takes from that list"},
     503: {"description": "Too many run here already, or Redis is away"},
 }
-"""The answers of routes that begin an operation."""
+"""The answers of routes that start an operation."""
 
 
 class NewOperation(BaseModel):
-    """What is to be done with which dead letters; a cancel needs `uuids`."""
+    """An operation to start. The filter selects dead letters; a cancel needs `uuids`."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -46,9 +46,9 @@ class NewOperation(BaseModel):
 
     kind: Literal["requeue", "purge", "cancel"]
     filter: FilterView = Field(default_factory=FilterView.model_construct)
-    everything: bool = Field(False, description="Must be true where the filter is empty.")
+    everything: bool = Field(False, description="Must be true if the filter is empty.")
     dry_run: bool = Field(False, description="Only count.")
-    limit: int = Field(0, ge=0, le=1_000_000_000, description="At most so many; 0: all.")
+    limit: int = Field(0, ge=0, le=1_000_000_000, description="The most items; 0: all.")
 
 
 class OperationView(BaseModel):
@@ -63,10 +63,10 @@ class OperationView(BaseModel):
     status: str
     done: int
     matching: int
-    total: int = Field(description="No more than these can match.")
+    total: int = Field(description="The most items that can match.")
     left_out: dict[str, int] = Field(
-        description="Items of a retry or an emptying that are not touched, by why: they wait for"
-        " `rate`, `throttled` or `later`, or nobody knows their `age`."
+        description="Items that a retry or an emptying leaves alone, by cause: `rate`, `throttled`,"
+        " `later` (submitted for later), or `age` (unknown)."
     )
     error: str
     created_at: str
@@ -85,7 +85,7 @@ def begin(
     wanted: NewOperation,
     token: Annotated[Token, Depends(requires("operate"))],
 ) -> Response:
-    """Follow it under `Location`; its figures are kept for a day."""
+    """Starts an operation. `Location` shows its progress; Redis keeps it for a day."""
     context = context_of(request)
     with context.client() as client:
         meant = wanted.filter.load(context, client, token)
@@ -97,7 +97,7 @@ def begin(
 
 
 def begun(request: Request, order: Order) -> Response:
-    """Begins an operation; the answer says where it is followed.
+    """Start an operation. The answer's Location shows its progress.
 
     Raises:
         OperationError: see Operations.begin.
@@ -114,7 +114,7 @@ def show_all(
     token: Annotated[Token, Depends(requires("read"))],
     limit: Annotated[int, Query(ge=1, le=background.KEEP)] = 100,
 ) -> list[OperationView]:
-    """The latest ones."""
+    """The latest operations."""
     with context_of(request).client() as client:
         found = background.newest(client, limit)
     return [_view(one) for one in found if _may_see(token, one)]
@@ -124,7 +124,7 @@ def show_all(
 def show(
     request: Request, operation: str, token: Annotated[Token, Depends(requires("read"))]
 ) -> OperationView:
-    """Any replica knows it."""
+    """Any replica can show it."""
     with context_of(request).client() as client:
         return _view(_seen(background.get(client, operation), token))
 
@@ -138,7 +138,7 @@ def show(
 def stop(
     request: Request, operation: str, token: Annotated[Token, Depends(requires("operate"))]
 ) -> OperationView:
-    """What it has done stays done."""
+    """Stops a running operation. What it has changed stays changed."""
     with context_of(request).client() as client:
         _seen(background.get(client, operation), token)
         return _view(background.stop(client, operation, actor=token.name))

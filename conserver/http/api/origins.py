@@ -1,8 +1,8 @@
-"""Whether a browser sends a request for a page of another site.
+"""Recognizes requests that a browser sends for a page of another site (cross-site requests).
 
-A page needs no permission to send many kinds of requests to this server, only to read the answers.
-Where no token is asked for, nothing else tells such a request from one of the person at the
-browser.
+A browser lets any page send many kinds of requests to this server; the page only cannot read the
+answers. If the API needs no token, the headers checked here are the only difference to a request
+of the person at the browser.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ def named(text: str) -> frozenset[str]:
 def is_foreign(
     scope: Scope, headers: Mapping[bytes, bytes], allowed: frozenset[str], *, host: bool
 ) -> bool:
-    """Whether another site's page sends it, whose origin is not allowed.
+    """Whether a page of another site sends the request, and its origin is not allowed.
 
-    Who only follows a link to the dashboard is no stranger. A client that is no browser says
-    nothing of where it comes from.
+    A link to the dashboard on another site is allowed. Clients other than browsers send neither
+    Origin nor Sec-Fetch-Site, and are never foreign.
 
     Args:
-        host: whether browsers name us in `Host` as in `Origin`: not behind every proxy. It counts
-            for browsers that send no Sec-Fetch-Site.
+        host: for browsers without Sec-Fetch-Site: whether to compare `Origin` with `Host`. Behind
+            a proxy the two may differ.
     """
     origin = headers.get(b"origin", b"").decode("latin-1")
     if ANY in allowed or origin in allowed:
@@ -52,7 +52,7 @@ def _place(origin: str) -> str:
 
 
 def _shows_a_page(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether the browser goes to a page of the dashboard."""
+    """Whether the browser opens a page of the dashboard."""
     path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
     is_page = path in ("", "/", "/ui") or path.startswith("/ui/")
     goes = headers.get(b"sec-fetch-mode") == b"navigate" and scope.get("method") == "GET"

@@ -1,4 +1,4 @@
-"""Probes for whoever watches the process: open to all, cheap, and telling nothing else.
+"""Liveness and readiness probes. They need no token, are cheap, and reveal nothing else.
 
 /livez    200 while the process answers.
 /readyz   200 if Redis answers too, else 503.

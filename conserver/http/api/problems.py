@@ -1,7 +1,7 @@
 """Errors of the API as application/problem+json (RFC 9457).
 
 Every error has `type`, `title`, `status`, `detail` (one sentence for a person: what is wrong and
-what to do) and `request_id`. Nothing of the inside is in it: no traceback, no address, no secret.
+what to do) and `request_id`. It reveals no internals: no traceback, no address, no secret.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemError(Exception):
-    """Ends a request with that status. detail: for the person who sent it."""
+    """Ends a request with an error. detail: a sentence for the person who sent the request."""
 
     def __init__(
         self,
@@ -33,8 +33,9 @@ class ProblemError(Exception):
     ) -> None:
         """
         Args:
-            kind: the `type`, a relative URI such as "list-full"; by default that of the status.
-            members: what else the answer says; names of three letters or more.
+            kind: the `type`, a relative URI such as "list-full"; by default made of the status's
+                name.
+            members: further members of the answer; their names have three letters or more.
         """
         super().__init__(detail)
         self.status = status
@@ -75,7 +76,7 @@ def respond(
     headers: Mapping[str, str] | None = None,
     **members: Any,
 ) -> JSONResponse:
-    """The response of an error in the form that clients of the path read."""
+    """The response of an error: in OpenAI's form on OpenAI's routes, else a problem."""
     path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
     if openai_errors.concerns(path):
         kind = kind or _kind_of(HTTPStatus(status).phrase)
@@ -84,7 +85,7 @@ def respond(
 
 
 def invalid(error: ValidationError, place: str = "") -> ProblemError:
-    """422, with every fault by its place, or all at one."""
+    """422, with every fault and its place. place: if given, the place of all faults."""
     errors = [
         {"pointer": place or "/".join(map(str, one["loc"])), "detail": one["msg"]}
         for one in error.errors(include_url=False, include_input=False)

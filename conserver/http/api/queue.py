@@ -1,4 +1,4 @@
-"""Scripts of the queue over the API's asynchronous client."""
+"""Runs the queue's Lua scripts over the API's asynchronous connection."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def run_and_read(redis: Multiplexed, call: Call, job: str) -> tuple[list[b
 
 
 async def job_of(redis: Multiplexed, job: str) -> Job | None:
-    """A job as it is now; None if it is not known (any more). Raises redis.RedisError."""
+    """The present state of a job; None if unknown or expired. Raises redis.RedisError."""
     (found,) = await redis.execute(("HGETALL", keys.job(job)))
     return _load(job, found)
 
