@@ -37,7 +37,7 @@ from conserver.config.rates import Rate
 from conserver.config.schedules import ScheduleConfig
 from conserver.config.validation import join_path, problems_of
 from conserver.errors import ConfigError, Problem
-from conserver.telemetry.redact import keep_secret, secret_values
+from conserver.telemetry.redact import hide_everywhere, secret_values
 
 
 def _check_module_name(name: str) -> str:
@@ -342,8 +342,8 @@ def usable_part(path: str | Path, environ: Mapping[str, str]) -> Config:
     return Config(links=links, storages=storages, chains={"any": chain})
 
 
-def keep_secrets(config: Config) -> None:
+def hide_secrets_of(config: Config) -> None:
     """Hide the secrets of all options in the output of this process and of its children."""
-    keep_secret(secret_values([link.options for link in config.links.values()]))
-    keep_secret(secret_values([storage.options for storage in config.storages.values()]))
-    keep_secret(secret_values(list(config.ingress_auth.values())))
+    hide_everywhere(secret_values([link.options for link in config.links.values()]))
+    hide_everywhere(secret_values([storage.options for storage in config.storages.values()]))
+    hide_everywhere(secret_values(list(config.ingress_auth.values())))

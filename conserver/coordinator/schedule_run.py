@@ -16,14 +16,14 @@ import threading
 
 from setproctitle import setproctitle
 
-from conserver.config.model import keep_secrets
+from conserver.config.model import hide_secrets_of
 from conserver.errors import ConserverError
 from conserver.operations.connection import redis_client
 from conserver.operations.scheduled import LostError, Task, carry_out
 from conserver.process.signals import STOP_SIGNALS, unblock_signals
 from conserver.queue.schedules import EXIT_GIVEN_UP
 from conserver.telemetry import log
-from conserver.telemetry.redact import keep_secret, secret_values
+from conserver.telemetry.redact import hide_everywhere, secret_values
 
 
 def main() -> None:
@@ -31,8 +31,8 @@ def main() -> None:
     task: Task = pickle.load(sys.stdin.buffer)
     settings = task.settings
     setproctitle(f"conserver: schedule {task.name}")
-    keep_secret(secret_values(settings))
-    keep_secrets(task.config)
+    hide_everywhere(secret_values(settings))
+    hide_secrets_of(task.config)
     log.configure("schedule", level=settings.log_level, shape=settings.log_format)
     stopping = threading.Event()
     for number in STOP_SIGNALS:

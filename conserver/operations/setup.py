@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from conserver.config import settings
 from conserver.config.environment import Environment
 from conserver.config.settings import Settings
-from conserver.telemetry.redact import keep_secret, secret_values
+from conserver.telemetry.redact import hide_everywhere, secret_values
 
 if TYPE_CHECKING:
     from conserver.config.model import Config
@@ -27,7 +27,7 @@ def load_settings(environ: Mapping[str, str], config_file: str = "") -> Settings
     if config_file:
         given["CONSERVER_CONFIG_FILE"] = config_file
     found = settings.load(Environment(given))
-    keep_secret(secret_values(found))
+    hide_everywhere(secret_values(found))
     return found
 
 
@@ -40,5 +40,5 @@ def load_config(found: Settings, environ: Mapping[str, str]) -> Config:
     from conserver.config import model  # Commands that need no configuration start faster.
 
     loaded = model.load(found.config_file, Environment(environ))
-    model.keep_secrets(loaded)
+    model.hide_secrets_of(loaded)
     return loaded

@@ -27,7 +27,7 @@ def read(config_file: str, environ: Mapping[str, str]) -> Config:
     except ConfigError as error:
         problems = [*error.problems, *_plugin_problems(config_file, environ)]
         raise ConfigError(problems, config_file) from None
-    model.keep_secrets(config)  # Before any of its modules can log them.
+    model.hide_secrets_of(config)  # Before any of its modules can log them.
     return config
 
 
@@ -59,7 +59,7 @@ def _plugin_problems(config_file: str, environ: Mapping[str, str]) -> Sequence[P
         part = model.usable_part(config_file, environ)
     except ConfigError:
         return ()  # There is nothing to look at; `load` has said so.
-    model.keep_secrets(part)
+    model.hide_secrets_of(part)
     try:
         load_plugins(part, config_file, prepare=True)
     except ConfigError as error:

@@ -17,7 +17,7 @@ from typing import cast
 
 from setproctitle import setproctitle
 
-from conserver.config.model import keep_secrets
+from conserver.config.model import hide_secrets_of
 from conserver.errors import EXIT_CHILD, BootError
 from conserver.process import failpoints
 from conserver.process.boot import Boot
@@ -25,7 +25,7 @@ from conserver.process.descriptors import Inherited
 from conserver.process.imports import cheap_imports
 from conserver.process.signals import STOP_SIGNALS, StopFlag, unblock_signals
 from conserver.telemetry import log, traces
-from conserver.telemetry.redact import keep_secret, secret_values
+from conserver.telemetry.redact import hide_everywhere, secret_values
 
 FAILURE_CHARS_MAX = 8000
 """A failure message is cut to this length: it has to fit into one packet."""
@@ -48,8 +48,8 @@ def child_main(entry: str, boot: Boot, inherited: Inherited | None) -> None:
     boot.stop.listen(STOP_SIGNALS)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     unblock_signals()
-    keep_secret(secret_values(boot.settings))
-    keep_secrets(boot.config)
+    hide_everywhere(secret_values(boot.settings))
+    hide_secrets_of(boot.config)
     settings = boot.settings
     log.configure(boot.role, boot.slot, level=settings.log_level, shape=settings.log_format)
     failpoints.arm(os.environ)

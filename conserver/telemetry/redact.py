@@ -95,7 +95,7 @@ class Secrets:
 _known = Secrets()
 
 
-def keep_secret(values: Iterable[str]) -> None:
+def hide_everywhere(values: Iterable[str]) -> None:
     """Hide these values in all output of this process and of processes that it forks."""
     _known.add(values)
 

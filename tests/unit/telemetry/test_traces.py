@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from conserver.telemetry import log, traces
 from conserver.telemetry.otel import Otel, failed, ids_of, linked, resource_of
-from conserver.telemetry.redact import keep_secret
+from conserver.telemetry.redact import hide_everywhere
 from conserver.telemetry.traces import TRACES
 from tests.collector import Collector
 from tests.helpers import eventually, free_port
@@ -127,7 +127,7 @@ def test_a_trace_about_the_same_has_the_same_id_everywhere(otel: Otel) -> None:
 
 
 def test_errors_are_redacted(otel: Otel, collector: Collector) -> None:
-    keep_secret(["hunter2-and-more"])
+    hide_everywhere(["hunter2-and-more"])
     with pytest.raises(ValueError, match="hunter2"), otel.span("fails"):
         raise ValueError("the password hunter2-and-more is wrong")
     span = otel.start("told")
