@@ -1,7 +1,8 @@
-"""`conserver api`: the API without a supervisor, in as many processes as are wanted.
+"""`conserver api`: the API without a supervisor, in one or several processes (--workers).
 
-All processes accept from one socket. The parent serves nothing: it starts a process again that has
-died, and ends them all on SIGTERM or SIGINT. It forks before anything has made a thread.
+With several processes, all accept connections from one socket. Their parent serves no requests: it
+replaces processes that die, and ends all of them on SIGTERM or SIGINT. It forks while it has no
+thread other than the main one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from conserver.process.shared_status import SharedStatus
 from conserver.telemetry import log, traces
 
 RESTART_S = 1.0
-"""How long to wait before a process that died is started again."""
+"""The pause before the parent replaces a process that died."""
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -67,17 +68,17 @@ def _serve(
 
 
 class _Parent:
-    """The processes of `conserver api --workers N`."""
+    """The parent of the processes of `conserver api --workers N`."""
 
     def __init__(
         self, settings: Settings, config: Config, listener: socket.socket, workers: int
     ) -> None:
         self._settings, self._config, self._listener = settings, config, listener
         self._workers = workers
-        # Each process counts in a memory of its own, in which its successor goes on.
+        # Each process counts its metrics in its shared status; its replacement goes on counting.
         self._statuses = [SharedStatus.create(f"api-{number}") for number in range(workers)]
         self._pids: dict[int, int] = {}
-        """pid -> place among the statuses."""
+        """pid -> index in `_statuses`."""
         self._stopping = False
 
     def run(self) -> int:
@@ -99,7 +100,7 @@ class _Parent:
         return 0
 
     def _start(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # Until whoever handles them is known.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # A stop must not hit between fork and `_pids`.
         try:
             if self._stopping:
                 return
@@ -130,5 +131,5 @@ class _Parent:
     def _stop(self, *_: Any) -> None:
         self._stopping = True
         for pid in self._pids:
-            with contextlib.suppress(ProcessLookupError):  # It has just been waited for.
+            with contextlib.suppress(ProcessLookupError):  # It has ended already.
                 os.kill(pid, signal.SIGTERM)

@@ -1,7 +1,7 @@
 """The API as a child of the supervisor.
 
-It beats in its shared status, so that a standstill of its event loop is noticed; it drains on the
-supervisor's word or a SIGTERM, and ends when the supervisor is gone.
+The event loop writes a heartbeat to the shared status, so the supervisor notices if the loop hangs.
+The process drains when the supervisor orders it, at a SIGTERM, and when the supervisor has died.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BEAT_EVERY_S = 0.25
 
 
 def main(boot: Boot) -> int:
-    """Serve until told to drain. Raises BootError when it cannot start."""
+    """Serve until ordered to drain. Returns the exit code. Raises BootError."""
     assert boot.listener is not None
     keyring = server.keyring_of(boot.settings)
     others = [one for one in boot.other_statuses if not boot.status.is_same(one)]
@@ -30,14 +30,15 @@ def main(boot: Boot) -> int:
 
 
 async def _serve(boot: Boot, serving: Any) -> int:
-    """Run a uvicorn server beside the duties of a child."""
+    """Run a uvicorn server, write heartbeats, and drain when ordered."""
     assert boot.listener is not None
     stop = asyncio.Event()
     _watch(boot, stop)
     task = asyncio.ensure_future(server.run(serving, boot.listener))
     while not task.done():
         boot.status.beat()
-        # Asked here, because uvloop takes the wakeup descriptor that would make it readable.
+        # The loop polls for the signal: uvloop replaces the wakeup descriptor by which a signal
+        # handler could wake it.
         if boot.stop is not None and boot.stop.requested:
             stop.set()
         if serving.started and boot.status.state is State.STARTING:
@@ -49,14 +50,14 @@ async def _serve(boot: Boot, serving: Any) -> int:
             boot.status.state = State.DRAINING
             log.get_logger().info("draining", connections=len(serving.server_state.connections))
             server.begin_stop(serving)
-        # It ends soon after begin_stop, or when there is something to do; at least it beats.
+        # Wait for the end of the server, but not longer than until the next heartbeat.
         await asyncio.wait([task], timeout=0.05 if stop.is_set() else BEAT_EVERY_S)
     await task
     return 0
 
 
 def _watch(boot: Boot, stop: asyncio.Event) -> None:
-    """Set `stop` on the supervisor's order, and when the supervisor is gone."""
+    """Set `stop` when the supervisor orders to drain, and when the supervisor has died."""
     loop = asyncio.get_running_loop()
 
     def on_message() -> None:
@@ -64,7 +65,7 @@ def _watch(boot: Boot, stop: asyncio.Event) -> None:
             stop.set()
 
     def on_end() -> None:
-        loop.remove_reader(boot.lifeline)  # They stay readable.
+        loop.remove_reader(boot.lifeline)  # Both would stay readable for ever.
         loop.remove_reader(boot.supervisor.fileno())
         stop.set()
 

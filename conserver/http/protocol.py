@@ -1,10 +1,8 @@
-"""uvicorn's HTTP/1.1 protocol with bounds on what a client may make us wait for, or keep.
+"""uvicorn's HTTP/1.1 protocol with limits on the head of a request.
 
-1. The head of a request has at most HEAD_BYTES_MAX and arrives within HEAD_S_MAX. (httptools has no
-   bound of its own: an endless header would be kept for ever.) What stands between and behind the
-   chunks of a body has that bound, too: trailers are headers.
-2. A body goes on arriving: a client that sends nothing of it for BODY_S_MAX while the application
-   reads is cut off (see `body` in api/bodies.py).
+The head must arrive within HEAD_S_MAX and have at most HEAD_BYTES_MAX. (httptools has no limit: it
+would keep an endless header.) The size limit also holds for the bytes of a body outside its chunks:
+chunk sizes, chunk extensions and trailers. api/bodies.py limits the body itself.
 """
 
 from __future__ import annotations
@@ -23,30 +21,30 @@ _TOO_SLOW = b"HTTP/1.1 408 Request Timeout" + _REST
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Ends connections whose request head is too long or too slow."""
+    """Closes connections whose request head is too long or too slow."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._head_bytes = 0
         self._in_head = True
-        self._unused_bytes = 0  # of a body, without any content
+        self._unused_bytes = 0  # received since the last piece of a body's content
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected: its first head is awaited."""
+        """A client has connected: start the timer for its first head."""
         super().connection_made(transport)
         self._deadline = self.loop.call_later(HEAD_S_MAX, self._cut, _TOO_SLOW)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection is closed: stop the timer."""
         self._forget_deadline()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what is still head, and parse."""
+        """Count the bytes against the limits, and parse them."""
         if self._in_head:
             self._head_bytes += len(data)
-            if self._deadline is None:  # A further request on a connection that was kept open.
+            if self._deadline is None:  # A further request on a kept-alive connection.
                 self._deadline = self.loop.call_later(HEAD_S_MAX, self._cut, _TOO_SLOW)
         else:
             self._unused_bytes += len(data)
@@ -56,18 +54,18 @@ class BoundedProtocol(HttpToolsProtocol):
             self._cut(_TOO_LARGE)
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the content."""
+        """The parser has found a piece of the body's content."""
         self._unused_bytes = 0
         super().on_body(body)
 
     def on_headers_complete(self) -> None:
-        """The head is there: what follows is body."""
+        """The head is complete; the body follows."""
         self._forget_deadline()
         self._in_head, self._head_bytes, self._unused_bytes = False, 0, 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The request is there: what follows is the head of the next one."""
+        """The request is complete; the head of the next request follows."""
         self._in_head = True
         super().on_message_complete()
 

@@ -1,9 +1,9 @@
-"""uvicorn around the application: as a child of the supervisor, or alone (`conserver api`).
+"""Runs the application in uvicorn. Used by child.py (supervisor) and alone.py (`conserver api`).
 
-1. Binds the address first and by itself, so that one that is in use, or a port below 1024, is a
+1. `bind` binds the address before uvicorn starts, so an address in use, or a port below 1024, is a
    clear error before anything runs.
-2. Stops gracefully: no new connections, running requests finish, streams end with a hint to
-   reconnect.
+2. `begin_stop` stops gracefully: the server accepts no new connections, running requests finish,
+   and streams end, so that their clients reconnect.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from conserver.process.shared_status import SharedStatus
 from conserver.telemetry import log
 
 PACKAGES = ("fastapi", "uvicorn", "httptools", "jinja2", "python_multipart", "websockets")
-# The default of 700 allocations lets a request pay for many searches for reference cycles: it is
-# some hundred objects, and few of them form cycles.
+# With the default threshold of 700 allocations, garbage collection would run several times per
+# request: a request allocates some hundred objects, few of which form reference cycles.
 GC_THRESHOLDS = (10_000, 20, 20)
 WEBSOCKET_BYTES_MAX = 16 * 1024
-"""Of a message that a client sends; it has nothing to say."""
+"""The largest message that a client may send; clients have no reason to send any."""
 
 
 def keyring_of(settings: Settings) -> Keyring:
-    """The tokens that the settings name. Raises ConfigError."""
+    """The tokens of the settings and of the files that the settings name. Raises ConfigError."""
     found: list[Token] = []
     if settings.api_tokens_file:
         found += tokens.load(Path(settings.api_tokens_file))
@@ -49,10 +49,10 @@ def keyring_of(settings: Settings) -> Keyring:
 
 
 def bind(settings: Settings, keyring: Keyring) -> socket.socket:
-    """A socket that listens where the settings say; on loopback where there are no tokens.
+    """A socket that listens on the address of the settings; on loopback if no token is configured.
 
     Raises:
-        BootError: the address cannot be used, with what to do.
+        BootError: the address cannot be used; the text says what to do.
     """
     host, port = settings.api_host, settings.api_port
     if keyring.is_open and not settings.api_open and not _is_loopback(host):
@@ -84,11 +84,13 @@ def serve(
     """A uvicorn server, not yet running.
 
     Args:
-        host: the id of the supervisor that it belongs to.
-        statuses: the shared statuses of the processes that /metrics tells of, its own first.
+        host: the id of the host whose supervisor started this process; "" for `conserver api`.
+        statuses: the shared statuses of the processes whose series /metrics shows; this process's
+            first.
 
     Raises:
-        BootError: the extra `api` is not installed, or `s3` where uploads are in a bucket.
+        BootError: the extra `api` is not installed, or uploads are in a bucket and boto3 (the extra
+            `s3`) is not installed.
     """
     check_extra()
     if settings.upload_bucket and find_spec("boto3") is None:
@@ -120,7 +122,7 @@ def serve(
 
 
 def check_extra(names: Sequence[str] = PACKAGES) -> None:
-    """Raises BootError where the extra `api` is not installed; imports nothing."""
+    """Check that the packages are installed, without importing them. Raises BootError."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise BootError(
@@ -130,7 +132,7 @@ def check_extra(names: Sequence[str] = PACKAGES) -> None:
 
 
 def settle(serving: Any) -> None:
-    """Set up the memory of a process that from now on serves and does nothing else."""
+    """Set up garbage collection and malloc for a process that only serves from now on."""
     serving.config.load()
     gc.set_threshold(*GC_THRESHOLDS)
     memory.use_one_arena()
@@ -143,7 +145,7 @@ async def run(serving: Any, listener: socket.socket) -> None:
 
 
 def run_loop(main: Coroutine[Any, Any, int]) -> int:
-    """Run a coroutine on uvloop's event loop, or on asyncio's where that is not installed."""
+    """Run a coroutine on uvloop's event loop, or on asyncio's if uvloop is not installed."""
     try:
         import uvloop
     except ImportError:
@@ -153,6 +155,6 @@ def run_loop(main: Coroutine[Any, Any, int]) -> int:
 
 
 def begin_stop(serving: Any) -> None:
-    """Let a server end: no new connections, streams end, running requests finish."""
+    """Begin to stop a server: no new connections, streams end, running requests finish."""
     serving.config.app.state.context.subscriptions.begin_closing()
     serving.should_exit = True

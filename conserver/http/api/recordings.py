@@ -1,6 +1,7 @@
-"""A recording or a document as the vCon that a job works on, with its content or where that is.
+"""Makes a vCon of an upload or a URL: with the content, or with the address of the content.
 
-A recording is the vCon's only dialog; a document (PDF, picture, office text) its first attachment.
+A recording becomes the vCon's only dialog, a document (PDF, picture, office text) its first
+attachment.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from conserver.vcon.media import is_document
 
 
 def stays(context: Context, upload: Upload) -> bool:
-    """Whether the vCon refers to the upload; the content of a smaller one is a part of it."""
+    """Whether the content stays in the store and the vCon refers to it, because it is too large to
+    become a part of the vCon.
+    """
     return upload.bytes > context.settings.inline_bytes
 
 
 def check_kept(context: Context, upload: Upload, due_ms: int) -> None:
-    """Raises ProblemError: 422 where the upload is removed before the job may begin."""
+    """Check that the upload lasts until the job may begin. Raises ProblemError: 422."""
     keep_s = context.settings.upload_expiry_s
     until_s = upload.created_at + keep_s
     if keep_s and due_ms / 1000 > until_s:
@@ -45,18 +48,19 @@ async def vcon_of_upload(
     meta: Any = None,
     request: Request | None = None,
 ) -> tuple[str, bytes]:
-    """The uuid and the text of a vCon with that recording or document.
+    """The uuid and the text of a vCon with the upload: a recording or a document.
 
-    Up to CONSERVER_INLINE_BYTES the content is a part of the vCon; a larger one stays where it is,
-    and the vCon has its address and its hash.
+    Content of up to CONSERVER_INLINE_BYTES becomes a part of the vCon. Larger content stays in the
+    store, and the vCon has its URL and its hash.
 
     Args:
-        body: the content in base64url, where the store has not got it.
-        meta: what the caller wants to be kept with it: a JSON object, as an attachment.
-        request: what the caller wants of its transcription.
+        body: the content in base64url, if the store does not have it.
+        meta: a JSON object of the caller's, which is kept as an attachment.
+        request: the caller's wishes for the transcription.
 
     Raises:
-        OSError: the store cannot be read; FileNotFoundError: the upload is not there any more.
+        FileNotFoundError: the upload has been removed.
+        OSError: the store cannot be read.
     """
     if body is None and not stays(context, upload):
         body = await context.transfer(_body, context.uploads, upload)

@@ -1,4 +1,4 @@
-"""/v1/reload: all hosts read their configuration again; /v1/reloads: what came of it on each."""
+"""/v1/reload: lets all hosts reload their configuration; /v1/reloads: the result on each host."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ router = APIRouter(prefix="/v1", tags=["status"])
 
 
 class HostAnswer(BaseModel):
-    """What one host has made of it."""
+    """The result of a reload on one host."""
 
     id: str
     name: str
     status: str = Field(description="asked (no answer yet), reloaded, refused or silent.")
     at: str | None = Field(description="When it answered.")
-    reason: str = Field(description="Why it refused: it goes on with the configuration it has.")
+    reason: str = Field(description="Why it refused; it keeps its old configuration.")
 
 
 class Reload(BaseModel):
     """One request to reload."""
 
-    request: str = Field(description="Its id, for /v1/reloads.")
+    request: str = Field(description="The id of the reload, for /v1/reloads.")
     hosts: list[HostAnswer]
 
 
@@ -45,8 +45,8 @@ class Reload(BaseModel):
     },
 )
 def reload(request: Request, token: Annotated[Token, Depends(requires("admin"))]) -> Response:
-    """As a SIGHUP to each supervisor does. A configuration that cannot be used is refused by the
-    host that meets it; `Location` tells what came of it, usually within two seconds.
+    """Has the effect of a SIGHUP to each supervisor. A host refuses a configuration that it cannot
+    use. The address in `Location` shows the results, usually within two seconds.
     """
     with context_of(request).client() as client:
         made = operation.ask(client, actor=token.name)
@@ -58,7 +58,7 @@ def reload(request: Request, token: Annotated[Token, Depends(requires("admin"))]
 
 @router.get("/reloads/{name}", summary="What came of a reload")
 def show(request: Request, name: str, _: Annotated[Token, Depends(requires("admin"))]) -> Reload:
-    """On every host that was running when it was asked."""
+    """Shows the result on every host that was running at the time of the request."""
     with context_of(request).client() as client:
         return _view(name, operation.answers(client, name))
 

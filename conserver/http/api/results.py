@@ -1,4 +1,4 @@
-"""/v1/jobs/{id}/result: what came out of a job, in the form that the caller wants."""
+"""/v1/jobs/{id}/result: the result of a job, in the format that the caller wants."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ async def result(
     token: Annotated[Token, Depends(token_of)],
     wanted: Annotated[Format, Query(alias="format")] = "json",
 ) -> Response:
-    """The vCon with everything that the chain has added, or the transcript in it: as OpenAI's
-    `json` and `verbose_json`, as plain text, or as subtitles. Where it has none, but documents that
-    were read: their text, with `json` page by page.
+    """Returns the vCon as the chain left it, or its transcript: as OpenAI's `json`, `verbose_json`
+    or `diarized_json`, as plain text, or as subtitles. If the vCon has no transcript but documents
+    that were read, it returns their text; with `json` page by page.
     """
     context = context_of(request)
     found = await submitting.visible_job(context, token, job)
@@ -69,7 +69,7 @@ async def result(
 
 
 def transcript_in(raw: bytes) -> Transcript:
-    """The transcript of a vCon. Raises ProblemError: 404: it has none."""
+    """The transcript of a vCon. Raises ProblemError: 404: it has no transcript."""
     found = transcript_of(orjson.loads(raw))
     if found is None:
         raise ProblemError(404, "its vCon holds no transcript: try format=vcon", "no-transcript")
@@ -77,7 +77,7 @@ def transcript_in(raw: bytes) -> Transcript:
 
 
 def _of_documents(vcon: dict[str, Any], wanted: str) -> bytes | None:
-    """The text of the documents in a vCon without a transcript; None if it has none of them."""
+    """The text of the vCon's documents; None if it has a transcript, or no document with text."""
     return None if transcript_of(vcon) is not None else document_result(vcon, wanted)
 
 

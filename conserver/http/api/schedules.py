@@ -1,4 +1,4 @@
-"""/v1/schedules: what happens at fixed times; run one now, pause it, resume it."""
+"""/v1/schedules: shows the schedules; runs one now, pauses or resumes it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RUNS: dict[int | str, dict[str, Any]] = {
 
 
 class ScheduleView(BaseModel):
-    """One schedule. Times are seconds since 1970; 0 for none."""
+    """One schedule. Times are seconds since 1970; 0 means none."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -62,14 +62,14 @@ class ScheduleView(BaseModel):
     next_at: float
     fired_at: float
     paused: bool
-    run: str = Field(description='The run that is at work; "" for none.')
-    host: str = Field(description="The host that does it.")
+    run: str = Field(description='The id of the present run; "" for none.')
+    host: str = Field(description="The host of the present run.")
     trouble: str = Field(description="What the run waits for.")
-    wanted: bool = Field(description="Somebody asked for a run, which has not begun.")
-    passed: str = Field(description="Why a time was passed over last: busy, paused, missed.")
+    wanted: bool = Field(description="A run was requested and has not begun.")
+    passed: str = Field(description="Why the last skipped time was skipped: busy, paused, missed.")
     passed_at: float
     last_at: float = Field(description="When the last run ended.")
-    last_time: float = Field(description="The time that the last run was for.")
+    last_time: float = Field(description="The scheduled time of the last run.")
     last_result: dict[str, Any] | None
 
 
@@ -78,7 +78,9 @@ def _view(one: Schedule) -> ScheduleView:
 
 
 def _unrestricted(token: Token) -> str:
-    """The token's name. Raises ProblemError: a schedule may work on any list."""
+    """The token's name. Raises ProblemError if the token is restricted to lists, because a schedule
+    may work on any list.
+    """
     check_unrestricted(token, "may not use schedules")
     return token.name
 
@@ -87,7 +89,7 @@ def _unrestricted(token: Token) -> str:
 def show_all(
     request: Request, token: Annotated[Token, Depends(requires("read"))]
 ) -> list[ScheduleView]:
-    """Those of the configuration, in its order."""
+    """The schedules in the order of the configuration."""
     _unrestricted(token)
     context = context_of(request)
     with context.client() as client:
@@ -98,7 +100,7 @@ def show_all(
 def show(
     request: Request, name: str, token: Annotated[Token, Depends(requires("read"))]
 ) -> ScheduleView:
-    """When it fires next, what it does now, and how its last run ended."""
+    """Shows the schedule's next time, its present run, and how the last run ended."""
     _unrestricted(token)
     context = context_of(request)
     with context.client() as client:
@@ -109,7 +111,7 @@ def show(
 def run(
     request: Request, name: str, token: Annotated[Token, Depends(requires("operate"))]
 ) -> ScheduleView:
-    """Besides its times, also where it is paused. A host begins the run within seconds."""
+    """Requests an additional run, also of a paused schedule. A host begins it within seconds."""
     return _change(schedules.run_now, request, name, token)
 
 
@@ -117,7 +119,7 @@ def run(
 def pause(
     request: Request, name: str, token: Annotated[Token, Depends(requires("operate"))]
 ) -> ScheduleView:
-    """Its times pass without effect. A run that has begun goes on."""
+    """A paused schedule skips its times. A run that has begun goes on."""
     return _change(schedules.pause, request, name, token)
 
 
@@ -125,7 +127,7 @@ def pause(
 def resume(
     request: Request, name: str, token: Annotated[Token, Depends(requires("operate"))]
 ) -> ScheduleView:
-    """It fires again from its next time on."""
+    """The schedule runs again from its next time on."""
     return _change(schedules.resume, request, name, token)
 
 

@@ -1,4 +1,4 @@
-"""/v1/search: vCons by what was said in them, where a storage keeps an index of words."""
+"""/v1/search: finds vCons by words in them, if a storage has a full-text index."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class HitView(BaseModel):
     uuid: str
     created_at: str
     subject: str
-    snippet: str = Field(description="Words around those that were found.")
+    snippet: str = Field(description="Text around the words that were found.")
     marks: list[tuple[int, int]] = Field(
-        description="Where these are in the snippet: begin and end, in characters."
+        description="The words found in the snippet: begin and end, in characters."
     )
 
 
 class SearchPage(BaseModel):
-    """Some hits, the newest first. next: the cursor of the next page; none for the last."""
+    """Some hits, the newest first. next: the cursor of the next page; null on the last page."""
 
-    storage: str = Field(description="The storage that has answered.")
+    storage: str = Field(description="The storage that answered.")
     hits: list[HitView]
     next: str | None
-    silent: list[str] = Field(description="Storages that could not be asked before it.")
+    silent: list[str] = Field(description="Storages that were asked first and failed.")
 
 
 @router.get(
@@ -52,7 +52,7 @@ def search(
     limit: Annotated[int, Query(ge=1, le=operation.LIMIT_MAX)] = 20,
     cursor: Annotated[str, Query(max_length=1000, description="`next` of the page before.")] = "",
 ) -> SearchPage:
-    """Looks in transcripts, messages, subjects, parties, tags and other analyses."""
+    """Searches transcripts, messages, subjects, parties, tags and other analyses."""
     check_unrestricted(token, "does not search: words are those of all lists")
     reader = context_of(request).storages
     found = operation.search(reader, q, storage=storage, limit=limit, cursor=cursor)

@@ -1,4 +1,4 @@
-"""The shapes of the API's answers, with examples for its documentation."""
+"""The JSON of a job in the API's answers, with an example for /openapi.json."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def iso(at_s: float) -> str:
 
 
 class Progress(BaseModel):
-    """How far a running item is, in the units of the link that runs."""
+    """The progress of a running item, in the unit of the link that runs."""
 
     done: float
     total: float | None = None
@@ -36,14 +36,14 @@ class JobError(BaseModel):
 
 
 class JobNotification(BaseModel):
-    """What became of telling the job's end to its callback. status: queued, delivered, failed."""
+    """The state of the notification to the job's callback. status: queued, delivered, failed."""
 
     status: str
     error: str = Field("", description="Why it failed.")
 
 
 class JobLinks(BaseModel):
-    """Where to go from a job."""
+    """Paths of the job."""
 
     self: str
     events: str
@@ -51,7 +51,7 @@ class JobLinks(BaseModel):
 
 
 class JobView(BaseModel):
-    """One submission: where it is, and how it ended."""
+    """One submission: its present state, and its end."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -86,22 +86,22 @@ class JobView(BaseModel):
     id: str
     job_id: str = Field(description="The same as `id`.")
     list: str
-    uuid: str = Field(description="Of its vCon.")
+    uuid: str = Field(description="The uuid of the job's vCon.")
     status: str = Field(
         description="queued, processing, waiting; or an end: completed, filtered, cancelled, failed"
     )
     link: str = Field(description="The link that runs.")
     progress: Progress | None
-    progress_text: str = Field(description="How far it is, in words.")
+    progress_text: str = Field(description="The progress in words.")
     attempts: int
     created_at: str
     updated_at: str
     start_time: str = Field(description="The same as `created_at`.")
-    elapsed_time: float = Field(description="Seconds from its making to its end, or to now.")
+    elapsed_time: float = Field(description="Seconds from the submission to the end, or to now.")
     retry_at: str | None = Field(description="When a waiting job is due.")
     waits_for: dict[str, Any] | None = Field(description="What a waiting job waits for.")
     error: JobError | None
-    notification: JobNotification | None = Field(description="Of its end, to its callback.")
+    notification: JobNotification | None = Field(description="The one to the callback.")
     by: str = Field(description="The name of the token that submitted it.")
     links: JobLinks
 
@@ -151,7 +151,7 @@ def _progress(job: Job) -> Progress | None:
 
 
 def _in_words(job: Job) -> str:
-    """Such as "transcribing, 130 of 600 s"; the status where there is nothing to add."""
+    """Progress such as "transcribing, 130 of 600 s"; the status if there is no progress."""
     if job.status == "waiting":
         return f"waiting until {iso(job.retry_at)}" if job.retry_at else "waiting"
     if job.status != "processing" or not job.link:

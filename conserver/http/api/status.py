@@ -1,4 +1,4 @@
-"""/v1/status, /v1/hosts, /v1/items, /v1/config and /v1/audit: the whole of it."""
+"""/v1/status, /v1/hosts, /v1/workers, /v1/items, /v1/config and /v1/audit: the system's state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1", tags=["status"])
 
 
 class HostView(BaseModel):
-    """One supervisor and its workers, as of its last beat."""
+    """One host: its supervisor and its workers, as of the last heartbeat."""
 
     id: str
     name: str
@@ -39,64 +39,64 @@ class HostView(BaseModel):
     workers: list[dict[str, Any]]
     transcribers: list[dict[str, Any]]
     page_readers: list[dict[str, Any]]
-    beats: bool = Field(description="Whether its last beat is younger than its lease.")
+    beats: bool = Field(description="Whether its last heartbeat is younger than its lease.")
     consumes: bool = Field(description="Whether it takes items.")
 
 
 class Breaker(BaseModel):
-    """For how many workers a storage is away, of those that write to it."""
+    """How many of the workers that write to a storage have stopped because it fails."""
 
     storage: str
     open: int
     workers: int
-    since: str | None = Field(description="Since when, where it is away.")
-    reason: str = Field(description="What it answers now, where it is away.")
+    since: str | None = Field(description="Since when the storage fails; null if it does not.")
+    reason: str = Field(description="The storage's latest error; empty if it does not fail.")
 
 
 class Finding(BaseModel):
-    """One thing that is wrong."""
+    """One problem that was found."""
 
     severity: str = Field(description="critical or warning.")
     subject: str = Field(description="What it is about, such as `Storage pg`.")
-    text: str = Field(description="What is wrong with it.")
+    text: str = Field(description="The problem.")
     advice: str = Field(description="What to do.")
-    list: str = Field(description="The list that it is about; empty where it is about none.")
+    list: str = Field(description="The list that has the problem; empty for none.")
 
 
 class Status(BaseModel):
-    """The state of all lists and hosts, and what is wrong with it."""
+    """The state of all lists and hosts, and their problems."""
 
     at: str
-    findings: list[Finding] = Field(description="What is wrong right now, the worst first.")
+    findings: list[Finding] = Field(description="Present problems, the worst first.")
     lists: list[ListView]
     hosts: list[HostView]
     breakers: list[Breaker]
     in_flight: int
     done: int = Field(description="Items that the present workers have done.")
-    rate_per_s: float | None = Field(description="Of the last minute; null where it is not known.")
+    rate_per_s: float | None = Field(description="Over the last minute; null: not known.")
     drained_in_s: int | None = Field(
-        description="When nothing waits any more on lists that are served and not paused."
+        description="An estimate of when the lists are empty; paused and unserved lists excluded."
     )
 
 
 class Place(BaseModel):
-    """Where one copy of an item is: queued, returned, suspects, parked, running or dead."""
+    """The place of one copy of an item: queued, returned, suspects, parked, running or dead."""
 
     list: str
     where: str
 
 
 class Item(BaseModel):
-    """Where a vCon is in the queues; nowhere if `places` is empty."""
+    """The places of a vCon in the queues. `places` is empty if it is in none."""
 
     uuid: str
     places: list[Place]
 
 
 class Workers(BaseModel):
-    """How busy the living hosts are."""
+    """How busy the running hosts are."""
 
-    queue_size: int = Field(description="Items that wait on the lists, for now or for their time.")
+    queue_size: int = Field(description="Items that wait on the lists, parked ones included.")
     active_tasks: int = Field(description="Items that workers hold.")
     num_workers: int = Field(description="Workers of all hosts.")
     page_readers: int = Field(description="Processes that read pages of documents.")
@@ -104,7 +104,7 @@ class Workers(BaseModel):
 
 
 class ConfigView(BaseModel):
-    """The configuration without its secrets, and what in it has no effect."""
+    """The configuration without its secrets, and its entries that have no effect."""
 
     links: dict[str, Any]
     storages: dict[str, Any]
@@ -113,7 +113,7 @@ class ConfigView(BaseModel):
 
 
 class AuditView(BaseModel):
-    """Who changed what."""
+    """One change, and who made it."""
 
     at: str
     actor: str
@@ -161,7 +161,7 @@ def _finding(one: attention.Finding) -> Finding:
 
 @router.get("/status", summary="Lists, hosts and workers")
 def status(request: Request, token: Annotated[Token, Depends(requires("read"))]) -> Status:
-    """What waits, what runs, what is dead."""
+    """Shows what waits, what runs and what is dead on all lists, and present problems."""
     context = context_of(request)
     with context.client() as client:
         everything = overview.overview(client, list(context.config.ingress), Rate())
@@ -183,7 +183,7 @@ def status(request: Request, token: Annotated[Token, Depends(requires("read"))])
 
 @router.get("/hosts", summary="Hosts and their workers")
 def hosts(request: Request, token: Annotated[Token, Depends(requires("read"))]) -> list[HostView]:
-    """By name."""
+    """Lists the hosts, sorted by name."""
     context = context_of(request)
     with context.client() as client:
         found = operations.read(client)
@@ -192,7 +192,7 @@ def hosts(request: Request, token: Annotated[Token, Depends(requires("read"))]) 
 
 @router.get("/workers", summary="How busy the workers are")
 def workers(request: Request, token: Annotated[Token, Depends(requires("read"))]) -> Workers:
-    """Of all hosts that beat: what waits, what runs, and what each worker does."""
+    """Counts the items that wait and run on all running hosts, and lists each worker's items."""
     context = context_of(request)
     with context.client() as client:
         found = overview.overview(client, list(context.config.ingress), Rate())
@@ -202,7 +202,7 @@ def workers(request: Request, token: Annotated[Token, Depends(requires("read"))]
         for state in found.lists
         if token.may_use(state.name)
         for count in (state.queued, state.returned, state.suspects, state.parked)
-        if count is not None  # A key of another type.
+        if count is not None  # None: the key has the wrong type.
     ]
     texts: Any = redact_texts(
         [{"host": host.name, **worker} for host in living for worker in host.workers]
@@ -218,7 +218,7 @@ def workers(request: Request, token: Annotated[Token, Depends(requires("read"))]
 
 @router.get("/items/{uuid}", summary="Where a vCon is in the queues")
 def item(request: Request, uuid: str, token: Annotated[Token, Depends(requires("read"))]) -> Item:
-    """Reads whole lists: for people, not for polling. A job tells its place at once."""
+    """Reads whole lists, so it is for people, not for polling. To poll, use the vCon's job."""
     context = context_of(request)
     submitting.check_uuid(uuid)
     with context.client() as client:
@@ -230,7 +230,7 @@ def item(request: Request, uuid: str, token: Annotated[Token, Depends(requires("
 
 @router.get("/config", summary="The configuration, without its secrets")
 def config(request: Request, _: Annotated[Token, Depends(requires("read"))]) -> ConfigView:
-    """As this process has read it."""
+    """Shows the configuration that this API process has read."""
     found = context_of(request).config
     shown: Any = redact_fields(found.model_dump(mode="json"))
     return ConfigView(**shown, warnings=[str(redact_texts(str(one))) for one in found.warnings])
@@ -242,7 +242,7 @@ def show_audit(
     token: Annotated[Token, Depends(requires("read"))],
     limit: Annotated[int, Query(ge=1, le=audit.KEEP)] = 100,
 ) -> list[AuditView]:
-    """The last 1000 changes are kept."""
+    """Shows the latest changes, of the 1000 that are kept."""
     check_unrestricted(token, "does not see the audit, which names all of them")
     with context_of(request).client() as client:
         found = audit.recent(client, limit)

@@ -1,7 +1,7 @@
-"""From a request to a job: the document, its checks, and the one script that takes all in.
+"""Makes a job of a request: checks the document, then stores document, job and item by one script.
 
-Everything that is refused is refused here, before anything is stored: a document that is no vCon, a
-list that nobody configured, a list at its cap, a job that exists.
+The checks come before anything is stored. They refuse a document that is no vCon, a list that is
+not configured, a list at its cap, and a job id that exists.
 """
 
 from __future__ import annotations
@@ -36,13 +36,20 @@ from conserver.vcon.ids import usable_uuid
 
 FULL_RETRY_S = 10
 POLL_S = 2
-"""What Retry-After says while a job is unfinished."""
+"""Value of Retry-After while a job is unfinished."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a caller wants done. due_ms: not before, 0 for now. fields: more for the job to keep.
-    callback: where its end is told. file: the recording in the store that the document refers to.
+    """A job to submit.
+
+    Attributes:
+        body: the document to store; b"" if it is stored already.
+        job: the job's id; "" for a new one.
+        due_ms: the earliest time, in ms since 1970; 0 for now.
+        fields: further fields of the job's hash.
+        callback: is notified of the job's end.
+        file: the file of a form, if the document refers to its content in the store.
     """
 
     list: str
@@ -56,7 +63,7 @@ class Wish:
 
 
 def known_list(context: Context, token: Token, name: str) -> str:
-    """The name of a list that the configuration serves and the token may use.
+    """The name, checked: a list that a chain of the configuration serves and the token may use.
 
     Raises:
         ProblemError: 404 or 403.
@@ -73,10 +80,10 @@ def known_list(context: Context, token: Token, name: str) -> str:
 
 
 def prioritised_list(context: Context, token: Token, name: str, priority: str) -> str:
-    """The list that a submission to a known list goes to, with this priority ("" is none).
+    """The list for a submission to the list `name` with this priority ("" for none).
 
     Raises:
-        ProblemError: 404 or 403, or 422 where the chain has no list for this priority.
+        ProblemError: 404 or 403; 422: the chain has no list for this priority.
     """
     known_list(context, token, name)
     try:
@@ -88,7 +95,7 @@ def prioritised_list(context: Context, token: Token, name: str, priority: str) -
 
 
 def served_list(context: Context, client: Client, token: Token, name: str) -> str:
-    """The name of a list that is configured, or was ever taken from.
+    """The name, checked: a list that is configured, or from which workers have ever claimed.
 
     Raises:
         ProblemError: 404 or 403.
@@ -111,7 +118,7 @@ def uuid_of(context: Context, raw: bytes) -> str:
 
 
 def check_uuid(uuid: str, status: int = 422) -> str:
-    """A uuid that a document can have. Raises ProblemError: `status`."""
+    """The uuid, checked: a document can have it. Raises ProblemError: `status`."""
     if not usable_uuid(uuid):
         raise ProblemError(status, "uuid: cannot be the uuid of a vCon", "invalid")
     return uuid
@@ -126,7 +133,7 @@ def moment(text: str) -> datetime | None:
 
 
 def due_ms(not_before: datetime | None) -> int:
-    """When it may run, in ms since 1970; 0 for now. Raises ProblemError: 422."""
+    """The earliest time of a job, in ms since 1970; 0 for now. Raises ProblemError: 422."""
     if not_before is None:
         return 0
     if not_before.tzinfo is None:
@@ -144,15 +151,15 @@ def check_callback(context: Context, callback: Callback | None) -> None:
 
 
 async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]:
-    """Take a job in.
+    """Make a job: store its document and push its item.
 
     Returns:
-        It, and whether it was made now: false for the same submission that exists already.
+        The job, and whether it is new: False if an identical submission has made it before.
 
     Raises:
-        ProblemError: 409 for an id that another submission has, 422 for a callback that can never
-            arrive, 429 where the token has as many jobs as it may have, now or in this minute, 503
-            where the list is full.
+        ProblemError: 409: another submission has the job id; 422: the callback can never arrive;
+            429: the token has too many unfinished jobs, or jobs in this minute; 503: the list is
+            full.
         redis.RedisError
     """
     job, settings = wish.job or jobs.new_id(), context.settings
@@ -174,7 +181,7 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
         fields=[("by", token.name), *wish.fields, *kept],
     )
     if len(wish.body) > calls.SMALL_BYTES:
-        # A name of its own: a request with the same job id must not take this document.
+        # The key gets a random name: a request with the same job id must not use this document.
         source = keys.incoming(jobs.new_id())
         await context.redis.set(source, wish.body, ex=INCOMING_S)
         submission = submission._replace(body=b"", source=source)
@@ -199,7 +206,7 @@ async def submit(context: Context, token: Token, wish: Wish) -> tuple[Job, bool]
 
 
 def _refused(name: str, answer: Sequence[str]) -> ProblemError:
-    """Why submit.lua has not taken a submission to a list, by its answer."""
+    """The error for a refusal by submit.lua. name: the list. answer: of the script."""
     match answer:
         case ["full", length]:
             return ProblemError(
@@ -218,13 +225,15 @@ def _refused(name: str, answer: Sequence[str]) -> ProblemError:
 async def _run(
     context: Context, submission: Submission, file: Incoming | None
 ) -> tuple[list[bytes], Job | None]:
-    """Run the script. Whether the recording is needed is told as soon as it may be."""
+    """Run submit.lua. `file.needed` is set before the call, because the call may succeed although
+    its answer is lost; it is cleared if the script has made no job.
+    """
     if file is not None:
         file.needed = True
     try:
         call = operator_calls.submit(submission)
         answer, found = await queue.run_and_read(context.shared, call, submission.job)
-    except ResponseError:  # Redis is full, or refuses: nothing was done.
+    except ResponseError:  # Redis is full, or refused the script: it has changed nothing.
         if file is not None:
             file.needed = False
         raise
@@ -234,8 +243,8 @@ async def _run(
 
 
 def _is_same(job: Job, wish: Wish) -> bool:
-    """Whether a job was made by the same submission: from the same source; of the same vCon where
-    nobody knows the source of one of them.
+    """Whether the job was made by an identical submission: with the same source, or, if one of the
+    two has no source, with the same vCon.
     """
     source, known = dict(wish.fields).get("source"), job.fields.get("source")
     same = source == known if source and known else job.uuid == wish.uuid
@@ -243,24 +252,24 @@ def _is_same(job: Job, wish: Wish) -> bool:
 
 
 async def replayed(context: Context, token: Token, job: str, source: str) -> Job | None:
-    """The job that this very request has made before; None if it has made none."""
+    """The job, if an identical request has made it; None if not, or if it does not exist."""
     found = await queue.job_of(context.shared, job)
     same = found is not None and may_see(token, found) and found.fields.get("source") == source
     return found if same else None
 
 
 def answer(request: Request, job: Job, made: bool) -> Response:
-    """202 for a job that was made, 200 for one that was there."""
+    """202 for a new job, 200 for a job that existed."""
     view = job_view(job, request.scope.get("root_path", ""))
     headers = {"Location": view.links.self, "Retry-After": str(POLL_S)}
     return Response(view.model_dump_json(), 202 if made else 200, headers, "application/json")
 
 
 async def visible_job(context: Context, token: Token, job: str) -> Job:
-    """A job that the token may see: with the role read all, with submit its own.
+    """A job that the token may see (see `may_see`).
 
     Raises:
-        ProblemError: 404, also for one that the token may not see.
+        ProblemError: 404: it does not exist, or the token may not see it.
     """
     found = await queue.job_of(context.shared, job) if is_job_id(job) else None
     if found is not None and may_see(token, found):
@@ -269,10 +278,12 @@ async def visible_job(context: Context, token: Token, job: str) -> Job:
 
 
 def may_see(token: Token, job: Job) -> bool:
-    """Whether the token may see a job: with the role read any of its lists, else its own."""
+    """Whether the token may see a job: with the role read every job on its lists, without the role
+    only jobs that it submitted itself.
+    """
     return (token.may("read") or job.by == token.name) and token.may_use(job.list)
 
 
 def is_job_id(text: str) -> bool:
-    """Whether a text can be the id of a job."""
+    """Whether a text has the form of a job id."""
     return jobs.ID.fullmatch(text) is not None

@@ -1,10 +1,10 @@
-"""Who waits for changes of a job: one subscription to Redis for all of them.
+"""Wakes requests that wait for changes of a job, by one Redis subscription for the whole process.
 
-A process has one connection that is subscribed to the channels of those jobs that somebody
-follows. A listener gets a flag, not the messages: however many changes there are, a reader that is
-slow finds one flag set, reads the job as it is then, and holds back nobody.
+One connection is subscribed to the channels of all jobs that a request follows. A request gets an
+asyncio.Event, not the messages: after any number of changes a slow request finds the event set,
+reads the present state of the job, and delays no other request.
 
-Where Redis is away, listeners are woken now and then, so that they look for themselves.
+While Redis is away, all events are set now and then, so that the requests try to read the job.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 PAUSE_S = 1.0
-"""How long to wait before Redis is asked again after an error."""
+"""The pause before the next connection to Redis after an error."""
 
 LISTENERS_MAX = 5000
-"""Open streams and long polls of one process; beyond that a client is told to poll."""
+"""The most open streams and long polls of one process. Further clients have to poll."""
 
 
 class TooManyListenersError(Exception):
-    """No more can follow here."""
+    """LISTENERS_MAX requests wait in this process already."""
 
 
 class Subscriptions:
-    """The channels that this process is subscribed to, and who listens to each."""
+    """The channels to which this process is subscribed, and the requests that listen to each."""
 
     def __init__(self, connect: Callable[[], redis.asyncio.Redis]) -> None:
-        """connect: makes a client whose reads may block for as long as they like."""
+        """connect: makes a client that sets no timeout for reads."""
         self._connect = connect
         self._listeners: dict[str, set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -44,28 +44,28 @@ class Subscriptions:
         self._closing = asyncio.Event()
 
     def __len__(self) -> int:
-        """How many listen now."""
+        """How many requests listen now."""
         return sum(map(len, self._listeners.values()))
 
     @property
     def limit(self) -> int:
-        """How many may listen at once."""
+        """How many requests may listen at once."""
         return LISTENERS_MAX
 
     @property
     def closing(self) -> bool:
-        """Whether streams are to end: the process stops."""
+        """Whether streams have to end, because the process stops."""
         return self._closing.is_set()
 
     @contextlib.asynccontextmanager
     async def listen(self, job: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set at every change of the job; whoever waits clears it.
+        """An event that is set at every change of the job. The caller clears it.
 
-        It is set once the subscription stands, so that a change between a look at the job and the
-        subscription is not missed.
+        The event is also set once Redis has confirmed the subscription, so that the caller reads
+        the job again: it may have changed between the caller's last reading and the subscription.
 
         Raises:
-            TooManyListenersError: there are LISTENERS_MAX already.
+            TooManyListenersError: LISTENERS_MAX requests listen already.
         """
         if len(self) >= LISTENERS_MAX:
             raise TooManyListenersError
@@ -84,7 +84,7 @@ class Subscriptions:
                 self._changed.set()
 
     def begin_closing(self) -> None:
-        """Let every stream end."""
+        """Wake every listener, so that its stream ends."""
         self._closing.set()
         self._wake_all()
 
@@ -121,7 +121,7 @@ class Subscriptions:
                 await client.aclose()
 
     async def _serve(self, pubsub: Any) -> None:
-        """Keep the channels as they are wanted, and pass on what comes."""
+        """Subscribe and unsubscribe as listeners come and go, and set events at messages."""
         channels: dict[str, str] = {}  # channel -> job
         reader: asyncio.Task[Any] | None = None
         changed = asyncio.ensure_future(self._changed.wait())

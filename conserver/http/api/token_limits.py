@@ -1,8 +1,8 @@
-"""What one token may have: unfinished jobs at once, jobs per minute, and bytes of bodies on a day.
+"""The limits of one token: unfinished jobs at once, jobs per minute, and bytes of bodies per day.
 
-All are counted in Redis, so that they hold over all replicas of the API: unfinished jobs by the
-scripts that make and end them (submit.lua, prelude.lua), the others here: bytes before they are
-read, jobs before they are made. A token without a limit costs nothing.
+Redis has the counts, so the limits hold over all replicas of the API. Scripts count unfinished jobs
+when they make and end a job (submit.lua, prelude.lua). This module counts bytes before the body is
+read, and jobs per minute before the job is made. Without a limit no command is sent.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ BUSY_RETRY_S = 10
 
 
 def jobs_at_once(context: Context, token: Token) -> int:
-    """How many jobs of a token may be unfinished; 0 for any number."""
+    """The most unfinished jobs of a token; 0 for no limit."""
     return token.jobs_at_once or context.settings.api_jobs_at_once
 
 
 def busy(token: Token, most: int) -> ProblemError:
-    """429: all jobs that the token may have at once are unfinished."""
+    """The error if the token has `most` unfinished jobs: 429."""
     return ProblemError(
         429,
         f"{most} jobs of the token `{token.name}` are unfinished, and it may have no more at once;"
@@ -38,7 +38,7 @@ async def count_job(context: Context, token: Token) -> None:
     """Count a job that the token submits in this minute.
 
     Raises:
-        ProblemError: 429 where it were one too many.
+        ProblemError: 429: the token has reached its limit for this minute.
         redis.RedisError
     """
     most = token.jobs_per_minute or context.settings.api_jobs_per_minute
@@ -65,7 +65,7 @@ def _wrong_type(key: bytes, kind: bytes) -> ProblemError:
 
 
 class Allowance:
-    """What the sender of one request may still send today."""
+    """Counts the bytes of one request against the token's limit per day."""
 
     def __init__(self, request: Request) -> None:
         self._context = context_of(request)
@@ -77,11 +77,11 @@ class Allowance:
         self._taken = 0
 
     async def take(self, size: int) -> None:
-        """So many bytes of the body have come so far, or will.
+        """Count the body's bytes. size: received so far, or announced; repeated calls may grow.
 
         Raises:
-            ProblemError: 429 where they are more than the token may send today, 413 where no day
-                has room for them.
+            ProblemError: 429: they exceed what the token may still send today; 413: they exceed the
+                limit of a whole day.
             redis.RedisError
         """
         if not self._most or size <= self._taken:

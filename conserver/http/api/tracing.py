@@ -1,8 +1,8 @@
 """The spans of the API: one per request, and one per submission.
 
-A request that carries a `traceparent` (W3C Trace Context) belongs to its caller's trace. The span
-of a submission, `send <list>`, is kept in the job's hash: the worker that claims the item goes on
-from there, so that one trace has the request and the work.
+A request with a `traceparent` (W3C Trace Context) belongs to its caller's trace. The job's hash
+keeps the id of the submission's span, `send <list>`. The worker that claims the item makes its
+spans children of that span, so one trace shows the request and the work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _QUIET = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 
 
 class Tracing:
-    """Around the whole application; installed only where traces are on."""
+    """Middleware around the whole application; installed only if traces are on."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -56,8 +56,8 @@ class Tracing:
 
 @contextmanager
 def producing(name: str, uuid: str, job: str) -> Iterator[list[tuple[str, str]]]:
-    """The span of a push on a list. Gives the fields that the job has to keep for its worker; none
-    where traces are off.
+    """A span for pushing an item onto a list. Yields the fields that the job's hash has to keep for
+    the worker; an empty list if traces are off.
     """
     otel = TRACES.otel
     if otel is None:

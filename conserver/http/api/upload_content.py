@@ -1,4 +1,4 @@
-"""The bytes of an upload as an answer: all of them, or the one range that was asked for."""
+"""Answers with the bytes of an upload: all of them, or the range that the request wants."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def content(
 ) -> Response:
     """The content of an upload, or the range of it that the request wants (RFC 9110, section 14).
 
-    It opens the content, so it belongs into a thread.
+    The call blocks, because it opens the content: call it in a thread.
 
     Raises:
-        ProblemError: 404: it has gone meanwhile; 416: no byte of the range is there.
+        ProblemError: 404: the upload has been removed; 416: the range contains no byte of it.
         StoreError: the bucket does not answer.
     """
     part = _range(request.headers.get("range", ""), found.bytes)
@@ -45,14 +45,14 @@ def content(
 
 
 class _Sent(StreamingResponse):
-    """Sends pieces. However it ends, they are closed."""
+    """Sends the pieces of a content, and closes it at the end, also after an error."""
 
     def __init__(self, pieces: Pieces, status: int, headers: Mapping[str, str]) -> None:
         self._pieces = pieces
         super().__init__(pieces, status, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The response, and its end."""
+        """Send the response, then close the content."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -63,11 +63,11 @@ _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*")
 
 
 def _range(text: str, size: int) -> tuple[int, int] | None:
-    """The first and last byte that are wanted; None for all: without a header, or with one that is
-    not understood.
+    """The first and last byte of a Range header. None: send all, because the header is missing or
+    malformed.
 
     Raises:
-        ProblemError: 416: no byte of it is there.
+        ProblemError: 416: the range contains no byte of the content.
     """
     match = _RANGE.fullmatch(text)
     if match is None or not any(match.groups()):

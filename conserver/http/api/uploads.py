@@ -1,4 +1,4 @@
-"""/v1/uploads: a recording first, the job about it later."""
+"""/v1/uploads: takes a recording or a document, before a job that uses it is submitted."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
 
 class NewUpload(BaseModel):
-    """What is known of an upload before it comes."""
+    """What the client knows of an upload before it sends it."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"bytes": 480044, "filename": "call.wav"}}
     )
 
-    bytes: int = Field(0, ge=0, description="Its size; another one is refused then.")
-    mediatype: str = Field("", max_length=255, description="Where the PUT has no Content-Type.")
-    filename: str = Field("", max_length=1024, description="Where the PUT has no X-Filename.")
+    bytes: int = Field(0, ge=0, description="The size; if given, another size is refused.")
+    mediatype: str = Field("", max_length=255, description="Used if the PUT has no Content-Type.")
+    filename: str = Field("", max_length=1024, description="Used if the PUT has no X-Filename.")
 
 
 class UploadOffer(BaseModel):
-    """Where to send a recording: one PUT of its bytes to `url`.
+    """The address of a new upload: PUT the bytes to `url`.
 
-    A path is one of this server, and wants the same token; a whole URL is presigned: send it none.
+    If `url` is a path, it is on this server and needs the same token. If it is an absolute URL, it
+    is presigned: send no token.
     """
 
     upload_id: str
@@ -50,7 +51,7 @@ class UploadOffer(BaseModel):
 
 
 class UploadView(BaseModel):
-    """A complete upload. sha512 in hex."""
+    """A complete upload. sha512: in hex."""
 
     upload_id: str
     bytes: int
@@ -75,10 +76,11 @@ class UploadView(BaseModel):
 async def announce(
     request: Request, token: Annotated[Token, Depends(requires("submit"))]
 ) -> UploadOffer:
-    """Gives the address for it. The id is a secret: whoever knows it may use the upload.
+    """Returns the address for an upload. The upload's id is a secret: whoever knows it may use the
+    upload.
 
-    Where uploads are kept in a bucket, the address is a presigned one of the bucket: the recording
-    goes there and not through this server. What the body says of it is wanted in advance, or {}.
+    If uploads are kept in a bucket, the address is a presigned URL of the bucket, and the recording
+    does not pass through this server. The body of this request describes the upload, or is {}.
     """
     context = context_of(request)
     wanted = _wanted(await bodies.whole(request, bodies.JSON_BYTES_MAX))
@@ -126,7 +128,9 @@ def _wanted(raw: bytes) -> NewUpload:
 async def put(
     request: Request, upload_id: str, token: Annotated[Token, Depends(requires("submit"))]
 ) -> UploadView:
-    """The body is written as it arrives; it is there whole, or not at all. May be sent again."""
+    """Writes the body to the store while it arrives. A body that breaks off leaves nothing; it may
+    be sent again.
+    """
     context = context_of(request)
     offer = await offers.of(context, upload_id)
     if offer is None or offer.by != token.name or time.time() > offer.until:
@@ -151,7 +155,7 @@ async def put(
 
 
 async def _receive(request: Request, writer: Writer, most_bytes: int) -> int:
-    """How many bytes came."""
+    """Write the body to the store. Returns the number of bytes."""
     pieces, size, written = [], 0, 0
     async for piece in bodies.chunks(request, most_bytes):
         pieces.append(piece)
@@ -178,7 +182,9 @@ async def _receive(request: Request, writer: Writer, most_bytes: int) -> int:
 async def get(
     request: Request, upload_id: str, token: Annotated[Token, Depends(token_of)]
 ) -> Response:
-    """With `Range` a part of it. Needs the role `read`, or to have sent it."""
+    """Returns the upload; with `Range` a part of it. Needs the role `read`, or the token that sent
+    the upload.
+    """
     context = context_of(request)
     found = await offers.complete(context, upload_id)
     if found is None or not (token.may("read") or found.by == token.name):

@@ -1,4 +1,4 @@
-"""What of the hosts a token may see that is restricted to lists: not what workers do for others."""
+"""Hides items of other lists from a token that is restricted to lists."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from conserver.operations.tokens import Token
 
 
 def visible(hosts: Sequence[Host], token: Token, config: Config) -> list[Host]:
-    """The hosts; their workers have those items alone whose chain serves no list but the token's.
+    """The hosts, without the items that the token may not see.
 
-    A worker tells the chain of an item, and not its list.
+    A worker reports the chain of an item, not its list. So an item is kept only if the token may
+    use all lists of the chain.
     """
     if not token.lists:
         return list(hosts)

@@ -1,4 +1,4 @@
-"""/v1/lists/{name}/retry and /empty: what becomes of many items of a list that wait."""
+"""/v1/lists/{name}/retry and /empty: try parked items now, or remove waiting items."""
 
 from __future__ import annotations
 
@@ -22,49 +22,49 @@ router = APIRouter(prefix="/v1/lists", tags=["lists"])
 
 
 class _Waiting(BaseModel):
-    """Which items of the list are meant. What is not given leaves none out."""
+    """Selects items of the list: those that match every field that is given."""
 
     model_config = ConfigDict(extra="forbid")
 
     uuids: list[str] = Field([], max_length=10_000, description="Of these vCons.")
-    storage: str = Field("", max_length=1000, description="Owed to this storage.")
-    error: str = Field("", max_length=1000, description="Text in the latest error, in any case.")
+    storage: str = Field("", max_length=1000, description="Still to be stored in this storage.")
+    error: str = Field("", max_length=1000, description="Text in the latest error; case ignored.")
     older: str = Field(
         "",
-        description="Claimed first, or submitted as a job, longer ago: 90s, 15m, 2h, 7d, 1w."
-        " It matches none of which nobody knows that.",
+        description="First claimed, or submitted as a job, longer ago: 90s, 15m, 2h, 7d, 1w."
+        " Items of unknown age do not match.",
     )
     dry_run: bool = Field(False, description="Only count.")
-    limit: int = Field(0, ge=0, le=1_000_000_000, description="At most so many; 0: all.")
+    limit: int = Field(0, ge=0, le=1_000_000_000, description="The most items; 0: all.")
 
 
 class NewRetry(_Waiting):
-    """Which parked items are to be tried now."""
+    """Selects the parked items to try now."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"storage": "s3", "dry_run": True}})
 
     causes: list[Literal["retry", "storage", "later"]] = Field(
         [],
         max_length=3,
-        description="What they wait for; if none is given: retry and storage. `later` are those"
-        " that were submitted for a later time.",
+        description="What they wait for; by default retry and storage. `later`: items that were"
+        " submitted for a later time.",
     )
 
 
 class NewEmptying(_Waiting):
-    """Which items that wait are to be taken out, for good."""
+    """Selects the waiting items to remove for good."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"places": ["queued"], "older": "2h", "dry_run": True}}
     )
 
     causes: list[Literal["retry", "storage", "rate", "throttled", "later"]] = Field(
-        [], max_length=5, description="Parked ones that wait for this."
+        [], max_length=5, description="Only parked items that wait for this."
     )
     places: list[Literal["queued", "returned", "suspects", "parked"]] = Field(
-        [], max_length=4, description="In these places."
+        [], max_length=4, description="Only in these places."
     )
-    everything: bool = Field(False, description="Must be true where the filter is empty.")
+    everything: bool = Field(False, description="Must be true if the filter is empty.")
 
 
 @router.post(
@@ -80,8 +80,9 @@ def retry(
     wanted: NewRetry,
     token: Annotated[Token, Depends(requires("operate"))],
 ) -> Response:
-    """An operation, followed under `Location`. Attempts count on. What waits for a rate, or until
-    its server takes calls again, is not hurried; `left_out` says how many these are.
+    """Starts an operation; `Location` shows its progress. The items keep their count of attempts.
+    Items that wait for a rate, or for a server that has throttled calls, are left alone;
+    `left_out` counts them.
     """
     meant = _filter(request, name, wanted, token, causes=tuple(wanted.causes))
     return begun(request, Order("retry", meant, token.name, wanted.dry_run, wanted.limit))
@@ -100,8 +101,8 @@ def empty(
     wanted: NewEmptying,
     token: Annotated[Token, Depends(requires("operate"))],
 ) -> Response:
-    """An operation, followed under `Location`. Jobs end as cancelled. What runs goes on, and dead
-    letters stay.
+    """Starts an operation; `Location` shows its progress. The jobs of removed items end as
+    cancelled. Running items go on, and dead letters stay.
     """
     causes, places = tuple(wanted.causes), tuple(wanted.places)
     meant = _filter(request, name, wanted, token, causes=causes, places=places)
@@ -119,7 +120,7 @@ def _filter(
     causes: tuple[str, ...],
     places: tuple[str, ...] = (),
 ) -> WaitingFilter:
-    """Raises ProblemError: 403 or 404 for the list. OperationError: "invalid"."""
+    """The filter. Raises ProblemError: 403 or 404 for the list. OperationError: "invalid"."""
     context = context_of(request)
     with context.client() as client:
         submitting.served_list(context, client, token, name)
@@ -129,6 +130,6 @@ def _filter(
         places=places,
         causes=causes,
         storage=wanted.storage,
-        error=re.escape(wanted.error),  # Whoever sends it cannot make a pattern run for ever.
+        error=re.escape(wanted.error),  # No pattern of a client's, which might never end.
         older_s=parse_age(wanted.older) if wanted.older else None,
     )

@@ -1,4 +1,4 @@
-"""/v1/hosts/{host}/workers/{slot}: all that one worker holds."""
+"""/v1/hosts/{host}/workers/{slot}: the items that one worker holds."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class HeldView(BaseModel):
     uuid: str
     job: str
     list: str
-    phase: str = Field(description="queued, blocked, running or finishing; empty: not told.")
-    link: str = Field(description="The link that runs; empty where none does or it was not told.")
-    since_s: float = Field(description="For how long it has been there, as of the host's beat.")
-    claimed_at: str = Field(description="When any worker claimed it first.")
-    attempts: int = Field(description="Those that came to nothing.")
+    phase: str = Field(description="queued, blocked, running or finishing; empty: unknown.")
+    link: str = Field(description="The link that runs; empty: none runs, or unknown.")
+    since_s: float = Field(description="How long in this phase, as of the host's last heartbeat.")
+    claimed_at: str = Field(description="When a worker claimed the item for the first time.")
+    attempts: int = Field(description="Failed attempts.")
     links_done: Sequence[str]
     storages_owed: Sequence[str] | None = Field(description="Null until all links are done.")
 
 
 class WorkerView(BaseModel):
-    """A worker and the items that it holds, the longest claimed first."""
+    """A worker and the items that it holds, the earliest claimed first."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -82,7 +82,9 @@ def show(
     slot: Annotated[int, Path(ge=0, le=1_000_000)],
     token: Annotated[Token, Depends(requires("read"))],
 ) -> WorkerView:
-    """`host` is the `id` of `GET /v1/hosts`. A token that is restricted to lists sees theirs."""
+    """`host` is an `id` of `GET /v1/hosts`. A token that is restricted to lists sees only the items
+    of these lists.
+    """
     with context_of(request).client() as client:
         found = workers.holder(client, host, slot)
     return WorkerView(

@@ -1,7 +1,8 @@
-"""Who may use vcon-server's routes, and with which lists.
+"""Access to vcon-server's routes and to the lists that they name.
 
-Tokens are those of /v1, with their roles and lists; CONSERVER_API_TOKEN may everything. Whoever has
-none gets vcon-server's 403. Keys of partners (`ingress_auth`) are for the one list that they name.
+The routes take the tokens of /v1, with their roles and lists; CONSERVER_API_TOKEN has the role
+admin. A request without a token gets vcon-server's 403. A partner's key (`ingress_auth`) is valid
+only for the list under which the configuration has it.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from conserver.operations.tokens import Token
 
 BAD_KEY = "Invalid API Key"
 _FOREIGN = ("tel:", "mailto:", "name:", "context:", "vcon_storage:")
-"""How keys of vcon-server begin that are no lists of vCons."""
+"""Prefixes of vcon-server's Redis keys that are no lists of vCons."""
 
 
 def allows(role: str) -> Callable[[Request], Awaitable[Token]]:
-    """A dependency that gives the token of a request, if it has that role; else 403 or 429."""
+    """A dependency that gives the request's token if it has the role, else raises 403 or 429."""
 
     async def dependency(request: Request) -> Token:
         return checked(request, role)
@@ -47,7 +48,9 @@ def checked(request: Request, role: str) -> Token:
 
 
 def check_partner(request: Request, name: str) -> Token:
-    """Who pushes onto the list `name` with a key of `ingress_auth`; without one: HTTPException."""
+    """A token for a partner who sent a key that `ingress_auth` has for the list `name`. Raises
+    HTTPException if the request has no such key.
+    """
     context = context_of(request)
     key = request.headers.get(context.settings.api_header_name, "").strip()
     if not key:
@@ -77,7 +80,7 @@ def check_partner(request: Request, name: str) -> Token:
 
 
 def _is_one_of(key: str, known: Iterable[str]) -> bool:
-    """Compares with all of them, in the same time whichever matches."""
+    """Whether a known key is equal. Compares all of them, so that the time reveals nothing."""
     given, found = _digest(key), False
     for one in known:
         found |= hmac.compare_digest(given, _digest(one))
@@ -89,12 +92,12 @@ def _digest(text: str) -> bytes:
 
 
 def ingress_list(context: Context, token: Token, name: str, place: str) -> str:
-    """The name of a list that a chain takes from. place: the parameter. Raises: 403 or 422."""
+    """The name, checked: an ingress list of a chain. place: the parameter. Raises: 403 or 422."""
     return _checked(context, token, name, place, _ingress(context))
 
 
 def egress_list(context: Context, token: Token, name: str, place: str) -> str:
-    """The name of a list that a chain pushes to, and none takes from. Raises: 403 or 422."""
+    """The name, checked: an egress list that is no chain's ingress list. Raises: 403 or 422."""
     if name in _ingress(context):
         text = f"a chain takes from the list `{name}`: what is popped there would be lost to it"
         raise invalid(("query", place), "value_error", text)
@@ -102,7 +105,7 @@ def egress_list(context: Context, token: Token, name: str, place: str) -> str:
 
 
 def any_list(context: Context, token: Token, name: str, place: str) -> str:
-    """The name of a list of the configuration, or of one's dead letters. Raises: 403 or 422."""
+    """The name, checked: a list of the configuration, or its dead letters. Raises: 403 or 422."""
     own = name.removeprefix("DLQ:")
     if own in _ingress(context):
         check_list(token, own)
@@ -111,7 +114,7 @@ def any_list(context: Context, token: Token, name: str, place: str) -> str:
 
 
 def is_configured(context: Context, name: str) -> bool:
-    """Whether a list is one of the configuration, or of the dead letters of one."""
+    """Whether the configuration has the list, or the list holds such a list's dead letters."""
     return name.removeprefix("DLQ:") in _ingress(context) or name in context.config.egress
 
 

@@ -1,4 +1,4 @@
-"""/vcon and /vcons: store, read, delete, list and search documents, as vcon-server's clients do."""
+"""vcon-server's routes /vcon and /vcons: store, read, delete, list and search documents."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ router = route.router()
 
 PAGE_MAX = 1000
 WANTED_MAX = 1000
-"""How many documents GET /vcons gives at once; all of them together are as large as one may be."""
+"""The most documents in an answer of GET /vcons. Their total size has the limit of one document."""
 
 JSON = "application/json"
 ODDITY_HEADER = "X-Conserver-Warning"
 
 
 async def document_in(request: Request, context: Context) -> Vcon:
-    """The document in the body, as it is. Raises RequestValidationError (422), ProblemError."""
+    """The document in the body, unchanged. Raises RequestValidationError (422), ProblemError."""
     raw = await bodies.whole(request, context.settings.max_document_bytes)
     try:
         if len(raw) <= bodies.PARSE_INLINE_BYTES:
@@ -58,7 +58,7 @@ def store(context: Context, found: Vcon, lists: list[str]) -> None:
             documents.store(client, uuid, found.base, expiry_s=settings.orphan_expiry_s)
         try:
             index.add(client, settings, found)
-        except RedisError as error:  # It is stored and queued: that is what counts.
+        except RedisError as error:  # The document is stored and queued; only the index lacks it.
             log.get_logger().warning("vcon_not_indexed", vcon=uuid, error=str(error))
 
 
@@ -68,7 +68,7 @@ async def post(
     token: Annotated[Token, Depends(access.allows("submit"))],
     ingress_lists: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
-    """The stored document, which is the body as it came."""
+    """Stores the document and pushes it onto the lists. Answers with the body as it was sent."""
     context = context_of(request)
     names = list(dict.fromkeys(ingress_lists or ()))
     for name in names:
@@ -90,7 +90,7 @@ def newest(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> list[str]:
-    """uuids, the newest first by created_at."""
+    """uuids by `created_at`, the newest first."""
     context = context_of(request)
     wanted = index.Page(page, size, _seconds(since), _seconds(until))
     with context.client() as client:
@@ -107,7 +107,9 @@ def _seconds(moment: datetime | None) -> float | None:
 def get(
     request: Request, vcon_uuid: str, token: Annotated[Token, Depends(access.allows("read"))]
 ) -> Response:
-    """The document, from Redis or the first storage that has it. 404, or 502 if one is silent."""
+    """The document, from Redis or the first storage that has it. Not found: 404, or 502 if a
+    storage could not be asked.
+    """
     context = context_of(request)
     _check_usable(vcon_uuid)
     with context.client() as client:
@@ -125,7 +127,7 @@ def get_many(
     token: Annotated[Token, Depends(access.allows("read"))],
     vcon_uuids: Annotated[list[str], Query(max_length=WANTED_MAX)],
 ) -> Response:
-    """An array in the order of the question, with `null` for what is missing."""
+    """The documents in the order of the request, with `null` for missing ones."""
     context = context_of(request)
     room, parts = context.settings.max_document_bytes, []
     with context.client() as client:
@@ -146,7 +148,7 @@ def search(
     mailto: str = "",
     name: str = "",
 ) -> list[str]:
-    """uuids of vCons that have all of what is asked for."""
+    """uuids of vCons that match every given parameter."""
     context = context_of(request)
     terms = {"tel": tel, "mailto": mailto, "name": name}
     wanted = {term: value for term, value in terms.items() if value}
@@ -160,7 +162,7 @@ def search(
 def delete(
     request: Request, vcon_uuid: str, token: Annotated[Token, Depends(access.allows("admin"))]
 ) -> Response:
-    """204, also where it was nowhere; 502 names the storages that may still have it."""
+    """204, also if no place had the document; 502 names storages that may still have it."""
     context = context_of(request)
     _check_usable(vcon_uuid)
     places: list[str] = []
@@ -182,7 +184,7 @@ def delete(
 
 @router.api_route("/index_vcons", methods=["GET", "POST"])
 def index_all(request: Request, token: Annotated[Token, Depends(access.allows("operate"))]) -> int:
-    """Indexes every document in Redis; how many there are. 409: another request is at it."""
+    """Indexes every document in Redis; answers with their number. 409: another request does so."""
     context = context_of(request)
     with context.client() as client:
         try:
@@ -192,10 +194,11 @@ def index_all(request: Request, token: Annotated[Token, Depends(access.allows("o
 
 
 def _read(context: Context, client: Any, uuid: str) -> bytes | None:
-    """A document under its uuid as it was asked for, or in vcon-server's canonical spelling.
+    """The document with this uuid, as the client spelt it or in canonical spelling; None if no
+    place has it.
 
     Raises:
-        ProblemError: 502: no place has it, and a storage could not be asked.
+        ProblemError: 502: it was not found, and a storage could not be asked.
     """
     silent: set[str] = set()
     for one in _spellings(uuid):
@@ -226,7 +229,7 @@ def _check_usable(uuid: str) -> None:
 
 
 def _check_is_uuid(uuid: str) -> None:
-    """422 for what vcon-server could not have stored. Here other ids are possible, too."""
+    """Raise 422 for an id that is no UUID, as vcon-server does, although /v1 allows other ids."""
     try:
         uuidlib.UUID(uuid)
     except ValueError:
@@ -235,6 +238,6 @@ def _check_is_uuid(uuid: str) -> None:
 
 
 def _spelt(settings: Settings, text: bytes) -> bytes:
-    """The document as clients are to see it: its bytes, or EGRESS_FORMAT_VERSION's spelling."""
+    """The document for clients: its bytes, or converted to EGRESS_FORMAT_VERSION."""
     version = settings.egress_format_version
     return orjson.dumps(to_legacy(orjson.loads(text), version)) if version else text

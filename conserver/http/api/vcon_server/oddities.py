@@ -1,4 +1,6 @@
-"""What vcon-server would have refused in a document. Here it is taken, and the client is told."""
+"""Finds what vcon-server would have refused in a document. Conserver accepts the document, and
+names the findings in headers of its answer.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from conserver.operations.index import created_s
 from conserver.vcon.document import Vcon, numbered
 
 MOST = 20
-"""Of one document; whoever mends those gets the next ones."""
+"""The most findings for one document."""
 
 _TEL = re.compile(r"[+\d(][\d\s\-().+xX#*]{4,}")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
@@ -19,7 +21,9 @@ _NO_TIME = -1e18
 
 
 def oddities(document: Vcon) -> list[str]:
-    """Where and what, such as `parties[0].tel`; at most MOST. An envelope shows nothing of it."""
+    """Findings such as "parties[0].tel: is no telephone number", at most MOST. A signed or
+    encrypted document has none, because its content is not looked at.
+    """
     if document.form != "unsigned":
         return []
     found = [*_head(document.view), *_parties(document), *_dialogs(document)]

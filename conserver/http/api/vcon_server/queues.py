@@ -1,4 +1,4 @@
-"""vcon-server's routes onto and off its lists: ingress, egress, depths, dead letters."""
+"""vcon-server's routes for lists: ingress, egress, depths, dead letters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ REPROCESS_MAX = 100_000
 
 
 async def visible_list(request: Request, list_name: str) -> str:
-    """Everybody may ask for lists of the configuration, for others whoever may read."""
+    """The name of a list whose depth the caller may see. With CONSERVER_API_PUBLIC_STATS a list of
+    the configuration needs no token; any other needs a token with the role read.
+    """
     context = context_of(request)
     if context.settings.api_public_stats and access.is_configured(context, list_name):
         return list_name
@@ -34,7 +36,7 @@ async def visible_list(request: Request, list_name: str) -> str:
 
 @router.get("/stats/queue")
 def depth(request: Request, name: Annotated[str, Depends(visible_list)]) -> dict[str, str | int]:
-    """How many wait on a list."""
+    """How many items wait on a list."""
     with context_of(request).client() as client:
         return {"list_name": name, "depth": lists.depth(client, name)}
 
@@ -45,7 +47,7 @@ async def ingress(
     token: Annotated[Token, Depends(access.allows("submit"))],
     ingress_list: str,
 ) -> Response:
-    """Pushes uuids of stored documents. X-Conserver-Skipped has how many there are not."""
+    """Pushes uuids of stored documents. X-Conserver-Skipped counts uuids without a document."""
     context = context_of(request)
     access.ingress_list(context, token, ingress_list, "ingress_list")
     uuids = _uuids(await bodies.whole(request, bodies.JSON_BYTES_MAX))
@@ -92,7 +94,7 @@ def count(
     token: Annotated[Token, Depends(access.allows("read"))],
     egress_list: str,
 ) -> int:
-    """How many wait on a list: a bare number."""
+    """How many elements a list has, as a bare number."""
     context = context_of(request)
     access.any_list(context, token, egress_list, "egress_list")
     with context.client() as client:
@@ -101,7 +103,7 @@ def count(
 
 @router.post("/vcon/external-ingress", status_code=204)
 async def external(request: Request, ingress_list: str) -> Response:
-    """A partner's document onto the partner's list, with a key of `ingress_auth`."""
+    """Stores a partner's document and pushes it onto the list; needs a key of `ingress_auth`."""
     context = context_of(request)
     access.check_partner(request, ingress_list)
     found = await documents.document_in(request, context)
@@ -118,7 +120,7 @@ def dead(
     limit: Annotated[int, Query(ge=1, le=DEAD_MAX)] = 1000,
     offset: Annotated[int, Query(ge=0, le=1 << 40)] = 0,
 ) -> list[str]:
-    """uuids of dead letters, the oldest first. The header X-Total-Count has how many there are."""
+    """uuids of dead letters, the oldest first. The header X-Total-Count has the total number."""
     context = context_of(request)
     access.ingress_list(context, token, ingress_list, "ingress_list")
     with context.client() as client:
@@ -134,7 +136,7 @@ def reprocess(
     ingress_list: str,
     count: Annotated[int, Query(ge=1, le=REPROCESS_MAX)] = 1000,
 ) -> int:
-    """Sends dead letters to work again, where they stopped; how many: a bare number."""
+    """Requeues dead letters, which go on after their last checkpoint. Answers with their number."""
     context = context_of(request)
     access.ingress_list(context, token, ingress_list, "ingress_list")
     done, meant = 0, Filter(names=(ingress_list,))

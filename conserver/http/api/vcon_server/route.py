@@ -1,10 +1,10 @@
-"""How vcon-server's routes answer: errors as FastAPI gives them, and the version in the header.
+"""The form of vcon-server's answers: errors in FastAPI's form, and headers with the version.
 
     {"detail": "a text"}                                 most errors
-    {"detail": [{"type", "loc", "msg", "input"}, ...]}   422: a parameter or a body that cannot be
+    {"detail": [{"type", "loc", "msg", "input"}, ...]}   422: a parameter or the body is invalid
     500 with the text of FAILURES                        Redis or a storage has failed
 
-Errors of /v1 are problems of RFC 9457 (problems.py); the two never mix.
+Only routes under /v1 answer with problems of RFC 9457 (problems.py).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FAILURES = {
     "GET /dlq": "Failed to read DLQ",
     "POST /dlq/reprocess": "Failed to reprocess DLQ",
 }
-"""Route -> what it says when something behind it has failed; all others: FAILURE."""
+"""Route -> the text of its 500, if Redis or a storage has failed. Other routes have FAILURE."""
 
 FAILURE = "Internal Server Error"
 _RETRY_S = {"Retry-After": "10"}
@@ -51,10 +51,10 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class CompatRoute(APIRoute):
-    """A route of vcon-server."""
+    """A route that answers errors in vcon-server's form."""
 
     def get_route_handler(self) -> Handler:
-        """The handler, with its errors in vcon-server's form."""
+        """The route's handler, wrapped: its errors get vcon-server's form."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
@@ -81,7 +81,7 @@ def router() -> APIRouter:
 
 
 def version_of(settings: Settings) -> dict[str, str]:
-    """What GET /version says."""
+    """The answer of GET /version."""
     return {
         "version": settings.vcon_server_version or conserver.__version__,
         "git_commit": settings.vcon_server_git_commit,
@@ -90,7 +90,7 @@ def version_of(settings: Settings) -> dict[str, str]:
 
 
 def refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> HTTPException:
-    """An error with a text."""
+    """An error whose `detail` is a text."""
     return HTTPException(status, detail, dict(headers or {}))
 
 
@@ -133,7 +133,7 @@ def _answer(request: Request, path: str, error: Exception) -> Response:
 
 
 def _without_input(error: RequestValidationError) -> list[dict[str, Any]]:
-    """Without what was sent: it may be a document of megabytes, or a secret."""
+    """The errors without the client's input, which may be large or secret."""
     return [{**one, "input": None, "ctx": {}} for one in error.errors()]
 
 

@@ -21,7 +21,7 @@ router = route.router()
 
 @router.get("/version")
 async def version(request: Request) -> dict[str, str]:
-    """Open to all."""
+    """The version; needs no token."""
     return route.version_of(context_of(request).settings)
 
 
@@ -29,7 +29,7 @@ async def version(request: Request) -> dict[str, str]:
 def show(
     request: Request, token: Annotated[Token, Depends(access.allows("read"))]
 ) -> dict[str, Any]:
-    """The configuration file as it is written; its secrets are `***`."""
+    """The configuration file as it is written, with `***` for secrets."""
     try:
         return config_file.shown(context_of(request).settings.config_file)
     except ConfigError:
@@ -40,7 +40,9 @@ def show(
 async def replace(
     request: Request, token: Annotated[Token, Depends(access.allows("admin"))]
 ) -> Response:
-    """Replaces the file, if that is allowed and `conserver check` finds nothing wrong."""
+    """Replaces the configuration file, if CONSERVER_API_CONFIG_WRITES is true and the new file
+    passes the checks of `conserver check`.
+    """
     context = context_of(request)
     if not context.settings.api_config_writes:
         text = (
