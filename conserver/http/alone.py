@@ -100,7 +100,8 @@ class _Parent:
         return 0
 
     def _start(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # A stop must not hit between fork and `_pids`.
+        # A stop between the fork and the entry in `_pids` would miss the new process.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         try:
             if self._stopping:
                 return
