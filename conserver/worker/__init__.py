@@ -1,8 +1,8 @@
 """The worker process: claims items, runs their links, stores them and settles them.
 
-Begin with item.py: the life of an item, step by step, and which module does each step. Then read
-loop.py, the main thread, which owns the connection to Redis; parts.py shows how the modules depend
-on each other. By subject:
+Begin with item.py: it lists the steps of an item's life, and the module that does each step. Then
+read loop.py, the main thread, which owns the connection to Redis. parts.py shows how the modules
+depend on each other. By subject:
 
     lists, and in which order   routes.py
     prefetch, backpressure      intake.py, prefetch.py, held_items.py
@@ -11,8 +11,9 @@ on each other. By subject:
     chains, links, checkpoints  chain.py, link_context.py, checkpoint.py; threads: pool.py,
                                 work_queue.py, inbox.py
     settle, park, dead-letter   outcomes.py decides, outbox.py sends, settlement.py, conflicts.py;
-                                departures.py tells of it, also of dead letters of a claim
+                                departures.py logs and counts, also the dead letters that
+                                claim.lua makes
     storages                    writers.py, breaker.py; look-ups: document_loader.py
-    jobs, stories               job_hints.py, story.py; their callbacks: notifiers.py
+    jobs, stories               job_hints.py, story.py; callbacks of jobs: notifiers.py
     metrics, traces             meters.py, spans.py
 """

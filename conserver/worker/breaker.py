@@ -1,11 +1,11 @@
 """Breaker: a circuit breaker in front of a storage, with a limit on documents per call.
 
-    closed   calls are made; the storage gets as many documents as the limit says
+    closed   calls are made, each with at most `limit` documents
     open     no call is made until the pause has passed; then one document probes the storage
 
-A failure opens it; each further failure doubles the pause. A success closes it with a limit of
-GROWTH documents, which every success multiplies by GROWTH: a storage that has just come back is not
-flooded with all that waits for it.
+A failed call opens the breaker. Each further failure doubles the pause. A successful call closes
+the breaker and sets the limit to GROWTH documents; each further success multiplies the limit by
+GROWTH. So a storage that has just come back does not get all waiting documents at once.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import random
 
 from conserver.process import backoff
 
-FIRST_PAUSE_S = 0.65  # less jitter: half a second on average
+FIRST_PAUSE_S = 0.65  # with jitter, half a second on average
 LONGEST_PAUSE_S = 20.0
 GROWTH = 4
 
 
 class Breaker:
-    """Used by one thread. Times are seconds of one monotonic clock, which the caller reads."""
+    """The state of one breaker. The caller passes the time, by time.monotonic()."""
 
     def __init__(self, max_documents: int) -> None:
         """max_documents: the limit in normal operation."""
@@ -36,7 +36,7 @@ class Breaker:
         return self._failures > 0
 
     def allowed(self, now_s: float) -> int:
-        """How many documents the next call may have; 0: no call may be made."""
+        """How many documents the next call may have; 0 if no call may be made."""
         if not self._failures:
             return self._limit
         return 1 if now_s >= self._open_until_s else 0
@@ -53,7 +53,7 @@ class Breaker:
 
         Args:
             reason: for people.
-            after_s: how long the storage itself wants to be left alone, if it has said so.
+            after_s: how long the storage asked to get no calls, if it did.
         """
         opened = self._failures == 0
         self._failures += 1
@@ -63,6 +63,6 @@ class Breaker:
         return opened
 
     def retry_after_s(self, now_s: float) -> float:
-        """After how many seconds an item should come back: after the next probe, at random."""
+        """How long to park an item, in seconds: until a random time after the next probe."""
         left_s = max(self._open_until_s - now_s, 0.0)
         return left_s + random.uniform(0.1, 1.0 + left_s / 2)

@@ -1,12 +1,11 @@
 """ChainRunner: runs one item through the links of its chain.
 
-1. Parses the document, and rejects what must not be processed, with the reason.
-2. Runs the links in order, beginning with the first that no earlier attempt has finished.
+1. Parses the document. Rejects a document that must not be processed, with the reason.
+2. Runs the links in order, beginning with the first link that no earlier attempt has finished.
 3. Keeps the effects that links ask for (link_context.py) and makes checkpoints (checkpoint.py).
-4. Turns everything that links do, whatever they raise included, into a ChainOutcome (item.py).
+4. Sets a ChainOutcome (item.py), whatever the links return or raise.
 
-It runs in a chain thread. Only links use the network there; what goes to Redis, such as a
-checkpoint, goes through the worker loop.
+It runs in a chain thread and does not call Redis: the worker loop writes its checkpoints.
 """
 
 from __future__ import annotations
@@ -43,12 +42,12 @@ class ChainRunner:
         self._status = status
         self._inbox = inbox
         self._have_returned: set[str] = set()
-        """Links that are not checked for a missing `return`: they have returned a vCon once, or the
-        warning was logged.
+        """Links that have returned a vCon once, or whose missing `return` was logged. They are not
+        checked for a missing `return` again.
         """
 
     def run(self, item: Item) -> None:
-        """Run the item and set its outcome. Never raises for what a document or a link does."""
+        """Run the item and set its outcome. No fault of a document or a link raises here."""
         started_s = time.monotonic()
         self._status.set_phase(item.status_slot, Phase.UNTIMED)
         failpoints.at("open")
@@ -62,15 +61,15 @@ class ChainRunner:
         except Exception as error:  # noqa: BLE001 - a bug of ours must not lose the item
             outcome = _outcome_of(error, "")
         item.outcome = outcome
-        # Ends the time limits: how long Redis and the storages take does not count.
+        # This ends the time limits: the time of Redis and of the storages does not count.
         self._status.set_phase(item.status_slot, Phase.FINISHING)
         item.links_s += time.monotonic() - started_s
 
     def _run_links(self, item: Item, started_s: float) -> ChainOutcome:
         route, inbox, done = item.route, self._inbox, item.progress.links
         if done and tuple(done) != route.names[: len(done)]:
-            # The chain's configuration has changed, and the links that are done are not its first
-            # ones any more: all links run again, and ask for their effects again.
+            # The configuration has changed: the chain does not begin with the links that are done.
+            # All its links run, and ask for their effects again.
             done.clear()
             item.progress.pushes.clear()
             item.progress.expire_s = None
@@ -82,7 +81,7 @@ class ChainRunner:
                 return ChainOutcome(OutcomeKind.CANCELLED, reason, link=link.name)
             throttled_s = inbox.throttles.left_s(link.name) if inbox.throttles.until_s else 0.0
             if throttled_s > 0:
-                # The moment reserved under the rate of the link comes too early now: drop it.
+                # A rate slot of this link would come too early now: drop it.
                 item.progress.rate_slots = [THROTTLED + link.name]
                 return ChainOutcome(OutcomeKind.RATE, link=link.name, after_s=throttled_s)
             if route.rates and _lacks_slot(item, link.name):
@@ -105,7 +104,7 @@ class ChainRunner:
         return ChainOutcome(OutcomeKind.DONE)
 
     def _run_link(self, item: Item, link: LoadedLink, started_s: float) -> ChainOutcome | None:
-        """Run one link. Returns None if the next one is to run."""
+        """Run one link. Returns None if the next link is to run."""
         route, link_started_s = item.route, time.monotonic()
         deadline_s = _deadline(started_s, route.soft_s, link_started_s, link.soft_timeout_s)
         context = Context(item, link.name, deadline_s, self._inbox)
@@ -145,24 +144,26 @@ class ChainRunner:
         return self._checkpoint_after(item, link) if slow and not last else None
 
     def _log_slip(self, item: Item, link: str) -> None:
-        """Once per link: it changed the vCon and returned None, as one does that lacks a return."""
+        """Warn, once per link, that a link changed the vCon and returned None. It may have
+        forgotten `return vcon`.
+        """
         self._have_returned.add(link)
         what = "it changed the vCon and returned None: `return vcon`, or raise Filtered"
         log.get_logger().warning("changed_and_filtered", **item.log_fields(), link=link, what=what)
 
     def _checkpoint_after(self, item: Item, link: LoadedLink) -> ChainOutcome | None:
-        """Make a checkpoint that counts this link as done, so that it is not run again."""
+        """Make a checkpoint that lists this link as done, so that no later attempt repeats it."""
         item.progress.links.append(link.name)
         try:
             self._inbox.checkpoint(item)
-        except BaseException as error:  # noqa: BLE001 - the same as if the link had asked for it
+        except BaseException as error:  # noqa: BLE001 - handled as if the link had raised it
             return _outcome_of(error, link.name)
         item.progress.links.pop()
         return None
 
 
 def _dump_of(vcon: Vcon) -> bytes:
-    """The document; b"" while JSON cannot hold it, which is found later."""
+    """The document as JSON; b"" if JSON cannot hold it (_dumped rejects it later)."""
     try:
         return vcon.dump()
     except Rejected:
@@ -175,8 +176,8 @@ def _lacks_slot(item: Item, link: str) -> bool:
 
 
 def _dumped(item: Item, outcome: ChainOutcome) -> ChainOutcome:
-    """Dump the vCon. Returns the outcome, or a rejection that names the links which have made the
-    document impossible to write.
+    """Dump the vCon and return `outcome`. If the vCon cannot be dumped, return a rejection that
+    names the links that ran since the last checkpoint.
     """
     try:
         item.dump_vcon()
@@ -211,9 +212,9 @@ def parse_document(item: Item) -> None:
     vcon = Vcon.parse(item.text)
     if claimed.what != "inline":
         pushed = item.uuid
-        # Nearly always true; then Vcon.parse has checked the uuid already.
+        # Nearly always true. Then Vcon.parse has checked the uuid, and the two tests are skipped.
         same = vcon.uuid == pushed
-        # A signed or encrypted envelope may name no uuid. Its key may then be any usable one.
+        # A signed or encrypted envelope may name no uuid. Then any usable uuid may be its key.
         if not same and vcon.names_uuid and vcon.uuid.lower() != pushed.lower():
             raise Rejected(f"vcon:{pushed} holds the document of another vCon: {vcon.uuid}")
         if not same and not usable_uuid(pushed):
@@ -251,7 +252,7 @@ def _deadline(
     link_started_s: float,
     link_soft_s: float | None,
 ) -> float | None:
-    """The earlier one of the two soft time limits."""
+    """The earlier of the two soft time limits; None if neither is set."""
     if chain_soft_s is None and link_soft_s is None:
         return None
     ends = []
@@ -263,8 +264,8 @@ def _deadline(
 
 
 def _outcome_of(error: BaseException, link: str, options: object = None) -> ChainOutcome:
-    """The outcome of a run that `error` has ended. The secrets in the link's options are redacted,
-    because the texts go into the log, the record and the dead letter.
+    """The outcome of a run that `error` has ended. Its texts go into the log, the record and the
+    dead letter, so the secrets of the link's options are redacted in them.
     """
     secrets = Secrets()
     secrets.add(secret_values(options))
@@ -284,7 +285,7 @@ def _outcome_of(error: BaseException, link: str, options: object = None) -> Chai
             return ChainOutcome(OutcomeKind.START_ANEW, link=link)
         case TakenAway():
             return ChainOutcome(OutcomeKind.LOST, link=link)
-    # Redacted before it is cut: the second half of a secret would not be recognized.
+    # Redact first, then cut: redaction does not recognize the second half of a secret.
     text = "".join(traceback.format_exception(error))
     text = secrets.hide(redact_text(text))[-TRACEBACK_CHARS:]
     raised: Any = type(error)

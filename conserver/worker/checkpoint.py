@@ -1,7 +1,8 @@
-"""Checkpoints: an item's document and progress, written to Redis while its links still run.
+"""Checkpoints: an item's document and progress are written to Redis before all its links have run.
 
-What a checkpoint has saved is not repeated by the next attempt, whatever happens to this one. There
-is one after every link that is costly or took over a second, and wherever a link asks for one:
+The next attempt begins with the document of the checkpoint, and with the first link that was not
+done. A chain thread makes a checkpoint after every link that is costly or took over a second, and
+when a link asks for one:
 
     chain thread    WorkerInbox.checkpoint queues a Checkpoint and blocks
     worker loop     Outbox.write_checkpoint writes it and calls finish()
@@ -16,19 +17,20 @@ from conserver.worker.item import Item
 
 
 class StartAnew(BaseException):
-    """A checkpoint met a newer document of the same chain: the item starts again from that one.
+    """A checkpoint found another document in Redis, and the item must start anew from it (see
+    conflicts.py).
 
-    It is no subclass of Exception, so that a link which catches every Exception does not go on with
-    the old document.
+    This is a BaseException, so that a link that catches every Exception does not go on with the old
+    document.
     """
 
 
 class TakenAway(BaseException):
-    """A checkpoint found that another consumer has the item now. A BaseException as above."""
+    """A checkpoint found that another consumer has the item. A BaseException like StartAnew."""
 
 
 class Checkpoint:
-    """One request of a chain thread, which is blocked until the worker loop calls finish()."""
+    """A chain thread's request for a write. The thread blocks until the loop calls finish()."""
 
     __slots__ = ("error", "finished", "item")
 

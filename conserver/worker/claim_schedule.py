@@ -1,14 +1,14 @@
 """ClaimSchedule: when a worker claims next, and its wakeup dialogue with the coordinator.
 
-An idle worker does not poll the lists: the coordinator waits at them (BLMOVE) for all workers of
-the host, and wakes one worker when an item arrives. wakeup.py has the messages. A wakeup is only a
-hint; without one an idle worker claims once every TICK_INTERVAL.
+The coordinator waits at the lists (BLMOVE) for all workers of the host, and wakes an idle worker
+when an item arrives (process/wakeup.py has the messages). Because a wakeup can get lost, a worker
+also claims once per TICK_INTERVAL.
 
-    state         meaning                                                   claims
-    CLAIMING      items wait, as far as is known (the state at the start)   as soon as there is room
-    WOKEN         as CLAIMING; the coordinator waits for an answer          as soon as there is room
-    CAUGHT_UP     the last claim took all that waited                       after a tick
-    IDLE_WAITING  as CAUGHT_UP; the coordinator knows that we are idle      when woken; after a tick
+    state         meaning                                               claims
+    CLAIMING      items may wait (the state at the start)               as soon as there is room
+    WOKEN         as CLAIMING; the coordinator waits for an answer      as soon as there is room
+    CAUGHT_UP     the last claim left no item behind                    after a tick
+    IDLE_WAITING  as CAUGHT_UP; the coordinator may wake this worker    when woken, or after a tick
 
     in state      event                                       then          sends
     any           WAKE received                               WOKEN
@@ -20,9 +20,9 @@ hint; without one an idle worker claims once every TICK_INTERVAL.
     CAUGHT_UP     a chain thread is idle                      IDLE_WAITING  IDLE
     any           a suspect starts, which runs alone          CLAIMING
 
-SUSPECTS is sent beside any of these. A claim leaves out chains that have no room, so it may leave
-items on their lists without saying so. The coordinator therefore looks at the lists itself after
-each wakeup (list_waiters.py).
+After a claim that saw suspects, SUSPECTS is sent as well. A claim does not ask for chains that have
+no room, so its answer does not say whether their lists have items. The coordinator therefore looks
+at the lists itself after each wakeup (list_waiters.py).
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class ClaimState(enum.Enum):
 class ClaimSchedule:
     """Used by the worker loop only.
 
-    sender: what has to be sent to the coordinator. suspects_wait: whether suspects waited on this
-    worker's lists at the last claim.
+    sender: has the queued messages to the coordinator. suspects_wait: whether suspects were left on
+    this worker's lists after the last claim.
     """
 
     def __init__(self, coordinator: socket.socket | None, tick_s: float) -> None:
-        """coordinator: the worker's end of the socket; None where nobody listens."""
+        """coordinator: the worker's end of the socket; None if there is no coordinator."""
         self._coordinator = coordinator
         self._tick_s = tick_s
         self._tick_at_s = 0.0
@@ -71,11 +71,13 @@ class ClaimSchedule:
         return max(self._tick_at_s - now_s, 0.0)
 
     def finishes_first(self, now_s: float) -> bool:
-        """Whether the worker claims nothing while it holds items, so that it can run a suspect."""
+        """Whether the coordinator has ordered the worker to finish its items before it claims, so
+        that it can run a suspect.
+        """
         return now_s < self._emptying_until_s
 
     def receive(self) -> None:
-        """Read what the coordinator has sent."""
+        """Read the coordinator's messages."""
         assert self._coordinator is not None
         while True:
             try:
@@ -93,13 +95,15 @@ class ClaimSchedule:
                 self._emptying_until_s = time.monotonic() + EMPTYING_S
 
     def no_room(self) -> None:
-        """The worker cannot claim anything now: the coordinator wakes another one."""
+        """Note that the worker cannot claim now. If it was woken, the coordinator is told and wakes
+        another worker.
+        """
         if self.state is ClaimState.WOKEN:
             self.state = ClaimState.CLAIMING
             self._send(wakeup.BUSY)
 
     def claimed(self, claim: Claim, *, thread_idle: bool) -> None:
-        """A claim was answered. thread_idle: a chain thread has no item even now."""
+        """Note the answer to a claim. thread_idle: even now a chain thread has no item."""
         if claim.items:
             self._emptying_until_s = 0.0
         self.suspects_wait = claim.suspects > 0
@@ -116,13 +120,13 @@ class ClaimSchedule:
         self._send(wakeup.BUSY)
 
     def thread_idle(self) -> None:
-        """A chain thread has no item: the coordinator may wake this worker."""
+        """Tell the coordinator that a chain thread has no item, so that it may wake this worker."""
         if self.state is ClaimState.CAUGHT_UP:
             self.state = ClaimState.IDLE_WAITING
             self._send(wakeup.IDLE)
 
     def suspect_starts(self) -> None:
-        """The next claim comes as soon as the suspect has left the worker."""
+        """Note that a suspect runs. The next claim is due as soon as the suspect has left."""
         self.state = ClaimState.CLAIMING
 
     def _send(self, message: bytes) -> None:

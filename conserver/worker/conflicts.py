@@ -1,11 +1,11 @@
-"""Conflicts: the document of an item has become another one since the item read or wrote it.
+"""Conflicts: another document is in Redis than the one that an item has read or written.
 
-- The newer document is by another chain or by the producer: the item is merged with it and written
-  again (vcon/merge.py).
-- It is by the item's own chain, or it lacks what a checkpoint of the item has written: the item
-  starts anew from it.
-- The document is gone: the item is merged with the copy in the storages, or written again if they
-  have none.
+- If another chain or the producer wrote the newer document, the item's changes are merged into it
+  (vcon/merge.py), and the result is written.
+- If the item's own chain wrote the newer document, the item starts anew from it. It also does if
+  the newer document lacks the changes that a checkpoint of the item has written.
+- If Redis has no document, the item's changes are merged into the copy of a storage. If no storage
+  has a copy, the item's document is written again.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ MERGES_MAX = 50
 class Conflict(NamedTuple):
     """A write or settle that was not carried out.
 
-    checkpoint: the chain thread that waits for the write, if there is one. again: writes or settles
-    the item once more.
+    checkpoint: the checkpoint that the write was for, if any. again: queues the write or settle
+    once more.
     """
 
     item: Item
@@ -47,7 +47,7 @@ class Conflict(NamedTuple):
 
 
 class Conflicts:
-    """Used by the worker loop only."""
+    """Resolves conflicts. Used by the worker loop only."""
 
     def __init__(
         self, outbox: Outbox, redis: RetryingConnection, documents: DocumentLoader
@@ -69,8 +69,8 @@ class Conflicts:
             self._merge(conflict, text, answer.revision)
         else:
             item.revision = answer.revision
-            # The key was deleted or has expired. Other chains may have written it since this item
-            # read it, and stored that.
+            # The key was deleted or has expired. Before that, another chain may have written a
+            # newer document and stored it.
             looks_up = answer.revision == calls.ABSENT
             then = partial(self._looked_up, conflict)
             if not looks_up or not self._documents.look_up(item, then):
@@ -89,7 +89,9 @@ class Conflicts:
             self._outbox.end_attempt(item, conflict.checkpoint, away)
 
     def _merge(self, conflict: Conflict, text: bytes, revision: int) -> None:
-        """Merge the item's document with the newer one and write it again, or end the attempt."""
+        """Merge the item's changes into the newer document and queue the write again. If the merge
+        fails, end the attempt.
+        """
         try:
             self._merge_document(conflict.item, text, revision)
         except Rejected as error:
@@ -117,8 +119,8 @@ class Conflicts:
         item.dump_vcon()
 
     def _read(self, uuid: str) -> bytes:
-        """The newer document, where the answer does not carry it; b"" if it is gone."""
+        """The newer document in Redis; b"" if there is none."""
         try:
             return self._redis.command("GET", keys.document(uuid)) or b""
-        except ResponseError:  # it holds another type by now: the next write is answered with it
+        except ResponseError:  # The key has the wrong type: the next write is answered with "type".
             return b""

@@ -1,8 +1,8 @@
-"""Departures: tells of each item that has left this worker, and how it has left.
+"""Departures: records that an item has left this worker, and how.
 
-It updates the log, SharedStatus, the meters, and the item's story and span. For a notification it
-also updates the job that asked for the callback. It does the same for the dead letters that a claim
-makes by itself (claim.lua), of items which this worker never held.
+It updates the log, SharedStatus, the meters, and the item's story and span. If the item was a
+notification, it also updates the job that asked for the callback. It logs and counts the dead
+letters that claim.lua makes, too, although this worker never held those items.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DEAD_LETTER_FIELDS = ("link", "storage", "reason", "attempts", "deliveries")
 
 
 class Departures:
-    """Used by the worker loop only."""
+    """One method per way to leave. Used by the worker loop only."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Departures:
         self._log = log.get_logger().bind()
 
     def settled(self, items: Sequence[Item]) -> None:
-        """Redis has settled these items, which are done, filtered or cancelled."""
+        """Record that Redis has settled these items: they are done, filtered or cancelled."""
         logs = self._log.is_enabled_for(logging.INFO)
         for item in items:
             outcome = item.outcome
@@ -75,7 +75,7 @@ class Departures:
             self._meters.ended(items)
 
     def parked(self, item: Item, after_s: float, waits_for: Mapping[str, Any]) -> None:
-        """Redis has set the item aside."""
+        """Record that Redis has parked the item. waits_for: see Outbox.park."""
         if self._meters is not None:
             self._meters.parked(item, _cause(item, waits_for))
         if item.attempt is not None:
@@ -85,17 +85,17 @@ class Departures:
         self._leave(item, "parked")
 
     def released(self, item: Item, reason: str) -> None:
-        """The worker has let the item go unfinished."""
+        """Record that the item was released, so that another worker can claim it."""
         self._log.debug("released", **item.log_fields(), reason=reason)
         self._teller.end(item, "released", text=reason)
         self._held.remove(item)
 
     def lost(self, item: Item, *, repeated: bool = False) -> None:
-        """Redis does not have the item under this consumer any more.
+        """Record that Redis does not have the item in flight for this consumer.
 
         Args:
-            repeated: the call that has missed the item was repeated, so that its first execution
-                has most likely ended the item.
+            repeated: the call that did not find the item was repeated. Most likely its first
+                execution has ended the item.
         """
         if repeated:
             what = "an answer of Redis got lost: it ended then, or somebody else has it"
@@ -106,19 +106,19 @@ class Departures:
         self._leave(item, "lost", "lost", "another consumer has it, or it has ended")
 
     def dead_lettered(self, item: Item, why: Mapping[str, Any]) -> None:
-        """The item is a dead letter. why: its reason, see Item.dead_letter_reason."""
+        """Record that the item became a dead letter. why: see Item.dead_letter_reason."""
         event = item.notification.event if item.notification is not None else None
         error = self._tell_dead_letter(item.log_fields(), item.route.name, why, event)
         self._teller.end(item, "failed", text=f"{why['reason']}: {error}")
         self._leave(item, "dead_letter", why["reason"], why["error"])
 
     def dead_lettered_by_claim(self, dead: calls.DeadLettered, chain: str) -> None:
-        """A claim has made a dead letter of an item that must not run."""
+        """Record that claim.lua has dead-lettered an item, because it must not run."""
         event = None
         if dead.why["list"] == keys.NOTIFICATIONS:
             try:
                 event = events.parse(dead.payload)
-            except ValueError:  # Somebody has pushed something else, or it is too large to be one.
+            except ValueError:  # It is not a notification, or too large for one.
                 event = None
         names = {"vcon": name_of(dead.payload), "chain": chain}
         self._tell_dead_letter(names, chain, dead.why, event)
@@ -126,11 +126,11 @@ class Departures:
     def _tell_dead_letter(
         self, names: Mapping[str, Any], chain: str, why: Mapping[str, Any], event: Event | None
     ) -> str:
-        """Tell of a dead letter, however it was made. Returns its error, with the exception's type.
+        """Log and count a dead letter. Returns its error, with the type of the exception.
 
         Args:
-            names: the fields of the log line that say which item it is.
-            event: where it is a notification, what it was to tell.
+            names: the fields of the log line that identify the item.
+            event: if the item was a notification, the event that it was to deliver.
         """
         error = with_type(why.get("type", ""), str(why["error"]))
         fields = {name: why[name] for name in _DEAD_LETTER_FIELDS if name in why}
@@ -143,7 +143,7 @@ class Departures:
         return error
 
     def _tell_job(self, event: Event, error: str = "") -> None:
-        """Record in the job whether its notification was delivered. error: "" if it was."""
+        """Record in the job whether its notification was delivered. error: why not, or ""."""
         what, why = ("failed", orjson.dumps({"error": error})) if error else ("delivered", b"")
         self._redis.call(calls.told(event.job, event.seq, what, why))
 
@@ -159,14 +159,14 @@ class Departures:
         )
 
     def _leave(self, item: Item, how: str, error: str = "", text: str = "") -> None:
-        """The item has left in this way; `error` and `text` say why, if it failed."""
+        """End the item's span and forget the item. error, text: why, if the item failed."""
         if item.span is not None:
             spans.ended(item, how, error, text)
         self._held.remove(item)
 
 
 def _cause(item: Item, waits_for: Mapping[str, Any]) -> str:
-    """Why an item is parked: one of metrics.CAUSES."""
+    """Why an item is parked, as one of metrics.CAUSES."""
     for name, cause in (("storages", "storage"), ("rate", "rate")):
         if name in waits_for:
             return cause
@@ -175,6 +175,6 @@ def _cause(item: Item, waits_for: Mapping[str, Any]) -> str:
 
 
 def _how(outcome: ChainOutcome) -> str:
-    """Which link has ended the chain, and why, as the story of the item tells it."""
+    """Which link has ended the run, and why, as text for the item's story."""
     by = f"by {outcome.link}" if outcome.link else ""
     return ": ".join(part for part in (by, outcome.message) if part)

@@ -1,8 +1,8 @@
-"""DocumentLoader: the documents of claimed items, from Redis or from the storages.
+"""DocumentLoader: reads the documents of claimed items, from Redis or from the storages.
 
-1. Reads the documents that a claim has only named, as many as fit into one MGET.
-2. Looks up a document that Redis does not have any more: first in the storages of the item's chain,
-   then in all others, because another chain may have stored it and let it expire.
+1. Reads the documents that the claim's answer does not contain, many with one MGET.
+2. Looks up a document that Redis lacks in the storages: first in those of the item's chain, then
+   in all others, because another chain may have stored the document and let it expire in Redis.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class DocumentLoader:
         writers: Mapping[str, Writer],
         max_document_bytes: int,
     ) -> None:
-        """max_document_bytes: a larger document is not read."""
+        """max_document_bytes: larger documents are not read."""
         self._redis = redis
         self._status = status
         self._writers = writers
@@ -40,14 +40,14 @@ class DocumentLoader:
 
     @property
     def has_hung_calls(self) -> bool:
-        """Whether an abandoned call of a storage is still running in this process."""
+        """Whether an abandoned storage call is still running in this process."""
         return any(writer.has_hung_calls for writer in self._writers.values())
 
     def read(self, items: Sequence[Item]) -> None:
         """Set the text of each item.
 
-        The documents are read with MGET and not by the claim script, because Lua takes ten times
-        as long for them. If a producer replaces a document in between, its write meets a conflict.
+        The claim script leaves the documents to MGET, because Lua takes ten times as long for them.
+        If a producer replaces a document between the two, the item's write has a conflict.
         """
         wanted: list[Item] = []
         size_bytes = 0
@@ -69,8 +69,8 @@ class DocumentLoader:
     def _read(self, items: Sequence[Item]) -> None:
         if not items:
             return
-        # A document that fills a call by itself may exhaust the worker's memory: a death during
-        # the call is blamed on its item.
+        # A document that is read alone may be so large that it exhausts the worker's memory. In the
+        # phase UNTIMED its item is blamed if the worker dies.
         alone = items[0].status_slot if len(items) == 1 else -1
         if alone >= 0:
             self._status.set_phase(alone, Phase.UNTIMED)
@@ -79,7 +79,7 @@ class DocumentLoader:
             self._status.set_phase(alone, Phase.QUEUED)
         for item, text in zip(items, texts, strict=True):
             item.text = text or b""
-            if text is None:  # deleted since the claim, or replaced by another type
+            if text is None:  # The key was deleted since the claim, or has another type now.
                 key = keys.document(item.uuid)
                 kind = self._redis.command("TYPE", key).decode()
                 item.claimed.what = "missing" if kind == "none" else f"type:{kind} {key}"
@@ -87,12 +87,12 @@ class DocumentLoader:
     def look_up(self, item: Item, on_document: Callable[[bytes | None], None]) -> bool:
         """Ask the storages for the item's document, one after another.
 
-        Calls `on_document` later: with the document; with b"" if every storage has answered and
-        none has it; with None if none has it, but at least one was unavailable (see
+        Calls `on_document` later: with the document; with b"" if every storage has answered and no
+        storage has it; with None if no storage has it, but at least one was unavailable (see
         Item.answers).
 
         Returns:
-            False if there is no storage to ask; `on_document` is not called then.
+            False if there is no storage to ask. `on_document` is not called then.
         """
         if not self._writers or not usable_uuid(item.uuid):
             return False

@@ -10,10 +10,10 @@ HELD_BYTES_MAX = 64 * 1024 * 1024
 
 
 class HeldItems:
-    """Bounded by ITEMS_MAX items and by HELD_BYTES_MAX bytes of documents (one claim may go beyond
-    that). Used by the worker loop only.
+    """At most ITEMS_MAX items, with HELD_BYTES_MAX bytes of documents. The last claim may exceed
+    that number of bytes. Used by the worker loop only.
 
-    suspect: the item that runs alone because it may have killed a worker; None: there is none.
+    suspect: the item that runs alone because it may have killed a worker; None if there is none.
     """
 
     def __init__(self, status: SharedStatus) -> None:
@@ -33,34 +33,36 @@ class HeldItems:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing may be claimed: a bound is reached, or a suspect runs alone."""
+        """Whether the worker may claim nothing: a bound is reached, or a suspect runs alone."""
         full = not self._free_slots or self.document_bytes >= HELD_BYTES_MAX
         return full or self.suspect is not None
 
     def new_item(self, claimed: Claimed, route: Route, progress: Progress, now_s: float) -> Item:
-        """An item in a slot of its own; `add` comes next."""
+        """Make an Item and give it a free status slot. The caller then calls `add`."""
         return Item(claimed, route, progress, self._free_slots.pop(), now_s)
 
     def add(self, item: Item) -> None:
-        """Hold the item and show it in SharedStatus, so that a death of the worker finds it."""
+        """Hold the item and show it in SharedStatus. The supervisor reads it there if the worker
+        dies.
+        """
         claimed = item.claimed
-        # A pushed document is parsed later, and outside the worker loop.
+        # Without a uuid, the document was pushed inline; a chain thread parses it later.
         name = item.name if item.uuid else ""
         self.by_token[claimed.token] = item
         self._status.hold(item.status_slot, claimed.token, claimed.epoch, name, item.route.name)
 
     def count_document(self, item: Item) -> None:
-        """Count the document that the item has now."""
+        """Correct document_bytes by the present size of the item's document."""
         size_bytes = len(item.text) + (len(item.notification.document) if item.notification else 0)
         self.document_bytes += size_bytes - item.counted_bytes
         item.counted_bytes = size_bytes
 
     def remove(self, item: Item) -> None:
-        """The item has left this worker. May be called again."""
+        """Forget an item that has left this worker. A second call does nothing."""
         if item.status_slot < 0:
             return
-        # After a failover that undid a claim, the same token may have been claimed again; then
-        # by_token has that newer item.
+        # After a failover that undid a claim, this worker may have claimed the token again.
+        # by_token then has the newer Item.
         token = item.claimed.token
         if self.by_token.get(token) is item:
             del self.by_token[token]

@@ -1,4 +1,4 @@
-"""WorkerInbox: how chain threads and writers reach the worker loop."""
+"""WorkerInbox: the queues through which chain threads and writers reach the worker loop."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from storage.contract import Outcome
 
 
 class StorageReport(NamedTuple):
-    """A writer's answer: what its storage did with each item, or the result of a look-up.
+    """A writer's answer: the outcome of each item's save, or the result of a look-up.
 
-    looked_up: the item whose document was looked up; found: that document, None: not there.
-    durations: of the calls that saved, in seconds.
+    looked_up: the item whose document was looked up. found: its document; None if the storage does
+    not have it. durations: of the save calls, in seconds.
     """
 
     storage: str
@@ -30,11 +30,11 @@ class StorageReport(NamedTuple):
 
 
 class LinkNumbers:
-    """What chain threads measure, until meters.py counts it.
+    """Measurements of chain threads that meters.py has not counted yet.
 
-    took: by chain and link, the seconds of each run. counted: chain, link, name and amount of what
-    links count. Threads only append, and the worker loop takes from the front; each is one step for
-    the interpreter.
+    took: chain -> link -> seconds of each run. counted: (chain, link, counter, amount), as links
+    reported them. There is no lock: chain threads only append, the worker loop only takes from the
+    front, and the interpreter does either in one step.
     """
 
     def __init__(self, chains: Mapping[str, Iterable[str]]) -> None:
@@ -47,9 +47,9 @@ class LinkNumbers:
 class WorkerInbox:
     """Queues that other threads append to, and an eventfd that wakes the worker loop.
 
-    The worker loop sets `asleep` before it sleeps in poll(), and takes from the queues. `cancelled`
-    has the tokens of held items that an operator has cancelled, `throttles` the links that nobody
-    may call now, `numbers` what chain threads leave for /metrics; None where nothing is measured.
+    asleep: set by the worker loop before it sleeps in poll(). cancelled: the tokens of held items
+    that an operator has cancelled. throttles: the links that may not be called now. numbers:
+    measurements of chain threads for /metrics; None if metrics are off.
     """
 
     def __init__(self, status: SharedStatus) -> None:
@@ -64,12 +64,12 @@ class WorkerInbox:
         self.numbers: LinkNumbers | None = None
 
     def fileno(self) -> int:
-        """Readable after wake(), if the worker loop was asleep."""
+        """The eventfd. It is readable after wake() if the worker loop was asleep."""
         return self._fd
 
     def wake(self) -> None:
-        """Wake the worker loop. The system call is made only if it sleeps: otherwise it looks at
-        `woken` before it does.
+        """Wake the worker loop. The system call is needed only if the loop is asleep: a loop that
+        is awake reads `woken` before it goes to sleep.
         """
         self.woken = True
         if self.asleep:
@@ -83,7 +83,7 @@ class WorkerInbox:
             return
 
     def report(self, report: StorageReport) -> None:
-        """Called by a writer's thread."""
+        """Queue a report for the worker loop. Called by a writer's thread."""
         self.reports.append(report)
         self.wake()
 
@@ -92,16 +92,16 @@ class WorkerInbox:
         return item.claimed.token in self.cancelled
 
     def throttle(self, link: str, after_s: float) -> None:
-        """Called by a chain thread: the server of this link wants no calls for so long."""
+        """Throttle a link for after_s, as its server asked. Called by a chain thread."""
         self.throttles.meet(link, after_s)
         self.wake()
 
     def checkpoint(self, item: Item) -> None:
-        """Called by a chain thread: block until the item's document and progress are written.
+        """Block until the item's document and progress are written. Called by a chain thread.
 
         Raises:
-            Rejected: the document cannot be written, or not merged with a newer one.
-            Retry: something is in the way that an operator or time removes.
+            Rejected: the document cannot be written, or cannot be merged with a newer one.
+            Retry: it cannot be written now: a key has the wrong type, or a storage is unavailable.
             StartAnew, TakenAway: see checkpoint.py.
         """
         item.dump_vcon()

@@ -1,14 +1,14 @@
 """Intake: claims items from Redis and prepares them for the chain threads.
 
-1. Prefetch: a claim asks each list for as many items as the threads of its chain finish in about
-   100 ms (prefetch.py), and all lists together for the largest of these numbers. So no thread waits
-   for Redis.
-2. Backpressure: nothing is claimed while the worker holds 256 items or 64 MiB of documents
-   (held_items.py), for chains with enough items queued, or while a suspect runs or is to be run
-   (claim_schedule.py).
-3. A claimed item gets its document (document_loader.py) and goes to the chain threads; or to the
-   storages if an earlier worker has finished its links.
-4. A suspect is marked as started in Redis before anything is done with it, and runs alone.
+1. Prefetch: for each list, a claim asks for as many items as the threads of the list's chain finish
+   in about 100 ms (prefetch.py); for all lists together, it asks for the largest of these numbers.
+   So no thread waits for Redis.
+2. Backpressure: the worker claims nothing while it holds 256 items or 64 MiB of documents
+   (held_items.py), while it runs a suspect, and while it finishes its items before it runs one
+   (claim_schedule.py). It claims nothing for a chain that has enough items queued.
+3. The intake reads the documents of claimed items (document_loader.py) and hands the items to the
+   chain threads. If an earlier worker has finished an item's links, the item is stored next.
+4. A suspect runs alone. The intake marks it as started in Redis before it reads the document.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from conserver.worker.story import Teller
 
 
 class Intake:
-    """Used by the worker loop only.
+    """Claims items. Used by the worker loop only.
 
     claims: the number of the last claim.
     """
@@ -82,7 +82,7 @@ class Intake:
         self.schedule = ClaimSchedule(boot.coordinator, boot.settings.tick_interval_ms / 1000)
         self._complaints = Complaints(self._log)
         self.claims = 0
-        self._claimed_chains: frozenset[str] = frozenset()  # those that the last claim was for
+        self._claimed_chains: frozenset[str] = frozenset()  # The last claim asked for these.
         self._waits_for_room = False
         self._limits = calls.ClaimLimits(
             etags=int(any(route.storages for route in routes.all)),
@@ -93,30 +93,30 @@ class Intake:
             dead_letter_s=boot.settings.dlq_expiry_s,
         )
 
-    # ---- what the worker loop tells and asks -----------------------------------------------------
+    # ---- called by the worker loop ---------------------------------------------------------------
 
     def receive(self) -> None:
-        """Read what the coordinator has sent."""
+        """Read the coordinator's messages."""
         self.schedule.receive()
 
     def ran(self, item: Item) -> None:
-        """The links of an item have ended: how long they took bounds the next claims."""
+        """Note how long the links of an item took. The next claims ask for more or less by it."""
         self.prefetch.durations.add(item.route.name, item.links_s)
 
     def any_within(self, seconds: float) -> bool:
-        """Whether there is a chain whose items take no longer than that."""
+        """Whether there is a chain whose items take at most `seconds`."""
         return self.prefetch.durations.any_within(seconds)
 
     @property
     def suspects_wait(self) -> bool:
-        """Whether the last claim has seen suspects that it did not get."""
+        """Whether suspects were left on this worker's lists after the last claim."""
         return self.schedule.suspects_wait
 
     def tell_coordinator(self, now_s: float) -> float | None:
-        """Send the coordinator the queued messages if they are due or this worker holds nothing.
+        """Send the queued messages to the coordinator if they are due or the worker holds no item.
 
         Returns:
-            Seconds until they are due; None if none is queued any more.
+            Seconds until the queued messages are due; None if no message is queued.
         """
         sender = self.schedule.sender
         send_s = sender.due_in_s(now_s)
@@ -127,7 +127,9 @@ class Intake:
         return None
 
     def read_cancelled(self, known: set[str]) -> set[str]:
-        """The tokens of held items that were cancelled; `known` if they cannot be read."""
+        """Read the tokens of the held items that were cancelled. Returns `known` if the key has the
+        wrong type.
+        """
         key = keys.cancelled(self._boot.consumer)
         try:
             named = self._redis.command("SMEMBERS", key)
@@ -137,8 +139,8 @@ class Intake:
         return {token.decode() for token in named} & self._held.by_token.keys()
 
     def return_strays(self) -> None:
-        """Return the items that Redis has under this consumer and this worker does not hold, as
-        after a failover that has undone a settle.
+        """Return stray items: Redis has them in flight for this consumer, but this worker does not
+        hold them. A failover that undid a settle leaves such items.
         """
         tokens = list(self._held.by_token)
         call = calls.stray(self._boot.consumer, self.claims, tokens)
@@ -152,7 +154,7 @@ class Intake:
     # ---- claiming --------------------------------------------------------------------------------
 
     def next_claim_s(self, now_s: float) -> float | None:
-        """Seconds until the next claim; None: not before there is room."""
+        """Seconds until the next claim; None if the worker waits for room."""
         held_back_s = self._rates.due_in_s(now_s)
         if self._waits_for_room:
             return held_back_s
@@ -160,10 +162,10 @@ class Intake:
         return due_s if held_back_s is None else min(due_s, held_back_s)
 
     def claim(self) -> bool:
-        """Claim as much as there is room for, if a claim is due.
+        """Claim as many items as there is room for, if a claim is due.
 
         Returns:
-            False if the worker's registration is void: it has to end.
+            False if the worker's registration is void. The worker must end then.
         """
         now_s = time.monotonic()
         if self._held.is_full or (self._held and self.schedule.finishes_first(now_s)):
@@ -179,7 +181,7 @@ class Intake:
         self._waits_for_room = not room
         room |= self._notifiers.room(now_s, woken=self.schedule.state is ClaimState.WOKEN)
         if not due and room.keys() <= self._claimed_chains:
-            # The last claim was for all of these chains, and no item of theirs was left.
+            # The last claim asked for all of these chains and left none of their items behind.
             if self._queue.idle_threads:
                 self.schedule.thread_idle()
             return True
@@ -189,7 +191,7 @@ class Intake:
         return self._claim(room)
 
     def _claim(self, room: dict[str, int]) -> bool:
-        """Claim that many items of these chains."""
+        """Make one claim. room: chain -> how many items to ask for on each of its lists."""
         self._claimed_chains = frozenset(room)
         self.claims += 1
         limits = self._limits._replace(
@@ -203,10 +205,11 @@ class Intake:
         ]
         asks_for_notifications = not self._chains.issuperset(room)
         if asks_for_notifications:
-            # First: they are few, and a chain with a backlog would fill every claim.
+            # Notifications come first: they are few, and a chain with a backlog would fill the
+            # claim.
             demands.sort(key=lambda demand: demand.list != keys.NOTIFICATIONS)
-        # Only a worker that does nothing else may run a suspect. A storage's call that hangs may
-        # kill this process too.
+        # Only a worker that does nothing else may run a suspect. A hung storage call counts as
+        # work, because it may kill the process, too.
         empty = not self._held and not self._documents.has_hung_calls
         host, consumer, known = self._boot.host, self._boot.consumer, self._held.by_token
         call = calls.claim(host, consumer, self.claims, empty, demands, limits, known)
@@ -240,7 +243,9 @@ class Intake:
     # ---- claimed items ---------------------------------------------------------------------------
 
     def _admit(self, claimed: Sequence[Claimed], began_ns: int) -> None:
-        """Hold the claimed items, read their documents, and pass each one on."""
+        """Hold the claimed items and read their documents. Then hand each item to the chain
+        threads, to the notifiers, or to be stored.
+        """
         if self._meters is not None:
             self._meters.claimed(claimed)
         now_s = time.monotonic()
@@ -253,7 +258,7 @@ class Intake:
             one = item.claimed
             self._teller.begin(item)
             if one.replaced:
-                # Its record lists links as done whose work is not in the document there is now.
+                # The record lists links as done, but the new document lacks their changes.
                 self._log.info(
                     "started_anew", **item.log_fields(), reason="its document was replaced"
                 )
@@ -261,7 +266,7 @@ class Intake:
             self._held.add(item)
             if item.outcome is not None:
                 self._outcomes.chain_ended(item)
-            # Before its document is read: reading it may already be what kills the worker.
+            # A suspect is marked before its document is read, because reading may kill the worker.
             elif not one.suspect or self._start_suspect(item):
                 (notifications if item.route is self._routes.notifications else items).append(item)
         for item in notifications:
@@ -282,15 +287,15 @@ class Intake:
             self._queue.put(ready)
 
     def _new_item(self, claimed: Claimed, now_s: float) -> Item:
-        """The claimed item. It is rejected at once if its record has a progress that nobody can
-        read, so that it does not end one worker after the other.
+        """Make the Item. If the progress in its record cannot be parsed, the item's outcome is
+        REJECTED: an exception would end one worker after the other.
         """
         outcome, state = None, claimed.state
         try:
             progress = Progress.load(state)
         except ValueError as error:
             shown = state[:200].decode("utf-8", "replace")
-            reason = f"what its record says was done for it cannot be read: {error}: {shown}"
+            reason = f"the progress in its record cannot be read: {error}: {shown}"
             outcome, progress, state = ChainOutcome(OutcomeKind.REJECTED, reason), Progress(), b""
         item = self._held.new_item(claimed, self._routes.of(claimed.list), progress, now_s)
         item.saved_state, item.outcome = state, outcome
@@ -299,10 +304,10 @@ class Intake:
         return item
 
     def _start_suspect(self, item: Item) -> bool:
-        """Mark a suspect as started: a death of the worker counts against it from now on.
+        """Mark a suspect as started. From now on a death of this worker counts against it.
 
         Returns:
-            False if Redis has given the item to somebody else.
+            False if another consumer has the item.
         """
         self._held.suspect = item
         self._log.warning("suspect_begun", **item.log_fields(), deliveries=item.claimed.deaths)
@@ -324,7 +329,7 @@ class Intake:
         return True
 
     def _looked_up(self, item: Item, document: bytes | None) -> None:
-        """The storages were asked for a document that Redis does not have."""
+        """Continue an item after a look-up. document: see DocumentLoader.look_up."""
         if document is None:
             self._outcomes.park_until_available(item)
         elif document:

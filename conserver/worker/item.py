@@ -1,17 +1,17 @@
-"""An item inside a worker, and the life that it has there.
+"""Item: one claimed item in a worker, and the steps that it goes through there.
 
     step                                  Phase     module
- 1  claimed; its document is read         QUEUED     intake.py, document_loader.py (UNTIMED while it
-                                                     is read alone; one MGET reads those of many)
+ 1  claimed; its document is read         QUEUED     intake.py, document_loader.py (UNTIMED while an
+                                                     MGET reads this document alone)
  2  its links run in a chain thread       RUNNING    pool.py, chain.py (UNTIMED while its document
                                                      is parsed and while a checkpoint is written)
  3  document and progress are written     FINISHING  outcomes.py, outbox.py
  4  each storage of the chain saves it    FINISHING  writers.py
  5  settled: it leaves the worker         FREE       outbox.py
 
-Steps 3 and 4 are for chains with storages. An item whose links an earlier worker has finished goes
-from step 1 to step 4. ChainOutcome.kind says how step 2 ended, and decides what follows (see
-OutcomeHandler.chain_ended):
+An item of a chain without storages goes from step 2 to step 5. An item whose links an earlier
+worker has finished goes from step 1 to step 4. ChainOutcome.kind says how step 2 ended, and decides
+the next step (OutcomeHandler.chain_ended):
 
     DONE        all links are done                   steps 3 to 5
     FILTERED    a link returned None                 step 5, without storages and egress lists
@@ -20,22 +20,23 @@ OutcomeHandler.chain_ended):
     FAILED      a link raised another exception      parked `retries` times, then dead-lettered
     REJECTED    a link raised Rejected, or the       dead-lettered
                 document must not be processed
-    START_ANEW  a write found a newer document,      step 2 again, from that document
-                written by the same chain
+    START_ANEW  a checkpoint found another document  step 2 again, from that document
+                in Redis (see conflicts.py)
     LOST        a checkpoint found that another      removed from this worker; nothing is written
                 consumer has the item now
-    RATE        the item has no slot yet under the   step 2 again if rates.py gives it a slot for
-                rate of the chain or the next link   now; if the slot is later, parked until then
-    RATE with   the next link is throttled by its    parked for after_s
-    after_s     server's 429 (throttles.py)
+    RATE        the chain or the next link has a     a rate slot is reserved (rates.py); step 2
+                rate, and the item has no rate slot  again if the slot is now, else parked until it
+    RATE with   the server of the next link has      parked for after_s
+    after_s     answered 429 (throttles.py)
 
-A storage that is unavailable in step 4 parks the item with the storages that it still owes (once
-older than give_up_s it is dead-lettered); one that rejects the document dead-letters it. The
-worker releases an item that has waited for a chain thread for one second (for 0.1 s while all
-threads run slow items), and when it begins to drain all items that wait for a chain thread.
+If a storage is unavailable in step 4, the item is parked; its state lists the storages that it
+still owes. Once the item is older than give_up_s, it is dead-lettered instead. If a storage rejects
+the document, the item is dead-lettered. The worker releases an item that has waited for a chain
+thread for a second (0.1 s while all threads run slow items). When the worker begins to drain, it
+releases all items that wait for a chain thread.
 
-An Item belongs to one thread at a time. The worker loop hands it to a chain thread, gets it back
-with an outcome, and hands it to the writers. Whoever has it may write its fields without a lock.
+No lock protects an Item. The chain thread that runs the item's links writes its fields; before and
+after that the worker loop does. Writers only read them.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 
 
 class LinkProgress(NamedTuple):
-    """How far a link is: see `LinkContext.progress`. total: None where it is not known."""
+    """What a link last reported with `LinkContext.progress`. total: None if it is not known."""
 
     done: float
     total: float | None
@@ -75,7 +76,11 @@ class LinkProgress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A chain as a worker runs it; `names` are those of its links, limits are in seconds."""
+    """A chain as a worker runs it.
+
+    names: of the links. soft_s, hard_s: time limits of the chain, in seconds. rates: by link, for
+    the links that have a rate.
+    """
 
     name: str
     config: ChainConfig
@@ -87,7 +92,6 @@ class Route:
     max_document_bytes: int = 64 << 20
     rate: Rate | None = None
     rates: Mapping[str, Rate] = field(default_factory=dict)
-    """Of its links, by their names."""
 
 
 class OutcomeKind(enum.Enum):
@@ -106,8 +110,10 @@ class OutcomeKind(enum.Enum):
 
 @dataclass(slots=True)
 class ChainOutcome:
-    """How a run through the links ended. `link` is the one that ended it, `error_type` the type of
-    what it raised, `message` what that said, `after_s` the delay that it asked for.
+    """How a run through the links ended.
+
+    link: the link that ended the run. error_type, message, traceback: of the exception that the
+    link raised. after_s: the delay that the link asked for.
     """
 
     kind: OutcomeKind
@@ -119,17 +125,18 @@ class ChainOutcome:
 
     @property
     def said(self) -> str:
-        """The message, with the type of the exception where the text alone says little."""
+        """The message, with the exception's type if the message alone says little."""
         return with_type(self.error_type, self.message)
 
 
 @dataclass(slots=True)
 class StorageAnswers:
-    """Storages that were asked to save an item, or for its document, and what they answered.
+    """The answers of the storages to one item's save, or to a look-up of its document.
 
-    asked: those that have not answered yet, since asked_s (time.monotonic(); 0.0: the item has no
-    story). unavailable, rejected: why, by storage. retry_after_s: how long the unavailable ones
-    want to be left alone. on_document: called when a look-up has ended, see DocumentLoader.look_up.
+    asked: the storages that have not answered yet. asked_s: when they were asked, by
+    time.monotonic(); 0.0 if the item has no story. unavailable, rejected: storage -> reason.
+    retry_after_s: the longest wait that an unavailable storage asked for. on_document: called at
+    the end of a look-up, see DocumentLoader.look_up.
     """
 
     asked: set[str] = field(default_factory=set)
@@ -147,51 +154,51 @@ class StorageAnswers:
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One claimed item at work. Its fields stand in the order of its steps."""
+    """One claimed item. The fields are in the order of its steps."""
 
-    # What the claim brought.
+    # From the claim.
     claimed: Claimed
     route: Route
     progress: Progress
-    status_slot: int  # its item slot in SharedStatus; -1 once it has left the worker
+    status_slot: int  # its slot in SharedStatus; -1 once the item has left the worker
     claimed_at_s: float  # time.monotonic()
-    uuid: str = ""  # "" until a document that was pushed whole is parsed
+    uuid: str = ""  # "" if the document was pushed inline and is not parsed yet
     saved_state: bytes = b""  # the progress as Redis has it: a failed attempt reverts to it
 
     # Its document.
     text: bytes = b""  # as it was claimed or last written
-    # Revision of `text` in Redis. In a write: 0 overwrites whatever is there, -1 writes only if the
-    # key does not exist.
+    # Revision of `text` in Redis. In a write: 0 overwrites any document, -1 writes only if the key
+    # does not exist.
     revision: int = 0
     vcon: Vcon | None = None
-    # The document is not in Redis yet: it was pushed whole, or a storage had it.
+    # Redis does not have the document: it was pushed inline, or was read from a storage.
     unsaved: bool = False
     draft: bytes | None = None  # the changed document, until it is written
-    merges: int = 0  # how often it was merged with a newer one
+    merges: int = 0  # how often the document was merged with a newer one
     counted_bytes: int = 0  # its share of HeldItems.document_bytes
 
     # Step 2: its links.
-    link: str = ""  # the one that runs, or ran last
+    link: str = ""  # the link that runs, or ran last
     link_progress: LinkProgress | None = None  # as the running link has reported it
-    links_s: float = 0.0  # how long they took together
+    links_s: float = 0.0  # run time of all links together
     outcome: ChainOutcome | None = None
 
-    # Step 4, or a look-up of its document: None while no storage was asked.
+    # Step 4, or a look-up of the document; None if no storage was asked.
     answers: StorageAnswers | None = None
 
-    # Whom to tell. A few items have them.
-    attempt: Attempt | None = None  # where its story is told (story.py)
-    span: Span | None = None  # of this attempt (spans.py), until it leaves
-    notification: Notification | None = None  # what is told to the callback of a job
+    # Only some items have these.
+    attempt: Attempt | None = None  # collects the events for the item's story (story.py)
+    span: Span | None = None  # the trace span of this attempt (spans.py)
+    notification: Notification | None = None  # if the item is a notification: what to send
 
     @property
     def token(self) -> str:
-        """Its name in Redis, for life."""
+        """The item's id in Redis, given at its first claim."""
         return self.claimed.token
 
     @property
     def name(self) -> str:
-        """Its name for people: the uuid if it has one, else see queue/names.py."""
+        """The item's name for people: its uuid, or a name by queue/names.py if it has none."""
         vcon = self.vcon
         if vcon is not None and vcon.uuid == self.uuid:  # Vcon.parse has checked it.
             return self.uuid
@@ -199,12 +206,12 @@ class Item:
 
     @property
     def changed(self) -> bool:
-        """Whether Redis does not have the document as it is now."""
+        """Whether Redis lacks the document's present version."""
         return self.unsaved or self.draft is not None
 
     @property
     def body(self) -> bytes:
-        """The document as it is now."""
+        """The document's present version."""
         return self.text if self.draft is None else self.draft
 
     def dump_vcon(self) -> None:
@@ -214,8 +221,8 @@ class Item:
         time on serializing or comparing documents.
 
         Raises:
-            Rejected: a link put something into it that JSON cannot hold, or made it larger than a
-                worker may read.
+            Rejected: a link put a value into the document that JSON cannot hold, or made the
+                document larger than CONSERVER_MAX_DOCUMENT_BYTES.
         """
         if self.vcon is None:
             return
@@ -230,13 +237,13 @@ class Item:
         self.draft = body
 
     def document_written(self, body: bytes, revision: int) -> None:
-        """Redis holds the document as `body`, under this revision."""
+        """Note that `body` was written to Redis as the document, with this revision."""
         self.text, self.revision, self.unsaved, self.draft = body, revision, False, None
         if self.vcon is not None:
             self.vcon.rebase(body)
 
     def start_anew(self) -> None:
-        """Drop what was done for a document that has been replaced by another one."""
+        """Drop all changes and progress, because the document was replaced by another one."""
         self.vcon, self.draft, self.unsaved, self.outcome = None, None, False, None
         self.progress = self.progress.anew()
         self.saved_state = self.progress.dump()
@@ -245,8 +252,8 @@ class Item:
         """Drop all changes and progress since the last write; the next attempt repeats them."""
         trace = self.progress.trace
         self.progress = Progress.load(self.saved_state)
-        self.progress.trace = trace  # of this attempt, whatever became of it
-        self.progress.rate_slots = []  # they were used
+        self.progress.trace = trace  # the next attempt's span is linked to this one's
+        self.progress.rate_slots = []  # this attempt has used its slots
         self.vcon = self.draft = None
 
     def log_fields(self) -> dict[str, Any]:
@@ -260,13 +267,14 @@ class Item:
         return fields
 
     def dead_letter_reason(self, reason: str, error: str, storage: str = "") -> dict[str, Any]:
-        """The explanation that is kept with its dead letter. Secrets in it are redacted.
+        """The explanation that is kept with the item's dead letter. Secrets in it are redacted.
 
         Args:
-            reason: rejected, failed or unavailable. (claim.lua makes those with the reasons
-                poison, time_limit and oversized, and rejects jobs whose callback has expired.)
+            reason: rejected, failed or unavailable. (claim.lua makes the dead letters with the
+                reasons poison, time_limit and oversized, and those of jobs whose callback has
+                expired.)
             error: what happened, for people.
-            storage: the storage that it failed at; without one, the outcome's link is named.
+            storage: the storage that failed. If it is empty, the outcome's link is named.
         """
         why: dict[str, Any] = {
             "time_ms": int(time.time() * 1000),
@@ -289,6 +297,6 @@ class Item:
 
 
 def log_fields_of(span: Span) -> dict[str, str]:
-    """The ids of a span, for a log line that is written where it is not the open one."""
+    """The ids of a span, as log fields, for lines that are written while the span is not active."""
     found = span.get_span_context()
     return {"trace_id": f"{found.trace_id:032x}", "span_id": f"{found.span_id:016x}"}

@@ -1,7 +1,7 @@
-"""JobHints: shows, about once a second, how far the running items of jobs are.
+"""JobHints: writes the progress of the running items of jobs to Redis, about once a second.
 
-Items that belong to no job cost nothing here. A hint changes nothing of an item (hint.lua): the
-statuses of a job, its ends above all, are written by the scripts that move its item.
+A hint changes neither the item nor the status of its job (hint.lua): the scripts that move the item
+write the status.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from conserver.worker.item import Item
 
 
 class JobHints:
-    """Used by the worker loop only."""
+    """Sends hints. Used by the worker loop only."""
 
     def __init__(self, consumer: str, redis: RetryingConnection) -> None:
         self._consumer = consumer
@@ -25,7 +25,7 @@ class JobHints:
         self._shown: dict[str, Hint] = {}  # token -> what was sent last
 
     def send(self, held: Iterable[Item]) -> None:
-        """Send what has changed since the last call, in one call for all items."""
+        """Send the hints that have changed since the last time, all in one call to Redis."""
         hints = {item.token: _hint(item) for item in held if item.claimed.job and item.link}
         news = [hint for token, hint in hints.items() if self._shown.get(token) != hint]
         self._shown = hints

@@ -1,7 +1,8 @@
-"""The context that a link gets: what it may know and ask for, beside its vCon and its options.
+"""Context: the third argument of a link, beside its vCon and its options.
 
-It is used in a chain thread. Pushes and the expiry that a link asks for become part of the item's
-progress once the link is done; all else goes through the WorkerInbox to the worker loop.
+A link uses its context in a chain thread. The pushes and the expiry that it asks for become part of
+the item's progress once the link is done. Everything else goes to the worker loop at once, through
+the WorkerInbox or the Item.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from conserver.worker.inbox import WorkerInbox
 from conserver.worker.item import Item, LinkProgress
 
 COUNTERS = ("audio_seconds", "transcription_seconds")
-"""What links can count; meters.py has a metric for each."""
+"""The counters that links may add to. meters.py has a metric for each."""
 
 
 class Context:
-    """The context argument of a link; conserver.links.LinkContext documents it."""
+    """The context of one run of a link. conserver.links.LinkContext documents the interface."""
 
     __slots__ = (
         "_deadline_s",
@@ -55,17 +56,17 @@ class Context:
 
     @property
     def notification(self) -> Notification | None:
-        """What links/notify.py is to tell; None for all other items."""
+        """The notification that links/notify.py delivers; None for all other items."""
         return self._item.notification
 
     def remaining_s(self) -> float | None:
-        """Seconds until the soft limit, at least 0.0; None: there is no limit."""
+        """Seconds until the soft time limit, at least 0.0; None if there is no limit."""
         if self._deadline_s is None:
             return None
         return max(0.0, self._deadline_s - time.monotonic())
 
     def checkpoint(self) -> None:
-        """Block until the vCon as it is now is written."""
+        """Block until the vCon is written to Redis with its changes up to now."""
         self._inbox.checkpoint(self._item)
 
     def progress(
@@ -77,10 +78,10 @@ class Context:
         doing: str = "",
         text: str = "",
     ) -> None:
-        """Show how far the link is; whoever follows the item's job sees it within a second.
+        """Show how far the link is. The item's job shows it within about a second.
 
-        Raises TypeError or ValueError for what JSON cannot carry: here, where it is the link's
-        fault, and not in the worker loop, which sends it.
+        Raises TypeError or ValueError for values that JSON cannot hold. Otherwise the worker loop
+        would raise it, which sends the values.
         """
         for word in (unit, doing, text):
             word.encode()
@@ -88,26 +89,28 @@ class Context:
         self._item.link_progress = LinkProgress(float(done), total, unit, doing, text)
 
     def push(self, list_name: str, uuid: str | None = None) -> None:
-        """Push a uuid on a list when the item settles. Raises ValueError for a name that an ingress
-        or egress list must not have, and for a uuid that is no text in UTF-8.
+        """Push a uuid on a list when the item settles.
+
+        Raises ValueError for a name that an ingress or egress list must not have, and for a uuid
+        that UTF-8 cannot encode.
         """
         uuid = str(uuid or self.uuid)
-        uuid.encode()  # Here, where it is the link's fault, and not in the worker loop.
+        uuid.encode()  # Otherwise the worker loop would raise the error.
         self._pushes.append((check_list_name(list_name), uuid))
 
     def expire(self, seconds: int) -> None:
-        """Let the document expire that many seconds after the item has settled."""
+        """Let the document expire in Redis this long after the item has settled."""
         self._expire_s = seconds
 
     def count(self, name: str, amount: float) -> None:
-        """Add to a counter of this link. Raises ValueError for one that metrics do not have."""
+        """Add to a counter of this link. Raises ValueError for a name that is not in COUNTERS."""
         if name not in COUNTERS:
             raise ValueError(f"there is no counter {name!r}, only {', '.join(COUNTERS)}")
         if self._inbox.numbers is not None:
             self._inbox.numbers.counted.append((self.chain, self.link, name, float(amount)))
 
     def throttle(self, after_s: float) -> None:
-        """Let no item come to this link for so long, in any worker."""
+        """Throttle this link in all workers: no item reaches it for after_s."""
         self._inbox.throttle(self.link, after_s)
 
     def check_cancelled(self) -> None:
@@ -116,10 +119,10 @@ class Context:
             raise Cancelled(f"{self.uuid} was cancelled")
 
     def keep_effects(self) -> None:
-        """Add the effects that the link has asked for to the item's progress, once it is done.
+        """Add the pushes and the expiry that the link has asked for to the item's progress.
 
-        Not earlier: a checkpoint inside the link would save a push, and the next attempt, which
-        runs the link again, would ask for it a second time.
+        Called once the link is done. If pushes were added earlier, a checkpoint inside the link
+        would save them, and the next attempt, which runs the link again, would push twice.
         """
         progress = self._item.progress
         progress.pushes += self._pushes

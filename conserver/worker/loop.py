@@ -2,16 +2,17 @@
 
 Each turn of the loop (WorkerLoop.run):
 
-1. Receives what the supervisor, the coordinator, chain threads and writers have sent.
+1. Receives messages of the supervisor and the coordinator, and results of chain threads and
+   writers.
 2. Lets the outbox send settles and other writes, then claims new items (intake.py).
-3. About once a second: checks for calls of storages that hang and for cancelled items, shows how
-   far the items of jobs are (job_hints.py), and releases items that no thread has started, so that
-   an idle worker can have them. Once a minute: checks for stray items.
+3. About once a second: abandons storage calls that hang, reads which items were cancelled, shows
+   the progress of items that belong to jobs (job_hints.py), and releases items that no thread has
+   started, so that an idle worker can claim them. Once a minute: returns stray items.
 4. Sleeps until something arrives or the next duty is due.
 
-It calls SharedStatus.beat() at least once a second, also while Redis is unavailable, so that the
-watchdog does not kill the worker. It ends after a drain, when its registration is void, and when
-its supervisor is gone.
+The loop calls SharedStatus.beat() at least once a second, also while Redis is unavailable, so that
+the watchdog does not kill the worker. The loop ends after a drain, if the worker's registration is
+void, and if the supervisor has died.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ from conserver.worker.job_hints import JobHints
 from conserver.worker.parts import WorkerParts
 from conserver.worker.prefetch import HORIZON_S
 
-# A thread that computes gives up the interpreter's lock after 5 ms by default: the worker loop
-# would wait that long for its turn.
+# By default a thread that computes keeps the interpreter's lock (GIL) for 5 ms, and the worker loop
+# would wait that long for it.
 SWITCH_INTERVAL_S = 0.0002
-# The default of 700 allocations would spend a tenth of an item's CPU time on looking for reference
-# cycles: an item is some twenty objects that live for milliseconds and form no cycles.
+# With the default threshold of 700 allocations, a tenth of an item's CPU time goes into the search
+# for reference cycles. An item has none: it is about twenty objects that live for milliseconds.
 GC_THRESHOLDS = (50_000, 20, 20)
 BEAT_INTERVAL_S = 1.0
 RELEASE_AFTER_S = 1.0
@@ -66,7 +67,7 @@ def main(boot: Boot) -> int:
     loaded.prepare()
     if any(link.speech_model is not None for link in loaded.links.values()):
         from conserver.media.speech.engines import (
-            engines,  # A worker without speech does without it.
+            engines,  # Only workers with speech links import it.
         )
 
         engines.use_transcribers(boot.transcribers)
@@ -114,7 +115,7 @@ class WorkerLoop:
         self._strays_at_s = time.monotonic() + STRAYS_INTERVAL_S * random.uniform(0.5, 1.0)
 
     def _sources(self) -> select.poll:
-        """What wakes the loop."""
+        """The descriptors that wake the loop."""
         sources = select.poll()
         boot = self._boot
         wanted = [self._inbox.fileno(), boot.supervisor.fileno(), boot.lifeline]
@@ -129,7 +130,7 @@ class WorkerLoop:
     # ---- start and end ---------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Reach Redis once, within the boot timeout. Raises BootError."""
+        """Wait until Redis answers. Raises BootError if it does not within the boot timeout."""
         deadline_s = time.monotonic() + self._boot.settings.boot_timeout_s
 
         def tick() -> None:
@@ -144,10 +145,10 @@ class WorkerLoop:
         redis.close()
 
     def run(self) -> int:
-        """Work until drained or void. Returns the exit code.
+        """Work until the worker has drained or its registration is void. Returns the exit code.
 
         Raises:
-            SupervisorGone: nothing more is to be done here, except abandon().
+            SupervisorGone: the supervisor is dead. The caller calls abandon().
         """
         self._pool.start()
         self._status.state = State.IDLE
@@ -166,13 +167,13 @@ class WorkerLoop:
                     return 0
             elif not self._intake.claim():
                 return 0
-            self._outcomes.flush()  # claimed items that owe only storages
+            self._outcomes.flush()  # store the claimed items whose links are done
             self._do_duties()
             ready = self._wait()
 
     def abandon(self) -> None:
-        """The supervisor is gone: release what no thread has started, within a second. The
-        coordinator returns the rest.
+        """Release the items that no thread has started, within a second, because the supervisor is
+        dead. The coordinator returns the other items.
         """
         self._log.error("supervisor_gone", what="ending; unfinished items are returned")
         deadline_s = time.monotonic() + 1.0
@@ -191,14 +192,14 @@ class WorkerLoop:
             return
 
     def _tick(self) -> None:
-        """Called at least once a second while a call to Redis is waited for."""
+        """Beat, and check the lifeline. Called at least once a second while a Redis call waits."""
         self._status.beat()
         for fd, _events in self._poll.poll(0):
             if fd == self._boot.lifeline:
                 raise SupervisorGone
 
     def _drain(self) -> None:
-        """Claim nothing more; the loop ends when nothing is held."""
+        """Claim nothing more. The loop ends once the worker holds no item."""
         if not self._draining:
             self._draining = True
             self._status.state = State.DRAINING
@@ -224,19 +225,19 @@ class WorkerLoop:
         if self._draining:
             self._release_unstarted(float("inf"), "shutdown")
         elif self._queue and self._pool.all_busy_longer_than(HORIZON_S):
-            # Claimed ahead of items that are slower than expected: another worker may be idle.
+            # The running items are slower than expected. An idle worker may run the queued ones.
             before_s = time.monotonic() - HORIZON_S
             self._release(self._queue.take_back(before_s), "all threads are at slow items")
 
     def _receive_results(self) -> None:
-        """Take what chain threads and writers have finished since the last turn."""
+        """Take the results that chain threads and writers have left since the last turn."""
         inbox = self._inbox
         while inbox.checkpoints:
             self._outbox.write_checkpoint(inbox.checkpoints.popleft())
         finished, delivered = self._pool.collect(), self._notifiers.collect()
         for item in finished:
             kind = item.outcome.kind if item.outcome is not None else None
-            if kind is not OutcomeKind.RATE:  # Its links have not ended.
+            if kind is not OutcomeKind.RATE:  # With RATE the item's links have not ended.
                 self._intake.ran(item)
             again = kind is OutcomeKind.RETRY or kind is OutcomeKind.FAILED
             if again and inbox.is_cancelled(item):
@@ -252,11 +253,11 @@ class WorkerLoop:
                 self._outcomes.storage_answered(report)
 
     def _release_unstarted(self, claimed_before_s: float, reason: str) -> None:
-        """Release the queued items that were claimed before then."""
+        """Release the items that were claimed before this time and that no thread has started."""
         self._release(self._unstarted(claimed_before_s), reason)
 
     def _release(self, unstarted: list[Item], reason: str) -> None:
-        """Release items that no thread has started; a cancelled one ends instead."""
+        """Release items that no thread has started. Settle those that were cancelled."""
         items = []
         for item in unstarted:
             if self._inbox.is_cancelled(item):
@@ -267,7 +268,7 @@ class WorkerLoop:
         self._outbox.release(items, reason)
 
     def _unstarted(self, claimed_before_s: float) -> list[Item]:
-        """Take back the items that no thread has started."""
+        """Take the items that no thread has started out of the work queues, and return them."""
         notifiers = self._notifiers.queue.take_back(claimed_before_s)
         return notifiers + self._queue.take_back(claimed_before_s)
 
@@ -289,8 +290,7 @@ class WorkerLoop:
             inbox.clear()
             fast = self._intake.any_within(BATCH_WAIT_MS / 1000)
             if fast and self._queue and not inbox.reports and not inbox.checkpoints:
-                # The first item of a batch has ended: wait until more have, to settle them in one
-                # call.
+                # Items end fast: wait for more of them, to settle them all in one call.
                 ready |= {fd for fd, _ in self._poll.poll(BATCH_WAIT_MS)}
         inbox.asleep = inbox.woken = False
         return ready
@@ -322,10 +322,12 @@ class WorkerLoop:
             self._intake.return_strays()
 
     def _check_storages(self) -> None:
-        """Abandon calls that hang; drain, to be replaced, where they stand in the way."""
+        """Abandon storage calls that hang. If too many hang, or one does while a suspect waits,
+        drain, so that the supervisor replaces this worker.
+        """
         for writer in self._writers.values():
             writer.check_timeout()
-            # A process in which a call hangs never gets a suspect.
+            # A worker with a hung call gets no suspect (Intake._claim).
             blocks_suspects = writer.has_hung_calls and self._intake.suspects_wait
             if (writer.has_too_many_hung_calls or blocks_suspects) and not self._draining:
                 self._boot.send("retiring", reason=f"calls of the storage {writer.name} hang")
@@ -340,5 +342,5 @@ class WorkerLoop:
 
 
 def _cancel(item: Item) -> None:
-    """Let the item end here, because an operator has cancelled it."""
+    """Set the outcome of an item that an operator has cancelled."""
     item.outcome = ChainOutcome(OutcomeKind.CANCELLED, "cancelled by an operator")

@@ -1,8 +1,8 @@
-"""Meters: what a worker counts for /metrics (telemetry/metrics.py says what each number means).
+"""Meters: the metrics of a worker for /metrics (telemetry/metrics.py explains each of them).
 
-Only the worker loop counts, so that each series has one writer. Chain threads leave their times
-in the inbox, and writers with their report. All series of the configuration are made at the start;
-what ends together is counted together, so that little is left to do for each item.
+Only the worker loop writes metrics, so that each series has one writer. Chain threads leave their
+measurements in the inbox (LinkNumbers), writers in their StorageReport. To save time per item, all
+series of the configuration are made at the start, and items that end together are counted together.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _LINKS_OWN = {
     "audio_seconds": metrics.AUDIO_S,
     "transcription_seconds": metrics.TRANSCRIPTION_S,
 }
-"""What links may count, by the name that they use."""
+"""The metric of each counter that a link may add to (link_context.COUNTERS)."""
 
 
 class _LinkMeters:
-    """The series of one link of a chain. took: durations that are not counted yet; chain threads
-    append to it at any time.
+    """The series of one link of a chain. took: durations that are not counted yet. Chain threads
+    append to this list at any time.
     """
 
     __slots__ = ("_duration", "_took", "failed")
@@ -46,7 +46,7 @@ class _LinkMeters:
         self._took = took
 
     def flush(self) -> None:
-        """Count what has gathered."""
+        """Count the durations in `took`."""
         if self._took:
             took = self._took[:]
             del self._took[: len(took)]
@@ -64,7 +64,7 @@ class _ChainMeters:
         self.links = {link: _LinkMeters(cells, chain, link, of) for link, of in took.items()}
 
     def flush(self) -> None:
-        """Count the runs of links that have gathered."""
+        """Count the durations of all links of the chain."""
         for link in self.links.values():
             link.flush()
 
@@ -81,7 +81,7 @@ class _StorageMeters:
 
 
 class Meters:
-    """Used by the worker loop only."""
+    """All series of the worker. Used by the worker loop only."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Meters:
         self._own = cache(self._make_own)
 
     def claimed(self, items: Sequence[Claimed]) -> None:
-        """Items were claimed."""
+        """Count claimed items."""
         lists = [item.list for item in items]
         for name in set(lists):
             counter = self._claimed.get(name)
@@ -111,7 +111,7 @@ class Meters:
             counter.add(lists.count(name))
 
     def ended(self, items: Sequence[Item]) -> None:
-        """Items were settled just now."""
+        """Count items that were settled just now."""
         now_s = time.monotonic()
         for route, group in groupby(items, _ROUTE):
             chain, of_chain = self._chains[route.name], list(group)
@@ -126,7 +126,9 @@ class Meters:
                         chain.ends[_ENDS[kind]].add()
 
     def flush(self) -> None:
-        """Count what chain threads have left: once a second, for items that end later or never."""
+        """Count the measurements of chain threads. Called once a second, so that the links of a
+        long item are counted before the item ends.
+        """
         for chain in self._chains.values():
             chain.flush()
         while self._counted:
@@ -134,25 +136,25 @@ class Meters:
             self._own(chain_name, link, name).add(amount)
 
     def dead_lettered(self, chain: str, reason: str) -> None:
-        """An item became a dead letter."""
+        """Count a dead letter."""
         meters = self._chains[chain]
         meters.flush()
         meters.ends["dead"].add()
         meters.dead.get(reason, meters.dead["other"]).add()
 
     def parked(self, item: Item, cause: str) -> None:
-        """An item was set aside; cause: one of metrics.CAUSES."""
+        """Count a parked item. cause: one of metrics.CAUSES."""
         chain = self._chains[item.route.name]
         chain.flush()
         chain.parked[cause].add()
 
     def attempt_failed(self, item: Item, link: str) -> None:
-        """A link failed, or asked for another attempt."""
+        """Count an attempt that ended because a link failed or asked for a retry."""
         if link in self._chains[item.route.name].links:
             self._chains[item.route.name].links[link].failed.add()
 
     def stored(self, report: StorageReport) -> None:
-        """A writer has answered."""
+        """Count the outcomes and durations in a writer's report."""
         storage = self._storages[report.storage]
         for took_s in report.durations:
             storage.duration.observe(took_s)
@@ -168,8 +170,8 @@ class Meters:
 def meters_of(
     boot: Boot, routes: Iterable[Route], storages: Iterable[str], inbox: WorkerInbox
 ) -> Meters | None:
-    """The meters of a worker; None where nobody can read them. The chain threads learn of it by
-    `inbox.numbers`.
+    """The meters of a worker; None if metrics are off. Sets `inbox.numbers`, in which the chain
+    threads leave their measurements.
     """
     settings = boot.settings
     if not settings.measures:

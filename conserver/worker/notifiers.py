@@ -1,13 +1,12 @@
-"""Notifiers: the threads of a worker that tell the ends of jobs to their callbacks.
+"""Notifiers: the threads of a worker that deliver notifications: the end of a job, to its callback.
 
-Notifications are items of an ingress list like all others: claimed, parked, returned,
-dead-lettered. Only where they run differs. A receiver may take minutes, so they run
-in threads of their own and never block the thread of a chain; the threads start with the first
-notification. A claim asks for them once per TICK_INTERVAL, or at once where the worker was woken
-or has just found some.
+A notification is an item of an ingress list, and is claimed, parked, returned and dead-lettered
+like every item. But it runs in the notifiers' own threads, so that a receiver that takes minutes
+blocks no chain thread. These threads start with the first notification. A claim asks for
+notifications once per TICK_INTERVAL, and also if the worker was woken or the last claim found some.
 
 A notification names a job and its vCon. The worker loop reads the callback from the hash of the
-job, and the document from Redis or, if that has expired, from the storages.
+job. It reads the document from Redis or, if it has expired there, from the storages.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from conserver.worker.work_queue import WorkQueue
 
 
 class Notifiers:
-    """Used by the worker loop only. Without a route nothing is delivered here."""
+    """Used by the worker loop only. Without a route this worker delivers no notifications."""
 
     def __init__(
         self,
@@ -64,24 +63,26 @@ class Notifiers:
     # ---- claiming --------------------------------------------------------------------------------
 
     def room(self, now_s: float, *, woken: bool) -> dict[str, int]:
-        """How many notifications the next claim asks for, by their chain; {}: it does not ask."""
+        """How many notifications the next claim asks for: {chain: number}, or {} for none."""
         if self._route is None or not (woken or now_s >= self._look_at_s):
             return {}
         free = self._most - sum(item.route is self._route for item in self._held.by_token.values())
         return {self._route.name: min(free, self._held.free_slots)} if free > 0 else {}
 
     def looked(self, now_s: float, *, found: bool) -> None:
-        """A claim has asked for notifications; where it found some, the next one asks again."""
+        """Note that a claim has asked for notifications. If it found some, the next claim asks
+        again; else a claim asks after a tick.
+        """
         self._look_at_s = now_s if found else now_s + self._tick_s
 
     # ---- delivering ------------------------------------------------------------------------------
 
     def admit(self, item: Item) -> None:
-        """Read what a claimed notification needs, and hand it to a thread."""
+        """Read a claimed notification's callback and document, then hand it to a thread."""
         item.text = item.claimed.payload
         try:
             event = events.parse(item.claimed.payload)
-        except ValueError:  # Somebody has pushed something else: the link rejects it.
+        except ValueError:  # Not a notification: the link rejects it.
             self._put(item)
             return
         item.uuid = event.uuid
@@ -98,11 +99,11 @@ class Notifiers:
         try:
             text = self._redis.command("HGET", keys.job(job), "callback")
             return callbacks.load(text) if text else None
-        except (ResponseError, ValueError):  # The key is of another program.
+        except (ResponseError, ValueError):  # Another program wrote the key.
             return None
 
     def _document_of(self, uuid: str) -> bytes:
-        """The vCon in Redis; b"" where it is not there."""
+        """The vCon in Redis, as JSON; b"" if Redis has none."""
         key = keys.document(uuid)
         try:
             return self._redis.command("GET", key) or b""
@@ -111,7 +112,7 @@ class Notifiers:
             return (self._redis.command("JSON.GET", key) or b"") if kind == b"ReJSON-RL" else b""
 
     def _looked_up(self, item: Item, document: bytes | None) -> None:
-        """The storages were asked for a document that Redis does not have."""
+        """Continue a notification after a look-up. document: see DocumentLoader.look_up."""
         if document is None:
             self._outcomes.park_until_available(item)
         else:
@@ -129,13 +130,13 @@ class Notifiers:
             self._pool.start()
         self.queue.put([item])
 
-    # ---- afterwards ------------------------------------------------------------------------------
+    # ---- results ---------------------------------------------------------------------------------
 
     def collect(self) -> Iterable[Item]:
-        """The notifications that were tried since the last call."""
+        """Take the notifications that the threads have finished since the last call."""
         return self._pool.collect() if self._started else ()
 
     @property
     def finished(self) -> int:
-        """How many of them wait for `collect`."""
+        """How many finished notifications wait for `collect`."""
         return self._pool.finished

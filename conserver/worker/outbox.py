@@ -1,14 +1,14 @@
-"""Outbox: sends the items' writes to Redis, and removes the items that have ended or were moved.
+"""Outbox: sends writes, settles, parks, dead letters and releases of items to Redis.
 
-1. Collects writes, settles, parks and dead letters. flush() sends each kind in batches that are
-   bounded by count and bytes; RetryingConnection repeats a call until it is answered.
-2. An item leaves the worker only after the script has answered that it is settled, parked,
-   dead-lettered or released, or that another consumer has it now: departures.py. If it cannot
-   be released because a key has the wrong type, it stays in flight in Redis, from where it is
-   returned later.
+1. flush() sends each kind in batches that are bounded by count and bytes. RetryingConnection
+   repeats a call until Redis answers it.
+2. An item leaves the worker (departures.py) only after the script has answered that the item is
+   settled, parked, dead-lettered or released, or that another consumer has it.
 3. If a key has the wrong type, the item is parked and tried again every 30 s, until an operator has
-   renamed or deleted the key. If even parking fails, this worker keeps the item, and tries to park
-   it every 30 s. A document that was replaced meanwhile is a conflict: conflicts.py.
+   renamed or deleted the key. If the item cannot be parked, the worker keeps it and tries again. If
+   it cannot be released, the worker drops it: it stays in flight in Redis, and is returned later as
+   a stray item.
+4. If the document was replaced meanwhile, the write or settle has a conflict: conflicts.py.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Settle(NamedTuple):
 
 
 class _Move(NamedTuple):
-    """An item that is parked, dead-lettered or released. left: called once Redis has moved it."""
+    """A park, dead letter or release. left: called once Redis has moved the item."""
 
     kind: calls.MoveKind
     item: Item
@@ -63,7 +63,7 @@ class _Move(NamedTuple):
 
 
 class Outbox:
-    """Used by the worker loop only."""
+    """Collects what is to be sent, and sends it. Used by the worker loop only."""
 
     def __init__(
         self,
@@ -87,15 +87,15 @@ class Outbox:
         self._blocked_parks: list[tuple[float, _Move]] = []
         self._write_number = 0
 
-    # ---- what is to be sent ----------------------------------------------------------------------
+    # ---- queueing --------------------------------------------------------------------------------
 
     def write(self, item: Item, then: Callable[[Item], None]) -> None:
         """Write the item's progress, and its document if that has changed; then call `then`."""
         self._writes.append(_Write(item, then))
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint's progress and document, then let its chain thread continue, or raise
-        the error in it.
+        """Write a checkpoint's progress and document. Then let its chain thread go on; if the write
+        failed, raise the error in that thread.
         """
         self._writes.append(_Write(checkpoint.item, lambda _: checkpoint.finish(), checkpoint))
 
@@ -104,10 +104,10 @@ class Outbox:
         self._settles.append(_Settle(item, settlement(item, self._settings)))
 
     def park(self, item: Item, after_s: float, **waits_for: Any) -> None:
-        """Set the item aside in Redis; some worker claims it again after that many seconds.
+        """Set the item aside in Redis. After `after_s` any worker may claim it again.
 
         Args:
-            waits_for: what the item's job shows as the cause.
+            waits_for: the cause of the wait. The item's job shows it.
         """
         why = orjson.dumps(redact_texts(waits_for)) if item.claimed.job else b""
         move = _move(item)._replace(after_ms=int(after_s * 1000), why=why)
@@ -115,24 +115,26 @@ class Outbox:
         self._moves.append(_Move("park", item, move, left))
 
     def dead_letter(self, item: Item, reason: str, error: str, storage: str = "") -> None:
-        """End the item as a dead letter; the arguments are those of Item.dead_letter_reason."""
+        """End the item as a dead letter. See Item.dead_letter_reason for the arguments."""
         why = item.dead_letter_reason(reason, error, storage)
         left = partial(self._departures.dead_lettered, item, why)
         move = _move(item)._replace(why=orjson.dumps(why))
         self._moves.append(_Move("dead", item, move, left))
 
     def release(self, items: Sequence[Item], reason: str) -> None:
-        """Put items that no thread has started back at the head of their lists, now."""
+        """Put items that no thread has started back at the head of their lists, without waiting for
+        flush().
+        """
         for item in items:
             move = calls.Move(item.token, item.claimed.epoch)
             left = partial(self._departures.released, item, reason)
             self._moves.append(_Move("release", item, move, left))
         self._flush_moves()
 
-    # ---- what becomes of an item without a call --------------------------------------------------
+    # ---- items whose write was not carried out ---------------------------------------------------
 
     def start_anew(self, item: Item) -> None:
-        """Run the item from the newer document in `text`, as if it had just been claimed."""
+        """Run all links of the item again, with the newer document that is now in its `text`."""
         reason = "its document is another one now"
         self._log.info("started_anew", **item.log_fields(), reason=reason)
         item.start_anew()
@@ -146,9 +148,10 @@ class Outbox:
         checkpoint: Checkpoint | None,
         error: Rejected | Retry | StartAnew | TakenAway,
     ) -> None:
-        """End the attempt whose write was not carried out. If a chain thread waits for the
-        checkpoint, `error` is raised there. Else this worker does what the error says: it drops
-        the item (another worker has it), restarts it, parks it or dead-letters it.
+        """End an attempt whose write was not carried out.
+
+        If a chain thread waits for the checkpoint, `error` is raised in that thread. Otherwise the
+        item is dropped (TakenAway), started anew, dead-lettered (Rejected) or parked (Retry).
         """
         if checkpoint is not None:
             checkpoint.finish(error)
@@ -169,11 +172,11 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """How many entries wait for flush()."""
+        """How many writes, settles and moves wait for flush()."""
         return len(self._writes) + len(self._settles) + len(self._moves)
 
     def flush(self) -> None:
-        """Send all that waits: writes first, because settles may follow from them."""
+        """Send everything that is queued. Writes go first, because they may queue settles."""
         if self._writes:
             writes, self._writes = self._writes, []
             for batch in _batches(writes, lambda one: _lua_bytes(one.item, len(one.item.body))):
@@ -262,19 +265,19 @@ class Outbox:
                 self._blocked(one, answer.decode())
 
     def _blocked(self, one: _Move, answer: str) -> None:
-        """Nothing was done, because a key has another type. answer: "<type> <key>"."""
+        """Handle a move that a key of the wrong type prevented. answer: "<type> <key>"."""
         if one.kind == "dead":
             found, _, key = answer.partition(" ")
             self._wrong_type(one.item, key, found, None)
         elif one.kind == "park":
             self._log_wrong_type(one.item, answer, "the item stays with its worker")
             self._blocked_parks.append((time.monotonic() + WRONG_TYPE_RETRY_S, one))
-        else:  # It stays in flight, where the search for strays finds it.
+        else:  # The item stays in flight in Redis. Intake.return_strays returns it.
             self._log_wrong_type(one.item, answer, "the item is returned later")
             one.left()
 
     def retry_parks(self, now_s: float) -> None:
-        """Queue the blocked parks again whose time has come."""
+        """Queue those blocked parks again that are due."""
         blocked, self._blocked_parks = self._blocked_parks, []
         for due_s, park in blocked:
             if due_s <= now_s:
@@ -283,18 +286,18 @@ class Outbox:
                 self._blocked_parks.append((due_s, park))
 
     def _lost(self, item: Item, repeats: int) -> None:
-        """A call has not found the item.
+        """Drop an item that a call did not find.
 
         Args:
             repeats: how many repetitions the connection had made before the call. If it has made
-                more since, the first try may have moved the item.
+                more since, the first try of this call may have moved the item.
         """
         self._departures.lost(item, repeated=self._redis.repeats > repeats)
 
     # ---- keys of the wrong type ------------------------------------------------------------------
 
     def _wrong_type(self, item: Item, key: str, found: str, checkpoint: Checkpoint | None) -> None:
-        """Nothing was done, because `key` holds the type `found`: try again later."""
+        """Park an item whose call did nothing because `key` has the wrong type, `found`."""
         self._log_wrong_type(item, f"{found} {key}", "the item is parked")
         if checkpoint is not None:
             checkpoint.finish(Retry(WRONG_TYPE_RETRY_S, f"{key} is a Redis {found}"))
@@ -302,11 +305,11 @@ class Outbox:
         after_s = WRONG_TYPE_RETRY_S * random.uniform(0.8, 1.2)
         done = item.outcome is not None and item.outcome.kind is OutcomeKind.DONE
         if item.changed and done and not key.startswith((keys.document(""), keys.revision(""))):
-            # The document can be written, so that the work of the links is not lost.
+            # The document itself can be written. This keeps the work of the links.
             self.write(item, lambda i: self.park(i, after_s, key=key))
             return
         if item.changed or not done:
-            # The record must not list links as done whose changes are not in the document.
+            # The record must not list a link as done if the document lacks its changes.
             item.revert_to_saved()
         self.park(item, after_s, key=key)
 
@@ -322,12 +325,12 @@ class Outbox:
 
 
 def _refused(reason: str) -> Rejected:
-    """RedisJSON does not take the document, and never will."""
+    """The error for a document that RedisJSON refuses. It would refuse the document every time."""
     return Rejected(f"RedisJSON does not take what the links have made of the document: {reason}")
 
 
 def _write_call(item: Item) -> calls.Write:
-    """The write of an item's progress, and of its document if that has changed."""
+    """The call that writes an item's progress, and its document if that has changed."""
     uuid, body = (item.uuid, item.body) if item.changed else ("", b"")
     claimed, state = item.claimed, item.progress.dump()
     return calls.Write(
@@ -341,8 +344,8 @@ def _move(item: Item) -> calls.Move:
 
 
 def _lua_bytes(item: Item, sent_bytes: int = 0) -> int:
-    """How many bytes Lua handles for an item: those that are sent and those of its record, which
-    contains the whole document if that was pushed inline and is not written yet.
+    """How many bytes Lua handles for an item: those that are sent, and those of its record. The
+    record contains the document if this was pushed inline and is not written yet.
     """
     return sent_bytes + (len(item.claimed.payload) if item.unsaved else 0)
 
@@ -350,7 +353,9 @@ def _lua_bytes(item: Item, sent_bytes: int = 0) -> int:
 def _batches(
     entries: Iterable[_Entry], size_bytes: Callable[[_Entry], int]
 ) -> Iterator[list[_Entry]]:
-    """Split entries into batches of at most BATCH_ITEMS and SCRIPT_BYTES, or of one entry."""
+    """Split entries into batches of at most BATCH_ITEMS entries and SCRIPT_BYTES bytes. A larger
+    entry is a batch of its own.
+    """
     batch: list[_Entry] = []
     total = 0
     for entry in entries:

@@ -1,11 +1,12 @@
-"""OutcomeHandler: decides what follows when the links of an item, or its storages, have answered.
+"""OutcomeHandler: decides what happens to an item once its links or its storages are done.
 
-item.py has the outcomes and what follows each. The outbox carries the decisions out. Two rules that
-are not in the table of item.py:
+item.py lists the outcomes and what follows each. The outbox carries out the decisions. Two more
+rules:
 
-1. A failed attempt reverts to what Redis has: changes that were not written are dropped.
-2. A storage that has saved an item is not asked again; one that is unavailable does not keep the
-   item from the others.
+1. After a failed attempt the item reverts to its document and progress in Redis: changes that were
+   not written are dropped.
+2. A storage that has saved an item is not asked again. If one storage is unavailable, the item is
+   still saved in the other storages.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ UNAVAILABLE_WAIT_MAX_S = 300.0
 
 
 class OutcomeHandler:
-    """Used by the worker loop only."""
+    """Decides what happens to each item. Used by the worker loop only."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class OutcomeHandler:
     # ---- events ----------------------------------------------------------------------------------
 
     def chain_ended(self, item: Item) -> None:
-        """A chain thread has finished the item: continue by its outcome."""
+        """Do what the item's outcome requires; item.py lists it."""
         outcome = item.outcome
         assert outcome is not None
         kind = outcome.kind
@@ -94,7 +95,7 @@ class OutcomeHandler:
             self._attempt_failed(item, outcome)
 
     def resume_storing(self, item: Item) -> None:
-        """An item was claimed whose links are done: only storages are owed, or nothing."""
+        """Store or settle a claimed item whose links an earlier worker has finished."""
         item.outcome = ChainOutcome(OutcomeKind.DONE)
         if item.progress.owed:
             self._store(item)
@@ -102,18 +103,18 @@ class OutcomeHandler:
             self._outbox.settle(item)
 
     def save_restored(self, item: Item, then: Callable[[Item], None]) -> None:
-        """A storage had the document of an item. It is written to Redis first of all, so that
-        nobody has to look it up again.
+        """Write a document that was found in a storage to Redis, so that no worker has to look it
+        up again. Then call `then`.
         """
         self._outbox.write(item, then)
 
     def storage_answered(self, report: StorageReport) -> None:
-        """A writer has answered for some items."""
+        """Note a writer's report, and continue each item whose storages have all answered."""
         if self._meters is not None:
             self._meters.stored(report)
         for item, outcome in report.outcomes:
             answers = item.answers
-            assert answers is not None  # since it was asked
+            assert answers is not None  # `_store` has set it
             answers.asked.discard(report.storage)
             if isinstance(outcome, Stored):
                 if outcome.etag:
@@ -132,8 +133,9 @@ class OutcomeHandler:
                 self._all_answered(item, answers)
 
     def flush(self) -> None:
-        """Hand the items that are to be stored to the writers, and those that their rate lets run
-        now to the chain threads.
+        """Hand the items that are to be stored to the writers. Reserve rate slots for the items
+        that wait for one: an item whose slot is now goes to the chain threads, the others are
+        parked until their slots.
         """
         self._rates.tell_throttles()
         for item, rate, wait_s in self._rates.flush(time.monotonic()):
@@ -153,11 +155,11 @@ class OutcomeHandler:
         """Park an item that needs an unavailable storage, or dead-letter it if it was
         first claimed longer than `give_up_s` ago.
 
-        The longer it has waited already, the longer it is parked: otherwise the items that an
-        outage of hours has gathered would keep the workers busy with futile attempts.
+        The older the item, the longer it is parked. With short waits, the items that gather during
+        an outage of hours would keep the workers busy with futile attempts.
         """
         answers = item.answers
-        assert answers is not None  # One of them says why it is parked.
+        assert answers is not None  # At least one storage was unavailable.
         name, reason = next(iter(answers.unavailable.items()))
         age_s = _age_s(item)
         if age_s > item.route.config.give_up_s:
@@ -177,20 +179,22 @@ class OutcomeHandler:
         self._outbox.park(item, after_s, storages=dict(answers.unavailable))
 
     def _park_throttled(self, item: Item, link: str, after_s: float) -> None:
-        """Park an item that has come to a link which nobody may call now."""
+        """Park an item whose next link is throttled."""
         self._rates.throttled(item, link, after_s, time.monotonic())
         cause = {"link": link, "error": "its server has asked all callers to wait"}
         self._write_then(item, lambda i: self._outbox.park(i, after_s, **cause))
 
     def _write_then(self, item: Item, then: Callable[[Item], None]) -> None:
-        """Write the document if it has changed, then continue."""
+        """Write the document if it has changed, then call `then`."""
         if item.changed:
             self._outbox.write(item, then)
         else:
             then(item)
 
     def _store(self, item: Item) -> None:
-        """Store the item in all storages that it is owed to, or in the first of them."""
+        """Queue the item for the storages that it owes: for all of them at once, or for the first
+        one without the setting parallel_storage.
+        """
         answers = item.answers = item.answers or StorageAnswers()
         owed = _owed_and_not_unavailable(item, answers)
         chosen = owed if self._settings.parallel_storage else owed[:1]
@@ -202,19 +206,19 @@ class OutcomeHandler:
             self._to_store.setdefault(name, []).append(item)
 
     def _all_answered(self, item: Item, answers: StorageAnswers) -> None:
-        """Every storage that was asked has answered."""
+        """Continue an item after every storage that was asked has answered."""
         if answers.rejected:
             name, reason = next(iter(answers.rejected.items()))
             self._outbox.dead_letter(item, "rejected", reason, storage=name)
         elif _owed_and_not_unavailable(item, answers):
-            self._store(item)  # one storage after the other, without parallel_storage
+            self._store(item)  # the next storage, without parallel_storage
         elif answers.unavailable:
             self.park_until_available(item)
         else:
             self._outbox.settle(item)
 
     def _attempt_failed(self, item: Item, outcome: ChainOutcome) -> None:
-        """The outcome is RETRY, FAILED or REJECTED."""
+        """Park or dead-letter an item whose outcome is RETRY, FAILED or REJECTED."""
         item.revert_to_saved()
         progress, config, kind = item.progress, item.route.config, outcome.kind
         progress.attempts += 1

@@ -1,4 +1,4 @@
-"""WorkerParts: the objects of a worker, each made from those that it uses."""
+"""WorkerParts: makes the objects of a worker. Each gets the objects that it uses as arguments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from conserver.worker.writers import Writer
 
 
 class WorkerParts:
-    """No chain thread is started yet; the writers' threads are."""
+    """The objects, as attributes. Only the writers' threads run; ChainPool.start starts others."""
 
     def __init__(
         self, boot: Boot, plugins: Plugins, redis: RetryingConnection, inbox: WorkerInbox

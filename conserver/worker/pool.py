@@ -1,8 +1,8 @@
 """ChainPool: the threads that run items through the links of their chains.
 
-A thread appends a finished item to a queue and takes the next one. It wakes the worker loop only
-for the first finished item of a batch, and when no item is left: a switch between threads costs
-half as much CPU time as a whole item.
+A thread appends its finished item to a queue and takes the next item. It wakes the worker loop only
+for the first item that finishes after a collect(), and if there is no item to take: a switch
+between threads costs half as much CPU time as a whole item.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class ChainPool:
         self._runner = runner
         self._inbox = inbox
         self._finished: deque[Item] = deque()
-        self._loop_woken = False  # since it collected last
-        # Per thread: when it started its item, and that item's chain; 0.0 while it waits.
+        self._loop_woken = False  # whether the loop was woken since the last collect()
+        # Per thread: when it started its item (0.0 while it waits), and the item's chain.
         self._started: list[tuple[float, str]] = [(0.0, "")] * threads
         self._threads = [
             threading.Thread(target=self._work, args=(index,), name=f"chain-{index}", daemon=True)
@@ -57,12 +57,12 @@ class ChainPool:
         return len(self._finished)
 
     def busy_longer_than(self, seconds: float) -> list[str]:
-        """The chain of each item that a thread has been running for longer than that."""
+        """The chain of each item that a thread has been running for longer than `seconds`."""
         before_s = time.monotonic() - seconds
         return [chain for started_s, chain in self._started if 0.0 < started_s < before_s]
 
     def all_busy_longer_than(self, seconds: float) -> bool:
-        """Whether each thread has been running one item for longer than that."""
+        """Whether each thread has been running one item for longer than `seconds`."""
         return len(self.busy_longer_than(seconds)) == len(self)
 
     def _work(self, index: int) -> None:
@@ -71,9 +71,9 @@ class ChainPool:
             finished = self._run_next(index, finished)
 
     def _run_next(self, index: int, finished: str | None) -> str:
-        """Wait for an item, run it and hand it back. Returns its chain.
+        """Wait for an item, run it and hand it back. Returns the item's chain.
 
-        A function of its own, so that an idle thread keeps no reference to a document.
+        This is a separate function so that an idle thread keeps no reference to a document.
         """
         self._started[index] = (0.0, "")
         item, waited = self.queue.take(finished)

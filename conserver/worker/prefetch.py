@@ -1,9 +1,9 @@
 """Prefetch: how many items of each chain a worker claims at once.
 
 A claim asks for as many items as the threads finish within HORIZON_S, by the measured durations of
-the chain's items. Fast items are therefore claimed in large batches. Of slow items a worker claims
-only as many as its threads run, and leaves the other items to other workers. A claim leaves out a
-chain while more than half of that number wait in the worker already.
+the chain's items. So fast items are claimed in large batches. Of slow items a worker claims only as
+many as its idle threads can start, and leaves the others to other workers. While more than half of
+that number is queued already, the worker does not ask for the chain's items.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from conserver.worker.pool import ChainPool
 
 HORIZON_S = 0.1
 SMALL_CLAIM = 32
-"""A worker that runs items claims only once it may hold so many more (or as many as it would ask
-for, if that is fewer), because a claim of a few items costs nearly as much as one of many.
+"""A worker that runs items claims only if it has at least this many free status slots, or as many
+as it would ask for: a claim of a few items costs nearly as much as a claim of many.
 """
 
 
@@ -30,7 +30,7 @@ class ItemDurations:
         self._average_s[chain] = average_s + (seconds - average_s) * weight
 
     def any_within(self, seconds: float) -> bool:
-        """Whether there is a chain whose items take no longer than that."""
+        """Whether there is a chain whose items take at most `seconds`."""
         return any(average_s <= seconds for average_s in self._average_s.values())
 
     def items_per_horizon(self, chain: str, threads: int) -> int:
@@ -50,12 +50,12 @@ class Prefetch:
         self.durations = ItemDurations()
 
     def limits(self, held: int, free_slots: int) -> dict[str, int]:
-        """Chain -> how many items may be claimed now from each of its lists, for the chains that
-        have room. The largest of these numbers bounds the claim as a whole.
+        """Chain -> how many items may be claimed now from each of its lists. Chains without room
+        are left out. The largest of these numbers bounds the claim as a whole.
 
         Args:
             held: how many items the worker holds.
-            free_slots: how many more it has room for.
+            free_slots: how many more items the worker has room for.
         """
         queue, busy = self._queue, self._pool.busy_longer_than(HORIZON_S)
         queued, idle = len(queue), queue.idle_threads
@@ -65,10 +65,10 @@ class Prefetch:
             startable = min(idle, threads - queue.running[name]) if idle else 0
             if startable > 0:
                 most = max(most, startable)
-                ahead = queue.queued(name)  # those of other chains have limits of their own
+                ahead = queue.queued(name)  # items of other chains do not use these threads
             elif most <= threads or len(busy) == len(self._pool) or busy.count(name) >= threads:
-                # All threads are busy, with items that take longer than the horizon. An item that
-                # is claimed now would wait here, where no other worker can take it.
+                # All threads are busy with items that take longer than the horizon. An item that is
+                # claimed now would wait in this worker, and no other worker could run it.
                 continue
             else:
                 ahead = queued

@@ -1,15 +1,17 @@
-"""Rates: how often the links of an item may begin, over all workers and hosts.
+"""Rates: limits how often chains and links start per second, over all workers and hosts.
 
-A chain thread that comes to a link with a rate, and has no slot for it, hands the item back (the
-outcome RATE). The worker loop takes slots in Redis for all such items in one call per rate. An item
-whose slot is free now goes on at once; another one is parked until its slot, and keeps it. So
-nobody waits in a thread. No slot is given that is further away than AHEAD_S (or the next one, if
-that is): an item that finds none is parked for about so long, and asks again.
+A rate slot is a moment that is reserved for one item. If an item comes to a link with a rate and
+has no slot, its chain thread ends the run with the outcome RATE. The worker loop then reserves
+slots in Redis for all such items, in one call per rate. An item whose slot is now goes back to the
+chain threads. An item whose slot is later is parked until then, and its record keeps the slot. So
+no thread waits for a slot. Redis gives no slot that is more than AHEAD_S away, except the very next
+one. An item that gets no slot is parked until it is to ask again.
 
-A worker parks at most as many items as have slots in SHARE_S. While it has so many, it claims
-nothing of that chain, and the other items wait in their list, where they keep their order. With
-each item that falls due it claims again: what has come back, by then, is claimed before what is
-new. Whoever dies in between leaves items that are due soon.
+A worker parks at most as many items of a chain as the chain has slots in SHARE_S. While it has that
+many parked, it claims nothing of the chain, so that the other items keep their order in their list.
+When a parked item is due, the worker claims again: the item is then in `returned`, from which
+claims take before they take new items. If the worker dies, its parked items are due within seconds,
+and other workers claim them.
 """
 
 from __future__ import annotations
@@ -32,18 +34,22 @@ if TYPE_CHECKING:
     from conserver.worker.item import Item, Route
 
 AHEAD_S = 5.0
-"""No slot is taken that is further away, but the next one always is; see the module's docstring."""
+"""Redis gives no slot that is further away than this, except the very next one."""
 SHARE_S = 2.0
-"""A worker parks no more items for a rate than have slots in so long; 1 at least."""
+"""A worker parks at most as many items of a chain as have slots in this time, and at least 1."""
 COME_BACK_S = 0.1
-"""So long after its time a parked item is back in its list, unless its coordinator is gone."""
+"""The coordinator returns a parked item to its list within this time after the item is due."""
 LOOK_S = 30.0
 WRONG_TYPE_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A rate of a chain or link. name: of its key. text: as it was configured."""
+    """A rate of a chain or link.
+
+    name: in the name of its Redis key. text: as it was configured. interval_us: time between two
+    slots. burst: how many slots may be used at once after a pause.
+    """
 
     name: str
     text: str
@@ -52,7 +58,7 @@ class Rate:
 
 
 def rate_of(kind: str, name: str, text: str | None, burst: int | None) -> Rate | None:
-    """The rate of a chain or link, if it has one."""
+    """The rate of a chain or link; None if no rate is configured (`text` is None)."""
     if text is None:
         return None
     per_s = rate_per_s(text)
@@ -70,33 +76,34 @@ class Rates:
         routes: Iterable[Route] = (),
         threads: int = 0,
     ) -> None:
-        """threads: how many items may be at the links before the one with the rate."""
+        """threads: the number of the worker's chain threads."""
         self.throttles = throttles
         self._redis = redis
         self._complaints = complaints
         self._asking: dict[Rate, list[Item]] = {}
-        self._held_back: dict[str, float] = {}  # chain -> until when nothing of it is claimed
-        self._ahead = {  # chain -> how many slots come in SHARE_S
+        self._held_back: dict[str, float] = {}  # chain -> time until which it is not claimed
+        self._ahead = {  # chain -> how many slots it has in SHARE_S
             route.name: _slots_in(SHARE_S, rates) for route in routes if (rates := _rates_of(route))
         }
-        self._before = {  # chain -> how many items may be on their way to a slot besides
+        # chain -> how many items may run links before the one with the rate, beside `_ahead`
+        self._before = {
             route.name: 0 if route.rate or route.names[0] in route.rates else threads
             for route in routes
             if route.name in self._ahead
         }
         self._due_s: dict[str, list[float]] = {chain: [] for chain in self._ahead}  # heaps
-        self._full: set[str] = set()  # chains of which as many are parked
+        self._full: set[str] = set()  # chains with as many parked items as `_ahead` allows
 
     def ask(self, item: Item, rate: Rate) -> None:
-        """Take a slot of a rate for an item with the next `flush`."""
+        """Queue an item for which the next `flush` is to reserve a slot of a rate."""
         self._asking.setdefault(rate, []).append(item)
 
     def flush(self, now_s: float) -> Sequence[tuple[Item, Rate, float]]:
-        """Take the slots.
+        """Reserve slots for the queued items.
 
         Returns:
-            For each item its rate and the seconds until its slot. An item whose rate cannot be
-            asked (its key has another type) gets no slot, and the time until it asks again.
+            For each item its rate, and the seconds until its slot or, if it got no slot, until it
+            is to ask again.
         """
         if not self._asking:
             return ()
@@ -117,18 +124,18 @@ class Rates:
         return found
 
     def tell_throttles(self) -> None:
-        """Tell the other workers which links are throttled, as far as this one has met it."""
+        """Write to Redis which links were throttled in this worker, for the other workers."""
         for link, left_s in self.throttles.unreported():
             log.get_logger().warning("link_throttled", link=link, after_s=round(left_s, 1))
             answer = self._redis.call(limits.throttle(link, int(left_s * 1000)))
-            if answer != 1:  # Only this worker knows, until an operator has mended the key.
+            if answer != 1:  # The key has the wrong type. Only this worker throttles the link.
                 self._complaints.tell(answer[1].decode(), answer[2].decode())
 
     def throttled(self, item: Item, link: str, wait_s: float, now_s: float) -> None:
-        """An item has come to a link that is throttled for so long, and is going to be parked.
+        """Hold back the chain of an item whose next link is throttled, if this is its first link.
 
-        Where that is its chain's first link, the others are better off in their list. But some may
-        need a storage only: they are looked for once in LOOK_S.
+        The chain's other items would only be parked as well. But some of them may owe only
+        storages, so the worker claims from the chain once per LOOK_S.
         """
         if link == item.route.names[0]:
             self._hold_back(item, min(wait_s, LOOK_S + AHEAD_S), now_s)
@@ -138,7 +145,7 @@ class Rates:
             self._held_back[item.route.name] = now_s + wait_s - AHEAD_S
 
     def slow_down(self, rate: Rate, after_s: float) -> None:
-        """Nobody gets a slot of this rate for so long: a server has asked for that."""
+        """Let Redis give no slot of this rate for after_s, because a server has asked for that."""
         self._redis.call(
             limits.slots(
                 rate.name, rate.interval_us, rate.burst, 0, none_for_us=int(after_s * 1_000_000)
@@ -146,8 +153,8 @@ class Rates:
         )
 
     def claimable(self, room: dict[str, int], now_s: float, held: Iterable[Item]) -> dict[str, int]:
-        """The part of a claim's room that is for chains which are not held back. held: the items
-        that the worker has.
+        """Reduce a claim's room (chain -> items). Chains that are held back are left out. A chain
+        with a rate gets no more than the slots that are left. held: the worker's items.
         """
         if not (self._held_back or self._ahead):
             return room
@@ -157,7 +164,7 @@ class Rates:
                 continue
             left = self._slots_left(chain, now_s, held) if chain in self._ahead else most
             if left > 0:
-                # One more: a list waiter may have put an item before those that have come back.
+                # One more: a list waiter may have put an item before the parked ones (in `returned`).
                 found[chain] = min(most, left + 1)
         return found
 
@@ -174,7 +181,7 @@ class Rates:
         return left - max(coming - self._before[chain], 0)
 
     def let_go(self, now_s: float) -> bool:
-        """Hold back no longer what is due by now. Returns whether there was any."""
+        """Stop holding back the chains that are due. Returns whether there were any."""
         if not (self._held_back or self._full):
             return False
         due = [name for name, until_s in self._held_back.items() if until_s <= now_s]
@@ -185,7 +192,7 @@ class Rates:
         return bool(due or returned)
 
     def due_in_s(self, now_s: float) -> float | None:
-        """Seconds until the first chain is held back no longer; None where none is."""
+        """Seconds until a chain that is held back is due; None if no chain is held back."""
         if not (self._held_back or self._full):
             return None
         times_s = [*self._held_back.values(), *map(self._come_back_s, self._full)]
@@ -195,7 +202,9 @@ class Rates:
         return self._due_s[chain][0] + COME_BACK_S
 
     def _slots(self, rate: Rate, wanted: int) -> list[float] | None:
-        """The seconds until each slot; for one that is not given, until to ask again, negative."""
+        """For each wanted slot the seconds until it. A negative number says that no slot was given,
+        and after how many seconds to ask again. None if the key has the wrong type.
+        """
         farthest_us = math.ceil(max(AHEAD_S * 1_000_000, rate.interval_us))
         call = limits.slots(
             rate.name, rate.interval_us, rate.burst, wanted, farthest_us=farthest_us
@@ -208,7 +217,7 @@ class Rates:
 
 
 def _is_to_ask(item: Item) -> bool:
-    """Whether the item, which is at work, is on its way to a rate and has no slot."""
+    """Whether a held item will come to a chain or link with a rate and has no slot for it."""
     route, progress = item.route, item.progress
     if item.link in route.rates or any(not slot.startswith(AGAIN) for slot in progress.rate_slots):
         return False
@@ -222,5 +231,5 @@ def _rates_of(route: Route) -> list[Rate]:
 
 
 def _slots_in(seconds: float, rates: Sequence[Rate]) -> int:
-    """How many slots the slowest of these rates has in that time; 1 at least."""
+    """How many slots the slowest of these rates has in `seconds`; at least 1."""
     return max(1, int(seconds * 1_000_000 / max(rate.interval_us for rate in rates)))

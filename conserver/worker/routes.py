@@ -1,6 +1,6 @@
 """Routes: which chain serves which ingress list, and in what order lists are claimed from.
 
-They are built once from the configuration and its plugins: a reload replaces the worker.
+Routes are built once, from the configuration and its plugins, because a reload replaces the worker.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from conserver.worker.rates import Rate, rate_of
 
 
 class Routes:
-    """all: the enabled chains, in the order of the configuration. notifications: the built-in one
-    that tells the ends of jobs; None where it is not served.
+    """all: the enabled chains, in the order of the configuration. notifications: the built-in chain
+    that delivers notifications; None if it is not configured.
     """
 
     def __init__(self, config: Config, plugins: Plugins, max_document_bytes: int) -> None:
@@ -62,10 +62,11 @@ class Routes:
         return self._by_list[list_name]
 
     def in_order(self) -> Iterator[tuple[str, Route]]:
-        """The lists and their chains in the order of the next claim: that of the configuration, or
-        drawn by weight if the chains' weights differ, or a chain has weights for its lists. A
-        chain without weights for its lists has them in their own order, in the places that were
-        drawn for the chain.
+        """The lists and their chains, in the order in which the next claim takes from the lists.
+
+        This is the order of the configuration. If the chains' weights differ, or a chain has
+        list_weights, the order is drawn at random, by weight; the lists of a chain without
+        list_weights then keep their order among themselves.
         """
         if not self._weighted:
             return iter(self._by_list.items())
@@ -86,7 +87,7 @@ class Routes:
 
 
 def _rates(config: Config, links: Sequence[str]) -> dict[str, Rate]:
-    """The rates of a chain's links; none as a rule."""
+    """Link -> rate, for the links of a chain that have a rate."""
     found = {}
     for name in links:
         link = config.links[name]

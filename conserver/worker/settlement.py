@@ -1,4 +1,4 @@
-"""The settle of an item: what is written, what is pushed where, and when the document expires."""
+"""Makes the settle call of an item: the document, the pushes, and the document's expiry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from conserver.worker.item import Item, OutcomeKind
 
 
 def settlement(item: Item, settings: Settings) -> calls.Settlement:
-    """The settle of an item that is done, filtered or cancelled."""
+    """The settle call for an item that is done, filtered or cancelled."""
     outcome, progress = item.outcome, item.progress
     assert outcome is not None
     pushes = list(progress.pushes)
@@ -16,7 +16,7 @@ def settlement(item: Item, settings: Settings) -> calls.Settlement:
         pushes = [(name, item.uuid) for name in item.route.config.egress_lists] + pushes
         status, write = "completed", item.changed
     elif outcome.kind is OutcomeKind.FILTERED:
-        # A document that was pushed whole and then filtered, unchanged, is never written to Redis.
+        # A document that was pushed inline and filtered without a change is not written to Redis.
         unwritten = item.draft is None and item.unsaved and not pushes
         status, write = "filtered", item.changed and not unwritten
     else:
@@ -37,8 +37,8 @@ def settlement(item: Item, settings: Settings) -> calls.Settlement:
 
 
 def _expiry_s(item: Item, settings: Settings, pushed: bool) -> int:
-    """Seconds until the document expires in Redis; 0: it stays as it is."""
-    if item.notification is not None:  # Its document is another item's.
+    """Seconds until the document expires in Redis; 0 leaves its expiry as it is."""
+    if item.notification is not None:  # The document belongs to another item.
         return 0
     if item.progress.expire_s is not None:
         return item.progress.expire_s

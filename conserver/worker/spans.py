@@ -1,4 +1,4 @@
-"""The spans of a worker: which there are, and what they say. docs/tracing.md shows a trace.
+"""The trace spans of a worker. docs/tracing.md shows a trace.
 
     claim                one per claim that got items; linked to each of them
     process <list>       one per attempt of an item, from its claim until it has left the worker
@@ -7,12 +7,13 @@
     write <storage>      a call for several items, linked to each of them
     write, settle, park, dead_letter    one per call of a script, linked to the items in it
 
-All attempts of an item are in one trace: that of the producer, if the item's job has a traceparent;
-else one whose id is made of the item's token. Each attempt is linked to the former one, and to the
-span that vcon-server's context list names.
+All attempts of an item are in one trace. If the item's job has a traceparent, this is the trace of
+the producer; otherwise the trace's id is made from the item's token. The span of each attempt is
+linked to the span of the attempt before it, and to the span that vcon-server's context list names.
 
-Each function does nothing where traces are off. An item that is not sampled has a span too, which
-is never sent: what its links call is told so, and its log lines have ids. It makes no other spans.
+If traces are off, these functions make no spans. An item that is not sampled has one span, which is
+never sent. This span gives the item's log lines their ids, and tells the servers that the item's
+links call that the trace is not sampled.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ _FAILURES = frozenset({OutcomeKind.RETRY, OutcomeKind.FAILED, OutcomeKind.REJECT
 def claimed(
     items: Sequence[Item], redis: RetryingConnection, consumer: str, expiry_s: int, began_ns: int
 ) -> None:
-    """Open the span of each claimed item, and tell of the claim. Does nothing where traces are off.
+    """Open the span of each claimed item, and make the span of the claim.
 
     Args:
-        expiry_s: how long context lists live; 0: they are not read.
+        expiry_s: how long context lists live; 0 if they are not used.
         began_ns: when the claim began, by time.time_ns().
     """
     otel = TRACES.otel
@@ -74,12 +75,14 @@ def claimed(
 
 
 def _sampled(items: Iterable[Item]) -> list[Span]:
-    """The spans of those items whose spans are sent."""
+    """The spans of the items that are sampled."""
     return [item.span for item in items if item.span is not None and item.span.is_recording()]
 
 
 def _attributes(item: Item) -> dict[str, Any]:
-    """Few, because each costs more than the span itself. The token begins with the consumer."""
+    """The attributes of an item's span. They are few, because each costs more time than the span
+    itself. The consumer is left out, because the token begins with it.
+    """
     claimed = item.claimed
     attributes: dict[str, Any] = {
         **_SYSTEM,
@@ -115,7 +118,7 @@ def _batch(name: str, kind: str, items: Sequence[Item], consumer: str) -> dict[s
 def _read_contexts(
     otel: Otel, items: Sequence[Item], redis: RetryingConnection, expiry_s: int
 ) -> list[tuple[SpanContext | None, list[SpanContext]]]:
-    """The spans that producers have named for these items: as (parent, links)."""
+    """For each item the spans that its producer has named, as (parent, links)."""
     asked: list[tuple[str, ...]] = []
     for item in items:
         if item.claimed.job:
@@ -141,7 +144,7 @@ def ended(item: Item, how: str, error: str = "", text: str = "") -> None:
 
     Args:
         how: done, filtered, cancelled, parked, dead_letter or lost.
-        error: of what kind the error is, where there was one; text: what happened.
+        error: the kind of the error, if there was one. text: its message.
     """
     span, item.span = item.span, None
     if span is None or not span.is_recording():
@@ -179,7 +182,7 @@ def around_link(
     link: LoadedLink,
     started_s: float,
 ) -> ChainOutcome | None:
-    """Run a link inside a span, which is open in this thread meanwhile: spans of the libraries that
+    """Run a link inside a span that is active in this thread, so that spans of the libraries that
     the link uses become its children.
     """
     otel = TRACES.otel
@@ -207,17 +210,19 @@ def storage_call(
     items: Sequence[Item],
     call: Callable[[], Mapping[str, Outcome]],
 ) -> Mapping[str, Outcome]:
-    """Call a storage inside a span that is open in this thread, so that spans of its client join.
+    """Call a storage inside a span that is active in this thread, so that spans of the storage's
+    client become its children.
 
-    The call for one item is a span of the item's trace. One for several is a trace of its own,
-    linked to the items, and each item's trace gets a span that is linked to it.
+    If the call is for one item, its span is part of the item's trace. If it is for several items,
+    its span begins a new trace and is linked to the items' spans. The trace of each item then gets
+    a span that is linked to the span of the call.
     """
     otel = TRACES.otel
     if otel is None:
         return call()
     traced = [item for item in items if item.span is not None and item.span.is_recording()]
     if not traced:
-        # Spans of the storage's client are left out as well.
+        # No item is sampled, so the spans of the storage's client are not sent either.
         unsampled = next((item.span for item in items if item.span is not None), None)
         with otel.inside(unsampled) if unsampled is not None else nullcontext():
             return call()
@@ -261,7 +266,7 @@ def storage_call(
 
 
 def look_up(storage: str, item: Item, call: Callable[[], bytes | None]) -> bytes | None:
-    """Ask a storage for an item's document, inside a span that is open in this thread."""
+    """Ask a storage for an item's document, inside a span that is active in this thread."""
     otel = TRACES.otel
     if otel is None or item.span is None or not item.span.is_recording():
         return call()
@@ -282,7 +287,7 @@ def _show(span: Span, outcome: Outcome | None) -> None:
 
 
 def redis_call(redis: RetryingConnection, call: Call, items: Iterable[Item], consumer: str) -> Any:
-    """Call a script that writes, settles or moves items, inside a span that is linked to them."""
+    """Call a script that writes, settles or moves items, in a span that is linked to the items."""
     otel = TRACES.otel
     if otel is None:
         return redis.call(call)
@@ -302,11 +307,11 @@ def leave_contexts(
     pushed: Iterable[tuple[Item, Sequence[tuple[str, str]]]],
     expiry_s: int,
 ) -> None:
-    """Leave the span of each item for whoever takes from the lists that it is pushed on, in the
-    call that pushes it: as vcon-server does.
+    """Write the span of each item to the context lists of its pushes, as vcon-server does, so that
+    the consumer of an egress list finds it. It is sent with the next call, which pushes.
 
     Args:
-        pushed: items with the (list, uuid) that they are pushed on.
+        pushed: each item with its pushes, as (list, uuid).
     """
     otel = TRACES.otel
     if otel is None or not expiry_s:

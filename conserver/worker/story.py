@@ -1,8 +1,9 @@
-"""Teller: writes down, for whoever looks at an item later, how an attempt at it went.
+"""Teller: records the events of each attempt at an item, for `conserver where` (queue/stories.py).
 
-An item of a job has an Attempt (all items, or none, by CONSERVER_STORIES); whoever has the item
-adds what happens. When the item leaves the worker, the attempt goes to Redis beside the next call
-of the worker loop (alone, if there was none for a second), and nothing depends on it.
+By default only items of jobs have an Attempt; by CONSERVER_STORIES all items do, or no items. The
+thread that works on the item adds events. When the item has left the worker, the attempt is sent to
+Redis together with the next call of the worker loop, or alone if there is no call for a second. An
+attempt can get lost; nothing depends on it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ def add(
     text: str = "",
     good: bool = True,
 ) -> None:
-    """Add an event to the item's attempt, if it has one. since_s: when it began (monotonic)."""
+    """Add an event to the item's attempt, if the item has one.
+
+    since_s: when the event began, by time.monotonic(); 0.0 for an event without a duration.
+    """
     attempt = item.attempt
     if attempt is None:
         return
@@ -38,12 +42,12 @@ def add(
     if text:
         text = redact_text(text)[:TEXT_CHARS]
     if len(attempt.events) >= EVENTS_MAX:
-        del attempt.events[EVENTS_MAX // 2]  # How it began and how it ended say most.
+        del attempt.events[EVENTS_MAX // 2]  # The first and the last events say most.
     attempt.events.append(Event(kind, name, begun_ms, to_ms, text, good))
 
 
 class Teller:
-    """Used by the worker loop only."""
+    """Begins and ends the attempts. Used by the worker loop only."""
 
     def __init__(self, boot: Boot, redis: RetryingConnection) -> None:
         self._boot = boot
@@ -51,7 +55,7 @@ class Teller:
         self._which = boot.settings.stories
 
     def begin(self, item: Item) -> None:
-        """Give an item that was claimed just now an attempt, if its story is told."""
+        """Give a newly claimed item an Attempt, if CONSERVER_STORIES asks for one."""
         claimed = item.claimed
         if self._which == "off" or (self._which == "jobs" and "#" not in claimed.token):
             return
@@ -69,7 +73,7 @@ class Teller:
         )
 
     def end(self, item: Item, kind: str, name: str = "", text: str = "") -> None:
-        """The attempt is over: what became of the item, told beside the next call."""
+        """Add the last event to the item's attempt, and let the next call send the attempt."""
         if item.attempt is None:
             return
         add(item, kind, name, text=text, good=kind in ENDS)
@@ -80,6 +84,6 @@ class Teller:
             self._redis.beside += stories.commands(item.uuid, attempt, keep_s)
 
     def flush(self) -> None:
-        """Send what no call has taken along: at the end, and about once a second."""
+        """Send the attempts that no call has sent. Called about once a second, and at the end."""
         if self._redis.beside:
             self._redis.command("PING")

@@ -14,8 +14,8 @@ from conserver.worker.item import Item
 class WorkQueue:
     """All methods may be called from any thread.
 
-    limits: chain -> how many of its items may run at once. running: chain -> how many do. Both are
-    to be read only.
+    limits: chain -> how many of its items may run at once. running: chain -> how many of its items
+    run now. Callers only read both.
     """
 
     def __init__(self, limits: dict[str, int], inbox: WorkerInbox) -> None:
@@ -37,12 +37,12 @@ class WorkQueue:
         return self._idle
 
     def queued(self, chain: str) -> int:
-        """How many items of a chain no thread has started."""
+        """How many items of the chain are queued."""
         return len(self._queued[chain])
 
     @property
     def total_running(self) -> int:
-        """How many items a thread has taken and not yet finished."""
+        """How many items the threads have taken and not finished."""
         return sum(self.running.values())
 
     def put(self, items: Iterable[Item]) -> None:
@@ -82,7 +82,7 @@ class WorkQueue:
                     return item, waited
                 waited = True
                 self._idle += 1
-                self._inbox.wake()  # after counting: the worker loop finds this thread idle
+                self._inbox.wake()  # After counting, so that the worker loop sees an idle thread.
                 self._lock.wait()
 
     def _notify_one(self) -> None:
@@ -105,9 +105,9 @@ class WorkQueue:
         return None
 
     def take_back(self, claimed_before_s: float) -> list[Item]:
-        """Remove and return the items that were claimed before this moment, the last claimed first.
+        """Remove and return the items that were claimed before this time, the last claimed first.
 
-        That is the order in which a release puts them back at the head of their lists.
+        A release puts each item at the head of its list, so this order keeps that of the list.
         """
         if not self._size:
             return []

@@ -1,13 +1,13 @@
-"""Writers: one thread per storage, which saves the waiting items in bulk and answers for each one.
+"""Writers: one thread per storage saves the waiting items in bulk, and reports each one's outcome.
 
-1. A call has at most SAVE_ITEMS_MAX documents and SAVE_BYTES_MAX bytes (or one larger document),
-   one per uuid (that of the highest revision), sorted by uuid so that two workers never lock rows
-   in opposite order.
-2. The thread opens its storage itself, and opens it again after an error. While the storage is
-   unavailable its breaker answers instead (breaker.py).
-3. A call that hangs is abandoned a second after its timeout has passed: its items are unavailable,
+1. A call saves at most SAVE_ITEMS_MAX documents and SAVE_BYTES_MAX bytes, or one larger document.
+   If several documents have one uuid, it saves only that of the highest revision. The documents are
+   sorted by uuid, so that two workers never lock rows in opposite order.
+2. The thread opens the storage's client, and opens a new one after an error. While the breaker is
+   open (breaker.py), the thread makes no call and reports the items as unavailable.
+3. A call that hangs is abandoned a second after its timeout: its items are reported as unavailable,
    and a new thread with a new client continues. The result of an abandoned call is ignored.
-4. Documents that Redis does not have are looked up by the same thread.
+4. The same thread looks up documents that Redis lacks.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ SAVE_ITEMS_MAX = 256
 SAVE_BYTES_MAX = 8 * 1024 * 1024
 CHECK_INTERVAL_S = 1.0
 HUNG_CALLS_MAX = 8
-"""How many calls of one storage may hang in a process, each with its thread and client, before the
-process is replaced.
+"""A worker is replaced once it has this many hung calls of one storage. Each call keeps a thread and
+a client.
 """
 
-_DIGITS = re.compile(r"[0-9]+")  # Errors that differ by a port or a time are the same reason.
+_DIGITS = re.compile(r"[0-9]+")  # Reasons that differ only in digits (a port, a time) are the same.
 
 Outcomes: TypeAlias = list[tuple[Item, Outcome]]
 _Result = TypeVar("_Result")
@@ -61,7 +61,7 @@ class Writer:
 
     @property
     def has_hung_calls(self) -> bool:
-        """Whether an abandoned call is still running. It may still kill the process."""
+        """Whether an abandoned call is still running. Such a call may still kill the process."""
         return any(thread.is_alive for thread in self._abandoned)
 
     @property
@@ -76,7 +76,7 @@ class Writer:
 
     @property
     def away_reason(self) -> str:
-        """Why the last call failed, without secrets, while the storage is away."""
+        """Why the last call failed, with secrets redacted."""
         return redact_text(self._breaker.reason)
 
     def save(self, items: Sequence[Item]) -> None:
@@ -90,14 +90,14 @@ class Writer:
     def check_timeout(self) -> None:
         """Abandon a call that has taken longer than the storage's timeout. Called once a second.
 
-        At most CHECK_INTERVAL_S are counted per check, so that a host that was suspended does not
-        count as a storage that hangs.
+        Each check adds at most CHECK_INTERVAL_S to the time of the call. So a call is not abandoned
+        because the host was suspended.
         """
         now_s = time.monotonic()
         passed_s = min(now_s - self._checked_s, CHECK_INTERVAL_S)
         self._checked_s = now_s
         self._abandoned = [thread for thread in self._abandoned if thread.is_alive]
-        # Clients have timeouts of their own that end a call earlier; this is for those that do not.
+        # Clients have their own, earlier timeouts. This is for calls that those do not end.
         call = self._thread.abandon_after(passed_s, self._loaded.timeout_s + CHECK_INTERVAL_S)
         if call is None:
             return
@@ -134,7 +134,8 @@ class _Call(NamedTuple):
 class _Abandoned(BaseException):
     """A call has returned after it was abandoned.
 
-    It is no subclass of Exception, so that it is not caught as a failure of the storage.
+    This is a BaseException, so that the `except Exception` for failures of the storage does not
+    catch it.
     """
 
 
@@ -154,7 +155,7 @@ class _WriterThread:
         self._log = logger
         self._storage: Storage | None = None
         self.place = ""
-        """Where the storage is, once it has been made; see storage.contract.place_of."""
+        """The storage's address, for errors (storage.contract.place_of); "" without a client."""
         self._lock = threading.Condition(threading.Lock())
         self._thread = threading.Thread(
             target=self._work, name=f"writer-{loaded.name}", daemon=True
@@ -166,7 +167,7 @@ class _WriterThread:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread has not ended."""
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     def start(self) -> None:
@@ -180,12 +181,12 @@ class _WriterThread:
             self._lock.notify()
 
     def abandon_after(self, passed_s: float, limit_s: float) -> _Call | None:
-        """Add the passed time to that of the running call, and abandon the thread if it exceeds the
-        limit.
+        """Add `passed_s` to the time of the running call. Abandon this thread if the sum reaches
+        the limit.
 
         Returns:
-            The abandoned call, which the caller has to answer for, or None. The jobs that are left
-            are in `jobs`.
+            The abandoned call, or None. The caller reports the outcomes of its items, and hands the
+            thread's remaining `jobs` to another thread.
         """
         with self._lock:
             if self._running is None:
@@ -204,9 +205,9 @@ class _WriterThread:
             return
 
     def _do_next(self) -> None:
-        """Wait for jobs, make one call and report.
+        """Wait for jobs, make one call and report its outcomes.
 
-        A function of its own, so that an idle thread keeps no reference to a document.
+        This is a separate function so that an idle thread keeps no reference to a document.
         """
         with self._lock:
             while not self.jobs:
@@ -220,7 +221,7 @@ class _WriterThread:
         self._inbox.report(report)
 
     def _next_call(self) -> _Call:
-        """One look-up, or as many documents as the bounds allow."""
+        """The next call: one look-up, or as many saves as the bounds allow."""
         first = self.jobs.popleft()
         items, size_bytes = [first.item], len(first.item.text)
         if first.look_up:
@@ -265,7 +266,7 @@ class _WriterThread:
                 ),
             )
             failpoints.at("after-store")
-        except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
+        except Exception as error:  # noqa: BLE001 - any error of a client means unavailable
             return self._all_unavailable(items, self._call_failed(error))
         outcomes = {uuid: self._placed(outcome) for uuid, outcome in outcomes.items()}
         away = [outcome for outcome in outcomes.values() if isinstance(outcome, Unavailable)]
@@ -276,7 +277,7 @@ class _WriterThread:
         return [(item, outcomes[item.uuid]) for item in items]
 
     def _placed(self, outcome: Outcome) -> Outcome:
-        """The same outcome; the reason why a storage is unavailable says where it is."""
+        """The outcome. If it is Unavailable, the storage's address is added to its reason."""
         if isinstance(outcome, Unavailable):
             return Unavailable(with_place(outcome.reason, self.place), outcome.after_s)
         return outcome
@@ -297,7 +298,7 @@ class _WriterThread:
             found = spans.look_up(
                 name, item, lambda: self._call(lambda storage: storage.get(item.uuid))
             )
-        except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
+        except Exception as error:  # noqa: BLE001 - any error of a client means unavailable
             away = self._call_failed(error)
             return StorageReport(name, self._all_unavailable([item], away), item)
         self._came_back()
@@ -306,10 +307,10 @@ class _WriterThread:
     # ---- the client and the breaker --------------------------------------------------------------
 
     def _call(self, call: Callable[[Storage], _Result]) -> _Result:
-        """Make one call, with a storage that is opened first if need be.
+        """Make one call. Open the storage's client first if it is not open.
 
         Raises:
-            Exception: what the call has raised; the client is closed then.
+            Exception: the client's error; the client is closed.
             _Abandoned: the call was abandoned meanwhile.
         """
         with self._lock:
@@ -328,8 +329,8 @@ class _WriterThread:
         return result
 
     def _raise_if_abandoned(self) -> None:
-        """Raise _Abandoned if the items of this call were answered for, so that the breaker does
-        not count the call a second time.
+        """Raise _Abandoned if the call was abandoned. Its outcomes are reported already, and the
+        breaker must not count it a second time.
         """
         with self._lock:
             abandoned = self._abandoned
