@@ -1,4 +1,4 @@
-"""Exponential backoff: how long to wait before another attempt. No clock, no sleep, no state."""
+"""Exponential backoff: pure functions that compute how long to wait before another attempt."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _DOUBLINGS_MAX = 62  # 2**62 exceeds every cap; an unbounded exponent would over
 
 
 def ceiling_s(attempt: int, base_s: float, max_s: float) -> float:
-    """The backoff after attempt `attempt` (1 is the first) without jitter: base_s, doubled with
-    every attempt up to max_s.
+    """The backoff after an attempt, without jitter: base_s after attempt 1, doubled with every
+    further attempt, but at most max_s.
     """
     doublings = min(max(attempt, 1) - 1, _DOUBLINGS_MAX)
     return min(base_s * 2.0**doublings, max_s)
@@ -19,9 +19,10 @@ def ceiling_s(attempt: int, base_s: float, max_s: float) -> float:
 def backoff_s(
     attempt: int, base_s: float, max_s: float, draw: Callable[[], float] = random.random
 ) -> float:
-    """The backoff with "equal jitter": at random between half of `ceiling_s` and all of it.
+    """The backoff with "equal jitter": a random time between half of `ceiling_s` and `ceiling_s`.
 
-    The jitter spreads what failed together; the lower half protects a server that is busy or away.
+    The jitter spreads attempts that failed together. The minimum protects a server that is busy or
+    away.
 
     Args:
         draw: returns a number from 0 to 1.

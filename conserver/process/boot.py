@@ -1,8 +1,8 @@
 """Boot: everything that a worker or the coordinator gets from the supervisor.
 
-A child reads no configuration file and inherits nothing else. Boot travels as an argument of
-multiprocessing's Process: unchanged under fork; pickled under spawn and forkserver, which also
-transfer its descriptors.
+A child reads no configuration file and inherits nothing else. Boot is an argument of
+multiprocessing's Process. Under fork it is passed unchanged. Under spawn and forkserver it is
+pickled, and its descriptors are transferred.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from conserver.process.signals import StopFlag
 
 Role = Literal["worker", "coordinator", "api", "transcriber", "reader"]
 Service = Literal["api", "transcriber", "reader"]
-"""Children that the supervisor runs beside the workers: they claim nothing and hold no items."""
+"""Children that the supervisor runs beside the workers. They do not claim or hold items."""
 
 
 @dataclass(eq=False)
 class Boot:
-    """Everything a child needs. Only this child reads from these sockets."""
+    """Everything a child needs. Only this child reads from the sockets in it."""
 
     role: Role
     slot: int
@@ -34,40 +34,41 @@ class Boot:
     """The number of workers of this host."""
     host: str
     consumer: str
-    """The worker's consumer id, registered before it starts; empty for other children."""
+    """The worker's consumer id, registered before the worker starts; empty for other children."""
     config: Config
     settings: Settings
     supervisor: socket.socket
-    """The child's end of its socket to the supervisor."""
+    """The child's end of the socket pair between it and the supervisor."""
     coordinator: socket.socket | None
-    """Worker only: its end of its socket to the coordinator."""
+    """Worker only: the worker's end of the socket pair between it and the coordinator."""
     worker_ends: list[socket.socket]
-    """Coordinator only: its ends of the sockets to the workers, in slot order."""
+    """Coordinator only: the coordinator's ends of these pairs, in slot order."""
     status: SharedStatus
-    """The child's own shared status; it is the only writer."""
+    """The child's own shared status. Only this child writes it."""
     statuses: list[SharedStatus]
     """Coordinator and API: the workers' shared statuses, in slot order; read only."""
     lifeline: int
     """A descriptor that becomes readable (end of file) when the supervisor is gone."""
     listener: socket.socket | None = None
-    """Services: the socket that clients connect to; coordinator: that of the metrics, if they have
-    a port. It outlives the child, so that a replacement refuses no connection."""
+    """The listening socket: of a service, for its clients; of the coordinator, for metrics, if they
+    have a port. It outlives the child, so that no connection is refused during a replacement."""
     other_statuses: list[SharedStatus] = field(default_factory=list)
     """Coordinator and API: the shared statuses of services and transcribers, for their metrics."""
     transcribers: list[str] = field(default_factory=list)
-    """The addresses of this host's transcribers; none if the models are loaded in the workers."""
+    """The addresses of this host's transcribers; empty if the workers load the models themselves."""
     page_readers: tuple[str, int] = ("", 0)
-    """Worker only: the address of this host's page readers, and how many they are."""
+    """Worker only: the address of this host's page readers, and their number."""
     device: str = ""
-    """Transcriber and page reader: its GPU, for CUDA_VISIBLE_DEVICES; empty for the CPU."""
+    """Transcriber and page reader: the GPU, for CUDA_VISIBLE_DEVICES; empty for the CPU."""
     models: list[dict[str, Any]] = field(default_factory=list)
-    """Transcriber only: the models (transcription.engine.Model) it loads before it is ready."""
+    """Transcriber only: the models (transcription.engine.Model) to load before it is ready."""
     environment: dict[str, str] = field(default_factory=dict)
-    """Transcriber only: variables that are set before its first instruction."""
+    """Transcriber only: environment variables with which the process is started."""
     safer: bool = False
-    """Transcriber only: its predecessor's results were wrong; use the slower, safer allocator."""
+    """Transcriber only: use the slower, safer allocator, because the previous transcriber's results
+    were wrong."""
     stop: StopFlag | None = field(default=None)
-    """Set once SIGTERM or SIGINT has arrived; child_main makes it."""
+    """Set once SIGTERM or SIGINT has arrived. child_main creates it."""
 
     @property
     def title(self) -> str:
@@ -82,15 +83,15 @@ class Boot:
 
     @property
     def channels(self) -> list[socket.socket]:
-        """All its sockets."""
+        """All sockets in this Boot."""
         others = (self.coordinator, self.listener)
         return [self.supervisor, *self.worker_ends, *(end for end in others if end is not None)]
 
     def send(self, kind: str, **fields: Any) -> bool:
-        """Send the supervisor a message of this type (messages.py lists them).
+        """Send a message of type `kind` to the supervisor (messages.py lists the types).
 
         Returns:
-            False if it could not be sent.
+            False if the message could not be sent.
         """
         return send(self.supervisor, {"type": kind, **fields})
 

@@ -1,7 +1,7 @@
 """The first and last steps of a child process.
 
 1. Closes the descriptors that a forked child inherited and does not own; installs signal handlers.
-2. Calls the entry function of its role with its `Boot`.
+2. Calls the entry function of the child's role with its `Boot`.
 3. Reports a failed start to the supervisor, and exits without waiting for any thread.
 """
 
@@ -28,17 +28,17 @@ from conserver.telemetry import log, traces
 from conserver.telemetry.redact import hide_everywhere, secret_values
 
 FAILURE_CHARS_MAX = 8000
-"""A failure message is cut to this length: it has to fit into one packet."""
+"""A failure message is cut to this length, so that it fits into one packet."""
 
 
 def child_main(entry: str, boot: Boot, inherited: Inherited | None) -> None:
     """Run a child process from start to exit. Does not return.
 
     Args:
-        entry: what to run, as "module:function"; the function gets the Boot and returns an exit
-            code or None.
+        entry: the function to run, as "module:function". It gets the Boot, and returns an exit code
+            or None.
         boot: everything the child gets.
-        inherited: what a forked child must close; None under spawn and forkserver.
+        inherited: the descriptors that a forked child must close; None under spawn and forkserver.
     """
     signal.set_wakeup_fd(-1)
     if inherited is not None:
@@ -69,7 +69,7 @@ def _run(entry: str, boot: Boot) -> int:
     except BootError as error:
         _report_failure(boot, str(error), error.exit_code)
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - whatever the error is, the supervisor reports it
+    except Exception as error:  # noqa: BLE001 - the supervisor reports every error
         log.get_logger().exception("child_failed")
         _report_failure(boot, f"{type(error).__name__}: {error}", EXIT_CHILD)
         return EXIT_CHILD
@@ -82,8 +82,8 @@ def _report_failure(boot: Boot, message: str, exit_code: int) -> None:
 def _exit_now(code: int) -> None:
     """Exit without waiting for any thread.
 
-    All work was settled before. A thread that hangs in a link or a client must neither keep the
-    process alive nor crash it during the interpreter's shutdown.
+    No work is left to do. A thread that hangs in a link or a client must not keep the process
+    alive, or crash it during the interpreter's shutdown.
     """
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

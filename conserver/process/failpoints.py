@@ -2,27 +2,28 @@
 
     CONSERVER_FAILPOINTS=after-claim:kill:0.01,before-store:stop
 
-At the step the process sends itself SIGKILL ("kill") or SIGSTOP ("stop"), with the given
-probability, or always. Every script of the queue (named as in queue/calls.py) is two steps: before
-it is sent, and after its answer has arrived and before anything is done with it. The others:
+At an armed step the process sends itself SIGKILL ("kill") or SIGSTOP ("stop"), with the given
+probability, or always. Every script of the queue (named as in queue/calls.py) has two steps:
+before-<script>, before it is sent; and after-<script>, when its answer has arrived and nothing was
+done with the answer. The other steps:
 
-    read                   documents were read; no chain thread has one yet
+    read                   documents were read; they are not handed to chain threads yet
     before-look-up         storages are about to be asked for a document that Redis lacks
-    after-look-up          they have answered; the answer is not recorded
+    after-look-up          the storages have answered; the answer is not recorded
     open                   a chain thread is about to parse the document
     before-link            a link is about to run
     after-link             a link has run; its effects are not recorded
-    before-checkpoint      a link asks for a checkpoint
-    after-checkpoint       the checkpoint is written; the link has not gone on
-    merged                 two chains' versions of a document were merged; the result is not written
+    before-checkpoint      a chain thread is about to ask for a checkpoint
+    after-checkpoint       the checkpoint is written; the chain thread has not gone on
+    merged                 two versions of a document were merged; the result is not written
     before-store           a batch is about to go to a storage
-    after-store            the storage has it; the worker loop does not know yet
+    after-store            the storage has saved the batch; the worker loop does not know yet
     waiter-moved           a list waiter has moved an item; no worker was woken
     batch                  a transcriber is about to compute a batch of windows
     page                   a page reader is about to read a page
-    at-death               the supervisor has seen a worker die; it has given no order yet
+    at-death               the supervisor has seen a child die; it has given no order yet
 
-Where the variable is not set, a step costs a lookup in an empty dictionary.
+Without the variable, a step costs a look at an empty dictionary.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def arm(environ: Mapping[str, str]) -> None:
     """Read the failpoints of this process from the environment.
 
     Raises:
-        BootError: an unknown step or action, or a probability that is no number.
+        BootError: a step or action is unknown, or a probability is no number.
     """
     _armed.clear()
     for text in filter(None, environ.get(VARIABLE, "").split(",")):

@@ -1,6 +1,6 @@
-"""Sockets that listen, made by the supervisor before anything runs.
+"""Listening TCP sockets. The supervisor makes them before it starts any child.
 
-An address that is in use, or a port below 1024, is a clear error then.
+So the boot fails with a clear error if an address is in use, or a port below 1024 is not allowed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ def listen(host: str, port: int, what: str, variable: str) -> socket.socket:
     """A socket that listens on a TCP address.
 
     Args:
-        what: what is served, for errors.
-        variable: the beginning of the variables that name the address, before `HOST` and `PORT`.
+        what: the name of the service, for errors.
+        variable: the common beginning of the environment variables for the address, which end with
+            `HOST` and `PORT`.
 
     Raises:
-        BootError: the address cannot be used, with what to do.
+        BootError: the address cannot be used. The error says what to do.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -1,7 +1,8 @@
-"""The memory of a process: its size, and how the C library's allocator is kept in check.
+"""The memory of a process: its size, and settings of the C library's allocator that keep it small.
 
-Documents live for milliseconds, in several forms. glibc keeps freed memory for reuse, per thread
-arena, which adds up to 10 MB and more per worker. musl has neither function, and nothing is done.
+Documents live for milliseconds, in several forms. glibc keeps freed memory for reuse in an arena
+per thread, which adds up to 10 MB and more per worker. musl lacks mallopt and malloc_trim; there
+these functions do nothing.
 """
 
 from __future__ import annotations
@@ -27,26 +28,28 @@ def resident_bytes() -> int:
 
 
 def use_one_arena() -> None:
-    """Let all threads share one heap. Call it before threads are started.
+    """Let all threads share one heap. Call this before threads are started.
 
-    The threads do not contend for it, because they hold the interpreter's lock most of the time.
+    Threads hardly contend for the heap, because they allocate while they hold the interpreter's
+    lock (GIL).
     """
     _call("mallopt", _M_ARENA_MAX, 1)
 
 
 def give_large_blocks_back() -> None:
-    """Let blocks of 1 MiB and more go back to the system as soon as they are freed.
+    """Return blocks of 1 MiB and more to the system as soon as they are freed.
 
-    glibc raises that limit to the largest block that was freed, and keeps the memory of all smaller
-    ones: an array of sound that lived for a moment then counts for ever.
+    By default glibc raises this limit to the size of the largest block that was freed, and keeps
+    the memory of all smaller blocks. So an array of audio that lived for a moment would stay in the
+    process's memory.
     """
     _call("mallopt", _M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def keep_what_is_there() -> None:
-    """Let the search for garbage pass over all objects that exist. Call it once all is loaded.
+    """Let the garbage collector ignore all objects that exist. Call this once all is loaded.
 
-    A search through them all takes tens of milliseconds, in which nothing else runs.
+    A collection that visits all of them takes tens of milliseconds, and stops all threads.
     """
     gc.collect()
     gc.freeze()
@@ -54,21 +57,22 @@ def keep_what_is_there() -> None:
 
 
 def trim_heap() -> None:
-    """Return freed memory to the system. It takes some milliseconds: call it when idle."""
+    """Return freed memory to the system. Call this when idle: it takes some milliseconds."""
     _call("malloc_trim", 0)
 
 
 def with_huge_pages(environ: Mapping[str, str], switch: Path = HUGE_PAGES_SWITCH) -> dict[str, str]:
-    """The variables with which glibc (2.35 and newer) asks for huge pages from a process's start.
+    """Environment variables for a new process, whose glibc (2.35 and newer) then uses huge pages.
 
-    Blocks that are allocated and freed again and again then cost a fault per 2 MiB, not per 4 KiB.
+    Memory that is allocated and freed again and again then costs a page fault per 2 MiB, not per
+    4 KiB.
 
     Args:
-        environ: of this process; what it says of huge pages already stays.
-        switch: the kernel's file that says whether it gives huge pages.
+        environ: the variables of this process. A setting for huge pages in them is not changed.
+        switch: the kernel's file that says whether programs may get huge pages.
 
     Returns:
-        Nothing if the kernel gives none to those who ask, or `environ` decides.
+        {} if the kernel gives no huge pages, or `environ` has a setting for them.
     """
     try:
         never = "[never]" in switch.read_text()
@@ -82,7 +86,9 @@ def with_huge_pages(environ: Mapping[str, str], switch: Path = HUGE_PAGES_SWITCH
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set these variables for what is started meanwhile. No other thread may start processes."""
+    """Set environment variables for processes that are started in this block. Meanwhile no other
+    thread may start processes.
+    """
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

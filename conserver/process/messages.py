@@ -1,14 +1,14 @@
 """The messages between the supervisor and a child.
 
-A message is one packet of a non-blocking SOCK_SEQPACKET pair: a JSON object with a "type". The pair
-belongs to the slot and outlives the child: before a replacement starts, the supervisor discards
-what the dead child had not read.
+A message is a JSON object with a "type", in one packet of a non-blocking SOCK_SEQPACKET pair. The
+pair belongs to the child's slot and outlives the child. Before a replacement starts, the supervisor
+discards the messages that the dead child has not read.
 
     child -> supervisor
-        ready                           started; it works from now on
-        failed      message, exit_code  cannot start, and exits with that code
-        void                            (worker) its registration is void: it exits
-        retiring    reason              (worker) it drains and exits, for a reason of its own
+        ready                           the child has started and works from now on
+        failed      message, exit_code  the child cannot start, and exits with this code
+        void                            (worker) its registration is void, and it exits
+        retiring    reason              (worker) it drains and exits, for this reason
         acknowledged  order             (coordinator) this order was carried out
         recycle     slot, consumer      (coordinator) an operator wants this worker replaced
         reload      request             (coordinator) an operator wants the configuration read again
@@ -17,14 +17,15 @@ what the dead child had not read.
     supervisor -> coordinator
         register    order, consumer, slot, lists
         return      order, consumer, blame (the fields of Blame)
-        children    consumers           all registered consumers: void every other one of this
+        children    consumers           the consumer ids of all workers: void all others of this
                                         host (sent on every change, and every 5 s)
-        state       supervisor, workers what `conserver status` shows (on every change, and every
-                                        2 s)
-        drain       successor           carry out all orders, then exit. successor true: another
-                                        coordinator takes over, so leave the host registered
+        state       supervisor, workers what `conserver status` shows (sent on every change, and
+                                        every 2 s)
+        drain       successor           carry out all orders, then exit. If successor is true,
+                                        another coordinator takes over: leave the host registered
 
-"order" is the number of an order, which is repeated until acknowledged (supervisor/orders.py).
+"order" is the number of an order. An order is repeated until it is acknowledged
+(supervisor/orders.py).
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Which items may have caused a worker's death; they become suspects.
+    """The items that may have caused a worker's death. They become suspects.
 
-    kind: "nobody", "items" (those in `items`, as token and epoch) or "everything". over_limit:
-    tokens among `items` over their own time limit; the death counts against each at once. notes:
-    token (or "" for items that are not named) -> how the worker died: "error", a clause; "link",
-    the one that ran; "reason", if it is not poison. Dead letters show it.
+    kind: "nobody", "items" (only those in `items`) or "everything". items: (token, epoch).
+    over_limit: the tokens of items in `items` that are over their own time limit; the death counts
+    against each of them at once. notes: token, or "" for all items without a note -> how the worker
+    died, for dead letters: "error", a clause; "link", the link that ran; "reason", if it is not
+    poison.
     """
 
     kind: str = "nobody"
@@ -60,7 +62,7 @@ MESSAGE_BYTES_MAX = 1 << 17
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected ends that preserve packet boundaries and do not block."""
+    """Two connected sockets that preserve packet boundaries and do not block."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in ends:
         end.setblocking(False)
@@ -71,7 +73,7 @@ def send(channel: socket.socket, message: Message) -> bool:
     """Send one message without waiting.
 
     Returns:
-        False if it could not be sent: the other side does not read, or is gone.
+        False if the message could not be sent: the other process does not read, or is gone.
     """
     try:
         channel.send(orjson.dumps(message))
@@ -91,7 +93,7 @@ def discard(channel: socket.socket) -> None:
 
 
 def receive(channel: socket.socket) -> list[Message]:
-    """All waiting messages, oldest first; [] if there are none or the other side is gone."""
+    """Read all waiting messages, oldest first; [] if there are none or the other side is gone."""
     messages: list[Message] = []
     while True:
         try:

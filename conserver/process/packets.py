@@ -1,9 +1,7 @@
-"""Packets between workers and the processes that serve them: one JSON object each, with a memfd
-where one belongs.
+"""Packets between a worker and a transcriber or page reader: a JSON object, and a memfd if needed.
 
-A server listens on an abstract UNIX address: there is no file to clean up, and the address goes on
-existing while one process is replaced by the next. Whoever connects must be of the same
-user, or root; both sides check that.
+The server listens on an abstract UNIX address, which needs no file and exists while the server
+process is replaced. Both sides check that the other process belongs to the same user or to root.
 """
 
 from __future__ import annotations
@@ -24,11 +22,11 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class Gone(Exception):
-    """The other side of a connection has ended, or is not there."""
+    """The other process has closed the connection, or does not exist."""
 
 
 def listen(name: str) -> socket.socket:
-    """A socket that waits for connections at an abstract address, without blocking."""
+    """A non-blocking socket that listens on an abstract address."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"\0{name}")
     listener.listen(_BACKLOG)
@@ -37,10 +35,10 @@ def listen(name: str) -> socket.socket:
 
 
 def connect(name: str) -> socket.socket:
-    """A connection to a server, which may be about to start.
+    """Connect to a server. The connection also succeeds while the server process is starting.
 
     Raises:
-        Gone: nobody listens there.
+        Gone: no server listens there, or it belongs to another user.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
@@ -54,7 +52,7 @@ def connect(name: str) -> socket.socket:
 
 
 def accept(listener: socket.socket) -> socket.socket | None:
-    """The next connection, without blocking; None if there is none, or if it is somebody else's."""
+    """The next connection, without blocking; None if there is none, or another user connects."""
     try:
         connection, _ = listener.accept()
     except OSError:
@@ -77,18 +75,18 @@ def _check_user(connection: socket.socket) -> None:
 
 
 def _widen(connection: socket.socket) -> None:
-    # As much as the system grants; a packet that is longer than that cannot be sent at all.
+    # The system may grant less. A packet that does not fit into the buffer cannot be sent at all.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * PACKET_BYTES_MAX)
 
 
 def send(connection: socket.socket, message: Message, descriptor: int = -1) -> bool:
-    """Send a packet, and a descriptor with it.
+    """Send a packet, with a descriptor if one is given.
 
     Returns:
         False if the connection does not block and has no room now.
 
     Raises:
-        Gone: the other side has ended.
+        Gone: the other process has closed the connection.
     """
     packet = orjson.dumps(message)
     try:
@@ -104,13 +102,14 @@ def send(connection: socket.socket, message: Message, descriptor: int = -1) -> b
 
 
 def receive(connection: socket.socket) -> tuple[Message, int] | None:
-    """The next packet and the descriptor that came with it, -1 for none.
+    """Read the next packet.
 
     Returns:
-        None if the connection does not block, or has a timeout, and nothing came.
+        The packet and its descriptor (-1 if it has none). None if no packet came, and the
+        connection does not block or its timeout is over.
 
     Raises:
-        Gone: the other side has ended.
+        Gone: the other process has closed the connection.
     """
     try:
         packet, descriptors, _, _ = socket.recv_fds(connection, PACKET_BYTES_MAX, 1)
@@ -127,7 +126,7 @@ def receive(connection: socket.socket) -> tuple[Message, int] | None:
 
 
 def has_news(connection: socket.socket) -> bool:
-    """Whether `receive` would return a packet, or tell the end, at once."""
+    """Whether `receive` would return a packet or raise Gone at once."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     return bool(poll.poll(0))

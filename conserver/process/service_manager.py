@@ -1,9 +1,9 @@
-"""Tells a service manager (systemd, Type=notify) how the daemon is: ready, alive, stopping.
+"""Tells a service manager (systemd, Type=notify) that the daemon is ready, alive or stopping.
 
 The protocol is that of sd_notify(3): datagrams of `NAME=value` to the socket that NOTIFY_SOCKET
 names. Without that variable nothing is sent. With WATCHDOG_USEC (WatchdogSec= of the unit) the
-supervisor says twice in that time that it is alive; one that stands still is killed and started
-again by systemd.
+supervisor reports twice within that time that it is alive. If it stands still, systemd kills it and
+starts it again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import suppress
 
 
 class ServiceManager:
-    """Used by the supervisor alone: its children inherit the variables, and say nothing."""
+    """Used by the supervisor alone. Its children inherit the variables, but send nothing."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
@@ -24,7 +24,7 @@ class ServiceManager:
         self._ready = self._stopping = False
 
     def tell(self, now_s: float, *, ready: bool, stopping: bool) -> None:
-        """Say what has changed since the last call, and that the caller lives. Never raises.
+        """Send changes of `ready` and `stopping`, and that this process is alive. Never raises.
 
         Args:
             now_s: by time.monotonic().
@@ -39,14 +39,14 @@ class ServiceManager:
         if self._beat_every_s and now_s >= self._beat_at_s:
             self._beat_at_s = now_s + self._beat_every_s
             words.append("WATCHDOG=1")
-        # What a full socket has not taken is said again with the next call.
+        # If the socket was full, the next call sends the same again.
         if words and self._send("\n".join(words)):
             self._ready |= ready
             self._stopping |= stopping
 
     def _send(self, text: str) -> bool:
-        """False if the manager is behind with its reading."""
-        # A name that begins with @ is an abstract one, which begins with a zero byte.
+        """Send a datagram. Returns False if the socket is full."""
+        # A name that begins with @ is an abstract address, whose first byte is zero.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         flags = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         with suppress(OSError), socket.socket(socket.AF_UNIX, flags) as sender:
@@ -58,8 +58,8 @@ class ServiceManager:
 
 
 def _half_s(environ: Mapping[str, str]) -> float:
-    """How often to say that we live, in seconds; 0 where nobody wants to hear it of this process
-    (sd_watchdog_enabled(3)).
+    """How often to report that this process is alive, in seconds; 0 if systemd does not ask this
+    process to (sd_watchdog_enabled(3)).
     """
     text, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
     meant = not pid or pid == str(os.getpid())

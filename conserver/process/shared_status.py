@@ -3,30 +3,30 @@
 1. Liveness: the child's main loop calls beat(), and the watchdog kills a child whose heartbeat
    count stops changing.
 2. Per held item: phase, token, epoch and time limits, so that the supervisor knows which items to
-   blame for a crash, and which are past a hard time limit.
+   blame for a death, and which items are past a hard time limit.
 3. Counters and memory, for recycling and for `conserver status`.
-4. What the child measures (telemetry/cells.py). This outlives it: the next child of the slot counts
-   on, and reset() leaves it alone.
+4. The child's metrics (telemetry/cells.py). reset() does not clear them: the next child of the slot
+   continues to count.
 
-One writer (the child), any number of readers, no lock, no system call. The layout is in native
-byte order, because the memory never leaves the host:
+There is one writer (the child) and any number of readers, and neither a lock nor a system call. The
+layout is in native byte order, because the memory never leaves the host:
 
     offset          size        field
     0               u64         heartbeats: how often beat() was called
     8               u64         items done
     16              u64         items failed
-    24              u64         resident memory in bytes, as measured by the process itself; 0: not
-                                measured
+    24              u64         resident memory in bytes, as the child measured it; 0: not measured
     32              u64         state (State)
     40              u64         one bit per storage that a chain writes to, in the order of their
                                 sorted names: 1 = its circuit breaker is open
-    48              u64         of a transcriber: calls that it works on at most
-    56              u64         and how many it works on (high 32 bits), and how many wait
-    64              256 * u8    phase of each item slot (Phase); kept apart from the slots, so that
-                                a reader sees at one glance that none is in use
+    48              u64         of a transcriber: the most calls that it works on at once
+    56              u64         of a transcriber: calls that it works on (high 32 bits), and calls
+                                that wait (low 32 bits)
+    64              256 * u8    phase of each item slot (Phase), outside of the slots, so that a
+                                reader sees quickly whether any slot is in use
     320             256 * 360   item slots:
-        0           u32         link run: changes whenever a link starts
-        4           u32         chain run: changes whenever another item enters the slot
+        0           u32         link run: a number that changes whenever a link starts
+        4           u32         chain run: a number that changes when another item gets the slot
         8           f32         hard limit of the running link in seconds, 0 = none
         12          f32         hard limit of all links of the chain together in seconds, 0 = none
         16          u64         epoch
@@ -35,12 +35,12 @@ byte order, because the memory never leaves the host:
         160         128 bytes   uuid
         288         32 bytes    link
         320         40 bytes    chain
-    92480           64 * 256    why each storage of the bits at 40 is away, for people
-    108864          1 MiB       metrics; the kernel allocates its pages on first write
+    92480           64 * 256    for each storage with a bit at 40: why its breaker is open, as text
+    108864          1 MiB       metrics; the kernel allocates these pages on first write
 
-The phase byte is written last, so a reader never sees a slot that was not filled. It may see one
-that is being changed: a mixture of old and new. That does no harm: time limits restart on any
-change of a run number, and Redis checks token and epoch of every item that is reported.
+The child writes the phase last, so a reader never sees a slot that was not filled. A reader may see
+a slot that is being changed, with a mixture of old and new fields. This does no harm: time limits
+restart whenever a run number changes, and Redis checks token and epoch of every blamed item.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from typing import Any
 from conserver.telemetry.cells import REGION_BYTES
 
 ITEMS_MAX = 256
-"""The number of item slots: as many items as a worker may hold."""
+"""The number of item slots. A worker holds at most this many items."""
 
 TOKEN_BYTES_MAX = 128
 
@@ -97,20 +97,20 @@ class Phase(enum.IntEnum):
 
         from                to         when
         FREE                QUEUED     the item was claimed; it waits for a chain thread
-        QUEUED              UNTIMED    its document is read, alone, or parsed
+        QUEUED              UNTIMED    its document is parsed, or is read alone
         UNTIMED             QUEUED     its document was read
-        FINISHING           QUEUED     its links are to run again or to go on: its rate has a slot
-                                       for it, or it has another document
+        FINISHING           QUEUED     its links go on, because its rate slot is now; or they run
+                                       again, because its document was replaced
         UNTIMED             RUNNING    a link starts, or goes on after a checkpoint
         RUNNING             RUNNING    the next link starts
         RUNNING             UNTIMED    the link waits until its checkpoint is written
-        RUNNING, UNTIMED    FINISHING  the chain thread gives it back: the worker loop writes,
-                                       stores, settles or parks it, or takes a slot of its rate
-        QUEUED              FINISHING  no link was left to run, or its document is looked up in
+        RUNNING, UNTIMED    FINISHING  the chain thread returns the item to the worker loop, which
+                                       stores, settles or parks it, or reserves a rate slot
+        QUEUED              FINISHING  no link was left to run, or the document is looked up in
                                        the storages
-        any                 FREE       it was settled, parked, dead-lettered or released
+        any                 FREE       the item was settled, parked, dead-lettered or released
 
-    Hard time limits count in RUNNING alone; in UNTIMED the item is at work, and no link runs.
+    Hard time limits count in RUNNING only.
     """
 
     FREE = 0
@@ -121,13 +121,13 @@ class Phase(enum.IntEnum):
 
     @property
     def blamed(self) -> bool:
-        """Whether an item in this phase is blamed if its worker dies: it may be the cause."""
+        """Whether an item in this phase is blamed if its worker dies, as a possible cause."""
         return self in (Phase.RUNNING, Phase.FINISHING, Phase.UNTIMED)
 
 
 @dataclass(frozen=True, slots=True)
 class StatusItem:
-    """One item slot; `slot` is its index. Limits in seconds, 0.0 for none."""
+    """One item slot. slot: its index. limit_s, chain_limit_s: hard time limits, 0.0 for none."""
 
     slot: int
     phase: Phase
@@ -145,51 +145,53 @@ class StatusItem:
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """A SharedStatus at one moment; `items` are the slots in use, in the order of their index."""
+    """A SharedStatus at one moment. items: the item slots in use, in the order of their index."""
 
     heartbeats: int
     state: State
     items_done: int
     items_failed: int
     rss_bytes: int
-    # The storages whose circuit breaker is open: index in the order of their names -> why.
+    # The storages whose circuit breaker is open: index in the order of their names -> reason.
     away: Mapping[int, str]
     items: tuple[StatusItem, ...]
-    slots: int = 0  # of a transcriber: calls at once
+    # Of a transcriber: the most calls at once, calls that it works on, and calls that wait.
+    slots: int = 0
     busy: int = 0
     waiting: int = 0
 
 
 class SharedStatus:
-    """The shared memory of one child slot; handed to a child as a Process argument.
+    """The shared memory of one child slot.
 
-    The supervisor creates it, and a child maps it again. Only the slot's child calls the writing
-    methods, and each item slot has one writing thread at a time.
+    The supervisor creates it and passes it to the child as an argument of Process; the child maps
+    it again. Only the slot's child calls the methods that write, and only one thread at a time
+    writes to an item slot.
     """
 
     def __init__(self, fd: int) -> None:
-        """Map the memory behind the descriptor `fd`, which this object owns from now on."""
+        """Map the memory of the descriptor `fd`. This object closes `fd`."""
         self.fd = fd
         self._map = mmap.mmap(fd, _SIZE)
         self._bytes = memoryview(self._map)
         self._header = self._bytes[:_PHASES_AT].cast("Q")
         self._phases = self._bytes[_PHASES_AT:_ITEMS_AT]
         self.metrics = self._bytes[_METRICS_AT:]
-        """The memory for telemetry.cells."""
+        """The memory of the metrics (telemetry/cells.py)."""
 
     @classmethod
     def create(cls, name: str = "status") -> SharedStatus:
-        """Create an empty one. /proc/<pid>/maps shows it as "conserver-<name>"."""
+        """Create an empty shared memory. /proc/<pid>/maps shows it as "conserver-<name>"."""
         fd = os.memfd_create(f"conserver-{name}", os.MFD_CLOEXEC)
         os.ftruncate(fd, _SIZE)
         return cls(fd)
 
     def is_same(self, other: SharedStatus) -> bool:
-        """Whether both map the same memory."""
+        """Whether `other` maps the same memory."""
         return os.path.sameopenfile(self.fd, other.fd)
 
     def close(self) -> None:
-        """Release the mapping and the descriptor; closing twice is harmless."""
+        """Release the mapping and the descriptor. A second call does nothing."""
         if self.fd < 0:
             return
         for view in (self._header, self._phases, self.metrics, self._bytes):
@@ -204,7 +206,7 @@ class SharedStatus:
     # Written by the child's main loop.
 
     def beat(self) -> None:
-        """Show that the main loop is alive; call it at least once a second."""
+        """Show that the main loop is alive. The loop calls this at least once a second."""
         header = self._header
         header[_HEARTBEATS] = (header[_HEARTBEATS] + 1) & 0xFFFFFFFFFFFFFFFF
 
@@ -227,9 +229,9 @@ class SharedStatus:
         self._header[_RSS] = rss_bytes
 
     def set_away(self, reasons: Mapping[int, str]) -> None:
-        """Show which storages' circuit breakers are open, and why, by the storages' indices.
+        """Show whose circuit breakers are open: index of the storage -> reason.
 
-        There is room for the first 64 storages; others are left out.
+        There is room for the first 64 storages. Others are left out.
         """
         shown = {place: reason for place, reason in reasons.items() if place < _BITS}
         for place, reason in shown.items():
@@ -238,7 +240,7 @@ class SharedStatus:
         self._header[_AWAY] = sum(1 << place for place in shown)
 
     def set_calls(self, slots: int, busy: int, waiting: int) -> None:
-        """Show how many calls a transcriber takes at once, works on, and lets wait."""
+        """Show a transcriber's calls: the most at once, those in work, and those that wait."""
         self._header[_SLOTS] = slots
         self._header[_CALLS] = busy << 32 | waiting
 
@@ -248,7 +250,7 @@ class SharedStatus:
         """Put a claimed item into a free slot; uuid may be empty.
 
         Raises:
-            ValueError: the token is longer than its field. Cut short, it would match no item.
+            ValueError: the token is longer than its field. (A token that was cut matches no item.)
         """
         name = token.encode()
         if len(name) > TOKEN_BYTES_MAX:
@@ -274,7 +276,7 @@ class SharedStatus:
     def start_link(
         self, slot: int, link: str, limit_s: float = 0.0, chain_limit_s: float = 0.0
     ) -> None:
-        """A link starts on the item. Limits are hard limits in seconds, 0.0 for none."""
+        """Show that a link starts on the item. limit_s, chain_limit_s: hard limits; 0.0: none."""
         at = _ITEMS_AT + slot * _RECORD.size
         link_run, _ = _RUNS.unpack_from(self._map, at)
         _LINK.pack_into(self._map, at + _LINK_AT, link.encode())
@@ -283,7 +285,7 @@ class SharedStatus:
         self.set_phase(slot, Phase.RUNNING)
 
     def set_uuid(self, slot: int, uuid: str) -> None:
-        """Show the uuid of an item whose document was pushed inline, once that is parsed."""
+        """Show the uuid of an item whose document was pushed inline and is parsed now."""
         _UUID.pack_into(self._map, _ITEMS_AT + slot * _RECORD.size + _UUID_AT, uuid.encode())
 
     def set_phase(self, slot: int, phase: Phase) -> None:
@@ -292,13 +294,13 @@ class SharedStatus:
         self._phases[slot] = phase
 
     def free(self, slot: int) -> None:
-        """The item has left this worker."""
+        """Mark the item slot as free, because the item has left this worker."""
         self._phases[slot] = Phase.FREE
 
     # Read by any process.
 
     def read(self) -> StatusView:
-        """What it shows now. Never raises, whatever a child wrote or half wrote."""
+        """Read everything. Never raises, even if a child has written only half of a field."""
         header = self._header
         state = header[_STATE]
         phases = bytes(self._phases)
@@ -345,7 +347,7 @@ class SharedStatus:
         )
 
     def reset(self) -> None:
-        """Clear everything but the metrics, for the child that replaces a dead one."""
+        """Clear everything except the metrics, for the child that replaces a dead one."""
         self._bytes[:_METRICS_AT] = bytes(_METRICS_AT)
 
 

@@ -1,12 +1,12 @@
-"""Signal handlers that only record; a main loop reacts.
+"""Signal handlers that only record the signal. A main loop reacts to it.
 
 `SignalInbox` (supervisor) records which signals arrived and when. `StopFlag` (children) records
 only that SIGTERM or SIGINT has arrived. Both have a descriptor that becomes readable on a signal,
 for poll, selectors or asyncio's add_reader.
 
-The descriptor is the interpreter's wakeup descriptor. A Python handler alone is not enough: the
-kernel may deliver a signal to any thread, while handlers run in the main thread, which would stay
-asleep in its select.
+The descriptor belongs to a pipe that the interpreter writes to (signal.set_wakeup_fd). Without the
+pipe, a signal may go unnoticed: Python runs handlers in the main thread only, but the kernel may
+deliver the signal to another thread, and the main thread then stays asleep in its select.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _SignalPipe:
         return self._read
 
     def clear(self) -> None:
-        """Empty the pipe. Call this before looking at what was recorded, or a signal is missed."""
+        """Empty the pipe. Call this before you read the recorded signals, or a signal is missed."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self._read, 512):
                 pass
@@ -45,7 +45,7 @@ class _SignalPipe:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
 
     def close(self) -> None:
-        """Close the pipe; the caller has restored the handlers."""
+        """Close the pipe. The caller must have restored the handlers."""
         os.close(self._read)
         os.close(self._write)
 
@@ -54,9 +54,9 @@ class _SignalPipe:
 
 
 class StopFlag(_SignalPipe):
-    """Set for good once a child has received SIGTERM or SIGINT.
+    """Whether a child has received SIGTERM or SIGINT. It is never reset.
 
-    Wait on `fileno()`; when it is readable call `clear()`, then look at `requested`.
+    Wait until `fileno()` is readable. Then call `clear()`, and read `requested`.
     """
 
     def __init__(self) -> None:
@@ -68,14 +68,14 @@ class StopFlag(_SignalPipe):
 
 
 class SignalInbox(_SignalPipe):
-    """The supervisor's signals with their times, for as long as `listening()` lasts."""
+    """The signals of the supervisor, with their times. Records only inside `listening()`."""
 
     def __init__(self) -> None:
         super().__init__()
         self._arrived: list[tuple[int, float]] = []
 
     def take(self) -> list[tuple[int, float]]:
-        """What has arrived since the last call: (signal number, time.monotonic())."""
+        """The signals since the last call, as (signal number, time.monotonic())."""
         arrived: list[tuple[int, float]] = []
         while self._arrived:
             arrived.append(self._arrived.pop(0))
@@ -83,7 +83,7 @@ class SignalInbox(_SignalPipe):
 
     @contextlib.contextmanager
     def listening(self, signals: Iterable[int] = OUR_SIGNALS) -> Iterator[None]:
-        """Record these signals, and restore the former handlers at the end."""
+        """Record these signals. At the end of the block, restore the former handlers."""
         numbers = tuple(signals)
         former = {number: signal.getsignal(number) for number in numbers}
         former_wakeup = signal.set_wakeup_fd(-1)
@@ -103,9 +103,9 @@ class SignalInbox(_SignalPipe):
 def signals_blocked(signals: Iterable[int] = OUR_SIGNALS) -> Iterator[None]:
     """Block these signals while a child process is created.
 
-    The child inherits the mask, also through exec, and calls `unblock_signals` once its handlers
-    are installed. So no signal is lost, and none raises KeyboardInterrupt half-way through an
-    import.
+    The child inherits the signal mask, also through exec. It calls `unblock_signals` once its
+    handlers are installed. So no signal is lost, and no signal raises KeyboardInterrupt in the
+    middle of an import.
     """
     former = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
@@ -115,5 +115,5 @@ def signals_blocked(signals: Iterable[int] = OUR_SIGNALS) -> Iterator[None]:
 
 
 def unblock_signals(signals: Iterable[int] = OUR_SIGNALS) -> None:
-    """The child's counterpart of `signals_blocked`."""
+    """Unblock the signals in a child that was created inside `signals_blocked`."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)

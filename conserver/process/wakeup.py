@@ -1,17 +1,18 @@
 """The wakeup dialogue between a worker and its coordinator: one-byte messages that are only hints.
 
-They travel over the SEQPACKET pair of the worker's slot; a packet may hold several. A lost message
-costs at most one TICK_INTERVAL of latency, a duplicate costs one empty claim.
+The messages go through the SEQPACKET pair of the worker's slot. A packet may hold several messages.
+A lost message costs at most one TICK_INTERVAL of latency; a duplicate costs one empty claim.
 
     worker -> coordinator
-        I   idle: a chain thread of mine is free, and the lists were empty after my last claim: wake
-            me for the next item (sent again after each such claim, in case the coordinator is new)
+        I   idle: a chain thread has nothing to do, and my last claim left no item behind. Wake me
+            when an item arrives. (Repeated after each such claim, because a new coordinator does
+            not know which workers are idle.)
         B   busy: do not wake me
         S   suspects wait on my lists
     coordinator -> worker
-        W   wake: claim, if you have room; then answer I or B
-        E   empty: finish what you hold, then claim: suspects wait, and only a worker that holds
-            nothing may run one
+        W   wake: claim if you have room, then answer I or B
+        E   empty: finish the items that you hold before you claim again. Suspects wait, and only a
+            worker that holds no item may run a suspect.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ REPEAT_AFTER_S = 0.02
 
 
 class WakeupSender:
-    """Collects a worker's messages to the coordinator and sends them together a little later.
+    """Collects a worker's messages to the coordinator, and sends them together a little later.
 
-    Every packet wakes the coordinator, which then queries Redis. That would delay the worker while
-    the first item of a claim is about to finish. Messages therefore wait until the worker has
-    nothing better to do, but for at most DELAY_S.
+    Every packet wakes the coordinator, which then queries Redis and takes CPU time from the worker,
+    just when the first item of a claim runs. Messages therefore wait until the worker holds no
+    item, but for at most DELAY_S.
 
     Used by the worker loop's thread alone.
     """
 
     def __init__(self, coordinator: socket.socket | None) -> None:
-        """coordinator: the worker's end of the pair; None where nobody listens."""
+        """coordinator: the worker's end of the socket pair; None if there is no coordinator."""
         self._coordinator = coordinator
         self._pending = b""
         self._pending_since_s = 0.0
@@ -61,18 +62,17 @@ class WakeupSender:
         self._pending += message
 
     def woken(self) -> None:
-        """The coordinator has sent WAKE. The next message is sent even if it repeats the last one,
-        and unsent messages are discarded: the coordinator would mistake them for the answer, and
-        not wake another worker.
+        """Prepare the answer to a WAKE. The next message is sent even if it repeats the last one.
+        Unsent messages are discarded: the coordinator would take them for the answer.
         """
         self._last, self._pending = b"", b""
 
     def due_in_s(self, now_s: float) -> float | None:
-        """Seconds until the queued messages must be sent, 0.0 if they are late; None: none wait."""
+        """Seconds until the queued messages must be sent; None if no message is queued."""
         return max(self._pending_since_s + DELAY_S - now_s, 0.0) if self._pending else None
 
     def flush(self) -> None:
-        """Send the queued messages. A coordinator that does not read, or is gone, is ignored."""
+        """Send the queued messages. Drop them if the coordinator does not read, or is gone."""
         pending, self._pending = self._pending, b""
         if self._coordinator is None or not pending:
             return

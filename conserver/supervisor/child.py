@@ -1,9 +1,9 @@
 """One child process: start, death, exit code, kill.
 
-1. Starts it by any start method, with its signals blocked until its handlers are installed.
-2. Detects its death by its pidfd alone. A child of the forkserver is not the supervisor's own
-   child, and multiprocessing's sentinel fires when the forkserver dies while the child works on.
-3. Kills it through its pidfd, which cannot hit another process that got the same pid.
+1. Starts the child by any start method. Its signals are blocked until its handlers are installed.
+2. Detects the child's death by its pidfd alone. Under forkserver the child is not the supervisor's
+   own child, and multiprocessing's sentinel also fires if only the forkserver dies.
+3. Kills the child through its pidfd. The pid might already belong to another process.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def context_for(method: str) -> tuple[str, BaseContext]:
 
 
 class Child:
-    """One child process, from its start to its exit code. It is started once."""
+    """One child process, from its start to its exit code. A Child is started once."""
 
     def __init__(
         self, context: BaseContext, entry: str, boot: Boot, inherited: Inherited | None
@@ -51,17 +51,18 @@ class Child:
         """
         Args:
             context: the multiprocessing context of a start method.
-            entry: what it runs, as "module:function"; the function gets the Boot.
+            entry: the function that the child runs, as "module:function"; it gets the Boot.
             boot: everything the child gets.
-            inherited: what it must close if it is forked; else None.
+            inherited: the descriptors that a forked child must close; None without a fork.
         """
         self.boot = boot
         self.ready = False
         self.failure = ""
-        """Why it cannot start, as reported by itself, and the exit code that it asked for."""
+        """Why the child cannot start, as it has reported."""
         self.failure_code = EXIT_CHILD
+        """The exit code that the child has reported with `failure`."""
         self.started_at_s = 0.0
-        """time.monotonic() of its start."""
+        """When the child was started, by time.monotonic()."""
         self.pidfd = -1
         self._context = context
         make = cast("Callable[..., BaseProcess]", context.Process)  # type: ignore[attr-defined]
@@ -72,17 +73,19 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id, 0 before the start."""
+        """The process id; 0 before the start."""
         return self._pid
 
     def start(self) -> None:
-        """Start it.
+        """Start the process.
 
         Raises:
-            OSError, EOFError: the kernel or the forkserver could not; try again with a new Child.
+            OSError, EOFError: the kernel or the forkserver could not create the process. Try again
+                with a new Child.
         """
         if self._context.get_start_method() != "fork":
-            # Started implicitly, it would unblock the signals in the middle of our own start.
+            # Otherwise multiprocessing starts the tracker inside the block below, and unblocks the
+            # signals there.
             resource_tracker.ensure_running()
         spawned_with = memory.environment(self.boot.environment)
         with signals_blocked(), _hidden_main_module(), spawned_with:
@@ -92,13 +95,13 @@ class Child:
         try:
             self.pidfd = os.pidfd_open(self._pid)
         except OSError:
-            # It is dead already, or there is no descriptor left to watch it by.
+            # The child is dead already, or this process has no descriptor left for the pidfd.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
             raise
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for its death for at most timeout_s. Returns whether it is dead."""
+        """Wait for the child's death for at most timeout_s. Returns whether it is dead."""
         if self.pidfd < 0:
             return self._pid != 0
         poll = select.poll()
@@ -106,7 +109,7 @@ class Child:
         return bool(poll.poll(timeout_s * 1000))
 
     def kill(self) -> None:
-        """Send SIGKILL; harmless if it is dead."""
+        """Send SIGKILL. Does nothing if the child is dead."""
         if self.pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -114,12 +117,14 @@ class Child:
     def exit_code(self) -> int | None:
         """The exit code of a dead child, negative for a signal; None if it cannot be known.
 
-        The forkserver reports the status of its children; without it the code is 255.
+        The forkserver reports the status of its children. If the forkserver is dead, the code is
+        255.
         """
         self._process.join(EXIT_STATUS_WAIT_S)
         code = self._process.exitcode
         with contextlib.suppress(ChildProcessError):
-            # When a forkserver dies its children may become ours, to be reaped by us.
+            # After the death of a forkserver its children may become children of this process, and
+            # must be reaped here.
             os.waitpid(self._pid, os.WNOHANG)
         return code
 
@@ -128,15 +133,15 @@ class Child:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
-        with contextlib.suppress(ValueError):  # its exit status is unknown: left to the collector
+        with contextlib.suppress(ValueError):  # Without an exit code, it counts as running.
             self._process.close()
 
 
 @contextlib.contextmanager
 def _hidden_main_module() -> Iterator[None]:
-    """Hide `__main__`, which spawn and forkserver would otherwise run again in every child.
+    """Hide `__main__`. Otherwise spawn and forkserver import it again in every child.
 
-    Children need nothing of the command line, which costs 0.1 s and 10 MB.
+    `__main__` is the command line. A child does not need it, and it costs 0.1 s and 10 MB.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")

@@ -1,16 +1,18 @@
-"""How a child died, and which items are blamed for it.
+"""How a child died, which items are blamed for it, and against which items the death counts.
 
-    how the worker died                  items blamed                           death counted
-    crash, or killed by someone else     those in a link or a storage, or       for a suspect that
-                                         being read or parsed (Phase.blamed)    ran alone
-    killed: it stalled                   the same                               the same
-    killed: hard time limit of an item   that item alone                        for that item
-    killed: no longer needed             none                                   no
-    exit code 0, no item being worked on none                                   no
-    its registration was void            none: its items were returned before   no
+    how the worker died                  blamed items                        death counts against
+    crash, or killed by someone else     those that a link or a storage      a suspect that ran
+                                         works on, and those whose document  alone, else no item
+                                         is read or parsed (Phase.blamed)
+    killed: it stalled                   the same                            the same
+    killed: hard time limit of an item   that item                           that item
+    killed: no longer needed             none                                no item
+    exit code 0, no blamed item          none                                no item
+    its registration was void            none, its items were returned       no item
 
-Blame makes an item a suspect, which runs alone from then on. Only a counted death adds to the
-item's deaths (queue/return.lua): with `max_deliveries` of them the item is dead-lettered.
+A blamed item becomes a suspect: it runs alone from then on. Only a death that counts against an
+item adds to the item's number of deaths (queue/return.lua). With `max_deliveries` deaths the item
+is dead-lettered.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ class KillReason(enum.Enum):
     STALLED = "stalled"
     TIME_LIMIT = "time_limit"
     UNNEEDED = "no longer needed"
-    """A shutdown or a planned replacement."""
+    """At a shutdown or a planned replacement."""
 
 
 class LeaveReason(enum.Enum):
-    """Why a child drains and exits. The supervisor asks it to, except for the last two."""
+    """Why a child drains and exits. With the first three, the supervisor has asked it to."""
 
     SHUTDOWN = "shutdown"
     RELOAD = "reload"
@@ -42,12 +44,12 @@ class LeaveReason(enum.Enum):
     VOID = "void"
     """The child reports that its registration is void."""
     RETIRING = "retiring"
-    """The child reports a reason of its own, such as calls of a storage that hang."""
+    """The child reports a reason of its own, such as storage calls that hang."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimitExceeded:
-    """An item that has passed a hard time limit: the one of its running link, or of its chain."""
+    """An item that has passed a hard time limit: that of its running link, or that of its chain."""
 
     item: StatusItem
     scope: Literal["link", "chain"]
@@ -55,7 +57,7 @@ class LimitExceeded:
 
     @property
     def reason(self) -> str:
-        """What has happened, as a clause."""
+        """What has happened, as a clause for logs and dead letters."""
         item = self.item
         if self.scope == "link":
             return f"the link {item.link} ran longer than its hard_timeout_s of {self.limit_s:g} s"
@@ -72,19 +74,19 @@ class Death:
     exit_code: int | None
     """Negative for a signal; None if it is unknown."""
     view: StatusView
-    """What the child showed at the end."""
+    """The child's shared status at its death."""
     kill_reason: KillReason | None = None
-    """None: the supervisor has not killed it."""
+    """None if the supervisor has not killed the child."""
     limit_exceeded: LimitExceeded | None = None
-    """The time limit it was killed for."""
+    """The time limit that the child was killed for, if any."""
     leave_reason: LeaveReason | None = None
-    """None: it was not about to leave."""
+    """None if the child was not about to leave."""
 
     @property
     def crashed(self) -> bool:
-        """Whether it died unexpectedly: not killed by the supervisor, and not by a clean exit.
+        """Whether the child died unexpectedly: without a kill by the supervisor or a clean exit.
 
-        Exit code 0 with items being worked on is a crash: a link has called os._exit(0).
+        If items are blamed, exit code 0 is a crash as well: a link has called os._exit(0).
         """
         if self.kill_reason is not None or self.leave_reason is LeaveReason.VOID:
             return False
@@ -92,12 +94,12 @@ class Death:
 
     @property
     def planned(self) -> bool:
-        """Whether its replacement may start without backoff.
+        """Whether the replacement may start without backoff.
 
-        True after a time limit, because each such death is counted and an item has few, and after a
-        planned replacement. A worker that left because of its limits or by itself must have
-        finished an item: with a memory limit too low for an idle worker it would otherwise restart
-        in a tight loop.
+        True after a kill for a hard time limit: each such death is counted, so the item is soon
+        dead-lettered. True after a reload. True for a worker that was recycled, or retired by
+        itself, if it had finished an item. Without this condition, a memory limit that is too low
+        for an idle worker would cause a tight restart loop.
         """
         if self.kill_reason is KillReason.TIME_LIMIT:
             return True
@@ -120,14 +122,14 @@ class Death:
             how = "was killed because it stood still"
         blamed = self._blamed_items()
         notes = {item.token: _note(item, f"{how} {_doing(item)}") for item in blamed}
-        # "items" even if none is blamed here. Redis may know of a suspect that has begun before the
-        # shared status shows it: return.lua then counts this death for the suspect, with the note
-        # of the key "".
+        # The kind is "items" even if no item is blamed here: Redis may have a suspect as begun
+        # that the shared status does not show yet. The death then counts against that suspect, with
+        # the note under "".
         items = [(item.token, item.epoch) for item in blamed]
         return Blame("items", items, notes={"": {"error": how}, **notes})
 
     def told(self, failure: str) -> str:
-        """Why it ended, for the status. failure: what the child itself has reported."""
+        """Why the child ended, for the status. failure: the reason that the child has reported."""
         if self.limit_exceeded is not None:
             return f"was killed because {self.limit_exceeded.reason}"
         if self.kill_reason is KillReason.STALLED:
@@ -155,7 +157,7 @@ def describe_exit(code: int | None) -> str:
 
 
 def _note(item: StatusItem, how: str) -> dict[str, str]:
-    """What the item's dead letter will say about this death, if it becomes one."""
+    """The note on this death that a blamed item keeps. If it is dead-lettered, it is the reason."""
     in_link = item.link and item.phase is not Phase.FINISHING
     return {"error": how, "link": item.link} if in_link else {"error": how}
 

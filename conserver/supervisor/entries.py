@@ -1,4 +1,4 @@
-"""What whoever starts a supervisor may choose: what its children run, and what is served beside."""
+"""The parts of a supervisor that its caller chooses: entry functions, services, metrics socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from conserver.supervisor.slots import ChildSlot
 
 @dataclass(frozen=True)
 class Entries:
-    """The entry functions of the children, as "module:function"; imported in the child."""
+    """The entry functions of the children, as "module:function". Each child imports its own."""
 
     worker: str = "conserver.worker.loop:main"
     coordinator: str = "conserver.coordinator:main"
@@ -23,7 +23,7 @@ class Entries:
 
     @property
     def modules(self) -> list[str]:
-        """The modules that are imported once, before a fork: those that every host needs."""
+        """The modules that the supervisor imports before a fork, because every host needs them."""
         return [entry.partition(":")[0] for entry in (self.worker, self.coordinator)]
 
     def of(self, role: Role) -> str:
@@ -38,14 +38,14 @@ Services = Callable[[Settings], Sequence[ChildSlot]]
 
 
 def no_services(_settings: Settings) -> Sequence[ChildSlot]:
-    """Workers and a coordinator, and nothing else."""
+    """No services: only workers and a coordinator run."""
     return ()
 
 
 Listener = Callable[[Settings], socket.socket | None]
-"""Makes the socket that metrics are served on, if they are wanted. Raises BootError."""
+"""Makes the socket for metrics; None if the settings ask for none. Raises BootError."""
 
 
 def no_listener(_settings: Settings) -> socket.socket | None:
-    """No metrics."""
+    """No socket for metrics."""
     return None

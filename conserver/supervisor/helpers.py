@@ -1,7 +1,7 @@
-"""Helpers: children that only some chains use, which are transcribers and page readers.
+"""Helpers: the children that only some chains use, namely transcribers and page readers.
 
-The daemon starts, and goes on, without them; only the chains that use them wait. Their libraries
-survive no fork: they are always spawned.
+If a helper cannot start or dies, the daemon still runs; only the chains that use it wait. Helpers
+are always spawned, because their libraries do not survive a fork.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HELPERS: frozenset[Role] = frozenset({"transcriber", "reader"})
 
 
 class Helpers:
-    """The slots of all helpers of one host. Which of them are needed may change with a reload."""
+    """The slots of all helpers of one host. A reload may change which helpers are needed."""
 
     def __init__(self, settings: Settings, preload: Preload, environ: Mapping[str, str]) -> None:
         self._preload = preload
@@ -38,17 +38,17 @@ class Helpers:
 
     @property
     def slots(self) -> Sequence[ChildSlot]:
-        """All of them."""
+        """The slots of all helpers."""
         return [*self.transcribers, *self._readers.slots]
 
     @property
     def _models(self) -> list[Any]:
-        """The models that links want a transcriber to hold."""
+        """The speech models that links use."""
         return list(self._preload.speech_links.values())
 
     @property
     def needed(self) -> Sequence[ChildSlot]:
-        """Those that the present links use."""
+        """The slots of the helpers that the present links use, except sleeping transcribers."""
         wanted: list[ChildSlot] = []
         if self._models:
             wanted += [one for one in self.transcribers if not one.asleep]
@@ -58,21 +58,21 @@ class Helpers:
 
     @property
     def addresses(self) -> list[str]:
-        """Of the transcribers."""
+        """The addresses of the transcribers."""
         return [one.address for one in self.transcribers]
 
     def for_workers(self, settings: Settings, config: Config) -> tuple[Settings, Config]:
-        """What workers get, so that they keep the transcribers at work."""
+        """The settings and configuration for workers. See transcribers.for_workers."""
         return for_workers(settings, config, self._preload.speech_links, self._devices)
 
     def equip(self, boot: Boot, slot: ChildSlot) -> None:
-        """Give the next child in a slot what it needs of the helpers, or as one of them."""
+        """Add to the Boot of the next child in a slot what a worker or a helper needs."""
         self._readers.equip(boot, slot)
         if isinstance(slot, TranscriberSlot):
             slot.equip(boot, self._models)
 
     def state(self) -> dict[str, Any]:
-        """What the status shows of those that are in use."""
+        """The state of the helpers in use, for the status."""
         shown: dict[str, Any] = {}
         if self._models:
             shown["transcribers"] = [transcriber_state(slot) for slot in self.transcribers]

@@ -1,10 +1,10 @@
-"""Orders: what the coordinator must do in Redis for the supervisor; and its periodic updates.
+"""Orders to the coordinator, which acts in Redis for the supervisor; and periodic updates to it.
 
-1. An order is numbered and is kept until the coordinator acknowledges it. A coordinator that
-   replaces a dead one gets all kept orders again, so the items of a dead worker are returned even
-   if the coordinator dies in the middle. Carrying out an order twice must therefore be harmless.
-2. Updates say which consumers exist and what `conserver status` shows. They are sent on every
-   change, and repeated, because a coordinator or a failover of Redis may lose one.
+1. An order has a number, and is kept until the coordinator acknowledges it. If the coordinator
+   dies, its replacement gets all kept orders again. So the items of a dead worker are returned even
+   if the coordinator dies in the middle. It must be harmless to carry out an order twice.
+2. Updates say which consumers exist and what `conserver status` shows. Updates are sent on every
+   change, and repeated, because a coordinator that dies or a failover of Redis may lose an update.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ class OrderQueue:
 
     @property
     def all_sent(self) -> bool:
-        """Whether the present coordinator has been sent all of them."""
+        """Whether all orders were sent to the present coordinator."""
         return all(order.sent for order in self._orders.values())
 
     def add(self, kind: str, **fields: Any) -> int:
-        """Add an order, to be sent by the next `send`. Returns its number."""
+        """Add an order, which the next `send` sends. Returns the order's number."""
         self._last += 1
         self._orders[self._last] = _Order({"type": kind, "order": self._last, **fields})
         return self._last
 
     def acknowledge(self, number: int) -> Message | None:
-        """Drop an order that was carried out. Returns it; None if it was dropped before."""
+        """Drop an order that was carried out. Returns the order; None if it was dropped before."""
         order = self._orders.pop(number, None)
         return order.message if order else None
 
     def send(self, channel: socket.socket) -> None:
-        """Send what has not been sent; what does not fit into the socket now, the next time."""
+        """Send the orders that were not sent yet. If the socket is full, the next call goes on."""
         for order in self._orders.values():
             if order.sent:
                 continue
@@ -64,7 +64,7 @@ class OrderQueue:
                 return
 
     def send_again(self) -> None:
-        """The coordinator was replaced: send everything again."""
+        """Let `send` send all orders again, because the coordinator was replaced."""
         for order in self._orders.values():
             order.sent = False
 
@@ -79,7 +79,9 @@ class CoordinatorUpdates:
         workers: Sequence[ChildSlot],
         services: Sequence[ChildSlot] = (),
     ) -> None:
-        """services: all other children, which the coordinator ends if the supervisor is killed."""
+        """services: the slots of all other children. If the supervisor is killed, the coordinator
+        ends these children.
+        """
         self._orders = orders
         self._coordinator = coordinator
         self._workers = workers
@@ -87,19 +89,19 @@ class CoordinatorUpdates:
         self._sent: dict[str, tuple[Message, float]] = {}
 
     def restart(self) -> None:
-        """The coordinator was replaced: send everything again."""
+        """Send all orders and updates again, because the coordinator was replaced."""
         self._orders.send_again()
         self._sent.clear()
 
     def send_due(self, supervisor: Message, now_s: float) -> None:
-        """Send what is due.
+        """Send the orders and updates that are due.
 
-        Updates are sent after all orders. An update that leaves out a consumer makes the
-        coordinator return that consumer's items and blame all of them; the order that names the
-        blamed ones must come first.
+        Updates are sent after all orders. If an update does not list a consumer, the coordinator
+        returns that consumer's items and blames all of them. So the `return` order, which says
+        which items are blamed, must come first.
 
         Args:
-            supervisor: what the status shows of the supervisor itself (`supervisor_state`).
+            supervisor: the supervisor's own state (`supervisor_state`).
             now_s: time.monotonic().
         """
         child = self._coordinator.child
@@ -147,7 +149,7 @@ def _worker_state(slot: ChildSlot, now_s: float) -> Message:
 
 
 def supervisor_state(state: str, generation: int, start_method: str, began_at: float) -> Message:
-    """What the status shows of the supervisor. began_at: its start in seconds since the epoch."""
+    """The supervisor's state, for the status. began_at: its start, in seconds since the epoch."""
     return {
         "pid": os.getpid(),
         "started_at": round(began_at, 3),

@@ -1,9 +1,9 @@
-"""The page readers among the children: they open documents (conserver.media.extraction).
+"""Page readers: children that read pages of documents for workers (conserver.media.extraction).
 
-All of them accept from one socket, which outlives each of them. A reader holds no item, so its
-death blames nobody: it costs the page that it read. It is always spawned, and started only if a
-link reads pages. It outlives the workers: at a shutdown it ends when the supervisor cuts the
-lifeline.
+All page readers accept connections on one socket, which outlives them. A page reader holds no item,
+so no item is blamed for its death; only the page that it was reading is lost. Page readers are
+always spawned, and run only if a link reads pages. At a shutdown they outlive the workers: they end
+when the supervisor cuts the lifeline.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class PageReaderSlot(ChildSlot):
         """
         Args:
             number: 1..R.
-            listener: the socket of all readers.
-            device: the number of its GPU; empty for the CPU.
+            listener: the socket of all page readers.
+            device: the number of the reader's GPU; empty for the CPU.
         """
         super().__init__(number, service="reader", listener=listener)
         self.name = f"page reader {number}"
@@ -48,14 +48,14 @@ class PageReaders:
         ]
 
     def equip(self, boot: Boot, slot: ChildSlot) -> None:
-        """Give a worker the address, and a reader its device."""
+        """Add the readers' address to a worker's Boot, and the device to a page reader's Boot."""
         if boot.role == "worker":
             boot.page_readers = (self.address, len(self.slots))
         elif isinstance(slot, PageReaderSlot):
             boot.device = slot.device
 
     def state(self) -> list[dict[str, Any]]:
-        """What the status shows of them."""
+        """The state of the page readers, for the status."""
         return [
             {
                 "slot": slot.number,

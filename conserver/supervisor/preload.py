@@ -1,8 +1,8 @@
-"""The present configuration, and what is imported in the supervisor before a child is started.
+"""The configuration in use, and the modules that the supervisor imports before it starts a child.
 
-The supervisor loads and checks links and storages, so a faulty one is refused before any child
-gets it. Under fork it also imports, once, everything that all workers import, so that they share
-its memory.
+The supervisor loads and checks links and storages, so that a faulty configuration is refused before
+a child gets it. Under fork the supervisor also imports everything that all workers import, so that
+the workers share the memory of these modules.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from conserver.telemetry import log
 Reload = Callable[[], tuple[Settings, Config]]
 
 REASON_CHARS_MAX = 1500
-"""At most this much of the faults goes into one log line; the log itself would cut it anywhere."""
+"""The faults in one log line are cut to about this length, after a whole fault."""
 
 
 def log_warnings(warnings: Iterable[Problem]) -> None:
-    """Log what is valid but probably a mistake."""
+    """Log the parts of a configuration that are valid but probably a mistake."""
     logger = log.get_logger()
     for warning in warnings:
         logger.warning("configuration_warning", path=warning.path, warning=str(warning))
 
 
 class LastReload(NamedTuple):
-    """What came of the last reload, as the status shows it.
+    """The result of the last reload, for the status.
 
     Attributes:
-        request: the id of the latest operator's request that had been made by then; "" if none.
-        at: when it was over, in seconds since the epoch.
-        refused: why; "" if it was taken.
+        request: the id of the last operator's request that was answered; "" if there was none.
+        at: when the reload ended, in seconds since the epoch.
+        refused: why the configuration was refused; "" if it was accepted.
     """
 
     request: str
@@ -76,9 +76,9 @@ class Preload:
         self.settings = settings
         self.config = config
         self.generation = 1
-        """Counts the configurations: 1, and 1 more with every reload that is not refused."""
+        """The number of the configuration: 1 at the start, plus 1 for every accepted reload."""
         self.speech_links: dict[str, Any] = {}
-        """The links that use a transcriber, by their names, each with its model."""
+        """The links that use a transcriber: name -> speech model."""
         self.reads_pages = False
         """Whether a link hands documents to page readers."""
         self.accepted_at = time.time()
@@ -90,28 +90,27 @@ class Preload:
         self._log = log.get_logger()
         self._prepare(settings, config)
         self.preexisting = open_descriptors()
-        """Descriptors that are not the supervisor's own: libraries may need them in children, too.
-        So the supervisor must not have opened any of its own yet."""
+        """The descriptors that children keep, because libraries may need them there. The supervisor
+        therefore opens its own descriptors only after this."""
 
     @property
     def served(self) -> Config:
-        """The configuration for workers and coordinators: with the chain for notifications."""
+        """The configuration for workers and coordinators, with the chain for notifications."""
         return with_notifications(self.config, self.settings)
 
     def reload(self, request: str = "") -> None:
-        """Read the configuration again. A faulty one is refused with a log line, and the present
-        one is kept.
+        """Read the configuration again. If it is faulty, log the faults and keep the present one.
 
         Args:
-            request: the id of the operator's request (operations/reload.py); "" at a signal.
+            request: the id of the operator's request (operations/reload.py); "" after a SIGHUP.
         """
         before, began_s = open_descriptors(), time.monotonic()
         refused = self._refused()
         answered = max(request, self.last_reload.request if self.last_reload else "")
         self.last_reload = LastReload(answered, round(time.time(), 3), refused)
-        # Modules stay imported with what they have opened, even if the configuration is refused.
-        # Descriptors held by an exception do not count: collect them first, because the supervisor
-        # may get the same number for one of its own.
+        # Imported modules keep the descriptors that they have opened, even if the configuration is
+        # refused. Descriptors that only an exception still holds must be closed first: later the
+        # supervisor may get the same number for a descriptor of its own.
         gc.collect()
         self.preexisting |= open_descriptors() - before
         if not refused:
@@ -119,7 +118,7 @@ class Preload:
             self._log.info("reloaded", generation=self.generation, duration_ms=took_ms)
 
     def _refused(self) -> str:
-        """Read the configuration, and take it if it is valid. Returns why it was not; "" if so."""
+        """Read the configuration, and accept it if it is valid. Returns why not; "" if accepted."""
         try:
             settings, config = self._load()
             if not config.ingress:
@@ -132,7 +131,7 @@ class Preload:
         except ConserverError as error:
             self._log.error("reload_refused", reason=str(error))
             return str(error)[:REASON_CHARS_MAX] or type(error).__name__
-        except Exception as error:  # noqa: BLE001 - our own must not stop a service that runs
+        except Exception as error:  # noqa: BLE001 - a bug must not stop the running service
             self._log.exception("reload_refused")
             return f"{type(error).__name__}; the log has more under `reload_refused`"
         log_warnings([*config.warnings, *_no_longer_served(self.config, config)])
@@ -146,7 +145,7 @@ class Preload:
         if method == "forkserver":
             self._context.set_forkserver_preload(self._modules)
         elif method == "fork":
-            # Before the plugins, which are somebody else's code: it may start threads.
+            # These come before the plugins, which may start threads.
             with cheap_imports():
                 for module in self._modules:
                     importlib.import_module(module)
@@ -160,9 +159,9 @@ class Preload:
         self.reads_pages = any(link.reads_pages for link in loaded.links.values())
         if method == "fork":
             if self.speech_links or self.reads_pages:
-                # Transcribers and page readers are spawned, which starts the tracker. Children
-                # forked before then would close its pipe as foreign, and still believe that they
-                # have it.
+                # To spawn a transcriber or page reader starts the tracker. If it started only then,
+                # forked children would close its pipe as one of the supervisor's descriptors, and
+                # still use its number.
                 resource_tracker.ensure_running()
             gc.collect()
             gc.freeze()
@@ -175,14 +174,16 @@ def _nothing_served(config: Config) -> Problem:
 
 
 def _no_longer_served(before: Config, after: Config) -> list[Problem]:
-    """A warning for lists that are dropped: a file that was cut short may still be valid."""
+    """A warning that names the lists which are not served any more. A file that was cut short may
+    still be valid.
+    """
     gone = [name for name in before.ingress if name not in after.ingress]
     names = ", ".join(f"`{name}`" for name in gone)
     return [Problem("chains", f"no longer served: {names}")] if gone else []
 
 
 def _as_reason(error: ConfigError) -> str:
-    """All faults, or as many as fit into a log line and how to see the others."""
+    """All faults; or as many as fit into a log line, and how to see the others."""
     text = str(error)
     if len(text) <= REASON_CHARS_MAX:
         return text

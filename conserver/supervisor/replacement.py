@@ -1,8 +1,8 @@
 """Planned replacements: after a reload, and recycling of workers that have used up their limits.
 
-One worker at a time drains and is replaced, while the others go on. After a reload, replacing stops
-at the first new worker that does not become ready: a bad configuration costs one worker and not the
-service.
+One worker at a time drains and is replaced, while the other workers go on. After a reload,
+replacing stops at the first new worker that does not become ready. So a bad configuration costs one
+worker and not the service.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ COORDINATOR_DRAIN_MAX_S = 3.0
 """How long the coordinator may take to drain for its successor."""
 
 MEMORY_EVERY_S = 5.0
-"""How often memory is checked: the kernel walks the whole address space for it."""
+"""How often a worker's memory is checked. To report it, the kernel may walk all of its pages."""
 
 JITTER = 0.1
-"""By up to this share of itself each limit is lowered, at random per child: workers that started
-together are not all recycled together."""
+"""Each child's limits are lowered by up to this share, at random, so that workers that started
+together are not recycled together."""
 
 
 class RecycleLimits:
     """How many items and how much memory one worker may use before it is recycled."""
 
     def __init__(self, items_max: int, memory_bytes_max: int) -> None:
-        """The limits; 0 for none."""
+        """items_max, memory_bytes_max: 0 for no limit."""
         share = 1 - random.random() * JITTER
         self._items_max = math.ceil(items_max * share)
         self._memory_bytes_max = memory_bytes_max * share
@@ -55,7 +55,9 @@ class RecycleLimits:
 
 
 def memory_bytes(pid: int) -> int:
-    """The memory of a process, with its share of what is shared (PSS); 0 if it cannot be read."""
+    """The proportional set size (PSS) of a process: its own memory and its share of the shared
+    memory; 0 if it cannot be read.
+    """
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except OSError:
@@ -85,9 +87,9 @@ class Replacement:
     def recycle(
         self, slot: ChildSlot, view: StatusView, now_s: float, drain_timeout_s: float
     ) -> None:
-        """Ask a worker to leave if it has exceeded a limit and no other worker is missing.
+        """Ask a worker to leave if it has exceeded a limit, and no other worker drains or starts.
 
-        A slot whose children keep dying is not waited for: nobody knows when it will be back.
+        A slot whose children keep dying does not delay this: it may never have a worker again.
         """
         child = slot.child
         if child is None or not slot.serving:
@@ -103,8 +105,8 @@ class Replacement:
     def ask(self, number: int, consumer: str) -> None:
         """Ask the worker with this consumer id to leave, because an operator wants it replaced.
 
-        It finishes what it has, however long that takes. If it is not there any more, or leaves
-        already, nothing happens. Others may drain at the same time: whoever asked knows best.
+        The worker first finishes its items, however long they take. If it is gone or already
+        leaving, nothing happens. Other workers may drain at the same time: the operator decides.
         """
         for slot in self._workers:
             if slot.number == number and slot.consumer == consumer and slot.child is not None:
@@ -118,7 +120,8 @@ class Replacement:
         Args:
             generation: the number of the present configuration.
             now_s: time.monotonic().
-            drain_timeout_s: how long a draining worker delays the others; a link may take hours.
+            drain_timeout_s: how long a draining worker delays the next one. (A link may take
+                hours.)
         """
         coordinator = self._coordinator
         if (
@@ -127,7 +130,7 @@ class Replacement:
         ):
             coordinator.kill(KillReason.UNNEEDED)
         for slot in self._services:
-            # Nobody serves its port meanwhile: a request that does not end has had its time.
+            # While a service drains, no process serves its port. So it is killed when it is late.
             late = now_s - slot.leaving_since_s > drain_timeout_s
             if slot.leave_reason is LeaveReason.RELOAD and late:
                 slot.kill(KillReason.UNNEEDED)
@@ -154,7 +157,7 @@ class Replacement:
             slot.drain(LeaveReason.RELOAD, now_s)
 
     def _someone_drains(self, now_s: float, drain_timeout_s: float) -> bool:
-        """Whether a worker drains, and has not done so for longer than drain_timeout_s."""
+        """Whether a worker has been draining for less than drain_timeout_s."""
         return any(
             slot.leave_reason is not None and now_s - slot.leaving_since_s < drain_timeout_s
             for slot in self._workers

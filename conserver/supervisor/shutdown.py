@@ -1,7 +1,9 @@
-"""Graceful shutdown: drain within a deadline, kill what is left, the coordinator last.
+"""Graceful shutdown: workers and services drain, or are killed at a deadline; then the coordinator
+ends.
 
-A first stop signal (SIGTERM or SIGINT) makes all workers and services drain within one deadline. A
-second one kills them at once; no item is blamed for that. A third one kills the coordinator, too.
+The first stop signal (SIGTERM or SIGINT) makes all workers and services drain, with one deadline.
+The second stop signal kills them at once; no item is blamed for that. The third stop signal kills
+the coordinator, too.
 """
 
 from __future__ import annotations
@@ -18,23 +20,23 @@ from conserver.telemetry import log
 
 COORDINATOR_GRACE_S = 3.0
 """How long the coordinator may take to exit once no worker is left. With the default drain timeout
-of 25 s a stop takes less than the 30 s after which Kubernetes kills."""
+of 25 s a stop takes less than 30 s, after which Kubernetes kills a container."""
 
 SIGNAL_DEBOUNCE_S = 0.5
-"""A stop signal so soon after another one repeats it: a terminal or an init may signal the whole
-process group as well as the supervisor."""
+"""A stop signal within this time after another one is not counted: a terminal or an init may signal
+the supervisor and its whole process group."""
 
 
 class Stage(enum.Enum):
-    """How far the shutdown has got. It only moves down this table.
+    """How far the shutdown has got. The stage only moves down this table.
 
     stage       ends                                     workers,     coordinator
                                                          services
     NONE        at the first stop signal, or when a      run          runs
                 child cannot start
-    DRAINING    when none of them is left; they are      drain        returns the items of workers
-                killed at the deadline or by a second
-                signal
+    DRAINING    when no worker and no service is left;   drain        returns the items of workers
+                they are killed at the deadline or by
+                a second signal
     FINISHING   when the coordinator has exited; it is   none left    carries out its orders,
                 killed after COORDINATOR_GRACE_S or by                then exits
                 a third signal
@@ -71,17 +73,17 @@ class Shutdown:
 
     @property
     def in_progress(self) -> bool:
-        """Whether it has begun."""
+        """Whether the shutdown has begun."""
         return self.stage is not Stage.NONE
 
     def on_signal(self, name: str, at_s: float, timeout_s: float) -> None:
-        """A stop signal has arrived at at_s; see `request`."""
+        """Handle a stop signal that arrived at at_s. See `request`."""
         if self.in_progress and at_s - self._requested_at_s <= SIGNAL_DEBOUNCE_S:
             return
         self.request(name, at_s, timeout_s)
 
     def request(self, why: str, at_s: float, timeout_s: float) -> None:
-        """Begin the shutdown; if it has begun, kill instead of waiting.
+        """Begin the shutdown. If it has begun already, kill the workers and services.
 
         Args:
             why: for the log.
@@ -103,7 +105,7 @@ class Shutdown:
             self._coordinator_deadline_s = at_s
 
     def fail(self, exit_code: int, at_s: float) -> None:
-        """A child cannot start: stop everything without a drain, with this exit code."""
+        """Stop everything without a drain, with this exit code, because a child cannot start."""
         self.exit_code = exit_code
         self.request("boot failure", at_s, 0.0)
 
@@ -116,7 +118,7 @@ class Shutdown:
         return bool(self._orders) or any(slot.child is not None for slot in self._workers)
 
     def deadlines(self) -> list[float]:
-        """When `advance` has something to do even if no event comes, by time.monotonic()."""
+        """The times at which `advance` must be called, by time.monotonic()."""
         deadlines = [self._deadline_s]
         if self._coordinator.kill_reason is None:
             deadlines.append(self._coordinator_deadline_s)
@@ -148,7 +150,7 @@ class Shutdown:
             if self.needs_coordinator(now_s):
                 return
             if self._orders:
-                # Redis is away. This host no longer beats, so another host reaps it.
+                # Redis does not answer. Another host returns the items after this host's lease.
                 self._log.warning("orders_left_to_other_hosts", orders=len(self._orders))
             self.stage = Stage.DONE
         elif deadline_s is not None and now_s >= deadline_s:
@@ -161,14 +163,14 @@ class Shutdown:
             if slot.child is not None:
                 slot.drain(LeaveReason.SHUTDOWN, now_s)
             elif slot.consumer:
-                # Registered, or about to be; it will not be started.
+                # The consumer id is registered, or about to be, but its worker is not started.
                 self._orders.add("return", consumer=slot.consumer, blame=asdict(Blame()))
                 slot.clear()
         coordinator = self._coordinator.child
         if coordinator is None or coordinator.ready or self._orders:
             return
         if all(slot.child is None for slot in self._workers):
-            self._coordinator.kill(KillReason.UNNEEDED)  # it waits for Redis, and has no orders
+            self._coordinator.kill(KillReason.UNNEEDED)  # It waits for Redis and has no orders.
 
     def _kill_workers(self) -> None:
         for slot in self._living():

@@ -1,8 +1,8 @@
 """The child slots of one supervisor, and what all children share.
 
-A slot outlives its children: its sockets and its shared status stay, so a replacement needs nothing
-new, and no other process has to learn new descriptors. It holds the state of its present child, and
-the backoff before the next one.
+A slot outlives its children. A replacement gets the same sockets and the same shared status, so
+that no other process needs new descriptors. The slot also has the state of its present child, and
+the backoff before the next child.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from conserver.supervisor.death import Death, KillReason, LeaveReason, LimitExce
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 30.0
 LONG_LIFE_S = 60.0
-"""A child that lived for so long ends a series of deaths."""
+"""The death of a child that lived this long begins a new series of deaths."""
 
 
 class Backoff:
@@ -34,7 +34,7 @@ class Backoff:
 
     def __init__(self) -> None:
         self.deaths = 0
-        """Deaths in a row, each less than LONG_LIFE_S after the start."""
+        """Deaths in a row, each of a child that lived for less than LONG_LIFE_S."""
 
     def after_s(self, lived_s: float, *, blamed: bool = False) -> float:
         """Count a death, and return how long the replacement has to wait.
@@ -52,7 +52,7 @@ class Backoff:
 
 
 class SlotState(enum.Enum):
-    """The state of a slot. It follows from the slot's attributes and is stored nowhere.
+    """The state of a slot. ChildSlot.state computes it from the slot's attributes.
 
         from                         to           when
         EMPTY                        REGISTERING  (worker) its backoff is over, and the coordinator
@@ -102,25 +102,25 @@ class ChildSlot:
         self.worker_end = worker_end
         self.backoff = Backoff()
         self.restarts = -1
-        """How many children it had, without the first one."""
+        """How many children the slot had after its first one."""
         self.due_at_s = 0.0
         """When the next child may start, by time.monotonic()."""
         self.generation = 0
-        """Which configuration its child has (Preload.generation)."""
+        """The number of the child's configuration (Preload.generation)."""
         self.started_at = 0.0
-        """When its child was started, in seconds since the epoch; for the status."""
+        """When the child was started, in seconds since the epoch; for the status."""
         self.ended = ""
-        """How its latest child ended, such as "was killed by signal 9 (Killed)"; for the status."""
+        """How the last child ended, such as "was killed by signal 9 (Killed)"; for the status."""
         self.ended_at = 0.0
         self.clear()
 
     def clear(self) -> None:
-        """Forget the child: it is dead and was reported, or it will not be started."""
+        """Forget the child, which is dead or will not be started."""
         self.child: Child | None = None
         self.consumer = ""
-        """The consumer id of the child, from the order to register it until its death."""
+        """The child's consumer id, from the order to register the id until the child's death."""
         self.registering = 0
-        """The number of the order to register it, until that is acknowledged."""
+        """The number of the order to register `consumer`, until the order is acknowledged."""
         self.leave_reason: LeaveReason | None = None
         self.leaving_since_s = 0.0
         self.kill_reason: KillReason | None = None
@@ -134,7 +134,7 @@ class ChildSlot:
             discard(self.worker_end)
 
     def start(self, child: Child, generation: int) -> None:
-        """A child was started in this slot, with the configuration of this generation."""
+        """Note that a child was started in this slot, with the configuration `generation`."""
         self.child = child
         self.generation = generation
         self.restarts += 1
@@ -151,18 +151,18 @@ class ChildSlot:
 
     @property
     def state_name(self) -> str:
-        """The state for `conserver status`: of a serving child the one that it shows itself."""
+        """The state for `conserver status`. For a serving child, it is that of its SharedStatus."""
         state = self.state
         return self.status.state.name.lower() if state is SlotState.SERVING else state.value
 
     @property
     def serving(self) -> bool:
-        """Whether its child is ready and is not about to leave."""
+        """Whether the child is ready and is not about to leave."""
         return self.state is SlotState.SERVING
 
     @property
     def ready_soon(self) -> bool:
-        """Whether a child that is ready can be expected: it starts, or need not wait long.
+        """Whether the slot has no ready child now, but is expected to have one soon.
 
         False for a slot whose children keep dying.
         """
@@ -171,9 +171,10 @@ class ChildSlot:
         return self.backoff.deaths <= 1
 
     def drain(self, reason: LeaveReason, now_s: float, **fields: Any) -> None:
-        """Ask its child to finish and exit; a child that leaves already is not asked again.
+        """Ask the child to finish and exit, unless it is already leaving.
 
-        A child that does not read loses the message: it stalls, and the watchdog kills it.
+        If the child does not read its socket, it may lose the message. But then it has stalled, and
+        the watchdog kills it.
         """
         if self.child is None or self.leave_reason is not None:
             return
@@ -181,11 +182,11 @@ class ChildSlot:
         send(self.supervisor_end, {"type": "drain", **fields})
 
     def leaves(self, reason: LeaveReason, now_s: float) -> None:
-        """Its child drains and exits."""
+        """Note that the child drains and will exit."""
         self.leave_reason, self.leaving_since_s = reason, now_s
 
     def kill(self, reason: KillReason, limit_exceeded: LimitExceeded | None = None) -> None:
-        """Kill its child. If it is killed twice the first reason counts."""
+        """Kill the child. If it is killed twice, the first reason counts."""
         if self.child is None:
             return
         if self.kill_reason is None:
@@ -193,7 +194,7 @@ class ChildSlot:
         self.child.kill()
 
     def death(self, exit_code: int | None) -> Death:
-        """How its child, which is dead, has died."""
+        """How the dead child has died."""
         view = self.status.read()
         return Death(exit_code, view, self.kill_reason, self.limit_exceeded, self.leave_reason)
 
@@ -208,8 +209,8 @@ class ChildSlot:
 class SharedResources:
     """All slots of one supervisor, the lifeline, and the id of the host in Redis.
 
-    The lifeline is a pipe whose write end only the supervisor holds: when the supervisor ends,
-    however it does, every child reads end of file.
+    The lifeline is a pipe whose write end only the supervisor holds. When the supervisor ends, even
+    by SIGKILL, every child reads end of file.
     """
 
     def __init__(
@@ -220,8 +221,8 @@ class SharedResources:
     ) -> None:
         """
         Args:
-            workers: how many.
-            services: their slots, which are closed with the others.
+            workers: the number of workers.
+            services: the slots of the services; `close` closes them, too.
             metrics: the socket that the coordinator serves metrics on.
         """
         self.host = os.urandom(8).hex()
@@ -250,7 +251,7 @@ class SharedResources:
         transcribers: Sequence[str] = (),
         others: Sequence[SharedStatus] = (),
     ) -> Boot:
-        """What the next child in this slot gets.
+        """Everything that the next child in this slot gets.
 
         Args:
             transcribers: the addresses of this host's transcribers.
@@ -278,13 +279,13 @@ class SharedResources:
         )
 
     def cut_lifeline(self) -> None:
-        """Make the children see the end of the supervisor."""
+        """Close the lifeline, so that the children exit as if the supervisor had died."""
         if self._lifeline_write >= 0:
             os.close(self._lifeline_write)
             self._lifeline_write = -1
 
     def close(self) -> None:
-        """Release everything; no child is left."""
+        """Release everything. No child may be left."""
         self.cut_lifeline()
         os.close(self._lifeline)
         for slot in self.slots:

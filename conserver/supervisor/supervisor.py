@@ -1,15 +1,16 @@
 """The supervisor's main loop over the children of one host.
 
-1. Starts the coordinator, has every worker registered by it, starts the workers.
-2. Notices a child's death at once, works out which items are blamed for it (death.py), and starts a
-   replacement: the first time at once, then with a growing backoff while it keeps dying.
+1. Starts the coordinator, lets it register a consumer id for every worker, and starts the workers.
+2. Notices a child's death at once, decides which items are blamed for it (death.py), and starts a
+   replacement: at once after a first death, with a growing backoff if the slot's children keep
+   dying.
 3. Kills stalled children, and workers with an item past a hard time limit (watchdog.py).
 4. Replaces workers as planned: after a reload (SIGHUP), or to recycle them (replacement.py).
 5. Shuts down on SIGTERM or SIGINT (shutdown.py).
 
-It uses no Redis and no threads: one selector over pidfds, sockets and the signal pipe. What has to
-be done in Redis it orders from the coordinator (orders.py). The loop waits, receives and acts; it
-never blocks on a child.
+The supervisor does not connect to Redis: it orders the coordinator to act there (orders.py). It has
+no threads, but one selector over pidfds, sockets and the signal pipe. The loop waits, receives and
+acts; it never blocks on a child.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ ORPHANS_EXIT_MAX_S = 3.0
 """How long children may take to exit after an internal error of the supervisor."""
 
 TOLD_MAX = 200
-"""The most characters of a child's exit reason in the status: messages are bounded."""
+"""A child's exit reason in the status is cut to this length, because messages are bounded."""
 
 START_TRIES_MAX = 3
 """How often the first start of a child is tried if the system cannot create a process."""
@@ -74,16 +75,16 @@ def run(
     """Run the supervisor and its children until it is told to stop.
 
     Args:
-        settings: the number of workers, the start method, and all that the children need.
+        settings: the number of workers, the start method, and the settings of the children.
         config: the checked configuration.
         reload: reads settings and configuration again; raises ConfigError if they cannot be used.
             The number of workers and the start method stay as they are.
-        entries: what the children run.
-        services: makes the slots of the services; called once, when nothing else was started.
-        metrics: makes the socket for metrics; called once, too.
+        entries: the entry functions of the children.
+        services: makes the slots of the services. Called once, before any child is started.
+        metrics: makes the socket for metrics. Called once, before any child is started.
 
     Returns:
-        The exit code: 0 after a stop, else that of the child that could not start.
+        The exit code: 0 after a stop, or that of the child that could not start.
 
     Raises:
         ConfigError: a link or storage is missing or its options are wrong; nothing was started.
@@ -132,7 +133,7 @@ class Supervisor:
         self._watchdog = Watchdog(self._slots, self._replacement, time.monotonic())
         self._shutdown = Shutdown(self._coordinator, self._workers, self._orders, self._services)
         self._once_ready: set[str] = set()
-        """The roles of which a child was ever ready."""
+        """The roles that have had a ready child."""
         self._began_at = time.time()
         self._service_manager = ServiceManager()
 
@@ -142,7 +143,8 @@ class Supervisor:
         for slot in self._slots:
             receive_from = partial(self._receive, slot)
             self._selector.register(slot.supervisor_end, selectors.EVENT_READ, (1, receive_from))
-        # If our parent ignores it the kernel would discard the exit status of our children.
+        # A parent that ignores SIGCHLD passes this on. The kernel would then discard the exit
+        # status of this process's children.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         with self._inbox.listening():
             self._log.info(
@@ -161,8 +163,8 @@ class Supervisor:
         return self._shutdown.exit_code
 
     def close(self) -> None:
-        """Release everything. No child is left behind, even after an internal error: the children
-        see the end of the lifeline and exit, as if the supervisor had been killed.
+        """Release everything, and leave no child behind. After an internal error children still
+        run: they see the end of the lifeline and exit, as if the supervisor had been killed.
         """
         self._resources.cut_lifeline()
         deadline_s = time.monotonic() + ORPHANS_EXIT_MAX_S
@@ -240,7 +242,7 @@ class Supervisor:
                 self._start(slot)
 
     def _reap(self, slot: ChildSlot) -> None:
-        """A child is dead: have its items returned, log it, and make room for a replacement."""
+        """Handle a child's death: order the return of its items, log it, and clear the slot."""
         child = slot.child
         if child is None:
             return
@@ -260,7 +262,8 @@ class Supervisor:
         backoff_s = 0.0
         if not death.planned:
             lived_s = time.monotonic() - child.started_at_s
-            # A page reader that was ready dies of a page, which it meets twice at most.
+            # A page has killed a page reader that was ready. No page is tried more than twice, so
+            # the backoff is short.
             died_of_page = isinstance(slot, PageReaderSlot) and child.ready
             blamed = bool(blame.items) or died_of_page
             backoff_s = slot.backoff.after_s(lived_s, blamed=blamed)
@@ -269,7 +272,7 @@ class Supervisor:
         slot.clear()
 
     def _report(self, slot: ChildSlot, child: Child, death: Death) -> None:
-        """Log a death. If no child of its role was ever ready, the supervisor gives up."""
+        """Log a death. If no child of its role was ever ready, fail the boot."""
         how = describe_exit(death.exit_code)
         if self._decides(slot):
             reason = child.failure or f"it {how} before it was ready"
@@ -285,16 +288,15 @@ class Supervisor:
             self._log.info("child_ended", child=slot.name, pid=child.pid, why=why)
 
     def _decides(self, slot: ChildSlot) -> bool:
-        """Whether a death in this slot shows that the supervisor cannot do its work at all.
+        """Whether a death in this slot fails the boot: no child of its role was ever ready.
 
-        A transcriber's does not: a GPU may come back, and chains without speech go on. Nor does a
-        page reader's.
+        The death of a helper never does: a GPU may come back, and chains without helpers go on.
         """
         first = slot.role not in self._once_ready and slot.role not in HELPERS
         return first and not self._shutdown.in_progress
 
     def _fail_boot(self, slot: ChildSlot, reason: str, exit_code: int) -> None:
-        """The first child of its role cannot start: another one could not either, so stop."""
+        """Stop, because the first child of a role cannot start, and another could not either."""
         self._log.error("boot_failed", child=slot.name, reason=reason)
         self._shutdown.fail(exit_code, time.monotonic())
 
@@ -319,8 +321,8 @@ class Supervisor:
         self._updates.send_due(ours | self._helpers.state(), now_s)
 
     def _start_missing(self, now_s: float) -> None:
-        """Start the coordinator and the services that are missing, and have missing workers
-        registered.
+        """Start the coordinator, services and helpers that are missing, and order the registration
+        of missing workers. `_acknowledged` starts them.
         """
         coordinator = self._coordinator
         if _due(coordinator, now_s) and self._shutdown.needs_coordinator(now_s):
@@ -337,7 +339,7 @@ class Supervisor:
             return
         for slot in self._workers:
             if _due(slot, now_s):
-                # os.urandom, because a fork would copy the state of a generator.
+                # os.urandom, because a fork would copy the state of a random number generator.
                 slot.consumer = os.urandom(8).hex()
                 slot.registering = self._orders.add(
                     "register",
@@ -374,7 +376,9 @@ class Supervisor:
         self._selector.register(child.pidfd, selectors.EVENT_READ, (2, reap))
 
     def _fail_start(self, slot: ChildSlot, reason: str) -> None:
-        """No process was created: no memory, no free pid, or a forkserver that has just died."""
+        """Handle a start that created no process: there is no memory or no free pid, or the
+        forkserver has just died.
+        """
         self._log.warning("start_failed", child=slot.name, reason=reason)
         if slot.consumer:
             self._orders.add("return", consumer=slot.consumer, blame=asdict(Blame()))

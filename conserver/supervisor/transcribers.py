@@ -1,9 +1,9 @@
-"""The transcribers among the children: one per device, always spawned.
+"""Transcribers: children that hold a speech model for all workers, one per device.
 
-A transcriber belongs to no worker and holds no item, so its death blames nobody: workers send their
-windows again to the one that replaces it (conserver.media.speech.client). Its slot keeps the
-socket on which it listens, and with it the address, while one process follows another. It outlives
-the workers: at a shutdown it ends when the supervisor cuts the lifeline.
+A transcriber holds no item, so no item is blamed for its death: workers send their windows of audio
+again to the transcriber that replaces it (conserver.media.speech.client). The slot keeps the
+listening socket, so that the replacement has the same address. Transcribers are always spawned. At
+a shutdown they outlive the workers: they end when the supervisor cuts the lifeline.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from conserver.supervisor.death import Death, LeaveReason
 from conserver.supervisor.slots import ChildSlot
 
 THREADS_MAX = 64
-"""Calls that one worker has under way at most for the transcribers' sake."""
+"""A worker gets at most this many threads to keep the transcribers busy."""
 
 
 class TranscriberSlot(ChildSlot):
@@ -42,18 +42,18 @@ class TranscriberSlot(ChildSlot):
         self.device = device
         self.safer = False
         self.asleep = False
-        """Whether it ended because nobody had called for long: the next caller starts it."""
+        """Whether the transcriber ended because it got no calls. The next call starts it again."""
 
     def equip(self, boot: Boot, models: Sequence[Any]) -> None:
-        """Give its next child what only a transcriber gets."""
+        """Set the fields of the next child's Boot that only transcribers have."""
         boot.device = self.device
         boot.safer = self.safer
         boot.environment = {} if self.device else cpu_environment(os.environ)
         boot.models = [asdict(replace(model, device_index=0)) for model in dict.fromkeys(models)]
 
     def note(self, death: Death, selector: BaseSelector) -> None:
-        """Take from a death what the next child has to know. If it ended for want of calls, wait at
-        the supervisor's selector for the next one instead of replacing it.
+        """Note what the next child must know about a death. If the transcriber ended because it got
+        no calls, it is replaced only when `selector` reports the next connection.
         """
         self.safer = self.safer or death.exit_code == EXIT_INSANE
         self.asleep = death.exit_code == 0 and death.leave_reason is LeaveReason.RETIRING
@@ -69,7 +69,7 @@ class TranscriberSlot(ChildSlot):
 
 
 def devices_of(settings: Settings, models: Sequence[Any], environ: Mapping[str, str]) -> list[str]:
-    """The device of each transcriber that is to be started."""
+    """The devices of the transcribers to start: a GPU each, or "" for the CPU."""
     wanted = settings.transcribers
     on_gpus = any(model.device != "cpu" for model in models)
     found = gpus(environ) if on_gpus else []
@@ -81,18 +81,18 @@ def devices_of(settings: Settings, models: Sequence[Any], environ: Mapping[str, 
 def for_workers(
     settings: Settings, config: Config, links: Mapping[str, Any], devices: Sequence[str]
 ) -> tuple[Settings, Config]:
-    """What workers get: with enough threads to keep the transcribers at work.
+    """The settings and configuration for workers, with enough threads to keep transcribers busy.
 
-    Chains that transcribe may have as many items at work as the transcribers take calls, unless
-    they have a `concurrency` of their own; all other chains stay as they are.
+    A chain that transcribes may run an item in each of these threads, unless it has a `concurrency`
+    of its own. All other chains run at most as many items at once as before.
 
     Args:
-        links: the links that use a transcriber, by name, each with its model.
-        devices: of the transcribers.
+        links: the links that use a transcriber: name -> speech model.
+        devices: the devices of the transcribers.
     """
     if not links or not devices:
         return settings, config
-    # Here, because a supervisor without speech would load it for nothing.
+    # Imported here, because a supervisor without speech links does not need it.
     from conserver.media.speech.transcriber import service_options
 
     options = service_options(
@@ -102,7 +102,8 @@ def for_workers(
         rows=settings.transcriber_rows,
         slots=settings.max_concurrent_requests,
     )
-    # One more than there are slots: it fetches and decodes while the others are transcribed.
+    # One thread more than there are slots: it fetches and decodes audio while the others wait for
+    # their transcripts.
     wanted = -(-options.slot_count * len(devices) // settings.workers) + 1
     before = settings.vcon_concurrency
     threads = max(before, min(wanted, THREADS_MAX))
@@ -119,7 +120,7 @@ def for_workers(
 
 
 def transcriber_state(slot: TranscriberSlot) -> dict[str, Any]:
-    """What the status shows of a transcriber."""
+    """The state of a transcriber, for the status."""
     view = slot.status.read()
     return {
         "slot": slot.number,

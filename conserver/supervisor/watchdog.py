@@ -1,17 +1,17 @@
 """The watchdog: liveness, stalls and hard time limits of all children.
 
-Every 0.5 s it reads the SharedStatus of every child.
+Every 0.5 s the watchdog looks at the SharedStatus of every child.
 
 1. Liveness: a child whose heartbeat count has not changed for CONSERVER_STALL_TIMEOUT_S has stalled
-   and is killed. The items that are blamed (death.py) become suspects. A worker whose loop is
-   frozen while several links run is killed earlier: after the shortest of their hard limits.
+   and is killed. The blamed items (death.py) become suspects. A worker whose loop is frozen while
+   several links run is killed earlier: after the shortest hard time limit of these links.
 2. Hard time limits: a worker with an item past the hard_timeout_s of its link or chain is killed.
    The death is counted for that item alone.
 3. Recycling: a worker that has processed CONSERVER_MAX_ITEMS_PER_WORKER items, or has grown beyond
    CONSERVER_MAX_WORKER_MEMORY, is asked to leave (replacement.py).
 
-Each look adds the time since the last one, but at most 1 s: however long a host or a supervisor was
-suspended, no child is killed for it.
+Each look adds the time since the last look, but at most 1 s. So no child is killed because its host
+or the supervisor was suspended.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ LOOK_EVERY_S = 0.5
 COUNTED_PER_LOOK_MAX_S = 1.0
 
 FROZEN_AFTER_S = 1.5
-"""A main loop that has not beaten for so long is frozen: it should beat once a second."""
+"""A main loop that has not beaten for this long is frozen. It should beat once a second."""
 
 
 class WatchdogClock:
-    """The time between two looks, as far as it counts."""
+    """Measures the time between two looks, at most COUNTED_PER_LOOK_MAX_S."""
 
     def __init__(self, now_s: float) -> None:
         self._last_s = now_s
 
     def elapsed_s(self, now_s: float) -> float:
-        """What counts of the time since the last call."""
+        """The time since the last call, at most COUNTED_PER_LOOK_MAX_S."""
         elapsed_s = now_s - self._last_s
         self._last_s = now_s
         return min(max(elapsed_s, 0.0), COUNTED_PER_LOOK_MAX_S)
@@ -108,7 +108,9 @@ class Watchdog:
 
 
 def _stall_timeout_s(child: Child, settings: Settings) -> float:
-    """A child that is still importing cannot beat: it has at least the boot timeout."""
+    """The stall timeout of a child. It is at least the boot timeout until the child is ready,
+    because a child that imports modules does not beat.
+    """
     if child.ready:
         return settings.stall_timeout_s
     return max(settings.stall_timeout_s, settings.boot_timeout_s)
@@ -122,7 +124,7 @@ class _Counter:
     chain_run: int
     link_s: float = 0.0
     chain_s: float = 0.0
-    deferred_s: float = 0.0  # passed while the process was frozen and several links ran
+    deferred_s: float = 0.0  # time without a heartbeat in which several links ran
 
     def add(self, seconds: float) -> None:
         self.link_s += seconds
@@ -132,8 +134,8 @@ class _Counter:
 class TimeLimits:
     """How long one child has stalled, and how long its items' links have run.
 
-    A link in C that keeps the interpreter's lock freezes all threads of its worker: the heartbeat
-    count stands still. It is not known which link does it, so the time counts like this:
+    A link in C that keeps the interpreter's lock (GIL) freezes all threads of its worker, and the
+    heartbeat stands still. The watchdog does not know which link does it, so time counts like this:
 
         the heartbeat moves                          against every running link
         it stands still, one link runs               against that link
@@ -142,8 +144,9 @@ class TimeLimits:
                                                      as the heartbeat moves again
             for longer                               against none
 
-    If the shortest limit of several links passes during a freeze, `frozen_past_limit` is set: the
-    worker is killed as stalled, so their items become suspects and the death is not counted.
+    If several links run and a freeze lasts as long as the shortest of their limits,
+    `frozen_past_limit` is set. The worker is then killed as stalled: the items of these links
+    become suspects, and the death counts against none of them.
     """
 
     def __init__(self) -> None:
@@ -199,8 +202,8 @@ def _count(counter: _Counter, elapsed_s: float, *, defer: bool, drop: bool) -> N
     """Add the time since the last look.
 
     Args:
-        defer: another link may have used this time; it is added later, if at all.
-        drop: the process was frozen for long: what was deferred is added to no item.
+        defer: another link may have used this time. It is kept in deferred_s.
+        drop: the process was frozen for longer than FROZEN_AFTER_S. The deferred time is dropped.
     """
     if defer:
         counter.deferred_s += elapsed_s

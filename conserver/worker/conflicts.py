@@ -1,9 +1,9 @@
-"""Conflicts: another document is in Redis than the one that an item has read or written.
+"""Conflicts: resolves writes and settles of items whose document was changed in Redis meanwhile.
 
 - If another chain or the producer wrote the newer document, the item's changes are merged into it
   (vcon/merge.py), and the result is written.
-- If the item's own chain wrote the newer document, the item starts anew from it. It also does if
-  the newer document lacks the changes that a checkpoint of the item has written.
+- If the item's own chain wrote the newer document, the item starts anew from it. The same is done
+  if the newer document lacks the changes that a checkpoint of the item has written.
 - If Redis has no document, the item's changes are merged into the copy of a storage. If no storage
   has a copy, the item's document is written again.
 """

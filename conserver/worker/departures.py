@@ -1,8 +1,8 @@
 """Departures: records that an item has left this worker, and how.
 
-It updates the log, SharedStatus, the meters, and the item's story and span. If the item was a
-notification, it also updates the job that asked for the callback. It logs and counts the dead
-letters that claim.lua makes, too, although this worker never held those items.
+Each departure goes into the log, SharedStatus, the meters, and the item's story and span. If the
+item was a notification, the job that asked for the callback is updated, too. Departures also logs
+and counts the dead letters that claim.lua makes, although this worker never held those items.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """DocumentLoader: reads the documents of claimed items, from Redis or from the storages.
 
 1. Reads the documents that the claim's answer does not contain, many with one MGET.
-2. Looks up a document that Redis lacks in the storages: first in those of the item's chain, then
-   in all others, because another chain may have stored the document and let it expire in Redis.
+2. If Redis does not have a document, looks it up in the storages: first in those of the item's
+   chain, then in all others, because another chain may have stored it and let it expire in Redis.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ from conserver.worker.prefetch import HORIZON_S
 # By default a thread that computes keeps the interpreter's lock (GIL) for 5 ms, and the worker loop
 # would wait that long for it.
 SWITCH_INTERVAL_S = 0.0002
-# With the default threshold of 700 allocations, a tenth of an item's CPU time goes into the search
-# for reference cycles. An item has none: it is about twenty objects that live for milliseconds.
+# With the default threshold of 700 allocations, the search for reference cycles would take a tenth
+# of an item's CPU time. Items form none: each is about twenty objects that live for milliseconds.
 GC_THRESHOLDS = (50_000, 20, 20)
 BEAT_INTERVAL_S = 1.0
 RELEASE_AFTER_S = 1.0

@@ -164,7 +164,7 @@ class Rates:
                 continue
             left = self._slots_left(chain, now_s, held) if chain in self._ahead else most
             if left > 0:
-                # One more: a list waiter may have put an item before the parked ones (in `returned`).
+                # One more, because a list waiter may have put an item before them in `returned`.
                 found[chain] = min(most, left + 1)
         return found
 

@@ -33,8 +33,8 @@ SAVE_ITEMS_MAX = 256
 SAVE_BYTES_MAX = 8 * 1024 * 1024
 CHECK_INTERVAL_S = 1.0
 HUNG_CALLS_MAX = 8
-"""A worker is replaced once it has this many hung calls of one storage. Each call keeps a thread and
-a client.
+"""A worker is replaced once it has this many hung calls of one storage, because each call keeps a
+thread and a client.
 """
 
 _DIGITS = re.compile(r"[0-9]+")  # Reasons that differ only in digits (a port, a time) are the same.
