@@ -55,7 +55,7 @@ class Boot:
     other_statuses: list[SharedStatus] = field(default_factory=list)
     """Coordinator and API: the shared statuses of services and transcribers, for their metrics."""
     transcribers: list[str] = field(default_factory=list)
-    """The addresses of this host's transcribers; empty if the workers load the models themselves."""
+    """The addresses of this host's transcribers; empty if workers load the models themselves."""
     page_readers: tuple[str, int] = ("", 0)
     """Worker only: the address of this host's page readers, and their number."""
     device: str = ""
