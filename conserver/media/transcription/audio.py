@@ -5,12 +5,12 @@
 2. Keeps all channels of the file separate, because the parties of a call often have one each. It
    never mixes channels.
 3. Detects dual mono (the same sound on both channels), which is then transcribed once.
-4. Decodes the intact parts of a damaged file, keeps the gaps as silence, so that times stay those
-   of the call, and reports what was lost (losses.py).
-5. Limits the duration and the number of channels by what is decoded, not by the file's header.
+4. Decodes the intact parts of a damaged file. Gaps become silence, so that the times of later
+   speech stay right, and losses.py reports them.
+5. Checks the limits of duration and channels against the decoded sound, not the file's header.
 
 Samples are int16 at 16 kHz: 32 kB per second and channel. Long recordings are decoded piece by
-piece into a file (samples.py): what is in memory does not grow with the call.
+piece into a file (samples.py), so the memory needed does not grow with their length.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ def decode(
         content: the whole file, or a file to read and to seek in; it stays open.
         media_type: the declared media type with parameters. Used only for headerless audio,
             because the content is more reliable.
-        max_duration_s: a longer recording is refused as soon as so much of it is decoded.
-        said_s: how long the recording is by the dialog that it belongs to; None if unknown.
+        max_duration_s: a longer recording is refused as soon as this much of it is decoded.
+        said_s: the duration that the recording's dialog claims; None if unknown.
 
     Raises:
         Rejected: the content is not decodable audio, or it exceeds a limit.
-        Retry: there is no room for the decoded sound.
+        Retry: there is no disk space for the decoded sound.
     """
     import av
 
@@ -131,7 +131,7 @@ def _open(file: IO[bytes], media_type: str, guesses: list[str]) -> av.container.
 
 
 class _Decoder:
-    """Decodes one stream to samples, with its gaps."""
+    """Decodes one stream to samples; gaps become silence."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class _Decoder:
         self._writer: Writer | None = None
 
     def recording(self, said_s: float | None, guesses: list[str]) -> Recording:
-        """Decode all of it. Raises Rejected, Retry."""
+        """Decode the whole stream. Raises Rejected, Retry."""
         resampler, codec = self._resampler, self._stream.codec_context
         with _room():
             self._decode()
@@ -220,7 +220,7 @@ def _room() -> Iterator[None]:
 
     try:
         yield
-    except av.error.FFmpegError:  # Some of them are OSErrors, too.
+    except av.error.FFmpegError:  # Some of its subclasses are OSErrors, too.
         raise
     except OSError as error:
         raise Retry(
@@ -279,7 +279,7 @@ class _Resampler:
     def resample(self, frame: av.AudioFrame | None) -> Iterator[bytes]:
         """The samples of one frame; for None, those that are still buffered."""
         if frame is not None:
-            # Time stamps may jump. Without them the resampler adds no silence.
+            # Without time stamps the resampler adds no silence where they jump; losses.py does.
             frame.pts = None
             given = (frame.format.name, frame.layout.name, frame.sample_rate)
             if self._input is None:

@@ -1,14 +1,16 @@
-"""Finds a channel on which the other party is heard faintly, so that nobody is transcribed twice.
+"""Silences bleed: a party's faint speech on the other party's channel. It would be transcribed
+twice.
 
-A headset or a telephone line lets through what the other side says, 15 to 40 dB fainter and up to a
-few tenths of a second late. A voice detector finds that speech, and the model writes it down again.
+A headset or a telephone line lets through the other side's speech, 15 to 40 dB fainter and up to a
+few tenths of a second late. The voice detector finds it, and the model transcribes it again.
 
-1. The loudness of both channels, 50 times a second, is compared in parts of three seconds. Where
-   one follows the other, much fainter, that tells how much fainter and how late.
-2. With that, what is heard of the other side is foretold for every moment. What is not louder than
-   foretold is made silent; whoever speaks at the same time is louder, and stays.
+1. `find` compares the loudness of both channels, 50 times a second, in parts of three seconds. If
+   one channel follows the other, much fainter, it measures the gain and the delay.
+2. `silence` predicts from gain and delay how loud the bleed is at every moment. It silences the
+   channel unless the channel is louder than predicted; then its own party speaks.
 
-Where this is not clear, nothing is changed: a sentence twice is better than a sentence lost.
+If the comparison is not clear, nothing is changed: a sentence transcribed twice is better than a
+lost one.
 """
 
 from __future__ import annotations
@@ -36,26 +38,27 @@ _BLOCK = SAMPLE_RATE_HZ // _PER_S
 _PART = 3 * _PER_S
 _STEP = _PART // 2
 _LATE = (-2, 20)
-"""Blocks that the faint channel may be early or late: from 0.04 s before to 0.4 s after."""
-# Two people who speak by turns, or at once, come nowhere near it; an echo with some noise does.
+"""The delay of the faint channel, in blocks of 20 ms: from 0.04 s early to 0.4 s late."""
+# The least correlation of bleed. An echo with some noise reaches it. Two people who speak by turns,
+# or at once, stay far below.
 _ALIKE_MIN = 0.85
-_GAIN_MAX = 0.2  # -14 dB: what is louder is no bleed but a mix.
-_LOUDNESS_MAX = 0.4  # Parts in which the faint channel is louder than this have speech of its own.
-_GAIN_SPREAD = 2.0  # Parts whose gain is this much off the median are of something else.
-_SHARE_MIN = 0.25  # of the parts in which the loud side alone speaks must show it.
-_MARGIN = 2.0  # 6 dB louder than foretold is somebody else.
-_SHORT = 2  # Blocks on either side: what is louder for less than a tenth of a second is nobody.
+_GAIN_MAX = 0.2  # -14 dB. A louder copy is a mix of both parties, not bleed.
+_LOUDNESS_MAX = 0.4  # In parts with a louder faint channel, its own party speaks.
+_GAIN_SPREAD = 2.0  # Parts whose gain differs from the median by this factor are ignored.
+_SHARE_MIN = 0.25  # The share of the parts with only the loud party's speech that must show bleed.
+_MARGIN = 2.0  # Sound 6 dB louder than predicted is the channel's own party.
+_SHORT = 2  # Blocks on either side: louder sound of less than a tenth of a second is ignored.
 _NEAR_S = 0.3
-"""Around somebody else's speech nothing is made silent: its soft beginning and end."""
+"""Nothing is silenced so close to the own party's speech, which begins and ends softly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bleed:
-    """That channel `faint` hears channel `loud`.
+    """The speech of channel `loud` is heard on channel `faint`.
 
     Attributes:
-        gain: how loud, as a factor.
-        late: by how many blocks.
+        gain: its loudness on `faint`, as a factor of that on `loud`.
+        late: its delay on `faint`, in blocks.
     """
 
     loud: int
@@ -65,10 +68,10 @@ class Bleed:
 
 
 def silence(channels: Sequence[Samples]) -> list[str]:
-    """Make silent what channels hear of each other, and tell of it in sentences.
+    """Silence the bleed between the channels. Returns warnings about it, as sentences.
 
     Args:
-        channels: of one recording, as its Writer gave them; changed in place.
+        channels: of one recording, from a samples.Writer; changed in place.
     """
     if len(channels) < 2:
         return []
@@ -101,7 +104,7 @@ def levels(channel: Samples) -> Levels:
 
 
 def find(loudness: Sequence[Levels], loud: int, faint: int) -> Bleed | None:
-    """How one channel hears another one; None if it does not, or not clearly."""
+    """The bleed of one channel on another; None if there is none, or it is not clear."""
     import numpy as np
 
     seen, gains, lates = 0, [], []
@@ -127,7 +130,7 @@ def find(loudness: Sequence[Levels], loud: int, faint: int) -> Bleed | None:
 
 
 def _compared(a: Levels, b: Levels) -> tuple[float, float, int]:
-    """How alike two parts are at most (their correlation), with which gain and how late."""
+    """The highest correlation of two parts over all delays, with its gain and delay."""
     import numpy as np
 
     best = (0.0, 0.0, 0)
@@ -143,15 +146,15 @@ def _compared(a: Levels, b: Levels) -> tuple[float, float, int]:
 
 
 def _silence(channel: Samples, loudness: Sequence[Levels], found: Bleed) -> float:
-    """Make silent what was foretold. Returns how many seconds of sound that were."""
+    """Silence the predicted bleed. Returns the seconds of sound that were silenced."""
     import numpy as np
 
     a, b = loudness[found.loud], loudness[found.faint]
     foretold = np.zeros_like(b)
-    for late in range(found.late - 2, found.late + 3):  # Rooms smear it.
+    for late in range(found.late - 2, found.late + 3):  # Echoes in a room spread sound in time.
         np.maximum(foretold, _shifted(a, late), out=foretold)
     foretold *= found.gain * _MARGIN
-    # What is below the floor of the channel needs no silencing, and is nobody's speech.
+    # Sound below the channel's noise floor is nobody's speech and need not be silenced.
     floor = max(voice.SILENCE_RMS, 2 * float(np.percentile(b, 20)))
     heard = b > floor
     louder = heard & (b > foretold)
@@ -164,7 +167,7 @@ def _silence(channel: Samples, loudness: Sequence[Levels], found: Bleed) -> floa
 
 
 def _shifted(levels: Levels, late: int) -> Levels:
-    """The same `late` blocks later."""
+    """The levels, delayed by `late` blocks."""
     import numpy as np
 
     if late >= 0:

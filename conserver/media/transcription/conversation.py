@@ -36,7 +36,7 @@ class Transcription:
         identity: the engine and the model.
         options: the parameters, for documentation.
         started, finished: with time zone.
-        warnings: about parties, for example; those of the recording and the engine are separate.
+        warnings: about parties, for example; `recording` and `heard` have warnings of their own.
     """
 
     recording: Recording
@@ -69,7 +69,7 @@ class Turn:
 
 
 def conversation(transcription: Transcription) -> list[Turn]:
-    """The segments of all channels, sorted by their start; their words last and follow in order."""
+    """The segments of all channels, sorted by their start. The times of their words increase."""
     duration_s = transcription.recording.duration_s
     channels = [steady(heard.segments, duration_s) for heard in transcription.heard]
     return turns_of(transcription.speakers, channels)

@@ -1,12 +1,12 @@
 """Finds speech: the Silero network that faster-whisper carries, computed by numpy.
 
-faster-whisper computes it by onnxruntime, whose import starts a thread, so that it cannot be loaded
-before a fork, and takes 15 MB of each worker. This network has four small convolutions and one
-LSTM; its weights lie in pages that all workers share. Another file than the one that is known here
-is left to faster-whisper.
+faster-whisper computes the network with onnxruntime. Importing onnxruntime starts a thread, so it
+cannot be loaded before a fork, and it takes 15 MB in each worker. This module computes the network
+(four small convolutions and one LSTM) with numpy; all workers share the memory of its weights. If
+faster-whisper brings another file than the one known here, faster-whisper computes the network.
 
-Source: https://github.com/snakers4/silero-vad, version 6, and faster_whisper/vad.py, whose rules
-for what is speech are these, without those for the longest and the shortest stretch.
+Source: https://github.com/snakers4/silero-vad, version 6. The rules for speech are those of
+faster_whisper/vad.py, except its limits for the longest and the shortest stretch.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ if TYPE_CHECKING:
     Probabilities = Callable[[Floats], Floats]
 
 KNOWN_SHA256 = "4cbf549b8326f60f80f2536d9eefeb450a9abe83365a098031c89719f1be17d2"
-"""Of the file whose network this is."""
+"""The hash of the network's file."""
 
 CHUNK = 512
-"""Samples of which each gets one probability."""
+"""Samples per probability of speech."""
 
-_CONTEXT = 64  # Samples before a chunk that it is heard with.
+_CONTEXT = 64  # Samples before a chunk that the network gets with the chunk.
 _FRAME, _HOP = 256, 128
 _BINS = _FRAME // 2 + 1
 _STRIDES = (1, 2, 2, 1)
-_AT_ONCE = 256  # Chunks: 2 MB of arrays.
-_QUIETER = 0.15  # Speech ends below the threshold less this.
+_AT_ONCE = 256  # Chunks per computation: they need 2 MB of arrays.
+_QUIETER = 0.15  # Speech ends at a probability below the threshold minus this.
 _LEAST = 0.01
 
 
 def load() -> None:
-    """Read the weights. Called before a fork, all children share them."""
+    """Read the weights. Call this before a fork, so that all children share their memory."""
     _network()
 
 
 def speech(
     sound: Floats, *, threshold: float, pause_ms: int, padding_ms: int
 ) -> list[tuple[int, int]]:
-    """Where somebody speaks: (first sample, end sample), in order.
+    """The stretches of speech: (first sample, end sample), in order.
 
     Args:
         sound: from -1 to 1, at 16 kHz.
         threshold: the least probability of speech at which a stretch begins.
         pause_ms: a pause of this length ends a stretch.
-        padding_ms: so much before and after speech belongs to it, as far as there is room.
+        padding_ms: each stretch is widened by this on both sides, as far as there is room.
     """
     stretches = list(_stretches(_network()(sound), len(sound), threshold, _samples(pause_ms)))
     return padded(stretches, len(sound), _samples(padding_ms))
@@ -87,7 +87,7 @@ def _stretches(
 def padded(
     stretches: Sequence[tuple[int, int]], length: int, padding: int
 ) -> list[tuple[int, int]]:
-    """Widen each stretch on both sides; where two would meet, each gets half of the pause."""
+    """Widen each stretch on both sides. If two would meet, each gets half of the pause."""
     found = []
     before = padding
     for number, (start, end) in enumerate(stretches):
@@ -108,7 +108,7 @@ def _network() -> Probabilities:
 
 
 def network_in(folder: Path) -> Probabilities:
-    """The network of the file in a folder; faster-whisper's own if it is not the known one."""
+    """The network of the file in the folder; `by_onnxruntime` if its hash is not KNOWN_SHA256."""
     for path in sorted(folder.glob("silero_vad*.onnx")):
         model = path.read_bytes()
         if hashlib.sha256(model).hexdigest() == KNOWN_SHA256:
@@ -117,7 +117,7 @@ def network_in(folder: Path) -> Probabilities:
 
 
 def by_onnxruntime(sound: Floats) -> Floats:
-    """The same, computed by faster-whisper, whatever its file is."""
+    """The probabilities of speech, computed by faster-whisper with its own file."""
     import numpy as np
     from faster_whisper.vad import get_vad_model
 
@@ -135,7 +135,7 @@ class Network:
         """
         self._basis = weights["encoder.feature_extractor.forward_basis_buffer"][:, 0].T
         self._layers = [
-            # (out, in, 3) as one matrix for three frames that lie side by side.
+            # The weights (out, in, 3) as one matrix for three adjacent frames.
             (
                 weights[f"encoder.conv_layers.{number}.weight"].transpose(2, 1, 0).reshape(-1, out),
                 weights[f"encoder.conv_layers.{number}.bias"],
@@ -151,7 +151,7 @@ class Network:
         self._bias = weights["decoder.conv1d.bias"][0]
 
     def __call__(self, sound: Floats) -> Floats:
-        """The probability of speech in each chunk; the last one is filled up with silence."""
+        """The probability of speech in each chunk. Silence pads the last chunk."""
         import numpy as np
 
         count = len(sound) // CHUNK + 1
@@ -170,7 +170,7 @@ class Network:
         return _sigmoid(found + self._bias)
 
     def _encoded(self, chunks: Floats) -> Floats:
-        """What the encoder makes of chunks with their contexts: (chunks, 128)."""
+        """The encoder's output for chunks with their contexts: (chunks, 128)."""
         import numpy as np
 
         mirrored = np.pad(chunks, ((0, 0), (0, _CONTEXT)), mode="reflect")

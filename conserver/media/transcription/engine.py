@@ -1,13 +1,13 @@
 """The interface between the transcribe link and speech engines.
 
-A link names a `Model`, sets the parameters (`Listening`), passes the channels of a call, and gets
-the result (`Heard`) of each. One engine runs in the worker process (whisper.py), one uses a process
-that holds the model for all workers (conserver.media.speech.client), and one asks a server
+A link names a `Model`, sets the parameters (`Listening`), passes the channels of a call, and gets a
+result (`Heard`) for each channel. One engine runs in the worker process (whisper.py), one uses a
+transcriber process that all workers share (conserver.media.speech.client), and one uses a server
 elsewhere (conserver.media.speech.remote).
 
-An engine raises `errors.Retry` for conditions that may pass (memory, an unavailable GPU, a model
-that is not there yet), `errors.Rejected` for sound that it can never process, and any other
-exception for a failed attempt.
+An engine raises `errors.Retry` for conditions that may pass (memory, an unavailable GPU, missing
+files of a model), `errors.Rejected` for sound that it can never process, and any other exception
+for a failed attempt.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class Model:
 
     Attributes:
         name: a folder with a converted model, a size such as "small", or a hub id "owner/name".
-        engine: what computes it. "onnx" (onnx-asr) takes folders only.
+        engine: the library that computes it. For "onnx" (onnx-asr) `name` must be a folder.
         device: "auto" uses a GPU if there is one.
         compute_type: "auto" means float16 on a GPU and int8 on a CPU, if they support it.
         cpu_threads: 0 means one per core, at most 4.
         local_files_only: never access the network.
         cache_dir: the folder of models named by size or id; None means the hub's default.
-        model_type: for "onnx", the kind of model; None means what its config.json says.
-        quantization: for "onnx", which of the folder's files, such as "int8"; None means those that
-            are not quantized.
+        model_type: for "onnx", the kind of model; None reads it from the folder's config.json.
+        quantization: for "onnx", which of the folder's files, such as "int8"; None means the files
+            without quantization.
     """
 
     name: str
@@ -57,7 +57,8 @@ class Listening:
         language: code such as "en"; None detects it, once per call.
         translate: write English, whatever language is spoken.
         multilingual: detect the language repeatedly within a channel.
-        temperatures: 0 is deterministic; the following ones are used if the text looks wrong.
+        temperatures: the first is 0, which is deterministic, or higher; the next ones are used in
+            order for text that looks wrong.
         prompt, hotwords: text that makes the model prefer certain names and spellings.
         words: also determine the times of single words.
         channels_apart: never pass speech of two channels to the model in one window.
@@ -97,8 +98,9 @@ class Word:
 class Segment:
     """A part of the speech; times in seconds from the start, and the model's scores.
 
-    `speaker` is for engines that tell the voices of one channel apart: a name of their own, the
-    same for the same voice in the whole call. Where a channel has a party, that one is believed.
+    An engine that distinguishes the voices on one channel sets `speaker` to a name of its own, the
+    same name for the same voice in the whole call. If the channel belongs to one party, the result
+    names the party instead.
     """
 
     start_s: float
@@ -138,7 +140,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class CallHeard:
-    """What an engine understood of a call: one `Heard` per channel, and who it was."""
+    """The result of a call: one `Heard` per channel, and the engine's identity."""
 
     identity: Identity
     channels: tuple[Heard, ...]
@@ -153,16 +155,16 @@ class Following:
     """How the caller follows the work on one call.
 
     Attributes:
-        pulse: called about once a second while waiting, and between windows; what it raises ends
-            the work and reaches the caller.
-        progress: called with the seconds of speech that are done, and with all of them.
-        kept: what `keep` was last given for this call, maybe in another process; an engine takes
-            from it what it need not compute again.
-        keep: called every few minutes of a long call with what is to be kept (plain JSON). None
-            where nothing can be kept.
-        heard: called with the segments of each channel so far, and up to which second no more will
-            come. None where nobody listens.
-        throttle: called with the seconds for which a server wants no calls from anybody.
+        pulse: called about once a second while waiting, and between windows. An exception that it
+            raises (cancelled, out of time) ends the work and reaches the caller.
+        progress: called with the seconds of speech that are done, and with the total.
+        kept: the value that was last passed to `keep` for this call, maybe by another process. The
+            engine does not compute those parts again.
+        keep: called every few minutes of a long call with the results so far (plain JSON). None if
+            nothing can be kept.
+        heard: called with the segments of each channel so far, and the second before which all
+            segments are complete. None if nobody wants the text before the end.
+        throttle: called if a server refuses all calls for a time, with that time in seconds.
     """
 
     pulse: Callable[[], None]

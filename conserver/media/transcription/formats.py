@@ -1,7 +1,7 @@
 """A transcript as subtitles, text, or the JSON that OpenAI's clients expect: pure functions.
 
-The one renderer of all faces: `conserver transcribe`, results of jobs, OpenAI's routes, and what is
-delivered.
+All parts use these functions: `conserver transcribe`, results of jobs, OpenAI's routes, and
+callbacks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MEDIA_TYPES = {
     "verbose_json": "application/json",
     "diarized_json": "application/json",
 }
-"""Of each format, by the names that OpenAI's clients use."""
+"""Format, by the name that OpenAI's clients use -> media type."""
 
 ALL_PARTS = frozenset({"segment", "word"})
 
@@ -41,7 +41,7 @@ def render(found: Transcript, form: str, parts: Collection[str] = ALL_PARTS) -> 
     """A transcript in a format of MEDIA_TYPES.
 
     Args:
-        parts: what verbose_json has, of ALL_PARTS.
+        parts: which of ALL_PARTS `verbose_json` contains.
 
     Raises:
         NoTimesError
@@ -57,12 +57,12 @@ def plain(found: Transcript) -> dict[str, Any]:
 
 
 def usage(found: Transcript) -> dict[str, Any]:
-    """What OpenAI's clients read of the recording's length; whole seconds, as there."""
+    """The recording's length in whole seconds, in OpenAI's form."""
     return {"type": "duration", "seconds": math.ceil(found.duration_s)}
 
 
 def verbose(found: Transcript, parts: Collection[str] = ALL_PARTS) -> dict[str, Any]:
-    """OpenAI's `verbose_json`; segments and words carry their speaker where it is known."""
+    """OpenAI's `verbose_json`. Segments and words have a `speaker` if it is known."""
     body: dict[str, Any] = {
         "task": "translate" if found.translated else "transcribe",
         "language": found.language,
@@ -80,8 +80,7 @@ def verbose(found: Transcript, parts: Collection[str] = ALL_PARTS) -> dict[str, 
 
 
 def diarized(found: Transcript) -> dict[str, Any]:
-    """OpenAI's `diarized_json`: who says what. Whoever has no label is `A`, as a lone speaker is
-    there.
+    """OpenAI's `diarized_json`: segments with speakers. A speaker without a name is `A`.
 
     Raises:
         NoTimesError
@@ -97,7 +96,7 @@ def diarized(found: Transcript) -> dict[str, Any]:
 
 
 def turn(number: int, one: Segment) -> dict[str, Any]:
-    """A segment of `diarized_json`, which is an event of a stream too."""
+    """A segment of `diarized_json`; also the data of an event in a stream."""
     return {
         "type": "transcript.text.segment",
         "id": f"seg_{number:03}",
@@ -109,7 +108,7 @@ def turn(number: int, one: Segment) -> dict[str, Any]:
 
 
 def text(found: Transcript) -> str:
-    """One paragraph for each turn of a speaker, led by who speaks where several do."""
+    """One paragraph for each turn. It begins with the speaker's name if there are several."""
     if not found.segments:
         return f"{found.text}\n" if found.text else ""
     several = len(found.speakers) > 1
@@ -129,7 +128,7 @@ def text(found: Transcript) -> str:
 
 
 def srt(found: Transcript) -> str:
-    """SubRip. A speaker's name stands before the text where several speak."""
+    """SubRip. The speaker's name precedes the text if there are several speakers."""
     cues = [
         f"{number}\n{_clock(start_s, ',')} --> {_clock(end_s, ',')}\n"
         f"{f'{speaker}: ' if speaker else ''}{said}\n"
@@ -139,7 +138,7 @@ def srt(found: Transcript) -> str:
 
 
 def vtt(found: Transcript) -> str:
-    """WebVTT. The speaker is a voice tag where several speak."""
+    """WebVTT. A voice tag names the speaker if there are several speakers."""
     cues = [
         f"{_clock(start_s, '.')} --> {_clock(end_s, '.')}\n"
         f"{f'<v {_escaped(speaker)}>' if speaker else ''}{_escaped(said)}\n"
@@ -178,9 +177,9 @@ def _speaker(one: Segment | Word) -> dict[str, Any]:
 
 
 def _cues(found: Transcript) -> Iterator[tuple[str, float, float, str]]:
-    """(speaker to be named, start, end, text) in pieces that fit a screen.
+    """(speaker to name, start, end, text) of each subtitle, short enough for a screen.
 
-    They are cut between words where the words have times.
+    A longer segment is cut between words, if its words have times.
     """
     _check_times(found, "subtitles")
     several = len(found.speakers) > 1
@@ -214,9 +213,10 @@ def _pieces(one: Segment) -> Iterator[tuple[float, float, str]]:
 
 
 def _places(one: Segment) -> list[tuple[int, int]]:
-    """Where each word is in the text; nothing unless all are there, in order.
+    """The position of each word in the text; an empty list unless all words are found, in order.
 
-    So a text is cut without being put together again: not all scripts have spaces between words.
+    Subtitles are cut out of the text by position, because joining words with spaces would be wrong
+    for scripts without spaces.
     """
     places: list[tuple[int, int]] = []
     at = 0

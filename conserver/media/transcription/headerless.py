@@ -1,8 +1,8 @@
-"""Headerless audio: which media types name it, and how their parameters are read.
+"""Headerless audio: its media types and their parameters.
 
-A telephone system that streams samples without a header names their format in the media type. What
-the type leaves open is assumed as most systems mean it, and told: a wrong rate gives wrong words,
-which nothing else would show.
+A telephone system that sends samples without a header names their format in the media type. Missing
+parameters get the values that most systems use, and the result warns about the assumption, because
+a wrong rate gives wrong words without any other sign.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from conserver.errors import Rejected
 
 MAX_CHANNELS = 16
-"""Bounds memory. No telephone system records more channels."""
+"""More channels are refused, to limit memory. No telephone system records more."""
 
 _RATE_HZ = 8000
 _MULAW, _ALAW, _BIG, _LITTLE = "mulaw", "alaw", "s16be", "s16le"
 
-# Media type -> FFmpeg's demuxer. Those of the first group are always at 8 kHz unless they say
-# otherwise (RFC 3551, RFC 2046); audio/L16 must name its rate (RFC 2586), and the rest is of use
-# without any standard.
+# Media type -> FFmpeg's demuxer. Types of the first group have 8 kHz unless a parameter says
+# otherwise (RFC 3551, RFC 2046). audio/L16 must name its rate (RFC 2586). The other types are in
+# use without a standard.
 _FIXED_RATE = {
     "audio/pcmu": _MULAW,
     "audio/pcma": _ALAW,
@@ -66,7 +66,7 @@ class Headerless:
     Attributes:
         demuxer: FFmpeg's.
         options: for the demuxer.
-        guesses: sentences about what the media type leaves open.
+        guesses: sentences about assumed parameters.
     """
 
     demuxer: str
@@ -75,7 +75,7 @@ class Headerless:
 
 
 def headerless(media_type: str) -> Headerless | None:
-    """What a media type says about samples without a header; None if it names another format.
+    """How to read audio of a media type; None if the media type is not a headerless one.
 
     Raises:
         Rejected: it names more channels than a recording may have.
@@ -101,7 +101,7 @@ def headerless(media_type: str) -> Headerless | None:
     channels = _number(parameters, "channels") or 1
     if channels > MAX_CHANNELS:
         raise Rejected(f"the recording has {channels} channels; the limit is {MAX_CHANNELS}")
-    if demuxer == "g722":  # Its demuxer takes no options: always 16 kHz, one channel.
+    if demuxer == "g722":  # FFmpeg's g722 demuxer has no options: always 16 kHz, one channel.
         return Headerless(demuxer, {}, tuple(guesses))
     options = {"sample_rate": str(rate_hz or _RATE_HZ), "ch_layout": f"{channels}C"}
     return Headerless(demuxer, options, tuple(guesses))

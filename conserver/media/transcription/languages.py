@@ -9,7 +9,7 @@ LANGUAGES = frozenset(
     "ur uz vi yi yo yue zh".split()
 )
 
-# What OpenAI's servers call those that people speak most, where they give a name for a code.
+# The English names that OpenAI's servers use for the most common languages.
 _NAMES = (
     "af:afrikaans ar:arabic az:azerbaijani be:belarusian bg:bulgarian bn:bengali bs:bosnian "
     "ca:catalan cs:czech cy:welsh da:danish de:german el:greek en:english es:spanish et:estonian "
@@ -25,7 +25,7 @@ _CODES = {name: code for code, name in (pair.split(":") for pair in _NAMES.split
 
 
 def code_of(language: str | None) -> str | None:
-    """The code of a language that is given as a code or an English name; None if it is neither."""
+    """The code of a language. language: a code or an English name. None: it is neither."""
     text = (language or "").strip().lower()
     if text in _CODES:
         return _CODES[text]

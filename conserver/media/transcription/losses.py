@@ -1,15 +1,15 @@
-"""What a recording has lost: gaps in its times, damaged packets, and sound that never came.
+"""Finds losses of a recording: gaps between frames, damaged packets, and a missing end.
 
-A transcript must say what it could not hear, and the times of everything after a damaged place must
-stay those of the call. Every gap is therefore kept as silence:
+The result must report lost sound, and the times of speech after a loss must stay right. So audio.py
+keeps every gap as silence. Its length is found as follows:
 
-1. Most containers give each frame its time: a frame that comes later than the sound before it ends
-   leaves a gap.
-2. MP3 and ADTS have no times. Their damaged packets are counted in bytes, and last as long as so
-   many bytes last elsewhere in the file.
+1. In most containers each frame has a time. If a frame begins later than the previous sound ends,
+   the time between is a gap.
+2. MP3 and ADTS have no times. A damaged packet is a gap as long as the same number of bytes lasts
+   elsewhere in the file.
 
-How long the whole recording was is promised by the header of the file, if it has one, and by the
-dialog's `duration`.
+A missing end is found by comparing the decoded duration with the one in the file's header, if there
+is one, and with the dialog's `duration`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     import av
 
 _GAP_MIN_S = 0.1
-"""Shorter ones are rounding and the delay of codecs."""
+"""Shorter gaps come from rounding and the delay of codecs."""
 _GAP_MAX_S = 600.0
-"""A longer one is no silence but a damaged time."""
+"""A longer gap comes from a damaged time, not from lost sound."""
 _BY_HEADER_S = 0.25
-_BY_DIALOG_S = 2.0  # Systems round, and count the ringing.
+_BY_DIALOG_S = 2.0  # Telephone systems round the duration, and include the ringing.
 _BY_DIALOG_SHARE = 0.05
 
-# Containers whose header says how long the recording is. Of others FFmpeg guesses, or looks at the
-# end of what is there.
+# Containers whose header has the duration. For others FFmpeg estimates it, or reads it at the end
+# of the file.
 _TOLD_BY_STREAM = frozenset(("w64", "aiff", "au", "caf", "flac", "mov", "wv"))
 _UNKNOWN_BYTES = 0x7FFFF000  # A writer that cannot know the size leaves one like this, or 0.
 _OGG_END = 4
@@ -41,11 +41,11 @@ _WITHOUT_TIMES = frozenset(("mp3", "aac"))
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of its length.
+    """The length of a recording according to its file.
 
     Attributes:
         duration_s: of the whole recording, in seconds; None if unknown.
-        without_end: the mark of its end is missing.
+        without_end: whether the file lacks the mark of its end.
     """
 
     duration_s: float | None = None
@@ -53,10 +53,10 @@ class Header:
 
 
 class Losses:
-    """Follows the frames of one recording, and tells at its end what was lost."""
+    """Follows the frames of one recording, and reports its losses at the end."""
 
     def __init__(self, container: av.container.InputContainer, header: Header) -> None:
-        """header: what the file itself says of its length."""
+        """header: the length according to the file."""
         self._by_bytes = _name_of(container) in _WITHOUT_TIMES
         self._header_s = header.duration_s
         self._without_end = header.without_end
@@ -105,7 +105,7 @@ class Losses:
             self._offset_s = time_s
         gap_s = self._within(time_s - self._offset_s - self._position_s)
         if not gap_s:
-            # It follows what was before it: times that jump, or go back, count from here.
+            # A time that jumps or goes back is no gap: times count from here on.
             late_s = time_s - self._offset_s - self._position_s
             if abs(late_s) >= _GAP_MIN_S:
                 self._offset_s = time_s - self._position_s
@@ -118,11 +118,11 @@ class Losses:
 
     @property
     def any(self) -> bool:
-        """Whether there was more sound than was decoded, as far as the file tells."""
+        """Whether sound is missing or damaged, as far as the file shows."""
         return bool(self._break or self._damaged or self._missing(None))
 
     def told(self, dialog_s: float | None) -> list[str]:
-        """Sentences about all that was lost. dialog_s: how long the recording is by its dialog."""
+        """Sentences about all losses. dialog_s: the duration that the dialog claims."""
         found = []
         if self._break:
             found.append(f"the file breaks off: {self._break}")
@@ -153,12 +153,12 @@ class Losses:
 def header_of(
     file: IO[bytes], container: av.container.InputContainer, stream: av.AudioStream
 ) -> Header:
-    """What a file says of its length, also where it was cut short; it stays where it is."""
+    """The length according to the file, also of a truncated file. The file position is kept."""
     return Header(_duration_s(file, container, stream), without_end=_ogg_without_end(file))
 
 
 def read_at(file: IO[bytes], at: int, count: int) -> bytes:
-    """Some bytes of a file that somebody else reads on from where it is."""
+    """Some bytes of a file. The file position is kept."""
     before = file.tell()
     file.seek(at)
     found = file.read(count)
@@ -167,7 +167,7 @@ def read_at(file: IO[bytes], at: int, count: int) -> bytes:
 
 
 def _ogg_without_end(file: IO[bytes]) -> bool:
-    """Whether the last page of an Ogg stream is not marked as that."""
+    """Whether the last page of an Ogg stream lacks the mark of the last page."""
     if read_at(file, 0, 4) != b"OggS":
         return False
     before = file.tell()
@@ -185,7 +185,7 @@ def _duration_s(
     if name == "wav":
         return _wav_s(file)
     if name == "mp3" and not _has_xing(file):
-        return None  # FFmpeg guesses it from the first bit rate.
+        return None  # FFmpeg estimates it by the first bit rate.
     if name in _TOLD_BY_STREAM or name == "mp3":
         if stream.duration is None or stream.time_base is None:
             return None
@@ -197,14 +197,14 @@ def _duration_s(
 
 
 def why_not_opened(file: IO[bytes], reason: str) -> str:
-    """The reason why a file cannot be opened, in words for the person who finds the dead letter."""
+    """Why a file cannot be opened, as a sentence for the reader of the dead letter."""
     if read_at(file, 4, 4) == b"ftyp" and not _holds(file, b"moov"):
         return "its index (moov) is missing: the file was cut off, or never finished"
     return reason
 
 
 def _holds(file: IO[bytes], mark: bytes) -> bool:
-    """Whether a file has these bytes anywhere. Moves in it."""
+    """Whether a file contains these bytes anywhere. Changes the file position."""
     file.seek(0)
     before = b""
     while block := file.read(_BLOCK_BYTES):
@@ -219,7 +219,7 @@ def _name_of(container: av.container.InputContainer) -> str:
 
 
 def _wav_s(file: IO[bytes]) -> float | None:
-    """By the size of the data in the header; FFmpeg looks at the end of the file instead."""
+    """The duration by the data size in the header. (FFmpeg uses the size of the file instead.)"""
     at, bytes_per_s = 12, 0
     while len(head := read_at(file, at, 20)) >= 8:
         kind, size = head[:4], int.from_bytes(head[4:8], "little")
@@ -233,7 +233,7 @@ def _wav_s(file: IO[bytes]) -> float | None:
 
 
 def _has_xing(file: IO[bytes]) -> bool:
-    """Whether an MP3 file says in its first frame how many frames it has."""
+    """Whether the first frame of an MP3 file has the number of frames."""
     at, head = 0, read_at(file, 0, 10)
     if head[:3] == b"ID3":
         high, *rest = head[6:10]

@@ -1,8 +1,8 @@
 """Finds the files of a model for onnx-asr: Parakeet, Canary, GigaAM, Kaldi, T-One, Whisper.
 
-A model is a folder. Its config.json says which kind it is (`model_type`), unless the option does.
-Nothing is ever downloaded. The table below repeats the library's own, because importing that starts
-a thread, and the supervisor looks for models before it forks.
+A model is a folder. The option `model_type` or the folder's config.json says which kind it is.
+Nothing is ever downloaded. The table of file names is a copy of onnx-asr's: importing onnx-asr
+starts a thread, and the supervisor looks for models before it forks.
 
 Reference: https://istupakov.github.io/onnx-asr/
 """
@@ -69,14 +69,14 @@ FILES: dict[str, tuple[str, ...]] = {
     "whisper-base": _WHISPER_ORT,
     "whisper": _WHISPER,
 }
-"""The files of each kind of model, as patterns; `{q}` is `?int8` and so on, or nothing."""
+"""Kind of model -> patterns of its files. `{q}` is the quantization, such as `?int8`, or ""."""
 
 _TOLD_IN = {
     _NEMO_AED: "vocab.txt",
     _WHISPER: "added_tokens.json",
     _WHISPER_ORT: "added_tokens.json",
 }
-"""Where the tokens of the languages are, in models that are told which one to write."""
+"""Kind of model -> the file with the tokens of its languages, for models that can be told one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class Found:
     """A model on this machine.
 
     Attributes:
-        languages: codes that the model can be told; empty if it hears what it was trained for.
-        guesses: whether it finds out the language itself, where it can be told one.
+        languages: codes of the languages that the model can be told to write; empty if it cannot.
+        guesses: whether such a model also detects the language itself.
     """
 
     folder: Path
@@ -96,7 +96,7 @@ class Found:
 
     @property
     def size_bytes(self) -> int:
-        """Of its weights, which large models keep in files beside the graphs."""
+        """The size of the weights. Large models have them in files beside the graphs."""
         beside = (path.parent.glob(f"{path.name}?data") for path in self.files)
         return sum(path.stat().st_size for path in [*self.files, *(p for ps in beside for p in ps)])
 
@@ -128,11 +128,11 @@ def find(model: Model) -> Found:
 
 
 def prepare(model: Model, listening: Listening) -> None:
-    """Check that a model is complete and knows the language that it is to write; starts no thread.
+    """Check that a model is complete and knows the configured language. Starts no thread.
 
     Raises:
         ImportError: a package is not installed.
-        ConfigError: the model is not as it should be; `path` is the option at fault.
+        ConfigError: the model is unusable; `path` is the option at fault.
     """
     import_libraries()
     if importlib.util.find_spec("onnx_asr") is None:
@@ -169,7 +169,7 @@ def _type_in_config(folder: Path) -> str:
 
 
 def _one(folder: Path, pattern: str, model_type: str) -> Path:
-    """The one file of this pattern, also in the library's own format (.ort)."""
+    """The only file that matches the pattern, as .onnx or in onnxruntime's own format (.ort)."""
     found = list(folder.glob(pattern))
     if not found and pattern.endswith(".onnx"):
         found = list(folder.glob(pattern.removesuffix("onnx") + "ort"))

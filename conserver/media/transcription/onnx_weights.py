@@ -1,7 +1,8 @@
 """Reads the weights out of an ONNX file, without the runtime that would execute it.
 
-The format is protobuf (onnx.proto, version 3): a model holds a graph (field 7), a graph its weights
-(field 5), a weight its dimensions (1), type (2), name (8) and numbers, little endian (9).
+The format is protobuf (onnx.proto, version 3). Field 7 of a model is its graph. Field 5 of the
+graph, repeated, is a weight. A weight has its dimensions (field 1), type (2), name (8) and numbers
+in little endian (9).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def float_weights(model: bytes) -> dict[str, npt.NDArray[np.float32]]:
     """The float32 weights of a model by their names.
 
     Raises:
-        ValueError, IndexError: these bytes are no such file.
+        ValueError, IndexError: the bytes are not an ONNX file.
     """
     import numpy as np
 

@@ -1,11 +1,11 @@
-"""What makes a transcript readable: paragraphs of a length that people read, times that increase.
+"""Makes a transcript readable: short paragraphs, and words whose times increase.
 
-A call on one channel has no change of speakers that would divide it, so a paragraph also ends at a
-pause, and at the end of a sentence once it is long. Models without punctuation have no sentences:
-then a shorter pause, and at last the length alone decides.
+A change of speakers ends a paragraph. In a call with one channel there is none, so a paragraph also
+ends at a long pause, and at the end of a sentence once it has enough text. Some models write no
+punctuation: then a shorter pause ends the paragraph, and finally its length alone.
 
-A model's alignment gives about 2 % of the words no duration, or one that reaches into the next
-word. Players and subtitles need each word to begin after the one before it, and to last.
+The model's alignment gives about 2 % of the words no duration, or an end within the next word.
+Players and subtitles need words that have a duration and begin after the end of the previous word.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _SHORT_PAUSE_S = 0.6
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "؟", "।")
 
 _WORD_S = 0.02
-"""One frame of the model's alignment: no word is shorter."""
+"""The least duration of a word: one frame of the model's alignment."""
 
 
 def ends_paragraph(text: str, chars: int, pause_s: float) -> bool:
-    """Whether a paragraph ends after this sentence of it.
+    """Whether a paragraph ends after this sentence.
 
     Args:
         text: the sentence.
@@ -41,10 +41,10 @@ def ends_paragraph(text: str, chars: int, pause_s: float) -> bool:
 
 
 def steady(segments: Sequence[Segment], duration_s: float) -> list[Segment]:
-    """The segments of one channel with words that last and follow one another.
+    """The segments of one channel, with corrected times: words have a duration and do not overlap.
 
     Args:
-        duration_s: of the recording, in seconds: no word is moved behind it.
+        duration_s: of the recording, in seconds. No word is moved beyond it.
     """
     words = [word for segment in segments for word in segment.words]
     last_s = max((word.end_s for word in words), default=0.0)
@@ -67,7 +67,7 @@ def steady(segments: Sequence[Segment], duration_s: float) -> list[Segment]:
 
 
 def _in_order(words: Sequence[Word]) -> list[tuple[float, float]]:
-    """(start, end) of each word: after the word before it, and before the next where that fits."""
+    """(start, end) of each word: after the previous word, and if possible before the next one."""
     found = []
     reached_s = 0.0
     for number, word in enumerate(words):
@@ -81,7 +81,7 @@ def _in_order(words: Sequence[Word]) -> list[tuple[float, float]]:
 
 
 def _within(times: list[tuple[float, float]], duration_s: float) -> list[tuple[float, float]]:
-    """The same, moved forward where the last words would end after the recording."""
+    """The times; last words that would exceed the recording are moved to an earlier time."""
     limit_s = duration_s
     for number in range(len(times) - 1, -1, -1):
         start_s, end_s = times[number]

@@ -1,8 +1,8 @@
-"""What a caller wants of the transcription of one recording, kept in its vCon.
+"""The caller's wishes for the transcription of one recording, stored in its vCon.
 
-It is an attachment of its own purpose, so that it goes wherever the vCon goes: to another host, to
-a second attempt, to a replay of a dead letter. The link transcribe reads it and lets it overrule
-its own options for that dialog. The model and what it costs are the configuration's alone.
+A request is an attachment with a purpose of its own, so it is present wherever the vCon is: on
+another host, at a second attempt, after a requeue of the dead letter. For its dialog it overrules
+the options of the link transcribe. Only the configuration chooses the model and other costs.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from conserver.vcon.document import Vcon, dialogs_of, structured
 
 PURPOSE = "transcription_request"
 TEXT_CHARS_MAX = 10_000
-"""Of a prompt or of hotwords. Whisper reads the last 200 tokens or so."""
+"""The longest prompt or hotwords. Whisper reads only the last 200 tokens or so."""
 
 Text = Annotated[str, Field(max_length=TEXT_CHARS_MAX)]
 Temperature = Annotated[float, Field(ge=0, le=1)]
 
 
 class Request(BaseModel):
-    """The options of the link transcribe that a caller may choose; None leaves the link's own.
+    """The options of the link transcribe that a caller may choose. None: the link's own option.
 
-    follow: whether somebody listens while it is transcribed; then the text so far is shown.
+    follow: whether the link publishes the text so far in the job, for a caller who streams it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,10 +52,10 @@ class Request(BaseModel):
 
     @classmethod
     def of(cls, vcon: Vcon, dialog: int) -> Self | None:
-        """The request for a dialog, the last of several; None without one.
+        """The last request for a dialog; None if there is none.
 
         Raises:
-            Rejected: there is one that cannot be understood.
+            Rejected: a request is invalid.
         """
         count = len(vcon.dialogs)
         for attachment in reversed(vcon.attachments):
@@ -71,11 +71,11 @@ class Request(BaseModel):
         return None
 
     def overruling(self) -> dict[str, Any]:
-        """The options of the link that are to be others, by their names."""
+        """The options of the link that the request replaces, by name."""
         return self.model_dump(exclude_none=True, exclude={"follow"})
 
     def attachment(self, start: str, dialog: int = 0) -> dict[str, Any]:
-        """It as an attachment. start: when it was made, in ISO 8601."""
+        """The request as an attachment. start: the time of the request, in ISO 8601."""
         return {
             "purpose": PURPOSE,
             "start": start,

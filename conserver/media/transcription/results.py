@@ -6,8 +6,7 @@ without names; `paragraphs`, `words` and the other members are for programs. `wt
 the World Transcription Format (wtf.py). In both, speakers are indices of parties.
 
 If nobody spoke, the text is empty, the confidence is 0, and the language is "und" unless one was
-configured. An empty transcript is a result as well: it is written, and the dialog is not
-transcribed again.
+configured. An empty transcript is written as well, so that the dialog is not transcribed again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The decoded sound of a recording: in memory while it is short, in a file without a name if not.
+"""The decoded sound of a recording: a short one in memory, a longer one in an unnamed file.
 
-An hour of stereo is 230 MB. Speech engines look at a minute of it at most, so it need not lie in
-memory: `Samples` is what they may ask of a channel, and an array of numpy can do that as well.
+An hour of stereo has 230 MB. Speech engines use at most a minute of it at once, so the sound of a
+long call stays in a file. `Samples` is the interface of a channel; a numpy array has it, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Block = npt.NDArray[np.int16]
 
 MEMORY_BYTES_MAX = 16 << 20
-"""A recording that is larger than this, once decoded, goes to a file: four minutes of stereo."""
+"""A larger decoded recording goes to a file. The limit is four minutes of stereo."""
 
 _BYTES = 2  # of a sample
 
@@ -30,7 +30,7 @@ class Samples(Protocol):
         """How many samples it has."""
 
     def __getitem__(self, part: slice, /) -> Block:
-        """Some of them; do not ask for more than a few minutes at once."""
+        """Some of the samples, at most a few minutes."""
 
 
 class Writer:
@@ -44,14 +44,16 @@ class Writer:
         self.bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Add whole frames. Raises OSError: there is no room for the file."""
+        """Add whole frames. Raises OSError: there is no disk space for the file."""
         self._memory += data
         self.bytes += len(data)
         if len(self._memory) > self._memory_bytes_max:
             self._flush()
 
     def channels(self) -> tuple[Samples, ...]:
-        """The channels of what was written; nothing more can be. Raises OSError."""
+        """The channels of the written sound. Afterwards nothing more can be written. Raises
+        OSError.
+        """
         import numpy as np
 
         if self._file is None:
@@ -72,7 +74,7 @@ class Writer:
 
 
 def silence(samples: Samples, start: int, end: int) -> None:
-    """Make a stretch of a channel that a Writer gave silent. Raises OSError."""
+    """Replace a stretch of a channel by silence. samples: from a Writer. Raises OSError."""
     if isinstance(samples, _FileChannel):
         samples.silence(start, end)
     else:
@@ -80,7 +82,7 @@ def silence(samples: Samples, start: int, end: int) -> None:
 
 
 class _File:
-    """A file in TMPDIR that nobody else can open, and that is gone with its last channel."""
+    """A file in TMPDIR without a name. The system removes it when its last channel is closed."""
 
     def __init__(self) -> None:
         with tempfile.TemporaryFile() as file:
@@ -127,7 +129,7 @@ class _FileChannel:
         return block
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """All of it, for those who want an array."""
+        """The whole channel as an array."""
         return self[:].astype(dtype or "int16", copy=False)
 
     def silence(self, start: int, end: int) -> None:

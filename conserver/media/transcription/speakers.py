@@ -1,10 +1,10 @@
 """Assigns the channels of a recording to parties.
 
-By the standard, `parties` of a recording with several channels has one entry per channel: the index
-of a party, a list of indices if several parties share the channel, or null if it is not used. A
-mono recording may name several parties without saying who speaks when; then no speaker is assigned.
-If the number of entries differs from that of channels, channels get names of their own and there is
-a warning.
+In the vCon standard, `parties` of a recording with several channels has one entry per channel: the
+index of a party, a list of indices if several parties share the channel, or null for an unused
+channel. A mono recording may list several parties without saying who speaks when; then no speaker
+is assigned. If the numbers of entries and channels differ, the speakers are named after the
+channels, and the result has a warning.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What was said in a vCon, as one value: read from its analyses, rendered by formats.py.
+"""Reads the transcripts of a vCon into one value, a Transcript, which formats.py renders.
 
-Read are the analyses that the link transcribe writes (`wtf_transcription` and `transcript`), and of
-others what says its words at all: then there are no times, and no subtitles.
+It reads the analyses that the link transcribe writes (`wtf_transcription` and `transcript`). From
+analyses of other software it reads only the text; then there are no times, and no subtitles.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Segment:
     """Something that was said, in seconds from the beginning of its recording.
 
     Attributes:
-        speaker: a label; "" where it is not known.
-        words: those of this segment, as parts of `text`; none where they have no times.
-        temperature, ...: the model's scores, as Whisper names them; 0 where they are not known.
+        speaker: a label; "" if unknown.
+        words: the words of `text`, with times; empty if there are no times of words.
+        temperature, ...: the model's scores, by Whisper's names; 0 if unknown.
     """
 
     start_s: float
@@ -62,7 +62,7 @@ class Transcript:
 
 
 def transcript_of(document: Mapping[str, Any]) -> Transcript | None:
-    """All transcripts of a vCon as one; None if it has none. One of each dialog is read."""
+    """The transcripts of all dialogs of a vCon, joined; None if the vCon has no transcript."""
     best = transcripts_of(document)
     return _joined([best[place] for place in sorted(best)]) if best else None
 
@@ -80,7 +80,7 @@ def transcripts_of(document: Mapping[str, Any]) -> dict[int, Transcript]:
             continue
         dialog = analysis.get("dialog")
         place = dialog if isinstance(dialog, int) else 0
-        # Of equals the one that has the model's scores.
+        # If two have as many segments, prefer the one with the model's scores.
         worth = (len(found.segments), isinstance(body, dict) and "segments" in body)
         if place not in best or worth > best[place][0]:
             best[place] = worth, found
@@ -88,7 +88,7 @@ def transcripts_of(document: Mapping[str, Any]) -> dict[int, Transcript]:
 
 
 def read(body: Any) -> Transcript | None:
-    """The transcript in the body of one analysis; None where its form is not known."""
+    """The transcript in the body of one analysis; None if its form is unknown."""
     if isinstance(body, dict) and isinstance(body.get("segments"), list):
         return _wtf(body)
     words = spoken(body)
@@ -136,7 +136,7 @@ def _moved(words: Sequence[Word], shift_s: float) -> Iterator[Word]:
 
 
 def _wtf(body: dict[str, Any]) -> Transcript:
-    """The World Transcription Format. The scores are in its extension, one entry per segment."""
+    """Read the World Transcription Format. The scores are in `extensions`, one per segment."""
     head, names = _object(body.get("transcript")), _object(body.get("speakers"))
     words = _words(body.get("words"), "text", names)
     scores = _scores(body)

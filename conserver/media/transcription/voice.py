@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STRETCH_S = 300
 _LOOK_BACK_S = 30
 BLOCKS_PER_S = 10
-"""How many levels there are per second."""
+"""Levels per second."""
 _BLOCK = SAMPLE_RATE_HZ // BLOCKS_PER_S
 
 # -60 dB of full scale: above the noise of an idle telephone line, below the faintest speech that

@@ -3,7 +3,7 @@
 1. `prepare` imports the libraries and checks that the model exists. It may run before a fork: it
    starts no thread, opens no socket and does not use a GPU.
 2. `shared` loads a model at its first use, once per process and `Model`, and shares it among the
-   threads. It must not run before a fork, which CTranslate2's objects do not survive.
+   threads. It must not run before a fork, because CTranslate2's objects do not survive a fork.
 3. faster-whisper works while its result is iterated, so the lock of a model is held until the
    result of one part of the channel has been read completely.
 """
@@ -82,7 +82,7 @@ def shared(model: Model) -> WhisperTranscriber:
     """The process's transcriber of this model; the first call loads it.
 
     Raises:
-        Retry: it cannot be loaded now. A missing GPU or file is not the document's fault.
+        Retry: it cannot be loaded now. (A missing GPU or file must not fail the item.)
     """
     # With the process id in the key, a child neither uses nor frees its parent's objects.
     key = (os.getpid(), model)
@@ -122,7 +122,11 @@ class WhisperTranscriber:
         following: Following,
         before: Sequence[Sequence[Segment]] | None,
     ) -> Heard:
-        """Transcribe one channel, part by part. before: of the last one, what the others say."""
+        """Transcribe one channel, part by part.
+
+        Args:
+            before: for the last channel of the call, the segments of all channels before it.
+        """
         pulse = following.pulse
         language = listening.language
         confidence = 1.0 if language else 0.0
@@ -143,7 +147,7 @@ class WhisperTranscriber:
                 following.heard([*before, segments], end / SAMPLE_RATE_HZ)
             if new and language is None:
                 language, confidence = info.language, float(info.language_probability)
-                # The first detection is kept, because one in a later part may rest on few words.
+                # Keep the language of the first part: a later part may have too few words.
                 asked = None if listening.multilingual else language
         if listening.translate and language not in (None, "en"):
             warnings.append(f"translated from {language!r}")
@@ -183,8 +187,8 @@ class WhisperTranscriber:
 
 def import_libraries() -> None:
     """Import what loading and transcribing need. Starts no thread."""
-    # numpy's OpenBLAS starts threads when it is imported. The supervisor, which may import it
-    # before it forks workers, must have none; and one thread per worker is enough.
+    # OpenBLAS starts threads when numpy is imported. The supervisor, which may import numpy before
+    # it forks workers, must not have threads. In a worker, one thread is enough.
     if "numpy" not in sys.modules:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import av  # noqa: F401  (imported before the fork, so that children share its memory)
@@ -202,8 +206,8 @@ def load(model: Model, *, threads: int, workers: int = 1) -> tuple[WhisperModel,
     """A model, loaded and not yet used.
 
     Args:
-        threads: CPU threads of each of its workers.
-        workers: how many batches it computes at once; they share the weights.
+        threads: CPU threads for each batch.
+        workers: how many batches CTranslate2 computes at once; they share the weights.
 
     Raises:
         Retry: it cannot be loaded now.
@@ -231,7 +235,7 @@ def load(model: Model, *, threads: int, workers: int = 1) -> tuple[WhisperModel,
             compute_type=_compute_type(model, device),
             cpu_threads=threads,
             num_workers=workers,
-            local_files_only=True,  # The folder is complete; without it the hub would be asked.
+            local_files_only=True,  # The folder is complete. Never ask the hub.
         )
     identity = Identity(
         provider="whisper",
@@ -245,7 +249,7 @@ def load(model: Model, *, threads: int, workers: int = 1) -> tuple[WhisperModel,
 
 @contextmanager
 def loading_errors(model: Model) -> Iterator[None]:
-    """What loading and warming up raise, as a Retry that names the model."""
+    """Convert errors of loading and warming up to a Retry that names the model."""
     try:
         yield
     except (ModelMissingError, RuntimeError, ValueError, OSError) as error:
@@ -255,7 +259,7 @@ def loading_errors(model: Model) -> Iterator[None]:
 
 
 def _warm_up(model: WhisperModel) -> None:
-    """Run the encoder once, so that a missing CUDA library shows now and not in the first call."""
+    """Run the encoder once, so that a missing CUDA library is found before the first call."""
     import numpy as np
 
     model.encode(np.zeros((model.model.n_mels, 3000), dtype=np.float32))
@@ -278,8 +282,8 @@ def _cpu_threads() -> int:
 def load_cublas() -> None:
     """Load cuBLAS from its Python package, if that is installed.
 
-    CTranslate2 opens the library by name. The loader does not search Python packages, but it finds
-    a library that is loaded already. Without the package, the system's library is used.
+    CTranslate2 opens the library by name. The dynamic loader does not search Python packages, but
+    it finds a library that is already loaded. Without the package it uses the system's library.
     """
     spec = importlib.util.find_spec("nvidia")
     for root in spec.submodule_search_locations or () if spec else ():
@@ -311,7 +315,7 @@ def _memory_errors() -> Iterator[None]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether CTranslate2, cuBLAS, Thrust, onnxruntime or Python ran out of memory.
 
-    All else is not survived.
+    A transcriber goes on after these errors; after any other error of the library it ends.
     """
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)

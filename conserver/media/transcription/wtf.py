@@ -1,8 +1,9 @@
 """Builds the body of an analysis in World Transcription Format.
 
 The format is draft-howe-vcon-wtf-extension-02. It requires that every segment and word ends after
-its start and that confidences are between 0 and 1, which the engine does not guarantee. Data for
-which it has no member, such as channels, is in `extensions` under the provider's name.
+its start, and that confidences are between 0 and 1. The engine does not guarantee this, so values
+are corrected here. Data without a member in the format, such as channels, is in `extensions` under
+the provider's name.
 """
 
 from __future__ import annotations
