@@ -1,4 +1,4 @@
-"""Boot: everything that a worker or the coordinator gets from the supervisor.
+"""Boot: everything that a child process gets from the supervisor.
 
 A child reads no configuration file and inherits nothing else. Boot is an argument of
 multiprocessing's Process. Under fork it is passed unchanged. Under spawn and forkserver it is

@@ -1,4 +1,4 @@
-"""Faster imports for a process that starts: they take nearly all of a start's time."""
+"""Faster imports for a process that starts, because imports take nearly all of a start's time."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class Child:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
-        with contextlib.suppress(ValueError):  # Without an exit code, it counts as running.
+        with contextlib.suppress(ValueError):  # raised if the exit code is unknown
             self._process.close()
 
 

@@ -157,7 +157,7 @@ def describe_exit(code: int | None) -> str:
 
 
 def _note(item: StatusItem, how: str) -> dict[str, str]:
-    """The note on this death that a blamed item keeps. If it is dead-lettered, it is the reason."""
+    """The note on this death that a blamed item keeps, for its dead letter."""
     in_link = item.link and item.phase is not Phase.FINISHING
     return {"error": how, "link": item.link} if in_link else {"error": how}
 

@@ -1,4 +1,4 @@
-"""Orders to the coordinator, which acts in Redis for the supervisor; and periodic updates to it.
+"""Orders and periodic updates to the coordinator, which acts in Redis for the supervisor.
 
 1. An order has a number, and is kept until the coordinator acknowledges it. If the coordinator
    dies, its replacement gets all kept orders again. So the items of a dead worker are returned even

@@ -159,9 +159,9 @@ class Preload:
         self.reads_pages = any(link.reads_pages for link in loaded.links.values())
         if method == "fork":
             if self.speech_links or self.reads_pages:
-                # To spawn a transcriber or page reader starts the tracker. If it started only then,
-                # forked children would close its pipe as one of the supervisor's descriptors, and
-                # still use its number.
+                # Otherwise the first transcriber or page reader would start the tracker later. Then
+                # forked children would close the tracker's pipe as one of the supervisor's
+                # descriptors, but still use its number.
                 resource_tracker.ensure_running()
             gc.collect()
             gc.freeze()

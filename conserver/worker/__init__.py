@@ -4,7 +4,7 @@ Begin with item.py: it lists the steps of an item's life, and the module that do
 read loop.py, the main thread, which owns the connection to Redis. parts.py shows how the modules
 depend on each other. By subject:
 
-    lists, and in which order   routes.py
+    lists and their order       routes.py
     prefetch, backpressure      intake.py, prefetch.py, held_items.py
     rates of chains and links   rates.py, throttles.py
     idle workers, wakeups       claim_schedule.py

@@ -61,15 +61,15 @@ class ChainRunner:
         except Exception as error:  # noqa: BLE001 - a bug of ours must not lose the item
             outcome = _outcome_of(error, "")
         item.outcome = outcome
-        # This ends the time limits: the time of Redis and of the storages does not count.
+        # From here on time limits do not count, because Redis and the storages may take long.
         self._status.set_phase(item.status_slot, Phase.FINISHING)
         item.links_s += time.monotonic() - started_s
 
     def _run_links(self, item: Item, started_s: float) -> ChainOutcome:
         route, inbox, done = item.route, self._inbox, item.progress.links
         if done and tuple(done) != route.names[: len(done)]:
-            # The configuration has changed: the chain does not begin with the links that are done.
-            # All its links run, and ask for their effects again.
+            # The chain was configured anew since these links ran, and begins with other links now.
+            # So all its links run, and ask for their effects again.
             done.clear()
             item.progress.pushes.clear()
             item.progress.expire_s = None
@@ -265,7 +265,7 @@ def _deadline(
 
 def _outcome_of(error: BaseException, link: str, options: object = None) -> ChainOutcome:
     """The outcome of a run that `error` has ended. Its texts go into the log, the record and the
-    dead letter, so the secrets of the link's options are redacted in them.
+    dead letter. So secrets that are in the link's options are redacted in these texts.
     """
     secrets = Secrets()
     secrets.add(secret_values(options))

@@ -50,8 +50,8 @@ class ClaimState(enum.Enum):
 class ClaimSchedule:
     """Used by the worker loop only.
 
-    sender: has the queued messages to the coordinator. suspects_wait: whether suspects were left on
-    this worker's lists after the last claim.
+    sender: queues and sends the messages to the coordinator. suspects_wait: whether suspects were
+    left on this worker's lists after the last claim.
     """
 
     def __init__(self, coordinator: socket.socket | None, tick_s: float) -> None:
@@ -103,7 +103,7 @@ class ClaimSchedule:
             self._send(wakeup.BUSY)
 
     def claimed(self, claim: Claim, *, thread_idle: bool) -> None:
-        """Note the answer to a claim. thread_idle: even now a chain thread has no item."""
+        """Note the answer to a claim. thread_idle: a chain thread has no item, even after it."""
         if claim.items:
             self._emptying_until_s = 0.0
         self.suspects_wait = claim.suspects > 0

@@ -113,7 +113,7 @@ class Departures:
         self._leave(item, "dead_letter", why["reason"], why["error"])
 
     def dead_lettered_by_claim(self, dead: calls.DeadLettered, chain: str) -> None:
-        """Record that claim.lua has dead-lettered an item, because it must not run."""
+        """Record that claim.lua has dead-lettered an item that must not run."""
         event = None
         if dead.why["list"] == keys.NOTIFICATIONS:
             try:

@@ -46,8 +46,9 @@ class DocumentLoader:
     def read(self, items: Sequence[Item]) -> None:
         """Set the text of each item.
 
-        The claim script leaves the documents to MGET, because Lua takes ten times as long for them.
-        If a producer replaces a document between the two, the item's write has a conflict.
+        The documents are read with MGET, and not by the claim script, because Lua takes ten times
+        as long. If a producer replaces a document between the claim and the MGET, the item's write
+        has a conflict.
         """
         wanted: list[Item] = []
         size_bytes = 0

@@ -4,10 +4,10 @@
    in about 100 ms (prefetch.py); for all lists together, it asks for the largest of these numbers.
    So no thread waits for Redis.
 2. Backpressure: the worker claims nothing while it holds 256 items or 64 MiB of documents
-   (held_items.py), while it runs a suspect, and while it finishes its items before it runs one
-   (claim_schedule.py). It claims nothing for a chain that has enough items queued.
+   (held_items.py), while it runs a suspect, and while it finishes its items so that it can run a
+   suspect (claim_schedule.py). It claims nothing for a chain that has enough items queued.
 3. The intake reads the documents of claimed items (document_loader.py) and hands the items to the
-   chain threads. If an earlier worker has finished an item's links, the item is stored next.
+   chain threads. If an earlier worker has finished an item's links, the item is stored instead.
 4. A suspect runs alone. The intake marks it as started in Redis before it reads the document.
 """
 

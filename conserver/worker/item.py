@@ -35,8 +35,8 @@ the document, the item is dead-lettered. The worker releases an item that has wa
 thread for a second (0.1 s while all threads run slow items). When the worker begins to drain, it
 releases all items that wait for a chain thread.
 
-No lock protects an Item. The chain thread that runs the item's links writes its fields; before and
-after that the worker loop does. Writers only read them.
+No lock protects an Item. While a chain thread runs the item's links, only that thread writes the
+Item's fields. Before and after that, only the worker loop writes them. Writers only read them.
 """
 
 from __future__ import annotations

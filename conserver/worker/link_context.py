@@ -80,8 +80,8 @@ class Context:
     ) -> None:
         """Show how far the link is. The item's job shows it within about a second.
 
-        Raises TypeError or ValueError for values that JSON cannot hold. Otherwise the worker loop
-        would raise it, which sends the values.
+        Raises TypeError or ValueError for values that JSON cannot hold. Without this check, the
+        worker loop would raise the error when it sends the values.
         """
         for word in (unit, doing, text):
             word.encode()

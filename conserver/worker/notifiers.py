@@ -1,12 +1,13 @@
-"""Notifiers: the threads of a worker that deliver notifications: the end of a job, to its callback.
+"""Notifiers: the threads of a worker that deliver notifications, which tell a job's callback that
+the job has ended.
 
 A notification is an item of an ingress list, and is claimed, parked, returned and dead-lettered
 like every item. But it runs in the notifiers' own threads, so that a receiver that takes minutes
 blocks no chain thread. These threads start with the first notification. A claim asks for
 notifications once per TICK_INTERVAL, and also if the worker was woken or the last claim found some.
 
-A notification names a job and its vCon. The worker loop reads the callback from the hash of the
-job. It reads the document from Redis or, if it has expired there, from the storages.
+A notification names a job and its vCon. The worker loop reads the callback from the job's hash, and
+the document from Redis or, if Redis has none, from the storages.
 """
 
 from __future__ import annotations

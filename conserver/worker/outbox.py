@@ -90,7 +90,7 @@ class Outbox:
     # ---- queueing --------------------------------------------------------------------------------
 
     def write(self, item: Item, then: Callable[[Item], None]) -> None:
-        """Write the item's progress, and its document if that has changed; then call `then`."""
+        """Write the item's progress, and its document if it has changed. Then call `then`."""
         self._writes.append(_Write(item, then))
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -237,7 +237,7 @@ class Outbox:
         self._departures.settled(settled)
 
     def _not_done(self, call: Conflict, answer: calls.Answer) -> None:
-        """Redis has neither written nor settled an item, and this worker still holds it."""
+        """Handle an item that Redis has not written or settled, and that this worker holds."""
         if answer.kind == "conflict":
             self._conflicts.resolve(call, answer)
         elif answer.kind == "type":

@@ -26,7 +26,7 @@ from conserver.worker.writers import Writer
 
 
 class WorkerParts:
-    """The objects, as attributes. Only the writers' threads run; ChainPool.start starts others."""
+    """The objects, as attributes. The writers' threads run; ChainPool.start starts the others."""
 
     def __init__(
         self, boot: Boot, plugins: Plugins, redis: RetryingConnection, inbox: WorkerInbox

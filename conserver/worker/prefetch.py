@@ -2,8 +2,8 @@
 
 A claim asks for as many items as the threads finish within HORIZON_S, by the measured durations of
 the chain's items. So fast items are claimed in large batches. Of slow items a worker claims only as
-many as its idle threads can start, and leaves the others to other workers. While more than half of
-that number is queued already, the worker does not ask for the chain's items.
+many as its idle threads can start, so that other workers can claim the rest. While more than half
+of that number is queued already, the worker does not ask for the chain's items.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from conserver.worker.pool import ChainPool
 
 HORIZON_S = 0.1
 SMALL_CLAIM = 32
-"""A worker that runs items claims only if it has at least this many free status slots, or as many
-as it would ask for: a claim of a few items costs nearly as much as a claim of many.
+"""A worker that runs items does not claim while it has fewer free status slots than this, unless
+they suffice for all items that it would ask for. A claim of a few items costs nearly as much as a
+claim of many.
 """
 
 

@@ -85,7 +85,8 @@ class Rates:
         self._ahead = {  # chain -> how many slots it has in SHARE_S
             route.name: _slots_in(SHARE_S, rates) for route in routes if (rates := _rates_of(route))
         }
-        # chain -> how many items may run links before the one with the rate, beside `_ahead`
+        # chain -> how many held items without a slot do not count against `_ahead`, because they
+        # still run the links before the link with the rate
         self._before = {
             route.name: 0 if route.rate or route.names[0] in route.rates else threads
             for route in routes
@@ -132,7 +133,7 @@ class Rates:
                 self._complaints.tell(answer[1].decode(), answer[2].decode())
 
     def throttled(self, item: Item, link: str, wait_s: float, now_s: float) -> None:
-        """Hold back the chain of an item whose next link is throttled, if this is its first link.
+        """Hold back the chain of an item whose next link is throttled and is the chain's first.
 
         The chain's other items would only be parked as well. But some of them may owe only
         storages, so the worker claims from the chain once per LOOK_S.
@@ -164,7 +165,7 @@ class Rates:
                 continue
             left = self._slots_left(chain, now_s, held) if chain in self._ahead else most
             if left > 0:
-                # One more, because a list waiter may have put an item before them in `returned`.
+                # One more: in `returned`, a list waiter may have put a new item before parked ones.
                 found[chain] = min(most, left + 1)
         return found
 

@@ -308,7 +308,7 @@ def leave_contexts(
     expiry_s: int,
 ) -> None:
     """Write the span of each item to the context lists of its pushes, as vcon-server does, so that
-    the consumer of an egress list finds it. It is sent with the next call, which pushes.
+    the consumer of an egress list finds the span. The next call, the settle, sends this along.
 
     Args:
         pushed: each item with its pushes, as (list, uuid).

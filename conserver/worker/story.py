@@ -1,9 +1,9 @@
 """Teller: records the events of each attempt at an item, for `conserver where` (queue/stories.py).
 
-By default only items of jobs have an Attempt; by CONSERVER_STORIES all items do, or no items. The
-thread that works on the item adds events. When the item has left the worker, the attempt is sent to
-Redis together with the next call of the worker loop, or alone if there is no call for a second. An
-attempt can get lost; nothing depends on it.
+By default only items of jobs have an Attempt. With CONSERVER_STORIES, all items have one, or no
+item has. The thread that works on the item adds events. When the item has left the worker, the
+attempt is sent to Redis with the next call of the worker loop, or alone if there is no call for a
+second. An attempt can get lost; nothing depends on it.
 """
 
 from __future__ import annotations

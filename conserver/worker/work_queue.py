@@ -48,7 +48,7 @@ class WorkQueue:
     def put(self, items: Iterable[Item]) -> None:
         """Append items: new ones, and those that are to run again.
 
-        The death of the worker is not blamed on an item that waits here, whatever it did before.
+        An item that waits in this queue is not blamed if the worker dies.
         """
         with self._lock:
             for item in items:

@@ -1,4 +1,4 @@
-"""Writers: one thread per storage saves the waiting items in bulk, and reports each one's outcome.
+"""Writers: one thread per storage saves waiting items in bulk, and reports each item's outcome.
 
 1. A call saves at most SAVE_ITEMS_MAX documents and SAVE_BYTES_MAX bytes, or one larger document.
    If several documents have one uuid, it saves only that of the highest revision. The documents are
@@ -97,7 +97,7 @@ class Writer:
         passed_s = min(now_s - self._checked_s, CHECK_INTERVAL_S)
         self._checked_s = now_s
         self._abandoned = [thread for thread in self._abandoned if thread.is_alive]
-        # Clients have their own, earlier timeouts. This is for calls that those do not end.
+        # The timeouts of storage clients are shorter, and end most calls before this.
         call = self._thread.abandon_after(passed_s, self._loaded.timeout_s + CHECK_INTERVAL_S)
         if call is None:
             return
