@@ -1,9 +1,9 @@
-"""What is answered of a call's windows, and what was heard by that.
+"""Collects the answers to a call's windows, and finds speech that the model has skipped.
 
-A decoder without timestamp tokens sometimes ends after the first utterances of a window, as if
-nothing came after them. The times of the words show it: `Answered` has every utterance of a window
-in which no word was found heard a second time, in a window of such utterances alone. With timestamp
-tokens Whisper does the same: it goes on behind the last word that it understood.
+Without timestamp tokens the decoder sometimes stops after the first utterances of a window. The
+times of the words then leave an utterance without any word. `Answered` puts the utterances of a
+window without words into a further window, which is computed once. (With timestamp tokens, Whisper
+itself continues after the last word that it recognized.)
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from conserver.media.speech.windows import Answer
 from conserver.media.transcription.audio import SAMPLE_RATE_HZ
 from conserver.media.transcription.engine import Segment
 
-# Where nothing was heard the first time the model must not doubt the second time that it is speech.
+# The voice detector found speech in a window that is computed again. If the model rates it as
+# no speech with a higher probability, the answer is not used.
 _NO_SPEECH_PROB_MAX = 0.6
 
 
 class Answered:
     """The answers to the windows of one call.
 
-    A window has its number in `Planning.known`; what is heard again of it has `~number`, which is
-    below zero.
+    A window's number is its index in `Planning.known`. The window with its skipped utterances has
+    the number `~number`, which is negative.
     """
 
     def __init__(self, planning: Planning, channel_count: int) -> None:
@@ -51,34 +52,34 @@ class Answered:
 
     @property
     def missing(self) -> Iterator[int]:
-        """The windows that are known and not answered; first those that are heard again."""
+        """The known windows without an answer; those with skipped utterances come first."""
         for numbers in (self._again, range(len(self._planning.known))):
             yield from (number for number in numbers if number not in self._answers)
 
     @property
     def complete(self) -> bool:
-        """Whether all is known and answered."""
+        """Whether all windows are known and answered."""
         return self._planning.complete and next(self.missing, None) is None
 
     @property
     def done_s(self) -> float:
-        """Seconds of speech in the windows that are answered."""
+        """Seconds of speech in the answered windows."""
         return sum(speech_s(self.plan(number)) for number in self._answers if number >= 0)
 
     @property
     def until_s(self) -> float:
-        """The second of the recording before which nothing is missing, of a call in the middle."""
+        """The second of the recording before which all speech is answered."""
         starts = [place.start for number in self.missing for place in self.plan(number)]
         return min([*starts, *self._planning.searched()]) / SAMPLE_RATE_HZ
 
     def segments(self) -> list[list[Segment]]:
-        """The segments of each channel, as far as there are answers."""
+        """The segments of each channel, from the answers so far."""
         numbers = sorted(self._answers)
         answers = {place: self._answers[number] for place, number in enumerate(numbers)}
         return segments_by_channel(list(map(self.plan, numbers)), answers, self._channel_count)
 
     def most_spoken(self, channel: int) -> str | None:
-        """The language of most of a channel's windows, where each had its own."""
+        """The language of most windows of a channel, if the language was detected per window."""
         shares: dict[str, float] = defaultdict(float)
         for number, answer in self._answers.items():
             plan = self.plan(number)
@@ -87,11 +88,11 @@ class Answered:
         return max(shares, key=shares.__getitem__) if shares else None
 
     def dump(self) -> dict[str, Any]:
-        """For what a vCon keeps on the way."""
+        """The answers as plain JSON, to keep in the vCon."""
         return {str(number): answer.dump() for number, answer in self._answers.items()}
 
     def load(self, kept: Mapping[str, Any]) -> None:
-        """From what was kept of the same plan."""
+        """Take over the answers that `dump` gave for the same plan."""
         for number in sorted(map(int, kept), reverse=True):
             if number >= 0 or number in self._again:
                 self.take(number, Answer.load(kept[str(number)]))

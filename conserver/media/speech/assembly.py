@@ -1,4 +1,4 @@
-"""From what was understood of windows to what was heard on each channel of a call."""
+"""Builds the segments of each channel of a call from the answers to its windows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ABBREVIATION_CHARS = 2  # "Mr." ends no sentence.
 _WORD_S_MAX = 0.7
 _LONG_WORD = 2.0  # times the median of its window
 _NEAR_S = 0.3
-# What is this long, with its padding of 0.6 s, is heard again if no word was found in it.
+# An utterance of this length, including 0.6 s of padding, is computed again if it has no word.
 _UNHEARD_S_MIN = 1.4
 
 
@@ -65,7 +65,7 @@ def _segments(plan: Plan, answer: Answer) -> Iterator[tuple[int, Segment]]:
 
 
 def _with_the_voice(place: Place, words: Sequence[Word]) -> list[Word]:
-    """The same; the first word begins with the voice, the last one ends with it, if it is near."""
+    """The words; the first begins and the last ends with the voice, if the voice is near."""
     found = list(words)
     if place.voice is not None:
         begin_s, end_s = ((place.start + at) / SAMPLE_RATE_HZ for at in place.voice)
@@ -79,7 +79,8 @@ def _with_the_voice(place: Place, words: Sequence[Word]) -> list[Word]:
 def unheard(plan: Plan, answer: Answer) -> Plan:
     """The utterances of a window in which no word was found, as a window of their own.
 
-    Empty if there are none, or if the times of the words or all words are missing.
+    The window is empty if there are no such utterances, if words have no times, or if the whole
+    window has no words.
     """
     if not answer.words:
         return ()
@@ -88,12 +89,12 @@ def unheard(plan: Plan, answer: Answer) -> Plan:
 
 
 def _speaks(place: Place) -> bool:
-    """Whether a place is longer than one word, which alignment may give to its neighbour."""
+    """Whether a place is longer than one word. (Alignment may assign a word to the next place.)"""
     return place.length >= _UNHEARD_S_MIN * SAMPLE_RATE_HZ
 
 
 def _utterances(plan: Plan, words: Sequence[WindowWord]) -> Iterator[tuple[Place, list[Word]]]:
-    """Words by the place that they were spoken at, in the time of the recording."""
+    """The places of a window with their words, whose times are converted to the recording's."""
     usual_s = min(_WORD_S_MAX, median(word.end_s - word.start_s for word in words))
     last: Place | None = None
     group: list[Word] = []
@@ -114,20 +115,20 @@ def _utterances(plan: Plan, words: Sequence[WindowWord]) -> Iterator[tuple[Place
 
 
 def _begins(plan: Plan, word: WindowWord, last: Place | None) -> bool:
-    """Whether a word ends at another place than that of the word before."""
+    """Whether a word ends in another place than the previous word."""
     return place_at(plan, word.end_s * SAMPLE_RATE_HZ) is not last
 
 
 def times_of(plan: Plan, start_s: float, end_s: float) -> tuple[float, float]:
-    """A stretch of a window in the time of the recording; never outside of one place."""
+    """Converts a stretch of a window to the time of the recording, limited to one place."""
     place = place_at(plan, (start_s + end_s) / 2 * SAMPLE_RATE_HZ)
     return _moved(place, start_s), _moved(place, end_s)
 
 
 def _moved(place: Place, second: float) -> float:
-    """A time of the window in the recording; never outside of the voice in its place.
+    """Converts a time of the window to the recording, limited to the voice in the place.
 
-    Alignment begins words too early and ends them too late, by a tenth of a second beside silence.
+    Next to silence, alignment begins words too early and ends them too late by a tenth of a second.
     """
     first, last = place.voice or (0, place.length)
     within = min(max(second * SAMPLE_RATE_HZ - place.at, first), last)

@@ -1,14 +1,16 @@
-"""Which windows are computed together: pure logic, no threads, no clock of its own.
+"""Chooses the windows of the next batch. Pure logic, without threads and clock.
 
-1. Windows with equal keys share a batch, whichever calls they are of.
-2. Calls take turns, row by row, in the order in which they came or had their last turn. So a short
-   call is in the next batch unless more calls than it has rows are before it, however much each of
-   them has waiting, and a long one is not kept waiting by a stream of short ones.
-3. A batch is given out when a lane is free: at once if it is full or if its oldest row has waited
-   for `gather_s`. What waits is shared out among all lanes, so that they end together.
-4. A row that was at work when a transcriber died is suspected. Suspects of one death run in batches
-   of half its size, and after a second death each of them alone, with no other batch at work: so a
-   window that kills is found out by itself, and no other one is taken for it.
+A window in a batch is called a row.
+
+1. Rows with equal keys may share a batch, from any calls.
+2. Calls take turns, row by row, in the order of their arrival or last turn. So a short call gets
+   into the next batch, unless more calls wait before it than a batch has rows; and a stream of
+   short calls does not delay a long call.
+3. A free lane gets a batch once it is full, or once its oldest row has waited for `gather_s`. The
+   waiting rows are divided among all lanes, so that the lanes finish together.
+4. A row that was being computed when a transcriber died is a suspect. The suspects of one death run
+   in batches of half the size. After a second death each runs alone, while no other batch runs. So
+   a window that kills the transcriber is identified, and no other window is blamed.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ class Row(Protocol):
 
     @property
     def call(self) -> Hashable:
-        """Whose it is: rows of one call stand in one line."""
+        """The call that the row belongs to."""
 
     @property
     def key(self) -> Hashable:
@@ -31,18 +33,18 @@ class Row(Protocol):
 
     @property
     def suspicion(self) -> int:
-        """How many deaths of a transcriber it was at work in."""
+        """At how many deaths of a transcriber the row was being computed."""
 
     @property
     def crowd(self) -> int:
-        """How many rows were in that batch."""
+        """How many rows the batch had at the latest of these deaths."""
 
 
 R = TypeVar("R", bound=Row)
 
 
 class _Line(Generic[R]):
-    """The rows of one call, and when it came or had its last turn."""
+    """The waiting rows of one call, and the time of its arrival or last turn."""
 
     def __init__(self, turn: int) -> None:
         self.turn = turn
@@ -50,7 +52,7 @@ class _Line(Generic[R]):
 
 
 class Batcher(Generic[R]):
-    """The rows that wait. Not safe to use from several threads at once."""
+    """The waiting rows of all calls. Not thread-safe."""
 
     def __init__(self, rows_max: int, gather_s: float = 0.0) -> None:
         """
@@ -70,39 +72,39 @@ class Batcher(Generic[R]):
 
     @property
     def at_work(self) -> int:
-        """Batches that were given out and are not finished."""
+        """How many batches are being computed."""
         return len(self._begun)
 
     def put(self, row: R, now_s: float) -> None:
-        """Let a row wait."""
+        """Add a row."""
         line = self._lines.get(row.call)
         if line is None:
             line = self._lines[row.call] = _Line(self._next_turn())
         line.rows.append((row, now_s))
 
     def drop(self, call: Hashable) -> None:
-        """Forget a call and all of its rows that wait."""
+        """Remove a call and all of its waiting rows."""
         self._lines.pop(call, None)
 
     def due_in_s(self, now_s: float) -> float | None:
-        """How long until a batch that is not full may be given out; None if nothing waits."""
+        """How long until an incomplete batch may be computed; None if no row waits."""
         waiting = [line.rows[0][1] for line in self._lines.values() if line.rows]
         return max(0.0, min(waiting) + self._gather_s - now_s) if waiting else None
 
     def take(self, lanes: int, now_s: float) -> tuple[int, list[R]] | None:
-        """The next batch for a lane that is free: its number, for `finish`, and its rows.
+        """The next batch for a free lane: its number, for `finish`, and its rows.
 
         Args:
-            lanes: how many lanes there are, this one included.
-            now_s: the time of the clock that `put` was given.
+            lanes: the number of lanes, including this one.
+            now_s: the time, by the same clock as in `put`.
 
         Returns:
-            None if nothing is to be computed now.
+            None if no batch may be computed now.
         """
         if any(self._begun.values()):
-            return None  # A suspect is at work alone.
+            return None  # A suspect is being computed alone.
         if alone := self._next(lambda row: row.suspicion > 1):
-            # It waits for the others to finish, and nothing new begins before it.
+            # A suspect waits until all batches are finished. No other batch begins before it.
             return None if self._begun else self._begin(self._fill(alone, 1), alone=True)
         first = self._next(lambda _: True)
         if first is None:
@@ -130,7 +132,7 @@ class Batcher(Generic[R]):
         return self._turns
 
     def _next(self, wanted: Callable[[R], bool]) -> R | None:
-        """The first row that is wanted of the call whose turn it is."""
+        """The first row that is `wanted`, of the first call in turn that has one."""
         for line in self._by_turn():
             for row, _ in line.rows:
                 if wanted(row):

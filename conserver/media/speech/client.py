@@ -1,11 +1,12 @@
-"""A call through a transcriber: what a worker does, in the thread of the link.
+"""Transcribes a call through a transcriber. Runs in the worker, in the thread of the link.
 
-1. Finds the speech and packs it into windows, the rest of a long call while its beginning is
-   computed; makes each window's spectrogram when it is its turn.
-2. Waits for a slot, then keeps a number of windows under way, and answers to `pulse` all the time.
-3. Has the language of a call found out from its first windows, unless it is given.
-4. Sends what is not answered again when the transcriber dies, to the one that replaces it. What was
-   at work then is suspected; a window that was at work in three deaths is the recording's fault.
+1. Finds the speech and packs it into windows. In a long call, most windows are found while the
+   transcriber computes the first ones. The spectrogram of a window is made just before it is sent.
+2. Waits for a slot, then keeps several windows under way. It calls `pulse` all the time.
+3. Lets the transcriber detect the language from the first windows, unless it is given.
+4. If the transcriber dies, sends all unanswered windows to its replacement. Windows that were being
+   computed become suspects. If a window was being computed at three deaths, the recording is
+   rejected.
 """
 
 from __future__ import annotations
@@ -49,32 +50,33 @@ if TYPE_CHECKING:
     from conserver.media.transcription.samples import Samples
 
 DEATHS_MAX = 3
-"""A window that was at work in so many deaths of a transcriber is not sent again."""
+"""A window that was being computed at so many deaths of a transcriber is not sent again."""
 
 KEEP_EVERY_S = 120.0
-"""How often what is done of a long call is kept."""
+"""The interval at which the results so far of a long call are kept in its vCon."""
 
 _PULSE_S = 1.0
-_LANGUAGE_WINDOWS = 3  # So many windows decide which language a call is in.
+_LANGUAGE_WINDOWS = 3  # The number of windows that decide the language of a call.
 _FRAMES_FOR_SEVERAL = 3000
 
 
 class SharedTranscriber:
-    """An engine that lives in other processes. Safe to use from several threads."""
+    """The engine that uses the transcribers of this host. Thread-safe."""
 
     def __init__(
         self, addresses: Sequence[str], model: Model, keep_every_s: float = KEEP_EVERY_S
     ) -> None:
         """
         Args:
-            addresses: of the transcribers, one per device; the one with least to do for this
-                process is taken.
-            model: what is to be used there. A `device_index` other than 0 names the transcriber.
-            keep_every_s: how often what is done of a call is kept.
+            addresses: of the transcribers, one per device. A call goes to the one with the fewest
+                calls of this worker.
+            model: the model to use. Its `device_index` is the index of a transcriber; with 0 any
+                transcriber is used.
+            keep_every_s: the interval at which the results so far of a call are kept.
         """
         self._keep_every_s = keep_every_s
         self._addresses = tuple(addresses)
-        # Each transcriber sees its own device alone.
+        # Each transcriber sees only its own device, as device 0.
         self._model, self._number = replace(model, device_index=0), model.device_index
         self._lock = threading.Lock()
         self._busy = dict.fromkeys(self._addresses, 0)
@@ -93,7 +95,7 @@ class SharedTranscriber:
             if self._number:
                 address = self._addresses[self._number % len(self._addresses)]
             else:
-                # Among equals another one in each worker.
+                # If several are equal, workers begin with different ones.
                 first = os.getpid() % len(self._addresses)
                 turn = self._addresses[first:] + self._addresses[:first]
                 address = min(turn, key=self._busy.__getitem__)
@@ -106,7 +108,7 @@ class SharedTranscriber:
 
 
 class _Call:
-    """One call, from its samples to what was heard."""
+    """The transcription of one call."""
 
     def __init__(
         self,
@@ -136,14 +138,14 @@ class _Call:
         self._keep_every_s = KEEP_EVERY_S
 
     def run(self, keep_every_s: float) -> CallHeard:
-        """Have everything answered, by as many transcribers as it takes."""
+        """Get answers for all windows. After a transcriber's death, use its replacement."""
         self._keep_every_s = keep_every_s
         while True:
             self._following.pulse()
             try:
                 connection = packets.connect(self._address)
             except Gone:
-                # Nobody holds the address: the supervisor is about to end, and so are we.
+                # Nobody listens at the address: the supervisor has ended, and this worker will.
                 threading.Event().wait(_PULSE_S)
                 continue
             try:
@@ -166,12 +168,12 @@ class _Call:
         return self._heard(info)
 
     def _prepare(self, info: ModelInfo) -> None:
-        """Begin to plan the windows, and take what was kept of them."""
+        """Begin to plan the windows, and take over kept answers."""
         self._options, told = self._options.suited(info)
         self._warnings = [*told, *info.warnings]
-        # Without the times of words nobody could tell the channels of a window apart; models with
-        # a shorter input than Whisper's own lose track of several speakers in it. Those that take
-        # samples have no input of a fixed length, so that a fuller window costs more.
+        # Channels share windows only if the times of words can show the channel of a word. Models
+        # with a shorter input than Whisper's confuse several speakers in a window. For models that
+        # take samples, a fuller window costs more, so sharing saves nothing.
         together = (
             self._options.words
             and info.aligns
@@ -192,7 +194,8 @@ class _Call:
         self._answered = Answered(self._planning, len(self._channels))
         kept = self._following.kept
         if not kept:
-            # A call without speech asks for no slot; and its first windows vote together.
+            # This shows whether there is speech; without it no slot is needed. The first windows
+            # also decide the language together.
             self._planning.find(_LANGUAGE_WINDOWS)
             return
         self._planning.find()
@@ -203,11 +206,11 @@ class _Call:
                 self._sure = kept["sure"]
 
     def _digest(self, info: ModelInfo) -> str:
-        """What is kept holds for these windows, options and model alone."""
+        """Identifies windows, options and model: kept answers are used only if it is equal."""
         return self._planning.digest(self._asked.dump(), info.identity.model)
 
     def _exchange(self, connection: socket.socket, info: ModelInfo) -> None:
-        """Send windows and take answers until everything is answered."""
+        """Send windows and receive answers until all windows are answered."""
         under_way: set[int] = set()
         while not self._answered.complete:
             for number in self._sendable(under_way, info.ahead):
@@ -241,7 +244,7 @@ class _Call:
                     raise RuntimeError(f"the transcriber sent {other!r} in the middle of a call")
 
     def _sendable(self, under_way: set[int], ahead: int) -> Iterator[int]:
-        """The windows that are to be sent now."""
+        """The windows to send now."""
         decided = self._options.language is not None or self._options.each_language
         most = ahead if decided else min(ahead, _LANGUAGE_WINDOWS)
         room = most - len(under_way)
@@ -270,7 +273,7 @@ class _Call:
             shared.close()
 
     def _vote(self, under_way: set[int]) -> bool:
-        """Decide the language once all windows that were sent have voted."""
+        """Decide the language once it was detected in all windows that were sent."""
         if len(self._votes) < len(under_way):
             return False
         shares: dict[str, float] = defaultdict(float)
@@ -283,7 +286,7 @@ class _Call:
         return True
 
     def _suspect(self) -> None:
-        """The transcriber has died."""
+        """The transcriber has died: make suspects of the windows that it was computing."""
         for number in sorted(self._begun):
             self._deaths[number] += 1
             if self._deaths[number] >= DEATHS_MAX:
@@ -312,7 +315,7 @@ class _Call:
             )
 
     def _tell_heard(self, tell: Callable[[list[list[Segment]], float], None]) -> None:
-        """Tell what is heard so far, about once a second."""
+        """Report the segments so far, about once a second."""
         now_s = time.monotonic()
         if now_s - self._told_at_s < _PULSE_S:
             return
@@ -342,11 +345,11 @@ class _Call:
             self._following.pulse()
 
     def _next(self, connection: socket.socket) -> Message:
-        """The next message, however long it takes.
+        """Wait for the next message, for any time.
 
         Raises:
             Gone: the transcriber has ended.
-            Retry: it cannot work now.
+            Retry: the transcriber cannot work now.
         """
         while True:
             received = packets.receive(connection)

@@ -1,5 +1,6 @@
-"""The GPUs of this host, found out without touching CUDA (whoever has touched it cannot fork), and
-what a process is started with that computes on its CPU.
+"""Finds the GPUs of this host, and the environment for a transcriber on the CPU.
+
+It does not use CUDA: the supervisor calls it, and a process that has used CUDA cannot fork.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ def gpus(environ: Mapping[str, str], folder: Path = Path("/dev")) -> list[str]:
     """The GPUs that may be used, as values for CUDA_VISIBLE_DEVICES.
 
     Args:
-        environ: its CUDA_VISIBLE_DEVICES limits them, as in CUDA itself; "" and "-1" are none.
-        folder: where the driver's device files are.
+        environ: its CUDA_VISIBLE_DEVICES limits them, as in CUDA itself; "" and "-1" mean none.
+        folder: with the driver's device files.
     """
     found = [_DEVICE.fullmatch(path.name) for path in folder.glob("nvidia*")]
     numbers = sorted(int(one[1]) for one in found if one)
@@ -28,7 +29,7 @@ def gpus(environ: Mapping[str, str], folder: Path = Path("/dev")) -> list[str]:
     if not numbers:
         return []
     named = [name.strip() for name in wanted.split(",")]
-    # What follows a name that does not exist is not seen.
+    # CUDA ignores all names after one that does not exist.
     end = next((at for at, name in enumerate(named) if name in ("", "-1")), len(named))
     return named[:end]
 
@@ -36,15 +37,15 @@ def gpus(environ: Mapping[str, str], folder: Path = Path("/dev")) -> list[str]:
 def cpu_environment(
     environ: Mapping[str, str], switch: Path = memory.HUGE_PAGES_SWITCH
 ) -> dict[str, str]:
-    """The variables that a transcriber on the CPU is started with.
+    """The environment variables for a transcriber on the CPU.
 
-    The encoder allocates and frees 100 MB for each layer: with pages of 4 KiB a third of its time
-    is the kernel's. With huge pages it is not, but MKL's buffers, of which only a part is used,
-    would take 170 MB. oneDNN computes the same without them, and as fast.
+    The encoder allocates and frees 100 MB for each layer. With pages of 4 KiB a third of its time
+    goes to page faults; huge pages avoid this. With huge pages, however, MKL's partly used buffers
+    would take 170 MB. So oneDNN is used, which is as fast and has no such buffers.
 
     Args:
-        environ: of this process; a variable that is set there stays.
-        switch: the kernel's file that says whether it gives huge pages.
+        environ: of this process; a variable that is set in it is not changed.
+        switch: the kernel's file that shows whether it offers huge pages.
     """
     found = memory.with_huge_pages(environ, switch)
     if not found or environ.get("CT2_USE_MKL", "0") != "0":

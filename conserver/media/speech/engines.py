@@ -1,4 +1,4 @@
-"""Which engine the links of this process use: the host's transcribers, or a model of its own."""
+"""Chooses the engine for the links of this worker: the host's transcribers, or a model in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Engines:
         self._lock = threading.Lock()
 
     def use_transcribers(self, addresses: Sequence[str]) -> None:
-        """Use these from now on; with none, every model is loaded in this process."""
+        """Use these transcribers. If there are none, every model is loaded in this process."""
         with self._lock:
             self._addresses = tuple(addresses)
             self._shared.clear()
@@ -38,4 +38,4 @@ class Engines:
 
 
 engines = Engines()
-"""Of this process. The worker's main loop tells it which transcribers there are."""
+"""The engines of this process. The worker's main loop calls `use_transcribers`."""

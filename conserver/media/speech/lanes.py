@@ -1,11 +1,12 @@
-"""The threads that compute: each takes a batch, computes it, and tells what came of each row.
+"""The lanes: threads of the transcriber that take batches, compute them, and report the results.
 
-1. Only these threads call CTranslate2 or onnxruntime, each from its first call to its last.
-2. Memory that is full is survived: half as many rows from then on; one row that does not fit moves
-   the model to its next smaller form. Anything else that the library raises ends the process: after
-   an error of the device nothing that it computes can be trusted, and the windows are sent again.
-3. Every 500 batches, and after memory was full, a fixed input is computed along with the rest. If
-   its tokens are others than at first, the process ends.
+1. Only lanes call CTranslate2 or onnxruntime.
+2. If memory is full, batches have half as many rows from then on. If a single row does not fit, the
+   model is loaded in its next smaller form. Any other error of the library ends the process,
+   because results after an error of the device cannot be trusted. Workers then send the windows
+   again.
+3. The canary: every 500 batches, and after memory was full, a lane computes a fixed input. If its
+   tokens differ from those of the first time, the process ends.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Languages = list[tuple[str, float]]
 
 @dataclass(eq=False)
 class Job:
-    """A window on its way, or a model to be loaded (`options` None)."""
+    """A window to compute, or, if `options` is None, a model to load."""
 
     call: Hashable
     number: int
@@ -55,7 +56,7 @@ class Job:
     suspicion: int = 0
     crowd: int = 1
     trace: str = ""
-    """The span that waits for it, as a W3C traceparent; "" where traces are off."""
+    """The span of the link that waits for the job, as a W3C traceparent; "" if traces are off."""
     encoded: Encoded | None = None
     tried: list[Candidate] = field(default_factory=list)
     waits_since_s: float = 0.0
@@ -63,7 +64,7 @@ class Job:
 
     @property
     def temperature(self) -> float:
-        """The one that is tried next."""
+        """The temperature of the next try."""
         assert self.options is not None
         return self.options.temperatures[len(self.tried)]
 
@@ -81,7 +82,7 @@ class Job:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Give its memory back."""
+        """Free the window's shared memory."""
         self.encoded = None
         if self.mel is not None:
             self.mel.close()
@@ -89,7 +90,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why a job cannot be done now, and when it may be tried again."""
+    """Why a job cannot be computed now, and when it may be tried again."""
 
     reason: str
     retry_s: float
@@ -99,7 +100,7 @@ Outcome = Answer | Languages | ModelInfo | Failed
 
 
 class Lanes:
-    """All lanes of a transcriber, and what waits for them."""
+    """All lanes of a transcriber, and the jobs that wait for them."""
 
     def __init__(
         self,
@@ -112,21 +113,21 @@ class Lanes:
     ) -> None:
         """
         Args:
-            models: where the lanes take their models from.
-            batcher: what waits.
-            count: how many lanes there are.
+            models: the models of the device.
+            batcher: has the waiting jobs.
+            count: the number of lanes.
             tell: called in a lane's thread with "started" and the rows of a batch before it
-                begins, and with "resting" and the rows of it that are to wait again.
-            wake: called in a lane's thread when something is in `finished`.
-            meters: count what is computed.
+                begins, and with "resting" and those of its rows that have to wait again.
+            wake: called in a lane's thread when it has added to `finished`.
+            meters: count the computed rows.
         """
         self._meters = meters
         self.finished: deque[tuple[Job, Outcome]] = deque()
-        """What came of jobs, oldest first; the one reader takes from the left."""
+        """The results of jobs, the oldest first. The service's thread takes them from the left."""
         self.rows = 0
         """Rows computed since the start."""
         self.longest_s = 0.0
-        """How long the longest batch took."""
+        """The duration of the longest batch."""
         self._models = models
         self._batcher = batcher
         self._tell = tell
@@ -147,14 +148,14 @@ class Lanes:
             thread.start()
 
     def put(self, job: Job) -> None:
-        """Let a job wait for a lane."""
+        """Add a job, which waits for a lane."""
         job.waits_since_s = time.monotonic()
         with self._changed:
             self._batcher.put(job, job.waits_since_s)
             self._changed.notify()
 
     def drop(self, call: Hashable) -> None:
-        """Forget what waits of a call. What is at work of it is finished all the same."""
+        """Remove the waiting jobs of a call. Its jobs in a running batch are still computed."""
         with self._changed:
             gone = [job for job in self._batcher if job.call is call]
             self._batcher.drop(call)
@@ -163,11 +164,11 @@ class Lanes:
 
     @property
     def waiting(self) -> int:
-        """Rows that wait."""
+        """How many rows wait."""
         return len(self._batcher)
 
     def at_work_s(self, now_s: float) -> float:
-        """For how long the oldest batch has been at work; 0 if none is."""
+        """For how long the oldest running batch has been computed; 0 if none runs."""
         began_s = min(list(self._began_s.values()), default=now_s)
         return now_s - began_s
 
@@ -192,7 +193,7 @@ class Lanes:
                     self._batcher.finish(number)
                     self._changed.notify_all()
                 self._wake()
-        except BaseException:  # noqa: BLE001 - whatever it is, this process computes nothing more
+        except BaseException:  # noqa: BLE001 - any error ends this process
             self._log.exception("batch_failed", what="the transcriber ends; windows are sent again")
             os._exit(EXIT_CHILD)
 
@@ -220,7 +221,7 @@ class Lanes:
                 self._finish(job, Failed(str(error), error.after_s or _RETRY_MEMORY_S))
 
     def _step(self, model: Batches, jobs: list[Job]) -> None:
-        """Take each job one step further; all of them are at the same."""
+        """Compute the next step of each job. All jobs of a batch are at the same step."""
         how = jobs[0].options
         if how is None:
             for job in jobs:
@@ -244,7 +245,7 @@ class Lanes:
         self._decode(model, jobs, encoded, how)
 
     def _hear(self, model: OnnxBatches, jobs: list[Job], how: WindowOptions) -> None:
-        """All of it in one step."""
+        """Compute the jobs with onnx-asr, in one step."""
         import numpy as np
 
         sounds = []
@@ -301,7 +302,7 @@ class Lanes:
             self._finish(jobs[row], answer)
 
     def _check(self, model: Batches) -> None:
-        """The canary, when its time has come."""
+        """Compute the canary's input, if it is due."""
         self._batches += 1
         if not self._sing and self._batches % CANARY_BATCHES:
             return
@@ -315,7 +316,7 @@ class Lanes:
             os._exit(EXIT_INSANE)
 
     def _shrink(self, model: Batches, jobs: list[Job], error: BaseException) -> None:
-        """Memory is full: smaller batches, then a smaller model; at last it is told."""
+        """Memory is full: use smaller batches, then a smaller model; else fail the jobs."""
         self._sing = True
         unfinished = [job for job in jobs if job not in {done for done, _ in self.finished}]
         if len(jobs) > 1:
@@ -345,7 +346,7 @@ class Lanes:
         self.put(job)
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
-        if not isinstance(outcome, list):  # It goes on once its language has been told.
+        if not isinstance(outcome, list):  # The row waits until the worker has set its language.
             job.close()
         if self._meters is not None and isinstance(outcome, (Answer, Failed)) and job.options:
             kind = "answered" if isinstance(outcome, Answer) else "failed"
