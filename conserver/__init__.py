@@ -1,100 +1,109 @@
 """Conserver takes vCons from Redis lists through chains of links into storages, and loses none.
 
-docs/architecture.md shows the wings. Where a subject is decided, and where it is done (paths are
-below conserver/; `storage` is the package beside it):
+docs/architecture.md describes the packages (called wings there) and which of them may import which.
+The modules for each subject:
 
-    how much is claimed    worker/prefetch.py: what the threads finish in 100 ms, within the bounds
-                           of worker/held_items.py and queue/calls.py (BATCH_ITEMS, BATCH_BYTES)
+    how much is claimed    worker/prefetch.py: as many items as the threads finish in 100 ms, within
+                           the limits of worker/held_items.py and queue/calls.py (BATCH_ITEMS,
+                           BATCH_BYTES)
     links, checkpoints     worker/chain.py, one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
-                           <name>.py of the package `storage`
-    the end of an item     worker/outcomes.py decides, worker/outbox.py sends: queue/settle.lua, and
-                           queue/move.lua for parked items and dead letters
-    dead letters           worker/outcomes.py decides and queue/move.lua writes them, like every
-                           end; queue/claim.lua decides and writes those of items that must not run
-                           (poison, time_limit, a pushed document that is too large, a callback that
-                           has expired); worker/departures.py logs and counts both kinds
+                           storage/<name>.py
+    the end of an item     worker/outcomes.py decides; worker/outbox.py calls queue/settle.lua, or
+                           queue/move.lua to park or dead-letter the item
+    dead letters           queue/move.lua makes them for a worker, as above; queue/claim.lua makes
+                           them of items that must not run (poison, a pushed document that is too
+                           large, a callback that has expired); worker/departures.py logs and counts
+                           the dead letters of both scripts
     idle workers           coordinator/list_waiters.py waits in Redis, idle_workers.py wakes a
-                           worker; process/wakeup.py says what they send to each other
+                           worker; process/wakeup.py has the messages between the two processes
     stalls, time limits    supervisor/watchdog.py, which reads process/shared_status.py
     a dead worker          below, step by step
-    secrets in output      telemetry/redact.py; applied by telemetry/log.py to every line, by
-                           cli/output.py and tables.py to what commands print, by worker/item.py to
-                           dead letters, by queue/jobs.py and operations/ to stored errors when they
-                           are read, by http/api/problems.py to the API's own errors
-    a new command          operations/<name>.py finds out or changes, cli/<name>.py prints (with
+    secrets in output      telemetry/redact.py removes them. telemetry/log.py applies it to every
+                           line, cli/output.py and tables.py to the output of commands,
+                           worker/item.py to dead letters, queue/jobs.py and operations/ to errors
+                           that they read from Redis, http/api/problems.py to error responses
+    a new command          operations/<name>.py reads or changes Redis, cli/<name>.py prints (with
                            cli/output.py and tables.py; watching.py if live), cli/app.py declares it
 
 The words that the code uses:
 
     item              one element of an ingress list: a vCon on its way through a chain
-    payload           the element as it was pushed: a uuid, or a whole document
+    payload           the element as a producer pushed it: a uuid, or a whole document
     document          the vCon's JSON, in Redis at `vcon:<uuid>`; its revision rises with each write
-    record            the form of an item in Redis after its first claim: a header, the state, the
+    record            an item as Redis holds it after its first claim: a header, the state and the
                       payload
-    state             in a record: links done, storages owed, attempts
+    state             the part of a record that says which links are done, which storages must still
+                      be written (`owed`), and how many attempts there were
     claim             taking items from lists into the consumer's in-flight hash, in one script
     consumer          the id under which one worker process claims; every process gets a new one
-    token             an item's id, given at the first claim and kept for life (what callers of the
-                      API show is an API token, another thing)
-    epoch             the number of the claim; a call with another epoch has no effect (fencing)
-    checkpoint        the document and the state are written to Redis; work up to here is not redone
-    settle            the end of an item: removed, its uuid pushed to egress lists, in one script
-    job               one submission through the API or `conserver submit`: its status and result
-    story             what happened to an item, step by step, as `conserver where` shows it
-    filtered          a link returned None: the item is settled without storages and egress
+    token             an item's id, given at the first claim and kept for life. (An API token is
+                      another thing: the secret that a caller of the HTTP API sends)
+    epoch             the number of the claim that took an item; Redis ignores a call for the item
+                      that names another epoch (fencing)
+    checkpoint        a write of the document and the state to Redis, so that finished links do not
+                      run again
+    settle            end an item: one script removes it and pushes its uuid to the egress lists
+    job               a submission through the API or `conserver submit`, with its status and result
+    story             the events of each attempt at an item, as `conserver where` shows them
+    filtered          said of an item for which a link returned None: it is settled, and goes to no
+                      storage and no egress list
     park              set an item aside until a time: for a retry, or until a storage is back
     return            move the items of a dead consumer to `returned` or `suspects`
     returned          a list in Redis beside each ingress list, from which claims take first: items
                       that came back, and those that a list waiter moved there to wake a worker
-    suspect           an item that may have killed its worker; from then on it runs alone
-    blame             the items to which a worker's death is attributed; they become suspects
-    death             a worker's. It is counted for the suspect that ran alone, or for the item
-                      that was over its time limit. With `max_deliveries` counted deaths an item is
-                      dead-lettered
-    dead letter       an item that was given up, with the reason; `conserver dlq` shows and requeues
+    suspect           an item that may have killed its worker; it runs alone next
+    blame             say which items may have caused a worker's death; these become suspects
+    death             the end of a worker by a crash or a kill. It is counted for an item only if
+                      the item was a suspect that ran alone, or was over its time limit. An item
+                      with `max_deliveries` counted deaths is dead-lettered
+    dead letter       an item that Conserver has given up, with the reason; `conserver dlq` shows
+                      and requeues dead letters
     host              one supervisor and its children; a machine may run several
     supervisor        the process that starts, watches and replaces the others; it talks to the
                       coordinator, which talks to Redis
     coordinator       the process per host for registrations, wakeups, timers and dead hosts
+    lease             the time without a heartbeat after which a host counts as dead
     worker loop       a worker's main thread: the only one that talks to Redis
     chain thread      a thread of a worker that runs the links of one item at a time
     shared status     shared memory in which a child shows its progress and its items
-    child slot        one place for a child process in the supervisor
+    child slot        the supervisor's place for one child process; a replacement gets the same slot
     status slot       the place of one item in the shared status
     rate slot         a moment that was reserved for an item under the rate of its chain or link
-    registration      a consumer's entry in its host's hash; `void` once its items are returned
+    registration      a consumer's field in the hash of its host in Redis; it is `void` from the
+                      moment at which Redis begins to return the consumer's items
 
 A killed worker, step by step (kill -9 while an item is in a link):
 
 1. supervisor/supervisor.py: the pidfd of the child becomes readable, and the main loop reaps it.
 2. supervisor/death.py: `blame` reads the child's shared status. It blames the items that are in a
-   link, those whose document is being parsed or is read in a call of its own, and those that a
-   chain thread has given back (they wait for storages or for their settlement). It blames no item
-   that waits for a chain thread.
-3. supervisor/orders.py: a `return` order with the blamed tokens and epochs is queued and sent to
-   the coordinator; if that dies before it acknowledges the order, to the next one.
-4. coordinator/registry.py executes the order by calling queue/return.lua until nothing is left.
-5. queue/return.lua: the registration becomes void, so that late claims of the dead worker are
-   refused. Blamed items go to `conserver:suspects:<list>`, others to `conserver:returned:<list>`.
-   The death is counted for a suspect that had begun. When all items of the consumer are back, its
-   registration is deleted; for an hour nobody can register under that id again.
-6. coordinator/idle_workers.py wakes an idle worker, which claims what was returned; while items
-   remain, the list waiters wake the next one. Then the coordinator registers a new consumer id, as
-   the supervisor has ordered, and the supervisor starts the replacement (at once the first time,
-   later with backoff).
-7. coordinator/suspects.py: a suspect is claimed only by a worker that holds nothing. If all workers
-   are busy, one is ordered to finish what it has and to claim nothing else.
-8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks it as begun
-   (queue/begin.lua) before it runs. If the worker dies again, step 5 counts that death.
-9. queue/claim.lua dead-letters an item with `max_deliveries` deaths, with the reason "poison",
-   or "time_limit" if that was the last cause. The first death, which made it a suspect, was not
-   counted. A kill for the item's own time limit counts at once.
-10. worker/chain.py does not repeat links that the last checkpoint contains, and worker/outcomes.py
-    writes only to the storages that the item still owes.
+   link, the items whose document is being parsed or is read in a call of its own, and the items
+   whose links have ended (they wait for storages or for their settlement). It does not blame items
+   that wait for a chain thread.
+3. supervisor/orders.py: the supervisor queues a `return` order with the blamed tokens and epochs,
+   and sends it to the coordinator. If the coordinator dies before it acknowledges the order, the
+   next coordinator gets the order.
+4. coordinator/registry.py calls queue/return.lua until the dead consumer holds no item.
+5. queue/return.lua makes the registration void, so that late claims of the dead worker are refused.
+   It moves blamed items to `conserver:suspects:<list>` and all other items to
+   `conserver:returned:<list>`. It counts the death for a suspect that had begun. When the consumer
+   holds no item, the script deletes its registration; the consumer cannot be registered again.
+6. coordinator/idle_workers.py wakes an idle worker, which claims the returned items. While returned
+   items remain, the list waiters wake the next worker. Meanwhile the supervisor has the coordinator
+   register a new consumer id, and starts the replacement (at once, then with backoff).
+7. coordinator/suspects.py: only a worker that holds no item may claim a suspect. If all workers
+   hold items, the coordinator orders one worker to finish its items and to claim no others.
+8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks the suspect as
+   begun (queue/begin.lua) before it runs. If this worker dies, too, step 5 counts that death.
+9. queue/claim.lua dead-letters an item with `max_deliveries` counted deaths. The reason is
+   "poison", or "time_limit" if the last worker was killed for the item's time limit. The first
+   death, which made the item a suspect, counts only if the item was over its time limit.
+10. If the item is not dead-lettered, worker/chain.py does not repeat the links that the last
+    checkpoint contains, and worker/outcomes.py writes only to the storages that the item's state
+    still has as `owed`.
 
-If the whole host dies, coordinator/reaper.py of another host returns its items after the lease. All
-of them are blamed (`everything`), because nobody knows what ran.
+If the whole host dies, coordinator/reaper.py of another host returns its items when the lease is
+over. It blames all of them (`everything`), because no process knows which of them ran.
 """
 
 __version__ = "0.1.0"

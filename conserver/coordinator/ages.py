@@ -1,9 +1,9 @@
-"""Ages: looks again and again how old the oldest waiting item of each list is.
+"""Samples the age of the oldest waiting item of each list, every few seconds.
 
-The answer is not used here. Each look leaves a mark in Redis (queue/waiting.lua), from which
-`conserver status`, the API and the metrics tell the age later, also when nothing is claimed. It is
-no duty that anything else depends on: it has a connection of its own and gives up at once where
-Redis is away or refuses.
+Each call of queue/waiting.lua stores a mark in Redis. From these marks `conserver status`, the API
+and the metrics later find the age, even if no worker claims. The script's answer is not used here.
+No other duty depends on this one: it has its own connection, and gives up at once if Redis is away
+or refuses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ANSWER_TIMEOUT_S = 5.0
 
 
 class Ages:
-    """Of all lists that any host has ever claimed from, and of those that this one serves."""
+    """Samples all lists that were ever claimed from, and the lists that this host serves."""
 
     def __init__(self, connections: Connections, served: Iterable[str], log: Logger) -> None:
         self._connection = AsyncConnection(connections)
@@ -38,7 +38,7 @@ class Ages:
         self.redis_up: bool | None = None
         """Whether Redis answered the last look; None before the first."""
         self.round_trip_s: float | None = None
-        """How long its last answer to a short command took."""
+        """How long Redis took for its last answer to a short command."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -62,7 +62,7 @@ class Ages:
         self.round_trip_s = time.monotonic() - began_s
         names = sorted({member.decode() for member in members} | self._served)
         for first in range(0, len(names), LISTS_PER_CALL):
-            # Whoever looked just before has done it for all.
+            # If another host has just taken a sample, the script takes no new one.
             every_ms = int(LOOK_EVERY_S * 900)
             await self._call(host_calls.waiting(names[first : first + LISTS_PER_CALL], every_ms))
 

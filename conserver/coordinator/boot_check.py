@@ -1,4 +1,6 @@
-"""The first contact with Redis: a bounded wait, errors that say what to mend, and warnings."""
+"""The first contact with Redis: waits until Redis answers, refuses an unusable Redis, and warns of
+risky settings.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ async def wait_for_redis(redis: AsyncRetryingConnection, url: str, timeout_s: fl
 
 
 async def warn_of_settings(redis: AsyncRetryingConnection) -> None:
-    """Log how this Redis may lose items, if its settings let it: see `conserver doctor`."""
+    """Log a warning for each setting of Redis with which items may get lost (as `conserver doctor`
+    shows them).
+    """
     from conserver.operations import doctor
 
     findings = []
@@ -67,7 +71,7 @@ async def warn_of_settings(redis: AsyncRetryingConnection) -> None:
         limit = int(memory.get("maxmemory", 0))
         findings.append(doctor.eviction(memory.get("maxmemory_policy", ""), 0, limit))
         kept = _fields(await redis.try_once("INFO", "persistence"))
-        # A Redis that somebody else runs may not let us ask for its configuration.
+        # A hosted Redis may refuse CONFIG GET.
         _, saves = await redis.try_once("CONFIG", "GET", "save")
         _, syncs = await redis.try_once("CONFIG", "GET", "appendfsync")
         appends = kept.get("aof_enabled") == "1"
@@ -82,13 +86,15 @@ async def warn_of_settings(redis: AsyncRetryingConnection) -> None:
 
 
 def _fields(info: bytes) -> dict[str, str]:
-    """An answer to INFO."""
+    """Parse an answer to INFO."""
     lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
     return {name: value for name, colon, value in lines if colon}
 
 
 def _tls_hint(url: str) -> str:
-    """With TLS 1.3 a server that requires a client certificate only closes the connection."""
+    """A hint for a rediss:// URL without a client certificate. It is needed because with TLS 1.3 a
+    server that requires a certificate only closes the connection.
+    """
     if not url.startswith("rediss") or "ssl_certfile" in url:
         return ""
     return " Does it want a certificate of ours (ssl_certfile, ssl_keyfile)?"

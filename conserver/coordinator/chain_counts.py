@@ -1,7 +1,7 @@
-"""What the workers of this host have counted per chain and link, for the history and for pages.
+"""Adds up the workers' counters per chain and link, for the history and the status of this host.
 
-The numbers are those of /metrics: they live in the slots, so they go on when a worker is replaced,
-and fall only when the host is started again.
+The counters are the same as in /metrics. They are in shared memory per child slot, so they survive
+the replacement of a worker, and fall only when the host is started again.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _FAILED = "dead"
 
 
 class Counts(NamedTuple):
-    """Sums over the workers of this host; nothing where they do not meter.
+    """Sums over the workers of this host; empty if the workers do not count (worker/meters.py).
 
-    chains: chain -> items that ended well, dead letters, then how many took how long: the cells of
-        the histogram's buckets.
-    links: chain -> link -> how often it ran, and for how many seconds in all.
+    chains: chain -> [items that did not fail, dead letters, then the count of each bucket of the
+        histogram of durations].
+    links: chain -> link -> [how often the link ran, total seconds].
     """
 
     chains: dict[str, list[float]]
@@ -31,7 +31,7 @@ class Counts(NamedTuple):
 
 
 def read(statuses: Iterable[SharedStatus]) -> Counts:
-    """The sums over these workers."""
+    """Add up the counters of these workers."""
     size = 2 + len(metrics.ITEM_S.buckets) + 1
     chains: dict[str, list[float]] = defaultdict(lambda: [0.0] * size)
     links: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))

@@ -1,17 +1,18 @@
-"""The coordinator's life: connect to Redis, run all duties, end in order.
+"""The main task of the coordinator: connects to Redis, runs all duties, and ends in order.
 
-1. It receives the supervisor's messages (process/messages.py), and notices the supervisor's end.
-   All the time it updates its heartbeat in shared memory, for the watchdog.
-2. Each duty is a task of one group. An error in any of them ends the process.
-3. How it ends depends on the reason:
-   - a drain because the supervisor stops: it executes the last orders, and deletes the host from
-     Redis if no worker is registered any more;
-   - a drain because a successor takes over: it executes the last orders and leaves the host;
-   - the supervisor was killed: it waits for the workers, returns their items without blaming any,
-     and deletes the host.
+1. The coordinator receives the supervisor's messages (process/messages.py), and notices the
+   supervisor's end. It updates its heartbeat in shared memory all the time, for the watchdog.
+2. Each duty is a task of one group. An error in any duty ends the process.
+3. The coordinator ends in one of three ways:
+   - the supervisor stops and drains it: the coordinator executes the last orders, and deletes the
+     host from Redis if no consumer is registered;
+   - a new coordinator takes over: the old one executes the last orders, and leaves the host in
+     Redis;
+   - the supervisor was killed: the coordinator waits for the workers to end, returns their items
+     without blame, and deletes the host.
 
-Signals are ignored (process/child_main.py). One that is sent to the whole process group must not
-end the coordinator before the workers, which still need it.
+The coordinator ignores signals (process/child_main.py). A signal to the whole process group must
+not end it before the workers, which still need it.
 """
 
 from __future__ import annotations
@@ -53,14 +54,14 @@ BEATS_PER_LEASE = 10
 BEAT_EVERY_S_MIN = 0.2
 LOOK_AT_CONTROLS_EVERY_S = 1.0
 ORPHANED_TIMEOUT_S = 3.0
-"""How long a coordinator without supervisor tries to reach Redis. If it fails, another host reaps
-this one after the lease."""
+"""How long a coordinator without a supervisor tries to reach Redis. If it fails, another host
+returns this host's items after the lease."""
 LAST_BEAT_TIMEOUT_S = 1.0
-"""How long a coordinator that ends waits for the answer to its last heartbeat."""
+"""How long an ending coordinator waits for Redis's answer to its last heartbeat."""
 
 
 class Coordinator:
-    """One coordinator; `run` is its whole life."""
+    """One coordinator; `run` runs it until it ends."""
 
     def __init__(self, boot: Boot) -> None:
         self._boot = boot
@@ -94,7 +95,7 @@ class Coordinator:
         self._beat_every_s = max(BEAT_EVERY_S_MIN, settings.lease_s / BEATS_PER_LEASE)
         self._beats = 0
         self._is_beating = True
-        self._beat_due = asyncio.Event()  # at once: the host's status has changed
+        self._beat_due = asyncio.Event()  # set: beat now, because the host's status has changed
         self._must_end = asyncio.Event()  # drained or orphaned
         self._orphaned = asyncio.Event()
         self._has_successor = False
@@ -167,19 +168,19 @@ class Coordinator:
     # ---- small duties ----------------------------------------------------------------------------
 
     async def _show_liveness(self) -> None:
-        """For the supervisor's watchdog."""
+        """Update the heartbeat in shared memory, for the supervisor's watchdog."""
         while True:
             self._boot.status.beat()
             await asyncio.sleep(LIVENESS_EVERY_S)
 
     async def _serve_metrics(self) -> None:
-        """From the first moment to the last, also while Redis is away."""
+        """Serve the metrics from start to end, even while Redis is away."""
         from conserver.coordinator.metrics import CoordinatorMetrics
 
         await CoordinatorMetrics(self._boot, self._host_status, self._ages).run()
 
     async def _beat_forever(self) -> None:
-        """The heartbeat that other hosts watch."""
+        """Write the heartbeat to Redis that other hosts watch."""
         while self._is_beating:
             with contextlib.suppress(WrongTypeError):
                 beat, answer = await self._beat()
@@ -193,8 +194,9 @@ class Coordinator:
             self._beat_due.clear()
 
     async def _stop_beating(self, heartbeat: asyncio.Task[None]) -> None:
-        """End the heartbeat after the answer to a beat that was sent, if Redis answers at all. A
-        beat that Redis executed after the host was deleted would create the host again.
+        """End the heartbeat. First wait, for at most LAST_BEAT_TIMEOUT_S, until Redis has answered
+        a beat that was sent: if Redis executed that beat later, after the host was deleted, it
+        would create the host again.
         """
         self._is_beating = False
         self._beat_due.set()
@@ -204,23 +206,24 @@ class Coordinator:
     async def _beat(self) -> tuple[str, list[bytes]]:
         """Send one heartbeat. Returns its value, and the answer (host_calls.read_registrations)."""
         self._beats += 1
-        # The time makes the value differ from all those of the coordinators before this one.
+        # The time makes the value differ from the beats of earlier coordinators of this host.
         beat = f"{time.time_ns() // 1_000_000}.{self._beats}"
         fields = self._host_status.fields()
         return beat, await self._redis.call(host_calls.beat(self._host, beat, fields))
 
     async def _heed_controls(self) -> None:
-        """Do what operators ask of this host: pauses, workers to replace, reloads."""
+        """Obey operators' requests for this host: pauses, replacing a worker, reloading."""
         while True:
             [answer] = await self._redis.each([("HGETALL", keys.CONTROL)])
             words = [word.decode() for word in answer or ()]
             asked = dict(zip(words[::2], words[1::2], strict=True))
-            # A BLMOVE that waits for a list which has been paused meanwhile is cancelled.
+            # A BLMOVE may still wait for a list that an operator has paused.
             self._list_waiters.cancel_waits(n for n in self._served if keys.paused(n) in asked)
             for field in asked.keys() & {
                 keys.recycle(self._host, slot) for slot in range(1, self._boot.workers + 1)
             }:
-                # Whoever removes the field passes it on: once, and only to a supervisor that reads.
+                # Only the coordinator that removes the field passes the request on, so that the
+                # supervisor gets it once.
                 if await self._redis.command("HDEL", keys.CONTROL, field):
                     slot, consumer = int(field.rpartition(":")[2]), asked[field]
                     self._boot.send("recycle", slot=slot, consumer=consumer)
@@ -231,7 +234,7 @@ class Coordinator:
             await asyncio.sleep(LOOK_AT_CONTROLS_EVERY_S)
 
     async def _put_back_dropped(self) -> None:
-        """Put items of lists that a reload has dropped, and that a BLMOVE had moved, back."""
+        """Put items back on lists that a reload has dropped, if a BLMOVE has moved them away."""
         with contextlib.suppress(WrongTypeError):
             known = await known_lists(self._redis)
             await put_back(self._redis, (n for n in known if n not in self._served), self._log)
@@ -247,7 +250,7 @@ class Coordinator:
     def _read_messages(self) -> None:
         messages = receive(self._boot.supervisor)
         if not messages and _is_closed(self._boot.supervisor):
-            # It stays readable for ever. The lifeline says, too, that the supervisor is gone.
+            # A closed socket stays readable for ever. The lifeline reports the supervisor's end.
             asyncio.get_running_loop().remove_reader(self._boot.supervisor)
         for message in messages:
             kind = message["type"]
@@ -270,15 +273,19 @@ class Coordinator:
         self._must_end.set()
 
     async def _acknowledge(self, number: int) -> None:
-        """Tell the supervisor that an order was executed, however long it takes to read that."""
+        """Tell the supervisor that an order was executed. Waits until the socket takes the
+        message.
+        """
         packet = orjson.dumps({"type": "acknowledged", "order": number})
-        with contextlib.suppress(ConnectionError):  # it is gone, and needs no answer any more
+        with contextlib.suppress(ConnectionError):  # the supervisor is gone
             await asyncio.get_running_loop().sock_sendall(self._boot.supervisor, packet)
 
     # ---- the end ---------------------------------------------------------------------------------
 
     async def _end_drained(self, heartbeat: asyncio.Task[None]) -> None:
-        """Execute the supervisor's last orders; delete the host unless a successor takes over."""
+        """Execute the supervisor's last orders. Delete the host, unless a new coordinator takes
+        over.
+        """
         await self._registry.finished()
         if self._has_successor:
             return
@@ -290,7 +297,7 @@ class Coordinator:
     async def _end_orphaned(
         self, orders: asyncio.Task[None], heartbeat: asyncio.Task[None]
     ) -> None:
-        """Return the workers' items after the supervisor was killed. No item is blamed."""
+        """Return the workers' items after the supervisor was killed. Blames no item."""
         self._log.error("supervisor_gone", what="returning what the workers held, then ending")
         services = asyncio.create_task(
             self._orphans.end_services(self._boot.settings.shutdown_timeout_s)
@@ -298,7 +305,7 @@ class Coordinator:
         await self._orphans.end()
         try:
             async with asyncio.timeout(ORPHANED_TIMEOUT_S):
-                # First the orders that came before: they say what to blame.
+                # First execute the orders that the supervisor had sent: they name the blamed items.
                 await self._registry.finished()
                 await _cancel([orders])
                 await self._stop_beating(heartbeat)

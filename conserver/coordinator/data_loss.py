@@ -1,9 +1,9 @@
-"""Notices that Redis has lost data: it came back empty, or as it was some time ago.
+"""Detects that Redis has lost data: that it came back empty, or in an older state.
 
-Redis holds what this host wrote with its last heartbeat. If that is not there any more, and nobody
-has declared this host dead meanwhile, then Redis was restarted without persistence, was flushed,
-was restored from an older snapshot, or a replica that lagged has taken over. Nothing here repairs
-that: producers have to push again, and a person has to know.
+This host writes a value to Redis with each heartbeat. If the next heartbeat finds that value
+missing or older, and no other host has declared this host dead, then Redis was restarted without
+persistence, was flushed, was restored from an older snapshot, or a lagging replica has taken over.
+Nothing here repairs the loss: producers must push again. So the error is logged for the operator.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _PLACES = ("waiting", "parked", "dead")
 
 
 class DataLoss:
-    """Compares what each heartbeat replaces in Redis with what this host wrote last."""
+    """Compares the value that each heartbeat replaces in Redis with the value that this host wrote
+    last.
+    """
 
     def __init__(
         self,
@@ -44,19 +46,20 @@ class DataLoss:
     async def look(
         self, beat: str, before: str, unknown: bool, consumers: Collection[str], in_flight: int
     ) -> None:
-        """Log `redis_lost_data` if it has, with what this host had counted before.
+        """Log `redis_lost_data` if Redis has lost data, with the counts of this host's last look.
 
         Args:
             beat: the heartbeat that Redis has answered just now.
-            before: the one that it replaced there; "" for none.
-            unknown: whether Redis did not know the host.
-            consumers: of this host, which live.
-            in_flight: how many items they hold.
+            before: the heartbeat that it replaced in Redis; "" for none.
+            unknown: whether the host was missing in conserver:hosts.
+            consumers: the living consumers of this host.
+            in_flight: how many items these consumers hold.
         """
         how, last, last_s = "", self._last, self._last_s
         self._last, self._last_s = beat, time.monotonic()
         if last and not before and unknown:
-            # Another host deletes this one only after a lease, and leaves a mark per consumer.
+            # Another host may have deleted this host, but only after a lease. It then leaves a
+            # conserver:gone key for each consumer.
             if self._last_s - last_s < self._lease_s or not await self._was_reaped(consumers):
                 how = "it came back empty: a restart without persistence, a FLUSHALL"
         elif last and before and (back_s := _back_s(last, before)) > 1:
@@ -68,12 +71,12 @@ class DataLoss:
         self._counts = await self._count()
 
     async def _was_reaped(self, consumers: Collection[str]) -> bool:
-        """Whether another host may have declared this one dead; True where nobody can tell."""
+        """Whether another host may have declared this host dead; True if that cannot be known."""
         marks = await self._redis.each([("EXISTS", keys.gone(one)) for one in consumers])
         return not marks or any(marks)
 
     async def _count(self) -> dict[str, int]:
-        """What Redis holds of the lists of this host."""
+        """Count the waiting, parked and dead items in the lists that this host serves."""
         commands: list[tuple[str, str]] = []
         for name in self._served:
             commands += [("LLEN", name), ("LLEN", keys.returned(name))]
@@ -88,5 +91,5 @@ def _back_s(written: str, found: str) -> float:
     """By how many seconds a heartbeat is older than the one that was written."""
     try:
         return (float(written.partition(".")[0]) - float(found.partition(".")[0])) / 1000
-    except ValueError:  # Somebody has edited it.
+    except ValueError:  # Somebody has edited the value.
         return 0.0

@@ -1,8 +1,9 @@
-"""History: writes down every ten seconds how much waits, is parked and dead, and how much is done.
+"""Records the history every ten seconds: depth, rate and duration of each list (queue/history.py).
 
-One coordinator of all hosts writes, the one that holds a lease in Redis; when it is gone, another
-goes on within half a minute. What is written at a moment depends on Redis alone, so two that write
-at the same time write the same, and nothing counts twice. As for ages.py, nothing depends on it.
+Only one coordinator writes: the one that holds a lease in Redis. If it is gone, a coordinator of
+another host takes the lease within half a minute. The values of a point depend on Redis alone. So
+two coordinators that write at the same time write the same values. No other duty depends on the
+history: it has its own connection, and gives up if Redis is away.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ _UNKNOWN = (None, None, None, None)
 _FINE_PER_COARSE = COARSE.step_s // FINE.step_s
 
 Counts = dict[tuple[bytes, str], Sequence[float]]
-"""Of each host and chain: items done, dead letters, and the cells of the histogram of durations."""
+"""(host, chain) -> items done, dead letters, then the count of each bucket of the histogram of
+durations."""
 
 
 Rates = tuple[float | None, float | None, float | None, float | None]
@@ -56,12 +58,12 @@ class History:
         self._served = dict(served)
         self._log = log
         self._made: set[str] = set()
-        """The rings that are known to be there."""
+        """The keys of rings that are known to exist."""
         self._last: tuple[int, Counts] | None = None
-        """The number of the point before, and the counts then."""
+        """The number of the previous point, and the counts at that time."""
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write points until cancelled."""
         try:
             while True:
                 pause_s = float(FINE.step_s)
@@ -76,7 +78,7 @@ class History:
             await self._connection.close()
 
     async def write(self) -> float:
-        """Write the present point, if this host is the one that writes.
+        """Write the present point, if this coordinator holds the lease.
 
         Returns:
             The seconds until the next point is due.
@@ -94,7 +96,7 @@ class History:
         return (number + 1) * FINE.step_s - now_s + 0.05
 
     async def _may_write(self) -> bool:
-        """Take or renew the lease."""
+        """Take or renew the lease. Returns whether this host holds it."""
         ours = self._host.encode()
         taken, holder = await self._ask(
             ("SET", keys.HISTORY_WRITER, self._host, "NX", "EX", LEASE_S),
@@ -123,7 +125,7 @@ class History:
             await self._coarsen(number, list(points))
 
     def _rates(self, number: int, counts: Counts) -> dict[str, Rates]:
-        """Of each chain, and of all together under "", what was done since the point before."""
+        """The rates of each chain since the previous point; "" -> those of all chains together."""
         if self._last is None or self._last[0] >= number:
             return {}
         before_number, before = self._last
@@ -131,7 +133,7 @@ class History:
         sums: dict[str, list[float]] = {}
         for (host, chain), now in counts.items():
             was = before.get((host, chain), (0.0,) * len(now))
-            # A host that was started again counts from nothing.
+            # The counters of a host that was started again begin at 0.
             pairs = zip(now, was, strict=False)
             added = [one - other if one >= other else one for one, other in pairs]
             for name in {chain, ""}:
@@ -142,7 +144,7 @@ class History:
     async def _depths(
         self, names: Sequence[str], rates: Mapping[str, Rates]
     ) -> dict[str, history.Values]:
-        """Of each list what is in it, and what its chain has done."""
+        """The points of these lists: their depths from Redis, and the rates of their chains."""
         commands = [
             command
             for name in names
@@ -155,7 +157,7 @@ class History:
             )
         ]
         answers = await self._ask(*commands, strict=False)
-        # A key of another type is refused; its list shows what is known.
+        # Redis refuses a key of the wrong type: it counts as 0.
         numbers = [answer if isinstance(answer, int) else 0 for answer in answers]
         found: dict[str, history.Values] = {}
         for at, name in enumerate(names):
@@ -175,8 +177,8 @@ class History:
         await self._ask(*commands)
 
     async def _make(self, ring: Ring, names: Iterable[str]) -> None:
-        """Make the rings that are not there, at once as long as they will be: a string that grows
-        by SETRANGE takes twice its length.
+        """Create the rings that do not exist, in their full length, because a string that grows by
+        SETRANGE takes twice its length.
         """
         new = [key for name in names if (key := ring.key(name)) not in self._made]
         lengths = await self._ask(*(("STRLEN", key) for key in new))
@@ -187,9 +189,9 @@ class History:
             self._made.add(key)
 
     async def _coarsen(self, number: int, names: Sequence[str]) -> None:
-        """Write the point of the coarse ring that has just ended, from those of the fine one."""
+        """Write a point of the coarse ring: the mean of the points of the fine ring in its span."""
         first = number - _FINE_PER_COARSE
-        # Such a part of the fine ring does not wrap: its length is a multiple of this one's.
+        # These points do not wrap around: the fine ring's length is a multiple of their count.
         [(start, end)] = FINE.ranges(first, number - 1)
         commands = (("GETRANGE", FINE.key(name), start, end) for name in names)
         raws = await self._ask(*commands)
@@ -200,7 +202,9 @@ class History:
         await self._store(COARSE, number // _FINE_PER_COARSE - 1, points)
 
     async def _ask(self, *commands: tuple[Any, ...], strict: bool = True) -> list[Any]:
-        """The answers. strict: a refused command is an error; else it is among the answers."""
+        """Send commands, return their answers. strict: raise the error of a refused command; if
+        False, the error is among the answers.
+        """
         if not commands:
             return []
         answers = await self._connection.ask(list(commands), ANSWER_TIMEOUT_S)
@@ -217,7 +221,8 @@ def _read(beats: Mapping[bytes, Any]) -> tuple[Counts, int]:
         workers, chains = (orjson.loads(text) if text else None for text in fields)
         held += sum(int(worker.get("held", 0)) for worker in workers or ())
         if not chains:
-            # Its workers meter nothing (worker/meters.py): what all have done is known without.
+            # The workers of this host do not count per chain (worker/meters.py). Their totals in
+            # the status are enough for the rates of all chains together.
             for worker in workers or ():
                 process = host + b":%d" % int(worker.get("pid") or 0)
                 ended = (float(worker.get("done", 0)), float(worker.get("failed", 0)))
@@ -233,7 +238,9 @@ def _rates_of(added: Sequence[float], span_s: float) -> Rates:
 
 
 def _quantile(buckets: Sequence[float], share: float) -> float | None:
-    """As Prometheus's histogram_quantile has it: as if values lay evenly within a bucket."""
+    """The quantile of a histogram, as Prometheus's histogram_quantile computes it: as if the values
+    were spread evenly within each bucket. None if there are no values.
+    """
     wanted, below = sum(buckets) * share, 0.0
     bounds = metrics.ITEM_S.buckets
     lower = 0.0

@@ -1,20 +1,24 @@
-"""What a heartbeat writes about this host: the fields that `conserver status` and the API show.
+"""The status of this host, which each heartbeat writes for `conserver status` and the API.
 
-name version lease_s    the machine, our version, the lease that the host keeps
-pid coordinator_pid     of the supervisor (0 until it has sent its state) and of the coordinator
+The fields in the host's hash in Redis:
+
+name version lease_s    hostname; Conserver's version; the host's lease
+pid coordinator_pid     pid of the supervisor (0 before its first state message); of the coordinator
 state                   running or draining
-started_at              when the supervisor started, in Unix seconds; once it has sent its state
+started_at              when the supervisor started, in Unix seconds; missing before its first state
+                        message
 supervisor              JSON: the supervisor's description of itself
-lists                   JSON: the ingress lists, in the order of the configuration
+lists, egress           JSON: the ingress and egress lists, in the order of the configuration
 storages                JSON: the storages that chains write to, sorted
-away                    JSON: of each storage that is away for a worker, since when (Unix seconds)
-away_reasons            JSON: of each of these, what the latest call met
+away                    JSON: storage that is away for at least one worker -> since when (Unix
+                        seconds)
+away_reasons            JSON: storage that is away -> the error of the latest call
 chains, links           JSON: what workers have counted per chain and link; see chain_counts.py
 workers                 JSON: an array of {slot, pid, consumer, state, restarts, backoff_s,
-                        started_at, ended: how the process before it ended, ended_at, idle, done,
-                        failed, rss_bytes, away: [storages whose circuit breaker is open], held and
-                        busy (numbers: all items, and those in a link), items: [{uuid, chain, link,
-                        phase, since_s}], at most ITEMS_SHOWN of them}
+                        started_at, ended (how the slot's earlier process ended), ended_at, idle,
+                        done, failed, rss_bytes, away (storages whose circuit breaker is open), held
+                        (number of items), busy (number of items in a link), items: [{uuid, chain,
+                        link, phase, since_s}], at most ITEMS_SHOWN}
 """
 
 from __future__ import annotations
@@ -80,7 +84,7 @@ class HostStatus:
 
     def _urgent(self) -> tuple[Any, ...]:
         workers = [
-            # A running worker changes between idle and working all the time.
+            # A running worker changes between idle and working all the time: that is not urgent.
             (one.get("pid"), "" if one.get("state") in ("idle", "working") else one.get("state"))
             for one in self._workers
         ]
@@ -93,7 +97,7 @@ class HostStatus:
         counts = chain_counts.read(self._statuses)
         self._note_away(set(reasons))
         started_at = self._supervisor.get("started_at")
-        # Until it is known the field keeps what the coordinator before this one wrote.
+        # While it is unknown, the field keeps the value that the earlier coordinator wrote.
         started = {} if started_at is None else {"started_at": started_at}
         return {
             **self._fixed,
@@ -109,7 +113,7 @@ class HostStatus:
         }
 
     def _away_reasons(self) -> dict[str, str]:
-        """The storages that are away for a worker, and what the latest of its calls met."""
+        """storage that is away for at least one worker -> the error of the latest call."""
         found: dict[str, str] = {}
         for one in self._workers:
             away = self._statuses[one["slot"] - 1].read().away
@@ -117,13 +121,13 @@ class HostStatus:
         return found
 
     def _note_away(self, names: set[str]) -> None:
-        """Keep since when each storage is away for at least one worker."""
+        """Store since when each of these storages is away; forget all others."""
         now_s = round(time.time(), 3)
         self._away = {name: self._away.get(name, now_s) for name in sorted(names)}
 
     @property
     def supervisor(self) -> Message:
-        """What the supervisor has told of itself; empty until it has."""
+        """The supervisor's description of itself; empty before its first state message."""
         return self._supervisor
 
     @property

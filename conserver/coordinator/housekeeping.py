@@ -1,13 +1,14 @@
 """Housekeeping: periodic work for every list that any host has ever claimed from.
 
-1. Requeues parked items that are due.
-2. Deletes the reasons of old dead letters; their payloads stay in DLQ:<list>.
-3. Puts items that a BLMOVE has moved back on a list that no host serves any more.
+1. It requeues parked items that are due.
+2. It deletes the reasons of old dead letters; the payloads stay in DLQ:<list>.
+3. If this host does not serve a list now, it puts items back on the list that a BLMOVE had moved to
+   `returned`.
 
-Every coordinator does this for all lists, not only for those of its own configuration, because a
-list that a reload has dropped still has parked items. Each step is one bounded script call that may
-be repeated, so hosts need not agree who does it; a random pause keeps them from doing it all at
-once. A list one of whose keys has the wrong type is skipped.
+Every coordinator does this for all lists, and not only for the lists of its own configuration,
+because a list that a reload has dropped may still have parked items. Each step is one bounded
+script call that may be repeated, so several hosts may do the same step; random pauses spread their
+calls. If a key of a list has the wrong type, the list is skipped.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PROMOTE_MAX = 256
 SWEEP_EVERY_S = 60.0
 SWEEP_MAX = 256
 PUT_BACK_MAX = 1000
-"""Entries of `returned` that one call looks at. BLMOVE has left one per host at most."""
+"""Most entries of `returned` that one call looks at. Each host's BLMOVE leaves at most one."""
 
 
 async def known_lists(redis: AsyncRetryingConnection) -> list[str]:
@@ -45,7 +46,7 @@ async def put_back(redis: AsyncRetryingConnection, names: Iterable[str], log: Lo
     for name in names:
         with contextlib.suppress(WrongTypeError):
             moved, call = 0, host_calls.put_back(name, PUT_BACK_MAX)
-            # Bounded: the list waiters of other hosts may move some of them again.
+            # The loop is bounded, because list waiters of other hosts may move items again.
             while moved < PUT_BACK_MAX and (some := await redis.call(call)):
                 moved += some
             if moved:
@@ -73,7 +74,7 @@ class Housekeeping:
         self._log = log
 
     async def promote_forever(self) -> None:
-        """Requeue parked items soon after they are due, until cancelled."""
+        """Requeue parked items when they are due, until cancelled."""
         while True:
             pause_s = await self.promote()
             await asyncio.sleep(pause_s)
@@ -106,8 +107,8 @@ class Housekeeping:
                     await self._promote(name)
             else:
                 soonest_ms = min(soonest_ms, due_in_ms)
-        # A little late, since a call before the item is due is wasted, and not at the same moment
-        # as the other hosts.
+        # Come a little late, because a call before the item is due does nothing; and at a random
+        # moment, because other hosts do the same.
         return max(soonest_ms / 1000, 0.01) * random.uniform(1.0, 1.1)
 
     def _warn_if_no_record(self, name: str, member: bytes) -> None:
@@ -129,7 +130,7 @@ class Housekeeping:
         self._log.debug("promoted", list=name, items=promoted)
 
     async def sweep(self) -> None:
-        """Delete the reasons of dead letters that are older than they are kept."""
+        """Delete the reasons of dead letters that have expired."""
         for name in await self._names():
             with contextlib.suppress(WrongTypeError):
                 await self._sweep(name)

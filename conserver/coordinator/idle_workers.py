@@ -1,9 +1,10 @@
-"""Which workers of this host are idle, and waking one of them.
+"""Knows which workers of this host are idle, and wakes one of them.
 
-A worker reports that it is idle or busy (process/wakeup.py). Waking an idle worker makes it claim
-once; until it reports again it does not count as idle. Whether its chains have room for a certain
-item is known only to the worker itself, and changes all the time. So whoever wakes a worker for an
-item waits for its answer and then looks in Redis whether the item was claimed (list_waiters.py).
+A worker reports that it is idle or busy (process/wakeup.py). A woken worker claims once, and counts
+as busy until it reports again. Only the worker itself knows whether its chains have room for a
+certain item, and this changes all the time. So after a list waiter has woken a worker for an item,
+it waits for the worker's answer, and then looks in Redis whether the item was claimed
+(list_waiters.py).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     from conserver.process.shared_status import SharedStatus
 
 ANSWER_TIMEOUT_S = 1.0
-"""How long a woken worker may take to answer. One that is killed or hangs answers never."""
+"""How long a woken worker may take to answer. A killed or hanging worker never answers."""
 _PACKET_BYTES_MAX = 256
 
 
 class IdleWorkers:
-    """The workers by their slots. Used on the event loop's thread only.
+    """The workers, by child slot. Used on the event loop's thread only.
 
     any_idle: set while a worker is idle. suspects: set when a worker has reported suspects, or
     items were returned as suspects; cleared by suspects.py. on_change: called after any_idle was
@@ -34,7 +35,9 @@ class IdleWorkers:
     """
 
     def __init__(self, ends: Sequence[socket.socket], statuses: Sequence[SharedStatus]) -> None:
-        """ends: our ends of the workers' sockets; both sequences in the order of the slots 1..N."""
+        """ends: the coordinator's ends of the sockets to the workers. Both sequences are in the
+        order of the slots 1..N.
+        """
         self._ends = dict(enumerate(ends, 1))
         self._statuses = dict(enumerate(statuses, 1))
         self._consumers: dict[int, str] = {}
@@ -53,29 +56,29 @@ class IdleWorkers:
 
     @property
     def gone(self) -> frozenset[int]:
-        """The slots whose sockets have ended: neither worker nor supervisor holds the other end."""
+        """The slots whose socket was closed: worker and supervisor have both ended."""
         return frozenset(self._gone)
 
     def listen(self) -> None:
-        """Receive the workers' messages from now on."""
+        """Start to receive the workers' messages."""
         loop = asyncio.get_running_loop()
         for slot, end in self._ends.items():
             loop.add_reader(end, self._read, slot)
 
     def retire(self) -> None:
-        """Count no worker as idle from now on, so that none is woken; `gone` stays up to date."""
+        """Stop counting workers as idle, so that no worker is woken. `gone` is still updated."""
         self._retired = True
         for slot in self._ends:
             self.remove(slot)
 
     def close(self) -> None:
-        """Stop receiving."""
+        """Stop receiving messages."""
         loop = asyncio.get_running_loop()
         for end in self._ends.values():
             loop.remove_reader(end)
 
     def assign(self, slot: int, consumer: str) -> None:
-        """A new worker takes a slot. Messages of its predecessor are discarded."""
+        """Note that a new worker has a slot, and discard messages of the slot's earlier worker."""
         if self._consumers.get(slot) == consumer:
             return
         self._consumers[slot] = consumer
@@ -83,28 +86,28 @@ class IdleWorkers:
         self.remove(slot)
 
     def read_state(self, message: Message) -> None:
-        """The supervisor's state message: from it a replaced coordinator learns the consumers."""
+        """Learn the workers from the supervisor's state message. A new coordinator needs this."""
         for worker in message.get("workers", ()):
             if worker["consumer"]:
                 self.assign(worker["slot"], worker["consumer"])
 
     def consumer_died(self, consumer: str) -> None:
-        """A worker has died; its slot is known only here."""
+        """Count a dead worker as not idle. The caller knows only its consumer id, not its slot."""
         for slot, present in self._consumers.items():
             if present == consumer:
                 self.remove(slot)
 
     def remove(self, slot: int) -> None:
-        """The worker of a slot is not idle any more, and will not answer a wakeup."""
+        """Count the worker of a slot as not idle, and stop waiting for its answer."""
         self._idle.pop(slot, None)
         self._answered(slot)
         self._notify()
 
     def wake(self, passed_over: Collection[int] = ()) -> int | None:
-        """Wake one idle worker. It is idle again when it reports so.
+        """Wake one idle worker. The worker counts as idle again when it reports so.
 
         Args:
-            passed_over: slots of workers that are not to be woken.
+            passed_over: slots of workers that must not be woken.
 
         Returns:
             The worker's slot; None if no other worker is idle.
@@ -124,11 +127,13 @@ class IdleWorkers:
             await asyncio.wait([self._answers[slot]], timeout=ANSWER_TIMEOUT_S)
 
     def order_to_finish(self, slot: int) -> bool:
-        """Order a worker to claim nothing until it is empty. False if it does not read."""
+        """Order a worker to claim nothing until it holds no item. Returns False if the message
+        could not be sent.
+        """
         return self._send(slot, wakeup.EMPTY)
 
     def receive(self, slot: int, packet: bytes) -> None:
-        """Take in a packet of a worker: messages of one byte each."""
+        """Take in a packet from a worker. Each byte is one message."""
         if self._retired:
             return
         for number in packet:
@@ -151,8 +156,8 @@ class IdleWorkers:
             except ConnectionError:
                 packet = b""
             if not packet:
-                # The socket has ended and stays readable for ever. The supervisor holds the other
-                # end as well as the worker, so both are gone.
+                # A closed socket stays readable for ever. Worker and supervisor both hold its other
+                # end, so both have ended.
                 asyncio.get_running_loop().remove_reader(self._ends[slot])
                 self._gone.add(slot)
                 self.remove(slot)
@@ -168,9 +173,10 @@ class IdleWorkers:
         return True
 
     def _by_preference(self, passed_over: Collection[int]) -> list[int]:
-        """The idle workers but these. First those that hold no item, then those that could run one
-        more beside what they run. Among equals the one that became idle last: its models and caches
-        are warm, and the memory of the others may be swapped out.
+        """The slots of the idle workers, without `passed_over`, the best first. Workers that hold
+        no item come before workers that run items and have room for more. Among equals the worker
+        that became idle last comes first: its models and caches are warm, while the memory of
+        other workers may be swapped out.
         """
         slots = [slot for slot in reversed(self._idle) if slot not in passed_over]
         return sorted(slots, key=lambda slot: self._statuses[slot].state is not State.IDLE)

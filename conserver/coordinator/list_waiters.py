@@ -1,16 +1,16 @@
 """List waiters: they wait in Redis for the next item of each list, and wake a worker for it.
 
-While a worker of this host is idle, one `BLMOVE <list> conserver:returned:<list>` waits in Redis
-for every list that the host serves. When it answers, an item has moved to `returned`. There it
-belongs to no process, so no death strands it. The list waiter wakes one idle worker, which claims
-the item from there. When that worker has answered, the list waiter looks at `returned`. If items
-remain there, it wakes another idle worker, but each worker only once until `returned` is empty. If
-`returned` is empty, it starts the next BLMOVE. Redis answers one host per item, and the host wakes
-one worker.
+While a worker of this host is idle, each list waiter has one `BLMOVE <list>
+conserver:returned:<list>` waiting in Redis, for one list that the host serves. When Redis answers
+the BLMOVE, it has moved an item to `returned`. An item there belongs to no process, so the death of
+a process cannot strand it. The list waiter wakes one idle worker, which claims the item from
+`returned`. When that worker has answered, the list waiter looks at `returned`. If items remain, it
+wakes the next idle worker; it wakes no worker twice until `returned` has been empty. If no items
+remain, it issues the next BLMOVE. Redis answers one host per item, and that host wakes one worker.
 
-No BLMOVE is issued for a list that is paused, that has as many parked items as it may, or that has
-unclaimed items in `returned`. Otherwise items would pile up in `returned` with no one to claim
-them.
+A list waiter issues no BLMOVE for a list that is paused, that has as many parked items as it may,
+or that has unclaimed items in `returned`. Otherwise items would pile up in `returned`, and no
+worker would claim them.
 
 A wakeup is only a hint. If BLMOVE is refused (Redis is at maxmemory) or a wakeup is late, a worker
 claims by itself every TICK_INTERVAL.
@@ -39,18 +39,18 @@ if TYPE_CHECKING:
     from conserver.telemetry.log import Logger
 
 WAIT_S = 5.0
-"""How long one BLMOVE waits. If a connection breaks and Redis does not notice, the BLMOVE goes on
-for that time, and nobody is woken for an item that it moves."""
+"""How long one BLMOVE waits. If its connection breaks and Redis does not notice, the BLMOVE goes on
+for that time, and no worker is woken for an item that it moves."""
 
 ANSWER_TIMEOUT_S = 2.0
 """How long Redis may take to answer; for a BLMOVE, counted from the end of WAIT_S."""
 
 LINGER_S = 0.25
 LINGER_S_PER_LIST = 0.01
-"""How long BLMOVEs go on after the last worker stopped being idle: LINGER_S, or LINGER_S_PER_LIST
-for each list if that is more. Workers are busy and idle by turns, and to cancel a BLMOVE costs its
-connection (1 ms to open again). An item that a BLMOVE moves in that time is not late: the next
-claim of any worker, on any host, takes it first."""
+"""How long BLMOVEs go on after the last idle worker became busy: the greater of LINGER_S and
+LINGER_S_PER_LIST times the number of lists. They go on because workers soon become idle again, and
+cancelling a BLMOVE closes its connection (1 ms to open again). An item that a BLMOVE moves in that
+time is not late: the next claim of any worker, on any host, takes it first."""
 
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.02, 1.0
 """The backoff of a list for which no BLMOVE could be issued."""
@@ -58,14 +58,14 @@ PAUSE_FIRST_S, PAUSE_MAX_S = 0.02, 1.0
 COMPLAIN_EVERY_S = 60.0
 
 TOO_MANY_CLIENTS = "max number of clients"
-"""Part of an error that redis-py has no class for. A connection per list may be more than Redis
-allows."""
+"""Part of the text of an error for which redis-py has no class. It comes if Redis allows fewer
+connections than there are lists."""
 
 
 class WaitOutcome(enum.Enum):
     """How one wait for a list ended."""
 
-    UNCLAIMED = enum.auto()  # returned has an item: this BLMOVE has moved it, or it was there
+    UNCLAIMED = enum.auto()  # `returned` has an item, which this BLMOVE or something else moved
     NOTHING = enum.auto()  # BLMOVE timed out, or was cancelled
     HINDERED = enum.auto()  # no BLMOVE was issued, or Redis refused it: back off
 
@@ -84,8 +84,8 @@ class ListWaiter:
         self._connection = connection
         self._complain = complain
         self._parked_cap = parked_cap
-        self._woken: set[int] = set()  # slots that were woken for what lies in returned
-        self._must_wake = False  # for what lies in returned
+        self._woken: set[int] = set()  # slots woken for the items that are now in `returned`
+        self._must_wake = False  # whether this host must wake a worker for these items
         self._timeout: asyncio.Timeout | None = None
         self._cancelled = False
         self._look = (
@@ -110,14 +110,15 @@ class ListWaiter:
             if unclaimed and self._must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # The BLMOVE of another host moved the items, or all idle workers of this host have left
-            # them. If they are still there after a pause, the next round wakes a worker here.
+            # Another host's BLMOVE moved the items in `returned`, or every idle worker of this host
+            # was woken and did not claim them. If they are still there after a pause, the next
+            # round wakes a worker of this host.
             self._must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))
 
     async def wait_once(self) -> WaitOutcome:
-        """Issue one BLMOVE, unless it must not be, and wait for its answer."""
+        """Issue one BLMOVE and wait for its answer, unless `_why_not` forbids the BLMOVE."""
         self._cancelled = False
         try:
             return await self._why_not() or await self._wait()
@@ -129,7 +130,7 @@ class ListWaiter:
             return WaitOutcome.HINDERED
 
     def cancel_wait(self) -> None:
-        """End a BLMOVE that waits. An item that it moves at this moment lies in returned."""
+        """Cancel a waiting BLMOVE. An item that it moves at this moment stays in `returned`."""
         self._cancelled = True
         if self._timeout is not None and not self._timeout.expired():
             self._timeout.reschedule(0)
@@ -142,8 +143,8 @@ class ListWaiter:
         """Wake the next idle worker and wait for its answer.
 
         Returns:
-            Whether the list waiter may go on at once. False if every idle worker was woken for
-            these items already and has left them.
+            Whether the list waiter may go on at once. False if every idle worker was already woken
+            for these items and did not claim them.
         """
         slot = idle_workers.wake(passed_over=self._woken)
         if slot is None:
@@ -153,8 +154,8 @@ class ListWaiter:
         return True
 
     async def _why_not(self) -> WaitOutcome | None:
-        """What forbids a BLMOVE now; None if nothing does. Also forgets who was woken if `returned`
-        is empty.
+        """The outcome to report instead of a BLMOVE, if the list must not be waited for now; else
+        None. Also clears the record of woken workers if `returned` is empty.
         """
         answers = await self._connection.ask(self._look, ANSWER_TIMEOUT_S)
         paused, parked, returned = raise_first_error(answers)
@@ -205,7 +206,7 @@ class ListWaiters:
         self._complained_at_s: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Run all list waiters until cancelled; then no BLMOVE is left in Redis."""
+        """Run all list waiters until cancelled. At its end no BLMOVE waits in Redis."""
         self._idle_workers.on_change = self._idle_changed
         try:
             async with asyncio.TaskGroup() as group:
@@ -219,17 +220,17 @@ class ListWaiters:
                 await waiter.close()
 
     def items_returned(self, names: Iterable[str] | None = None) -> None:
-        """Items have come to `returned` by another way than BLMOVE: wake a worker for them, and
-        have the list waiters look whether it took all.
+        """Wake a worker for items that came to `returned` other than by a BLMOVE, and have the list
+        waiters look whether it claimed all of them.
 
         Args:
-            names: the lists of these items; None: any.
+            names: the lists of these items; None: unknown, all lists.
         """
         self._idle_workers.wake()
         self.cancel_waits(self._waiters if names is None else names)
 
     def cancel_waits(self, names: Iterable[str]) -> None:
-        """End the BLMOVEs that wait for these lists. Each list waiter looks at its list again."""
+        """Cancel the BLMOVEs for these lists. Each list waiter then looks at its list again."""
         for name in names:
             if name in self._waiters:
                 self._waiters[name].cancel_wait()
@@ -247,7 +248,9 @@ class ListWaiters:
             self._linger = None
 
     def _complain(self, name: str, error: Exception) -> None:
-        """Log what an operator can mend: once a minute, and not per list if it is about Redis."""
+        """Log an error that an operator can mend, once a minute: errors about a key once per list,
+        all other errors once for all lists.
+        """
         if not isinstance(error, ResponseError) and TOO_MANY_CLIENTS not in str(error):
             return  # Redis is away: the coordinator's other connection logs that.
         kind = str(error).partition(" ")[0]

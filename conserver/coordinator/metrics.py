@@ -1,4 +1,4 @@
-"""What the coordinator serves on CONSERVER_METRICS_PORT; imported only where that is set."""
+"""Serves the metrics on CONSERVER_METRICS_PORT; imported only if that setting has a value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REDIS_TIMEOUT_S = 5.0
 
 
 class CoordinatorMetrics:
-    """/metrics from shared memory, and /metrics/queues over a connection per scrape."""
+    """Serves /metrics from shared memory, and /metrics/queues with one connection per scrape."""
 
     def __init__(self, boot: Boot, host_status: HostStatus, ages: Ages) -> None:
         self._boot = boot
@@ -46,11 +46,11 @@ class CoordinatorMetrics:
         return scrape(HostMetrics(statuses, host), accept)
 
     def _queues(self, accept: str) -> Scrape:
-        """Raises OperationError: Redis does not answer, or refuses."""
+        """Render /metrics/queues. Raises OperationError if Redis does not answer, or refuses."""
         with redis_client(self._boot.settings, REDIS_TIMEOUT_S) as client:
             try:
                 return scrape(QueueMetrics(client, list(self._boot.config.ingress)), accept)
-            except ValueError as error:  # A heartbeat that somebody has edited.
+            except ValueError as error:  # Somebody has edited a host's hash.
                 raise OperationError(
                     f"what a host tells cannot be read: {error}", "failed"
                 ) from None

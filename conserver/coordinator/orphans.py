@@ -1,12 +1,14 @@
 """Orphans: the children of a supervisor that was killed. They end by themselves, or are killed.
 
 Every worker notices the end of its supervisor, releases the items that it has not started, and
-exits. A worker that is stuck in a link is killed after ORPHAN_TIMEOUT_S, so that no orphan works
-on. A worker is gone if its pidfd says so or its socket has ended: the supervisor held the worker's
-end of that socket too, so its end means that both are gone.
+exits. The coordinator kills a worker that is stuck in a link after ORPHAN_TIMEOUT_S, so that no
+orphan works on. It takes a worker for gone if the worker's pidfd says so, or if the worker's socket
+was closed. (The supervisor also holds the worker's end of that socket, so a closed socket means
+that both have ended.)
 
-Services (the API, transcribers) end by themselves, too, and may finish what they serve. One that is
-stuck is killed after the time that a stop would give it: its port would stay taken.
+Services (the API, transcribers) also end by themselves, after they have finished their requests.
+The coordinator kills a stuck service after the time that a stop would give it, because a stuck
+service would keep its port.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 ORPHAN_TIMEOUT_S = 2.0
 KILL_TIMEOUT_S = 1.0
-"""How long a killed process may take to be gone. It takes longer only if the kernel holds it."""
+"""How long a killed process may take to end. It takes longer only if it hangs in the kernel."""
 _POLL_EVERY_S = 0.01
 
 
@@ -35,7 +37,7 @@ Processes = dict[int | str, tuple[int, int]]
 
 
 class Orphans:
-    """The processes of the supervisor, as its state messages name them."""
+    """The supervisor's child processes, which its state messages name."""
 
     def __init__(self, idle_workers: IdleWorkers, log: Logger) -> None:
         self._idle_workers = idle_workers
@@ -46,7 +48,8 @@ class Orphans:
     def read_state(self, message: Message) -> None:
         """Learn from the supervisor's state message which process is in which slot.
 
-        The pidfd is opened now, while the process lives and its pid cannot be another's.
+        This opens the pidfds now, while the processes live, so that no pid can belong to another
+        process yet.
         """
         for worker in message.get("workers", ()):
             _learn(self._workers, worker["slot"], worker["pid"])
@@ -59,7 +62,7 @@ class Orphans:
         await self._end(self._left, ORPHAN_TIMEOUT_S)
 
     async def end_services(self, timeout_s: float) -> None:
-        """The same for the services, after `timeout_s`."""
+        """Wait until all services are gone; kill those that are left after `timeout_s`."""
         await self._end(self._left_services, timeout_s)
 
     def close(self) -> None:
@@ -93,7 +96,7 @@ class Orphans:
 
 
 def _learn(known: Processes, name: int | str, pid: int) -> None:
-    """Note the process of a slot; pid 0: it has none now."""
+    """Note the process of a slot or service; pid 0: it has no process now."""
     before = known.get(name)
     if before is not None and before[0] == pid:
         return

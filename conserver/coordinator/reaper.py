@@ -1,12 +1,13 @@
-"""The reaper: it returns the items of dead hosts, and never declares a living host dead.
+"""The reaper: returns the items of dead hosts, and never declares a living host dead.
 
-Every coordinator watches the heartbeats of all other hosts. It declares a host dead when that
-host's beat has not changed for a whole lease, as seen over one connection that did not break, by a
-coordinator that was awake all the time. When Redis is away, the network is cut or this machine is
-paused, all hosts look dead. The watch therefore restarts after each of these.
+Every coordinator watches the heartbeats of all other hosts. It declares a host dead if that host's
+beat has not changed for a whole lease. During that lease the coordinator's connection must not have
+broken, and the coordinator must have looked without a pause. The reason is that all hosts look dead
+when Redis is away, the network is cut or this machine is suspended. So the watch starts again after
+each such interruption.
 
-Several coordinators may reap one host at the same time: reap.lua compares the beat once more, and
-every item is returned once.
+Several coordinators may reap one host at the same time: reap.lua compares the beat again, and
+each item is returned once.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ HOST_DIED = Blame("everything", notes={"": {"error": "died with its host"}})
 LOOK_EVERY_S = 1.0
 LOOKS_PER_LEASE = 10
 LATE_S = 1.0
-"""A look that starts later than planned by more than this, or takes longer, restarts the watch."""
+"""The watch restarts if a look starts later than planned by more than this, or takes longer."""
 
 
 class Watch:
-    """Knows how long each host's beat has not changed. It uses neither a clock nor Redis."""
+    """Knows for how long each host's beat has not changed. The caller passes times and beats."""
 
     def __init__(self, lease_s: float, every_s: float) -> None:
         self._lease_s = lease_s
@@ -49,26 +50,26 @@ class Watch:
         self._last_s: float | None = None
 
     def restart(self) -> None:
-        """The watch was interrupted: what was seen before does not count."""
+        """Forget all beats, because the watch was interrupted."""
         self._seen.clear()
         self._last_s = None
 
     def look(self, beats: Mapping[str, str], asked_s: float, answered_s: float) -> dict[str, str]:
-        """Take in what Redis answered, and find the dead hosts.
+        """Take in the beats that Redis answered, and find the dead hosts.
 
         Args:
-            beats: host -> beat, "" for a host without one.
-            asked_s: when Redis was asked.
-            answered_s: when the answer arrived. A beat that is new counts from then on.
+            beats: host -> beat; "" for a host without a beat.
+            asked_s: when the coordinator asked Redis.
+            answered_s: when the answer arrived. The lease of a new beat begins then.
 
         Returns:
-            host -> the beat that has not changed for a whole lease.
+            The dead hosts: host -> the beat that has not changed for a whole lease.
         """
         paused_s = 0.0 if self._last_s is None else asked_s - self._last_s
         if paused_s > self._late_s or answered_s - asked_s > LATE_S:
             self.restart()
         self._last_s = answered_s
-        seen = {}  # host -> its beat and since when it has been the same
+        seen = {}  # host -> its beat, and since when the beat is unchanged
         for host, beat in beats.items():
             before = self._seen.get(host)
             seen[host] = before if before and before[0] == beat else (beat, answered_s)
@@ -141,11 +142,11 @@ class Reaper:
 
     async def _reap(self, host: str, beat: str) -> None:
         """Return the items of a dead host's consumers, and delete the host."""
-        # Every host has seen this death: do not all call at once.
+        # All hosts see the death at about the same time. The pause spreads their calls.
         await asyncio.sleep(random.uniform(0, self._every_s))
         consumers, returned, suspects = 0, 0, 0
         [name] = await self._redis.each([("HGET", keys.host(host), "name")])
-        who = {"host": host, "name": (name or b"").decode()}  # As `conserver status` calls it.
+        who = {"host": host, "name": (name or b"").decode()}  # `conserver status` shows the name
         while True:
             answer = await self._redis.call(host_calls.reap(host, beat))
             if answer is None:

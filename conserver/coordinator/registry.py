@@ -1,10 +1,11 @@
-"""The registry keeps Redis informed about this host's consumers: exactly those that live.
+"""The registry: keeps exactly the living consumers of this host registered in Redis.
 
-1. Executes the supervisor's orders one by one: register a consumer before its process starts, and
-   return the items of a dead one. An executed order is acknowledged. An order may come twice.
-2. Compares at every heartbeat the consumers that are registered in Redis with those that live, and
-   returns the items of all others. A coordinator may have died before it executed an order, and a
-   failover of Redis may have undone one.
+1. It executes the supervisor's orders one by one: register a consumer before its process starts,
+   and return the items of a dead consumer. It acknowledges each executed order. The same order may
+   come twice.
+2. At every heartbeat it compares the consumers that are registered in Redis with the living ones,
+   and returns the items of all registered consumers that do not live. Such consumers exist if a
+   coordinator died before it executed an order, or if a failover of Redis has undone an order.
 """
 
 from __future__ import annotations
@@ -29,20 +30,21 @@ if TYPE_CHECKING:
     from conserver.telemetry.log import Logger
 
 GRACE_S = 1.0
-"""How long a registration without a living consumer is left alone: the supervisor's order, which
-names the items to blame for the death, may still be on its way."""
+"""How long the registry leaves a registration without a living consumer alone, because the
+supervisor's order, which names the blamed items, may still be on its way."""
 
 RETRY_ORDER_S = 1.0
-"""Until an order that met a key of the wrong type is executed again."""
+"""After this time an order is executed again that met a key of the wrong type."""
 
 REMEMBERED = 64
-"""How many ended consumers are remembered. A failover of Redis can give them items back."""
+"""How many ended consumers the registry remembers, because after a failover of Redis they may hold
+items again."""
 
 
 @dataclass(slots=True)
 class ReturnResult:
-    """How many items of a consumer were returned, how many of these became suspects, and for how
-    many the death was counted.
+    """The counts of return_items: items returned, suspects among them, and items for which the
+    death was counted.
     """
 
     returned: int = 0
@@ -56,7 +58,7 @@ async def return_items(
     """Return all items that a dead consumer holds, and delete its registration.
 
     Raises:
-        WrongTypeError: a key has another type than it must; it was logged.
+        WrongTypeError: a key has the wrong type. The key has been logged.
     """
     total = ReturnResult()
     while True:
@@ -86,7 +88,7 @@ class Registry:
         acknowledge: Callable[[int], Awaitable[None]],
         log: Logger,
     ) -> None:
-        """acknowledge: sends the supervisor the number of an order that was executed."""
+        """acknowledge: called with the number of an executed order; tells the supervisor."""
         self._redis = redis
         self._host = host
         self._idle_workers = idle_workers
@@ -94,7 +96,7 @@ class Registry:
         self._acknowledge = acknowledge
         self._log = log
         self._orders: asyncio.Queue[Message] = asyncio.Queue()
-        self._living: set[str] | None = None  # None until the supervisor has said
+        self._living: set[str] | None = None  # None until the supervisor has sent its list
         self._returning: set[str] = set()  # consumers for which a return order is queued
         self._forsaken_since_s: dict[str, float] = {}
         self._ended: OrderedDict[str, Blame] = OrderedDict()  # consumers, the latest last
@@ -106,12 +108,12 @@ class Registry:
         self._orders.put_nowait(message)
 
     def children(self, consumers: list[str]) -> None:
-        """The supervisor's list of the consumers that live or are about to start."""
+        """Take in the supervisor's list of the consumers that live or are about to start."""
         self._living = set(consumers)
 
     @property
     def living(self) -> frozenset[str]:
-        """The consumers that live, as far as the supervisor has said."""
+        """The living consumers by the supervisor's last list; empty before the first list."""
         return frozenset(self._living or ())
 
     async def run(self) -> None:
@@ -121,7 +123,7 @@ class Registry:
             try:
                 await self._execute(message)
             except WrongTypeError:
-                # An operator has to mend the key first. The other orders do not wait for that.
+                # An operator must mend the key first. Meanwhile other orders are executed.
                 loop = asyncio.get_running_loop()
                 loop.call_later(RETRY_ORDER_S, self._orders.put_nowait, message)
             self._orders.task_done()
@@ -135,17 +137,17 @@ class Registry:
             await self._acknowledge(message["order"])
 
     async def finished(self) -> None:
-        """Wait until every order was executed and acknowledged, or has met a wrong type."""
+        """Wait until every queued order was acknowledged, or has met a key of the wrong type."""
         await self._orders.join()
 
     async def compare(self, registrations: Mapping[str, str]) -> None:
-        """Have the items of all consumers returned that are registered and do not live.
+        """Queue a return order for each consumer that is registered and does not live.
 
-        Nothing is done about a living consumer whose registration is void. Its next claim tells it
-        to exit; then the supervisor orders the return and says what to blame.
+        A living consumer whose registration is void is left alone. The answer to its next claim
+        tells its worker to exit; then the supervisor sends a return order with the blamed items.
 
         Args:
-            registrations: what the heartbeat answered: consumer -> number of its last claim, or
+            registrations: the answer to the heartbeat: consumer -> number of its last claim, or
                 "void".
         """
         if self._living is None:
@@ -161,7 +163,7 @@ class Registry:
                 self._return_forsaken(consumer)
 
     async def _ended_with_items(self) -> set[str]:
-        """Consumers that have ended and hold items again, after a failover."""
+        """The ended consumers that hold items again, because of a failover of Redis."""
         ended = list(self._ended)
         held = await self._redis.commands([("EXISTS", keys.inflight(c)) for c in ended])
         return {consumer for consumer, holds in zip(ended, held, strict=True) if holds}
@@ -174,7 +176,7 @@ class Registry:
     async def _register(self, order: Message) -> None:
         self._idle_workers.assign(order["slot"], order["consumer"])
         if self._living is not None:
-            # The list of children that contains it may arrive after the next heartbeat.
+            # The supervisor's list with this consumer may arrive only after the next heartbeat.
             self._living.add(order["consumer"])
         await self._redis.call(host_calls.register(self._host, order["consumer"], order["lists"]))
 

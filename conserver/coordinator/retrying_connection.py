@@ -1,9 +1,9 @@
 """The coordinator's connections to Redis, on asyncio.
 
 AsyncConnection is one connection with bounded waits; it repeats nothing. AsyncRetryingConnection
-repeats a call until it is answered, for as long as Redis is away, because everything that the
-coordinator does may be done twice. Its duties share one of these, and each call waits for its turn.
-It also logs keys of the wrong type, whichever duty meets one; the duty goes on with other keys.
+repeats a call until Redis answers, however long Redis is away. It may do so because all calls of
+the coordinator are safe to repeat. The coordinator's duties share one AsyncRetryingConnection, and
+their calls wait for each other. It also logs keys of the wrong type, for all duties.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Command = tuple[Any, ...]
 
 
 class Connections:
-    """Makes connections to the Redis of one URL. Each belongs to its caller, who closes it."""
+    """Makes connections to the Redis of one URL. The caller must close each connection."""
 
     def __init__(self, url: str) -> None:
         self._client = clients.async_client(url, timeout_s=None)
@@ -52,8 +52,8 @@ class Connections:
 class AsyncConnection:
     """One connection, opened by the first command. It repeats nothing.
 
-    Any failure closes it and is raised. So an answer is never taken for that of another command,
-    and a caller that saw no error knows that the connection did not break in between.
+    Any failure closes the connection and is raised. So an answer is never taken for the answer of
+    another command. And a caller that saw no error knows that the connection has not broken.
     """
 
     def __init__(self, connections: Connections) -> None:
@@ -64,7 +64,7 @@ class AsyncConnection:
         """Send several commands and wait for their answers: one round trip.
 
         Returns:
-            The answers in order. One that is an error of its command is a ResponseError.
+            The answers in order. If a command failed, its answer is a ResponseError.
 
         Raises:
             RedisError, OSError, TimeoutError: Redis is away, or refuses this connection.
@@ -86,11 +86,13 @@ class AsyncConnection:
             raise
 
     async def receive(self) -> Any:
-        """The answer to one command that was sent. Raises as `ask`, and the command's error."""
+        """Wait for the answer to one command that was sent. Raises the same errors as `ask`, and
+        the command's ResponseError.
+        """
         return raise_first_error([await self._answer()])[0]
 
     async def close(self) -> None:
-        """Close the connection. Redis drops a command that still waits on it."""
+        """Close the connection. Redis then drops a blocking command that waits on it."""
         dropped, self._connection = self._connection, None
         if dropped is not None:
             await dropped.disconnect(nowait=True)
@@ -108,8 +110,9 @@ class AsyncConnection:
 
 
 class AsyncRetryingConnection:
-    """`call`, `command`, `commands` and `each` wait until Redis has answered, however long that
-    takes. All but `each` raise WrongTypeError for a key of the wrong type.
+    """A connection whose `call`, `command`, `commands` and `each` wait until Redis has answered.
+
+    `call`, `command` and `commands` raise WrongTypeError for a key of the wrong type.
     """
 
     def __init__(self, connections: Connections, log: Logger) -> None:
@@ -119,7 +122,9 @@ class AsyncRetryingConnection:
         self._lock = asyncio.Lock()
 
     async def call(self, call: Call) -> Any:
-        """The answer of a script. Raises redis.ResponseError for an error that would come again."""
+        """Call a script. Returns its answer. Raises redis.ResponseError for an error that is not
+        transient.
+        """
         failpoints.at(f"before-{call.step}")
         try:
             [answer] = await self._ask([call.command()])
@@ -131,11 +136,13 @@ class AsyncRetryingConnection:
         return answer
 
     async def command(self, *words: Any) -> Any:
-        """The answer of a plain command. It may be sent more than once."""
+        """Send a plain command. Returns its answer. The command may be sent more than once."""
         return (await self.commands([words]))[0]
 
     async def commands(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to several plain commands in one round trip. They may be sent again."""
+        """Send several plain commands in one round trip. Returns their answers. The commands may be
+        sent more than once.
+        """
         answers = await self._ask(commands)
         for words, answer in zip(commands, answers, strict=True):
             if isinstance(answer, ResponseError):
@@ -143,7 +150,7 @@ class AsyncRetryingConnection:
         return answers
 
     async def each(self, commands: Sequence[Command]) -> list[Any]:
-        """As `commands`, with None as the answer of a command that met a key of the wrong type."""
+        """As `commands`, but the answer is None for a command that met a key of the wrong type."""
         answers = await self._ask(commands)
         for index, answer in enumerate(answers):
             if isinstance(answer, ResponseError):
@@ -152,8 +159,8 @@ class AsyncRetryingConnection:
         return answers
 
     async def complain(self, error: ResponseError, used: Sequence[str | bytes]) -> WrongTypeError:
-        """Log which keys have a wrong type: among those that a command used, or that its error
-        names. Returns the exception to raise.
+        """Find and log the keys of the wrong type, among the keys that the failed command used or
+        that its error names. Returns the exception to raise.
         """
         names = [key.decode() if isinstance(key, bytes) else key for key in used]
         _, named, rest = str(error).partition("WRONGTYPE conserver:")
@@ -166,7 +173,7 @@ class AsyncRetryingConnection:
         return WrongTypeError(str(error))
 
     async def try_once(self, *words: Any) -> Any:
-        """The answer of one command, sent once. Raises RedisError, OSError or TimeoutError."""
+        """Send one command once. Returns its answer. Raises RedisError, OSError or TimeoutError."""
         async with self._lock:
             answers = await self._connection.ask([words], ANSWER_TIMEOUT_S)
             return raise_first_error(answers)[0]
@@ -204,7 +211,7 @@ class AsyncRetryingConnection:
 
 
 def raise_first_error(answers: list[Any]) -> list[Any]:
-    """The answers themselves. Raises the first of them that is a ResponseError."""
+    """Return the answers, or raise the first ResponseError among them."""
     for answer in answers:
         if isinstance(answer, ResponseError):
             raise answer
@@ -216,5 +223,5 @@ def _is_wrong_type(answer: Any) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """The text of an error; a timeout has none of its own."""
+    """The text of an error, or a text for a timeout, which has none."""
     return str(error) or f"no answer in time ({type(error).__name__})"

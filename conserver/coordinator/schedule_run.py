@@ -1,9 +1,9 @@
-"""The process of a schedule's run, beside the coordinator that has begun it.
+"""The child process of a coordinator that does the run of a schedule.
 
-The coordinator starts it with a pickled Task on standard input, and keeps that pipe open: where it
-closes, the coordinator is gone, and the run is given up for another host. The same holds for
-SIGTERM, and after an error that passes by itself, such as a storage that is away: the run is then
-taken over after its lease.
+The coordinator writes a pickled Task to the standard input of this process, and keeps the pipe
+open. The process gives up the run if the pipe closes (the coordinator is gone), on SIGTERM, and
+after a temporary error, such as a storage that is away. Then another host takes over the run when
+the lease of the run is over.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from conserver.telemetry.redact import hide_everywhere, secret_values
 
 
 def main() -> None:
-    """Read the task and carry it out. Does not return; exits with 0 once the run has ended."""
+    """Read the task and carry it out. Does not return: exits with 0 if the run has ended, or with
+    EXIT_GIVEN_UP.
+    """
     task: Task = pickle.load(sys.stdin.buffer)
     settings = task.settings
     setproctitle(f"conserver: schedule {task.name}")
@@ -47,7 +49,7 @@ def main() -> None:
     code = _guarded(task, stopping)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # A storage's client may have left a thread that hangs.
+    os._exit(code)  # sys.exit would wait for a hanging thread of a storage's client
 
 
 def _guarded(task: Task, stopping: threading.Event) -> int:

@@ -1,9 +1,10 @@
-"""Schedules: fires what the configuration wants at fixed times, once over all hosts.
+"""Fires the schedules of the configuration when they are due, each time on one host only.
 
-Every coordinator looks at all schedules, by Redis's clock, and calls fire.lua for each: that gives
-each time to the first host that comes. A push is done by the script. Other actions take longer: a
-process of its own (schedule_run.py) does them, and tends the run in Redis. A run whose host
-died is taken over by the next coordinator that looks after its lease.
+Every coordinator looks at all schedules, by Redis's clock, and calls fire.lua for each of them. The
+script lets only the first host fire a due time. If the action is a push, the script does it. Other
+actions take longer: the coordinator starts a child process for them (schedule_run.py), which stores
+the progress of the run in Redis. If the host of a run dies, another coordinator takes over the run
+when the lease of the run is over.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
     from conserver.telemetry.log import Logger
 
 LOOK_EVERY_S = 2.0
-"""How soon a run that is asked for by hand begins, and one is taken over after its lease."""
+"""The longest pause between two looks. So a run that an operator asked for begins within this time,
+and another host takes over a run within this time after its lease."""
 
 LATE_S = 60.0
-"""A time that fires later than this was missed, and is told as such."""
+"""A due time that is fired later than this is logged as caught up."""
 
 END_TIMEOUT_S = 5.0
 _MAIN = "from conserver.coordinator.schedule_run import main; main()"
@@ -57,11 +59,12 @@ class Schedules:
         self._settings = settings
         self._log = log
         self._times: dict[str, tuple[int, int]] = {}
-        """Of each schedule its latest time and the next one, in ms: cron is asked once a time."""
+        """schedule -> its latest and its next due time, in ms, so that cron is asked only once per
+        due time."""
         self._runs: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Fire what is due, until cancelled; then the runs of this host are given up."""
+        """Fire schedules when they are due, until cancelled; then give up the runs of this host."""
         wanted = self._config.enabled_schedules
         try:
             while wanted:
@@ -115,7 +118,7 @@ class Schedules:
 
     def _latest_ms(self, name: str, schedule: ScheduleConfig, now_ms: float) -> int:
         latest_ms, next_ms = self._times.get(name, (0, 0))
-        if not latest_ms <= now_ms < next_ms:  # Also where Redis's clock was put back.
+        if not latest_ms <= now_ms < next_ms:  # or Redis's clock was put back
             latest_ms, next_ms = schedule.latest_ms(now_ms), schedule.next_ms(now_ms)
             self._times[name] = (latest_ms, next_ms)
         return latest_ms
@@ -140,13 +143,15 @@ class Schedules:
         doing.add_done_callback(lambda _: self._runs.pop(task.name, None))
 
     async def _carry_out(self, task: Task) -> None:
-        """Run the process of a task to its end; where this is cancelled, it gives the run up."""
+        """Start the child process of a task and wait for its end. If this is cancelled, the child
+        gives up the run.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", _MAIN, stdin=asyncio.subprocess.PIPE, env=_environment(os.environ)
         )
         assert process.stdin is not None
         try:
-            # The pipe stays open: its end tells the process that this one is gone.
+            # The pipe stays open: if it closes, the child knows that the coordinator is gone.
             process.stdin.write(pickle.dumps(task))
             code = await process.wait()
         finally:
@@ -166,5 +171,5 @@ class Schedules:
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The process finds the same modules as this one."""
+    """The environment of the child process, with which it finds the same modules as this one."""
     return {**environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}

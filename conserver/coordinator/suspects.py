@@ -1,9 +1,9 @@
 """Suspects: items that may have killed their worker. Each must run alone.
 
-Only a worker that holds nothing may claim a suspect, and a host runs one suspect at a time. On a
-busy host no worker ever holds nothing. While suspects wait there, the coordinator therefore orders
-one worker to claim nothing until it is empty, and repeats the order until a worker has claimed a
-suspect. The other workers go on.
+Only a worker that holds no item may claim a suspect, and a host runs one suspect at a time. On a
+busy host every worker always holds items. So while suspects wait, the coordinator orders one worker
+to claim nothing until it holds no item, and repeats the order until a worker has claimed a suspect.
+The other workers go on.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ LOOK_EVERY_S = 1.0
 
 
 def choose(held: Mapping[int, int], ordered: int | None) -> int | None:
-    """Choose the worker that is ordered to become empty.
+    """Choose the worker that is ordered to finish its items.
 
     Args:
         held: slot -> how many items the worker holds, for all workers that may claim.
         ordered: the slot of the worker that has the order already.
 
     Returns:
-        Its slot: `ordered` if it may still claim, else the one with the fewest items. None if a
-        worker holds nothing already, or none may claim.
+        The slot: `ordered` if that worker may still claim, else the worker with the fewest items.
+        None if a worker holds no item already, or if no worker may claim.
     """
     if not held or not all(held.values()):
         return None
@@ -64,7 +64,7 @@ class Suspects:
         self._ordered: int | None = None
 
     async def run(self) -> None:
-        """Look every LOOK_EVERY_S, and when a worker reports suspects, until cancelled."""
+        """Look for suspects every LOOK_EVERY_S, and when a worker reports some, until cancelled."""
         while True:
             self._idle_workers.suspects.clear()
             if await self._must_order():
@@ -80,7 +80,9 @@ class Suspects:
                 continue
 
     async def _must_order(self) -> bool:
-        """Whether suspects wait that our workers may claim, and no worker of this host runs one."""
+        """Whether suspects wait in a list that is not paused, and no worker of this host runs a
+        suspect.
+        """
         control, running, *counts = await self._redis.each(
             [
                 ("HKEYS", keys.CONTROL),
@@ -107,7 +109,7 @@ class Suspects:
         }
         slot = choose(held, self._ordered)
         if slot is None:
-            # A worker that holds nothing takes a suspect with its next claim: it is woken for it.
+            # Wake a worker that holds no item: it takes a suspect with its next claim.
             self._idle_workers.wake()
         else:
             if slot != self._ordered:

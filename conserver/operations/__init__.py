@@ -1,37 +1,37 @@
-"""What an operator can ask and change, as functions and data.
+"""Everything that an operator can query or change, as functions and data.
 
-The commands, the HTTP API and the dashboard are faces of this wing: they read arguments, call a
-function here and show what it returns. Nothing here prints, exits, or reads arguments or the
+The commands, the HTTP API and the dashboard all use this package: they read arguments, call a
+function here and show its result. Nothing here prints, exits, or reads arguments or the
 environment. Begin with overview.py (what `conserver status` shows).
 
 Functions take a blocking Redis client that decodes nothing (connection.py) and plain values, and
-return frozen dataclasses. What changes something takes `actor`, the name of who asked for it, and
-leaves one entry in the audit list (audit.py). Long work is a generator of its progress; whoever
-closes the generator stops the work.
+return frozen dataclasses. A function that changes something takes `actor`, the name of the user who
+asked for it, and adds one entry to the audit list (audit.py). Long work is a generator that yields
+its progress; the caller stops the work by closing the generator.
 
-    connection.py    clients of Redis; what Redis refuses, as OperationError
+    connection.py    clients of Redis; Redis's errors as OperationError
     setup.py         settings and configuration from environment variables
     lists.py         depths, pause, resume, drain
     parked.py        what parked items wait for
     hosts.py         hosts and their workers, storages that are away, the rate, health
-    link_times.py    how long links take, lately
-    overview.py      all of that at once
-    attention.py     what of it is wrong, in words, and what to do about it
+    link_times.py    how long links took in the last minutes
+    overview.py      lists, hosts, rates and what needs attention, for `conserver status`
+    attention.py     each problem in that overview, with its remedy, as sentences
     history.py       depth, rate and duration of each list over time
-    workers.py       what each one holds; replace one
-    contents.py      what is in a list, and why
+    workers.py       the items that each worker holds; replace a worker
+    contents.py      the items in a list, and why each is there
     items.py         where a vCon is; cancel it
     dead_letters.py  filter, list, count, requeue, purge
-    redis_faults.py  why Redis did not do something, in a sentence
+    redis_faults.py  says in a sentence why Redis did not do something
     words.py         numbers and durations as sentences say them
-    error_kinds.py   errors without what differs from item to item
+    error_kinds.py   groups errors: leaves out what differs from item to item
     waiting.py       try parked items now; empty lists
-    background.py    all of these for many, as operations that are followed and stopped
+    background.py    requeue, purge, retry, empty for many items: start, follow, stop
     capacity.py      how many recordings are transcribed at once
     submit.py        put documents on a list
-    callbacks.py     where the end of a job is told, and what is refused
+    callbacks.py     checks the callback of a submission
     push.py          put documents and uuids on lists without a job, as producers do
-    jobs.py          submissions that somebody follows: find, follow, cancel
+    jobs.py          find, follow and cancel jobs
     follow.py        wait until submitted documents have ended
     recordings.py    recordings into vCons
     story.py         every attempt at a vCon's items
@@ -43,10 +43,10 @@ closes the generator stops the work.
     index.py         vcon-server's index: list by time, search by tel, mailto and name
     monitoring/      metrics, as Prometheus and OpenMetrics read them
     config_file.py   show the configuration file, replace it
-    reload.py        let the supervisor read it again
-    census.py        every key of Redis once: what fills it, and lists that no host serves
-    forget.py        documents that every storage has go before their time
-    reclaim.py       return what consumers hold that no host knows
+    reload.py        let the supervisor read the configuration file again
+    census.py        reads every key of Redis once: memory by kind, lists that no host serves
+    forget.py        delete documents that every storage has before they expire
+    reclaim.py       return the items of consumers that no host knows
     check.py         check settings, configuration, plugins and connections
     settings.py      list the settings
     audit.py         who changed what

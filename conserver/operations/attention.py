@@ -1,6 +1,7 @@
-"""What is wrong right now, in words: what, for how long, how much waits for it, and what to do.
+"""Finds what is wrong at this moment. Each finding is a sentence with the remedy, the worst first.
 
-It is concluded from an overview alone, so it costs nothing more. Worst first.
+A finding says what is wrong, for how long, how many items wait for it, and what to do. All findings
+follow from an Overview, so no further call of Redis is needed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from conserver.operations.overview import ListState, Overview
 from conserver.operations.words import for_how_long, items, items_wait, one_line
 
 LONG_WAIT_S = 600.0
-"""An item of a list that is served and not paused does not wait for so long where all is well."""
+"""An item that waits longer than this, in a list that is served and not paused, is a finding."""
 
 LONG_RUN_S = 900.0
-"""Nor is it in a link for so long. A link that is, by design, has a hard_timeout_s that says so."""
+"""An item that is in a link for longer than this is a finding."""
 
 MANY_RETRIES = 10
-"""So many items of one list that wait for another attempt are no accident."""
+"""So many failed items of one list that wait for another attempt are a finding."""
 
 SHAKY_RESTARTS = 3
 
@@ -32,10 +33,10 @@ class Finding:
     """One thing that somebody should know.
 
     Attributes:
-        subject: what it is about, such as "Storage pg"; text goes on: "has been away for ...".
-        list: the list that it is about; "" if it is about none.
-        since: Unix seconds; None if nobody knows.
-        advice: what to do now. Commands stand in backticks.
+        subject, text: together one sentence, such as "Storage pg" and "has been away for 5 min".
+        list: the list that has the problem; "" for none.
+        since: when the problem began, in Unix seconds; None if unknown.
+        advice: what to do now. Commands are in backticks.
     """
 
     severity: Severity
@@ -47,11 +48,11 @@ class Finding:
 
 
 def attention(found: Overview, parked_cap: int = 0) -> list[Finding]:
-    """What is wrong, the worst first.
+    """All findings, the worst first.
 
     Args:
-        parked_cap: of the settings: with so many parked items a list gives out no new ones; 0:
-            not known.
+        parked_cap: the setting; workers claim no new items from a list with so many parked items.
+            0: unknown.
     """
     living = [host for host in found.hosts if host.beats]
     findings = [
@@ -84,7 +85,7 @@ def _hosts(found: Overview) -> Iterator[Finding]:
             "that runs takes nothing",
         )
     for host in found.hosts:
-        if not host.beats and host.beat_at_s:  # One that never has is starting.
+        if not host.beats and host.beat_at_s:  # a host without a first beat is starting
             ago = for_how_long(host.beat_age_s)
             text = f"has not been heard of for {ago}; another host returns its items"
             advice = "look at that machine, and at its way to Redis"
@@ -173,7 +174,7 @@ def _list(found: Overview, one: ListState, parked_cap: int) -> Iterator[Finding]
 
 
 def _flow(found: Overview, one: ListState) -> Iterator[Finding]:
-    """Whether what waits on a list is taken."""
+    """Findings about items of a list that no worker claims, or that wait for long."""
     name, subject, waiting = one.name, f"List {one.name}", _waiting(one)
     if one.paused and waiting:
         since = one.paused_since or None
@@ -208,9 +209,10 @@ def _children(host: Host) -> Iterator[Finding]:
 
 
 def _long_runs(found: Overview, host: Host) -> Iterator[Finding]:
-    """Workers that have been in one link for very long: nothing ends it where it has no hard limit.
+    """Findings about workers that have been in one link for very long. Nothing ends such a link if
+    it has no hard_timeout_s.
 
-    It is critical where no worker of any host is left for other items.
+    A finding is critical if every worker of every host is in such a link.
     """
     stuck = {id(worker) for other in found.hosts if other.beats for worker in _stuck(other)}
     workers = sum(len(other.workers) for other in found.hosts if other.beats)
@@ -241,7 +243,7 @@ def _longest(worker: dict[str, Any]) -> dict[str, Any]:
 
 
 def _age_s(item: dict[str, Any], host: Host) -> float:
-    """For how long an item has run by now; hosts told it with their last beat."""
+    """For how long an item has run: its time at the host's last beat, and the age of that beat."""
     return float(item.get("since_s") or 0) + host.beat_age_s if item else 0.0
 
 

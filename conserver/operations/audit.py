@@ -1,7 +1,7 @@
-"""Who changed what: one entry per operation that changes something, in conserver:audit.
+"""The audit list conserver:audit: one entry for each operation that changed something.
 
-The list keeps the last 1000 entries. The entry says what was done, so it is written afterwards and
-may be missing: a Redis that is read-only or away by then does not make the operation fail.
+The list keeps the last 1000 entries. An entry is written after its operation, because it says what
+was done. It may be missing: if Redis is read-only or away by then, the operation does not fail.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ class AuditEntry:
     """One operation.
 
     Attributes:
-        at: seconds since the epoch, by the clock of whoever did it.
-        actor: `user@host` of a command, the name of an API token.
-        action: pause, resume, drain, cancel, requeue, purge, retry, empty, recycle, reload,
-            reclaim or submit.
-        target: what it was done to, such as {"lists": [...]}, {"uuid": ...} or a filter's fields.
+        at: seconds since the epoch, by the clock of the process that did it.
+        actor: who asked for it: `user@host` for a command, or the name of an API token.
+        action: the name of the operation, such as pause, requeue, cancel, reload or submit.
+        target: what it changed, such as {"lists": [...]}, {"uuid": ...} or the fields of a filter.
         count: how many lists or items it changed.
     """
 
@@ -43,7 +42,7 @@ class AuditEntry:
 def record(
     client: Client, actor: str, action: str, target: Mapping[str, object], count: int
 ) -> None:
-    """Adds an entry, and logs it as `operator_action` where this process has a log."""
+    """Add an entry. If this process has a log, also log it as `operator_action`."""
     from redis.exceptions import RedisError
 
     from conserver.telemetry import log
@@ -61,13 +60,13 @@ def record(
 
 
 def recent(client: Client, count: int = 100) -> list[AuditEntry]:
-    """The last entries, the newest first. What another program has put among them is left out."""
+    """The last entries, the newest first. Elements of other programs are left out."""
     lines: list[bytes] = client.lrange(keys.AUDIT, -count, -1) if count > 0 else []
     return list(_entries(reversed(lines)))
 
 
 def latest_cancel(client: Client, uuid: str) -> AuditEntry | None:
-    """The last time that somebody cancelled a vCon; None if nobody has, of the entries kept."""
+    """The latest entry for a cancellation of a vCon; None if the list has none."""
     entries = (one for one in recent(client, KEEP) if one.action == "cancel")
     return next((one for one in entries if one.target.get("uuid") == uuid), None)
 

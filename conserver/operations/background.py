@@ -1,16 +1,17 @@
 """Long operations in the background: requeue and purge dead letters, cancel vCons, try parked
 items now, empty lists.
 
-An operation runs in a thread of the process that took it. How far it is, is in Redis, so that every
-process can show it and stop it:
+An operation runs in a thread of the process that accepted it. Its progress is in Redis, so that
+every process can show the operation and stop it:
 
     conserver:operation:<id>   hash: kind, filter (JSON), dry_run, limit, by, status, done,
                                matching, total, left_out (JSON), error, created_ms, updated_ms,
                                stop
-    conserver:operations       sorted set: time of its making in ms -> id, of the latest 1000
+    conserver:operations       sorted set: time of creation in ms -> id, of the latest 1000
 
-status: running, done, stopped (somebody asked for it), failed, or interrupted: its process has
-ended. One that was interrupted is begun anew by hand; what it has done stays done.
+status: running, done, stopped (somebody asked to stop it), failed, or interrupted (its process has
+ended). Nothing resumes an interrupted operation: an operator begins a new one. Items that it has
+changed stay changed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ KEEP = 1000
 KEEP_S = 86_400
 WRITE_EVERY_S = 0.25
 SILENT_S = 30.0
-"""One that has written nothing for so long has lost its process."""
+"""A running operation that has written no progress for so long counts as interrupted."""
 
 RUNNING_MAX = 8
 """Operations that one process runs at the same time."""
@@ -52,11 +53,11 @@ Kind = Literal["requeue", "purge", "cancel", "retry", "empty"]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation as Redis knows it. Times are seconds since 1970.
+    """One operation, as its hash was when it was read. Times are seconds since 1970.
 
     Attributes:
-        filter: the fields of dead_letters.Filter that are set, or of waiting.WaitingFilter.
-        limit: at most so many; 0: all.
+        filter: the fields of dead_letters.Filter or waiting.WaitingFilter that are set.
+        limit: change at most so many letters or items; 0: no limit.
         done, matching, total, left_out: see dead_letters.Progress.
     """
 
@@ -78,7 +79,9 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be done. A cancel needs uuids in its filter, and looks at nothing else of it."""
+    """The request for an operation. A cancel needs `uuids` in its filter, and ignores the filter's
+    other fields.
+    """
 
     kind: str
     filter: Filter | WaitingFilter
@@ -87,7 +90,7 @@ class Order:
     limit: int = 0
 
     def check(self) -> None:
-        """Raises InvalidArgumentError where it cannot be carried out."""
+        """Raise InvalidArgumentError if the order cannot be carried out."""
         if self.kind not in KINDS:
             raise InvalidArgumentError("kind", f"{{}} is one of {', '.join(KINDS)}")
         if isinstance(self.filter, WaitingFilter) is not (self.kind in OF_WAITING):
@@ -108,9 +111,9 @@ class Operations:
     ) -> None:
         """
         Args:
-            connect: gives a client for one operation.
+            connect: makes a client for one operation.
             configured: the lists of the configuration.
-            keep_s: of documents that were cancelled, see items.let_expire.
+            keep_s: how long documents of cancelled vCons are kept, see items.let_expire.
         """
         self._connect = connect
         self._configured = configured
@@ -122,7 +125,7 @@ class Operations:
         """Begin an operation.
 
         Raises:
-            OperationError: "invalid", or "unavailable" where too many run here.
+            OperationError: "invalid", or "unavailable" if this process runs too many operations.
         """
         order.check()
         self._threads = {name: one for name, one in self._threads.items() if one.is_alive()}
@@ -138,13 +141,13 @@ class Operations:
         return made
 
     def wait(self, name: str, timeout_s: float) -> None:
-        """Wait until an operation that was begun here has ended, or the time is over."""
+        """Wait until an operation of this process has ended, at most `timeout_s`."""
         thread = self._threads.get(name)
         if thread is not None:
             thread.join(timeout_s)
 
     def close(self) -> None:
-        """Let all end between two steps, and wait for that."""
+        """Interrupt all operations of this process between two steps, and wait for their end."""
         self._closing.set()
         for thread in self._threads.values():
             thread.join()
@@ -158,17 +161,17 @@ class Operations:
                 status = self._carry_out(client, name, order)
         except (ConserverError, RedisError) as failure:
             error = redact_text(str(failure))
-        except Exception as failure:  # noqa: BLE001 - the thread has nobody else to tell.
+        except Exception as failure:  # noqa: BLE001 - the error goes to the log and to Redis
             log.get_logger().exception("operation_failed", operation=name)
             error = f"{type(failure).__name__}; the log has more under `operation_failed`"
         try:
             with self._connect() as client:
                 _note(client, name, {"status": status, "error": error})
-        except RedisError as failure:  # It shows as interrupted.
+        except RedisError as failure:  # the operation will be shown as interrupted
             log.get_logger().warning("operation_not_noted", operation=name, error=str(failure))
 
     def _carry_out(self, client: Client, name: str, order: Order) -> str:
-        """Do it. Returns its status at the end."""
+        """Carry out an order. Returns the operation's final status."""
         noted_s, latest = 0.0, Progress(0, 0, 0)
         with closing(_steps(client, order, self._configured, self._keep_s)) as steps:
             for latest in steps:
@@ -185,10 +188,10 @@ class Operations:
 
 
 def in_earnest(dry: Operation, by: str) -> Order:
-    """The order that does what a dry run has counted: the same filter, word for word.
+    """The order that does what a dry run has counted, with the same filter and limit.
 
     Raises:
-        OperationError: "conflict": it was no dry run, or is not done.
+        OperationError: "conflict": `dry` is no dry run, or is not done.
     """
     if not dry.dry_run or dry.status != "done":
         raise OperationError("only a dry run that is done can be carried out", "conflict")
@@ -219,8 +222,8 @@ def newest(client: Client, limit: int = 100) -> list[Operation]:
 
 
 def stop(client: Client, name: str, *, actor: str) -> Operation:
-    """Ask an operation to end after its current step. Raises OperationError: "not_found" or
-    "conflict" where it does not run.
+    """Ask an operation to end after its current step. Raises OperationError: "not_found", or
+    "conflict" if the operation is not running.
     """
     found = get(client, name)
     if found.status != "running":

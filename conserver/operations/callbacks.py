@@ -1,4 +1,4 @@
-"""Callbacks of jobs: what is refused before anything runs, and how a job keeps its callback."""
+"""Callbacks of jobs: checks a callback before its job is submitted, and makes the job's fields."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["Callback", "check", "fields", "read"]
 
 
 def check(callback: Callback, settings: Settings) -> None:
-    """Refuse a callback that can never arrive.
+    """Refuse a callback that can never be delivered.
 
     Raises:
-        Rejected: with the reason: its presigned URL has expired, its address is one of our own
-            networks, or there is no secret to sign it with.
+        Rejected: callbacks are switched off, the presigned URL has expired, the address is in a
+            private network, or there is no secret to sign the callback.
     """
     if not settings.callbacks:
         raise Rejected("jobs have no callbacks here: CONSERVER_CALLBACKS is false")
@@ -47,10 +47,10 @@ def check(callback: Callback, settings: Settings) -> None:
 
 
 def read(text: str) -> Callback:
-    """A callback as a person names it: an address, which gets a webhook, or a JSON object.
+    """Parse a callback: a URL (then it is a webhook), or a JSON object.
 
     Raises:
-        InvalidArgumentError: it is none; the message shows no secret.
+        InvalidArgumentError: the text is neither. The error's text contains no secret.
     """
     try:
         given = orjson.loads(text) if text.lstrip().startswith("{") else {"url": text.strip()}
@@ -65,12 +65,12 @@ def read(text: str) -> Callback:
 
 
 def fields(callback: Callback | None) -> list[tuple[str, Any]]:
-    """The fields that a job with this callback has besides."""
+    """The fields that a callback adds to the hash of its job."""
     return [] if callback is None else callbacks.job_fields(callback)
 
 
 def secrets(settings: Settings) -> signing.Secrets:
-    """What signs webhooks here. Raises Rejected if the settings or the file cannot be used."""
+    """The secrets that sign webhooks. Raises Rejected if the settings or the file are unusable."""
     try:
         return signing.secrets_of(
             settings.webhook_secret.get_secret_value(), settings.webhook_secret_file

@@ -1,4 +1,4 @@
-"""How many recordings may be transcribed at once, how many are, and how many wait for that."""
+"""Counts how many recordings can be transcribed at once, how many are, and how many wait."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from conserver.operations.hosts import WORKING_STATES, Host
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Of all living hosts together.
+    """The transcription capacity of all living hosts together.
 
     Attributes:
-        slots: calls at once: of all transcribers, or of the workers where they hold the models.
-        busy: those that are at work.
-        waiting: those that wait for a slot at a transcriber, or in the queue.
+        slots: how many recordings can be transcribed at once: the slots of all transcribers, or
+            the threads of the workers on hosts without transcribers.
+        busy: how many slots are in use.
+        waiting: how many recordings wait for a slot of a transcriber, or in the queue.
     """
 
     slots: int
@@ -28,11 +29,11 @@ class Capacity:
 def capacity(
     client: Client, hosts: Sequence[Host], queues: Iterable[str], worker_items: int
 ) -> Capacity:
-    """What there is now, as of the hosts' last beats.
+    """The capacity by the hosts' last beats.
 
     Args:
         queues: the lists of chains that transcribe.
-        worker_items: how many items a worker runs at once where there is no transcriber.
+        worker_items: how many items one worker runs at once, for hosts without transcribers.
     """
     slots = busy = waiting = 0
     for host in hosts:

@@ -1,7 +1,7 @@
-"""Looks at every key of Redis once: what fills it, and lists with items that no host serves.
+"""Reads every key of Redis once, to find what fills the memory, and lists that no host serves.
 
-The keys come a thousand at a time, with their types and sizes, so that no call takes Redis more
-than some ms. It ends after KEYS_MAX keys.
+It reads the keys in pages of a thousand, with types and sizes, so that no call blocks Redis for
+more than some ms. It stops after KEYS_MAX keys.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from conserver.queue import keys
 
 KEYS_MAX = 2_000_000
 _PAGE = 1000
-_SIZES_EVERY = 10  # MEMORY USAGE of every tenth key: it costs more than TYPE.
+_SIZES_EVERY = 10  # of every tenth key the size is read, because MEMORY USAGE is slower than TYPE
 _DOCUMENTS = (keys.document(""), keys.revision(""))
 _LETTERS = (keys.dead_letters(""), keys.dead(""))
 _SHOWN = 4
@@ -28,9 +28,9 @@ class Census:
     """What is in Redis.
 
     Attributes:
-        bytes: by kind of key (in words), of the sample; the largest first.
-        lists: every list key that is none of Conserver's own.
-        complete: whether all keys were looked at.
+        bytes: kind of key (a phrase) -> memory of the sampled keys in bytes; the largest first.
+        lists: all keys of type list, except Conserver's own.
+        complete: whether all keys were read.
     """
 
     bytes: dict[str, int]
@@ -38,13 +38,13 @@ class Census:
     complete: bool
 
     def unserved(self, known: Collection[str]) -> list[str]:
-        """The lists that are none of `known`, nor what vcon-server's tools keep beside those."""
+        """The lists that are not in `known`, without the trace contexts of known lists."""
         beside = tuple(keys.trace_context(name, "") for name in known)
         return [name for name in self.lists if name not in known and not name.startswith(beside)]
 
     @property
     def largest(self) -> str:
-        """The kinds that take most, with their shares: `60 % documents, 30 % jobs`."""
+        """The kinds that use most memory, with their shares: `60 % documents, 30 % jobs`."""
         whole = sum(self.bytes.values())
         parts = [
             f"{100 * size / whole:.0f} % {kind}"
@@ -55,7 +55,7 @@ class Census:
 
 
 def take(client: Client) -> Census:
-    """The census. Where the user may not ask for sizes, `bytes` is empty."""
+    """Take the census. `bytes` is empty if the Redis user may not call MEMORY USAGE."""
     sizes: Counter[str] = Counter()
     lists: list[str] = []
     count = 0
@@ -90,7 +90,7 @@ def _pages(client: Client) -> Iterator[list[bytes]]:
 
 
 def _kind_of(key: str, left_ms: int) -> str:
-    """What a key is for, in words."""
+    """A phrase for the kind of a key."""
     if key.startswith(_DOCUMENTS):
         done = documents.expires(left_ms)
         return "documents that are done with" if done else "documents at work"

@@ -1,9 +1,10 @@
-"""Checks settings, configuration, plugins and connections before anything runs.
+"""Checks settings, configuration, plugins and connections before the daemon starts.
 
-1. The configuration file: every fault at once; and the secrets that sign webhooks.
-2. Links and storages: their modules exist, their options are valid, what they need is installed.
-3. If asked for: Redis and every storage answer, and then the query of each schedule. Opening a
-   storage makes what it needs there (a table, a bucket, an index), as a worker does.
+1. The configuration file and the secrets that sign webhooks: all faults are reported together.
+2. Links and storages: whether their modules exist, their options are valid, and the packages that
+   they need are installed.
+3. If the caller wants it: whether Redis and every storage answer, and then whether storages accept
+   the query of each schedule. Opening a storage creates its table, bucket or index, as in a worker.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ from storage.contract import place_of, with_place
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Whether one server can be used; `refused` if Redis answered and refuses the login."""
+    """The result of asking one server.
+
+    ok: whether it can be used. refused: Redis answered, but refuses the login.
+    """
 
     name: str
     ok: bool
@@ -41,11 +45,11 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Everything that was found.
+    """The result of a check.
 
     Attributes:
-        ok: nothing is wrong, and every server that was asked has answered.
-        chains: the enabled chains, each with the lists that it serves.
+        ok: there are no problems, and every server that was asked can be used.
+        chains: enabled chain -> the lists that it serves.
     """
 
     ok: bool
@@ -56,16 +60,16 @@ class Checked:
 
 
 def check_environment(environ: Mapping[str, str], error: ConfigError) -> Checked:
-    """What can be said where the settings could not be loaded, which `error` is about."""
+    """The result if the settings could not be loaded. error: the error of the load."""
     return Checked(False, list(error.problems), settings.misspelt(environ))
 
 
 def check(found: Settings, environ: Mapping[str, str], *, connect: bool = False) -> Checked:
-    """Checks the configuration that the settings name, and its plugins.
+    """Check the configuration that the settings name, and its plugins.
 
     Args:
-        environ: the environment variables that the configuration may refer to.
-        connect: ask Redis and every storage, if nothing is wrong so far.
+        environ: the environment variables to which the configuration may refer.
+        connect: ask Redis and every storage, too, if the plugins could be loaded.
     """
     problems: list[Problem] = []
     warnings = [*settings.misspelt(environ), *loader.environment_warnings()]
@@ -92,7 +96,7 @@ def check(found: Settings, environ: Mapping[str, str], *, connect: bool = False)
 
 
 def _connect(found: Settings, loaded: Plugins) -> list[Connection]:
-    """Asks all servers at the same time, so that one which hangs delays none of the others."""
+    """Ask all servers at the same time, so that a hanging server does not delay the others."""
     storages = list(loaded.storages.values())
     with ThreadPoolExecutor(max_workers=len(storages) + 1) as pool:
         redis = pool.submit(_ask_redis, found)
@@ -114,7 +118,7 @@ def _ask_redis(found: Settings) -> Connection:
 
 
 def _ask_queries(config: Config) -> list[Connection]:
-    """Asks for one vCon of what the `find` of each enabled schedule means."""
+    """Send the query of each enabled schedule with a `find` to its storage, for one vCon."""
     found = []
     with StorageReader(config) as reader:
         for name, schedule in config.enabled_schedules.items():

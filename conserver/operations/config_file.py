@@ -1,8 +1,8 @@
-"""The configuration file as data: shown without its secrets, and replaced by a new one.
+"""Shows the configuration file without its secrets, and replaces it.
 
-A new one is written beside the old one, checked there as `conserver check` does it, and takes its
-place in one step only if nothing is wrong. The old text stays as <file>.before: a file that is
-written from data has no comments.
+`replace` writes the new file beside the old one, and checks it as `conserver check` does. Only if
+the check finds no fault, the new file replaces the old one in one step. The old file is kept as
+<file>.before, because the new file is written from data and has no comments.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _KEYS = "ingress_auth"
 
 
 def shown(path: str) -> dict[str, Any]:
-    """The file as it is written, without expanding variables: secrets are `***`.
+    """The data of the file, with `***` for secrets. Variables in it are not expanded.
 
     Raises:
-        ConfigError: it cannot be read, or is no YAML.
+        ConfigError: the file cannot be read, or is no YAML.
     """
     return _hidden(_read(path))
 
@@ -47,16 +47,16 @@ def replace(
     *,
     actor: str,
 ) -> None:
-    """Put new data in the place of the configuration file. Nobody reads it before a reload.
+    """Replace the configuration file by new data. Hosts use it only after a reload.
 
-    A `***` in it, as `shown` gives it, stands for what the file has at that place.
+    A `***` in `data`, as `shown` returns it, keeps the secret that the file has at that place.
 
     Args:
-        environ: the variables that the check needs.
+        environ: the environment variables for the check.
 
     Raises:
-        ConfigError: something is wrong with it; the file is as it was.
-        OperationError: "failed": it cannot be written, or the check does not end.
+        ConfigError: the new data has faults; the file is unchanged.
+        OperationError: "failed": the file cannot be written, or the check did not end.
     """
     path = Path(settings.config_file)
     faults: list[Problem] = []
@@ -87,7 +87,9 @@ def replace(
 
 
 def _check(path: Path, environ: Mapping[str, str]) -> None:
-    """`conserver check` in a process of its own: what it imports may be heavy, or break."""
+    """Run `conserver check` in a child process, because the imported plugins may be large, or may
+    crash.
+    """
     command = [sys.executable, "-m", "conserver", "check", "--json", "--config", str(path)]
     try:
         done = subprocess.run(
@@ -110,7 +112,7 @@ def _read(path: str) -> dict[str, Any]:
 def _hidden(data: dict[str, Any]) -> dict[str, Any]:
     given = data.get(_KEYS)
     found: Any = redact_fields({name: part for name, part in data.items() if name != _KEYS})
-    if isinstance(given, dict):  # The names there are those of lists, and tell nothing of secrets.
+    if isinstance(given, dict):  # its keys are names of lists, and no secrets
         found[_KEYS] = {name: _without_keys(keys) for name, keys in given.items()}
     return dict(found)
 
@@ -120,7 +122,7 @@ def _without_keys(keys: object) -> object:
 
 
 def _revealed(given: Any, before: Any, path: str, faults: list[Problem]) -> Any:
-    """`given` with what is hidden in it as it was before."""
+    """`given`, with each `***` replaced by the value that `before` has at the same place."""
     if isinstance(given, Mapping):
         known = before if isinstance(before, Mapping) else {}
         return {

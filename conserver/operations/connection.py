@@ -1,4 +1,4 @@
-"""Clients of Redis for operations, and what Redis refuses as errors for people."""
+"""Makes Redis clients for operations, and translates Redis's errors to OperationError."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from conserver.config.settings import Settings
 
 Client: TypeAlias = Any
-"""A blocking redis.Redis that decodes nothing. redis-py types each answer as what any of its
-clients may answer; those of this one are bytes, integers, and lists of them.
+"""A blocking redis.Redis that decodes nothing: its answers are bytes, integers, and lists of these.
+The type is Any, because redis-py types each answer as the union of what any of its clients returns.
 """
 
 
 @contextmanager
 def redis_client(settings: Settings, timeout_s: float = 5.0) -> Iterator[Client]:
-    """A client that has answered a PING. It is closed at the end.
+    """A client whose Redis has answered a PING. The client is closed at the end.
 
     Raises:
         OperationError: see `translated_errors`.
@@ -39,12 +39,12 @@ def redis_client(settings: Settings, timeout_s: float = 5.0) -> Iterator[Client]
 
 @contextmanager
 def translated_errors(client: Client, url: str) -> Iterator[None]:
-    """Turns the errors of Redis inside into OperationError.
+    """Translate Redis errors inside the `with` block to OperationError.
 
     Raises:
-        OperationError: of the kind "unavailable" where Redis does not answer, "denied" where it
-            refuses the login, "failed" where it refused a command. A command that failed for the
-            type of a key names the key.
+        OperationError: "unavailable" if Redis does not answer, "denied" if it refuses the login,
+            "failed" if it refuses a command. If a command failed because a key has the wrong type,
+            the error names the keys of the wrong type.
     """
     from redis import exceptions
 
@@ -63,7 +63,7 @@ def translated_errors(client: Client, url: str) -> Iterator[None]:
 
 
 def _wrong_keys(client: Client, error: Exception) -> str:
-    """The keys of the wrong type, where that is the error: Redis does not say which key it was."""
+    """Lines that name the keys of the wrong type, if that is the error. (Redis names no key.)"""
     from redis.exceptions import RedisError
 
     from conserver.queue import lookup, wrong_type
@@ -73,4 +73,4 @@ def _wrong_keys(client: Client, error: Exception) -> str:
     try:
         return "".join(f"\n  - {wrong}" for wrong in lookup.wrong_keys(client))
     except RedisError:
-        return ""  # The first error is the one that matters.
+        return ""  # the caller reports the first error

@@ -1,6 +1,6 @@
-"""What is in a list: what runs, what comes next, what is parked, and why.
+"""Shows the items of one list: running items, those that are claimed next, and parked ones.
 
-Of what waits and what is parked it looks at a bounded part.
+The caller says how many waiting and parked items are read at most.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ class Content:
     """One item that waits.
 
     Attributes:
-        uuid: "" where the element stands for no vCon.
-        links: those that are done. owed: storages to be written; None until the links are done.
-        error: of the latest attempt that came to nothing; "" for none.
-        due_at: of a parked item, in Unix seconds; 0 for others.
-        cause: what a parked item waits for, see parked.Cause; "" for others.
+        uuid: the item's name (queue/names.py).
+        attempts: how many runs were unsuccessful. links: the links that are done.
+        owed: the storages that must still be written; None until all links are done.
+        error: of the latest unsuccessful run; "" for none.
+        due_at: when a parked item is due, in Unix seconds; 0 for other items.
+        cause: what a parked item waits for, see parked.Cause; "" for other items.
         size: of the element, in bytes.
     """
 
@@ -57,8 +58,10 @@ class Running:
 
 
 def first(client: Client, name: str, count: int = 20) -> list[Content]:
-    """What is claimed next: what has come back, then what producers have pushed. Suspects, which
-    wait for a worker that holds nothing, come first. count: at most so many; 0: all.
+    """The items that are claimed next, in this order: suspects (each waits for a worker that holds
+    nothing), returned items, then the elements of the ingress list.
+
+    count: at most so many; 0: all.
     """
     places: tuple[tuple[Where, str], ...] = (
         ("suspects", keys.suspects(name)),
@@ -76,16 +79,16 @@ def first(client: Client, name: str, count: int = 20) -> list[Content]:
 
 
 def parked(client: Client, name: str, count: int = 20) -> list[Content]:
-    """What is due first; count as for `first`.
+    """The parked items that are due first. count: at most so many; 0: all.
 
-    Raises redis.ResponseError where the key has another type.
+    Raises redis.ResponseError if the key has the wrong type.
     """
     pairs = client.zrange(keys.parked(name), 0, count - 1, withscores=True)
     return [_content(element, "parked", score / 1000) for element, score in pairs]
 
 
 def running(client: Client, name: str, living: Sequence[hosts.Host]) -> list[Running]:
-    """What workers hold of a list, the one that has run for the longest time first."""
+    """The items of a list that workers hold, the longest-running first."""
     found = []
     for entry in items.running(client, name):
         consumer = entry.key.removeprefix(keys.inflight(""))

@@ -1,8 +1,8 @@
-"""Dead letters: filtered, listed, counted by kind, sent to work again, purged.
+"""Dead letters: filter, list, count by kind, requeue, purge.
 
-A requeued letter resumes: links that are done are not run again, and its attempts start at 0. Each
-letter is moved by a call of its own and only if it is still there, so requeue and purge may be
-interrupted, and may run beside the daemon and each other.
+The item of a requeued letter resumes: finished links do not run again, and its attempts start at 0.
+Requeue and purge move each letter with its own script call, and only if the letter still exists. So
+they may be interrupted, and may run at the same time as the daemon and each other.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ __all__ = [
 
 REASONS = ("failed", "rejected", "unavailable", "poison", "time_limit", "oversized")
 
-# Letters are gathered before they are moved, because moving one shifts the pages that follow it.
+# How many letters are read before they are moved. All are read first, because moving a letter
+# shifts the pages after it.
 _ROUND = 10_000
-_PROGRESS_EVERY = 1000  # letters looked at, between two reports while nothing is moved
+_PROGRESS_EVERY = 1000  # letters read between two reports of progress, if no letter is moved
 
 
 def parse_age(text: str) -> float:
     """Seconds in `90s`, `15m`, `2h`, `7d` or `1w`.
 
     Raises:
-        InvalidArgumentError: it is none of these.
+        InvalidArgumentError: `text` has another form.
     """
     try:
         return age_s(text)
@@ -56,15 +57,15 @@ def parse_age(text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which dead letters are meant. A field that is not set leaves none out.
+    """Selects dead letters. A field that is not set excludes no letter.
 
     Attributes:
-        names: lists; none means all.
-        uuids: names of items, mostly uuids (queue/names.py); none means all.
-        error: a regular expression that is found anywhere in the error, in any case.
+        names: lists; empty means all.
+        uuids: names of items, mostly uuids (queue/names.py); empty means all.
+        error: a regular expression that matches anywhere in the error, ignoring case.
         where: the link or storage that failed.
         reason: one of REASONS.
-        older_s, newer_s: the age; a letter without a time matches neither.
+        older_s, newer_s: limits of the age; a letter without a time matches neither.
     """
 
     names: tuple[str, ...] = ()
@@ -77,11 +78,11 @@ class Filter:
 
     @property
     def restricts(self) -> bool:
-        """Whether it leaves any letter out."""
+        """Whether any field is set."""
         return self != Filter()
 
     def check(self) -> None:
-        """Raises InvalidArgumentError where `error` is no regular expression, or `reason` none."""
+        """Raise InvalidArgumentError if `error` is no regular expression or `reason` is unknown."""
         try:
             re.compile(self.error)
         except re.error as error:
@@ -91,11 +92,13 @@ class Filter:
             raise InvalidArgumentError("reason", f"there is no {{}} `{self.reason}` ({hint})")
 
     def as_target(self) -> dict[str, Any]:
-        """The fields that are set, as the audit shows them."""
+        """The fields that are set, for the audit entry."""
         return {name: value for name, value in asdict(self).items() if value not in ((), "", None)}
 
     def matches(self, letter: DeadLetter, now_ms: float) -> bool:
-        """Whether this letter is meant. One without a reason matches no filter on reasons."""
+        """Whether this filter selects the letter. A letter without a reason matches only a filter
+        on lists and uuids.
+        """
         why = letter.why
         if self.uuids and letter.name not in self.uuids:
             return False
@@ -115,14 +118,14 @@ class Filter:
         )
 
     def _has_error(self, why: Mapping[str, Any]) -> bool:
-        """Whether `error` is found in the error as it is recorded, or as it is shown."""
+        """Whether `error` matches the recorded error, or the error as it is shown."""
         texts = (str(why.get("error", "")), error_of(why))
         return any(re.search(self.error, text, re.IGNORECASE) for text in texts)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Some letters, and whether more match."""
+    """Some letters. more: whether further letters match."""
 
     letters: list[DeadLetter]
     more: bool
@@ -141,14 +144,14 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a requeue or purge is.
+    """The progress of a requeue or purge, or of a retry or empty (waiting.py).
 
     Attributes:
-        done: letters that have been moved; 0 in a dry run.
-        matching: the same; in a dry run, letters that match so far.
-        total: dead letters of these lists when it began. No more than these can match.
-        left_out: why items of a list that wait are not touched although the filter names no
-            cause: how many of each (waiting.py). Dead letters have none.
+        done: letters or items that were moved; 0 in a dry run.
+        matching: the same number; in a dry run, letters or items that match so far.
+        total: how many letters or items the lists had at the beginning. At most so many match.
+        left_out: cause -> how many waiting items were left out for it, although the filter names no
+            cause (waiting.py). Empty for dead letters.
     """
 
     done: int
@@ -158,33 +161,33 @@ class Progress:
 
 
 def where_of(why: Mapping[str, Any]) -> str:
-    """The link or storage that failed; "" where it was neither."""
+    """The link or storage that failed; "" if neither did."""
     return str(why.get("storage") or why.get("link") or "")
 
 
 def error_of(why: Mapping[str, Any]) -> str:
-    """The first line of the error, with its type before a text of one word, such as `4`; without
-    secrets.
+    """The first line of the error, without secrets. If the line is only one word, such as `4`, the
+    error's type comes before it.
     """
     lines = redact_text(str(why.get("error", ""))).strip().splitlines()
     return with_type(str(why.get("type", "")), lines[0] if lines else "")
 
 
 def described(letter: DeadLetter) -> str:
-    """Its reason, where it failed and its error, in one line."""
+    """The letter's reason, its link or storage, and its error, in one line."""
     why = letter.why
     parts = (str(why.get("reason", "")), where_of(why), error_of(why))
     return ": ".join(part for part in parts if part)
 
 
 def summary(letter: DeadLetter) -> dict[str, Any]:
-    """All that is known of why it is dead but for the traceback, with its list and uuid."""
+    """The list and uuid of a letter, and its reason with all fields except the traceback."""
     why = {name: value for name, value in letter.why.items() if name != "traceback"}
     return {"list": letter.list, **why, "uuid": letter.name}
 
 
 def details(letter: DeadLetter) -> dict[str, Any]:
-    """All that is known of a letter, the traceback and its progress included; without secrets."""
+    """All fields of a letter, with the traceback and the item's progress; without secrets."""
     why: Any = redact_texts(letter.why)
     return {
         **why,
@@ -197,7 +200,7 @@ def details(letter: DeadLetter) -> dict[str, Any]:
 
 
 def select(client: Client, wanted: Filter) -> Iterator[DeadLetter]:
-    """The letters that a filter means, list by list, oldest first.
+    """The letters that a filter selects, list by list, oldest first.
 
     Raises:
         InvalidArgumentError: see Filter.check.
@@ -206,7 +209,9 @@ def select(client: Client, wanted: Filter) -> Iterator[DeadLetter]:
 
 
 def newest(client: Client, wanted: Filter) -> Iterator[DeadLetter]:
-    """The same, newest first over all lists; those whose time is not known come last."""
+    """The letters that a filter selects, newest first over all lists. Letters without a time come
+    last.
+    """
     now_ms = time.time() * 1000
     wanted.check()
     looks = [dead_letters.scan(client, name, newest=True) for name in _names(client, wanted)]
@@ -222,9 +227,9 @@ def listing(
     offset: int = 0,
     look: Callable[[Client, Filter], Iterator[DeadLetter]] = select,
 ) -> Listing:
-    """At most `limit` letters (0: all) that a filter means, without the first `offset` ones.
+    """At most `limit` letters (0: all) that a filter selects, after the first `offset` ones.
 
-    look: select or newest.
+    look: `select` or `newest`, which decides the order.
     """
     found = look(client, wanted)
     letters = list(islice(found, offset, offset + limit if limit else None))
@@ -232,16 +237,16 @@ def listing(
 
 
 def uuids(client: Client, name: str, *, limit: int, offset: int = 0) -> list[str]:
-    """The uuids of a list's dead letters, oldest first, without a look at their reasons."""
+    """The uuids of a list's dead letters, oldest first. It does not read their reasons."""
     payloads: list[bytes] = client.lrange(keys.dead_letters(name), offset, offset + limit - 1)
     return [name_of(payload) for payload in payloads]
 
 
 def count(client: Client, wanted: Filter, most: int | None = None) -> list[Kind]:
-    """How many letters there are of each kind, the most frequent first.
+    """Count the letters that a filter selects, by kind; the most frequent kind first.
 
     Args:
-        most: look at no more than so many letters that match; None: at all.
+        most: count at most so many matching letters; None: all.
     """
     kinds = Counter(
         (
@@ -258,11 +263,11 @@ def count(client: Client, wanted: Filter, most: int | None = None) -> list[Kind]
 def requeue(
     client: Client, wanted: Filter, *, limit: int = 0, dry_run: bool = False, actor: str
 ) -> Generator[Progress, None, None]:
-    """Sends the letters that a filter means to work again; at most `limit`, if it is not 0.
+    """Requeue the letters that a filter selects; at most `limit`, if it is not 0.
 
-    Only letters that are dead when it begins: one that fails again meanwhile is left alone, else
-    this might never end. Yields its progress with every letter, and at least once. Closing the
-    generator stops it between two letters.
+    It requeues only letters that exist at the beginning. A letter whose item fails again meanwhile
+    is left alone; otherwise this might never end. Yields its progress after every letter, and at
+    least once. Closing the generator stops the requeue between two letters.
 
     Raises:
         InvalidArgumentError: see Filter.check.
@@ -277,9 +282,9 @@ def requeue(
 def purge(
     client: Client, wanted: Filter, *, limit: int = 0, dry_run: bool = False, actor: str
 ) -> Generator[Progress, None, None]:
-    """Deletes the letters that a filter means, with their payloads; as `requeue` does it.
+    """Delete the letters that a filter selects, with their payloads. See `requeue` for the rest.
 
-    Documents in Redis (vcon:<uuid>) stay and expire by themselves.
+    Documents in Redis (vcon:<uuid>) stay until they expire.
     """
 
     def move(letter: DeadLetter) -> bool:
@@ -289,9 +294,10 @@ def purge(
 
 
 def unknown_names(client: Client, wanted: Filter) -> list[UnknownName]:
-    """The names of a filter that nothing has: lists never served, a link in which none failed."""
+    """The unknown names in a filter: lists that were never served, and a link or storage that no
+    letter names.
+    """
     found = lists.unknown(client, wanted.names)
-    # In the order of the filter.
     found.sort(key=lambda unknown: wanted.names.index(unknown.name))
     if wanted.where:
         some = islice(select(client, Filter(names=wanted.names)), _ROUND)
@@ -311,7 +317,9 @@ def _begun(
     dry_run: bool,
     actor: str,
 ) -> Generator[Progress, None, None]:
-    """The progress of moving letters; at its end, however it ends, there is an audit entry."""
+    """Move letters, or count them in a dry run, and yield the progress. Adds an audit entry at the
+    end, even if the generator is closed early or fails.
+    """
     if dry_run:
         yield from _counted(client, wanted, limit)
         return
@@ -328,7 +336,7 @@ def _begun(
 def _moved(
     client: Client, wanted: Filter, move: Callable[[DeadLetter], bool], limit: int
 ) -> Iterator[Progress]:
-    """Moves the letters that are meant, in rounds, until a round moves none."""
+    """Move the selected letters, in rounds, until a round moves no letter."""
     began_ms, total = _beginning(client, wanted)
     done = 0
     yield Progress(done, done, total)
@@ -351,7 +359,7 @@ def _moved(
 
 
 def _counted(client: Client, wanted: Filter, limit: int) -> Iterator[Progress]:
-    """Counts the letters that would be moved."""
+    """Count the letters that would be moved, for a dry run."""
     began_ms, total = _beginning(client, wanted)
     matching = 0
     yield Progress(0, matching, total)
@@ -366,7 +374,7 @@ def _counted(client: Client, wanted: Filter, limit: int) -> Iterator[Progress]:
 
 
 def _beginning(client: Client, wanted: Filter) -> tuple[float, int]:
-    """The time by Redis's clock, in ms, and how many dead letters the lists have."""
+    """Check the filter. Returns the time by Redis's clock in ms, and the lists' dead letters."""
     wanted.check()
     seconds, micros = client.time()
     total = sum(dead_letters.depth(client, name) for name in _names(client, wanted))
@@ -376,9 +384,8 @@ def _beginning(client: Client, wanted: Filter) -> tuple[float, int]:
 def _looked_at(
     client: Client, wanted: Filter, until_ms: float = math.inf
 ) -> Iterator[DeadLetter | None]:
-    """Every letter of the lists, oldest first: itself where it is meant, else None.
-
-    One that died after `until_ms` is not meant.
+    """Read every letter of the lists, oldest first. Yields the letter if the filter selects it and
+    it is not newer than `until_ms`; else yields None.
     """
     now_ms = time.time() * 1000
     wanted.check()

@@ -1,7 +1,7 @@
 """Examines whether Redis is set up so that Conserver can keep its guarantees.
 
-Each finding is `ok`, `warning` (Conserver works, and may lose something) or `wrong` (it cannot
-work), with what to do.
+Each finding is `ok`, `warning` (Conserver works, but may lose items) or `wrong` (Conserver cannot
+work), and has advice.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ COMMANDS = (
     "srem", "strlen", "time", "type", "zadd", "zcard", "zcount", "zrange", "zrangebyscore", "zrem",
     "zremrangebyrank", "zrevrange", "zrevrangebyscore", "zscore",
 )  # fmt: skip
-"""What the scripts, the daemon and the operations call: the rights that its user needs."""
+"""The commands that the scripts, the daemon and the operations call: the Redis user needs the right
+for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one subject, and what to do about it."""
+    """One finding about one subject, with advice."""
 
     subject: str
     level: Literal["ok", "warning", "wrong"]
@@ -54,7 +55,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All findings; `ok` if none is wrong. host and version: the machine that asked, and its
+    """All findings. ok: none of them is `wrong`. host, version: the name of this machine, and its
     version of Conserver.
     """
 
@@ -65,7 +66,7 @@ class Diagnosis:
 
 
 def examine(client: Client) -> Diagnosis:
-    """Examines Redis. What it does not let us look at becomes a finding of its own."""
+    """Examine Redis. If Redis refuses a command of an examination, that becomes a finding."""
     from redis.exceptions import ResponseError
 
     examinations: tuple[Callable[[Client], Iterator[Finding]], ...] = (
@@ -129,10 +130,10 @@ def _role(client: Client) -> Iterator[Finding]:
 
 
 def risks(client: Client) -> list[Finding]:
-    """What of Redis is wrong at this moment: it cannot save, refuses writes or soon will, evicts.
+    """The problems of Redis at this moment: it cannot save, it is full or nearly full, it evicts.
 
-    It is asked for with each overview, so it costs two questions. What Redis does not let us ask is
-    left out.
+    Each overview calls this, so it sends only two commands. If Redis refuses a command, its
+    finding is left out.
     """
     from redis.exceptions import ResponseError
 
@@ -159,7 +160,7 @@ def _saving(client: Client) -> Iterator[Finding]:
 
 
 def persistence(append_only: bool, syncs: str, saves: str) -> Finding:
-    """The finding about what a server keeps, by its `appendonly`, `appendfsync` and `save`."""
+    """The finding about persistence, from the options `appendonly`, `appendfsync` and `save`."""
     if append_only:
         loses = {"always": "nothing", "everysec": "up to a second"}.get(
             syncs, "what the kernel had"
@@ -177,13 +178,13 @@ def _eviction(client: Client) -> Iterator[Finding]:
     memory = _info(client, "memory")
     policy = str(memory.get("maxmemory_policy", ""))
     limit = int(memory.get("maxmemory", 0))
-    # What Redis itself compares with the limit before it refuses a write.
+    # This is the figure that Redis compares with maxmemory before it refuses a write.
     used = int(memory.get("used_memory", 0)) - int(memory.get("mem_not_counted_for_evict", 0))
     yield eviction(policy, used, limit)
 
 
 def eviction(policy: str, used: int, limit: int) -> Finding:
-    """The finding about a server's memory, in bytes; a limit of 0 is none."""
+    """The finding about memory and eviction. used, limit: in bytes; limit 0: no maxmemory."""
     text = f"noeviction, {used >> 20} of {limit >> 20} MiB used"
     if limit and policy != "noeviction":
         advice = "maxmemory-policy noeviction: any other throws waiting items away"
@@ -219,21 +220,23 @@ def _rights(client: Client) -> Iterator[Finding]:
 
 
 def _events(client: Client) -> Iterator[Finding]:
-    """Whether changes of jobs are published. Nothing else needs it, so only a lack is reported."""
+    """A finding if the Redis user may not PUBLISH, which only the events of jobs need."""
     from redis.exceptions import ResponseError
 
     try:
         if _may(client, "publish"):
             return
     except ResponseError:
-        return  # `_rights` reports that this server does not tell.
+        return  # `_rights` reports that this server has no ACL DRYRUN
     user = _user(client)
     text = f"user {user} may not publish: nobody can follow a job as it happens"
     yield Finding("events", "warning", text, f"ACL SETUSER {user} +publish &conserver:events:*")
 
 
 def _scripts(client: Client) -> Iterator[Finding]:
-    """Runs a script, because every move of an item is one and not every user may ask for rights."""
+    """Run a script, because all moves of items are scripts, and a Redis user may lack the right to
+    ask for its rights.
+    """
     from redis.exceptions import ResponseError
 
     try:
@@ -263,7 +266,7 @@ def _stranded(client: Client) -> Iterator[Finding]:
 
 
 def _census(client: Client) -> Iterator[Finding]:
-    """What fills Redis, and lists with items that nobody takes."""
+    """Findings about what fills Redis, and about lists that no host serves."""
     found = census.take(client)
     if found.bytes:
         rest = "" if found.complete else f", of the first {census.KEYS_MAX:,} keys"
@@ -281,19 +284,19 @@ def _census(client: Client) -> Iterator[Finding]:
 
 
 def _may(client: Client, command: str) -> bool:
-    """Whether our user may call a command. Raises ResponseError where the server does not tell."""
+    """Whether the Redis user may call a command. Raises ResponseError if ACL DRYRUN is refused."""
     words = ("ACL", "DRYRUN", _user(client), command, *_arguments(command))
     answer = client.execute_command(*words)
     return answer in (b"OK", "OK", True)
 
 
 def _user(client: Client) -> str:
-    """The user that the URL of Redis logs in."""
+    """The Redis user of the URL."""
     return str(client.connection_pool.connection_kwargs.get("username") or "default")
 
 
 def _arguments(command: str) -> tuple[str, ...]:
-    """Arguments that make a command complete enough for ACL DRYRUN; nothing is executed."""
+    """Arguments with which ACL DRYRUN accepts a command. Redis does not execute the command."""
     key = "conserver:nothing"
     counts: dict[str, tuple[str, ...]] = {
         "ping": (), "time": (), "info": (), "multi": (), "exec": (),

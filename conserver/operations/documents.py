@@ -1,4 +1,4 @@
-"""One vCon by its uuid: from Redis, else from the first storage that has it; stored, deleted."""
+"""Reads a vCon by its uuid from Redis or a storage; stores it in Redis; deletes it everywhere."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from conserver.config.model import Config
     from storage.contract import Finds, Hits, Storage
 
-REDIS = "redis"  # as a source
+REDIS = "redis"  # the name of Redis as a source
 
 Answer = TypeVar("Answer")
 
 _TRIES = 50
 _FAR_MS = 50 * 365 * 86_400_000
-"""A later expiry is the mark of the queue's scripts on a document that is worked on."""
+"""A document with a later expiry belongs to an unfinished item: the scripts set 2200-01-01."""
 
 
 @dataclass(frozen=True, slots=True)
 class InRedis:
-    """What Redis holds as the document of a vCon.
+    """The value of vcon:<uuid> in Redis.
 
     Attributes:
-        text: None where there is none.
-        kind: the type of the key, "none" where there is none.
+        text: the document; None if there is none.
+        kind: the type of the key; "none" if it does not exist.
     """
 
     text: bytes | None
@@ -43,19 +43,19 @@ class InRedis:
 
     @property
     def strange(self) -> bool:
-        """Whether the key holds something that is no document."""
+        """Whether the key has another type than a document may have."""
         return self.text is None and self.kind != "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A vCon, and where it was looked for.
+    """The result of a search for a document.
 
     Attributes:
-        text: None where no source has it.
-        source: which one has it.
-        silent: storages that could not be asked, each with its error.
-        in_redis: what Redis holds, where Redis was asked.
+        text: the document; None if no source has it.
+        source: the source that has it: "redis", or a storage's name.
+        silent: storage that could not be asked -> its error.
+        in_redis: Redis's value of vcon:<uuid>; None if Redis was not asked.
     """
 
     text: bytes | None = None
@@ -65,7 +65,7 @@ class Found:
 
 
 def check_source(config: Config, source: str, config_file: str) -> None:
-    """Raises InvalidArgumentError where `source` is neither "", "redis" nor a storage's name."""
+    """Raise InvalidArgumentError if `source` is neither "", "redis" nor a storage's name."""
     if source not in ("", REDIS, *config.storages):
         hint = suggest(source, [REDIS, *config.storages])
         text = f"there is no storage `{source}` in {config_file} ({hint})"
@@ -92,19 +92,19 @@ def store(
     expiry_s: int,
     check: Callable[[bytes | None], None] = lambda _: None,
 ) -> bool:
-    """Store a document in Redis in place of what is there, if `check` accepts that.
+    """Store a document in Redis. An earlier document is replaced if `check` accepts that.
 
     Args:
-        expiry_s: how long one is kept that nobody has queued (0: for ever). One that is there
-            without an expiry may be waiting in a queue: it goes on without.
-        check: is called with the document that is replaced, or None; what it raises is raised.
-            Nothing changes between that and the storing.
+        expiry_s: when the new document expires (0: never). If the earlier document has no expiry,
+            an item with it may be queued: then the new document gets no expiry, either.
+        check: called with the earlier document, or None; its exception is passed on. The document
+            cannot change between this call and the write.
 
     Returns:
-        Whether there was one.
+        Whether there was an earlier document.
 
     Raises:
-        OperationError: "conflict": the key is no document, or others change it all the time.
+        OperationError: "conflict": the key has the wrong type, or other clients keep changing it.
     """
     from redis.exceptions import WatchError
 
@@ -128,13 +128,17 @@ def store(
 
 
 def expires(left_ms: int) -> bool:
-    """Whether a document with this PTTL is one that nobody has queued and nobody works on."""
+    """Whether a document with this PTTL (in ms) expires soon, so that no unfinished item has it."""
     return 0 <= left_ms < _FAR_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """Where a vCon was deleted. failed: storages that could not be asked, each with its error."""
+    """The result of a deletion.
+
+    places: "redis" and the storages that had the document. failed: storage that could not be asked
+    -> its error.
+    """
 
     places: list[str]
     failed: dict[str, str]
@@ -143,7 +147,7 @@ class Deleted:
 def delete(client: Client, storages: StorageReader, uuid: str, *, actor: str) -> Deleted:
     """Delete a vCon from Redis and from every storage.
 
-    Submissions of it that wait in a queue become dead letters when they are run: cancel them first.
+    Items of the vCon that wait become dead letters when they run: cancel them first.
     """
     places, failed = [], {}
     if client.delete(keys.document(uuid)):
@@ -161,11 +165,11 @@ def delete(client: Client, storages: StorageReader, uuid: str, *, actor: str) ->
 
 
 def get(client: Client | None, storages: StorageReader, uuid: str, source: str = "") -> Found:
-    """The document from Redis, or from the first storage that has it.
+    """Read a document from Redis, or from the first storage that has it.
 
     Args:
-        client: may be None where `source` is a storage.
-        source: "redis" or a storage's name looks only there, "" everywhere.
+        client: may be None if `source` is a storage.
+        source: "redis" or a storage's name to read only there; "" for all.
     """
     in_redis = read(client, uuid) if client is not None and source in ("", REDIS) else None
     if in_redis is not None and in_redis.text is not None:
@@ -185,9 +189,10 @@ def get(client: Client | None, storages: StorageReader, uuid: str, source: str =
 
 
 class StorageReader:
-    """Reads from the storages of a configuration, and deletes. Any thread may call it.
+    """Reads documents from the storages of a configuration, and deletes them. Thread-safe.
 
-    A storage is opened when it is read first, and stays open until it fails or `close` is called.
+    It opens a storage at the first call for it. The storage stays open until a call fails, or until
+    `close`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -203,32 +208,38 @@ class StorageReader:
         return list(self._locks)
 
     def get(self, name: str, uuid: str) -> bytes | None:
-        """The document from one storage; None where it has none. Raises what the storage raises."""
+        """Read the document from one storage; None if it has none. Passes the storage's exceptions
+        on.
+        """
         return self._ask(name, lambda storage: storage.get(uuid))
 
     def said(self, name: str, error: Exception) -> str:
-        """What one storage has raised, with the place where it is, and without secrets."""
+        """The text of a storage's exception, with the storage's address, without secrets."""
         return redact_text(with_place(str(error), self._places.get(name, "")))
 
     def delete(self, name: str, uuid: str) -> bool:
-        """Delete the document from one storage; whether it had one. Raises what that raises."""
+        """Delete the document from one storage. Returns whether the storage had it. Passes the
+        storage's exceptions on.
+        """
         return self._ask(name, lambda storage: storage.delete(uuid))
 
     def searches(self, name: str) -> bool:
-        """Whether a storage keeps an index of words. It is not opened for that."""
+        """Whether a storage can search for words. This does not open the storage."""
         if name not in self._searches:
             storage = loader.load_storage(name, self._config.storages[name]).make()
             self._searches[name] = isinstance(storage, Searchable) and storage.searches
         return self._searches[name]
 
     def search(self, name: str, text: str, limit: int, cursor: str) -> Hits:
-        """What one storage finds (see storage.contract.Searchable). Raises what that raises."""
+        """Search one storage (see storage.contract.Searchable). Passes its exceptions on."""
         return self._ask(
             name, lambda storage: cast("Searchable", storage).search(text, limit, cursor)
         )
 
     def find(self, name: str, query: str | dict[str, Any], limit: int, cursor: str) -> Finds:
-        """What one storage finds (see storage.contract.Findable). Raises what that raises."""
+        """Query one storage (see storage.contract.Findable). Passes its exceptions on; raises
+        ValueError if the storage has no query language.
+        """
 
         def ask(storage: Storage) -> Finds:
             if not isinstance(storage, Findable):
@@ -238,7 +249,7 @@ class StorageReader:
         return self._ask(name, ask)
 
     def close(self) -> None:
-        """Close all storages; the next `get` opens its storage again."""
+        """Close all storages. The next call for a storage opens it again."""
         for name, lock in self._locks.items():
             with lock:
                 self._close(name)
@@ -261,7 +272,7 @@ class StorageReader:
         if name not in self._open:
             loaded = loader.load_storage(name, self._config.storages[name])
             loaded.prepare()
-            # Before it is opened: a storage that fails at that is closed as well.
+            # Store it before `open`, so that a storage whose `open` fails is closed, too.
             self._open[name] = loaded.make()
             self._places[name] = place_of(self._open[name])
             self._open[name].open()

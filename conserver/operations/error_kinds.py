@@ -1,4 +1,4 @@
-"""Errors without what differs from item to item, so that equal causes are seen as one."""
+"""Removes uuids and names from error texts, so that errors of the same cause become equal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 
 
 def kind_of(error: str, name: str) -> str:
-    """The error with its uuids as UUID. name: the item's; as NAME where it is no uuid."""
+    """The error text with <uuid> for each uuid.
+
+    name: the item's name; it becomes <uuid>, or <name> if it is no uuid. "" for none.
+    """
     if name:
         shown = UUID if _UUID.fullmatch(name) else NAME
         error = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown, error)
@@ -18,5 +21,5 @@ def kind_of(error: str, name: str) -> str:
 
 
 def common_part(kind: str) -> str:
-    """Of a kind the longest part that all of its errors have."""
+    """The longest part of a kind without <uuid> and <name>: all its errors contain this text."""
     return max(re.split(f"{UUID}|{NAME}", kind), key=len).strip()

@@ -1,4 +1,4 @@
-"""Follows submitted vCons, by their jobs, until each has ended."""
+"""Follows submissions by their jobs until each has ended."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from conserver.vcon.document import Vcon
 def follow(
     client: Client, submitted: Sequence[Submitted], *, timeout_s: float
 ) -> Generator[tuple[int, Submitted], None, None]:
-    """Yields the position of each in `submitted`, and what became of it, as soon as it has ended.
+    """Yield (position in `submitted`, outcome) for each submission when its job has ended.
 
-    At the end of the time those that have not ended are yielded as `waiting`, with the cause where
-    that is known. Refused ones are passed over.
+    When `timeout_s` is over, the submissions that have not ended are yielded as `waiting`, with the
+    cause if it is known. Refused submissions are skipped.
     """
     began_s = time.monotonic()
     positions = [position for position, one in enumerate(submitted) if one.job]
@@ -37,7 +37,7 @@ def follow(
 
 
 def _cause(error: Mapping[str, object]) -> str:
-    """What a parked item waits for, in words; "" for one that waits for its turn."""
+    """A text that says what a parked item waits for; "" for an item that is not parked."""
     storages = error.get("storages")
     if isinstance(storages, dict):
         return "; ".join(f"{name}: {reason}" for name, reason in storages.items())
@@ -45,7 +45,7 @@ def _cause(error: Mapping[str, object]) -> str:
 
 
 def _ended(client: Client, one: Submitted, job: Job, followed_s: float) -> Submitted:
-    """The document with its end, and with what it holds in Redis by now."""
+    """The submission with its final status, and the analyses and tags of its document in Redis."""
     took_s = min(max(job.updated_at - job.created_at, 0.0), followed_s)
     ended = replace(one, outcome=job.status, detail=_why(job), duration_s=round(took_s, 3))
     text = documents.read(client, one.uuid).text

@@ -1,12 +1,12 @@
-"""Documents in Redis that are done with: those that every storage has may go before their time.
+"""Deletes documents from Redis that every storage has, before they expire.
 
-A stored document stays in Redis for VCON_REDIS_EXPIRY. In a Redis that gets full because that is
-long, it may go at once, under these conditions:
+After the end of its item a document stays in Redis for VCON_REDIS_EXPIRY. If Redis gets full
+because that time is long, a document may be deleted at once, under three conditions:
 
-1. It is to expire, so no item is at work on it.
-2. No list, egress lists included, and no dead letter names its vCon.
-3. Each storage of the configuration has it, and one of them as it is in Redis: what a producer has
-   changed since may be on its way to a list.
+1. The document has an expiry, so no unfinished item has it.
+2. No list (egress lists included) and no dead letter names its vCon.
+3. Each storage of the configuration has the document, and at least one of them has the same version
+   as Redis. Otherwise a producer may have changed the document, and may be about to push it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ _PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """How far it is: documents that were looked at, and those that were forgotten.
+    """The progress of `forget_stored`, in documents.
 
     Attributes:
-        awaited: left because a list or a dead letter names them.
-        unstored: left because a storage does not have them.
+        looked_at: documents that were checked.
+        forgotten: documents that were deleted (in a dry run: that would be deleted).
+        awaited: documents that stay because a list or a dead letter names them.
+        unstored: documents that stay because a storage does not have them.
     """
 
     looked_at: int = 0
@@ -43,7 +45,9 @@ class Forgetting:
 
 
 def forget(uuids: Iterable[str]) -> Call:
-    """Let documents that are to expire do so at once. The answer is how many."""
+    """The call of forget.lua: lets documents that have an expiry expire at once. It answers how
+    many.
+    """
     pairs = [(keys.revision(uuid), keys.document(uuid)) for uuid in uuids]
     return Call("forget", [key for pair in pairs for key in pair], [])
 
@@ -56,13 +60,13 @@ def forget_stored(
     dry_run: bool = False,
     actor: str,
 ) -> Generator[Forgetting, None, None]:
-    """Forgets what every storage has; yields how far it is.
+    """Delete the documents that meet the three conditions; yield the progress.
 
     Args:
-        names: all lists: of the configuration, known ones, and egress lists.
+        names: all lists: the lists of the configuration, known lists, and egress lists.
 
     Raises:
-        OperationError: there is no storage, or one cannot be asked.
+        OperationError: the configuration has no storage, or a storage cannot be asked.
     """
     if not storages.names:
         raise OperationError("the configuration has no storage, so nothing is stored", "conflict")
@@ -72,7 +76,8 @@ def forget_stored(
             looked_at += len(page)
             stored = [uuid for uuid in page if _is_stored(client, storages, uuid)]
             unstored += len(page) - len(stored)
-            # As late as possible: what is pushed after this look is as with any other expiry.
+            # As late as possible. A vCon that is pushed after this look may lose its document, as
+            # it may with any other expiry.
             named = _named(client, names) if stored else frozenset()
             free = [uuid for uuid in stored if uuid not in named]
             awaited += len(stored) - len(free)
@@ -86,7 +91,7 @@ def forget_stored(
 
 
 def _pages(client: Client) -> Iterator[list[str]]:
-    """The uuids of documents that are to expire, page by page."""
+    """The uuids of documents that have an expiry, page by page."""
     prefix = keys.document("")
     scanned = client.scan_iter(match=f"{prefix}*", count=1000)
     while page := list(islice(scanned, _PAGE)):
@@ -101,12 +106,12 @@ def _pages(client: Client) -> Iterator[list[str]]:
 
 
 def _named(client: Client, names: Collection[str]) -> frozenset[str]:
-    """The vCons that a list, an egress list or a dead letter names, wherever they are."""
+    """The uuids that an element of these lists, a running item or a dead letter names."""
     return frozenset(entry.uuid for entry in items.everything(client, names))
 
 
 def _is_stored(client: Client, storages: StorageReader, uuid: str) -> bool:
-    """Whether every storage has it, and one of them the document that is in Redis."""
+    """Whether every storage has the document, and one of them in the same version as Redis."""
     stored: list[bytes] = []
     for name in storages.names:
         try:
@@ -122,7 +127,7 @@ def _is_stored(client: Client, storages: StorageReader, uuid: str) -> bool:
 
 
 def _says_the_same(one: bytes, other: bytes) -> bool:
-    """Whether two documents are equal; storages may write the same JSON in another way."""
+    """Whether two documents are equal as JSON, because a storage may format JSON differently."""
     try:
         return one == other or bool(orjson.loads(one) == orjson.loads(other))
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""The recent past of a list, or of all together: what coordinators have written down."""
+"""Reads the history of a list, or of all lists together, that coordinators record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conserver.queue.history import COARSE, FIELDS, FINE, POINT_BYTES, Ring
 
 WINDOWS = {"1h": (FINE, 3600), "24h": (FINE, 86_400), "14d": (COARSE, 14 * 86_400)}
 POINTS_MAX = 720
-"""A picture has no more points; several become their mean."""
+"""Most points in a Past. If there are more, several points are merged into their mean."""
 
 Line = list[float | None]
 
@@ -22,8 +22,9 @@ class Past:
     """Evenly spaced points, the oldest first.
 
     Attributes:
-        began_at: the time of the first one, in Unix seconds; each next one is step_s later.
-        lines: of each of FIELDS its values; None where nothing is known.
+        began_at: the time of the first point, in Unix seconds.
+        step_s: the time between two points.
+        lines: field (see FIELDS) -> its value in each point; None if a value is unknown.
     """
 
     window: str
@@ -37,16 +38,16 @@ class Past:
         return [self.began_at + at * self.step_s for at in range(len(self.lines["waiting"]))]
 
     def of(self, fields: Sequence[str]) -> list[Line]:
-        """The lines of these fields."""
+        """The values of these fields."""
         return [self.lines[field] for field in fields]
 
 
 def read(client: Client, name: str, window: str = "1h", now_s: float | None = None) -> Past:
-    """The past of a list; of all together for "".
+    """Read the history of a list; "" for all lists together.
 
     Args:
         window: one of WINDOWS.
-        now_s: the end, in Unix seconds.
+        now_s: the end of the window, in Unix seconds; None: now.
     """
     ring, span_s = WINDOWS[window]
     last = int(now_s if now_s is not None else time.time()) // ring.step_s
@@ -64,7 +65,7 @@ def read(client: Client, name: str, window: str = "1h", now_s: float | None = No
 def last_hour(
     client: Client, names: Sequence[str], field: str = "waiting", points: int = 60
 ) -> dict[str, Line]:
-    """One line of each list over the last hour, with few points, in one round trip."""
+    """list -> the maxima of a field over the last hour, in `points` steps, in one round trip."""
     ring, span_s = WINDOWS["1h"]
     count = span_s // ring.step_s
     merged = count // points
@@ -78,9 +79,9 @@ def last_hour(
 def recent(
     client: Client, names: Sequence[str], fields: Sequence[str], points: int = 7
 ) -> dict[str, tuple[float | None, ...]]:
-    """Averages fields of each list over the last points, about a minute.
+    """list -> the averages of some fields over the last points (by default about a minute).
 
-    It reads one point more than a minute has, because the newest may not be written yet.
+    The default is one point more than a minute has, because the newest may not be written yet.
     """
     found: dict[str, tuple[float | None, ...]] = {}
     for name, (raw, first) in _newest(client, names, FINE, points).items():

@@ -1,7 +1,7 @@
-"""Hosts and their workers, from what each host's beat says (coordinator/host_status.py).
+"""Reads hosts and their workers from the status that heartbeats write (coordinator/host_status.py).
 
-Also what follows from that: which storages are away, how fast items are done, whether a machine
-consumes.
+From the same status it also finds which storages are away, how fast the hosts do items, and whether
+a machine consumes.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ class Host:
     """One supervisor and its workers, as of its last beat.
 
     Attributes:
-        started_at, beat_at_s: seconds since the epoch, by the host's own clock and by Redis's.
-        lease_s: the host counts as dead once its last beat is so old.
-        storages: those that its chains write to.
-        egress: the lists that its chains push to when an item is done.
+        started_at: seconds since the epoch, by the host's clock.
+        beat_at_s: time of the last beat, in seconds since the epoch by Redis's clock.
+        lease_s: the host counts as dead if its last beat is older than this.
+        storages: the storages that its chains write to.
+        egress: the lists to which its chains push the uuids of finished items.
         workers, supervisor: as coordinator/host_status.py describes them.
-        away: of each storage that is away for one of its workers, since when (Unix seconds).
-        away_reasons: and why.
-        transcribers: as supervisor/transcribers.py describes them; none where workers hold the
-            models themselves, or nothing is transcribed.
-        page_readers: as supervisor/page_readers.py describes them; none where no link reads pages.
-        links: chain -> link -> how often it ran, and for how many seconds in all, since the host
-            started; nothing where its workers do not meter.
-        consumes: whether it takes items: it beats, is running, serves a list, and has a worker that
-            claims.
+        away: storage that is away for at least one of its workers -> since when (Unix seconds).
+        away_reasons: storage that is away -> why.
+        transcribers: as supervisor/transcribers.py describes them; empty if the workers hold the
+            models themselves, or no link transcribes.
+        page_readers: as supervisor/page_readers.py describes them; empty if no link reads pages.
+        links: chain -> link -> [how often the link ran, total seconds] since the host started;
+            empty if its workers do not count (worker/meters.py).
+        consumes: whether the host claims items: it beats, is running, serves a list, and has a
+            worker that claims.
     """
 
     id: str
@@ -69,17 +70,19 @@ class Host:
 
     @property
     def beats(self) -> bool:
-        """Whether its last beat is younger than its lease."""
+        """Whether the host's last beat is younger than its lease."""
         return self.beat_age_s < self.lease_s
 
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """For how many workers a storage's breaker is open, of those that write to it.
+    """The circuit breakers of one storage.
 
     Attributes:
-        since: since when it has been open for one of them, in Unix seconds; None if it is not.
-        reason: what it answers now, or why it cannot be reached; "" if it is not away.
+        open: how many workers have an open breaker for the storage.
+        workers: how many workers write to the storage.
+        since: when the first of these breakers opened, in Unix seconds; None if none is open.
+        reason: the storage's last error; "" if no breaker is open.
     """
 
     storage: str
@@ -91,7 +94,7 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether the machine `host` consumes; `reason` says why not."""
+    """Whether the machine `host` claims items; if not, `reason` says why."""
 
     healthy: bool
     host: str
@@ -99,7 +102,7 @@ class Health:
 
 
 def read(client: Client) -> list[Host]:
-    """Every registered host, by name. Ages are by Redis's clock."""
+    """All registered hosts, sorted by name. Ages are by Redis's clock."""
     ids = lookup.hosts(client)
     pipe = client.pipeline(transaction=False)
     pipe.time()
@@ -112,7 +115,7 @@ def read(client: Client) -> list[Host]:
 
 
 def in_flight(client: Client) -> int:
-    """How many items are held by any registered consumer."""
+    """How many items all registered consumers hold."""
     pipe = client.pipeline(transaction=False)
     for consumer in lookup.consumers(client):
         pipe.hlen(keys.inflight(consumer))
@@ -120,7 +123,7 @@ def in_flight(client: Client) -> int:
 
 
 def breakers(hosts: Sequence[Host]) -> list[Breaker]:
-    """Each storage that a living host writes to, by name."""
+    """The breakers of each storage that a living host writes to, sorted by name."""
     living = [host for host in hosts if host.beats]
     found = []
     for name in sorted({name for host in living for name in host.storages}):
@@ -134,9 +137,9 @@ def breakers(hosts: Sequence[Host]) -> list[Breaker]:
 
 
 def health(client: Client, name: str) -> Health:
-    """Whether a host of the machine `name` consumes.
+    """Whether a host of the machine `name` claims items.
 
-    That its supervisor lives is not enough: its workers may all wait for their next start.
+    A living supervisor is not enough, because all its workers may be waiting for their restart.
     """
     hosts = [host for host in read(client) if host.name == name]
     healthy = any(host.consumes for host in hosts)
@@ -145,8 +148,10 @@ def health(client: Client, name: str) -> Health:
 
 
 def holder(hosts: Sequence[Host], consumer: str, uuid: str) -> tuple[str, int, str, float]:
-    """Who holds an item of a consumer, as the host's beat tells it: the host's name, the number of
-    the worker, the link that runs and for how long. "" and 0 for what is not known.
+    """Find the worker that holds an item, by its consumer id and the host's last beat.
+
+    Returns the host's name, the worker's slot, the link that runs, and for how many seconds. "" or
+    0 if a value is unknown.
     """
     for host in hosts if consumer else ():
         for worker in host.workers:
@@ -168,9 +173,9 @@ def _processes(host: Host, kind: str) -> list[dict[str, Any]]:
 class Rate:
     """How many items per second the hosts do, measured between their beats.
 
-    A beat comes every few seconds. A look that meets the same beat again learns nothing and must
-    not count as a time without work. A worker that is replaced counts from 0, so workers are told
-    apart by their pids.
+    A beat comes every few seconds. If a look finds the same beat as the look before, it measures
+    nothing; it must not count as a time without work. The counter of a replacement worker begins at
+    0, so processes are distinguished by their pids.
     """
 
     def __init__(self, counted: str = "done") -> None:
@@ -209,14 +214,14 @@ class Rate:
 
 
 def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
-    """A host from its hash. One that has not beaten yet has no fields and shows as starting."""
+    """Parse the hash of a host. A host before its first beat has no fields, and is `starting`."""
     fields = {
         name.decode(): value.decode("utf-8", "replace")
         for name, value in found.items()
         if not name.startswith(b"consumer:")
     }
     supervisor = orjson.loads(fields.get("supervisor", "{}"))
-    # Hosts of before have no time of their beat but their own, with which it begins.
+    # Earlier versions have no beat_at_ms: their beat begins with the time by the host's clock.
     beat_ms = float(fields.get("beat_at_ms") or fields.get("beat", "0").partition(".")[0] or 0)
     return Host(
         id=host,
@@ -242,7 +247,7 @@ def _host(host: str, found: dict[bytes, bytes], now_s: float) -> Host:
 
 
 def why_not(host: Host) -> str:
-    """Why a host does not consume, in words."""
+    """A clause that says why a host does not claim items."""
     if not host.beats:
         return f"its last beat is {host.beat_age_s:.0f} s old"
     if host.state != "running":

@@ -1,21 +1,22 @@
-"""vcon-server's index: vCons by the time of their making, and by a party's tel, mailto or name.
+"""vcon-server's index: vCons by their time of creation, and by a party's tel, mailto or name.
 
-Whoever posts a document to vcon-server's routes has it indexed, and nobody else pays for it: no
-script of the queue and no worker knows of the index. docs/decisions/vcon-server-index.md says why.
+Only vcon-server's routes write this index, when a client posts a document to them. The queue's
+scripts and the workers do not use it, so other documents cost nothing.
+docs/decisions/vcon-server-index.md says why.
 
-    vcons                           sorted set: created_at in s -> vcon:<uuid>. It is vcon-server's
-                                    own, which producers fill by hand, too (VCON_SORTED_SET_NAME);
-                                    a member may also be a bare uuid
-    conserver:index:tel:<value>     sorted set: when it ends, in s -> uuid; the same for mailto and
-                                    name
-    conserver:indexed:<uuid>        set of the latter keys that hold the uuid. It lives for
-                                    VCON_INDEX_EXPIRY
-    conserver:indexing              there while one indexes all documents
-    tel:<value>                     set of uuids that vcon-server or a producer has made: is read
+    vcons                           sorted set: created_at in s -> vcon:<uuid>. vcon-server defined
+                                    this key (VCON_SORTED_SET_NAME), and producers also write it; a
+                                    member may also be a bare uuid
+    conserver:index:tel:<value>     sorted set: when the entry expires, in s -> uuid; the same for
+                                    mailto and name
+    conserver:indexed:<uuid>        set of the conserver:index keys that contain the uuid. It
+                                    expires after VCON_INDEX_EXPIRY
+    conserver:indexing              exists while a request indexes all documents
+    tel:<value>                     set of uuids, written by vcon-server or a producer; only read
 
-A uuid is stale if neither its document nor its conserver:indexed key is there. It is removed where
-it is found, and a few at random are looked at with each document that is added, so that an index
-that nobody reads does not grow without bound.
+A uuid is stale if neither its document nor its conserver:indexed key exists. A read removes the
+stale uuids that it finds. Each added document also checks a few random uuids, so that an index that
+nobody reads does not grow without bound.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ from conserver.vcon.document import Vcon, numbered
 
 TERMS = ("tel", "mailto", "name")
 VALUE_CHARS_MAX = 512
-"""A longer value is no telephone number, address or name."""
+"""A longer value is not indexed: it is no telephone number, address or name."""
 
 PARTIES_MAX = 1000
-_PROBES = 5  # uuids that are looked at for each that is added
-_ROUNDS = 20  # of one page, while stale ones are found in it
+_PROBES = 5  # how many random uuids are checked for each document that is added
+_ROUNDS = 20  # how often one page is read again because stale uuids were removed from it
 _SCAN = 500
-_REBUILDS_S = 60  # It outlives by so much one who dies at it.
+_REBUILDS_S = 60  # conserver:indexing expires so long after its process has died
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of the list is wanted. since_s, until_s: the time of making, both included."""
+    """Selects one page of vCons. since_s, until_s: limits of created_at, both included."""
 
     number: int = 1
     size: int = 50
@@ -56,7 +57,9 @@ class Page:
 
 
 def add(client: Client, settings: Settings, document: Vcon) -> None:
-    """Index a document, in place of what is indexed of its uuid. With an expiry of 0, nothing."""
+    """Index a document; replaces earlier entries of its uuid. Does nothing if the index's expiry is
+    0.
+    """
     keep_s, listed = settings.vcon_index_expiry_s, settings.vcon_sorted_set_name
     if not keep_s:
         return
@@ -79,7 +82,7 @@ def add(client: Client, settings: Settings, document: Vcon) -> None:
     pipe.delete(own)
     pipe.sadd(own, "", *terms)
     pipe.expire(own, keep_s)
-    # The last one: a key of another type refuses it, and the rest is done all the same.
+    # The last command: if that key has the wrong type, the other commands are done all the same.
     pipe.zadd(listed, {keys.document(uuid): created_s(document.view.get("created_at"), now_s)})
     stale = [member for member, there in zip(probes, pipe.execute(), strict=False) if not there]
     if stale:
@@ -87,7 +90,7 @@ def add(client: Client, settings: Settings, document: Vcon) -> None:
 
 
 def remove(client: Client, settings: Settings, uuid: str) -> None:
-    """Forget a uuid: its document was deleted, or is nowhere."""
+    """Remove a uuid from the index, because its document was deleted or does not exist."""
     own = keys.indexed(uuid)
     indexed = _keys_in(client.smembers(own))
     pipe = client.pipeline(transaction=False)
@@ -99,10 +102,10 @@ def remove(client: Client, settings: Settings, uuid: str) -> None:
 
 
 def find(client: Client, wanted: dict[str, str]) -> list[str]:
-    """The uuids of vCons in which a party has each value that is wanted, sorted.
+    """The uuids, sorted, of vCons that have a party with each wanted value.
 
     Args:
-        wanted: some of tel, mailto and name. It need not be the same party for all of them.
+        wanted: "tel", "mailto" or "name" -> value. Different parties may have the values.
     """
     now_s = time.time()
     pipe = client.pipeline(transaction=False)
@@ -125,10 +128,10 @@ def find(client: Client, wanted: dict[str, str]) -> list[str]:
 
 
 def newest(client: Client, settings: Settings, page: Page) -> list[str]:
-    """The uuids of one page of the list, the newest first. Stale ones that are found are removed.
+    """The uuids of one page, the newest first. Removes the stale uuids that it finds.
 
     Raises:
-        redis.ResponseError: the key of the list has another type.
+        redis.ResponseError: the key of the sorted set has the wrong type.
     """
     listed = settings.vcon_sorted_set_name
     upper = "+inf" if page.until_s is None else page.until_s
@@ -144,13 +147,13 @@ def newest(client: Client, settings: Settings, page: Page) -> list[str]:
 
 
 def rebuild(client: Client, settings: Settings) -> int:
-    """Index every document that is in Redis now. Returns how many keys `vcon:*` there are.
+    """Index every document that is in Redis. Returns how many keys `vcon:*` it found.
 
-    It reads all of them, so it takes its time; others work on meanwhile. One at a time does it:
-    many at once would be more work for Redis, and find the same.
+    It reads all documents, so it takes long; the queue works on meanwhile. Only one rebuild runs at
+    a time, over all hosts, because a second one would find the same.
 
     Raises:
-        OperationError: another one is at it, on whichever host.
+        OperationError: "conflict": another rebuild is running, on any host.
     """
     if not client.set(keys.INDEXING, 1, nx=True, ex=_REBUILDS_S):
         what = "all documents are being indexed already: ask again when that has ended"
@@ -160,7 +163,7 @@ def rebuild(client: Client, settings: Settings) -> int:
         for key in client.scan_iter(keys.document("*"), count=_SCAN):
             count += 1
             text = documents.read(client, _uuid(key)).text
-            with suppress(Rejected):  # Whatever else somebody has put there.
+            with suppress(Rejected):  # the value is no vCon
                 if text is not None:
                     add(client, settings, Vcon.parse(text))
             if time.monotonic() > renew_s + _REBUILDS_S / 4:
@@ -183,7 +186,7 @@ def created_s(value: Any, otherwise_s: float) -> float:
 
 
 def _living(client: Client, listed: str, members: Sequence[bytes]) -> list[bytes]:
-    """Those of `members` that are not stale, in their order. The others leave the set `listed`."""
+    """The members that are not stale, in their order. Removes the stale ones from `listed`."""
     pipe = client.pipeline(transaction=False)
     for member in members:
         pipe.exists(*_signs_of_life(member))
@@ -195,12 +198,12 @@ def _living(client: Client, listed: str, members: Sequence[bytes]) -> list[bytes
 
 
 def _signs_of_life(member: bytes) -> tuple[str, str]:
-    """The keys of which one is there as long as a member is not stale."""
+    """Two keys: a member is stale if neither exists."""
     return keys.document(_uuid(member)), keys.indexed(_uuid(member))
 
 
 def _terms_of(document: Vcon) -> Iterator[str]:
-    """The keys under which a document is found. A signed or encrypted one shows no parties."""
+    """The index keys for a document. A signed or encrypted document has no readable parties."""
     for _, party in list(numbered(document.parties))[:PARTIES_MAX]:
         for term in TERMS:
             value = party.get(term)

@@ -1,8 +1,8 @@
-"""Where a vCon is in the queues, and cancelling it.
+"""Finds a vCon in the queues, and cancels it.
 
-Looking takes several steps while items move between keys. An item can move to a key that has been
-read already and be missed by one look, so code that concludes something from an absence looks
-again.
+A search reads key after key while items move between keys. So it misses an item that moves to a key
+that has been read already. Code that concludes something from the absence of an item must therefore
+search again.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ Where = Literal["queued", "returned", "suspects", "parked", "running", "dead"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One copy of an item: its list, its place, the key it is in, and the text of the element.
+    """One item of a vCon, where a search found it.
 
-    uuid: its name (queue/names.py), which mostly is the uuid of its vCon.
+    uuid: the item's name (queue/names.py), mostly the vCon's uuid. where, key: the place and the
+    key in which it is. text: the element of that key.
     """
 
     uuid: str
@@ -37,16 +38,16 @@ class Entry:
 
     @property
     def document(self) -> bytes:
-        """The document, if it was pushed whole and is here still; b"" if a uuid was pushed."""
+        """The document, if the payload is a whole document; b"" if the payload is a uuid."""
         payload = record.parse(self.text).payload if self.text[:1] == b"\x01" else self.text
         return payload if payload[:1] == b"{" else b""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """How many copies of a vCon were cancelled, by where they were.
+    """How many items of a vCon were cancelled, by the place where they were.
 
-    Those that were `running` end at their next link edge; all others have been removed.
+    A `running` item ends before its next link; all other items have been removed.
     """
 
     uuid: str
@@ -57,14 +58,14 @@ class Cancelled:
 
     @property
     def total(self) -> int:
-        """The sum over all places."""
+        """How many items were cancelled in all."""
         return self.queued + self.returned + self.parked + self.running
 
 
 def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[Entry]:
-    """Every copy of these vCons that waits, runs or is dead, of the lists `names`.
+    """All items of these vCons in the lists `names`: waiting, running, and dead letters.
 
-    Reads whole lists: each call is short for Redis, and all elements go over the network.
+    It reads whole lists, in short calls; so all their elements go over the network.
     """
     wanted, names = set(uuids), list(names)
     found = [entry for name in names for entry in _waiting(client, name) if entry.uuid in wanted]
@@ -75,7 +76,9 @@ def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[E
 
 
 def everything(client: Client, names: Collection[str]) -> Iterator[Entry]:
-    """Every item of these lists, wherever it is, and dead letters."""
+    """All items of these lists: waiting and parked items and dead letters; and all running items,
+    of any list.
+    """
     for name in names:
         yield from _waiting(client, name)
         yield from _dead(client, name)
@@ -83,26 +86,26 @@ def everything(client: Client, names: Collection[str]) -> Iterator[Entry]:
 
 
 def running(client: Client, name: str) -> list[Entry]:
-    """The items of one list that workers hold; reads the records of all."""
+    """The items of one list that workers hold. It reads the records of all running items."""
     return [entry for entry in _running(client) if entry.list == name]
 
 
 def dead(client: Client, names: Iterable[str]) -> Counter[str]:
-    """How many dead letters there are of each uuid."""
+    """uuid -> how many dead letters it has in these lists."""
     return Counter(entry.uuid for name in names for entry in _dead(client, name))
 
 
 def cancel(
     client: Client, uuid: str, *, actor: str, configured: Collection[str] = (), keep_s: int = 0
 ) -> Cancelled:
-    """Cancels every copy of a vCon that waits or runs. Dead letters stay: they can be purged.
+    """Cancel all items of a vCon that wait or run. Dead letters stay; they can be purged.
 
     Args:
-        configured: lists to look at besides those that were ever claimed from.
+        configured: lists to search besides the lists that were ever claimed from.
         keep_s: see `let_expire`.
     """
     found = cancellation.cancel(client, uuid, configured)
-    # A copy that moved during the first look is found by the second.
+    # The second call finds items that moved during the first.
     again = cancellation.cancel(client, uuid, configured)
     cancelled = Cancelled(
         uuid=uuid,
@@ -120,10 +123,11 @@ def cancel(
 def let_expire(
     client: Client, uuids: Collection[str], keep_s: int, configured: Collection[str] = ()
 ) -> None:
-    """Keep the documents of vCons that were cancelled for so long (0: for ever): no item of them is
-    left whose end would let them expire.
+    """Let the documents of cancelled vCons expire after `keep_s` (0: never). A document normally
+    gets its expiry at the end of its item; a cancelled item has no such end.
 
-    Not where another copy of one waits, runs or is dead. A claim keeps one that is pushed again.
+    A document stays without expiry if another item of its vCon waits, runs or is a dead letter. If
+    the vCon is pushed again later, the claim removes the expiry.
     """
     from conserver.operations.documents import expires  # It imports the storages.
 

@@ -1,4 +1,4 @@
-"""Jobs: submissions that somebody follows."""
+"""Jobs (submissions that somebody follows): find, list, cancel, follow."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _LOOK_S = 0.1
 _LOOK_MAX_S = 1.0
 _PAGE = 200
 LOOKED_AT_MAX = 20_000
-"""How many jobs one page looks at for those that match."""
+"""How many jobs one page reads at most, to find those that match."""
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """A job that is followed. job: None once its hash has expired."""
+    """A job that `follow` yields. position: in `names`. job: None if its hash has expired."""
 
     position: int
     job: Job | None
@@ -38,7 +38,7 @@ def get(client: Client, job: str) -> Job:
     """One job.
 
     Raises:
-        OperationError: "not_found": there is none, or it has expired.
+        OperationError: "not_found": there is no such job, or it has expired.
     """
     found = find(client, [job])[0]
     if found is None:
@@ -47,7 +47,7 @@ def get(client: Client, job: str) -> Job:
 
 
 def find(client: Client, names: Sequence[str]) -> list[Job | None]:
-    """These jobs as they are now; None for one that is not known (any more)."""
+    """Read these jobs; None for a job that does not exist or has expired."""
     pipe = client.pipeline(transaction=False)
     for name in names:
         pipe.hgetall(keys.job(name))
@@ -60,18 +60,18 @@ def find(client: Client, names: Sequence[str]) -> list[Job | None]:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some jobs. after: where the next page begins; "" for none."""
+    """Some jobs. after: pass it to `page` for the next page; "" if this is the last page."""
 
     jobs: list[Job]
     after: str
 
 
 def newest(client: Client, name: str = "", status: str = "", looked_at: int = 0) -> Iterator[Job]:
-    """The jobs that are known, the newest first.
+    """The known jobs, the newest first.
 
     Args:
-        name, status: only of that list, with that status.
-        looked_at: look at so many jobs at most; 0: at all.
+        name, status: only jobs of this list, with this status; "" for any.
+        looked_at: read at most so many jobs; 0: all.
     """
     for _, job in islice(_listed(client, ""), looked_at or None):
         if job is not None and _matches(job, name, status):
@@ -87,15 +87,15 @@ def page(
     limit: int = 100,
     allowed: Callable[[Job], bool] = lambda _: True,
 ) -> Page:
-    """The newest jobs behind the job `after`. Jobs that arrive between two pages repeat none.
+    """One page of jobs, the newest first. If new jobs arrive between two pages, no job is repeated.
 
-    It looks at LOOKED_AT_MAX jobs at most for those that match, so a page may hold fewer than
-    `limit`, or none, and still have an `after`.
+    It reads at most LOOKED_AT_MAX jobs. So a page may have fewer than `limit` jobs, or none, and
+    still have an `after`.
 
     Args:
-        after: of the page before; "" begins with the newest. Behind one that is not listed (any
-            more: the latest 100,000 are) there is nothing.
-        allowed: leaves jobs out, such as those that a caller may not see.
+        after: `Page.after` of the previous page; "" for the first page. If that job has left the
+            index (which has the latest 100,000), the page is empty.
+        allowed: returns False for a job to leave out, such as one that the caller may not see.
     """
     found: list[Job] = []
     for looked_at, (last, job) in enumerate(_listed(client, after), 1):
@@ -107,9 +107,10 @@ def page(
 
 
 def _listed(client: Client, after: str) -> Iterator[tuple[str, Job | None]]:
-    """The id of each job behind `after`, the newest first, and the job if it is known still.
+    """Yield (id, job) for each job after the job `after`, the newest first; job None if expired.
 
-    Places in the list shift while jobs arrive, so it goes by their time, and by name within one ms.
+    Ranks in the index shift while jobs arrive. So this continues by the time of `after`, and by id
+    among jobs of the same ms.
     """
     upper: Any = client.zscore(keys.JOBS, after) if after else "+inf"
     skip = 0
@@ -120,14 +121,14 @@ def _listed(client: Client, after: str) -> Iterator[tuple[str, Job | None]]:
         if not found:
             return
         ids = [member.decode() for member, _ in found]
-        if after and after not in ids:  # More than a page of one moment come before it.
+        if after and after not in ids:  # more than a page of jobs have the same time as `after`
             skip += len(ids)
             continue
         ids = ids[ids.index(after) + 1 :] if after else ids
         yield from zip(ids, find(client, ids), strict=True)
         if ids:
             after, upper, skip = ids[-1], found[-1][1], 0
-        else:  # It was the last of its page.
+        else:  # `after` was the last job of this page
             after, skip = "", skip + len(found)
 
 
@@ -138,20 +139,21 @@ def _matches(job: Job, name: str, status: str) -> bool:
 def cancel(
     client: Client, job: str, *, actor: str, configured: Collection[str] = (), keep_s: int = 0
 ) -> Job:
-    """Cancels a job wherever its item is; a running one ends at its next link, or within its link.
+    """Cancel a job, wherever its item is. A running item ends before its next link, or within its
+    link if the link looks for cancellation.
 
     configured, keep_s: see items.let_expire.
 
     Returns:
-        The job afterwards.
+        The job after the cancellation.
 
     Raises:
-        OperationError: "not_found", or "conflict" for one that has ended.
+        OperationError: "not_found", or "conflict" if the job has ended.
     """
     found = get(client, job)
     if found.ended:
         raise OperationError(f"the job {job} has ended already: {found.status}", "conflict")
-    # A copy that moved during the first look is found by the second.
+    # The second call finds an item that moved during the first.
     total = sum(cancellation.cancel_job(client, found.list, job).total for _ in range(2))
     if total:
         audit.record(client, actor, "cancel", {"job": job, "uuid": found.uuid}, total)
@@ -162,9 +164,9 @@ def cancel(
 def follow(
     client: Client, names: Sequence[str], *, timeout_s: float
 ) -> Generator[Followed, None, None]:
-    """Looks at jobs until each has ended; yields each at its end, by its position in `names`.
+    """Poll jobs until each has ended. Yields each job when it has ended.
 
-    At the end of the time those that have not ended are yielded as they are then.
+    When `timeout_s` is over, yields the jobs that have not ended.
     """
     pending = dict(enumerate(names))
     until_s, pause_s = time.monotonic() + timeout_s, _LOOK_S
@@ -182,7 +184,7 @@ def follow(
 
 
 def as_data(job: Job) -> dict[str, Any]:
-    """A job as JSON shows it."""
+    """A job as data for JSON output."""
     told = asdict(job)
     del told["fields"]
     return told

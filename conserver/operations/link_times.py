@@ -1,7 +1,7 @@
-"""How long links take, lately.
+"""Measures how long links took in the last minutes.
 
-Hosts tell sums since their start with each heartbeat (coordinator/chain_counts.py). Whoever looks
-again and again learns how much was added.
+Each heartbeat contains sums since the host's start (coordinator/chain_counts.py). LinkTimes keeps
+the sums of the last beats and computes differences.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ _Sums = dict[_Key, tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class LinkTime:
-    """How often a link ran, and for how many seconds in all."""
+    """runs: how often a link ran. seconds: how long these runs took in all."""
 
     runs: float
     seconds: float
 
     @property
     def mean_s(self) -> float | None:
-        """How long a run took; None if there was none."""
+        """The mean duration of a run; None if there was no run."""
         return self.seconds / self.runs if self.runs else None
 
 
 @dataclass(frozen=True, slots=True)
 class Lately:
-    """The times of links by chain and link, over the last `span_s`."""
+    """(chain, link) -> how often and how long the link ran in the last `span_s`."""
 
     span_s: float
     links: Mapping[_Key, LinkTime]
 
 
 class LinkTimes:
-    """What living hosts have added over the last WINDOW_S, or since the look before if that is
-    longer ago. Of a host that is seen for the first time it is all since its start.
+    """The link times of living hosts over the last WINDOW_S, or since the previous look if that is
+    longer ago. For a host that is seen for the first time: since its start.
     """
 
     def __init__(self) -> None:
         self._told: dict[str, deque[tuple[float, _Sums]]] = {}
 
     def look(self, hosts: Sequence[Host]) -> Lately:
-        """The sums over all hosts; links that have not run in that time are left out."""
+        """The sums over all living hosts. Links that did not run in that time are left out."""
         total: dict[_Key, list[float]] = defaultdict(lambda: [0.0, 0.0])
         living = [host for host in hosts if host.beats]
         span_s = 0.0
@@ -65,7 +65,7 @@ class LinkTimes:
         return Lately(span_s, {key: LinkTime(*sums) for key, sums in total.items() if sums[0] > 0})
 
     def _add(self, host: Host) -> deque[tuple[float, _Sums]]:
-        """What a host has told in the window, the latest last."""
+        """Add the sums of a host's last beat. Returns its sums in the window, the latest last."""
         told = self._told.setdefault(host.id, deque([(host.started_at, {})]))
         if told[-1][0] < host.beat_at_s:
             sums: _Sums = {

@@ -1,7 +1,7 @@
-"""Lists: how many items they hold, how long the oldest has waited, whether they are paused.
+"""Lists: their depths and ages; pause, resume and drain.
 
-A paused list keeps what producers push; items that were claimed before the pause go on to their
-end.
+Workers claim nothing from a paused list. Producers may push to it, and items that were claimed
+before the pause run to their end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PLACES = 5  # of the items of one list, see Depth
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many items of one list there are in each place. None where a key has another type."""
+    """How many items of one list are in each place; None if the place's key has the wrong type."""
 
     queued: int | None
     returned: int | None
@@ -35,15 +35,17 @@ class Depth:
 
     @property
     def total(self) -> int:
-        """All items in all places; those in keys of another type are not known."""
+        """The items in all places; a place whose key has the wrong type counts as 0."""
         places = (self.queued, self.returned, self.suspects, self.parked, self.dead)
         return sum(count or 0 for count in places)
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The items of one list that need a worker now: those that wait, by place, those that workers
-    hold, and the parked ones that are due and that only a running host moves.
+    """The items of one list that need a worker now.
+
+    queued, returned, suspects: items that wait there. due: parked items that are due, which only a
+    running host requeues. in_flight: items that workers hold.
     """
 
     queued: int
@@ -54,15 +56,16 @@ class Backlog:
 
     @property
     def total(self) -> int:
-        """What an autoscaler divides among workers; 0 where none is needed."""
+        """How many items need a worker. An autoscaler needs no worker if it is 0."""
         return self.queued + self.returned + self.suspects + self.due + self.in_flight
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownName:
-    """A name that nothing has; `hint` is a sentence about the likeliest one that is known, or "".
+    """A name in a request that is not known.
 
-    `kind` is "list", or "where" for a link or storage.
+    hint: a sentence that suggests the most similar known name, or "". kind: "list", or "where" for
+    a link or storage.
     """
 
     name: str
@@ -79,7 +82,7 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Since when a list is paused, in Unix seconds, and who did it; 0 and "" if nobody knows."""
+    """since: when a list was paused, in Unix seconds; 0 if unknown. by: who paused it, or ""."""
 
     since: float
     by: str
@@ -87,7 +90,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The lists whose pause was ended; a list that was not paused is not among them."""
+    """The lists that were resumed, without lists that were not paused."""
 
     resumed: list[str]
 
@@ -101,7 +104,7 @@ class Draining:
 
 
 def known(client: Client) -> list[str]:
-    """Every list that any worker has ever claimed from, by name."""
+    """The names of all lists that any worker has ever claimed from, sorted."""
     return lookup.known_lists(client)
 
 
@@ -111,12 +114,12 @@ def names(client: Client, configured: Iterable[str]) -> list[str]:
 
 
 def paused(client: Client) -> list[str]:
-    """The lists that are paused, by name."""
+    """The names of the paused lists, sorted."""
     return list(pauses(client))
 
 
 def pauses(client: Client) -> dict[str, Pause]:
-    """The lists that are paused, by name, and who has paused each."""
+    """name of a paused list -> since when it is paused, and by whom."""
     fields: dict[bytes, bytes] = client.hgetall(keys.CONTROL)
     prefix = keys.paused("")
     found = {name.decode(): value for name, value in fields.items()}
@@ -130,8 +133,8 @@ def pauses(client: Client) -> dict[str, Pause]:
 def unknown(
     client: Client, wanted: Iterable[str], configured: Iterable[str] = ()
 ) -> list[UnknownName]:
-    """Those of `wanted` that are not configured and that no worker has ever claimed from: they may
-    be misspelt.
+    """The names in `wanted` that are not configured and from which no worker has ever claimed. They
+    may be misspelt.
     """
     there = names(client, configured)
     return [UnknownName(name, suggest(name, there)) for name in sorted(set(wanted) - set(there))]
@@ -152,10 +155,11 @@ def depths(client: Client, wanted: Iterable[str]) -> dict[str, Depth]:
 
 
 def backlog(client: Client, name: str) -> Backlog:
-    """What a list needs workers for. A place whose key has another type counts as empty.
+    """The items of a list that need a worker now. A place whose key has the wrong type counts as 0.
 
-    Three round trips, whatever waits. Only where other lists were ever claimed from are the records
-    of running items read too, because their keys do not tell which list they are of.
+    It takes three round trips, however many items wait. If workers have ever claimed from other
+    lists, it also reads the records of all running items, because only a record tells the list of
+    its item.
     """
     seconds, micros = client.time()
     due_ms = seconds * 1000 + micros // 1000
@@ -175,12 +179,13 @@ def backlog(client: Client, name: str) -> Backlog:
 
 
 def ages(client: Client, wanted: Iterable[str]) -> dict[str, float | None]:
-    """For how many seconds the oldest item of each list has waited for a worker: in the list itself
-    or, after a claim, in returned or suspects. Parked ones, which wait for their time, are left
-    out. 0.0 where none waits; None where it cannot be told.
+    """list -> for how many seconds its oldest item has waited for a worker.
 
-    queue/waiting.lua says how that is known, and what it cannot know: among equal elements the age
-    may be too high. Coordinators look every few seconds; so does whoever calls this.
+    Items wait in the list itself, in `returned` or in `suspects`; parked items are left out. 0.0 if
+    no item waits; None if the age is unknown.
+
+    queue/waiting.lua says how the age is found, and when it is too high. Coordinators take a sample
+    every few seconds; a call of this function takes a sample, too, if the last one is old.
     """
     from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
 
@@ -192,7 +197,7 @@ def ages(client: Client, wanted: Iterable[str]) -> dict[str, float | None]:
             answer = script.run(client, host_calls.waiting(some, _AGES_EVERY_MS))
             found.update(host_calls.read_waiting(some, answer))
         except (NoPermissionError, ReadOnlyError):
-            found.update(dict.fromkeys(some))  # Who may only read is still shown the rest.
+            found.update(dict.fromkeys(some))  # a read-only Redis user still sees other figures
         except ResponseError as error:
             if not wrong_type.is_wrong_type(error) and "NOPERM" not in str(error):
                 raise
@@ -201,29 +206,30 @@ def ages(client: Client, wanted: Iterable[str]) -> dict[str, float | None]:
 
 
 def depth(client: Client, key: str) -> int:
-    """How many elements one list has; 0 where there is none. Raises redis.ResponseError."""
+    """How many elements one list has; 0 if it does not exist. Raises redis.ResponseError."""
     return int(client.llen(key))
 
 
 def take(client: Client, name: str, most: int) -> list[str]:
-    """Takes up to `most` elements off the front of an egress list; they are in it no more.
+    """Remove up to `most` elements from the front of an egress list, and return them.
 
-    Whoever loses the answer loses them: an egress list has no places in between.
+    If the answer gets lost, the elements are lost, because Redis keeps no copy of them.
     """
     taken: list[bytes] = client.lpop(name, most) or []
     return [text.decode("utf-8", "replace") for text in taken]
 
 
 def peek(client: Client, name: str, most: int) -> list[str]:
-    """The first `most` elements of an egress list, which stay in it until they are acknowledged."""
+    """The first `most` elements of an egress list. They stay there until `acknowledge`."""
     found: list[bytes] = client.lrange(name, 0, most - 1)
     return [text.decode("utf-8", "replace") for text in found]
 
 
 def acknowledge(client: Client, name: str, elements: Sequence[str]) -> int:
-    """Takes the first copy of each of these elements off an egress list. Returns how many.
+    """Remove the first copy of each of these elements from an egress list. Returns how many.
 
-    An element has no other name than its text: whoever acknowledges it twice takes two copies.
+    Elements are identified by their text alone. So a second acknowledgement removes a second copy,
+    if there is one.
     """
     pipe = client.pipeline(transaction=False)
     for element in elements:
@@ -238,14 +244,15 @@ def pause(
     actor: str,
     configured: Collection[str] | None = None,
 ) -> Paused:
-    """Pauses lists, known or not.
+    """Pause lists.
 
     Args:
-        configured: the lists of the configuration. Where they are given, each of `wanted` must be
-            one of them, or was served once, or holds something.
+        configured: the lists of the configuration. If given, each list in `wanted` must be
+            configured, or a worker must have claimed from it once, or it must hold items. If None,
+            any name may be paused.
 
     Raises:
-        OperationError: "not_found": one is nowhere; none is paused.
+        OperationError: "not_found": one of the lists is unknown; no list was paused.
     """
     if configured is not None:
         strangers = {one.name: one for one in unknown(client, wanted, configured)}
@@ -262,7 +269,7 @@ def pause(
 
 
 def resume(client: Client, wanted: Sequence[str], *, actor: str) -> Resumed:
-    """Ends the pause of lists; of all that are paused where `wanted` is empty."""
+    """Resume paused lists; all paused lists if `wanted` is empty."""
     ending = list(wanted) or paused(client)
     resumed = [name for name in ending if client.hdel(keys.CONTROL, keys.paused(name))]
     if resumed:
@@ -273,10 +280,10 @@ def resume(client: Client, wanted: Sequence[str], *, actor: str) -> Resumed:
 def drain(
     client: Client, configured: Iterable[str], *, timeout_s: float, actor: str
 ) -> Generator[Draining, None, None]:
-    """Pauses every list, then waits until nothing is in flight or the time is over.
+    """Pause all lists, then wait until no item is in flight or `timeout_s` is over.
 
-    Yields what is in flight at once and after each look. Closing the generator ends the waiting and
-    leaves the lists paused.
+    Yields the number of items in flight, first at once and then after each look. Closing the
+    generator ends the waiting; the lists stay paused.
     """
     wanted = names(client, configured)
     _pause(client, wanted, actor)
@@ -297,8 +304,8 @@ def _pause(client: Client, wanted: Iterable[str], actor: str) -> None:
 
 
 def _pause_of(value: bytes) -> Pause:
-    """What `_pause` wrote. Earlier versions wrote only the time. An operator's HSET may have
-    written anything, such as 1: a time in the first minute of 1970 counts as unknown.
+    """Parse the value that `_pause` wrote. Earlier versions wrote only the time. An operator's HSET
+    may have written any value, such as 1: a time in the first minute of 1970 counts as unknown.
     """
     since_ms, _, actor = value.decode("utf-8", "replace").partition(" ")
     known = since_ms.isascii() and since_ms.isdigit() and int(since_ms) > _PAUSED_MS_MIN

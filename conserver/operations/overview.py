@@ -1,4 +1,4 @@
-"""What `conserver status` shows: what waits, runs and is dead, and which hosts work on it."""
+"""The data of `conserver status`: the items in each list, the hosts, and the rate of work."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from conserver.queue import keys
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """One list: its depths (see lists.Depth) and who takes from it.
+    """One list: its depths (see lists.Depth), its pause, and whether a host serves it.
 
     Attributes:
         oldest_age_s: for how long the oldest item has waited for a worker; see lists.ages.
-        paused_since: Unix seconds, 0 if nobody knows; None where it is not paused.
-        paused_by: the actor, as in the audit; "" if nobody knows.
-        served: whether a living host serves it.
-        waits: what its parked items wait for; None where none is parked.
+        paused_since: Unix seconds, 0 if unknown; None if the list is not paused.
+        paused_by: the actor, as in the audit; "" if unknown.
+        served: whether a living host serves the list.
+        waits: what the parked items of the list wait for; None if no item is parked.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Overview:
 
     Attributes:
         at: when this was read, in seconds since the epoch.
-        in_flight: items that workers hold.
-        risks: how Redis may lose items, or refuses them.
-        done: items that the present workers have done.
-        rate_per_s: None until it is known. The first call takes the average of the last minute from
-            the history.
+        in_flight: how many items the workers hold.
+        risks: problems of Redis for which it may lose or refuse items; see doctor.risks.
+        done: how many items the present workers have done.
+        rate_per_s: items done per second by all hosts; None if unknown. The first call takes the
+            average of the last minute from the history.
         drained_in_s: seconds until the lists that are served and not paused are empty at this
             rate; None without a rate.
     """
@@ -72,7 +72,7 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
 
     Args:
         configured: the lists of the configuration; they are shown first.
-        rate: what earlier overviews have measured; this one adds to it.
+        rate: the measurements of earlier overviews, to which this call adds one.
     """
     found = hosts.read(client)
     paused = lists.pauses(client)

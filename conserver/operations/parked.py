@@ -1,4 +1,4 @@
-"""What parked items wait for."""
+"""Finds what parked items wait for: a retry, a storage, a rate, a server, or a later time."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from conserver.queue.record import AGAIN, THROTTLED, Progress
 from conserver.telemetry.redact import redact_text
 
 Cause = Literal["retry", "storage", "rate", "throttled", "later"]
-"""What a parked item waits for; `later` is the time of its submission."""
+"""What a parked item waits for. `later`: it was submitted for a later time."""
 
 _PARKED_SAMPLE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """What the parked items of a list wait for, by the `sampled` ones that are due first.
+    """What the parked items of a list wait for. Only the items that are due first are counted.
 
     Attributes:
-        storages: how many of them are owed to each storage.
-        retries: how many wait for another attempt of a link.
-        due_in_s: when the first is due; negative where it is already.
-        rates: how many wait for a slot of each rate, such as `link:transcribe`.
-        throttled: how many wait until the server of each link takes calls again.
-        later: how many were submitted for a later time, and wait for that.
+        sampled: how many items were counted.
+        storages: storage -> how many items must still be written to it.
+        retries: how many items wait for another attempt of a link.
+        due_in_s: seconds until the first item is due; negative if it is due already.
+        rates: rate, such as `link:transcribe` -> how many items wait for a slot of it.
+        throttled: link -> how many items wait until the link's server takes calls again.
+        later: how many items were submitted for a later time.
         failed: how many of the `retries` have failed before.
-        error: the most frequent error of these, without uuids; see error_kinds.
+        error: the most frequent error of the failed items, without uuids; see error_kinds.
     """
 
     sampled: int
@@ -46,9 +47,9 @@ class Waits:
 
 
 def waits(client: Client, wanted: Iterable[str]) -> dict[str, Waits]:
-    """What the parked items of these lists wait for; lists that have none are left out.
+    """list -> what its parked items wait for. Lists without parked items are left out.
 
-    Less than ten round trips, for any number of lists.
+    It takes fewer than ten round trips for any number of lists.
     """
     wanted = list(wanted)
     pipe = client.pipeline(transaction=False)
@@ -65,7 +66,7 @@ def waits(client: Client, wanted: Iterable[str]) -> dict[str, Waits]:
     states: dict[str, list[Progress | None]] = {keys.parked(name): [] for name in due_in_s}
     for key, page in elements.in_sorted_sets(client, list(states), _PARKED_SAMPLE):
         states[key] += map(state_of, page)
-    # A list whose items have left since the first look has none.
+    # The parked items of a list may have left since the first command: then it is left out.
     return {
         name: _counted(states[keys.parked(name)], due_s)
         for name, due_s in due_in_s.items()
@@ -99,18 +100,18 @@ def _counted(sample: Sequence[Progress | None], due_in_s: float) -> Waits:
 
 
 def state_of(text: bytes) -> Progress | None:
-    """The state of an item that waits; an empty one where the text is no record, and None for what
-    was submitted for later: nobody has claimed it yet.
+    """The progress of a waiting item; an empty one if the text is no record. None for an item that
+    was submitted for a later time and was never claimed.
     """
     try:
         parsed = record.parse(text)
         return Progress.load(parsed.state) if parsed.epoch else None
-    except ValueError:  # A payload as it was pushed, or another program put it there.
+    except ValueError:  # a bare payload, or an element of another program
         return Progress()
 
 
 def cause_of(text: bytes) -> Cause:
-    """What a parked item waits for. One that is owed to storages waits for these alone."""
+    """What a parked item waits for. If storages must still be written, it waits only for those."""
     state = state_of(text)
     if state is None:
         return "later"

@@ -1,4 +1,4 @@
-"""Documents and uuids onto lists as a producer pushes them: bare, in one step, without a job."""
+"""Pushes documents and uuids to lists in one step, without a job, as a producer does."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _NO_KEY = -2  # the PTTL of a key that is not there
 def push(
     client: Client, names: Sequence[str], uuid: str, raw: bytes, *, settings: Settings
 ) -> None:
-    """Stores a document and pushes its bare uuid onto lists, in one step, as a producer would.
+    """Store a document and push its bare uuid to lists, in one step, as a producer does.
 
-    It has no expiry from then on: the end of its item sets one. Leaves no audit entry.
+    The document then has no expiry until the end of its item. It adds no audit entry.
 
     Args:
-        names: one list or several; nothing happens where one of them cannot take it.
+        names: one list or several; if one of them cannot take the uuid, nothing is stored.
 
     Raises:
-        OperationError: "unavailable" where a list is full, "conflict" where a key is no list.
+        OperationError: "unavailable" if a list is full, "conflict" if a key is no list.
         redis.RedisError: Redis is full, or away.
     """
     if len(names) > 1:
-        for name in names:  # What one list refuses must not have gone to another one.
+        for name in names:  # check all lists before the first push
             check_room(client, name, 1, settings)
     first = Submission(names[0], uuid, body=raw, most=settings.list_cap)
     if len(raw) > calls.SMALL_BYTES:
@@ -62,14 +62,14 @@ def push_stored(
     *,
     settings: Settings,
 ) -> list[str]:
-    """Pushes uuids of documents that are stored already; one that was to expire no longer does.
+    """Push the uuids of documents that are already stored, and remove their expiries in Redis.
 
     Returns:
-        Those that neither Redis nor a storage has: they were not pushed.
+        The uuids that neither Redis nor a storage has; they were not pushed.
 
     Raises:
-        OperationError: nothing was pushed: as `push`, and "unavailable" where a storage that may
-            have one of them could not be asked.
+        OperationError: nothing was pushed; for the reasons of `push`, or "unavailable": a storage
+            that may have one of the documents could not be asked.
         redis.RedisError
     """
     pipe = client.pipeline(transaction=False)
@@ -94,8 +94,9 @@ def push_stored(
 def _leave_contexts(
     client: Client, names: Sequence[str], uuids: Sequence[str], settings: Settings
 ) -> None:
-    """Leave the span that is open here, such as a request's, for the workers that take these vCons
-    from these lists: where vcon-server's API leaves it. Before the push, so that it is there.
+    """Write the current trace span, such as a request's, to the keys where vcon-server's API puts
+    it, for the workers that claim these vCons. Call this before the push, so that a worker finds
+    the span.
     """
     otel = TRACES.otel
     note = otel.note() if otel is not None and settings.context_expiry_s else b""
@@ -105,7 +106,7 @@ def _leave_contexts(
     for key in [keys.trace_context(name, uuid) for name in names for uuid in uuids]:
         pipe.rpush(key, note)
         pipe.expire(key, settings.context_expiry_s)
-    pipe.execute(raise_on_error=False)  # A hint: nothing depends on it.
+    pipe.execute(raise_on_error=False)  # without the span the items run all the same
 
 
 def _is_stored(storages: StorageReader, uuid: str) -> bool:
@@ -120,7 +121,7 @@ def _is_stored(storages: StorageReader, uuid: str) -> bool:
 
 
 def check_room(client: Client, name: str, count: int, settings: Settings) -> None:
-    """Raises OperationError where a list cannot take so many more: see `push`."""
+    """Raise OperationError, as `push` does, if a list cannot take `count` more elements."""
     check_type(client, name)
     waiting = lists.depth(client, name)
     if settings.list_cap and waiting + count > settings.list_cap:
@@ -128,7 +129,7 @@ def check_room(client: Client, name: str, count: int, settings: Settings) -> Non
 
 
 def _refusal(name: str, answer: Sequence[str]) -> OperationError:
-    """What an answer of submit.lua means that is not `queued`."""
+    """The error for an answer of submit.lua other than `queued`."""
     match answer:
         case ["full", waiting]:
             text = f"{waiting} items wait on `{name}`, and no more are taken; try again later"

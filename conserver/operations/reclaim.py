@@ -1,8 +1,9 @@
-"""Items that are held by consumers which no host knows: found, and returned.
+"""Finds and returns items of consumers that are registered with no host ("stranded" items).
 
-A host's hash names its consumers. If another program deletes that hash, the host registers them
-again while it lives. If it dies before that, no other host looks where their items are. The items
-are not lost: `stranded` finds them and `reclaim` returns them.
+A host's hash in Redis names its consumers. If another program deletes that hash, a living host
+registers its consumers again. But if the host dies before it does so, no other host knows its
+consumers, and their items stay in flight. `stranded` finds such consumers, and `reclaim` returns
+their items.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from conserver.queue import host_calls, keys, lookup, script
 from conserver.queue.host_calls import Returned
 from conserver.queue.lookup import WrongKey
 
-_HOST = "reclaimed"  # The host that the consumers belong to while their items are returned.
+_HOST = "reclaimed"  # a host id under which return.lua runs for stranded consumers
 _BLAME = Blame("everything", notes={"": {"error": "was lost with its host"}})
 _SCAN = 1000
 _HOST_KEYS = (keys.HOSTS, keys.host(""))
 
 
 class WrongKeysError(OperationError):
-    """Keys of hosts have the wrong type, so nobody can tell which consumers are registered."""
+    """Keys of hosts have the wrong type, so the registered consumers are unknown."""
 
     def __init__(self, wrong: Sequence[WrongKey]) -> None:
         super().__init__("\n".join(str(key) for key in wrong), "conflict")
@@ -40,10 +41,10 @@ class Reclaimed:
 
 
 def stranded(client: Client) -> dict[str, int]:
-    """Consumers that no host has registered, and how many items each of them holds.
+    """stranded consumer -> how many items it holds.
 
-    Looks at every key in Redis, a thousand in each call. The registrations are read afterwards, so
-    that a consumer which registers meanwhile is not among them.
+    It scans all keys in Redis, a thousand per call. It reads the registrations after the scan, so
+    that a consumer that was registered during the scan does not count as stranded.
     """
     prefix = keys.inflight("")
     holding = client.scan_iter(match=f"{prefix}*", count=_SCAN, _type="hash")
@@ -56,11 +57,11 @@ def stranded(client: Client) -> dict[str, int]:
 
 
 def reclaim(client: Client, *, actor: str) -> Reclaimed:
-    """Returns what stranded consumers hold. All of it may have run when they died, so it becomes
-    suspect.
+    """Return the items of all stranded consumers. All of these items become suspects, because any
+    of them may have been running when its worker died.
 
     Raises:
-        WrongKeysError: a key of another type hides which consumers are registered.
+        WrongKeysError: keys of hosts have the wrong type, so the registered consumers are unknown.
     """
     wrong = [found for found in lookup.wrong_keys(client) if found.key.startswith(_HOST_KEYS)]
     if wrong:
@@ -73,7 +74,7 @@ def reclaim(client: Client, *, actor: str) -> Reclaimed:
 
 
 def _return_items(client: Client, consumer: str) -> int:
-    """Return all that a consumer holds. Returns how many items that were."""
+    """Return all items of a consumer to the queue. Returns how many there were."""
     items, left = 0, 1
     while left:
         call = host_calls.return_items(_HOST, consumer, _BLAME)

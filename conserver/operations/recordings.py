@@ -1,7 +1,7 @@
-"""Recordings into vCons.
+"""Makes a vCon from a recording.
 
-One recording is one dialog. Each of two channels is one party, because telephone systems record a
-call so.
+The recording becomes one dialog. Each channel becomes one party, because telephone systems record
+each party of a call on its own channel.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ MEDIA_TYPES = {
     ".pcma": "audio/pcma",
 }
 
-# How audio files begin whose name does not tell what they are.
+# First bytes of an audio file -> media type, for files whose suffix is not in MEDIA_TYPES.
 _BEGINNINGS = {
     b"RIFF": "audio/wav",
     b"RF64": "audio/wav",
@@ -74,7 +74,7 @@ _BEGINNINGS = {
 _PICTURES = (b"heic", b"heix", b"mif1", b"msf1", b"avif")
 _TELEPHONE = ("audio/pcmu", "audio/pcma")
 HEAD_BYTES = 16
-"""So many bytes tell what a file is."""
+"""How many first bytes `sniffed` needs."""
 
 NO_KNOWN_AUDIO = (
     "neither a vCon (it is not JSON) nor audio of a known format: headerless audio needs a name "
@@ -83,7 +83,7 @@ NO_KNOWN_AUDIO = (
 
 
 def media_type_of(path: Path) -> str:
-    """The media type of a recording by its suffix, else by how it begins; "" if it is none.
+    """The media type of a recording by its suffix, else by its first bytes; "" if unknown.
 
     Raises:
         OSError: the file cannot be read.
@@ -96,7 +96,7 @@ def media_type_of(path: Path) -> str:
 
 
 def sniffed(head: bytes) -> str:
-    """The media type of audio that begins so; "" if it is no known format."""
+    """The media type of audio with these first bytes; "" if the format is unknown."""
     if head[4:8] == b"ftyp":
         return "" if head[8:12] in _PICTURES else "audio/mp4"
     if head[:4] == b"RIFF" and head[8:12] != b"WAVE":
@@ -108,11 +108,11 @@ def sniffed(head: bytes) -> str:
 
 
 def vcon_of(path: Path) -> bytes:
-    """A vCon that has the recording in it.
+    """A vCon that contains the recording.
 
     Raises:
         OSError: the file cannot be read.
-        Rejected: it is empty, or no known audio.
+        Rejected: the file is empty, or no known audio format.
     """
     content = path.read_bytes()
     if not content:
@@ -152,7 +152,7 @@ def readable(name: str) -> str:
 
 
 def new_uuid() -> str:
-    """A UUIDv8 as the vCon draft has them: the time in ms, then random bits."""
+    """A new UUIDv8 as the vCon draft defines it: the time in ms, then random bits."""
     bits = int(time.time() * 1000) << 80 | int.from_bytes(os.urandom(10))
     bits = bits & ~(0xF << 76) | 8 << 76
     bits = bits & ~(0b11 << 62) | 0b10 << 62
@@ -160,9 +160,9 @@ def new_uuid() -> str:
 
 
 def _shape(path: Path) -> tuple[int, float | None]:
-    """Channels and seconds of a recording; (1, None) where they cannot be determined."""
+    """Channels and seconds of a recording; (1, None) if they cannot be determined."""
     if MEDIA_TYPES.get(path.suffix.lower()) in _TELEPHONE:
-        return 1, path.stat().st_size / 8000  # A byte per sample, which no header tells.
+        return 1, path.stat().st_size / 8000  # headerless: one byte per sample, 8000 per second
     try:
         with wave.open(str(path)) as recording:
             return recording.getnchannels(), recording.getnframes() / recording.getframerate()
@@ -173,7 +173,7 @@ def _shape(path: Path) -> tuple[int, float | None]:
 def _shape_by_av(path: Path) -> tuple[int, float | None]:
     try:
         import av
-    except ModuleNotFoundError:  # It comes with the extra `speech`.
+    except ModuleNotFoundError:  # the extra `speech` is not installed
         return 1, None
     try:
         with av.open(str(path)) as container:

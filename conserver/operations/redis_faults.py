@@ -1,4 +1,4 @@
-"""Why Redis did not do what it was asked, in a sentence for people. Addresses are left out."""
+"""Says in a sentence why Redis did not execute a command. The sentence contains no address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _BY_WORD = {
     "OOM": "Redis is full: nothing was taken (`conserver doctor` says what fills it)",
     "WRONGTYPE": "a key has another type than it must have (`conserver doctor` names it)",
 }
-"""By the word with which an answer begins; redis-py takes some of them off and raises a class."""
+"""First word of Redis's error -> the sentence. For some errors redis-py removes that word and
+raises its own class: see _BY_CLASS.
+"""
 
 _UNKNOWN = "Redis refuses this; the log has its answer"
 
@@ -33,7 +35,7 @@ _BY_CLASS = {
 
 
 def why(error: RedisError) -> str:
-    """`Redis does not answer in time`, and the like."""
+    """A sentence for an error, such as `Redis does not answer in time`."""
     from redis import exceptions
 
     for kind in type(error).__mro__:

@@ -1,8 +1,9 @@
-"""Lets hosts read their settings and configuration again, and tells what came of it.
+"""Asks hosts to reload their settings and configuration, and reads their answers.
 
-A request is one field of `conserver:control` per host. The host's coordinator takes it within about
-a second, its supervisor does what it does at a SIGHUP, and its next beat has the answer. A
-configuration that cannot be used is refused by that host alone, which goes on with the one it has.
+A request is one field of `conserver:control` per host. The host's coordinator reads the field
+within about a second. Then its supervisor reloads, as on SIGHUP, and the host's next beat has the
+answer. If a host cannot use its new configuration, it refuses, and goes on with the present one;
+other hosts are not affected.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ Status = Literal["asked", "reloaded", "refused", "silent"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one host has made of a request.
+    """The answer of one host to a request.
 
     Attributes:
         id, name: of the host.
-        status: asked (no answer yet), reloaded, refused, or silent: it beats no more.
-        at: when it answered, in seconds since the epoch by its clock; None if it has not.
-        reason: why it refused.
+        status: asked (no answer yet), reloaded, refused, or silent (no answer, and no heartbeat).
+        at: when the host answered, in seconds since the epoch by its clock; None before that.
+        reason: why the host refused.
     """
 
     id: str
@@ -46,10 +47,10 @@ class Answer:
 
 
 def ask(client: Client, *, actor: str, host: str = "") -> str:
-    """Asks every host that beats, or that one alone. Returns the request's id, for `answers`.
+    """Ask all living hosts, or only `host`, to reload. Returns the request's id, for `answers`.
 
     Raises:
-        OperationError: "conflict": there is no such host, or none that beats.
+        OperationError: "conflict": there is no living host, or `host` is not a living host.
     """
     living = [one for one in hosts.read(client) if one.beats]
     asked = [one for one in living if host in ("", one.id)]
@@ -64,15 +65,15 @@ def ask(client: Client, *, actor: str, host: str = "") -> str:
 
 
 def answers(client: Client, request: str) -> list[Answer]:
-    """The answer of each host that was running when it was asked, by name.
+    """The answers of all hosts that were running at the time of the request, sorted by name.
 
     Raises:
-        OperationError: "not_found": that is no request's id.
+        OperationError: "not_found": `request` is no id of a request.
     """
     if not _REQUEST.fullmatch(request):
         raise OperationError(f"there is no reload `{request[:80]}`", "not_found")
     asked_at = asked_at_s(request)
-    # One that has started since has read the configuration as it was then.
+    # A host that started later has read the new configuration at its start.
     return [_answer(one, request) for one in hosts.read(client) if one.started_at <= asked_at]
 
 
@@ -82,7 +83,7 @@ def asked_at_s(request: str) -> float:
 
 
 def wait(client: Client, request: str, *, timeout_s: float) -> list[Answer]:
-    """The answers as soon as each host has given one or is silent, or when the time is over."""
+    """Wait until each host has answered or is silent, at most `timeout_s`. Returns the answers."""
     until_s = time.monotonic() + timeout_s
     while True:
         found = answers(client, request)
@@ -94,14 +95,15 @@ def wait(client: Client, request: str, *, timeout_s: float) -> list[Answer]:
 
 def _answer(host: Host, request: str) -> Answer:
     last = host.supervisor.get("reload") or {}
-    if last.get("request", "") >= request:  # They begin with their time: a later one is as good.
+    # Ids begin with their time. A host that has answered a later request has reloaded, too.
+    if last.get("request", "") >= request:
         refused = redact_text(str(last.get("refused") or ""))
         return Answer(host.id, host.name, "refused" if refused else "reloaded", last["at"], refused)
     return Answer(host.id, host.name, "asked" if host.beats else "silent")
 
 
 def _forget_unread(client: Client, living: set[str]) -> None:
-    """Removes requests that hosts did not live to read."""
+    """Remove requests to hosts that died before they read them."""
     fields = [field.decode("utf-8", "replace") for field in client.hkeys(keys.CONTROL)]
     unread = [field for field in fields if _host_of(field) not in (None, *living)]
     if unread:

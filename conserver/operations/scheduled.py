@@ -1,7 +1,7 @@
-"""The run of a schedule: a requeue, a purge, or a query whose finds are pushed.
+"""Does the run of a schedule: a requeue, a purge, or a query whose results are pushed to a list.
 
-It tells Redis how far it is, and may be given up at any step for another host. What has been done
-stays done, and a query goes on behind the last page that it pushed.
+The run stores its progress in Redis. Its process may give up the run after any step; then another
+host continues it. Moved letters stay moved, and a query continues after the last pushed page.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ from conserver.telemetry.redact import redact_text
 
 TEND_EVERY_S = 3.0
 PAGE = 500
-"""vCons that a storage is asked for at once."""
+"""How many vCons one query asks of a storage."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the coordinator hands over. cursor: where another host has stopped; "" at first."""
+    """The run that the coordinator passes to the child process.
+
+    cursor: where an earlier host has stopped; "" for a new run.
+    """
 
     name: str
     run: str
@@ -43,13 +46,17 @@ class Task:
 
     @property
     def schedule(self) -> ScheduleConfig:
-        """The schedule that the task is of."""
+        """The schedule of this run."""
         return self.config.schedules[self.name]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Part of the work: done counts from the beginning; uuids are still to be pushed."""
+    """One step of a run.
+
+    done: letters moved, or vCons found, since the beginning of the run. cursor: where to continue
+    after this step. uuids: vCons that the step pushes.
+    """
 
     done: int
     cursor: str = ""
@@ -61,14 +68,14 @@ class LostError(ConserverError):
 
 
 def carry_out(client: Client, task: Task, stopping: threading.Event) -> int:
-    """Do what is left of a run, and tell Redis how far it is.
+    """Do the rest of a run, and store its progress in Redis.
 
     Returns:
-        0 where it has ended, EXIT_GIVEN_UP where it was given up.
+        0 if the run has ended, EXIT_GIVEN_UP if `stopping` was set.
 
     Raises:
-        LostError: another host has it.
-        OperationError: Redis or a storage does not answer; the run is left to the next host.
+        LostError: another host has taken over the run.
+        OperationError: Redis or a storage does not answer; another host continues the run later.
     """
     tended_s, step = 0.0, Step(0)
     try:
@@ -93,10 +100,10 @@ def carry_out(client: Client, task: Task, stopping: threading.Event) -> int:
 
 
 def filter_of(action: LettersAction) -> Filter:
-    """The filter that an action of the configuration means.
+    """The dead-letter filter of an action in the configuration.
 
     Raises:
-        InvalidArgumentError: an age, a reason or a regular expression that is none.
+        InvalidArgumentError: an age, a reason or a regular expression is invalid.
     """
     found = Filter(
         names=tuple(action.lists),
@@ -116,7 +123,7 @@ def _steps(client: Client, task: Task) -> Any:
         return _found(task, schedule.find)
     action = cast("LettersAction", schedule.requeue or schedule.purge)
     move = dead_letters.requeue if schedule.requeue is not None else dead_letters.purge
-    # The cursor of such a run is how many were moved.
+    # The cursor of a requeue or purge is the number of moved letters.
     done = int(task.cursor.partition(" ")[0] or 0)
     if 0 < action.limit <= done:
         return iter([Step(done, task.cursor)])
@@ -132,15 +139,16 @@ def _moved(progress: Any, before: int) -> Iterator[Step]:
 
 
 def _found(task: Task, action: FindAction) -> Iterator[Step]:
-    """Page by page what the storage finds, behind the cursor of the task.
+    """Yield a step for each page that the storage finds, beginning after the cursor of the task.
 
-    The cursor of a run is how many were pushed and, if there may be more, the storage's cursor.
+    The cursor of a query is the number of found vCons and, if there may be more, the storage's
+    cursor.
     """
     count_text, has_more, cursor = task.cursor.partition(" ")
     count = int(count_text or 0)
     yield Step(count, task.cursor)
     if task.cursor and not has_more:
-        return  # A host pushed the last page, and could not tell that the run has ended.
+        return  # an earlier host pushed the last page, but did not end the run
     with StorageReader(task.config) as reader:
         while count < action.limit:
             limit = min(PAGE, action.limit - count)

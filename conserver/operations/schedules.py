@@ -1,4 +1,4 @@
-"""The schedules of a configuration: what they do, when they fired and fire next; run, pause."""
+"""The schedules of a configuration: show them with last and next times, run, pause, resume."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Schedule:
     """One schedule.
 
     Attributes:
-        does: its action, in words.
-        next_at: when it fires next, in seconds since 1970; 0 where it is disabled or paused.
+        action, does: the name of its action, and a sentence about it.
+        next_at: when it fires next, in seconds since 1970; 0 if it is disabled or paused.
     """
 
     name: str
@@ -55,10 +55,10 @@ def get(client: Client, config: Config, name: str) -> Schedule:
 
 
 def run_now(client: Client, config: Config, name: str, *, actor: str) -> Schedule:
-    """Ask for a run now, besides the times of the schedule; a host begins it within seconds.
+    """Ask for a run now, in addition to the due times. A host begins the run within seconds.
 
     Raises:
-        OperationError: "not_found"; "conflict" where it runs, or its key has another type.
+        OperationError: "not_found"; "conflict" if the schedule is disabled, or runs already.
     """
     found = get(client, config, name)
     if not found.enabled:
@@ -71,7 +71,7 @@ def run_now(client: Client, config: Config, name: str, *, actor: str) -> Schedul
 
 
 def pause(client: Client, config: Config, name: str, *, actor: str) -> Schedule:
-    """Let the times of a schedule pass until it is resumed. A run that has begun goes on.
+    """Skip the due times of a schedule until it is resumed. A run that has begun goes on.
 
     Raises:
         OperationError: "not_found".
@@ -83,7 +83,7 @@ def pause(client: Client, config: Config, name: str, *, actor: str) -> Schedule:
 
 
 def resume(client: Client, config: Config, name: str, *, actor: str) -> Schedule:
-    """Let a schedule fire again, from its next time on. Raises OperationError: "not_found"."""
+    """Let a schedule fire again, from its next due time. Raises OperationError: "not_found"."""
     _check_name(config, name)
     if client.hdel(keys.schedule(name), "paused"):
         audit.record(client, actor, "resume_schedule", {"schedule": name}, 1)
@@ -91,7 +91,7 @@ def resume(client: Client, config: Config, name: str, *, actor: str) -> Schedule
 
 
 def as_data(one: Schedule) -> dict[str, Any]:
-    """A schedule as commands and the API show it."""
+    """A schedule as data for the output of commands and the API."""
     found = asdict(one)
     state: Mapping[str, Any] = found.pop("state")
     return {**found, **state}

@@ -1,4 +1,4 @@
-"""Searching vCons by what was said in them, where a storage keeps an index of words."""
+"""Searches vCons by their words, in a storage with a full-text index."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LIMIT_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page of what a storage has found, the newest first.
+    """One page of search results, the newest first.
 
     Attributes:
-        storage: the one that has answered; "" where none did.
-        cursor: of the next page in the same storage; "" for the last.
-        silent: storages that could not be asked before it, each with its error.
+        storage: the storage that has answered.
+        cursor: of the next page in the same storage; "" if this is the last page.
+        silent: storage that was asked before and did not answer -> its error.
     """
 
     storage: str
@@ -36,15 +36,16 @@ def storages(reader: StorageReader) -> list[str]:
 def search(
     reader: StorageReader, text: str, *, storage: str = "", limit: int = 20, cursor: str = ""
 ) -> Found:
-    """The vCons that hold every word and "quoted phrase" of a text.
+    """Find the vCons that contain every word and "quoted phrase" of a text.
 
     Args:
-        storage: the one to ask; "" is the first that can search and answers.
-        cursor: of the page before, which must have come from the same storage.
+        storage: the storage to ask; "" for the first storage that can search and answers.
+        cursor: of the previous page, which must come from the same storage; "" for the first page.
 
     Raises:
-        InvalidArgumentError: such a storage cannot search, or the cursor is none of its.
-        OperationError: "not_found" where none can search, "unavailable" where none answers.
+        InvalidArgumentError: the storage cannot search, or the cursor is not a cursor of this
+            storage.
+        OperationError: "not_found" if no storage can search, "unavailable" if none answers.
     """
     able = storages(reader)
     if storage and storage not in able:

@@ -1,6 +1,7 @@
-"""Settings and configuration from environment variables; their secrets are hidden from then on.
+"""Loads settings and configuration from environment variables, and registers their secrets.
 
-It imports no client of Redis: `conserver run` begins here.
+Registered secrets are removed from all output (telemetry/redact.py). This module imports no Redis
+client, because `conserver run` uses it, and the supervisor needs no Redis.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def load_settings(environ: Mapping[str, str], config_file: str = "") -> Settings:
-    """The settings that `environ` gives; `config_file` overrides CONSERVER_CONFIG_FILE.
+    """The settings of `environ`; `config_file` overrides CONSERVER_CONFIG_FILE.
 
     Raises:
-        ConfigError: with every variable that cannot be used.
+        ConfigError: names every variable with an unusable value.
     """
     given = dict(environ)
     if config_file:
@@ -32,10 +33,10 @@ def load_settings(environ: Mapping[str, str], config_file: str = "") -> Settings
 
 
 def load_config(found: Settings, environ: Mapping[str, str]) -> Config:
-    """The configuration that the settings name. Its links and storages are not looked at.
+    """The configuration file that the settings name. Its links and storages are not loaded.
 
     Raises:
-        ConfigError: with everything that is wrong with it.
+        ConfigError: names every fault of the file.
     """
     from conserver.config import model  # Commands that need no configuration start faster.
 

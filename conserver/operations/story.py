@@ -1,4 +1,4 @@
-"""What happened to a vCon's items: where they are now, their jobs, and every attempt at them."""
+"""Reads the story of a vCon: where its items are now, their jobs, and every attempt at them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from conserver.queue.stories import Attempt, Event
 __all__ = ["Attempt", "Event", "Place", "Story", "read"]
 
 JOBS_LOOKED_AT = 1000
-"""Of the newest jobs: whether one of them is about the vCon."""
+"""How many of the newest jobs are searched for jobs of the vCon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,15 @@ class Place:
     """Where one item of the vCon is.
 
     Attributes:
-        job: "" for none.
-        links: those that are done, as of the last checkpoint.
-        owed: storages that it is still to be written to; None until all links are done.
-        attempts: how many runs came to nothing.
-        error: of the last of them.
-        host, worker: where it runs: the host's name, and the number of the worker in it.
-        link, since_s: which link runs there, and for how long. "" and 0.0 where it is not known.
-        due_at: of a parked one, in Unix seconds; 0.0 for others.
-        rates: whose slots a parked one waits for, such as `link:transcribe`.
+        job: the item's job; "" for none.
+        links: the links that were done at the last checkpoint.
+        owed: the storages that must still be written; None until all links are done.
+        attempts: how many runs were unsuccessful.
+        error: of the last unsuccessful run.
+        host, worker: if the item is running: the host's name, and the worker's slot.
+        link, since_s: the link that runs, and for how long; "" and 0.0 if unknown.
+        due_at: when a parked item is due, in Unix seconds; 0.0 for other items.
+        rates: the rates, such as `link:transcribe`, for whose slots a parked item waits.
         throttled: the link whose server wants no calls before due_at; "" for none.
     """
 
@@ -58,10 +58,11 @@ class Story:
     """Everything that Redis knows of a vCon's items.
 
     Attributes:
-        places: where they are; nothing once all have ended.
-        jobs: their jobs, the newest first, as long as they are kept.
-        attempts: at all of them, the oldest first; see CONSERVER_STORIES for which are kept.
-        hosts: the names of the living hosts by id, for the attempts.
+        places: where the items are; empty if all have ended.
+        jobs: the items' jobs that have not expired, the newest first.
+        attempts: the attempts at all items, the oldest first. CONSERVER_STORIES decides which
+            attempts are kept.
+        hosts: id -> name of the living hosts, to show the names in attempts.
     """
 
     uuid: str
@@ -72,9 +73,10 @@ class Story:
 
 
 def read(client: Client, names: Iterable[str], uuid: str, job: str = "") -> Story:
-    """The story of a vCon, within the lists `names`. job: one that is known to be about it.
+    """Read the story of a vCon, within the lists `names`.
 
-    Reads whole lists, as items.find does: it is for people.
+    job: a job of the vCon, if the caller knows one. It reads whole lists, as items.find does, so it
+    is too slow for the hot path.
     """
     served = set(names)
     living = hosts.read(client)
@@ -84,7 +86,7 @@ def read(client: Client, names: Iterable[str], uuid: str, job: str = "") -> Stor
         for entry in entries
         if entry.list in served and entry.where != "dead"
     ]
-    if len(entries) > len(places):  # The letter says more than the element of the list.
+    if len(entries) > len(places):  # there are dead letters; a letter has more than its list entry
         meant = Filter(names=tuple(sorted(served)), uuids=(uuid,))
         places += [_dead(letter) for letter in dead_letters.select(client, meant)]
     told = stories.load(client.zrange(keys.story(uuid), 0, -1)) if _has_story(client, uuid) else []
@@ -110,7 +112,7 @@ def _has_story(client: Client, uuid: str) -> bool:
 
 
 def _newest_of(client: Client, uuid: str) -> list[str]:
-    """Those of the newest jobs that are about a vCon."""
+    """The ids of the newest jobs that belong to a vCon."""
     if client.type(keys.JOBS) != b"zset":
         return []
     names: list[bytes] = client.zrevrange(keys.JOBS, 0, JOBS_LOOKED_AT - 1)

@@ -1,6 +1,6 @@
-"""Documents onto a list, as any producer would put them there.
+"""Puts documents on a list, each with a job.
 
-A document is refused here if a worker would make it a dead letter: it is no vCon, or too large.
+It refuses a document that a worker would dead-letter: one that is no vCon, or that is too large.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from conserver.queue.operator_calls import Submission
 from conserver.vcon.document import Vcon
 
 INCOMING_S = 300
-"""How long a large document waits in Redis for the script that takes it."""
+"""How long Redis keeps a large document that submit.lua has not renamed yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """One document and what became of it.
+    """The outcome of one submission.
 
     Attributes:
-        source: the name that the caller gave it.
-        uuid: "" where it was refused.
-        job: the id under which it can be followed; "" where it was refused.
-        outcome: refused, submitted, and once it was followed: completed, filtered, cancelled,
-            failed or waiting.
-        detail: why it was refused or failed, or what it waits for.
-        duration_s: seconds from its submission to its end.
-        analyses, tags: what the document in Redis had by then.
+        source: the caller's name for the document, such as its path.
+        uuid: "" if the document was refused.
+        job: the id of the job; "" if the document was refused.
+        outcome: refused or submitted; after follow.py has followed the job: completed, filtered,
+            cancelled, failed or waiting.
+        detail: why the document was refused or failed, or what its item waits for.
+        duration_s: seconds from the submission to the end; None if the end is unknown.
+        analyses, tags: the types of the analyses, and the tags, in the document at the end.
     """
 
     source: str
@@ -54,12 +54,13 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a list is taken from.
+    """Whether workers claim from a list.
 
     Attributes:
         hosts: how many hosts live.
-        served: whether one of them serves the list.
-        hint: a sentence about the likeliest list that is served, where this one is not.
+        served: whether one of these hosts serves the list.
+        paused: whether the list is paused.
+        hint: if the list is not served, a sentence that suggests the most similar served list.
     """
 
     hosts: int
@@ -69,7 +70,7 @@ class Readiness:
 
 
 def check_name(name: str) -> str:
-    """The name, if a configuration could name a list so: other names are Conserver's own keys.
+    """Return the name if it can be the name of a list. Other names are Conserver's own keys.
 
     Raises:
         InvalidArgumentError: with the reason.
@@ -81,7 +82,7 @@ def check_name(name: str) -> str:
 
 
 def prioritised(config: Config, name: str, priority: str) -> str:
-    """The list that a submission to a list goes to, with this priority ("" is none).
+    """The list to which a submission to the list `name` goes if it has a priority ("" for none).
 
     Raises:
         InvalidArgumentError: the chain of that list has no list for this priority.
@@ -101,7 +102,7 @@ def only_list(config: Config, config_file: str) -> str:
     """The list that the configuration serves, if it is only one.
 
     Raises:
-        InvalidArgumentError: it serves none or several, so the list has to be named.
+        InvalidArgumentError: it serves no list or several lists, so the caller must name one.
     """
     names = list(config.ingress)
     if len(names) != 1:
@@ -113,14 +114,15 @@ def only_list(config: Config, config_file: str) -> str:
 def check_served(
     client: Client, name: str, configured: Iterable[str], *, force: bool = False
 ) -> None:
-    """Refuses a list that nobody has ever served: most likely its name is misspelt.
+    """Refuse a list that no host has ever served: most likely its name is misspelt.
 
     Args:
-        configured: the lists of the configuration here, whose hosts may not have been started yet.
-        force: it becomes a known list instead, so that `status`, `where` and `cancel` see it.
+        configured: the lists of the local configuration, whose hosts may not have started yet.
+        force: do not refuse the list, but add it to the known lists, so that `status`, `where` and
+            `cancel` see it.
 
     Raises:
-        InvalidArgumentError: with the likeliest name that is known.
+        InvalidArgumentError: the list is unknown; the error suggests the most similar known name.
     """
     known = {*configured, *lists.known(client)}
     known |= {listed for host in hosts.read(client) for listed in host.lists}
@@ -133,9 +135,9 @@ def check_served(
 
 
 def split(raw: bytes) -> list[bytes]:
-    """The documents in a text: one; one per line (JSONL); or several, one after the other.
+    """Split a text into documents: one document, one per line (JSONL), or several in a row.
 
-    What is no JSON is given back whole, and refused later with the reason.
+    A text that is no JSON is returned whole; `put` refuses it later with the reason.
     """
     lines = [line for line in raw.splitlines() if line.strip()]
     if len(lines) > 1 and all(line.lstrip().startswith(b"{") for line in lines):
@@ -154,9 +156,9 @@ def split(raw: bytes) -> list[bytes]:
 
 
 def check_type(client: Client, name: str) -> None:
-    """Raises OperationError ("conflict") where the list's key holds another type.
+    """Raise OperationError ("conflict") if the list's key has the wrong type.
 
-    To be called before `put`, which would leave a document that nothing refers to.
+    Call this before `put`: for such a list `put` would leave a document that nothing refers to.
     """
     kind = client.type(name).decode()
     if kind not in ("none", "list"):
@@ -172,17 +174,17 @@ def put(
     callback: Callback | None = None,
     due_ms: int = 0,
 ) -> tuple[str, str]:
-    """Stores a document and pushes it as a job, in one step. Returns its uuid and the job's id.
+    """Store a document and push it with a new job, in one step. Returns its uuid and the job's id.
 
-    Leaves no audit entry.
+    It adds no audit entry.
 
     Args:
-        callback: where the end of the job is told.
-        due_ms: when it may run, in ms since 1970; 0 for now.
+        callback: who is notified of the job's end.
+        due_ms: when the item may run, in ms since 1970; 0 for now.
 
     Raises:
-        Rejected: it is no vCon or too large, its callback can never arrive, or the list is no list
-            (any more).
+        Rejected: the document is no vCon or is too large, its callback can never arrive, or the
+            list's key has the wrong type.
         redis.RedisError: Redis is full, or away.
     """
     if callback is not None:
@@ -221,14 +223,14 @@ def submit(
     callback: Callback | None = None,
     due_ms: int = 0,
 ) -> Generator[Submitted, None, None]:
-    """Puts documents on a list, one after the other; yields what became of each.
+    """Put documents on a list, one after the other, and yield the outcome of each.
 
-    A Redis that gets full on the way refuses those that it has no room for, each by its name.
+    If Redis becomes full, the documents for which it has no room are refused one by one.
 
     Args:
-        documents: each with the name of its source, or why it could not be read.
-        callback: where the end of each job is told.
-        due_ms: when they may run, in ms since 1970; 0 for now.
+        documents: pairs of a source name and the document, or the reason why it was not readable.
+        callback: who is notified of the end of each job.
+        due_ms: when the items may run, in ms since 1970; 0 for now.
     """
     count = 0
     try:
@@ -253,7 +255,7 @@ def submit(
 
 
 def readiness(client: Client, name: str) -> Readiness:
-    """Whether a list is taken from: a document on a list with a misspelt name waits for ever."""
+    """Whether workers claim from a list. (On a misspelt list a document would wait for ever.)"""
     living = [host for host in hosts.read(client) if host.beats]
     served = {listed for host in living for listed in host.lists}
     return Readiness(

@@ -1,10 +1,10 @@
-"""Tokens of the HTTP API: who may do what, kept as SHA-256 in a file.
+"""API tokens: the secrets of the HTTP API's callers, with their roles, in a file.
 
-A token is `cv_` and 43 letters; whoever makes one sees it once. The file holds a JSON object for
-each: its name, its roles, the lists that it is restricted to, and the SHA-256 of its text. A token
-has 256 bits of chance in it, so a plain hash is as good as a slow one here.
+The text of a token is `cv_` and 43 characters; `conserver token add` shows it once. The file has
+one JSON object per token: its name, its roles, the lists to which it is restricted, and the SHA-256
+of its text. A plain hash is enough, because the text has 256 random bits.
 
-    submit    hand in documents, recordings and jobs; follow and cancel its own jobs
+    submit    submit documents, recordings and jobs; follow and cancel its own jobs
     read      see everything: lists, jobs, documents, dead letters, hosts
     operate   read, and pause, resume, requeue, purge, cancel
     admin     everything, also submitting, reloading and deleting
@@ -40,10 +40,10 @@ _IMPLIED = {
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token, without its text.
+    """One API token, without its text.
 
-    lists: those that it is restricted to; none means all. jobs_at_once, jobs_per_minute,
-    bytes_per_day: its own limits; 0 for those of the settings.
+    lists: the lists to which it is restricted; empty means all. jobs_at_once, jobs_per_minute,
+    bytes_per_day: its own limits; 0 for the limits of the settings.
     """
 
     name: str
@@ -55,14 +55,14 @@ class Token:
     bytes_per_day: int = 0
     jobs_per_minute: int = 0
     guessable: bool = False
-    """Whether a person chose its text."""
+    """Whether a person may have chosen the text, so that it has few random bits."""
 
     def may(self, role: str) -> bool:
-        """Whether one of its roles gives that right."""
+        """Whether one of the token's roles includes this role."""
         return any(role in _IMPLIED[own] for own in self.roles)
 
     def may_use(self, name: str) -> bool:
-        """Whether it may see and use that list."""
+        """Whether the token may see and use this list."""
         return not self.lists or name in self.lists
 
 
@@ -72,16 +72,16 @@ def digest(text: str) -> str:
 
 
 class Keyring:
-    """The tokens that are accepted. Comparing takes the same time whichever of them matches."""
+    """The accepted tokens. A comparison takes the same time whichever token matches."""
 
     def __init__(self, tokens: Iterable[Token], *, wanted: bool = False) -> None:
-        """wanted: tokens are asked for in any case: the last one has been revoked."""
+        """wanted: require a token even if `tokens` is empty, because all were revoked."""
         self._tokens = list(tokens)
         self._wanted = wanted
 
     @property
     def is_open(self) -> bool:
-        """Whether no token is asked for: none is configured."""
+        """Whether the API requires no token, because none is configured."""
         return not (self._tokens or self._wanted)
 
     def find(self, text: str) -> Token | None:
@@ -94,15 +94,15 @@ class Keyring:
         return found
 
     def with_digest(self, sha256: str) -> Token | None:
-        """The token whose text has this SHA-256, or None: it has been revoked."""
+        """The token whose text has this SHA-256; None if it was revoked."""
         return next((token for token in self._tokens if token.sha256 == sha256), None)
 
 
 def load(path: Path) -> list[Token]:
-    """The tokens of a file.
+    """Read the tokens of a file.
 
     Raises:
-        ConfigError: it cannot be read, or holds something else.
+        ConfigError: the file cannot be read, or a line is no token.
     """
     try:
         entries = [line for line in path.read_bytes().splitlines() if line.strip()]
@@ -116,7 +116,7 @@ def load(path: Path) -> list[Token]:
         try:
             tokens.append(_token(orjson.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
-            # Never with the line itself: it may be a token that somebody wrote there as it is.
+            # The error never quotes the line: somebody may have written a token's text there.
             problems.append(Problem(f"{path}:{number}", f"is no token: {error}"))
     names = [token.name for token in tokens]
     problems += [
@@ -129,10 +129,10 @@ def load(path: Path) -> list[Token]:
 
 
 def load_plain(path: Path) -> list[Token]:
-    """The tokens of vcon-server's file: one per line, as plain text. All may do everything.
+    """Read vcon-server's file of tokens: one per line, as plain text. All have the role admin.
 
     Raises:
-        ConfigError: it cannot be read, or holds no token: a mount that failed looks like this.
+        ConfigError: the file cannot be read, or is empty (as after a failed mount).
     """
     variable = "CONSERVER_API_TOKEN_FILE"
     try:
@@ -178,10 +178,10 @@ def _limit(entry: Any, name: str) -> int:
 
 
 def check(name: str, roles: Sequence[str]) -> None:
-    """Whether they can be those of a token.
+    """Check the name and the roles of a new token.
 
     Raises:
-        ValueError: with the reason.
+        ValueError: they are invalid; the error says why.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"a name has 1 to 64 letters, digits and ._@-, not `{name[:80]}`")
@@ -200,13 +200,13 @@ def add(
     bytes_per_day: int = 0,
     jobs_per_minute: int = 0,
 ) -> str:
-    """Make a token, write it down and return its text, which is kept nowhere.
+    """Make a token and add it to the file. Returns its text, which is stored nowhere.
 
     jobs_at_once, bytes_per_day, jobs_per_minute: 0 for the limits of the settings.
 
     Raises:
         ConfigError: the file cannot be read.
-        ValueError: the name is taken, or a name or role cannot be.
+        ValueError: the name is taken, or the name or a role is invalid.
         OSError: the file cannot be written.
     """
     check(name, roles)
@@ -229,11 +229,11 @@ def add(
 
 
 def revoke(path: Path, name: str) -> bool:
-    """Forget a token. Returns whether there was one.
+    """Remove a token from the file. Returns whether it was there.
 
     Raises:
         ConfigError: the file cannot be read.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     known = load(path)
     left = [token for token in known if token.name != name]
@@ -250,7 +250,7 @@ def _entry(token: Token) -> dict[str, Any]:
 
 
 def _write(path: Path, tokens: Sequence[Token]) -> None:
-    """As one step: a reader sees the file as it was or as it is."""
+    """Replace the file in one step: a reader sees either the old or the new file."""
     text = b"".join(orjson.dumps(_entry(token)) + b"\n" for token in tokens)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

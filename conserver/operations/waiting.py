@@ -1,9 +1,9 @@
-"""Items that wait, many at once: try parked ones now, and empty lists.
+"""Changes many waiting items: `retry` tries parked items now, `empty` empties lists.
 
-Both look at each place page by page, twice, because items move meanwhile: what moves from one place
-to another during both looks is missed, and a second call finds it. What comes to wait after the
-beginning may be left alone, so that neither takes for ever while workers and producers go on. Each
-item is changed by a call of its own, and only if it is still there.
+Both read each place page by page, and do so twice, because items move meanwhile. An item that moves
+from one place to another during both passes is missed; a second call finds it. Items that arrive
+after the beginning may be left alone, so that the work ends although workers and producers go on.
+Each item is changed by its own script call, and only if it is still in its place.
 """
 
 from __future__ import annotations
@@ -27,28 +27,29 @@ from conserver.queue.record import Claimed
 
 CAUSES: tuple[str, ...] = get_args(Cause)
 HURRIED = ("retry", "storage")
-"""The causes that `retry` means where none is named."""
+"""The causes that `retry` selects if the filter names no cause."""
 PLACES = ("queued", "returned", "suspects", "parked")
 UNKNOWN_AGE = "age"
 
 _LOOKS = 2
-_PROGRESS_EVERY = 1000  # elements looked at, between two reports while nothing is changed
-_EXPIRED_TOGETHER = 20_000  # vCons whose other copies are looked for in one pass over all items
+_PROGRESS_EVERY = 1000  # elements read between two reports of progress, if none is changed
+_EXPIRED_TOGETHER = 20_000  # vCons for which one pass over all items looks for other items
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingFilter:
-    """Which items that wait are meant. A field that is not set leaves none out.
+    """Selects waiting items. A field that is not set excludes no item.
 
     Attributes:
-        names: lists; none means all.
+        names: lists; empty means all.
         uuids: names of items, mostly uuids (queue/names.py).
-        places: of PLACES.
-        causes: what a parked item waits for, of CAUSES. An item that is not parked has none.
-        storage: it is owed to this storage.
-        error: a regular expression that is found in its latest error, in any case.
-        older_s: how long ago it was claimed first, or its job was made. It matches no other item:
-            nobody knows when a producer pushed that.
+        places: some of PLACES.
+        causes: some of CAUSES: what a parked item waits for. An item that is not parked has no
+            cause.
+        storage: the item must still be written to this storage.
+        error: a regular expression that matches in the item's latest error, ignoring case.
+        older_s: the item was claimed first, or its job was made, at least so long ago. An item
+            without a claim and a job does not match, because its age is unknown.
     """
 
     names: tuple[str, ...] = ()
@@ -61,11 +62,11 @@ class WaitingFilter:
 
     @property
     def restricts(self) -> bool:
-        """Whether it leaves anything out of its lists."""
+        """Whether any field but `names` is set."""
         return self != WaitingFilter(names=self.names)
 
     def check(self) -> None:
-        """Raises InvalidArgumentError for a cause, a place or an expression that is none."""
+        """Raise InvalidArgumentError for an unknown cause or place, or a bad regular expression."""
         for field, given, known in (
             ("cause", self.causes, CAUSES),
             ("place", self.places, PLACES),
@@ -81,13 +82,13 @@ class WaitingFilter:
             raise InvalidArgumentError("error", f"{{}} is no regular expression: {error}") from None
 
     def as_target(self) -> dict[str, Any]:
-        """The fields that are set, as the audit shows them."""
+        """The fields that are set, for the audit entry."""
         return {name: value for name, value in asdict(self).items() if value not in ((), "", None)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """One place of one list, and how its elements are read: `read(offset, most)`."""
+    """One place of one list. read(offset, most): returns its elements."""
 
     list: str
     name: str
@@ -96,12 +97,12 @@ class _Place:
 
 
 class _Work:
-    """One retry or emptying: its filter, its progress, and what it has met."""
+    """One call of `retry` or `empty`: its filter and its progress."""
 
     def __init__(
         self, client: Client, wanted: WaitingFilter, causes: Collection[str], limit: int
     ) -> None:
-        """causes: those of the filter, or what stands for none."""
+        """causes: the filter's causes, or the default if the filter names none."""
         self.client, self.wanted, self.causes, self.limit = client, wanted, causes, limit
         self.done = self.matching = self.total = 0
         self.left_out: Counter[str] = Counter()
@@ -114,7 +115,7 @@ class _Work:
 
     @property
     def full(self) -> bool:
-        """Whether as many as are wanted were found."""
+        """Whether the limit is reached."""
         return bool(self.limit) and self.matching >= self.limit
 
     def look(
@@ -125,12 +126,13 @@ class _Work:
         *,
         first: bool,
     ) -> Iterator[Progress]:
-        """Changes what is meant of at most so many elements.
+        """Read at most `most` elements of a place, and change those that the filter selects.
 
         Args:
-            change: takes an element away from where `read` reads; returns whether it was there, or
-                None where it is left there. None in a dry run.
-            first: count what is left out; a second look meets it again.
+            change: removes an element from the part that `place.read` reads. It returns whether the
+                element was there, or None if it left the element there. None in a dry run.
+            first: whether this is the first pass, which counts left-out items; a second pass would
+                count them again.
         """
         kept = looked_at = 0
         length = elements.FIRST
@@ -167,7 +169,9 @@ class _Work:
         return left_out is None
 
     def _left_out(self, place: _Place, text: bytes) -> str | None:
-        """None for an item that is meant, else why it is not: "" where that need not be told."""
+        """None if the causes and the age of the filter select the item. Else the reason why not, to
+        be counted in `left_out`; "" if it need not be counted.
+        """
         if self.causes:
             cause = parked.cause_of(text) if place.name == "parked" else ""
             if cause not in self.causes:
@@ -189,15 +193,17 @@ def retry(
     actor: str,
     configured: Collection[str] = (),
 ) -> Generator[Progress, None, None]:
-    """Lets parked items be tried now that wait for another attempt or for a storage; at most
-    `limit`, if it is not 0. What was submitted for later is meant only where `causes` names it.
+    """Make parked items due now that wait for another attempt or for a storage; at most `limit`, if
+    it is not 0. Items that were submitted for a later time are selected only if `causes` has
+    "later".
 
-    They are made due, and running hosts take them up within a second. Their attempts count on.
-    Yields its progress with every item, and at least once; `left_out` says how many wait for
-    something else. Closing the generator stops it between two items.
+    Running hosts requeue the items within a second. Their counts of attempts stay. Yields its
+    progress after every item, and at least once; `left_out` says how many items wait for something
+    else. Closing the generator stops the work between two items.
 
     Raises:
-        InvalidArgumentError: see WaitingFilter.check; or a cause that cannot be hurried.
+        InvalidArgumentError: see WaitingFilter.check; or `causes` has a cause that cannot be
+            hurried.
     """
     _check_retry(wanted)
     work = _Work(client, wanted, wanted.causes or HURRIED, limit)
@@ -213,14 +219,14 @@ def retry(
             for place, most in zip(places, sizes, strict=True):
 
                 def change(text: bytes, name: str = place.list) -> bool | None:
-                    item = hash(text[: text.find(b" ")])  # Its token, which it keeps for life.
-                    if item in hurried:  # It has failed again meanwhile.
+                    item = hash(text[: text.find(b" ")])  # the token, which an item keeps for life
+                    if item in hurried:  # the item has failed again and was parked again
                         return None
                     hurried.add(item)
                     return bool(script.run(client, operator_calls.hurry(name, text, began_ms)))
 
                 yield from work.look(place, most, None if dry_run else change, first=n == 0)
-        yield work.progress  # What was left out since the last one.
+        yield work.progress  # with the items that were left out since the last one
     finally:
         if work.done:
             audit.record(client, actor, "retry", wanted.as_target(), work.done)
@@ -236,13 +242,13 @@ def empty(
     configured: Collection[str] = (),
     keep_s: int = 0,
 ) -> Generator[Progress, None, None]:
-    """Takes items that wait out of lists for good; at most `limit`, if it is not 0.
+    """Delete waiting items of lists; at most `limit`, if it is not 0.
 
-    Their jobs end as cancelled, and their documents stay for `keep_s` (items.let_expire). What
-    workers hold and dead letters are left alone. Yields its progress as `retry` does.
+    Their jobs end as cancelled, and their documents expire after `keep_s` (items.let_expire).
+    Running items and dead letters stay. Yields its progress as `retry` does.
 
     Raises:
-        InvalidArgumentError: see WaitingFilter.check; or no list is named.
+        InvalidArgumentError: see WaitingFilter.check; or the filter names no list.
     """
     if not wanted.names:
         raise InvalidArgumentError("lists", "emptying needs the names of {}")
@@ -296,7 +302,7 @@ def _names(client: Client, wanted: WaitingFilter, configured: Collection[str]) -
 
 
 def _later(client: Client, name: str, began_ms: int) -> _Place:
-    """The parked items of a list that are not due. One that is hurried is none of them any more."""
+    """The parked items of a list that are not due. A hurried item leaves this part of the key."""
     key = keys.parked(name)
 
     def read(offset: int, most: int) -> Sequence[bytes]:
@@ -309,7 +315,9 @@ def _later(client: Client, name: str, began_ms: int) -> _Place:
 
 
 def _places(client: Client, name: str, wanted: WaitingFilter) -> Iterator[_Place]:
-    """In the order in which an item moves on, so that one that moves meanwhile is met later."""
+    """The places of a list that a filter selects, in the order in which items move through them, so
+    that an item that moves meanwhile is found later.
+    """
     found = {"parked": keys.parked(name), "queued": name}
     found |= {"returned": keys.returned(name), "suspects": keys.suspects(name)}
     for place, key in found.items():
@@ -327,7 +335,7 @@ def _places(client: Client, name: str, wanted: WaitingFilter) -> Iterator[_Place
 
 
 def _many(client: Client, key: str) -> int:
-    """How many elements a place has; 0 where its key has another type: nothing is done there."""
+    """How many elements a place has; 0 if its key has the wrong type."""
     kind: bytes = client.type(key)
     if kind.decode() != wrong_type.kind_of(key):
         return 0
@@ -335,10 +343,10 @@ def _many(client: Client, key: str) -> int:
 
 
 def _since_ms(client: Client, text: bytes) -> float | None:
-    """When an item was claimed first, or its job was made; None where nobody knows."""
+    """When an item was claimed first, or else its job was made; None if unknown."""
     try:
         parsed: Claimed | None = record.parse(text)
-    except ValueError:  # A payload, as it was pushed.
+    except ValueError:  # a bare payload
         parsed = None
     if parsed is not None and parsed.epoch:
         return parsed.first_seen_ms

@@ -1,4 +1,4 @@
-"""Numbers and durations as sentences say them."""
+"""Formats numbers and durations for sentences."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def items_wait(count: int) -> str:
 
 
 def one_line(text: str, length: int = 200) -> str:
-    """A text on one line, cut at its end where it is longer."""
+    """A text on one line, cut to `length` characters."""
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1] + "…"

@@ -1,4 +1,4 @@
-"""Workers: what each one holds; ask a host to replace one of them."""
+"""Workers: lists the items that each worker holds, and asks a host to replace a worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OVER = frozenset({"draining", "waiting", "registering"})
 
 @dataclass(frozen=True, slots=True)
 class Recycled:
-    """The worker that was asked to leave, and how many items it finishes before."""
+    """A worker that was asked to end. held: how many items it finishes before."""
 
     host: str
     name: str
@@ -32,11 +32,11 @@ class Held:
     """One item that a worker holds.
 
     Attributes:
-        phase, link, since_s: what the worker does with it, in which link, and for how long, as its
-            host has told it; "" and 0 for one that was not told (the first of a worker's are).
-        claimed_at: when any worker claimed it first, in Unix seconds.
-        attempts: those that came to nothing. links: those that are done.
-        owed: storages to be written; None until the links are done.
+        phase, link, since_s: the item's phase, the link that runs, and for how long, from the
+            host's last beat. A beat has only the first items of each worker: "" and 0 for others.
+        claimed_at: when the item was claimed first, in Unix seconds.
+        attempts: how many runs were unsuccessful. links: the links that are done.
+        owed: the storages that must still be written; None until all links are done.
     """
 
     uuid: str
@@ -53,10 +53,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A worker and all items that it holds at this moment, the longest claimed first.
+    """A worker and all items that it holds, the items with the earliest first claim first.
 
     Attributes:
-        host, name: the id and the name of its host. beats: whether that lives.
+        host, name: the id and the name of the worker's host. beats: whether that host lives.
     """
 
     host: str
@@ -69,14 +69,14 @@ class Holder:
 
 
 def holders(client: Client, living: Sequence[Host]) -> Iterator[Holder]:
-    """Every worker of these hosts with what it holds."""
+    """All workers of these hosts with the items that they hold."""
     for host in living:
         for worker in host.workers:
             yield _holder(client, host, worker)
 
 
 def holder(client: Client, host: str, slot: int) -> Holder:
-    """One worker with what it holds.
+    """One worker with the items that it holds.
 
     Args:
         host: the id of its host.
@@ -88,16 +88,15 @@ def holder(client: Client, host: str, slot: int) -> Holder:
 
 
 def recycle(client: Client, host: str, slot: int, *, actor: str) -> Recycled:
-    """Asks a worker to finish what it has and to leave; a new process takes its place.
-
-    Its host does so within about a second. Nothing is lost, and nothing runs twice.
+    """Ask a host to replace a worker. The worker finishes its items first; none is lost, and none
+    runs twice. The host begins within about a second.
 
     Args:
-        host: the id of its host.
+        host: the id of the worker's host.
 
     Raises:
-        OperationError: "not_found": there is no such worker; "conflict": it leaves already, or its
-            host is dead.
+        OperationError: "not_found": there is no such worker; "conflict": the worker is ending
+            already, or its host is dead.
     """
     found, worker = _found(client, host, slot)
     consumer = str(worker.get("consumer") or "")
@@ -140,7 +139,9 @@ def _holder(client: Client, host: Host, worker: Mapping[str, Any]) -> Holder:
 
 
 def _held(text: bytes, told: Mapping[str, Mapping[str, Any]]) -> Held:
-    """Raises ValueError for what is no record."""
+    """Parse a record. told: uuid -> the item in the host's last beat. Raises ValueError for bytes
+    that are no record.
+    """
     parsed = record.parse(text)
     uuid = name_of(parsed.payload)
     now = told.get(uuid, {})

@@ -1,8 +1,8 @@
--- audit.lua: adds an entry to conserver:audit, also in a Redis that is full.
+-- audit.lua: adds an entry to conserver:audit, even if Redis is full.
 --
 -- KEYS  1 conserver:audit   ARGV  1 the entry   2 how many entries are kept
 --
--- An entry that is the newest one already is not added again: the call was repeated.
+-- If the newest entry is equal, the call was repeated, and the script adds nothing.
 
 begin_writing()
 if redis.call('LRANGE', KEYS[1], -1, -1)[1] == ARGV[1] then

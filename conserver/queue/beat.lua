@@ -1,12 +1,12 @@
--- beat.lua: writes a host's heartbeat and what `conserver status` shows of it.
+-- beat.lua: writes a host's heartbeat and the status that `conserver status` shows.
 --
 -- KEYS  1 the host's hash   2 conserver:hosts   ARGV  1 host   2 beat   3.. field, value
--- Answer: the beat before, 1 if the host was not in conserver:hosts, then the consumers registered
---         on this host, each with its claim number or "void".
+-- Answer: the previous beat; 1 if the host was not in conserver:hosts, else 0; then the consumers
+--         registered on this host, each with its claim number or "void".
 --
--- The host's field "beat_at_ms" has the time of the beat by Redis's clock: those of the hosts may
--- differ. Each beat adds the host to conserver:hosts again: one that was wrongly declared dead
--- comes back.
+-- The host's field "beat_at_ms" has the time of the beat by Redis's clock, because the clocks of
+-- hosts may differ. Each beat adds the host to conserver:hosts, so that a living host that was
+-- declared dead by mistake comes back.
 
 begin_writing()
 local added = redis.call('SADD', KEYS[2], ARGV[1])

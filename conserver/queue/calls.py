@@ -1,7 +1,7 @@
-"""One function per script: its keys, its arguments, and how its answer is read.
+"""The scripts that workers call: one function for each, which builds a Call.
 
-A Call is plain data; script.py and retrying_connection.py send it. Every call may be repeated or
-arrive late; the scripts are written so that this is harmless.
+A Call is plain data; script.py and retrying_connection.py send it. The functions read_... parse the
+answers. Every call may be repeated or arrive late; the scripts make that harmless.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ BATCH_ITEMS = 128
 item; 128 keeps a call under 2 ms.
 """
 SMALL_BYTES = 64 * 1024
-"""A larger document is not handed to submit.lua: Lua would read all of it."""
+"""Most bytes of a document that is an argument of submit.lua, because Lua reads all of it. A larger
+document goes to a key of its own, which submit.lua renames.
+"""
 ABSENT = -1
-"""As a base revision: there was no document."""
+"""The base revision that says that there was no document."""
 
 
 # ---- claiming ------------------------------------------------------------------------------------
@@ -51,14 +53,14 @@ class ClaimLimits(NamedTuple):
     etags: int = 0  # 1: return the ETags of earlier writes to storages
     payload_bytes: int = 8 * 1024 * 1024
     parked_cap: int = 100_000
-    job_keep_s: int = 3600  # how long a job is kept after its end,
-    job_max_s: int = 604_800  # and at most
+    job_keep_s: int = 3600  # how long a job is kept after its end
+    job_max_s: int = 604_800  # how long a job is kept at most
     dead_letter_s: int = 0  # how long the document of a dead letter is kept; 0: for ever
 
 
 class DeadLettered(NamedTuple):
-    """An item that a claim made a dead letter: the beginning of its payload (of a notification the
-    whole), and the reason.
+    """An item that a claim made a dead letter: the beginning of its payload (the whole payload of a
+    notification), and the reason.
     """
 
     payload: bytes
@@ -67,8 +69,12 @@ class DeadLettered(NamedTuple):
 
 @dataclass(slots=True)
 class Claim:
-    """The answer to a claim. void: the registration is gone, so the worker must end. late: a claim
-    with a higher number was answered before.
+    """The answer to a claim.
+
+    more: how many items still wait in the lists that it claimed from. suspects: how many suspects
+    wait. broken: pairs of a key that cannot be used and its type. buried: the dead letters that
+    this claim made. void: the registration is void, so the worker must end. late: Redis has
+    answered a claim with a higher number before.
     """
 
     items: list[Claimed]
@@ -94,7 +100,8 @@ def claim(
 
     Args:
         empty: the worker holds nothing, so it may get a suspect.
-        known: tokens of the items that it holds; a repetition does not read them again.
+        known: tokens of the items that the worker holds. If the call is repeated, its answer leaves
+            them out.
     """
     names: list[str] = [keys.host(host), keys.inflight(consumer), keys.CONTROL]
     args: list[str | int] = [consumer, number, "1" if empty else "0", *limits]
@@ -105,7 +112,7 @@ def claim(
 
 
 def read_claim(reply: list[Any]) -> Claim:
-    """claim.lua's answer."""
+    """Parse the answer of claim.lua."""
     if reply[0] == b"void":
         return Claim([], void=True)
     if reply[0] == b"late":
@@ -158,9 +165,10 @@ class Answer(NamedTuple):
     """What a write or a settle did for one item.
 
     kind: "written" (with revision), "settled", "lost" (the item belongs to another consumer now),
-    "late", "type" (key holds another type: found), "refused" (found: why RedisJSON does not take
-    the document) or "conflict" (revision, chain and text of the newer document; text is None if it
-    must be read with GET; replaced: a producer has replaced the document that was read).
+    "late" (a write with a higher number came before), "type" (`key` has the wrong type `found`),
+    "refused" (found: RedisJSON's reason not to take the document) or "conflict" (revision, chain
+    and text of the newer document; text is None if it must be read with GET; replaced: a producer
+    has replaced the document that was read).
     """
 
     kind: str
@@ -176,7 +184,7 @@ _SETTLED = Answer("settled")
 
 
 def read_answers(reply: list[Any]) -> list[Answer]:
-    """The answers of write.lua and settle.lua, one per item."""
+    """Parse the answers of write.lua and settle.lua, one per item."""
     return [_SETTLED if entry[0] == b"settled" else _answer(entry) for entry in reply]
 
 
@@ -200,7 +208,7 @@ def begin(consumer: str, token: str, epoch: int) -> Call:
 
 
 class Hint(NamedTuple):
-    """How far one running item of a job is. progress: a JSON object, or b"" for none."""
+    """The progress of one running item of a job. progress: a JSON object, or b"" for none."""
 
     token: str
     epoch: int
@@ -210,17 +218,18 @@ class Hint(NamedTuple):
 
 
 def hint(consumer: str, hints: Sequence[Hint]) -> Call:
-    """Show how far running items of jobs are. Returns how many were written."""
+    """Write the progress of running items to their jobs. Returns how many jobs have changed."""
     return Call("hint", [keys.inflight(consumer)], [value for one in hints for value in one])
 
 
 def told(job: str, seq: int, what: str, error: bytes = b"") -> Call:
-    """Show on a job what became of its notification. Returns 1, or 0 where the job has moved on.
+    """Record in a job whether its notification was delivered. Returns 1, or 0 if the job is unknown
+    by now or has another end.
 
     Args:
-        seq: the number of the change that was told.
+        seq: the sequence number of the job's change that the notification reports.
         what: "delivered" or "failed".
-        error: why it failed, as JSON.
+        error: why the delivery failed, as JSON.
     """
     return Call("told", [keys.job(job)], [seq, what, error])
 
@@ -232,7 +241,8 @@ class Settlement(NamedTuple):
     """One item's end.
 
     body b"": the document is not written, and base is its current revision. expiry_s 0: the
-    document keeps the far expiry that marks it as ours.
+    document keeps its expiry in the year 2200 (prelude.lua). pushes: pairs of an egress list and
+    the uuid to push. etags: storage -> ETag.
     """
 
     token: str
@@ -262,9 +272,11 @@ def settle(consumer: str, settlements: Sequence[Settlement]) -> Call:
 
 
 class Move(NamedTuple):
-    """One item's move. state b"=" keeps the record's state; revision: of the document that state
-    describes; after_ms: for parking; why: one line of JSON, the reason of a dead letter, or what a
-    parked item waits for.
+    """One item's move.
+
+    state: b"=" keeps the record's state. revision: of the document that the state describes.
+    after_ms: how long the item is parked. why: one line of JSON: the reason of a dead letter, or
+    the thing that a parked item waits for.
     """
 
     token: str
@@ -279,12 +291,12 @@ MoveKind = Literal["release", "park", "dead"]
 
 
 def move(kind: MoveKind, consumer: str, moves: Sequence[Move], keep_s: int = 0) -> Call:
-    """Take items out of flight that have not ended.
+    """Release, park or dead-letter items that the consumer holds.
 
     Args:
-        kind: "release" returns items that were not begun; nothing is counted. Each one becomes the
-            first of its list: pass the newest first to keep their order. "park" puts items aside
-            until their time; "dead" makes them dead letters.
+        kind: "release" returns items that have not begun, and counts nothing. Each item becomes the
+            first of its list: pass the newest first to keep their order. "park" sets items aside
+            for `after_ms`; "dead" makes them dead letters.
         keep_s: for how long the documents of dead letters are kept; 0: for ever.
     """
     args: list[Any] = [kind, keep_s]
@@ -297,7 +309,12 @@ def move(kind: MoveKind, consumer: str, moves: Sequence[Move], keep_s: int = 0) 
 
 
 def stray(consumer: str, answered: int, tokens: Iterable[str]) -> Call:
-    """Return held items that are not among `tokens`. Returns how many; to be repeated until it is
-    0.
+    """Return the items to the queue that the consumer holds and that are not among `tokens`.
+
+    Returns how many went back. Repeat the call until the answer is 0.
+
+    Args:
+        answered: the number of the latest claim that was answered.
+        tokens: the items that the worker knows.
     """
     return Call("stray", [keys.inflight(consumer)], [answered, SCRIPT_BYTES, *tokens])

@@ -1,15 +1,16 @@
--- cancel.lua: removes one waiting item from wherever it waits, or marks a running one as cancelled.
+-- cancel.lua: removes one waiting item from one key, or marks a running item as cancelled.
 --
--- KEYS  1 the list, returned or suspects (list), parked (zset), or an in-flight hash
--- ARGV  1 the element: a payload in an ingress list, else a record; a token in a hash
---       2 for a hash: the key with the consumer's cancelled tokens
--- Answer: how many elements were removed, or 1 for a token that is held; WRONGTYPE and the key if
--- the callback of its job could not be told.
+-- KEYS  1 the key: ingress list, returned or suspects (list), parked (zset), or an in-flight hash
+-- ARGV  1 the item: a payload of the ingress list; a record of returned, suspects or parked; a
+--       token of the hash
+--       2 for a hash: conserver:cancelled:<consumer>
+-- Answer: how many elements were removed, or 1 for a token that is in the hash, else 0; WRONGTYPE
+--       and the key if the notification for its job's callback cannot be queued.
 
 local kind = kind_of(KEYS[1])
 begin_writing()
 
--- Removes an element that waits. A record has its job in its token, a payload behind its uuid.
+-- Removes a waiting element. A record has its job in its token, a payload has it after its uuid.
 local function remove(command, ...)
   local _, job = split_job(ARGV[1])
   local token = string.match(ARGV[1], '^\1(%S+) ') or (job and '#' .. job) or ''

@@ -1,7 +1,8 @@
-"""Cancels a vCon: removes its waiting copies, and stops a running one at its next link edge.
+"""Cancels a vCon: removes its waiting items, and stops a running item before its next link.
 
-The uuid itself is not remembered: a later push of it is a new item. The token of a running item is
-put into conserver:cancelled:<consumer>, which that consumer reads every second.
+For a running item, it adds the token to conserver:cancelled:<consumer>, which that consumer's
+worker reads every second. Redis does not remember the uuid: if it is pushed again later, that is a
+new item.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class CancelResult:
-    """How many copies of a vCon were cancelled, by where they were."""
+    """How many items of a vCon were cancelled, by the place where they were."""
 
     queued: int = 0
     returned: int = 0
@@ -28,24 +29,24 @@ class CancelResult:
 
     @property
     def total(self) -> int:
-        """The sum over all places."""
+        """How many items were cancelled in all."""
         return self.queued + self.returned + self.parked + self.running
 
 
 def cancel(client: redis.Redis, uuid: str, configured: Iterable[str] = ()) -> CancelResult:
-    """Cancel every copy of a vCon that waits or runs. Its dead letters stay: see dead_letters.py.
+    """Cancel all items of a vCon that wait or run. Dead letters stay: see dead_letters.py.
 
-    A copy that moves while this looks may be missed; a second call finds it.
+    An item that moves during the call may be missed; a second call finds it.
 
     Args:
-        configured: lists to look at besides those that were ever claimed from.
+        configured: lists to search besides the lists that were ever claimed from.
     """
     names = dict.fromkeys([*lookup.known_lists(client), *configured])
     return _cancel(client, names, lambda element: name_of_element(element) == uuid)
 
 
 def cancel_job(client: redis.Redis, name: str, job: str) -> CancelResult:
-    """The same for the item of a job, which was pushed on the list `name`."""
+    """Cancel the item of a job, which was pushed on the list `name`."""
     return _cancel(client, [name], lambda element: lookup.job_of(element) == job)
 
 
@@ -54,7 +55,7 @@ def _cancel(
 ) -> CancelResult:
     found = CancelResult()
     for name in names:
-        # In the order in which an item moves on, so that one that moves meanwhile is met later.
+        # In the order in which items move, so that an item that moves meanwhile is found later.
         found.parked += _remove(client, keys.parked(name), is_copy)
         found.queued += _remove(client, name, is_copy)
         for key in (keys.returned(name), keys.suspects(name)):
@@ -69,9 +70,9 @@ def _cancel(
 
 
 def _remove(client: redis.Redis, key: str, is_copy: Callable[[bytes], bool]) -> int:
-    """Remove the copies from a list or sorted set. Returns how many were removed."""
+    """Remove the vCon's items from a list or sorted set. Returns how many were removed."""
     is_sorted = client.type(key) == b"zset"
     read = elements.in_sorted_set if is_sorted else elements.in_list
-    # All are read before the first one is removed, because a removal shifts the pages behind it.
+    # Read all pages before the first removal, because a removal shifts the pages after it.
     copies = [element for element in read(client, key) if is_copy(element)]
     return sum(int(script.run(client, operator_calls.cancel(key, copy))) for copy in copies)

@@ -4,22 +4,20 @@
 --       4.. the ingress lists
 -- ARGV  1 consumer   2 number of the claim   3 "1" if the worker says that it holds nothing
 --       4 most items   5 most bytes of documents   6 "1" to return ETags   7 largest payload
---       8 cap on parked   9 seconds that a job is kept after its end   10 seconds that it is kept
---       in any case
+--       8 cap on parked   9 seconds that a job is kept after its end   10 seconds that a job is
+--       kept at most
 --       11 seconds that a dead letter's document is kept (0: for ever)
 --       12.. for each list: most items, max_deliveries; then, if the claim is repeated,
 --       the tokens that the worker already holds: their records are left out of the answer
--- Answer {"void"} (the consumer's registration is void), {"late", number}, or a list:
---       1 "ok"   2 how many items wait on the lists still   3 how many suspects wait
---       4 {key that cannot be used, its type ...}   5 {item ...}
---       6 for each item that this claim made a dead letter {the beginning of its payload (the whole
---       payload of a notification), why ...}   7 {throttled link, for how many ms still ...}
---       6 is left out if there are neither dead letters nor throttled links, 7 if there are none.
+-- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}}; then,
+--       if items became dead letters, {the beginning of the payload (the whole payload of a
+--       notification), reason ...}; then, if links are throttled, {link, ms left ...}. Or {"void"}
+--       (the consumer's registration is void), or {"late", number}.
 -- Item   {record, what, text, revision, replaced, {etag field, value ...}}; what: "inline" (the
 --       payload is the document), "stored" (text is its length: read it with GET), "text" (of
 --       RedisJSON), "missing" or "type:<TYPE> <key>". replaced is "1" if a producer has replaced
---       the document that the record's state describes. A claim of few items also returns the text
---       of each small stored document, as a seventh element.
+--       the document that the record's state describes. An answer with at most FEW items also has
+--       the text of each small stored document, as a seventh element of the item.
 --
 -- The registration stores the number of the latest claim. A lower number is late: the script does
 -- nothing. An equal number is a repetition: the script returns what the consumer still holds of
@@ -50,9 +48,8 @@ local most, most_bytes, most_payload = tonumber(ARGV[4]), tonumber(ARGV[5]), ton
 local keep_letters_s = tonumber(ARGV[11])
 local NO_TAGS = {}
 
--- The caller logs the new dead letters; a repetition does not report them again. A small document
--- is returned at once, because that costs less than the round trip which a single item would wait
--- for.
+-- The caller logs the new dead letters; a repeated claim does not report them again. An answer with
+-- few items contains small documents, because that costs less than a second round trip for them.
 local FEW, SMALL = 2, 16384
 local function answer(more, suspects)
   for index = 1, #items <= FEW and #items or 0 do
@@ -97,9 +94,10 @@ local function present(text, payload, record)
   return { text, 'stored', whole(doc.length), revision, replaced, tags }
 end
 
--- Returns what the consumer still holds of this epoch. Items that the worker already has are left
--- out, because they may be 64 MiB. After a failover, a token that the worker names may belong to a
--- newer claim of the same item. That item is left out, too; the stray check returns it later.
+-- Adds the items to the answer that the consumer still holds under this epoch. It leaves out items
+-- that the worker already has, because they may be 64 MiB. After a failover, a token that the
+-- worker names may belong to a newer claim of the same item. That item is left out, too; the stray
+-- check (stray.lua) returns it later.
 local function claimed_before()
   local known = {}
   for index = 12 + 2 * (#KEYS - 3), #ARGV do
@@ -123,8 +121,9 @@ end
 begin_writing()
 redis.call('HSET', KEYS[1], field, ARGV[2])
 
--- Returns the reason of a dead letter with max_deliveries deaths, and how its last worker died.
--- The death that made it a suspect is not among those, because other items ran beside it.
+-- Returns the reason of a dead letter for an item with max_deliveries counted deaths; it says how
+-- the last worker died. The death that made the item a suspect was not counted, because other items
+-- ran beside it.
 local function poison(record)
   local error = 'its worker died ' .. record.deaths
     .. (record.deaths == 1 and ' time' or ' times') .. ' with nothing else to blame'
@@ -150,9 +149,9 @@ local function tell(key, kind)
   broken[#broken + 1] = kind
 end
 
--- Returns for how many seconds the presigned URL of an item's callback has been expired. Such an
--- item does not begin, because its result could not be delivered. nil if the URL is still valid, or
--- if any work for the item was saved.
+-- Returns for how many seconds the presigned URL of an item's callback has been expired; nil if the
+-- URL is still valid, or if the item has saved progress. An item with an expired URL does not
+-- begin, because its result could not be delivered.
 local function expired_s(token, state)
   local job = state == '' and job_of(token)
   local known = job and job_read(job)
@@ -202,12 +201,12 @@ local function refuse(record, reason)
   buried[#buried + 1] = why
 end
 
--- Claims elements that were popped from `key`, the head of the list first. A bare payload is an
--- item that nobody has claimed before: it gets its token and its header here. Tokens contain the
--- time, because a delayed claim of a dead worker may use an old claim number: without the time,
--- two items could get the same token. All items are in the in-flight hash before anything else
--- happens to them. Those beyond the byte limit go back to where they came from. Returns how many
--- were claimed.
+-- Claims elements that were popped from `key`, the head of the list first. Returns how many were
+-- claimed. A bare payload is an item that no worker has claimed before: it gets its token and its
+-- header here. Tokens contain the time, because a delayed claim of a dead worker may use an old
+-- claim number: without the time, two items could get the same token. All items to claim enter the
+-- in-flight hash before the script reads their documents. Items beyond the byte limit then go back
+-- to `key`.
 local taken, moment = 0, '.' .. whole(now) .. '.'
 local fresh = ' ' .. ARGV[2] .. ' 0 - ' .. whole(math.floor(now / 1000)) .. ' 0 0 0 '
 local function take(key, list, popped, max_deliveries)
@@ -241,8 +240,7 @@ local function take(key, list, popped, max_deliveries)
   end
   in_pieces('HSET', inflight, flat)
   for _, new_job in ipairs(new_jobs) do
-    -- A job that cannot be made, such as for a user without HINCRBY, does not stand in the way of
-    -- its item.
+    -- An error must not stop the item: the Redis user may lack the permission for HINCRBY.
     pcall(make_job, new_job[1], list, new_job[2], 'queued', ARGV[9], ARGV[10])
   end
   for _, pair in ipairs(refused) do
@@ -263,8 +261,8 @@ local function take(key, list, popped, max_deliveries)
   return #items - before
 end
 
--- The host's field "suspect" names the suspect that runs on this host; it is stale if nobody holds
--- it.
+-- The host's field "suspect" names the suspect that runs on this host. The field is stale if its
+-- consumer does not hold that item.
 local runs = redis.call('HGET', KEYS[1], 'suspect')
 if runs then
   local runner, token = string.match(runs, '^(%S+) (%S+)$')
@@ -275,7 +273,8 @@ if runs then
   end
 end
 
--- Which links are throttled (throttle.lua). Once no time is left, nothing remains of it.
+-- Adds the links to the answer that are throttled (throttle.lua). Deletes the field when all their
+-- times are over.
 local function look_at_throttled()
   local text = redis.call('HGET', KEYS[3], 'throttled')
   for until_ms, link in string.gmatch(text or '', '(%d+) ([^\n]+)') do
@@ -325,13 +324,14 @@ local function count(command, key, list)
   return found or 0
 end
 
--- Whether an item of that list could become a dead letter.
+-- Returns whether the keys for dead letters of that list can be used.
 local function can_dead_letter(list)
   return usable('DLQ:' .. list) and usable('conserver:dead:' .. list, 'zset')
 end
 
--- Whether a suspect of that list could be parked or returned later. One that could not would occupy
--- its worker, and block all other suspects of its host, until the key is repaired.
+-- Returns whether a suspect of that list could later be parked, returned or dead-lettered. A
+-- suspect that could not would occupy its worker, and block all other suspects of its host, until
+-- an operator repairs the key.
 local function may_run_alone(list)
   count('LLEN', 'conserver:returned:' .. list, list)
   count('ZCARD', 'conserver:parked:' .. list, list)

@@ -1,11 +1,12 @@
-"""Redis URLs into connections: redis://, rediss://, unix://, redis+sentinel:// and
+"""Makes connections for Redis URLs: redis://, rediss://, unix://, redis+sentinel:// and
 rediss+sentinel://.
 
     redis+sentinel://user:password@host1:26379,host2:26379/service/0
         ?sentinel_username=u&sentinel_password=p
 
-No connection waits longer than its timeouts, and none repeats a command. redis-py would repeat
-every command; the queue itself repeats those for which that is safe (retrying_connection.py).
+No connection waits longer than its timeouts, and no connection repeats a command. (redis-py's
+default is to repeat every command. retrying_connection.py repeats the commands for which this is
+safe.)
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any
         (sentinels, service, options for the master, options for the sentinels)
 
     Raises:
-        BootError: it is none. The text does not quote the URL, which may contain a password.
+        BootError: it is no Sentinel URL. The error's text does not quote the URL, because the URL
+            may contain a password.
     """
     try:
         parts = urlsplit(url)
@@ -59,7 +61,7 @@ def _sentinel_parts(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any
         if not all(name for name, _ in sentinels):
             raise ValueError("a sentinel without a name")
     except (ValueError, IndexError):
-        # Without the cause, because that quotes the URL.
+        # `from None`, because the cause quotes the URL.
         raise BootError(
             "REDIS_URL: a Sentinel URL is redis+sentinel://host:26379,host:26379/service[/db]",
             EXIT_CONFIG,
@@ -93,15 +95,17 @@ def _typed(name: str, value: str) -> Any:
 
 
 def _refuse() -> NoReturn:
-    """Raise the error for a bad URL in an option of a link or storage; settings are validated."""
+    """Raise the error for a URL that redis-py refuses. Such a URL is an option of a link or a
+    storage, because the URLs in settings are validated before.
+    """
     raise BootError("a Redis URL cannot be used: is its port a number?", EXIT_CONFIG) from None
 
 
 def pool(
     url: str, timeout_s: float = 5.0, connect_timeout_s: float | None = None
 ) -> ConnectionPool:
-    """A pool of connections to `url`. `make_connection()` of the pool makes one that the caller
-    owns.
+    """A pool of connections to `url`. Its `make_connection()` makes a connection that the caller
+    must close.
     """
     from redis.connection import ConnectionPool
 
@@ -121,7 +125,7 @@ def pool(
         del options["socket_keepalive"], options["socket_connect_timeout"]
     try:
         return ConnectionPool.from_url(url, **options)
-    except ValueError:  # It quotes the URL.
+    except ValueError:  # its text quotes the URL
         _refuse()
 
 
@@ -133,7 +137,7 @@ def client(url: str, timeout_s: float = 5.0) -> redis.Redis:
 
 
 def async_client(url: str, timeout_s: float | None = 5.0) -> redis.asyncio.Redis:
-    """The same for asyncio. timeout_s None: for blocking commands, which the caller bounds."""
+    """A client for asyncio. timeout_s None: no timeout, for blocking commands with their own."""
     import redis.asyncio as aioredis
 
     options = _options(timeout_s or 5.0)

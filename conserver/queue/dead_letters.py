@@ -1,9 +1,9 @@
 """Lists, replays and purges dead letters.
 
-A dead letter is a payload in DLQ:<list> and a member of conserver:dead:<list>, which holds the
-reason as one line of JSON and then the record. The member is missing where another tool pushed the
-payload or the reason was swept. Everything here reads in pages and moves one letter per call, so
-that lists of millions can be handled.
+A dead letter is a payload in DLQ:<list> and a member of conserver:dead:<list>. The member is the
+reason as one line of JSON, then the record. It is missing if another tool pushed the payload, or
+if the coordinator has deleted the old reason (sweep.lua). The functions here read in pages and move
+one letter per call, so that they can handle lists of millions.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class DeadLetter:
     """One dead letter.
 
     `why` has reason ("failed", "rejected", "unavailable", "poison", "time_limit", "oversized"),
-    error, link or storage, traceback, attempts, deliveries, uuid, time_ms; it is empty for a
-    payload without a record. `member` is the letter's entry in conserver:dead:<list>, b"" where
-    there is none. `payload` is a uuid or a document.
+    error, link or storage, traceback, attempts, deliveries (counted deaths), uuid, time_ms; `why`
+    is empty for a payload without a record. `member` is the letter's member of
+    conserver:dead:<list>; b"" if the letter has none. `payload` is a uuid or a document.
     """
 
     list: str
@@ -44,18 +44,18 @@ class DeadLetter:
 
     @property
     def name(self) -> str:
-        """Its name for people: the uuid if it has one, else see names.py."""
+        """The letter's name in logs and commands: the uuid, or else the name by names.py."""
         uuid = self.why.get("uuid")
         return uuid if isinstance(uuid, str) and usable_uuid(uuid) else name_of(self.payload)
 
 
 def lists(client: redis.Redis) -> list[str]:
-    """Every list that has dead letters, of those that any worker has ever claimed from."""
+    """All lists with dead letters, among the lists that any worker has ever claimed from."""
     return [name for name in lookup.known_lists(client) if depth(client, name)]
 
 
 def depth(client: redis.Redis, name: str) -> int:
-    """How many dead letters a list has; 0 where the key holds another type."""
+    """How many dead letters a list has; 0 if the key has another type."""
     key = keys.dead_letters(name)
     return int(client.llen(key)) if client.type(key) == b"list" else 0
 
@@ -64,8 +64,8 @@ def scan(client: redis.Redis, name: str, *, newest: bool = False) -> Iterator[De
     """All dead letters of a list: first those with a reason, oldest or newest first, then bare
     payloads.
 
-    Letters that are added or removed meanwhile may be missed or yielded twice. `requeue` and
-    `purge` check again whether a letter is still there.
+    A letter that is added or removed during the scan may be missed or yielded twice. `requeue` and
+    `purge` check again whether the letter exists.
     """
     began_ms = _now_ms(client.time())
     with_reason: Counter[bytes] = Counter()
@@ -83,12 +83,13 @@ def _bare(
 ) -> Iterator[bytes]:
     """The payloads that have no reason.
 
-    A letter that came after the reasons were read has one, too: without a look at it, what died a
-    moment ago would be moved as if nothing were known of it.
+    A letter may have been added after `scan` read the reasons. So this function reads the reasons
+    of new letters before it yields a payload; otherwise `requeue` would lose the record of such a
+    letter.
 
     Args:
-        with_reason: how often each payload was met with its reason.
-        since_ms: when their reading began, by Redis's clock.
+        with_reason: payload -> how many letters with a reason have this payload.
+        since_ms: when `scan` began to read the reasons, by Redis's clock.
     """
     recent: set[bytes] = set()
     payloads = elements.in_list(client, keys.dead_letters(name))
@@ -116,11 +117,11 @@ def _now_ms(time: tuple[int, int]) -> int:
 
 
 def requeue(client: redis.Redis, letter: DeadLetter) -> str:
-    """Send a letter to work again. Its links that are done stay done; its attempts start at 0.
+    """Return a letter to the queue. Finished links do not run again; the attempts start at 0.
 
     Returns:
-        "returned"; "queued" where it had no record; "swept" where another tool had replayed it, and
-        only its reason was left to remove; or "gone".
+        "returned"; "queued" if the letter had no record; "swept" if another tool had replayed it,
+        so that only its reason was removed; or "gone" if it does not exist.
     """
     progress = letter.progress
     progress.attempts, progress.failures, progress.error, progress.runs = 0, 0, "", {}
@@ -130,7 +131,7 @@ def requeue(client: redis.Redis, letter: DeadLetter) -> str:
 
 
 def purge(client: redis.Redis, letter: DeadLetter) -> bool:
-    """Delete a letter with its reason. Returns whether it was still there."""
+    """Delete a letter with its reason. Returns whether the letter existed."""
     call = operator_calls.purge(letter.list, letter.member, letter.payload)
     return bool(script.run(client, call))
 
@@ -154,7 +155,9 @@ def _read(client: redis.Redis, name: str, member: bytes) -> DeadLetter | None:
 
 
 def _find(client: redis.Redis, name: str, sha1: str) -> bytes | None:
-    """The payload with this digest. The record of a large payload holds the digest only."""
+    """The payload with this SHA-1; None if it is not in the list. The record of a large payload has
+    only the SHA-1.
+    """
     for payload in elements.in_list(client, keys.dead_letters(name)):
         if hashlib.sha1(payload, usedforsecurity=False).hexdigest() == sha1:
             return payload

@@ -1,18 +1,18 @@
 -- documents.lua: functions for the scripts that read or write vcon:<uuid>. script.py puts it behind
 -- prelude.lua.
 --
--- conserver:revision:<uuid> is a hash: r revision; n length of the document as we wrote or saw it;
--- h its SHA-1 instead, for a RedisJSON value; c the chain that wrote it; c:<chain> the revision
--- that each chain wrote last; p the revision by which a producer replaced it last; x the expiry in
--- ms that we gave both keys (absent: FAR); e:<storage> the ETag that a storage returned. A
--- document is "ours" while its length (or SHA-1) and its expiry are as we left them: a producer's
--- SET removes the expiry.
+-- conserver:revision:<uuid> is a hash: r revision; n length of the document when a script last
+-- wrote or read it; h SHA-1 of a RedisJSON value, which is compared instead of n; c the chain that
+-- wrote the document; c:<chain> the last revision that the chain wrote; p the revision with which a
+-- producer last replaced the document; x the expiry in ms that we gave both keys (absent: FAR);
+-- e:<storage> the ETag that a storage returned. A document is "ours" while its length (or SHA-1)
+-- and its expiry are the stored ones: a producer's SET removes the expiry.
 --
--- These functions are most of what an item costs Redis, so they read nothing twice. They never read
--- the text of a document, except of a RedisJSON value.
+-- These functions take most of the time that Redis spends on an item, so they read nothing twice.
+-- They never read the text of a document, except of a RedisJSON value.
 
--- Looks at vcon:<uuid>. Returns its kind and length; text and sha of a RedisJSON value; bad if it
--- is no document.
+-- Looks at vcon:<uuid>. Returns a table: kind (its TYPE) and length; text and sha of a RedisJSON
+-- value; bad if the key has another type.
 local function look(uuid)
   local doc = { key = 'vcon:' .. uuid, revkey = 'conserver:revision:' .. uuid, kind = 'string' }
   local length = redis.pcall('STRLEN', doc.key)
@@ -33,8 +33,8 @@ local function look(uuid)
   return doc
 end
 
--- The same, with the fields of conserver:revision:<uuid>. If that key has another type it is the
--- bad one, and nothing may be written.
+-- Returns the same, with the fields of conserver:revision:<uuid> as `known`. If the revision key
+-- has another type, `bad` is set and `key` names the revision key: then nothing may be written.
 local function describe(uuid)
   local doc = look(uuid)
   doc.known = read('HMGET', doc.revkey, 'r', 'n', 'h', 'x', 'c', 'p')
@@ -54,7 +54,8 @@ local function lives_until(key, expected_ms, now_ms)
   return left_ms > 0 and math.abs(now_ms + left_ms - expected_ms) <= 2000
 end
 
--- Sets doc.ours (the document is as we left it) and doc.revision (a number; 0: none known).
+-- Sets doc.ours (no other program has changed the document since our last write) and doc.revision
+-- (a number; 0 if none is known).
 local function recognise(doc, now_ms)
   local known = doc.known
   local seen = { r = known[1], n = known[2], h = known[3], x = known[4], c = known[5] }
@@ -72,8 +73,8 @@ local function recognise(doc, now_ms)
   end
 end
 
--- Gives the document its next revision and stores what is known of it. replaces: a producer has
--- replaced the document, so it contains nothing of the revision before.
+-- Gives the document its next revision, and stores the fields of its revision hash. replaces: a
+-- producer has replaced the document, so that it contains nothing of the earlier revision.
 local function remember(doc, chain, now, replaces)
   doc.revision = math.max(doc.revision + 1, now)
   doc.revision_text, doc.chain = whole(doc.revision), chain
@@ -103,8 +104,8 @@ local function keep(doc)
   end
 end
 
--- Makes the document ours: a new revision if a producer replaced it, and the expiry FAR. known: the
--- caller has seen a document at this key before, even if the revision hash is gone.
+-- Makes the document ours: gives it a new revision if a producer has replaced it, and the expiry
+-- FAR. known: the caller has seen a document at this key before, even if the revision hash is gone.
 local function adopt(doc, now, known)
   recognise(doc, math.floor(now / 1000))
   if doc.ours and not doc.seen.x then
@@ -117,8 +118,8 @@ local function adopt(doc, now, known)
   keep(doc)
 end
 
--- Writes `body` as the next revision. A RedisJSON value stays one. Returns the error of the
--- RedisJSON module if it refuses the document; then nothing was written.
+-- Writes `body` as the next revision. A RedisJSON value stays a RedisJSON value. If the RedisJSON
+-- module refuses the document, returns its error; then nothing was written.
 local function put(doc, body, chain, now, replaces)
   doc.length, doc.sha = #body, nil
   if doc.kind == 'ReJSON-RL' then
@@ -136,18 +137,19 @@ local function put(doc, body, chain, now, replaces)
 end
 
 -- Compare-and-set. base: the revision that the caller read; 0 overwrites unconditionally (a pushed
--- document); ABSENT writes only if there is no document (the caller's came from a storage). Returns
--- nil and the new revision; or {'type', key, kind}, {'refused', reason} or {'conflict', revision,
--- chain, text of a RedisJSON value or '' (read it with GET), '1' if a producer replaced the
--- document since base}.
--- A document that was deleted meanwhile is written again if its revision is still the one that the
--- caller read: the caller holds all of it. If the revision hash has expired too, others may have
--- written since: that is a conflict with revision ABSENT, and the newer document is in a storage.
+-- document); ABSENT writes only if there is no document (the caller has one from a storage).
+-- Returns nil and the new revision; or {'type', key, kind}, {'refused', reason} or {'conflict',
+-- revision, chain, text of a RedisJSON value or '' (read it with GET), '1' if a producer replaced
+-- the document since base}.
+-- If the document was deleted, and the revision hash still has the revision that the caller read,
+-- the document is written again. If the revision hash has expired, too, other chains may have
+-- written since: the answer is a conflict with revision ABSENT, and the newer document is in a
+-- storage.
 local ABSENT = -1
 
--- Returns which chain wrote the newer document that `chain`, which has read `base`, has found:
--- `chain` itself if any write since base was its own, because merging would repeat its work; else
--- the chain that wrote last.
+-- Returns the chain that a conflict names as the author of the newer document: `chain`, the caller,
+-- if `chain` itself has written since `base`, because a merge would then repeat its work; else the
+-- chain that wrote last.
 local function author(doc, chain, base)
   local own = redis.call('HGET', doc.revkey, 'c:' .. chain)
   return own and tonumber(own) > base and chain or doc.chain
@@ -197,8 +199,8 @@ local function expire(uuid, revision, seconds, now)
   end
 end
 
--- Sets the expiry of the document of a new dead letter to that of the letter. keep_s: the time for
--- which letters are kept, in seconds; 0: for ever.
+-- Lets the document of a new dead letter expire when the letter's reason does. keep_s: for how many
+-- seconds reasons are kept; 0: for ever.
 local function expire_with_letter(record, keep_s, now)
   if keep_s > 0 and string.sub(record.payload, 1, 1) ~= '{' then
     local newest = read('HGET', 'conserver:revision:' .. record.payload, 'r')

@@ -1,10 +1,10 @@
-"""Reads the elements of a key in pages, each of which occupies Redis for a few ms at most.
+"""Reads the elements of a key in pages, so that no command blocks Redis for more than a few ms.
 
-An element may be a whole document, and its size is not known before it is read. So the first page
-is short, each next one is up to twice as long while the elements are small, and no page is so long
-that documents of 256 KiB each would make it large.
+An element may be a whole document, and its size is unknown before it is read. So the first page has
+FIRST elements. Each further page has up to twice as many as the page before, at most MOST, and
+fewer if the elements are so large that the page would exceed PAGE_BYTES.
 
-Elements that are added or removed meanwhile may be missed or read twice.
+An element that is added or removed during the reading may be missed or read twice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PAGE_BYTES = 4 * 1024 * 1024
 
 
 def in_list(client: redis.Redis, key: str) -> Iterator[bytes]:
-    """The elements of a list, from its head; none where the key holds another type."""
+    """The elements of a list, from its head; no elements if the key has another type."""
     if client.type(key) == b"list":
         yield from _in_pages(lambda first, last: client.lrange(key, first, last))
 
@@ -35,9 +35,9 @@ def in_sorted_set(client: redis.Redis, key: str, *, highest: bool = False) -> It
 def in_sorted_sets(
     client: redis.Redis, names: Sequence[str], most: int
 ) -> Iterator[tuple[str, list[bytes]]]:
-    """The first `most` members of several sorted sets, in pages with their keys.
+    """The first `most` members of several sorted sets, as pairs of key and page.
 
-    A round trip brings a page of each; together they are as large as one page of the others here.
+    Each round trip reads one page of every set; all pages together have at most about PAGE_BYTES.
     Raises ResponseError for other types.
     """
     unread = dict.fromkeys(names, (0, FIRST))
@@ -69,7 +69,7 @@ def _values(client: redis.Redis, key: str, fields: Sequence[str]) -> Any:
 
 
 def _in_pages(read: Callable[[int, int], Any]) -> Iterator[Any]:
-    """The elements that `read` answers for consecutive ranges, until a range is empty."""
+    """The elements that `read` returns for consecutive ranges, until a range is empty."""
     start, length = 0, FIRST
     while page := read(start, start + length - 1):
         yield from page
@@ -78,6 +78,6 @@ def _in_pages(read: Callable[[int, int], Any]) -> Iterator[Any]:
 
 
 def next_length(page: Sequence[Any], length: int, most_bytes: int) -> int:
-    """How many elements to read after a page of this length."""
+    """How many elements the next page should have, after `page` was read with this length."""
     page_bytes = sum(len(element) for element in page if element)
     return max(1, min(2 * length, MOST, most_bytes * len(page) // (page_bytes + 1)))

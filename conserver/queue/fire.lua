@@ -1,17 +1,18 @@
--- fire.lua: begins what a schedule does, for the one host that comes first.
+-- fire.lua: fires a schedule that is due, for the first host that calls.
 --
 -- KEYS  1 conserver:schedule:<name>   2 the list that it pushes to ('' for another action)
--- ARGV  1 definition (cron and time zone)   2 the latest time that it had, in ms since 1970
---       3 now, in ms by Redis's clock   4 how old a time may be that was missed, in ms   5 host
---       6 lease in ms (0: the action is a push, done here)   7.. payloads
--- Answer {"none"}: there is nothing to do; {"known"}: it is new, and waits for its next time;
---       {"pushed", time, time before}; {"run", run, cursor, time, time before}: the caller does it
---       now, and tends it; {"paused" | "busy" | "missed", time, time before}: this time is passed
---       over; {"type", key, TYPE}.
+-- ARGV  1 definition (cron and time zone)   2 the schedule's latest due time, in ms since 1970
+--       3 now, in ms by Redis's clock   4 catch-up: a due time that is older, in ms, is missed
+--       5 host   6 lease in ms (0: the action is a push, which this script does)   7.. payloads
+-- Answer {"none"}: nothing is due; {"known"}: the schedule is new, and waits for its next due time;
+--       {"pushed", time, time before}; {"run", run, cursor, time, time before}: the caller must do
+--       the action now, and call tend.lua; {"paused" | "busy" | "missed", time, time before}: the
+--       script skips this due time; {"type", key, TYPE}.
 --
--- A time counts as fired as soon as this script has answered, and each is fired once: hosts that
--- come later find it. A run whose lease is over is taken over with its cursor. The time is in the
--- field of its definition, so a changed schedule makes up for nothing that it never had.
+-- The script stores the due time before it answers, so that each due time is fired once: hosts that
+-- call later find it. If the lease of a run is over, the caller takes over the run with its cursor.
+-- The due time is stored per definition, so that a changed schedule does not catch up on times that
+-- its old definition did not have.
 
 local key, list = KEYS[1], KEYS[2]
 local definition, time, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -26,7 +27,8 @@ if not known then
 end
 local fired, paused, run, lease_ms, cursor, wanted, run_time = unpack(known)
 
--- Gives the run for a time to the caller. Its name is new, so that a host which had it is refused.
+-- Gives the run for a due time to the caller, under a new name, so that tend.lua refuses the host
+-- that had the run before.
 local function take(at)
   local name = at .. '.' .. whole(redis.call('HINCRBY', key, 'runs', 1))
   redis.call('HSET', key, 'run', name, 'host', ARGV[5], 'lease_ms', whole(now + lease), 'run_time',
@@ -35,7 +37,7 @@ local function take(at)
   return name
 end
 
--- What a changed definition had fired is of no use any more.
+-- Deletes the stored due times of earlier definitions.
 local function forget_others()
   for _, field in ipairs(redis.call('HKEYS', key)) do
     if string.sub(field, 1, 6) == 'fired:' and field ~= fired_field then

@@ -1,9 +1,10 @@
--- forget.lua: lets documents expire at once that are to expire anyway: those that are done with.
+-- forget.lua: lets documents expire in a second that would expire later anyway, because their items
+-- have ended.
 --
 -- KEYS  1.. conserver:revision:<uuid>, vcon:<uuid>, in pairs
 -- Answer: how many documents.
 --
--- One that is at work has no expiry, or one in the far future: it is left alone.
+-- The document of an unfinished item has no expiry, or an expiry in the year 2200: it stays.
 
 begin_writing()
 local count, far_ms = 0, FAR - now_us() / 1000 - 86400000

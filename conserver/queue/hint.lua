@@ -1,12 +1,12 @@
--- hint.lua: how far running items of jobs are, for whoever follows them.
+-- hint.lua: writes the progress of running items to their jobs, for clients that follow the jobs.
 --
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  for each item: token, epoch, link that runs, progress (JSON, or ''), attempts
--- Answer: how many were written, of those that say something new.
+-- Answer: how many jobs were changed; a job with the same values already is not written.
 --
--- A hint and no more: it changes nothing of an item, and of its job nothing but what is shown. Only
--- the holder of an item may write it, and only while the job is processing: an end is never
--- overwritten, and a hash that has expired does not come back.
+-- The script changes no item, and only fields of the job that are shown. Only the holder of an item
+-- may write them, and only while the job's status is processing: so the script never overwrites an
+-- end, and never makes an expired hash again.
 
 local written = 0
 local texts = {}

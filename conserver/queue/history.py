@@ -1,14 +1,14 @@
-"""The recent past of each list, in Redis: rings of points that never grow.
+"""Depth, rate and duration of each list over time, in ring buffers of fixed size in Redis.
 
     conserver:history:10s:<list>    string: a ring of the last 24 h, a point every 10 s
     conserver:history:5min:<list>   string: a ring of the last 14 days, a point every 5 min
-    conserver:history:writer        string: the host that writes them; expires
+    conserver:history:writer        string: the host that writes the rings; expires
 
-The list "" stands for all together. A point begins with its number (Unix seconds divided by
-the ring's step, in 32 bits). Eight values of 16 bits follow, each the upper half of an IEEE 754
-single: three significant digits, and NaN where nothing is known. So a list takes (8640 + 4032) * 20
-= 253,440 bytes, for which Redis allocates 280 KB, however long it exists. Writing one point twice
-changes nothing.
+The list name "" stands for the sum of all lists. A point begins with its number (Unix seconds
+divided by the ring's step, in 32 bits). Eight values of 16 bits follow (FIELDS), each the upper
+half of an IEEE 754 single: three significant digits, or NaN if the value is unknown. So each list
+takes (8640 + 4032) * 20 = 253,440 bytes, for which Redis allocates 280 KB. Writing the same point
+twice changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from conserver.queue import keys
 
 LISTS_MAX = 500
-"""So many lists have a history: the configured ones first."""
+"""Most lists that have a history; the configured lists come first."""
 
 FIELDS = ("waiting", "parked", "dead", "in_flight", "done_per_s", "failed_per_s", "p50_s", "p95_s")
 _POINT = struct.Struct(">I8H")
@@ -31,7 +31,7 @@ POINT_BYTES = _POINT.size
 _NAN = 0x7FC0
 
 Values = Sequence[float | None]
-"""In the order of FIELDS; None where nothing is known."""
+"""The values of a point in the order of FIELDS; None if a value is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +43,15 @@ class Ring:
     points: int
 
     def key(self, name: str) -> str:
-        """The key of a list's ring."""
+        """The Redis key of this ring for a list."""
         return keys.history(self.name, name)
 
     def offset(self, number: int) -> int:
-        """Where a point stands in the ring, in bytes."""
+        """The offset of a point in the ring, in bytes."""
         return number % self.points * POINT_BYTES
 
     def ranges(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Where the points `first` to `last` stand, as ranges of bytes: one, or two."""
+        """The byte ranges of the points `first` to `last`: one, or two if the ring wraps around."""
         start, end = self.offset(first), self.offset(last) + POINT_BYTES - 1
         if start < end:
             return [(start, end)]
@@ -59,7 +59,7 @@ class Ring:
 
     @property
     def keep_s(self) -> int:
-        """How long a ring is kept after its last point."""
+        """How long Redis keeps a ring after its last point was written."""
         return self.step_s * self.points
 
 
@@ -73,8 +73,8 @@ def pack(number: int, values: Values) -> bytes:
 
 
 def unpack(raw: bytes, first: int) -> list[tuple[float | None, ...] | None]:
-    """The points in a part of a ring that begins with the point `first`; None for one that is not
-    there (any more).
+    """Parse bytes of a ring that begin with the point number `first`. None for a point that was not
+    written, or was overwritten.
     """
     return [
         tuple(map(_number, shorts)) if known == number else None
@@ -83,7 +83,7 @@ def unpack(raw: bytes, first: int) -> list[tuple[float | None, ...] | None]:
 
 
 def column(raw: bytes, first: int, field: str) -> list[float | None]:
-    """Of the points in such a part, one value each."""
+    """Parse one field of the points in bytes of a ring that begin with the point number `first`."""
     place = FIELDS.index(field) + 1
     return [
         _number(point[place]) if point[0] == number else None
@@ -92,7 +92,7 @@ def column(raw: bytes, first: int, field: str) -> list[float | None]:
 
 
 def mean_of(points: Sequence[Values | None]) -> Values:
-    """Averages each field of several points; of p95_s it takes the maximum."""
+    """The mean of each field over several points; for p95_s the maximum."""
     there = [point for point in points if point is not None]
     merged: list[float | None] = []
     for place, name in enumerate(FIELDS):
@@ -118,7 +118,7 @@ def _number(short: int) -> float | None:
 
 @functools.cache
 def _numbers() -> array[float]:
-    """The value of each of the 65,536 possible shorts."""
+    """A table of the values of all 65,536 shorts."""
     found = array("f")
     found.frombytes(b"".join(struct.pack("=I", short << 16) for short in range(1 << 16)))
     return found

@@ -1,6 +1,7 @@
-"""The scripts that coordinators call: hosts, registrations, what comes back and what is due.
+"""The scripts that coordinators call: one function for each, which builds a Call, as in calls.py.
 
-One function per script, as in calls.py, with how its answer is read.
+They concern hosts, registrations, the items of dead consumers, parked items that are due, and the
+age of waiting items. The functions read_... parse the answers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from conserver.queue.calls import SCRIPT_BYTES
 from conserver.queue.script import Call
 
 RETURN_BATCH = 64
-"""Items that one call returns, which bounds the work of Redis."""
+"""Most items that one call of return.lua returns, so that Redis is not blocked for long."""
 
 
 def register(host: str, consumer: str, lists: Iterable[str]) -> Call:
@@ -32,7 +33,7 @@ def beat(host: str, value: str, status: Mapping[str, str | bytes | int]) -> Call
 
 
 def read_before(reply: list[bytes]) -> tuple[str, bool]:
-    """The beat before ("" for none), and whether Redis did not know the host."""
+    """The previous beat ("" for none), and whether the host was missing in conserver:hosts."""
     return reply[0].decode(), reply[1] == b"1"
 
 
@@ -42,11 +43,12 @@ def read_registrations(reply: list[bytes]) -> dict[str, str]:
 
 
 class Returned(NamedTuple):
-    """What one call of return.lua did.
+    """The counts that one call of return.lua answers.
 
-    returned: items; left: items still held; suspects: among the returned; deaths: counted;
-    strange: elements that are no records and were set aside; cancelled: items that an operator had
-    cancelled and that have ended.
+    returned: items that went back; left: items that the consumer still holds; suspects: how many of
+    the returned items are suspects; deaths: for how many items the death was counted; strange:
+    elements that are no records, and were set aside; cancelled: items that an operator had
+    cancelled, and that the script has ended.
     """
 
     returned: int
@@ -58,8 +60,8 @@ class Returned(NamedTuple):
 
 
 def return_items(host: str, consumer: str, blame: Blame, most: int = RETURN_BATCH) -> Call:
-    """Return the items of a dead consumer, `most` per call. To be repeated until Returned.left is
-    0, and once more: that call deletes the registration.
+    """Return the items of a dead consumer, `most` per call. Repeat the call until Returned.left is
+    0, and then once more: that last call deletes the registration.
     """
     args: list[Any] = [consumer, blame.kind, most, host, _note(blame, ""), len(blame.items)]
     for token, epoch in blame.items:
@@ -70,7 +72,7 @@ def return_items(host: str, consumer: str, blame: Blame, most: int = RETURN_BATC
 
 
 def _note(blame: Blame, token: str) -> str:
-    """A note as a record contains it: percent-encoded, without spaces."""
+    """The note of an item (how its worker died), percent-encoded for the record; "" for none."""
     note = blame.notes.get(token)
     return quote(orjson.dumps(dict(note)), safe="") if note else ""
 
@@ -83,16 +85,16 @@ def reap(host: str, seen_beat: str) -> Call:
 
 
 def promote(name: str, most: int, everything: bool = False) -> Call:
-    """Return parked records of one list that are due. Returns how many; to be repeated until it is
-    0.
+    """Return parked records of one list that are due; `everything`: also those that are not due.
+    Returns how many. Repeat the call until the answer is 0.
     """
     upto = "inf" if everything else ""
     return Call("promote", [keys.parked(name)], [most, upto, SCRIPT_BYTES])
 
 
 def put_back(name: str, most: int) -> Call:
-    """Move payloads that a list waiter has moved and nobody has claimed back to their list. Returns
-    how many; to be repeated until it is 0.
+    """Move bare payloads from `returned` back to their list. A list waiter had moved them, and no
+    worker claimed them. Returns how many. Repeat the call until the answer is 0.
     """
     return Call("put_back", [name, keys.returned(name)], [most, SCRIPT_BYTES])
 
@@ -103,10 +105,10 @@ def sweep(name: str, keep_s: int, most: int) -> Call:
 
 
 def waiting(names: Sequence[str], every_ms: int) -> Call:
-    """Look since when the oldest item of each list has waited. See read_waiting.
+    """Find how long the oldest item of each list has waited. read_waiting parses the answer.
 
     Args:
-        every_ms: a list is looked at again when its last look is so old.
+        every_ms: the script takes a new sample of a list if the last sample is older than this.
     """
     wanted: list[str] = [keys.WAITING]
     for name in names:
@@ -115,8 +117,8 @@ def waiting(names: Sequence[str], every_ms: int) -> Call:
 
 
 def read_waiting(names: Sequence[str], reply: list[bytes]) -> dict[str, float | None]:
-    """The answer of `waiting` for the same names: for how many seconds the oldest item of each list
-    has waited, 0.0 where none waits, None where a key has the wrong type.
+    """Parse the answer of `waiting` for the same names: list -> for how many seconds its oldest
+    item has waited; 0.0 if no item waits, None if a key has the wrong type.
     """
     now_ms, *since = reply
     return {name: _waited_s(now_ms, one) for name, one in zip(names, since, strict=True)}

@@ -1,26 +1,28 @@
-"""A job as a value: what its hash in Redis says, for everybody who shows it.
+"""Parses the hash of a job.
 
-A job is one submission that somebody follows. Its hash, conserver:job:<job>, is written by scripts
-alone (prelude.lua), its ends in the same step as the end of its item.
+A job is one submission that somebody follows. Only scripts write its hash, conserver:job:<job>
+(prelude.lua). The script that ends an item also ends its job. The fields of the hash:
 
-    list, uuid       where the item was pushed, and its vCon
+    list, uuid       the list on which the item was pushed; the item's vCon
     status           queued, processing, waiting; or an end: completed, filtered, cancelled, failed
-    seq              number of its latest change; every change is published on
+    seq              number of the latest change; the scripts publish every change on
                      conserver:events:<job> as "<seq> <status>"
     created_ms, updated_ms
-    keep_s, max_s    how long the hash is kept after an end, and at most
-    link, progress   the link that runs, and {"done", "total", "unit"} as JSON; hints
-    attempts         how many runs came to nothing
+    keep_s, max_s    how long the hash is kept after the job's end, and at most
+    link, progress   the link that runs, and {"done", "total", "unit"} as JSON; they may be late
+    attempts         how many runs of the chain were unsuccessful
     retry_at_ms      when a waiting item is due
-    error            JSON: why it failed ({"reason", "link" | "storage", "error", ...}), or what it
-                     waits for
-    by               the name of the token that submitted it
-    counted          the same, where its jobs at once are limited (submit.lua)
-    callback         where its end is told (outbound/callback.py): it has secrets and is never shown
-    callback_on      the ends that are told, separated by spaces
-    callback_until_ms  when a presigned URL expires
-    notification         what became of that: queued, delivered, failed
-    notification_seq, notification_error  of which change, and why it failed, as JSON
+    error            JSON: why the job failed ({"reason", "link" | "storage", "error", ...}), or
+                     the thing that its item waits for
+    by               the name of the API token that submitted the job
+    counted          the same name, if the token may have only so many unfinished jobs (submit.lua)
+    callback         who is notified of the job's end (outbound/callback.py); it contains secrets,
+                     and is never shown
+    callback_on      the ends that cause a notification, separated by spaces
+    callback_until_ms     when the presigned URL of the callback expires
+    notification          whether the callback was notified: queued, delivered, failed
+    notification_seq      the number of the change that the notification reports
+    notification_error    why the notification failed, as JSON
 """
 
 from __future__ import annotations
@@ -44,16 +46,16 @@ ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def new_id() -> str:
-    """A new job's id: 27 hexadecimal digits that sort by time, the last 16 of them by chance."""
+    """A new job's id: 27 hexadecimal digits, first 11 of the time in ms, then 16 random ones."""
     return f"{time.time_ns() // 1_000_000:011x}{secrets.token_hex(8)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job, as of the moment when its hash was read. Times are seconds since 1970; 0 for none.
+    """One job, as its hash was when it was read. Times are seconds since 1970; 0 for none.
 
-    progress: {"done", "total", "unit"}, or nothing. error: why it failed, or what it waits for,
-    without secrets, as in notification_error.
+    progress: {"done", "total", "unit"}, or empty. error: why the job failed, or the thing that its
+    item waits for. Secrets are removed from error and notification_error.
     """
 
     id: str
@@ -72,11 +74,11 @@ class Job:
     notification: str = ""
     notification_error: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
-    """Whatever else whoever made it has put there."""
+    """Further fields, which the submitter added."""
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will change any more (but for a replay of its dead letter)."""
+        """Whether the job has ended. Only a requeue of its dead letter can change it then."""
         return self.status in ENDS
 
 
@@ -88,7 +90,7 @@ _OWN = frozenset(
 
 
 def load(job: str, found: Mapping[bytes, bytes]) -> Job | None:
-    """The job that a hash tells of; None for an empty one: it is not known (any more)."""
+    """Parse the hash of a job; None if it has no status: the job is unknown, or has expired."""
     fields = {name.decode(): value.decode("utf-8", "replace") for name, value in found.items()}
     if "status" not in fields:
         return None
@@ -122,7 +124,7 @@ def _redacted(text: str | None) -> Mapping[str, Any]:
 
 
 def _object(text: str | None) -> dict[str, Any]:
-    """A JSON object; nothing where somebody else has put something else there."""
+    """Parse a JSON object; {} for any other text."""
     try:
         value = orjson.loads(text or b"{}")
     except orjson.JSONDecodeError:

@@ -1,8 +1,8 @@
 """Every key that Conserver has in Redis: its name, its type and what it holds.
 
-This is the only place that says so. Use it as a module: `keys.parked("calls")` is the name of a
-key. scripts/docs makes the table in docs/architecture.md from SCHEMA, wrong_type.py takes the types
-from it, and a test looks for names in scripts and modules that are not here.
+No other module defines a key. `keys.parked("calls")` returns the name of a key. scripts/docs makes
+the table in docs/architecture.md from SCHEMA, wrong_type.py takes the types from SCHEMA, and a test
+checks that scripts and modules use no other names.
 
 <list> is the name of an ingress list, <consumer> the id of a worker's registration, <host> the id
 of a supervisor.
@@ -18,7 +18,7 @@ Kind = Literal["list", "zset", "hash", "set", "string", "channel"]
 
 
 class Key(NamedTuple):
-    """A key, or those of all lists, jobs and so on. What differs is in angle brackets."""
+    """A key, or a pattern of keys; the variable part of a pattern is in angle brackets."""
 
     pattern: str
     kind: Kind
@@ -26,7 +26,7 @@ class Key(NamedTuple):
 
     @property
     def beginning(self) -> str:
-        """What all names of this pattern begin with."""
+        """The part that all names of this pattern begin with."""
         return self.pattern.partition("<")[0]
 
 
@@ -40,7 +40,7 @@ def _one(name: str, kind: Kind, holds: str) -> str:
 
 
 def _each(pattern: str, kind: Kind, holds: str) -> Callable[[str], str]:
-    """Declare the keys of a pattern. Returns what makes the name of one of them."""
+    """Declare a pattern of keys. Returns a function that makes the name of one key."""
     key = Key(pattern, kind, holds)
     SCHEMA.append(key)
     beginning = key.beginning
@@ -83,19 +83,19 @@ dead = _each(
 inflight = _each(
     "conserver:inflight:<consumer>",
     "hash",
-    "token -> record, of what a consumer has claimed and not settled, of all lists",
+    "token -> record: the items of all lists that the consumer has claimed and not settled",
 )
 strange = _each(
     "conserver:strange:<consumer>",
     "hash",
-    "fields of the in-flight hash that are no records, but another program's; moved here when"
-    " the consumer has died",
+    "fields of the in-flight hash that another program wrote (they are no records); moved here"
+    " when the consumer has died",
 )
 NOTIFICATIONS = _one(
     "conserver:notifications",
     "list",
-    "an ingress list of our own: what is to be told to the callbacks of jobs that have ended,"
-    " as JSON; pushed by the script that ends the item of the job",
+    "an internal ingress list: notifications, as JSON, for the callbacks of jobs that have ended;"
+    " the script that ends a job's item pushes them",
 )
 
 # ---- hosts, consumers and lists ------------------------------------------------------------------
@@ -110,13 +110,13 @@ host = _each(
 HOSTS = _one(
     "conserver:hosts",
     "set",
-    "every supervisor, until another host has returned the items of one that died",
+    "the ids of all hosts; a dead host stays until another host has returned its items",
 )
 LISTS = _one(
     "conserver:lists",
     "set",
-    "all lists that were ever claimed from. Coordinators work on these, not only on those of"
-    " their configuration",
+    "all lists that were ever claimed from; coordinators look after these, too, and not only"
+    " after the lists of their configuration",
 )
 cancelled = _each(
     "conserver:cancelled:<consumer>",
@@ -126,26 +126,27 @@ cancelled = _each(
 gone = _each(
     "conserver:gone:<consumer>",
     "string",
-    "its registration was deleted: for an hour no late call of its own registers it again",
+    "exists for an hour after the consumer's registration was deleted, so that no late call"
+    " registers it again",
 )
 CONTROL = _one(
     "conserver:control",
     "hash",
     "`paused:<list>` -> since when, in ms, and who; `recycle:<host>:<slot>` -> the consumer to"
-    " replace; `reload:<host>:<request>` -> who asked; `throttled` -> lines of time in ms and"
-    " link: links that nobody calls until then",
+    " replace; `reload:<host>:<request>` -> who asked; `throttled` -> lines of a time in ms and a"
+    " link: no worker calls the link before that time",
 )
 WAITING = _one(
     "conserver:waiting",
     "hash",
-    "list -> JSON: elements that were its last ones at known times, for the age of the oldest"
-    " (waiting.lua)",
+    "list -> JSON: elements that were the last of the list at known times, from which waiting.lua"
+    " finds the age of the oldest item",
 )
 _ring = _each(
     "conserver:history:<ring>:<list>",
     "string",
-    "the last 24 hours of a list at 10 s (`10s`), and 14 days at 5 min (`5min`), as rings that"
-    " never grow: 280 KB per list",
+    "depths, rates and durations of a list in two ring buffers of fixed size: 24 hours at 10 s"
+    " (`10s`), 14 days at 5 min (`5min`); 280 KB per list",
 )
 HISTORY_WRITER = _one(
     "conserver:history:writer", "string", "the host whose coordinator writes these rings"
@@ -153,40 +154,44 @@ HISTORY_WRITER = _one(
 rate = _each(
     "conserver:rate:<name>",
     "string",
-    "when the next slot of a chain's or link's rate is free, in us since 1970",
+    "the time up to which the slots of a chain's or link's rate are given out, in us since 1970",
 )
 schedule = _each(
     "conserver:schedule:<name>",
     "hash",
-    "`fired:<cron> <time zone>` -> its latest time in ms; paused, wanted; the run that is at"
-    " work (run, host, lease_ms, cursor) and how the last one ended",
+    "`fired:<cron> <time zone>` -> the latest time that was fired, in ms; paused, wanted; the"
+    " current run (run, host, lease_ms, cursor); how the last run ended",
 )
 
 # ---- documents -----------------------------------------------------------------------------------
 
-document = _each("vcon:<uuid>", "string", "the document; a RedisJSON value is read, and stays one")
+document = _each(
+    "vcon:<uuid>",
+    "string",
+    "the document. It may be a RedisJSON value: Conserver reads and writes it as one",
+)
 revision = _each(
     "conserver:revision:<uuid>",
     "hash",
-    "revision and length of the document as Conserver left it, the revision that each chain"
-    " wrote last, the ETags of the storages; lives as long as the document",
+    "revision and length of the document when Conserver last wrote it, the last revision of each"
+    " chain, the ETags of the storages; expires with the document",
 )
 incoming = _each(
     "conserver:incoming:<job>",
     "string",
-    "a large document until submit.lua moves it to its key; five minutes",
+    "a large document, until submit.lua moves it to `vcon:<uuid>`; expires after five minutes",
 )
 story = _each(
     "conserver:story:<uuid>",
     "zset",
-    "time of the claim in ms -> JSON: an attempt at an item, as its worker tells it"
+    "time of the claim in ms -> an attempt at an item, as JSON, written by the worker"
     " (stories.py); the newest 32",
 )
 _context = _each(
     "context:<list>:<uuid>",
     "list",
-    "the spans that have pushed the vCon on the list, oldest first, as JSON: vcon-server's key,"
-    " for its producers and consumers",
+    "the trace spans that pushed the vCon to the list, oldest first, as JSON; vcon-server defined"
+    " this key, and its producers and consumers use it",
 )
 
 # ---- jobs and who submits them -------------------------------------------------------------------
@@ -197,8 +202,8 @@ job = _each(
     "a submission that somebody follows: status (queued, waiting, processing; at the end"
     " completed, filtered, cancelled, failed), seq (rises with every change), uuid, list,"
     " created_ms, updated_ms, link, progress, attempts, retry_at_ms, error, keep_s and max_s"
-    " (how long it is kept after its end, and at most), its callback, and what the submitter"
-    " added",
+    " (how long the hash is kept after the end, and at most), callback, and the submitter's own"
+    " fields",
 )
 JOBS = _one("conserver:jobs", "zset", "time of creation in ms -> job, the newest 100,000")
 events = _each(
@@ -207,31 +212,32 @@ events = _each(
 open_jobs = _each(
     "conserver:open:<api_token>",
     "zset",
-    "when its hash expires in any case, in ms -> a job that has not ended; of API tokens with a"
-    " limit of jobs at once",
+    "the latest time at which the job's hash expires, in ms -> an unfinished job; only for API"
+    " tokens with a limit on unfinished jobs",
 )
 spent = _each(
     "conserver:spent:<api_token>",
     "hash",
-    "window (a day), count: the bytes that it has sent on it; of API tokens with a limit of"
-    " bytes per day",
+    "window (a day), count (the bytes that the token sent that day); only for API tokens with a"
+    " limit on bytes per day",
 )
 submitted = _each(
     "conserver:submitted:<api_token>",
     "hash",
-    "window (a minute), count: the jobs submitted in it; of API tokens with a limit of jobs per"
-    " minute",
+    "window (a minute), count (the jobs that the token submitted in that minute); only for API"
+    " tokens with a limit on jobs per minute",
 )
 idempotency = _each(
     "conserver:idempotency:<hash>",
     "string",
-    "of an Idempotency-Key, or of a request that may be repeated: its job",
+    "the job that an earlier request with this Idempotency-Key, or this same request, has made",
 )
-upload = _each("conserver:upload:<id>", "string", "what was announced of an upload, as JSON")
+upload = _each("conserver:upload:<id>", "string", "what the client announced of an upload, as JSON")
 session = _each(
     "conserver:session:<hash>",
     "hash",
-    "a login to the dashboard: its token's SHA-256; lives for `CONSERVER_UI_SESSION_S`",
+    "a login to the dashboard: the SHA-256 of its API token; expires after"
+    " `CONSERVER_UI_SESSION_S`",
 )
 
 # ---- operators -----------------------------------------------------------------------------------
@@ -244,7 +250,8 @@ AUDIT = _one(
 operation = _each(
     "conserver:operation:<name>",
     "hash",
-    "a long operation: what, by whom, how far it is, `stop` where somebody asked for that",
+    "a long operation: its kind, who started it, its progress, and `stop` if somebody asked to"
+    " stop it",
 )
 OPERATIONS = _one(
     "conserver:operations", "zset", "time of their start in ms -> operation, the newest 1000"
@@ -255,13 +262,13 @@ OPERATIONS = _one(
 _found = _each(
     "conserver:index:<term>:<value>",
     "zset",
-    "time of its end in s -> uuid: the vCons that a party's tel, mailto or name finds",
+    "when the entry expires, in s -> uuid: the vCons with a party of this tel, mailto or name",
 )
 indexed = _each("conserver:indexed:<uuid>", "set", "the keys of that index that name the vCon")
 INDEXING = _one(
     "conserver:indexing",
     "string",
-    "there while one request indexes all documents; ends a minute after it died",
+    "exists while one request indexes all documents; expires a minute after that request died",
 )
 
 
@@ -286,14 +293,14 @@ def paused(name: str) -> str:
 
 
 def recycle(host: str, slot: int) -> str:
-    """The field of CONTROL that asks a host to replace the worker in a slot; its value is that
-    worker's consumer id, so that no worker after it is meant.
+    """The field of CONTROL that asks a host to replace the worker in a slot. The value is the
+    consumer id of that worker, so that the request never hits the worker's successor.
     """
     return f"recycle:{host}:{slot}"
 
 
 def reload(host: str, request: str) -> str:
-    """The field of CONTROL that asks a host to read its configuration again; its value says who
-    asked. A request has a field of its own, so that removing one never loses another.
+    """The field of CONTROL that asks a host to read its configuration again; the value says who
+    asked. Each request has its own field, so that removing a request never removes another one.
     """
     return f"reload:{host}:{request}"

@@ -1,6 +1,6 @@
-"""What is limited over all hosts: rates, links whose servers ask to wait, what a token uses up.
+"""The scripts for limits that hold over all hosts: one function for each, as in calls.py.
 
-One function per script, as in calls.py.
+They concern rates, links whose servers ask callers to wait, and the bytes and jobs of API tokens.
 """
 
 from __future__ import annotations
@@ -22,22 +22,25 @@ def slots(
     now_us: int = 0,
     farthest_us: int = 0,
 ) -> Call:
-    """Take the next slots of a rate: how many us each is away. See slots.lua.
+    """Take the next slots of a rate. The answer has, for each slot, the time until it in us.
 
-    none_for_us: no slot is given for so long from now. now_us: 0 for Redis's clock. farthest_us: no
-    slot is given that is further away (0: any); in its place is, negative, when to ask again.
+    interval_us: between two slots. burst: how many slots may be used at once after a pause. wanted:
+    how many slots to take. none_for_us: no slot is given for so long from now. now_us: 0 for
+    Redis's clock. farthest_us: no slot is given that is further away (0: no limit). For a slot that
+    was not given the answer has a negative number: the time in us after which to ask again.
     """
     args = [interval_us, burst, wanted, none_for_us, now_us, farthest_us]
     return Call("slots", [keys.rate(name)], args)
 
 
 def throttle(link: str, for_ms: int) -> Call:
-    """Nobody calls a link for so long. See throttle.lua."""
+    """Throttle a link on all hosts: no worker calls it for so long. See throttle.lua."""
     return Call("throttle", [keys.CONTROL], [link, for_ms])
 
 
 def spend(api_token: str, count: int, most: int, *, now_s: int = 0) -> Call:
-    """Count bytes that an API token sends today, unless they were too many. See spend.lua.
+    """Count bytes that an API token sends today. Nothing is counted if they exceed `most` a day.
+    spend.lua has the answers.
 
     now_s: 0 for Redis's clock.
     """
@@ -45,5 +48,7 @@ def spend(api_token: str, count: int, most: int, *, now_s: int = 0) -> Call:
 
 
 def submitted(api_token: str, most: int, *, now_s: int = 0) -> Call:
-    """Count a job that an API token submits this minute, unless it is one too many. See `spend`."""
+    """Count a job that an API token submits this minute. Nothing is counted if it exceeds `most` a
+    minute. spend.lua has the answers.
+    """
     return Call("spend", [keys.submitted(api_token)], [1, most, MINUTE_S, now_s])

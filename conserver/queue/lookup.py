@@ -1,7 +1,6 @@
-"""What the queue knows of itself: its lists, hosts and consumers, and keys of the wrong type.
+"""Finds the known lists, hosts and consumers, keys of the wrong type, and the job of an element.
 
-It also tells which job an element of a list belongs to. Operations, cancellation and dead letters
-use it to look at everything; workers never need it.
+operations/, cancellation.py and dead_letters.py use it; workers do not.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from conserver.queue.wrong_type import kind_of
 if TYPE_CHECKING:
     import redis
 
-_CONSUMER = b"consumer:"  # How the fields of a host's hash begin that register a consumer.
+_CONSUMER = b"consumer:"  # prefix of the registrations in a host's hash
 REMEDY = "rename or delete it"  # what to do about a key of the wrong type
 
 
 @dataclass(frozen=True, slots=True)
 class WrongKey:
-    """A key that holds another type than it must."""
+    """A key of the wrong type. found, wanted: the type that it has, and that it must have."""
 
     key: str
     found: str
@@ -31,7 +30,7 @@ class WrongKey:
 
     @property
     def fault(self) -> str:
-        """What is wrong with it, in one clause."""
+        """The problem, as one clause."""
         return f"{self.key} is a {self.found} and must be a {self.wanted}"
 
     def __str__(self) -> str:
@@ -39,17 +38,17 @@ class WrongKey:
 
 
 def known_lists(client: redis.Redis) -> list[str]:
-    """Every list that any worker has ever claimed from, by name."""
+    """The names of all lists that any worker has ever claimed from, sorted."""
     return _members(client, keys.LISTS)
 
 
 def hosts(client: redis.Redis) -> list[str]:
-    """The id of every registered host, living or not reaped yet."""
+    """The ids of all registered hosts: living hosts, and dead ones that are not reaped yet."""
     return _members(client, keys.HOSTS)
 
 
 def consumers(client: redis.Redis) -> list[str]:
-    """Every registered consumer of every host. Void ones are included: they may hold items."""
+    """The consumers of all hosts, with those whose registration is void: they may hold items."""
     found: list[str] = []
     for host in hosts(client):
         fields = cast("list[bytes]", client.hkeys(keys.host(host)))
@@ -62,7 +61,7 @@ def consumers(client: redis.Redis) -> list[str]:
 
 
 def job_of(element: bytes) -> str:
-    """The job that an element belongs to; "" where there is none."""
+    """The job to which an element of a list or zset belongs; "" for none."""
     if element[:1] != b"\x01":
         return split_job(element)[1]
     try:
@@ -72,9 +71,9 @@ def job_of(element: bytes) -> str:
 
 
 def wrong_keys(client: redis.Redis) -> list[WrongKey]:
-    """The keys that have the wrong type, of all that can be known to be in use.
+    """Check the types of all keys in use that can be named. Returns the keys of the wrong type.
 
-    Redis itself does not say which key a command failed for.
+    This is needed because Redis does not say for which key a command failed.
     """
     pipe = client.pipeline(transaction=False)
     known = list(_known_keys(client))

@@ -6,17 +6,18 @@
 --       then for each item: token, epoch, state ("=" keeps it), revision of the document that the
 --       state describes, when (park: from now in ms), why (one line of JSON; dead: the reason;
 --       park: what it waits for, or '')
--- Answer, for each item: "moved", "lost", or "<TYPE> <key>" of a key that has another type than
--- what it must be (nothing was done).
+-- Answer, for each item: "moved", "lost" (another consumer has the item), or "<TYPE> <key>" of a
+-- key that has the wrong type (the item was not moved).
 --
--- A released item without state goes to the head of its list as the payload that was pushed; one
--- with state goes to the head of returned. Nothing is counted. A suspect stays a suspect.
+-- A released item without state goes to the head of its list as the payload that was pushed. A
+-- released item with state goes to the head of conserver:returned:<list>, a suspect to the head of
+-- conserver:suspects:<list>. A release counts no death.
 
 local kind, keep_s, inflight = ARGV[1], tonumber(ARGV[2]), KEYS[1]
 local now = now_us()
 local answers = {}
 
--- Whether a released item goes back to its list as if it had never been claimed.
+-- Returns whether a released item goes back to its ingress list as a bare payload.
 local function is_fresh(record)
   return not record.suspect and record.state == '' and record.deaths == 0
     and not barrier(record.list, 'list')

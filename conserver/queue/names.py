@@ -1,9 +1,9 @@
-"""The one name of an item, in logs, `status`, dead letters, jobs and for every command.
+"""The name of an item, the same in logs, `status`, dead letters, jobs and all commands.
 
-It is its vCon's uuid as soon as any byte of the payload tells it, even in a document that is
-refused or was cut short. A document without a uuid gets the id that is derived from its bytes,
-because a document may hold personal data and is never quoted. What is neither a uuid nor a document
-is named by how it begins.
+The name is the vCon's uuid, if the payload contains it, even in a document that is invalid or was
+cut short. The name of a document without a uuid is an id that is derived from its bytes: a document
+may contain personal data, so its text is never shown. A payload that is neither a uuid nor a
+document is named by its first characters.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from conserver.vcon.document import Vcon
 from conserver.vcon.ids import usable_uuid, uuid8_of
 
 NAME_CHARS = 64
-"""So much of a payload that is no uuid."""
+"""Most characters of a name that is no uuid."""
 _UUID_MEMBER = re.compile(rb'"uuid"\s*:\s*"([\w.:@+=-]{1,128})"')
 
 
 def name_of(payload: bytes) -> str:
-    """The name of the item with this payload: a uuid, with or without a job, or a document.
+    """The name of the item with this payload: `<uuid>`, `<uuid>#<job>` or a document.
 
-    Two payloads that are no uuid and begin alike have one name.
+    Two payloads that are no uuid and begin with the same characters have the same name.
     """
     if payload[:1] == b"{":
         return _name_of_document(payload)
     text = split_job(payload)[0].decode("utf-8", "replace").strip()
     if usable_uuid(text):
         return text
-    # What cannot be printed could not be typed either.
+    # Nobody could type an unprintable character.
     shown = "".join(char if char.isprintable() else "\ufffd" for char in text)
     return shown if len(shown) <= NAME_CHARS else shown[: NAME_CHARS - 3] + "..."
 
 
 def name_of_element(element: bytes) -> str:
-    """The same for an element of a key: a record or a bare payload."""
+    """The name of the item in an element of a list, zset or hash: a record or a bare payload."""
     try:
         return name_of(parse(element).payload if element[:1] == b"\x01" else element)
     except ValueError:  # Another program put it there.
@@ -54,7 +54,7 @@ def _name_of_document(payload: bytes) -> str:
 
 
 def _uuid_member(payload: bytes) -> str:
-    """The uuid in a document that is no vCon; of one that was cut short, the first one in it."""
+    """The uuid in a document that is no vCon; the first uuid in a document that was cut short."""
     try:
         return str(orjson.loads(payload).get("uuid", ""))
     except orjson.JSONDecodeError:

@@ -13,7 +13,7 @@ from conserver.queue.script import Call
 
 
 def replay(name: str, member: bytes, payload: bytes, state: bytes = b"") -> Call:
-    """Return one dead letter to the queue; member b"" is a payload without a record."""
+    """Return one dead letter to the queue. member b"": the payload has no record."""
     names = [keys.dead_letters(name), keys.dead(name), keys.returned(name), name]
     return Call("replay", names, [member, payload, state])
 
@@ -29,18 +29,21 @@ def cancel(key: str, element: str | bytes, cancelled_key: str = "") -> Call:
 
 
 def hurry(name: str, record: bytes, due_ms: int) -> Call:
-    """Make a parked record due at an earlier time. Returns 1, or 0 if it is parked no more."""
+    """Make a parked record due at an earlier time. Returns 1, or 0 if the record is not parked, or
+    is due earlier anyway.
+    """
     return Call("hurry", [keys.parked(name)], [record, due_ms])
 
 
 class Submission(NamedTuple):
     """One item to submit.
 
-    job: "" for one that nobody follows. body: the document, b"" if it is stored already; source: a
-    key that holds the document instead, to be moved to vcon:<uuid>. most: how many items may wait
-    on the list (0: any number). due_ms: when it may run, in ms since 1970 (0: now). api_token,
-    most_jobs: whose jobs are limited to how many at once (0: any number). fields: what the job's
-    hash has besides.
+    job: "" for a submission without a job. body: the document; b"" if it is already stored, or if
+    `source` has it. source: a key that holds the document; submit.lua renames it to vcon:<uuid>.
+    most: the submission is refused if so many items wait on the list (0: no limit). due_ms: when
+    the item may run, in ms since 1970 (0: now). keep_s, max_s: how long the job is kept after its
+    end, and at most. api_token, most_jobs: this API token may have so many unfinished jobs (0: no
+    limit). fields: further fields of the job's hash.
     """
 
     list: str
@@ -58,7 +61,7 @@ class Submission(NamedTuple):
 
 
 def submit(one: Submission) -> Call:
-    """Store a document, make its job and push it, in one step. See submit.lua for its answers."""
+    """Store a document, make its job and push its uuid, in one step. submit.lua has the answers."""
     names = [one.list, keys.document(one.uuid), keys.parked(one.list), one.source]
     args: list[Any] = [one.uuid, one.job, one.body, one.most, one.due_ms, one.keep_s, one.max_s]
     args += (one.api_token if one.most_jobs else "", one.most_jobs)

@@ -2,11 +2,12 @@
 --
 -- Rules for all scripts (keys.py says what each key holds):
 --   1. Redis does not roll a script back, and an operator's SET on one of our keys must not lose an
---      item. So before a script moves an item, it checks the TYPE of the key that the item moves
---      to, and of every key that others may have made.
---   2. A full Redis (maxmemory) refuses a script only at its first write, and never a DEL. It must
---      still be possible to drain it, so a script that moves or ends items calls begin_writing()
---      first, which deletes a key that never exists. submit.lua is to be refused, and does not.
+--      item. So before its first write a script checks the TYPE of the key that an item moves to,
+--      and of every key that other programs may have made.
+--   2. A full Redis (maxmemory) refuses a script only at its first write, and never refuses a DEL.
+--      Workers must be able to drain a full Redis. So a script that moves or ends items calls
+--      begin_writing() first, which deletes a key that never exists. submit.lua does not call it,
+--      because a full Redis must refuse submissions.
 --   3. A script may run twice, or late. Sequence numbers (of claims and writes) and the fence
 --      (token and epoch) make that harmless.
 --   4. The caller's arguments bound the work of a call.
@@ -16,20 +17,23 @@
 -- A record is one line of header, then state, then payload:
 --   \1<token> <epoch> <deaths> <flags> <first seen, ms> <write> <revision> <length of state>
 --     <list>\n<state><payload>
--- token: <consumer>.<time, us>.<n>, and "#<job>" behind it if the item belongs to a job. So every
+-- token: <consumer>.<time, us>.<n>, followed by "#<job>" if the item belongs to a job. So every
 --   script knows the job of an item without reading its record.
 -- flags: "s" (suspect) and "b" (a worker has begun to run it in this epoch), or "-" for neither.
---   If a worker died while it ran the item, ":" follows and how it died, as percent-encoded JSON.
--- write: number of the latest write in this claim. A repeated number is answered with `revision`.
+--   If a worker died while it ran the item, ":" and the cause of the death follow, the cause as
+--   percent-encoded JSON.
+-- write: number of the latest write in this claim. A script that gets this number again answers
+--   with `revision`.
 -- revision: of the document that `state` describes. A move to another list keeps it.
 -- state: JSON that Lua never reads.
 
--- 2200-01-01 in ms: a document with this expiry was written by us; a producer's SET removes it.
+-- 2200-01-01 in ms. Conserver gives its documents this expiry; a producer's SET removes the expiry,
+-- and so shows that the producer has replaced the document.
 local FAR, FAR_TEXT = 7258118400000, '7258118400000'
 local HEADER = '^\1(%S+) (%d+) (%d+) (%S+) (%d+) (%d+) (%-?%d+) (%d+) ([^\n]*)\n()'
 
--- The tombstone of a consumer whose registration was deleted. It lives longer than any late call of
--- that consumer, and register.lua refuses to register the consumer again while it is there.
+-- The tombstone of a consumer whose registration was deleted. While this key exists, register.lua
+-- does not register the consumer again. It expires only when no late call of the consumer can come.
 local GONE_S = 3600
 local function tombstone(consumer)
   return 'conserver:gone:' .. consumer
@@ -52,8 +56,8 @@ local function kind_of(key)
   return redis.call('TYPE', key).ok
 end
 
--- Returns whether a key has the wanted type or does not exist, and its type; "forbidden" where the
--- Redis user may not ask for the type.
+-- Returns whether a key has the wanted type or does not exist, and its type; "forbidden" if the
+-- Redis user may not call TYPE.
 local function is(key, wanted)
   local kind = redis.pcall('TYPE', key).ok or 'forbidden'
   return kind == wanted or kind == 'none', kind
@@ -63,8 +67,8 @@ local function is_list(key)
   return is(key, 'list')
 end
 
--- Returns whether a value can be added to a key; if not, also why: its TYPE, or "forbidden" where
--- the Redis user may not write. (Redis before 7 cannot check that.)
+-- Returns whether a value can be added to a key; if not, also the reason: the key's TYPE, or
+-- "forbidden" if the Redis user may not write it. (Redis before 7 cannot check the permission.)
 local PUTS = { list = { 'RPUSH', '' }, zset = { 'ZADD', '0', '' } }
 local function takes(key, wanted)
   local good, kind = is(key, wanted)
@@ -145,7 +149,7 @@ local function texts_held(inflight, first, last)
   return redis.call('HMGET', inflight, unpack(ARGV, first, last))
 end
 
--- The same, but returns only their epochs: enough for the fence.
+-- As texts_held, but returns only the epochs of the records, which are enough for the fence.
 local function epochs_held(inflight, first, last)
   local epochs = texts_held(inflight, first, last)
   for place, text in ipairs(epochs) do
@@ -161,7 +165,7 @@ local function in_pieces(command, key, arguments)
   end
 end
 
--- Removes an item from its consumer, and what belongs to the epoch from its record.
+-- Removes an item from its consumer, and resets the parts of its record that belong to the epoch.
 local function let_go(inflight, record)
   redis.call('HDEL', inflight, record.token)
   record.begun = false
@@ -170,8 +174,8 @@ end
 
 -- Jobs. A job is one submission that somebody follows: conserver:job:<job>, a hash
 -- (keys.py has its fields). Its status changes in the script that moves its item, behind
--- the same fence, so an end of a job is as true as the egress of its item. Jobs never stand in the
--- way of an item: a hash that has expired, or a key of another type, is left alone.
+-- the same fence, so a job ends exactly once, with its item. A job never stops an item: if the hash
+-- has expired, or the key has another type, the scripts move the item and leave the key alone.
 local JOB = '^(.+)#([%w._-]+)$'
 local JOB_ID_MAX = 64
 local JOBS, JOBS_MAX = 'conserver:jobs', 100000
@@ -194,8 +198,8 @@ local function job_of(token)
   return at and string.sub(token, at + 1)
 end
 
--- Sets fields of a job, raises its sequence number, which it returns, and publishes "<number>
--- <status>".
+-- Sets fields of a job, raises the job's sequence number, and publishes "<number> <status>".
+-- Returns the number.
 local function change_job(job, status, ...)
   local key = 'conserver:job:' .. job
   redis.call('HSET', key, 'status', status, 'updated_ms', whole(math.floor(now_us() / 1000)), ...)
@@ -204,23 +208,24 @@ local function change_job(job, status, ...)
   return number
 end
 
--- Callbacks. Whoever submits a job may ask to be told of its end. The script that ends the item
--- also pushes a notification: an item of its own on conserver:notifications, whose payload says
--- what is to be told. It has the form of a document, so that all scripts handle it as a document
--- that was pushed whole; it belongs to no job, and so has no notification of its own. The address,
--- which is a secret, stays in the hash of the job (callback_on: the ends to tell;
--- callback_until_ms: when a presigned URL expires).
+-- Callbacks. The submitter of a job may ask for a callback at the job's end. The script that ends
+-- the item then also pushes a notification: a second item, on conserver:notifications, whose
+-- payload says how the job ended. The payload has the form of a document, so that all scripts
+-- handle a notification as a document that was pushed whole. A notification belongs to no job, so
+-- its own end causes no notification. The callback's address, which is a secret, stays in the hash
+-- of the job (callback_on: the statuses that cause a notification; callback_until_ms: when a
+-- presigned URL expires).
 local NOTIFICATIONS = 'conserver:notifications'
 
--- The unfinished jobs of an API token that has a limit on jobs at once (submit.lua): the time at
--- which a job's hash expires in any case, in ms -> job.
+-- The key of the unfinished jobs of an API token that may have only so many (submit.lua): the
+-- latest time at which a job's hash expires, in ms -> job.
 local function open_jobs(token)
   return 'conserver:open:' .. token
 end
 
--- What the scripts need of jobs: { status, keep_s, callback_on, callback_until_ms, max_s, counted }
--- by job, read once per call, or false for a key of another type. counted: the API token
--- whose unfinished jobs it is one of.
+-- The fields of jobs that scripts need, read once per call: job -> { status, keep_s, callback_on,
+-- callback_until_ms, max_s, counted }, or false if the key has another type. counted: the API token
+-- in whose open_jobs() the job is.
 local jobs_read = {}
 local function job_read(job)
   if jobs_read[job] == nil then
@@ -236,7 +241,7 @@ local function notifies(known, status)
     and string.find(' ' .. known[3] .. ' ', ' ' .. status .. ' ', 1, true) ~= nil
 end
 
--- Pushes the notification of a job that has just ended. number: of that change.
+-- Pushes the notification of a job that has just ended. number: the job's sequence number then.
 local function push_notification(job, number, status, why)
   local kept = redis.call('HMGET', 'conserver:job:' .. job, 'list', 'uuid', 'created_ms')
   local now_ms = whole(math.floor(now_us() / 1000))
@@ -250,10 +255,10 @@ local function push_notification(job, number, status, why)
     'notification_seq', whole(number))
 end
 
--- The status of the job of a token becomes another one, unless it has ended. An end sets the time
--- for which the hash is kept from then on; one with a callback is kept until that was told. It
--- raises no error: the item has moved by now, and a user who may not write jobs must not leave a
--- script half done. why: the error of a failure.
+-- Sets the status of the job to which the item with this token belongs, unless the job has ended.
+-- At its end the hash of the job gets its expiry: keep_s; or max_s if a callback must be notified
+-- (told.lua shortens it after that). Raises no error: the item has moved by now, and a Redis user
+-- who may not write jobs must not leave a script half done.
 local function set_job_status(token, status, ...)
   local job = job_of(token)
   if not job then
@@ -279,7 +284,7 @@ local function set_job_status(token, status, ...)
   end
 end
 
--- Makes the hash of a job, unless there is one (or something else). Answers whether it did.
+-- Makes the hash of a job, unless the key exists. Returns whether it made the hash.
 local function make_job(job, list, uuid, status, keep_s, max_s, ...)
   local key = 'conserver:job:' .. job
   if redis.call('EXISTS', key) == 1 then
@@ -300,7 +305,8 @@ local function way_back(record)
   return (record.suspect and 'conserver:suspects:' or 'conserver:returned:') .. record.list
 end
 
--- Returns why a place cannot take records (see takes), or false. Checked once per call and place.
+-- Returns the reason why a key cannot take records (see takes), or false. Each key is checked once
+-- per call.
 local asked = {}
 local function barrier(place, wanted)
   if asked[place] == nil then
@@ -322,9 +328,9 @@ local function send_back(record)
   set_job_status(record.token, 'queued', 'link', '')
 end
 
--- Makes an item a dead letter: its payload in DLQ:<list>, for any tool, and its reason and record
--- in conserver:dead:<list>, for ours. A large payload is stored once: the record has \2 and its
--- SHA-1.
+-- Makes an item a dead letter: pushes its payload to DLQ:<list>, which any tool can read, and adds
+-- its reason and record to conserver:dead:<list>, which our commands read. A large payload is
+-- stored in DLQ:<list> only: the record has \2 and the payload's SHA-1 instead.
 local LARGE = 65536
 local function dead_letter(record, why, at_ms)
   redis.call('RPUSH', 'DLQ:' .. record.list, record.payload)

@@ -1,16 +1,18 @@
--- promote.lua: moves parked records that are due to returned; suspects to suspects.
+-- promote.lua: moves parked records that are due to conserver:returned:<list>; suspects to
+-- conserver:suspects:<list>.
 --
--- KEYS  1 conserver:parked:<list>   ARGV  1 most   2 score up to which ('' for now)   3 most bytes
--- Answer: how many were moved; there may be more unless it is 0. WRONGTYPE and the key if none of
---       them can be moved.
+-- KEYS  1 conserver:parked:<list>
+-- ARGV  1 most   2 records up to this score are due ('' for now)   3 most bytes
+-- Answer: how many were moved; call again until it is 0. WRONGTYPE and the key if none of the due
+--       records can be moved.
 
 local most, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[3])
 local upto = ARGV[2] ~= '' and ARGV[2] or whole(now_us() / 1000)
 local moved, passed, bytes, barred = 0, 0, 0, nil
 
--- Returns where a record goes to. Only its header is parsed, because a whole document may follow.
--- An element that is no record was put there by another program: it is treated as if it had been
--- pushed, and becomes a dead letter if it is no vCon.
+-- Returns the key to which a record goes. Parses only the header, because a whole document may
+-- follow. Another program may have put in an element that is no record: such an element is treated
+-- like a pushed payload, and a worker dead-letters it if it is no vCon.
 local function place_of(text)
   local header = string.sub(text, 1, (string.find(text, '\n', 1, true) or 0))
   local record = parse(header)

@@ -1,4 +1,4 @@
--- purge.lua: removes one dead letter for good, its reason first (replay.lua says why).
+-- purge.lua: deletes one dead letter: first the reason, then the payload (replay.lua says why).
 --
 -- KEYS  1 DLQ:<list>   2 conserver:dead:<list>
 -- ARGV  1 the member of conserver:dead ("" for a payload without one)   2 its payload

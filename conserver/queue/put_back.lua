@@ -2,11 +2,11 @@
 --
 -- KEYS  1 the list   2 conserver:returned:<list>
 -- ARGV  1 most entries to look at, from the tail, where the list waiters put them   2 most bytes
--- Answer: how many were moved; there may be more unless it is 0.
+-- Answer: how many were moved; call again until it is 0.
 --
--- For lists that are served no more: a list waiter (BLMOVE) has moved their payloads, nobody has
--- claimed them, and other tools look for them on the list. Executed twice, or beside a list waiter,
--- it moves a payload once more and loses none.
+-- It is for lists that no host serves now. A list waiter (BLMOVE) had moved the payloads, no worker
+-- has claimed them, and other tools look for them on the ingress list. If the script runs twice, or
+-- while a list waiter moves payloads, it may move a payload once more, but loses none.
 
 if not is_list(KEYS[1]) then
   return 0

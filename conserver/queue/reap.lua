@@ -5,7 +5,7 @@
 -- Answer: the consumers whose items must be returned (their registrations are void now), or false
 --       if the host lives.
 --
--- A host without registrations is deleted. Several coordinators may call it at once.
+-- The script deletes a host without registrations. Several coordinators may call it at once.
 
 if (redis.call('HGET', KEYS[1], 'beat') or '') ~= ARGV[2] then
   return false

@@ -1,7 +1,7 @@
-"""A claimed item, and the record that it is in Redis.
+"""Parses records: the form in which Redis holds an item after its first claim.
 
-Claimed is one item of a claim's answer. Progress is the state in a record: what was done for the
-item, so that the next worker that gets it does not do it (or pay for it) again.
+Claimed is one item of a claim's answer. Progress is the state in a record. It says which work on
+the item is done, so that the next worker does not do (and pay for) that work again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ JOB_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class Claimed:
     """One item that this worker holds, under its token, in the epoch of the claim that took it.
 
-    what: where its document is: "inline" (it is the payload), "stored" (`length` bytes; in `text`,
-    or else to be read with GET), "text" (in `text`, for RedisJSON), "missing", or
-    "type:<TYPE> <key>" if the key holds another type. revision: of the document; 0 for an inline
-    one. replaced: another program has replaced the document that `state` describes. etags: storage
-    -> ETag of the document in it.
+    what: where the item's document is: "inline" (the payload is the document), "stored" (at
+    `vcon:<uuid>`, with `length` bytes; `text` has it, or is b"": read it with GET), "text" (`text`
+    has it: a RedisJSON value), "missing", or "type:<TYPE> <key>" if the key has the wrong type.
+    revision: of the document; 0 for an inline document. replaced: another program has replaced the
+    document that `state` describes. etags: storage -> ETag of the document in that storage.
     """
 
     token: str
@@ -45,14 +45,14 @@ class Claimed:
 
     @property
     def job(self) -> str:
-        """The job that it belongs to, "" for none: the end of its token."""
+        """The job that the item belongs to, from the end of its token; "" for none."""
         return self.token.partition("#")[2]
 
 
 def split_job(payload: bytes) -> tuple[bytes, str]:
-    """A pushed payload, `<uuid>` or `<uuid>#<job>`, as its uuid and its job ("" for none).
+    """Split a pushed payload, `<uuid>` or `<uuid>#<job>`, into its uuid and its job ("" for none).
 
-    A payload that is a document has none, whatever it ends with.
+    A payload that is a document is returned whole, with job "".
     """
     uuid, found, job = payload.rpartition(b"#")
     if payload[:1] == b"{" or not found or not uuid or not JOB_ID.fullmatch(job):
@@ -61,7 +61,7 @@ def split_job(payload: bytes) -> tuple[bytes, str]:
 
 
 def parse(record: bytes) -> Claimed:
-    """Parse a record; prelude.lua describes its form. Raises ValueError if it is none."""
+    """Parse a record; prelude.lua describes the form. Raises ValueError for other bytes."""
     header, found, body = record.partition(b"\n")
     if not found or header[:1] != b"\x01":
         raise ValueError("not a record of the queue")
@@ -80,8 +80,8 @@ def parse(record: bytes) -> Claimed:
 
 
 def parse_claimed(entry: list[Any]) -> Claimed:
-    """Parse one item of claim.lua's answer: [record, what, text (of a stored document: its length),
-    revision, replaced, [field, value, ...] with the ETags] and maybe the text of a stored document.
+    """Parse one item of claim.lua's answer: [record, what, text (or the length of a stored
+    document), revision, replaced, [ETag field, value, ...]]. A small stored document may follow.
     """
     claimed = parse(entry[0])
     claimed.what = entry[1].decode()
@@ -93,7 +93,7 @@ def parse_claimed(entry: list[Any]) -> Claimed:
     claimed.revision = int(entry[3])
     claimed.replaced = entry[4] == b"1"
     fields = entry[5]
-    if fields:  # as a rule there are none
+    if fields:  # mostly empty
         pairs = zip(fields[::2], fields[1::2], strict=True)
         claimed.etags = {k[2:].decode(): v.decode() for k, v in pairs if k[:2] == b"e:"}
     return claimed
@@ -105,17 +105,18 @@ AGAIN = "again:"
 
 @dataclass(slots=True)
 class Progress:
-    """What was done for an item. Its record carries this from worker to worker.
+    """The work that is done on an item. The item's record carries it from worker to worker.
 
     links: names of the finished links, in order. owed: storages that must still be written; None
-    until all links are finished. attempts: unsuccessful runs, including those that ended because a
-    link asked for a retry; failures: those that ended with an error. runs: link -> in how many
-    unsuccessful runs it ran. error: of the last of them. pushes: (list, uuid) that finished links
-    have asked to push; expire_s: the expiry that they have asked for. etags: storage -> ETag.
-    trace: the span of the latest attempt that wrote its progress, as a W3C traceparent; "" where
-    traces are off. rate_slots: rates of which it has a slot that it has not used yet, such as
-    `link:summarize`, or AGAIN and the name where all near slots were taken; or THROTTLED and the
-    link whose server wants no calls before its time.
+    until all links are finished. attempts: unsuccessful runs of the chain, including the runs that
+    ended because a link asked for a retry; failures: unsuccessful runs that ended with an error.
+    runs: link -> in how many unsuccessful runs the link ran. error: of the last unsuccessful run.
+    pushes: (list, uuid) pairs that finished links have asked to push; expire_s: the expiry that
+    finished links have asked for. etags: storage -> ETag. trace: the span of the latest attempt
+    that wrote its progress, as a W3C traceparent; "" if traces are off. rate_slots: names of rates,
+    such as `link:summarize`, of which the item has a slot that it has not used yet. A name after
+    AGAIN: the rate had no near slot, so the item must ask again. A link's name after THROTTLED: the
+    link's server wants no calls before a certain time.
     """
 
     links: list[str] = field(default_factory=list)
@@ -144,7 +145,7 @@ class Progress:
                 self.runs[name] = self.runs.get(name, 0) + 1
 
     def anew(self) -> Progress:
-        """What is kept if all links must run again: the counts of attempts."""
+        """The progress of an item whose links must all run again: only the counts are kept."""
         return Progress(
             attempts=self.attempts,
             failures=self.failures,
@@ -154,8 +155,8 @@ class Progress:
         )
 
     def dump(self) -> bytes:
-        """The state as bytes for the record; b"" if nothing was done yet, so that the scripts can
-        keep a new item as a bare payload.
+        """The progress as bytes, for the record. b"" if no work is done yet: then the scripts can
+        put the item back as a bare payload.
         """
         state: dict[str, Any] = {}
         if self.links:
@@ -183,10 +184,10 @@ class Progress:
 
     @classmethod
     def load(cls, state: bytes) -> Progress:
-        """Parse a record's state; b"" is that nothing was done.
+        """Parse a record's state; b"" means that no work is done.
 
         Raises:
-            ValueError: Conserver has not written it: somebody edited the record.
+            ValueError: Conserver has not written this state; somebody has edited the record.
         """
         if not state:
             return cls()

@@ -1,15 +1,16 @@
--- replay.lua: returns one dead letter to the queue, with its progress and no longer as a suspect.
--- Its job, if that is still known as failed, is queued again: the only way out of an end.
+-- replay.lua: returns one dead letter to the queue, with its progress, but not as a suspect. If its
+-- job still exists with status failed, the job becomes queued: no other script changes a job that
+-- has ended.
 --
 -- KEYS  1 DLQ:<list>   2 conserver:dead:<list>   3 conserver:returned:<list>   4 the list
 -- ARGV  1 the member of conserver:dead ("" for a payload without one)   2 its payload   3 its
 --       state, with attempts reset
--- Answer "returned", "queued" (a payload without a record went to its list), "swept" (another tool
---       had replayed it; only its reason was left) or "gone" (nothing to do); WRONGTYPE and the key
---       if it cannot be returned.
+-- Answer "returned"; "queued" (a payload without a record went to its list); "swept" (the payload
+--       had gone, because another tool replayed it; this script removed the reason); "gone" (there
+--       is no such dead letter); or WRONGTYPE and the key if the item cannot be returned.
 --
--- The record is removed first, then the payload: a second execution finds no record, and so takes
--- no equal payload of another dead letter.
+-- The script removes the record first, then the payload. So a second execution finds no record, and
+-- does not take the payload of another dead letter that has the same bytes.
 
 if not is_list(KEYS[1]) then
   return 'gone'

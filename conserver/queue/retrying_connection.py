@@ -1,11 +1,13 @@
-"""The worker's connection to Redis: it repeats a call until it is answered.
+"""A worker's connection to Redis: it repeats a call until Redis answers.
 
-1. It sends one call at a time, and repeats it until it is answered. So every script may be executed
-   twice; all scripts are written for that.
-2. While it waits it calls `tick` at least every 0.5 s. There the worker loop updates its heartbeat
-   and notices the end of its supervisor. So a worker survives a Redis that is away for an hour.
-3. Transient errors (away, loading, failing over, out of memory, a missing permission, an unknown
-   script) are logged once and waited out. An error that would come again for ever is raised.
+1. The connection sends one call at a time, and repeats it until Redis answers. So Redis may execute
+   a script twice; all scripts are written for that.
+2. While the connection waits, it calls `tick` at least every 0.5 s. In `tick` the worker loop
+   updates its heartbeat and notices that its supervisor has ended. So the watchdog does not kill a
+   worker, however long Redis is away.
+3. The connection logs a transient error once, and tries again until Redis answers (Redis is away,
+   loading, failing over, out of memory, or lacks a permission or a script). It raises an error that
+   would always come again.
 """
 
 from __future__ import annotations
@@ -59,12 +61,12 @@ LARGE_BYTES = 1 << 16
 
 
 def pack(words: Sequence[Any]) -> bytes:
-    """A command in Redis's protocol (RESP): bytes as they are, all else as text in UTF-8."""
+    """Encode a command in Redis's protocol (RESP): bytes stay, other values become UTF-8 text."""
     for word in words:
         if type(word) is bytes and len(word) >= LARGE_BYTES:
-            break  # hiredis would copy it several times.
+            break  # hiredis would copy the word several times.
     else:
-        with suppress(TypeError):  # It takes str, int, float and bytes only.
+        with suppress(TypeError):  # hiredis takes str, int, float and bytes only.
             packed: bytes = hiredis.pack_command(tuple(words))
             return packed
     pieces: list[bytes] = [b"*%d\r\n" % len(words)]
@@ -75,12 +77,12 @@ def pack(words: Sequence[Any]) -> bytes:
 
 
 def is_transient(error: ResponseError) -> bool:
-    """Whether an error is about Redis's present condition, and not about the command."""
+    """Whether an error comes from Redis's present condition, and not from the command."""
     return isinstance(error, TRANSIENT_ERRORS) or TRANSIENT.search(str(error)) is not None
 
 
 def advice(error: Exception) -> str:
-    """What to log beside a transient error: what we wait for, and where to look."""
+    """The advice that is logged with a transient error: what the process waits for."""
     if isinstance(error, NoPermissionError):
         return "waiting until the ACL of this Redis user allows it: see `conserver doctor`"
     if isinstance(error, ResponseError):
@@ -89,18 +91,20 @@ def advice(error: Exception) -> str:
 
 
 class RetryingConnection:
-    """`call` and `command` block until Redis has answered, however long that takes.
+    """A connection whose `call` and `command` block until Redis has answered.
 
-    calls: how many were sent. repeats: how many of them after a failure. beside: commands that are
-    sent with the next call, of which only that they arrive matters: errors in them are ignored, and
+    calls: how many calls were sent. repeats: how many of these were repetitions after a failure.
+    beside: commands that are sent with the next call. Their answers and errors are ignored, and
     they may be sent twice.
     """
 
     def __init__(self, url: str, tick: Callable[[], None], log: FilteringBoundLogger) -> None:
-        """tick: called at least every 0.5 s while a call waits. What it raises ends the call."""
+        """tick: called at least every 0.5 s while a call waits. An exception from it ends the
+        call.
+        """
         # A Sentinel connection refers to its pool, but does not keep it alive.
         self._pool = clients.pool(url, timeout_s=TICK_EVERY_S, connect_timeout_s=CONNECT_TIMEOUT_S)
-        # One object, which reconnects: a pool makes only so many connections.
+        # One connection object, which reconnects, because the pool makes a limited number of them.
         self._connection: ConnectionInterface = self._pool.make_connection()
         self._tick = tick
         self._log = log
@@ -109,19 +113,21 @@ class RetryingConnection:
         self.beside: list[tuple[Any, ...]] = []
 
     def call(self, call: Call) -> Any:
-        """The answer of a script. Raises redis.ResponseError for an error that is not transient."""
+        """Call a script. Returns its answer. Raises redis.ResponseError for an error that is not
+        transient.
+        """
         failpoints.at(f"before-{call.step}")
         answer = self._until_answered(call.command(), call)
         failpoints.at(f"after-{call.step}")
         return answer
 
     def command(self, *words: Any) -> Any:
-        """The answer of a plain command. It may be sent more than once."""
+        """Send a plain command. Returns its answer. The command may be sent more than once."""
         return self._until_answered(words, None)
 
     def hints(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The answers of commands that nothing depends on: they are sent in one packet and only
-        once. None for each that Redis refuses, or that it did not answer.
+        """Send commands that may get lost, in one packet and only once. Returns their answers; None
+        for each command that Redis refused or did not answer.
         """
         try:
             self._connection.connect()
@@ -196,7 +202,8 @@ class RetryingConnection:
         except ResponseError:
             raise
         except BaseException:
-            # Also if `tick` raised: the answer, still to come, must not be read as the next one's.
+            # `tick` may have raised, too. The answer that is still to come must not be taken for
+            # the answer of the next call.
             self.close()
             raise
 

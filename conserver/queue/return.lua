@@ -1,28 +1,25 @@
--- return.lua: returns the items of a dead consumer to the queue. The caller says which of them may
--- have caused the death ("blamed").
+-- return.lua: returns the items of a dead consumer to the queue. The caller names the items that
+-- may have caused the death (the "blamed" items).
 --
 -- KEYS  1 the host's hash   2 conserver:inflight:<consumer>   3 conserver:hosts
 -- ARGV  1 consumer   2 blame: "nobody", "items" or "everything"   3 most items in this call   4
 --       host
 --       5 how the consumer died, for items without a note of their own ('' for none)
---       6 how many blamed items, then for each: token, epoch, note; then the tokens of those
---       over their own time limit
--- Answer: a list of numbers:
---       1 items returned by this call   2 items still held   3 suspects among the returned
---       4 deaths counted
---       and, only if there were items:
---       5 elements that are no records, and were moved to conserver:strange:<consumer>
---       6 items that had been cancelled, and have ended now
---       Instead: WRONGTYPE and the key if no remaining item can be returned.
+--       6 how many blamed items, then for each: token, epoch, note; then the tokens of the blamed
+--       items that were over their own time limit
+-- Answer: {returned now, still held, suspects among the returned, deaths counted, elements that
+--       are no records and were moved to conserver:strange:<consumer>, cancelled items that this
+--       call has ended}, the last two only if there were items; or WRONGTYPE and the key if no
+--       remaining item can be returned.
 --
 -- The first call makes the registration void, so that claims of the consumer are refused while its
--- items go back. The call that finds nothing held deletes the registration; for an hour the same id
--- cannot be registered again (register.lua).
--- Blamed items become suspects, and a suspect stays one. Unless nobody is blamed, the death is
--- counted for each suspect that had begun and for each item over its limit. A token in ARGV has an
--- effect only if the item has the epoch that ARGV gives with the token. An item with another epoch
--- was taken by a delayed claim of the dead worker, which never ran it. A blamed item keeps its
--- note, which becomes the reason of a dead letter.
+-- items go back. The first call that finds no held item deletes the registration for good
+-- (register.lua). Blamed items become suspects; an item that is a suspect already stays a suspect.
+-- If the blame is not "nobody", the death counts for each suspect that had begun and for each item
+-- over its time limit. A named item is blamed only if the record has the named epoch; the same
+-- holds for an item over its limit. If the epoch differs, a delayed claim of the dead worker took
+-- the item again, and the worker never ran it. A blamed item gets the note, which becomes part of
+-- the reason if the item is dead-lettered later.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer
@@ -53,7 +50,7 @@ local function note_death(record)
   end
 end
 
--- A call is also bounded by bytes: a record may contain a whole document.
+-- Bytes bound the work of a call, too, because a record may contain a whole document.
 local MOST_BYTES = 1048576
 local returned, suspects, deaths, bytes, barred = 0, 0, 0, 0, nil
 local strange, ended = 0, 0
@@ -75,7 +72,7 @@ local function return_one(record)
   returned = returned + 1
 end
 
--- Whether one of the two keys that items of this list return to cannot take them.
+-- Returns whether `returned` or `suspects` of the item's list cannot take records.
 local function bars(record)
   for _, place in ipairs({ 'conserver:returned:', 'conserver:suspects:' }) do
     if barrier(place .. record.list, 'list') then
@@ -86,7 +83,7 @@ local function bars(record)
   return false
 end
 
--- Items that an operator has cancelled end here; returned, they would run again.
+-- Items that an operator has cancelled end here. If they were returned, they would run again.
 local cancelled = {}
 for _, token in ipairs(read('SMEMBERS', 'conserver:cancelled:' .. consumer) or {}) do
   cancelled[token] = true

@@ -1,8 +1,9 @@
-"""What Redis knows of a schedule: the latest time that it fired, and the run of its action.
+"""The state of a schedule in Redis: the latest due time that was fired, and the run of its action.
 
-Every coordinator looks at all schedules of its configuration; `fire` gives each time to one of
-them. A push is done by that script itself. Another action is a run: the host that got it tends it
-until it ends, and one that dies is taken over after its lease.
+Every coordinator looks at all schedules of its configuration; fire.lua lets only one coordinator
+fire each due time. If the action is a push, fire.lua does it. Any other action is a run: the
+coordinator that got the run calls `tend` until the run ends. If that coordinator's host dies,
+another host takes over the run when the lease of the run is over.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from conserver.queue import keys
 from conserver.queue.script import Call
 
 LEASE_S = 30.0
-"""For how long a run belongs to its host after that has tended it."""
+"""For how long a run belongs to its host after the host's last call of `tend`."""
 
 EXIT_GIVEN_UP = 75  # EX_TEMPFAIL of sysexits.h
 """The exit code of a run's process that leaves the run to another host."""
@@ -28,11 +29,12 @@ class State:
     """A schedule's hash. Times are seconds since 1970; 0 for none.
 
     Attributes:
-        fired_at: the latest time that was fired or passed over.
-        run: the run that is at work; "" for none. host: who does it. trouble: what it waits for.
-        wanted: somebody asked for a run, which has not begun.
-        passed: why a time was passed over last: busy, paused or missed. passed_at: that time.
-        last_at: when the last run ended. last_time: the time it was for.
+        fired_at: the latest due time that was fired or skipped.
+        run: the current run; "" for none. host: the host that does the run. trouble: what the run
+            waits for.
+        wanted: an operator asked for a run, which has not begun.
+        passed: why a due time was last skipped: busy, paused or missed. passed_at: that due time.
+        last_at: when the last run ended. last_time: the due time of that run.
         last_result: {"done": count} or {"error": text, "done": count} of the last run.
     """
 
@@ -50,7 +52,7 @@ class State:
 
 
 def load(found: Mapping[bytes, bytes], definition: str) -> State:
-    """The state in a hash as HGETALL gives it; an empty one is that of a new schedule."""
+    """Parse the hash of a schedule, as HGETALL returns it; an empty hash is a new schedule's."""
     fields = {name.decode(): value.decode() for name, value in found.items()}
 
     def seconds(name: str) -> float:
@@ -84,9 +86,9 @@ def fire(
     list_name: str = "",
     payloads: Sequence[str | bytes] = (),
 ) -> Call:
-    """Begin what is due of a schedule. See fire.lua for its answers.
+    """Fire a schedule if it is due. fire.lua has the answers.
 
-    time_ms: the latest time that it had. lease_ms: 0 for a push of payloads on a list.
+    time_ms: the schedule's latest due time. lease_ms: 0 if the action is to push the payloads.
     """
     arguments: list[str | bytes | int | float] = [
         definition,
@@ -111,7 +113,7 @@ def tend(
     list_name: str = "",
     payloads: Sequence[str] = (),
 ) -> Call:
-    """Tell how far a run is; `result` ends it. See tend.lua for its answers."""
+    """Store the progress of a run; `result` ends the run. tend.lua has the answers."""
     ended = b"" if result is None else orjson.dumps(result)
     arguments: list[str | bytes | int | float] = [
         run,

@@ -1,7 +1,7 @@
-"""The Lua scripts: loading one, and calling it.
+"""Loads Lua scripts and calls them.
 
-A Call is plain data. Workers and the coordinator send it over connections that repeat it until it
-is answered (retrying_connection.py); the commands of the CLI send it with `run`.
+A Call is plain data. Workers and the coordinator send it over connections that repeat it until
+Redis answers (retrying_connection.py); commands send it with `run`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WITH_DOCUMENTS = frozenset({"claim", "write", "settle", "move"})
 
 
 class Script(NamedTuple):
-    """The text of a script, and its SHA-1, by which Redis knows it."""
+    """The text of a script, and the SHA-1 under which Redis caches it."""
 
     text: bytes
     sha: str
@@ -38,7 +38,7 @@ class Call(NamedTuple):
     """One call of a script.
 
     name: of the file, without ".lua". keys, args: sent to Redis as they are. again: further
-    arguments that are sent only when the call is repeated because its answer may have been lost.
+    arguments, sent only if the call is repeated because its answer may have been lost.
     """
 
     name: str
@@ -48,15 +48,15 @@ class Call(NamedTuple):
 
     @property
     def step(self) -> str:
-        """The name of this step in an item's life: of the script, or which kind of move."""
+        """The name of the script; for move.lua the kind of move ("release", "park", "dead")."""
         return str(self.args[0]) if self.name == "move" else self.name
 
     def command(self, whole: bool = False, repeated: bool = False) -> tuple[Any, ...]:
         """The words of the Redis command.
 
         Args:
-            whole: EVAL with the text instead of EVALSHA, because Redis does not know the script.
-            repeated: with the arguments in `again`.
+            whole: use EVAL with the script's text, because Redis does not know its SHA-1.
+            repeated: add the arguments in `again`.
         """
         loaded = load(self.name)
         head = ("EVAL", loaded.text) if whole else ("EVALSHA", loaded.sha)
@@ -65,7 +65,7 @@ class Call(NamedTuple):
 
 
 def run(client: redis.Redis, call: Call) -> Any:
-    """The answer of one call that is sent once, by a plain client. Raises redis.RedisError."""
+    """Send a call once, by a plain client. Returns the answer. Raises redis.RedisError."""
     from redis.exceptions import NoScriptError
 
     try:

@@ -1,17 +1,17 @@
--- settle.lua: ends items. Each leaves its consumer, its uuid goes to the egress lists, and the
--- effects of its links and its expiry take place.
+-- settle.lua: ends items. It removes each item from its consumer, pushes its uuid to the egress
+-- lists and to the lists that links asked for, and sets the expiry of its document.
 --
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 number of items   2.. their tokens, then for each of them: epoch, uuid, base revision,
---       chain, body ('' leaves the document), expiry in s (0 keeps FAR), status that its job ends
---       with (completed, filtered or cancelled), n, n pairs of list and uuid to push, m, m pairs of
+--       chain, body ('' leaves the document), expiry in s (0 keeps FAR), the final status of its
+--       job (completed, filtered or cancelled), n, n pairs of list and uuid to push, m, m pairs of
 --       storage and ETag
 -- Answer, for each item: {"settled"}, {"lost"}, {"type", key, TYPE} (nothing was done), or
 --       {"refused", ...} or {"conflict", ...} as in write.lua.
 --
--- The fence makes egress exactly once: a second execution finds no item. Documents are written
--- first, then one command removes all items from the hash, then all uuids are pushed: nothing
--- after the first write can be refused.
+-- Because of the fence each uuid is pushed exactly once: a second execution finds no item. The
+-- script writes the documents first, then removes all items from the hash with one command, then
+-- pushes all uuids. Redis refuses no command after the first write.
 
 local inflight = KEYS[1]
 local now = now_us()
@@ -19,7 +19,8 @@ local answers, ending, leaving, pushed, order = {}, {}, {}, {}, {}
 local lists, gone = {}, {}
 local SETTLED, LOST = { 'settled' }, { 'lost' }
 
--- Whether a list can be pushed to. Checked once per call: nothing else runs meanwhile.
+-- Returns whether a list can be pushed to; if not, also the reason. Each list is checked once per
+-- call, because no other command runs during a script.
 local function pushable(list)
   if lists[list] == nil then
     local good, kind = takes(list, 'list')
@@ -28,8 +29,8 @@ local function pushable(list)
   return lists[list] == true, lists[list]
 end
 
--- Returns why an item cannot end (a list that cannot be pushed to, a callback that could not be
--- told, a document that cannot be written), or nil and the revision of its document.
+-- Returns the reason why an item cannot end (a list that cannot be pushed to, a notification that
+-- cannot be queued, a document that cannot be written), or nil and the revision of its document.
 local function obstacle(token, status, uuid, base, chain, body, first, last)
   local kept = cannot_notify(token, status)
   if kept then
@@ -86,7 +87,7 @@ for _, entry in ipairs(ending) do
   local uuid, revision, seconds, first, last, token, status = unpack(entry)
   set_job_status(token, status, 'link', '', 'progress', '')
   for index = first, last, 2 do
-    -- The item has left by now: a key of another type must not stop the others.
+    -- The items have left the in-flight hash: an error here must not stop the loop.
     redis.pcall('HSET', 'conserver:revision:' .. uuid, 'e:' .. ARGV[index], ARGV[index + 1])
   end
   if seconds > 0 then

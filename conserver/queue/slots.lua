@@ -1,17 +1,16 @@
--- slots.lua: the next free slots of a rate, for items that are about to use it.
+-- slots.lua: takes the next free slots of a rate, each for one item.
 --
 -- KEYS  1 conserver:rate:<name>
 -- ARGV  1 time between two slots, in us   2 burst: how many slots may be used at once after a pause
---       3 how many are wanted   4 how long none may be given, in us from now (0: no such time)
+--       3 how many slots are wanted   4 give no slot before this time, in us from now (0: no limit)
 --       5 now, in us (0: by Redis's clock)
---       6 how far away a slot may be, in us (0: any time): later ones are not given
--- Answer: for each slot the time in us until it may be used; for one that was not given, the time
---       after which to ask again, negative; {"type", key, TYPE} for a key that holds something
---       else.
+--       6 give no slot after this time, in us from now (0: no limit)
+-- Answer: for each slot the time in us until it may be used. For a slot that was not given: minus
+--       the time in us after which to ask again. {"type", key, TYPE} if the key has the wrong type.
 --
--- The key holds the time at which the rate would be used up evenly (the generic cell rate
--- algorithm, ITU-T I.371): one number for any rate and any number of hosts. A slot that is given is
--- not taken back: a call that is repeated, or an item that does not use its slot, costs one.
+-- The key holds the theoretical arrival time of the generic cell rate algorithm (ITU-T I.371): one
+-- number for any rate and any number of hosts. A slot is never taken back: a repeated call, or an
+-- item that does not use its slot, wastes a slot.
 
 local key = KEYS[1]
 local interval, burst, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -36,7 +35,7 @@ for place = 1, wanted do
   if wait_us <= farthest then
     waits[place], given_us = whole(wait_us), next_us
   else
-    -- When its slot is half as far away as it may be: then none behind the given ones is unused.
+    -- Ask again when the slot is half as far away as it may be, so that no later slot goes unused.
     waits[place] = whole(farthest / 2 - wait_us)
   end
 end

@@ -1,12 +1,12 @@
--- spend.lua: counts what a token uses up within a day or a minute, up to as much as it may.
+-- spend.lua: counts the bytes or jobs of an API token in a window (a day or a minute), up to a
+-- limit.
 --
 -- KEYS  1 a hash: window, count
--- ARGV  1 how much more   2 how much the token may use in one window   3 length of a window, in s;
---       windows begin at multiples of it since 1970 (UTC)   4 now, in s since 1970 (0: by Redis's
---       clock)
--- Answer {1, how much it has used in this window}, this counted; {0, how much it had used, seconds
---       until the next window}: it would be too much, and nothing was counted; {"type", key, TYPE}
---       for a key that holds something else.
+-- ARGV  1 the amount to add   2 the limit per window   3 length of a window, in s; windows begin at
+--       multiples of this length since 1970 (UTC)   4 now, in s since 1970 (0: by Redis's clock)
+-- Answer {1, amount used in this window, with the addition}; or {0, amount used in this window,
+--       seconds until the next window}: the addition would exceed the limit, and was not counted;
+--       or {"type", key, TYPE} if the key has the wrong type.
 
 local more, most, window_s = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now_s = tonumber(ARGV[4])

@@ -1,9 +1,10 @@
-"""Stories: what the attempts at an item were, and when, for people who look at one item.
+"""Stories: the attempts at an item with their times, for `conserver where` and the dashboard.
 
-One member per attempt in conserver:story:<uuid>, a sorted set by the time of the claim: a JSON
-array of the fields of Attempt. It is written when the attempt has ended, beside a call that is made
-anyway, and it is a hint: a worker that is killed leaves none of its attempt, and nothing reads it
-but those who show it. It is bounded (ATTEMPTS_MAX, EVENTS_MAX, TEXT_CHARS) and expires.
+conserver:story:<uuid> is a sorted set by the time of the claim. Each member is one attempt: a JSON
+array of the fields of Attempt. The worker writes an attempt when the attempt has ended, in the same
+packet as another call. A story may be incomplete: a worker that is killed writes nothing of its
+attempts. Nothing but the display depends on stories. They are bounded (ATTEMPTS_MAX, EVENTS_MAX,
+TEXT_CHARS) and expire.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ TEXT_CHARS = 500
 
 @dataclass(slots=True)
 class Event:
-    """Something in an attempt; times are in ms since its claim.
+    """One event of an attempt. Times are in ms since the claim.
 
     kind: link, checkpoint, storage, or the end: completed, filtered, cancelled, parked, failed,
-    released, lost. name: of the link or storage; of an end, the list that the item went to. text:
-    what was said about it: an error, what it waits for.
+    released, lost. name: of the link or storage; for an end, the list to which the item went. text:
+    the error, or the thing that the item waits for.
     """
 
     kind: str
@@ -40,9 +41,10 @@ class Event:
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt at an item: from the claim by a consumer to where the item left it.
+    """One attempt at an item: from its claim by a consumer until the item left that consumer.
 
-    number: the epoch of the claim; it rises. deaths: how many workers had died of it by then.
+    number: the epoch of the claim; later attempts have higher ones. deaths: the counted deaths of
+    the item at that time.
     """
 
     token: str
@@ -58,14 +60,15 @@ class Attempt:
     events: list[Event] = field(default_factory=list)
 
     def dump(self) -> bytes:
-        """As the member of the sorted set."""
+        """The attempt as a member of the sorted set."""
         return orjson.dumps(astuple(self))
 
 
 def load(members: Iterable[bytes]) -> list[Attempt]:
-    """The attempts in a story, the oldest first. What is none of ours is left out.
+    """Parse the attempts of a story, the oldest first. Members that are no attempts are left out.
 
-    An attempt that was told twice (its end had to be decided again) is there once, as told last.
+    A worker may have written an attempt twice, because it had to decide the end again. Such an
+    attempt is returned once, as it was written last.
     """
     found: dict[tuple[str, int], Attempt] = {}
     for member in members:
@@ -82,7 +85,7 @@ def load(members: Iterable[bytes]) -> list[Attempt]:
 
 
 def commands(uuid: str, attempt: Attempt, keep_s: int) -> list[tuple[Any, ...]]:
-    """The commands that add an attempt to a story. To repeat them does no harm."""
+    """The Redis commands that add an attempt to a story. Repeating them is harmless."""
     key = keys.story(uuid)
     return [
         ("ZADD", key, attempt.claimed_ms, attempt.dump()),

@@ -1,20 +1,20 @@
--- stray.lua: returns items that the in-flight hash has and the consumer does not know; a failover
--- of Redis can cause that. Nothing is counted.
+-- stray.lua: returns items that are in a consumer's in-flight hash and that its worker does not
+-- know (strays); a failover of Redis can cause them. No death is counted.
 --
 -- KEYS  1 conserver:inflight:<consumer>
--- ARGV  1 the consumer's last answered claim   2 most bytes to look at   3.. the tokens that it
---       knows
--- Answer: how many were returned; there may be more unless it is 0.
+-- ARGV  1 number of the consumer's last answered claim   2 most bytes to look at   3.. the tokens
+--       that the worker knows
+-- Answer: how many were returned; call again until it is 0.
 --
--- Items of a later epoch are no strays: the answer of that claim may still be on its way.
+-- Items of a later epoch are no strays: the answer of their claim may still be on its way.
 
 local known, strays, bytes = {}, 0, 0
 for index = 3, #ARGV do
   known[ARGV[index]] = true
 end
 
--- An item that cannot be pushed stays held: claims report that key, and the next call finds it
--- again.
+-- Returns one item. It stays in the in-flight hash if its key cannot take it: claims report that
+-- key, and the next call of this script tries again.
 local function return_one(record)
   if tonumber(record.epoch) > tonumber(ARGV[1]) or barrier(way_back(record), 'list') then
     return
@@ -28,7 +28,8 @@ local function return_one(record)
 end
 
 local tokens = redis.call('HKEYS', KEYS[1])
--- The scan starts at a random place: items that stay must not use up the byte limit of every call.
+-- The scan starts at a random place, so that items that stay do not use up the byte limit of every
+-- call.
 local first = now_us()
 for step = 1, #tokens do
   local token = tokens[(first + step) % #tokens + 1]

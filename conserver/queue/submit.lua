@@ -1,20 +1,21 @@
--- submit.lua: a document, its job and its place in the queue, in one step.
+-- submit.lua: stores a document, makes its job and pushes its uuid, in one step.
 --
 -- KEYS  1 the list   2 vcon:<uuid>   3 conserver:parked:<list>   4 a key that holds the document,
---       to be moved to vcon:<uuid> ('' for none: large documents must not pass through Lua)
--- ARGV  1 uuid   2 job ('' for a submission that nobody follows)   3 document ('' for none, or
---       where the fourth key has it)   4 most items that may wait on the list (0: no limit)   5
---       due time in ms since 1970 (0: now; later ones are parked until then)   6 seconds that the
---       job is kept after its end   7 and at most, from its due time on   8 the token whose jobs at
---       once are limited ('': none)   9 how many it may have   10.. fields of the job and their
---       values
--- Answer {"queued"} or {"waiting"}; {"exists", uuid, list, status} for a job that is known already
---       (nothing was done: executed twice, it submits once); {"full", length of the list};
---       {"busy", how many jobs of the token have not ended};
---       {"type", key, TYPE} for a place that cannot take it; {"gone", fourth key} if that has
---       expired.
+--       which the script renames to vcon:<uuid> ('' for none). Large documents come this way,
+--       because they must not pass through Lua
+-- ARGV  1 uuid   2 job ('' for a submission without a job)   3 document ('' for none, or if the
+--       fourth key has it)   4 most items that may wait on the list (0: no limit)   5 due time in
+--       ms since 1970 (0: now); an item that is due later is parked until then   6 seconds that the
+--       job is kept after its end   7 seconds that the job is kept at most, from its due time on
+--       8 the API token whose unfinished jobs are limited ('': none)   9 how many unfinished jobs
+--       that token may have   10.. fields of the job and their values
+-- Answer {"queued"}, or {"waiting"} (parked); {"exists", uuid, list, status} if the job exists
+--       already: nothing was done, so a repeated call submits once; {"full", length of the list};
+--       {"busy", how many unfinished jobs the token has}; {"type", key, TYPE} if that key has the
+--       wrong type; {"gone", fourth key} if the fourth key has expired.
 --
--- Its first write is one that Redis refuses when it is full: who submits is told to come again.
+-- The script does not call begin_writing(), so that a full Redis refuses its first write. The
+-- submitter is then asked to come again.
 
 local list, document, source = KEYS[1], KEYS[2], KEYS[4]
 local uuid, job, body = ARGV[1], ARGV[2], ARGV[3]
@@ -47,9 +48,10 @@ if source ~= '' and redis.call('EXISTS', source) == 0 then
   return { 'gone', source }
 end
 
--- Jobs at once. The script that ends a job takes it off its token's open jobs (prelude.lua). A hash
--- that was lost otherwise would occupy its place until its time: so a token without a free place
--- has the first ones looked at, and those that have ended give theirs up.
+-- The limit of unfinished jobs. The script that ends a job removes it from its token's open_jobs()
+-- (prelude.lua). A job whose hash was deleted otherwise would stay there until its time is over.
+-- So if the token has reached its limit, this script looks at the first LOOK jobs, and removes
+-- those that have ended or have no hash.
 local LOOK = 16
 local token, most_jobs, now_ms = ARGV[8], tonumber(ARGV[9]), math.floor(now_us() / 1000)
 local kept_s = tonumber(ARGV[7]) + (later and math.ceil((due_ms - now_ms) / 1000) or 0)
@@ -100,7 +102,7 @@ end
 local behind = job ~= '' and '#' .. job or ''
 redis.call('ZADD', KEYS[3], whole(due_ms), build({
   token = 'submitted.' .. whole(now_us()) .. '.0' .. behind, epoch = '0', deaths = 0, note = '',
-  seen = whole(due_ms), -- who gives up by age counts from there
+  seen = whole(due_ms), -- give_up_s counts from the due time
   write = 0, revision = '0', list = list, state = '',
   payload = uuid,
 }))

@@ -1,10 +1,9 @@
--- sweep.lua: deletes reasons of dead letters that are older than they are kept. Their payloads
--- stay in DLQ:<list>.
+-- sweep.lua: deletes reasons of dead letters that have expired. Their payloads stay in DLQ:<list>.
 --
--- KEYS  1 conserver:dead:<list>   ARGV  1 how long they are kept, in s   2 most
+-- KEYS  1 conserver:dead:<list>   ARGV  1 how long reasons are kept, in s   2 most to delete
 -- Answer: how many were deleted.
 --
--- Count and removal are one step, because another coordinator may sweep the same list.
+-- The script counts and removes in one step, because another coordinator may sweep the same list.
 
 local upto = whole(now_us() / 1000 - tonumber(ARGV[1]) * 1000)
 local old = math.min(redis.call('ZCOUNT', KEYS[1], '-inf', upto), tonumber(ARGV[2]))

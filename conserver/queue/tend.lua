@@ -1,13 +1,14 @@
--- tend.lua: tells how far the run of a schedule is, prolongs its lease, and ends it.
+-- tend.lua: stores the progress of a schedule's run, and prolongs its lease or ends the run.
 --
--- KEYS  1 conserver:schedule:<name>   2 the list that it pushes to ('' for none)
--- ARGV  1 run   2 now, in ms by Redis's clock   3 lease in ms; 0 gives the run up, for another host
---       4 cursor: where to go on after these payloads   5 how it ended, as JSON ('' if it goes on)
---       6.. payloads to push
--- Answer {"kept"}, {"ended"}, {"lost"}: another host has taken the run over, and nothing was done;
---       {"type", key, TYPE}.
+-- KEYS  1 conserver:schedule:<name>   2 the list that the run pushes to ('' for none)
+-- ARGV  1 run   2 now, in ms by Redis's clock   3 lease in ms; 0 leaves the run to another host
+--       4 cursor: where to continue after these payloads   5 the result, as JSON ('' if the run
+--       goes on)   6.. payloads to push
+-- Answer {"kept"} (the run goes on); {"ended"}; {"lost"}: another host has taken over the run, and
+--       nothing was done; {"type", key, TYPE}.
 --
--- Payloads and cursor change together, so a run that is taken over pushes none twice.
+-- One step pushes the payloads and stores the cursor, so that the next host pushes none of them
+-- again.
 
 local key, list = KEYS[1], KEYS[2]
 local run, now, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -1,11 +1,14 @@
--- throttle.lua: nobody calls a link for a while, because its server has asked for that.
+-- throttle.lua: throttles a link on all hosts: no worker calls it for a while, because its server
+-- has asked for a pause.
 --
 -- KEYS  1 conserver:control, a hash; its field "throttled" has a line "<until, ms> <link>" for each
---       link. Claims tell it to the workers, and remove it when all times are over (claim.lua)
+--       link. claim.lua answers the lines to the workers, and deletes the field when all times are
+--       over
 -- ARGV  1 the link   2 for how long from now, in ms
--- Answer: 1, or {"type", key, TYPE} for a key that holds something else.
+-- Answer: 1, or {"type", key, TYPE} if the key has the wrong type.
 --
--- The longest of several times holds. Executed late, it throttles for too long by that.
+-- If the link is throttled already, the later end holds. A call that arrives late throttles the
+-- link for longer than asked.
 
 local text = read('HGET', KEYS[1], 'throttled')
 if text == nil then

@@ -1,10 +1,10 @@
--- told.lua: what became of a job's notification, for whoever looks at the job. Like hint.lua it
--- changes nothing but what is shown, and how long the hash of the job is kept.
+-- told.lua: records in a job whether its notification was delivered. It changes only fields that
+-- are shown, and the expiry of the job's hash.
 --
 -- KEYS  1 conserver:job:<job>
--- ARGV  1 number of the change that the notification tells of   2 "delivered" or "failed"
---       3 why it failed (JSON, or '')
--- Answer: 1, or 0 if the job is not known any more, was replayed, or has had another end since.
+-- ARGV  1 sequence number of the job's change that the notification reports
+--       2 "delivered" or "failed"   3 why the delivery failed (JSON, or '')
+-- Answer: 1, or 0 if the job has expired, was replayed, or has had another end since.
 
 local known = read('HMGET', KEYS[1], 'status', 'notification_seq', 'keep_s')
 if not known or not ENDS[known[1]] or known[2] ~= ARGV[1] then

@@ -1,36 +1,40 @@
--- waiting.lua: since when the oldest item of each list has waited for a worker.
+-- waiting.lua: finds the time since which the oldest item of each list has waited for a worker.
 --
 -- KEYS  1 conserver:waiting, then for each list: <list>, its returned, its suspects
 -- ARGV  1 how old a sample must be before another one is taken, in ms   2.. the names of the lists
 -- Answer {now in ms, for each list: since when, in ms; '' if nothing waits; '-' if a key has the
 --       wrong type}.
 --
--- Who pushes to a list says nothing of the time. So the last element of the list is noted now and
--- then, with the time: a mark. While a mark is in the list, the first element is at least as old;
--- once it has gone, the next mark says how old the first one is. What is told is therefore a time
--- by which the oldest item was there, and it is late by no more than the time between two marks.
--- Marks are thinned out with their age. Two things are exact: records have the time of their first
--- claim, jobs that of their submission.
+-- A pushed element has no time. So the script stores a mark from time to time: the last element of
+-- the list, and the present time. While the oldest mark is still in the list, the first element is
+-- at least as old as the mark. When the mark's element has left the list, the script drops the mark
+-- and uses the next one. The answer is therefore a time at which the oldest item was already
+-- there; it is too late by at most the time between two marks. Old marks are thinned out. The
+-- answer is exact for records, which have the time of their first claim, and for jobs, which have
+-- the time of their submission.
 --
--- A whole document is no mark, because it would have to be kept. Where the last elements are
--- documents, the time is that at which the first element was first seen at the head. Elements that
--- are equal cannot be told apart, so among them the time is too early.
+-- A whole document is never a mark, because the mark would be a copy of it. If the last elements
+-- are documents, the script answers with the time at which it first saw the present first element
+-- at the head. It cannot tell equal elements apart: for them the answer may be too early.
 --
--- Nothing of an item is changed here. A mark is looked for from the head, where the oldest one
--- soon is.
+-- The script changes no item. It searches a mark from the head, because the oldest mark is near it.
 
 local MARKS_MAX, MARK_BYTES_MAX = 48, 128
 local SEARCH_MAX = 1000000 -- elements per list and sample; Redis compares some 40 in 1 us
--- After a search of more elements than are free comes a pause, so that this is the average.
+-- After a search of more than SEARCHED_FREE elements the list is not searched for a while, so that
+-- the average is SEARCHED_PER_MS elements.
 local SEARCHED_FREE, SEARCHED_PER_MS = 100000, 20
-local HEAD_MOVES = 8 -- elements that came back to the head of the list since the last sample
-local LARGE, LARGE_EVERY_MS = 4096, 60000 -- bytes; such a last element is read once a minute
+-- How many elements may have come back to the head of the list since the last sample.
+local HEAD_MOVES = 8
+-- A last element of more than LARGE bytes is read only once a minute.
+local LARGE, LARGE_EVERY_MS = 4096, 60000
 local SUMMED = 512 -- bytes of a document that go into its checksum
 
 local now = math.floor(now_us() / 1000)
 local answer = { whole(now) }
 
--- What an element is recognized by: itself, or the length and a checksum of a document.
+-- Returns a text by which an element is recognized, and whether it can be a mark. The text is the
+-- element itself; for a long one, its length and a checksum.
 local function sign(text)
   if #text <= MARK_BYTES_MAX and not string.find(text, '[^%w%-._#:]') then
     return text, true
@@ -46,14 +50,15 @@ local function element(key, place)
   return redis.call('LRANGE', key, place, place)[1]
 end
 
--- Since when the item of a record is known; nil for what was never claimed.
+-- Returns the time of the first claim of a record; nil for an element that is no record.
 local function first_seen(text)
   local header = text and string.match(text, '^\1[^\n]*\n')
   local found = header and parse(header)
   return found and tonumber(found.seen)
 end
 
--- The oldest record of a list that is not in order of age: its ends are looked at.
+-- Returns the earlier first claim of the records at the two ends of a list. This is an estimate,
+-- because the list is not in order of age.
 local function oldest_record(key)
   local oldest
   for _, place in ipairs({ 0, -1 }) do
@@ -86,7 +91,7 @@ local function drop_gone(state, list, head, length)
   end
 end
 
--- Removes the mark that is missed least: whose neighbours are closest, compared with their age.
+-- Removes the mark whose neighbours are closest to each other in proportion to their age.
 local function thin_out(marks)
   local least, at
   for index = 2, #marks - 1 do
@@ -117,7 +122,7 @@ local function add_mark(state, list, length)
   end
 end
 
--- Since when the first element has waited that was never claimed.
+-- Returns the time since which the first element has waited that no worker has claimed.
 local function unclaimed_since(state, head)
   local since = math.min(state.head_at, state.marks[1] and state.marks[1][1] or now)
   local _, job = split_job(head)

@@ -1,9 +1,9 @@
 -- wish.lua: sets fields of a hash in which an operator asks for something: a pause, a worker's
--- replacement, a run of a schedule, a session. As a script it also works in a Redis that is full.
+-- replacement, a run of a schedule, a session. A script can do this even if Redis is full.
 --
--- KEYS  1 the hash   2 (optional) a zset of the latest such hashes
--- ARGV  1 seconds until the hash expires, 0: as it is   2 how many the zset keeps   3 the hash's
---       score in it   4 its name in it   5.. field, value
+-- KEYS  1 the hash   2 (optional) a zset that indexes the latest hashes of this kind
+-- ARGV  1 seconds until the hash expires (0: its expiry stays)   2 how many entries the zset keeps
+--       3 the hash's score in the zset   4 its name in the zset   5.. field, value
 -- Answer: how many of the fields are new.
 
 begin_writing()

@@ -1,7 +1,7 @@
-"""What operators ask for, and the trail of it: writes that a full Redis must not refuse.
+"""Operators' requests (pause, recycle, ...) and audit entries: writes that a full Redis accepts.
 
-Who has to pause a list because Redis is full cannot wait until there is room. A plain HSET or RPUSH
-is refused then; a script that begins with a DEL is not (prelude.lua, rule 2).
+An operator must be able to pause a list because Redis is full. A full Redis refuses a plain HSET or
+RPUSH, but not a script that begins with a DEL (prelude.lua, rule 2). So these writes are scripts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Index(NamedTuple):
-    """A sorted set of the latest hashes of a kind: this one's score and name, and how many stay."""
+    """A sorted set that indexes the latest hashes of one kind.
+
+    score, name: of the hash to add. keep: how many entries stay.
+    """
 
     key: str
     score: int
@@ -26,13 +29,14 @@ class Index(NamedTuple):
 
 
 Fields = Mapping[str, Any]
-"""Texts, bytes and whole numbers by name."""
+"""Field of a hash -> text, bytes or whole number."""
 
 
 def wish(key: str, fields: Fields, *, expire_s: int = 0, index: Index | None = None) -> Call:
-    """Set fields of a hash. The answer is how many of them are new.
+    """Set fields of a hash. The script answers how many of the fields are new.
 
-    expire_s: until the hash expires, from now on; 0: as it is. index: where it is listed, too.
+    expire_s: the hash expires after so many seconds; 0: its expiry stays. index: a sorted set to
+    which the script adds the hash.
     """
     keys_used, listed = [key], (0, 0, "")
     if index is not None:
@@ -55,5 +59,8 @@ def ask(
     expire_s: int = 0,
     index: Index | None = None,
 ) -> int:
-    """Send a wish. Returns how many of its fields are new. Raises redis.RedisError."""
+    """Set fields of a hash, as `wish` describes. Returns how many of the fields are new.
+
+    Raises redis.RedisError.
+    """
     return int(script.run(client, wish(key, fields, expire_s=expire_s, index=index)))

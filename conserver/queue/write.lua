@@ -1,13 +1,14 @@
--- write.lua: writes documents and progress of items that stay in flight: checkpoints, and the write
--- before storages.
+-- write.lua: writes documents and progress of items that stay in flight, at checkpoints and before
+-- the storages are written.
 --
 -- KEYS  1 conserver:inflight:<consumer>
 -- ARGV  1 number of the write   2 number of items   3.. their tokens, then for each of them: epoch,
 --       uuid ('' leaves the document), base revision (0 replaces, -1: see documents.lua), chain,
 --       state, body
--- Answer, for each item: {"written", revision}, {"lost"}, {"late"}, {"type", key, TYPE},
---       {"refused", why RedisJSON does not take the document} or {"conflict", revision, chain,
---       text, replaced} (text is '' except for RedisJSON: read it with GET; replaced is '1' or '').
+-- Answer, for each item: {"written", revision}, {"lost"} (another consumer has the item), {"late"}
+--       (a write with a higher number came before), {"type", key, TYPE}, {"refused", RedisJSON's
+--       reason not to take the document} or {"conflict", revision, chain, text, replaced} (text is
+--       '' except for RedisJSON: read it with GET; replaced is '1' or '').
 --
 -- The record stores the number of its latest write. A repeated write finds its own number and gets
 -- the answer that it got first.

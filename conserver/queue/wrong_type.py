@@ -1,10 +1,8 @@
-"""Keys of the wrong type: an operator's SET, another program's key of the same name.
+"""Logs keys of the wrong type, which an operator's SET or another program may have made.
 
-1. Knows which type each key must have (keys.SCHEMA).
-2. Logs a key that has another one, with what to do, once a minute.
-
-Nothing is repaired here: what the key holds now may belong to another program, and what it held
-before is lost.
+keys.SCHEMA says which type each key must have. A key of another type is logged once a minute, with
+the remedy. Nothing is repaired here: the present value may belong to another program, and the
+earlier value is lost.
 """
 
 from __future__ import annotations
@@ -21,11 +19,11 @@ TELL_EVERY_S = 60.0
 
 
 class WrongTypeError(Exception):
-    """A command failed because a key holds another type than it must. The key has been logged."""
+    """A command failed because a key has the wrong type. The key has been logged already."""
 
 
 def kind_of(key: str) -> str:
-    """The type that a key must have. A key that is not in the schema is one of the lists."""
+    """The type that a key must have. A key that is not in the schema is an ingress list."""
     for known in keys.SCHEMA:
         if key == known.pattern or (known.beginning and key.startswith(known.beginning)):
             return known.kind
@@ -45,7 +43,7 @@ class Complaints:
         self._again_s: dict[str, float] = {}
 
     def tell(self, key: str, found: str) -> None:
-        """Log that a key holds the type `found` and must not."""
+        """Log that a key has the wrong type `found`."""
         now_s = time.monotonic()
         if now_s < self._again_s.get(key, 0.0):
             return

@@ -1,12 +1,12 @@
 """A vCon in memory: parse, read, change, merge and serialize it without losing unknown members.
 
 document    `Vcon`: the class that links work on. Begin here
-ids         which bytes are a vCon, and its uuid
+ids         decides whether bytes are a vCon, and finds its uuid
 content     bodies of dialogs, analyses and attachments: encodings, media types, hashes
-indices     the members in which parts refer to each other by position
+indices     the members in which parts of a vCon refer to each other by position
 document_result
-            the text of documents that were read, as callers and callbacks get it
-partial     what a long piece of work keeps in a vCon on the way
+            the extracted text of documents (PDF, images), as API callers and callbacks get it
+partial     intermediate results that a long-running link keeps in a vCon
 legacy      a vCon in the spelling of version 0.0.1, for old readers
 merge       joins the changes of two chains to one vCon
 """

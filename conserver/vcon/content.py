@@ -1,7 +1,7 @@
 """The content of a dialog, an analysis or an attachment: bodies and hashes.
 
-storage.reading decodes bodies; here, a body that is not what its label says is a reason to reject
-the document. Reading accepts the old and the current member names; writing uses the current ones.
+storage.reading decodes bodies. The functions here raise Rejected if a body does not have the
+encoding that its part names. They read old and current member names, and write current ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from storage import reading
 
 _TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
 _ENCODED_AT_ONCE = 3 << 14
-"""Bytes: whole groups of three. Pieces that stay in the processor's cache cost half as much."""
+"""Bytes per piece; a multiple of three, so that pieces can be joined. Pieces that fit into the
+processor's cache take half the time."""
 
 
 def decode_body(item: dict[str, Any]) -> Any:
@@ -25,7 +26,7 @@ def decode_body(item: dict[str, Any]) -> Any:
         bytes, str or a JSON value; None if there is no body.
 
     Raises:
-        Rejected: the encoding is base64url and the body is not.
+        Rejected: the part names the encoding base64url, and the body is not base64url.
     """
     try:
         return reading.decode_body(item)
@@ -57,10 +58,10 @@ def encode_body(content: bytes) -> str:
 
 
 def content_hashes(item: dict[str, Any]) -> list[tuple[str, bytes]]:
-    """The digests that a part's content must have, as (hashlib's name, digest).
+    """The digests that a part's content must have, as pairs (hashlib's name, digest).
 
-    Reads `content_hash` ("sha512-..." or a list of such), else the older `alg` with `signature`.
-    Algorithms that hashlib does not know are left out. [] means that there is nothing to compare.
+    Reads `content_hash` ("sha512-..." or a list of such strings), else the older members `alg` and
+    `signature`. Leaves out algorithms that hashlib does not know. [] if there is no digest.
 
     Raises:
         Rejected: a digest is not base64url, or has the wrong length for its algorithm.

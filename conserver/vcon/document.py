@@ -1,13 +1,13 @@
 """A vCon in memory: one plain dict, and the bytes that it was parsed from.
 
-1. Parses bytes. Refuses only what no link could process: anything but a JSON object, an object
-   without an accepted uuid, another type where a list belongs.
+1. Parses bytes. Refuses only bytes that no link could process: bytes that are not a JSON object, an
+   object without an accepted uuid, an object with another type in the place of a list.
 2. Keeps the original bytes until the first change, so that an unchanged vCon is written exactly as
    it was read: number formats, key order, duplicate keys and white space included.
-3. Detects changes. `add_*` mark the vCon as changed; `data` gives mutable access, whose effect is
-   found by comparison; `view` is for reading only.
-4. Reads old and current member names; writes the current ones, and only in parts that we add. Parts
-   that others wrote keep their spelling.
+3. Detects changes. `add_*` mark the vCon as changed; changes through `data` are detected by
+   comparison; `view` is for reading only.
+4. Reads old and current member names. Writes current names in the parts that it adds; parts of
+   other programs keep their names.
 5. Carries signed (JWS) and encrypted (JWE) vCons and refuses to change them.
 
 This is the hot path: every item passes through `parse` and `dump`. Therefore it uses a dict
@@ -45,7 +45,7 @@ from storage.reading import (
     transcript_of,
 )
 
-# Links import everything that they need of the wing vcon from here.
+# Links import everything that they need of conserver.vcon from this module.
 __all__ = [
     "Form",
     "Said",
@@ -73,11 +73,11 @@ class Vcon:
 
     Attributes:
         form: "unsigned", "jws" or "jwe".
-        uuid: the id under which Redis and storages keep it. Of an envelope that names none, an id
-            derived from its bytes.
+        uuid: the id under which Redis and storages keep the vCon. For a signed or encrypted vCon
+            without a uuid, an id derived from its bytes.
         names_uuid: whether the document contains that id.
-        base: the bytes as they were claimed, or as Redis holds them since (`rebase`). A merge
-            compares with them.
+        base: the bytes that were claimed, or that Redis holds after a later write (`rebase`). A
+            merge compares both versions with these bytes.
     """
 
     __slots__ = ("_changed", "_data", "_touched", "base", "form", "names_uuid", "uuid")
@@ -85,7 +85,7 @@ class Vcon:
     def __init__(
         self, data: dict[str, Any], base: bytes, form: Form, uuid: str, names_uuid: bool = True
     ) -> None:
-        """Called by `parse`, which is the way to make one."""
+        """Called by `parse`. Other code should make a Vcon with `parse`."""
         self._data = data
         self._changed = False
         self._touched = False
@@ -102,8 +102,8 @@ class Vcon:
         """Parse a vCon of any form and version of the standard.
 
         Raises:
-            Rejected: it is not a JSON object, has no accepted uuid, or has another type where a
-                list belongs. The reason is worded for the person who finds the dead letter.
+            Rejected: the bytes are not a JSON object, have no accepted uuid, or have another type
+                in the place of a list. The error's text becomes the reason of the dead letter.
         """
         try:
             data = orjson.loads(raw)
@@ -164,9 +164,9 @@ class Vcon:
 
     @property
     def tags(self) -> dict[str, str]:
-        """All tags as a new dict name -> value; of several values of one name, the last.
+        """All tags as a new dict name -> value. If a name has several values, the last one.
 
-        A tag without a colon gets its name as its value, as in vcon-server.
+        The value of a tag without a colon is its name, as in vcon-server.
         """
         found: dict[str, str] = {}
         for text in self.tag_texts():
@@ -179,7 +179,7 @@ class Vcon:
         return tags_of(self.attachments)
 
     def said_in(self, dialog: int, kinds: Callable[[Any], bool] = is_transcript) -> Said:
-        """What was said in a dialog, by its transcripts.
+        """The text of a dialog with its speakers, from its transcripts.
 
         Args:
             dialog: the index of the dialog.
@@ -226,8 +226,8 @@ class Vcon:
     def add_tag(self, name: str, value: str) -> None:
         """Add the tag `name:value`; a tag that exists already is not added again.
 
-        It is added to the last tags attachment, in the format of that one (list or mapping, native
-        or as a string of JSON). Without such an attachment, a new one is appended.
+        The tag is added to the last tags attachment, in the format of that attachment (list or
+        mapping, native or as a string of JSON). If there is no tags attachment, one is appended.
         """
         self._refuse_envelope()
         text = f"{name}:{value}"
@@ -239,7 +239,7 @@ class Vcon:
             found = structured(attachment)
             if text in (tags_in(found) or ()):
                 return
-            # A body in base64url is left alone: what is written back must fit its label.
+            # A base64url body is left alone: the new body would not fit its `encoding`.
             encoded = (
                 type(attachment.get("body")) is str and attachment.get("encoding") == "base64url"
             )
@@ -257,7 +257,7 @@ class Vcon:
         self._changed = True
 
     def extend_extensions(self, name: str) -> None:
-        """Add `name` to the extensions that the vCon declares, unless it is there."""
+        """Add `name` to the extensions that the vCon declares, if it is missing there."""
         self._refuse_envelope()
         extensions = self._data.get("extensions")
         if type(extensions) is list:
@@ -314,16 +314,18 @@ class Vcon:
         self._changed = False
 
     def take_base_of(self, earlier: Vcon) -> None:
-        """Take over the base of `earlier`, of which this is a later version.
+        """Take over the base of `earlier`; this vCon is a later version of it.
 
-        Every difference from that base then counts as a change. Used when a link returns another
-        `Vcon` object than it got.
+        Every difference from that base then counts as a change. This is needed if a link returns
+        another `Vcon` object than it got.
         """
         self.base = earlier.base
         self._touched = True
 
     def replace_content(self, other: Vcon) -> None:
-        """Replace all content by that of `other`, so that a link that holds this object sees it."""
+        """Replace all content by the content of `other`. A link that holds this object then sees
+        the new content.
+        """
         self._data, self.base, self.form = other._data, other.base, other.form
         self.names_uuid = other.names_uuid
         self._changed, self._touched = other._changed, other._touched
@@ -357,7 +359,7 @@ class Vcon:
 
 
 def numbered(items: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(index, element) of the elements that are objects; others (placeholders) are skipped."""
+    """Yield (index, element) for the elements that are JSON objects; skip other elements."""
     for index, item in enumerate(items):
         if isinstance(item, dict):
             yield index, item

@@ -1,4 +1,4 @@
-"""What a job came to that has read documents: their text, as callers and callbacks get it."""
+"""The result of a job that has extracted documents: their text, for API callers and callbacks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from storage import reading
 
 
 def document_result(vcon: Mapping[str, Any], wanted: str) -> bytes | None:
-    """The text of the documents in a vCon: `text`, or page by page as `json`.
+    """The extracted text of the documents in a vCon.
+
+    Args:
+        wanted: "text" for plain text, "json" for the text page by page.
 
     Returns:
-        None where it has none, or where that is no format for them.
+        None if the vCon has no extracted documents, or `wanted` is another format.
     """
     read = list(reading.documents_of(vcon))
     if not read or wanted not in ("json", "text"):

@@ -1,6 +1,6 @@
-"""Which bytes are a vCon: JSON with a uuid that can serve as a key.
+"""Checks uuids, finds the uuid of signed and encrypted vCons, and says why bytes are no vCon.
 
-Also finds the uuid of signed and encrypted vCons, and words the reason why bytes are no vCon.
+Bytes are a vCon if they are a JSON object with a uuid that can serve as a key.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def _protected_header(text: str) -> Any:
     try:
         return orjson.loads(decode_base64url(text))
     except (Rejected, orjson.JSONDecodeError):
-        return None  # A broken header is for whoever verifies the envelope to report.
+        return None  # the program that verifies the envelope reports a broken header
 
 
 def why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
-    """Why bytes are not JSON, in words for the person who finds the dead letter.
+    """A sentence that says why bytes are not JSON, for the reason of the dead letter.
 
     Names the cases that more lenient parsers accept (NaN, lone surrogates), because the producer
     may see no error on its side.
@@ -83,7 +83,7 @@ def why_not_json(raw: bytes, error: orjson.JSONDecodeError) -> str:
 
 
 def why_not_a_uuid(uuid: Any) -> str:
-    """Why a uuid is not accepted, in words for the person who finds the dead letter."""
+    """A sentence that says why a uuid is not accepted, for the reason of the dead letter."""
     if uuid is None or uuid == "":
         return "not a vCon: it has no uuid"
     if not isinstance(uuid, str):

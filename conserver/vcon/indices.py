@@ -1,8 +1,8 @@
-"""Indices: the members by which parts of a vCon refer to each other, in one table.
+"""Indices: a table of the members by which parts of a vCon refer to each other.
 
-A reference in a vCon is a position in one of its four lists. Code that moves or removes an element
-must therefore change every index to it: merge.py and `Vcon.remove` do. Indices inside of bodies
-are not known here and are left unchanged.
+A reference in a vCon is an index: a position in one of its four lists. Code that moves or removes
+an element must therefore change every index to that element; merge.py and `Vcon.remove` do so.
+Indices inside of bodies are unknown, and stay unchanged.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def map_indices(element: Any, member: str, change: Callable[[Any, str], Any]) ->
 def remove_elements(document: dict[str, Any], member: str, gone: Collection[int]) -> None:
     """Remove elements from one list of a document and update all indices to that list.
 
-    A member that referred to a removed element is deleted. Inside of a list the index becomes null
-    instead, because the positions of the others may stand for channels of a recording.
+    A member that referred to a removed element is deleted. An index inside of a list becomes null
+    instead, because the positions in that list may stand for the channels of a recording.
     """
     items = document.get(member) or []
     left = [index for index in range(len(items)) if index not in gone]

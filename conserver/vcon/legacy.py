@@ -1,4 +1,4 @@
-"""A vCon in the spelling of version 0.0.1, for readers who know no other."""
+"""Converts a vCon to version 0.0.1 of the format, for readers that know only that version."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ VERSION = "0.0.1"
 
 
 def to_legacy(vcon_dict: dict[str, Any], target_version: str) -> dict[str, Any]:
-    """A deep copy with the member names of version 0.0.1, as vcon-server's function makes it.
+    """A deep copy with the member names of version 0.0.1, like vcon-server's `to_legacy`.
 
-    Bodies that are JSON in a string become objects with the encoding `none`. A signed or encrypted
-    vCon has no members that could be renamed: it is copied as it is.
+    A body that is JSON in a string becomes an object with the encoding `none`. A signed or
+    encrypted vCon has no members to rename, and is copied unchanged.
 
     Raises:
-        ValueError: `target_version` is another one.
+        ValueError: `target_version` is not "0.0.1".
     """
     if target_version != VERSION:
         raise ValueError(f"egress_format_version must be {VERSION}, not {target_version!r}")

@@ -1,4 +1,4 @@
-"""Which parts of a vCon are documents (PDFs, pictures, office texts), by their labels."""
+"""Decides which parts of a vCon are documents (PDFs, images, office files)."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ DOCUMENT_SUFFIXES = {
     ".docx": _DOCX,
     ".odt": _ODT,
 }
-"""The media types of documents, by the usual suffix of their files."""
+"""File suffix -> media type of a document."""
 
 _OTHER_NAMES = ("application/x-pdf", "image/jpg", "image/pjpeg", "image/x-ms-bmp", "image/x-bmp")
 _MEDIA_TYPES = frozenset((*DOCUMENT_SUFFIXES.values(), *_OTHER_NAMES))
 _NO_NAME = (None, "", "application/octet-stream", "binary/octet-stream")
-# How such files begin, in base64, as far as whole letters stand for it.
+# The first characters of such files in base64, as far as each is determined by the file's magic
+# number.
 _BASE64 = ("JVBERi0", "iVBORw0KGgo", "/9j/", "_9j_", "SUkqA", "TU0AK", "R0lGOD")
 
 
 def is_document(part: Mapping[str, Any]) -> bool:
-    """Whether a dialog or an attachment is a document that can be read, by its labels.
+    """Whether a dialog or an attachment is a document whose text can be extracted.
 
-    One without a media type is, if its file's name ends as one or its content begins as one.
+    Its media type decides. Without a media type, the suffix of its file name decides; without a
+    file name, the first characters of its body.
     """
     kind = media_type(part)
     if kind not in _NO_NAME:

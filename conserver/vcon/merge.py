@@ -1,7 +1,8 @@
 """Three-way merge of a vCon that two chains changed at the same time.
 
-There are three versions: `base`, which this chain started from; `ours`, which it made of the base;
-and `theirs`, which another chain has written meanwhile. The result is `theirs` plus our changes:
+There are three versions: `base`, from which this chain started; `ours`, which this chain made from
+the base; and `theirs`, which another chain has written meanwhile. The result is `theirs` plus our
+changes:
 
 1. Additions (parties, dialogs, attachments, analyses, tags, extensions) are appended to `theirs`,
    unless `theirs` contains an equal addition. Tags of both sides are put into one attachment.
@@ -13,9 +14,10 @@ and `theirs`, which another chain has written meanwhile. The result is `theirs` 
 
 References in a vCon are indices, which change whenever an element moves. The merge therefore gives
 every element a name ("base 0", "ours 2"), replaces every index by the name of its target, merges
-the lists, and replaces the names by indices at the end. It matches elements of a later version with
-those of the base by their content and order; an edited element, by the members that it still has.
-An index that is out of range stays as it is. Indices inside of bodies are not known.
+the lists, and replaces the names by indices at the end. It matches the elements of `ours` and
+`theirs` with elements of the base by content and order; it matches an edited element by the members
+that are still equal. An index that is out of range stays unchanged. Indices inside of bodies are
+unknown, and stay unchanged.
 """
 
 from __future__ import annotations
@@ -34,9 +36,9 @@ from conserver.vcon.indices import LISTS, map_indices
 _TAG_MEMBERS = frozenset(
     ("type", "purpose", "start", "party", "dialog", "mediatype", "mimetype", "encoding", "body")
 )
-# Two elements that agree in one of _IDENTITIES are the same element. Two that differ in one of
-# _DIFFERENCES are different ones, whatever else they share. An equal `start` proves nothing, since
-# several elements may have started at once.
+# Two elements with an equal member of _IDENTITIES are the same element. Two elements that differ in
+# a member of _DIFFERENCES are different elements, even if all other members are equal. An equal
+# `start` proves nothing, because several elements may have started at once.
 _IDENTITIES = ("id", "uuid", "message_id")
 _DIFFERENCES = (*_IDENTITIES, "start")
 # With more pairs than this (500 edited dialogs), an edited element is compared only with the base
@@ -47,7 +49,7 @@ _ABSENT = object()
 
 @dataclass(slots=True)
 class Merged:
-    """The merged vCon, whose base is `theirs`, and a note for each conflict that was decided."""
+    """The merged vCon, whose base is `theirs`, and a note for each conflict, for the log."""
 
     vcon: Vcon
     notes: list[str] = field(default_factory=list)
@@ -85,7 +87,7 @@ def merge(base: bytes, ours: Vcon, theirs: bytes) -> Merged:
 
 
 class _Side:
-    """One version of the document: its elements by name, with names in place of indices."""
+    """One version of the document. It has the elements by name, and names in place of indices."""
 
     def __init__(self, document: dict[str, Any], label: str, base: _Side | None = None) -> None:
         self.document = document
@@ -127,9 +129,10 @@ class _Join:
         self._base = _Side(base, "base")
         self._ours = _Side(ours, "ours", self._base)
         self._theirs = _Side(theirs, "theirs", self._base)
-        # Our additions that were merged into another element -> that element.
+        # Our addition -> the element into which it was merged.
         self._into: dict[Reference, Reference] = {}
-        # Elements that one side removed and the other left unchanged; restored if referred to.
+        # Elements that one side removed and the other left unchanged. They are restored if a
+        # remaining element refers to them.
         self._removed: dict[Reference, Any] = {}
         self._lists: dict[str, dict[str, Any]] = {}
         for member in LISTS:
@@ -207,7 +210,7 @@ class _Join:
                 self._into[here] = Reference(member, home)
 
     def _restore_referenced(self) -> None:
-        """Restore removed elements that a remaining element refers to, until there are none."""
+        """Restore removed elements to which a remaining or restored element refers."""
         wanted: list[Reference] = []
 
         def note(value: Any, _target: str) -> Any:
@@ -242,7 +245,7 @@ def _origins(base_keys: Sequence[bytes], keys: Sequence[bytes]) -> list[int | No
         origins[new : new + length] = range(old, old + length)
     gone = sorted(set(range(len(base_keys))).difference(origins))
     unknown = [new for new, origin in enumerate(origins) if origin is None]
-    # Of these, an equal pair is one element that moved, and a similar pair one that was edited.
+    # An equal pair (gone, unknown) is an element that moved; a similar pair was edited.
     facts = {old: _facts(base_keys[old]) for old in gone}
     others = {new: _facts(keys[new]) for new in unknown}
     if len(gone) * len(unknown) <= _MAX_COMPARISONS:
@@ -314,8 +317,8 @@ def _join_tags(added: dict[str, Any], joined: dict[str, Any]) -> str | None:
     """Add the tags of an added attachment to the last tags attachment of `joined`.
 
     Returns:
-        The name of that attachment; None if there is none, or if the added one has members
-        besides the tags, which would be lost.
+        The name of the last tags attachment; None if there is none, or if the added attachment has
+        members besides the tags, which would get lost.
     """
     tags = added.get("body")
     if not isinstance(tags, list) or not set(added) <= _TAG_MEMBERS:
@@ -329,7 +332,7 @@ def _join_tags(added: dict[str, Any], joined: dict[str, Any]) -> str | None:
 
 
 def _as_list(value: Any) -> list[Any] | None:
-    """The list that a value is, or that its string of JSON holds; None for anything else."""
+    """The value itself if it is a list, or the list in a string of JSON; None for other values."""
     if isinstance(value, str):
         try:
             value = orjson.loads(value)

@@ -1,8 +1,8 @@
-"""What a long piece of work on one part of a vCon keeps in it on the way, until it is finished.
+"""Keeps the intermediate result of long work on one part of a vCon in the vCon itself.
 
-It is an analysis of a type of its own, one per part, whose body is plain JSON: a checkpoint writes
-it along with the document, and an item that comes again goes on from there. The finished work takes
-it out.
+The intermediate result is an analysis with its own type and a JSON body, one per part. A checkpoint
+writes it to Redis with the document. If the item runs again, the link continues from this analysis.
+When the work is finished, the link removes the analysis.
 
 A place names the part as an analysis does: {"dialog": 1} or {"attachment": 0}.
 """
@@ -19,7 +19,7 @@ Place = Mapping[str, int]
 
 
 def kept(vcon: Vcon, kind: str, place: Place) -> dict[str, Any] | None:
-    """What was kept there last; None if nothing was, or nothing that can be read.
+    """The intermediate result for a place; None if there is none, or none that is a JSON object.
 
     Args:
         kind: the type of the analysis.
@@ -36,7 +36,7 @@ def kept(vcon: Vcon, kind: str, place: Place) -> dict[str, Any] | None:
 
 
 def keep(vcon: Vcon, kind: str, place: Place, state: dict[str, Any], vendor: str) -> None:
-    """Keep this in the place of what was kept before."""
+    """Store `state` as the intermediate result for a place; replaces an earlier one."""
     forget(vcon, kind, place)
     vcon.add_analysis(
         {
@@ -51,7 +51,7 @@ def keep(vcon: Vcon, kind: str, place: Place, state: dict[str, Any], vendor: str
 
 
 def forget(vcon: Vcon, kind: str, place: Place) -> None:
-    """Take out what was kept there."""
+    """Remove the intermediate result for a place."""
     vcon.remove("analysis", _indices(vcon, kind, place))
 
 

@@ -1,7 +1,7 @@
-"""/metrics: what the processes of one host count, and what they do at this moment.
+"""/metrics: the counters of one host's processes, and the present state of these processes.
 
-Counters and histograms are summed over the slots of a host, so that a series has no label that a
-restart changes. Nothing is asked of Redis: this answers while Redis is away.
+Counters and histograms are summed over the child slots of a host, so that no series has a label
+that a restart changes. This needs no Redis, so it works while Redis is away.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Labels = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What is known of a host besides what its processes have counted.
+    """The state of a host, without its counters.
 
     Attributes:
-        supervisor, workers: as a heartbeat tells them (coordinator/host_status.py); empty where
-            there is no supervisor.
-        storages: those that chains write to.
-        redis_up, round_trip_s: whether Redis answered last, and in what time; None if this process
-            does not watch it.
+        supervisor, workers: as in a heartbeat (coordinator/host_status.py); empty if there is no
+            supervisor.
+        storages: the storages that chains write to.
+        redis_up, round_trip_s: whether Redis gave the last answer, and how long that took; None if
+            this process does not watch Redis.
     """
 
     supervisor: Mapping[str, Any] = field(default_factory=dict)
@@ -49,15 +49,15 @@ class Host:
 
 
 class HostMetrics:
-    """All families of one scrape; a prometheus_client collector."""
+    """All metric families of one scrape; a prometheus_client collector."""
 
     def __init__(self, statuses: Iterable[SharedStatus], host: Host) -> None:
-        """statuses: of all processes whose numbers are told."""
+        """statuses: the shared statuses whose counters are summed."""
         self._statuses = list(statuses)
         self._host = host
 
     def collect(self) -> Iterator[Metric]:
-        """The families, read now."""
+        """Read and yield the families."""
         series: list[Series] = []
         left_out = 0
         for status in self._statuses:
@@ -80,7 +80,7 @@ class HostMetrics:
 
 
 def _counted(series: Iterable[Series]) -> Iterator[Metric]:
-    """The families of what processes have counted, summed over them."""
+    """The families of counters and histograms, summed over the processes."""
     sums: dict[str, dict[Labels, list[float]]] = defaultdict(dict)
     for name, labels, numbers in series:
         known = sums[name].get(labels)

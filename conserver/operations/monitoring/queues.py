@@ -1,7 +1,7 @@
-"""/metrics/queues: what Redis knows of all lists, the same whichever process is asked.
+"""/metrics/queues: the depths and ages of all lists, from Redis. Every process answers the same.
 
-It is apart from /metrics, and is scraped from one process only: each host would tell the same
-numbers, and their sum would be wrong.
+Prometheus should scrape this page from one process only. That is why it is not part of /metrics:
+every host would report the same numbers, and a sum over hosts would be wrong.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ MEMORY = ("used_memory", "maxmemory", "evicted_keys")
 
 
 class QueueMetrics:
-    """All families of one scrape; a prometheus_client collector. Raises RedisError."""
+    """All metric families of one scrape; a prometheus_client collector. Raises RedisError."""
 
     def __init__(self, client: Client, configured: Sequence[str]) -> None:
-        """configured: the lists of the configuration; others that were ever served are told too."""
+        """configured: the lists of the configuration. All known lists are reported, too."""
         self._client = client
         self._configured = configured
 
     def collect(self) -> Iterator[Metric]:
-        """The families, read now."""
+        """Read and yield the families."""
         found = overview.overview(self._client, self._configured, Rate())
         yield from _lists(found.lists)
         yield _parked(found.lists)
@@ -60,7 +60,7 @@ def _lists(found: Sequence[ListState]) -> Iterator[Metric]:
 
 
 def _parked(found: Sequence[ListState]) -> Metric:
-    """By cause, in the proportions of those that are due first."""
+    """Parked items by cause, estimated from the items that are due first."""
     family = _gauge(
         "parked_items",
         "Parked items by what they wait for: a retry, a storage, the slot of a rate, a server that"
@@ -106,7 +106,7 @@ def _hosts(client: Client, found: Sequence[Host]) -> Iterator[Metric]:
 
 
 def _redis(client: Client) -> Iterator[Metric]:
-    """What an alert on Redis itself needs, where nobody else watches it."""
+    """Memory and evictions of Redis, for alerts if no other exporter watches Redis."""
     info = client.info("memory") | client.info("stats")
     used, most, evicted = (float(info.get(name, 0)) for name in MEMORY)
     yield GaugeMetricFamily("conserver_redis_memory_bytes", "Memory that Redis uses.", value=used)

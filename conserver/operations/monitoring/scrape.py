@@ -1,4 +1,4 @@
-"""A scrape as text: Prometheus's format, or OpenMetrics where the Accept header asks for it."""
+"""Renders a scrape as text, in Prometheus's format, or in OpenMetrics if the Accept header asks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Scrape(NamedTuple):
 
 
 def check_extra() -> None:
-    """Raises BootError where the extra `metrics` is not installed; imports nothing."""
+    """Raise BootError if the extra `metrics` is not installed. Does not import it."""
     if find_spec("prometheus_client") is None:
         raise BootError(
             "CONSERVER_METRICS_PORT needs the extra `metrics` (pip install 'conserver[metrics]')"
@@ -27,7 +27,7 @@ def check_extra() -> None:
 
 
 def scrape(collector: Collector, accept: str = "") -> Scrape:
-    """What a collector tells now. It raises what the collector raises.
+    """Render the families of a collector. Passes the collector's exceptions on.
 
     Args:
         accept: the Accept header of the request.

@@ -1,8 +1,8 @@
-"""Serves /metrics and /metrics/queues over HTTP/1.1 on a socket of their own, in the coordinator.
+"""Serves /metrics and /metrics/queues over HTTP/1.1 on their own socket, in the coordinator.
 
-It reads nothing but the request line and Accept, answers one request per connection, and is served
-by threads, so that a large scrape delays no heartbeat. Whatever goes wrong here is an answer with
-an error, and never the coordinator's end.
+The server reads only the request line and the Accept header, and answers one request per
+connection. Threads render the pages, so that a large scrape delays no heartbeat. An error while a
+page is rendered becomes an HTTP error, and never ends the coordinator.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ REQUEST_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
 THREADS = 2
 CONNECTIONS_MAX = 32
-"""More are closed at once: a scraper asks every few seconds."""
+"""Further connections are closed at once. A scraper needs one connection every few seconds."""
 
 Page = Callable[[str], Scrape]
-"""What is told at a path; it gets the Accept header, and is called in a thread."""
+"""Renders a page. It is called in a thread, with the Accept header."""
 
 
 class _Request(NamedTuple):
@@ -37,7 +37,7 @@ class _Request(NamedTuple):
 
 
 class MetricsServer:
-    """Answers from a table of pages until cancelled."""
+    """Serves a table of pages (path -> Page) until cancelled."""
 
     def __init__(self, listener: socket.socket, pages: Mapping[str, Page]) -> None:
         self._listener = listener
@@ -47,7 +47,7 @@ class MetricsServer:
         self._log = log.get_logger()
 
     async def run(self) -> None:
-        """Serve until cancelled. The socket stays open for whoever comes next."""
+        """Serve until cancelled. The listening socket stays open for the next coordinator."""
         copy = socket.socket(fileno=socket.dup(self._listener.fileno()))
         copy.setblocking(False)
         try:
@@ -57,7 +57,7 @@ class MetricsServer:
             try:
                 await asyncio.Event().wait()
             finally:
-                # Not serve_forever, nor wait_closed: a slow scraper must not delay the end.
+                # serve_forever and wait_closed would wait here for a slow scraper.
                 server.close()
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -72,7 +72,7 @@ class MetricsServer:
                     writer.write(await self._answer(request))
                     await writer.drain()
         except (TimeoutError, OSError, ValueError, asyncio.IncompleteReadError):
-            return  # Who does not speak HTTP, or not in time, gets no answer.
+            return  # no answer to a client that sends no HTTP request in time
         finally:
             self._open -= 1
             writer.close()
@@ -98,7 +98,7 @@ class MetricsServer:
 
 
 async def _request(reader: asyncio.StreamReader) -> _Request:
-    """The request's head. Raises ValueError where it is too long or no HTTP."""
+    """Read the head of a request. Raises ValueError if it is too long or no HTTP."""
     try:
         text = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.LimitOverrunError as error:
