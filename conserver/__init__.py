@@ -1,20 +1,20 @@
 """Conserver takes vCons from Redis lists through chains of links into storages, and loses none.
 
 docs/architecture.md describes the packages (called wings there) and which of them may import which.
-The modules for each subject:
+The modules for each subject (paths are below conserver/; `storage` is the package beside it):
 
     how much is claimed    worker/prefetch.py: as many items as the threads finish in 100 ms, within
                            the limits of worker/held_items.py and queue/calls.py (BATCH_ITEMS,
                            BATCH_BYTES)
     links, checkpoints     worker/chain.py, one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
-                           storage/<name>.py
+                           <name>.py of the package `storage`
     the end of an item     worker/outcomes.py decides; worker/outbox.py calls queue/settle.lua, or
                            queue/move.lua to park or dead-letter the item
     dead letters           queue/move.lua makes them for a worker, as above; queue/claim.lua makes
-                           them of items that must not run (poison, a pushed document that is too
-                           large, a callback that has expired); worker/departures.py logs and counts
-                           the dead letters of both scripts
+                           them of items that must not run (poison, time_limit, a pushed document
+                           that is too large, a callback that has expired); worker/departures.py
+                           logs and counts the dead letters of both scripts
     idle workers           coordinator/list_waiters.py waits in Redis, idle_workers.py wakes a
                            worker; process/wakeup.py has the messages between the two processes
     stalls, time limits    supervisor/watchdog.py, which reads process/shared_status.py
@@ -78,8 +78,8 @@ A killed worker, step by step (kill -9 while an item is in a link):
 1. supervisor/supervisor.py: the pidfd of the child becomes readable, and the main loop reaps it.
 2. supervisor/death.py: `blame` reads the child's shared status. It blames the items that are in a
    link, the items whose document is being parsed or is read in a call of its own, and the items
-   whose links have ended (they wait for storages or for their settlement). It does not blame items
-   that wait for a chain thread.
+   that a chain thread has given back (they wait for storages or for their settlement). It does not
+   blame items that wait for a chain thread.
 3. supervisor/orders.py: the supervisor queues a `return` order with the blamed tokens and epochs,
    and sends it to the coordinator. If the coordinator dies before it acknowledges the order, the
    next coordinator gets the order.
@@ -87,10 +87,12 @@ A killed worker, step by step (kill -9 while an item is in a link):
 5. queue/return.lua makes the registration void, so that late claims of the dead worker are refused.
    It moves blamed items to `conserver:suspects:<list>` and all other items to
    `conserver:returned:<list>`. It counts the death for a suspect that had begun. When the consumer
-   holds no item, the script deletes its registration; the consumer cannot be registered again.
+   holds no item, the script deletes its registration; for an hour the same id cannot be registered
+   again.
 6. coordinator/idle_workers.py wakes an idle worker, which claims the returned items. While returned
-   items remain, the list waiters wake the next worker. Meanwhile the supervisor has the coordinator
-   register a new consumer id, and starts the replacement (at once, then with backoff).
+   items remain, the list waiters wake the next worker. Then the coordinator registers a new
+   consumer id, as the supervisor has ordered, and the supervisor starts the replacement (the first
+   time at once, later with backoff).
 7. coordinator/suspects.py: only a worker that holds no item may claim a suspect. If all workers
    hold items, the coordinator orders one worker to finish its items and to claim no others.
 8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks the suspect as

@@ -1,4 +1,4 @@
-"""Lists: their depths and ages; pause, resume and drain.
+"""Lists: how many items they hold, how long the oldest has waited; pause, resume and drain.
 
 Workers claim nothing from a paused list. Producers may push to it, and items that were claimed
 before the pause run to their end.

@@ -9,10 +9,13 @@
 --       11 seconds that a dead letter's document is kept (0: for ever)
 --       12.. for each list: most items, max_deliveries; then, if the claim is repeated,
 --       the tokens that the worker already holds: their records are left out of the answer
--- Answer {"ok", more, suspects waiting, {key that cannot be used, its type ...}, {item ...}}; then,
---       if items became dead letters, {the beginning of the payload (the whole payload of a
---       notification), reason ...}; then, if links are throttled, {link, ms left ...}. Or {"void"}
---       (the consumer's registration is void), or {"late", number}.
+-- Answer {"void"} (the consumer's registration is void), {"late", number}, or a list:
+--       1 "ok"   2 how many items still wait on the lists   3 how many suspects wait
+--       4 {key that cannot be used, its type ...}   5 {item ...}
+--       6 for each item that this claim made a dead letter: {the beginning of its payload (the
+--       whole payload of a notification), reason ...}   7 {throttled link, ms left ...}
+--       6 is left out if there are neither dead letters nor throttled links, 7 if there are no
+--       throttled links.
 -- Item   {record, what, text, revision, replaced, {etag field, value ...}}; what: "inline" (the
 --       payload is the document), "stored" (text is its length: read it with GET), "text" (of
 --       RedisJSON), "missing" or "type:<TYPE> <key>". replaced is "1" if a producer has replaced
@@ -20,8 +23,8 @@
 --       the text of each small stored document, as a seventh element of the item.
 --
 -- The registration stores the number of the latest claim. A lower number is late: the script does
--- nothing. An equal number is a repetition: the script returns what the consumer still holds of
--- that epoch. So a claim whose answer was lost is repeated under its number until it is answered.
+-- nothing. An equal number is a repetition: the script returns the items that the consumer still
+-- holds under that epoch. So a worker whose answer was lost repeats the claim under its number.
 --
 -- A key of the wrong type is reported in the answer. If it is the host's hash or the in-flight
 -- hash, nothing is claimed. If it is one of the keys that a list's items go back to, nothing is

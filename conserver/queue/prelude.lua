@@ -2,8 +2,8 @@
 --
 -- Rules for all scripts (keys.py says what each key holds):
 --   1. Redis does not roll a script back, and an operator's SET on one of our keys must not lose an
---      item. So before its first write a script checks the TYPE of the key that an item moves to,
---      and of every key that other programs may have made.
+--      item. So before a script moves an item, it checks the TYPE of the key to which the item
+--      moves, and of every key that other programs may have made.
 --   2. A full Redis (maxmemory) refuses a script only at its first write, and never refuses a DEL.
 --      Workers must be able to drain a full Redis. So a script that moves or ends items calls
 --      begin_writing() first, which deletes a key that never exists. submit.lua does not call it,

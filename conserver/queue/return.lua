@@ -7,19 +7,24 @@
 --       5 how the consumer died, for items without a note of their own ('' for none)
 --       6 how many blamed items, then for each: token, epoch, note; then the tokens of the blamed
 --       items that were over their own time limit
--- Answer: {returned now, still held, suspects among the returned, deaths counted, elements that
---       are no records and were moved to conserver:strange:<consumer>, cancelled items that this
---       call has ended}, the last two only if there were items; or WRONGTYPE and the key if no
---       remaining item can be returned.
+-- Answer: a list of numbers:
+--       1 items that this call returned   2 items that the consumer still holds
+--       3 suspects among the returned items   4 items for which the death was counted
+--       and, only if the consumer held items:
+--       5 elements that are no records, and were moved to conserver:strange:<consumer>
+--       6 cancelled items that this call has ended
+--       Instead: WRONGTYPE and the key if no remaining item can be returned.
 --
 -- The first call makes the registration void, so that claims of the consumer are refused while its
--- items go back. The first call that finds no held item deletes the registration for good
--- (register.lua). Blamed items become suspects; an item that is a suspect already stays a suspect.
--- If the blame is not "nobody", the death counts for each suspect that had begun and for each item
--- over its time limit. A named item is blamed only if the record has the named epoch; the same
--- holds for an item over its limit. If the epoch differs, a delayed claim of the dead worker took
--- the item again, and the worker never ran it. A blamed item gets the note, which becomes part of
--- the reason if the item is dead-lettered later.
+-- items go back. The call that finds no held item deletes the registration; for an hour the same id
+-- cannot be registered again (register.lua).
+--
+-- Blamed items become suspects; an item that is a suspect already stays a suspect. If the blame is
+-- not "nobody", the death is counted for each suspect that had begun and for each item over its
+-- time limit. A token in ARGV has an effect only if the item's record has the epoch that ARGV gives
+-- with the token. A record with another epoch was taken by a delayed claim of the dead worker,
+-- which never ran the item. A blamed item gets the note, which becomes part of the reason if the
+-- item is dead-lettered later.
 
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer
