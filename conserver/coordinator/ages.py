@@ -48,7 +48,7 @@ class Ages:
                     await self.look()
                     self.redis_up = True
                 except (RedisError, OSError, TimeoutError) as error:
-                    self.redis_up = isinstance(error, ResponseError)  # A refusal is an answer.
+                    self.redis_up = isinstance(error, ResponseError)  # a refusal is an answer, too
                     await self._connection.close()
                     self._log.debug("ages_unknown", error=describe(error))
                 await asyncio.sleep(LOOK_EVERY_S)

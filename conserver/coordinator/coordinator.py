@@ -298,7 +298,7 @@ class Coordinator:
         self, orders: asyncio.Task[None], heartbeat: asyncio.Task[None]
     ) -> None:
         """Return the workers' items after the supervisor was killed. Blames no item."""
-        self._log.error("supervisor_gone", what="returning what the workers held, then ending")
+        self._log.error("supervisor_gone", what="returning the workers' items, then ending")
         services = asyncio.create_task(
             self._orphans.end_services(self._boot.settings.shutdown_timeout_s)
         )

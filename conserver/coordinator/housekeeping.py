@@ -115,7 +115,7 @@ class Housekeeping:
         try:
             record.parse(member)
         except ValueError:
-            what = "somebody else's: it goes on as if it had been pushed to the list"
+            what = "another program's element: it is treated as if it had been pushed to the list"
             self._log.warning("no_record", key=keys.parked(name), what=what)
 
     async def _promote(self, name: str) -> None:

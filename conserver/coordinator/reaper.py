@@ -91,7 +91,8 @@ class Reaper:
         list_waiters: ListWaiters,
         log: Logger,
     ) -> None:
-        self._connection = AsyncConnection(connections)  # of its own: it must not reconnect unseen
+        # Its own connection, so that the watch restarts whenever this connection breaks.
+        self._connection = AsyncConnection(connections)
         self._redis = redis
         self._host = host
         self._idle_workers = idle_workers

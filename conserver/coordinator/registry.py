@@ -68,10 +68,11 @@ async def return_items(
         total.suspects += answer.suspects
         total.deaths += answer.deaths
         if answer.strange:
-            what = "it is no record and lay in flight: somebody else's; delete it if you can"
+            what = "another program's elements of the in-flight hash: delete this key if you can"
             log.error("set_aside", key=keys.strange(consumer), count=answer.strange, what=what)
         if answer.cancelled:
-            log.info("cancelled", consumer=consumer, count=answer.cancelled, what="as it had died")
+            what = "an operator had cancelled these items before their worker died"
+            log.info("cancelled", consumer=consumer, count=answer.cancelled, what=what)
         if not any(answer):
             return total
 

@@ -109,7 +109,7 @@ def _ask_redis(found: Settings) -> Connection:
     try:
         with redis_client(found) as client:
             version = client.info("server").get("redis_version", "unknown")
-            client.eval("return 1", 0)  # Every move of an item is a script.
+            client.eval("return 1", 0)  # the queue needs scripts
         ok, message = True, f"answers, version {version}"
     except ConserverError as error:
         ok, message = False, str(error)

@@ -133,7 +133,9 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How many letters of a list have the same cause; see error_kinds for `error`."""
+    """A kind of dead letter: how many letters of a list have this reason, link or storage (`where`)
+    and error (without uuids: error_kinds.py).
+    """
 
     count: int
     list: str

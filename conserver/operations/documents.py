@@ -73,7 +73,7 @@ def check_source(config: Config, source: str, config_file: str) -> None:
 
 
 def read(client: Client, uuid: str) -> InRedis:
-    """The document in Redis: a string, or a RedisJSON value as text."""
+    """Read the document from Redis: a string, or the text of a RedisJSON value."""
     key = keys.document(uuid)
     kind: str = client.type(key).decode()
     text: bytes | None = None

@@ -80,7 +80,8 @@ def overview(client: Client, configured: Sequence[str], rate: Rate) -> Overview:
     served = {name for host in found if host.beats for name in host.lists}
     depths = lists.depths(client, names)
     if depths.get(keys.NOTIFICATIONS) == Depth(0, 0, 0, 0, 0) and keys.NOTIFICATIONS not in paused:
-        del depths[keys.NOTIFICATIONS]  # Every host serves it, and most have no callbacks.
+        # Leave it out while it is empty, because most configurations have no callbacks.
+        del depths[keys.NOTIFICATIONS]
         names.remove(keys.NOTIFICATIONS)
     waits = parked.waits(client, [name for name in names if depths[name].parked])
     ages = lists.ages(client, names)

@@ -67,7 +67,7 @@ def reclaim(client: Client, *, actor: str) -> Reclaimed:
     if wrong:
         raise WrongKeysError(wrong)
     items = sum(_return_items(client, consumer) for consumer in stranded(client))
-    script.run(client, host_calls.reap(_HOST, ""))  # The host is deleted with its last consumer.
+    script.run(client, host_calls.reap(_HOST, ""))  # deletes this host, which has no consumer now
     if items:
         audit.record(client, actor, "reclaim", {}, items)
     return Reclaimed(items)

@@ -13,7 +13,7 @@ from conserver.telemetry.redact import redact_fields
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting; `given` if the environment sets it."""
+    """One setting. given: whether the environment sets it."""
 
     name: str
     value: Any
@@ -23,7 +23,7 @@ class Setting:
 
 
 def listing(found: Settings, environ: Mapping[str, str]) -> list[Setting]:
-    """Every setting, in the order of their documentation."""
+    """All settings, in the order of docs/configuration.md."""
     return [
         Setting(
             name=variable.name,

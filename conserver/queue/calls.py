@@ -46,7 +46,7 @@ class Demand(NamedTuple):
 
 
 class ClaimLimits(NamedTuple):
-    """Bounds of one claim; the sizes in bytes."""
+    """The limits of one claim; sizes are in bytes."""
 
     most: int = BATCH_ITEMS
     most_bytes: int = BATCH_BYTES
@@ -138,10 +138,10 @@ def read_claim(reply: list[Any]) -> Claim:
 
 
 class Write(NamedTuple):
-    """One document or progress to write.
+    """The document and the progress of one item, to be written.
 
-    uuid "" leaves the document. base: the revision that was read; 0 overwrites unconditionally,
-    ABSENT writes only if there is no document.
+    uuid: "" writes the progress only. base: the revision that was read; 0 overwrites the document
+    unconditionally, ABSENT writes only if there is no document.
     """
 
     token: str
@@ -258,7 +258,7 @@ class Settlement(NamedTuple):
 
 
 def settle(consumer: str, settlements: Sequence[Settlement]) -> Call:
-    """End items: push to egress lists, apply effects, set expiries."""
+    """End items: push their uuids to egress lists, and set the expiries of their documents."""
     args: list[Any] = [len(settlements), *[entry.token for entry in settlements]]
     for entry in settlements:
         args += entry[1:7]

@@ -27,7 +27,7 @@
 -- holds under that epoch. So a worker whose answer was lost repeats the claim under its number.
 --
 -- A key of the wrong type is reported in the answer. If it is the host's hash or the in-flight
--- hash, nothing is claimed. If it is one of the keys that a list's items go back to, nothing is
+-- hash, nothing is claimed. If it is one of the keys to which items of a list go back, nothing is
 -- claimed from that list.
 
 local consumer, number, inflight = ARGV[1], tonumber(ARGV[2]), KEYS[2]
@@ -67,7 +67,8 @@ local function answer(more, suspects)
   return { 'ok', more, suspects, broken, items, #buried > 0 and buried or nil }
 end
 
--- Builds the answer's entry for a claimed item. record: nil for an item that nobody claimed before.
+-- Builds the answer's entry for a claimed item. record: nil for an item that was never claimed
+-- before.
 local function present(text, payload, record)
   -- Bytes that pass through Lua keep Redis busy four times as long as bytes that a client reads.
   bytes = bytes + 4 * #payload
@@ -125,8 +126,8 @@ begin_writing()
 redis.call('HSET', KEYS[1], field, ARGV[2])
 
 -- Returns the reason of a dead letter for an item with max_deliveries counted deaths; it says how
--- the last worker died. The death that made the item a suspect was not counted, because other items
--- ran beside it.
+-- the last worker died. A death by which an item becomes a suspect is not counted, because other
+-- items ran at the same time, except if the item was over its time limit.
 local function poison(record)
   local error = 'its worker died ' .. record.deaths
     .. (record.deaths == 1 and ' time' or ' times') .. ' with nothing else to blame'
@@ -163,8 +164,8 @@ local function expired_s(token, state)
   return left_ms and left_ms <= 0 and math.floor(-left_ms / 1000) or nil
 end
 
--- Returns why an item must not run, as the reason of its dead letter, or nil. record: nil for an
--- item that nobody claimed before.
+-- Returns the reason of a dead letter for an item that must not run, or nil if it may run. record:
+-- nil for an item that was never claimed before.
 local function why_not(record, token, payload, max_deliveries)
   if record and record.deaths >= max_deliveries then
     return poison(record)
@@ -186,8 +187,8 @@ local BLOCKED_MS = 30000
 local function refuse(record, reason)
   local kept = cannot_notify(record.token, 'failed')
   if kept then
-    -- Its callback cannot be queued, because that key has a wrong type. The item is parked, and the
-    -- key is reported.
+    -- The notification cannot be queued, because conserver:notifications has the wrong type. Park
+    -- the item, and report the key.
     local due_ms = whole(now / 1000 + BLOCKED_MS)
     redis.call('ZADD', 'conserver:parked:' .. record.list, due_ms, build(record))
     set_job_status(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms)

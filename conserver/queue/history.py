@@ -36,7 +36,7 @@ Values = Sequence[float | None]
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """One resolution: a point every step_s seconds, the last `points` of them."""
+    """A kind of ring buffer: it keeps the last `points` points, one for every `step_s` seconds."""
 
     name: str
     step_s: int
@@ -68,7 +68,7 @@ COARSE = Ring("5min", 300, 4032)
 
 
 def pack(number: int, values: Values) -> bytes:
-    """A point as bytes."""
+    """Encode a point as bytes."""
     return _POINT.pack(number, *map(_short, values))
 
 

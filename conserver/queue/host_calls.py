@@ -27,7 +27,7 @@ def register(host: str, consumer: str, lists: Iterable[str]) -> Call:
 
 
 def beat(host: str, value: str, status: Mapping[str, str | bytes | int]) -> Call:
-    """Write a host's heartbeat. See read_before and read_registrations for the answer."""
+    """Write a host's heartbeat. read_before and read_registrations parse the answer."""
     fields = [word for pair in status.items() for word in pair]
     return Call("beat", [keys.host(host), keys.HOSTS], [host, value, *fields])
 
@@ -78,8 +78,8 @@ def _note(blame: Blame, token: str) -> str:
 
 
 def reap(host: str, seen_beat: str) -> Call:
-    """Declare a host dead if its beat is still `seen_beat`. Returns its consumers, or None if it
-    lives.
+    """Declare a host dead if its beat is still `seen_beat`. Returns the host's consumers, or None
+    if the host lives.
     """
     return Call("reap", [keys.host(host), keys.HOSTS], [host, seen_beat])
 

@@ -278,12 +278,12 @@ def history(ring: str, name: str) -> str:
 
 
 def trace_context(name: str, uuid: str) -> str:
-    """The key of the spans that have pushed a vCon on a list."""
+    """The key of the trace spans that pushed a vCon to a list."""
     return _context(f"{name}:{uuid}")
 
 
 def index(term: str, value: str) -> str:
-    """The key of the vCons that a member of a party finds."""
+    """The index key of a party's tel, mailto or name (`term`) with this value."""
     return _found(f"{term}:{value}")
 
 

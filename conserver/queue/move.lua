@@ -4,8 +4,8 @@
 -- ARGV  1 "release" | "park" | "dead"   2 seconds that a dead letter's document is kept (0: for
 --       ever)
 --       then for each item: token, epoch, state ("=" keeps it), revision of the document that the
---       state describes, when (park: from now in ms), why (one line of JSON; dead: the reason;
---       park: what it waits for, or '')
+--       state describes, how long to park the item in ms, why (one line of JSON; dead: the reason;
+--       park: what the item waits for, or '')
 -- Answer, for each item: "moved", "lost" (another consumer has the item), or "<TYPE> <key>" of a
 -- key that has the wrong type (the item was not moved).
 --

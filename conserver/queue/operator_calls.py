@@ -1,6 +1,6 @@
 """The scripts that commands and the API call: submit, hurry, cancel, replay and purge.
 
-One function per script, as in calls.py.
+One function for each script builds a Call, as in calls.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def replay(name: str, member: bytes, payload: bytes, state: bytes = b"") -> Call
 
 
 def purge(name: str, member: bytes, payload: bytes) -> Call:
-    """Delete one dead letter. Returns 1, or 0 if it was gone."""
+    """Delete one dead letter. Returns 1, or 0 if it does not exist."""
     return Call("purge", [keys.dead_letters(name), keys.dead(name)], [member, payload])
 
 

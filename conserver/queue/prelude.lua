@@ -33,7 +33,7 @@ local FAR, FAR_TEXT = 7258118400000, '7258118400000'
 local HEADER = '^\1(%S+) (%d+) (%d+) (%S+) (%d+) (%d+) (%-?%d+) (%d+) ([^\n]*)\n()'
 
 -- The tombstone of a consumer whose registration was deleted. While this key exists, register.lua
--- does not register the consumer again. It expires only when no late call of the consumer can come.
+-- does not register the consumer again. GONE_S is longer than a late call can be on its way.
 local GONE_S = 3600
 local function tombstone(consumer)
   return 'conserver:gone:' .. consumer

@@ -132,7 +132,8 @@ class Progress:
     rate_slots: list[str] = field(default_factory=list)
 
     def count_runs(self, names: Sequence[str], last: str) -> None:
-        """Count an unsuccessful run: from the first unfinished link of a chain to `last`.
+        """Count an unsuccessful run for each link that ran: from the first unfinished link of the
+        chain to `last`.
 
         Args:
             names: the chain's links.

@@ -102,7 +102,7 @@ class RetryingConnection:
         """tick: called at least every 0.5 s while a call waits. An exception from it ends the
         call.
         """
-        # A Sentinel connection refers to its pool, but does not keep it alive.
+        # Keep the pool alive: a Sentinel connection has only a weak reference to it.
         self._pool = clients.pool(url, timeout_s=TICK_EVERY_S, connect_timeout_s=CONNECT_TIMEOUT_S)
         # One connection object, which reconnects, because the pool makes a limited number of them.
         self._connection: ConnectionInterface = self._pool.make_connection()

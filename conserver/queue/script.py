@@ -27,7 +27,7 @@ class Script(NamedTuple):
 
 @cache
 def load(name: str) -> Script:
-    """The script <name>.lua, preceded by the parts that it shares with others."""
+    """The script <name>.lua, preceded by prelude.lua and, if it needs them, documents.lua."""
     parts = ["prelude", "documents", name] if name in _WITH_DOCUMENTS else ["prelude", name]
     folder = resources.files("conserver.queue")
     text = b"\n".join((folder / f"{part}.lua").read_bytes() for part in parts)

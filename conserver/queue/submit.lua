@@ -49,7 +49,7 @@ if source ~= '' and redis.call('EXISTS', source) == 0 then
 end
 
 -- The limit of unfinished jobs. The script that ends a job removes it from its token's open_jobs()
--- (prelude.lua). A job whose hash was deleted otherwise would stay there until its time is over.
+-- (prelude.lua). A job whose hash another program deleted would stay there until its time is over.
 -- So if the token has reached its limit, this script looks at the first LOOK jobs, and removes
 -- those that have ended or have no hash.
 local LOOK = 16

@@ -7,7 +7,7 @@ indices     the members in which parts of a vCon refer to each other by position
 document_result
             the extracted text of documents (PDF, images), as API callers and callbacks get it
 partial     intermediate results that a long-running link keeps in a vCon
-legacy      a vCon in the spelling of version 0.0.1, for old readers
+legacy      converts a vCon to version 0.0.1 of the format, for old readers
 merge       joins the changes of two chains to one vCon
 """
 

@@ -202,7 +202,7 @@ class _Join:
             added = map_indices(element, member, self._follow)
             twin = next((other for other in new if _equal(new[other], added)), None)
             if twin is not None:
-                del new[twin]  # It matches one of our additions only, if we have two equal ones.
+                del new[twin]  # It must not match a second, equal addition of ours.
             home = twin or (_join_tags(added, joined) if is_tags(added) else None)
             if home is None:
                 joined[name] = added
@@ -300,7 +300,7 @@ def _join_values(base: Any, ours: Any, theirs: Any, path: str, notes: list[str])
 
 
 def _join_lists(base: list[Any], ours: list[Any] | None, theirs: list[Any] | None) -> Any:
-    """Merge two lists of texts (tags), or two that only grew; None if this is not possible."""
+    """Merge two lists of texts (tags), or two lists that only grew; None for other lists."""
     if ours is None or theirs is None:
         return None
     if all(isinstance(item, str) for item in [*base, *ours, *theirs]):
