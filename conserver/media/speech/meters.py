@@ -1,6 +1,6 @@
-"""What a transcriber counts for /metrics (telemetry/metrics.py says what each number means).
+"""Counts a transcriber's work for /metrics. (telemetry/metrics.py explains each series.)
 
-Once per batch, so a lock costs nothing: on a CPU several lanes compute at once.
+Several lanes count at once, so there is a lock. It is taken once per batch and costs nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from conserver.telemetry import metrics
 from conserver.telemetry.cells import Cells
 
 FRAMES_PER_S = 100
-"""Of a window's mel spectrogram."""
+"""Frames per second of a window's mel spectrogram."""
 
 
 class SpeechMeters:
@@ -23,7 +23,7 @@ class SpeechMeters:
     def __init__(self, region: memoryview, device: str) -> None:
         """
         Args:
-            region: the memory of the process's slot.
+            region: the shared memory for the metrics of this process.
             device: the GPU, as CUDA_VISIBLE_DEVICES names it; "" for the CPU.
         """
         cells, name = Cells(region), f"GPU {device}" if device else "CPU"
@@ -42,32 +42,32 @@ class SpeechMeters:
         self._memory = cells.counter(metrics.SPEECH_MEMORY, name)
 
     def batch(self, rows: int, took_s: float, waited_s: float) -> None:
-        """A batch was computed. waited_s: of the row that had waited longest."""
+        """Count a computed batch. waited_s: how long its oldest row had waited."""
         with self._lock:
             self._rows.observe(rows)
             self._took.observe(took_s)
             self._waited.observe(waited_s)
 
     def window(self, outcome: str, frames: int) -> None:
-        """A window is finished: "answered" or "failed"."""
+        """Count a finished window. outcome: "answered" or "failed"."""
         with self._lock:
             self._windows[outcome].add()
             if outcome == "answered":
                 self._seconds.add(frames / FRAMES_PER_S)
 
     def out_of_memory(self, step: str) -> None:
-        """The device was full; step: one of metrics.MEMORY_STEPS."""
+        """Count that memory was full. step: one of metrics.MEMORY_STEPS."""
         with self._lock:
             self._steps[step].add()
 
     def memory(self, used_bytes: int) -> None:
-        """So much is in use on the device now."""
+        """Set the memory in use on the device."""
         self._memory.set(used_bytes)
 
 
 def memory_of(device: str) -> Callable[[], int | None]:
-    """What tells the memory in use on a device, by all processes; "" is the CPU, where it is that
-    of this process. It tells None where nobody knows.
+    """A function that returns the memory in use on a device, by all processes; None if unknown. For
+    "" (the CPU) it returns the memory of this process.
     """
     return _gpu_memory(device) if device else memory.resident_bytes
 
@@ -83,8 +83,8 @@ class _NvmlMemory(ctypes.Structure):
 
 
 def _gpu_memory(device: str) -> Callable[[], int | None]:
-    """What tells the memory in use on a GPU: the driver's own library (NVML), which makes no CUDA
-    context. It tells None where that library is missing or does not know the device.
+    """A function that returns the memory in use on a GPU; None if NVML is missing or does not know
+    the device. NVML is the driver's own library, and makes no CUDA context.
 
     https://docs.nvidia.com/deploy/nvml-api/
     """

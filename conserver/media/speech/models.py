@@ -1,9 +1,9 @@
 """The models that one device holds.
 
-Equal models are loaded once. Different ones share the device by turns, batch by batch; where they
-would need more than the memory granted, the one that was used longest ago goes first. A model that
-does not fit in one precision is loaded again in the next smaller one, at last on the CPU if that is
-allowed, and stays so.
+Equal models are loaded once. Different models share the device by turns, batch by batch. If their
+weights exceed the configured memory, the least recently used model is dropped. A model that does
+not fit in one precision is loaded in the next smaller one, and finally on the CPU, if that is
+allowed. It keeps this form.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Batches = WhisperBatches | OnnxBatches
 
 
 class MakeModel(Protocol):
-    """What loads a model; see `WhisperBatches`."""
+    """A function that loads a model; see `WhisperBatches`."""
 
     def __call__(self, model: Model, *, workers: int, threads: int, ahead: int) -> Batches:
         """Raises Retry if it cannot be loaded now."""
@@ -59,9 +59,9 @@ class Models:
         """
         Args:
             workers, threads, ahead: as for `WhisperBatches`.
-            memory_bytes: how much the weights of all models may have together; 0 is no limit. One
-                model is held whatever it has.
-            allow_cpu: whether a model that the GPU has no room for may be moved to the CPU.
+            memory_bytes: the limit for the weights of all models; 0 means none. A single model is
+                held even if it is larger.
+            allow_cpu: whether a model that does not fit on the GPU may be loaded on the CPU.
             make: loads a model.
         """
         self._workers = workers
@@ -71,14 +71,14 @@ class Models:
         self._allow_cpu = allow_cpu
         self._make = make
         self._lock = threading.Lock()
-        self._loaded: dict[Model, Batches] = {}  # The one used last is last.
+        self._loaded: dict[Model, Batches] = {}  # The most recently used one is last.
         self._used: dict[Model, int] = {}
         self._instead: dict[Model, Model] = {}
         self._log = log.get_logger()
 
     @contextmanager
     def using(self, model: Model) -> Iterator[Batches]:
-        """The model, loaded; it is not dropped meanwhile.
+        """The model, loaded. It is not dropped within the `with` block.
 
         Raises:
             Retry: it cannot be loaded now.
@@ -94,15 +94,16 @@ class Models:
                 self._used[model] -= 1
 
     def info(self, model: Model) -> ModelInfo | None:
-        """What is told of a model that is loaded; None if it is not."""
+        """The data of a loaded model that clients get; None if it is not loaded."""
         loaded = self._loaded.get(model)
         return loaded.info if loaded else None
 
     def step_down(self, model: Model, seen: Batches) -> bool:
-        """Load it in a smaller form from now on.
+        """Load the model in its next smaller form from now on.
 
         Args:
-            seen: what ran out of memory; nothing is done if another thread has replaced it.
+            seen: the loaded model that ran out of memory. If another thread has replaced it
+                already, nothing is done.
 
         Returns:
             False if there is no smaller form.

@@ -1,10 +1,11 @@
-"""Batches of windows through onnx-asr: NeMo's Parakeet and Canary, GigaAM, Kaldi, T-One, Whisper.
+"""Computes batches with onnx-asr: NeMo's Parakeet and Canary, GigaAM, Kaldi, T-One, Whisper.
 
 1. These models take samples and make their own spectrograms. A batch is one call of `recognize`
-   with as many windows; there is one pass, without beams, prompts or other temperatures.
-2. The library tells when each token begins; tokens.py makes words of that. Whisper's and
-   Canary's tokens come without times: then a window has text alone.
-3. onnxruntime's errors are of a kind of their own, and are raised on as lanes know them.
+   with all its windows, in one pass, without beams, prompts or other temperatures.
+2. The library gives the start of each token, and tokens.py makes words of the tokens. For Whisper
+   and Canary it gives no times; then a window has only text.
+3. onnxruntime's errors have classes of their own; they are raised as RuntimeError, which lanes
+   expect.
 
 Any number of threads may use a model at once.
 """
@@ -44,15 +45,15 @@ class OnnxBatches:
     """A loaded model that computes batches."""
 
     def __init__(self, model: Model, *, workers: int, threads: int, ahead: int) -> None:
-        """Load and warm it up.
+        """Load the model and warm it up.
 
         Args:
-            workers: how many threads will call it at once; they share everything.
-            threads: CPU threads of each of them.
+            workers: how many lanes will call it at once; they share the weights.
+            threads: CPU threads for each lane.
             ahead: for `ModelInfo`.
 
         Raises:
-            Retry: it cannot be loaded now.
+            Retry: the model cannot be loaded now.
         """
         with loading_errors(model), _errors():
             found = onnx_models.find(model)
@@ -83,13 +84,14 @@ class OnnxBatches:
     def hear(
         self, sounds: Sequence[Sound], languages: Sequence[str], *, words: bool
     ) -> list[Answer]:
-        """What is said in windows, each in its language; "" leaves that to the model.
+        """The answers to some windows.
 
         Args:
+            languages: of each window; with "" the model chooses.
             words: whether the times of words are wanted.
 
         Raises:
-            RuntimeError: as CTranslate2 raises it, also where memory is full.
+            RuntimeError: computing failed, or memory is full (see `is_out_of_memory`).
         """
         assert len(languages) == len(sounds)
         answers: list[Answer] = [Answer("", "")] * len(sounds)
@@ -106,7 +108,7 @@ class OnnxBatches:
         return answers
 
     def is_sane(self) -> bool:
-        """Whether it still makes of a fixed input what it made of it at first."""
+        """Whether a fixed input still gives the same tokens as at first (the canary)."""
         with _errors():
             (result,) = self._recognize([_noise()], self._first)
         matcher = SequenceMatcher(None, self._canary, str(result.text), autojunk=False)
@@ -125,14 +127,14 @@ class OnnxBatches:
 
 
 def _load(found: onnx_models.Found, model: Model, threads: int) -> tuple[Any, str]:
-    """The library's model, and the device on which it really is."""
+    """The library's model, and the device that it really uses."""
     import onnx_asr
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Threads that wait would otherwise use up the cores of the workers.
+    # Otherwise onnxruntime's waiting threads would spin on the cores that workers need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     providers: list[Any] = ["CPUExecutionProvider"]
@@ -142,7 +144,7 @@ def _load(found: onnx_models.Found, model: Model, threads: int) -> tuple[Any, st
         cuda = {
             "device_id": model.device_index,
             "arena_extend_strategy": "kSameAsRequested",
-            # An exhaustive search for the fastest kernel would be made for each length of sound.
+            # An exhaustive search for the fastest kernel would run again for each length of sound.
             "cudnn_conv_algo_search": "HEURISTIC",
         }
         providers.insert(0, ("CUDAExecutionProvider", cuda))
@@ -183,7 +185,7 @@ def _answer(result: Any, language: str, length_s: float) -> Answer:
 
 
 def _noise() -> Sound:
-    """The canary's sound: always the same, and rich."""
+    """The canary's input: always the same noise, which gives many tokens."""
     import numpy as np
 
     draw = np.random.default_rng(20261130)
@@ -195,7 +197,7 @@ def _noise() -> Sound:
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """What onnxruntime and a model that does not fit raise, as RuntimeError."""
+    """Convert onnxruntime's errors, and those of an unsuitable model, to RuntimeError."""
     try:
         yield
     except (AssertionError, LookupError, TypeError, AttributeError) as error:

@@ -1,6 +1,7 @@
-"""A model of onnx-asr inside this process: for hosts without transcribers.
+"""The engine that runs onnx-asr in the worker itself, for hosts without transcribers.
 
-The same windows and batches as in a transcriber, in the thread of the link; one call at a time.
+It computes the same windows and batches as a transcriber, in the thread of the link, one call at a
+time.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def shared(model: Model) -> OnnxTranscriber:
     Raises:
         Retry: it cannot be loaded now.
     """
-    key = (os.getpid(), model)  # A child uses nothing of its parent's.
+    key = (os.getpid(), model)  # With the process id, a child does not use its parent's model.
     with _loading:
         if key not in _loaded:
             threads = model.cpu_threads or min(_THREADS_MAX, len(os.sched_getaffinity(0)))

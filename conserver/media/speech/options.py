@@ -1,7 +1,8 @@
-"""Which engine hears the calls, and how: the part of a link's options that engines have.
+"""The options of the link transcribe that choose the engine and set its parameters.
 
-What an engine cannot do is refused where a configuration asks for it. Where a single vCon asks, the
-rest is done and it is told; but a translation that cannot be made is none.
+If the configuration has an option that the engine cannot follow, it is refused. If a single vCon's
+request has one, the recording is transcribed without it and the result has a warning; but a request
+for a translation that the engine cannot make is rejected.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _NOT_OF_ONNX = frozenset(
 class EngineOptions(BaseModel):
     """The engine, its model and its parameters."""
 
-    # `model_type` is onnx-asr's word, and no name of pydantic's.
+    # pydantic reserves names that begin with `model_`, but `model_type` is onnx-asr's name.
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     model: str = Field(min_length=1)
@@ -83,7 +84,7 @@ class EngineOptions(BaseModel):
 
     @model_validator(mode="after")
     def _here_or_there(self) -> Self:
-        """What a server decides by itself cannot be set beside it."""
+        """Refuse options that have no effect if a server is configured, because it decides."""
         if self.server is not None:
             set_too = [name for name in _OF_MODELS_HERE if name in self.model_fields_set]
             if set_too:
@@ -92,7 +93,7 @@ class EngineOptions(BaseModel):
 
     @model_validator(mode="after")
     def _as_the_engine_can(self) -> Self:
-        """What an engine cannot do is refused, rather than left out silently."""
+        """Refuse options that the engine cannot follow, instead of ignoring them silently."""
         if self.engine == "onnx":
             if beyond := self.beyond_the_engine():
                 raise ValueError(f"engine: onnx has no {', '.join(beyond)}; engine: whisper has")
@@ -102,24 +103,26 @@ class EngineOptions(BaseModel):
 
     @property
     def not_known(self) -> frozenset[str]:
-        """The options that mean nothing to the engine."""
+        """The options that have no meaning for the engine."""
         return _NOT_OF_ONNX if self.engine == "onnx" else frozenset()
 
     def beyond_the_engine(self) -> list[str]:
-        """The options that ask for what the engine cannot do."""
+        """The options whose values the engine cannot follow."""
         usual = type(self).model_fields
         return [
             name
             for name in sorted(self.not_known)
             if getattr(self, name) != usual[name].default
-            and (name, getattr(self, name)) != ("temperature", (0.0,))  # It has no other.
+            and (name, getattr(self, name)) != ("temperature", (0.0,))  # Its only temperature.
         ]
 
     def overruled(self, wanted: Request) -> tuple[Self, list[str]]:
-        """The options as a vCon wants them, as far as the engine can, and what is told of the rest.
+        """The options, overruled by a vCon's request as far as the engine can follow it, and
+        warnings about wishes that it cannot follow.
 
         Raises:
-            Rejected: it wants a translation, in whose place a transcript would mislead.
+            Rejected: the request wants a translation, which the engine cannot make. (A transcript
+                in the spoken language would mislead.)
         """
         asked = self.model_copy(update=wanted.overruling())
         beyond = asked.beyond_the_engine()
@@ -132,7 +135,7 @@ class EngineOptions(BaseModel):
         return asked.model_copy(update=usual), [told]
 
     def which(self) -> Model:
-        """The model. Links with equal ones share one loaded model per process."""
+        """The model. Links with equal models share one loaded model per process."""
         return Model(
             name=self.model,
             engine=self.engine,

@@ -1,13 +1,13 @@
-"""Speech of all channels of a call into windows of at most one model input.
+"""Packs the speech of all channels of a call into windows of at most one model input.
 
-1. Finds speech per channel with a voice detector; what is silent is never handed on.
-2. Keeps pauses within an utterance, so that its times stay linear; a longer pause is cut down to
-   the padding that is left on either side of it.
-3. Cuts an utterance that is longer than a window at a pause, else at its quietest place; nothing
-   overlaps.
+1. Finds the speech of each channel with a voice detector. Silence is not passed on.
+2. Keeps short pauses within an utterance, so that its times stay linear. A longer pause ends the
+   utterance; only the padding on either side of it stays.
+3. Cuts an utterance that is longer than a window at a pause, else at its quietest place. Windows do
+   not overlap.
 4. Puts the utterances of all channels into the same windows, in the order in which they begin, with
-   silence between them: while one party speaks, the other mostly listens, and the model's effort
-   is per window, however full that is. The words' times tell later whose they are.
+   silence between them, because a window costs the same however full it is. Later, the times of
+   the words show to which channel they belong.
 """
 
 from __future__ import annotations
@@ -29,27 +29,26 @@ if TYPE_CHECKING:
 
     from conserver.media.transcription.samples import Samples
 
-# A pause as short as this is a place at which an utterance may be cut.
+# The shortest pause at which a long utterance may be cut.
 _CUT_PAUSE_MS = 160
-# So much sound is looked at at once.
+# Speech is looked for in stretches of this length.
 _LOOK_S = 60
-# So much around speech belongs to it: soft beginnings and ends, which the detector misses.
+# Speech is widened by this: the detector misses soft beginnings and ends.
 _PADDING_MS = 300
 # A voice begins with the first 10 ms that are not 20 dB fainter than its loudest tenth.
 _VOICE_BLOCK = SAMPLE_RATE_HZ // 100
 _VOICE_SHARE = 0.01
 # Silence between two utterances of a window, besides their padding.
 _JOINT_S = 0.4
-# An utterance is rather cut at a pause than that more than this share of a window stays empty.
+# If an utterance would leave more than this share of a window empty, it is cut at a pause.
 _EMPTY_SHARE = 0.35
-# Where there is no pause, the quietest tenth of a second is looked for in the last part of these
-# seconds.
+# Without a pause, the cut is in the quietest tenth of a second of the last seconds of a window.
 _LOOK_BACK_S = 10
 
 
 computing = threading.Lock()
-"""One thread of a process at a time finds speech and makes windows of it: the arrays in between are
-large, and there are workers for the other cores."""
+"""Only one thread of a worker at a time finds speech and makes windows, because the arrays for it
+are large. Other workers use the other cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class Span:
 class Place:
     """A stretch of a channel in a window: `length` samples from `start`, at `at` in the window.
 
-    `voice` is where within these samples the voice begins and ends, if that was looked for.
+    `voice` is where the voice begins and ends within these samples, if this was measured.
     """
 
     channel: int
@@ -80,10 +79,10 @@ class Place:
 
 
 Plan = tuple[Place, ...]
-"""One window: its places in the order of their time in it."""
+"""One window: its places, in order."""
 
 Utterance = Sequence[Span]
-"""Spans of one channel between which a cut may be made; each begins where the last one ends."""
+"""Adjacent spans of one channel. The utterance may be cut between them."""
 
 
 def plans(
@@ -98,9 +97,9 @@ def plans(
 
     Args:
         channels: int16 at 16 kHz.
-        listening: whether and how the voice detector is asked.
-        window_samples: the most that a window holds.
-        pulse: called every minute of sound; what it raises passes through.
+        listening: whether to use the voice detector, and its parameters.
+        window_samples: the length of a full window.
+        pulse: called every minute of sound; its exceptions pass through.
         together: whether a window may hold several channels.
     """
 
@@ -137,14 +136,14 @@ def utterances(
             if spans and span.start - spans[-1].end > keep:
                 yield spans
                 spans = []
-            begin = spans[-1].end if spans else span.start  # A pause within it stays in.
+            begin = spans[-1].end if spans else span.start  # A pause within an utterance is kept.
             spans += _short_enough(Span(begin, span.end), loudness, window_samples)
         if spans:
             yield spans
 
 
 def _speech(samples: Samples, start: int, end: int, listening: Listening) -> Iterator[Span]:
-    """Where somebody speaks between two samples."""
+    """The stretches of speech between two samples."""
     import numpy as np
 
     if not listening.vad:
@@ -166,7 +165,7 @@ def _levels_of(loudness: voice.Levels, span: Span) -> voice.Levels:
 
 
 def _short_enough(span: Span, loudness: voice.Levels, window_samples: int) -> Iterator[Span]:
-    """The span, cut at its quietest places where it is longer than a window."""
+    """The span; if it is longer than a window, cut at its quietest places."""
     block = SAMPLE_RATE_HZ // voice.BLOCKS_PER_S
     start = span.start
     while span.end - start > window_samples:
@@ -202,7 +201,7 @@ def pack(found: Iterable[tuple[int, Utterance]], window_samples: int) -> Iterato
 
 
 def alone(places: Iterable[Place]) -> Plan:
-    """Some places of a window as one of their own."""
+    """Makes a window of some places of another window."""
     joint = round(_JOINT_S * SAMPLE_RATE_HZ)
     found: list[Place] = []
     for place in places:
@@ -226,12 +225,12 @@ def _voice(place: Place, channels: Sequence[Samples]) -> tuple[int, int]:
 
 
 def _fitting(spans: Sequence[Span], room: int) -> int:
-    """How many of the spans fit into so many samples."""
+    """How many of the spans fit into `room` samples."""
     return sum(1 for span in spans if span.end - spans[0].start <= room)
 
 
 def sound_of(plan: Plan, channels: Sequence[Samples]) -> npt.NDArray[np.float32]:
-    """The samples of a window from -1 to 1, silence where it has no place."""
+    """The samples of a window, from -1 to 1, with silence between its places."""
     import numpy as np
 
     sound = np.zeros(plan[-1].end_at, dtype=np.float32)

@@ -1,7 +1,7 @@
-"""The windows of one call, found while the first of them are computed already.
+"""Finds the windows of one call while the transcriber computes the first ones.
 
-Finding speech takes a tenth of what transcribing takes: a device that waited for the last minute of
-a long call would do nothing meanwhile.
+Finding speech takes a tenth of the time of transcribing it. Without this overlap the device would
+be idle until speech has been found in the whole call.
 """
 
 from __future__ import annotations
@@ -22,50 +22,50 @@ if TYPE_CHECKING:
 
 
 class Planning:
-    """The windows that are known, and those that are still to be found."""
+    """The windows of a call that are known, and the search for further ones."""
 
     def __init__(self, channels: Sequence[Samples], coming: Iterator[Plan]) -> None:
         """
         Args:
             channels: of the call.
-            coming: `packing.plans` of them; what it raises passes through every method here.
+            coming: `packing.plans` of these channels. Its exceptions pass through every method.
         """
         self.known: list[Plan] = []
         """The windows found so far, in order."""
         self.complete = False
-        """Whether there are no others."""
+        """Whether all windows are known."""
         self._coming = coming
         self._ends = [0] * len(channels)
         self._lengths = [len(samples) for samples in channels]
 
     def find(self, count: int | None = None) -> None:
-        """Find windows until so many are known, or all of them."""
+        """Find windows until `count` are known; None: all windows."""
         while not self.complete and (count is None or len(self.known) < count):
             with packing.computing:
                 plan = next(self._coming, None)
             if plan is None:
                 self.complete = True
-                memory.trim_heap()  # Decoding and finding speech leave 3 MB behind.
+                memory.trim_heap()  # Decoding and finding speech leave 3 MB of free heap.
                 return
             self.known.append(plan)
             for place in plan:
                 self._ends[place.channel] = place.start + place.length
 
     def total_s(self) -> float:
-        """Seconds of speech; sound in which none was looked for yet counts as speech."""
+        """Seconds of speech. Sound that was not searched yet counts as speech."""
         rest = 0
         if not self.complete:
             rest = sum(self._lengths) - sum(self._ends)
         return sum(map(speech_s, self.known)) + rest / SAMPLE_RATE_HZ
 
     def searched(self) -> list[int]:
-        """For each channel, the sample before which no further window will be found; none if all
+        """For each channel, the sample before which no further window begins; an empty list if all
         windows are known.
         """
         return [] if self.complete else list(self._ends)
 
     def digest(self, *how: Any) -> str:
-        """What tells this plan, computed in this way, from every other one. It must be complete."""
+        """A hash of all windows and of `how`: how they are computed. All windows must be known."""
         places = [
             [[one.channel, one.start, one.length, one.at] for one in plan] for plan in self.known
         ]
@@ -73,7 +73,7 @@ class Planning:
 
 
 def where(plan: Plan) -> str:
-    """A window, for people."""
+    """Describes a window in words: channels and times."""
     parts = [
         f"channel {place.channel} from {place.start / SAMPLE_RATE_HZ:.1f} s"
         f" to {(place.start + place.length) / SAMPLE_RATE_HZ:.1f} s"

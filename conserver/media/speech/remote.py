@@ -1,11 +1,12 @@
-"""A call through a server that speaks OpenAI's transcription routes: vLLM, speaches, a cloud.
+"""Transcribes a call on a server that has OpenAI's transcription routes: vLLM, speaches, a cloud.
 
-1. Finds the speech and packs it into windows as for a transcriber of our own, of one channel each:
-   such servers have no or another voice detector, invent text for silence, and lose the times of
-   longer files. The windows travel as WAV, several of a call at once.
-2. Without a language, the first window is heard alone, and the others in the language found.
-3. What an endpoint's trouble means is conserver.outbound.endpoint's to say. What was answered
-   before it is kept, so that it is not paid again.
+1. The worker finds the speech and packs it into windows, as for a transcriber, but of one channel
+   each. It does not rely on the server: many invent text for silence, and lose the times of longer
+   files. It sends windows as WAV, several at once.
+2. If no language is given, the first window is sent alone, and the others with the language that
+   the server found in it.
+3. conserver.outbound.endpoint decides what an error of the server means (retry, rejection). Answers
+   before the error are kept in the vCon, so that they are not paid again.
 
 OpenAI's reference: https://platform.openai.com/docs/api-reference/audio/createTranscription
 """
@@ -53,20 +54,21 @@ if TYPE_CHECKING:
 
 _MAX_ANSWER_BYTES = 16_777_216
 _PULSE_S = 1.0
-# Waiting for its turn at a limited rate is what a call is for; parking it would decode it again.
+# At a limited rate, a call waits this long for its turn. Parking the item instead would mean to
+# decode the recording again.
 _LONGEST_TURN_S = 60.0
 _NO_SCORES = "the server tells no scores: the confidences are not measured"
 
 
 class ServerOptions(endpoint.CallOptions):
-    """Where the server is, and how it is asked.
+    """The server's address, and the form of the requests.
 
     Attributes:
-        provider: who it is, for the results.
-        response_format: `verbose_json` has times; some models know only `json`.
-        window_s: how much sound a request has at most.
-        parallel: requests of one call at once.
-        requests_per_minute: of this process; None is no limit.
+        provider: the server's name in the results.
+        response_format: `verbose_json` has times, but some models only know `json`.
+        window_s: the most sound in a request.
+        parallel: how many requests of one call are made at once.
+        requests_per_minute: the limit for this worker; None means no limit.
     """
 
     base_url: AnyHttpUrl
@@ -79,12 +81,12 @@ class ServerOptions(endpoint.CallOptions):
     read_timeout_s: float = Field(default=300, gt=0)
 
     def url(self, path: str) -> str:
-        """One of its routes."""
+        """The URL of one of the server's routes."""
         return f"{str(self.base_url).rstrip('/')}/{path}"
 
 
 class RemoteTranscriber:
-    """An engine behind HTTP. Safe to use from several threads."""
+    """The engine that uses such a server. Thread-safe."""
 
     def __init__(
         self, server: ServerOptions, model: str, keep_every_s: float = KEEP_EVERY_S
@@ -96,13 +98,13 @@ class RemoteTranscriber:
     def transcribe(
         self, channels: Sequence[Samples], listening: Listening, following: Following
     ) -> CallHeard:
-        """See `engine.Transcriber`; also raises FailedAttemptError for an answer that is none."""
+        """See `engine.Transcriber`. Raises FailedAttemptError if an answer has no transcript."""
         call = _Call(self._server, self._model, channels, listening, following)
         return call.run(self._keep_every_s)
 
 
 class _Call:
-    """One call, from its samples to what was heard."""
+    """The transcription of one call."""
 
     def __init__(
         self,
@@ -126,7 +128,7 @@ class _Call:
         self._patience = _Patience(following.throttle)
 
     def run(self, keep_every_s: float) -> CallHeard:
-        """Have every window answered."""
+        """Get answers for all windows."""
         with packing.computing:
             self._plans += packing.plans(
                 self._channels,
@@ -147,7 +149,7 @@ class _Call:
         return self._heard()
 
     def _work(self, pool: ThreadPoolExecutor, numbers: Sequence[int], keep_every_s: float) -> None:
-        # Each request in a copy of this context, so that a trace knows its parent.
+        # Each request runs in a copy of this context, so that its span gets the right parent.
         waiting: dict[Future[Said], int] = {
             pool.submit(contextvars.copy_context().run, self._ask, number): number
             for number in numbers
@@ -171,20 +173,20 @@ class _Call:
             raise
 
     def _collect(self, waiting: dict[Future[Said], int]) -> None:
-        """After a failure: no new requests, and the answers to those under way."""
+        """After a failure: start no further requests, and take the answers to running ones."""
         for future, number in waiting.items():
             if not future.cancel() and future.exception() is None:
                 self._said[number] = future.result()
 
     def _ask(self, number: int) -> Said:
-        """One window, one request."""
+        """Send one window. Returns the server's answer."""
         server, listening = self._server, self._listening
         url = server.url("audio/translations" if listening.translate else "audio/transcriptions")
         if server.requests_per_minute is not None:
             limit = server.requests_per_minute
             pace.keep(url, self._model, limit, self._patience, _LONGEST_TURN_S)
         body, headers = _form(url, self._fields(), self._wav(number))
-        # The server's, if it knows such keys: a request that is repeated is not paid twice.
+        # If the server supports this header, a repeated request is not paid twice.
         headers["idempotency-key"] = str(uuid.uuid4())
         if key := server.api_key.get_secret_value():
             headers["authorization"] = f"Bearer {key}"
@@ -199,7 +201,7 @@ class _Call:
             "language": None if listening.translate else self._language,
             "prompt": listening.prompt,
             "hotwords": listening.hotwords,
-            # 0, or nothing, lets a server raise it by itself where the text looks wrong.
+            # Without a temperature, servers raise it by themselves for text that looks wrong.
             "temperature": str(listening.temperatures[0]) if listening.temperatures[0] else None,
         }
         if self._server.response_format == "verbose_json":
@@ -281,18 +283,18 @@ class _Call:
 
 
 class _Patience:
-    """What a request in a thread asks; the thread of the link watches the item's own limits."""
+    """The limits of a request in a thread. The link's thread watches the limits of the item."""
 
     def __init__(self, throttle: Callable[[float], None]) -> None:
         self.stopped = threading.Event()
         self.throttle = throttle
 
     def remaining_s(self) -> float | None:
-        """No limit of its own."""
+        """None: no time limit."""
         return None
 
     def check_cancelled(self) -> None:
-        """Raises Retry once the call has failed or ended elsewhere."""
+        """Raises Retry once another request of the call has failed, or the call has ended."""
         if self.stopped.is_set():
             raise Retry(None, "the call has ended")
 
@@ -306,7 +308,7 @@ def _form(url: str, fields: dict[str, Any], sound: bytes) -> tuple[bytes, dict[s
 
 
 def opener(server: ServerOptions) -> OpenTranscriber:
-    """Opens this server, whichever model it is asked for."""
+    """An `OpenTranscriber` that uses this server for every model."""
 
     def open_it(model: Model) -> RemoteTranscriber:
         return RemoteTranscriber(server, model.name)

@@ -1,7 +1,7 @@
-"""What servers answer to a transcription, as segments of a recording.
+"""Reads the answers of servers with OpenAI's transcription routes, and builds segments.
 
-They agree on `text`. Segments, words, scores and languages are there or not, at the top or within
-segments, with spaces or without; what is missing is done without.
+All servers send `text`. Segments, words, scores and languages may be missing. Words may be at the
+top or within segments, with or without white space. Everything but `text` is optional here.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from conserver.media.transcription.languages import code_of
 from conserver.outbound.faults import FailedAttemptError
 
 _SHOWN_CHARS = 200
-# As in conserver.media.speech.whisper: what a model makes of no speech.
+# As in conserver.media.speech.whisper: a higher probability means that nobody spoke.
 _NO_SPEECH_PROB_MAX = 0.6
 _AVG_LOGPROB_MIN = -1.0
 
 
 class _Part(BaseModel):
-    """Of what a server sends, as far as it is used. Times in seconds."""
+    """A segment of an answer, with the members that are used here. Times are in seconds."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
@@ -52,7 +52,7 @@ class _Segment(_Part):
 
     @property
     def silent(self) -> bool:
-        """Whether this is what a model makes of no speech."""
+        """Whether the model probably invented the text, because nobody spoke."""
         if self.no_speech_prob is None or self.avg_logprob is None:
             return False
         return self.no_speech_prob > _NO_SPEECH_PROB_MAX and self.avg_logprob < _AVG_LOGPROB_MIN
@@ -67,13 +67,13 @@ class _Answer(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What was understood of one window.
+    """The answer for one window.
 
     Attributes:
-        language: a code; None where the server does not say, or nobody spoke.
-        parts: its segments without words, in seconds of the window; none where they have no times.
-        words: with the white space before each.
-        scored: whether the server told how sure it is.
+        language: a code; None if the server gives none, or nobody spoke.
+        parts: the segments, without words, in seconds of the window; empty if they have no times.
+        words: each with the white space before it.
+        scored: whether the server gave scores.
     """
 
     text: str
@@ -84,7 +84,7 @@ class Said:
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> Said:
-        """From what a vCon kept on the way."""
+        """The inverse of `dump`, for an answer that was kept in the vCon."""
         return cls(
             text=data["text"],
             language=data["language"],
@@ -94,7 +94,7 @@ class Said:
         )
 
     def dump(self) -> dict[str, Any]:
-        """As JSON."""
+        """The answer as plain JSON, to keep in the vCon."""
         parts = [
             [one.start_s, one.end_s, one.text, [], one.avg_logprob, one.no_speech_prob,
              one.compression_ratio, one.temperature]
@@ -111,10 +111,10 @@ class Said:
 
 
 def read(content: bytes, url: str) -> Said:
-    """What a server has answered.
+    """Read an answer.
 
     Raises:
-        FailedAttemptError: it is no transcription; another attempt may bring one.
+        FailedAttemptError: it is no transcription; another attempt may succeed.
     """
     try:
         answer = _Answer.model_validate(orjson.loads(content))
@@ -145,7 +145,7 @@ def read(content: bytes, url: str) -> Said:
 
 
 def heard_in(plan: Plan, said: Said) -> list[Segment]:
-    """The segments of a window of one channel, in the time of the recording."""
+    """The segments of a window, with times of the recording. The window has only one channel."""
     if not said.words and said.parts:
         found = []
         for part in said.parts:
@@ -203,9 +203,10 @@ def _mean(numbers: Sequence[float], otherwise: float) -> float:
 
 
 def _with_spaces(text: str, words: Sequence[_Word], usual: float) -> Iterator[WindowWord]:
-    """The words with their punctuation, and with the white space before them, out of the text.
+    """The words with their punctuation and the white space before them, taken from the text.
 
-    Servers leave these out. Where the words are not all in the text, in order, each has one space.
+    Servers omit both in words. If the words are not all found in the text, in order, each word gets
+    one space.
     """
     for word, shown in zip(words, _cut(text, [one.word.strip() for one in words]), strict=True):
         sure = usual if word.probability is None else min(max(word.probability, 0.0), 1.0)
@@ -225,7 +226,7 @@ def _cut(text: str, words: Sequence[str]) -> list[str]:
 
 
 def _before(text: str, last: int, begin: int) -> int:
-    """Where a word begins whose letters begin there: at the white space after the word before."""
+    """Where a word begins, including white space and punctuation before its letters at `begin`."""
     gap = text[last:begin]
     spaces = [place for place, letter in enumerate(gap) if letter.isspace()]
     return last + spaces[0] if spaces else begin

@@ -1,9 +1,8 @@
-"""The transcriber process: connections on one side, lanes on the other.
+"""The main loop of the transcriber process. It connects workers with the lanes.
 
-The main thread reads what workers send, hands jobs to the lanes and sends the answers; it never
-computes. It gives slots to calls in the order in which they ask. It shows that it is alive only
-while the lanes are: a batch that takes far longer than any before it stops the stamp, and the
-supervisor replaces the process.
+The main thread reads the workers' messages, passes jobs to the lanes and sends the answers; it
+never computes. It gives slots to calls in the order of their requests. If a batch takes far longer
+than any before, it stops its heartbeat, and the supervisor replaces the process.
 """
 
 from __future__ import annotations
@@ -29,10 +28,11 @@ from conserver.telemetry import log
 
 TICK_S = 0.5
 MEMORY_EVERY_S = 5.0
-# A batch may take as many times what the longest one took, and this long in any case.
+# A batch may take this many times as long as the longest batch before it, but at least
+# _OVERDUE_S_MIN.
 _OVERDUE_TIMES = 20
 _OVERDUE_S_MIN = 60.0
-# The first batch has nothing to be compared with, and a model on a new GPU compiles for minutes.
+# The limit for the first batch. On a new GPU it compiles for minutes.
 _OVERDUE_S_FIRST = 1800.0
 
 
@@ -44,11 +44,11 @@ class ServiceOptions:
         rows: windows of a full batch.
         lanes: batches at once.
         threads: CPU threads of a lane.
-        slots: calls at work at once; 0 is what fills two batches of every lane.
-        gather_s: how long a batch that is not full waits for more windows.
+        slots: calls at once; 0 means as many as fill two batches of every lane.
+        gather_s: how long an incomplete batch waits for more windows.
         memory_bytes, allow_cpu: as for `Models`.
-        models: loaded before it is ready.
-        idle_s: it ends when nobody has been connected for so long; 0 is never.
+        models: loaded before the transcriber is ready.
+        idle_s: the process ends after this time without a connection; 0 means never.
     """
 
     rows: int = 8
@@ -63,13 +63,13 @@ class ServiceOptions:
 
     @property
     def slot_count(self) -> int:
-        """Calls at work at once."""
+        """How many calls may be transcribed at once."""
         return self.slots or 2 * self.rows * self.lanes
 
 
 @dataclass(eq=False)
 class _Connection:
-    """One call of a worker."""
+    """The connection of one call of a worker."""
 
     socket: socket.socket
     model: Model | None = None
@@ -77,7 +77,7 @@ class _Connection:
     open: bool = True
     unsent: deque[Message] = field(default_factory=deque)
     told: dict[int, Job] = field(default_factory=dict)
-    """Jobs whose languages were told."""
+    """Jobs whose detected language was sent to the worker, which chooses the call's language."""
 
 
 class Service:
@@ -95,13 +95,13 @@ class Service:
     ) -> None:
         """
         Args:
-            listener: where workers connect; it does not block.
+            listener: the non-blocking socket to which workers connect.
             options: how the device is used.
-            beat: called at least once a second while all is well.
-            count: called with the number of windows that were answered.
-            show: called with the slots, the calls in them, and those that wait for one.
-            meters: count what is computed.
-            look_at_memory: called every few seconds, to show how much is in use.
+            beat: writes the heartbeat; called at least once a second, unless a batch is overdue.
+            count: called with the number of answered windows.
+            show: called with the numbers of slots, of calls in a slot, and of calls that wait.
+            meters: count the computed windows.
+            look_at_memory: called every few seconds, to measure the memory in use.
         """
         self._show_memory = look_at_memory
         self._memory_due_s = 0.0
@@ -129,15 +129,15 @@ class Service:
         )
         self._idle_since_s = time.monotonic()
         self.idle = False
-        """Whether `run` has returned because nobody was connected for long."""
+        """Whether `run` has returned because of `idle_s`."""
 
     def run(self, ready: Callable[[], None], ended: Callable[[], bool], fds: Iterable[int]) -> int:
-        """Serve until it is to end.
+        """Serve until `ended`, or until idle for too long.
 
         Args:
             ready: called once the first models are loaded.
-            ended: asked after every event whether it is to end now.
-            fds: descriptors that wake the loop, for `ended` to look at.
+            ended: called after every event; True ends the loop.
+            fds: descriptors that wake the loop, so that it calls `ended`.
 
         Returns:
             The exit code.
@@ -153,7 +153,7 @@ class Service:
         while not ended():
             if to_load == 0:
                 to_load = -1
-                self._idle_since_s = time.monotonic()  # Nobody could call while models loaded.
+                self._idle_since_s = time.monotonic()  # Loading time is no idle time.
                 self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
                 ready()
             if self._healthy():
@@ -175,7 +175,7 @@ class Service:
         self._memory_due_s = now_s + MEMORY_EVERY_S
         if not self._connections and self._trimmed_at_rows != self._lanes.rows:
             self._trimmed_at_rows = self._lanes.rows
-            memory.trim_heap()  # Half of what it has is left over from batches.
+            memory.trim_heap()  # Half of its memory is free heap after batches.
         if self._show_memory is not None:
             self._show_memory()
 
@@ -199,7 +199,7 @@ class Service:
         except BlockingIOError:
             return
 
-    # What workers send.
+    # Messages from workers.
 
     def _accept(self) -> None:
         accepted = packets.accept(self._listener)
@@ -249,7 +249,7 @@ class Service:
                 self._close(connection)
 
     def _admit(self) -> None:
-        """Give the slots that are free to the calls that wait, in their order."""
+        """Give free slots to waiting calls, in order."""
         busy = sum(connection.admitted for connection in self._connections)
         while self._queue and busy < self._options.slot_count:
             connection = self._queue.popleft()
@@ -273,10 +273,10 @@ class Service:
             job.close()
         self._admit()
 
-    # What workers are sent.
+    # Messages to workers.
 
     def _hand_out(self) -> int:
-        """Send what the lanes have finished. Returns how many of the first models are loaded."""
+        """Send the results of the lanes. Returns how many of the first models are loaded."""
         loaded = 0
         while self._lanes.finished:
             job, outcome = self._lanes.finished.popleft()
@@ -297,7 +297,9 @@ class Service:
         return loaded
 
     def _tell_progress(self, kind: str, jobs: Sequence[Job]) -> None:
-        """Called in a lane: what is at work when this process dies is suspected by its sender."""
+        """Tell workers which windows a batch begins or puts back. Runs in a lane's thread. If this
+        process dies, each worker makes suspects of its windows in a batch.
+        """
         theirs: dict[_Connection, list[int]] = {}
         for job in jobs:
             if isinstance(job.call, _Connection) and job.options is not None:
@@ -306,7 +308,7 @@ class Service:
             try:
                 packets.send(connection.socket, {"type": kind, "ids": numbers, "crowd": len(jobs)})
             except Gone:
-                continue  # The main thread will see that, too.
+                continue  # The main thread will notice the closed connection, too.
 
     def _send(self, connection: _Connection, message: Message) -> None:
         connection.unsent.append(message)
@@ -328,7 +330,7 @@ class Service:
 
 
 def _look() -> None:
-    """A descriptor that only wakes the loop."""
+    """The callback of a descriptor that only wakes the loop."""
 
 
 def _job(connection: _Connection, model: Model, message: Message, mel: SharedMel) -> Job:

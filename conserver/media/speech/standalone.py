@@ -1,7 +1,7 @@
 """A transcriber without a supervisor: for `conserver transcribe`, for scripts and for tests.
 
-It is a process of its own here too, always spawned: the library that finds speech and the one that
-transcribes it do not end well in one process.
+It is a process of its own here, too, and always spawned: onnxruntime (which may find speech) and
+CTranslate2 wait for each other at the exit of a process that has used both.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _END_S_MAX = 5.0
 
 
 class NotStarted(ConserverError):
-    """The process has ended before it was ready."""
+    """The transcriber ended before it was ready."""
 
 
 @dataclass
 class Running:
-    """A transcriber that serves an address. Closing it ends the process."""
+    """A running transcriber and its address. Closing it ends the process."""
 
     address: str
     listener: socket.socket
@@ -40,7 +40,7 @@ class Running:
     lifeline: Connection
 
     def again(self) -> None:
-        """Start another process at the address, in the place of one that has died."""
+        """Start a replacement at the same address, after the process has died."""
         self.lifeline.close()
         self.process.join(_END_S_MAX)
         self.process, self.lifeline = _start(self.listener, self.options)
@@ -57,10 +57,10 @@ class Running:
 
 @contextmanager
 def running(options: ServiceOptions) -> Iterator[Running]:
-    """A transcriber, ready with its first models.
+    """A transcriber that has loaded its first models.
 
     Raises:
-        NotStarted: it has ended at once.
+        NotStarted: it ended before it was ready.
     """
     address = f"conserver-{os.urandom(8).hex()}"
     listener = packets.listen(address)

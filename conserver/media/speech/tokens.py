@@ -1,4 +1,4 @@
-"""Words from a model's tokens: pieces of words and marks, each with the time at which it begins."""
+"""Makes words of a model's tokens: pieces of words and punctuation, each with its start time."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from conserver.media.speech.windows import WindowWord
 
-_LAST_TOKEN_S = 0.24  # How long the last token of a word lasts, where no word follows it sooner.
+_LAST_TOKEN_S = 0.24  # The length of a word's last token, unless the next word begins earlier.
 _OPENING = "¿¡([{«\"'“‘-"  # Marks that belong to the word after them.
-# Scripts that are written without spaces: every character is taken for a word.
+# Scripts without spaces: each character is treated as a word.
 _ALONE = re.compile("[\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of text; a space at its start begins a word. `start_s` is from the window's start."""
+    """A piece of text; a leading space begins a word. `start_s` counts from the window's start."""
 
     text: str
     start_s: float
@@ -30,7 +30,11 @@ class Token:
 
 
 def words_of(tokens: Sequence[Token], length_s: float) -> tuple[WindowWord, ...]:
-    """The words of a window of this length, each with the space before it and the marks after."""
+    """The words of a window, each with the space before it and the punctuation after it.
+
+    Args:
+        length_s: of the window.
+    """
     groups: list[list[Token]] = []
     for token in tokens:
         if not groups or _begins(token, groups[-1][-1]):
@@ -39,12 +43,12 @@ def words_of(tokens: Sequence[Token], length_s: float) -> tuple[WindowWord, ...]
     words: list[list[Token]] = []
     for group in groups:
         if words and not any(token.spoken for token in group):
-            words[-1] += group  # A mark with a space of its own.
+            words[-1] += group  # Punctuation with a leading space.
         else:
             words.append(group)
     if not words:
         return ()
-    # A model may tell a full stop long after the word, so only what is spoken has times.
+    # A model may place a full stop long after its word, so times come only from spoken tokens.
     spoken = [[token for token in word if token.spoken] or word for word in words]
     nexts_s = [*(word[0].start_s for word in spoken[1:]), length_s]
     return tuple(

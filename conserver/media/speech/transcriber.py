@@ -1,7 +1,7 @@
 """The entry of a transcriber that is a child of the supervisor.
 
-It ends when the supervisor says so or is gone. Stop signals do not end it: a terminal sends them to
-every process of the group, and the workers still need it while they drain.
+It ends when the supervisor orders it, or when the supervisor has died. Stop signals do not end it:
+a terminal sends them to all processes of the group, but draining workers still need a transcriber.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from conserver.process.messages import receive
 from conserver.process.shared_status import State
 
 ROWS_GPU = 32
-# On a CPU a batch of four is decoded in 10 % less time, and takes 50 MB more of each lane.
+# Rows of a batch on a CPU. Four rows would decode in 10 % less time, and take 50 MB more per lane.
 ROWS_CPU = 2
 GATHER_GPU_S = 0.01
-# More threads for one batch hardly make it faster; more batches at once do.
+# CPU threads per lane. More threads hardly speed up a batch; more lanes do.
 _LANE_THREADS = 4
 
-# What CUDA keeps of what it has compiled: enough for one model and its library.
+# The size of CUDA's cache of compiled kernels: enough for one model and its library.
 _CACHE_BYTES = 4 << 30
 
 
 def main(boot: Boot) -> int:
-    """Serve workers until the end. Returns the exit code."""
+    """Serve workers until ordered to end. Returns the exit code."""
     _set_environment(boot)
     memory.use_one_arena()
     settings = boot.settings
@@ -69,7 +69,7 @@ def main(boot: Boot) -> int:
     )
 
     def ready() -> None:
-        memory.trim_heap()  # Loading leaves half as much behind as the weights need.
+        memory.trim_heap()  # Loading leaves free heap of half the size of the weights.
         boot.status.state = State.IDLE
         boot.send("ready")
 
@@ -82,14 +82,14 @@ def main(boot: Boot) -> int:
 def service_options(
     *, models: Sequence[Model], gpu: bool, cores: int, rows: int = 0, **options: Any
 ) -> ServiceOptions:
-    """How a device of this kind is used best.
+    """The options that suit a GPU or CPU.
 
     Args:
-        models: loaded first. On a GPU of its own each of them has index 0.
+        models: loaded first. For a GPU their `device_index` must be 0: the process sees no other.
         gpu: whether the process owns a GPU.
         cores: CPU cores that it may use.
-        rows: windows of a batch; 0 is what suits the device.
-        options: the others of `ServiceOptions`.
+        rows: windows of a batch; 0 chooses by the device.
+        options: further members of `ServiceOptions`.
     """
     if gpu:
         return ServiceOptions(
@@ -112,7 +112,7 @@ def service_options(
 
 
 def _set_environment(boot: Boot) -> None:
-    """Before any library looks at it."""
+    """Set environment variables of the libraries. Runs before they are imported."""
     if boot.device:
         os.environ["CUDA_VISIBLE_DEVICES"] = boot.device
     os.environ.setdefault("CUDA_CACHE_MAXSIZE", str(_CACHE_BYTES))

@@ -1,9 +1,9 @@
 """How many lanes may encode at once.
 
-The encoder needs much memory for a moment (two copies of the attention's scores: 108 MB with the
-smallest model), and a batch that is decoded needs little. So lanes encode by turns while others
-decode, as many at once as keeps all of them at work: their share of all lanes is the encoder's
-share of the time.
+For a moment the encoder needs much memory (two copies of the attention's scores: 108 MB with the
+smallest model); decoding needs little. So only some lanes encode at once, while the others decode.
+The fraction of lanes that may encode is the encoder's fraction of the computing time, so that no
+lane has to wait.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _SHARE_FIRST = 0.5
-# The share of so many seconds of computing is relied on.
+# The encoder's fraction is used after this many seconds of computing.
 _LEARN_S = 5.0
 
 
 class EncoderTurns:
-    """Who may encode. Safe to use from several threads."""
+    """Limits how many lanes encode at once. Thread-safe."""
 
     def __init__(self, lanes: int) -> None:
         """
         Args:
-            lanes: how many threads compute.
+            lanes: the number of lanes.
         """
         self._lanes = lanes
         self._changed = threading.Condition()
@@ -40,7 +40,7 @@ class EncoderTurns:
         return max(1, round(self._lanes * share))
 
     def note(self, encoding_s: float = 0.0, decoding_s: float = 0.0) -> None:
-        """Learn how long something took."""
+        """Add measured times, from which the encoder's fraction is computed."""
         with self._changed:
             self._encoding_s += encoding_s
             self._decoding_s += decoding_s
@@ -48,7 +48,7 @@ class EncoderTurns:
 
     @contextmanager
     def encoding(self) -> Iterator[None]:
-        """Wait for a turn, and hold it."""
+        """Wait for a turn, and hold it within the `with` block."""
         with self._changed:
             self._changed.wait_for(lambda: self._at_work < self.at_once)
             self._at_work += 1
@@ -62,7 +62,7 @@ class EncoderTurns:
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
-        """What is done here is not encoding."""
+        """Measure the `with` block as decoding."""
         began_s = time.monotonic()
         yield
         self.note(decoding_s=time.monotonic() - began_s)

@@ -1,14 +1,13 @@
-"""Batches of windows through a Whisper model in CTranslate2.
+"""Computes batches of windows with a Whisper model in CTranslate2.
 
-1. `encode` gives the encoder's output per window, in memory of the host: rows of later batches
-   (the next temperature, the language that was found out) are put together from it, and nothing is
-   computed twice.
-2. `generate` decodes without timestamp tokens: in batches these cost more than all the rest, and
-   the text suffers. The times come from `align`.
-3. `is_sane` compares the tokens of a fixed input with those of the first time.
+1. `encode` returns the encoder's output of each window, in memory of the host. Later batches of the
+   same window (at the next temperature, or once the language is known) use this output again.
+2. `generate` decodes without timestamp tokens: in batches they cost more than everything else, and
+   make the text worse. `words` gets the times by CTranslate2's `align`.
+3. `is_sane` compares the tokens of a fixed input with those of the first time (the canary).
 
-Every method asserts that there is one prompt per row: CTranslate2 does not look, and would read
-beyond its results. No method may be called from more threads at once than the model has workers.
+Every method asserts that there is one prompt per row, because CTranslate2 does not check this and
+would read beyond its results. At most `workers` threads may call methods at once.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ COMPRESSION_RATIO_MAX = 2.4
 AVG_LOGPROB_MIN = -1.0
 NO_SPEECH_PROB_MAX = 0.6
 
-_BEST_OF = 5  # Hypotheses of a row that is sampled.
+_BEST_OF = 5  # Hypotheses of a row at a temperature above 0.
 _TOKENS_MAX = 448
 _LANGUAGES_TOLD = 5
 _PROMPTS_MAX = 1000
 _CANARY_TOKENS = 24
-_CANARY_WRONG_MAX = 6  # Half precision may turn a few of them; a device that computes rubbish, all.
+_CANARY_WRONG_MAX = 6  # Half precision may change a few tokens; a broken device changes all.
 _PREPENDED = "\"'“¿([{-"
 _APPENDED = "\"'.。,，!！?？:：”)]}、"
 
@@ -69,17 +68,19 @@ class Candidate:
 
     @property
     def silent(self) -> bool:
-        """Whether this is what the model makes of no speech."""
+        """Whether the model probably invented the text, because nobody spoke."""
         return self.no_speech_prob > NO_SPEECH_PROB_MAX and self.avg_logprob < AVG_LOGPROB_MIN
 
     @property
     def good(self) -> bool:
-        """Whether no other temperature is to be tried."""
+        """Whether no further temperature has to be tried."""
         return self.silent or not (self.repeats or self.avg_logprob < AVG_LOGPROB_MIN)
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:
-    """The one that is kept: the last if it is good, else the most likely without repetitions."""
+    """The candidate to use: the last if it is good, else the most likely one that does not repeat
+    itself.
+    """
     if candidates[-1].good:
         return candidates[-1]
     plain = [one for one in candidates if not one.repeats]
@@ -90,15 +91,15 @@ class WhisperBatches:
     """A loaded model that computes batches."""
 
     def __init__(self, model: Model, *, workers: int, threads: int, ahead: int) -> None:
-        """Load and warm it up, which may take minutes on a device that is new to the library.
+        """Load the model and warm it up. On a GPU newer than the library this may take minutes.
 
         Args:
-            workers: how many threads will call it at once.
-            threads: CPU threads of each of them.
+            workers: how many lanes will call it at once.
+            threads: CPU threads for each lane.
             ahead: for `ModelInfo`.
 
         Raises:
-            Retry: it cannot be loaded now.
+            Retry: the model cannot be loaded now.
         """
         loaded, identity = whisper.load(model, threads=threads, workers=workers)
         self.model = loaded.model
@@ -110,7 +111,7 @@ class WhisperBatches:
         self.frames = int(extractor.nb_max_frames)
         self.bands = int(self.model.n_mels)
         self._on_gpu = identity.device == "cuda"
-        # The encoder gains nothing from batches on a CPU, and its memory grows with them.
+        # On a CPU, batches do not speed up the encoder, but they need more memory.
         self._encode_rows = 8 if self._on_gpu else 1
         self._turns = EncoderTurns(workers)
         self._canary: list[int] = []
@@ -120,7 +121,7 @@ class WhisperBatches:
         self.info = ModelInfo(identity, self.bands, self.frames, languages, aligns, ahead)
 
     def _warm_up(self) -> bool:
-        """Compute everything once. Returns whether the times of words can be told."""
+        """Compute each step once. Returns whether the times of words can be computed."""
         encoded = self.encode([self._noise()])
         options = WindowOptions(language="en", words=False)
         self.generate(encoded, ["en"], options, 0.0)
@@ -130,13 +131,13 @@ class WhisperBatches:
         except RuntimeError as error:
             if whisper.is_out_of_memory(error):
                 raise
-            return False  # Some GPUs and versions of the library fail at this alone.
+            return False  # On some GPUs and versions of the library only `align` fails.
         return True
 
     def encode(self, mels: Sequence[Mel]) -> list[Encoded]:
-        """What the encoder makes of windows of at most `frames` frames each.
+        """The encoder's output for windows of at most `frames` frames each.
 
-        It waits until few enough other threads encode, unless there are no windows.
+        Waits for the lane's turn to encode (turns.py), unless there are no windows.
         """
         if not mels:
             return []
@@ -177,7 +178,7 @@ class WhisperBatches:
         options: WindowOptions,
         temperature: float,
     ) -> list[Candidate]:
-        """Decode windows, each in its language; `options` are those of all of them."""
+        """Decode windows, each in its language. All windows have the same `options`."""
         assert len(languages) == len(encoded)
         before = self._before(options.prompt, options.hotwords)
         prompts = []
@@ -229,7 +230,7 @@ class WhisperBatches:
         *,
         translate: bool = False,
     ) -> list[tuple[WindowWord, ...]]:
-        """The words of windows with their times; `frames` is how much of each is sound."""
+        """The words of windows, with times. frames: how many frames of each window are sound."""
         assert len(encoded) == len(languages) == len(tokens) == len(frames)
         found: list[tuple[WindowWord, ...]] = [()] * len(encoded)
         for language in sorted(set(languages)):
@@ -255,7 +256,7 @@ class WhisperBatches:
     def answer(
         self, candidate: Candidate, language: str, words: tuple[WindowWord, ...], *, translate: bool
     ) -> Answer:
-        """What is told of a window."""
+        """The answer for a window."""
         silent = candidate.silent
         return Answer(
             text="" if silent else candidate.text,
@@ -269,17 +270,17 @@ class WhisperBatches:
 
     @property
     def multilingual(self) -> bool:
-        """Whether it knows more languages than English."""
+        """Whether the model knows other languages than English."""
         return bool(self.model.is_multilingual)
 
     def is_sane(self) -> bool:
-        """Whether it still makes of a fixed input what it made of it at first."""
+        """Whether a fixed input still gives the same tokens as at first (the canary)."""
         tokens = self._sing(self.encode([self._noise()]))
         wrong = sum(a != b for a, b in zip(tokens, self._canary, strict=False))
         return wrong + abs(len(tokens) - len(self._canary)) <= _CANARY_WRONG_MAX
 
     def _sing(self, encoded: Sequence[Encoded]) -> list[int]:
-        """The most likely tokens, as many as there may be: an end is not allowed."""
+        """The most likely tokens of the canary's input; the end token is suppressed."""
         tokenizer = self._tokenizer("en", False)
         prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
         result = self.model.generate(
@@ -292,7 +293,7 @@ class WhisperBatches:
         return list(result[0].sequences_ids[0])
 
     def _noise(self) -> Mel:
-        """The canary's spectrogram: always the same, and rich."""
+        """The canary's input: always the same noise, which gives many tokens."""
         import numpy as np
 
         draw = np.random.default_rng(20261129)
@@ -323,9 +324,9 @@ class WhisperBatches:
         return list(get_suppressed_tokens(self._tokenizer("en", False), [-1]))
 
     def _before(self, prompt: str | None, hotwords: str | None) -> list[int]:
-        """The tokens that stand before the start: hotwords, then the text before."""
+        """The tokens before the start token: hotwords, then the prompt."""
         if (prompt, hotwords) not in self._prompts:
-            if len(self._prompts) >= _PROMPTS_MAX:  # Every caller may bring one of its own.
+            if len(self._prompts) >= _PROMPTS_MAX:  # Each caller may have another prompt.
                 self._prompts.clear()
             tokenizer = self._tokenizer("en", False)
             tokens: list[int] = []

@@ -1,25 +1,26 @@
-"""The seam: what a worker asks of a transcriber, window by window, and what it is answered.
+"""The protocol between worker and transcriber: windows, their options, and the answers.
 
 A window is at most one input of the model (30 s with Whisper's own models), in shared memory (a
 memfd): its log-mel spectrogram as float16 of the shape (bands, frames), 100 frames per second; or,
 for a model without bands, its samples as int16, 160 per frame. The options of a window say how it
-is decoded; windows with equal `key` may be decoded in one batch, whichever calls they are of.
+is decoded. Windows with equal `key` may be decoded in one batch, also of different calls.
 
 One connection (SOCK_SEQPACKET, one JSON object per packet) carries one call:
 
     worker -> transcriber
         open    model, call            which model; answered by `info` once the model is loaded
-        begin                          asks for a slot; answered by `admitted`, in order of asking
+        begin                          requests a slot; answered by `admitted`, in order of requests
         window  id, frames, options, suspicion, crowd, trace   with the memfd
-        speak   ids, language          decode these, whose languages were told, in this language
+        speak   ids, language          decode the windows for which `languages` was sent, in this
+                                       language
     transcriber -> worker
-        info      what `ModelInfo` has
+        info      members of `ModelInfo`
         admitted
-        started   ids, crowd           a batch of so many rows has begun that contains these
-        resting   ids, crowd           these wait again, for another temperature
-        languages id, languages        a window without a language: the likely ones
-        answer    id, answer           what `Answer` has
-        failed    reason, retry_s      nothing can be computed now; the call is to come again later
+        started   ids, crowd           a batch with these windows has begun; it has `crowd` rows
+        resting   ids, crowd           these windows wait again, for another temperature
+        languages id, languages        the likely languages of a window that was sent without one
+        answer    id, answer           members of `Answer`
+        failed    reason, retry_s      the call cannot be transcribed now; try again after retry_s
 
 The end of the connection is the end of the call, in both directions.
 """
@@ -40,9 +41,9 @@ class WindowOptions:
     """How one window is decoded.
 
     Attributes:
-        language: code such as "en"; None asks for the likely languages first, and the window is
-            decoded when a `speak` names one. "" leaves it to a model that does not tell it.
-        each_language: decode it in its own most likely language, without asking.
+        language: code such as "en". None: the transcriber answers with the likely languages, and
+            decodes the window after a `speak`. "": the model chooses, and does not report it.
+        each_language: decode each window in its own most likely language, without a `speak`.
         others: as in `engine.Listening`.
     """
 
@@ -79,7 +80,7 @@ class WindowOptions:
         return asdict(self)
 
     def suited(self, info: ModelInfo) -> tuple[WindowOptions, tuple[str, ...]]:
-        """These options as far as a model can follow them, and what is to be said about that."""
+        """These options as far as the model can follow them, and warnings about the others."""
         if self.language:
             if info.languages and self.language not in info.languages:
                 told = f"the model knows no {self.language!r}: it heard the call as English"
@@ -91,23 +92,23 @@ class WindowOptions:
         return self, ()
 
     def speaking(self, language: str) -> WindowOptions:
-        """The same in this language."""
+        """The same options with this language."""
         return replace(self, language=language, each_language=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a worker has to know of the model that hears it.
+    """The data of a loaded model that a worker needs.
 
     Attributes:
-        bands: mel bands of its input; 0 for one that takes samples.
-        frames: frames of its input: 3000 for 30 s.
-        languages: the codes that it knows; one for a model of English alone, none for one that
-            cannot be told.
-        aligns: whether it can tell the times of words on this device.
+        bands: mel bands of the model's input; 0 for a model that takes samples.
+        frames: frames of the model's input: 3000 for 30 s.
+        languages: the codes that the model knows: one code for an English-only model, none for a
+            model that cannot be told a language.
+        aligns: whether the model can give the times of words on this device.
         ahead: how many windows of a call may be under way at once.
-        detects: whether it tells in which language a window is.
-        warnings: what every result of it has to say.
+        detects: whether the model can detect the language of a window.
+        warnings: for every result of this model.
     """
 
     identity: Identity
@@ -150,7 +151,7 @@ class WindowWord:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was understood of a window. `text` is empty where nobody spoke."""
+    """The transcription of a window. `text` is empty if nobody spoke."""
 
     text: str
     language: str
@@ -162,7 +163,7 @@ class Answer:
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> Answer:
-        """From the message, or from what a vCon kept on the way."""
+        """From the message, or from an answer that was kept in the vCon."""
         words = tuple(WindowWord(*word) for word in data["words"])
         return cls(**{**data, "words": words})
 

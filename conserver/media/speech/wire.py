@@ -1,6 +1,6 @@
-"""Windows as their model takes them: made by a worker, on their way in shared memory.
+"""Makes the input of a model from a window, and passes it in shared memory.
 
-process.packets carries them.
+The worker makes it. process.packets sends the descriptor of the memory to the transcriber.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ if TYPE_CHECKING:
     Mel = npt.NDArray[np.float16]
     Sound = npt.NDArray[np.int16]
 
-_SOUND_SAMPLES_MIN = 400  # One frame needs so many.
+_SOUND_SAMPLES_MIN = 400  # The samples of one frame.
 
 
 class SharedMel:
-    """A spectrogram, or samples, in shared memory.
-
-    The memory is free when every process has closed it.
+    """A spectrogram, or samples, in shared memory. The system frees the memory when every process
+    has closed it.
     """
 
     def __init__(self, descriptor: int) -> None:
-        """Takes over the descriptor."""
+        """descriptor: of the memory; `close` closes it."""
         self.descriptor = descriptor
 
     @classmethod
     def of(cls, mel: Mel | Sound) -> SharedMel:
-        """It, copied there."""
+        """Copy a spectrogram, or samples, to new shared memory."""
         shared = cls(os.memfd_create("conserver-window", os.MFD_CLOEXEC))
         data = memoryview(mel.tobytes())
         while data:
@@ -43,7 +42,7 @@ class SharedMel:
         return shared
 
     def read_into(self, target: Mel | Sound) -> None:
-        """Copy it into an array of its shape, which is contiguous."""
+        """Copy the content into a contiguous array of the same shape."""
         view = memoryview(target.data).cast("B")
         offset = 0
         while offset < len(view):
@@ -53,7 +52,7 @@ class SharedMel:
             offset += count
 
     def close(self) -> None:
-        """Give it back; closing twice is harmless."""
+        """Close the descriptor. Closing twice is harmless."""
         if self.descriptor >= 0:
             with contextlib.suppress(OSError):
                 os.close(self.descriptor)
@@ -61,7 +60,7 @@ class SharedMel:
 
 
 def shared_window(sound: npt.NDArray[np.float32], info: ModelInfo) -> tuple[SharedMel, int]:
-    """Sound as a model takes it, in shared memory, and how many frames it has."""
+    """The model's input for a sound, in shared memory, and its number of frames."""
     if info.bands:
         mel = spectrogram(sound, info.bands, info.frames)
         return SharedMel.of(mel), int(mel.shape[1])
@@ -70,7 +69,7 @@ def shared_window(sound: npt.NDArray[np.float32], info: ModelInfo) -> tuple[Shar
 
 
 def whole_frames(sound: npt.NDArray[np.float32]) -> Sound:
-    """Its samples as int16; silence fills the last frame."""
+    """The samples as int16. Silence fills the last frame."""
     import numpy as np
 
     samples = np.zeros(-(-len(sound) // SAMPLES_PER_FRAME) * SAMPLES_PER_FRAME, dtype=np.int16)
@@ -79,7 +78,7 @@ def whole_frames(sound: npt.NDArray[np.float32]) -> Sound:
 
 
 def spectrogram(sound: npt.NDArray[np.float32], bands: int, frames_max: int) -> Mel:
-    """The log-mel spectrogram of at most `frames_max` frames, as windows travel."""
+    """The log-mel spectrogram of a sound, of at most `frames_max` frames, as float16."""
     import numpy as np
 
     frames = min(frames_max, -(-len(sound) // SAMPLES_PER_FRAME))
