@@ -150,7 +150,7 @@ class Death:
 def describe_exit(code: int | None) -> str:
     """How a process ended, as a predicate whose subject is "it" or "its worker"."""
     if code is None:
-        return "ended, nobody knows how,"
+        return "ended with an unknown exit code"
     if code < 0:
         return f"was killed by signal {-code} ({signal.strsignal(-code)})"
     return f"ended with exit code {code}"

@@ -274,7 +274,7 @@ class Supervisor:
     def _report(self, slot: ChildSlot, child: Child, death: Death) -> None:
         """Log a death. If no child of its role was ever ready, fail the boot."""
         how = describe_exit(death.exit_code)
-        if self._decides(slot):
+        if self._boot_depends_on(slot):
             reason = child.failure or f"it {how} before it was ready"
             self._fail_boot(slot, reason, child.failure_code)
         elif death.crashed:
@@ -284,10 +284,10 @@ class Supervisor:
             )
         else:
             left_or_killed = death.leave_reason or death.kill_reason
-            why = left_or_killed.value if left_or_killed else "of its own will"
+            why = left_or_killed.value if left_or_killed else "by itself"
             self._log.info("child_ended", child=slot.name, pid=child.pid, why=why)
 
-    def _decides(self, slot: ChildSlot) -> bool:
+    def _boot_depends_on(self, slot: ChildSlot) -> bool:
         """Whether a death in this slot fails the boot: no child of its role was ever ready.
 
         The death of a helper never does: a GPU may come back, and chains without helpers go on.
@@ -385,7 +385,7 @@ class Supervisor:
         slot.clear()
         slot.due_at_s = time.monotonic() + slot.backoff.after_s(0.0)
         tried_enough = slot.backoff.deaths >= START_TRIES_MAX
-        if tried_enough and self._decides(slot):
+        if tried_enough and self._boot_depends_on(slot):
             self._fail_boot(slot, reason, EXIT_CHILD)
 
 

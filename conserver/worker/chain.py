@@ -136,14 +136,14 @@ class ChainRunner:
         context.keep_effects()
         if answer is None:
             if before and _dump_of(vcon) != before:
-                self._log_slip(item, link.name)
+                self._warn_missing_return(item, link.name)
             return ChainOutcome(OutcomeKind.FILTERED, filtered, link=link.name)
         self._have_returned.add(link.name)
         last = link is route.links[-1]
         slow = link.costly or took_s > CHECKPOINT_AFTER_S
         return self._checkpoint_after(item, link) if slow and not last else None
 
-    def _log_slip(self, item: Item, link: str) -> None:
+    def _warn_missing_return(self, item: Item, link: str) -> None:
         """Warn, once per link, that a link changed the vCon and returned None. It may have
         forgotten `return vcon`.
         """

@@ -98,10 +98,11 @@ class Departures:
                 execution has ended the item.
         """
         if repeated:
-            what = "an answer of Redis got lost: it ended then, or somebody else has it"
+            what = "an answer of Redis got lost: the item has ended, or another worker has it"
             self._log.info("unconfirmed", **item.log_fields(), what=what)
         else:
-            self._log.warning("item_lost", **item.log_fields(), what="nothing was done here")
+            what = "another worker has the item, or it has ended; nothing was written here"
+            self._log.warning("item_lost", **item.log_fields(), what=what)
             self._teller.end(item, "lost")
         self._leave(item, "lost", "lost", "another consumer has it, or it has ended")
 

@@ -148,7 +148,7 @@ class Intake:
         while some := self._redis.call(call):
             strays += some
         if strays:
-            what = "Redis knew of items that we do not"
+            what = "Redis had items in flight for this worker that it does not hold"
             self._log.warning("strays_returned", count=strays, what=what)
 
     # ---- claiming --------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ class Outbox:
 
     def start_anew(self, item: Item) -> None:
         """Run all links of the item again, with the newer document that is now in its `text`."""
-        reason = "its document is another one now"
+        reason = "its document was replaced"
         self._log.info("started_anew", **item.log_fields(), reason=reason)
         item.start_anew()
         item.claimed.what = "text"

@@ -196,7 +196,7 @@ class OutcomeHandler:
         one without the setting parallel_storage.
         """
         answers = item.answers = item.answers or StorageAnswers()
-        owed = _owed_and_not_unavailable(item, answers)
+        owed = _owed_and_available(item, answers)
         chosen = owed if self._settings.parallel_storage else owed[:1]
         self._status.set_phase(item.status_slot, Phase.FINISHING)
         answers.asked = set(chosen)
@@ -210,7 +210,7 @@ class OutcomeHandler:
         if answers.rejected:
             name, reason = next(iter(answers.rejected.items()))
             self._outbox.dead_letter(item, "rejected", reason, storage=name)
-        elif _owed_and_not_unavailable(item, answers):
+        elif _owed_and_available(item, answers):
             self._store(item)  # the next storage, without parallel_storage
         elif answers.unavailable:
             self.park_until_available(item)
@@ -258,5 +258,5 @@ def _age_s(item: Item) -> float:
     return time.time() - item.claimed.first_seen_ms / 1000
 
 
-def _owed_and_not_unavailable(item: Item, answers: StorageAnswers) -> list[str]:
+def _owed_and_available(item: Item, answers: StorageAnswers) -> list[str]:
     return [name for name in item.progress.owed or [] if name not in answers.unavailable]

@@ -178,7 +178,7 @@ class Rates:
             self._full.add(chain)
             return 0
         self._full.discard(chain)
-        coming = sum(item.route.name == chain and _is_to_ask(item) for item in held)
+        coming = sum(item.route.name == chain and _will_need_slot(item) for item in held)
         return left - max(coming - self._before[chain], 0)
 
     def let_go(self, now_s: float) -> bool:
@@ -217,7 +217,7 @@ class Rates:
         return [int(wait_us) / 1_000_000 for wait_us in answer]
 
 
-def _is_to_ask(item: Item) -> bool:
+def _will_need_slot(item: Item) -> bool:
     """Whether a held item will come to a chain or link with a rate and has no slot for it."""
     route, progress = item.route, item.progress
     if item.link in route.rates or any(not slot.startswith(AGAIN) for slot in progress.rate_slots):
