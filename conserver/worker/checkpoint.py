@@ -1,8 +1,8 @@
 """Checkpoints: an item's document and progress are written to Redis before all its links have run.
 
 The next attempt begins with the document of the checkpoint, and with the first link that was not
-done. A chain thread makes a checkpoint after every link that is costly or took over a second, and
-when a link asks for one:
+done. A chain thread makes a checkpoint when a link asks for one, and after every link that is
+costly or took over a second, unless that link is the chain's last:
 
     chain thread    WorkerInbox.checkpoint queues a Checkpoint and blocks
     worker loop     Outbox.write_checkpoint writes it and calls finish()

@@ -48,7 +48,7 @@ class ClaimState(enum.Enum):
 
 
 class ClaimSchedule:
-    """Used by the worker loop only.
+    """The state of the schedule, and its transitions. Used by the worker loop only.
 
     sender: queues and sends the messages to the coordinator. suspects_wait: whether suspects were
     left on this worker's lists after the last claim.

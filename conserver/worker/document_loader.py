@@ -22,7 +22,7 @@ from storage.contract import Unavailable
 
 
 class DocumentLoader:
-    """Used by the worker loop only."""
+    """Reads and looks up documents. Used by the worker loop only."""
 
     def __init__(
         self,

@@ -35,7 +35,9 @@ from conserver.worker.work_queue import WorkQueue
 
 
 class Notifiers:
-    """Used by the worker loop only. Without a route this worker delivers no notifications."""
+    """Claims, prepares and collects notifications. Used by the worker loop only. Without a route,
+    this worker delivers none.
+    """
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ class ItemDurations:
 
 
 class Prefetch:
-    """Used by the worker loop only."""
+    """Computes how many items a claim may ask for. Used by the worker loop only."""
 
     def __init__(self, pool: ChainPool) -> None:
         self._pool = pool

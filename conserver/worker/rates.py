@@ -66,7 +66,7 @@ def rate_of(kind: str, name: str, text: str | None, burst: int | None) -> Rate |
 
 
 class Rates:
-    """Used by the worker loop only."""
+    """Reserves rate slots for items. Used by the worker loop only."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Rates:
         self._redis = redis
         self._complaints = complaints
         self._asking: dict[Rate, list[Item]] = {}
-        self._held_back: dict[str, float] = {}  # chain -> time until which it is not claimed
+        self._held_back: dict[str, float] = {}  # chain -> until when no claim asks for its items
         self._ahead = {  # chain -> how many slots it has in SHARE_S
             route.name: _slots_in(SHARE_S, rates) for route in routes if (rates := _rates_of(route))
         }
