@@ -128,7 +128,7 @@ class Death:
         items = [(item.token, item.epoch) for item in blamed]
         return Blame("items", items, notes={"": {"error": how}, **notes})
 
-    def told(self, failure: str) -> str:
+    def summary(self, failure: str) -> str:
         """Why the child ended, for the status. failure: the reason that the child has reported."""
         if self.limit_exceeded is not None:
             return f"was killed because {self.limit_exceeded.reason}"

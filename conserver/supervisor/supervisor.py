@@ -57,7 +57,7 @@ from conserver.telemetry import log
 ORPHANS_EXIT_MAX_S = 3.0
 """How long children may take to exit after an internal error of the supervisor."""
 
-TOLD_MAX = 200
+ENDED_CHARS_MAX = 200
 """A child's exit reason in the status is cut to this length, because messages are bounded."""
 
 START_TRIES_MAX = 3
@@ -258,7 +258,7 @@ class Supervisor:
         elif slot.role == "coordinator":
             self._updates.restart()
         self._report(slot, child, death)
-        slot.ended, slot.ended_at = death.told(child.failure)[:TOLD_MAX], time.time()
+        slot.ended, slot.ended_at = death.summary(child.failure)[:ENDED_CHARS_MAX], time.time()
         backoff_s = 0.0
         if not death.planned:
             lived_s = time.monotonic() - child.started_at_s

@@ -35,8 +35,8 @@ from conserver.worker.work_queue import WorkQueue
 
 
 class Notifiers:
-    """Claims, prepares and collects notifications. Used by the worker loop only. Without a route,
-    this worker delivers none.
+    """Prepares notifications for their threads, and collects them. Used by the worker loop only.
+    Without a route this worker delivers no notifications.
     """
 
     def __init__(
