@@ -359,7 +359,7 @@ class _WriterThread:
                 "storage_away", reason=reason, what="its items are parked until it answers"
             )
         elif other:
-            self._log.error("storage_away", reason=reason, what="still away, now for another reason")
+            self._log.error("storage_away", reason=reason, what="still away, for another reason")
 
     def _came_back(self) -> None:
         if self._breaker.succeeded():
