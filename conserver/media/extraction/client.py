@@ -1,10 +1,10 @@
 """Hands a document to page readers, and collects its pages: what a link does, in its own thread.
 
-1. Puts the bytes into shared memory, and has a reader open them.
-2. Asks for as many pages at once as there are readers; each page is a connection of its own. Those
-   of several documents take turns, because readers accept in the order in which they were asked.
-3. Sends a page again when its reader dies: to another one. A page that has ended two of them, or
-   exceeded its time twice, is given up, and is named in the result.
+1. Puts the document into shared memory, and lets a page reader open it.
+2. Requests as many pages at once as there are page readers. Each page is a connection of its own.
+   The pages of several documents take turns, because readers accept connections in order.
+3. If a reader dies, sends its page to another reader. After two deaths or exceeded times the page
+   is given up; the result names it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from conserver.process import packets
 from conserver.process.packets import Gone, Message
 
 DEATHS_MAX = 2
-"""A page that was at work in so many deaths of readers is not sent again."""
+"""After so many deaths of its page readers, a page is not sent again."""
 
 LOST_MAX = 20
-"""So often the readers of a document's pages may end before they begin."""
+"""How often a page reader may end before it begins a page of the document."""
 
 CHARACTERS_MAX = 20_000_000
-"""A document with more text than this is refused: the vCon could not be stored."""
+"""A document with more text is refused, because its vCon would be too large to store."""
 
 _PULSE_S = 1.0
 _OPEN = -1
@@ -60,12 +60,12 @@ class Following:
     """How the caller follows the work on a document.
 
     Attributes:
-        pulse: called about once a second; what it raises ends the work.
-        progress: called with the pages that are done, and with all of them.
-        failed: called with the number of a page, from 1, that could not be read, and the reason.
-        kept: what `keep` was last given for this document, maybe in another process.
-        keep: called with what is to be kept (plain JSON), every `keep_pages` pages that were
-            recognized, and at most every `keep_every_s`; None where nothing can be kept.
+        pulse: called about once a second. An exception that it raises ends the work.
+        progress: called with the number of pages that are done, and the total.
+        failed: called with the number (from 1) of a page that could not be read, and the reason.
+        kept: the value that was last passed to `keep` for this document, maybe by another process.
+        keep: called with the pages so far (plain JSON) after every `keep_pages` recognized pages,
+            at most every `keep_every_s`. None if nothing can be kept.
     """
 
     pulse: Callable[[], None] = _nothing
@@ -87,7 +87,7 @@ def read(content: bytes, limits: Limits, following: Following, readers: Readers)
     """
     memory = memory_of(content)
     try:
-        # Options that change the text make what was kept useless.
+        # Kept pages are used only with the same options, because options change the text.
         told = {**limits.dump(), "page_timeout_s": 0}
         digest = hashlib.sha256(content)
         digest.update(orjson.dumps(told))
@@ -99,7 +99,7 @@ def read(content: bytes, limits: Limits, following: Following, readers: Readers)
 
 @dataclass(slots=True)
 class _Task:
-    """A page that a reader has, or will have. started_at_s: 0 while it waits for one."""
+    """A page that was sent to the page readers. started_at_s: 0 until a reader begins it."""
 
     number: int
     started_at_s: float = 0.0
@@ -108,7 +108,7 @@ class _Task:
 
 
 class _Document:
-    """One document, from its bytes to its text."""
+    """The extraction of one document."""
 
     def __init__(
         self, memory: int, digest: str, limits: Limits, following: Following, readers: Readers
@@ -168,7 +168,7 @@ class _Document:
         return answer["kind"], answer["count"], answer["language"]
 
     def _ask(self, task: _Task) -> None:
-        """Hand a page to whichever reader is free first."""
+        """Send a page. The first free reader takes it."""
         self._readers.ensure()
         try:
             connection = packets.connect(self._readers.address)
@@ -180,7 +180,7 @@ class _Document:
         packets.send(connection, {**request, "number": task.number}, self._memory)
 
     def _wait(self) -> list[_Task]:
-        """The pages that were answered, or lost with their reader, within about a second."""
+        """Wait for about a second. Returns pages that were answered or whose reader has died."""
         found = []
         for key, _ in self._selector.select(_PULSE_S):
             connection, task = key.fileobj, key.data
@@ -225,8 +225,8 @@ class _Document:
         return True
 
     def _died(self, task: _Task) -> str:
-        """Count the death of a task's reader. Returns why it is given up, "" to send it again."""
-        if not task.started_at_s:  # No reader had begun with it.
+        """Count a death of the page's reader. Returns why to give up the page; "" to resend it."""
+        if not task.started_at_s:  # No reader had begun the page.
             self._lost += 1
             if self._lost > LOST_MAX:
                 raise Retry(None, "page readers end before they begin: see child_died in the log")

@@ -1,4 +1,4 @@
-"""Which kind of file some bytes are: labels are not believed."""
+"""Finds the kind of a file by its bytes, because media types and file names may be wrong."""
 
 from __future__ import annotations
 

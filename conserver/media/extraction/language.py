@@ -1,7 +1,7 @@
-"""The language of a page: what the file declares, checked against the text where that is clear.
+"""Finds the language of a page: the declared one, unless the text clearly has another.
 
-By script where a script has one language, else by the most frequent words. Short or mixed texts
-are "und", as BCP 47 calls what is not known.
+A script that only one language uses decides; otherwise the most frequent words decide. Short and
+mixed texts are "und", which is BCP 47 for an undetermined language.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def of(text: str, declared: str = "") -> str:
     """The language of a text (BCP 47).
 
     Args:
-        declared: what the file says; it is right unless the text clearly says something else.
+        declared: the language that the file declares; used unless the text clearly has another.
     """
     found = _by_script(text[:_LETTERS_MAX]) or _by_words(text[:_LETTERS_MAX])
     if not found:
@@ -62,7 +62,7 @@ def of(text: str, declared: str = "") -> str:
 
 
 def normal(tag: str) -> str:
-    """A language tag as BCP 47 writes it; "" if it is none."""
+    """A language tag in the spelling of BCP 47; "" if it is not a language tag."""
     text = tag.strip().replace("_", "-")
     if not _TAG.fullmatch(text):
         return ""
@@ -78,7 +78,7 @@ def _by_script(text: str) -> str:
     )
     letters = sum(names.values())
     if names["HIRAGANA"] + names["KATAKANA"] > letters * 0.1:
-        return "ja"  # Most of its letters may be Chinese ones.
+        return "ja"  # Japanese text may have mostly Chinese characters.
     for script, code in _SCRIPTS.items():
         if names[script] > letters * _SHARE:
             return code

@@ -1,4 +1,4 @@
-"""The order of recognized lines: rows from top to bottom, columns of prose one after the other."""
+"""Orders recognized lines: rows from top to bottom, but columns of prose one after the other."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from statistics import median
 Quad = Sequence[Sequence[float]]
 """The corners of a line: top left, top right, bottom right, bottom left, each (x, y)."""
 
-# Boxes whose centres are closer than this share of their height stand in one row.
+# Boxes are in one row if their centres are closer than this fraction of their height.
 _ROW_SHARE = 0.5
-# What makes columns of prose, and not a table or a form: so many rows in a row with a gap, and
-# lines that fill most of their column.
+# Columns of prose differ from tables and forms: at least so many adjacent rows share a gap, and
+# lines fill most of their column.
 _COLUMN_ROWS = 4
 _FILL = 0.6
 _CHARACTERS = 15
@@ -41,7 +41,7 @@ def text_of(quads: Sequence[Quad], texts: Sequence[str]) -> str:
 
 
 def text_in_columns(quads: Sequence[Quad], texts: Sequence[str]) -> str | None:
-    """The texts in reading order if they stand in columns of prose; else None."""
+    """The texts in reading order, if they are columns of prose; else None."""
     parts = _parts(quads, texts)
     return _joined(parts) if len(parts) > 1 else None
 
@@ -58,14 +58,14 @@ def _joined(parts: list[list[_Row]]) -> str:
 
 
 def _level(quads: Sequence[Quad], texts: Sequence[str]) -> list[_Line]:
-    """The lines as they would stand if the page were not skewed."""
+    """The lines, rotated so that the page is not skewed."""
     if not quads:
         return []
     slants = [
         (atan2(quad[1][1] - quad[0][1], quad[1][0] - quad[0][0]), quad[1][0] - quad[0][0])
         for quad in quads
     ]
-    # Long lines tell the angle best.
+    # Long lines show the angle most precisely.
     longest = sorted(slants, key=lambda one: one[1])[len(slants) // 2 :]
     angle = median(slant for slant, _ in longest)
     across, down = cos(angle), sin(angle)
@@ -80,11 +80,11 @@ def _level(quads: Sequence[Quad], texts: Sequence[str]) -> list[_Line]:
 
 
 def _rows(lines: Sequence[_Line]) -> list[_Row]:
-    """Lines that stand side by side, from left to right; the rows from top to bottom."""
+    """Groups lines into rows. Rows are ordered from top to bottom, lines from left to right."""
     rows: list[_Row] = []
     for line in sorted(lines, key=lambda one: one.middle):
         row = rows[-1] if rows else []
-        # The first line of a row decides, so that a slope cannot chain rows together.
+        # Compare with the first line of the row, so that sloping lines do not join several rows.
         if row and line.middle - row[0].middle < _ROW_SHARE * min(line.height, row[0].height):
             row.append(line)
         else:
@@ -95,7 +95,7 @@ def _rows(lines: Sequence[_Line]) -> list[_Row]:
 
 
 def _arrange(rows: list[_Row], parts: list[list[_Row]]) -> None:
-    """Append the rows as parts: those that stand in columns, column by column."""
+    """Append the rows to `parts`; rows in columns of prose are appended column by column."""
     plain: list[_Row] = []
     at = 0
     while at < len(rows):
@@ -120,7 +120,7 @@ def _arrange(rows: list[_Row], parts: list[list[_Row]]) -> None:
 
 
 def _columns(rows: list[_Row], start: int) -> tuple[int, _Span | None]:
-    """How many rows from `start` on share a gap, and the gap, if they are columns of prose."""
+    """How many rows from `start` on share a gap between columns of prose, and the gap."""
     best: tuple[int, _Span | None] = (start, None)
     for gap in _gaps(rows, start):
         span, end = gap, start
@@ -139,7 +139,7 @@ def _columns(rows: list[_Row], start: int) -> tuple[int, _Span | None]:
 
 
 def _gaps(rows: list[_Row], start: int) -> list[_Span]:
-    """The gaps between the lines of a row, wide enough for one between columns."""
+    """The gaps between the lines of a row that are wide enough to separate columns."""
     row = rows[start]
     least = median(line.height for line in row)
     pairs = pairwise(row)
@@ -147,7 +147,7 @@ def _gaps(rows: list[_Row], start: int) -> list[_Span]:
 
 
 def _narrowed(span: _Span, row: _Row) -> _Span | None:
-    """What of a gap a row leaves; None if a line of it crosses the gap."""
+    """The part of the gap that the row leaves free; None if a line of the row crosses the gap."""
     left, right = span
     centre = (left + right) / 2
     for line in row:
@@ -162,7 +162,7 @@ def _narrowed(span: _Span, row: _Row) -> _Span | None:
 
 
 def _is_prose(rows: list[_Row], gap: _Span) -> bool:
-    """Whether both sides of a gap hold running text."""
+    """Whether there is running text on both sides of a gap."""
     cut = (gap[0] + gap[1]) / 2
     lines = [line for row in rows for line in row]
     for side in (
@@ -180,7 +180,7 @@ def _is_prose(rows: list[_Row], gap: _Span) -> bool:
 
 
 def _written(rows: list[_Row]) -> list[str]:
-    """One text per row, with an empty one where a paragraph ends."""
+    """One text per row, and an empty text after each paragraph."""
     steps = [two[0].middle - one[0].middle for one, two in pairwise(rows)]
     usual = median(steps) if steps else 0.0
     written: list[str] = []

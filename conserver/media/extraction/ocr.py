@@ -1,7 +1,7 @@
 """Recognizes the text in a picture of a page, by rapidocr with the models in its wheel.
 
-The models are named by their paths: rapidocr would otherwise look for them in the network. They
-know Latin, Chinese and Japanese writing in one model (PP-OCRv6).
+rapidocr gets the paths of the models, because otherwise it would download them. One model
+(PP-OCRv6) knows Latin, Chinese and Japanese scripts.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from conserver.media.extraction import layout
 from conserver.media.extraction.layout import Quad
 from conserver.media.extraction.pages import Recognized
 
-# Where lines are less sure than this on average, the page may stand on its head.
+# If the mean confidence of the lines is lower, the page may be upside down.
 _UPRIGHT_CONFIDENCE = 0.8
-# A line that is less sure is noise: specks, stamps, handwriting.
+# Lines with a lower confidence are dropped as noise: specks, stamps, handwriting.
 _LINE_CONFIDENCE = 0.5
-# A box that is so much higher than wide holds a line that runs up or down.
+# A box whose height is more than this many times its width contains a vertical line of text.
 _VERTICAL = 1.5
 _SIDE_MIN_PX = 48
 _DETECTION_PX = 1280
 
 
 class Ocr:
-    """The models of one process. Loaded at the first page; not for several threads."""
+    """The OCR models of one process. They are loaded at the first page. Not thread-safe."""
 
     def __init__(self, gpu: int | None = None) -> None:
         """gpu: the CUDA device to use; None for the CPU."""
@@ -49,7 +49,7 @@ class Ocr:
         upright = self._read(engine, _padded(picture))
         if upright.confident:
             return upright.recognized(0)
-        # Lines that run up or down: the page lies on its side. Else it may stand on its head.
+        # Vertical lines: the page lies on its side. Otherwise it may be upside down.
         sideways = upright.vertical_share > 0.5
         turns = (3, 1) if sideways else (2,)
         best, turned = upright, 0
@@ -72,19 +72,19 @@ class Ocr:
             try:
                 self._engine = _engine(self._gpu)
             except Exception as error:
-                # A missing package, a broken installation, a GPU that is away: never the page.
+                # The machine is at fault (package, installation, GPU), never the page.
                 raise Retry(None, f"the OCR models cannot be loaded: {error}") from error
         return self._engine
 
 
 class _Reading:
-    """What was recognized with the picture turned one way."""
+    """The result of OCR for one rotation of the picture."""
 
     def __init__(self, quads: list[Any], texts: list[str], scores: list[float]) -> None:
         vertical = [_height(quad) > _VERTICAL * _width(quad) for quad in quads]
         self.vertical_share = sum(vertical) / len(vertical) if vertical else 0.0
         self.mean = _mean(scores, texts)
-        # Many sure characters: a page that is wrongly turned yields few, and unsure ones.
+        # A wrongly turned page gives few characters, with low confidence.
         self.score = sum(s * s * len(text) for s, text in zip(scores, texts, strict=True))
         if self.vertical_share > 0.5:
             self.score /= 2
@@ -93,11 +93,11 @@ class _Reading:
 
     @property
     def confident(self) -> bool:
-        """Whether another turn need not be tried."""
+        """Whether no other rotation has to be tried."""
         return self.vertical_share <= 0.5 and self.mean >= _UPRIGHT_CONFIDENCE
 
     def recognized(self, rotation: int) -> Recognized:
-        """The lines that are sure enough, in reading order."""
+        """The lines with enough confidence, in reading order."""
         if not self._sure:
             return Recognized("", 0.0)
         quads, texts, scores = zip(*self._sure, strict=True)
@@ -107,14 +107,14 @@ class _Reading:
 
 
 def product() -> str:
-    """What recognizes, for the analysis: "rapidocr 3.10.0 (PP-OCRv6 small)"."""
+    """The OCR software, for the analysis: "rapidocr 3.10.0 (PP-OCRv6 small)"."""
     from importlib.metadata import version
 
     return f"rapidocr {version('rapidocr')} (PP-OCRv6 small)"
 
 
 def model_files() -> dict[str, Path]:
-    """The models in the wheel. Raises FileNotFoundError: this version has others."""
+    """The models in rapidocr's wheel. Raises FileNotFoundError: this version lacks them."""
     import rapidocr
 
     folder = Path(rapidocr.__file__).parent / "models"
@@ -130,12 +130,12 @@ def _engine(gpu: int | None) -> Any:
     import cv2
     import rapidocr
 
-    cv2.setNumThreads(1)  # There is a process per core.
+    cv2.setNumThreads(1)  # There is a page reader for each core.
     return rapidocr.RapidOCR(params=parameters(gpu))
 
 
 def parameters(gpu: int | None) -> dict[str, Any]:
-    """What rapidocr is told. gpu: the CUDA device; None for the CPU.
+    """The parameters for rapidocr. gpu: the CUDA device; None for the CPU.
 
     Raises:
         FileNotFoundError: the models are not there.
@@ -145,9 +145,9 @@ def parameters(gpu: int | None) -> dict[str, Any]:
     params: dict[str, Any] = {
         **models,
         "Global.log_level": "error",
-        "Global.use_cls": False,  # It turns single lines; the order of lines needs the whole page.
+        "Global.use_cls": False,  # It rotates single lines, but here the whole page is rotated.
         "Global.text_score": 0.0,
-        # Lines are found in a smaller picture than they are read in: half the time, no more errors.
+        # Lines are detected in a smaller picture. This halves the time without more errors.
         "Det.limit_type": "max",
         "Det.limit_side_len": _DETECTION_PX,
         f"{threads}.intra_op_num_threads": 1,
@@ -159,7 +159,7 @@ def parameters(gpu: int | None) -> dict[str, Any]:
 
 
 def _padded(picture: Any) -> Any:
-    """A picture that is not too small for the detector, with a margin of white around it."""
+    """The picture with a white margin, which makes it large enough for the detector."""
     import numpy as np
 
     height, width = picture.shape[:2]
@@ -177,7 +177,7 @@ def _turned(picture: Any, turn: int) -> Any:
 
 
 def _mean(scores: Sequence[float], texts: Sequence[str]) -> float:
-    """How sure the lines are on average, by their lengths."""
+    """The mean confidence of the lines, weighted by their lengths."""
     characters = sum(map(len, texts))
     total = sum(score * len(text) for score, text in zip(scores, texts, strict=True))
     return total / characters if characters else 0.0

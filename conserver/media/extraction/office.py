@@ -1,7 +1,7 @@
 """Office texts: docx (ECMA-376) and odt (OASIS OpenDocument 1.3).
 
-Both are zip archives with the text as XML. Pages are known only where the file says so: by page
-breaks, and by the breaks that the program which wrote it had drawn last.
+Both are zip archives with the text as XML. A page ends at a page break, or where the program that
+saved the file has recorded the end of a page; other ends of pages are unknown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from conserver.media.extraction import language
 from conserver.media.extraction.pages import Limits, Page, Recognize, Refused
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
-# ISO 29500 strict has another name for the same.
+# ISO 29500 strict has another namespace for the same elements.
 _W_STRICT = "{http://purl.oclc.org/ooxml/wordprocessingml/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 _TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
@@ -28,7 +28,7 @@ _FO = "{urn:oasis:names:tc:opendocument:xmlns:xsl-fo-compatible:1.0}"
 _BREAK = "\f"
 _ODT_TYPE = b"application/vnd.oasis.opendocument.text"
 _SPACES_MAX = 1000
-# What Word keeps of a text beside its body, in this order after it.
+# Text that Word stores outside the body. It is appended to the body in this order.
 _DOCX_NOTES = ("word/footnotes.xml", "word/endnotes.xml")
 
 Event = tuple[str, Any]
@@ -40,14 +40,14 @@ class OfficeText:
     def __init__(self, path: str, limits: Limits) -> None:
         """
         Raises:
-            Refused: it is damaged, encrypted, no text, or unpacks to too much.
+            Refused: it is damaged, encrypted, no text document, or too large when unpacked.
         """
         try:
             with zipfile.ZipFile(path) as archive:
                 text = self._read(archive, limits)
         except (zipfile.BadZipFile, NotImplementedError, EOFError, KeyError, OSError) as error:
             raise Refused(f"the office file is damaged: {str(error)[:200]}") from None
-        except RuntimeError:  # Of zipfile: an entry is encrypted.
+        except RuntimeError:  # Raised by zipfile for an encrypted entry.
             raise Refused("the office file is encrypted, and its password is not known") from None
         pages = [_clean(page) for page in text.split(_BREAK)]
         while len(pages) > 1 and not pages[-1]:
@@ -96,7 +96,7 @@ class OfficeText:
 
 
 def _part(archive: zipfile.ZipFile, name: str, limits: Limits) -> bytes:
-    """One file of the archive, unpacked. Its announced size is not trusted."""
+    """One file of the archive, unpacked. The limit holds even if its announced size is false."""
     with archive.open(name) as file:
         content = file.read(limits.text_bytes + 1)
     if len(content) > limits.text_bytes:
@@ -126,8 +126,8 @@ _DOCX_WORDS = {"tab": "\t", "cr": "\n", "noBreakHyphen": "-"}
 
 def _docx(content: bytes) -> Iterator[str]:
     """The text of a docx part; `_BREAK` where a page ends."""
-    skipping = 0  # Within an alternative for old programs, which repeats what was there.
-    fresh = True  # Nothing was written since the last break.
+    skipping = 0  # Depth within a fallback for old programs, which repeats the text before.
+    fresh = True  # Nothing was yielded since the last break.
     for event, element in _events(content):
         if element.tag == _FALLBACK:
             skipping += 1 if event == "start" else -1
@@ -177,9 +177,9 @@ _ODT_WORDS = {f"{_TEXT}tab": "\t", f"{_TEXT}line-break": "\n", f"{_TEXT}soft-pag
 
 def _odt(content: bytes) -> Iterator[str]:
     """The text of an odt's content; `_BREAK` where a page ends."""
-    breaking: set[str] = set()  # The styles of paragraphs that begin a page.
+    breaking: set[str] = set()  # Styles whose paragraphs begin a page.
     breaks = False
-    depth = skipping = 0  # Within paragraphs, and within what is no text of the document.
+    depth = skipping = 0  # Depth within paragraphs, and within elements without own text.
     for event, element in _events(content):
         tag = element.tag
         if event == "start":
@@ -195,7 +195,7 @@ def _odt(content: bytes) -> Iterator[str]:
         depth -= tag in _ODT_PARAGRAPHS
         skipping -= tag in _ODT_SKIPPED
         if depth:
-            continue  # Its text is needed until its paragraph ends.
+            continue  # Do not free the element: its paragraph still needs its text.
         if not skipping:
             if element.get(f"{_TEXT}style-name") in breaking:
                 yield _BREAK
@@ -204,7 +204,7 @@ def _odt(content: bytes) -> Iterator[str]:
 
 
 def _odt_text(element: Any) -> Iterator[str]:
-    """The text of a paragraph, or what an element between paragraphs stands for."""
+    """The text of a paragraph, or the white space for an element between paragraphs."""
     if element.tag == f"{_TABLE}table-cell":
         yield "\t"
     elif element.tag == f"{_TEXT}soft-page-break":
@@ -240,7 +240,7 @@ def _odt_language(content: bytes) -> str:
 
 
 def _clean(text: str) -> str:
-    """Paragraphs without space at their ends, and at most one empty line between them."""
+    """The text without white space at line ends, and with at most one empty line in a row."""
     lines = [line.rstrip() for line in unicodedata.normalize("NFC", text).split("\n")]
     kept: list[str] = []
     for line in lines:

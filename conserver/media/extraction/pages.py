@@ -1,4 +1,4 @@
-"""The values that travel between readers and links: what to do with a page, and what it said."""
+"""The values that links and page readers exchange: limits of a document, and pages of text."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a document may cost, and how its pages are read.
+    """The limits of a document, and options for reading its pages.
 
     Attributes:
-        pages: more are refused.
-        image_pixels: a picture with more is refused before it is decoded.
-        text_bytes: an office file that unpacks to more is refused.
-        page_characters: a page's text is cut there.
-        page_timeout_s: a reader that takes more of the CPU's time for one page is killed.
-        detail_px: the longest side of the picture that is recognized; more finds smaller letters
-            and costs more time and memory.
-        ocr: whether pictures of text are read at all.
-        language: BCP 47, for pages whose language neither the file nor its text tells.
+        pages: a document with more pages is refused.
+        image_pixels: a picture with more pixels is refused before it is decoded.
+        text_bytes: an office file with more bytes of text, unpacked, is refused.
+        page_characters: longer text of a page is cut.
+        page_timeout_s: a page reader that needs more CPU time for a page is killed.
+        detail_px: the longest side of the picture for OCR. A larger one makes smaller letters
+            readable, and costs more time and memory.
+        ocr: whether to recognize text in pictures.
+        language: BCP 47, for pages whose language neither the file nor the text shows.
     """
 
     pages: int = 1000
@@ -53,13 +53,13 @@ class Page:
     """The text of one page.
 
     Attributes:
-        source: where the text comes from: the PDF's own text, recognition, an office file's text;
-            "none" for a page without any.
-        confidence: 0 to 1; 1 for text that was not recognized, 0 for a page without text.
-        language: BCP 47; "und" if it is not known.
-        rotation: by how many degrees the picture was turned to the right to be read.
-        note: what a reader of the result should know, such as that the text was cut.
-        error: why the page could not be read; its text is empty then.
+        source: the origin of the text: the PDF's text layer, OCR, an office file's text; "none" for
+            a page without text.
+        confidence: 0 to 1; 1 for text that does not come from OCR, 0 for a page without text.
+        language: BCP 47; "und" if unknown.
+        rotation: by how many degrees the picture was rotated clockwise for OCR.
+        note: a remark, such as that the text was cut.
+        error: why the page could not be read; then its text is empty.
     """
 
     text: str = ""
@@ -71,7 +71,7 @@ class Page:
     error: str = ""
 
     def dump(self) -> dict[str, Any]:
-        """As JSON; what says nothing is left out."""
+        """As JSON, without empty members."""
         found = asdict(self)
         return {name: value for name, value in found.items() if value or name in _ALWAYS}
 
@@ -81,7 +81,7 @@ class Page:
         return cls(**found)
 
     def cut(self, characters: int) -> Page:
-        """The page with at most so many characters."""
+        """The page with at most this many characters of text."""
         if len(self.text) <= characters:
             return self
         note = f"only the first {characters} of {len(self.text)} characters are kept"
@@ -92,12 +92,12 @@ _ALWAYS = ("text", "source", "confidence", "language")
 
 
 class OpenDocument(Protocol):
-    """A file that a reader has open.
+    """A file that a page reader has opened.
 
     Attributes:
         kind: pdf, image, docx or odt.
-        count: how many pages it has.
-        language: the one that it declares, "" if it declares none.
+        count: the number of pages.
+        language: the declared language; "" for none.
     """
 
     kind: str
@@ -117,7 +117,7 @@ class OpenDocument(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recognized:
-    """What was recognized in a picture. rotation: as in `Page`."""
+    """The result of OCR for a picture. rotation: as in `Page`."""
 
     text: str
     confidence: float
@@ -125,6 +125,6 @@ class Recognized:
 
 
 Recognize = Callable[[Any, int], Recognized]
-"""Reads a picture (an array of height x width, or height x width x 3) with at most so many pixels
-along its longest side.
+"""OCR of a picture, which is an array of height x width, or height x width x 3. The second argument
+is the longest side, in pixels, to which the picture is reduced.
 """

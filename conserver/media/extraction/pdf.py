@@ -1,4 +1,4 @@
-"""PDF files, by PDFium: the text layer where it is good, else the page is drawn and recognized."""
+"""Reads PDF files with PDFium: the text layer of a page if it is good, else OCR of its picture."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, BinaryIO
 from conserver.media.extraction import language, layout
 from conserver.media.extraction.pages import Limits, Page, Recognize, Refused
 
-# A text layer with a larger share of characters that mean nothing is not used.
+# A text layer with a larger share of meaningless characters is not used.
 _UNKNOWN_SHARE_MAX = 0.1
-# With less text than this on a page that is mostly picture, the picture is the content.
+# A page that is mostly a picture and has less text than this is recognized by OCR.
 _STAMP_CHARACTERS = 100
 _PICTURE_SHARE = 0.4
 _POINTS_PER_INCH = 72
 _DPI_MAX = 300
-# Between so many lines columns are looked for.
+# Columns are looked for on pages with this number of lines.
 _COLUMN_LINES_MIN, _COLUMN_LINES_MAX = 8, 1000
-# How deep pictures are looked for in nested forms.
+# The depth of nested forms in which pictures are looked for.
 _DEPTH_MAX = 4
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 _SECURITY_ERROR = 5  # FPDF_ERR_SECURITY
@@ -27,7 +27,7 @@ _LANGUAGE_BYTES = 64
 
 
 class PdfFile:
-    """A PDF that is open."""
+    """An open PDF."""
 
     kind = "pdf"
 
@@ -36,7 +36,7 @@ class PdfFile:
         Raises:
             Refused: it needs a password, is damaged, or has no page or too many.
         """
-        # By a file and not by its path, which has no name that could be opened again.
+        # PDFium gets a file object: the path of the shared memory cannot be opened again.
         self._file = Path(path).open("rb")  # noqa: SIM115 - closed with the document
         try:
             self._document = _open(self._file)
@@ -66,7 +66,7 @@ class PdfFile:
             page.close()
 
     def _loaded(self, index: int) -> Any:
-        """A page. Filled in fields of forms become a part of it, as in print."""
+        """A page. Its filled-in form fields become a part of its content, as in print."""
         page = self._document[index]
         if page.formenv is None:
             return page
@@ -111,12 +111,12 @@ def _open(file: BinaryIO) -> Any:
 
 
 def _text_of(page: Any) -> str:
-    """The text layer: as the file has it, or column by column where it stands in columns."""
+    """The text layer, in the order of the file, or column by column if it has columns of prose."""
     reader = page.get_textpage()
     try:
         found = str(reader.get_text_range())
         count = reader.count_rects()
-        # In a page that is turned the lines have other coordinates.
+        # On a rotated page the coordinates of the lines would not fit.
         if page.get_rotation() or not _COLUMN_LINES_MIN <= count <= _COLUMN_LINES_MAX:
             return found
         boxes = [reader.get_rect(number) for number in range(count)]
@@ -131,14 +131,14 @@ def _text_of(page: Any) -> str:
 
 
 def _clean(text: str) -> str:
-    # PDFium marks the hyphen at which a word goes on in the next line.
+    # PDFium marks a hyphen if its word continues on the next line.
     text = text.replace("\ufffe\r\n", "").replace("\ufffe", "").replace("\x02", "-")
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     return unicodedata.normalize("NFC", text).strip()
 
 
 def _is_good(layer: str, picture_share: float) -> bool:
-    """Whether the text layer is the text of the page."""
+    """Whether the text layer can be used as the text of the page."""
     characters = sum(not one.isspace() for one in layer)
     if not characters or _is_garbage(layer):
         return False
@@ -146,14 +146,14 @@ def _is_good(layer: str, picture_share: float) -> bool:
 
 
 def _is_garbage(layer: str) -> bool:
-    """Whether a text layer lacks the meaning of its characters, as subset fonts often do."""
+    """Whether too many characters have no meaning, which subset fonts often cause."""
     seen = [one for one in layer if not one.isspace()]
     unknown = sum(one == "\ufffd" or unicodedata.category(one)[0] == "C" for one in seen)
     return bool(seen) and unknown / len(seen) > _UNKNOWN_SHARE_MAX
 
 
 def _picture_share(page: Any) -> float:
-    """How much of the page pictures cover, 0 to 1."""
+    """The share of the page that pictures cover, 0 to 1."""
     import pypdfium2.raw as raw
 
     width, height = page.get_size()
@@ -165,12 +165,12 @@ def _picture_share(page: Any) -> float:
 
 
 def _draws(page: Any) -> bool:
-    """Whether anything is on the page: letters may be drawn as lines."""
+    """Whether the page has any content, even only lines, because letters may be drawn as lines."""
     return next(iter(page.get_objects(max_depth=1)), None) is not None
 
 
 def _drawn(page: Any, side_px: int) -> Any:
-    """The page as gray levels, drawn so that its longest side has at most so many pixels."""
+    """The page drawn in gray levels. side_px: the most pixels of its longest side."""
     longest = max(page.get_size())
     if not longest > 0:
         raise Refused("the page has no size")

@@ -1,4 +1,4 @@
-"""Pictures of pages, by Pillow: PNG, JPEG, TIFF with many pages, WebP, BMP, GIF."""
+"""Reads pictures of pages with Pillow: PNG, JPEG, TIFF (also several pages), WebP, BMP, GIF."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from conserver.media.extraction import language
 from conserver.media.extraction.pages import Limits, Page, Recognize, Refused
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
-# Facsimiles have pixels that are up to twice as high as wide; a wrong label says more.
+# Pixels of a fax are up to twice as high as wide. A larger ratio comes from wrong metadata.
 _STRETCH_MIN, _STRETCH_MAX = 1.05, 4.0
 
 
 class Picture:
-    """A picture file that is open."""
+    """An open picture file."""
 
     kind = "image"
     language = ""
@@ -25,7 +25,7 @@ class Picture:
         """
         from PIL import Image
 
-        Image.MAX_IMAGE_PIXELS = None  # Each page is compared with our own limit.
+        Image.MAX_IMAGE_PIXELS = None  # `Limits.image_pixels` is checked per page.
         try:
             self._image: Any = Image.open(path, formats=_FORMATS)
         except (OSError, ValueError, SyntaxError, EOFError) as error:
@@ -46,7 +46,7 @@ class Picture:
         return Page(found.text, "ocr", found.confidence, spoken, found.rotation)
 
     def _pixels(self, index: int, limits: Limits) -> Any:
-        """A page as an array, upright as its EXIF data say, on white."""
+        """A page as an array: rotated by its EXIF data, with a white background."""
         import numpy as np
         from PIL import Image, ImageOps
 
@@ -55,7 +55,7 @@ class Picture:
             image.seek(index)
             _check_size(image.size, limits.image_pixels)
             if image.format == "JPEG":
-                # Decoded at a fraction of its size where that is enough.
+                # Decode the picture at a fraction of its size if that is enough.
                 image.draft(None, (limits.detail_px, limits.detail_px))
             dpi = image.info.get("dpi")
             shown = ImageOps.exif_transpose(image)
@@ -67,7 +67,7 @@ class Picture:
             paper = Image.new("RGBA", shown.size, "white")
             paper.alpha_composite(shown.convert("RGBA"))
             shown = paper
-        # 16 bits per pixel would be cut off instead of scaled.
+        # Pillow's convert would clip 16 bits per pixel instead of scaling them.
         if shown.mode.startswith("I;16"):
             shown = Image.fromarray((np.asarray(shown) >> 8).astype("uint8"))
         return np.asarray(_fitted(shown.convert("L"), dpi, limits.detail_px))
@@ -78,7 +78,7 @@ class Picture:
 
 
 def _frames(image: Any) -> int:
-    """How many pages a picture has. The frames of other formats are an animation.
+    """How many pages a picture has. Only TIFF has pages; frames of other formats are an animation.
 
     Raises:
         Refused: its directory of pages is damaged.
@@ -96,7 +96,7 @@ def _check_size(size: tuple[int, int], most: int) -> None:
 
 
 def _fitted(image: Any, dpi: Any, side_px: int) -> Any:
-    """The picture with square pixels, and not larger than it will be read."""
+    """The picture with square pixels, and not larger than OCR needs it."""
     from PIL import Image
 
     width, height = image.size
@@ -108,7 +108,7 @@ def _fitted(image: Any, dpi: Any, side_px: int) -> Any:
 
 
 def _stretch(dpi: Any) -> float:
-    """How much higher than wide a pixel is, by the resolutions of a file."""
+    """The ratio of a pixel's height to its width, by the resolutions in the file."""
     try:
         across, down = float(dpi[0]), float(dpi[1])
         stretch = across / down
@@ -119,6 +119,6 @@ def _stretch(dpi: Any) -> float:
 
 
 def _said(error: Exception) -> str:
-    """An error of Pillow without the path of our memory file."""
+    """The text of an error of Pillow, without the path of the shared memory."""
     text = str(error) or type(error).__name__
     return "it cannot be identified" if "cannot identify" in text else text[:200]

@@ -1,4 +1,4 @@
-"""The page readers that this process uses: the host's, or its own where there is no supervisor."""
+"""The page readers that this process uses: the host's, or its own if there is no supervisor."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from conserver.process import packets
 
 
 class Readers(Protocol):
-    """Some readers behind one address."""
+    """Page readers that accept connections at one address."""
 
     @property
     def address(self) -> str:
-        """Where they accept."""
+        """The address of their socket."""
 
     @property
     def count(self) -> int:
-        """How many there are: so many pages of a document are asked for at once."""
+        """How many readers there are. The client requests this many pages at once."""
 
     def ensure(self) -> None:
-        """Called about once a second by whoever waits for them: start those that have ended."""
+        """Replace readers that have ended. The client calls this about once a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class HostReaders:
     count: int
 
     def ensure(self) -> None:
-        """The supervisor does it."""
+        """Does nothing: the supervisor replaces them."""
 
 
 class OwnReaders:
-    """Readers that belong to this process and end with it, however it ends."""
+    """Page readers of this process. They end when it ends, even by a kill."""
 
     def __init__(self, count: int) -> None:
         self.address = f"conserver-{os.urandom(16).hex()}"
@@ -51,7 +51,7 @@ class OwnReaders:
         self._lock = threading.Lock()
 
     def ensure(self) -> None:
-        """See `Readers`. They are started at the first call."""
+        """See `Readers`. The first call starts the readers."""
         with self._lock:
             if self._listener is None:
                 self._listener = packets.listen(self.address)
@@ -62,7 +62,7 @@ class OwnReaders:
 
     @property
     def pids(self) -> list[int]:
-        """Of those that run."""
+        """The process ids of running readers."""
         with self._lock:
             return [one.pid for one in self._processes if one.poll() is None]
 
@@ -88,19 +88,21 @@ class OwnReaders:
 
 
 class Pool:
-    """Which readers the links of this process use."""
+    """Chooses the page readers for the links of this process."""
 
     def __init__(self) -> None:
         self._readers: Readers | None = None
         self._lock = threading.Lock()
 
     def use(self, readers: Readers | None) -> None:
-        """Use these from now on; with None, own ones."""
+        """Use these readers from now on. None: use readers of this process."""
         with self._lock:
             self._readers = readers
 
     def readers(self) -> Readers:
-        """The readers; own ones are made at the first call, one per core."""
+        """The readers. If none were set, the first call makes readers of this process, one per
+        core.
+        """
         with self._lock:
             if self._readers is None:
                 self._readers = OwnReaders(len(os.sched_getaffinity(0)))
@@ -108,4 +110,4 @@ class Pool:
 
 
 pool = Pool()
-"""Of this process. The worker's main loop tells it which readers the host has."""
+"""The pool of this process. The worker's main loop calls `use` with the host's readers."""

@@ -1,11 +1,12 @@
-"""The process that opens documents and reads their pages, one at a time.
+"""The page reader: a process that opens documents and reads their pages, one at a time.
 
-All readers of a host accept from one socket: whichever is free takes the next page, of whichever
-worker. The bytes come in shared memory. A file from a stranger may crash a library, or make it run
-or grow without end; so each page has its time, kept by the kernel (its signals kill the process
-even where no Python runs), and the process has a limit of memory. What it costs is this page.
+All page readers of a host accept from one socket, and the first free one takes the next page of any
+worker. The document comes in shared memory. A file from a stranger may crash a library, or let it
+run or allocate without end. So the kernel limits the time of each page (its signals kill the
+process even while no Python code runs) and the memory of the process. A bad page therefore costs
+only this page.
 
-    request, with the document's memory behind it
+    request, with the descriptor of the document's memory
         {"type": "open", "key", "limits"}
         {"type": "page", "key", "limits", "number"}
     answers
@@ -15,7 +16,7 @@ even where no Python runs), and the process has a limit of memory. What it costs
         {"type": "refused", "reason"}      the document, or this page, can never be read
         {"type": "failed", "reason"}       this machine cannot read it now
 
-Then the connection ends.
+After the last answer the reader closes the connection.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ from conserver.process.packets import Gone, Message
 
 MEMORY_BYTES = 2 << 30
 IDLE_S = 120.0
-"""A reader that has loaded models and had no page for so long ends, and its memory with it."""
+"""A reader that has loaded models and gets no page for this time ends, to free its memory."""
 
 PAGES_MAX = 2000
-"""After so many pages a reader is replaced: libraries leak."""
+"""A reader is replaced after this many pages, because libraries leak memory."""
 
 WAIT_FACTOR = 10
-"""How much longer a page may take by the clock than of the CPU."""
+"""The limit of a page's elapsed time, as a multiple of the limit of its CPU time."""
 
 _NICE = 5
 _REQUEST_S = 5.0
@@ -61,11 +62,11 @@ _OOM_SCORE = "800"
 
 @dataclass(frozen=True, slots=True)
 class ReaderOptions:
-    """How a reader works.
+    """The limits and the device of a reader.
 
     Attributes:
-        memory_bytes: what it may allocate; 0 is no limit. Not used with a GPU, whose driver
-            reserves more addresses than any machine has memory.
+        memory_bytes: the limit of its memory; 0 means none. Not used with a GPU, because a GPU's
+            driver reserves more address space than any machine has memory.
         gpu: the CUDA device; None for the CPU.
     """
 
@@ -79,7 +80,7 @@ def _nothing(*_: object) -> None:
 
 
 class Reader:
-    """The loop of one process."""
+    """The main loop of a page reader."""
 
     def __init__(
         self,
@@ -91,8 +92,8 @@ class Reader:
     ) -> None:
         """
         Args:
-            listener: accepts without blocking; other processes accept from it, too.
-            beat: called twice a second, from another thread.
+            listener: a non-blocking socket, which all readers share.
+            beat: writes the heartbeat; called twice a second, by another thread.
             count: called with 1 for each page that was read.
             opener: opens a document by its path; None for `open_document`.
         """
@@ -109,10 +110,10 @@ class Reader:
         self._used_at_s = time.monotonic()
 
     def run(self, ended: Callable[[], bool], descriptors: list[int]) -> None:
-        """Serve until `ended`, or until it is time to be replaced.
+        """Serve until `ended`, until PAGES_MAX, or until idle for IDLE_S.
 
         Args:
-            ended: whether to stop; asked when one of the descriptors is readable.
+            ended: whether to stop; called when one of the descriptors is readable.
         """
         _limit(self._options)
         _watch(self._beat, descriptors)
@@ -135,7 +136,7 @@ class Reader:
             self._used_at_s = time.monotonic()
 
     def _rest(self) -> bool:
-        """Nothing to do: forget the document. Returns whether to end."""
+        """Close the document while no page waits. Returns whether to end."""
         idle_s = time.monotonic() - self._used_at_s
         if idle_s > _FORGET_S:
             self._close()
@@ -192,7 +193,7 @@ class Reader:
             }, None
 
     def _opened(self, key: str, memory: int, limits: Limits) -> OpenDocument:
-        """The document, which stays open for its next page."""
+        """The document. It stays open for its next page."""
         if self._open is None or self._key != key:
             self._close()
             self._open, self._key = self._opener(f"/proc/self/fd/{memory}", limits), key
@@ -205,10 +206,10 @@ class Reader:
 
 
 def open_document(path: str, limits: Limits) -> OpenDocument:
-    """Open a file by what it holds, whatever its labels say.
+    """Open a file. Its bytes decide the kind, not its media type or name.
 
     Raises:
-        Refused: it is empty, none that can be read, damaged, encrypted, or beyond a limit.
+        Refused: it is empty, of an unsupported kind, damaged, encrypted, or beyond a limit.
     """
     with Path(path).open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -236,7 +237,7 @@ def open_document(path: str, limits: Limits) -> OpenDocument:
 
 
 def memory_of(content: bytes) -> int:
-    """Bytes in shared memory: its descriptor, at the beginning."""
+    """Copies bytes to shared memory. Returns its descriptor, at position 0."""
     descriptor = os.memfd_create("conserver-document", os.MFD_CLOEXEC)
     data = memoryview(content)
     while data:
@@ -247,10 +248,10 @@ def memory_of(content: bytes) -> int:
 
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Let the kernel kill this process after that time.
+    """Let the kernel kill this process if the `with` block exceeds a time.
 
-    The time of the CPU counts, because a busy machine is no fault of the page; what waits for
-    something that does not come has WAIT_FACTOR times as long.
+    The limit is CPU time, because on a busy machine a good page takes long, too. A second limit,
+    WAIT_FACTOR times as long, is elapsed time, for code that waits for ever.
     """
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -264,24 +265,24 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 
 def _limit(options: ReaderOptions) -> None:
-    """Bound the memory, and be the one that goes first where the machine has none left."""
-    os.nice(_NICE)  # Workers and the API answer while pages are read.
+    """Limit the memory, and let the kernel kill this process first if the machine has none left."""
+    os.nice(_NICE)  # Workers and the API get the CPU first.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
     if options.memory_bytes and options.gpu is None:
-        with contextlib.suppress(OSError, ValueError):  # A stricter limit holds already.
+        with contextlib.suppress(OSError, ValueError):  # A stricter limit is set already.
             resource.setrlimit(resource.RLIMIT_DATA, (options.memory_bytes, options.memory_bytes))
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _watch(beat: Callable[[], None], descriptors: list[int]) -> None:
-    """Beat, and end the process with its parent even in the middle of a page."""
+    """Write the heartbeat, and end the process when its parent ends, also within a page."""
 
     def watch() -> None:
         poll = select.poll()
         for descriptor in descriptors:
-            poll.register(descriptor, 0)  # Only the end of a pipe or socket.
+            poll.register(descriptor, 0)  # Report only that the other end is closed.
         while True:
             beat()
             if any(event & select.POLLHUP for _, event in poll.poll(_BEAT_S * 1000)):
@@ -295,6 +296,6 @@ def _too_large(limit: int) -> str:
 
 
 def _is_memory(error: Exception) -> bool:
-    """Whether a library ran out of memory, in its own words."""
+    """Whether an error of a library means that memory is full, by its text."""
     text = str(error)
     return "bad_alloc" in text or "Insufficient memory" in text or "Failed to allocate" in text

@@ -22,7 +22,7 @@ SCHEMA = "conserver-document-text-1.0"
 
 
 def analysis(extraction: Extraction, reference: dict[str, int], product: str) -> dict[str, Any]:
-    """The analysis, ready to be added. reference: {"dialog": 1} or {"attachment": 0}."""
+    """The analysis, to add to the vCon. reference: {"dialog": 1} or {"attachment": 0}."""
     return {
         "type": DOCUMENT_TEXT,
         **reference,
@@ -48,7 +48,7 @@ def body(extraction: Extraction) -> dict[str, Any]:
 
 
 def _language(pages: tuple[Page, ...]) -> str:
-    """The language of most of the text; "" if it is not known."""
+    """The language of most of the text; "" if unknown."""
     characters: Counter[str] = Counter()
     for page in pages:
         if page.language != "und":
@@ -57,7 +57,7 @@ def _language(pages: tuple[Page, ...]) -> str:
 
 
 def _confidence(pages: tuple[Page, ...]) -> float:
-    """The mean over all characters; 0 without any."""
+    """The mean confidence of all characters; 0 without text."""
     characters = sum(len(page.text) for page in pages)
     total = sum(page.confidence * len(page.text) for page in pages)
     return round(total / characters, 4) if characters else 0.0

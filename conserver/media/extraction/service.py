@@ -1,7 +1,7 @@
 """The entry of a page reader that is a child of the supervisor.
 
-Stop signals do not end it: a terminal sends them to every process of the group, and workers still
-need it while they drain. It ends when the supervisor says so or is gone.
+It ends when the supervisor orders it, or when the supervisor has died. Stop signals do not end it:
+a terminal sends them to all processes of the group, but draining workers still need page readers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from conserver.process.shared_status import State
 
 
 def main(boot: Boot) -> int:
-    """Read pages until the end. Returns the exit code."""
+    """Read pages until ordered to end. Returns the exit code."""
     memory.use_one_arena()
     options = ReaderOptions(
         memory_bytes=boot.settings.page_reader_memory,
@@ -36,9 +36,10 @@ def main(boot: Boot) -> int:
 
 
 def take_gpu(device: str, environ: MutableMapping[str, str]) -> int | None:
-    """Let CUDA see this GPU alone, before any library looks. Returns its number then: 0, or None.
+    """Make this GPU the only one that CUDA shows, before a library uses CUDA. Returns its number,
+    which is then 0; None for the CPU.
 
-    device: as CUDA_VISIBLE_DEVICES names it: a number, or an id; empty for the CPU.
+    device: as in CUDA_VISIBLE_DEVICES: a number, or an id; empty for the CPU.
     """
     if not device:
         return None
@@ -47,7 +48,7 @@ def take_gpu(device: str, environ: MutableMapping[str, str]) -> int | None:
 
 
 def _can_use_gpus() -> bool:
-    """Whether the onnxruntime that is installed is the one for CUDA."""
+    """Whether the installed onnxruntime supports CUDA."""
     try:
         importlib.metadata.version("onnxruntime-gpu")
     except importlib.metadata.PackageNotFoundError:
