@@ -174,8 +174,8 @@ def _nothing_served(config: Config) -> Problem:
 
 
 def _no_longer_served(before: Config, after: Config) -> list[Problem]:
-    """A warning that names the lists which are not served any more. A file that was cut short may
-    still be valid.
+    """A warning that names the lists that `after` does not serve. It points to a file that was cut
+    short, which may still be valid.
     """
     gone = [name for name in before.ingress if name not in after.ingress]
     names = ", ".join(f"`{name}`" for name in gone)

@@ -271,8 +271,8 @@ class Item:
 
         Args:
             reason: rejected, failed or unavailable. (claim.lua makes the dead letters with the
-                reasons poison, time_limit and oversized, and those of jobs whose callback has
-                expired.)
+                reasons poison, time_limit and oversized. It also rejects the items of jobs whose
+                callback URL has expired.)
             error: what happened, for people.
             storage: the storage that failed. If it is empty, the outcome's link is named.
         """

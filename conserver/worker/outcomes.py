@@ -134,8 +134,8 @@ class OutcomeHandler:
 
     def flush(self) -> None:
         """Hand the items that are to be stored to the writers. Reserve rate slots for the items
-        that wait for one: an item whose slot is now goes to the chain threads, the others are
-        parked until their slots.
+        that wait for one. An item whose slot is now goes to the chain threads. An item whose slot
+        is later is parked until then.
         """
         self._rates.tell_throttles()
         for item, rate, wait_s in self._rates.flush(time.monotonic()):

@@ -26,7 +26,9 @@ from conserver.worker.writers import Writer
 
 
 class WorkerParts:
-    """The objects, as attributes. The writers' threads run; ChainPool.start starts the others."""
+    """The objects, as attributes. Of the threads, only those of the writers run; ChainPool.start
+    starts the chain threads.
+    """
 
     def __init__(
         self, boot: Boot, plugins: Plugins, redis: RetryingConnection, inbox: WorkerInbox
