@@ -4,8 +4,8 @@
     network                 proxies and certificates of the environment
     http, exchange          HTTP for the storages that speak it
     pool                    threads for the storages without a bulk write
-    reading, fields         what a vCon says
-    postgres, s3, ...       the storages; what is called s3_http is a part of s3
+    reading, fields         read the contents of a vCon (transcripts, tags, parties, dates)
+    postgres, s3, ...       the storages; s3_http is a part of s3, postgres_rows one of postgres
 
-The package imports nothing of conserver.
+The package imports nothing from conserver.
 """

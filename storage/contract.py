@@ -5,19 +5,22 @@ A storage is a module with three names:
 1. ``Options``: a pydantic model (derive it from `StorageOptions`); wrong options fail before
    anything runs.
 2. ``Storage``: a class that fulfils the protocol `Storage` below.
-3. ``prepare(options)``: imports what is heavy and makes what may be shared by a later fork. It
-   opens no socket and starts no thread.
+3. ``prepare(options)``: the supervisor calls it before it forks. It imports heavy modules, so that
+   all children share their memory. It opens no socket and starts no thread.
 
-The promises of every storage:
+Every storage keeps these rules:
 
-- A document is an upsert by its uuid. Writing the same one twice does no harm.
-- A newer revision is never replaced by an older one. What the storage holds without a revision is
-  older than any. Finding a newer one there counts as stored: it contains ours.
-- One document's fault never harms its neighbours: `save_many` answers for each separately.
+- A write is an upsert by uuid. Writing the same document twice does no harm.
+- An older revision never replaces a newer one. If the storage already holds a newer revision, the
+  outcome is `Stored`, because the newer revision contains the older one's changes. A row or object
+  without a revision counts as older than any revision.
+- A bad document does not harm the other documents of its batch: `save_many` returns one outcome
+  for each.
+- `Rejected` means that this storage will never take the document. For causes that can go away
+  (server away, disk full, read-only, wrong password) the outcome is `Unavailable`.
+- If `save_many` raises, the whole batch counts as unavailable. The caller closes the storage and
+  opens it again later.
 - A storage may be `Searchable` and `Findable` as well.
-- `Rejected` is the outcome only of what this storage will never take. Whatever may pass by itself
-  or by an operator's hand (server away, disk full, read-only, wrong password) is `Unavailable`, or
-  an exception, which means: all of them are unavailable; close the storage and open it again later.
 """
 
 from __future__ import annotations
@@ -35,11 +38,11 @@ Form: TypeAlias = Literal["unsigned", "jws", "jwe"]
 
 @dataclass(slots=True)
 class Document:
-    """One vCon to keep: its JSON bytes and what is known of them.
+    """One vCon to store: its JSON bytes, and facts about them.
 
-    `revision` rises with every change of the vCon. `etag` is what this storage answered when it
-    stored the document before (`Stored.etag`), if the caller still knows. `parsed` is the parsed
-    body, handed in by a caller that has it; storages only read it.
+    `revision` rises with every change of the vCon. `etag` is the `Stored.etag` that this storage
+    returned for the document last time; None if the caller does not have it. `parsed` is the parsed
+    body if the caller has parsed it already; storages never change it.
     """
 
     uuid: str
@@ -50,7 +53,7 @@ class Document:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The parsed body (parsed once). Raises ValueError where it is no JSON object."""
+        """The parsed body (parsed once). Raises ValueError if it is not a JSON object."""
         if self.parsed is None:
             parsed = orjson.loads(self.body)
             if not isinstance(parsed, dict):
@@ -86,7 +89,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Outcome: not stored now; try again, after `after_s` seconds if the storage says when."""
+    """Outcome: not stored, but a later try may succeed; after `after_s` seconds, if it is given."""
 
     reason: str
     after_s: float | None = None
@@ -109,12 +112,12 @@ class StorageOptions(BaseModel):
 
 @runtime_checkable
 class Storage(Protocol):
-    """A place that keeps vCons. Made with `Storage(name, options)`; nothing happens until `open`.
+    """A place that keeps vCons. `Storage(name, options)` makes it; it connects only at `open`.
 
-    `save_many` is called from one thread at a time. `get`, `delete` and `ready` may be called
-    from another thread meanwhile. `open` and `close` can be called again without harm.
+    One thread at a time calls `save_many`. Another thread may call `get`, `delete` and `ready`
+    meanwhile. `open` and `close` may be called repeatedly.
 
-    It may have a `place` besides (see place_of), which then stands in every message about it.
+    A storage may also have an attribute `place` (see place_of), which every message about it shows.
     """
 
     name: str
@@ -126,13 +129,13 @@ class Storage(Protocol):
         """Closes the client. Never raises for a broken connection."""
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """Stores documents of distinct uuids; one outcome for each, in the same order.
+        """Stores documents of distinct uuids; returns one outcome for each, in the same order.
 
-        Raises for a broken connection: then nothing is known of any of them.
+        Raises for a broken connection: then any of the documents may be stored or not.
         """
 
     def get(self, uuid: str) -> bytes | None:
-        """Returns the document as JSON, or None if this storage does not hold it (whole)."""
+        """Returns the document as JSON, or None if this storage does not hold all of it."""
 
     def delete(self, uuid: str) -> bool:
         """Deletes the document. Returns whether there was one."""
@@ -142,14 +145,12 @@ class Storage(Protocol):
 
 
 def place_of(storage: object) -> str:
-    """Where a storage keeps its vCons, for messages: what it has as `place`, such as host:port or a
-    path. "" where it says nothing.
-    """
+    """The storage's attribute `place`, for messages: host:port or a path. "" if it has none."""
     return str(getattr(storage, "place", ""))
 
 
 def with_place(text: str, place: str) -> str:
-    """A message about a storage that names the place, which many clients leave out."""
+    """`text` with the storage's place appended, because many clients' errors do not name it."""
     return text if not place or place in text else f"{text} ({place})"
 
 
@@ -164,9 +165,9 @@ class Hit:
     """A vCon that a search has found.
 
     Attributes:
-        created_at: of the vCon, as text; "" where it has none.
-        snippet: some of its words around those that were found.
-        marks: where those are in the snippet: (begin, end) in characters.
+        created_at: the vCon's own `created_at`, as text; "" if it has none.
+        snippet: a piece of the vCon's text around the found words.
+        marks: the found words in the snippet: (begin, end) in characters.
     """
 
     uuid: str
@@ -178,7 +179,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """A page of hits, the newest first. cursor: of the next page; "" for the last."""
+    """A page of hits, the newest first. cursor: asks for the next page; "" if there is none."""
 
     hits: Sequence[Hit]
     cursor: str = ""
@@ -186,26 +187,26 @@ class Hits:
 
 @runtime_checkable
 class Searchable(Protocol):
-    """What a storage can do besides, if it keeps an index of words. Called as `get` is.
+    """A storage that keeps an index of words. Any thread may call `search`, as it may `get`.
 
-    A storage that has `search` and that is configured without an index sets `searches` to False.
+    `searches` is False if the storage is configured without the index.
     """
 
     searches: bool
 
     def search(self, text: str, limit: int, cursor: str = "") -> Hits:
-        """Finds the vCons that hold every word and every "quoted phrase" of a text.
+        """Finds the vCons that contain every word and every "quoted phrase" of `text`.
 
-        Looked for in subjects, parties, transcripts, text messages, tags and other analyses. A text
-        without a word finds nothing. What was stored is found within seconds.
+        The index holds subjects, parties, transcripts, text messages, tags and other analyses. A
+        `text` without a word finds nothing. A search finds a vCon within seconds of its storing.
 
-        Raises ValueError for a cursor that is not this storage's.
+        Raises ValueError for a cursor that this storage did not make.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Finds:
-    """A page of what a query has found. cursor: of the next page; "" for the last."""
+    """A page of uuids that a query found. cursor: asks for the next page; "" if there is none."""
 
     uuids: Sequence[str]
     cursor: str = ""
@@ -213,23 +214,23 @@ class Finds:
 
 @runtime_checkable
 class Findable(Protocol):
-    """What a storage can do besides, if it has a language for queries. Called as `get` is."""
+    """A storage that has a query language. Any thread may call `find`, as it may `get`."""
 
     def find(self, query: str | dict[str, Any], limit: int, cursor: str = "") -> Finds:
-        """Finds the vCons that a query of the storage's own language means, each once.
+        """Finds the vCons that match a query in the storage's own language, each once.
 
-        The pages follow an order that later changes of a vCon do not change: so one that is there
-        from the first page to the last is in one of them.
+        Changes of a vCon do not move it to another page. So a vCon that exists during the whole
+        search is on exactly one page.
 
-        Raises ValueError for a query or a cursor that is none of this storage's.
+        Raises ValueError for a query that the storage cannot run, or a cursor that it did not make.
 
-        A storage may also have `check_query(query)`, which raises ValueError for what can be none
-        of its queries, without asking anybody: `conserver check` calls it.
+        A storage may also have `check_query(query)`, which raises ValueError for an unusable query
+        without asking the server. `conserver check` calls it.
         """
 
 
 def all_unavailable(
     documents: Sequence[Document], reason: str, after_s: float | None = None
 ) -> list[Outcome]:
-    """Outcomes for documents that the same failure concerns."""
+    """The outcome Unavailable for each of `documents`, all with the same reason."""
     return [Unavailable(reason, after_s)] * len(documents)

@@ -1,8 +1,8 @@
-"""Runs the requests of storages without a bulk write in several threads.
+"""Sends the requests of storages without a bulk write from several threads.
 
-Every document is a request. The calling thread takes part, so that a single document is never
-handed to another thread. The number of further threads is measured: a thread pays only if a request
-waits for longer than it computes, as across a network, but not with a server on the same host.
+Every document is one request. The calling thread sends requests, too, so that a single document is
+never handed to another thread. The pool measures how many more threads help: a thread helps only if
+a request waits for longer than it computes, as across a network.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from queue import SimpleQueue
 
 from storage.contract import Document, Outcome, Unavailable
 
-# A document's own share of the interpreter, generously.
+# Upper estimate of the time for which one request holds the interpreter lock.
 _COMPUTING_S = 0.001
-# So many broken connections show that the rest of a batch is not worth trying.
+# After so many broken connections the remaining documents of a batch are not tried.
 _FAILURE_LIMIT = 3
 
 
 class Pool:
-    """At most `limit` requests at the same time, the caller's among them. One caller at a time.
+    """Sends at most `limit` requests at the same time, the caller's own included.
 
-    The threads are daemons, so that one that hangs in a request does not hold the process.
+    Only one thread at a time may call `run`. The pool's threads are daemon threads, so that a
+    hanging request does not keep the process alive.
     """
 
     def __init__(self, name: str, limit: int, broken: tuple[type[Exception], ...]) -> None:
@@ -62,7 +63,7 @@ class Pool:
         return batch.outcomes
 
     def close(self) -> None:
-        """Ends the threads; one that is inside a request ends after it."""
+        """Ends the threads; a thread that is inside a request ends after that request."""
         for _ in range(self._helper_count):
             self._orders.put(None)
         self._helper_count = 0
@@ -74,18 +75,17 @@ class Pool:
 
 
 def _help(orders: SimpleQueue[_Batch | None]) -> None:
-    """Works for batches until it is told to end."""
+    """A helper thread: works on batches until it gets None."""
     while (batch := orders.get()) is not None:
         try:
             batch.work()
         finally:
             batch.done.put(None)
-        # While it waits for the next one, the documents are not its to hold.
-        del batch
+        del batch  # Else this thread would keep the documents in memory until the next batch.
 
 
 class _Batch:
-    """Documents that several threads take from, and what became of each."""
+    """The documents of one call of `run`, and their outcomes. Several threads take from it."""
 
     def __init__(
         self,
@@ -95,10 +95,11 @@ class _Batch:
         broken: tuple[type[Exception], ...],
     ) -> None:
         self.outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
-        # One entry from each helper that has finished; and an error that is no document's fault.
+        # Each helper thread puts one entry here when it has finished.
         self.done: SimpleQueue[None] = SimpleQueue()
+        # An unexpected error of a request, which `run` raises in the caller's thread.
         self.fault: Exception | None = None
-        # Of the fastest document, as the others may have waited for the interpreter.
+        # The time of the fastest request. Slower ones may have waited for the interpreter lock.
         self.fastest_s: float | None = None
         self._waiting = deque(enumerate(documents))
         self._save = save

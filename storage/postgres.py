@@ -1,16 +1,16 @@
 """Stores a vCon as a row in PostgreSQL, with the whole document as jsonb.
 
-A batch is one statement, whatever its size: the columns travel as binary arrays, so that no
-document is escaped, and the server answers with the ids it wrote. An id it did not write belongs to
-a row with a newer revision. When the server refuses a batch for what is in it, the batch is halved
-until the row at fault stands alone.
+One INSERT statement stores a whole batch. Its parameters are the columns as binary arrays, so that
+no document is escaped. The server returns the ids that it wrote; if an id is missing, the table
+already has a newer revision of that row. If the server refuses a batch because of a row, the batch
+is halved until that row is alone.
 
-The table is the one that vcon-server makes, with a column `revision` beside its own. A row that
-vcon-server wrote has none there (NULL) and is older than any revision. Its column `id` demands a
-UUID: a vCon whose `uuid` is not a UUID gets one that is derived from it (`row_id`).
+The table is vcon-server's, with one more column, `revision`. In rows that vcon-server wrote,
+`revision` is NULL, which counts as older than any revision. The type of the column `id` is uuid: a
+vCon whose `uuid` is not a UUID gets an id that is derived from it (`row_id`).
 
-A connection that the server or a firewall has closed while it was idle is no outage: it is opened
-again, and the call is repeated once. Every call here is safe to repeat.
+The server or a firewall may have closed an idle connection. Then the storage connects again and
+repeats the call once; every call here is safe to repeat.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-# Classes of SQLSTATE (see appendix A of PostgreSQL's manual).
-# The row is at fault: its data, a constraint, a limit of the server, or a trigger that refuses it.
+# Prefixes of SQLSTATE codes (see appendix A of PostgreSQL's manual).
+# These name a fault of one row: its data, a constraint, a limit of the server, a trigger.
 _FAULTS_OF_A_ROW = ("21", "22", "23", "54", "P0")
-# Nobody is at fault: a deadlock, a full disk, a lock, a cancelled statement. The rows are
-# Unavailable, and come again later.
-# A code in neither list (a shutdown, a standby in the primary's place) ends the connection.
+# These name a passing trouble: a deadlock, a full disk, a lock, a cancelled statement. The outcome
+# of the rows is Unavailable, and the worker writes them again later.
+# For any other code (a shutdown, a standby in the primary's place) `save_many` raises.
 _PASSING = ("40", "53", "55", "57014", "58")
 
-# Names the lock under which one of many starting workers makes the table.
+# The key of the advisory lock under which one of many starting workers makes the table.
 _SCHEMA_LOCK = 0x636F6E736572
 _COLUMNS = {
     "id": "uuid PRIMARY KEY",
@@ -130,7 +130,7 @@ class Storage:
         self._reopening = threading.Lock()
 
     def open(self) -> None:
-        """Connects, and makes the table or the columns that are missing in it."""
+        """Connects, and makes the table or its missing columns."""
         from storage.postgres_connection import Connection
 
         self.close()
@@ -140,7 +140,7 @@ class Storage:
             self._ensure_table(connection)
             extra = _WITH_SEARCH if self.searches else _WITHOUT_SEARCH
             upsert = _UPSERT.format(table=self._table, **extra)
-            # Planned once, so that a key or a right that is missing shows now.
+            # Let the server plan the statement now: a missing key or right raises here.
             connection.query(f"EXPLAIN {upsert}", *["{}"] * (7 if self.searches else 6))
             connection.prepare(upsert)
         except BaseException:
@@ -149,13 +149,13 @@ class Storage:
         self._connection = connection
 
     def close(self) -> None:
-        """Closes the connection; a call that waits in another thread fails at once."""
+        """Closes the connection. If another thread waits in a call, that call fails at once."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """Runs one statement for all; more only if the server refuses something in it."""
+        """Stores all documents by one statement; by several if the server refuses a row."""
         outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
         rows = []
         for index, document in enumerate(documents):
@@ -169,7 +169,7 @@ class Storage:
         return outcomes
 
     def get(self, uuid: str) -> bytes | None:
-        """Gives the document as PostgreSQL writes it: jsonb keeps neither order nor white space."""
+        """The document as PostgreSQL writes it: jsonb keeps neither key order nor white space."""
         statement = f"SELECT vcon_json::text FROM {self._table} WHERE id = $1::uuid"
         rows = self._query(statement, row_id(uuid).hex())
         return rows[0][0] if rows else None
@@ -184,7 +184,7 @@ class Storage:
         return postgres_search.search(self._query, self._table, text, limit, cursor)
 
     def ready(self) -> None:
-        """Asks whether the table is there and may be written."""
+        """Raises if the table is missing or this role cannot write to it now."""
         rows = self._query(
             "SELECT has_table_privilege($1::regclass, 'INSERT')"
             " AND has_table_privilege($1::regclass, 'UPDATE'),"
@@ -198,7 +198,7 @@ class Storage:
 
     @staticmethod
     def check_query(query: object) -> None:
-        """Raises ValueError for what is no condition."""
+        """Raises ValueError if `query` cannot be a condition in SQL."""
         postgres_search.check_condition(query)
 
     def find(self, query: str | dict[str, Any], limit: int, cursor: str = "") -> Finds:
@@ -214,7 +214,7 @@ class Storage:
         return self._repeated(lambda connection: connection.query(statement, *values))
 
     def _repeated(self, call: Callable[[Connection], _Result]) -> _Result:
-        """Makes a call; once more over a new connection, if the old one turns out to be lost."""
+        """Makes a call. If the connection is lost, connects again and repeats the call once."""
         connection = self._connected()
         try:
             return call(connection)
@@ -224,7 +224,7 @@ class Storage:
             if not connection.is_lost:
                 raise
         with self._reopening:
-            # Another thread may have done it meanwhile, or closed the storage.
+            # Another thread may have reopened or closed the storage meanwhile.
             if self._connected() is connection:
                 self.open()
         return call(self._connected())
@@ -244,7 +244,7 @@ class Storage:
                 "SELECT 1 FROM pg_settings"
                 " WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)"
             ):
-                # The default method, pglz, costs the server more than all other work on a document.
+                # The default compression, pglz, costs the server more CPU than all other work.
                 connection.query(
                     f"ALTER TABLE {self._table} ALTER COLUMN vcon_json SET COMPRESSION lz4"
                 )
@@ -302,11 +302,11 @@ def _quoted(name: str) -> str:
 
 
 def _place_of(options: Options) -> str:
-    """The server's host and port, and the database."""
+    """The server's host and port, and the database, for messages."""
     if options.url is None:
         return f"{options.host}:{options.port}/{options.database}"
     found = urlsplit(options.url.get_secret_value())
-    return f"{found.netloc.rpartition('@')[2]}{found.path}"  # "" for words like host=a port=1
+    return f"{found.netloc.rpartition('@')[2]}{found.path}"  # "" for a string like "host=a port=1".
 
 
 def _connection_parameters(options: Options) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Connects to PostgreSQL; every call over the connection ends by a deadline.
 
-psycopg makes the connection; statements go through libpq's asynchronous calls, because those alone
-let a client give up on a server that has stopped answering, and because they cost the least.
+psycopg makes the connection. Statements use libpq's asynchronous calls, because only these let a
+client stop waiting for a server that has stopped answering. They also cost the least CPU.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
 _UPSERT_NAME = b"conserver_upsert"
-# How long one host may take to answer, where several are named or a name has several addresses.
+# How long libpq waits for one address before it tries the next one.
 _CONNECT_TIMEOUT_S = 10
 
 
 class Connection:
-    """One connection, used by one thread at a time; the others wait for their turn."""
+    """One connection, used by one thread at a time; other threads wait for their turn."""
 
     def __init__(self, parameters: dict[str, Any], timeout_s: float, pooler: bool) -> None:
-        """Connects. `parameters` are libpq's; `pooler` forgoes what a transaction pooler breaks."""
+        """Connects with libpq's `parameters`.
+
+        With `pooler` it uses neither prepared statements nor session settings, because a pooler in
+        transaction mode breaks both.
+        """
         self._timeout_s = timeout_s
         self._pooler = pooler
         self._lock = threading.Lock()
@@ -43,23 +47,24 @@ class Connection:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the server or the network has ended it."""
+        """Whether the server or the network has ended the connection."""
         return self._libpq.status != ConnStatus.OK
 
     def close(self) -> None:
-        """Closes, or ends the wait of the thread that is inside a call."""
+        """Closes the connection. If another thread is inside a call, that call fails instead."""
         if self._lock.acquire(blocking=False):
             try:
                 self._connection.close()
             finally:
                 self._lock.release()
         elif self._libpq.status == ConnStatus.OK:
-            # Its memory is in use: that thread's call fails, and the last reference frees it.
+            # The other thread uses the connection's memory, so only shut the socket down. That
+            # thread's call fails; the memory is freed with the last reference.
             with socket.socket(fileno=os.dup(self._libpq.socket)) as wire:
                 wire.shutdown(socket.SHUT_RDWR)
 
     def prepare(self, upsert: str) -> None:
-        """Makes the upsert known to the server. Raises where it does not fit the table."""
+        """Prepares the upsert on the server. Raises if the statement does not fit the table."""
         self._upsert = upsert.encode()
         if not self._pooler:
             with self._turn():
@@ -67,7 +72,7 @@ class Connection:
                 self._raise_for(self._answer())
 
     def upsert(self, values: Sequence[bytes]) -> PGresult:
-        """Runs the prepared upsert with binary values; its errors are in the result."""
+        """Runs the upsert with binary values. An error of the statement is in the result."""
         formats = [Format.BINARY] * len(values)
         with self._turn():
             if self._pooler:
@@ -81,7 +86,7 @@ class Connection:
             return self._answer()
 
     def query(self, statement: str, *values: str) -> list[list[bytes | None]]:
-        """Runs any statement with values as text; rows as text. Raises for whatever fails."""
+        """Runs a statement; values and the returned rows are text. Raises if it fails."""
         with self._turn():
             self._libpq.send_query_params(statement.encode(), [value.encode() for value in values])
             result = self._answer()
@@ -90,16 +95,16 @@ class Connection:
         return [[result.get_value(row, n) for n in columns] for row in range(result.ntuples)]
 
     def error(self, result: PGresult) -> tuple[str, str]:
-        """The SQLSTATE of a failed statement and what the server says; both empty if it is well."""
+        """The SQLSTATE and the message of a failed statement; both "" if it succeeded."""
         if result.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
             return "", ""
         state = _diagnostic(result, DiagnosticField.SQLSTATE)
         message = _diagnostic(result, DiagnosticField.MESSAGE_PRIMARY)
         if not state:
-            # Not the server speaks but libpq: the connection broke.
+            # The error is libpq's own, not the server's: the connection broke.
             raise ConnectionError(result.get_error_message())
         if state.startswith("22"):
-            # Said of a value. (The details of other errors quote the whole row.)
+            # The detail is about one value. (The details of other errors quote the whole row.)
             message = f"{message}: {_diagnostic(result, DiagnosticField.MESSAGE_DETAIL)}"
         return state, f"{message.rstrip(': ')} (SQLSTATE {state})"
 
@@ -145,11 +150,11 @@ class Connection:
 
 
 def _defaults(timeout_s: float) -> dict[str, Any]:
-    """What libpq is told unless the options say otherwise."""
+    """Connection parameters, which the storage's options override."""
     return {
         "application_name": "conserver",
         "connect_timeout": max(2, int(min(timeout_s, _CONNECT_TIMEOUT_S))),
-        # Of several hosts take the one that writes; after a failover that is another one.
+        # If several hosts are named, connect to the one that takes writes.
         "target_session_attrs": "read-write",
         "keepalives_idle": 10,
         "keepalives_interval": 5,
@@ -162,7 +167,7 @@ def _session(parameters: dict[str, Any], timeout_s: float, pooler: bool) -> dict
     """The given parameters, with the settings that the session needs."""
     session = parameters | {"client_encoding": "UTF8"}
     if not pooler:
-        # The server gives up as well, else every lock wait that we left would stay there.
+        # Without this limit, the server would go on with a statement that the client gave up.
         ours = f"-c statement_timeout={int(timeout_s * 1000)} -c TimeZone=UTC"
         session["options"] = f"{ours} {parameters.get('options') or ''}".strip()
     return session

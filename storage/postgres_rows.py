@@ -1,4 +1,4 @@
-"""A vCon as the columns of its row, in PostgreSQL's binary form: what storage.postgres sends."""
+"""Turns vCons into rows for storage.postgres: their columns in PostgreSQL's binary format."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from storage import postgres_search
 from storage.contract import Document, Rejected
 from storage.fields import text, timestamp
 
-# Types of the arrays sent, by their number in every PostgreSQL's catalogue.
+# The OIDs of the arrays' element types, which are the same in every PostgreSQL.
 _UUID, _TEXT, _TIMESTAMP, _JSONB, _BIGINT = 2950, 25, 1114, 3802, 20
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-# The first byte of a jsonb in binary form says which form it is.
+# The first byte of a jsonb value in binary format is the version of the format.
 _JSONB_VERSION = b"\x01"
 _UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # The namespace of derived ids. Never change it: stored rows have ids made from it.
 _NAMESPACE = uuid5(NAMESPACE_URL, "conserver:storage.postgres")
-# jsonb holds every character but NUL. An escaped backslash before u0000 is plain text, and allowed.
+# Matches an escaped NUL, the only character that jsonb cannot hold. A backslash that is itself
+# escaped before u0000 is plain text, and allowed.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -40,7 +41,7 @@ class Row:
 
 
 def row_id(uuid: str) -> bytes:
-    """The id of a vCon's row: its uuid, or a UUIDv5 of it, if it has not the form of a UUID."""
+    """The id of a vCon's row: its uuid, or a UUIDv5 of that text if it is not a UUID."""
     if _UUID_TEXT.fullmatch(uuid):
         return bytes.fromhex(uuid.replace("-", ""))
     return uuid5(_NAMESPACE, uuid).bytes
@@ -48,7 +49,7 @@ def row_id(uuid: str) -> bytes:
 
 def row_of(index: int, document: Document, searches: bool) -> Row | Rejected:
     """The columns of a document, or why PostgreSQL cannot hold it."""
-    # Looking for one byte is so much quicker that it comes first: most documents escape nothing.
+    # Most documents escape nothing, so the quick search for one byte comes first.
     body = document.body
     if b"\\" in body and b"\\u0000" in body and _NUL.search(body):
         return Rejected("the document holds the character NUL, which jsonb cannot hold")
@@ -78,7 +79,7 @@ def _microseconds(moment: datetime | None) -> bytes | None:
 
 
 def parameters(rows: list[Row], searches: bool) -> list[bytes]:
-    """The columns of all rows, each as one array, in the order of the statement's parameters."""
+    """The statement's parameters: one array for each column, with the values of all rows."""
     columns = [
         _array(_UUID, [row.id for row in rows]),
         _array(_TEXT, [row.vcon for row in rows]),

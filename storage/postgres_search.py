@@ -1,7 +1,7 @@
-"""How storage.postgres searches: a column with the words of each vCon, and an index over it.
+"""The search of storage.postgres: a column with the words of each vCon, and an index over it.
 
-The column is text, and the index is over its tsvector: so the upsert only carries a text more, and
-a snippet can be made without the document.
+The column's type is text, and the index is built over its tsvector. So the upsert carries only one
+more text, and PostgreSQL can make a snippet without reading the document.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from storage.contract import Document
 
 COLUMN = "words"
-# PostgreSQL takes no tsvector above 1 MiB; however short its words are, one of this is smaller.
+# PostgreSQL takes no tsvector above 1 MiB. The tsvector of so many bytes of text stays below that,
+# even if all its words are short.
 _WORDS_BYTES = 250_000
 _WORDS = "to_tsvector('simple', words)"
 _INDEX = f"CREATE INDEX ON {{table}} USING gin ({_WORDS})"
@@ -56,13 +57,13 @@ WHERE id > $1::uuid AND ({condition}) ORDER BY id LIMIT {limit}
 
 
 def words(document: Document) -> bytes:
-    """What the column holds for a document."""
+    """The value of the column for a document."""
     joined = "\n".join(filter(None, words_of(document.data))).encode()
     return joined[:_WORDS_BYTES].decode(errors="ignore").encode()
 
 
 def ensure_index(query: Callable[..., list[list[bytes | None]]], table: str) -> None:
-    """Makes the index, unless the table has it."""
+    """Makes the index if the table does not have it."""
     if not query(_HAS_INDEX, table):
         query(_INDEX.format(table=table))
 
@@ -88,7 +89,7 @@ def search(
 
 
 def check_condition(condition: object) -> None:
-    """Raises ValueError for what is no condition in SQL."""
+    """Raises ValueError if `condition` cannot be a condition in SQL."""
     if not isinstance(condition, str):
         raise ValueError("the query must be a text: a condition in SQL")
 
@@ -116,7 +117,7 @@ def find(
 
 
 def _place(cursor: str) -> list[str]:
-    """The time and the id in a cursor. Raises ValueError for what PostgreSQL would not read."""
+    """The time and the id in a cursor. Raises ValueError if PostgreSQL could not read them."""
     created_at, row_id = from_cursor(cursor, [str, str])
     try:
         return [str(datetime.fromisoformat(created_at)), str(UUID(row_id))]

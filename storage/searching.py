@@ -1,4 +1,4 @@
-"""What the storages that can search share: how a question is read, and how a snippet is marked."""
+"""Helpers of all storages that can search: parse a question, mark found words, make cursors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from storage.fields import messages, notes, objects, strings, text, transcripts
 from storage.reading import tags_of
 
 OPEN, CLOSE = "\ue000", "\ue001"
-"""Around what was found, in a snippet that an index has made: characters that Unicode leaves to
-programs, and no white space, which Elasticsearch would cut off.
+"""Stand around each found word in a snippet that an index made. They are private-use characters of
+Unicode, because Elasticsearch would cut off white space.
 """
 
 NO_CURSOR = "the cursor is none of this storage's"
 TERMS_MAX = 32
-"""Of one question; further ones are left out, so that no question can be endless."""
+"""The most terms of one question that are searched for; later ones are ignored."""
 
 _PARTY_MEMBERS = ("name", "tel", "mailto", "sip", "role", "org")
 _TERM = re.compile(r'"([^"]*)"?|(\S+)')
@@ -28,7 +28,7 @@ _MARK = re.compile(f"[{OPEN}{CLOSE}]")
 
 
 def words_of(data: dict[str, Any]) -> tuple[str, str, str, str, str, str]:
-    """What a vCon is found by: subject, parties, transcripts, messages, tags, other analyses."""
+    """The searchable text of a vCon: subject, parties, transcripts, messages, tags, analyses."""
     analyses, attachments = objects(data, "analysis"), objects(data, "attachments")
     parties = [
         {name: party.get(name) for name in _PARTY_MEMBERS} for party in objects(data, "parties")
@@ -44,13 +44,13 @@ def words_of(data: dict[str, Any]) -> tuple[str, str, str, str, str, str]:
 
 
 def terms(question: str) -> list[str]:
-    """The words and "quoted phrases" of a question, but for those without a letter or digit."""
+    """The words and "quoted phrases" of a question that contain a letter or a digit."""
     found = (phrase or word for phrase, word in _TERM.findall(question))
     return [term for term in found if any(map(str.isalnum, term))][:TERMS_MAX]
 
 
 def marked(uuid: str, created_at: str, subject: str, snippet: str) -> Hit:
-    """A hit whose snippet has OPEN and CLOSE around what was found."""
+    """Makes a Hit from a snippet that has OPEN and CLOSE around each found word."""
     pieces: list[str] = []
     marks: list[tuple[int, int]] = []
     length, begun = 0, None
@@ -71,7 +71,7 @@ def marked(uuid: str, created_at: str, subject: str, snippet: str) -> Hit:
 
 
 def to_cursor(values: Sequence[Any]) -> str:
-    """The place after a hit, by which a storage orders its hits, as text without a meaning."""
+    """A cursor: the values by which a storage orders its hits, of the last hit, as opaque text."""
     return base64.urlsafe_b64encode(orjson.dumps(list(values))).decode().rstrip("=")
 
 
@@ -79,7 +79,7 @@ def from_cursor(cursor: str, kinds: Sequence[type | tuple[type, ...]]) -> list[A
     """The values of a cursor.
 
     Raises:
-        ValueError: it is none of this storage's.
+        ValueError: the cursor was not made by this storage.
     """
     try:
         values = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))

@@ -1,9 +1,10 @@
-"""What people type and see in a terminal.
+"""The commands of `conserver`.
 
-app.py, operating.py and groups.py declare the commands with Typer. Each command has a module of its
-own, named as it is, which calls operations and prints what they return. It is imported when the
-command runs, so that no command pays for what another one needs.
+app.py, operating.py and groups.py declare the commands with Typer. Each command has its own module
+of the same name, which calls functions of conserver.operations and prints their results. The module
+is imported when its command runs, so that no command imports the libraries of another one.
 
-What they share: output.py (text or JSON), tables.py, watching.py (--watch), arguments.py (options
-that several have), environment.py (settings, configuration and Redis of the person who types).
+Modules that several commands use: output.py (text or JSON), tables.py, watching.py (--watch),
+arguments.py (common options), environment.py (settings, configuration, the Redis client). `retry`
+and `empty` are both in waiting.py.
 """

@@ -15,7 +15,7 @@ PORT = 8000
 
 
 def serve(config_file: str, host: str, port: int, workers: int) -> int:
-    """Serves until it is stopped. host "" and port 0: as the settings say."""
+    """Serves until the process is stopped. With host "" or port 0 the settings decide."""
     found = load_settings(config_file)
     chosen = {
         "api_host": host or found.api_host,

@@ -1,8 +1,8 @@
-"""The commands of `conserver`: their names, arguments and help.
+"""Declares the commands of `conserver`: their names, arguments and help.
 
-Only declarations are here. Commands that change lists, jobs or items are declared in operating.py,
-those of groups such as `conserver dlq` in groups.py. The module of a command is imported when the
-command runs, so that none pays for what another one needs.
+operating.py declares the commands that show or change lists and items, groups.py those of groups
+such as `conserver dlq`. A command's module is imported when the command runs, so that no command
+imports the libraries of another one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ for _name, _group in GROUPS.items():
 
 
 def run_cli(words: Sequence[str]) -> int:
-    """Runs the command that `words` say and returns its exit code."""
+    """Runs a command line (without the program's name) and returns its exit code."""
     try:
         _app(list(words), prog_name="conserver")
     except SystemExit as end:
@@ -68,7 +68,8 @@ def run(
 ) -> None:
     """Run the daemon until SIGTERM.
 
-    Supervisor, coordinator and workers, and the API where CONSERVER_API_PORT is set.
+    It has a supervisor, a coordinator and workers, and the API if
+    CONSERVER_API_PORT is set.
     """
     from conserver.cli.run import run
 
@@ -93,7 +94,7 @@ def api(
 ) -> None:
     """Serve the HTTP API and the dashboard alone, until SIGTERM.
 
-    `conserver run` serves them, too, where CONSERVER_API_PORT is set.
+    `conserver run` serves them, too, if CONSERVER_API_PORT is set.
     """
     from conserver.cli.api import serve
 
@@ -135,11 +136,11 @@ def status(
     config: ConfigFile = "",
     watch: Annotated[
         float,
-        typer.Option("--watch", metavar="SECONDS", min=0, max=86_400, help="Again and again."),
+        typer.Option("--watch", metavar="SECONDS", min=0, max=86_400, help="Repeat that often."),
     ] = 0,
     json: AsJson = False,
 ) -> None:
-    """Show what waits, what runs, what is dead, and what is wrong.
+    """Show lists, hosts, workers, storages, and what is wrong.
 
     Below the tables stands what is wrong now, the worst first, and what to do.
     """
@@ -159,13 +160,13 @@ def doctor(json: AsJson = False) -> None:
 @_app.command(epilog=examples("forget --stored --dry-run"))
 def forget(
     stored: Annotated[
-        bool, typer.Option("--stored", help="Of items that have ended and are stored.")
+        bool, typer.Option("--stored", help="Documents of ended items that all storages have.")
     ] = False,
     dry_run: DryRun = False,
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
-    """Make room in Redis: delete now what would expire later."""
+    """Make room in Redis: delete documents before they expire."""
     from conserver.cli.forget import forget
 
     end(lambda: forget(Output(as_json=json), config, stored=stored, dry_run=dry_run))
@@ -173,9 +174,9 @@ def forget(
 
 @_app.command()
 def reclaim(json: AsJson = False) -> None:
-    """Give back what lies with workers that no host knows.
+    """Return to their lists the items of workers that no host knows.
 
-    `conserver doctor` says whether there is any.
+    `conserver doctor` says whether there are any.
     """
     from conserver.cli.reclaim import reclaim
 
@@ -203,7 +204,7 @@ def submit(
         float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits.")
     ] = 600,
     at: Annotated[
-        str, typer.Option("--at", metavar="TIME", help="Not before then: 2026-12-01T02:00, or 2h.")
+        str, typer.Option("--at", metavar="TIME", help="Run it later: 2026-12-01T02:00, or in 2h.")
     ] = "",
     priority: Annotated[
         str, typer.Option("--priority", metavar="NAME", help="high, normal or low.")
@@ -216,7 +217,7 @@ def submit(
         typer.Option(
             "--callback",
             metavar="URL",
-            help="Where each end is told: an address, a JSON object, or @FILE with one of them.",
+            help="Who is told when a job ends: a URL, a JSON object, or @FILE with one of them.",
         ),
     ] = "",
     config: ConfigFile = "",
@@ -224,12 +225,12 @@ def submit(
 ) -> None:
     """Put vCons and recordings on a list.
 
-    From files, folders and standard input; audio files become vCons. A file holds
-    one vCon, or several: one per line, or one after the other. Each is a job,
-    which `conserver jobs` shows. With --wait it is followed to its end: completed
-    (stored and passed on), filtered (by a link), cancelled or failed (a dead
-    letter); `waiting` had not ended when the time was over. 0 if all are
-    completed or filtered.
+    They come from files, folders and standard input; audio files become vCons. A
+    file holds one vCon, or several: one per line, or one after the other. Each
+    vCon becomes a job, which `conserver jobs` shows. --wait follows each job to its
+    end: completed (stored and passed on), filtered (by a link), cancelled or failed
+    (a dead letter). A job that has not ended before --timeout is `waiting`. The exit
+    code is 0 if all are completed or filtered.
     """
     from conserver.cli.submit import submit
 
@@ -273,7 +274,7 @@ def transcribe(
         typer.Option("--output", "-o", metavar="FOLDER", help="Write a file per recording there."),
     ] = None,
     language: Annotated[
-        str, typer.Option("--language", "-l", help="Such as en; found out if it is left out.")
+        str, typer.Option("--language", "-l", help="Such as en; by default it is detected.")
     ] = "",
     prompt: Annotated[
         str, typer.Option("--prompt", help="Text that leads the model to names and spellings.")
@@ -284,7 +285,7 @@ def transcribe(
         str, typer.Option("--engine", help="whisper, or onnx for folders of onnx-asr.")
     ] = "whisper",
     quantization: Annotated[
-        str, typer.Option("--quantization", help="Of --engine onnx, such as int8.")
+        str, typer.Option("--quantization", help="Only with --engine onnx; such as int8.")
     ] = "",
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the model from the hub if it is not here.")
@@ -320,7 +321,7 @@ def get(
 ) -> None:
     """Print a vCon, from Redis or from a storage.
 
-    Without --from: from Redis, else from the storages in their order.
+    Without --from it asks Redis first, then the storages in their order.
     """
     from conserver.cli.get import get
 
@@ -331,7 +332,7 @@ def get(
 def where(uuid: Uuid, config: ConfigFile = "", json: AsJson = False) -> None:
     """Tell where a vCon is, or how it ended.
 
-    Its list and place, with which worker it runs, until when and for what it waits.
+    It shows the list and the place, the worker that runs it, and what it waits for.
     """
     from conserver.cli.where import where
 

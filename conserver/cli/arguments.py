@@ -1,4 +1,4 @@
-"""The arguments that several commands have, and how a declared command runs."""
+"""The arguments that several commands have, and `end`, which runs a command."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ ListNames = Annotated[
     list[str] | None, typer.Option("--list", "-l", metavar="NAME", help="Only of this list.")
 ]
 ErrorText = Annotated[
-    str, typer.Option("--error", metavar="TEXT", help="Whose error has this (regular expression).")
+    str, typer.Option("--error", metavar="TEXT", help="Whose error matches (regular expression).")
 ]
 WhereName = Annotated[
-    str, typer.Option("--link", "--storage", metavar="NAME", help="That failed in this one.")
+    str, typer.Option("--link", "--storage", metavar="NAME", help="Only if this one failed.")
 ]
 ReasonName = Annotated[
     str,
@@ -39,14 +39,14 @@ Newer = Annotated[str, typer.Option("--newer", metavar="AGE", help="Dead for les
 Uuid = Annotated[str, typer.Argument(metavar="UUID", show_default=False)]
 Job = Annotated[str, typer.Argument(metavar="JOB", show_default=False)]
 Uuids = Annotated[list[str] | None, typer.Argument(metavar="UUID")]
-Everything = Annotated[bool, typer.Option("--all", help="Every one, where nothing else is said.")]
+Everything = Annotated[bool, typer.Option("--all", help="All; needed if no filter is given.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many it would be.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")]
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help: such commands, one per line."""
-    # The \\b keeps the lines as they are.
+    """The end of a command's help: example command lines."""
+    # The \\b keeps Click from joining the lines.
     return "\b\nExamples:\n" + "\n".join(f"  conserver {line}" for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""`conserver audit`: who changed what."""
+"""`conserver audit`: prints who changed what with commands, the API or the dashboard."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def cancel(output: Output, uuid: str) -> int:
     """Cancels every copy of a vCon that waits or runs. Dead letters stay; `dlq purge` deletes them.
 
     Returns:
-        0 when there was something to cancel, 1 when there was nothing.
+        0, or 1 if no copy waits or runs.
     """
     settings = load_settings()
     lists = configured_lists(settings)

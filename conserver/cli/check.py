@@ -1,4 +1,4 @@
-"""`conserver check`: prints whatever can be found to be wrong before anything runs."""
+"""`conserver check`: prints every mistake in settings, configuration, links and storages."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from conserver.operations.check import Checked
 
 
 def check(output: Output, config_file: str = "", *, connect: bool = False) -> int:
-    """Checks everything.
+    """Checks settings, configuration, links and storages; with `connect` also the servers.
 
     Returns:
-        0, or 78 (something is wrong, or Redis refuses the login), or 69 (a server is away).
+        0, or 78 (something is wrong, or a server refuses the login), or 69 (a server is away).
     """
     source = ""
     try:

@@ -1,4 +1,4 @@
-"""`conserver list`: what is in a list: what runs, what comes next, what is parked, and why."""
+"""`conserver list`: prints the items of a list: running ones, waiting ones and parked ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conserver.operations.contents import Content, Running
 
 
 def show(output: Output, name: str, config_file: str = "", *, limit: int) -> int:
-    """Prints the items that are first in each place, `limit` of each; 0 is all.
+    """Prints the first `limit` items of each place of the list; 0: all.
 
     Raises:
         OperationError: "not_found": nobody knows such a list, and it is empty.

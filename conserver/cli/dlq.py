@@ -1,4 +1,4 @@
-"""`conserver dlq`: prints dead letters and what was done with them."""
+"""`conserver dlq`: prints, requeues and purges dead letters."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ _MOVES = {
     "requeue": (dead_letters.requeue, "requeued"),
     "purge": (dead_letters.purge, "purged"),
 }
-"""What moves letters, and what is said of them then."""
+"""command -> its function, and the word for its result."""
 
 
 def list_letters(output: Output, wanted: Filter, *, limit: int, count: bool = False) -> int:
     """Prints dead letters, oldest first, or counts them by kind.
 
     Args:
-        limit: at most so many; 0 is all.
+        limit: print at most so many; 0: all.
     """
     with redis_client(load_settings()) as client:
         if count:
@@ -82,7 +82,7 @@ def list_letters(output: Output, wanted: Filter, *, limit: int, count: bool = Fa
 
 
 def show_letter(output: Output, uuid: str, names: Sequence[str]) -> int:
-    """Prints all that is known of the dead letters of one uuid, tracebacks included."""
+    """Prints all fields of the dead letters of one uuid, with their tracebacks."""
     with redis_client(load_settings()) as client:
         wanted = Filter(names=tuple(names), uuids=(uuid,))
         letters = [dead_letters.details(found) for found in dead_letters.select(client, wanted)]
@@ -109,12 +109,12 @@ def move_letters(
     limit: int,
     asks: bool = False,
 ) -> int:
-    """Sends dead letters to work again, or deletes them with their payloads; their documents in
-    Redis expire by themselves.
+    """Requeues dead letters, or purges them: deletes each with its payload. A purged letter's
+    document in Redis expires by itself.
 
     Args:
         kind: requeue or purge.
-        asks: ask whoever sits at the terminal before every one is purged.
+        asks: ask the person at the terminal before all dead letters are purged.
     """
     if not wanted.restricts and not everything:
         raise BootError("say which dead letters, or --all", EXIT_USAGE)
@@ -131,12 +131,12 @@ def move_letters(
     output.line(f"{moved} would be {done_word}" if dry_run else f"{moved} {done_word}")
     if not moved:
         note(none)
-    # A script that names a letter must learn from the exit code that there is none.
+    # A script that names a uuid must learn from the exit code that it has no dead letter.
     return EXIT_FAILURE if wanted.uuids and not moved else 0
 
 
 def _confirmed(wanted: Filter, limit: int) -> bool:
-    """Whether the terminal agrees to lose that many."""
+    """Whether the person at the terminal agrees to purge that many."""
     count = 0
     with redis_client(load_settings()) as client:
         for progress in dead_letters.purge(
@@ -157,7 +157,7 @@ def _count(output: Output, client: Client, wanted: Filter) -> int:
 
 
 def _for_people(details: dict[str, Any]) -> dict[str, Any]:
-    """The same in the order in which people ask, with the time as a date and an age."""
+    """`details` with the most wanted fields first, and with the time as a date and an age."""
     shown = {name: details[name] for name in _FIRST if name in details}
     shown |= {name: value for name, value in details.items() if name not in _LAST}
     shown |= {name: details[name] for name in _LAST if name in details}
@@ -169,7 +169,7 @@ def _for_people(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def _none(client: Client, wanted: Filter) -> str:
-    """That nothing matches, and which names of the filter are unknown."""
+    """The text for an empty result. It names the lists, links and storages that are unknown."""
     if wanted.uuids:
         matching = " that matches" if wanted != Filter(uuids=wanted.uuids) else ""
         text = f"no dead letter of {', '.join(wanted.uuids)}{matching}"

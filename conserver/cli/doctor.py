@@ -1,4 +1,4 @@
-"""`conserver doctor`: prints whether Redis is set up as Conserver needs it."""
+"""`conserver doctor`: examines Redis and prints a verdict for each subject, with advice."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def drain(output: Output, config_file: str = "", *, timeout_s: float) -> int:
     """Pauses every list and waits until no consumer holds anything.
 
     Returns:
-        0 when nothing is in flight, 1 when something still is at the end of the time.
+        0 if nothing is in flight, 1 if something still is after `timeout_s`.
     """
     found = load_settings(config_file)
     configured = configured_lists(found)
@@ -36,7 +36,7 @@ def drain(output: Output, config_file: str = "", *, timeout_s: float) -> int:
 
 
 def _wait(client: Client, configured: list[str], timeout_s: float) -> Draining:
-    """Drains, and says how it goes."""
+    """Pauses, waits, and prints the number of items in flight as it falls."""
     looks = lists.drain(client, configured, timeout_s=timeout_s, actor=actor())
     last = next(looks)
     if last.in_flight:

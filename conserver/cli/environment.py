@@ -1,4 +1,4 @@
-"""What commands take from the environment: settings, configuration, Redis, and who runs them."""
+"""Reads settings and configuration for commands, connects to Redis, and names the user."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def load_settings(config_file: str = "", workers: str = "") -> Settings:
-    """The settings of this environment; `config_file` (--config) overrides CONSERVER_CONFIG_FILE,
-    `workers` (--workers) before CONSERVER_WORKERS.
+    """The settings of this environment. `config_file` (--config) overrides CONSERVER_CONFIG_FILE,
+    and `workers` (--workers) overrides CONSERVER_WORKERS.
 
     Raises:
         ConfigError: with every variable that cannot be used.
@@ -34,15 +34,15 @@ def load_config(found: Settings) -> Config:
     """The configuration that the settings name.
 
     Raises:
-        ConfigError: with everything that is wrong with it.
+        ConfigError: with everything that is wrong with the configuration.
     """
     return setup.load_config(found, os.environ)
 
 
 def configured_lists(found: Settings) -> list[str]:
-    """The lists that the configuration serves; none, with a warning, where it cannot be used.
+    """The lists that the configuration serves; empty, with a warning, if it cannot be used.
 
-    For commands that look after a running system from a machine that may not have its file.
+    For commands that also work on a machine without the configuration file.
     """
     try:
         return list(load_config(found).ingress)
@@ -54,7 +54,7 @@ def configured_lists(found: Settings) -> list[str]:
 def redis_client(found: Settings, timeout_s: float = 5.0) -> AbstractContextManager[Client]:
     """A client that has answered a PING; see operations.connection for its errors."""
     with cheap_imports():
-        import redis  # noqa: F401 - the first use would import it without these savings.
+        import redis  # noqa: F401 - imported here, so that cheap_imports covers it.
     return connection.redis_client(found, timeout_s)
 
 
@@ -62,6 +62,6 @@ def actor() -> str:
     """Who runs this command, for the audit: `user@host`."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # In a container, a user may have a number and no name.
+    except (KeyError, OSError):  # In a container, a user id may have no name.
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"

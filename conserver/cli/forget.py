@@ -1,4 +1,4 @@
-"""`conserver forget --stored`: makes room in Redis by what every storage has."""
+"""`conserver forget --stored`: deletes from Redis the documents that every storage has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from conserver.operations.documents import StorageReader
 
 
 def forget(output: Output, config_file: str = "", *, stored: bool, dry_run: bool) -> int:
-    """Lets documents expire at once that are done with and that every storage has.
+    """Lets documents expire at once whose items have ended and that every storage has.
 
     Returns:
         0, or 69 if a storage cannot be asked.

@@ -1,4 +1,4 @@
-"""`conserver get`: prints one vCon, by its uuid."""
+"""`conserver get`: prints the vCon with a uuid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from conserver.telemetry.redact import printable
 
 
 def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> int:
-    """Prints a vCon as JSON, from Redis, the first storage that has it, or as it was pushed.
+    """Prints a vCon as JSON: from Redis, or the first storage that has it, or its pushed payload.
 
     A pipe or file gets exactly the bytes that are stored.
 
@@ -25,7 +25,7 @@ def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> i
         source: `redis` or a storage's name: look only there.
 
     Returns:
-        0, or 1 where no source has it, or 69 where none has it and one could not be asked.
+        0; 1 if no source has the vCon; 69 if none has it and one source could not be asked.
     """
     settings = load_settings(config_file)
     config = load_config(settings)
@@ -36,7 +36,7 @@ def get(output: Output, uuid: str, config_file: str = "", source: str = "") -> i
         client = stack.enter_context(redis_client(settings)) if asks_redis else None
         found = documents.get(client, storages, uuid, source)
         places = [source] if source else [REDIS, *storages.names]
-        # A document that was pushed whole may be in its list alone, or a dead letter.
+        # A document that was pushed whole may exist only in a list or a dead letter.
         queued: list[items.Entry] = []
         if found.text is None and client is not None and not source:
             names = {*lists.known(client), *config.ingress}
@@ -73,7 +73,7 @@ def _where_it_is_not(places: list[str], found: Found) -> str:
 
 
 def _its_items(entries: list[items.Entry], uuid: str) -> str:
-    """Where it is in the queues, as the end of a sentence; "" where it is not."""
+    """The end of a sentence that says where the vCon's items are; "" if there are none."""
     if not entries:
         return ""
     if all(entry.where == "dead" for entry in entries):
@@ -84,7 +84,7 @@ def _its_items(entries: list[items.Entry], uuid: str) -> str:
 
 
 def _indented(text: bytes, uuid: str, *, strict: bool) -> bytes:
-    """The document with indentation. What is no JSON is an error for programs only."""
+    """The document, indented. If it is not JSON: an error if `strict`, else a warning."""
     try:
         return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2)
     except orjson.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""The groups of commands: `conserver dlq`, `jobs`, `schedules` and `token`. Declarations only."""
+"""Declares the groups of commands: `conserver dlq`, `jobs`, `schedules` and `token`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def show_job(job: Job, json: AsJson = False) -> None:
 def cancel_job(job: Job, json: AsJson = False) -> None:
     """Take a job out of the queues.
 
-    One that runs stops at its next link.
+    A running job stops before its next link.
     """
     from conserver.cli.jobs import cancel
 
@@ -94,7 +94,7 @@ def add_token(
             min=0,
             metavar="N",
             show_default=False,
-            help="So many of its jobs may be unfinished; else CONSERVER_API_JOBS_AT_ONCE.",
+            help="Most jobs unfinished at once; default: CONSERVER_API_JOBS_AT_ONCE.",
         ),
     ] = 0,
     jobs_per_minute: Annotated[
@@ -103,7 +103,7 @@ def add_token(
             min=0,
             metavar="N",
             show_default=False,
-            help="So many jobs it may submit in a minute; else CONSERVER_API_JOBS_PER_MINUTE.",
+            help="Most jobs submitted in a minute; default: CONSERVER_API_JOBS_PER_MINUTE.",
         ),
     ] = 0,
     bytes_per_day: Annotated[
@@ -111,13 +111,13 @@ def add_token(
         typer.Option(
             metavar="SIZE",
             show_default=False,
-            help="What it may send on a day, such as 10G; else CONSERVER_API_BYTES_PER_DAY.",
+            help="Most bytes sent in a day, such as 10G; default: CONSERVER_API_BYTES_PER_DAY.",
         ),
     ] = "0",
     file: TokensFile = "",
     json: AsJson = False,
 ) -> None:
-    """Make a token and print it, once: only its SHA-256 is kept."""
+    """Make a token and print it, once. Only its SHA-256 is stored."""
     from conserver.cli.token import add
 
     output = Output(as_json=json)
@@ -135,7 +135,7 @@ def list_tokens(file: TokensFile = "", json: AsJson = False) -> None:
 
 @_token.command("revoke")
 def revoke_token(name: TokenName, file: TokensFile = "", json: AsJson = False) -> None:
-    """Forget a token."""
+    """Revoke a token."""
     from conserver.cli.token import revoke
 
     end(lambda: revoke(Output(as_json=json), name, file))
@@ -153,7 +153,7 @@ def list_(
     count: Annotated[bool, typer.Option("--count", help="How many of each kind.")] = False,
     json: AsJson = False,
 ) -> None:
-    """List dead letters with what killed them, oldest first."""
+    """List dead letters with their errors, oldest first."""
     from conserver.cli.dlq import filter_of, list_letters
 
     def action() -> int:
@@ -165,7 +165,7 @@ def list_(
 
 @_dlq.command(epilog=examples("dlq show 0199e0a4-7c1e-8b3a-9f11-2d3c4b5a6978"))
 def show(uuid: Uuid, lists: ListNames = None, json: AsJson = False) -> None:
-    """Show all that is known of a dead letter, its traceback included."""
+    """Show everything about a dead letter, with its traceback."""
     from conserver.cli.dlq import show_letter
 
     end(lambda: show_letter(Output(as_json=json), uuid, lists or []))
@@ -173,12 +173,12 @@ def show(uuid: Uuid, lists: ListNames = None, json: AsJson = False) -> None:
 
 @_dlq.command(
     "purge",
-    help="Forget dead letters for good.",
+    help="Delete dead letters for good.",
     epilog=examples("dlq purge --older 30d", "dlq purge --all --yes"),
 )
 @_dlq.command(
     "requeue",
-    help="Send dead letters to work again; they go on where they stopped.",
+    help="Queue dead letters again; each goes on at its last checkpoint.",
     epilog=examples("dlq requeue --link transcribe --error CUDA --dry-run"),
 )
 def move(
@@ -194,11 +194,11 @@ def move(
     everything: Everything = False,
     dry_run: DryRun = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask, as a terminal is before purge --all.")
+        bool, typer.Option("--yes", "-y", help="Do not ask on a terminal before purge --all.")
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Two commands with the same filter."""
+    """The commands requeue and purge, which have the same filter."""
     from conserver.cli.dlq import filter_of, move_letters
 
     def action() -> int:
@@ -221,7 +221,7 @@ ScheduleName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)
 
 @_schedules.command("list")
 def list_schedules(config: ConfigFile = "", json: AsJson = False) -> None:
-    """List schedules: what, when next, and how the last run ended."""
+    """List schedules: action, next time, and how the last run ended."""
     from conserver.cli.schedules import list_schedules
 
     end(lambda: list_schedules(Output(as_json=json), config))
@@ -229,7 +229,7 @@ def list_schedules(config: ConfigFile = "", json: AsJson = False) -> None:
 
 @_schedules.command("run", epilog=examples("schedules run nightly"))
 def run_schedule(name: ScheduleName, config: ConfigFile = "", json: AsJson = False) -> None:
-    """Run a schedule now, besides its times; also one that is paused."""
+    """Run a schedule now, between its times. It may be paused."""
     from conserver.cli.schedules import change
 
     end(lambda: change(Output(as_json=json), config, name, "run"))
@@ -237,7 +237,7 @@ def run_schedule(name: ScheduleName, config: ConfigFile = "", json: AsJson = Fal
 
 @_schedules.command("pause")
 def pause_schedule(name: ScheduleName, config: ConfigFile = "", json: AsJson = False) -> None:
-    """Let the times of a schedule pass. A run that has begun goes on."""
+    """Pause a schedule: its times pass without a run. A begun run goes on."""
     from conserver.cli.schedules import change
 
     end(lambda: change(Output(as_json=json), config, name, "pause"))

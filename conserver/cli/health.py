@@ -1,6 +1,6 @@
-"""`conserver health`: whether this machine consumes, for compose and Kubernetes.
+"""`conserver health`: tells by the exit code whether this machine consumes.
 
-They run it every few seconds, so it imports neither Typer nor Rich.
+Docker Compose and Kubernetes run it every few seconds, so it imports neither Typer nor Rich.
 """
 
 from __future__ import annotations

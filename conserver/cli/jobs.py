@@ -1,4 +1,4 @@
-"""`conserver jobs`: submissions that somebody follows."""
+"""`conserver jobs`: lists, shows and cancels jobs, which are submissions with an id."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def list_jobs(output: Output, name: str, status: str, *, limit: int) -> int:
 
 
 def show(output: Output, job: str) -> int:
-    """Shows one job. Returns 0, or 1 if it is not known."""
+    """Shows one job. Returns 0. Raises OperationError if nobody knows the job."""
     with redis_client(load_settings()) as client:
         _print(output, jobs.get(client, job))
     return 0
 
 
 def cancel(output: Output, job: str) -> int:
-    """Cancels one job. Returns 0, or 1 if it is not known or has ended."""
+    """Cancels one job. Returns 0. Raises OperationError if nobody knows it, or it has ended."""
     settings = load_settings()
     configured, keep_s = configured_lists(settings), settings.orphan_expiry_s
     with redis_client(settings) as client:
@@ -70,7 +70,7 @@ def _print(output: Output, job: Job) -> None:
 
 
 def _progress(job: Job) -> str:
-    """The link that runs, and how far it is."""
+    """The link that runs, and its progress."""
     if job.ended or not job.link:
         return ""
     done, total = job.progress.get("done"), job.progress.get("total")

@@ -1,4 +1,4 @@
-"""The commands that look into lists and change what becomes of them. Declarations only."""
+"""Declares the commands that show or change lists and items."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ commands = typer.Typer()
 
 Causes = Annotated[
     list[str] | None,
-    typer.Option("--cause", metavar="NAME", help="What they wait for: retry, storage, later ..."),
+    typer.Option("--cause", metavar="NAME", help="Parked for this: retry, storage, later ..."),
 ]
 StorageName = Annotated[
-    str, typer.Option("--storage", metavar="NAME", help="That are owed to this storage.")
+    str, typer.Option("--storage", metavar="NAME", help="Not yet written to this storage.")
 ]
 WaitingFor = Annotated[
     str, typer.Option("--older", metavar="AGE", help="Claimed or submitted longer ago: 2h, 7d.")
@@ -43,7 +43,7 @@ def list_(
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
-    """Show what of a list runs, comes next, is parked, and why."""
+    """Show the items of a list: which run, come next, are parked, and why."""
     from conserver.cli.contents import show
 
     end(lambda: show(Output(as_json=json), name, config, limit=limit))
@@ -66,9 +66,9 @@ def ps(
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
-    """Show all that workers hold, at which link, and for how long.
+    """Show all items that workers hold, at which link, and for how long.
 
-    `claimed` is when it was claimed first, by any worker.
+    `claimed` is the time of an item's first claim, by any worker.
     """
     from conserver.cli.ps import show
 
@@ -80,7 +80,7 @@ def ps(
 def cancel(uuid: Uuid, json: AsJson = False) -> None:
     """Take every copy of a vCon out of the queues.
 
-    One that runs stops at its next link.
+    A running copy stops before its next link.
     """
     from conserver.cli.cancel import cancel
 
@@ -107,8 +107,8 @@ def retry(
 ) -> None:
     """Try parked items now that wait for a retry or a storage.
 
-    Their attempts count on. Those that were submitted for later are left alone
-    unless --cause later says so; what waits for a rate always is.
+    Their attempts stay counted. Items that were submitted for later are included
+    only with --cause later. Items that wait for a rate stay parked.
     """
     from conserver.cli.waiting import retry
     from conserver.operations.dead_letters import parse_age
@@ -137,7 +137,7 @@ def empty(
     ] = None,
     place: Annotated[
         list[str] | None,
-        typer.Option("--place", metavar="NAME", help="Only there: queued, returned, parked ..."),
+        typer.Option("--place", metavar="NAME", help="Only items there: queued, parked ..."),
     ] = None,
     cause: Causes = None,
     storage: StorageName = "",
@@ -146,15 +146,15 @@ def empty(
     limit: Limit = 0,
     dry_run: DryRun = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask, as a terminal is before all goes.")
+        bool, typer.Option("--yes", "-y", help="Do not ask on a terminal before all is taken out.")
     ] = False,
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
-    """Take what waits out of lists, for good.
+    """Take all waiting items out of lists, for good.
 
-    Their jobs end as cancelled. What runs goes on, and dead letters stay: `cancel`
-    and `dlq purge` are for those. Pause the list before, if workers go on.
+    Their jobs end as cancelled. Running items go on (see `cancel`), and dead letters
+    stay (see `dlq purge`). Pause the lists first if workers take from them.
     """
     from conserver.cli.waiting import empty
     from conserver.operations.dead_letters import parse_age
@@ -181,14 +181,14 @@ def empty(
 def pause(
     lists: Annotated[list[str] | None, typer.Argument(metavar="LIST")] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Also a list that is nowhere: one that is yet to come.")
+        bool, typer.Option("--force", help="Also pause a list that does not exist yet.")
     ] = False,
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
-    """Stop taking from lists; what runs goes on.
+    """Stop taking items from lists; running items go on.
 
-    From all of the configuration's if none is named.
+    If no list is named: from all lists of the configuration.
     """
     from conserver.cli.pause import pause
 
@@ -201,9 +201,9 @@ def resume(
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
-    """Take from paused lists again.
+    """Take items from paused lists again.
 
-    From all that are paused if none is named.
+    If no list is named: from all paused lists.
     """
     from conserver.cli.resume import resume
 
@@ -231,9 +231,9 @@ def reload(
     ] = 30,
     json: AsJson = False,
 ) -> None:
-    """Let all hosts read their configuration again.
+    """Let all hosts read their configuration again, as a SIGHUP does.
 
-    As a SIGHUP does; then tell what came of it on each host.
+    Then tell for each host whether it has reloaded.
     """
     from conserver.cli.reload import reload
 
@@ -250,7 +250,7 @@ def drain(
 ) -> None:
     """Pause all lists and wait until nothing is in flight.
 
-    `conserver resume` goes on.
+    `conserver resume` ends the pause.
     """
     from conserver.cli.drain import drain
 

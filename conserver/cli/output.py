@@ -1,4 +1,4 @@
-"""How commands print results and remarks, and how their errors become exit codes.
+"""Prints commands' results and remarks, and turns their errors into exit codes.
 
 Exit codes (errors.py has their names): 0 done, 1 failed, 2 wrong usage, 69 a server cannot be
 reached, 70 a child cannot start, 78 the configuration is wrong, 130 interrupted.
@@ -55,12 +55,12 @@ class Output:
         self.as_json = as_json
 
     def value(self, value: object) -> None:
-        """Prints the result as JSON; nothing where people read. Secrets in it are hidden."""
+        """With --json: prints the result as JSON, with secrets hidden. Else prints nothing."""
         if self.as_json:
             self.raw(orjson.dumps(redact_texts(value), option=_JSON, default=str))
 
     def line(self, text: str = "") -> None:
-        """Prints a line for people; nothing where a program reads."""
+        """Prints a line for people; nothing with --json."""
         if not self.as_json:
             sys.stdout.write(printable(redact_text(text), keep="\n\t") + "\n")
 
@@ -73,9 +73,7 @@ class Output:
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, none: str = ""
     ) -> None:
-        """Prints a table for people; nothing where a program reads. `none` replaces an empty
-        one.
-        """
+        """Prints a table for people; nothing with --json. An empty table is replaced by `none`."""
         if self.as_json:
             return
         if not rows and none:
@@ -110,7 +108,7 @@ def execute(action: Callable[[], int]) -> int:
     """Runs a command and turns what it raises into a message and an exit code."""
     try:
         exit_code = action()
-        sys.stdout.flush()  # Inside the try: the reader may have closed the pipe.
+        sys.stdout.flush()  # Inside the try, because it raises BrokenPipeError.
         return exit_code
     except BootError as error:
         note(f"conserver: {error}")
@@ -125,7 +123,7 @@ def execute(action: Callable[[], int]) -> int:
         note(f"conserver: {error}")
         return EXIT_FAILURE
     except UnicodeEncodeError as error:
-        # Python keeps bytes of the command line that are not UTF-8 as characters of this kind.
+        # Python decodes bytes of the command line that are not UTF-8 as such surrogates.
         if not any("\udc80" <= char <= "\udcff" for char in error.object):
             raise
         note("conserver: an argument is not UTF-8, as all names of lists, vCons and jobs are")
@@ -133,14 +131,14 @@ def execute(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader has closed the pipe, as `head` does. The interpreter would report that it
-        # cannot write what is still buffered.
+        # The reader has closed the pipe, as `head` does. Discard the buffered output, because the
+        # interpreter would report at its exit that it cannot write it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def age_text(seconds: float) -> str:
-    """A duration in the largest unit of which it is two or more: `12 s`, `3 min`, `5 h`, `2 d`."""
+    """A duration in the largest unit that fits at least twice: `12 s`, `3 min`, `5 h`, `2 d`."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""`conserver pause`: stops taking from lists. What was claimed before goes on to its end."""
+"""`conserver pause`: stops workers from claiming from lists. Claimed items go on to their end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pause(
     """Pauses the named lists, or all that the configuration serves.
 
     Args:
-        force: also lists that nobody knows and that hold nothing: for one that is yet to come.
+        force: also pause lists that nobody has served yet and that are empty.
 
     Raises:
         OperationError: "not_found": there is no such list.

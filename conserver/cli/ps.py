@@ -1,4 +1,4 @@
-"""`conserver ps`: every item that workers hold, with whom, at which link, for how long."""
+"""`conserver ps`: prints every item that workers hold: the worker, the link, and for how long."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from conserver.operations.workers import Held, Holder
 
 
 def show(output: Output, *, host: str = "", worker: int = 0, config_file: str = "") -> int:
-    """Prints what workers hold at this moment, the longest claimed of each worker first.
+    """Prints the items that workers hold now, for each worker the earliest claimed first.
 
     Args:
-        host: only of hosts of this name, or with this id; "": of all.
-        worker: only of workers with this number; 0: of all.
+        host: only hosts with this name or id; "": all hosts.
+        worker: only workers with this number; 0: all workers.
 
     Returns:
         0, or 1 if there is no such worker.
@@ -54,7 +54,7 @@ def _row(one: Holder, held: Held) -> tuple[object, ...]:
 
 
 def _now(held: Held) -> str:
-    """What is done with it at this moment."""
+    """What the worker does with the item now."""
     if held.link:
         return f"at {held.link} for {age_text(held.since_s)}"
     if held.owed:

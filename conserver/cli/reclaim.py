@@ -1,4 +1,4 @@
-"""`conserver reclaim`: returns items that are held by consumers which no host knows."""
+"""`conserver reclaim`: returns the items of stranded consumers, which no host has registered."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from conserver.operations.reclaim import WrongKeysError
 
 
 def reclaim(output: Output) -> int:
-    """Returns what stranded consumers hold to the queue.
+    """Returns the items of stranded consumers to their lists.
 
     Returns:
-        0, also if there was nothing; 1 while a key of another type hides who is registered.
+        0, also if there are none; 1 if a key of another type hides which consumers are registered.
     """
     with redis_client(load_settings()) as client:
         try:

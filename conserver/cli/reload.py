@@ -1,4 +1,4 @@
-"""`conserver reload`: all hosts read their configuration again, and tell what came of it."""
+"""`conserver reload`: all hosts read their configuration again; prints the result of each host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def reload(output: Output, *, timeout_s: float) -> int:
     """Asks every host that beats, and waits for their answers.
 
     Returns:
-        0 where all have reloaded; 1 where one refused, or has not answered by the end of the time.
+        0 if all have reloaded; 1 if one refused, or did not answer within `timeout_s`.
     """
     with redis_client(load_settings()) as client:
         request = operation.ask(client, actor=actor())

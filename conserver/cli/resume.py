@@ -1,4 +1,4 @@
-"""`conserver resume`: takes from paused lists again."""
+"""`conserver resume`: lets workers claim from paused lists again."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`conserver run`: starts the daemon.
 
-Everything that can be found to be wrong before the first process starts is reported at once, and
-ends the command with its own exit code.
+Before it starts the first process it checks settings, configuration and plugins. If something is
+wrong, the command reports all of it and ends with an exit code of its own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def run(config_file: str = "", workers: str = "") -> int:
         if found.api_port:
             from conserver.http import server
 
-            # A faulty file of tokens is refused here, before a reload drains the API that serves.
+            # Refuse a faulty file of tokens here, before a reload drains the running API process.
             server.keyring_of(found)
         return found, reading.read(found.config_file, Environment(os.environ))
 
@@ -50,8 +50,8 @@ def run(config_file: str = "", workers: str = "") -> int:
 
 
 def _metrics(found: Settings) -> socket.socket | None:
-    """The socket for metrics, where a port is set for it. Raises BootError: it cannot listen there,
-    or the extra `metrics` is not installed."""
+    """The socket for metrics, if a port is set. Raises BootError if it cannot listen there, or if
+    the extra `metrics` is not installed."""
     if not found.metrics_port:
         return None
     from conserver.operations.monitoring import scrape
@@ -63,8 +63,8 @@ def _metrics(found: Settings) -> socket.socket | None:
 
 
 def _services(found: Settings) -> Sequence[ChildSlot]:
-    """The API's slot, where a port is set for it. Raises BootError: it
-    cannot listen there, or the extra `api` is not installed."""
+    """The API's child slot, if a port is set. Raises BootError if it cannot listen there, or if
+    the extra `api` is not installed."""
     if not found.api_port:
         return ()
     from conserver.http import server

@@ -1,4 +1,4 @@
-"""`conserver schedules`: what happens at fixed times."""
+"""`conserver schedules`: lists schedules, runs one now, pauses and resumes them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def list_schedules(output: Output, config_file: str) -> int:
 
 
 def change(output: Output, config_file: str, name: str, action: Action) -> int:
-    """Asks for a run, pauses or resumes. Returns 0, or 1 where that cannot be."""
+    """Asks for a run, pauses or resumes. Returns 0; the operation raises if it is not possible."""
     settings = load_settings(config_file)
     config = load_config(settings)
     with redis_client(settings) as client:

@@ -19,7 +19,7 @@ def show_settings(output: Output) -> int:
     """Prints the settings of this environment. Passwords are hidden.
 
     Returns:
-        0, or 78 if some cannot be used: all others are shown, and these with their defaults.
+        0, or 78 if a value cannot be used; its setting is then marked, all others are shown.
     """
     found, problems = _load()
     wrong = {problem.path for problem in problems}
@@ -40,7 +40,7 @@ def show_settings(output: Output) -> int:
 
 
 def _load() -> tuple[Settings, Sequence[Problem]]:
-    """The settings, without those that cannot be used, and what is wrong with these."""
+    """The settings, with the defaults in place of unusable values, and the problems of these."""
     try:
         return load_settings(), ()
     except ConfigError as error:
@@ -52,7 +52,7 @@ def _load() -> tuple[Settings, Sequence[Problem]]:
 
 
 def _shown(row: Setting, *, wrong: bool) -> object:
-    """The value as the environment would have it; one that the environment sets stands out."""
+    """The value in the syntax of the environment; bold if the environment sets it."""
     value = row.value
     if wrong:
         return Marked("cannot be used", "bad")

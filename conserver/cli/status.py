@@ -1,4 +1,4 @@
-"""`conserver status`: prints what waits, what runs, what is dead, and which hosts work on it."""
+"""`conserver status`: prints lists, hosts, workers, storages that are away, and what is wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FINDINGS_SHOWN = 12
 
 
 def status(output: Output, config_file: str = "", *, watch_s: float = 0) -> int:
-    """Prints it once, or every `watch_s` seconds until interrupted; then with rates."""
+    """Prints the status once, or every `watch_s` seconds, with rates, until interrupted."""
     settings = load_settings(config_file)
     configured = configured_lists(settings)
     rate = Rate()
@@ -54,7 +54,7 @@ def _show(screen: Console, found: Overview, findings: Sequence[Finding], *, watc
 
 
 def _away(screen: Console, found: Overview) -> list[str]:
-    """The storages that are away, if any are."""
+    """The lines of the table of storages that are away; empty if none is."""
     rows = [
         (
             one.storage,
@@ -71,7 +71,7 @@ def _away(screen: Console, found: Overview) -> list[str]:
 
 
 def _wrong(screen: Console, findings: Sequence[Finding]) -> list[str]:
-    """What is wrong, the worst first, each with what to do; nothing where all is well."""
+    """The lines about findings, the worst first, each with its advice; empty if there are none."""
     if not findings:
         return []
     lines = ["", styled(screen, "wrong now, and what to do", "bold")]
@@ -126,7 +126,7 @@ def _rows(host: Host) -> list[tuple[object, ...]]:
     elif not host.beats:
         state = Marked(f"silent for {age_text(host.beat_age_s)}", "bad")
     elif not host.pid:
-        state = "starting"  # Its coordinator beats; the supervisor has sent nothing yet.
+        state = "starting"  # The coordinator beats, but the supervisor has sent no status yet.
     up = f"up {age_text(max(time.time() - host.started_at, 0))}, version {host.version}"
     up += f", id {host.id}, told {age_text(host.beat_age_s)} ago"
     if not host.version:
@@ -139,7 +139,7 @@ def _rows(host: Host) -> list[tuple[object, ...]]:
 def _worker(worker: dict[str, Any], *, stays: bool) -> tuple[object, ...]:
     state = str(worker.get("state"))
     if state == "waiting" and not stays:
-        state = "ended"  # No other one is to come: its host stops.
+        state = "ended"  # Its host stops, so no new worker starts in its place.
     return (
         "",
         f"worker {worker.get('slot')}",
@@ -155,7 +155,7 @@ def _worker(worker: dict[str, Any], *, stays: bool) -> tuple[object, ...]:
 
 
 def _current(worker: dict[str, Any]) -> str:
-    """The item that has run for the longest time, or when the worker starts again."""
+    """The item that has run longest; for a worker that waits for its next start, the wait."""
     running = [item for item in worker.get("items", []) if item["phase"] != "held"]
     if not running:
         after_s = worker.get("backoff_s")
@@ -193,7 +193,7 @@ def _paused(entry: ListState) -> str:
 
 
 def _waits(parked: Waits) -> str:
-    """What parked items wait for: `waits for storage pg and for retries, the next is due now`."""
+    """A remark on parked items: `waits for storage pg and for retries, the next is due now`."""
     names = list(parked.storages)
     what = [f"for storage{'s' if len(names) > 1 else ''} {', '.join(names)}"] if names else []
     if parked.retries:

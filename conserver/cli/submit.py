@@ -59,14 +59,14 @@ def submit(
     """Submits everything that `paths` lead to.
 
     Args:
-        callback_text: where the ends are told: an address, a JSON object, or @ and a file with one.
-        at: not before this moment (ISO 8601; local time without a zone), or so long from now (2h).
-        priority: one of those of the chain.
-        force: also to a list that nobody has ever served.
+        callback_text: the callback of each job: a URL, a JSON object, or @ and a file with one.
+        at: run the items at this time (ISO 8601; local time without a zone), or after a wait (2h).
+        priority: the name of one of the chain's priorities.
+        force: submit also to a list that nobody has ever served.
 
     Returns:
-        0, or 1 if a document was refused, or with `wait` if its job has failed, was cancelled, or
-        has not ended by the end of the time.
+        0, or 1 if a document was refused. With `wait` also 1 if a job has failed, was cancelled, or
+        did not end within `timeout_s`.
     """
     found = load_settings(config_file)
     if to:
@@ -101,7 +101,7 @@ def submit(
 
 
 def _configured(found: Settings) -> list[str]:
-    """The lists of the configuration, if there is one here: to submit, none is needed."""
+    """The lists of the configuration; empty if this machine has no usable configuration."""
     try:
         return list(load_config(found).ingress)
     except ConfigError:
@@ -109,7 +109,7 @@ def _configured(found: Settings) -> list[str]:
 
 
 def _due_ms(at: str) -> int:
-    """When, in ms since 1970; 0 for now. Raises InvalidArgumentError."""
+    """The option --at in ms since 1970; 0: now. Raises InvalidArgumentError."""
     if not at:
         return 0
     with suppress(ValueError):
@@ -122,7 +122,7 @@ def _due_ms(at: str) -> int:
 
 
 def _callback(text: str, found: Settings) -> Callback | None:
-    """Raises InvalidArgumentError for one that is none, or that can never arrive."""
+    """The callback that --callback names. Raises InvalidArgumentError if it can never arrive."""
     if text.startswith("@"):
         try:
             text = Path(text[1:]).read_text("utf-8")
@@ -167,9 +167,10 @@ def _put(
 
 
 def _sources(path: Path) -> list[Path]:
-    """The files that a path leads to; for an empty folder itself, which is refused later.
+    """The files to submit for a path: itself, or the vCons and recordings of a folder.
 
-    Says which files of a folder are neither vCons nor recordings.
+    It warns of a folder's other files. A folder without any vCon or recording stands for itself;
+    `_documents` refuses it.
     """
     if not path.is_dir():
         return [path]
@@ -198,7 +199,7 @@ def _is_wanted(file: Path) -> bool:
 
 
 def _documents(path: Path) -> Iterator[tuple[str, bytes | Rejected]]:
-    """The documents of a source, each with a name for messages, or why it cannot be read."""
+    """The documents of a source, each with a name for messages; Rejected if it cannot be read."""
     label = "standard input" if path == Path("-") else recordings.readable(str(path))
     try:
         if path.is_dir():
@@ -225,7 +226,7 @@ def _documents(path: Path) -> Iterator[tuple[str, bytes | Rejected]]:
 
 
 def _warn_of_silence(client: Client, name: str) -> None:
-    """Warns where no worker takes from the list."""
+    """Warns if no worker takes items from the list."""
     state = submission.readiness(client, name)
     if not state.hosts:
         note("warning: no host is running: what was submitted waits until one does")

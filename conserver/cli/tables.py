@@ -1,12 +1,12 @@
-"""Draws tables with Rich: as wide as the terminal is, and one line per row in a file or a pipe.
+"""Draws tables with Rich: as wide as the terminal, or with one line per row in a file or a pipe.
 
-1. On a terminal the last column, a table's free text, is wrapped. Where it would become too narrow,
-   it is printed under its row, and so are other columns from the right, as far as needed. A uuid
-   is never broken.
-2. What goes to a file or a pipe is for grep: nothing is wrapped, and no line ends in blanks.
-3. Secrets are hidden. A line break in a cell is a space, and other control characters are made
-   visible: a producer's text must not drive the reader's terminal.
-4. Colour is for terminals, and for those who want it (NO_COLOR).
+1. On a terminal the last column, which holds free text, is wrapped. If it would be too narrow, its
+   text is printed below the row, and as many other columns from the right as needed. A uuid is
+   never broken.
+2. In a file or a pipe no line is wrapped, so that grep finds rows, and no line ends in blanks.
+3. Secrets are hidden. A line break in a cell becomes a space, and other control characters are
+   escaped, so that a producer's text cannot control the reader's terminal.
+4. Colours are used on terminals only, and not if NO_COLOR is set.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from conserver.telemetry.redact import printable, redact_text
 _BREAKS = re.compile(r"\s*[\r\n]\s*")
 _GAP = 2
 _INDENT = "    "
-_COLUMNS_MIN = 2  # So many stay in the row, however narrow the terminal is.
-_FREE_TEXT_MIN = 30  # The last column stays, and is wrapped, where it has so much room.
+_COLUMNS_MIN = 2  # So many columns stay in the row, however narrow the terminal is.
+_FREE_TEXT_MIN = 30  # The last column stays in the row if it has so much room.
 _WIDTH_MIN = 40
 _FILE_WIDTH = 1_000_000
 
@@ -58,7 +58,7 @@ def screen(stream: TextIO) -> Console:
 
 
 def styled(to: Console, text: str, style: Style) -> str:
-    """`text` in a style, where the console shows styles."""
+    """`text` in a style; unchanged if the console shows no styles."""
     return "".join(_drawn(to, Text(text, _STYLES[style]), _FILE_WIDTH))
 
 
@@ -94,7 +94,7 @@ def _drawn(to: Console, what: RenderableType, width: int) -> list[str]:
 
 
 def _fitting(width: int, widths: Sequence[int]) -> int:
-    """How many columns, from the left, fit the width; the last one may be wrapped in its column."""
+    """How many columns, from the left, fit the width. The last column may be wrapped."""
     kept = len(widths)
     if _span([*widths[:-1], min(widths[-1], _FREE_TEXT_MIN)]) <= width:
         return kept
@@ -108,7 +108,10 @@ def _span(widths: Sequence[int]) -> int:
 
 
 def _below(to: Console, columns: Sequence[str], cells: Sequence[Text]) -> list[str]:
-    """The cells that did not fit their row, with their names, but for the free text."""
+    """The lines below a row: the cells that did not fit, with their columns' names.
+
+    The last cell, which is free text, is printed without its name.
+    """
     named = [f"{name}: {cell.plain}" for name, cell in zip(columns, cells, strict=True) if cell]
     if cells[-1]:
         named[-1] = cells[-1].plain
@@ -119,7 +122,7 @@ def _below(to: Console, columns: Sequence[str], cells: Sequence[Text]) -> list[s
 
 
 def _is_numeric(cells: Sequence[object]) -> bool:
-    """Whether all cells are numbers, empty, or an error in the place of a number."""
+    """Whether each cell is a number, empty, or an error in place of a number."""
     given = [cell for cell in cells if _value(cell) not in ("", None)]
     numbers = [cell for cell in given if _is_number(_value(cell))]
     errors = [cell for cell in given if _is_error(cell)]

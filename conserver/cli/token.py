@@ -46,7 +46,7 @@ def add(
     except OSError as error:
         raise _unusable(path, error) from None
     if output.as_json:
-        # Not through Output.value, which would hide it.
+        # Output.value would hide the token.
         output.raw(f'{{"name": "{name}", "token": "{text}"}}\n'.encode())
     else:
         output.raw(f"{text}\n".encode())

@@ -1,4 +1,4 @@
-"""`conserver transcribe`: audio files to text, with the engine and without any queue."""
+"""`conserver transcribe`: turns audio files into text, without any queue or Redis."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from conserver.operations.recordings import MEDIA_TYPES
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-# So many files are under way at once, so that short ones fill batches together.
+# So many files are transcribed at once, so that short files fill batches together.
 _FILES_AT_ONCE = 8
 _SUFFIXES = {"text": "txt", "verbose_json": "json", "diarized_json": "json"}
 _MAX_DURATION_S = 24 * 3600.0
@@ -50,13 +50,13 @@ def transcribe(
     Args:
         files: audio or video files.
         form: one of transcription.formats.MEDIA_TYPES.
-        folder: where a file per recording is written; None prints.
+        folder: the folder for one text file per recording; None prints the texts.
 
     Returns:
-        The exit code: 1 if a file could not be transcribed, which is told on standard error.
+        The exit code: 1 if a file could not be transcribed; standard error names the file.
 
     Raises:
-        InvalidArgumentError: the model is not there, or the format or the language is none.
+        InvalidArgumentError: the model is missing, or the format or the language is unknown.
     """
     if form not in formats.MEDIA_TYPES:
         known = ", ".join(formats.MEDIA_TYPES)
@@ -86,7 +86,7 @@ def transcribe(
 
 
 def _check(model: Model, listening: Listening) -> None:
-    """Raises InvalidArgumentError if the model is not there, or cannot do what is wanted."""
+    """Raises InvalidArgumentError if the model is missing or cannot do what `listening` wants."""
     whisper.import_libraries()
     try:
         if model.engine == "whisper":
@@ -107,11 +107,11 @@ def _check(model: Model, listening: Listening) -> None:
 
 
 class _Stopped(Exception):
-    """The command ends."""
+    """Raised in the threads of files, to end them when the command ends."""
 
 
 class _Work:
-    """Transcribes one file after the other, and shows how far it is."""
+    """Transcribes files in the calling thread, and shows the progress of each."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class _Work:
             finished=datetime.now(UTC),
             warnings=[*unclear, *overheard],
         )
-        # As an analysis, so that a recording reads here as it does in a vCon.
+        # Go through the form of an analysis, so that the text is the same as in a vCon.
         read = transcript.read(wtf_body(heard, conversation(heard)))
         assert read is not None
         return read
@@ -188,7 +188,7 @@ def _progress() -> Progress:
 
 
 def _print(text: str) -> None:
-    """A file or pipe gets UTF-8 like the files of --output; a terminal what it can show."""
+    """Prints to a file or pipe as UTF-8, to a terminal in the terminal's encoding."""
     if sys.stdout.isatty():
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -202,7 +202,7 @@ def _deliver(
     form: str,
     folder: Path | None,
 ) -> bool:
-    """Print or write one result. Returns whether there is one."""
+    """Print or write one result. Returns False if the file could not be transcribed."""
     try:
         text = formats.render(result(), form)
         text += "" if text.endswith("\n") or not text else "\n"

@@ -1,4 +1,4 @@
-"""`conserver retry` and `conserver empty`: what becomes of many items that wait."""
+"""`conserver retry` makes parked items due now; `conserver empty` takes items out of lists."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def retry(
     limit: int,
     dry_run: bool,
 ) -> int:
-    """Lets parked items be tried now.
+    """Makes parked items due now, and prints how many.
 
     Returns:
-        0; 1 if a uuid is named and nothing of it is parked.
+        0; 1 if uuids are named and none of their items is parked.
     """
     if not wanted.names and not wanted.restricts and not everything:
         raise BootError("say which items (a UUID, --list, --cause, ...), or --all", EXIT_USAGE)
@@ -74,13 +74,13 @@ def empty(
     dry_run: bool,
     asks: bool,
 ) -> int:
-    """Takes items that wait out of lists for good.
+    """Takes waiting items out of lists for good, and prints how many.
 
     Args:
-        asks: ask whoever sits at the terminal before everything of a list goes.
+        asks: ask the person at the terminal before all items of a list are taken out.
 
     Returns:
-        0; 1 if a uuid is named and nothing of it waits, or the terminal does not agree.
+        0; 1 if uuids are named and none of their items waits, or if the person does not agree.
     """
     settings = load_settings(config_file)
     configured = configured_lists(settings)
@@ -132,7 +132,7 @@ def _tell(left_out: Mapping[str, int], none: str) -> None:
 
 
 def _none(client: Client, wanted: WaitingFilter, what: str, configured: list[str]) -> str:
-    """That nothing matches, and which names of the filter nobody knows."""
+    """The text for an empty result. It names the lists of the filter that were never served."""
     whose = f"of {', '.join(wanted.uuids)} " if wanted.uuids else "that matches "
     parts = [f"nothing {whose}{what}"]
     for unknown in lists.unknown(client, set(wanted.names) - set(configured)):

@@ -1,4 +1,4 @@
-"""Shows something once, or again and again: for commands with `--watch`."""
+"""Repeats a command's output, for commands with `--watch`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def repeat(look: Callable[[], None], watch_s: float) -> None:
-    """Looks once, or every `watch_s` seconds until interrupted. While it watches, a
-    Redis that does not answer causes a warning, and the next look asks it again.
+    """Calls `look` once (`watch_s` 0), or every `watch_s` seconds until interrupted.
+
+    While it repeats, an unanswered call to Redis causes a warning, and `look` is called again.
     """
     from redis import exceptions
 
@@ -35,12 +36,12 @@ def repeat(look: Callable[[], None], watch_s: float) -> None:
 
 
 def write(screen: Console, lines: Sequence[str], at_s: float, *, watched: bool) -> None:
-    """Writes lines in one piece.
+    """Writes lines by one call.
 
     Args:
-        at_s: when they were true, in Unix seconds.
-        watched: this is one of many showings: it is painted over the last one on a terminal; in a
-            file it has its time above and an empty line below.
+        at_s: the Unix time at which the lines were true.
+        watched: whether the output is repeated. On a terminal it then overwrites the previous
+            output; in a file it has its time above and an empty line below.
     """
     if watched and screen.is_terminal:
         text = _HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in lines) + _CLEAR_BELOW

@@ -1,4 +1,4 @@
-"""`conserver where`: where the items of a vCon are, and how those ended that are nowhere."""
+"""`conserver where`: prints where the items of a vCon are, or how its last item ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def where(output: Output, uuid: str, config_file: str = "") -> int:
     """Prints the places of a vCon's items, its jobs, and the last attempt at it.
 
     Returns:
-        0, or 1 if Redis knows nothing of it.
+        0, or 1 if Redis has no trace of the vCon.
     """
     found = load_settings(config_file)
     configured = configured_lists(found)
@@ -60,13 +60,13 @@ def where(output: Output, uuid: str, config_file: str = "") -> int:
 
 
 def holder_text(link: str, since_s: float, worker: int, host: str) -> str:
-    """Who has an item. One that is in no link waits for a thread of its worker, or is stored."""
+    """Who has an item. An item in no link waits for a chain thread or for its storages."""
     at = f"at {link} for {age_text(since_s)}, " if link else "held by "
     return at + (f"worker {worker} of {host}" if host else "a host that does not say")
 
 
 def _what(one: Place) -> str:
-    """What it waits for, or who works on it."""
+    """What the item waits for, or who works on it."""
     if one.where == "running":
         return holder_text(one.link, one.since_s, one.worker, one.host)
     if one.where == "parked":
@@ -87,7 +87,7 @@ def _waits_for(one: Place) -> str:
 
 
 def _ended(last: Attempt) -> str:
-    """How the last attempt at an item ended, which has no place any more."""
+    """How the last attempt ended, of a vCon whose items have all ended."""
     at = datetime.fromtimestamp(last.claimed_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     event = last.events[-1] if last.events else None
     how = f"{event.kind} {event.text}".rstrip() if event else "without a word"

@@ -1,4 +1,8 @@
-"""Log output (log.py), and the removal of secrets from it (redact.py).
+"""Log lines (log.py) without secrets (redact.py), metrics, and traces.
 
-This wing imports no other one, so that all of them can log.
+    log, redact           log lines; secrets are removed from them
+    cells, metrics        counters of each process, in shared memory
+    traces, otel, otlp    spans: the interface, making them with OpenTelemetry, sending them
+
+This wing imports no other wing, so that all wings can log.
 """

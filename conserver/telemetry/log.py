@@ -1,15 +1,15 @@
 """Logging: one line per event, in one format, from every process and every library.
 
-1. `configure` is called once per process and sets the source of its lines: the supervisor, the
-   coordinator, or worker N.
+1. Each process calls `configure` once. It sets the source of the process's lines: the supervisor,
+   the coordinator, or worker N.
 2. A line is a JSON object with time, level, event, source, and the fields that the logger is bound
    to (vcon, chain, link, storage, duration_ms). On a terminal it is readable text instead.
 3. Messages that libraries log through the standard `logging` get the same format.
 4. Secrets are removed before a line is written.
-5. A line is written by one `write` call. A JSON line has at most 4096 bytes, so that the kernel
-   never mixes lines of several processes. If the reader of a pipe stops reading, lines are dropped
-   and counted; no process blocks on it.
-6. Nothing here raises: a closed standard output must not end a worker.
+5. One `write` call writes one line. A JSON line has at most 4096 bytes, so that the kernel
+   never mixes lines of several processes. If the reader of a pipe stops reading, the process drops
+   and counts lines and goes on.
+6. Logging never raises: a closed standard output must not end a worker.
 
 Only this module imports structlog. All others import `get_logger` and `Logger` from here.
 """
@@ -33,8 +33,8 @@ from conserver.telemetry.redact import HIDDEN, is_secret_name, printable, redact
 if TYPE_CHECKING:
     from types import TracebackType
 
-# structlog imports Rich if it is installed, for a renderer that we do not use: 100 ms and
-# 6 MB in every process. With None in its place, structlog works without it.
+# If Rich is installed, structlog imports it for a renderer that is not used here. That would cost
+# 100 ms and 6 MB in every process. With None in sys.modules, structlog works without Rich.
 _hide_rich = "rich" not in sys.modules
 if _hide_rich:
     sys.modules["rich"] = None  # type: ignore[assignment]
@@ -57,7 +57,7 @@ __all__ = [
 
 LINE_BYTES_MAX = 4096  # PIPE_BUF on Linux: the longest write to a pipe that is atomic.
 _JAM_WAIT_MS = 200  # How long the first line waits for a slow reader.
-_TEXT_CHARS_MIN = 200  # The shortest length that a text of a shortened line is cut to.
+_TEXT_CHARS_MIN = 200  # _shorten cuts no value of a line shorter than this.
 
 _JSON = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
 
@@ -107,20 +107,20 @@ def configure(
 
 
 def show_span(ids: Callable[[], Mapping[str, str]] | None) -> None:
-    """From now on add to each line what `ids` gives: trace_id and span_id of the span that is open
-    in the thread that logs. None ends that.
+    """Add the result of `ids` to each line from now on: trace_id and span_id of the span that is
+    open in the logging thread. None stops this.
     """
     _SPAN.ids = ids
 
 
 def is_configured() -> bool:
-    """Whether `configure` was called in this process: commands that only print have no log."""
+    """Whether `configure` was called in this process. Commands that only print do not call it."""
     processors = structlog.get_config()["processors"]
     return bool(processors) and isinstance(processors[0], Renderer)
 
 
 class _Span:
-    """ids: the ids of the open span; None where this process makes no spans."""
+    """ids: returns the ids of the open span; None if this process makes no spans."""
 
     __slots__ = ("ids",)
 
@@ -147,9 +147,9 @@ class LineWriter:
         """Write `line`, which ends in a newline; drop it if the reader has stopped reading."""
         try:
             # poll reports a pipe as writable when it has room for PIPE_BUF bytes, so the write
-            # below does not block. Only the first line waits for a full pipe; the following ones
-            # are dropped at once. A poll object must not be used by two threads at once, hence a
-            # new one each time.
+            # below does not block. Only the first line waits for a full pipe; later lines are
+            # dropped at once. Each call makes a new poll object, because two threads must not use
+            # the same one at once.
             poll = select.poll()
             poll.register(self.fd, select.POLLOUT)
             if poll.poll(0 if self._jammed else _JAM_WAIT_MS):
@@ -159,14 +159,14 @@ class LineWriter:
                 return
             self._jammed = True
         except OSError:
-            self._jammed = False  # The descriptor is closed, so waiting is of no use.
+            self._jammed = False  # The descriptor is closed.
         self.lost += 1
 
     msg = debug = info = warning = error = critical = fatal = exception = log = write
 
 
 class Renderer:
-    """Turns an event into a line. It is structlog's only processor, because each costs a call."""
+    """Turns an event into a line. It is structlog's only processor: each one costs a call."""
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ class Renderer:
         self.emit("critical", {"event": name, "exc_info": error, **fields})
 
     def render(self, level: str, event: MutableMapping[str, Any]) -> bytes:
-        """The finished line. Never raises: a value that JSON cannot express becomes its repr."""
+        """The finished line. Never raises: the repr replaces a value that JSON cannot express."""
         if level == "exception":
             level = "error"
         line: dict[str, Any] = {
@@ -282,7 +282,7 @@ class _ExceptHook:
 
 
 def _capture_standard_logging(renderer: Renderer, level: int) -> None:
-    """Log messages of libraries, from WARNING on: at INFO some of them log every request.
+    """Log the messages of libraries from level WARNING on, because some log every request at INFO.
 
     With the level DEBUG, messages of libraries are logged from INFO on.
     """
@@ -317,7 +317,7 @@ def _dump(line: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(line, default=_as_text_value, option=_JSON)
     except (TypeError, ValueError, RecursionError):
-        # Lone surrogates, integers beyond 64 bits or keys of odd types; repr can show all of them.
+        # JSON cannot express lone surrogates, integers beyond 64 bits or keys of odd types.
         plain = {
             key: value if isinstance(value, (bool, float)) else _safe_repr(value)
             for key, value in line.items()
@@ -346,7 +346,7 @@ def _safe_text(convert: Callable[[object], str], value: object) -> str:
 
 
 def _shorten(line: dict[str, Any]) -> bytes:
-    """Cut long values until the line fits. A traceback loses its beginning, others their end."""
+    """Cut long values until the line fits: tracebacks at their start, other values at their end."""
     keep = LINE_BYTES_MAX // 2
     short = {
         key: value if isinstance(value, (str, int, float)) else _safe_repr(value)

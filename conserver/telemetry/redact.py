@@ -1,16 +1,16 @@
 """Removes secrets (passwords, tokens, keys) and control characters from output.
 
-Every log line, the reason of every dead letter, every page, and what commands print of texts that
-others wrote pass through here. Payloads do not: `conserver get` and a dead letter's payload give
-documents as they are. The rules:
+These outputs are redacted: every log line, the reason of every dead letter, every page of the
+dashboard, and all text that commands print. Documents are not: `conserver get` prints a document,
+and `DLQ:<list>` holds a payload, unchanged. The rules:
 
 1. A value is hidden if its name or its type is that of a secret.
 2. A URL in any text loses its password and its secret parameters. A presigned URL loses its whole
    query, because that alone grants access.
-3. The secrets of this process's configuration are hidden wherever they occur in a text, unless they
-   are so short or so plain a word that ordinary text would be hidden with them.
-4. Control characters are escaped before text reaches a terminal, so that a producer's text cannot
-   move the cursor or change colours.
+3. The secrets of this process's configuration are hidden wherever they occur in a text. Short ones
+   and plain lower-case words are not, because ordinary text would be hidden with them.
+4. `printable` escapes control characters for terminals, so that a producer's text cannot move the
+   cursor or change colours.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ _SECRET_NAME = re.compile(
     r"|private[_-]?key|cookie",
     re.IGNORECASE,
 )
-# Names that contain such a word and are no secrets: a token of the queue identifies an item, and
-# counts of a language model's tokens are figures.
+# Names that match _SECRET_NAME although their values are no secrets: a token of the queue is an
+# item's id, and `max_tokens` and the like are numbers.
 _HARMLESS_NAME = re.compile(
     r"^(item_token|secret_name|tokens|(max|prompt|completion|total|input|output)_tokens)$"
     r"|_(file|path)$",
     re.IGNORECASE,
 )
-# Names that are secrets as parameters of a URL, but too general elsewhere.
+# Names that mean a secret in the query of a URL only; elsewhere they are too general.
 _SECRET_PARAMETER = re.compile(r"^(key|auth|pass|pwd|sig)$|signature", re.IGNORECASE)
 
-# The part of a URL behind its scheme. It ends at white space, a closing quote, or the next URL of a
-# list. It may contain quotes, commas and slashes, because passwords do.
+# The part of a URL behind its scheme. The match ends at white space, a closing quote, or the next
+# URL of a list. It may contain quotes, commas and slashes, because passwords do.
 _URL = re.compile(
     r"://(?P<rest>(?:(?![\"'`](?:[\s,;:)\]}]|$)|[,;|][a-z][a-z0-9+.-]{1,20}://)[^\s<>])*)",
     re.IGNORECASE,
 )
-# URLs of these schemes have no @ behind the host. So the last @ before the query ends the
-# credentials, even if the password contains an unescaped /.
+# URLs of these schemes contain no @ behind the host. So the last @ before the query ends the
+# credentials, even if the password contains an unescaped slash.
 _WITHOUT_AT = re.compile(r"(redis|unix|postgres|mysql|mongodb|amqp)[a-z0-9+.-]*$", re.IGNORECASE)
 _QUERY = re.compile(r"\?[\w.%~-]+=")
 _PARAMETER = re.compile(r"(?P<head>[?&#;](?P<name>[^=&?#;]{1,64})=)(?P<value>[^&]+)")
 _PRESIGNED = re.compile(r"[?&](?:x-[a-z]+-signature|signature|sig)=", re.IGNORECASE)
-# A colon that is not followed by a port; the text behind it is part of a password.
+# A colon without a port behind it. The text behind such a colon is part of a password.
 _NO_PORT = re.compile(r":(?!\d{0,5}(?:\W|$))")
 _IPV6 = re.compile(r"\[[0-9a-f:.%]*\]", re.IGNORECASE)
 
 _WORTH_HIDING_CHARS = 8
 
-# Characters that move the cursor or change the direction of writing, and lone surrogates, which
-# cannot be encoded.
+# Characters that move the cursor or change the direction of writing; and lone surrogates, because
+# UTF-8 cannot encode them.
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -77,8 +77,7 @@ class Secrets:
     def add(self, values: Iterable[str]) -> None:
         """Hide these values from now on, except short ones and plain lower-case words.
 
-        Those would be removed from texts in which they are no secrets: with the password
-        `conserver`, every log line would lose that word.
+        With the password `conserver`, for example, every log line would lose that word.
         """
         worth = {value for value in values if _is_worth_hiding(value)}
         # The longest first, because one secret may be a prefix of another.
@@ -103,7 +102,8 @@ def hide_everywhere(values: Iterable[str]) -> None:
 def secret_values(value: object, name: str = "") -> Iterator[str]:
     """The secrets in settings or options, given as plain data or as a pydantic model.
 
-    These are the values of type SecretStr, those with the name of a secret, and those in URLs.
+    A secret is a value of type SecretStr, a value with the name of a secret, or a password or
+    secret parameter in a URL.
     """
     if hasattr(value, "get_secret_value"):
         value, name = value.get_secret_value(), "secret"
@@ -120,7 +120,7 @@ def secret_values(value: object, name: str = "") -> Iterator[str]:
             yield from _secrets_of_url(match)
     elif isinstance(value, str) and is_secret_name(name):
         yield value
-        yield value.rpartition(" ")[2]  # Of `Bearer abc`, a server may quote only `abc`.
+        yield value.rpartition(" ")[2]  # A server may quote only the `abc` of `Bearer abc`.
 
 
 def _is_worth_hiding(value: str) -> bool:
@@ -129,8 +129,8 @@ def _is_worth_hiding(value: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """`text` without secrets. Of URLs, scheme, host, path and other parameters are kept, and
-    the user if it has a password.
+    """`text` without secrets. A URL keeps its scheme, host, path and harmless parameters. It keeps
+    the user, too, if there is a password.
     """
     text = _known.hide(text)
     return _URL.sub(_shown_url, text) if "://" in text else text
