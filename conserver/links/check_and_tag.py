@@ -7,8 +7,9 @@
       tag_value: likely
       evaluation_question: Does the customer threaten to leave?
 
-Each answer is also stored as an analysis. It documents the decision and prevents that the question
-is asked again. A chain can have several of these links with different tags.
+The link also stores each answer as an analysis. The analysis documents the decision, and in a
+further run of the link the question is not asked again. A chain can have several check_and_tag
+links with different tags.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     options:
       seconds: 5
 
-The wait occupies a chain thread. It ends early if the item is cancelled or the worker stops. If the
-worker dies, the vCon waits from the beginning again.
+The wait occupies a chain thread. The wait ends early if the item is cancelled or the worker stops.
+If the worker dies, the next worker begins the wait anew.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from conserver.links import LinkContext
 from conserver.vcon.document import Vcon
 
 _SLICE_S = 0.25
-# For a longer wait a chain thread is the wrong tool: it could run other items.
+# A longer wait would keep the chain thread from running other items.
 _LONGEST_S = 3600
 
 

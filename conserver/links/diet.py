@@ -8,9 +8,9 @@
       remove_attachment_types: [image/jpeg, strolid_dealer]    media types, purposes or types
       remove_system_prompts: true             every member named system_prompt, at any depth
 
-If a destination is configured, a body is replaced by its `url` and `content_hash`, as the standard
-has it for external content. This happens only after the upload succeeded, so that no body is lost.
-Without a destination, bodies are deleted.
+If a destination is configured, the link uploads each body and then replaces it by its `url` and
+`content_hash`, the standard's form of external content. A body is replaced only after its upload
+succeeded, so that none is lost. Without a destination, bodies are deleted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from conserver.outbound import endpoint, faults
 from conserver.vcon.document import Vcon, decode_body, encode_body, media_type, numbered
 from storage import network
 
-# For the question which proxy is on the way, where no endpoint is named.
+# Decides which proxy is used if the option s3_endpoint_url is not set.
 _AWS_URL = "https://s3.amazonaws.com"
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
@@ -108,7 +108,7 @@ def _as_bytes(body: Any) -> bytes:
 def _to_service(
     uuid: str, index: int, dialog: dict[str, Any], options: Options, context: LinkContext
 ) -> str:
-    """POST the body, as it is encoded, in vcon-server's format; returns the URL from the answer."""
+    """POST the encoded body in vcon-server's format. Returns the URL that the service answers."""
     body = {
         "content": dialog["body"],
         "vcon_uuid": uuid,

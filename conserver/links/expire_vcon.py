@@ -1,10 +1,10 @@
-"""expire_vcon: sets the expiry of the document in Redis, from when the item is settled.
+"""expire_vcon: sets how long the document stays in Redis after the item is settled.
 
     options:
       seconds: 86400
 
 Storages are not affected. The document does not expire while an item of the vCon is in flight,
-parked, or in another list.
+parked, or in a list.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""notify: tells the end of a job to its callback. The one link of the chain for notifications.
+"""notify: sends the end of a job to the job's callback.
 
-That chain is built in (config/notifications.py): every host serves conserver:notifications with it.
-What is sent:
+It is the only link of a built-in chain (config/notifications.py), with which every host serves the
+list conserver:notifications. It sends one request:
 
     presigned URL   PUT of the result in the format that was asked for, or of {"error": ...}
     webhook         POST of {"type": "job.completed", "timestamp": ..., "data": ...}, signed as in
                     Standard Webhooks 1.0; with the result in it if a format was asked for
 
-2xx is success. Redirects are not followed. 403 and 410 are final, as is a presigned URL that has
-expired; everything else is tried again, after Retry-After where the receiver says so, until
-`tries` is reached. Then the notification is a dead letter. No text names the query of the address.
+A 2xx answer is success. Redirects are not followed. 403 and 410 dead-letter the notification, and
+so does a presigned URL that has expired. After any other failure the notification is parked and
+sent again, up to `tries` times; the wait is the receiver's Retry-After, if it sends one. Then the
+notification becomes a dead letter. Messages show the callback's URL without its query.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _JSON = "application/json"
 
 
 class Options(BaseModel):
-    """How long what may take, how often it is tried, and what signs webhooks."""
+    """Time limits of a request, the number of tries, and the secrets that sign webhooks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -69,7 +70,7 @@ class Options(BaseModel):
 
 
 class NotificationContext(LinkContext, Protocol):
-    """What this link is given besides: the notification, as the worker has read it."""
+    """A LinkContext with the notification, which the worker has read before."""
 
     notification: Notification | None
 
@@ -79,7 +80,7 @@ class NoResultError(ConserverError):
 
 
 def run(vcon: Vcon, options: Options, context: NotificationContext) -> Vcon:
-    """Send it once. Raises Retry, Rejected, or FailedAttemptError after the last try."""
+    """Send the notification once. Raises Retry, Rejected, or FailedAttemptError (last try)."""
     told = context.notification
     if told is None:
         raise Rejected("this is no end of a job, which is all that is delivered")
@@ -126,7 +127,7 @@ def _check_expiry(callback: Callback, where: str) -> None:
 def _again(
     problem: str, asked_s: float | None, options: Options, context: LinkContext
 ) -> ConserverError:
-    """What to raise for a try that came to nothing."""
+    """The exception to raise after a failed try."""
     if context.attempt >= options.tries:
         return FailedAttemptError(f"{problem} (tried {context.attempt} times)")
     wait_s = backoff.backoff_s(context.attempt, options.backoff_s, _BACKOFF_MAX_S)
@@ -134,7 +135,8 @@ def _again(
 
 
 def _excerpt(answer: Answer, callback: Callback) -> str:
-    """The beginning of what the receiver said, on one line; S3 quotes the signature there."""
+    """The beginning of the receiver's answer, on one line, without the URL's signature (S3 quotes
+    it)."""
     text = callback.hide(" ".join(answer.text.split()))
     return text[:_EXCERPT_CHARS] or "no text"
 
@@ -187,7 +189,8 @@ def _webhook(
 
 
 def _secrets(callback: Callback, options: Options) -> list[str]:
-    """What signs it. Raises Retry: this host has no such secret, another one may."""
+    """The secrets that sign the webhook. Raises Retry if this host lacks them: another host may
+    have them."""
     try:
         found = signing.secrets_of(options.secret.get_secret_value(), options.secret_file)
     except (ValueError, OSError) as error:
@@ -214,7 +217,7 @@ def _data(event: Event) -> dict[str, Any]:
 
 
 def _error_of(event: Event) -> dict[str, Any] | None:
-    """Why a job came to no result, in full; None for one that did."""
+    """Why a job has no result; None if the job ended with one."""
     if event.status in WITH_RESULT:
         return None
     if event.status == "cancelled":

@@ -1,20 +1,20 @@
-"""read_documents: the text of PDFs, pictures and office texts in attachments and dialogs.
+"""read_documents: reads the text of PDFs, pictures and office files in attachments and dialogs.
 
     read_documents:
       module: links.read_documents
 
-For every attachment or dialog that is a document and has no `document_text` analysis yet:
+For every attachment or dialog that is a document and has no `document_text` analysis yet, the link
 
 1. takes the bytes from its body or url, and compares them with content_hash;
-2. hands them to the host's page readers (conserver.media.extraction), several pages at once; a long
-   document is checkpointed every few pages on the way;
+2. hands the bytes to the host's page readers (conserver.media.extraction), several pages at once,
+   with a checkpoint every few pages of a long document;
 3. adds a `document_text` analysis, and makes a checkpoint.
 
-Only page readers open the file: a page that crashes one, or exceeds its time, is named in the
-analysis, and the others are read. A document that can never be read (damaged, encrypted, empty,
-beyond a limit) does not affect other documents: they are read first. Then the vCon is dead-lettered
-with a reason for each. With `on_unusable: skip` the reasons are logged and the chain continues. A
-document whose url does not give it is tried again in further attempts.
+Only page readers open the file. If a page crashes its reader or exceeds its time, the analysis
+names that page, and all other pages are read. If a document can never be read (damaged, encrypted,
+empty, beyond a limit), all other documents are read first. Then the vCon is dead-lettered with a
+reason for each unreadable document. With `on_unusable: skip` the reasons are logged instead, and
+the chain continues. If a document cannot be fetched from its url, the item is tried again later.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ COSTLY = True
 READS_PAGES = True
 
 _PROGRESS = "document_text_progress"
-# What a page reader imports; a missing package is found at the start.
+# The packages that page readers import. `prepare` finds a missing one at the start.
 _PACKAGES = ("pypdfium2", "PIL", "defusedxml", "rapidocr", "onnxruntime")
 
 
@@ -70,7 +70,7 @@ class Options(BaseModel):
     on_unusable: Literal["reject", "skip"] = "reject"
 
     def limits(self) -> Limits:
-        """What a page reader is told."""
+        """The limits that page readers apply."""
         return Limits(
             pages=self.max_pages,
             image_pixels=self.max_image_pixels,
@@ -82,7 +82,7 @@ class Options(BaseModel):
 
 
 def prepare(options: Options) -> None:
-    """Check that the packages and the models are there. Imports none: page readers do.
+    """Check that the packages and the models exist. Only page readers import them.
 
     Raises:
         FileNotFoundError, ModuleNotFoundError: install 'conserver[documents]'.
@@ -103,10 +103,10 @@ def read_documents(vcon: Vcon, options: Options, context: LinkContext, readers: 
     """`run` with any page readers.
 
     Raises:
-        Rejected: documents that can never be read, each with its place and the reason. All others
-            have been read and checkpointed before.
-        Retry: this machine, or the server of a url, is not able to now.
-        FailedAttemptError: a url does not give its document.
+        Rejected: documents can never be read; the message has the place and the reason of each. All
+            other documents have been read and checkpointed before.
+        Retry: this machine or the server of a url cannot serve now.
+        FailedAttemptError: the server of a url answered without the document.
         TimeoutError: the soft time limit was exceeded.
     """
 
@@ -137,7 +137,7 @@ def read_documents(vcon: Vcon, options: Options, context: LinkContext, readers: 
 def _unread(
     vcon: Vcon, options: Options, context: LinkContext
 ) -> Iterator[tuple[dict[str, int], dict[str, Any]]]:
-    """(place, part) of the documents to read. Logs why others are passed over."""
+    """(place, part) of each document to read. Logs the reason for each document that it skips."""
     if vcon.form != "unsigned":
         context.log.debug("documents_skipped", reason="a signed or encrypted vCon stays as it is")
         return
@@ -174,7 +174,7 @@ def _extract(
     context: LinkContext,
     readers: Readers,
 ) -> Extraction:
-    """Have one document read."""
+    """Let page readers read one document."""
     began_s = time.monotonic()
 
     def pulse() -> None:

@@ -1,12 +1,12 @@
-"""sampler: forwards a share of the vCons and filters the others.
+"""sampler: forwards a share of the vCons and filters all others.
 
     options:
       method: percentage     percentage | rate | modulo | time_based
       value: 50
       seed: 1                another seed selects other vCons
 
-percentage and rate decide by a hash of the vCon's uuid and not at random, so that the decision is
-the same in a retry, in a replay, and in a second chain with the same seed.
+percentage and rate decide by a hash of the vCon's uuid, not at random. So the decision is the same
+in a retry, in a replay, and in a second chain with the same seed.
 
 - percentage: forwards `value` of a hundred vCons (0 to 100).
 - rate: forwards the share 1 - exp(-1/value), as vcon-server does: 63 % for 1, 9.5 % for 10.

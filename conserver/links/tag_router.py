@@ -2,7 +2,7 @@
 
     options:
       tag_routes: {urgent: urgent_calls, "team:blue": [blue_in, audit_in]}
-      forward_original: true       false: the vCon is filtered here, whether it was routed or not
+      forward_original: true       false: the vCon is filtered here, even if no route matches
 
 A route names a tag with any value ("urgent") or a tag with one value ("team:blue"). Each list gets
 the uuid exactly once, in the script that settles the item.

@@ -8,30 +8,30 @@
       engine: onnx
       model: /models/parakeet-tdt-0.6b-v3
 
-    options:                                   a server elsewhere in the place of a model here
+    options:                                   a transcription server instead of a local model
       model: whisper-large-v3
       server: {base_url: https://speech.example/v1, api_key: "${SPEECH_API_KEY}"}
 
-For every dialog that is a recording and has no transcript yet:
+For every dialog that is a recording and has no transcript yet, the link
 
 1. reads the audio from the dialog's body or url, and compares it with content_hash;
-2. decodes it, each channel separately, and assigns the channels to parties;
-3. transcribes the channels, by the host's transcribers (conserver.media.speech), by a model in the
-   worker or by a server with OpenAI's routes (conserver.media.speech.remote); a long call is
-   checkpointed every few minutes on the way;
+2. decodes the audio, each channel separately, and assigns the channels to parties;
+3. transcribes the channels: by the host's transcribers (conserver.media.speech), by a model in the
+   worker, or by a server with OpenAI's routes (conserver.media.speech.remote). In a long call it
+   makes a checkpoint every few minutes;
 4. adds a `transcript` and a `wtf_transcription` analysis, and makes a checkpoint, so that this
-   dialog is not transcribed again if the next one fails.
+   dialog is not transcribed again if the next dialog fails.
 
-A recording that can never be transcribed (no audio, damaged, wrong hash, too long) does not affect
-other dialogs: they are transcribed first. Then the vCon is dead-lettered with a reason for each
-unusable dialog. With `on_unusable: skip` the reasons are logged and the chain continues.
+If a recording can never be transcribed (no audio, damaged, wrong hash, too long), all other dialogs
+are transcribed first. Then the vCon is dead-lettered with a reason for each unusable dialog. With
+`on_unusable: skip` the reasons are logged instead, and the chain continues.
 
-An attachment `transcription_request` (conserver.media.transcription.request) overrules the options
+An attachment `transcription_request` (conserver.media.transcription.request) overrides the options
 for its dialog: language, prompt, translate and so on, as OpenAI's clients send them.
 
-A recording whose url does not give it (404, 403, a server that is unreachable) does not affect
-other dialogs either. It is tried again in further attempts; if the last one fails, the recording is
-unusable, too.
+If a recording cannot be fetched from its url (404, 403, an unreachable server), all other dialogs
+are transcribed, and the item is tried again later. After the last failed attempt such a recording
+counts as unusable.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ COSTLY = True
 _TOLD = {"language", "translate", "multilingual", "prompt", "hotwords", "beam_size", "temperature",
          "words", "channels_apart", "bleed", "vad", "vad_threshold", "vad_pause_ms"}  # fmt: skip
 _TEXT_CHARS_MAX = 20_000
-"""Of the text so far, which is shown again at every change; what is longer comes at the end."""
+"""The longest text that is shown as progress, because every change sends all of it again."""
 _PROGRESS = "transcription_progress"
 _NO_RECORDINGS = {"text", "transfer", "incomplete", "recording-set"}
 
@@ -96,7 +96,8 @@ class Options(EngineOptions):
 
 
 def prepare(options: Options) -> None:
-    """Import the packages, and check that the model exists, or the way to its server."""
+    """Import the packages, and check that the model exists, or the proxy and the certificates for
+    its server."""
     if options.engine == "onnx":
         onnx_models.prepare(options.which(), options.how())
     elif options.server is None:
@@ -108,7 +109,7 @@ def prepare(options: Options) -> None:
 
 
 def speech_model(options: Options) -> Model | None:
-    """The model that the host's transcribers are to hold; None where a server elsewhere has it."""
+    """The model that the host's transcribers load; None if a server has the model."""
     return options.which() if options.server is None else None
 
 
@@ -124,10 +125,10 @@ def transcribe(
     """`run` with any engine. `open_transcriber` is called only if there is a recording.
 
     Raises:
-        Rejected: recordings that can never be transcribed, each with its index and the reason. All
-            others have been transcribed and checkpointed before.
+        Rejected: recordings can never be transcribed; the message has the index and the reason of
+            each. All other recordings have been transcribed and checkpointed before.
         Retry: the engine or the server of a url is not available now.
-        FailedAttemptError: a url does not give its recording.
+        FailedAttemptError: the server of a url answered without the recording.
         TimeoutError: the soft time limit was exceeded.
     """
 
@@ -159,7 +160,7 @@ def transcribe(
 
 
 def _to_transcribe(vcon: Vcon, options: Options, context: LinkContext) -> Iterator[int]:
-    """The indices of the recordings to transcribe. Logs why others are passed over."""
+    """The indices of the recordings to transcribe. Logs why it skips other dialogs."""
     done = _transcribed(vcon)
     for index, dialog in numbered(vcon.dialogs):
         if not _is_recording(dialog):
@@ -184,7 +185,7 @@ def _transcribed(vcon: Vcon) -> set[int]:
 
 
 def _why_not(dialog: dict[str, Any], options: Options) -> str:
-    """Why a recording without a transcript is not transcribed; "" if it is."""
+    """Why a recording without a transcript is skipped; "" if it is to be transcribed."""
     if dialog.get("body") is None and not dialog.get("url"):
         return "it has neither body nor url"
     length_s = duration_s(dialog)
@@ -273,7 +274,7 @@ def _decoded(dialog: dict[str, Any], content: IO[bytes], max_duration_s: float) 
 
 
 class _Shown:
-    """How far a dialog is, for whoever follows the job: seconds of speech, and the text so far."""
+    """Shows a dialog's progress to those who follow the job: seconds of speech, and its text."""
 
     def __init__(self, context: LinkContext) -> None:
         self._context = context
@@ -294,7 +295,8 @@ class _Shown:
 
 
 def _pulse(context: LinkContext) -> Callable[[], None]:
-    """A function for the engine to call regularly; raises if the item is cancelled or too late."""
+    """A function that the engine calls regularly. It raises if the item is cancelled, or if its
+    time is over."""
 
     def pulse() -> None:
         context.check_cancelled()

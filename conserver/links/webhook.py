@@ -5,9 +5,12 @@
       headers: {Authorization: "Bearer ${CRM_TOKEN}"}
       secret: ${WEBHOOK_SECRET}                 signs each call (Standard Webhooks)
 
-Every answer but 2xx is a failure. After 429, 5xx or a failed connection the call is repeated, and
-then the item is parked. Other answers dead-letter the item. Delivery is at least once: after a
-failure an endpoint may receive a call again, with the same `webhook-id`.
+Every answer except 2xx is a failure; outbound/faults.py decides what follows. After 429, 5xx or a
+failed connection the link repeats the call a few times, and then the item is parked. If the URL or
+the credentials are wrong (3xx, 401, 403, 404, ...), the item is parked at once. 413 dead-letters
+the item. Any other answer (400, 422, ...) is a failed attempt, which the chain's `retries` repeat.
+
+Delivery is at least once: an endpoint may receive a call again, with the same `webhook-id`.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from conserver.vcon.document import Vcon
 
 
 class Options(endpoint.CallOptions):
-    """URLs, headers and signature, besides the limits of all links that call endpoints."""
+    """URLs, headers and signature, and the limits that all links with an endpoint have."""
 
     urls: tuple[AnyHttpUrl, ...] = Field(
         min_length=1, validation_alias=AliasChoices("urls", "webhook-urls", "webhook_urls")
@@ -41,7 +44,7 @@ class Options(endpoint.CallOptions):
 
 
 def prepare(options: Options) -> None:
-    """Import the HTTP library, and check the way to the URLs."""
+    """Import the HTTP library, and check the proxy and the certificates for the URLs."""
     endpoint.prepare(map(str, options.urls), options.ca_file)
 
 
@@ -50,7 +53,7 @@ def run(vcon: Vcon, options: Options, context: LinkContext) -> Vcon:
     body = vcon.dump()
     headers = {name.lower(): value.get_secret_value() for name, value in options.headers.items()}
     headers.setdefault("content-type", options.content_type)
-    # The id depends on the content only, so that repeated calls have the same one.
+    # The id depends only on the content, so that a repeated call has the same id.
     identity = f"{vcon.uuid}.{hashlib.sha256(body).hexdigest()[:16]}"
     headers["webhook-id"] = identity
     for url in options.urls:

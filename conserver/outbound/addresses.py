@@ -1,8 +1,7 @@
-"""Which addresses of a stranger's URL may be connected to: those of the open Internet.
+"""Checks the URLs that vCons and callers name: connections go to public IP addresses only.
 
-The address itself is checked, at the moment of connecting, and connected to: a name that resolves
-to something else a moment later gains nothing by it. fetch.py reads from such URLs, send.py
-sends to them.
+fetch.py and send.py use it. They resolve the host name, check the IP address, and connect to this
+same address. So a name that resolves to a private address a moment later does no harm.
 """
 
 from __future__ import annotations
@@ -19,17 +18,19 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")
-"""For protocols of the IETF; a cloud has its metadata there. Older Pythons count it as global."""
+"""Reserved for protocols of the IETF. A cloud provider serves its metadata in this network, and
+older versions of Python count it as global.
+"""
 
 FETCH_REMEDY = "nothing is fetched from there unless `allow_private_addresses` is true"
 
 
 def target_of(url: str, method: str = "GET") -> str:
-    """The URL without its credentials and fragment, if it is one that may be fetched at all."""
+    """The URL without credentials and fragment. Raises Rejected if it is not http or https."""
     try:
         parts = urlsplit(url)
         port = parts.port
-        # Names in other scripts travel as punycode; an IPv6 address has its own form.
+        # Encode names in other scripts as punycode; put an IPv6 address in brackets.
         host = parts.hostname or ""
         host = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
     except ValueError as error:  # UnicodeError is one.
@@ -42,7 +43,7 @@ def target_of(url: str, method: str = "GET") -> str:
 
 
 def _quoted(text: str) -> str:
-    """What a request line cannot hold, percent-encoded; what is encoded stays as it is."""
+    """`text` with all characters percent-encoded that a request line cannot hold."""
     return "".join(
         character
         if "!" <= character <= "~"
@@ -52,7 +53,10 @@ def _quoted(text: str) -> str:
 
 
 def check_host(target: str, remedy: str = FETCH_REMEDY) -> None:
-    """Raises Rejected where a host that can be looked up here is one of our own networks."""
+    """Raises Rejected if the host's name resolves here to a private address.
+
+    A name that does not resolve here passes: a proxy may know it.
+    """
     httpcore = importlib.import_module("httpcore")
     parts = urlsplit(target)
     with contextlib.suppress(httpcore.ConnectError):
@@ -67,11 +71,11 @@ def of_host(
     all_of_them: bool = False,
     remedy: str = FETCH_REMEDY,
 ) -> list[Address]:
-    """The addresses of a host that may be connected to.
+    """The addresses of a host that a connection may use.
 
     Raises:
-        Rejected: it has only addresses that may not, or, if `all_of_them` must be allowed, one.
-        httpcore.ConnectError: it has none at the moment.
+        Rejected: all addresses of the host are private; with `all_of_them`: one of them is.
+        httpcore.ConnectError: the name does not resolve at the moment.
     """
     httpcore = importlib.import_module("httpcore")
     try:
@@ -87,10 +91,10 @@ def of_host(
 
 
 def _as_resolved(host: str) -> str:
-    """A host as a proxy may understand it, although the resolver of this machine may not.
+    """The host name as a proxy may read it, in a form that this machine's resolver reads alike.
 
-    Every name in localhost is this machine (RFC 6761); a final dot changes neither that nor a
-    numeric address.
+    Every name below `localhost` is this machine (RFC 6761), with or without a final dot. A numeric
+    address may have a final dot, too.
     """
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
@@ -103,7 +107,7 @@ def _as_resolved(host: str) -> str:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the open Internet, also when it is wrapped in an IPv6 one."""
+    """Whether an address is public. An IPv4 address inside an IPv6 address decides for it."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if inner is None and address.teredo is not None:
@@ -118,7 +122,7 @@ def is_public(address: Address) -> bool:
 
 
 def named(url: str) -> str:
-    """The URL for a message: without credentials and query."""
+    """The URL without credentials and query, for messages."""
     try:
         parts = urlsplit(url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]

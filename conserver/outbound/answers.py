@@ -1,8 +1,7 @@
-"""Reads the answer out of what a language model returns.
+"""Extracts the answer from the message of a language model.
 
-Models put more into a message than the answer: their thoughts between `<think>` tags, a sentence
-before the JSON that was asked for, a fence around it, parts instead of one text. What remains after
-these are removed is the answer.
+Models add more to a message than the answer: their thoughts between `<think>` tags, a sentence
+before the JSON, a fence around the JSON. Some split the text into parts.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 import orjson
 
-# Some servers cut off the opening tag, since it is part of the prompt.
+# Some servers cut off the opening tag, because it is part of the prompt.
 _THOUGHTS = re.compile(r".*</(think|thinking|thought|reasoning)>", re.DOTALL | re.IGNORECASE)
 _UNFINISHED = re.compile(r"\s*<(think|thinking|thought|reasoning)>", re.IGNORECASE)
 _FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
@@ -25,7 +24,7 @@ def text_of(message: Mapping[str, Any]) -> str:
     """The answer in a message of a chat completion, without the model's thoughts.
 
     Raises:
-        ValueError: there is no answer; another attempt may bring one.
+        ValueError: there is no answer; another attempt may get one.
     """
     content = message.get("content")
     if isinstance(content, list):
@@ -40,10 +39,11 @@ def text_of(message: Mapping[str, Any]) -> str:
 
 
 def json_of(text: str) -> Any:
-    """The JSON value in an answer: the whole text, else its fenced block, else what it begins.
+    """The JSON value in an answer: the whole text, else a fenced block, else the first value in
+    the text.
 
     Raises:
-        ValueError: there is no JSON; another attempt may bring some.
+        ValueError: there is no JSON; another attempt may get some.
     """
     fenced = _FENCED.findall(text)
     for candidate in (text.strip(), text.strip().strip("`").removeprefix("json"), *fenced):

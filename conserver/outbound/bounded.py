@@ -1,8 +1,9 @@
-"""Connections for one request that ends in time, to addresses that were checked.
+"""Connections of httpcore for one request: to a checked address, and with one deadline.
 
-httpcore bounds each read, and each part of a write that the kernel takes: a peer that takes or
-sends a byte a minute keeps its thread for hours. Here each step ends by the moment at which the
-whole request has to be over. A proxy's own address is the operator's, and is not checked.
+httpcore's time limits hold for each read, and for each part of a write that the kernel takes. So a
+peer that takes or sends one byte a minute would hold the thread for hours. Here each read and write
+ends by the deadline of the whole request. The address of a proxy is not checked, because the
+operator configured the proxy.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Deadline:
         self._check_cancelled = check_cancelled
 
     def left(self, timeout: float | None) -> float:
-        """How long the next step may take. Raises httpcore.TimeoutException if it is over."""
+        """Seconds that the next step may take. Raises httpcore.TimeoutException after the end."""
         self._check_cancelled()
         left_s = self._end_s - time.monotonic()
         if left_s <= 0:
@@ -36,22 +37,22 @@ class Deadline:
 
 
 class BoundedStream(httpcore.NetworkStream):
-    """A connection, each step of which ends in time."""
+    """A connection whose reads and writes end by the deadline."""
 
     def __init__(
         self, inner: httpcore.NetworkStream, deadline: Deadline, *, nested: bool = False
     ) -> None:
-        """nested: it is TLS within TLS, to an https proxy, which `inner` alone can write."""
+        """nested: TLS inside the TLS of an https proxy. Only `inner` can write to such a one."""
         self._inner = inner
         self._deadline = deadline
         self._nested = nested
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """At most so many bytes, as soon as there are any."""
+        """Reads at most `max_bytes`; returns as soon as any bytes have arrived."""
         return self._inner.read(max_bytes, self._deadline.left(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """All of them, in parts, as httpcore's own does."""
+        """Writes all bytes of `buffer`."""
         sock = self._inner.get_extra_info("socket")
         if self._nested or not isinstance(sock, socket.socket):
             self._inner.write(buffer, self._deadline.left(timeout))
@@ -76,19 +77,19 @@ class BoundedStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        """The same over TLS."""
+        """Starts TLS on this connection, and returns the connection over TLS."""
         left_s = self._deadline.left(timeout)
         nested = isinstance(self._inner.get_extra_info("socket"), ssl.SSLSocket)
         inner = self._inner.start_tls(ssl_context, server_hostname, left_s)
         return BoundedStream(inner, self._deadline, nested=nested)
 
     def get_extra_info(self, info: str) -> Any:
-        """What httpcore asks of its connections."""
+        """See httpcore.NetworkStream."""
         return self._inner.get_extra_info(info)
 
 
 class BoundedBackend(httpcore.SyncBackend):
-    """Connects to addresses that were checked, not to names."""
+    """Resolves names, checks the addresses, and connects to a checked address."""
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class BoundedBackend(httpcore.SyncBackend):
         allow_private: bool,
         remedy: str,
     ) -> None:
-        """remedy: what to say of an address of our own networks."""
+        """remedy: the advice in the error for a private address."""
         self._deadline = Deadline(total_s, check_cancelled)
         self._allow_private = allow_private
         self._remedy = remedy
@@ -105,7 +106,8 @@ class BoundedBackend(httpcore.SyncBackend):
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any
     ) -> httpcore.NetworkStream:
-        """A connection to the first of its addresses that answers. Raises Rejected."""
+        """Connects to the first address of the host that answers. Raises Rejected if all are
+        private."""
         problem: Exception = httpcore.ConnectError(f"no address for {host}")
         for address in addresses.of_host(host, port, self._allow_private, remedy=self._remedy):
             left_s = self._deadline.left(timeout)
@@ -118,5 +120,5 @@ class BoundedBackend(httpcore.SyncBackend):
         raise problem
 
     def connect_unix_socket(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
-        """Never."""
+        """Refuses: URLs of callbacks never lead to a unix socket."""
         raise httpcore.ConnectError("no unix sockets")

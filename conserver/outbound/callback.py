@@ -1,12 +1,12 @@
-"""Where a job's end is told: a presigned URL that gets the result, or a signed webhook.
+"""The callback of a job: a presigned URL that gets the result, or a signed webhook.
 
-A Callback is what a caller asked for, checked as far as that is possible without the network. It is
-kept in the job's hash in Redis, and no answer, log line or dead letter shows its query, its headers
-or its signature.
+A caller gives a Callback with its job. Everything that needs no network is checked at once. Redis
+keeps the callback in the job's hash. No answer, log line or dead letter shows its query, its
+headers or its signature.
 
-A presigned URL says itself until when it may be used. expires_at knows the forms of S3 and its
-kin (X-Amz-Date and X-Amz-Expires, also with Goog or Oss), of CloudFront and older S3 and GCS
-(Expires), and of Azure (se).
+A presigned URL contains the time at which it expires. `expires_at` reads this time in the forms of
+S3 and similar servers (X-Amz-Date and X-Amz-Expires, also with Goog or Oss), of CloudFront and
+older S3 and GCS (Expires), and of Azure (se).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ URL_CHARS_MAX = 8192
 HEADERS_MAX = 20
 HEADER_CHARS_MAX = 4096
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
-# Without white space at its ends, which the connection would refuse.
+# A value without white space at its ends; h11 refuses such white space.
 _HEADER_VALUE = re.compile(r"([\x21-\x7e\x80-\xff]+([\t ]+[\x21-\x7e\x80-\xff]+)*)?")
-# What the connection and the signature need for themselves.
+# Headers that only the HTTP client may set.
 _OWN_HEADERS = frozenset(
     "host content-length transfer-encoding connection upgrade te trailer expect".split()
 )
@@ -43,11 +43,13 @@ _SECONDS = re.compile(r"\d{1,12}")
 
 
 class Callback(BaseModel):
-    """Where the end of a job is told, how, and which ends.
+    """Where and how the end of a job is sent.
 
-    kind: put sends the result itself to a presigned URL; webhook sends an event, signed. format: of
-    the result; a webhook has none in it unless one is named. events: the ends that are told. key:
-    the name of the secret that signs a webhook; "" is the one without a name.
+    Attributes:
+        kind: put sends the result to a presigned URL; webhook sends a signed event.
+        format: the format of the result. A webhook without a format contains no result.
+        events: the ends of the job that are sent.
+        key: the name of the secret that signs a webhook; "": the default secret.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -95,30 +97,30 @@ class Callback(BaseModel):
 
     @property
     def shown(self) -> str:
-        """The URL for people: without credentials, query and fragment."""
+        """The URL without credentials, query and fragment, for messages."""
         return named(self._url)
 
     @property
     def result_format(self) -> Format | None:
-        """The format of the result that is sent; None for none."""
+        """The format of the result that is sent; None if no result is sent."""
         return self.format or ("json" if self.kind == "put" else None)
 
     @property
     def expires_at(self) -> float | None:
-        """Until when a presigned URL may be used, in seconds since 1970; None: it does not say."""
+        """When a presigned URL expires, in seconds since 1970; None if the URL does not say."""
         return expires_at(self._url) if self.kind == "put" else None
 
     @property
     def signs_content_type(self) -> bool:
-        """Whether the signature in a presigned URL covers Content-Type: version 2 of S3 and GCS
-        does, so that one of ours would make it invalid.
+        """Whether the signature in a presigned URL covers Content-Type. Version 2 of S3's and GCS's
+        signatures does, so that a Content-Type that Conserver adds would make it invalid.
         """
         query = {name.lower() for name, _ in parse_qsl(urlsplit(self._url).query)}
         return {"signature", "expires"} <= query
 
     def own_headers(self) -> dict[str, str]:
-        """The headers that the caller wants, by names in lower case; for Azure also the one without
-        which it takes nothing.
+        """The headers that the caller wants, by names in lower case; for Azure also the header
+        x-ms-blob-type, which Azure requires.
         """
         found = {name.lower(): one.get_secret_value() for name, one in self.headers.items()}
         query = {name.lower() for name, _ in parse_qsl(urlsplit(self._url).query)}
@@ -131,7 +133,7 @@ class Callback(BaseModel):
         return self.url.get_secret_value()
 
     def dump(self) -> bytes:
-        """As JSON, with its secrets: for Redis and nowhere else."""
+        """The callback as JSON, with its secrets. Only Redis may get this."""
         return orjson.dumps(
             {
                 **self.model_dump(exclude={"url", "headers"}, exclude_defaults=True),
@@ -141,14 +143,14 @@ class Callback(BaseModel):
         )
 
     def hide(self, text: str) -> str:
-        """A text without the callback's secrets: S3, for one, quotes the signature it refuses."""
+        """`text` without the callback's secrets. S3, for example, quotes a refused signature."""
         for value in sorted(set(self.secrets()), key=len, reverse=True):
             if len(value) >= _HIDDEN_CHARS_MIN:
                 text = text.replace(value, "***")
         return text
 
     def secrets(self) -> list[str]:
-        """What no text may show: its query, the values in it, and its headers."""
+        """The callback's secrets: its query, the query's values, its login and its headers."""
         parts = urlsplit(self._url)
         found = [parts.query, *(value for _, value in parse_qsl(parts.query))]
         found += [part.partition("=")[2] for part in parts.query.split("&")]
@@ -157,12 +159,12 @@ class Callback(BaseModel):
 
 
 def load(text: bytes) -> Callback:
-    """What dump has written. Raises ValueError."""
+    """Parses the result of `Callback.dump`. Raises ValueError."""
     return Callback.model_validate(orjson.loads(text))
 
 
 def expires_at(url: str) -> float | None:
-    """Until when a presigned URL may be used, in seconds since 1970; None if it does not say."""
+    """When a presigned URL expires, in seconds since 1970; None if the URL does not say."""
     query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
     for maker in ("x-amz", "x-goog", "x-oss"):
         stamp, seconds = query.get(f"{maker}-date", ""), query.get(f"{maker}-expires", "")
@@ -180,7 +182,7 @@ def expires_at(url: str) -> float | None:
 
 
 def _moment(text: str) -> float | None:
-    """A moment as Azure writes it: ISO 8601 in UTC, maybe only its date."""
+    """Seconds since 1970 of a time as Azure writes it: ISO 8601 in UTC, or only a date."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -189,7 +191,7 @@ def _moment(text: str) -> float | None:
 
 
 def _check_url(url: str) -> None:
-    """Raise ValueError for what is no address on the web. The message never quotes it."""
+    """Raise ValueError if it is not an http or https URL. The message never quotes the URL."""
     if len(url) > URL_CHARS_MAX:
         raise ValueError(f"has over {URL_CHARS_MAX} characters")
     try:
@@ -212,7 +214,7 @@ def _check_header(name: str, value: str) -> None:
 
 
 def address_of(url: str) -> Address | None:
-    """The address in a URL that names one; None for a name, which is looked up when it is used."""
+    """The IP address in a URL; None if the URL has a host name."""
     try:
         return ipaddress.ip_address(urlsplit(url).hostname or "")
     except ValueError:
@@ -220,7 +222,9 @@ def address_of(url: str) -> Address | None:
 
 
 def job_fields(callback: Callback) -> list[tuple[str, Any]]:
-    """The fields of a job's hash that keep the callback; prelude.lua reads the second and third."""
+    """The fields of the job's hash in Redis for a callback. prelude.lua reads callback_on and
+    callback_until_ms.
+    """
     fields: list[tuple[str, Any]] = [
         ("callback", callback.dump()),
         ("callback_on", " ".join(sorted(set(callback.events)))),

@@ -1,11 +1,11 @@
-"""Asking a language model about the dialogs of a vCon: what analyze and the links like it share.
+"""Asks a language model about the dialogs of a vCon. Shared by analyze, check_and_tag and
+detect_engagement.
 
-The endpoint is any that speaks OpenAI's chat completions: their own, a gateway, a server on the
-next desk. Each paid answer is checkpointed before the next question, so that a failure at the
-ninth dialog does not cost the first eight again.
+Any server with OpenAI's chat completions will do. There is a checkpoint after each paid answer,
+so that a failure at the ninth dialog does not cost the first eight requests again.
 
-What is asked about a dialog is the text of an analysis of it (`source`), mostly its transcript; it
-may be the text of documents as well.
+The model gets the text of an analysis of the dialog (option `source`), by default its transcript;
+`source` may also name the text of documents.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _MAX_ANSWER_BYTES = 16_777_216
 
 
 class Source(BaseModel):
-    """Which analysis of a dialog is read, and where in it the text is.
+    """Which analysis of a dialog is read, and where in the analysis the text is.
 
-    A type of transcript stands for all of them, this one first: a vCon has whichever format its
-    transcriber writes.
+    If the type is one of a transcript, transcripts of other types are read, too, if the dialog has
+    none of this type: the type depends on who transcribed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,7 +49,7 @@ class OnlyIf(BaseModel):
 
 
 class ChatOptions(endpoint.CallOptions):
-    """What every link that asks a model can be told."""
+    """The options of every link that asks a language model."""
 
     base_url: AnyHttpUrl = AnyHttpUrl("https://api.openai.com/v1")
     api_key: SecretStr = Field(
@@ -68,21 +68,21 @@ class ChatOptions(endpoint.CallOptions):
 
 
 def prepare(options: ChatOptions) -> None:
-    """Import the HTTP library, and check the way to the model."""
+    """Import the HTTP library, and check the proxy and the certificates for the endpoint."""
     endpoint.prepare([str(options.base_url)], options.ca_file)
 
 
 def questions(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[dict[str, int], str]]:
-    """Yield (place, its text) for every dialog with a text to ask about.
+    """Yield (place, text) for every dialog that has a text to ask about.
 
-    The place is what an analysis about it names: {"dialog": 0}. Where `source` names the text of
-    documents, it is that of each document: {"attachment": 0}, or the dialog that has it.
+    The place is {"dialog": 0}, as an analysis names its dialog. If `source` names the text of
+    documents, the place is that of each document: {"attachment": 0}, or the document's dialog.
 
-    Yields nothing for a vCon that `only_if` or the sampling excludes. The sampling depends on the
-    uuid only, so that a second attempt decides as the first one.
+    Yields nothing for a vCon that `only_if` or `sampling_rate` excludes. The sampling depends only
+    on the uuid, so that every attempt decides alike.
 
-    Dialogs that are passed over are logged: at WARNING if there is a transcript that cannot be
-    read, at INFO if there is a recording or a transcript without words, else at DEBUG.
+    Skipped dialogs are logged: at WARNING if a transcript cannot be read, at INFO if there is a
+    recording without a transcript or a transcript without words, else at DEBUG.
 
     Args:
         log: the link's logger.
@@ -118,7 +118,7 @@ def _missing(source: Source) -> str:
 
 
 def _text_about(vcon: Vcon, dialog: int, source: Source) -> tuple[str | None, list[str]]:
-    """The text to ask about, "" if nobody spoke, None without one; and what cannot be read."""
+    """The text to ask about ("" if nobody spoke, None if there is none), and what is unreadable."""
     if source.text_location is not None:
         found = find_analysis(vcon, source.analysis_type, {"dialog": dialog})
         if found is None:
@@ -143,7 +143,7 @@ def _text_about(vcon: Vcon, dialog: int, source: Source) -> tuple[str | None, li
 
 
 def _documents(vcon: Vcon, options: ChatOptions, log: Any) -> Iterator[tuple[dict[str, int], str]]:
-    """(place, text) of the documents whose text was read."""
+    """(place, text) of each document that has a `document_text` analysis."""
     for part in documents_of(vcon.view):
         places = {name: indices(part.get(name)) for name in ("attachment", "dialog")}
         named = {name: found[0] for name, found in places.items() if found}
@@ -159,13 +159,13 @@ def unanswered(
     context: Any,
     is_answered: Callable[[dict[str, int]], object],
 ) -> Iterator[tuple[dict[str, int], str]]:
-    """Yield what `questions` does, but nothing that is answered.
+    """Yield the (place, text) of `questions` that have no answer yet.
 
-    Between two there is a checkpoint, so that no answer is paid for twice.
+    It makes a checkpoint between two of them, so that no answer is paid for twice.
 
     Args:
-        context: the link's.
-        is_answered: gives something true for a place about which there is an answer.
+        context: the link's context.
+        is_answered: returns something true for a place that has an answer.
     """
     paid = False
     for place, text in questions(vcon, options, context.log):
@@ -178,7 +178,7 @@ def unanswered(
 
 
 def find_analysis(vcon: Vcon, kind: str, place: Mapping[str, int]) -> dict[str, Any] | None:
-    """The first analysis of that type about that dialog or attachment."""
+    """The first analysis of type `kind` about the dialog or attachment at `place`."""
     for _, analysis in numbered(vcon.analysis):
         if analysis.get("type") == kind and is_about(analysis, place):
             return analysis
@@ -186,12 +186,12 @@ def find_analysis(vcon: Vcon, kind: str, place: Mapping[str, int]) -> dict[str, 
 
 
 def is_about(analysis: Mapping[str, Any], place: Mapping[str, int]) -> bool:
-    """Whether an analysis names that dialog or attachment."""
+    """Whether an analysis names the dialog or attachment at `place`."""
     return all(index in indices(analysis.get(name)) for name, index in place.items())
 
 
 def text_at(analysis: dict[str, Any], location: str) -> str | None:
-    """The text at a dotted path of an analysis whose body is decoded; None if there is none."""
+    """The text at a dotted path of an analysis, into its decoded body; None if there is none."""
     value: Any = {**analysis, "body": structured(analysis)}
     for name in location.split("."):
         value = value.get(name) if isinstance(value, dict) else None
@@ -205,12 +205,12 @@ def ask(
     patience: endpoint.Caller,
     response_format: dict[str, Any] | None = None,
 ) -> str:
-    """One question, one answer: the text of the model's message.
+    """Asks one question; returns the text of the model's message.
 
     Raises:
-        Retry: the endpoint is in trouble, limits our rate, or we do (requests_per_minute).
-        Rejected: it will not take the question, or the model refuses to answer.
-        ValueError: what came is no whole answer; another attempt may bring one.
+        Retry: the endpoint is in trouble or limits the rate, or `requests_per_minute` does.
+        Rejected: the endpoint refuses this question, or the model refuses to answer.
+        ValueError: the answer is missing or cut off; another attempt may get a whole one.
     """
     url = str(options.base_url).rstrip("/") + "/chat/completions"
     request: dict[str, Any] = {"model": options.model}
@@ -240,9 +240,9 @@ def ask_json(
     patience: endpoint.Caller,
     response_format: dict[str, Any],
 ) -> Any:
-    """`ask`, with an answer that has to be JSON: its value.
+    """Asks one question; returns the value of the model's answer, which must be JSON.
 
-    Raises: as `ask`; ValueError also for an answer that is no JSON.
+    Raises: as `ask`; ValueError also if the answer is not JSON.
     """
     return answers.json_of(ask(system, user, options, patience, response_format))
 

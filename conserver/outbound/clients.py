@@ -1,6 +1,6 @@
-"""Keeps the HTTP clients of a process: one for each way to reach out, made when it is first needed.
+"""Keeps the HTTP clients of a process, shared by its threads.
 
-Never before a fork, therefore; and shared by the threads of the process.
+A client is made when it is first needed, so never before a fork.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Client = TypeVar("Client", bound=Closable)
 
 
 class Clients(Generic[Client]):
-    """Clients by what they were made for."""
+    """Clients by a key, such as certificates and proxy."""
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, Client] = {}
         self._lock = threading.Lock()
 
     def get(self, what_for: Hashable, make: Callable[[], Client]) -> Client:
-        """The client that was made for this; made now if there is none yet."""
+        """The client with the key `what_for`; made now if there is none yet."""
         found = self._kept.get(what_for)
         if found is None:
             with self._lock:
@@ -38,7 +38,7 @@ class Clients(Generic[Client]):
         return found
 
     def close(self) -> None:
-        """Closes and forgets them all."""
+        """Closes and removes all clients."""
         with self._lock:
             while self._kept:
                 self._kept.popitem()[1].close()

@@ -1,8 +1,8 @@
-"""The contents of several parts of one vCon: fetched, checked, and what follows if some are bad.
+"""Fetches and checks the recordings or documents of one vCon, and collects the faults.
 
-A content that can never be used, or that cannot be had now, does not affect the other parts: they
-are worked on first, and then what is wrong concerns the vCon. Links that read recordings or
-documents share this.
+A recording or document that is unusable or cannot be fetched does not affect the other parts of the
+vCon: the link works on all of them first, and `Faults` then raises one exception for the vCon. The
+links transcribe and read_documents share this module.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from conserver.outbound.fetch import FetchOptions, fetched
 from conserver.vcon.document import content_hashes, decode_body
 
 Place = Mapping[str, int]
-"""Which part: {"dialog": 1} or {"attachment": 0}."""
+"""Names a part of the vCon: {"dialog": 1} or {"attachment": 0}."""
 
 
 class Attempts(Protocol):
-    """What `Faults` asks the link's context."""
+    """The part of a LinkContext that `Faults` uses."""
 
     last_attempt: bool
 
 
 class ContentAwayError(Exception):
-    """The server of a content is not available now; it may have said until when."""
+    """The server of a content is not available now. after_s: the wait that the server asked for."""
 
     def __init__(self, error: Retry) -> None:
         super().__init__(str(error))
@@ -38,15 +38,15 @@ class ContentAwayError(Exception):
 
 
 class Faults:
-    """The parts that could not be worked on, and what follows for the vCon."""
+    """Collects the faults of a vCon's parts, and raises one exception for the vCon."""
 
     def __init__(
         self, context: Attempts, *, skip: bool, warn: Callable[[Place, str], None]
     ) -> None:
         """
         Args:
-            skip: whether unusable contents are only told of, and the vCon goes on.
-            warn: called with each unusable part and the reason.
+            skip: whether the vCon goes on in spite of unusable contents.
+            warn: called with the place of each unusable part and the reason.
         """
         self._context = context
         self._skip = skip
@@ -57,12 +57,12 @@ class Faults:
         self._after_s: float | None = None
 
     def unusable(self, place: Place, error: Exception) -> None:
-        """The content can never be used."""
+        """Note that a content can never be used."""
         self._unusable.append(f"{_named(place)}: {error}")
         self._warn(place, str(error))
 
     def away(self, place: Place, error: ContentAwayError | FailedAttemptError) -> None:
-        """The content cannot be fetched, which may pass."""
+        """Note that a content cannot be fetched now."""
         if isinstance(error, ContentAwayError):
             self._away.append(f"{_named(place)}: {error}")
             if error.after_s is not None:
@@ -73,12 +73,13 @@ class Faults:
             self._failed.append(f"{_named(place)}: {error}")
 
     def raise_if_any(self) -> None:
-        """Raise what concerns the vCon: first what may pass, so that all is tried before its end.
+        """Raise the exception for the vCon. Faults that may pass come first, so that every content
+        is tried again before the vCon is dead-lettered.
 
         Raises:
             Retry: a server is not available.
-            FailedAttemptError: a url does not give its content.
-            Rejected: contents can never be used, each with its place and the reason.
+            FailedAttemptError: the server of a url answered without the content.
+            Rejected: contents can never be used; the message has the place and reason of each.
         """
         if self._away:
             raise Retry(self._after_s, "; ".join([*self._away, *self._failed]))
@@ -101,14 +102,16 @@ def content_of(part: dict[str, Any], noun: str, options: FetchOptions, patience:
 def file_of(
     part: dict[str, Any], noun: str, options: FetchOptions, patience: Patience
 ) -> Iterator[IO[bytes]]:
-    """`content_of` as a file, which is closed at the end: what a url gives is not in memory whole.
+    """The same as `content_of`, as a file, so that a large download is not in memory. The file is
+    closed at the end of the `with`.
 
     Args:
-        noun: what the bytes are, for messages: "recording".
+        noun: the name of the content in messages: "recording".
 
     Raises:
-        ContentAwayError, FailedAttemptError: see `fetch.content`.
-        Rejected: it has no bytes, others than its hash names, or may not be fetched.
+        ContentAwayError: the server of the url is in trouble, or the content is not ready.
+        FailedAttemptError: see `fetch.content`.
+        Rejected: the part has no bytes, its hash does not match, or its url may not be fetched.
     """
     body = part.get("body")
     hashes = content_hashes(part)

@@ -1,14 +1,16 @@
-"""Calls endpoints that the operator configured over HTTP: webhooks, language models.
+"""Calls HTTP endpoints that the operator configured: webhooks, language models.
 
-1. One pooled client per set of limits, certificates and proxy, made at the first call: never before
-   a fork. The proxy and the certificates are those that storage.network reads from the environment.
-2. Every part of a call has a time limit, and the link's own soft limit bounds them all.
-3. An endpoint in trouble (408, 425, 429, 5xx, no connection) is asked again, after Retry-After if
-   it says so. Short waits happen here; for long ones the item is parked (`Retry`), so that no
-   thread sits and waits. A 429 with Retry-After throttles the link for all workers.
-4. A proxy that is away, or wants another login, is not the item's fault either: it is tried again.
-5. faults.py decides about all other answers that are not 2xx: final only if the content is at
-   fault.
+1. There is one pooled client per combination of certificates, number of connections and proxy. It
+   is made at the first call, never before a fork. storage.network reads proxy and certificates from
+   the environment.
+2. Connecting, reading and writing have time limits of their own. The link's soft limit shortens
+   each.
+3. If an endpoint is in trouble (408, 425, 429, 5xx, no connection), the call is repeated, after
+   Retry-After if the endpoint sends it. A short wait happens here, in the chain thread. For a long
+   one `post` raises Retry, and the item is parked. A 429 with Retry-After throttles the link for
+   all workers.
+4. If the proxy is away or refuses the login, the item is tried again, too.
+5. For all other answers except 2xx, faults.py decides: only a fault of the content is final.
 
 Answers are read up to a limit. Messages name the endpoint without credentials and query.
 """
@@ -37,8 +39,8 @@ from storage.network import NetworkSettingsError, Proxy, Trust
 if TYPE_CHECKING:
     import httpx
 
-_FIRST_WAIT_S = 0.33  # less jitter: a quarter of a second on average
-# A longer wait than this is worth parking the item: the thread has other work.
+_FIRST_WAIT_S = 0.33  # A quarter of a second on average, because jitter shortens it.
+# For a longer wait the item is parked, so that the thread can run other items.
 _LONGEST_WAIT_S = 5.0
 _LONGEST_RETRY_AFTER_S = 86_400.0
 _SLICE_S = 0.25
@@ -50,7 +52,7 @@ _TOO_MANY = 429
 
 
 class Patience(Protocol):
-    """What a call needs to know of the link that makes it; a LinkContext is one."""
+    """The time limit and the cancellation of the calling link. A LinkContext is one."""
 
     def remaining_s(self) -> float | None:
         """Seconds left of the link's soft time limit; None without one."""
@@ -60,14 +62,14 @@ class Patience(Protocol):
 
 
 class Caller(Patience, Protocol):
-    """Who calls an endpoint that all items of a link have in common; a LinkContext is one."""
+    """A Patience that can also throttle the calling link. A LinkContext is one."""
 
     def throttle(self, after_s: float) -> None:
-        """The endpoint wants no calls for so long, from anybody."""
+        """Keep all workers from running the link for `after_s` seconds."""
 
 
 class CallOptions(BaseModel):
-    """The options that every link with an endpoint has; its own Options extend these."""
+    """The options of every link with an endpoint; the link's Options derive from them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -90,7 +92,9 @@ class Answer:
 
 
 def prepare(urls: Iterable[str] = (), ca_file: str = "") -> None:
-    """Imports the HTTP library and checks the way to these URLs; no sockets, no threads.
+    """Imports the HTTP library, and checks the proxy and the certificates for the URLs.
+
+    It opens no socket and starts no thread.
 
     Raises:
         NetworkSettingsError: a proxy or certificates cannot be used.
@@ -107,13 +111,13 @@ def post(
     patience: Caller,
     max_answer_bytes: int = 65_536,
 ) -> Answer:
-    """POSTs `content` until the endpoint takes it, and gives its 2xx answer.
+    """POSTs `content`, up to `options.attempts` times, and returns the 2xx answer.
 
     Raises:
-        Retry: it (or the proxy) is in trouble, after as many seconds as it asked for; or its URL or
-            credentials are wrong.
-        Rejected: it does not accept this content.
-        FailedAttemptError: it answered more than `max_answer_bytes`.
+        Retry: the endpoint or the proxy is in trouble, or the URL or the credentials are wrong. Its
+            after_s is the wait that the endpoint asked for.
+        Rejected: the endpoint says that the content is too large.
+        FailedAttemptError: another answer (400, 422, ...), or one of over `max_answer_bytes`.
     """
     httpx = importlib.import_module("httpx")
     proxy = _proxy_for(url)
@@ -152,7 +156,7 @@ def post(
 
 
 def pause(seconds: float, patience: Patience) -> None:
-    """Wait in slices, so that a cancelled item or a stopping worker ends the wait."""
+    """Wait, in slices, so that the wait ends if the item is cancelled or the worker stops."""
     end = time.monotonic() + seconds
     while (left_s := end - time.monotonic()) > 0:
         patience.check_cancelled()
@@ -160,7 +164,7 @@ def pause(seconds: float, patience: Patience) -> None:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """What a server asks for: seconds, milliseconds or a date; None if it does not say."""
+    """The wait in seconds that an answer's Retry-After asks for; None without one."""
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()
         try:
@@ -176,7 +180,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _proxy_for(url: str) -> Proxy | None:
-    """The proxy on the way. A fault of the environment is not the item's: it is tried again."""
+    """The proxy for a URL. Raises Retry for a fault of the environment, which no item caused."""
     try:
         return network.proxy_for(url)
     except NetworkSettingsError as error:
@@ -194,7 +198,7 @@ def _send(
     patience: Patience,
     max_answer_bytes: int,
 ) -> Answer:
-    """_post_once; where traces are on, inside a span whose `traceparent` the endpoint is sent."""
+    """Calls _post_once. If traces are on: inside a span, whose `traceparent` is sent along."""
     otel = TRACES.otel
     if otel is None:
         return _post_once(url, proxy, content, headers, options, patience, max_answer_bytes)
@@ -235,7 +239,7 @@ def _post_once(
     trusted = network.trust(options.ca_file, option="ca_file")
     limits = (trusted, options.max_connections, proxy)
     client = CLIENTS.get(limits, lambda: _client(*limits))
-    # The limit of an answer is meant for what it holds.
+    # Ask for an uncompressed answer, because max_answer_bytes counts uncompressed bytes.
     headers = {"accept-encoding": "identity", **headers}
     request = client.build_request("POST", url, content=content, headers=headers, timeout=timeout)
     response = client.send(request, stream=True)
@@ -260,18 +264,18 @@ def _post_once(
 
 
 def unpacked(pieces: Iterable[bytes], coding: str) -> Iterator[bytes]:
-    """The content of an answer in small pieces, also where it comes compressed without being asked:
-    64 KiB may hold many MiB.
+    """The uncompressed content of an answer in small pieces. Some servers compress unasked, and 64
+    KiB of compressed data may hold many MiB.
 
-    coding: its Content-Encoding. Another one than gzip and deflate stays as it is.
+    coding: the answer's Content-Encoding. Only gzip and deflate are decoded.
 
     Raises:
-        zlib.error: it is not what it says.
+        zlib.error: the content is not in that coding.
     """
     if coding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         yield from pieces
         return
-    decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # Both have a head that says which it is.
+    decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # It detects the header of either coding.
     for piece in pieces:
         left = piece
         while left:
@@ -284,7 +288,7 @@ def _client(trusted: Trust, max_connections: int, proxy: Proxy | None) -> httpx.
 
     through = None
     if proxy is not None:
-        # Names are looked up by the proxy either way, as httpx has it.
+        # With httpx's scheme "socks5", too, the proxy resolves the host names.
         scheme = "socks5" if proxy.is_socks else proxy.scheme
         login = (proxy.username, proxy.password) if proxy.username else None
         tls = network.tls_context(network.trust()) if scheme == "https" else None
@@ -295,14 +299,14 @@ def _client(trusted: Trust, max_connections: int, proxy: Proxy | None) -> httpx.
         limits=limits,
         follow_redirects=False,
         proxy=through,
-        trust_env=False,  # It is read in one place, for all clients.
+        trust_env=False,  # storage.network has read the environment.
     )
     atexit.register(client.close)
     return client
 
 
 def _named(url: str) -> str:
-    """The URL for a message: without user, password, query and fragment, which may be secrets."""
+    """The URL without user, password, query and fragment, which may be secrets, for messages."""
     scheme, _, rest = url.partition("://")
     place = rest.partition("?")[0].partition("#")[0]
     host, slash, path = place.partition("/")

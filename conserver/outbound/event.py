@@ -1,12 +1,13 @@
-"""What a callback is told: the end of a job, as the script that ended it has written it down.
+"""The end of a job, as a callback is told of it.
 
-prelude.lua (push_notification) pushes it on conserver:notifications, in the form of a document
-whose uuid is that of the job's vCon:
+The Lua script that ends an item pushes a notification on the list conserver:notifications
+(push_notification in prelude.lua). Its form is a document with the uuid of the job's vCon:
 
     {"vcon": "0.4.0", "uuid": ..., "notification": {"job", "seq", "status", "list", "created_ms",
                                                 "ended_ms", "error"}}
 
-It holds no secret: the worker that claims it reads the callback from the job's hash.
+It contains no secret: the worker that claims the notification reads the callback from the job's
+hash.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ class Event:
     """The end of a job.
 
     Attributes:
-        seq: the number of this change of the job; a job that was replayed has several ends.
-        uuid: of its vCon.
-        error: of a failed one: reason, error, type, link or storage, attempts.
+        seq: the number of this change of the job. A job whose dead letter was requeued has several
+            ends.
+        uuid: the uuid of the job's vCon.
+        error: why a job failed: reason, error, type, link or storage, attempts.
     """
 
     job: str
@@ -46,18 +48,19 @@ class Event:
 
     @property
     def id(self) -> str:
-        """The same on every try, also on another host: receivers tell repetitions by it."""
+        """The `webhook-id`. It is the same for every try on every host, so that receivers recognize
+        a repeated call."""
         name = hashlib.sha256(f"{self.job}\n{self.seq}".encode()).hexdigest()
         return f"msg_{name[:32]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """An event with what it takes to tell it.
+    """An event, with the callback and the document that the link `notify` needs to send it.
 
     Attributes:
-        callback: None: the job has none any more.
-        document: the vCon, b"" where it is gone or not wanted.
+        callback: None if the job's hash has expired.
+        document: the vCon; b"" if it has expired or is not needed.
     """
 
     event: Event
@@ -66,7 +69,7 @@ class Notification:
 
     @property
     def wants_document(self) -> bool:
-        """Whether the vCon is needed."""
+        """Whether the callback gets a result, for which the vCon is needed."""
         wanted = self.callback is not None and self.callback.result_format is not None
         return wanted and self.event.status in WITH_RESULT
 
@@ -97,7 +100,7 @@ def iso(at_ms: int) -> str:
 
 
 def _object(text: Any) -> dict[str, Any]:
-    """A JSON object in a text; as its `error` where it is something else."""
+    """The JSON object in `text`; if it is something else, {"error": text}."""
     if not text:
         return {}
     try:

@@ -1,7 +1,7 @@
 """Decides whose fault an HTTP answer is: the document's, the machine's, or the moment's.
 
-Only a fault of the document is final (`Rejected`); docs/architecture.md has the rule. An answer is
-judged by who chose the URL:
+Only a fault of the document is final (`Rejected`); docs/architecture.md has the rule. The same
+status means different faults for an endpoint of the configuration and for a URL in a document:
 
     fault of       endpoint of the configuration             URL in a document
     document       413                                       410
@@ -9,11 +9,12 @@ judged by who chose the URL:
     machine        3xx, 401, 403, 404, 405, 407, 410, ...
     nobody knows   all others (400, 409, 422, ...)           all others (204, 401, 403, 404, ...)
 
-The URL, the headers and the credentials of an endpoint are the same for all documents: if they are
-wrong, every document would be a dead letter, although none is at fault. 400 and 422 may concern
-this document or a wrong option. A URL in a document may answer 403 or 404 until an upload has
-finished or a link has become valid; until then it may also give nothing, half of the content, or a
-page in its place.
+The URL, the headers and the credentials of an endpoint are the same for all documents. If they are
+wrong, no document is at fault, and none is dead-lettered. 400 and 422 may concern this document or
+a wrong option.
+
+A URL in a document may answer 403 or 404 until its upload has finished or the link has become
+valid. Until then it may also answer with nothing, with half of the content, or with a web page.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ _NOT_READY, _GONE, _TOO_LARGE, _LEGAL = 202, 410, 413, 451
 
 
 class FailedAttemptError(ConserverError):
-    """A failure that cannot be attributed: it counts as a failed attempt of the link.
+    """A failure of unknown cause. It counts as a failed attempt of the link.
 
-    The chain's `retries` say how often the item is tried again before it is dead-lettered.
+    The worker repeats the attempt up to the chain's `retries`, then dead-letters the item.
     """
 
 
 def of_endpoint(status: int) -> Fault:
-    """Whose fault an answer of a configured endpoint is; `status` is not 2xx."""
+    """Whose fault an answer of a configured endpoint is. `status` is not 2xx."""
     if status in _MOMENT or status >= 500:
         return "moment"
     if status < 400 or status in _MACHINE or status == _LEGAL:
@@ -46,23 +47,23 @@ def of_endpoint(status: int) -> Fault:
 
 
 def of_content(status: int) -> Fault:
-    """Whose fault an answer is for a URL that a document names; `status` is 202, 204 or not 2xx."""
+    """Whose fault an answer for a document's URL is. `status` is 202, 204, 205 or not 2xx."""
     if status == _NOT_READY or status in _MOMENT or status >= 500:
         return "moment"
     return "document" if status == _GONE else "unknown"
 
 
 def of_another_content(problem: str) -> ConserverError:
-    """The exception for a URL in a document that gives what is not the promised content."""
+    """The exception if a document's URL answers with other content than the vCon promises."""
     return exception_for("unknown", problem)
 
 
 def exception_for(fault: Fault, problem: str, after_s: float | None = None) -> ConserverError:
-    """The exception that makes the worker do what the rule says.
+    """The exception for a fault: Rejected, FailedAttemptError, or Retry.
 
     Args:
-        problem: what happened, for a person.
-        after_s: when to try again, if the server said so.
+        problem: the message, for people.
+        after_s: the wait that the server asked for; None without one.
     """
     if fault == "document":
         return Rejected(problem)

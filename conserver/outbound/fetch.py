@@ -1,17 +1,15 @@
-"""Fetches content by a URL that stands in a vCon: written by a stranger, so nothing is trusted.
+"""Downloads content from the URLs in vCons. Strangers wrote these URLs, so they are not trusted.
 
-1. Only http and https, and upload: for what the API has taken (uploads.py), which is in the
-   configured folder or bucket; never file:, never anything else.
-2. Never an address of this machine or its networks (loopback, link-local, private, reserved),
-   unless an option allows it. The address itself is checked, at the moment of connecting, and
-   connected to: a name that resolves to something else a moment later gains nothing by it.
+1. Only http:, https: and upload: URLs are fetched. upload: names a recording that the API has
+   received (uploads.py), in the configured folder or bucket.
+2. No connection goes to an address of this machine or its networks (loopback, link-local, private,
+   reserved), unless an option allows it. See addresses.py.
 3. Redirects are followed one by one, each under the same rules.
-4. Size and time are limited, for the whole download and not only for each read.
-5. If the vCon promises a hash, the content has it or is refused.
-
-6. Where the environment names a proxy (storage.network), the connection goes through it, and the
-   proxy looks the name up. What can be looked up here is checked here all the same; a name that
-   only the proxy knows is the proxy's to judge.
+4. Size and time of the whole download are limited, not only those of each read.
+5. If the vCon names a hash, content with another hash is refused.
+6. If the environment names a proxy (storage.network), the connection goes through the proxy, which
+   resolves the host name. The name is checked here as well, if it resolves here. If only the proxy
+   can resolve it, the proxy has to decide.
 """
 
 from __future__ import annotations
@@ -44,17 +42,17 @@ if TYPE_CHECKING:
     import httpcore
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# 202 (not ready) and 204, 205 (nothing): their bodies are not the content.
+# Successful answers without the content: 202 (not ready yet), 204 and 205 (empty).
 _WITHOUT_CONTENT = frozenset({202, 204, 205})
-# For the check of the environment: which hosts there will be, nobody knows.
+# Stand for all URLs when `prepare` checks proxies and certificates.
 _ANY_URLS = ("http://recordings.invalid/", "https://recordings.invalid/")
 
 _BLOCK_BYTES = 1 << 20
 _MEMORY_BYTES_MAX = 16 << 20
-"""What is larger is downloaded into a file."""
+"""Larger content is downloaded into a temporary file."""
 
 POOLS: Clients[httpcore.ConnectionPool] = Clients()
-"""The process's connections, by the rules they were made under."""
+"""The process's pools of connections, by certificates, proxy and allow_private_addresses."""
 
 
 class FetchOptions(BaseModel):
@@ -72,7 +70,9 @@ class FetchOptions(BaseModel):
 
 
 def prepare(ca_file: str = "") -> None:
-    """Imports the HTTP library and checks the way out; no sockets, no threads.
+    """Imports the HTTP library, and checks proxies and certificates.
+
+    It opens no socket and starts no thread.
 
     Raises:
         NetworkSettingsError: a proxy or certificates cannot be used.
@@ -87,10 +87,10 @@ def content(item: Mapping[str, Any], options: FetchOptions, patience: Patience) 
     """The content of a dialog or attachment as bytes, inline or fetched; None if it has none.
 
     Raises:
-        Retry: its server is in trouble or not reachable, or the content is not ready.
-        FailedAttemptError: the server does not give it (403, 404), or gives what is empty or has
-            another hash than the vCon promises: nobody knows for how long.
-        Rejected: the URL is none that may be fetched, the content is gone (410) or too large.
+        Retry: the server is in trouble or not reachable, or the content is not ready.
+        FailedAttemptError: the server refuses the content (403, 404), or the content is empty or
+            does not have the hash that the vCon names.
+        Rejected: the URL may not be fetched, or the content is gone (410) or too large.
     """
     body = decode_body(dict(item))
     if isinstance(body, bytes):
@@ -109,7 +109,7 @@ def fetch(
     patience: Patience,
     hashes: Iterable[tuple[str, bytes]] = (),
 ) -> bytes:
-    """Download `url` under the rules above and compare it with all `hashes` (name, digest).
+    """Download `url` under the module's rules, and check all `hashes` (name, digest).
 
     Raises: as `content`.
     """
@@ -124,9 +124,10 @@ def fetched(
     patience: Patience,
     hashes: Iterable[tuple[str, bytes]] = (),
 ) -> Iterator[IO[bytes]]:
-    """`fetch` into a file, which is closed at the end: large content is never in memory whole.
+    """The same as `fetch`, as a file, so that large content is not in memory. The file is closed at
+    the end of the `with`.
 
-    Raises: as `content`; Retry also where there is no room for it.
+    Raises: as `content`; Retry also if the disk is full.
     """
     is_ours = url.startswith(uploads.SCHEME)
     with (_uploaded if is_ours else _downloaded)(url, options, patience) as file:
@@ -138,7 +139,7 @@ def fetched(
 
 
 def _unlike(file: IO[bytes], hashes: Iterable[tuple[str, bytes]]) -> str:
-    """Why a content is not the one that was promised; "" if it is."""
+    """Why the content is not what the vCon promises; "" if it is."""
     if not file.seek(0, os.SEEK_END):
         return "the content is empty (0 bytes)"
     for name, digest in hashes:
@@ -157,7 +158,7 @@ def _digest(file: IO[bytes], name: str) -> bytes:
 
 @contextmanager
 def _uploaded(url: str, options: FetchOptions, patience: Patience) -> Iterator[IO[bytes]]:
-    """The content of an upload to the API of this or another host."""
+    """The content of an upload, which the API of this or another host has received."""
     name = url.removeprefix(uploads.SCHEME)
     if not uploads.is_id(name):
         raise Rejected("an upload is named by 32 hexadecimal digits")
@@ -183,12 +184,12 @@ def _uploaded(url: str, options: FetchOptions, patience: Patience) -> Iterator[I
 
 @contextmanager
 def _downloaded(url: str, options: FetchOptions, patience: Patience) -> Iterator[IO[bytes]]:
-    """The content behind a URL of the web."""
+    """The content of an http or https URL."""
     end = time.monotonic() + options.timeout_s
     left_s = patience.remaining_s()
     if left_s is not None:
         end = min(end, time.monotonic() + left_s)
-    # No traceparent is sent: the server was named by a document, and is anybody's.
+    # No traceparent is sent, because the document names the server, which may be anybody's.
     attributes = {"http.request.method": "GET", "url.full": named(url)}
     with tempfile.SpooledTemporaryFile(_MEMORY_BYTES_MAX) as file:
         with (
@@ -207,13 +208,13 @@ def answer_of(
     end: float,
     more: Sequence[tuple[bytes, bytes]] = (),
 ) -> Iterator[tuple[httpcore.Response, Mapping[str, str]]]:
-    """The answer with the content behind a URL and its redirects, to be read within the `with`.
+    """The answer that has the content, after redirects. Read it within the `with`.
 
     Args:
-        end: the time.monotonic() by which its head has to be there.
-        more: headers of the request.
+        end: the time.monotonic() by which the answer's headers must arrive.
+        more: additional headers of the request.
 
-    Raises: as `content`; also for what happens within the `with`.
+    Raises: as `content`. Errors of the HTTP library within the `with` are turned into Retry, too.
     """
     httpcore = importlib.import_module("httpcore")
     try:
@@ -309,7 +310,7 @@ def _joined(url: str, location: str) -> str:
 
 
 def _headers(url: str) -> list[tuple[bytes, bytes]]:
-    # Nothing compressed is asked for: the size limit is meant for what arrives in memory.
+    # Ask for uncompressed content, because max_bytes counts uncompressed bytes.
     headers = [(b"Accept", b"*/*"), (b"Accept-Encoding", b"identity")]
     parts = urlsplit(url)
     if parts.username is not None:
@@ -331,7 +332,7 @@ def _timeouts(options: FetchOptions, end: float) -> dict[str, float]:
 def _connections(
     target: str, proxy: Proxy | None, options: FetchOptions
 ) -> httpcore.ConnectionPool:
-    """The connections to fetch `target` over. Raises Rejected for one of our own networks."""
+    """The pool of connections for `target`. Raises Rejected if its address is private."""
     trusted = network.trust(options.ca_file, option="fetch.ca_file")
     if proxy is not None:
         if not options.allow_private_addresses:
@@ -361,11 +362,11 @@ def _proxy_pool(proxy: Proxy, trusted: Trust) -> httpcore.ConnectionPool:
 
 
 def _pool(allow_private: bool, trusted: Trust) -> httpcore.ConnectionPool:
-    """Connections to checked addresses only."""
+    """A pool whose connections go to checked addresses only."""
     import httpcore
 
     class CheckedBackend(httpcore.SyncBackend):
-        """Connects to addresses that were checked, not to names."""
+        """Resolves names, checks the addresses, and connects to a checked address."""
 
         def connect_tcp(
             self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any

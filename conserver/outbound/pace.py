@@ -1,4 +1,4 @@
-"""Spaces the calls of this process to an endpoint evenly: so many a minute, and no bursts."""
+"""Limits this process's calls of a model to so many per minute, evenly spaced."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def keep(
     patience: endpoint.Patience,
     longest_wait_s: float = 5.0,
 ) -> None:
-    """Wait for the next free moment of this endpoint and model.
+    """Wait until the next call of this endpoint and model is allowed.
 
     Args:
-        longest_wait_s: a longer wait is worth parking the item: the thread has other work.
+        longest_wait_s: for a longer wait the item is parked, so that the thread can run others.
 
     Raises:
-        Retry: the moment is further away than that.
+        Retry: the wait would be longer than `longest_wait_s`.
     """
     wait_s = _pace(url, model).wait_s(60 / requests_per_minute, longest_wait_s)
     if wait_s > longest_wait_s:
@@ -32,14 +32,15 @@ def keep(
 
 
 class _Pace:
-    """The moments of one endpoint and model."""
+    """The time of the next allowed call of one endpoint and model."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._next = 0.0
 
     def wait_s(self, interval_s: float, longest_wait_s: float) -> float:
-        """Take the next free moment, and say how far it is; none is taken if it is too far."""
+        """Reserve the next free time, and return the wait until then in seconds. If the wait is
+        longer than `longest_wait_s`, nothing is reserved."""
         with self._lock:
             now = time.monotonic()
             wait_s = max(self._next - now, 0.0)

@@ -1,7 +1,7 @@
-"""Passes the content behind a URL of a vCon on as it arrives, whole or one range of it.
+"""Passes a recording from its URL on to a listener's browser as it arrives, whole or one range.
 
-For people who listen: nothing is kept, and the rules are those of fetch.py. Only the hash that the
-vCon promises is not compared, because a range has none.
+Nothing is stored. The rules of fetch.py hold, with one exception: the content's hash is not
+compared, because a range has none.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     import httpcore
 
 PASSED_ON = ("content-length", "content-range", "accept-ranges", "etag", "last-modified")
-"""The headers of the server that whoever listens gets."""
+"""The headers of the server's answer that are passed on."""
 
 
 class Relay:
-    """An open answer. `close` it, whatever happens.
+    """The open answer of a server. Call `close` in any case.
 
     Attributes:
         status: 200, or 206 for a range.
-        headers: those of PASSED_ON that the server sent.
+        headers: the server's headers that are in PASSED_ON.
     """
 
     def __init__(self, url: str, options: FetchOptions, wanted: str) -> None:
         """Asks for the content.
 
         Args:
-            wanted: the Range header (RFC 9110, section 14.2); "" for all of it. A server may
-                answer with all of it in any case.
+            wanted: the Range header (RFC 9110, section 14.2); "" for the whole content. A server
+                may answer with the whole content in either case.
 
         Raises: as fetch.content.
         """
@@ -50,21 +50,21 @@ class Relay:
         }
 
     def chunks(self) -> Iterator[bytes]:
-        """The content, as it arrives. Raises Retry where it breaks off."""
+        """The content, as it arrives. Raises Retry if it breaks off."""
         try:
             yield from self._response.iter_stream()
         except BaseException as error:
-            # The stack knows what each of the library's errors means.
+            # The context manager of `answer_of` turns the library's errors into Retry.
             if not self._stack.__exit__(type(error), error, error.__traceback__):
                 raise
 
     def close(self) -> None:
-        """End the connection, or give it back where the content has been read."""
+        """Close the connection, or return it to the pool if the content was read to its end."""
         self._stack.close()
 
 
 class _Listener:
-    """A person has no time limit here, and is gone when the connection is."""
+    """A Patience without a time limit. It is never cancelled: the browser just disconnects."""
 
     def remaining_s(self) -> float | None:
         return None

@@ -1,11 +1,11 @@
-"""Sends something to an address that a stranger has named: one request, whole or not at all.
+"""Sends one request to a URL that a caller of the API has named: a job's callback.
 
-1. The address is checked and pinned as in addresses.py; redirects are not followed.
-2. Connecting, reading and writing have limits of their own, and the whole has one, too: also a
-   receiver that takes a byte a minute does not hold a thread for longer. Each request has a
+1. The host's IP address is checked as in addresses.py; redirects are not followed.
+2. Connecting, reading and writing have time limits of their own, and so has the whole request. So
+   a receiver that takes a byte a minute does not hold the thread for longer. Each request has a
    connection of its own.
-3. Where the environment names a proxy (storage.network), the connection goes through it.
-4. Messages name the address without credentials and query.
+3. If the environment names a proxy (storage.network), the connection goes through the proxy.
+4. Messages name the URL without credentials and query.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REMEDY = "callbacks go there only where CONSERVER_CALLBACK_PRIVATE_ADDRESSES is 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long what may take, in seconds, and where a request may go."""
+    """Time limits of a request, in seconds, and whether it may go to private addresses."""
 
     connect_s: float = 30
     read_s: float = 120
@@ -47,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the receiver said: status, headers (names in lower case), the beginning of its text."""
+    """The receiver's answer: status, headers (names in lower case), the beginning of its text."""
 
     status: int
     headers: Mapping[str, str]
@@ -66,11 +66,11 @@ def send(
     limits: Limits,
     patience: Patience,
 ) -> Answer:
-    """Send one request, and give its answer, whatever its status.
+    """Send one request, and return its answer, of any status.
 
     Raises:
-        Rejected: the URL is none, or its address is one of our own networks.
-        UnreachableError: nothing is known of what the receiver got.
+        Rejected: the URL is invalid, or its address is private.
+        UnreachableError: no answer came. The receiver may have got the request.
     """
     httpcore = importlib.import_module("httpcore")
     target = target_of(url, method)
@@ -135,7 +135,7 @@ def _pieces(content: bytes) -> Iterator[bytes]:
 def _pool(
     target: str, proxy: Proxy | None, limits: Limits, patience: Patience
 ) -> httpcore.ConnectionPool:
-    """A pool for one connection. Raises Rejected for one of our own networks."""
+    """A pool for one connection. Raises Rejected if the target's address is private."""
     import httpcore
 
     from conserver.outbound.bounded import BoundedBackend  # It imports httpcore.
@@ -157,7 +157,8 @@ def _pool(
 
 @functools.cache
 def _tls(trusted: Trust) -> ssl.SSLContext:
-    """Made once per process: to read the system's certificates takes tens of milliseconds."""
+    """The TLS context. It is made once per process, because reading the system's certificates takes
+    tens of milliseconds."""
     return network.tls_context(trusted)
 
 

@@ -1,8 +1,8 @@
 """Signatures of Standard Webhooks 1.0 (standardwebhooks.com), and the secrets they are made with.
 
-A secret is `whsec_` and base64 of its key. While one is replaced, two of them sign, the new one and
-the old one: the receiver takes a call if either matches. Secrets have names, so that receivers can
-have secrets of their own; the one without a name is the default.
+A secret is `whsec_` and the base64 form of its key. While a secret is being replaced, the new and
+the old one both sign; the receiver accepts a call if either signature matches. Secrets have names,
+so that each receiver can have its own. The secret without a name is the default.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEY_BYTES_MIN, KEY_BYTES_MAX = 24, 64
 SECRETS_MAX = 2
 
 Secrets = Mapping[str, Sequence[str]]
-"""Name -> the secrets that sign, the newest first; the name "" is the default."""
+"""Name -> its one or two secrets, the newest first; the name "" is the default."""
 
 
 def signature(secrets: Sequence[str], identity: str, stamp: str, body: bytes) -> str:
@@ -36,7 +36,7 @@ def signature(secrets: Sequence[str], identity: str, stamp: str, body: bytes) ->
 
 
 def key_of(secret: str) -> bytes:
-    """The key of a secret; without the prefix it is the secret's bytes. Raises ValueError."""
+    """The key of a secret. A secret without the prefix is itself the key. Raises ValueError."""
     if not secret.startswith(PREFIX):
         return secret.encode()
     try:
@@ -49,11 +49,12 @@ def secrets_of(default: str, file: str) -> Secrets:
     """The secrets of this host.
 
     Args:
-        default: one secret, or two separated by a space: those without a name.
-        file: lines of a name and its one or two secrets; `#` begins a comment. "": there is none.
+        default: the default secret, or two separated by a space.
+        file: a file whose lines have a name and its one or two secrets; `#` begins a comment. "":
+            no file.
 
     Raises:
-        ValueError: one of them cannot be used. It says which line, and shows no secret.
+        ValueError: a secret cannot be used. The message names its line and shows no secret.
         OSError: the file cannot be read.
     """
     found: dict[str, Sequence[str]] = {}

@@ -1,12 +1,13 @@
-"""Uploads in a bucket: every replica of the API and every worker sees the same ones.
+"""Keeps uploads in a bucket, so that every replica of the API and every worker sees the same ones.
 
     <prefix>/<id>          the content
-    <prefix>/<id>.json     what is known of it, as in a folder; with the ETag of the content
+    <prefix>/<id>.json     the note: media type, size, hash and so on, as in a folder; and the
+                           ETag of the content
 
-What comes through the API is gathered in the folder first, so that neither a large recording nor
-many at once are held in memory; then the content is written, and then what is known of it. What a
-caller sends by a presigned URL is there without the second: `adopt` writes it, once it has looked
-at size and hash. Only the configured endpoint is asked, never one that a caller names.
+An upload through the API is written to the folder first, so that no recording is held in memory.
+When it is complete, the content and then the note are written to the bucket. After an upload by a
+presigned URL there is only the content: `adopt` computes size and hash and writes the note.
+Requests go to the configured endpoint only, never to one that a caller names.
 """
 
 from __future__ import annotations
@@ -42,13 +43,16 @@ from storage import network
 _AWS_URL = "https://s3.amazonaws.com"
 _ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
 _PLAIN = ("application/octet-stream", "binary/octet-stream")
-"""What stands for no media type: ours, and S3's."""
+"""Media types that mean "unknown": the API's default, and S3's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which bucket. endpoint_url: its S3, "" for what boto3 finds. public_url: the same S3 as
-    callers reach it, "" where that is the same.
+    """The bucket, and a prefix of its keys.
+
+    Attributes:
+        endpoint_url: the URL of the S3 server; "": boto3 finds it.
+        public_url: the URL of the same server for callers; "": the same as endpoint_url.
     """
 
     bucket: str
@@ -57,23 +61,23 @@ class Place:
     public_url: str = ""
 
     def key(self, upload_id: str) -> str:
-        """The key of a content. Raises ValueError for what is no id."""
+        """The key of an upload's content. Raises ValueError if `upload_id` cannot be an id."""
         if not is_id(upload_id):
             raise ValueError("an upload's id has 32 hexadecimal digits")
         return f"{self.prefix}/{upload_id}" if self.prefix else upload_id
 
 
 class BucketUploads:
-    """The bucket: a Store. Connections are made when they are first needed."""
+    """A Store (uploads.py) in a bucket. Connections are made when they are first needed."""
 
     def __init__(self, place: Place, spool: Uploads) -> None:
-        """spool: the folder for what is on its way."""
+        """spool: the folder for uploads that are still arriving."""
         self.place, self._spool = place, spool
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def begin(self, upload_id: str) -> BucketWriter:
-        """Take an upload. Raises OSError: the folder cannot be written."""
+        """Begin to receive an upload. Raises OSError if the folder cannot be written."""
         return BucketWriter(self, self._spool, upload_id)
 
     def find(self, upload_id: str) -> Upload | None:
@@ -82,9 +86,9 @@ class BucketUploads:
         return found and found[0]
 
     def presigned(self, upload_id: str, offer: Offer) -> str:
-        """A URL that takes the content by PUT; of another size than the announced one it does not.
+        """A URL that accepts the content by PUT, only in the announced size.
 
-        Temporary credentials end it earlier than `offer.until`.
+        If the credentials are temporary, the URL may expire before `offer.until`.
         """
         target = self._target(upload_id)
         if offer.bytes:
@@ -95,10 +99,11 @@ class BucketUploads:
             return str(client.generate_presigned_url("put_object", target, ExpiresIn=left_s))
 
     def adopt(self, upload_id: str, offer: Offer, most_bytes: int) -> Upload | None:
-        """A complete upload, also one whose content came by a presigned URL and was not seen yet.
+        """The complete upload; None if there is none. If the content came by a presigned URL and
+        has no note yet, this computes its size and hash and writes the note.
 
         Raises:
-            ValueError: its content is larger than that; it was removed.
+            ValueError: the content is larger than `most_bytes`. It was removed.
         """
         with suppress(FileNotFoundError), self._faults():
             head = self._client().head_object(**self._target(upload_id))
@@ -113,7 +118,7 @@ class BucketUploads:
 
     def _adopted(self, upload_id: str, offer: Offer, etag: str, sent_type: str) -> Upload:
         sha512, size = hashlib.sha512(), 0
-        # Under the condition, so that size and hash are of one content.
+        # IfMatch, so that size and hash belong to the same content.
         with closing(self._pieces(upload_id, IfMatch=etag)) as pieces:
             for piece in pieces:
                 sha512.update(piece)
@@ -133,7 +138,7 @@ class BucketUploads:
         return made
 
     def read(self, upload_id: str, most_bytes: int) -> bytes:
-        """The content, at most so much of it. Raises OSError."""
+        """The first `most_bytes` of the content. Raises OSError."""
         found = bytearray()
         with closing(self._pieces(upload_id)) as pieces:
             while len(found) < most_bytes and (piece := next(pieces, b"")):
@@ -161,12 +166,12 @@ class BucketUploads:
         return Pieces(read, body.close)
 
     def remove(self, upload_id: str) -> None:
-        """Forget it; harmless if there is none."""
+        """Remove the upload, if there is one."""
         if is_id(upload_id):
             self._delete([self.place.key(upload_id), f"{self.place.key(upload_id)}.json"])
 
     def sweep(self, keep_s: float) -> int:
-        """Remove what is older, also what is left in the folder. Returns how many files went."""
+        """Remove uploads older than `keep_s` from bucket and folder. Returns how many files."""
         removed = self._spool.sweep(keep_s)
         oldest = datetime.now(UTC) - timedelta(seconds=keep_s)
         prefix = f"{self.place.prefix}/" if self.place.prefix else ""
@@ -190,7 +195,7 @@ class BucketUploads:
                 self._clients.popitem()[1].close()
 
     def take(self, made: Upload) -> None:
-        """Write a complete upload of the folder into the bucket. Raises OSError."""
+        """Copy a complete upload from the folder to the bucket. Raises OSError."""
         config = importlib.import_module("boto3.s3.transfer").TransferConfig(use_threads=False)
         path = str(self._spool.path(made.id))
         target = self._target(made.id)
@@ -201,7 +206,7 @@ class BucketUploads:
             self._keep_note(made, client.head_object(**target)["ETag"])
 
     def _note(self, upload_id: str) -> tuple[Upload, str] | None:
-        """What is known of an upload, and the ETag of the content it is known of."""
+        """The note of an upload, and the ETag of the content that the note is about."""
         target = {"Bucket": self.place.bucket, "Key": f"{self.place.key(upload_id)}.json"}
         try:
             with self._faults():
@@ -222,7 +227,7 @@ class BucketUploads:
             )
 
     def _delete(self, keys: list[str]) -> None:
-        """One by one: not every S3 deletes several by one request."""
+        """Delete keys one by one, because not every S3 server can delete several by one request."""
         with self._faults():
             for key in keys:
                 self._client().delete_object(Bucket=self.place.bucket, Key=key)
@@ -231,7 +236,7 @@ class BucketUploads:
         return {"Bucket": self.place.bucket, "Key": self.place.key(upload_id)}
 
     def _client(self, url: str | None = None) -> Any:
-        """The client for a URL of the endpoint, made when it is first needed."""
+        """The client for an endpoint URL, made when it is first needed."""
         url = self.place.endpoint_url if url is None else url
         with self._lock:
             if url not in self._clients:
@@ -240,7 +245,7 @@ class BucketUploads:
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """Errors of boto3 as OSErrors. Raises FileNotFoundError and StoreError."""
+        """Turns errors of boto3 into OSErrors. Raises FileNotFoundError and StoreError."""
         boto3 = importlib.import_module("boto3.exceptions")
         botocore = importlib.import_module("botocore.exceptions")
         try:
@@ -254,7 +259,7 @@ class BucketUploads:
             raise self._told(error, "the bucket of uploads cannot be used now") from None
 
     def _told(self, error: Exception, text: str) -> StoreError:
-        """Where it is and why it fails is for the log alone."""
+        """Logs the bucket and the error, which callers must not see. Returns the error for them."""
         log.get_logger().warning(
             "upload_bucket_failed", bucket=self.place.bucket, error=f"{error}"[:500]
         )
@@ -262,18 +267,18 @@ class BucketUploads:
 
 
 class BucketWriter:
-    """An upload that arrives: in the folder until it is complete."""
+    """An upload that is arriving. Its bytes are in the folder until it is complete."""
 
     def __init__(self, store: BucketUploads, spool: Uploads, upload_id: str) -> None:
         self._store, self._spool, self._id = store, spool, upload_id
         self._file: FileWriter = spool.begin(upload_id)
 
     def write(self, data: bytes) -> None:
-        """Add a piece. Raises OSError: the disk is full."""
+        """Add a piece. Raises OSError if the disk is full."""
         self._file.write(data)
 
     def finish(self, mediatype: str, filename: str, by: str) -> Upload:
-        """Make it complete: write it into the bucket. Raises OSError."""
+        """Complete the upload: write it to the bucket. Raises OSError."""
         made = self._file.finish(mediatype, filename, by)
         try:
             self._store.take(made)
@@ -282,7 +287,7 @@ class BucketWriter:
         return made
 
     def abandon(self) -> None:
-        """Leave nothing of it. Harmless after `finish`."""
+        """Remove the incomplete upload. Does nothing after `finish`."""
         self._file.abandon()
 
 
@@ -293,12 +298,12 @@ def _connect(endpoint_url: str) -> Any:
         read_timeout=60,
         retries={"total_max_attempts": 3, "mode": "standard"},
         max_pool_connections=32,
-        # By default AWS signs presigned URLs in the old way, and adds checksums to them that
-        # callers would have to send, and that other makes of S3 do not know.
+        # By default boto3 presigns URLs with the old signature. It also requires checksums, which
+        # callers would have to send and other S3 servers do not know.
         signature_version="s3v4",
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        # `virtual`, or AWS's URLs are presigned for its global endpoint, which redirects.
+        # Without `virtual`, URLs of AWS are presigned for its global endpoint, which redirects.
         s3={"addressing_style": "path" if endpoint_url else "virtual"},
         proxies=network.botocore_proxies(endpoint_url or _AWS_URL),
     )

@@ -1,4 +1,4 @@
-"""Which store of uploads is configured: a folder, or a bucket."""
+"""Makes the store of uploads that is configured: a folder (uploads.py) or a bucket."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _VARIABLES = (
 )
 
 STORES: Clients[Store] = Clients()
-"""Of the process: with their connections."""
+"""The process's stores, with their connections, by the values of the variables."""
 
 
 def configured(folder: str, bucket: str, endpoint_url: str = "", public_url: str = "") -> Store:
-    """The store of these settings. bucket: its name, and behind a slash a prefix; "" for none."""
+    """The store for these settings. bucket: `name` or `name/prefix`; "": the folder is used."""
     uploads = Uploads(folder or "./uploads")
     if not bucket:
         return uploads
@@ -32,7 +32,7 @@ def configured(folder: str, bucket: str, endpoint_url: str = "", public_url: str
 
 
 def of_process() -> Store:
-    """The store that this process's environment names; links know no settings."""
+    """The store that the environment names. Links use it, because they have no settings."""
     values = tuple(os.environ.get(name, "").strip() for name in _VARIABLES)
 
     def make() -> Store:
@@ -44,6 +44,6 @@ def of_process() -> Store:
 
 
 def prepare() -> None:
-    """Import before a fork what the store needs. Raises ModuleNotFoundError."""
+    """Import the packages of the store, before a fork. Raises ModuleNotFoundError."""
     if os.environ.get(BUCKET_VARIABLE, "").strip():
         importlib.import_module("boto3.s3.transfer")

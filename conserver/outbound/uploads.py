@@ -1,13 +1,13 @@
-"""Recordings that were uploaded: files in one folder that the API writes and workers read.
+"""Keeps uploaded recordings in a folder. The API writes them, and workers read them.
 
-A dialog names one as `upload:<id>`. An id has 32 hexadecimal digits by chance and nothing else, so
-that no address leads out of the folder, and nobody guesses another caller's. A file is complete or
-not there: it is written under another name and renamed. Where a bucket is configured, they are
-there instead (upload_bucket.py); `Store` is what both can do.
+A dialog names an upload by the url `upload:<id>`. An id is 32 random hexadecimal digits. So no url
+leads out of the folder, and nobody can guess the id of another caller's upload. An upload is
+written under another name and then renamed, so that an incomplete one is never seen. If a bucket is
+configured, the uploads are in the bucket (upload_bucket.py). Both are a `Store`.
 
     <folder>/<id>          the content
     <folder>/<id>.json     {"mediatype", "filename", "bytes", "sha512", "created_at", "by"}
-    <folder>/.<id>.<n>     while it arrives
+    <folder>/.<id>.<n>     an upload that is arriving
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Upload:
 
     @property
     def url(self) -> str:
-        """How a dialog names it."""
+        """The `url` of a dialog with this upload."""
         return SCHEME + self.id
 
 
 def new_id() -> str:
-    """An id that nobody guesses."""
+    """A random id, which nobody can guess."""
     return secrets.token_hex(16)
 
 
@@ -62,22 +62,25 @@ def is_id(text: str) -> bool:
 
 
 def media_type(text: str) -> str:
-    """A media type without its parameters; that of plain bytes where the text is none."""
+    """A media type without its parameters; application/octet-stream if `text` is none."""
     name = text.partition(";")[0].strip().lower()
     return name if _MEDIA_TYPE.fullmatch(name) else "application/octet-stream"
 
 
 def base_name(text: str) -> str:
-    """The last part of a path as a client's system writes it, without control characters."""
+    """The last part of a client's path (of any system), without control characters."""
     last = re.split(r"[/\\]", text)[-1]
     return "".join(letter for letter in last if letter.isprintable())[:255]
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What was said when an upload was announced. bytes: 0 where its size was not said.
+    """An announced upload.
 
-    by: the name of the token. until: when its bytes must have come, in seconds since 1970.
+    Attributes:
+        by: the name of the API token.
+        until: when the upload must be complete, in seconds since 1970.
+        bytes: the announced size; 0 if none was given.
     """
 
     by: str
@@ -88,27 +91,27 @@ class Offer:
 
 
 class StoreError(OSError):
-    """The store cannot be used now. The message may be told to callers."""
+    """The store cannot be used now. Callers of the API may see the message."""
 
 
 class Writer(Protocol):
-    """An upload that arrives. `finish` makes it complete, `abandon` leaves nothing of it."""
+    """An upload that is arriving. `finish` completes it, `abandon` removes it."""
 
     def write(self, data: bytes) -> None:
-        """Add a piece. Raises OSError: the disk is full."""
+        """Add a piece. Raises OSError if the disk is full."""
 
     def finish(self, mediatype: str, filename: str, by: str) -> Upload:
-        """Make it complete. Raises OSError."""
+        """Complete the upload. Raises OSError."""
 
     def abandon(self) -> None:
-        """Leave nothing of it. Harmless after `finish`."""
+        """Remove the incomplete upload. Does nothing after `finish`."""
 
 
 class Pieces:
-    """An opened content, piece by piece. Whoever gets one closes it, even if nothing was read."""
+    """Iterates over an open content. The caller must call `close`, even if it reads nothing."""
 
     def __init__(self, read: Callable[[], bytes], close: Callable[[], None]) -> None:
-        """read: gives the next piece, b"" at the end."""
+        """read: returns the next piece; b"" at the end."""
         self._read = read
         self.close = close
 
@@ -123,26 +126,26 @@ class Pieces:
 
 
 class Store(Protocol):
-    """Where uploads are kept. Any thread may call any method; all raise StoreError."""
+    """A folder or a bucket with uploads. Threads may share it. All methods may raise StoreError."""
 
     def begin(self, upload_id: str) -> Writer:
-        """Take an upload. Raises OSError: it cannot be written."""
+        """Begin to receive an upload. Raises OSError if it cannot be written."""
 
     def find(self, upload_id: str) -> Upload | None:
         """A complete upload; None if there is none of that id."""
 
     def presigned(self, upload_id: str, offer: Offer) -> str:
-        """A URL that takes the content by PUT without a token; "" where the API has to take it."""
+        """A URL that accepts the content by PUT without a token; "" if only the API accepts it."""
 
     def adopt(self, upload_id: str, offer: Offer, most_bytes: int) -> Upload | None:
-        """A complete upload, also one whose content came by a presigned URL and was not seen yet.
+        """The complete upload, also if its content came by a presigned URL; None if there is none.
 
         Raises:
-            ValueError: its content is larger than that; it was removed.
+            ValueError: the content is larger than `most_bytes`. It was removed.
         """
 
     def read(self, upload_id: str, most_bytes: int) -> bytes:
-        """The content, at most so much of it. Raises OSError: it is not there, or not readable."""
+        """The first `most_bytes` of the content. Raises OSError if it is missing or unreadable."""
 
     def pieces(self, upload_id: str, first: int, last: int) -> Pieces:
         """The content from the byte `first` to `last`, both included. Raises OSError at once."""
@@ -151,17 +154,19 @@ class Store(Protocol):
         """All of the content. Raises OSError at once."""
 
     def remove(self, upload_id: str) -> None:
-        """Forget it; harmless if there is none."""
+        """Remove the upload, if there is one."""
 
     def sweep(self, keep_s: float) -> int:
-        """Remove what is older, complete or not. Returns how many files went. Raises OSError."""
+        """Remove uploads older than `keep_s`, complete or not. Returns how many files. Raises
+        OSError.
+        """
 
     def close(self) -> None:
         """Close the connections; the next call makes new ones."""
 
 
 class FileWriter:
-    """An upload that arrives in the folder."""
+    """A Writer into the folder."""
 
     def __init__(self, folder: Path, upload_id: str) -> None:
         self._folder, self._id = folder, upload_id
@@ -172,13 +177,13 @@ class FileWriter:
         self.bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Add a piece. Raises OSError: the disk is full."""
+        """Add a piece. Raises OSError if the disk is full."""
         self._file.write(data)
         self._sha512.update(data)
         self.bytes += len(data)
 
     def finish(self, mediatype: str, filename: str, by: str) -> Upload:
-        """Make it complete. Raises OSError."""
+        """Complete the upload. Raises OSError."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -198,20 +203,20 @@ class FileWriter:
         return made
 
     def abandon(self) -> None:
-        """Leave nothing of it. Harmless after `finish`."""
+        """Remove the incomplete upload. Does nothing after `finish`."""
         self._file.close()
         self._path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 
 
 class Uploads:
-    """The folder."""
+    """A Store in a folder."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def begin(self, upload_id: str) -> FileWriter:
-        """Take an upload. Raises OSError: the folder cannot be made or written."""
+        """Begin to receive an upload. Raises OSError if the folder cannot be made or written."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return FileWriter(self.folder, upload_id)
 
@@ -225,15 +230,15 @@ class Uploads:
             return None
 
     def presigned(self, upload_id: str, offer: Offer) -> str:
-        """The API has to take it."""
+        """Returns "": only the API accepts uploads into a folder."""
         return ""
 
     def adopt(self, upload_id: str, offer: Offer, most_bytes: int) -> Upload | None:
-        """As `find`: nothing comes on another way."""
+        """The same as `find`, because all uploads come through the API."""
         return self.find(upload_id)
 
     def read(self, upload_id: str, most_bytes: int) -> bytes:
-        """The content, at most so much of it. Raises OSError."""
+        """The first `most_bytes` of the content. Raises OSError."""
         with self.path(upload_id).open("rb") as file:
             return file.read(most_bytes)
 
@@ -252,19 +257,19 @@ class Uploads:
         return self.pieces(upload_id, 0, self.path(upload_id).stat().st_size - 1)
 
     def path(self, upload_id: str) -> Path:
-        """Where its content is. Raises ValueError for what is no id."""
+        """The path of an upload's content. Raises ValueError if `upload_id` cannot be an id."""
         if not is_id(upload_id):
             raise ValueError("an upload's id has 32 hexadecimal digits")
         return self.folder / upload_id
 
     def remove(self, upload_id: str) -> None:
-        """Forget it; harmless if there is none."""
+        """Remove the upload, if there is one."""
         if is_id(upload_id):
             for name in (upload_id, f"{upload_id}.json"):
                 (self.folder / name).unlink(missing_ok=True)
 
     def sweep(self, keep_s: float) -> int:
-        """Remove what is older, complete or not. Returns how many files went."""
+        """Remove uploads older than `keep_s`, complete or not. Returns how many files."""
         oldest, removed = time.time() - keep_s, 0
         for path in self._files():
             with suppress(FileNotFoundError):  # another replica sweeps too

@@ -1,4 +1,4 @@
-"""Why a plugin cannot be used, as a Problem: a package is missing, or its code raised something."""
+"""Makes a Problem of a fault that makes a plugin unusable: a missing package, or an exception."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _EXTRAS = {
     "elastic_transport": "elasticsearch",
 }
 
-# Packages that several extras bring, each named as the module that needs it.
+# Packages that several extras install. Each of these extras has the name of the plugin's module.
 _COMMON_PACKAGES = frozenset({"urllib3"})
 
 # Top-level modules of vcon-server, for which compat has stand-ins.
 FOREIGN_MODULES = frozenset({"lib", "vcon", "redis_mgr", "settings", "dlq_utils"})
-# Top-level names that both have: what is missing there is vcon-server's, and no package brings it.
+# Top-level packages of both projects. A module missing in them is one of vcon-server's.
 _SHARED_MODULES = frozenset({"storage", "links", "conserver"})
 
 _SAID_CHARS = 500
@@ -40,7 +40,7 @@ _SAID_CHARS = 500
 
 
 def missing(error: ModuleNotFoundError, path: str, module: str) -> Problem:
-    """A module needs another one that is not there."""
+    """The Problem of a plugin that imports a missing module."""
     name = error.name or "?"
     package = name.partition(".")[0]
     if package in FOREIGN_MODULES or package in _SHARED_MODULES:
@@ -58,7 +58,7 @@ def missing(error: ModuleNotFoundError, path: str, module: str) -> Problem:
 
 
 def broken(error: BaseException, path: str, module: str, what: str) -> Problem:
-    """The code of a module has raised an exception. what: what cannot be done with the module."""
+    """The Problem of a plugin whose code raised. what: such as "cannot be imported"."""
     frames = traceback.extract_tb(error.__traceback__)
     hint = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     said = " ".join(_said(error).split())[:_SAID_CHARS]

@@ -2,13 +2,13 @@
 
 1. Resolves names: `links.tag` is conserver.links.tag, `storage.postgres` is in the package storage;
    any other dotted name is imported as it is written. Nothing is ever installed.
-2. Checks what a module offers and validates its options with its own model.
-3. Adapts modules written for vcon-server, which it recognizes by their signatures. Only this module
-   imports the package compat, and only for such modules.
+2. Checks that a module has the required names, and validates its options with its own model.
+3. Adapts modules written for vcon-server, which the loader recognizes by their signatures. Only
+   this module imports the package compat, and only for such modules.
 
-All problems of all plugins are reported together, each with its path in the configuration. An
-exception that a module's code raises, even `sys.exit()`, is reported as a problem of that module;
-it must not end the daemon. No other module imports links or storages.
+The loader reports all problems of all plugins together, each with its path in the configuration. An
+exception of a plugin's code, even `sys.exit()`, becomes a problem of that plugin, because a plugin
+must not end the daemon. No other module imports links or storages.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Loaded = TypeVar("Loaded", "LoadedLink", "LoadedStorage")
 
 # Names of parameters by which a link of vcon-server is recognized.
 _FOREIGN_PARAMETERS = frozenset({"vcon_uuid", "vcon_id", "link_name"})
-# Exceptions that pass through a module without being its fault: Ctrl-C, a generator's end.
+# Exceptions that a plugin's code did not cause: Ctrl-C, the end of a generator.
 _NOT_ITS_OWN = (KeyboardInterrupt, GeneratorExit)
 
 
@@ -56,9 +56,9 @@ class LoadedLink:
     hard_timeout_s: float | None = None
     prepare_module: Callable[[Any], None] | None = None
     speech_model: Any = None
-    """The model that a transcriber is to hold for it; None for most links."""
+    """The speech model that transcribers load for this link; None for most links."""
     reads_pages: bool = False
-    """Whether it hands documents to the host's page readers."""
+    """Whether the link hands documents to the host's page readers."""
 
     def prepare(self) -> None:
         """Call the module's `prepare`, which imports large packages. Raises ConfigError."""
@@ -67,7 +67,7 @@ class LoadedLink:
 
 @dataclass(frozen=True, slots=True)
 class LoadedStorage:
-    """A storage with validated options; `make` creates its client, once per process."""
+    """A storage with validated options. Each process calls `make` once for the storage's client."""
 
     name: str
     module: str
@@ -93,17 +93,17 @@ class Plugins:
     storages: Mapping[str, LoadedStorage]
 
     def prepare(self) -> None:
-        """Prepare all of them.
+        """Prepare all links and storages.
 
         Raises:
-            ConfigError: packages are not installed, or a module's `prepare` failed; all of them.
+            ConfigError: with every missing package and every failure of a `prepare`.
         """
         problems = self.missing()
         if problems:
             raise ConfigError(problems)
 
     def missing(self) -> list[Problem]:
-        """Prepare all of them and return the problems."""
+        """Prepare all links and storages, and return the problems."""
         problems: list[Problem] = []
         plugins: list[LoadedLink | LoadedStorage] = [*self.links.values(), *self.storages.values()]
         for plugin in plugins:
@@ -111,7 +111,7 @@ class Plugins:
                 plugin.prepare()
             except ConfigError as error:
                 problems += error.problems
-        # Several can meet the same fault of the environment.
+        # Several plugins can report the same fault of the environment.
         return list(dict.fromkeys(problems))
 
 
@@ -120,11 +120,11 @@ class PluginError(ConfigError):
 
 
 def load(config: Config) -> Plugins:
-    """Load the links and storages that enabled chains name; others are not imported.
+    """Load the links and storages that enabled chains name. Other plugins are not imported.
 
     Raises:
-        ConfigError: all problems of all plugins, including those that `prepare` of the valid ones
-            finds. Its cause is the first exception that a plugin's code raised, if there is one.
+        ConfigError: with all problems of all plugins. To find them, the valid plugins are prepared,
+            too. Its cause is the first exception that a plugin's code raised.
     """
     links, link_faults = _load_all("links", config.used_links, load_link)
     storages, storage_faults = _load_all("storages", config.used_storages, load_storage)
@@ -138,7 +138,7 @@ def load(config: Config) -> Plugins:
 
 
 def unused_problems(config: Config) -> list[Problem]:
-    """Problems of plugins that no enabled chain names; they deserve a warning only."""
+    """Problems of plugins that no enabled chain names. The caller reports them as warnings."""
     links = {name: link for name, link in config.links.items() if name not in config.used_links}
     storages = {
         name: storage
@@ -151,7 +151,7 @@ def unused_problems(config: Config) -> list[Problem]:
 
 
 def environment_warnings() -> list[Problem]:
-    """What variables of the network say in vain."""
+    """A warning for each part of the proxy variables (NO_PROXY) that cannot be read."""
     return [Problem(fault.name, *fault.said) for fault in unreadable_exclusions()]
 
 
@@ -176,7 +176,7 @@ def _load(
     except (PluginError, *_NOT_ITS_OWN):
         raise
     except BaseException as error:
-        # Raised by code of the module that runs while it is loaded, mostly its validators.
+        # The plugin's own code raised while it was loaded, mostly a validator of its options.
         path = join_path(section, [name])
         raise PluginError([broken(error, path, entry.module, "cannot be used")]) from error
 
@@ -209,7 +209,9 @@ def load_link(name: str, config: LinkConfig) -> LoadedLink:
 
 
 def load_storage(name: str, config: StorageConfig) -> LoadedStorage:
-    """Import a storage's module and validate its options; no connection. Raises PluginError."""
+    """Import a storage's module and validate its options. It connects to no server. Raises
+    PluginError.
+    """
     path = join_path("storages", [name])
     module = _import(config.module, path)
     maker = getattr(module, "Storage", None)
@@ -287,14 +289,14 @@ def _prepare(prepare: Callable[[Any], None] | None, options: Any, path: str, mod
     except ModuleNotFoundError as error:
         raise ConfigError([missing(error, path, module)]) from error
     except ConfigError as error:
-        # A module knows the names of its options, but not their path in the configuration.
+        # A plugin names its own options; their path in the configuration is added here.
         inside = [
             Problem(f"{path}.options.{found.path}".rstrip("."), found.message, found.hint)
             for found in error.problems
         ]
         raise ConfigError(inside) from error
     except NetworkSettingsError as error:
-        # Variables of the environment stand by themselves, whoever met them.
+        # A fault of an environment variable is reported under the variable's name.
         found = [
             Problem(f"{path}.options.{fault.name}" if fault.is_option else fault.name, *fault.said)
             for fault in error.faults
@@ -320,7 +322,7 @@ def _options(module: ModuleType, given: Mapping[str, Any], path: str) -> Any:
 
 
 def is_foreign(run: Callable[..., object]) -> bool:
-    """Whether a link's `run` is one of vcon-server's, by the names of its parameters."""
+    """Whether a link was written for vcon-server, by the names of the parameters of its `run`."""
     return bool(_FOREIGN_PARAMETERS & set(list(_parameters(run))[:2]))
 
 

@@ -1,6 +1,4 @@
-"""The names of modules in a configuration: which module each stands for, and which of our links and
-storages a mistyped one may mean.
-"""
+"""Resolves the module names of a configuration, and suggests a name for a mistyped one."""
 
 from __future__ import annotations
 
@@ -9,10 +7,10 @@ from pathlib import Path
 
 from conserver.config.validation import suggest
 
-# Names that vcon-server uses for modules that have another name here.
+# vcon-server's name of a module -> Conserver's name.
 _OLD_NAMES = {"links.jq_link": "links.jq", "storage.redis_storage": "storage.redis"}
 
-# What a module of ours has that is a link or a storage.
+# Text that only modules of links, or of storages, contain.
 _MARKS = {"links": "\ndef run(", "storage": "\nclass Storage:"}
 
 
@@ -23,19 +21,19 @@ def resolve(name: str) -> str:
 
 
 def suggestion(name: str) -> str:
-    """Which of our links and storages a name that is none of them may mean; "" for none."""
+    """A hint for an unknown module name: the built-in link or storage that it may mean; else ""."""
     package = name.rpartition(".")[0]
     if package in _MARKS:
         return suggest(name, _ours(package))
     known = [*_ours("links"), *_ours("storage")]
     alone = [found for found in known if found.rpartition(".")[2] == name.rpartition(".")[2]]
-    # `link.tag` and `storages.file` are near; of a stranger's name, a list of ours says nothing.
+    # Suggest for near names such as `link.tag`. For a foreign name, a list of all is no help.
     near = suggest(name, alone or known) if package or not alone else f"did you mean `{alone[0]}`?"
     return near if near.startswith("did you mean") else ""
 
 
 def _ours(package_name: str) -> list[str]:
-    """The names of all our links or all our storages."""
+    """The names of all built-in links or storages."""
     package = importlib.import_module(resolve(f"{package_name}.")[:-1])
     files = [Path(found) for folder in package.__path__ for found in Path(folder).glob("*.py")]
     mark = _MARKS[package_name]

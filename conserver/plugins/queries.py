@@ -1,5 +1,5 @@
-"""Finds schedules whose `find` cannot be asked: the storage has no language for queries, or the
-query is none of it. Nothing is connected for that.
+"""Finds schedules whose `find` cannot work: the storage has no query language, or cannot run the
+query. It connects to no server.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from storage.contract import Findable
 
 
 def problems(config: Config) -> Iterator[Problem]:
-    """One for each enabled schedule whose `find` fails whatever is stored."""
+    """A problem for each enabled schedule whose `find` would always fail."""
     for name, schedule in config.enabled_schedules.items():
         find = schedule.find
         if find is None:
@@ -22,7 +22,7 @@ def problems(config: Config) -> Iterator[Problem]:
         try:
             storage = loader.load_storage(find.storage, config.storages[find.storage]).make()
         except ConfigError as error:
-            # Also told as a fault of the storage, where a chain has it.
+            # `load` reports the same problems if a chain uses the storage.
             yield from error.problems
             continue
         if not isinstance(storage, Findable):
@@ -38,4 +38,4 @@ def problems(config: Config) -> Iterator[Problem]:
 
 
 def _any(_query: object) -> None:
-    """Of a storage that can tell only when it is asked."""
+    """Accepts every query, for a storage without `check_query`."""

@@ -1,6 +1,6 @@
 """Reads a configuration together with the links and storages that it names.
 
-All faults are reported at once, whoever reads it: `conserver check`, the start, a reload.
+`conserver check`, the start and a reload all use it, and so report the same faults, all at once.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from conserver.plugins.loader import Plugins
 
 
 def read(config_file: str, environ: Mapping[str, str]) -> Config:
-    """The configuration; its secrets are registered to be hidden.
+    """Reads the configuration, and registers its secrets so that no output shows them.
 
     Raises:
-        ConfigError: with every fault of the file, and those of its links and storages that can be
-            found although the file is wrong.
+        ConfigError: with every fault of the file. It also has the faults of those links and
+            storages that can be loaded in spite of the faults of the file.
     """
     try:
         config = model.load(config_file, environ)
     except ConfigError as error:
         problems = [*error.problems, *_plugin_problems(config_file, environ)]
         raise ConfigError(problems, config_file) from None
-    model.hide_secrets_of(config)  # Before any of its modules can log them.
+    model.hide_secrets_of(config)  # Before the code of a plugin can log them.
     return config
 
 
 def load_plugins(config: Config, config_file: str, *, prepare: bool) -> Plugins:
-    """The links and storages that are used.
+    """Loads the links and storages that enabled chains use.
 
     Args:
-        prepare: import what is heavy in them, too.
+        prepare: also call their `prepare`, which imports large packages.
 
     Raises:
-        ConfigError: with everything that is wrong with them, and its lines.
+        ConfigError: with every problem of the plugins, and its line in the file.
     """
     unasked = list(queries.problems(config))
     try:
@@ -58,7 +58,7 @@ def _plugin_problems(config_file: str, environ: Mapping[str, str]) -> Sequence[P
     try:
         part = model.usable_part(config_file, environ)
     except ConfigError:
-        return ()  # There is nothing to look at; `load` has said so.
+        return ()  # No part of the file is usable; `load` has reported why.
     model.hide_secrets_of(part)
     try:
         load_plugins(part, config_file, prepare=True)

@@ -1,8 +1,8 @@
 """Finds links that filter by accident: `run` ends without `return vcon`.
 
-A link that returns None filters the item, which is neither stored nor passed on. That is also what
-a link does whose author forgot the return. So only what is written counts as meant: `return None`,
-or `raise Filtered(reason)`. What is found here is a warning of `conserver check` and of the start.
+If `run` returns None, the item is filtered: neither stored nor passed on. The same happens if the
+link's author forgot the return. So only an explicit `return None` or `raise Filtered(reason)`
+counts as intended. `conserver check` and the start warn of the links that are found here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from conserver.plugins.loader import Plugins, is_foreign
 from conserver.plugins.module_names import resolve
 
 NEVER = "never returns a value, so that every vCon is filtered"
-SOMETIMES = "ends without a value on some of its ways, and what takes them is filtered"
+SOMETIMES = "ends without a value on some paths, and a vCon that takes one is filtered"
 HINT = "end it with `return vcon`; where filtering is meant, write `return None` or raise Filtered"
 
 
@@ -42,7 +42,7 @@ def _doubt_of_module(name: str) -> str:
 
 
 def doubt_of(run: Callable[..., object]) -> str:
-    """What is suspicious about the returns of a function; "" for nothing, or without its source."""
+    """What is suspicious about the returns of a function; "" if nothing is, or without source."""
     inner = inspect.unwrap(run)
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(inner)))
@@ -74,7 +74,7 @@ def _gives(one: ast.Return) -> bool:
 
 
 def _always_ends(body: Sequence[ast.stmt]) -> bool:
-    """Whether no way through these statements goes on behind them; False where that is unclear."""
+    """Whether every path through these statements returns or raises; False if it is unclear."""
     return any(_ends(statement) for statement in body)
 
 
@@ -105,7 +105,7 @@ def _ends(statement: ast.stmt) -> bool:
 
 
 def _breaks(body: Sequence[ast.AST]) -> bool:
-    """Whether a loop with this body can be left by a `break` of its own."""
+    """Whether this loop body contains a `break` of the loop itself."""
     for node in body:
         if isinstance(node, ast.Break):
             return True
