@@ -1,12 +1,12 @@
-"""Stores a vCon as a document in Elasticsearch, made to be searched.
+"""Stores a vCon as a document in Elasticsearch, for searches.
 
 A batch is one bulk request of prepared bytes, with an outcome for every document. The revision is
 the document's external version, so that Elasticsearch itself refuses to replace a newer revision.
 
-Only a small, fixed set of fields is indexed (elasticsearch_fields takes them from the vCon), so
-that no vCon can conflict with the mapping. The vCon itself is kept beside them in `vcon`, not
-indexed. Inline bodies of dialogs and attachments that are longer than `max_body_bytes` are left out
-of it: recordings do not belong into a search engine. `get` gives back only what was kept whole
+Only a small, fixed set of fields is indexed, so that no vCon can conflict with the mapping;
+elasticsearch_fields reads them from the vCon. The member `vcon` holds the vCon itself, without an
+index. Inline bodies of dialogs and attachments that are longer than `max_body_bytes` are left out,
+because recordings do not belong into a search engine. `get` returns only a vCon that was kept whole
 (`complete: true`).
 
 storage.elasticsearch_client makes the requests, through the official client.
@@ -42,20 +42,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "Storage", "prepare"]
 
-# Elasticsearch's own default limit for a request is 100 MB; smaller ones are kinder to its heap.
+# Elasticsearch's default limit of a request is 100 MB. Smaller requests take less of its heap.
 _REQUEST_LIMIT_BYTES = 10_000_000
 _ID_LIMIT_BYTES = 512
-# Of the answer only what is read here. An item's position tells which document it is of.
+# The members of a bulk answer that are read here. An item's position names its document.
 _BULK_ANSWER = "items.*.status,items.*.error.type,items.*.error.reason"
 _OK, _ERRORS, _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _GONE = 200, 300, 400, 404, 409, 410
 _TOO_LARGE, _TOO_MANY, _NOT_NOW = 413, 429, 503
-# Errors of a document, by how their types end. (An index that is closed answers 400 as well.)
+# Types of errors that are a document's fault end with one of these. (The status does not tell: a
+# closed index answers 400, too.)
 _FAULTS_OF_A_DOCUMENT = ("parsing_exception", "parse_exception")
-# An illegal argument may be the operator's (a pipeline that is missing, an alias that has no index
-# for writing); it is the document's only where Elasticsearch says one of these.
+# An illegal argument may be the operator's fault (a missing pipeline, an alias without an index for
+# writing). It is the document's fault only if the reason contains one of these texts.
 _ILLEGAL_ARGUMENT = "illegal_argument_exception"
 _ILLEGAL_IN_A_DOCUMENT = ("immense term", "nesting depth", "id is too long", "ids are too long")
-# Of a whole request, for one impossible id in it.
+# The error of a whole bulk request if one id in it is impossible.
 _INVALID = "action_request_validation_exception"
 _STORED, _SUPERSEDED = Stored(), Stored(superseded=True)
 # A document's place in the batch, and its two lines of a bulk request.
@@ -63,7 +64,7 @@ _Item: TypeAlias = tuple[int, bytes]
 
 
 def prepare(options: Options) -> None:
-    """Imports the client before a fork, and checks what can be checked without a connection."""
+    """Imports the client before a fork, and checks options, proxies and certificates."""
     client = importlib.import_module("storage.elasticsearch_client")
     client.check_client(options)
     urls = [cloud_url(options.cloud_id)] if options.cloud_id else options.urls
@@ -80,12 +81,12 @@ class Storage:
         self.place = servers_in(*(options.urls or [cloud_url(str(options.cloud_id))]))
         self._options = options
         self._index = options.index_prefix.strip() + options.index
-        # Less than ours, so that a shard that is away is told apart from a dead node.
+        # Half of the client's timeout, so that a missing shard is reported before the call ends.
         self._shard_timeout = f"{int(options.timeout_s * 500)}ms"
         self._cluster: Cluster | None = None
 
     def open(self) -> None:
-        """Connects and makes, if they are missing, the index and its template."""
+        """Connects, and creates the index and its template if they are missing."""
         from storage.elasticsearch_client import Cluster
 
         self.close()
@@ -104,14 +105,14 @@ class Storage:
             cluster.close()
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """Sends one bulk request, or several where it would be too large."""
+        """Sends one bulk request, or several if it would be too large."""
         outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
         for chunk in self._chunks(documents, outcomes):
             self._save(chunk, outcomes)
         return outcomes
 
     def get(self, uuid: str) -> bytes | None:
-        """Gives the vCon, if it was kept whole."""
+        """The vCon, if it was kept whole; else None."""
         found = self._found(uuid, lambda client: client.get(index=self._index, id=uuid))
         if found is None:
             return None
@@ -119,7 +120,7 @@ class Storage:
         return orjson.dumps(kept["vcon"]) if kept.get("complete") else None
 
     def delete(self, uuid: str) -> bool:
-        """Deletes the document under its own version, so that it can be stored again at once."""
+        """Deletes the document with its own version, so that it can be stored again at once."""
         found = self._found(
             uuid, lambda client: client.get(index=self._index, id=uuid, source=False)
         )
@@ -145,7 +146,7 @@ class Storage:
 
     @staticmethod
     def check_query(query: object) -> None:
-        """Raises ValueError for what is no query of Elasticsearch."""
+        """Raises ValueError if `query` cannot be a query of Elasticsearch."""
         elasticsearch_search.check_query(query)
 
     def find(self, query: str | dict[str, Any], limit: int, cursor: str = "") -> Finds:
@@ -157,7 +158,7 @@ class Storage:
         return elasticsearch_search.read_finds(answer.data, asked["size"] - 1)
 
     def ready(self) -> None:
-        """Asks whether all primary shards of the index are there."""
+        """Raises if the index lacks a primary shard."""
         answer = self._opened().ask(lambda client: client.cluster.health(index=self._index))
         if answer.status in (_NOT_FOUND, _GONE) and self._options.server_mode == "serverless":
             # There are no shards to ask about.
@@ -173,7 +174,7 @@ class Storage:
         return self._cluster
 
     def _found(self, uuid: str, call: Callable[[Elasticsearch], Any]) -> dict[str, Any] | None:
-        """What is answered about one document; None if there is no such one."""
+        """The answer of a call about one document; None if the document does not exist."""
         cluster = self._opened()
         if not _is_id(uuid):
             return None
@@ -188,7 +189,9 @@ class Storage:
     def _chunks(
         self, documents: Sequence[Document], outcomes: list[Outcome]
     ) -> Iterator[list[_Item]]:
-        """The documents as lines of bulk requests; what cannot be sent gets its outcome here."""
+        """The documents as lines, grouped into bulk requests. Sets the outcome of documents that
+        cannot be sent.
+        """
         chunk: list[_Item] = []
         size_bytes = 0
         for index, document in enumerate(documents):
@@ -221,8 +224,8 @@ class Storage:
         return b"%b\n%b\n" % (orjson.dumps(head), kept)
 
     def _save(self, chunk: list[_Item], outcomes: list[Outcome]) -> None:
-        """Sends a bulk request; in halves, where it is too large or one id in it is impossible."""
-        # The client takes lines that are bytes as they are, and puts them together.
+        """Sends a bulk request; in halves if it is too large or an id in it is impossible."""
+        # The client joins lines that are bytes, and does not encode them again.
         lines: list[Any] = [lines for _, lines in chunk]
         answer = self._opened().ask(
             lambda client: client.bulk(
@@ -250,23 +253,23 @@ class Storage:
 
 
 def _is_id(uuid: str) -> bool:
-    """Whether Elasticsearch takes a uuid as the document's id. (Without one it makes its own.)"""
+    """Whether a uuid can be an _id. (For an empty one, Elasticsearch would make its own.)"""
     return 0 < len(uuid.encode()) <= _ID_LIMIT_BYTES
 
 
 def _outcome(item: dict[str, Any]) -> Outcome:
-    """What became of one document of a bulk request."""
+    """The outcome of one document, by its item of the bulk answer."""
     status: int = item["status"]
     if status < _ERRORS:
         return _STORED
     if status == _CONFLICT:
         return _SUPERSEDED
     kind: str = item["error"]["type"]
-    # Its further lines quote the document.
+    # Later lines of the reason quote the document.
     reason = str(item["error"].get("reason", "")).partition("\n")[0]
     said = f"{kind}: {reason}"
     if kind == "index_not_found_exception":
-        # Opening again makes it.
+        # The caller opens the storage again, which creates the index.
         raise ConnectionError(said)
     if status == _BAD_REQUEST and kind.endswith(_FAULTS_OF_A_DOCUMENT):
         return Rejected(said)

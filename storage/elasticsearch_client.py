@@ -1,10 +1,12 @@
 """Calls Elasticsearch through its official client.
 
-The client knows what an Elasticsearch is reached by: cloud ids, logins, sniffing, the protocol of
-its major version. This module adds what a storage needs beyond that: connections through
-storage.http (the proxy and the certificates of the environment, a deadline for the whole call),
-answers instead of exceptions for whatever the server says, and the next node when one is away. The
-client's own repetitions are off.
+The client handles cloud ids, logins, sniffing, and the protocol of its major version. This module
+adds:
+
+- connections through storage.http: the environment's proxy and certificates, and one deadline for
+  the whole call;
+- an Answer instead of an exception for every answer of the server;
+- a call of the next node if one is away. The client's own retries are off.
 
 Importing this module imports the client, version 8 or 9.
 """
@@ -51,15 +53,15 @@ _HINTS = {
     " servers 8 and 9, version 9 to servers 9 only",
 }
 _GZIP_LEVEL = 1
-# Of a question for other nodes at the start, which the client sets no limit for.
+# Time limit of the client's request for other nodes at the start, which has no limit of its own.
 _TIMEOUT_S = 10.0
-# Types of answers that the client parses; of others it would make an error without a status.
+# Media types that the client parses. For others it would raise an error without the status.
 _READABLE = ("application/json", "application/vnd.elasticsearch+json", "text/")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said: the status, and its JSON ({} where there is none)."""
+    """An answer of the server: the status, and its JSON ({} if there is none)."""
 
     status: int
     data: dict[str, Any]
@@ -67,19 +69,19 @@ class Answer:
 
     @property
     def error_type(self) -> str:
-        """The kind of error in Elasticsearch's words; empty if there is none."""
+        """Elasticsearch's type of the error; "" if there is none."""
         return str(self._error.get("type", ""))
 
     @property
     def reason(self) -> str:
-        """The error for a person, with the status."""
+        """The error as text for people, with the status."""
         error = self._error
         said = f"{error.get('type')}: {error.get('reason')}"[:_REASON_CHARS] if error else ""
         return f"{said} (HTTP status {self.status}{_HINTS.get(self.error_type, '')})".lstrip()
 
     def error(self, what: str = "") -> OSError:
-        """The error to raise: PermissionError where the login or its rights are refused, else
-        ConnectionError. `what` could not be done.
+        """The exception to raise: PermissionError if the login or its rights are refused, else
+        ConnectionError. `what` says what could not be done.
         """
         reason = f"{what}: {self.reason}" if what else self.reason
         if self.status == _UNAUTHORIZED:
@@ -100,7 +102,7 @@ class Cluster:
     def __init__(self, options: Options) -> None:
         """Makes the client, which connects at the first call.
 
-        Raises ValueError for options that the client does not take.
+        Raises ValueError if the client refuses the options.
         """
         self._timeout_s = options.timeout_s
         self._client = _client(options)
@@ -109,14 +111,14 @@ class Cluster:
         logging.getLogger("elastic_transport.transport").setLevel(logging.WARNING)
 
     def ask(self, call: Callable[[Elasticsearch], ApiResponse[Any]]) -> Answer:
-        """Makes a call, which must be one that may be repeated, and gives its answer.
+        """Makes a call, which may be repeated, and returns its answer.
 
-        Another node is asked where the connection to one fails, never where an answer does not come
-        in time: the first may be at work on it.
+        If the connection to a node fails, the next node is called. After a timeout no other node is
+        called, because the first one may still work on the call.
 
         Raises:
             TimeoutError: there was no answer in time.
-            ConnectionError: no node answered, or what did is no Elasticsearch.
+            ConnectionError: no node answered, or the server is not Elasticsearch.
         """
         deadline = time.monotonic() + self._timeout_s
         client, left = self._client, self._node_count
@@ -144,7 +146,7 @@ class Cluster:
 
 
 class _NodeAnswer(NamedTuple):
-    """What the client expects of a node."""
+    """The result of `_Node.perform_request`, in the form that the client expects."""
 
     meta: ApiResponseMeta
     body: bytes
@@ -158,7 +160,7 @@ class _Node(BaseNode):
     def __init__(self, config: NodeConfig) -> None:
         super().__init__(config)
         self._server = Server(self.base_url, config.ssl_context, lean)
-        # What is answered is small, and read as it stands.
+        # Answers are small, so they need no compression.
         self._sent = {name: v for name, v in self.headers.items() if name != "accept-encoding"}
         self._timeout_s = config.request_timeout or _TIMEOUT_S
 
@@ -170,8 +172,8 @@ class _Node(BaseNode):
         headers: HttpHeaders | None = None,
         request_timeout: Any = DEFAULT,
     ) -> _NodeAnswer:
-        """Sends a request and gives its answer. Raises the errors that the client knows."""
-        # A question for other nodes may come without a limit of its own.
+        """Sends a request and returns its answer. Raises exceptions of elastic_transport."""
+        # The client's request for other nodes may come without a time limit.
         timeout_s: float = (
             self._timeout_s if request_timeout in (DEFAULT, None) else request_timeout
         )
@@ -203,24 +205,24 @@ class _Node(BaseNode):
 
 
 class _Json(JsonSerializer):
-    """JSON through orjson: what a bulk request answers is a line per document."""
+    """Parses JSON with orjson, because the answer of a bulk request has an entry per document."""
 
     def json_loads(self, data: bytes) -> Any:
         return orjson.loads(data)
 
 
 def check_client(options: Options) -> None:
-    """Checks what only the client can tell. Raises ValueError."""
+    """Raises ValueError if the installed client does not support the options."""
     if options.server_mode == "serverless" and not _knows_serverless():
         raise ValueError("server_mode: serverless needs version 9.5 of the package elasticsearch")
 
 
 def _client(options: Options) -> Elasticsearch:
-    """The client, with all its repetitions off."""
+    """The client, with all its retries off."""
     check_client(options)
     given: dict[str, Any] = {}
     if options.username is not None and options.password is not None:
-        # Encoded here, as the client refuses a password that is not ASCII.
+        # Encoded here, because the client refuses a password that is not ASCII.
         login = f"{options.username}:{options.password.get_secret_value()}".encode()
         given["basic_auth"] = base64.b64encode(login).decode()
     if options.api_key is not None:
@@ -256,7 +258,7 @@ def _client(options: Options) -> Elasticsearch:
 
 
 def _nodes(options: Options) -> list[NodeConfig]:
-    """The nodes that `url` names, each once."""
+    """The nodes that the option `url` names, each once."""
     tls: ssl.SSLContext | None = None
     found: dict[NodeConfig, None] = {}
     for url in options.urls:
@@ -288,9 +290,9 @@ def _answer(meta: ApiResponseMeta, body: Any) -> Answer:
 
 
 def _readable(headers: dict[str, str]) -> HttpHeaders:
-    """The headers of an answer as the client can take them."""
+    """The headers of an answer, changed so that the client can read them."""
     kept = dict(headers)
-    # The client makes a Python warning of it, which would go to standard error.
+    # The client would turn this header into a Python warning on standard error.
     if warning := kept.pop("warning", ""):
         log.info("Elasticsearch warns: %s", warning)
     if not kept.get("content-type", "application/json").startswith(_READABLE):

@@ -1,6 +1,6 @@
-"""Makes of a vCon what Elasticsearch indexes: the fields to search by, and the vCon itself.
+"""Makes the document for Elasticsearch from a vCon: the indexed fields, and the vCon itself.
 
-Every field has the type that the mapping in elasticsearch_index gives it, and a bounded length, so
+Every field has the type that the mapping in elasticsearch_index declares, and a bounded length, so
 that no vCon can conflict with the mapping.
 """
 
@@ -19,12 +19,12 @@ from storage.reading import duration_s, tags_of
 _PARTY_MEMBERS = ("name", "tel", "mailto", "sip", "uuid", "role", "org")
 _TEXT_LIMIT_CHARS = 1_000_000
 _LIST_LIMIT = 1000
-# A century: what is longer is no duration.
+# A century. A longer duration is ignored.
 _DURATION_LIMIT_S = 3_155_760_000
 
 
 def source(document: Document, max_body_bytes: int, max_vcon_bytes: int) -> bytes:
-    """The JSON to index, on one line. Raises ValueError for a document that is no JSON object."""
+    """The JSON to index, on one line. Raises ValueError if the document is not a JSON object."""
     vcon = document.body
     complete = True
     if len(vcon) > max_body_bytes and document.form == "unsigned":
@@ -35,13 +35,13 @@ def source(document: Document, max_body_bytes: int, max_vcon_bytes: int) -> byte
     if not vcon:
         return fields
     if b"\n" in vcon or b"\r" in vcon:
-        # Between the tokens only: in strings JSON allows no raw line ends.
+        # Raw line ends can only stand between tokens: JSON does not allow them in strings.
         vcon = vcon.replace(b"\n", b" ").replace(b"\r", b" ")
     return b'%b,"vcon":%b}' % (fields[:-1], vcon)
 
 
 def _without_bodies(document: Document, max_body_bytes: int) -> tuple[bytes, bool]:
-    """The vCon without longer inline bodies, and whether it had none."""
+    """The vCon without inline bodies over `max_body_bytes`; True if there was none to remove."""
     copy = dict(document.data)
     complete = True
     for member in ("dialog", "attachments"):
@@ -56,7 +56,7 @@ def _without_bodies(document: Document, max_body_bytes: int) -> tuple[bytes, boo
     try:
         return orjson.dumps(copy), False
     except TypeError:
-        # Nested more deeply than orjson writes.
+        # The vCon is nested more deeply than orjson can write.
         return b"", False
 
 
@@ -68,7 +68,7 @@ def _without_body(part: Any, max_body_bytes: int) -> Any:
 
 
 def _fields(document: Document, complete: bool) -> dict[str, Any]:
-    """What is indexed; what a vCon does not have is left out."""
+    """The indexed fields. Fields that the vCon does not have are left out."""
     data = document.data
     dialogs = objects(data, "dialog")[:_LIST_LIMIT]
     analyses = objects(data, "analysis")[:_LIST_LIMIT]
@@ -101,7 +101,7 @@ def _fields(document: Document, complete: bool) -> dict[str, Any]:
 def _times(
     dialogs: list[dict[str, Any]],
 ) -> tuple[list[datetime], list[datetime], float | None]:
-    """When the dialogs began and ended, and how long they were together."""
+    """The starts and the ends of the dialogs, and their total duration in seconds."""
     starts: list[datetime] = []
     ends: list[datetime] = []
     total_s: float | None = None
@@ -137,7 +137,7 @@ def _parties(parties: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _named(parts: list[dict[str, Any]], *members: str) -> list[str]:
-    """The distinct values of the first of the members that each part has, in order."""
+    """For each part the value of the first of `members` that it has; distinct values, in order."""
     found: dict[str, None] = {}
     for part in parts:
         for member in members:

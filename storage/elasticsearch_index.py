@@ -1,7 +1,7 @@
 """Creates the index in Elasticsearch and keeps its mapping up to date.
 
-To add a field, add it to `MAPPING` and to `_fields` in elasticsearch_fields, and count
-`MAPPING_VERSION` up: the next start then adds it to an index that exists already.
+To add a field, add it to `MAPPING` and to `_fields` in elasticsearch_fields, and increase
+`MAPPING_VERSION`. The next start then adds the field to an existing index, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ log = logging.getLogger("storage.elasticsearch")
 
 MAPPING_VERSION = 1
 
-# Lucene takes no term of more than 32,766 bytes; longer values are kept, but not found.
+# Lucene takes no term over 32,766 bytes. Values over `ignore_above` are kept, but not indexed.
 _KEYWORD = {"type": "keyword", "ignore_above": 1024}
 _NAME = {"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}}
 _TEXT = {"type": "text"}
@@ -60,18 +60,18 @@ MAPPING: dict[str, Any] = {
 
 _OK, _NOT_FOUND = 200, 404
 _EXISTS_ALREADY = "resource_already_exists_exception"
-# Above the templates that others make for everything, such as "*".
+# Higher than the priority of templates that other programs make for "*".
 _TEMPLATE_PRIORITY = 500
 
 
 def ensure_index(cluster: Cluster, name: str, settings: dict[str, Any]) -> None:
-    """Creates the index, or adds to its mapping the fields that it lacks.
+    """Creates the index, or adds missing fields to its mapping.
 
-    Many workers may do so at the same time.
+    Many workers may call it at the same time.
 
     Raises:
-        ValueError: the index, or these settings, cannot be used.
-        OSError: as `Answer.error` makes it, or the connection failed.
+        ValueError: the index or the settings cannot be used.
+        OSError: see `Answer.error`; or the connection failed.
     """
     found = cluster.ask(
         lambda client: client.indices.get_mapping(index=name, filter_path="*.mappings._meta")
@@ -106,7 +106,7 @@ def _create(cluster: Cluster, name: str, settings: dict[str, Any]) -> None:
 
 
 def _create_template(cluster: Cluster, name: str, definition: dict[str, Any]) -> None:
-    """Creates the template by which an index that somebody deletes comes back with its mapping."""
+    """Creates the template, so that a deleted index is created again with this mapping."""
     made = cluster.ask(
         lambda client: client.indices.put_index_template(
             name=name,
@@ -120,5 +120,5 @@ def _create_template(cluster: Cluster, name: str, definition: dict[str, Any]) ->
 
 
 def _version(index: Any) -> int:
-    """The version of our mapping that an index has, by its answer to a question for `_meta`."""
+    """The MAPPING_VERSION of an index, read from the `_meta` of its mapping; 0 without one."""
     return int(index.get("mappings", {}).get("_meta", {}).get("conserver", 0))

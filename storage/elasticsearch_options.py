@@ -85,12 +85,12 @@ class Options(StorageOptions):
 
     @property
     def urls(self) -> list[str]:
-        """The URLs of the nodes that are named."""
+        """The nodes' URLs: the option `url` as a list."""
         return [self.url] if isinstance(self.url, str) else list(self.url or ())
 
     @property
     def sniffs(self) -> bool:
-        """Whether nodes are looked for that the configuration does not name."""
+        """Whether the client asks the cluster for further nodes."""
         return self.sniff_on_start or self.sniff_before_requests or self.sniff_on_node_failure
 
     @field_validator("url")
@@ -135,12 +135,12 @@ class Options(StorageOptions):
 def cloud_url(cloud_id: str) -> str:
     """The URL in an id of Elastic Cloud: `NAME:` and base64 of `HOST$CLUSTER$KIBANA`.
 
-    The client reads it again; here it is checked with the options, and named where the proxy is
-    looked for. Raises ValueError if it is none.
+    It is used to check the option and to find the proxy; the client reads the id itself. Raises
+    ValueError if `cloud_id` is not such an id.
     """
     try:
         text = base64.b64decode(cloud_id.rpartition(":")[2], validate=True).decode()
-    except ValueError as error:  # binascii.Error and UnicodeDecodeError are
+    except ValueError as error:  # binascii.Error and UnicodeDecodeError are ValueErrors.
         raise ValueError(f"not an id of Elastic Cloud: {error}") from None
     host, _, rest = text.partition("$")
     cluster = rest.partition("$")[0]

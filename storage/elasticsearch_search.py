@@ -1,4 +1,4 @@
-"""The search of storage.elasticsearch: the request, and how its answer is read."""
+"""Makes the search requests of storage.elasticsearch, and reads their answers."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ _FIELDS = [
     "tags",
     "notes",
 ]
-# Those that a snippet is taken from, the best first.
+# A snippet is taken from the first of these fields that matches.
 _SHOWN = ("transcript", "messages", "notes", "subject", "parties.name", "tags")
 _SNIPPET_CHARS = 200
-# Of uuids: an index refuses larger pages (index.max_result_window).
+# The most uuids of a page. An index refuses larger pages (index.max_result_window).
 _PAGE_MAX = 5000
-# Of a text: an index refuses to mark words in a longer one (index.highlight.max_analyzed_offset).
+# Elasticsearch marks words only in so many first characters of a text; for more it would return an
+# error (index.highlight.max_analyzed_offset).
 _MARKED_CHARS = 999_999
 
 
 def request(text: str, limit: int, cursor: str) -> dict[str, Any] | None:
-    """The arguments of the client's `search`; None for a text without a word.
+    """The arguments of the client's `search`; None if `text` has no word.
 
-    Raises ValueError for a cursor that is not of this storage.
+    Raises ValueError for a cursor that this storage did not make.
     """
     after = from_cursor(cursor, [int, str]) if cursor else None
     wanted = terms(text)
@@ -43,7 +44,7 @@ def request(text: str, limit: int, cursor: str) -> dict[str, Any] | None:
     found: dict[str, Any] = {
         "query": {"bool": {"must": asked}},
         "size": limit + 1,
-        # `unmapped_type`: an index that others have made may lack the field.
+        # `unmapped_type`: an index that another program made may lack the field.
         "sort": [
             {"created_at": {"order": "desc", "missing": "_last", "unmapped_type": "date"}},
             {"uuid": {"order": "desc", "unmapped_type": "keyword"}},
@@ -63,7 +64,7 @@ def request(text: str, limit: int, cursor: str) -> dict[str, Any] | None:
 
 
 def read(answer: dict[str, Any], limit: int) -> Hits:
-    """The hits in an answer."""
+    """The hits in an answer, without the one that only shows that there is a next page."""
     found = answer["hits"]["hits"]
     hits = []
     for one in found[:limit]:
@@ -75,7 +76,7 @@ def read(answer: dict[str, Any], limit: int) -> Hits:
 
 
 def check_query(query: object) -> None:
-    """Raises ValueError for what is no query: {"term": {"tags": "billing"}} is one."""
+    """Raises ValueError if it is not a query, such as {"term": {"tags": "billing"}}."""
     if not isinstance(query, dict):
         raise ValueError("the query must be a mapping: a query of Elasticsearch")
     if len(query) != 1:
@@ -85,7 +86,7 @@ def check_query(query: object) -> None:
 def find_request(query: object, limit: int, cursor: str) -> dict[str, Any]:
     """The arguments of the client's `search` for a query of Elasticsearch's own language.
 
-    Raises ValueError for a query that is no mapping, or a cursor that is not of this storage.
+    Raises ValueError for an unusable query, or a cursor that this storage did not make.
     """
     check_query(query)
     found = {

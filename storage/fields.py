@@ -1,7 +1,7 @@
-"""The fields that storages derive from a vCon: its date, names, tags and words.
+"""Reads from a vCon the fields that storages index: its date, names, tags and words.
 
-Tags and words are read by storage.reading, as everywhere. Nothing here refuses a document: a value
-that cannot be read is absent. The document itself is stored unchanged.
+storage.reading reads the tags and words. A value that cannot be read counts as absent; no document
+is refused for it. The document itself is stored unchanged.
 """
 
 from __future__ import annotations
@@ -33,24 +33,22 @@ __all__ = [
     "transcripts",
 ]
 
-# All that a vCon's uuid may hold (docs/vcon.md), and nothing that climbs out of a folder.
+# All uuids that a vCon may have (docs/vcon.md). None of them can lead out of a folder.
 _SAFE_NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z._:@+=-]{0,199}")
 
 
 def is_safe_name(uuid: str) -> bool:
-    """Whether a uuid can be part of a path: of an object key as it stands, of a file as `file_name`
-    makes it.
-    """
+    """Whether a uuid can be part of an object's key, and (through `file_name`) of a file's path."""
     return _SAFE_NAME.fullmatch(uuid) is not None
 
 
 def file_name(uuid: str) -> str:
-    """A safe uuid as a file's name: without colons, which not every file system takes."""
+    """A safe uuid as a file's name. Colons are escaped, because some file systems refuse them."""
     return uuid.replace(":", "%3A")
 
 
 def timestamp(value: object) -> datetime | None:
-    """A date of a vCon in UTC (one without an offset is taken for UTC), or None."""
+    """A date of a vCon in UTC, or None. A date without an offset counts as UTC."""
     moment = _moment(value)
     if moment is None:
         return None
@@ -61,9 +59,9 @@ def timestamp(value: object) -> datetime | None:
 
 
 def date_folder(data: dict[str, Any]) -> str:
-    """`YYYY/MM/DD` of created_at as its producer wrote it, or an empty string where it has none.
+    """`YYYY/MM/DD` of created_at as the producer wrote it, or "" without a created_at.
 
-    The offset is not applied: a folder is a matter of filing, and vcon-server files the same way.
+    The offset from UTC is not applied, as in vcon-server, so that both use the same folders.
     """
     day = _moment(data.get("created_at"))
     return f"{day.year:04d}/{day.month:02d}/{day.day:02d}" if day else ""
@@ -85,7 +83,7 @@ def text(value: object) -> str | None:
 
 
 def objects(data: dict[str, Any], member: str) -> list[dict[str, Any]]:
-    """The objects of a list member (parties, dialog, analysis, attachments); odd ones left out."""
+    """The objects in a list member (parties, dialog, analysis, attachments); others are skipped."""
     items = data.get(member)
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
@@ -98,9 +96,9 @@ def messages(dialogs: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def transcripts(parts: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """The words of each transcript among analyses and attachments, whoever made it.
+    """The words of each transcript among analyses and attachments, in any known format.
 
-    Equal words of the same dialog come once: a transcript often exists in two formats.
+    Equal words of the same dialog come once, because a transcript often exists in two formats.
     """
     seen: set[tuple[str, str]] = set()
     for part in parts:
@@ -116,10 +114,10 @@ def transcripts(parts: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def notes(analyses: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """The words of the other analyses: documents, summaries, labels and the like."""
+    """The words of analyses that are not transcripts: documents, summaries, labels and so on."""
     for analysis in analyses:
         if is_document_text(analysis):
-            words = document_text(analysis)  # Without the names of sources and languages.
+            words = document_text(analysis)  # Only the text of its pages.
         elif is_transcript(analysis) or _is_unfinished(analysis):
             continue
         else:
@@ -129,12 +127,12 @@ def notes(analyses: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def _is_unfinished(analysis: dict[str, Any]) -> bool:
-    """Whether it is what a long piece of work keeps on the way (conserver.vcon.partial)."""
+    """Whether it is an intermediate result of a long link (conserver.vcon.partial)."""
     return analysis.get("type") in ("transcription_progress", "document_text_progress")
 
 
 def strings(value: Any) -> Iterator[str]:
-    """Every string among the values of a JSON value, in order, however deep it is nested."""
+    """Every string in a JSON value (no member names), in order, at any depth."""
     waiting = [value]
     while waiting:
         item = waiting.pop()

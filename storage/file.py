@@ -1,16 +1,16 @@
 """Stores a vCon as a file with its original bytes, in folders by date.
 
     <path>/2025/03/04/<uuid>.json    the vCon (".json.gz" if compressed), as vcon-server names it
-    <path>/.lookup/3f/<uuid>         a symbolic link to it: it is found by its uuid alone
-    <path>/.locks/3f                 held while one of its vCons is replaced
-    <path>/.new/                     what is being written
+    <path>/.lookup/3f/<uuid>         a symbolic link to the file, to find it by its uuid alone
+    <path>/.locks/3f                 a lock, held while a vCon of this bucket (3f) is replaced
+    <path>/.new/                     files that are being written
 
 A colon in a uuid is written `%3A`.
 
-A file appears whole or not at all: it is written aside, brought to the disk, and then renamed. The
-time of its last change is its revision, in microseconds since 1970. That is what revisions are for
-Conserver, so that the time is true as well; a file that somebody copied or restored has the time of
-that, which is newer than what it holds and older than whatever is written next.
+A file is written to .new, synced to the disk, and then renamed, so that no reader sees half a file.
+A file's mtime is its revision. Conserver's revisions are times in microseconds since 1970, so the
+mtime is also the time of the change. A copied or restored file has the mtime of the copy: newer
+than its content, and older than the next revision.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from storage.contract import Document, Outcome, Rejected, StorageOptions, Stored
 from storage.fields import date_folder, file_name, is_safe_name
 
 _LOCK_POLL_S = 0.005
-# What a crash left half written is of no use after this.
+# `open` deletes files in .new that are older than this: a crash has left them.
 _ABANDONED_S = 3600
 _NANOSECONDS = 1000
 _COMPRESSION_LEVEL = 6
@@ -45,7 +45,7 @@ _SUFFIX, _COMPRESSED_SUFFIX = ".json", ".json.gz"
 
 
 def _mode(value: object) -> object:
-    """Permissions, which YAML may have read as text (`0o640`) or as an octal number (`0640`)."""
+    """Permissions in octal. YAML reads `0o640` as text and `0640` as a number."""
     if isinstance(value, str):
         if not _MODE.fullmatch(value):
             raise ValueError("permissions are written in octal, such as 0o640")
@@ -59,7 +59,7 @@ def _mode(value: object) -> object:
 
 
 class Options(StorageOptions):
-    """Where the files are and how they are written."""
+    """Where the files are, and how they are written."""
 
     path: Path = Field(default=Path("/data/vcons"), description="Folder of all files.")
     organize_by_date: bool = Field(
@@ -87,7 +87,7 @@ def prepare(options: Options) -> None:
 
 @dataclass(slots=True)
 class _Draft:
-    """A vCon in a temporary file, to be renamed to its place."""
+    """A vCon in a temporary file, which is renamed to `target` later."""
 
     index: int
     uuid: str
@@ -110,7 +110,7 @@ class Storage:
         self._open = False
 
     def open(self) -> None:
-        """Creates the folders, and checks that files can be written and keep their times."""
+        """Creates the folders, and checks that files can be written and keep their mtimes."""
         for name in (".new", ".lookup", ".locks"):
             self._make_folder(self._root / name)
         self._sweep()
@@ -146,7 +146,7 @@ class Storage:
                 with self._locked(draft.uuid, deadline):
                     outcomes[draft.index] = self._place(draft, changed)
             except OSError as error:
-                # Perhaps a folder was taken from under us.
+                # Somebody may have deleted a folder: forget which ones exist.
                 self._folders.clear()
                 outcomes[draft.index] = Unavailable(_reason(error))
             finally:
@@ -163,13 +163,13 @@ class Storage:
             try:
                 content = file.read_bytes()
             except FileNotFoundError:
-                # Moved since, for another date.
+                # Another writer has moved the file, because its date changed. Look again.
                 continue
             return gzip.decompress(content) if file.suffix == ".gz" else content
         return None
 
     def delete(self, uuid: str) -> bool:
-        """Deletes the file, then the link to it."""
+        """Deletes the file, then its symbolic link."""
         self._opened()
         if self._find(uuid) is None:
             return False
@@ -191,7 +191,7 @@ class Storage:
             raise ConnectionError(f"the storage {self.name} is not open")
 
     def _draft(self, index: int, document: Document) -> _Draft | Outcome:
-        """Writes a vCon aside, unless there is already something to say about it."""
+        """Writes a vCon to .new; or returns the outcome, if it is known without writing."""
         limit = self._options.max_file_size
         if not is_safe_name(document.uuid):
             return Rejected("the uuid cannot be a file's name")
@@ -214,7 +214,7 @@ class Storage:
         return draft
 
     def _place(self, draft: _Draft, changed: set[Path]) -> Outcome:
-        """Renames a draft to where it belongs. Its lock is held."""
+        """Renames a draft to its target. The caller holds the vCon's lock."""
         known = self._known(draft.uuid, draft.target)
         if known is not None and _revision(known) > draft.revision:
             return Stored(superseded=True)
@@ -227,15 +227,15 @@ class Storage:
             self._make_folder(link.parent)
             aside = self._aside()
             aside.symlink_to(there)
-            # A power failure may take the link back: then the file is still found, slowly.
+            # The link is not synced. If a power failure loses it, `_find` searches all folders.
             aside.rename(link)
         if known is not None and known != draft.target:
-            # Its date or its compression has changed.
+            # The vCon's date or the option `compression` has changed.
             known.unlink(missing_ok=True)
         return Stored()
 
     def _known(self, uuid: str, target: Path) -> Path | None:
-        """The file that holds a vCon now; `target` if a crash left no link to it."""
+        """The file that holds a vCon now: by its link, or `target` if a crash lost the link."""
         text = _link_text(self._link(uuid))
         if text is not None:
             linked = Path(os.path.normpath(self._link(uuid).parent / text))
@@ -275,7 +275,7 @@ class Storage:
             raise
 
     def _make_folder(self, folder: Path) -> None:
-        """Makes a folder and what is above it, durably."""
+        """Makes a folder and its parents, and syncs them to the disk."""
         if folder in self._folders:
             return
         if not folder.is_dir():
@@ -318,7 +318,7 @@ class Storage:
 
 
 def _bucket(uuid: str) -> str:
-    """One of 256, so that neither a folder nor a lock is everybody's."""
+    """One of 256 names, so that links and locks are spread over as many folders and files."""
     return f"{zlib.crc32(uuid.encode()) & 0xFF:02x}"
 
 
@@ -342,7 +342,7 @@ def _link_text(link: Path) -> str | None:
 
 
 def _sync(path: Path) -> None:
-    """Brings a file, or a folder's list of files, to the disk."""
+    """Syncs a file, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

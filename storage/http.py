@@ -1,8 +1,8 @@
-"""Sends HTTP requests to one server, through the proxy of the environment where it names one.
+"""Sends HTTP requests to one server, through the environment's proxy if there is one.
 
-urllib3 makes the connections (TLS, proxies, SOCKS) and speaks HTTP over them; storage.network says
-which proxy and which certificates. No redirect is followed and no answer is repeated: whoever asks
-decides what an answer means.
+urllib3 makes the connections (TLS, proxies, SOCKS). storage.network names the proxy and the
+certificates. Redirects are not followed, and no answer makes it repeat a request: the caller
+decides.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ from storage.network import (
 
 __all__ = ["BROKEN", "Answer", "Exchange", "Server", "Unanswered"]
 
-# What a request raises when the connection failed. (urllib3's own errors are among the last.)
+# The exceptions of a failed connection.
 BROKEN = (OSError, http.client.HTTPException, HTTPError)
 
 _CONNECT_TIMEOUT_S = 10.0
 _READ_BYTES = 65_536
-# A server may close an idle connection while the next request is under way to it.
+# Errors of a connection that the server has closed while it was idle.
 _STALE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 
 
 class Unanswered(ConnectionError):
-    """No connection came about, so that nothing was asked: another server can be tried."""
+    """No connection was made, so no request was sent. The caller can try another server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,18 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """Whether the request was carried out."""
+        """Whether the request succeeded (2xx)."""
         return 200 <= self.status < 300
 
     @property
     def retry_after_s(self) -> float | None:
-        """In how many seconds the server wants to be asked again, if it says so."""
+        """The wait in seconds that the server asks for; None without one."""
         value = self.headers.get("retry-after", "")
         return float(value) if value.isdigit() else None
 
 
-# Sends a request (method, target, headers, body) over a connection and reads the answer until a
-# moment of time.monotonic; also tells whether the connection can be used again.
+# A function (connection, method, target, headers, body, deadline) that sends a request and reads
+# the answer by the deadline (time.monotonic). It also returns whether the connection can be reused.
 Exchange: TypeAlias = Callable[
     [HTTPConnection, str, str, dict[str, str], bytes, float], tuple[Answer, bool]
 ]
@@ -86,12 +86,12 @@ class Server:
     def __init__(
         self, url: str, tls: ssl.SSLContext | None = None, exchange: Exchange | None = None
     ) -> None:
-        """Nothing is connected yet. Raises ValueError for what is no http or https URL.
+        """Makes no connection yet. Raises ValueError if `url` is not an http or https URL.
 
         Args:
-            url: only its scheme, host and port matter.
-            tls: for https, whom to trust; by default as the environment says.
-            exchange: how to send and read over a connection; by default as urllib3 does.
+            url: only its scheme, host and port are used.
+            tls: the TLS context for https; by default one for the environment's certificates.
+            exchange: sends a request and reads its answer; by default through urllib3.
         """
         parts = urlsplit(url)
         if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
@@ -101,7 +101,7 @@ class Server:
         secure = parts.scheme == "https"
         self._tls = (tls or tls_context(trust())) if secure else None
         self._proxy = proxy_for(url)
-        # Over a proxy that speaks HTTP, a request without TLS names its server itself.
+        # Through an HTTP proxy, the target of a request without TLS must be a full URL.
         forwards = not secure and self._proxy is not None and not self._proxy.is_socks
         self._origin = f"http://{self.name}" if forwards else ""
         self._proxy_headers = _login(self._proxy)
@@ -114,14 +114,14 @@ class Server:
     def request(
         self, method: str, target: str, body: bytes, headers: Mapping[str, str], deadline: float
     ) -> Answer:
-        """Sends a request, which must be one that may be repeated, and reads the answer.
+        """Sends a request and reads the answer. The request may be sent twice.
 
         Args:
-            headers: their names in lower case.
-            deadline: the moment of time.monotonic by which it ends.
+            headers: names in lower case.
+            deadline: the time.monotonic() by which the call ends.
 
         Raises:
-            Unanswered: no connection came about.
+            Unanswered: no connection was made.
             TimeoutError: there was no answer in time.
             OSError and others of BROKEN: the connection broke.
         """
@@ -137,7 +137,7 @@ class Server:
             try:
                 return self._ask(connection, method, target, sent, body, deadline)
             except _STALE:
-                # So it is repeated, until a fresh connection has failed.
+                # Try the next idle connection, and a new one after the last.
                 continue
 
     def connect(self, timeout_s: float) -> None:
@@ -147,7 +147,7 @@ class Server:
         self._idle.append(connection)
 
     def close(self) -> None:
-        """Closes the connections; those in use close when their answer is read."""
+        """Closes idle connections. A connection in use is closed after its answer."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
@@ -182,7 +182,7 @@ class Server:
     def _connect(self, connection: HTTPConnection, timeout_s: float) -> None:
         connection.timeout = timeout_s
         proxy = self._proxy
-        # Who did not answer: over a SOCKS proxy it is not known which of the two.
+        # The name of the peer in errors. Through a SOCKS proxy, either of the two may have failed.
         peer = self.name
         if proxy is not None:
             peer = f"{self.name} through {proxy}" if proxy.is_socks else str(proxy)
@@ -247,17 +247,17 @@ def _exchange(
     body: bytes,
     deadline: float,
 ) -> tuple[Answer, bool]:
-    """Sends and reads as urllib3 does; ends by the deadline."""
+    """Sends a request and reads its answer through urllib3; ends by the deadline."""
     _limit(connection, deadline)
     with contextlib.suppress(BrokenPipeError):
-        # A server that refuses a large body closes before it has read all; its answer is there.
+        # A server may refuse a large body and close before it has read all; its answer follows.
         connection.request(method, target, body or None, headers, preload_content=False)
     response = connection.getresponse()
     pieces: list[bytes] = []
     try:
         while piece := response.read(_READ_BYTES):
             pieces.append(piece)
-            # A limit for each read does not stop an answer that trickles.
+            # Without a new limit here, an answer that trickles could take for ever.
             _limit(connection, deadline)
     except ReadTimeoutError:
         raise TimeoutError("the answer did not come whole in time") from None

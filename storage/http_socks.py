@@ -1,4 +1,4 @@
-"""Connects through a SOCKS5 proxy. Only imported where one is named, as it needs PySocks."""
+"""Connects through a SOCKS5 proxy. It needs PySocks, so it is imported only for such a proxy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storage.network import Proxy
 
 
 def connection(proxy: Proxy, host: str, port: int, tls: ssl.SSLContext | None) -> HTTPConnection:
-    """A connection through the proxy, which looks the name up; not connected yet."""
+    """An unconnected connection through the proxy. The proxy resolves the host name."""
     options: Any = {
         "socks_version": socks.PROXY_TYPE_SOCKS5,
         "proxy_host": proxy.host,

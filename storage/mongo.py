@@ -1,12 +1,11 @@
 """Stores a vCon as a document in MongoDB.
 
-The vCon's members are the document's members, so that `parties.tel` can be asked for as it stands.
-Beside them are `_id`, the uuid, and `_conserver` with the revision. The times at which vcon-server
-stores dates (created_at, the dialogs' start) are texts here, as in the vCon: they come back as they
-were.
+The vCon's members are the document's members, so that queries can use `parties.tel`. Two members
+are added: `_id`, the uuid, and `_conserver` with the revision. Times (created_at, the start of a
+dialog) stay texts, so that `get` returns them unchanged; vcon-server stores dates instead.
 
-A connection that was closed while it was idle is no outage: the call is repeated once, which every
-call here may be. (The client repeats by itself where it talks to a replica set.)
+An idle connection may have been closed. Then the call is repeated once; every call here is safe to
+repeat. (With a replica set, the client itself repeats the call.)
 """
 
 from __future__ import annotations
@@ -40,8 +39,9 @@ _LIMIT_BYTES = 16 * 1024 * 1024
 _REASON_LIMIT_CHARS = 500
 _STORED, _SUPERSEDED = Stored(), Stored(superseded=True)
 _CONNECT_TIMEOUT_S = 10.0
-# Codes of MongoDB's errors that blame a document: it has a name that MongoDB does not take, is
-# nested too deeply, is too large, or fails the collection's own validation. All else may pass.
+# Codes of errors that are a document's fault: MongoDB refuses a member's name, the document is
+# nested too deeply or too large, or it fails the collection's validation. All other errors may
+# pass.
 _FAULTS_OF_A_DOCUMENT = frozenset([2, 9, 15, 22, 52, 55, 56, 57, 121, 10334, 17280, 17419, 17420])
 
 
@@ -71,7 +71,7 @@ class Storage:
         self._client: MongoClient[dict[str, Any]] | None = None
 
     def open(self) -> None:
-        """Connects and asks for an answer."""
+        """Connects, and pings the server."""
         from pymongo import MongoClient
 
         self.close()
@@ -83,7 +83,7 @@ class Storage:
             connectTimeoutMS=connect_ms,
             serverSelectionTimeoutMS=connect_ms,
             socketTimeoutMS=wait_ms,
-            # The writer is one thread; get and delete may be another.
+            # One connection for save_many, and one for a thread that calls get or delete.
             maxPoolSize=2,
         )
         try:
@@ -100,7 +100,7 @@ class Storage:
             client.close()
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """Saves all in one unordered bulk write, with an outcome for each."""
+        """Saves all documents in one unordered bulk write."""
         from bson.errors import BSONError
 
         outcomes: list[Outcome] = [_STORED] * len(documents)
@@ -120,7 +120,7 @@ class Storage:
         return outcomes
 
     def get(self, uuid: str) -> bytes | None:
-        """Returns the document as JSON, without the members that are added here."""
+        """Returns the document as JSON, without `_id` and `_conserver`."""
         without = {"_id": False, _OURS: False}
         found = _repeated(lambda: self._collection().find_one({"_id": uuid}, without))
         return None if found is None else orjson.dumps(found)
@@ -141,7 +141,7 @@ class Storage:
 
 
 def _repeated(call: Callable[[], _Result]) -> _Result:
-    """Makes a call, and once more where its connection turns out to be closed."""
+    """Makes a call. If the connection was closed, repeats the call once."""
     from pymongo.errors import AutoReconnect, NetworkTimeout
 
     try:
@@ -153,7 +153,11 @@ def _repeated(call: Callable[[], _Result]) -> _Result:
 
 
 def _write(document: Document) -> ReplaceOne[RawBSONDocument]:
-    """Replaces what is older. Where something newer is, it tries to insert, and meets its _id."""
+    """The write of a document: it replaces an older revision, or inserts.
+
+    If the collection has a newer revision, the filter does not match, and the insert fails with a
+    duplicate _id.
+    """
     import bson
     from bson.raw_bson import RawBSONDocument
     from pymongo import ReplaceOne
@@ -161,7 +165,7 @@ def _write(document: Document) -> ReplaceOne[RawBSONDocument]:
     data = document.data
     if "_id" in data or _OURS in data:
         raise ValueError(f"the vCon has a member _id or {_OURS}, which is the collection's own")
-    # Encoded here, so that what BSON cannot hold is known of one document and not of the batch.
+    # Encode here, so that an error of BSON concerns this document and not the whole batch.
     encoded = bson.encode({"_id": document.uuid, **data, _OURS: {"revision": document.revision}})
     if len(encoded) > _LIMIT_BYTES:
         raise ValueError(f"larger than MongoDB takes: {len(encoded)} bytes")
@@ -172,9 +176,9 @@ def _write(document: Document) -> ReplaceOne[RawBSONDocument]:
 def _failures(
     collection: Collection[Any], writes: list[ReplaceOne[RawBSONDocument]], first: int = 0
 ) -> Iterator[tuple[int, Outcome]]:
-    """Carries the writes out; yields the position and the outcome of those that failed.
+    """Runs the writes; yields the position and the outcome of each failed one.
 
-    `first` is the position of the first of them in the batch.
+    `first` is the position of writes[0] in the batch.
     """
     from pymongo.errors import BulkWriteError, OperationFailure
 
@@ -182,12 +186,12 @@ def _failures(
         collection.bulk_write(writes, ordered=False)
     except BulkWriteError as error:
         if error.details.get("writeConcernErrors"):
-            # Not on as many servers as was asked for: nothing can be said of any.
+            # Too few servers have confirmed: no write of the batch is known to be safe.
             raise
         for failure in error.details["writeErrors"]:
             yield first + failure["index"], _outcome(failure)
     except OperationFailure as error:
-        # Refused as a whole, for what is in one of them.
+        # MongoDB refused the whole batch because of one document.
         if error.code not in _FAULTS_OF_A_DOCUMENT:
             raise
         if len(writes) == 1:

@@ -1,7 +1,8 @@
-"""Stores a vCon as a string in another Redis (or under other names in the same one).
+"""Stores a vCon as a string in another Redis (or under other keys in the same one).
 
-A vCon is at `<prefix>:<uuid>`, as vcon-server's redis_storage has it, and its revision beside it. A
-script compares and sets, for each document its own call; a batch is one round trip.
+A vCon is at `<prefix>:<uuid>`, as in vcon-server's redis_storage; a second key holds its revision.
+For each document one call of a Lua script compares the revisions and sets both keys. A batch is one
+round trip.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 # KEYS: the document, its revision. ARGV: body, revision, seconds to live (0: for ever).
-# Without its document a revision says nothing: the document may have been evicted.
+# A revision without its document is ignored, because Redis may have evicted the document.
 _SAVE = """
 local kept = redis.call('GET', KEYS[2])
 if kept and tonumber(kept) > tonumber(ARGV[2]) and redis.call('EXISTS', KEYS[1]) == 1 then
@@ -76,8 +77,8 @@ class Storage:
             socket_timeout=options.timeout_s,
             socket_connect_timeout=min(options.timeout_s, _CONNECT_TIMEOUT_S),
             socket_keepalive=True,
-            # Once more at once, for a connection that was closed while idle: all calls here may
-            # be repeated. The client's own default tries ten times, for a minute.
+            # Repeat a call once, at once, because an idle connection may have been closed. All
+            # calls here may be repeated. By default the client would try for a minute.
             retry=Retry(NoBackoff(), 1),
         )
         try:
@@ -94,7 +95,7 @@ class Storage:
             client.close()
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """Saves all in one round trip."""
+        """Saves all documents in one round trip."""
         from redis.exceptions import NoScriptError, ResponseError
 
         client = self._opened()
@@ -113,7 +114,7 @@ class Storage:
         outcomes: list[Outcome] = []
         for answer in answers:
             if isinstance(answer, NoScriptError):
-                # Redis was restarted, or its scripts flushed. Opening again gives it back.
+                # Redis has lost the script by a restart or a flush. `open` loads it again.
                 raise answer
             if isinstance(answer, ResponseError):
                 outcomes.append(Unavailable(str(answer)))
@@ -148,5 +149,5 @@ class Storage:
         return f"{self._options.prefix}:{uuid}"
 
     def _revision_key(self, uuid: str) -> str:
-        # The braces put it on the same node of a cluster as the document.
+        # In a cluster, the braces put the revision on the same node as the document.
         return f"{self._options.prefix}:revision:{{{self._key(uuid)}}}"

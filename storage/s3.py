@@ -1,18 +1,19 @@
 """Stores a vCon as an object with its original bytes, at any endpoint that speaks S3.
 
 A vCon is at `[s3_path/]YYYY/MM/DD/<uuid>.vcon`, by its created_at (without one: at
-`[s3_path/]<uuid>.vcon`). The object `[s3_path/]lookup/<uuid>.txt` holds that folder, so that a vCon
-is found by its uuid alone. Both are named as vcon-server names them. The revision is in the
-object's metadata; an object without one is older than any.
+`[s3_path/]<uuid>.vcon`). The object `[s3_path/]lookup/<uuid>.txt` contains the folder, so that a
+vCon is found by its uuid alone. vcon-server uses the same names. The object's metadata hold the
+revision; an object without one counts as older than any revision.
 
 S3 has no bulk write, so each document is a request, and a bounded pool of threads sends them. Each
-write is conditional: on the ETag of the last one if the caller still knows it, else on there being
-no such object. When the condition fails we look which revision is there, and then decide. An
-endpoint that ignores conditions is found out at `open`; there we look first and then write, which
-leaves a gap in which two writers can pass each other.
+write is conditional: the object must have the ETag of the document's last write, if the caller has
+it; else there must be no such object. If the condition fails, the storage reads the revision of the
+existing object and decides. `open` finds out whether the endpoint ignores conditions. If it does,
+the storage reads the revision before each write; two writers at the same moment can then overwrite
+each other.
 
-What the options leave open (key, region, endpoint) botocore finds out when the storage is opened,
-as it does for boto3 (storage.s3_session).
+If the options do not name key, region or endpoint, botocore finds them at `open`, as it does for
+boto3 (storage.s3_session).
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ _REGION = "x-amz-bucket-region"
 _PROBE_NAME = "conserver-probe"
 _ABSENT = {"if-none-match": "*"}
 _NO_SUCH_ETAG = '"conserver-no-such-etag"'
-# An older object keeps no revision; nothing of ours is below 0.
+# Stands for the revision of an object that has none: lower than any revision.
 _NO_REVISION = -1
-# How often a write is tried again because somebody else wrote in between.
+# How often a write is tried if other writers change the object in between.
 _CONTEST_LIMIT = 5
 _REFUSES_THE_DOCUMENT = ("EntityTooLarge", "KeyTooLongError", "MaxMessageLengthExceeded")
 _CHANGED_MEANWHILE = (409, 412)
-# What endpoints say to a header that they do not know; to a signed one also that it does not fit.
+# Answers to an unknown header; to a signed one also "the signature does not match" (403).
 _REFUSES_A_HEADER = (400, 403, 501)
 
 
@@ -119,7 +120,7 @@ class Options(StorageOptions):
 
     @property
     def credentials(self) -> Credentials | None:
-        """The key that the options name, if they do."""
+        """The access key of the options; None if they name none."""
         if self.aws_access_key_id is None:
             return None
         secret, token = self.aws_secret_access_key, self.aws_session_token
@@ -132,18 +133,18 @@ class Options(StorageOptions):
 
     @property
     def leave_open(self) -> bool:
-        """Whether botocore has anything to find out."""
+        """Whether botocore has to find the key, the region or the endpoint."""
         given = (self.aws_access_key_id, self.aws_region, self.endpoint_url)
         return None in given or self.aws_bucket.startswith("arn:")
 
     def place(self, region: str, credentials: Credentials, ca_file: str | None) -> Place:
-        """Where the bucket is under the endpoint of the options."""
+        """The Place of the bucket at the option `endpoint_url`."""
         url = f"{(self.endpoint_url or '').rstrip('/')}/{self.aws_bucket}"
         return Place(url, region, credentials, ca_file=ca_file)
 
 
 def prepare(options: Options) -> None:
-    """Imports before a fork what `open` needs, and checks what needs no connection."""
+    """Imports botocore before a fork if it is needed, and checks proxies and certificates."""
     if options.leave_open:
         importlib.import_module("storage.s3_session")
     host = "s3" if options.aws_bucket.startswith("arn:") else f"{options.aws_bucket}.s3"
@@ -169,7 +170,7 @@ class Storage:
         self._conditional = True
 
     def open(self) -> None:
-        """Finds the bucket, its region and whether it honours conditional writes."""
+        """Finds the bucket and its region, and whether the endpoint honours conditional writes."""
         self.close()
         options = self._options
         bucket = Bucket(_place(options), options.timeout_s)
@@ -228,7 +229,7 @@ class Storage:
         return self._bucket
 
     def _in_its_region(self, bucket: Bucket) -> Bucket:
-        """The bucket, asked for in the region that it names itself."""
+        """The bucket in its true region, which the answer to a HEAD request names."""
         answer = bucket.request("HEAD", "")
         if answer.status == 404:
             raise FileNotFoundError(f"there is no bucket {self._options.aws_bucket}")
@@ -239,7 +240,10 @@ class Storage:
         return Bucket(_place(self._options, region), self._options.timeout_s)
 
     def _probe(self, bucket: Bucket) -> None:
-        """Finds out what the endpoint can. The object stays: others probe it as well."""
+        """Finds out whether the endpoint takes checksums and honours conditions.
+
+        It writes the object `conserver-probe`, which stays, because other workers use it, too.
+        """
         key = self._prefix + _PROBE_NAME
         answer = bucket.request("PUT", key, b"-")
         if not answer.ok:
@@ -271,7 +275,7 @@ class Storage:
         return f"{self._prefix}lookup/{uuid}.txt"
 
     def _folder(self, uuid: str) -> str | None:
-        """The folder in which a vCon is, or None."""
+        """The folder of a vCon, by its lookup object; None without one."""
         if not is_safe_name(uuid):
             return None
         content = _content(self._opened().request("GET", self._lookup_key(uuid)))
@@ -301,7 +305,7 @@ class Storage:
             if answer.ok:
                 stored = Stored(_etag(answer))
                 if not must_look and document.etag:
-                    # It was filed when that ETag was given to us.
+                    # The write that returned this ETag has made the lookup object.
                     return stored
                 return self._file(document, folder, stored, deadline, new=condition is _ABSENT)
             if answer.status not in _CHANGED_MEANWHILE and error_code(answer) != "NoSuchKey":
@@ -310,7 +314,9 @@ class Storage:
         return Unavailable("other writers keep changing the object")
 
     def _look(self, key: str, revision: int, deadline: float) -> dict[str, str] | Outcome:
-        """Returns the condition to write under, or the outcome if it is known already."""
+        """Reads the existing object's revision. Returns the condition for the next write, or the
+        outcome if no write is needed.
+        """
         kept = self._opened().request("HEAD", key, deadline=deadline)
         if kept.status == 404:
             return _ABSENT
@@ -324,7 +330,9 @@ class Storage:
     def _file(
         self, document: Document, folder: str, stored: Stored, deadline: float, new: bool = False
     ) -> Outcome:
-        """Makes the lookup object name the folder (for a new vCon there is none yet)."""
+        """Writes the folder into the lookup object, unless it is there. `new`: the vCon is new, so
+        probably has no lookup object.
+        """
         key = self._lookup_key(document.uuid)
         bucket = self._opened()
         if new and self._conditional:
@@ -337,7 +345,7 @@ class Storage:
             other = kept.body.decode(errors="replace").strip()
             if other == folder:
                 return stored
-            # Its created_at has changed, which no vCon's should: the newer revision is in force.
+            # The vCon's created_at has changed, which should not happen. The newer revision wins.
             there = bucket.request("HEAD", self._key(other, document.uuid), deadline=deadline)
             if there.ok and _revision(there) > document.revision:
                 return Stored(superseded=True)
@@ -351,7 +359,7 @@ class Storage:
 
 
 def _place(options: Options, region: str | None = None) -> Place:
-    """Where the bucket is; `region` if it names itself another than the options."""
+    """The Place of the bucket. `region` overrides the region of the options."""
     credentials, known = options.credentials, region or options.aws_region
     if options.leave_open or credentials is None or known is None:
         from storage.s3_session import resolved

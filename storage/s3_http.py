@@ -1,8 +1,8 @@
 """Signs requests to one bucket and sends them.
 
-Writing an object through boto3 takes many times the CPU of the request itself, and every vCon is
-one or two objects. So botocore finds out where a bucket is and who we are (storage.s3_session), and
-the requests are signed (Signature Version 4) and sent here.
+boto3 takes many times the CPU of the request itself, and every vCon is one or two requests. So
+botocore only finds the endpoint and the credentials (storage.s3_session). This module signs the
+requests (Signature Version 4) and sends them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ERROR_MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An access key; `token` where it is a temporary one."""
+    """An access key; with a `token` if it is a temporary one."""
 
     access_key: str
     secret_key: str
@@ -38,7 +38,7 @@ class Key:
 
 
 class Credentials(Protocol):
-    """Where the access key comes from, asked for every request: it may be renewed meanwhile."""
+    """Returns the access key. It is called for every request, because a key may be renewed."""
 
     def __call__(self) -> Key:
         """The key to sign with now."""
@@ -46,10 +46,11 @@ class Credentials(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a bucket is and how to sign for it.
+    """The URL of a bucket, and the region, service and credentials for its signatures.
 
-    `url` is the bucket's own: `https://bucket.host` or `https://host/bucket`. `ca_file`: a file or
-    folder with the certificates to trust, instead of the environment's.
+    Attributes:
+        url: `https://bucket.host` or `https://host/bucket`.
+        ca_file: a file or folder with the certificates to trust, instead of the environment's.
     """
 
     url: str
@@ -64,7 +65,7 @@ class Bucket:
 
     def __init__(self, place: Place, timeout_s: float) -> None:
         self.place = place
-        # Whether an object's SHA-256 is sent as its checksum too, which some endpoints refuse.
+        # Whether a request has the header x-amz-checksum-sha256, which some endpoints refuse.
         self.has_checksums = True
         tls = None
         if place.url.startswith("https:"):
@@ -82,7 +83,7 @@ class Bucket:
         headers: Mapping[str, str] | None = None,
         deadline: float | None = None,
     ) -> Answer:
-        """Sends a request for an object (of the bucket itself, if `key` is empty).
+        """Sends a request for an object; for the bucket itself if `key` is empty.
 
         Ends by `deadline` (of time.monotonic), else after the bucket's timeout. Raises one of
         storage.http.BROKEN for a broken connection.
@@ -111,7 +112,7 @@ class _Signer:
     def sign(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], checksum: bool
     ) -> dict[str, str]:
-        """The headers to send, the signature among them. All of them are signed."""
+        """The headers to send, including the signature. All headers are signed."""
         key = self._credentials()
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         digest = hashlib.sha256(body)
@@ -120,7 +121,7 @@ class _Signer:
         signed["x-amz-date"] = now
         signed["x-amz-content-sha256"] = digest.hexdigest()
         if body and checksum:
-            # The same digest once more: a bucket with object lock asks for a checksum by name.
+            # A bucket with object lock requires the digest in this header, too.
             signed["x-amz-checksum-sha256"] = base64.b64encode(digest.digest()).decode()
         if method == "PUT":
             signed["content-length"] = str(len(body))
@@ -141,12 +142,12 @@ class _Signer:
         return signed
 
     def _key_of(self, day: str, secret_key: str) -> bytes:
-        """The signing key of a day, which is worth keeping."""
+        """The signing key of a day. The latest one is kept."""
         if self._derived[:2] != (day, secret_key):
             derived = f"AWS4{secret_key}".encode()
             for part in (day, self._region, self._service, "aws4_request"):
                 derived = hmac.digest(derived, part.encode(), "sha256")
-            # One assignment, so that no other thread finds half of it.
+            # One assignment, so that another thread never reads half of it.
             self._derived = (day, secret_key, derived)
             return derived
         return self._derived[2]
@@ -158,7 +159,7 @@ def error_code(answer: Answer) -> str:
 
 
 def reason(answer: Answer) -> str:
-    """The error for a person."""
+    """The error as text for people."""
     said = [error_code(answer), _found(_ERROR_MESSAGE, answer.body)]
     return ": ".join(filter(None, said)) or f"HTTP status {answer.status}"
 

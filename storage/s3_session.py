@@ -1,9 +1,9 @@
-"""Finds out through botocore what the options of storage.s3 leave open.
+"""Finds through botocore what the options of storage.s3 do not name: endpoint, region, key.
 
-A botocore client builds one request, which is read instead of sent: its URL and its signature name
+A botocore client builds and signs one request, which is not sent. Its URL and its signature contain
 the endpoint, the region and the service to sign for. So profiles, variables, dual-stack and FIPS
-endpoints, access points and addressing styles mean here what they mean to boto3. Credentials are
-botocore's own objects, which renew themselves when they are due.
+endpoints, access points and addressing styles work as with boto3. The credentials are botocore's
+own objects, which renew themselves before they expire.
 
 Importing this module imports botocore.
 """
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 _KEY = "conserver"
 _CONNECT_TIMEOUT_S = 10.0
 _SCOPE = re.compile(r"AWS4-HMAC-SHA256 Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aws4_request")
-# Directory buckets (S3 Express) want sessions of their own.
+# Directory buckets (S3 Express) need another kind of session, which is not supported.
 _DIRECTORY_SUFFIX = "--x-s3"
 _DEFAULT_REGION = "us-east-1"
 
 
 def resolved(options: Options, region: str | None = None) -> Place:
-    """Where the bucket is and how to sign for it; `region` if the bucket itself names another.
+    """The Place of the bucket. `region` overrides the options and the environment.
 
     Raises:
-        PermissionError: there are no credentials, or none can be had now.
-        ValueError: botocore does not take these settings, or we do not support what they name.
+        PermissionError: no credentials were found.
+        ValueError: botocore refuses the settings, or Conserver does not support them.
     """
     try:
         session = _session(options)
@@ -61,7 +61,7 @@ def resolved(options: Options, region: str | None = None) -> Place:
 
 def _session(options: Options) -> Session:
     session = Session(profile=options.aws_profile)
-    # Of the requests that botocore sends itself: for temporary credentials.
+    # Time limits of botocore's own requests, for temporary credentials.
     session.set_default_client_config(
         Config(
             connect_timeout=min(options.timeout_s, _CONNECT_TIMEOUT_S),
@@ -86,7 +86,7 @@ def _renewed(session: Session) -> Credentials:
 
 
 def _request(session: Session, options: Options, region: str | None) -> AWSPreparedRequest:
-    """A request for an object of the bucket, signed and not sent."""
+    """A signed request for an object of the bucket, which was not sent."""
     if options.aws_bucket.endswith(_DIRECTORY_SUFFIX):
         raise ValueError("directory buckets (S3 Express) are not supported")
     given: dict[str, Any] = {"region_name": region, "endpoint_url": options.endpoint_url}

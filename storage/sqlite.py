@@ -1,13 +1,13 @@
-"""Stores a vCon as a row in a SQLite file, with a full-text index over what was said in it.
+"""Stores a vCon as a row in a SQLite file, with a full-text index over its words.
 
     SELECT uuid, snippet(vcons_text, -1, '[', ']', '…', 12) FROM vcons_text
         JOIN vcons ON vcons.id = vcons_text.rowid WHERE vcons_text MATCH 'refund AND party:ada';
 
-`search` asks the same index for words and phrases, without this grammar.
+`search` asks the same index for words and "quoted phrases" only.
 
-It needs nothing but Python, so that it is where vCons go by default when nothing else is there. A
-batch is one transaction. Many processes of one host may write: each waits for its turn. (A network
-file system has not the locks that this needs.)
+This storage needs nothing but Python, so examples use it. A batch is one transaction. Many
+processes of one host may write; each waits for its turn. (A network file system does not have the
+locks that SQLite needs.)
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Storage:
                 connection.close()
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """Saves all in one transaction; what SQLite refuses is left out of it."""
+        """Saves all documents in one transaction, except those that SQLite refuses."""
         outcomes: list[Outcome] = [Unavailable("not tried")] * len(documents)
         with self._turn() as connection, _transaction(connection):
             for index, document in enumerate(documents):
@@ -163,7 +163,7 @@ class Storage:
             connection.execute("SELECT 1 FROM vcons LIMIT 1")
 
     def search(self, text: str, limit: int, cursor: str = "") -> Hits:
-        """Finds vCons by words; those that were stored last come first. Accents do not matter."""
+        """Finds vCons by words, the latest stored first. Accents are ignored."""
         before = from_cursor(cursor, [int])[0] if cursor else _ID_MAX
         wanted = [term.replace("\0", " ") for term in terms(text)]
         if not wanted:
@@ -177,14 +177,14 @@ class Storage:
 
     @staticmethod
     def check_query(query: object) -> None:
-        """Raises ValueError for what is no condition."""
+        """Raises ValueError if `query` cannot be a condition in SQL."""
         if not isinstance(query, str):
             raise ValueError("the query must be a text: a condition in SQL")
 
     def find(self, query: str | dict[str, Any], limit: int, cursor: str = "") -> Finds:
         """Finds rows by a condition in SQL, such as `created_at > date('now', '-1 day')`.
 
-        Raises sqlite3.OperationalError for a condition that SQLite does not understand.
+        Raises sqlite3.OperationalError if SQLite cannot read the condition.
         """
         self.check_query(query)
         after = from_cursor(cursor, [int])[0] if cursor else 0
@@ -209,8 +209,8 @@ class Storage:
         deadline = time.monotonic() + self._options.timeout_s
         while True:
             try:
-                # Readers do not wait for the writer then. Of several that say so at the same
-                # moment SQLite sends all but one away, without the waiting that it does elsewhere.
+                # With WAL, readers do not wait for the writer. If several processes switch to WAL
+                # at once, SQLite refuses all but one without waiting, so try again here.
                 connection.execute("PRAGMA journal_mode = WAL")
                 break
             except sqlite3.OperationalError:
@@ -229,7 +229,8 @@ class Storage:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    # IMMEDIATE takes the writer's lock at once. Taken in the middle, it could be refused.
+    # IMMEDIATE takes the writer's lock at once. In the middle of a transaction, SQLite could
+    # refuse the lock.
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

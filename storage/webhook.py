@@ -1,8 +1,9 @@
 """Posts every vCon to one or several URLs, whose receivers keep it.
 
-A 2xx answer of all of them means stored. The receiver can see a vCon more than once, and an older
-revision after a newer one: the headers `x-conserver-uuid` and `x-conserver-revision` say which it
-is. An answer of 409 says that it has a newer one. Nothing can be read back or deleted here.
+If all receivers answer 2xx, the vCon is stored. A receiver can get a vCon more than once, and an
+older revision after a newer one. The headers `x-conserver-uuid` and `x-conserver-revision` name the
+revision. A receiver answers 409 if it has a newer revision. This storage cannot read back or delete
+a vCon.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from storage.http import BROKEN, Answer, Server
 from storage.pool import Pool
 
 _CONFLICT = 409
-# The receiver has read the document and will not take it. All else can be put right: a wrong
-# address or token (401, 403, 404), a server that is busy (408, 425, 429) or down (5xx).
+# Answers that refuse the document itself. All others can go away: a wrong address or token (401,
+# 403, 404), a server that is busy (408, 425, 429) or down (5xx).
 _REFUSES_THE_DOCUMENT = frozenset([400, 406, 410, 413, 415, 422])
 _QUOTED_CHARS = 200
 
 
 class Options(StorageOptions):
-    """Where to post, and how the receiver can trust it."""
+    """Where to post, with which headers and signature."""
 
     webhook_urls: list[HttpUrl] = Field(
         min_length=1, alias="webhook-urls", description="URLs that every vCon is posted to."
@@ -56,7 +57,7 @@ class Options(StorageOptions):
 
 
 def prepare(options: Options) -> None:
-    """Checks what needs no connection."""
+    """Checks proxies and certificates, without a connection."""
     network.check(map(str, options.webhook_urls), ca_file=options.ca_certs)
 
 
@@ -95,7 +96,7 @@ class Storage:
             self._pool = None
 
     def save_many(self, documents: Sequence[Document]) -> list[Outcome]:
-        """Posts them, several at a time."""
+        """Posts the documents, several at a time."""
         if self._pool is None:
             raise ConnectionError(f"the storage {self.name} is not open")
         return self._pool.run(documents, self._save, self._options.timeout_s)
@@ -121,7 +122,7 @@ class Storage:
         return self._receivers
 
     def _save(self, document: Document, deadline: float) -> Outcome:
-        """Posts to one receiver after the other; the first that does not take it decides."""
+        """Posts to the receivers in order. The first that refuses the vCon decides the outcome."""
         headers = self._headers | {
             "x-conserver-uuid": document.uuid,
             "x-conserver-revision": str(document.revision),

@@ -1,21 +1,21 @@
 """Reads from the environment which proxy a connection takes and which certificates it trusts.
 
-Every client of the project asks this module, storages and links alike, so that one environment
-means the same to all of them:
+All clients of the project use this module, in storages and in links, so that the variables mean the
+same everywhere:
 
 - ``http_proxy``, ``https_proxy`` and ``all_proxy`` (for both), in lower or upper case; lower case
-  wins, and an empty value means no proxy. A proxy speaks http, https, socks5 or socks5h, and its
-  URL may hold a login. Names are looked up by the proxy.
-- ``no_proxy``: a list of hosts with all that is below them (``example.com``, ``.example.com``,
+  wins, and an empty value means no proxy. The scheme of a proxy's URL is http, https, socks5 or
+  socks5h; the URL may contain a login. The proxy resolves host names.
+- ``no_proxy``: a list of hosts with their subdomains (``example.com``, ``.example.com``,
   ``*.example.com``), addresses, networks (``10.0.0.0/8``, ``fe80::/10``), each with or without a
-  port (``host:8080``, ``[::1]:9200``), or ``*`` for everything. Addresses are compared with what
-  stands in the URL; no name is looked up for this.
-- Certificates to trust: what an option names, else ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, else
+  port (``host:8080``, ``[::1]:9200``), or ``*`` for everything. An address or network matches only
+  an address in the URL; no host name is resolved for it.
+- Certificates to trust: those of an option, else ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, else
   ``REQUESTS_CA_BUNDLE``, else ``CURL_CA_BUNDLE``, else the system's.
 
-`check` and `unreadable_exclusions` find what is wrong before anything is sent; their messages name
-the variable and never show its value, which may hold a password. Only the standard library is
-needed here.
+`check` and `unreadable_exclusions` find mistakes before anything is sent. Their messages name the
+variable and never show its value, which may contain a password. This package imports only the
+standard library.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ def check(
     socks_package: str = "socks",
     environ: Mapping[str, str] | None = None,
 ) -> None:
-    """Checks that these URLs (http or https) could be connected to; connects to nothing.
+    """Checks the proxies and certificates for URLs (http or https), without connecting.
 
     Args:
-        ca_file: the file or folder that an option names, if it does.
+        ca_file: the file or folder with certificates that an option names; None without one.
         option: the name of that option.
-        variables: further variables that name certificates, which go before the common ones.
-        socks_package: the package that the client needs for a SOCKS proxy; its import name.
+        variables: further variables that name certificates; they override the common ones.
+        socks_package: the import name of the package that the client needs for a SOCKS proxy.
 
     Raises:
         NetworkSettingsError: with every fault: a proxy's URL, a missing package, certificates.

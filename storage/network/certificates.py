@@ -16,16 +16,16 @@ from storage.network.faults import Fault, NetworkSettingsError
 if TYPE_CHECKING:
     import ssl
 
-# Variables that name a file with certificates, or a folder of them; the first that is set counts.
+# Variables that name a file or a folder with certificates. The first one that is set is used.
 _BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _ENCODING_DER = 2  # _ssl.ENCODING_DER
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Where the certificates to trust are, and the name of the setting that says so.
+    """The file or folder with the certificates to trust, and the name of the setting that names it.
 
-    All empty: the system's are trusted.
+    If all are empty, the system's certificates are trusted.
     """
 
     name: str = ""
@@ -63,10 +63,10 @@ def tls_context(
     client_certificate: str | None = None,
     client_key: str | None = None,
 ) -> ssl.SSLContext:
-    """A context for connections that verify the server by its name and these certificates.
+    """A TLS context that verifies the server's name with the trusted certificates.
 
-    With `fingerprint` (SHA-256 in hexadecimal) one certificate of the server's chain must have it,
-    and neither names nor signatures are looked at.
+    With `fingerprint` (SHA-256 in hexadecimal), a certificate of the server's chain must have this
+    fingerprint instead; names and signatures are not verified.
 
     Raises:
         NetworkSettingsError: a file cannot be read.
@@ -117,7 +117,7 @@ def _unreadable(
 
 
 def _add_packaged(context: ssl.SSLContext) -> None:
-    """Adds the certificates of the package certifi where the system has none."""
+    """Adds the certificates of the package certifi if the system has none."""
     import ssl
 
     paths = ssl.get_default_verify_paths()
@@ -130,7 +130,7 @@ def _add_packaged(context: ssl.SSLContext) -> None:
 
 
 def _pin(context: ssl.SSLContext, fingerprint: str) -> None:
-    """Makes every handshake of a context end with a look at the server's certificates."""
+    """Makes every handshake of a context compare the fingerprints of the server's certificates."""
     import ssl
 
     def verify(wire: Any) -> None:
@@ -154,8 +154,8 @@ def _pin(context: ssl.SSLContext, fingerprint: str) -> None:
 
 
 def _fingerprints(wire: Any) -> set[str]:
-    """The SHA-256 of every certificate that the server has shown."""
-    # Since Python 3.13 the chain has a public method; before, it is the same one level below.
+    """The SHA-256 of every certificate that the server has sent."""
+    # get_unverified_chain is public since Python 3.13; before, only the inner object has it.
     chain = wire if hasattr(wire, "get_unverified_chain") else wire._sslobj
     shown = [wire.getpeercert(binary_form=True) or b"", *_binary(chain.get_unverified_chain())]
     return {hashlib.sha256(certificate).hexdigest() for certificate in shown}

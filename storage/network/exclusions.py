@@ -15,7 +15,7 @@ _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """One entry of no_proxy: everything, a network, or a host with what is below it."""
+    """One entry of no_proxy: everything, a network, or a host with its subdomains."""
 
     everything: bool = False
     network: _Network | None = None
@@ -23,7 +23,7 @@ class Exclusion:
     port: int | None = None
 
     def matches(self, host: str, address: _Address | None, port: int | None) -> bool:
-        """Whether it excludes a host as `normal` gives it, at that port."""
+        """Whether the entry excludes this host and port. `normal` gives `host` and `address`."""
         if self.port is not None and self.port != port:
             return False
         if self.everything:
@@ -34,7 +34,7 @@ class Exclusion:
 
 
 def exclusion(entry: str) -> Exclusion | None:
-    """What an entry of no_proxy excludes; None for one that cannot be read."""
+    """Parses an entry of no_proxy; None if it cannot be read."""
     if entry == "*":
         return Exclusion(everything=True)
     network = _network(entry)
@@ -58,7 +58,7 @@ def exclusion(entry: str) -> Exclusion | None:
 
 
 def _network(text: str) -> _Network | None:
-    """An address, with or without brackets and the length of a prefix."""
+    """Parses an address or a network, with or without brackets; None if it is neither."""
     bracketed = re.fullmatch(r"\[([^\]]+)\](/\d+)?", text)
     if bracketed:
         text = bracketed[1] + (bracketed[2] or "")
@@ -72,15 +72,13 @@ def _network(text: str) -> _Network | None:
 
 
 def normal(host: str) -> tuple[str, _Address | None]:
-    """A host in lower case and, of a name in another script, as it travels; its address if it is
-    one.
-    """
+    """The host in lower case (names in other scripts as punycode), and its address if it is one."""
     host = host.strip("[]").rstrip(".").lower()
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         if not host.isascii():
-            # What cannot be encoded is compared as it stands.
+            # A name that cannot be encoded stays as it is.
             with contextlib.suppress(UnicodeError):
                 host = host.encode("idna").decode("ascii")
         return host, None

@@ -1,4 +1,4 @@
-"""Describes what cannot be used of the network's settings."""
+"""Faults of the network settings: proxies, no_proxy, certificates."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One setting that cannot be used: its name (a variable, or an option), what is wrong, what to
-    do.
-    """
+    """One unusable setting: its name (a variable or an option), what is wrong, and a hint."""
 
     name: str
     message: str
@@ -27,7 +25,7 @@ class Fault:
 
 
 class NetworkSettingsError(ValueError):
-    """Settings of the network cannot be used; `faults` has all that is wrong with them."""
+    """Network settings cannot be used; `faults` has all reasons."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)

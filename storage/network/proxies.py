@@ -1,4 +1,4 @@
-"""Finds the proxy on the way to a URL."""
+"""Finds the proxy for a URL, from the variables of the environment."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Proxy:
     password: str = field(default="", repr=False)
 
     def __str__(self) -> str:
-        """The proxy in a message, without its login."""
+        """The proxy for a message, without its login."""
         return f"the proxy {self.address} of {self.variable}"
 
     @property
@@ -58,12 +58,12 @@ class Proxy:
 
     @property
     def is_socks(self) -> bool:
-        """Whether it forwards connections and knows nothing of HTTP."""
+        """Whether it is a SOCKS proxy, which forwards connections and not HTTP requests."""
         return self.scheme.startswith("socks")
 
     @property
     def authorization(self) -> str | None:
-        """The value of the header Proxy-Authorization, where there is a login."""
+        """The value of the header Proxy-Authorization; None without a login."""
         if not self.username:
             return None
         login = f"{self.username}:{self.password}".encode()
@@ -72,7 +72,7 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class _Environment:
-    """The variables of proxies, read. A proxy that cannot be used is a Fault."""
+    """The parsed variables: a Proxy, or a Fault if its URL is unusable; and the exclusions."""
 
     proxies: Mapping[str, Proxy | Fault]
     exclusions: tuple[Exclusion, ...]
@@ -80,10 +80,10 @@ class _Environment:
 
 
 def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> Proxy | None:
-    """The proxy on the way to `url` (http or https); None where there is none, or it is excluded.
+    """The proxy for `url` (http or https); None if none is set, or no_proxy excludes the host.
 
     Raises:
-        NetworkSettingsError: the variable that names it cannot be used.
+        NetworkSettingsError: the variable that names the proxy cannot be used.
         ValueError: `url` is no URL.
     """
     read = _environment(environ)
@@ -101,7 +101,7 @@ def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> Proxy | Non
 
 
 def failure(error: Exception, proxy: Proxy | None) -> str:
-    """What to say of a connection that failed, perhaps on its way through a proxy."""
+    """The message for a connection that failed; it names the proxy, if there was one."""
     said = f"{type(error).__name__}: {error}"
     if proxy is None:
         return said
@@ -109,23 +109,23 @@ def failure(error: Exception, proxy: Proxy | None) -> str:
 
 
 def is_login_wanted(said: str) -> bool:
-    """Whether an error's text is that of a tunnel which the proxy refuses for want of a login."""
+    """Whether an error's text says that the proxy refused a tunnel with status 407."""
     return re.search(rf"(?:^|: ){PROXY_LOGIN}\b", said) is not None
 
 
 def wants_login(proxy: Proxy) -> str:
-    """What to say of a proxy that answers 407."""
+    """The message for a proxy that answers 407."""
     given = "refuses the login that is there" if proxy.username else "wants a login"
     return f"{proxy} {given} (HTTP status {PROXY_LOGIN})"
 
 
 def botocore_proxies(url: str) -> dict[str, str]:
-    """The proxies for a botocore Config whose client asks `url`; {}: none.
+    """The `proxies` of a botocore Config for a client of `url`; {} without a proxy.
 
-    Without them botocore reads the environment itself, and less of it. It knows no SOCKS.
+    Without this, botocore would read the environment itself, with fewer rules. It cannot use SOCKS.
 
     Raises:
-        NetworkSettingsError: the variable that names the proxy cannot be used, or not by botocore.
+        NetworkSettingsError: the variable cannot be used, or botocore cannot use its proxy.
     """
     proxy = proxy_for(url)
     if proxy is None:
@@ -149,7 +149,7 @@ def _environment(environ: Mapping[str, str] | None) -> _Environment:
 
 @functools.lru_cache(maxsize=16)
 def _read(values: tuple[str | None, ...]) -> _Environment:
-    """Reads the values of _VARIABLES; None: not set."""
+    """Parses the values of _VARIABLES; a value is None if its variable is not set."""
     given = dict(zip(_VARIABLES, values, strict=True))
     proxies: dict[str, Proxy | Fault] = {}
     for scheme, names in _PROXY_VARIABLES.items():
@@ -174,7 +174,7 @@ def _read(values: tuple[str | None, ...]) -> _Environment:
 
 
 def _first(given: Mapping[str, str | None], names: Sequence[str]) -> tuple[str, str | None]:
-    """The first of the variables that is set, if to nothing, and its value."""
+    """The first variable that is set (it may be empty), and its value; None if none is set."""
     for name in names:
         value = given[name]
         if value is not None:

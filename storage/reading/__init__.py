@@ -1,14 +1,14 @@
-"""Reads what a vCon says: the content of its parts, its tags, its transcripts, its durations.
+"""Reads the contents of a vCon: bodies, tags, transcripts, texts of documents, durations.
 
     content       bodies: encodings, media types, durations
     tags          the tags of attachments
     documents     the text of documents, page by page
-    transcripts   what was said in a dialog, in every format of transcript that is in use
+    transcripts   the words of a dialog, in every format of transcript that is in use
 
-This package is the only reader of these in the project, so that links, storages, adapted modules
-and commands see the same texts and tags. It works on plain JSON values and imports nothing of
-`conserver` or of the storages; `conserver.vcon` and the storages import it. It never refuses a
-document: a value that cannot be read is absent, or reported as unreadable to the caller.
+No other code of the project reads these, so that links, storages, adapted modules and commands see
+the same texts and tags. The package works on plain JSON values. It imports nothing from `conserver`
+or from the storages; both import it. It never refuses a document: a value that cannot be read
+counts as absent, or is reported to the caller as unreadable.
 """
 
 from __future__ import annotations

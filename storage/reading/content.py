@@ -1,4 +1,4 @@
-"""The content of a dialog, an analysis or an attachment: its body, its media type, its duration."""
+"""Reads the body, the media type and the duration of a dialog, an analysis or an attachment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class NotBase64Error(ValueError):
 
 
 def media_type(part: Mapping[str, Any]) -> str | None:
-    """The media type of a part in lower case, without parameters; None if it names none.
+    """The media type of a part in lower case, without parameters; None if it has none.
 
     Reads `mediatype`, else the older `mimetype`.
     """
@@ -31,11 +31,13 @@ def decode_body(part: Mapping[str, Any]) -> Any:
     """Decode the body of a dialog, an analysis or an attachment by its `encoding`.
 
     - base64url, or the older base64: bytes. Padding and both alphabets are accepted.
-    - json: the JSON value, from a native value or from a string that holds JSON. A string that is
-      not JSON is returned as it is, because plain text is often labelled json.
+    - json: the JSON value of a string that contains JSON. A string that is not JSON is returned
+      unchanged, because producers often label plain text json.
     - none: the text.
-    - no encoding: recordings, audio, video and image are read as base64url, JSON media types as
-      json, all others as text.
+    - no encoding: recordings, audio, video and images are read as base64url, JSON media types as
+      json, all other parts as text.
+
+    A body that is not a string is returned unchanged.
 
     Returns:
         bytes, str or a JSON value; None if there is no body.
@@ -61,11 +63,11 @@ def decode_body(part: Mapping[str, Any]) -> Any:
 
 
 def structured(part: Mapping[str, Any]) -> Any:
-    """The body of a part as text or JSON value, whatever its label says.
+    """The body of a part as text or JSON value.
 
-    An object or array is parsed even if the body is labelled as text, has no label, or is encoded
-    as base64url, since producers label JSON in all of these ways. Other JSON values (`26`) are
-    parsed only if they are labelled json. Bytes that are not UTF-8 are returned as bytes.
+    A JSON object or array is parsed even if the body's encoding is text, base64url or missing,
+    because producers use all of these for JSON. Other JSON values (`26`) are parsed only if the
+    encoding is json. Bytes that are not UTF-8 are returned as bytes.
     """
     try:
         value = decode_body(part)
@@ -95,9 +97,9 @@ def decode_base64url(text: str) -> bytes:
 
 
 def duration_s(dialog: Mapping[str, Any]) -> float | None:
-    """The duration of a dialog in seconds; None if it does not say.
+    """The duration of a dialog in seconds; None if it has none.
 
-    Negative numbers are None: producers write -1 for a duration that they do not know.
+    Negative numbers count as none, because producers write -1 for an unknown duration.
     """
     value = dialog.get("duration")
     if isinstance(value, bool) or not isinstance(value, int | float):

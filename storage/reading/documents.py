@@ -1,7 +1,7 @@
-"""The text of documents: analyses of the type `document_text`, page by page.
+"""Reads the text of documents, page by page, from analyses of the type `document_text`.
 
-conserver's link read_documents writes them. Their body has `pages`, each with `text`; a text, or an
-object with `text` alone, as other programs write it, is one page.
+Conserver's link read_documents writes such analyses. Their body has `pages`, each with `text`.
+Other programs write a text, or an object with only `text`: that is one page.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DOCUMENT_TEXT = "document_text"
 
 @dataclass(frozen=True, slots=True)
 class DocumentPage:
-    """A page of a document. number: from 1. error: why it could not be read."""
+    """A page of a document. number: from 1. error: why the page could not be read."""
 
     number: int
     text: str

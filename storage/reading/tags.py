@@ -1,4 +1,4 @@
-"""The tags of a vCon: texts, mostly "name:value", in attachments with the purpose "tags"."""
+"""Reads a vCon's tags: texts, mostly "name:value", in attachments with the purpose "tags"."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ def is_tags(attachment: Any) -> bool:
 
 
 def tag_texts(attachment: Mapping[str, Any]) -> list[str] | None:
-    """The tags of one tags attachment, in order; None if its body has another format.
+    """The tags of one tags attachment, in order; None if its body has an unknown format.
 
-    A list of texts and a mapping of names to values are read, natively or as a string of JSON with
-    any `encoding`. Entries that are not texts are left out. An attachment without a body has none.
+    The body is a list of texts or a mapping of names to values, or a string with such JSON (with
+    any `encoding`). Entries of a list that are not texts are skipped. An attachment without a body
+    has no tags.
     """
     return tags_in(structured(attachment))
 
 
 def tags_in(body: Any) -> list[str] | None:
-    """The tags of a decoded body, as `tag_texts`."""
+    """The tags in a decoded body; see `tag_texts`."""
     if isinstance(body, list):
         return [tag for tag in body if isinstance(tag, str)]
     if isinstance(body, dict):
@@ -47,5 +48,5 @@ def tags_of(attachments: Iterable[Any]) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """A tag's value as text; `true`, not Python's `True`."""
+    """A tag's value as text, in JSON's spelling (`true`, not Python's `True`)."""
     return value if isinstance(value, str) else orjson.dumps(value).decode()

@@ -1,7 +1,7 @@
-"""What was said in a dialog, in every format of transcript that is in use.
+"""Reads the words of a dialog from its transcripts, in every format that is in use.
 
-A transcript is an analysis (of some producers, an attachment) of the types below. Its body has the
-format of whoever made it: Conserver and Deepgram (`transcript` and `paragraphs.transcript`),
+A transcript is an analysis (from some producers, an attachment) of one of the types below. Its body
+has the format of its producer: Conserver and Deepgram (`transcript` and `paragraphs.transcript`),
 Deepgram's whole answer (`results.channels[].alternatives[]`), OpenAI, Groq, Whisper and Hugging
 Face (`text`, `segments`, `chunks`), AssemblyAI (`utterances`), Amazon, Google and Speechmatics
 (`results`), the World Transcription Format of all versions, lists of speakers with their messages,
@@ -20,9 +20,9 @@ from storage.reading.content import structured
 _TYPES = frozenset(
     ("transcript", "transcripts", "transcription", "wtf", "wtf_transcript", "wtf_transcription")
 )
-# One more than the longest has: what is longer is none of them.
+# One more than the length of the longest type, so that a longer text matches none.
 _TYPE_CHARS = 1 + max(map(len, _TYPES))
-# Deeper than any producer nests a transcript. A hostile body must not exhaust the stack.
+# No producer nests a transcript so deeply. A hostile body must not exhaust the stack.
 _DEPTH_MAX = 8
 # The members in which one turn of a conversation has its text and its speaker.
 _TEXTS = ("text", "message", "transcript", "content", "sentence", "utterance", "value")
@@ -50,16 +50,16 @@ class Spoken:
     __slots__ = ("_conversation", "text")
 
     def __init__(self, text: str, conversation: str | Callable[[], str]) -> None:
-        """A `conversation` that is a function is put together when it is asked for: storages only
-        index the text.
+        """If `conversation` is a function, it is called at the first use of the conversation:
+        storages only need the text.
         """
         self.text = text
         self._conversation = conversation
 
     @property
     def conversation(self) -> str:
-        """The words by paragraph with the name of each speaker, if the transcript has them; else
-        the same as `text`, which has no names and is "" if nobody spoke.
+        """The words in paragraphs with the names of their speakers. If the transcript has no
+        speakers, it is the same as `text`.
         """
         if not isinstance(self._conversation, str):
             self._conversation = self._conversation()
@@ -78,12 +78,12 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the transcripts of one dialog say.
+    """The words of one dialog.
 
     Attributes:
         spoken: the words; None if no transcript of the dialog could be read.
-        unreadable: of each transcript that could not be read, where it is and what it has instead,
-            such as "analysis 2 (type transcript): an object with: words, model".
+        unreadable: a text for each transcript that could not be read: its place and its shape, such
+            as "analysis 2 (type transcript): an object with: words, model".
     """
 
     spoken: Spoken | None = None
@@ -105,7 +105,7 @@ def is_transcript(part: Any) -> bool:
 def dialogs_of(part: Mapping[str, Any], dialog_count: int) -> list[int]:
     """The dialogs that an analysis or attachment is about.
 
-    One without the member `dialog` is about the only dialog, if there is only one.
+    If the member `dialog` is missing and the vCon has one dialog, that dialog is meant.
     """
     dialog = part.get("dialog")
     if dialog is None:
@@ -116,16 +116,16 @@ def dialogs_of(part: Mapping[str, Any], dialog_count: int) -> list[int]:
 def transcript_of(
     document: Mapping[str, Any], dialog: int, kinds: Callable[[Any], bool] = is_transcript
 ) -> Said:
-    """What was said in a dialog, by the first readable transcript with words.
+    """The words of a dialog, from its first readable transcript with words.
 
     Args:
         document: the vCon.
         dialog: the index of the dialog.
-        kinds: which analyses and attachments count as a transcript of it.
+        kinds: tells whether an analysis or attachment counts as a transcript.
 
     Returns:
-        The first transcript with words; else an empty one, if there is one; else None, with the
-        reasons why existing transcripts could not be read.
+        The words of the first transcript with words; else those of an empty transcript; else None.
+        In each case with the unreadable transcripts before it.
     """
     dialogs = document.get("dialog")
     count = len(dialogs) if isinstance(dialogs, list) else 0
@@ -147,12 +147,12 @@ def transcript_of(
 
 
 def spoken(body: Any) -> Spoken | None:
-    """The words of a transcript's body (see `structured`); None if its format is not known."""
+    """The words of a transcript's body (see `structured`); None if its format is unknown."""
     return _read(body, 0)
 
 
 def message(dialog: Mapping[str, Any]) -> str | None:
-    """The words of a text dialog (a chat message, a mail); None for other dialogs or contents."""
+    """The words of a text dialog (a chat message, a mail); None if the dialog has none."""
     if dialog.get("type") != "text":
         return None
     body = structured(dialog)
@@ -163,7 +163,7 @@ def message(dialog: Mapping[str, Any]) -> str | None:
 
 
 def shape_of(part: Mapping[str, Any], body: Any) -> str:
-    """A description of an unknown body for a message: its type and members, but not its content."""
+    """Describes an unknown body for a message: its type and members, but not its content."""
     if body in (None, ""):
         return "its content is at a url" if part.get("url") else "it has no body"
     if isinstance(body, dict):
@@ -231,7 +231,7 @@ def _from_object(body: dict[str, Any], depth: int) -> Spoken | None:
 
 
 def _from_alternative(body: dict[str, Any]) -> Spoken | None:
-    """Deepgram's and our own: the text, and the conversation in `paragraphs.transcript`."""
+    """The format of Deepgram and Conserver: the text, and `paragraphs.transcript`."""
     paragraphs, text = body.get("paragraphs"), body.get("transcript")
     conversation = paragraphs.get("transcript") if isinstance(paragraphs, dict) else None
     if not isinstance(conversation, str):
@@ -244,7 +244,7 @@ def _from_alternative(body: dict[str, Any]) -> Spoken | None:
 
 
 def _from_text(body: dict[str, Any], depth: int) -> Spoken | None:
-    """`text` (OpenAI) or `transcript.text` (WTF), with the speakers of its segments."""
+    """The formats with `text` (OpenAI) or `transcript.text` (WTF), and segments with speakers."""
     inner = body.get("transcript")
     text = inner.get("text") if isinstance(inner, dict) else body.get("text")
     if not isinstance(text, str):
@@ -271,7 +271,7 @@ def _first_list(body: dict[str, Any], depth: int) -> Spoken | None:
 
 
 def _from_channels(body: dict[str, Any], depth: int) -> Spoken | None:
-    """Deepgram's whole answer: a transcript for each channel, or utterances of all."""
+    """Deepgram's whole answer: a transcript for each channel, or utterances of all channels."""
     results = body.get("results")
     if not isinstance(results, dict):
         results = body
@@ -359,7 +359,7 @@ def _labels(body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _from_words(words: Any) -> Spoken | None:
-    """Single words, which some producers give without a text."""
+    """The format of a list of words without a text."""
     if not isinstance(words, list):
         return None
     found: Iterable[Any] = (
