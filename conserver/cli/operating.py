@@ -43,7 +43,7 @@ def list_(
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
-    """Show the items of a list: which run, come next, are parked, and why."""
+    """Show the items of a list: running, waiting and parked ones."""
     from conserver.cli.contents import show
 
     end(lambda: show(Output(as_json=json), name, config, limit=limit))
@@ -66,7 +66,7 @@ def ps(
     config: ConfigFile = "",
     json: AsJson = False,
 ) -> None:
-    """Show all items that workers hold, at which link, and for how long.
+    """Show all items that workers hold, with link and duration.
 
     `claimed` is the time of an item's first claim, by any worker.
     """
@@ -231,9 +231,10 @@ def reload(
     ] = 30,
     json: AsJson = False,
 ) -> None:
-    """Let all hosts read their configuration again, as a SIGHUP does.
+    """Let all hosts read their configuration again.
 
-    Then tell for each host whether it has reloaded.
+    A SIGHUP does the same for one host. The command tells for each host whether it
+    has reloaded.
     """
     from conserver.cli.reload import reload
 

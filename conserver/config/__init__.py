@@ -1,5 +1,5 @@
 """The configuration: environment variables (settings/) and config.yml (model.py).
 
 `model.load` reads the file (file.py), checks it (data.py, validation.py) and returns a frozen
-Config. All problems are reported together, each with its path in the file.
+Config. It reports all problems together, each with its path in the file.
 """

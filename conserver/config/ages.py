@@ -1,4 +1,4 @@
-"""Ages as people write them: `90s`, `15m`, `2h`, `7d`, `1w`."""
+"""Parses durations as people write them: `90s`, `15m`, `2h`, `7d`, `1w`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def age_s(text: str) -> float:
-    """The seconds that an age means. Raises ValueError where it is none."""
+    """The seconds of a duration such as `2h`. Raises ValueError if `text` is not one."""
     match = _AGE.fullmatch(text.strip().lower())
     if match is None:
         raise ValueError(f"an age is a number and s, m, h, d or w, such as 2h: not `{text}`")
@@ -19,13 +19,13 @@ def age_s(text: str) -> float:
 
 
 def parse_seconds(value: object) -> object:
-    """Parse a time: `90s`, `15m`, `2h`, `7d`; without a unit it is in seconds."""
+    """Parse a duration: `90s`, `15m`, `2h`, `7d`. A number without a unit means seconds."""
     if not isinstance(value, str) or not value.strip()[-1:].isalpha():
         return value
     try:
         seconds = age_s(value)
     except ValueError:
-        return value  # Which is then refused as no number.
+        return value  # pydantic refuses it, because it is not a number.
     return int(seconds) if seconds.is_integer() else seconds
 
 

@@ -29,7 +29,7 @@ _IGNORED_IN_PLUGIN = {
 
 
 def drop_ignored(data: dict[str, Any]) -> Iterator[Problem]:
-    """Remove entries of vcon-server that we do not use from `data`; yields a warning for each."""
+    """Remove from `data` the entries that only vcon-server uses; yields a warning for each."""
     for key in _IGNORED_SECTIONS.keys() & data.keys():
         del data[key]
         yield Problem(key, "is not used", _IGNORED_SECTIONS[key])
@@ -90,7 +90,7 @@ def check_references(data: Mapping[str, Any]) -> list[Problem]:
 
 
 def _check_models(data: Mapping[str, Any]) -> Iterator[Problem]:
-    """Problems with `models`: each names a chain that can be given work."""
+    """Problems with `models`: each must name a chain that has an ingress list."""
     chains = dict(entries(data, "chains"))
     models = data.get("models")
     for model, name in models.items() if isinstance(models, dict) else ():
@@ -104,7 +104,7 @@ def _check_models(data: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _check_finds(data: Mapping[str, Any]) -> Iterator[Problem]:
-    """Problems with the storages that schedules ask."""
+    """Problems with the storages that the `find` of schedules names."""
     known = [name for name, _ in entries(data, "storages")]
     for name, schedule in entries(data, "schedules"):
         find = schedule.get("find")

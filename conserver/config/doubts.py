@@ -1,4 +1,4 @@
-"""Warnings: what a valid configuration says in vain, or most likely does not mean."""
+"""Warnings about a valid configuration: entries without effect, and probable mistakes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def of(config: Config) -> list[Problem]:
-    """All of them. They prevent no start."""
+    """All warnings. None of them prevents a start."""
     return [*_of_effects(config), *_of_keys(config), *_of_schedules(config)]
 
 
@@ -27,7 +27,7 @@ def serves_nothing(config: Config) -> Problem:
 
 
 def _of_effects(config: Config) -> list[Problem]:
-    """A chain serves no list, or items return to a chain's own lists without end."""
+    """Warnings for a chain that serves no list, and for egress that leads back to the chain."""
     if not config.ingress:
         return [serves_nothing(config)]
     found = [
@@ -59,7 +59,7 @@ def _of_effects(config: Config) -> list[Problem]:
 
 
 def _of_keys(config: Config) -> list[Problem]:
-    """A list with keys that nobody can use."""
+    """Warnings for entries of `ingress_auth`: a list that no chain serves, or without a key."""
     found = []
     for name, keys in config.ingress_auth.items():
         path = join_path("ingress_auth", [name])
@@ -72,14 +72,14 @@ def _of_keys(config: Config) -> list[Problem]:
 
 
 def _of_schedules(config: Config) -> Iterator[Problem]:
-    """A list that no chain takes from, or the name of no link or storage."""
+    """Warnings for schedules that name a list, link or storage which does not exist."""
     for name, schedule in config.enabled_schedules.items():
         action = schedule.requeue or schedule.purge
         if action is not None:
             yield from _of_letters(config, [name, schedule.action], action)
         pushed = schedule.push or schedule.find
         if pushed is not None and pushed.list not in config.ingress:
-            # Another program may take from it: only a name that is almost one of ours is told.
+            # Another program may take from this list, so warn only if its name is nearly right.
             hint = suggest(pushed.list, config.ingress)
             if hint.startswith(NEAR):
                 what = f"no chain takes from `{pushed.list}`"

@@ -1,9 +1,9 @@
 """Environment variables whose values may come from files, for secrets.
 
-If NAME is not set (or empty) and NAME_FILE is, the value of NAME is the content of that file
-without the line break at its end. If both are set, nobody can know which is meant: an error. This
-is the convention for secrets mounted by Docker and Kubernetes; with it, no password has to be in a
-compose file, an environment or an image. A file is read each time its variable is.
+If NAME is not set (or empty) and NAME_FILE is set, the value of NAME is the content of that file
+without the line break at its end. If both are set, reading NAME is an error. Docker and Kubernetes
+mount secrets by this convention, so that no password has to be in a compose file, an environment or
+an image. The file is read each time the variable is read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SUFFIX = "_FILE"
 OWN_FILES = frozenset(
     f"CONSERVER_{name}{SUFFIX}" for name in ("CONFIG", "API_TOKEN", "API_TOKENS", "WEBHOOK_SECRET")
 )
-"""Settings of their own, which name files of their own kind, and no values of other settings."""
+"""Settings whose names end with _FILE, too. They are not files with the value of NAME."""
 
 
 class Environment(Mapping[str, str]):
@@ -30,7 +30,7 @@ class Environment(Mapping[str, str]):
         """The value of the variable, or the content of its file.
 
         Raises:
-            KeyError: neither is set.
+            KeyError: neither NAME nor NAME_FILE is set.
             ConfigError: the file cannot be read, or both are set.
         """
         path = self._file_of(name)
@@ -47,7 +47,7 @@ class Environment(Mapping[str, str]):
             raise ConfigError([problem], "the environment") from None
 
     def _file_of(self, name: str) -> str:
-        """The file that holds a variable's value; "" for none."""
+        """The path of the file with a variable's value; "" if NAME_FILE is not set."""
         return "" if name + SUFFIX in OWN_FILES else self._environ.get(name + SUFFIX, "")
 
     def __contains__(self, name: object) -> bool:
@@ -55,7 +55,7 @@ class Environment(Mapping[str, str]):
         return name in self._environ or bool(self._file_of(str(name)))
 
     def __iter__(self) -> Iterator[str]:
-        """The names of all variables that are set; NAME is not among them if only NAME_FILE is."""
+        """The names of all variables that are set. If only NAME_FILE is set, NAME is missing."""
         return iter(self._environ)
 
     def __len__(self) -> int:

@@ -25,7 +25,7 @@ _REFERENCE = re.compile(
 
 
 class _Loader(yaml.CSafeLoader):
-    """A YAML loader that reports duplicate names, of which YAML silently keeps the last."""
+    """A YAML loader that reports duplicate names. YAML would silently keep the last of them."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -60,7 +60,7 @@ def _doubled(node: yaml.Node, path: str, done: set[int]) -> Iterator[Problem]:
 
 
 def _check_ends(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], done: set[int]) -> None:
-    """Raise ConfigError for an alias inside of its own anchor, or for too deep nesting."""
+    """Raise ConfigError for an alias inside its own anchor, or for too deep nesting."""
     if any(node is other for other in above):
         line = node.start_mark.line + 1
         hint = f"line {line} has its anchor; write out what is meant"
@@ -121,8 +121,8 @@ def read_yaml(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
 def expand(value: Any, environ: Mapping[str, str], path: str, problems: list[Problem]) -> Any:
     """`value` with environment variables inserted in its texts at every depth.
 
-    Missing variables are appended to `problems`. This happens after the YAML is parsed, so that the
-    value of a variable cannot break the syntax.
+    Missing variables are appended to `problems`. The variables are inserted after the YAML is
+    parsed, so that their values cannot break its syntax.
     """
     if isinstance(value, str):
         return _expand_text(value, environ, path, problems) if "${" in value else value
@@ -158,7 +158,7 @@ def _expand_text(text: str, environ: Mapping[str, str], path: str, problems: lis
     def value_of(name: str) -> str:
         try:
             return environ.get(name, "")
-        except ConfigError as error:  # The file that holds it cannot be read.
+        except ConfigError as error:  # The variable's file (NAME_FILE) cannot be read.
             problems.extend(Problem(path, f"needs ${name}: {found}") for found in error.problems)
             return ""
 
@@ -169,7 +169,7 @@ def with_lines(problems: Iterable[Problem], text: str) -> list[Problem]:
     """The problems with their line numbers in the hints, sorted by line."""
     problems = list(problems)
     if not problems:
-        return []  # Line numbers cost a second parse of the file.
+        return []  # To find line numbers, the file must be parsed again.
     lines = dict(_lines(_Loader(text).get_single_node(), ""))
     found = []
     for problem in problems:
@@ -184,7 +184,7 @@ def with_lines(problems: Iterable[Problem], text: str) -> list[Problem]:
 
 
 def _lines(node: yaml.Node | None, path: str) -> Iterator[tuple[str, int]]:
-    """(path, line) of every entry of the file, with paths as problems have them."""
+    """(path, line) of every entry of the file. The paths have the form of Problem.path."""
     for inner, line, value in _inside(node, path):
         yield inner, line
         yield from _lines(value, inner)

@@ -6,8 +6,8 @@
    allowed, and a suggestion.
 3. Warns of entries of vcon-server that Conserver does not use, so that an existing file loads.
 
-The result is frozen. The supervisor reads the file and passes the result to its children; no other
-process reads it. Whether a module exists and accepts its options is checked by plugins/loader.py.
+The resulting Config is frozen. In the daemon only the supervisor reads the file; it passes the
+Config to its children. plugins/loader.py checks whether modules exist and accept their options.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _no_lists_if_null(value: object) -> object:
 
 
 def _as_keys(value: object) -> object:
-    """The keys of one list. An empty one, as a variable that is not set leaves it, is none."""
+    """The keys of one list. Empty keys, which unset variables leave, are dropped."""
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list) and all(isinstance(key, str) for key in value):
@@ -123,8 +123,8 @@ class ChainConfig(Section):
     )
     list_weights: dict[ListName, Weight] = Field(
         default={},
-        description="Shares of `ingress_lists` where several have items waiting; 1 for a list that "
-        "is not named. Without any they are served in strict order.",
+        description="The share of each ingress list if several have items waiting; 1 for a list "
+        "that is not named. Without `list_weights` they are served in strict order.",
     )
     priorities: dict[Priority, ListName] = Field(
         default={},
@@ -152,7 +152,7 @@ class ChainConfig(Section):
     max_deliveries: Annotated[int, Field(ge=1)] = Field(
         default=3,
         description="After how many counted deaths of its worker an item is dead-lettered; a first "
-        "death of unknown cause is not counted, so a killer costs one worker more.",
+        "death of unknown cause is not counted, so an item that kills its workers costs one more.",
     )
     backoff_s: LimitSeconds = Field(
         default=2.0,
@@ -163,8 +163,8 @@ class ChainConfig(Section):
     )
     give_up_s: LimitSeconds = Field(
         default=86_400.0,
-        description="How old an item may get that waits for an unreachable storage or for a link "
-        "that raised Retry; then it is a dead letter.",
+        description="How long after its first claim an item may wait for an unreachable storage or "
+        "a link that raised Retry; then it is dead-lettered.",
     )
     rate: Rate | None = Field(
         default=None,
@@ -186,7 +186,7 @@ class ChainConfig(Section):
 
     @property
     def usual_lists(self) -> list[str]:
-        """Its ingress lists, the one for work without a priority first."""
+        """The chain's ingress lists; the one for the priority `normal` comes first."""
         usual = self.priorities.get("normal")
         others = [name for name in self.ingress_lists if name != usual]
         return others if usual is None else [usual, *others]
@@ -194,8 +194,8 @@ class ChainConfig(Section):
     @model_validator(mode="after")
     def _check_limits(self) -> Self:
         if self.timeout is not None and self.soft_timeout_s is None:
-            # Copied here, so that the rest of the code has to know one name only. The model is
-            # frozen, hence object.__setattr__.
+            # Copied here, so that all other code uses one name only. object.__setattr__, because
+            # the model is frozen.
             object.__setattr__(self, "soft_timeout_s", self.timeout)
         if (
             self.soft_timeout_s
@@ -225,7 +225,7 @@ class Config(Section):
         default={}, repr=False, description="Keys of partners who may push, by list."
     )
     schedules: dict[str, ScheduleConfig] = Field(
-        default={}, description="What happens at fixed times, by name."
+        default={}, description="Actions at fixed times, by name."
     )
     models: dict[str, str] = Field(
         default={}, description="The chain behind each model name that OpenAI's clients may use."
@@ -311,10 +311,10 @@ def parse(text: str, environ: Mapping[str, str], source: str = "the configuratio
 
 
 def usable_part(path: str | Path, environ: Mapping[str, str]) -> Config:
-    """The valid links and storages of an invalid file, as far as a chain names them.
+    """The valid links and storages of an invalid file that a chain names.
 
-    `load` has reported the problems of the file. With this, `conserver check` can report problems
-    of modules and options in the same run.
+    `load` has reported the problems of the file. With this part, `conserver check` can report
+    problems of modules and options in the same run.
 
     Raises:
         ConfigError: the file cannot be read or is not YAML.

@@ -1,4 +1,4 @@
-"""The names that a configuration may give, and what all its sections have in common."""
+"""Types of names in the configuration, and the base class of its sections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RESERVED_PREFIXES = ("conserver:", "DLQ:", "vcon:")
 
 
 def check_list_name(name: str) -> str:
-    """Return the name if a producer's or consumer's list may have it, else raise ValueError."""
+    """Return the name if an ingress or egress list may have it, else raise ValueError."""
     if not name:
         raise ValueError("the name of a list must not be empty")
     if "\n" in name or "\r" in name:

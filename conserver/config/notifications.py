@@ -1,8 +1,9 @@
-"""The built-in chain that tells the ends of jobs to their callbacks.
+"""The built-in chain that sends the ends of jobs to their callbacks.
 
-Every host serves conserver:notifications with it, whatever its configuration file says, because a
-job with a callback may be submitted anywhere. It has one link, no storages and no egress. Its
-threads are its own (worker/notifiers.py), so that a slow receiver keeps no other item waiting.
+Every host serves the list conserver:notifications with this chain, whatever its configuration file
+says, because a job with a callback may be submitted anywhere. The chain has one link, no storages
+and no egress lists. It runs in threads of its own (worker/notifiers.py), so that a slow receiver
+does not delay other items.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ LIST = "conserver:notifications"
 CHAIN = LINK = "conserver:notify"
 
 CONCURRENCY = 8
-"""How many notifications one worker makes at once."""
+"""How many notifications one worker sends at once."""
 
 GIVE_UP_S = 604_800.0
-"""Tries are counted by the link; a receiver may ask for long waits between them."""
+"""Long, because a receiver may ask for long waits. The link itself limits the number of tries."""
 
 
 def with_notifications(config: Config, settings: Settings) -> Config:
-    """The configuration with that chain added, unless the settings forbid callbacks."""
+    """The configuration with this chain added, unless the settings forbid callbacks."""
     if not settings.callbacks:
         return config
     link = LinkConfig(

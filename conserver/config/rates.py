@@ -1,4 +1,4 @@
-"""Rates as people write them: `100/min`, `5/s`, `1000/h`."""
+"""Parses rates as people write them: `100/min`, `5/s`, `1000/h`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNIT_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 
 
 def rate_per_s(text: str) -> float:
-    """How many a second a rate means. Raises ValueError where it is none."""
+    """The number per second of a rate such as `100/min`. Raises ValueError if it is not a rate."""
     match = _RATE.fullmatch(text.strip().lower())
     if match is None or not int(match["count"]):
         raise ValueError(f"must be a count and s, min, h or d, such as `100/min`, not `{text}`")

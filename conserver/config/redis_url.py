@@ -1,8 +1,8 @@
-"""Validation of Redis URLs, with messages that do not quote them.
+"""Validates Redis URLs, with messages that do not quote them.
 
-This refuses everything that the client would report late, ignore, or misunderstand: a port that is
-not a number, a name for a database, an unknown parameter. In an invalid URL it is not known which
-part is the password, so no message contains any value of it.
+It refuses all URLs that the client would report late, ignore, or misunderstand: a port that is not
+a number, a name for a database, an unknown parameter. In an invalid URL, nobody knows which part is
+the password, so no message contains any part of it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _SCHEMES_TEXT = ", ".join(f"{scheme}://" for scheme in SCHEMES)
 
-# Parameters of REDIS_URL -> regular expressions of their values: those of redis-py, limited to
-# values with which the queue works, which uses RESP2 and reads bytes.
+# Parameters of redis-py in REDIS_URL -> regular expressions of the values that are allowed here.
+# The queue needs RESP2 and bytes, so some values of redis-py are not.
 _SECONDS = r"(?=.*[1-9])[0-9]+(\.[0-9]+)?"
 _SWITCH = r"(?i:1|0|true|false|t|f|yes|no|y|n)"
 _FLAG = r"VERIFY_(DEFAULT|CRL_CHECK_(LEAF|CHAIN)|X509_(STRICT|TRUSTED_FIRST|PARTIAL_CHAIN)"

@@ -1,8 +1,8 @@
-"""The section `schedules`: what happens at fixed times, and when that is.
+"""The section `schedules`: actions at fixed times.
 
 A schedule has a cron expression of five fields (or six, with seconds first) in a time zone, and
-one action. Where a clock is put forward, a time that does not exist comes right after the gap;
-where it is put back, a fixed time comes once, as in Debian's cron.
+one action. When clocks are put forward, a time inside the gap fires right after it. When clocks are
+put back, a fixed time fires once, as in Debian's cron.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ Payloads = list[str | dict[str, Any]]
 
 
 class PushAction(Section):
-    """Fixed payloads onto a list."""
+    """Pushes fixed payloads on a list."""
 
     list: ListName = Field(description="The list that they are pushed to.")
     payloads: Payloads = Field(
@@ -77,7 +77,7 @@ class PushAction(Section):
 
 
 class LettersAction(Section):
-    """Which dead letters are meant, as `conserver dlq` takes them; nothing means all."""
+    """Selects dead letters by the filter of `conserver dlq`; an empty filter selects all."""
 
     lists: list[ListName] = Field(default=[], description="Of these lists; none means all.")
     error: Pattern = Field(default="", description="Whose error has this (regular expression).")
@@ -89,7 +89,7 @@ class LettersAction(Section):
 
 
 class FindAction(Section):
-    """The vCons that a storage finds, onto a list."""
+    """Pushes the uuids of vCons that a storage finds on a list."""
 
     storage: PluginName = Field(description="The storage that is asked, by its name.")
     query: str | dict[str, Any] = Field(
@@ -100,7 +100,7 @@ class FindAction(Section):
 
 
 class ScheduleConfig(Section):
-    """One schedule: when, and what: one of push, requeue, purge and find."""
+    """One schedule: a cron expression, and one of the actions push, requeue, purge and find."""
 
     cron: Annotated[str, AfterValidator(_check_cron)] = Field(
         description="When: minute, hour, day of month, month, day of week."
@@ -136,12 +136,12 @@ class ScheduleConfig(Section):
 
     @property
     def action(self) -> str:
-        """The name of its action."""
+        """The name of the schedule's action."""
         return next(name for name in ACTIONS if getattr(self, name) is not None)
 
     @property
     def definition(self) -> str:
-        """What makes its times: two schedules with the same one fire at the same moments."""
+        """Cron expression and time zone. Two schedules with the same definition fire together."""
         return f"{self.cron} {self.timezone}"
 
     @cached_property
@@ -149,22 +149,24 @@ class ScheduleConfig(Section):
         return ZoneInfo(self.timezone)
 
     def next_ms(self, after_ms: float) -> int:
-        """The first time after a moment, in ms since 1970."""
+        """The schedule's first time after `after_ms`; both in ms since 1970."""
         return _ms(next(CronSim(self.cron, self._moment(after_ms))))
 
     def latest_ms(self, until_ms: float) -> int:
-        """The last time up to a moment, that moment included, in ms since 1970."""
-        # CronSim looks at moments before the one it is given; one second later includes it.
+        """The schedule's last time at or before `until_ms`; both in ms since 1970."""
+        # CronSim finds times before the given one, so give it the next second.
         until = self._moment(until_ms + 1000).replace(microsecond=0)
         before = (_ms(moment) for moment in CronSim(self.cron, until, reverse=True))
         found = next((at_ms for at_ms in before if at_ms <= until_ms), 0)
-        # Backwards it passes over the last time before clocks are put back; forwards it does not.
+        # Backwards, CronSim misses the last time before clocks are put back; forwards it does not.
         while found and (next_ms := self.next_ms(found)) <= until_ms:
             found = next_ms
         return found
 
     def missed(self, after_ms: float, until_ms: float, most: int = 1000) -> int:
-        """How many times lie between two moments, the second included; at most `most`."""
+        """How many times of the schedule lie after `after_ms` and at or before `until_ms`; at most
+        `most`.
+        """
         count, at_ms = 0, after_ms
         while count < most and (at_ms := self.next_ms(at_ms)) <= until_ms:
             count += 1

@@ -1,4 +1,4 @@
-"""The types of settings: how the text of a variable becomes a value, and what it may be."""
+"""The types of settings: how the text of a variable is parsed and validated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parse_size(text: str) -> int:
     """Parse a size: `512M` is 536870912 bytes. K, M, G, T (also KB, KiB ...) are powers of 1024.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `text` is not a size.
     """
     match = _SIZE.fullmatch(text)
     if match is None:
@@ -119,7 +119,7 @@ def _check_origin(value: str) -> str:
 
 
 def _check_redis_url(value: SecretStr) -> SecretStr:
-    """Raise ValueError if the URL is invalid; see redis_url.py for why without the value."""
+    """Raise ValueError if the URL is invalid. The message does not quote it (see redis_url.py)."""
     fault = fault_of(value.get_secret_value())
     if fault:
         raise ValueError(f"{fault} (the value is not shown: it may hold a password)")

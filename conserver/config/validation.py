@@ -81,7 +81,7 @@ def join_path(prefix: str, keys: Iterable[str | int]) -> str:
 
 
 NEAR = "did you mean"
-"""How a hint of `suggest` begins where a name is close."""
+"""A hint of `suggest` begins with this if a name is close."""
 
 
 def suggest(word: object, known: Iterable[str]) -> str:
@@ -164,7 +164,7 @@ def _quotes(value: object) -> str:
 
 
 def _plain(item: object) -> object:
-    """pydantic's list of allowed values without quotes: `empty, fork or spawn`."""
+    """An item of pydantic's context; a list of allowed values without its quotes."""
     if isinstance(item, float) and item.is_integer():
         return int(item)
     return item.replace("''", "empty").replace("'", "") if isinstance(item, str) else item
@@ -223,7 +223,7 @@ def _names(kind: object) -> list[str]:
 
 
 def _inner(kind: object, step: str | int) -> object:
-    """The type of the value at `step` of a model, mapping or list; None if it is not known."""
+    """The type of the value at `step` in a model, mapping or list; None if it is unknown."""
     found = _model_in(kind)
     if found is not None and isinstance(step, str):
         for name, field in found.model_fields.items():

@@ -1,21 +1,22 @@
 """Counters, gauges and histograms of one process, in shared memory that outlives the process.
 
-Each child slot has a region of memory for the numbers of its children. A child finds what its
-predecessor has counted and counts on; any process reads them at any time. So a number never falls
-because a worker was replaced or killed, and nothing is left behind by thousands of them.
+Each child slot has a region of memory for the numbers of its children. A new child continues the
+numbers of its predecessor in the slot. Any process can read them at any time. So a counter never
+falls when a worker is replaced or killed, and thousands of workers need no more memory than one.
 
     offset  size    field
     0       u64     bytes in use, this header included; written last when a series is added
     8       u64     series that found no room
-    16      ...     one entry per series, each at a multiple of 8:
+    16      ...     one entry per series; each begins at a multiple of 8:
             u32     bytes of the whole entry
             u32     bytes of the key
             ...     key: JSON, [name of the metric, label value ...]; then padding
             f64 ... cells: one for a counter or gauge; for a histogram one per bucket (not
                     cumulative; the last is +Inf), then the sum
 
-One process writes, and in it one thread per series; there is no lock and no system call. A killed
-writer leaves at worst a series that was not added, or a histogram whose sum lacks one value.
+Only the slot's child writes, and only one of its threads writes a given series. So there is no lock
+and no system call. At worst, a killed child has not added a series, or has counted a value that is
+missing in a histogram's sum.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ import orjson
 from conserver.telemetry.metrics import Metric
 
 REGION_BYTES = 1 << 20
-"""The memory of one slot. What was never written to occupies none."""
+"""The size of one slot's region. Pages that were never written occupy no memory."""
 
 MANY = 12
-"""From so many values on it is cheaper to sort them."""
+"""From so many values on, `Histogram.observe_all` sorts them, which is cheaper."""
 
 LABEL_CHARS_MAX = 200
 """A longer label value is cut."""
@@ -47,7 +48,7 @@ Numbers: TypeAlias = "memoryview[float]"
 
 
 class Counter:
-    """A number that grows, or, as a gauge, is set."""
+    """A counter, or a gauge."""
 
     __slots__ = ("_at", "_cells")
 
@@ -55,11 +56,11 @@ class Counter:
         self._cells, self._at = cells, at
 
     def add(self, amount: float = 1.0) -> None:
-        """Add to it."""
+        """Add `amount`."""
         self._cells[self._at] += amount
 
     def set(self, value: float) -> None:
-        """Set it: for gauges."""
+        """Set the value of a gauge."""
         self._cells[self._at] = value
 
 
@@ -79,7 +80,7 @@ class Histogram:
         cells[self._sum] += value
 
     def observe_all(self, values: list[float]) -> None:
-        """Count many values at once, which costs a fraction for each; the list is sorted."""
+        """Count many values at once, which costs less than one by one. It sorts the list."""
         if len(values) < MANY:
             for value in values:
                 self.observe(value)
@@ -132,16 +133,16 @@ class Cells:
 
     def histogram(self, metric: Metric, *labels: str) -> Histogram:
         """The series of a histogram."""
-        bounds = tuple(float(bound) for bound in metric.buckets)  # Compared in half the time.
+        bounds = tuple(float(bound) for bound in metric.buckets)  # Faster to compare than int.
         return Histogram(*self._find(metric, labels, len(bounds) + 2), bounds)
 
     def close(self) -> None:
-        """Let the region go; no series may be used any more."""
+        """Release the region. No series may be used after this."""
         self._cells.release()
 
     def _find(self, metric: Metric, labels: tuple[str, ...], count: int) -> tuple[Numbers, int]:
-        """The memory and the place of a series' first cell. One that finds no room gets memory that
-        nobody reads.
+        """The memory and the index of a series' first cell. If the region is full, the series gets
+        memory of its own, which nobody reads.
         """
         if len(labels) != len(metric.labels):
             raise TypeError(f"{metric.name} has the labels {metric.labels}")
@@ -164,7 +165,7 @@ class Cells:
 
 
 def read(region: memoryview) -> tuple[list[Series], int]:
-    """All series of a region, and how many found no room in it. Any process may ask."""
+    """All series of a region, and the number of series that found no room. For any process."""
     used, left_out = _HEADER.unpack_from(region)
     copy = memoryview(bytes(region[: min(used, len(region))]))
     found = []
@@ -175,7 +176,7 @@ def read(region: memoryview) -> tuple[list[Series], int]:
 
 
 def _entries(region: memoryview) -> Iterator[tuple[bytes, int, int]]:
-    """Key, place of the first cell and end of each entry."""
+    """The key, the offset of the first cell and the end of each entry."""
     if len(region) < _HEADER.size:
         return
     used = min(_HEADER.unpack_from(region)[0], len(region))
@@ -194,5 +195,5 @@ def _aligned(at: int) -> int:
 
 
 def _usable(label: str) -> str:
-    """A label value that JSON and the exposition formats can carry."""
+    """The label value without lone surrogates, cut to LABEL_CHARS_MAX."""
     return label.encode("utf-8", "replace").decode()[:LABEL_CHARS_MAX]

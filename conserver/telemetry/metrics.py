@@ -1,9 +1,9 @@
-"""What is measured: every metric of /metrics that a process counts itself (cells.py).
+"""Declares the metrics that processes count themselves (cells.py).
 
 Names follow Prometheus's conventions (https://prometheus.io/docs/practices/naming/): base units,
 `_total` for counters. Label values are names from the configuration, routes and short lists of
-words; never a uuid, an error's text or a path. What is read at the moment of a scrape instead of
-counted is in monitoring/.
+words; never a uuid, an error's text or a path. operations/monitoring has the other metrics, which
+are read from Redis and the system at the moment of a scrape.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Metric(NamedTuple):
 
 
 SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""Buckets of what takes milliseconds to seconds."""
+"""Buckets for durations of milliseconds to seconds."""
 LONG_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-"""Buckets of what may take minutes."""
+"""Buckets for durations of up to minutes."""
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 # ---- items, in workers ---------------------------------------------------------------------------
@@ -187,4 +187,4 @@ COUNTED = (
     AUDIO_S, TRANSCRIPTION_S, WINDOWS, WINDOW_S, BATCH_ROWS, BATCH_S, SPEECH_WAIT_S, SPEECH_MEMORY,
     OUT_OF_MEMORY, HTTP_REQUESTS, HTTP_S, THREADS,
 )  # fmt: skip
-"""All of them."""
+"""All metrics of this module."""

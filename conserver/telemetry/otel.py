@@ -1,13 +1,13 @@
-"""Otel: makes spans with OpenTelemetry's SDK, and sends them to a collector. Extra `otel`.
+"""Makes spans with OpenTelemetry's SDK, and sends them to a collector. It needs the extra `otel`.
 
-1. One Otel is made in each process, after the fork (traces.py): the SDK has a thread that sends.
-2. Spans wait in a bounded queue (OTEL_BSP_MAX_QUEUE_SIZE). When it is full, new ones are dropped:
-   a collector that is slow or dead never slows the work. Dropped spans are counted, and the log
-   tells once that there are some, and once when the collector takes spans again.
-3. Texts in spans are redacted like those in the log. Log lines that are written while a span is
-   open in their thread carry its ids.
+1. Each process makes one Otel, after the fork (traces.py), because the SDK starts a thread.
+2. Finished spans wait in a bounded queue (OTEL_BSP_MAX_QUEUE_SIZE). When the queue is full, new
+   spans are dropped, so that a slow or dead collector never slows the work. Dropped spans are
+   counted. The log says once that spans are dropped, and once that the collector takes spans again.
+3. Texts in spans are redacted like those in the log. A log line that is written while a span is
+   open in its thread has the span's ids.
 
-It is imported only where traces are on (traces.py).
+This module is imported only if traces are on (traces.py).
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from conserver.telemetry.redact import redact_text
 __all__ = ["Otel", "Span", "SpanContext", "failed", "ids_of", "linked", "resource_of"]
 
 QUEUE_SPANS = 8192
-"""How many spans wait for the collector at most, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise."""
+"""The default size of the queue, which OTEL_BSP_MAX_QUEUE_SIZE overrides."""
 
 FLUSH_S = 2.0
-"""How long the end of a process waits for its last spans to be taken."""
+"""How long an ending process waits until the collector has taken its last spans."""
 
 STATUS_CHARS = 500
 _PROTOCOL = "http/protobuf"
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_CAUGHT_UP_SPANS = 512  # so few wait that the collector keeps up again
+_CAUGHT_UP_SPANS = 512  # If fewer spans wait, the collector keeps up again.
 _KINDS = {kind.name.lower(): kind for kind in SpanKind}
 _W3C = TraceContextTextMapPropagator()
 
@@ -55,7 +55,7 @@ Where: TypeAlias = Span | SpanContext
 
 
 def resource_of(role: str, slot: int, host: str, environ: Mapping[str, str]) -> Resource:
-    """What all spans of a process have in common: the service, and which process it is."""
+    """The resource of all spans of a process: the service, and which process it is."""
     attributes: dict[str, str | int] = {
         "service.version": conserver.__version__,
         "service.instance.id": f"{host or os.getpid()}/{role}-{slot}",
@@ -70,12 +70,12 @@ def resource_of(role: str, slot: int, host: str, environ: Mapping[str, str]) -> 
 
 
 class Otel:
-    """What makes the spans of one process. All methods may be called by any thread."""
+    """Makes the spans of one process. Any thread may call any method."""
 
     def __init__(self, resource: Resource, endpoint: str, environ: Mapping[str, str]) -> None:
-        """endpoint: for messages; the SDK reads its variables itself.
+        """endpoint: the URL for messages; the SDK reads its variables itself.
 
-        Raises ValueError for a protocol that is not spoken here.
+        Raises ValueError if the environment asks for a protocol that is not supported.
         """
         protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), _PROTOCOL)
         if protocol.strip() != _PROTOCOL:
@@ -83,10 +83,10 @@ class Otel:
         self._ids = _Ids()
         self._exporter = _ToldExporter(_Sender(), endpoint)
         self._queue = _BoundedQueue(self._exporter, _queue_spans(environ))
-        # Its end is `shutdown`, which waits for two seconds and not for thirty.
+        # shutdown_on_exit would wait for thirty seconds; `shutdown` waits for two.
         provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
         provider.add_span_processor(self._queue)
-        # So that spans of libraries, such as those of Elasticsearch's client, join ours.
+        # Libraries, such as Elasticsearch's client, then make their spans with this provider.
         trace.set_tracer_provider(provider)
         self._sampler = provider.sampler
         self._tracer = provider.get_tracer("conserver", conserver.__version__)
@@ -106,16 +106,16 @@ class Otel:
 
         Args:
             kind: internal, server, client, producer or consumer.
-            parent: None for the span that is open in this thread, if any.
-            links: spans of this or other traces that it belongs to.
-            start_ns: when it began, by time.time_ns(); None for now.
-            trace_of: what a trace of its own is about, if it has no parent: the same text always
-                gives the same trace id.
+            parent: None: the span that is open in this thread, if there is one.
+            links: related spans of this or other traces.
+            start_ns: when the span began, by time.time_ns(); None: now.
+            trace_of: a text from which the trace id is made if the span has no parent. The same
+                text always gives the same trace id.
         """
         context = None if parent is None else trace.set_span_in_context(_span(parent))
         made = [Link(_context(one)) for one in links]
         if trace_of:
-            # The SDK's own way to a span that is not sampled takes three times as long.
+            # Ask the sampler here, because the SDK takes three times as long for an unsampled span.
             trace_id = _trace_id(trace_of) if parent is None else _context(parent).trace_id
             found = self._sampler.should_sample(
                 context, trace_id, name, _KINDS[kind], attributes, made
@@ -137,7 +137,7 @@ class Otel:
         links: Sequence[Where] = (),
         attributes: Mapping[str, Any] | None = None,
     ) -> Iterator[Span]:
-        """A span that is open in this thread (or task) for the length of a `with` block."""
+        """A span that is open in this thread (or asyncio task) during a `with` block."""
         span = self.start(name, kind, parent=parent, links=links, attributes=attributes)
         token = contexts.attach(trace.set_span_in_context(span))
         try:
@@ -151,7 +151,7 @@ class Otel:
 
     @contextlib.contextmanager
     def inside(self, span: Span) -> Iterator[None]:
-        """Make a span the open one of this thread for the length of a `with` block."""
+        """Make `span` the open span of this thread during a `with` block."""
         token = contexts.attach(trace.set_span_in_context(span))
         try:
             yield
@@ -159,16 +159,16 @@ class Otel:
             contexts.detach(token)
 
     def carrier(self, span: Span | None = None) -> dict[str, str]:
-        """The headers `traceparent` and `tracestate` of a span, or of the one that is open; nothing
-        where none is (W3C Trace Context).
+        """The headers `traceparent` and `tracestate` (W3C Trace Context) of a span, by default of
+        the open one; {} if none is open.
         """
         headers: dict[str, str] = {}
         _W3C.inject(headers, None if span is None else trace.set_span_in_context(span))
         return headers
 
     def note(self, span: Span | None = None) -> bytes:
-        """An entry of vcon-server's context lists that names a span, or the one that is open; b""
-        where there is none, or it is not sent.
+        """An entry of vcon-server's context lists that names a span, by default the open one; b""
+        if none is open, or if the span is not sampled.
         """
         found = (trace.get_current_span() if span is None else span).get_span_context()
         if not found.is_valid or not found.trace_flags.sampled:
@@ -183,7 +183,7 @@ class Otel:
         )
 
     def noted(self, note: bytes) -> SpanContext | None:
-        """The span that such an entry names; None for what is no such entry."""
+        """The span that an entry of a context list names; None if the entry is invalid."""
         try:
             told = orjson.loads(note)
             return linked(told["trace_id"], told["span_id"], int(told.get("trace_flags", 0)))
@@ -191,13 +191,13 @@ class Otel:
             return None
 
     def remote(self, headers: Mapping[str, str]) -> SpanContext | None:
-        """The span that these headers name; None where they name none."""
+        """The span that the header `traceparent` names; None if there is no valid one."""
         span = trace.get_current_span(_W3C.extract(headers, contexts.Context()))
         found = span.get_span_context()
         return found if found.is_valid else None
 
     def ids(self) -> dict[str, str]:
-        """trace_id and span_id of the span that is open in this thread; {} where none is."""
+        """trace_id and span_id of the span that is open in this thread; {} if none is."""
         return ids_of(trace.get_current_span())
 
     @property
@@ -206,8 +206,8 @@ class Otel:
         return self._exporter.dropped
 
     def shutdown(self) -> None:
-        """Send what waits, for at most FLUSH_S, and end the SDK's thread; nothing waits for a
-        collector that is away.
+        """Send the queued spans, for at most FLUSH_S, and end the SDK's thread. If the collector is
+        away, it does not wait.
         """
         end = threading.Thread(target=self._queue.shutdown, daemon=True)
         end.start()
@@ -216,7 +216,7 @@ class Otel:
 
 
 def ids_of(span: Span) -> dict[str, str]:
-    """trace_id and span_id of a span, as log lines have them."""
+    """trace_id and span_id of a span, as fields of log lines; {} if the span is invalid."""
     found = span.get_span_context()
     if not found.is_valid:
         return {}
@@ -224,15 +224,13 @@ def ids_of(span: Span) -> dict[str, str]:
 
 
 def failed(span: Span, kind: str, text: str) -> None:
-    """Mark a span as failed: `kind` is what the error is (of few different values), `text` says
-    what happened.
-    """
+    """Mark a span as failed. `kind` is the type of the error, `text` its message."""
     span.set_attribute("error.type", kind)
     span.set_status(trace.StatusCode.ERROR, redact_text(text)[:STATUS_CHARS])
 
 
 def linked(trace_id: str, span_id: str, flags: int) -> SpanContext | None:
-    """A span of another process, by its ids in hexadecimal; None for ids that are none."""
+    """A span of another process, by its ids in hexadecimal; None if the ids are invalid."""
     try:
         found = SpanContext(int(trace_id, 16), int(span_id, 16), True, trace.TraceFlags(flags))
     except (TypeError, ValueError):
@@ -258,10 +256,10 @@ def _queue_spans(environ: Mapping[str, str]) -> int:
 
 
 class _Ids(RandomIdGenerator):
-    """Random ids, except that a trace about an item has the id that belongs to it.
+    """Random ids, except that the id of a trace about an item is made from the item.
 
-    So all attempts of an item are in one trace, whatever process makes them, and a sampler that
-    decides by the trace id decides the same for all of them.
+    So all attempts at an item are in one trace, whichever processes make them, and a sampler that
+    decides by the trace id decides the same for all attempts.
     """
 
     def __init__(self) -> None:
@@ -277,10 +275,10 @@ class _Ids(RandomIdGenerator):
 
 
 class _Sender(OTLPSpanExporter):
-    """The SDK's, with its settings and its repetitions; spans are encoded in less time."""
+    """The SDK's exporter with its settings and retries. Only the encoding (otlp.py) is faster."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send spans. Called by the SDK's thread."""
+        """Send spans. The SDK's thread calls it."""
         client = getattr(self, "_client", None)
         if client is None or self._shutdown:  # Another version of the SDK encodes them itself.
             return super().export(spans)
@@ -289,8 +287,8 @@ class _Sender(OTLPSpanExporter):
 
 
 class _BoundedQueue(BatchSpanProcessor):
-    """The SDK's queue, which drops the oldest span for a new one when it is full, without telling
-    how many. This one drops the new one, and counts.
+    """The SDK's queue, except that it drops the new span when it is full, and counts dropped spans.
+    The SDK's own queue drops the oldest span and does not count.
     """
 
     def __init__(self, exporter: _ToldExporter, spans: int) -> None:
@@ -299,7 +297,7 @@ class _BoundedQueue(BatchSpanProcessor):
         self._spans = spans
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Called by the thread that has ended the span."""
+        """Queue a span. The thread that has ended the span calls it."""
         if span.context is None or not span.context.trace_flags.sampled:
             return
         if self._exporter.queued(self._spans):
@@ -307,9 +305,11 @@ class _BoundedQueue(BatchSpanProcessor):
 
 
 class _ToldExporter(SpanExporter):
-    """Sends spans, and tells when the collector does not take them.
+    """Sends spans, and logs when the collector does not take them.
 
-    dropped: how many were lost. is_away: whether the last were not taken.
+    Attributes:
+        dropped: how many spans were lost.
+        is_away: whether the collector did not take the last batch.
     """
 
     def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
@@ -319,13 +319,13 @@ class _ToldExporter(SpanExporter):
         self._endpoint = redact_text(endpoint)
         self._lock = threading.Lock()
         self._waiting = 0
-        self._told = False  # that spans are dropped, and not yet that they are taken again
-        self._told_of = 0  # `dropped` when it was told last
+        self._told = False  # Whether the last log line was traces_dropped.
+        self._told_of = 0  # The value of `dropped` at the last log line.
         self._log = log.get_logger()
         self._words = _LastWords()
 
     def queued(self, most: int) -> bool:
-        """Count a span that is to wait. Returns whether there is room for it."""
+        """Count a span that enters the queue. Returns False if the queue is full."""
         with self._lock:
             if self._waiting >= most:
                 self.dropped += 1
@@ -334,7 +334,7 @@ class _ToldExporter(SpanExporter):
             return True
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Called by the SDK's thread. Never raises."""
+        """Send spans. The SDK's thread calls it. Never raises."""
         before = self.dropped
         try:
             result = self._exporter.export(spans)
@@ -371,8 +371,8 @@ class _ToldExporter(SpanExporter):
 
 
 class _LastWords(logging.Handler):
-    """What the SDK's sender has logged last: its result says only that it failed. Nothing of it
-    goes into our log, where it would be repeated with each batch.
+    """Keeps the last log message of the SDK's exporter, because its result says only that it
+    failed. The messages do not go to Conserver's log, where each batch would repeat them.
     """
 
     def __init__(self) -> None:

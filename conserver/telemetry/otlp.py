@@ -1,8 +1,8 @@
-"""Encodes finished spans as OTLP, byte for byte as protobuf has it, in a fifth of the SDK's time.
+"""Encodes finished spans as OTLP, with the same bytes as the SDK, in a fifth of its time.
 
-The SDK makes an object for each field of each attribute before it writes any byte. Nearly all of
-our spans hold texts and numbers and nothing else, and those are written here at once. A span that
-holds more (events, sequences, a trace state) is the SDK's to encode.
+The SDK makes an object for each field of each attribute before it writes any byte. Nearly all spans
+of Conserver contain only texts and numbers; this module writes their bytes directly. The SDK
+encodes the other spans (with events, sequences or a trace state).
 
 https://github.com/open-telemetry/opentelemetry-proto, trace/v1/trace.proto and common/v1;
 https://protobuf.dev/programming-guides/encoding/
@@ -30,16 +30,16 @@ _DOUBLE = struct.Struct("<d")
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
 _U64 = (1 << 64) - 1
 _SHORT = 124
-"""A shorter key and text, with the four bytes between them, have lengths of one byte."""
+"""If key and text together are shorter, all lengths in the attribute's encoding take one byte."""
 
 
 class _Unusual(Exception):
-    """There is what is not written here."""
+    """The span has parts that only the SDK can encode."""
 
 
 def encode(spans: Sequence[ReadableSpan]) -> bytes:
     """An ExportTraceServiceRequest."""
-    # By identity: the hash of a resource takes longer than a span, and a process has one resource.
+    # Keys are ids of resources, because hashing a resource takes longer than encoding a span.
     resources = {id(span.resource): span.resource for span in spans}
     groups: dict[int, dict[InstrumentationScope | None, list[bytes]]] = defaultdict(dict)
     for span in spans:
@@ -47,7 +47,7 @@ def encode(spans: Sequence[ReadableSpan]) -> bytes:
         scopes.setdefault(span.instrumentation_scope, []).append(_field(2, _span(span)))
     try:
         return b"".join(_field(1, _head(resources[one], scopes)) for one, scopes in groups.items())
-    except _Unusual:  # A resource or a scope has such attributes.
+    except _Unusual:  # A resource or a scope has attributes that only the SDK can encode.
         whole: bytes = encode_spans(spans).SerializePartialToString()
         return whole
 
@@ -78,7 +78,7 @@ def _span(span: ReadableSpan) -> bytes:
 
 
 def _written(span: ReadableSpan) -> bytes:
-    """A span of texts and numbers. Raises _Unusual for any other."""
+    """A span that has only texts and numbers. Raises _Unusual for any other span."""
     context, parent = span.context, span.parent
     unusual = context is None or context.trace_state or span.events
     if unusual or span.dropped_attributes or span.dropped_events or span.dropped_links:
@@ -86,7 +86,7 @@ def _written(span: ReadableSpan) -> bytes:
     assert context is not None
     attributes = span.attributes or {}
     if isinstance(attributes, MappingProxyType):
-        attributes = attributes.copy()  # A plain dict: its owner takes a lock for each value.
+        attributes = attributes.copy()  # A plain dict, because the original locks for each value.
     status = span.status
     said = _text(2, status.description or "")
     code = status.status_code.value
@@ -117,7 +117,7 @@ def _link(context: SpanContext, attributes: Mapping[str, Any] | None) -> bytes:
 
 
 def _flags(context: SpanContext | None) -> bytes:
-    """Whether a parent or a linked span is of another process."""
+    """The flags field: whether a parent or a linked span belongs to another process."""
     is_remote = context is not None and context.is_remote
     return _FLAGS.pack(_HAS_IS_REMOTE | (_IS_REMOTE if is_remote else 0))
 
@@ -129,7 +129,7 @@ def _attributes(number: int, attributes: Mapping[str, Any]) -> bytes:
         key = _key(name)
         content = value.encode("utf-8", "replace") if isinstance(value, str) else None
         if content is not None and len(content) + len(key) < _SHORT:
-            size = len(content)  # All lengths have one byte: in one step.
+            size = len(content)  # All lengths have one byte, so one format string is enough.
             found.append(
                 b"%c%c%b\x12%c\x0a%c%b"
                 % (number << 3 | 2, len(key) + size + 4, key, size + 2, size, content)
@@ -146,7 +146,7 @@ def _key(name: str) -> bytes:
 
 
 def _value(value: object) -> bytes:
-    """An AnyValue that is no string. Raises _Unusual for sequences and bytes."""
+    """An AnyValue that is not a string. Raises _Unusual for sequences and bytes."""
     if isinstance(value, bool):
         return b"\x10\x01" if value else b"\x10\x00"
     if isinstance(value, int):
@@ -157,17 +157,17 @@ def _value(value: object) -> bytes:
 
 
 def _text(number: int, text: str) -> bytes:
-    """A string; nothing for an empty one, as protobuf has it."""
+    """A string field; b"" for an empty string, which protobuf leaves out."""
     return _field(number, text.encode("utf-8", "replace")) if text else b""
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A field with its length before it; number: below 16."""
+    """A length-delimited field. number: the field's number, below 16."""
     return b"%b%b%b" % (_BYTES[number << 3 | 2], _varint(len(content)), content)
 
 
 def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first."""
+    """A varint: seven bits in each byte, the lowest first."""
     if number < 0x80:
         return _BYTES[number]
     found = bytearray()

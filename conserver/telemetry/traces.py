@@ -1,7 +1,7 @@
-"""Traces: whether this process makes spans, and the object that makes them.
+"""Turns traces on and off, and holds the object that makes this process's spans.
 
-Off unless the environment names a collector. While it is off, nothing of OpenTelemetry is imported,
-and a place that could make a span costs one look at `TRACES.otel`:
+Traces are off unless the environment names a collector. While they are off, OpenTelemetry is not
+imported, and code that could make a span costs one test of `TRACES.otel`:
 
     if (otel := TRACES.otel) is not None:
         ...
@@ -27,7 +27,7 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 class Traces:
-    """otel: makes this process's spans; None where traces are off."""
+    """otel: makes this process's spans; None if traces are off."""
 
     __slots__ = ("otel",)
 
@@ -40,7 +40,7 @@ _NO_SPAN: nullcontext[None] = nullcontext()
 
 
 def endpoint(environ: Mapping[str, str]) -> str:
-    """Where spans are to be sent, "" for nowhere. The variables are those of OpenTelemetry's
+    """The URL of the collector; "" if traces are off. The variables are those of OpenTelemetry's
     specification (https://opentelemetry.io/docs/specs/otel/protocol/exporter/).
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
@@ -53,28 +53,29 @@ def endpoint(environ: Mapping[str, str]) -> str:
 def span(
     name: str, kind: str = "internal", attributes: Mapping[str, Any] | None = None
 ) -> AbstractContextManager[Span | None]:
-    """A span that is open in this thread for the length of a `with` block, as Otel.span makes it;
-    None where traces are off.
+    """A span that is open in this thread during a `with` block (see Otel.span); None if traces are
+    off.
     """
     otel = TRACES.otel
     return _NO_SPAN if otel is None else otel.span(name, kind, attributes=attributes)
 
 
 def traceparent() -> str:
-    """The span that is open in this thread, as a W3C traceparent; "" where there is none."""
+    """The span that is open in this thread, as a W3C traceparent; "" if there is none."""
     otel = TRACES.otel
     return "" if otel is None else otel.carrier().get("traceparent", "")
 
 
 def start(role: str, slot: int, host: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Turn this process's traces on if the environment asks for them. Never raises: what stands in
-    the way is logged, and the work goes on without them.
+    """Turn this process's traces on if the environment names a collector. Never raises: an error is
+    logged, and the process works without traces.
 
-    To be called after the fork, because the SDK has a thread.
+    Call it after the fork, because the SDK starts a thread.
 
     Args:
-        role: worker, coordinator, api or transcriber; slot: its number.
-        host: the id of its supervisor, "" for a process without one.
+        role: worker, coordinator, api or transcriber.
+        slot: the number of the process in its role.
+        host: the id of the process's supervisor; "" without one.
     """
     where = endpoint(environ)
     if not where:
@@ -92,7 +93,7 @@ def start(role: str, slot: int, host: str, environ: Mapping[str, str] = os.envir
 
 
 def stop() -> None:
-    """Send what waits to the collector, for two seconds at most, and make no more spans."""
+    """Send the queued spans to the collector, for two seconds at most, and turn traces off."""
     otel, TRACES.otel = TRACES.otel, None
     if otel is not None:
         log.show_span(None)

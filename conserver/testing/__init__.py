@@ -1,16 +1,17 @@
-"""Tools for tests of links and storages. `pip install 'conserver[testing]'` brings what they need.
+"""Tools for tests of links and storages. `pip install 'conserver[testing]'` installs them.
 
-    links            run_link: one run of a link on a vCon, without any server
-    storages         StorageContract: what every storage promises, as tests to derive from
-    storage_places   StoragePlace: a storage and a place of its own; documents to save there
-    searching        SearchContract: what a storage promises that can be searched
-    plugin           the fixture `conserver`: a worker on a Redis in memory, from the push of a vCon
-                     to storages, egress lists and dead letters (harness)
-    http_server      serving: a scripted HTTP server for what makes requests
+    links            run_link: runs a link once on a vCon, without any server
+    storages         StorageContract: the tests that every storage must pass, as a base class
+    storage_places   StoragePlace: a storage's module, and options for an empty place of its own
+    searching        SearchContract: the tests that every storage with a search must pass
+    plugin           the fixture `conserver` (harness): a worker with a Redis in memory, which
+                     takes pushed vCons to storages, egress lists and dead letters
+    worker           SteppedWorker: the worker of `conserver`, without threads
+    http_server      serving: a scripted HTTP server for links and storages that make requests
     redis_server     FakeRedisServer: fakeredis behind a port
 
-docs/writing-links.md and docs/writing-storages.md use them. No other module of Conserver imports
-this package.
+docs/writing-links.md and docs/writing-storages.md show how to use them. No other package of
+Conserver imports this one.
 """
 
 from __future__ import annotations

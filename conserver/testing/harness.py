@@ -7,8 +7,8 @@
         assert conserver.egress("calls_done") == [uuid]
         assert conserver.vcon(uuid).tags == {"mentions": "money"}
 
-The worker, the scripts in Redis and the storages are the real ones. There is no supervisor and no
-coordinator: nothing beats, hosts do not die, and hard time limits kill nobody.
+The worker's code, the Lua scripts and the storages are the real ones. There is no supervisor and no
+coordinator, so there are no heartbeats, no dead hosts, and no kills for hard time limits.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _PROMOTED = 256
 
 
 class Conserver:
-    """What a test pushes to and looks into. Use the fixture `conserver`, or a `with` block.
+    """A worker and its Redis, for a test. Use the fixture `conserver`, or a `with` block.
 
     Attributes:
-        client: a client of its Redis, for whatever has no method here.
+        client: a client of the Redis.
     """
 
     def __init__(self, redis_url: str) -> None:
-        """redis_url: an empty Redis."""
+        """redis_url: the URL of an empty Redis."""
         self._url = redis_url
         self.client: redis.Redis = clients.client(redis_url)
         self._config: Config | None = None
@@ -57,12 +57,12 @@ class Conserver:
         environ: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
-        """Load a configuration, as `conserver run` does; a second one replaces the first.
+        """Load a configuration, as `conserver run` does. It replaces an earlier one.
 
         Args:
-            config: the path of a file, the text of one, or its content as a dict.
-            environ: the values of ${NAMES} in it; by default this process's environment.
-            settings: of the environment, by their names in conserver.config.settings.
+            config: the path of a configuration file, its text, or its content as a dict.
+            environ: the values of `${NAME}` in the configuration; by default os.environ.
+            settings: settings, by the names of their fields in conserver.config.settings.
 
         Raises:
             ConfigError: all problems of the configuration, its links and its storages.
@@ -78,8 +78,8 @@ class Conserver:
         """Store a vCon in Redis and push its uuid, as producers do. Returns the uuid.
 
         Args:
-            vcon: a dict gets `vcon` and a uuid, if it has none; bytes and text are stored as given;
-                a uuid alone is pushed, and nothing is stored.
+            vcon: a dict, to which `vcon` and a uuid are added if they are missing; JSON as bytes or
+                text, which is stored unchanged; or a uuid, which is pushed without a document.
         """
         if isinstance(vcon, str) and not vcon.lstrip().startswith("{"):
             self.client.rpush(list_name, vcon)
@@ -90,17 +90,18 @@ class Conserver:
         return uuid
 
     def run_once(self) -> int:
-        """Run what waits now. What is parked (retries, storages that are away) stays parked.
+        """Run all items that wait in lists. Parked items (retries, storages that are away) stay
+        parked.
 
-        Returns how many items have run.
+        Returns the number of items that have run.
         """
         return self._working.work()
 
     def run_until_settled(self, rounds: int = 50) -> None:
-        """Run what waits and what is parked, which does not wait for its time, until all is done.
+        """Run all items, parked ones too, without waiting until they are due, until none is left.
 
         Raises:
-            AssertionError: items are still parked after so many rounds.
+            AssertionError: items are still parked after `rounds` rounds.
         """
         left: dict[str, dict[str, str]] = {}
         for number in range(rounds):
@@ -115,23 +116,23 @@ class Conserver:
     # ---- looking ---------------------------------------------------------------------------------
 
     def vcon(self, uuid: str) -> Vcon | None:
-        """The document that Redis has; None if it has none."""
+        """The document in Redis; None if there is none."""
         body: Any = self.client.get(keys.document(uuid))
         return None if body is None else Vcon.parse(body)
 
     def stored(self, storage: str, uuid: str) -> dict[str, Any] | None:
-        """What the storage of this name has, parsed; None if it has no such vCon."""
+        """The vCon in the storage with this name, parsed; None if the storage does not have it."""
         assert self._reader is not None, "configure() comes first"
         body = self._reader.get(storage, uuid)
         return None if body is None else dict(orjson.loads(body))
 
     def egress(self, list_name: str) -> list[str]:
-        """The uuids on an egress list, or on any list that nobody takes from here."""
+        """The uuids on an egress list, or on any other list that no chain serves."""
         found: Any = self.client.lrange(list_name, 0, -1)
         return [element.decode() for element in found]
 
     def parked(self, list_name: str) -> dict[str, str]:
-        """The items of an ingress list that wait for another attempt: uuid -> the last error."""
+        """The parked items of an ingress list: uuid -> the last error."""
         found: Any = self.client.zrange(keys.parked(list_name), 0, -1)
         items = [record.parse(element) for element in found]
         return {
@@ -140,9 +141,9 @@ class Conserver:
         }
 
     def dead_letters(self, list_name: str) -> list[dict[str, Any]]:
-        """The dead letters of an ingress list, oldest first, as `conserver dlq list --json` does.
+        """The dead letters of an ingress list, oldest first, as `conserver dlq show --json` does.
 
-        Among other things each has uuid, reason, error, link or storage, attempts and traceback.
+        Each has, among other members, uuid, reason, error, link or storage, attempts and traceback.
         """
         wanted = dead_letters.Filter(names=(list_name,))
         return [dead_letters.details(letter) for letter in dead_letters.select(self.client, wanted)]
@@ -175,7 +176,7 @@ class Conserver:
         return [] if self._config is None else list(self._config.ingress)
 
     def _promote(self) -> None:
-        """Return what is parked to work, whether it is due or not."""
+        """Move all parked items to `returned`, even if they are not due."""
         for name in self._lists:
             while script.run(self.client, host_calls.promote(name, _PROMOTED, True)):
                 continue

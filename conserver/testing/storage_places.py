@@ -1,6 +1,6 @@
-"""StoragePlace: a storage and a place of its own in it; with documents to save there.
+"""StoragePlace: a storage's module and options for an empty place; and documents to save there.
 
-storages.py and searching.py have the tests that use it.
+The tests in storages.py and searching.py use it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from storage.contract import Document, Storage, Stored
 
 @dataclass(kw_only=True)
 class StoragePlace:
-    """A storage and a place of its own in it.
+    """A storage with an empty place of its own (a folder, table, index or bucket).
 
     Attributes:
         module: the storage's module, as in a configuration.
-        options: as in a configuration.
-        keeps_bytes: whether `get` returns the very bytes that were saved, or only an equal JSON.
+        options: the storage's options, which lead to the place.
+        keeps_bytes: whether `get` returns exactly the bytes that were saved, not only equal JSON.
         unacceptable: makes a document that the storage will never take; None if there is none.
-        search_options: those with which it can be searched, besides.
+        search_options: additional options with which the storage can be searched.
     """
 
     module: str
@@ -38,7 +38,7 @@ class StoragePlace:
     search_options: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self, **options: Any) -> Storage:
-        """A storage that is not open yet; `options` are added to the place's."""
+        """A storage that is not open yet. `options` override the place's options."""
         config = StorageConfig(module=self.module, options={**self.options, **options})
         loaded = load_storage("tested", config)
         loaded.prepare()
@@ -53,14 +53,14 @@ class StoragePlace:
 
 
 def make_document(revision: int = 1, uuid: str | None = None, **members: Any) -> Document:
-    """A small vCon as a storage gets it."""
+    """A small vCon, as a Document."""
     uuid = uuid or str(uuid4())
     data = {"uuid": uuid, "created_at": "2025-03-04T05:06:07.891+02:00", **members}
     return Document(uuid, json.dumps(data).encode(), revision)
 
 
 def not_json() -> Document:
-    """A document that is no JSON."""
+    """A Document that is not JSON."""
     return Document(str(uuid4()), b'{"uuid": 1', 1)
 
 
@@ -73,7 +73,7 @@ def save(storage: Storage, *documents: Document) -> list[object]:
 
 
 def kept(storage: Storage, uuid: str) -> object:
-    """What the storage gives back, parsed."""
+    """The vCon that the storage returns, parsed; None if it has none."""
     body = storage.get(uuid)
     return None if body is None else orjson.loads(body)
 

@@ -53,19 +53,19 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 
 class StorageContract:
-    """Derive a class whose name begins with Test: set `module`, and give the fixture `options`."""
+    """Derive a class whose name begins with Test; set `module` and define the fixture `options`."""
 
     module: ClassVar[str]
     keeps_bytes: ClassVar[bool] = False
 
     @pytest.fixture
     def options(self) -> Mapping[str, Any]:
-        """Options that lead to a new, empty place."""
+        """The storage's options. They must lead to a new, empty place."""
         raise NotImplementedError("give the fixture `options`")
 
     @pytest.fixture
     def here(self, options: Mapping[str, Any]) -> StoragePlace:
-        """The place; to be overridden where `module` and `options` do not say everything."""
+        """The place. Override it if `module` and `options` are not enough."""
         return StoragePlace(
             module=self.module,
             options=options,
@@ -153,7 +153,7 @@ class StorageContract:
             second.etag = outcome.etag
             (after,) = save(storage, second)
             assert is_stored(after)
-            # The same one again, with an ETag that is out of date by now.
+            # The same document again, with an outdated ETag.
             assert all(map(is_stored, save(storage, second)))
             third = make_document(3, first.uuid, subject="third")
             third.etag = outcome.etag
@@ -248,7 +248,7 @@ class StorageContract:
         "uuid", ["call:2025:7", "a@example.org+1=2", "v1.0_x-y", "A", "0" * 128, "urn:uuid:1234"]
     )
     def test_every_uuid_that_a_vcon_may_have(self, here: StoragePlace, uuid: str) -> None:
-        """docs/vcon.md: up to 128 letters, digits and ._:@+=-; the form of a UUID is not needed."""
+        """docs/vcon.md: a uuid has up to 128 letters, digits and ._:@+=- and need not be a UUID."""
         given, later = make_document(1, uuid), make_document(2, uuid, said="later")
         with here.opened() as storage:
             assert all(map(is_stored, save(storage, given, make_document())))
@@ -331,7 +331,7 @@ class StorageContract:
             assert all(workers.map(work, range(6)))
 
     def test_of_two_writers_the_newest_revision_wins(self, here: StoragePlace) -> None:
-        """Each of two workers writes its own revisions of the same vCons, in its own order."""
+        """Two workers write different revisions of the same vCons, each in another order."""
         uuids = sorted(str(uuid4()) for _ in range(5))
         together = threading.Barrier(2)
 
@@ -366,7 +366,7 @@ class StorageContract:
             assert all(is_stored(write.result()[0]) for write in writes)
 
     def test_preparing_opens_nothing_and_starts_nothing(self, here: StoragePlace) -> None:
-        """What is made before a fork must be safe to inherit: no socket, no thread."""
+        """`prepare` runs before a fork, so it must open no socket and start no thread."""
         options = json.dumps(dict(here.options))
         command = [sys.executable, "-c", _PREPARED, resolve(here.module), options, *sys.path]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

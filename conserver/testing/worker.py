@@ -1,9 +1,9 @@
-"""SteppedWorker: the parts of a worker, without its loop and its threads.
+"""SteppedWorker: a worker without its loop and its threads.
 
-The caller's thread does, in this order, what the worker loop, the chain threads and the writers
-do: it claims, runs the links, writes, asks the storages, and settles. A breakpoint in a link stops
-there, and no thread is left behind. Each storage is called without a breaker: one that is
-unavailable is asked again in the next round.
+The calling thread does the work of the worker loop, the chain threads and the writers, in this
+order: it claims, runs the links, writes the documents, saves to the storages, and settles. So a
+breakpoint in a link stops the test's own thread, and no thread is left behind. Storages are called
+without a circuit breaker: an unavailable one is called again in the next round.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FAST_S = 0.001
 
 
 class SteppedWorker:
-    """One registered worker. close() ends it as an orderly end does."""
+    """One registered worker. `close` ends it."""
 
     def __init__(self, config: Config, settings: Settings) -> None:
         """Loads the links and storages. Raises ConfigError."""
@@ -47,7 +47,7 @@ class SteppedWorker:
         self._stack.callback(self._redis.close)
         self._inbox = _Inbox(self._boot.status, self._write_checkpoint)
         self._stack.callback(os.close, self._inbox.fileno())
-        # Writers are threads that do not end. Here this thread calls the storages.
+        # No storages here, because WorkerParts would start a writer thread for each of them.
         self._parts = WorkerParts(self._boot, Plugins(plugins.links, {}), self._redis, self._inbox)
         writers: dict[str, Any] = self._parts.writers
         for name, loaded in plugins.storages.items():
@@ -55,16 +55,16 @@ class SteppedWorker:
             writers[name] = writer
             self._stack.callback(writer.close)
         for name in self._parts.queue.limits:
-            # A busy worker claims items ahead only of chains that it knows to be fast.
+            # Pretend that links are fast, because a busy worker claims ahead only for fast chains.
             self._parts.intake.prefetch.durations.add(name, _FAST_S)
         self._register(config)
 
     def close(self) -> None:
-        """Close its storages and connections."""
+        """Close the worker's storages and connections."""
         self._stack.close()
 
     def work(self) -> int:
-        """Claim and run items until none is left that waits now. Returns how many it has run."""
+        """Claim and run items until no list has one left. Returns the number of run items."""
         count = 0
         while items := self._claim():
             count += len(items)
@@ -106,17 +106,19 @@ class SteppedWorker:
         self._redis.call(host_calls.register(boot.host, boot.consumer, config.ingress))
 
     def _claim(self) -> list[Item]:
-        """The items whose links are to be run; what is owed to storages only is stored at once."""
+        """Claim. Items that only owe storages are stored at once; returns the items with links to
+        run.
+        """
         parts = self._parts
         self._wake(wakeup.WAKE)
         parts.intake.receive()
-        parts.queue._idle = 1  # this thread, as if it waited in take()
+        parts.queue._idle = 1  # As if a chain thread waited in take().
         parts.intake.claim()
         self._finish()
         return parts.queue.take_back(float("inf"))[::-1]
 
     def _finish(self) -> None:
-        """Send and store until nothing follows from it any more."""
+        """Send to Redis and save to storages until no report and no call is left."""
         parts, reports = self._parts, self._inbox.reports
         answered = True
         while answered or parts.outbox.waiting:
@@ -137,7 +139,7 @@ class SteppedWorker:
 
 
 class _Inbox(WorkerInbox):
-    """Has checkpoints written by the thread that asks for them."""
+    """Lets the calling thread write its checkpoints."""
 
     def __init__(self, status: SharedStatus, write: Callable[[Checkpoint], None]) -> None:
         super().__init__(status)
@@ -152,7 +154,7 @@ class _Inbox(WorkerInbox):
 
 
 class _Writer:
-    """Calls a storage at once, and reports as a Writer does."""
+    """Calls a storage in the calling thread, and reports as worker.writers.Writer does."""
 
     has_hung_calls = has_too_many_hung_calls = is_away = False
 
@@ -164,14 +166,14 @@ class _Writer:
 
     def save(self, items: Sequence[Item]) -> None:
         """Save the documents of these items."""
-        # The last one has the highest revision of those with one uuid.
+        # Of several items with one uuid, keep the one with the highest revision.
         rows = {item.uuid: item for item in sorted(items, key=lambda item: item.revision)}
         documents = [self._document(rows[uuid]) for uuid in sorted(rows)]
         outcomes: dict[str, Outcome] = {}
         try:
             answers = self._opened().save_many(documents)
             outcomes = {d.uuid: answer for d, answer in zip(documents, answers, strict=True)}
-        except Exception as error:  # noqa: BLE001 - whatever a client raises: it did not answer
+        except Exception as error:  # noqa: BLE001 - any exception means Unavailable
             self.close()
             outcomes = dict.fromkeys(rows, Unavailable(f"{type(error).__name__}: {error}"))
         self._inbox.report(StorageReport(self.name, [(i, outcomes[i.uuid]) for i in items]))

@@ -6,17 +6,17 @@
 2. `load` reads the values from a mapping that the caller passes (`os.environ` in the daemon, a dict
    in tests) and reports all problems together.
 
-    daemon           Redis, the file, processes, logs; how long a start, a stall, a stop may take
+    daemon           Redis, the file, processes, logs; time limits of a start, a stall and a stop
     speech           the processes that hold speech models
     documents        the processes that read pages
-    limits           how long what is kept in Redis, how large it may be, how much there may be
+    limits           expiries and sizes of the data in Redis; when workers are recycled
     api              the HTTP API: address, tokens, rates
-    vcon_server      what vcon-server's own routes answer
-    dashboard        logins, what is shown to whom
-    metrics          where /metrics is served
-    uploads          recordings that were uploaded
-    callbacks        how the end of a job is told
-    part             what these have in common
+    vcon_server      the routes that vcon-server has, too
+    dashboard        logins, and who sees the contents of vCons
+    metrics          the address of /metrics
+    uploads          uploaded recordings
+    callbacks        the callbacks of jobs, and the secrets that sign webhooks
+    part             the base class of the files above
 
 An empty variable counts as not set, because compose files write `${NAME:-}` for optional ones.
 """
@@ -57,14 +57,14 @@ class Settings(
 ):
     """All settings. Frozen, because a change needs a restart.
 
-    Pydantic lists the fields of the last base first: Daemon's open the documentation.
+    Pydantic lists the fields of the last base first, so the documentation begins with Daemon's.
     """
 
     model_config = ConfigDict(defer_build=False)
 
     @property
     def measures(self) -> bool:
-        """Whether processes count for /metrics: some port serves it."""
+        """Whether processes count metrics: only if a port serves /metrics."""
         return bool(self.metrics_port or self.api_port)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP API: where it listens, who may call it, and how often."""
+"""Settings of the HTTP API: its address, its tokens, and their limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Api(Part):
     """The settings of the HTTP API."""
 
     api_port: Annotated[int, Field(ge=0, le=65535)] = setting(
-        "CONSERVER_API_PORT", 0, "Where `conserver run` serves the HTTP API; 0 is nowhere."
+        "CONSERVER_API_PORT", 0, "The port on which `conserver run` serves the HTTP API; 0: none."
     )
     api_host: str = setting(
         "CONSERVER_API_HOST", "127.0.0.1", "The address that the HTTP API listens on."
@@ -22,7 +22,7 @@ class Api(Part):
     api_tokens_file: str = setting(
         "CONSERVER_API_TOKENS_FILE",
         "",
-        "The tokens of the HTTP API (`conserver token add`); without any it serves loopback only.",
+        "The file of API tokens (`conserver token add`); without a token only loopback is served.",
     )
     api_token: SecretStr = setting(
         "CONSERVER_API_TOKEN", "", "One more token, with the role admin (as vcon-server has it)."
@@ -35,7 +35,7 @@ class Api(Part):
     api_open: Switch = setting(
         "CONSERVER_API_OPEN",
         False,
-        "Without any token serve everybody on every address: for a proxy that asks who they are.",
+        "Serve all callers on all addresses without a token: for a proxy that authenticates them.",
     )
     api_header_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = setting(
         "CONSERVER_HEADER_NAME",
@@ -58,19 +58,19 @@ class Api(Part):
     api_jobs_at_once: Annotated[int, Field(ge=0)] = setting(
         "CONSERVER_API_JOBS_AT_ONCE",
         0,
-        "How many jobs of a token may be unfinished, where the token has no number of its own; 0 is"
-        " no limit.",
+        "How many jobs of a token may be unfinished, if the token has no limit of its own; 0 is no"
+        " limit.",
     )
     api_jobs_per_minute: Annotated[int, Field(ge=0)] = setting(
         "CONSERVER_API_JOBS_PER_MINUTE",
         0,
-        "How many jobs a token may submit in a minute, over all replicas, where the token has no"
-        " number of its own; 0 is no limit.",
+        "How many jobs a token may submit in a minute, over all replicas, if the token has no limit"
+        " of its own; 0 is no limit.",
     )
     api_bytes_per_day: Bytes = setting(
         "CONSERVER_API_BYTES_PER_DAY",
         0,
-        "How much a token may send on a day (UTC), such as 10G, where the token has no size of its"
+        "How much a token may send on a day (UTC), such as 10G, if the token has no limit of its"
         " own; 0 is no limit.",
     )
     api_any_list: Switch = setting(

@@ -1,4 +1,4 @@
-"""How the end of a job is told: callbacks and what signs them."""
+"""Settings of callbacks, which tell the ends of jobs, and of the secrets that sign them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Callbacks(Part):
     callbacks: Switch = setting(
         "CONSERVER_CALLBACKS",
         True,
-        "Whether jobs may have callbacks, and this host tells them how jobs have ended.",
+        "Whether jobs may have callbacks, and whether this host sends them.",
     )
     upload_timeout_s: Seconds = setting(
         "UPLOAD_TIMEOUT_SECONDS",
@@ -41,10 +41,10 @@ class Callbacks(Part):
     webhook_secret: SecretStr = setting(
         "CONSERVER_WEBHOOK_SECRET",
         "",
-        "What signs webhooks: `whsec_` and base64; two, separated by a space, while one is new.",
+        "The secret that signs webhooks: `whsec_` and base64; during a change two, with a space.",
     )
     webhook_secret_file: str = setting(
         "CONSERVER_WEBHOOK_SECRET_FILE",
         "",
-        "A file of such secrets: lines of a name and its secret, for callbacks that name one.",
+        "A file of more secrets: each line has a name and a secret, for callbacks with that `key`.",
     )

@@ -1,5 +1,4 @@
-"""The daemon: Redis, the file, processes, logs, and how long a start, a stall and a stop may
-take."""
+"""Settings of the daemon: Redis, the configuration file, processes, logs, and time limits."""
 
 from __future__ import annotations
 
@@ -62,7 +61,7 @@ class Daemon(Part):
     tick_interval_ms: Annotated[int, Field(ge=10, le=3_600_000)] = setting(
         "TICK_INTERVAL",
         1000,
-        "How often an idle worker looks for items without having been woken, in ms.",
+        "How often an idle worker claims without a wakeup, in ms.",
     )
     lease_s: Annotated[float, TimeText, Field(ge=1, allow_inf_nan=False)] = setting(
         "CONSERVER_LEASE_S",
@@ -82,6 +81,6 @@ class Daemon(Part):
     boot_timeout_s: Seconds = setting(
         "CONSERVER_BOOT_TIMEOUT_S",
         15,
-        "How long the start waits for Redis before it gives up. A process that is not ready yet"
-        " stalls no earlier.",
+        "How long the start waits for Redis before it gives up. A starting process is not killed as"
+        " stalled before.",
     )

@@ -1,4 +1,4 @@
-"""The dashboard."""
+"""Settings of the dashboard."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ class Dashboard(Part):
     ui_payload: UiPayload = setting(
         "CONSERVER_UI_PAYLOAD",
         "operate",
-        "The role that sees in the dashboard what vCons hold: `operate`, or `read` too.",
+        "The lowest role that sees the contents of vCons in the dashboard: `operate` or `read`.",
     )

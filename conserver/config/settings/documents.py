@@ -1,4 +1,4 @@
-"""Documents: the processes that read their pages."""
+"""Settings of page readers, the processes that read pages of documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long what is kept in Redis, how large it may be, and how much of it there may be."""
+"""Settings of expiries and limits: of data in Redis, and of workers before they are recycled."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Limits(Part):
     orphan_expiry_s: ExpirySeconds = setting(
         "CONSERVER_UNSTORED_EXPIRY_S",
         172_800,
-        "How long a document stays in Redis that no storage has and no list names; 0 is forever.",
+        "How long a document stays in Redis if no storage has it and no list names it; 0: forever.",
     )
     max_document_bytes: Bytes = setting(
         "CONSERVER_MAX_DOCUMENT_BYTES",
@@ -67,7 +67,7 @@ class Limits(Part):
     stories: Stories = setting(
         "CONSERVER_STORIES",
         "jobs",
-        "Of which items the attempts are kept for the dashboard: `jobs`, `all` or `off`.",
+        "The items whose attempts are kept for the dashboard: those of `jobs`, `all`, or `off`.",
     )
     list_cap: Annotated[int, Field(ge=0)] = setting(
         "CONSERVER_LIST_CAP",

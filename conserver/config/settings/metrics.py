@@ -1,4 +1,4 @@
-"""Where metrics are served."""
+"""Settings of metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Metrics(Part):
     """The settings of metrics."""
 
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = setting(
-        "CONSERVER_METRICS_PORT", 0, "Where `conserver run` serves /metrics; 0 is nowhere."
+        "CONSERVER_METRICS_PORT", 0, "The port on which `conserver run` serves /metrics; 0: none."
     )
     metrics_host: str = setting(
         "CONSERVER_METRICS_HOST", "127.0.0.1", "The address that metrics are served on."

@@ -1,4 +1,4 @@
-"""One subject's part of the settings, and how a setting is declared in it."""
+"""The base class for the settings of one subject, and `setting`, which declares one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Part(BaseModel):
-    """The fields of one subject. Nobody makes a part alone, so that none builds a validator."""
+    """The settings of one subject. Only Settings is instantiated, so validators are not built."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, defer_build=True)
 
 
 def setting(variable: str, default: object, meaning: str) -> Any:
-    """A field that is read from this environment variable.
+    """Declares a setting that is read from the environment variable `variable`.
 
     Args:
         meaning: one or two sentences for `conserver settings` and docs/configuration.md.

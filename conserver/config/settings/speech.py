@@ -1,4 +1,4 @@
-"""Speech: the processes that hold its models, and how much they work on at once."""
+"""Settings of transcribers, the processes that hold speech models."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Speech(Part):
     transcribers: TranscriberCount = setting(
         "CONSERVER_TRANSCRIBERS",
         "auto",
-        "Processes that hold speech models: `auto` is one per GPU, or one on the CPU; 0 lets every"
-        " worker load its own.",
+        "Processes that hold speech models: `auto` is one per GPU, or one on the CPU; with 0 every"
+        " worker loads its own.",
     )
     max_concurrent_requests: Annotated[int, Field(ge=0, le=4096)] = setting(
         "MAX_CONCURRENT_REQUESTS",
         0,
-        "Calls that a transcriber works on at once; the rest waits. 0 is what fills two batches.",
+        "Calls that a transcriber works on at once; others wait. 0: enough to fill two batches.",
     )
     transcriber_rows: Annotated[int, Field(ge=0, le=512)] = setting(
         "CONSERVER_TRANSCRIBER_ROWS",
@@ -33,7 +33,7 @@ class Speech(Part):
     transcriber_memory: Bytes = setting(
         "CONSERVER_TRANSCRIBER_MEMORY",
         0,
-        "Weights that a transcriber holds at most (8G); the least used model goes. 0 is no limit.",
+        "Most bytes of weights in a transcriber (8G); it unloads the least used model. 0: all.",
     )
     transcriber_cpu_fallback: Switch = setting(
         "CONSERVER_TRANSCRIBER_CPU_FALLBACK",

@@ -1,4 +1,4 @@
-"""Recordings that were uploaded: where they are kept, how large they may be and for how long."""
+"""Settings of uploaded recordings: their place, their largest size and their expiry."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ class Uploads(Part):
     upload_dir: str = setting(
         "CONSERVER_UPLOAD_DIR",
         "./uploads",
-        "Where recordings that were uploaded are kept; API and workers share it.",
+        "The folder for uploaded recordings; API and workers share it.",
     )
     upload_bucket: UploadBucket = setting(
         "CONSERVER_UPLOAD_BUCKET",
         "",
-        "A bucket for them instead, as `name` or `name/prefix`; its keys are found as boto3 does.",
+        "A bucket instead of the folder, as `name` or `name/prefix`; boto3 finds the access key.",
     )
     upload_endpoint_url: WebOrigin = setting(
-        "CONSERVER_UPLOAD_ENDPOINT_URL", "", "The URL of the bucket's S3 where it is not AWS's."
+        "CONSERVER_UPLOAD_ENDPOINT_URL", "", "The URL of the bucket's S3 server if it is not AWS."
     )
     upload_public_url: WebOrigin = setting(
-        "CONSERVER_UPLOAD_PUBLIC_URL", "", "The same S3 as callers reach it, for presigned URLs."
+        "CONSERVER_UPLOAD_PUBLIC_URL",
+        "",
+        "The URL of the same server for callers, for presigned URLs.",
     )
     upload_offer_s: Annotated[int, TimeText, Field(ge=1, le=604_800)] = setting(
         "CONSERVER_UPLOAD_OFFER_S", 86_400, "How long an announced upload may take to arrive."
@@ -39,7 +41,7 @@ class Uploads(Part):
     upload_expiry_s: ExpirySeconds = setting(
         "CONSERVER_UPLOAD_EXPIRY_S",
         604_800,
-        "How long an upload is kept; its vCon keeps its hash. 0 is forever.",
+        "How long an upload is kept; the vCon keeps the upload's hash. 0 is forever.",
     )
     inline_bytes: Bytes = setting(
         "CONSERVER_INLINE_BYTES",

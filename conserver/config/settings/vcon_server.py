@@ -1,4 +1,4 @@
-"""What vcon-server's own routes answer."""
+"""Settings of the routes that vcon-server has, too."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class VconServer(Part):
     egress_format_version: EgressFormat = setting(
         "EGRESS_FORMAT_VERSION",
         "",
-        "0.0.1 lets vcon-server's routes give documents in that version's spelling.",
+        "With 0.0.1 vcon-server's routes answer documents in that version's spelling.",
     )
     vcon_sorted_set_name: Annotated[str, Field(min_length=1)] = setting(
-        "VCON_SORTED_SET_NAME", "vcons", "The sorted set by which vcon-server's GET /vcon lists."
+        "VCON_SORTED_SET_NAME", "vcons", "The sorted set from which GET /vcon lists uuids."
     )
     vcon_index_expiry_s: ExpirySeconds = setting(
         "VCON_INDEX_EXPIRY",
         86_400,
-        "How long vcon-server's routes list and find what was posted to them; 0 indexes nothing.",
+        "How long vcon-server's routes list and find a posted vCon; 0 indexes nothing.",
     )
     vcon_server_version: str = setting(
-        "VCON_SERVER_VERSION", "", "What GET /version says; empty is Conserver's own version."
+        "VCON_SERVER_VERSION", "", "The version that GET /version answers; empty: Conserver's own."
     )
     vcon_server_git_commit: str = setting(
-        "VCON_SERVER_GIT_COMMIT", "unknown", "The same: the commit of what runs."
+        "VCON_SERVER_GIT_COMMIT", "unknown", "The commit that GET /version answers."
     )
     vcon_server_build_time: str = setting(
-        "VCON_SERVER_BUILD_TIME", "unknown", "The same: when it was built."
+        "VCON_SERVER_BUILD_TIME", "unknown", "The build time that GET /version answers."
     )
