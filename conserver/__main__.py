@@ -1,7 +1,7 @@
 """The entry point of `conserver` and `python -m conserver`.
 
-`run` and `health` bypass the command line parser: importing what they do not need (Typer, Rich, the
-other commands) would cost time at every start and memory in every process.
+`run` and `health` bypass the command line parser, because importing Typer, Rich and the other
+commands would cost time at every start and memory in every process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from conserver.process.imports import cheap_imports
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. arguments: None for those of the process."""
+    """Run one command and return its exit code. arguments: None: those of the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _print_whatever_it_is(sys.stdout)
     match words:
@@ -29,18 +29,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_whatever_it_is(stream: object) -> None:
-    """What the stream's encoding lacks is printed as `?`, in stdout as Python does it in stderr.
+    """Let the stream print `?` for characters that its encoding lacks.
 
-    The names of lists and the words of a transcript need not exist in the encoding of a terminal,
-    and a command must not end with a traceback over it.
+    Names of lists and words of transcripts may contain such characters, and a command must not end
+    with a traceback because of them.
     """
     if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
         stream.reconfigure(errors="replace")
 
 
 def _run_options(words: Sequence[str]) -> Mapping[str, str] | None:
-    """The options of `run`, read without Typer, which the daemon must not load. None for what Typer
-    has to tell of: `--help`, and what is wrong.
+    """The options of `run`, parsed without Typer, which the daemon must not load. None for `--help`
+    and for wrong options, which Typer then reports.
     """
     names = {"--config": "config", "-c": "config", "--workers": "workers", "-w": "workers"}
     pairs = list(zip(words[::2], words[1::2], strict=False))

@@ -3,12 +3,12 @@
     ConserverError
     ├── BootError             the process cannot start; carries its exit code
     │   └── ConfigError       the configuration is wrong; lists every problem found
-    ├── OperationError        what an operator asked for cannot be done; says of which kind that is
-    │   └── InvalidArgumentError  an argument of it cannot be used
+    ├── OperationError        an operation that an operator asked for failed; has the kind of failure
+    │   └── InvalidArgumentError  an argument of the operation cannot be used
     ├── Filtered              a link stops the chain: the item is neither stored nor passed on
     ├── Retry                 a link asks for another attempt later
-    ├── Rejected              a link or we ourselves: this item can never succeed; dead-letter it
-    └── Cancelled             an operator has cancelled the item that runs
+    ├── Rejected              the item can never succeed, so it is dead-lettered at once
+    └── Cancelled             an operator has cancelled the running item
 
 A message tells an operator what happened, where, and what to do about it.
 """
@@ -24,7 +24,7 @@ EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 69
 EXIT_CHILD = 70
 EXIT_INSANE = 76
-"""Of a transcriber whose device computes something else than at first."""
+"""The exit code of a transcriber whose device computes other results than at first."""
 EXIT_CONFIG = 78
 
 
@@ -66,14 +66,14 @@ class ConfigError(BootError):
 ErrorKind: TypeAlias = Literal[
     "invalid", "not_found", "conflict", "denied", "unavailable", "failed"
 ]
-"""Why an operation cannot be done: an argument cannot be used; there is no such thing; what is
-there now forbids it; a server refuses our login; a server does not answer; a server refused a
-command.
+"""Why an operation failed, in this order: an argument cannot be used; the list, item or job does not
+exist; its present state forbids the operation; a server refuses the login; a server does not
+answer; a server refused a command.
 """
 
 
 class OperationError(ConserverError):
-    """An operation that cannot be done. Each face (command, HTTP API) has its codes for `kind`."""
+    """An operation failed. Commands map `kind` to exit codes, the HTTP API to status codes."""
 
     def __init__(self, message: str, kind: ErrorKind) -> None:
         super().__init__(message)
@@ -83,8 +83,8 @@ class OperationError(ConserverError):
 class InvalidArgumentError(OperationError):
     """An argument of an operation cannot be used.
 
-    `argument` is the parameter's name. In `text`, the first "{}" stands for it, because each face
-    has its own name for it (`--reason`, `reason`).
+    `argument` is the parameter's name. It replaces the first "{}" in `text`, because commands and
+    the HTTP API write the name differently (`--reason`, `reason`).
     """
 
     def __init__(self, argument: str, text: str) -> None:
@@ -98,9 +98,9 @@ class InvalidArgumentError(OperationError):
 
 
 class Filtered(ConserverError):
-    """Raised by a link: stop here, as `return None` does, for a reason that the log then tells.
+    """Raised by a link: stops the chain, as `return None` does. The log shows the reason.
 
-    What the link has changed, pushed and asked for until then is kept, as with `return None`.
+    As with `return None`, the link's changes, pushes and expiry are kept.
     """
 
     def __init__(self, reason: str = "") -> None:
@@ -119,7 +119,7 @@ class Retry(ConserverError):
 
 
 def with_type(kind: str, text: str) -> str:
-    """An exception's text, with its type before a text of one word: `KeyError: 'nope'`."""
+    """An exception's text. If the text is one word, its type stands before: `KeyError: 'nope'`."""
     clear = " " in text or kind in ("", "Rejected", "Retry") or text.startswith(kind)
     return text if clear else f"{kind}: {text}".rstrip(": ")
 
