@@ -3,7 +3,7 @@
     ConserverError
     ├── BootError             the process cannot start; carries its exit code
     │   └── ConfigError       the configuration is wrong; lists every problem found
-    ├── OperationError        an operation that an operator asked for failed; has the kind of failure
+    ├── OperationError        an operator's request failed; has the kind of the failure
     │   └── InvalidArgumentError  an argument of the operation cannot be used
     ├── Filtered              a link stops the chain: the item is neither stored nor passed on
     ├── Retry                 a link asks for another attempt later
@@ -66,8 +66,8 @@ class ConfigError(BootError):
 ErrorKind: TypeAlias = Literal[
     "invalid", "not_found", "conflict", "denied", "unavailable", "failed"
 ]
-"""Why an operation failed, in this order: an argument cannot be used; the list, item or job does not
-exist; its present state forbids the operation; a server refuses the login; a server does not
+"""Why an operation failed, in this order: an argument cannot be used; the list, item or job is
+unknown; its present state forbids the operation; a server refuses the login; a server does not
 answer; a server refused a command.
 """
 
