@@ -1,6 +1,6 @@
-"""The dashboard as an application under /ui/: pages, static files, headers, errors.
+"""The dashboard's Starlette application under /ui/: pages, static files, headers, errors.
 
-It belongs to the API's application and works with that one's context.
+The API's application mounts it. It uses the API's context.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ MODULES = (
     configuration,
     login,
 )
-"""Those with pages; the navigation has their order."""
+"""The modules with pages, in the order of the navigation."""
 
 HEADERS = {
     "content-security-policy": (
@@ -80,7 +80,7 @@ HEADERS = {
     ),
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    # Not no-referrer: browsers would send forms with the origin `null`.
+    # With no-referrer, browsers would send forms with the origin `null`.
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -89,12 +89,12 @@ HEADERS = {
 NOT_KEPT = "private, no-store"
 KEPT = "public, max-age=31536000, immutable"
 RELAYING_MAX = 8
-"""Threads that wait for servers of recordings at the same time."""
+"""The most threads that wait for other servers' recordings at the same time."""
 _NOBODY = Token("", ("read",))
 
 
 class Dashboard:
-    """What the pages of one process share."""
+    """The objects that all pages of one process share."""
 
     def __init__(self, context: Context, failures: Any) -> None:
         self.context = context
@@ -111,10 +111,10 @@ class Dashboard:
         self.relaying = CapacityLimiter(RELAYING_MAX)
 
     async def enter(self, request: Request, role: str) -> Visit | Response:
-        """Who comes, or the way to the login.
+        """The visit of a logged-in visitor, or a redirect to the login.
 
         Raises:
-            ProblemError: 403: the visitor has not that role.
+            ProblemError: 403: the visitor lacks the role.
         """
         cookie = self.sessions.cookie_of(request)
         made = self.context.is_open and not cookie
@@ -138,13 +138,13 @@ class Dashboard:
         return visit
 
     async def still_in(self, visit: Visit) -> bool:
-        """Whether the session of a visitor goes on."""
+        """Whether the visitor's session has not ended."""
         if self.context.is_open:
             return True
         try:
             token, _ = await self.sessions.load(visit.cookie)
         except RedisError:
-            return True  # The page says that Redis is away.
+            return True  # Unknown. The page reports that Redis is away.
         return token is not None
 
     def _to_login(self, visit: Visit) -> Response:
@@ -155,7 +155,7 @@ class Dashboard:
 
 
 def create(application: FastAPI, context: Context) -> ASGIApp:
-    """The dashboard for the API's application, which place.py puts under /ui/."""
+    """The dashboard's application, which place.py mounts under /ui/ of the API's application."""
     dashboard = Dashboard(context, application.state.failures)
     pages = [route_of(page, dashboard) for page in dashboard.pages]
     inner = Starlette(
@@ -170,10 +170,10 @@ def create(application: FastAPI, context: Context) -> ASGIApp:
             RedisError: _failed,
             StoreError: _failed,
             HTTPException: _failed,
-            Exception: _failed,  # The frame logs it.
+            Exception: _failed,  # api/frame.py logs it.
         },
     )
-    inner.router.redirect_slashes = False  # Its addresses would lack a proxy's prefix.
+    inner.router.redirect_slashes = False  # Redirects would lack a proxy's prefix.
     inner.state.dashboard = dashboard
     inner.state.context = context
     application.state.dashboard = dashboard
@@ -181,7 +181,7 @@ def create(application: FastAPI, context: Context) -> ASGIApp:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """An error as a page."""
+    """Answers an error with a page."""
     dashboard: Dashboard = request.app.state.dashboard
     status, text = told(error)
     if isinstance(error, RedisError):
@@ -197,7 +197,9 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 class _Headers:
-    """The headers of every answer. A static file with its version in the address may be kept."""
+    """Middleware that sets the headers of every answer. Browsers may cache a static file if its
+    address has its version.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,7 @@
-"""A vCon as its page shows it: parties, dialogs with what was said in them, and all other parts.
+"""Prepares a vCon for its page: parties, dialogs with their transcripts, and all other parts.
 
-Everything in a vCon was written by somebody else: whatever is odd is left out here, and no value is
-anything but text in the end.
+Strangers may have written the vCon. So this module leaves out invalid parts, and passes all values
+to the template as text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from storage.reading import (
 _TEXT_CHARS = 20_000
 _RAW_CHARS = 400_000
 _BODY_CHARS = 2_000
-"""A longer text in the raw document is replaced by its length."""
+"""In the raw document, a longer text is replaced by its length."""
 _LINES_MAX = 5_000
 _PARTY_MEMBERS = ("name", "tel", "mailto", "sip", "org", "role", "title", "timezone")
 
@@ -42,7 +42,7 @@ PLAYED = frozenset(
     "audio/flac audio/x-flac audio/mp4 audio/x-m4a audio/aac audio/webm video/webm video/mp4 "
     "video/ogg".split()
 )
-"""The media types that are sent to a browser as what they are. Others are only downloaded."""
+"""The media types that a browser gets under their own name. Others are only downloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What somebody said, in seconds of the recording. party: the number of its colour.
+    """A line of the transcript, with times in seconds of the recording.
 
-    words: (start, end, text), none where they have no times.
+    party: the number of the speaker's colour. words: (start, end, text); empty without times.
     """
 
     start_s: float
@@ -74,14 +74,14 @@ class Dialog:
     """One dialog.
 
     Attributes:
-        source: where its recording is: "here" (it can be played), "gone" (its upload has been
-            removed), an address without its query, or "" for none.
-        fetched_from: the address, without its query, from which it is fetched when it is played;
-            "" where we have it.
+        source: the place of its recording: "here" (it can be played), "gone" (its upload has been
+            removed), a URL without its query, or "" for no recording.
+        fetched_from: the URL, without its query, from which the server fetches the recording to
+            play it; "" if the server has it.
         playable: whether browsers usually can play it.
-        lines: the transcript; none where there is none, or one without times.
-        said: the transcript's or the message's text, where there are no lines.
-        speakers: (name, number of its colour), in the order in which they begin.
+        lines: the transcript; empty if there is none, or it has no times.
+        said: the text of the transcript or the message, if there are no lines.
+        speakers: (name, number of the colour), in the order of their first words.
     """
 
     number: int
@@ -102,7 +102,7 @@ class Dialog:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An analysis or an attachment. text: its body, perhaps cut."""
+    """An analysis or an attachment. text: its body; a long one is cut."""
 
     number: int
     kind: str
@@ -115,7 +115,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A vCon. raw: the document as text, with long bodies left out."""
+    """A vCon. raw: the document as text, without long bodies."""
 
     uuid: str
     form: str
@@ -130,7 +130,7 @@ class Call:
 
 
 def read(raw: bytes, uploads: Store) -> Call:
-    """The view of a document. Raises Rejected for what is no vCon."""
+    """Prepare a document. Raises Rejected if it is no vCon."""
     vcon = Vcon.parse(raw)
     data = vcon.view
     parties = [_party(number, one) for number, one in enumerate(_objects(data, "parties"))]
@@ -154,7 +154,7 @@ def read(raw: bytes, uploads: Store) -> Call:
 
 
 def dialog_of(raw: bytes, number: int) -> dict[str, Any] | None:
-    """One dialog of a document; None if it has none of that number."""
+    """The dialog with this index; None if the document has no such dialog."""
     try:
         dialogs = _objects(Vcon.parse(raw).view, "dialog")
     except Rejected:
@@ -163,7 +163,7 @@ def dialog_of(raw: bytes, number: int) -> dict[str, Any] | None:
 
 
 def _objects(data: Mapping[str, Any], member: str) -> list[dict[str, Any]]:
-    """The entries of a list, so that their numbers stay right; an odd one as an empty object."""
+    """The objects in a list. An invalid entry becomes an empty object, which keeps the indices."""
     found = data.get(member)
     entries = found if isinstance(found, list) else []
     return [one if isinstance(one, dict) else {} for one in entries]
@@ -222,7 +222,7 @@ def _source(dialog: dict[str, Any], uploads: Store) -> str:
         try:
             return "here" if uploads.find(url.removeprefix(SCHEME)) else "gone"
         except StoreError:
-            return "here"  # The player says that it cannot be had now.
+            return "here"  # The store does not answer; the player will report it.
     try:
         return named(url) if urlsplit(url).hostname else ""
     except ValueError:
@@ -230,14 +230,14 @@ def _source(dialog: dict[str, Any], uploads: Store) -> str:
 
 
 def is_fetched(url: str) -> bool:
-    """Whether what is at an address can be asked for at all; outbound/fetch.py has the rules."""
+    """Whether the server may fetch the URL to play it. outbound/fetch.py has further rules."""
     return url.partition(":")[0].lower() in ("http", "https")
 
 
 def _speakers(
     segments: Sequence[Segment], parties: Sequence[Party], theirs: Sequence[int]
 ) -> dict[str, int]:
-    """The colour of each speaker: the number of the party of that name, else the next free one."""
+    """The colour of each speaker: the number of the party with this name, else a free number."""
     named = {party.name: party.number for party in reversed(parties)}
     found: dict[str, int] = {}
     speaking = {segment.speaker for segment in segments}
@@ -287,7 +287,7 @@ def _part(number: int, part: dict[str, Any]) -> Part:
 
 
 def _page(page: DocumentPage) -> str:
-    """A page of a document, with what is to be known of it."""
+    """The text of a page of a document, with remarks on it."""
     sure = f"{page.confidence:.0%}" if page.source == "ocr" and page.confidence else ""
     said = ", ".join(filter(None, (page.source.replace("_", " "), sure, page.error)))
     return f"— page {page.number}{f' ({said})' if said else ''} —\n{page.text}"

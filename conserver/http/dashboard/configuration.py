@@ -1,4 +1,4 @@
-"""/ui/config: the configuration as it was read, without its secrets; and reading it again."""
+"""/ui/config: the configuration that this process uses, without secrets; reloading it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ALONE = (
 
 @pages.get("/config", nav="Configuration")
 def config(visit: Visit) -> Response:
-    """What this process has read, and whether the file says something else by now."""
+    """The configuration that this process has read, and whether the file has changed since."""
     context = visit.context
     found: Any = context.config
     shown: Any = redact_fields(found.model_dump(mode="json", exclude_defaults=True))
@@ -70,7 +70,7 @@ def reload(visit: Visit) -> Response:
 
 @pages.live("/reloads/{request}", "reload.html", role="admin")
 def reloads(visit: Visit) -> Values:
-    """What came of a reload on each host."""
+    """The result of a reload on each host."""
     request = visit.name("request")
     with visit.client() as client:
         found = operation.answers(client, request)
@@ -78,7 +78,7 @@ def reloads(visit: Visit) -> Values:
 
 
 def _file(visit: Visit) -> tuple[list[str], bool]:
-    """What is wrong with the file as it is now, and whether it says something else."""
+    """The errors in the present file, and whether it differs from the configuration in use."""
     context = visit.context
 
     def told(problem: Problem) -> str:

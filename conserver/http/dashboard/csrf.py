@@ -1,8 +1,8 @@
-"""The secret that a form carries, so that no page of somebody else can send it.
+"""The CSRF secret in each form, so that a page of another site cannot send the form.
 
-It is derived from the visitor's cookie, so nothing is stored, and differs in every page, so that
-compression cannot give it away. A request that a browser marks as coming from another site is
-refused before that.
+The secret is derived from the visitor's cookie, so nothing has to be stored. It differs in every
+page, so that compression cannot reveal it (BREACH). Before the secret is checked, a request is
+refused if the browser marks it as cross-site.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _FOREIGN = frozenset({"cross-site", "same-site"})
 
 
 def token_for(cookie: str) -> str:
-    """A secret for a form of the visitor with that cookie."""
+    """A secret for a form of the visitor with this cookie."""
     nonce = secrets.token_hex(_NONCE_CHARS // 2)
     return nonce + _sign(cookie, nonce)
 
 
 def check(request: Request, cookie: str, given: str) -> None:
-    """Whether a form came from a page of ours.
+    """Check that a form was sent by a page of this dashboard.
 
     Raises:
         ProblemError: 403.

@@ -1,4 +1,4 @@
-"""/ui/dead-letters: by kind and one by one; requeue and purge of all that matches."""
+"""/ui/dead-letters: dead letters by cause and one by one; requeue and purge by a filter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS_LOOKED_AT = 10_000
 
 @dataclass(frozen=True)
 class Wanted:
-    """A filter as people type it, and what it means."""
+    """A filter: the form's fields, and the Filter made of them."""
 
     typed: Mapping[str, str]
     filter: Filter
@@ -34,7 +34,7 @@ class Wanted:
 
 @pages.get("/dead-letters", nav="Dead letters")
 def show(visit: Visit) -> Response:
-    """Dead letters that match, grouped by kind and one by one."""
+    """The dead letters that match the filter, by cause and one by one."""
     wanted = _wanted(visit, visit.query)
     at = visit.query.get("at", "0")
     offset = int(at) if at.isdigit() and len(at) < 10 else 0
@@ -70,7 +70,7 @@ def show(visit: Visit) -> Response:
 
 @pages.get("/dead-letters/{uuid}")
 def letter(visit: Visit) -> Response:
-    """All that is known of the dead letters of one vCon."""
+    """The dead letters of one vCon, with their tracebacks."""
     uuid = visit.name("uuid")
     with visit.client() as client:
         wanted = Filter(names=visit.token.lists, uuids=(uuid,))
@@ -82,7 +82,7 @@ def letter(visit: Visit) -> Response:
 
 @pages.post("/dead-letters", role="operate")
 def begin(visit: Visit) -> Response:
-    """Begins a dry run, which counts. Its page asks whether that is to be done."""
+    """Starts a dry run, which counts the items. Its page asks whether to start the operation."""
     kind = str(visit.form.get("kind", ""))
     typed = {name: str(visit.form.get(name, "")) for name in operations.FIELDS}
     wanted = _wanted(visit, typed)
@@ -136,7 +136,7 @@ def _shown(letter: dead_letters.DeadLetter) -> Mapping[str, Any]:
 
 
 def _details(letter: dead_letters.DeadLetter) -> Mapping[str, Any]:
-    """As it is shown, with the traceback and everything else that is known."""
+    """A dead letter as the page shows it, with its traceback."""
     told = dead_letters.details(letter)
     known = {"reason", "list", "uuid", "error", "traceback", "time_ms", "links_done"}
     known |= {"storages_owed", "attempts", "payload_bytes", "link", "storage"}

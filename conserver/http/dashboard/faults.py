@@ -1,4 +1,4 @@
-"""What went wrong, in a sentence for the person who looks at a page."""
+"""Turns an error into a sentence for the visitor of a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STATUS_OF_KIND = {"invalid": 422, "not_found": 404, "conflict": 409, "failed": 
 
 
 def told(error: Exception) -> tuple[int, str]:
-    """The status and text of an error, for a person."""
+    """The HTTP status and the text for an error."""
     if isinstance(error, ProblemError):
         return error.status, redact_text(error.detail)
     if isinstance(error, OperationError):

@@ -1,7 +1,7 @@
-"""/ui/items/{uuid}: where a vCon is, what happened to it, and what it holds.
+"""/ui/items/{uuid}: the places of a vCon in the queues, its story, and its content.
 
-Where it is and its story are live. The vCon below them stays as it was, so that a recording that
-plays is not disturbed; static/item.js takes a new version in when there is one.
+Places and story are live. The content below them is not, so that a playing recording is not
+interrupted; static/item.js loads a new version when there is one.
 """
 
 from __future__ import annotations
@@ -31,19 +31,21 @@ pages = Pages()
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _FOR_EVER_S = 1e9
 _COSTLY = 20
-"""A story is read again after so many times as long as its reading took: it looks at all lists."""
+"""The least pause between two readings of a story, as a multiple of the time of a reading, because
+a reading searches all lists.
+"""
 
 
 @pages.get("/items")
 def find(visit: Visit) -> Response:
-    """Goes to the vCon, or to that of a job, that `id` names."""
+    """Redirects to the page of a vCon. `id`: its uuid, or the id of its job."""
     wanted = visit.query.get("id", "").strip()
     found = item_named(visit, wanted) if wanted else None
     return found or visit.to("items/" + quoted(submitting.check_uuid(wanted, 404)))
 
 
 def item_named(visit: Visit, text: str) -> Response | None:
-    """The way to the item of a UUID, or of a job that is known; None for any other text."""
+    """A redirect to the page of a uuid or of a known job's vCon; None for any other text."""
     if _UUID.fullmatch(text):
         return visit.to(f"items/{text}")
     if not submitting.is_job_id(text):
@@ -57,7 +59,7 @@ def item_named(visit: Visit, text: str) -> Response | None:
 
 @pages.live("/items/{uuid}", "item.html")
 def item(visit: Visit) -> Values:
-    """Everything that is known of a vCon."""
+    """The page of a vCon."""
     uuid = submitting.check_uuid(visit.name("uuid"), 404)
     story = _story(visit, uuid)
     values: dict[str, Any] = {
@@ -75,14 +77,14 @@ def item(visit: Visit) -> Values:
 
 @pages.get("/items/{uuid}/vcon.json")
 def download(visit: Visit) -> Response:
-    """The document, byte for byte."""
+    """Sends the document, byte for byte."""
     headers = {"content-disposition": "attachment"}
     return Response(document_of(visit), 200, headers, "application/json")
 
 
 @pages.post("/items/{uuid}/cancel", role="operate")
 def cancel(visit: Visit) -> Response:
-    """Cancels every item of the vCon that waits or runs."""
+    """Cancels every waiting or running item of the vCon."""
     uuid = submitting.check_uuid(visit.name("uuid"), 404)
     story = _story(visit, uuid)
     here = [one for one in story.places if one.where != "dead"]
@@ -112,10 +114,10 @@ def cancel(visit: Visit) -> Response:
 
 
 def document_of(visit: Visit) -> bytes:
-    """The document of the vCon that the address names.
+    """The document of the vCon in the address.
 
     Raises:
-        ProblemError: 403 where the visitor may not see it, 404, 502.
+        ProblemError: 403: the visitor may not see it; 404; 502.
     """
     uuid = submitting.check_uuid(visit.name("uuid"), 404)
     if not _may_see(visit, None if not visit.token.lists else _story(visit, uuid)):
@@ -130,12 +132,14 @@ def document_of(visit: Visit) -> bytes:
 
 
 def may_see_payload(visit: Visit) -> bool:
-    """Whether the visitor's role may see what vCons hold."""
+    """Whether the visitor's role may see the content of vCons."""
     return visit.may("operate") or visit.context.settings.ui_payload == "read"
 
 
 def _may_see(visit: Visit, story: Story | None) -> bool:
-    """Also whether a token for some lists may see this one: its story has to name one of them."""
+    """Whether the visitor may see this vCon. For a token that is restricted to lists, the story
+    has to name one of these lists.
+    """
     known = story is not None and bool(story.places or story.jobs or story.attempts)
     return may_see_payload(visit) and (not visit.token.lists or known)
 
@@ -154,7 +158,7 @@ def _story(visit: Visit, uuid: str) -> Story:
         return found, time.monotonic() - began_s
 
     took_s = dashboard.snapshots.get((*key, "took"), _FOR_EVER_S, lambda: [0.0])
-    max_age_s = -1.0 if visit.said else max(0.9, took_s[0] * _COSTLY)  # Fresh after an action.
+    max_age_s = -1.0 if visit.said else max(0.9, took_s[0] * _COSTLY)  # Read again after an action.
     story, took_s[0] = dashboard.snapshots.get(key, max_age_s, read)
     found: Story = story
     return found
@@ -166,7 +170,7 @@ def _found(visit: Visit, uuid: str) -> documents.Found:
 
 
 def _document(visit: Visit, uuid: str, story: Story) -> dict[str, Any]:
-    """The values of the part that shows the vCon."""
+    """The template's values for the content of the vCon."""
     found = _found(visit, uuid)
     values: dict[str, Any] = {
         "source": found.source,
@@ -202,7 +206,7 @@ def _shown(attempt: stories.Attempt, story: Story) -> dict[str, Any]:
 
 
 def _version(story: Story) -> str:
-    """Changes whenever the document may have changed."""
+    """A text that differs whenever the document may have changed."""
     seen = (
         [(one.where, tuple(one.links), tuple(one.owed or ())) for one in story.places],
         [(one.id, one.status) for one in story.jobs],

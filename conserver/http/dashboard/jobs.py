@@ -1,4 +1,4 @@
-"""/ui/jobs: submissions that somebody follows, the newest first."""
+"""/ui/jobs: the jobs, the newest first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOOKED_AT = 5000
 
 @pages.live("/jobs", "jobs.html", nav="Jobs")
 def show(visit: Visit) -> Values:
-    """The newest jobs that match."""
+    """The newest jobs that match the filter."""
     name, status = visit.query.get("list", ""), visit.query.get("status", "")
     status = status if status in jobs.STATUSES else ""
     searched = visit.query.get("q", "").strip()

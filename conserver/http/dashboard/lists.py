@@ -1,4 +1,6 @@
-"""/ui/lists/{name}: what waits first, what runs, what is parked and why, what is dead."""
+"""/ui/lists/{name}: the first waiting items, running items, parked items and their reasons, dead
+letters.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ def show(visit: Visit) -> Values:
 
 @pages.post("/lists/{name}/pause", role="operate")
 def pause(visit: Visit) -> Response:
-    """Stops taking from a list."""
+    """Pauses a list: workers claim nothing from it."""
     name = visit.check_list(visit.name("name"))
     with visit.client() as client:
         configured = visit.context.config.ingress
@@ -62,7 +64,7 @@ def pause(visit: Visit) -> Response:
 
 @pages.post("/lists/{name}/resume", role="operate")
 def resume(visit: Visit) -> Response:
-    """Takes from a list again."""
+    """Resumes a list."""
     name = visit.check_list(visit.name("name"))
     with visit.client() as client:
         resumed = lists.resume(client, [name], actor=visit.token.name).resumed
@@ -96,7 +98,7 @@ def ask(visit: Visit) -> Response:
 
 @pages.post("/lists/{name}/cancel", role="operate")
 def cancel(visit: Visit) -> Response:
-    """Cancels it."""
+    """Cancels a vCon or a job."""
     name = visit.check_list(visit.name("name"))
     uuid, job = str(visit.form.get("uuid", "")), str(visit.form.get("job", ""))
     configured, keep_s = visit.context.config.ingress, visit.context.settings.orphan_expiry_s
@@ -106,7 +108,7 @@ def cancel(visit: Visit) -> Response:
             jobs.cancel(client, job, actor=visit.token.name, configured=configured, keep_s=keep_s)
             return _back(visit, name, f"The job {job} is cancelled.")
         if visit.token.lists:
-            # One vCon may wait on lists that this visitor may not use.
+            # The vCon may also wait on lists that this visitor may not use.
             raise ProblemError(403, "a token that is restricted to lists cancels jobs, not vCons")
         total = items.cancel(
             client, uuid, actor=visit.token.name, configured=configured, keep_s=keep_s
@@ -115,13 +117,13 @@ def cancel(visit: Visit) -> Response:
 
 
 def _back(visit: Visit, name: str, said: str) -> Response:
-    """To where the button was: the overview, or the list's own page."""
+    """Redirects to the page with the button: the overview, or the page of the list."""
     came_from_overview = visit.request.headers.get("referer", "").partition("?")[0].endswith("/ui/")
     return visit.to("" if came_from_overview else f"lists/{quoted(name)}", said=said)
 
 
 def _running(found: Overview, chain: str | None) -> list[Mapping[str, Any]]:
-    """What workers say that they do for a chain, the longest first."""
+    """The items that workers report as running for a chain, the longest first."""
     rows: list[Mapping[str, Any]] = [
         {**item, "host": host.name, "slot": worker.get("slot")}
         for host in found.hosts

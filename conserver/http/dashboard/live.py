@@ -1,8 +1,8 @@
-"""Keeps open pages current: server-sent events with the live part of a page, when it changes.
+"""Refreshes open pages: sends the live part of a page as a server-sent event when it changes.
 
-All visitors who look at the same page with the same rights are one group. A group's page is made
-once a second, however many tabs are open, and only while there is one; its HTML is sent to all when
-it differs from before. A tab that its browser hides closes its stream.
+All tabs that show the same page to visitors with the same rights form a group. While a group has a
+tab, the server renders its live part once a second, for all tabs together, and sends the HTML if it
+has changed. A tab closes its stream while the browser hides it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ RECONNECT_MS = 1000
 
 @dataclass
 class _Group:
-    """Who looks at one page with the same rights."""
+    """The tabs that show one page to visitors with the same rights."""
 
     html: str = ""
     good: str = ""
-    """The latest that could be made; it stays below the reason why there is nothing newer."""
+    """The latest HTML. If rendering fails, it stays on the page, below the error."""
     version: str = ""
     listeners: set[asyncio.Event] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
@@ -56,14 +56,14 @@ class Live:
         self._groups: dict[Hashable, _Group] = {}
         self._log = log.get_logger()
         self.rendered = 0
-        """How often a live part was made; for tests and the log."""
+        """How often a live part was rendered; for tests and the log."""
 
     def __len__(self) -> int:
         """How many streams are open."""
         return sum(len(group.listeners) for group in self._groups.values())
 
     async def stream(self, visit: Visit, page: Page) -> Response:
-        """The stream of a page. Raises ProblemError: 503 where too many are open."""
+        """The stream of a page. Raises ProblemError: 503 if too many streams are open."""
         if len(self) >= STREAMS_MAX:
             raise ProblemError(
                 503, "too many pages are open here", "too-many", {"Retry-After": "10"}
@@ -75,7 +75,7 @@ class Live:
     async def _events(self, visit: Visit, page: Page, seen: str) -> AsyncIterator[str]:
         token = visit.token
         query = tuple(sorted((k, v) for k, v in visit.query.items() if k != "live"))
-        # Who may not read sees jobs of its own only: its pages are nobody else's.
+        # Without the role read a visitor sees only its own jobs, so its group is its own.
         whose = "" if token.may("read") else token.name
         key = (page.path, visit.here, query, token.roles, token.lists, whose)
         group = self._groups.setdefault(key, _Group())
@@ -108,7 +108,7 @@ class Live:
                 group.task.cancel()
 
     async def _keep(self, group: _Group, visit: Visit, page: Page) -> None:
-        """Make the live part again and again, until nobody looks any more."""
+        """Render the live part again and again, until the group has no tab."""
         while not self._dashboard.context.subscriptions.closing:
             began_s = time.monotonic()
             html = await self._made(group, visit, page)
@@ -130,7 +130,7 @@ class Live:
             group.good = await run_in_threadpool(make)
         except (ProblemError, OperationError, RedisError) as error:
             return self._dashboard.templates.apology(error) + group.good
-        except Exception as error:  # noqa: BLE001 - the next second may be better.
+        except Exception as error:  # noqa: BLE001 - the next try may succeed.
             self._log.exception("live_page_failed", page=page.path, error=type(error).__name__)
             return self._dashboard.templates.apology(error) + group.good
         return group.good

@@ -1,4 +1,4 @@
-"""/ui/login and /ui/logout: a token becomes a session. /ui/theme: light, dark, or as the system."""
+"""/ui/login, /ui/logout: exchange a token for a session, end it. /ui/theme: light, dark, system."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def begin(visit: Visit) -> Response:
 
 @pages.post("/logout", role="")
 async def logout(visit: Visit) -> Response:
-    """Ends the session, everywhere at once."""
+    """Ends the session on all replicas."""
     await visit.dashboard.sessions.end(visit.cookie)
     log.get_logger().info("dashboard_logout", actor=visit.token.name)
     response = RedirectResponse(visit.to_path("login"), 303)
@@ -57,7 +57,7 @@ async def logout(visit: Visit) -> Response:
 
 @pages.post("/theme", role="")
 async def theme(visit: Visit) -> Response:
-    """Chooses how the pages look; the browser keeps it."""
+    """Sets a cookie for the theme of the pages."""
     wanted = str(visit.form.get("theme", ""))
     back = safe_next(str(visit.form.get("next", "")))
     response = RedirectResponse(visit.to_path(back), 303)
@@ -75,7 +75,7 @@ async def theme(visit: Visit) -> Response:
 
 def _asked(visit: Visit, wrong: str = "") -> Response:
     wanted = safe_next(visit.query.get("next", "") or str(visit.form.get("next", "")))
-    # The form's secret is derived from a cookie, also before there is a session.
+    # The form's CSRF secret is derived from a cookie, so one is needed before the session exists.
     cookie = visit.cookie or new_cookie()
     made = replace(visit, cookie=cookie, new_cookie=False)
     response = made.render("login.html", 401 if wrong else 200, wrong=wrong, next=wanted)

@@ -1,9 +1,9 @@
 """/ui/items/{uuid}/dialogs/{number}/recording: a recording, for the player of the item's page.
 
-From the vCon itself, from the upload store, or passed on from the server that the vCon names, with
-ranges, so that a player can begin anywhere. A browser is never sent to that server: it may be
-anybody's. What browsers do not play is only downloaded: nothing of a vCon is ever sent as a page or
-a script.
+The bytes come from the vCon, from the upload store, or from the server that the vCon names. In the
+last case this process relays them: the browser is not sent to that server, which may be a
+stranger's. Ranges are supported, so that the player can seek. Media types that browsers do not play
+are only downloaded, so nothing of a vCon is ever sent as a page or a script.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def recording(visit: Visit) -> Response:
 
 
 def _passed_on(visit: Visit, url: str, kind: str, headers: dict[str, str]) -> Response:
-    """The content behind a URL, under the rules of the link that transcribes.
+    """Fetches the content of a URL, with the limits of the link that transcribes.
 
     Raises:
-        ProblemError: 403: it may not be fetched, 502: it could not be.
+        ProblemError: 403: the URL may not be fetched; 502: fetching failed.
     """
     wanted = visit.request.headers.get("range", "")
     try:
@@ -86,7 +86,7 @@ def _passed_on(visit: Visit, url: str, kind: str, headers: dict[str, str]) -> Re
 
 
 def _rules(config: Config) -> FetchOptions:
-    """Those of the first link that transcribes; else the strictest."""
+    """The fetch options of the first link that transcribes; without one, the strictest options."""
     for link in config.links.values():
         if link.module == _TRANSCRIBES:
             with suppress(ValidationError):
@@ -95,12 +95,12 @@ def _rules(config: Config) -> FetchOptions:
 
 
 class _Relayed(StreamingResponse):
-    """Sends what a relay brings. However it ends, the relay is closed."""
+    """Sends the bytes of a relay, and closes it at the end, also after an error."""
 
     def __init__(
         self, relay: Relay, threads: CapacityLimiter, kind: str, headers: dict[str, str]
     ) -> None:
-        """threads: that may wait for servers at the same time."""
+        """threads: limits the threads that wait for other servers."""
         self._relay, self._threads = relay, threads
         super().__init__(self._chunks(), relay.status, headers, kind)
 
@@ -108,7 +108,7 @@ class _Relayed(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         except Retry as error:
-            # An answer that is not completed ends its connection: nobody takes it for whole.
+            # The answer stays incomplete, so the connection is closed and the browser notices it.
             reason = redact_text(str(error))
             log.get_logger().warning("recording_broke_off", reason=reason)
         finally:
@@ -124,12 +124,12 @@ class _Relayed(StreamingResponse):
 
 
 def ranged(content: bytes, wanted: str, kind: str, headers: dict[str, str]) -> Response:
-    """The whole content, or the one range of it that was asked for (RFC 9110, section 14)."""
+    """The whole content, or the requested range of it (RFC 9110, section 14)."""
     headers = {**headers, "accept-ranges": "bytes"}
     match = _RANGE.fullmatch(wanted.strip())
     first, last = match.groups() if match is not None else ("", "")
     if not (first or last) or (first and last and int(last) < int(first)):
-        return Response(content, 200, headers, kind)  # Also for several ranges: that is allowed.
+        return Response(content, 200, headers, kind)  # Also if several ranges are wanted.
     begin = int(first) if first else max(len(content) - int(last), 0)
     end = min(int(last), len(content) - 1) if first and last else len(content) - 1
     if begin > end:

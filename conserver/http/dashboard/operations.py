@@ -1,4 +1,4 @@
-"""/ui/operations: what was begun for many items, how far it is, and what is to be done next."""
+"""/ui/operations: operations on many items, their progress, and the step after a dry run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conserver.operations.background import Operation, Order
 pages = Pages()
 SHOWN = 100
 FIELDS = ("list", "reason", "where", "text", "uuid", "older", "newer")
-"""Of a filter as people type it: an operation's page leads back to it."""
+"""The form fields of a filter. An operation's page has a link back to the form."""
 
 _LEFT_OUT = {
     "rate": "wait for a place of a rate: before it they would only wait again",
@@ -26,7 +26,7 @@ _LEFT_OUT = {
 }
 
 WAIT_S = 0.6
-"""How long a form waits for its operation: most have ended by then, and their page is whole."""
+"""How long a form waits for its operation, so that the page can show the end of a short one."""
 
 
 @pages.live("/operations", "operations.html", nav="Operations")
@@ -34,7 +34,7 @@ def show_all(visit: Visit) -> Values:
     """The latest operations, and who changed what."""
     with visit.client() as client:
         found = [one for one in background.newest(client, SHOWN) if _may_see(visit, one)]
-        # The audit names lists of everybody.
+        # The audit log names all lists, so a visitor with restricted lists must not see it.
         entries = [] if visit.token.lists else audit.recent(client, SHOWN)
     return {"operations": found, "entries": entries}
 
@@ -54,13 +54,13 @@ def show(visit: Visit) -> Values:
 
 @pages.post("/operations/{id}/begin", role="operate")
 def begin(visit: Visit) -> Response:
-    """Does what a dry run has counted."""
+    """Starts the operation whose items a dry run has counted."""
     found = _found(visit)
     return begun(visit, background.in_earnest(found, visit.token.name), _typed(visit))
 
 
 def begun(visit: Visit, order: Order, typed: Mapping[str, str]) -> Response:
-    """Begin an operation, and go to its page. typed: the filter of the page before, to go back."""
+    """Start an operation, and redirect to its page. typed: the filter's form, for the link back."""
     operation = visit.context.operations.begin(order)
     visit.context.operations.wait(operation.id, WAIT_S)
     return visit.to(f"operations/{operation.id}", **typed)
@@ -68,7 +68,7 @@ def begun(visit: Visit, order: Order, typed: Mapping[str, str]) -> Response:
 
 @pages.post("/operations/{id}/stop", role="operate")
 def stop(visit: Visit) -> Response:
-    """Lets an operation end after its current step."""
+    """Stops an operation after its current step."""
     found = _found(visit)
     with visit.client() as client:
         background.stop(client, found.id, actor=visit.token.name)
@@ -84,7 +84,7 @@ def _found(visit: Visit) -> Operation:
 
 
 def _list_of(operation: Operation) -> str:
-    """The list whose page has begun it; "" for an operation on dead letters."""
+    """The list on whose page the operation was started; "" for an operation on dead letters."""
     names = operation.filter.get("names") or [""]
     return str(names[0]) if operation.kind in background.OF_WAITING else ""
 
@@ -101,7 +101,7 @@ def _meant(fields: Mapping[str, Any]) -> Mapping[str, str]:
     told = {}
     for field, value in fields.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        # A text was made a pattern that means itself.
+        # Undo re.escape: show the text that was typed, not the pattern.
         told[names.get(field, field)] = re.sub(r"\\(.)", r"\1", text) if field == "error" else text
     return told
 

@@ -1,4 +1,4 @@
-"""/ui/: all lists, storages, hosts and transcribers, and above them what is wrong right now."""
+"""/ui/: present problems, then all lists, storages, hosts and transcribers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pages = Pages()
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a list is served: that of its chain over the last minute. None: not known."""
+    """The rate of a list's chain over the last minute. None: not known."""
 
     per_s: float | None
     drained_in_s: float | None
@@ -32,7 +32,7 @@ FINDINGS_SHOWN = 12
 
 @pages.live("/", "overview.html", nav="Overview")
 def show(visit: Visit) -> Values:
-    """Everything at once."""
+    """The overview."""
     found = seen(visit)
     searched = visit.query.get("q", "").strip().lower()
     shown = [one for one in found.lists if searched in one.name.lower()]
@@ -52,7 +52,9 @@ def show(visit: Visit) -> Values:
 
 
 def seen(visit: Visit) -> Overview:
-    """The state of everything that the visitor may see, read at most once a second for all."""
+    """The state of all lists and hosts that the visitor may see. Redis is read at most once a
+    second, for all visitors together.
+    """
     dashboard = visit.dashboard
 
     def read() -> Overview:
@@ -70,13 +72,13 @@ def seen(visit: Visit) -> Overview:
 
 
 def findings_of(visit: Visit, name: str) -> list[Finding]:
-    """What is wrong with one list."""
+    """The problems of one list."""
     found = attention(seen(visit), visit.context.settings.parked_cap)
     return [one for one in found if one.list == name]
 
 
 def hours(visit: Visit, found: Overview) -> Mapping[str, history.Line]:
-    """How much has waited on each list in the last hour; a new point comes every ten seconds."""
+    """The number of waiting items of each list over the last hour, with a point per ten seconds."""
     names = [one.name for one in found.lists]
 
     def read() -> Mapping[str, history.Line]:
@@ -87,7 +89,7 @@ def hours(visit: Visit, found: Overview) -> Mapping[str, history.Line]:
 
 
 def paces(visit: Visit, found: Overview) -> Mapping[str, Pace]:
-    """How fast each list's chain is, and when what waits on its lists is done at that rate."""
+    """The rate of each list's chain, and when its waiting items will be done at this rate."""
     chains = visit.context.config.ingress
     waiting: Counter[str] = Counter()
     moving = {one.name for one in found.lists if one.served and not one.paused}

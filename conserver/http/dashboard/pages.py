@@ -1,8 +1,8 @@
-"""How a page is declared, and the Visit that it gets: one request of one person.
+"""Declares pages (`Pages`), and their argument: a `Visit`, one request of a logged-in visitor.
 
-A page's function runs in a thread and may block. It returns a Response, or for a live page the
-values of its template; those are rendered as a whole page, and again for the stream of the page's
-live part. See the package's docstring for how to add one.
+A page's function runs in a thread and may block. It returns a Response. The function of a live page
+returns the values of its template instead: the server renders the whole page with them, and later
+only the block `live` for the page's stream. The package's docstring shows how to add a page.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 Values: TypeAlias = Mapping[str, Any]
 FORM_FIELDS_MAX = 1000
 FORM_BYTES_MAX = 4 << 20
-"""Of a form without files. The ids of 10,000 dead letters are 400 KB."""
+"""The largest form without files. (The ids of 10,000 dead letters have 400 KB.)"""
 
 
 @dataclass
 class Visit:
-    """One request: who asks, for what, and how to answer."""
+    """One request: the visitor, the page, and functions to answer."""
 
     request: Request
     dashboard: Dashboard
@@ -48,16 +48,16 @@ class Visit:
     said: Said | None = None
     form: FormData = field(default_factory=FormData)
     new_cookie: bool = False
-    """Whether the cookie was made for this request; only where everybody may come in."""
+    """Whether the cookie is new and must be set; only if the dashboard needs no login."""
 
     @property
     def context(self) -> Context:
-        """The API's: configuration, storages, uploads, operations."""
+        """The API's context: configuration, storages, uploads, operations."""
         return self.dashboard.context
 
     @property
     def query(self) -> Mapping[str, str]:
-        """What is behind the question mark; the last of several values."""
+        """The query string; if a name has several values, the last one."""
         return self.request.query_params
 
     @contextmanager
@@ -71,20 +71,20 @@ class Visit:
         return unquoted(str(self.request.path_params[parameter]))
 
     def check_list(self, name: str) -> str:
-        """A list's name, if the visitor may see that list. Raises ProblemError: 404."""
+        """The name, checked: a list that the visitor may see. Raises ProblemError: 404."""
         if not self.token.may_use(name):
             raise ProblemError(404, f"there is no list `{name}` that you may see", "list-unknown")
         return name
 
     def may(self, role: str) -> bool:
-        """Whether the visitor has that role."""
+        """Whether the visitor has the role."""
         return self.token.may(role)
 
     # ---- addresses -------------------------------------------------------------------------------
 
     @property
     def here(self) -> str:
-        """The path of this page below /ui/, as `to` takes it."""
+        """The path of this page below /ui/, in the form that `to` takes."""
         root: str = self.request.scope["root_path"]
         raw = self.request.scope.get("raw_path") or quote(self.request.scope["path"]).encode()
         path: str = raw.decode("latin-1")
@@ -92,24 +92,24 @@ class Visit:
 
     @property
     def address(self) -> str:
-        """This page below /ui/ with its query."""
+        """The path of this page below /ui/, with its query string."""
         query = self.request.url.query
         return self.here + (f"?{query}" if query and self.request.method == "GET" else "")
 
     @property
     def page_path(self) -> str:
-        """The path of this page as pages declare theirs: /workers."""
+        """The path of this page in the form of declarations, such as /workers."""
         return "/" + unquote(self.here)
 
     def to_path(self, path: str = "", /, **query: object) -> str:
-        """The address of a page, relative to this one: no prefix has to be known."""
+        """The address of a page, relative to this page, so that it works under any prefix."""
         up = "../" * self.here.count("/")
         if not path.partition("?")[0]:
             up = up or "./"
         return up + path + _query(query)
 
     def here_with(self, /, **query: object) -> str:
-        """The address of this page with some parts of its query replaced; None removes one."""
+        """The address of this page with some query values replaced; None removes a value."""
         return self.to_path(self.here, **{**self.query, **query})
 
     # ---- answers ---------------------------------------------------------------------------------
@@ -122,9 +122,11 @@ class Visit:
     def to(
         self, path: str = "", /, *, said: str = "", kind: str = "done", **query: object
     ) -> Response:
-        """Go to another page after an action. said: what it shows at its top.
+        """Redirect to another page after an action.
 
-        kind: "done" or "failed".
+        Args:
+            said: a message that the page shows at its top.
+            kind: "done" or "failed".
         """
         self.dashboard.snapshots.clear()
         if said:
@@ -134,15 +136,15 @@ class Visit:
     def confirm(
         self, question: str, *, yes: str, action: str, back: str, **values: Any
     ) -> Response:
-        """Ask before something is done. Works without JavaScript, and by keyboard.
+        """A page that asks before an action. Works without JavaScript, and by keyboard.
 
         Args:
-            question: what is about to happen, with its count.
-            yes: what the button says, such as "Requeue 4,310 dead letters".
-            action: the path that the form is sent to, as `to` takes it.
-            back: the path where "Cancel" leads.
-            values: `fields` (name -> value, or several values) that the form carries; `details`,
-                more lines for the person; `danger`: it cannot be undone.
+            question: names the action, with the number of items.
+            yes: the text of the button, such as "Requeue 4,310 dead letters".
+            action: the path to which the form is sent, in the form that `to` takes.
+            back: the path of the link "Cancel".
+            values: `fields` of the form (name -> value, or several values); `details`, further
+                lines of text; `danger`, whether the action cannot be undone.
         """
         known = {"fields": {}, "details": (), "danger": False}
         asked = {"question": question, "yes": yes, "action": action, "back": back}
@@ -161,7 +163,7 @@ Function = TypeVar("Function", bound=Callable[[Visit], Any])
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One address. nav: its name in the navigation; "" where it is not there."""
+    """One page. nav: its name in the navigation; "" if it is not in the navigation."""
 
     path: str
     method: str
@@ -181,25 +183,26 @@ class Pages:
     def get(
         self, path: str, *, role: str = "read", nav: str = ""
     ) -> Callable[[Answering], Answering]:
-        """Declares a page that answers by itself. role: who may see it."""
+        """Declares a page that is not live. role: the role that a visitor needs."""
         return self._declared(path, "GET", role, nav)
 
     def post(
         self, path: str, *, role: str, most_bytes: int = FORM_BYTES_MAX
     ) -> Callable[[Answering], Answering]:
-        """Declares the target of a form. Its secret and the visitor's role have been checked.
+        """Declares the target of a form. The CSRF secret and the visitor's role are checked before
+        the function is called.
 
-        most_bytes: of the form; 0: as much as uploads may have.
+        most_bytes: the largest form; 0: the limit of uploads.
         """
         return self._declared(path, "POST", role, "", most_bytes=most_bytes)
 
     def live(
         self, path: str, template: str, *, role: str = "read", nav: str = ""
     ) -> Callable[[Filling], Filling]:
-        """Declares a page whose block `live` is sent again whenever it changes.
+        """Declares a live page: its block `live` is sent again whenever it changes.
 
-        The function is called about once a second while anybody has the page open, and once for
-        all visitors with the same rights. It must not depend on who they are.
+        While a tab shows the page, the function is called about once a second, once for all
+        visitors with the same rights. So its result must not depend on the visitor.
         """
         return self._declared(path, "GET", role, nav, template)
 
@@ -251,7 +254,7 @@ async def _answered(visit: Visit, page: Page) -> Response:
 
 
 def _length(request: Request, most_bytes: int) -> int:
-    """How long a form is. Raises ProblemError: 411 or 413, before anything of it is read."""
+    """The length of a form. Raises ProblemError: 411 or 413, before the form is read."""
     length = request.headers.get("content-length", "")
     if not length.isdigit():
         raise ProblemError(411, "a form says how long it is", "length-needed")
@@ -265,7 +268,7 @@ def _rendered(visit: Visit, page: Page) -> Response:
 
 
 def quoted(name: str) -> str:
-    """A name as one part of an address; proxies that decode a path do not tear it apart."""
+    """A name quoted as one part of a path, so that a proxy that decodes paths does not split it."""
     doubtful = name.replace("%", "%25").replace("/", "%2F")
     if not doubtful.strip("."):
         doubtful = doubtful.replace(".", "%2E")
@@ -273,12 +276,12 @@ def quoted(name: str) -> str:
 
 
 def unquoted(part: str) -> str:
-    """The name that `quoted` wrote, of a part of a path that the server has decoded once."""
+    """The inverse of `quoted`, for a part of a path that the server has decoded once."""
     return unquote(part)
 
 
 def safe_next(wanted: str) -> str:
-    """Where a login leads: a path below /ui/, and nothing else."""
+    """The page after a login: `wanted` if it is a path below /ui/, else the overview."""
     parts = urlsplit(wanted)
     odd = parts.scheme or parts.netloc or parts.path.startswith("/") or "\\" in wanted
     if odd or not wanted.isprintable() or ".." in parts.path.split("/"):

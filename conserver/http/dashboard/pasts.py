@@ -1,4 +1,4 @@
-"""Pictures of the past: /ui/history for the script that draws them, and values for templates."""
+"""Charts of the history: /ui/history for the script that draws them, and values for templates."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PICTURES = (
     ("done", "per second", ("done_per_s", "failed_per_s")),
     ("duration", "duration, s", ("p50_s", "p95_s")),
 )
-"""Id, unit, and lines of each picture."""
+"""Id, unit, and lines of each chart."""
 
 
 @pages.get("/history")
 def show(visit: Visit) -> Response:
-    """JSON: {"window", "times": [...], "lines": {name: [...]}}; a list is named by `list`."""
+    """JSON: {"window", "times": [...], "lines": {name: [...]}}. Query `list`: a list's name."""
     name = visit.query.get("list", "")
     if name or visit.token.lists:
         visit.check_list(name)
@@ -30,9 +30,9 @@ def show(visit: Visit) -> Response:
 
 
 def values(visit: Visit, name: str) -> Values:
-    """What the template `history.html` needs. name: of a list; "" for all together.
+    """The values for the template `history.html`. name: of a list; "" for all lists together.
 
-    A visitor who may see some lists only gets no picture of all.
+    A visitor who is restricted to lists gets no chart of all lists.
     """
     if not name and visit.token.lists:
         return {"past": None, "pictures": (), "past_list": name, "windows": ()}

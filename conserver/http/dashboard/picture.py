@@ -1,7 +1,7 @@
-"""The chains of a configuration as a picture: lists -> links -> storages -> lists.
+"""Draws the chains of a configuration: lists -> links -> storages -> lists.
 
-Everything is computed here; the template only writes it down as SVG. Widths of texts are estimated,
-generously, because a server knows no fonts.
+This module computes all positions; the template only writes them as SVG. The widths of texts are
+generous estimates, because the server does not know the browser's font.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LEAST = 70.0
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A box. kind: list, link or storage. to: the chain that goes on with a list; "" for none."""
+    """A box. kind: list, link or storage. to: the chain that takes from the list; "" for none."""
 
     kind: str
     name: str
@@ -32,23 +32,23 @@ class Node:
 
     @property
     def height(self) -> float:
-        """Of every box the same."""
+        """The height, the same for all boxes."""
         return _HEIGHT
 
     @property
     def left(self) -> tuple[float, float]:
-        """Where lines come in."""
+        """The point where incoming lines end."""
         return self.x, self.y + _HEIGHT / 2
 
     @property
     def right(self) -> tuple[float, float]:
-        """Where lines go out."""
+        """The point where outgoing lines begin."""
         return self.x + self.width, self.y + _HEIGHT / 2
 
 
 @dataclass(slots=True)
 class Band:
-    """One chain. y: of its title. lines: paths."""
+    """The drawing of one chain. y: of its title. lines: SVG paths."""
 
     name: str
     enabled: bool
@@ -59,7 +59,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """All chains below each other. heads: (x, text) of the columns. said: the same in words."""
+    """All chains below each other. heads: (x, text) of the columns. said: the chains in words."""
 
     width: float
     height: float
@@ -107,7 +107,7 @@ def _widest(texts: Iterable[str]) -> float:
 
 
 def _label(config: Config, name: str) -> str:
-    """What an egress list is called: with the chain that takes from it."""
+    """The label of an egress list: its name, and the chain that takes from it."""
     to = config.ingress.get(name)
     return f"{name} → {to}" if to else name
 
@@ -122,7 +122,7 @@ def _box_width(config: Config, kind: str, name: str) -> float:
 
 
 def _under_width(module: str) -> float:
-    """Of the small text below a name."""
+    """The width of the small text below a name."""
     return round(len(module) * _CHAR * 0.85 + _PAD) if module else 0.0
 
 

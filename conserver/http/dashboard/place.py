@@ -1,7 +1,7 @@
-"""The dashboard's place in the API's application: /ui/, and the way there from `/`.
+"""Mounts the dashboard in the API's application under /ui/, and redirects browsers from `/`.
 
-The pages and Jinja2 take 4 MB, which an API that nobody looks at does not need: they are imported
-when the first page is asked for.
+The pages and Jinja2 take 4 MB of memory. They are imported at the first request for a page, so an
+API without visitors does not need this memory.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from conserver.http.api.context import Context
 
 
 def mount(application: FastAPI, context: Context) -> None:
-    """Put the dashboard into the API's application."""
+    """Mount the dashboard in the API's application."""
     application.mount("/ui", _Dashboard(application, context))
     application.router.routes.insert(0, Route("/ui", _with_slash))
     application.router.routes.append(Route("/", _home))
 
 
 class _Dashboard:
-    """The dashboard's application, from the first request to it."""
+    """The ASGI application that creates the dashboard at the first request."""
 
     def __init__(self, application: FastAPI, context: Context) -> None:
         self._application, self._context = application, context
@@ -44,7 +44,7 @@ class _Dashboard:
 
 
 async def _home(request: Request) -> Response:
-    """A browser is sent to the dashboard, below whatever prefix it asked for."""
+    """Redirects a browser to the dashboard, keeping the path prefix."""
     if "text/html" not in request.headers.get("accept", ""):
         raise HTTPException(404)
     return RedirectResponse("ui/", 307)

@@ -1,4 +1,4 @@
-"""/ui/schedules: what happens at fixed times, when next, and how the last run ended."""
+"""/ui/schedules: the schedules, their next times, and the ends of their last runs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ACTS = {
     "pause": (schedules.pause, "is paused"),
     "resume": (schedules.resume, "fires again at its next time"),
 }
-"""What is done to a schedule, and what is said then."""
+"""Action on a schedule -> the function, and the message afterwards."""
 
 
 @pages.live("/schedules", "schedules.html", nav="Schedules")
 def show(visit: Visit) -> Values:
-    """All schedules of the configuration; none for who may use some lists only."""
+    """All schedules of the configuration; none for a visitor who is restricted to lists."""
     if visit.token.lists:
         return {"schedules": [], "hidden": True}
     with visit.client() as client:
@@ -43,7 +43,7 @@ def ask(visit: Visit) -> Response:
 
 @pages.post("/schedules/{name}/{act}", role="operate")
 def act(visit: Visit) -> Response:
-    """Runs a schedule, lets its times pass, or lets it fire again."""
+    """Runs, pauses or resumes a schedule."""
     name, wanted = _name(visit), visit.name("act")
     if wanted not in _ACTS:
         raise ProblemError(404, "a schedule is run, paused or resumed")
@@ -54,7 +54,9 @@ def act(visit: Visit) -> Response:
 
 
 def _name(visit: Visit) -> str:
-    """The schedule of the address. Raises ProblemError: a schedule may work on any list."""
+    """The schedule in the address. Raises ProblemError if the visitor is restricted to lists,
+    because a schedule may work on any list.
+    """
     if visit.token.lists:
         raise ProblemError(403, "a token that is restricted to lists may not use schedules")
     return visit.name("name")

@@ -1,4 +1,4 @@
-"""/ui/search: what was said, found by its words where a storage keeps an index of them."""
+"""/ui/search: finds vCons by words in them, if a storage has a full-text index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAGE = 20
 
 @pages.get("/search", nav="Search")
 def search(visit: Visit) -> Response:
-    """The form, and what it finds."""
+    """The form, and the vCons found."""
     reader = visit.context.storages
     text, storage = visit.query.get("q", "").strip()[:1000], visit.query.get("storage", "")
     if text and (named := item_named(visit, text)) is not None:
@@ -47,7 +47,7 @@ def search(visit: Visit) -> Response:
 
 
 def _why_not(visit: Visit) -> str:
-    """Why a visitor may not search for words; "" where that is allowed."""
+    """Why a visitor may not search for words; "" if the visitor may."""
     if not may_see_payload(visit):
         return "To search for words shows what vCons hold, which is hidden from your role."
     return "To search for words looks at all lists, your token only at some." * bool(
@@ -56,7 +56,7 @@ def _why_not(visit: Visit) -> str:
 
 
 def marked(hit: Hit) -> Markup:
-    """The snippet of a hit, its marks as <mark>."""
+    """The snippet of a hit as HTML, with the words found in <mark>."""
     pieces, at = [], 0
     for begin, end in sorted(hit.marks):
         if not at <= begin < end <= len(hit.snippet):

@@ -1,11 +1,11 @@
-"""Login: a token becomes a cookie for some hours.
+"""Sessions: a visitor exchanges a token for a cookie, which is valid for some hours.
 
-    conserver:session:<SHA-256 of the cookie>   hash: token (its SHA-256), began_ms, said (what the
-                                                next page is to say, as JSON); expires
+    conserver:session:<SHA-256 of the cookie>   hash: token (its SHA-256), began_ms, said (the
+                                                message for the next page, as JSON); expires
 
-The cookie is random and says nothing. It has no Path: a browser keeps it for the folder of the
-address that set it, .../ui/login, and so for exactly this dashboard, whatever prefix a proxy has.
-Its name differs between installations, because browsers share cookies between ports of one host.
+The cookie is a random text. It has no Path, so a browser sends it only to addresses in the folder
+of .../ui/login, which set it: to exactly this dashboard, under any prefix of a proxy. Its name
+differs between installations, because browsers share cookies between the ports of one host.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Said = Mapping[str, str]
 
 
 class Sessions:
-    """The sessions of this dashboard; every process that serves it knows the same."""
+    """The sessions of this dashboard. They are in Redis, so all replicas share them."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -70,7 +70,7 @@ class Sessions:
         await self._context.redis.delete(_key(cookie))
 
     async def load(self, cookie: str) -> tuple[Token | None, Said | None]:
-        """Whose session it is, and what the page is to say. (None, None): it has ended."""
+        """The session's token, and the message for this page. (None, None): it has ended."""
         if not cookie:
             return None, None
         key = _key(cookie)
@@ -81,7 +81,7 @@ class Sessions:
         return token, orjson.loads(said) if said else None
 
     def say(self, cookie: str, text: str, kind: str) -> None:
-        """Let the next page of the visitor say something. From a thread."""
+        """Store a message for the visitor's next page. Call this from a thread."""
         key = _key(cookie)
         with self._context.client() as client:
             wishes.ask(client, key, {"said": orjson.dumps({"text": text, "kind": kind})})
@@ -89,12 +89,12 @@ class Sessions:
 
 
 def new_cookie() -> str:
-    """The value of a cookie, which nobody can guess."""
+    """A random value for a cookie."""
     return secrets.token_urlsafe(32)
 
 
 def is_secure(request: Request) -> bool:
-    """Whether the browser speaks https, also where a proxy does it for us."""
+    """Whether the browser uses https, also if a proxy ends the TLS connection."""
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
 
 
@@ -103,5 +103,5 @@ def _key(cookie: str) -> str:
 
 
 async def _awaited(answer: Any) -> Any:
-    """redis-py types an answer of its asyncio client as awaitable or not."""
+    """Await an answer. (redis-py types answers of its asyncio client as awaitable or not.)"""
     return await answer

@@ -1,4 +1,4 @@
-"""What many pages read is read once: values by key that are shared while they are young."""
+"""A cache for values that many pages read: each is read once and shared for a short time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Snapshot:
 
 
 class Snapshots:
-    """The values. Threads that ask for one at the same time wait for a single reading."""
+    """The cached values. Threads that need a value at the same time wait for a single reading."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -31,10 +31,10 @@ class Snapshots:
         self._kept: OrderedDict[Hashable, _Snapshot] = OrderedDict()
 
     def get(self, key: Hashable, max_age_s: float, read: Callable[[], Result]) -> Result:
-        """The value of a key, read again if it is older than that.
+        """The value of a key, read again if it is older than `max_age_s`.
 
-        What `read` raises is raised for all who ask in that time: while Redis is away they do not
-        wait for it one after another.
+        An exception of `read` is raised for all callers in that time, so that they do not wait one
+        after another while Redis is away.
         """
         with self._lock:
             snapshot = self._kept.setdefault(key, _Snapshot())
@@ -57,6 +57,6 @@ class Snapshots:
             return value
 
     def clear(self) -> None:
-        """Forget all of them: something has been changed, and the next page must show it."""
+        """Drop all values. Called after a change, which the next page must show."""
         with self._lock:
             self._kept.clear()

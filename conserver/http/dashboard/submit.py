@@ -1,4 +1,4 @@
-"""/ui/submit: recordings and vCons from a browser, each as a job; /ui/submit/jobs follows them."""
+"""/ui/submit: makes a job of each file from a browser; /ui/submit/jobs shows their progress."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ pages = Pages()
 
 FILES_MAX = 50
 NAME = "name"
-"""The field of a job that has the name of the file it was made from."""
+"""The field of a job's hash with the name of its file."""
 _SAID_CHARS = 400
 _FOR_EVER_S = 1e9
 
 
 @pages.get("/submit", role="submit", nav="Submit")
 def form(visit: Visit) -> Response:
-    """Asks for files."""
+    """The form for files."""
     chains = visit.context.config.enabled_chains.values()
     usual = (name for chain in chains for name in chain.usual_lists)
     names = [name for name in usual if visit.token.may_use(name)]
@@ -46,7 +46,7 @@ def form(visit: Visit) -> Response:
 
 @pages.post("/submit", role="submit", most_bytes=0)
 async def submit(visit: Visit) -> Response:
-    """Makes a job of every file. The page's script goes by itself where a form would be sent."""
+    """Makes a job of every file. Answers a form with a redirect, the page's script with JSON."""
     answer = await _taken(visit)
     if "application/json" not in visit.request.headers.get("accept", ""):
         return answer
@@ -54,7 +54,7 @@ async def submit(visit: Visit) -> Response:
 
 
 async def _taken(visit: Visit) -> Response:
-    """Where to go next. A file that is refused does not keep the others out."""
+    """Makes the jobs. A refused file does not stop the other files."""
     name = submitting.known_list(visit.context, visit.token, str(visit.form.get("list", "")))
     given = [one for one in visit.form.getlist("file") if isinstance(one, UploadFile)]
     files = [one for one in given if one.filename or one.size]
@@ -81,7 +81,7 @@ async def _taken(visit: Visit) -> Response:
 
 @pages.live("/submit/jobs", "submitted.html", role="submit")
 def submitted(visit: Visit) -> Values:
-    """How far these jobs are, and what was said at their end."""
+    """The progress of these jobs, and their transcripts at the end."""
     ids = [one for one in visit.query.get("ids", "").split(",") if submitting.is_job_id(one)]
     ids = list(dict.fromkeys(ids))[:FILES_MAX]
     with visit.client() as client:
@@ -112,7 +112,7 @@ def _row(visit: Visit, job: Job) -> dict[str, Any]:
 
 
 def _said(visit: Visit, uuid: str) -> tuple[str, str]:
-    """The subject of a vCon, and how its transcript begins."""
+    """The subject of a vCon, and the beginning of its transcript."""
     with visit.client() as client:
         found = documents.get(client, visit.context.storages, uuid)
     if found.text is None:
@@ -126,7 +126,7 @@ def _said(visit: Visit, uuid: str) -> tuple[str, str]:
 
 
 async def _submitted(visit: Visit, name: str, file: UploadFile) -> Job:
-    """The job of one file. Raises ProblemError: what it is is not taken."""
+    """The job of one file. Raises ProblemError: files of this kind are not accepted."""
     filename = file.filename or "unnamed"
     head = await file.read(1)
     await file.seek(0)
@@ -134,7 +134,7 @@ async def _submitted(visit: Visit, name: str, file: UploadFile) -> Job:
         raise ProblemError(422, "it is empty", "no-file")
     context = visit.context
     fields = [(NAME, filename[:200])]
-    if head in (b"{", b"\xef", b" ", b"\n"):  # JSON, perhaps behind a mark of its encoding.
+    if head in (b"{", b"\xef", b" ", b"\n"):  # JSON, perhaps after a byte order mark.
         raw = await file.read(context.settings.max_document_bytes + 1)
         raw = raw.removeprefix(b"\xef\xbb\xbf").lstrip()
         uuid = await asyncio.to_thread(submitting.uuid_of, context, raw)
@@ -142,7 +142,7 @@ async def _submitted(visit: Visit, name: str, file: UploadFile) -> Job:
         return job
     suffix = "." + filename.rpartition(".")[2].lower()
     mediatype = MEDIA_TYPES.get(suffix) or file.content_type or ""
-    if not mediatype.startswith(("audio/", "video/")):  # Browsers call what they do not know so.
+    if not mediatype.startswith(("audio/", "video/")):  # Look at the content instead.
         mediatype = sniffed(await file.read(HEAD_BYTES))
         await file.seek(0)
     if not mediatype:
@@ -160,7 +160,7 @@ async def _submitted(visit: Visit, name: str, file: UploadFile) -> Job:
 
 
 async def _kept(visit: Visit, file: UploadFile, mediatype: str, filename: str) -> Upload:
-    """The file in the upload store."""
+    """Write the file to the store of uploads."""
     try:
         writer = await asyncio.to_thread(visit.context.uploads.begin, new_id())
         try:

@@ -47,12 +47,12 @@ class Templates:
         return "".join(found.blocks["live"](context)).strip()
 
     def apology(self, error: Exception) -> str:
-        """What a live part says where it cannot be made."""
+        """The live part of a page if rendering has failed: the error as a sentence."""
         words = Markup('<p class="said failed" role="alert">{}</p>')
         return str(words.format(coded(told(error)[1])))
 
     def _frame(self, visit: Visit) -> dict[str, Any]:
-        """What every template knows."""
+        """The values that every template gets."""
         theme = visit.request.cookies.get("conserver_theme", "")
         return {
             "visit": visit,
@@ -71,7 +71,7 @@ class Templates:
         }
 
     def _version(self, name: str) -> str:
-        """Changes with the content of a static file, so that browsers may keep it for ever."""
+        """A hash of a static file's content, for its address, so that browsers may cache it."""
         if name not in self._versions:
             content = (FOLDER / "static" / name).read_bytes()
             self._versions[name] = hashlib.sha256(content).hexdigest()[:12]
@@ -80,7 +80,7 @@ class Templates:
 
 @cache
 def environment() -> Environment:
-    """The templates of this process: compiled once, whatever the number of dashboards."""
+    """The Jinja2 environment of this process; all dashboards share its compiled templates."""
     made = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
@@ -107,7 +107,7 @@ def environment() -> Environment:
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """4310 as 4,310; None, where a key has another type, as "?"."""
+    """4310 as 4,310. None (a key of the wrong type) as "?"."""
     return "?" if value is None else f"{value:,.{digits}f}"
 
 
@@ -127,7 +127,7 @@ def span(seconds: float | None) -> str:
 
 
 def took(seconds: float) -> str:
-    """A short duration with what counts in it: 3 ms, 1.84 s, 5 min."""
+    """A duration: below a second in ms, else as `span` writes it."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else span(seconds)
 
 
@@ -155,7 +155,7 @@ def moment(at_s: float | None) -> Markup:
 
 
 def when(text: str) -> Markup:
-    """A time that somebody else wrote, as `moment` shows it; the text itself where it is none."""
+    """A time given as text, shown like `moment`; the text itself if it is no time."""
     try:
         return moment(datetime.fromisoformat(text.upper()).timestamp())
     except (ValueError, OverflowError):
@@ -163,14 +163,12 @@ def when(text: str) -> Markup:
 
 
 def ago(at_s: float | None) -> str:
-    """How long ago a time was; never negative, whatever clocks say."""
+    """How long ago a time was. Never negative, even if clocks differ."""
     return span(time.time() - at_s) if at_s else "–"
 
 
 def path(points: Sequence[float | None], most: float, width: int, height: int) -> str:
-    """The `d` of an SVG path over evenly spaced points, of which `most` is the highest; what is
-    not known is a gap.
-    """
+    """The `d` of an SVG path over evenly spaced points. most: the highest value. None is a gap."""
     step, scale = width / max(len(points) - 1, 1), (height - 2) / (most or 1)
     parts, draws = [], False
     for at, value in enumerate(points):
@@ -183,12 +181,12 @@ def path(points: Sequence[float | None], most: float, width: int, height: int) -
 
 
 def highest(lines: Sequence[Sequence[float | None]]) -> float:
-    """Of all that is known; 0 if nothing is."""
+    """The highest known value; 0 if none is known."""
     return max((value for line in lines for value in line if value is not None), default=0.0)
 
 
 def coded(text: str) -> Markup:
-    """What stands in backticks as code; all else is escaped."""
+    """HTML for a text: parts in backticks become <code>, everything is escaped."""
     parts = text.split("`")
     return Markup().join(
         Markup("<code>{}</code>").format(part) if place % 2 else part

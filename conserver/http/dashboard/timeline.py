@@ -1,4 +1,4 @@
-"""An attempt as a picture: a bar for each link and storage, as long as it took."""
+"""Draws an attempt: a bar for each link and storage, proportional to its duration."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from conserver.queue.stories import Event
 
 WIDTH = 400
 _LEAST = 2.0
-"""A bar that took no time can still be seen."""
+"""The least width of a bar, so that it is visible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One event: x and width of its bar, of WIDTH; a moment (a checkpoint) has the width 0."""
+    """One event: x and width of its bar within WIDTH. A moment (a checkpoint) has the width 0."""
 
     event: Event
     x: float

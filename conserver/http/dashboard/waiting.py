@@ -1,4 +1,4 @@
-"""/ui/lists/{name}/retry and /empty: parked items are tried now; what waits is taken out."""
+"""/ui/lists/{name}/retry and /empty: try parked items now, or remove waiting items."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ pages = Pages()
 
 @pages.post("/lists/{name}/retry", role="operate")
 def retry(visit: Visit) -> Response:
-    """Tries one vCon's parked items now; without a uuid, counts all that could be tried."""
+    """Tries one vCon's parked items now. Without a uuid, counts the parked items of the list that
+    could be tried now.
+    """
     name = visit.check_list(visit.name("name"))
     uuid, cause = visit.query.get("uuid", ""), visit.query.get("cause", "")
     wanted = WaitingFilter((name,), (uuid,) if uuid else (), causes=(cause,) if cause else ())
@@ -34,7 +36,7 @@ def retry(visit: Visit) -> Response:
 
 @pages.get("/lists/{name}/empty", role="operate")
 def ask(visit: Visit) -> Response:
-    """Asks what is to be taken out."""
+    """The form that selects the items to remove."""
     name = visit.check_list(visit.name("name"))
     with visit.client() as client:
         depth = lists.depths(client, [name])[name]
@@ -43,7 +45,7 @@ def ask(visit: Visit) -> Response:
 
 @pages.post("/lists/{name}/empty", role="operate")
 def empty(visit: Visit) -> Response:
-    """Begins a dry run, which counts. Its page asks whether that is to be done."""
+    """Starts a dry run, which counts the items. Its page asks whether to remove them."""
     name = visit.check_list(visit.name("name"))
     typed = {
         field: str(visit.form.get(field, "")).strip()

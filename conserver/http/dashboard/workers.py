@@ -1,4 +1,4 @@
-"""/ui/workers: what each worker does and since when; one of them can be replaced."""
+"""/ui/workers: the items of each worker, and for how long; replaces a worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def show(visit: Visit) -> Values:
 
 @pages.live("/workers/{host}/{slot:int}", "worker.html")
 def one(visit: Visit) -> Values:
-    """All that one worker holds."""
+    """The items that one worker holds."""
     with visit.client() as client:
         found = workers.holder(client, visit.name("host"), int(visit.name("slot")))
     items = [item for item in found.items if visit.token.may_use(item.list)]
@@ -67,6 +67,6 @@ def recycle(visit: Visit) -> Response:
 
 
 def _longest(worker: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The item that a worker has been at for longest, of those that it shows."""
+    """The item that has run longest, of those that the worker reports."""
     items = worker.get("items") or ()
     return max(items, key=lambda item: float(item.get("since_s", 0)), default=None)
