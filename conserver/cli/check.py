@@ -55,7 +55,7 @@ def _show(output: Output, source: str, checked: Checked) -> None:
     output.line(f"{in_order}{warned}: {source}")
 
 
-_NOTHING_SERVED = "nothing is wrong, and nothing would be done"
+_NOTHING_SERVED = "nothing is wrong, but no list would be served"
 
 
 def _faults(checked: Checked) -> str:

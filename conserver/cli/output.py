@@ -126,7 +126,7 @@ def execute(action: Callable[[], int]) -> int:
         # Python decodes bytes of the command line that are not UTF-8 as such surrogates.
         if not any("\udc80" <= char <= "\udcff" for char in error.object):
             raise
-        note("conserver: an argument is not UTF-8, as all names of lists, vCons and jobs are")
+        note("conserver: an argument is not UTF-8; all names of lists, vCons and jobs are")
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

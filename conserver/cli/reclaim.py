@@ -25,6 +25,6 @@ def reclaim(output: Output) -> int:
                 note(f"error: {wrong}; then reclaim again")
             return EXIT_FAILURE
     output.value(asdict(found))
-    nothing = "nothing, all in flight is of workers that a host knows"
+    nothing = "nothing: a host knows the workers of all items in flight"
     output.line(f"reclaimed: {found.items or nothing}")
     return 0

@@ -100,7 +100,7 @@ def revoke(output: Output, name: str, file: str) -> int:
         note(f"there is no token of the name {name}")
         return EXIT_FAILURE
     output.line(f"revoked: {name}")
-    note(f"it is accepted until then: {_RESTART}")
+    note(f"a running API still accepts it: {_RESTART}")
     return 0
 
 

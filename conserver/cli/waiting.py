@@ -16,7 +16,7 @@ from conserver.operations.waiting import WaitingFilter
 _LEFT_OUT = {
     "rate": "wait for a place of a rate: before it they would only wait again",
     "throttled": "wait until the server of their link takes calls again",
-    "later": "were submitted for later: --cause later means them, too",
+    "later": "were submitted for later: --cause later includes them",
     waiting.UNKNOWN_AGE: "stay: nobody knows since when they wait",
 }
 

@@ -51,8 +51,8 @@ def where(output: Output, uuid: str, config_file: str = "") -> int:
         output.line(f"{cancelled.actor} has cancelled {copies} {ago} ago")
     if not (rows or known.jobs or known.attempts or cancelled):
         note(
-            f"{uuid} is in no list, nor in flight, parked or dead: it has ended and left no trace "
-            f"(CONSERVER_STORIES), or was never pushed; `conserver get {uuid}` looks for its "
+            f"{uuid} is in no list, nor in flight, parked or dead. It has ended without a trace "
+            f"(see CONSERVER_STORIES), or was never pushed; `conserver get {uuid}` looks for its "
             "document"
         )
         return EXIT_FAILURE

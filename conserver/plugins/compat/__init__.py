@@ -4,16 +4,16 @@
     save(vcon_uuid, opts); get(vcon_uuid, opts) -> dict; delete(vcon_uuid, opts)
 
 Such modules read and write vCons in Redis. Conserver keeps an item's document in memory while links
-run and writes it once, fenced by the claim's epoch, after them. A read or write of `vcon:<uuid>`
-therefore reaches the document in memory (open_documents.py), through each of the modules that they
-import (old_names.py). All other Redis commands go to Redis. A push of the vCon's own uuid and an
-expiry become effects of the item, which are applied when it is settled.
+run, and writes it after the links, fenced by the claim's epoch. So a module's read or write of
+`vcon:<uuid>` must reach the document in memory (open_documents.py). The stand-ins that the module
+imports (old_names.py) do this. All other Redis commands go to Redis. A push of the vCon's own uuid
+and an expiry become effects of the item, which are applied when the item is settled.
 
 plugins/loader.py decides which modules are adapted, and imports this package only for them.
 
 Differences from vcon-server: options are merged over `default_options`. A link cannot continue with
-another vCon. A storage that raises is called again until the chain's `give_up_s`. These storages
-keep no revisions, so that the older of two simultaneous writes may win.
+another vCon. A storage that raises is called again until the chain's `give_up_s`. Adapted storages
+keep no revisions, so the older of two simultaneous writes may win.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stand-ins for smaller modules of vcon-server: filters, queue, usage reports, older vCons, OpenAI.
 
-They have the names, parameters and results of vcon-server's functions, and are written anew.
+The functions have the names, parameters and results of vcon-server's, but none of its code.
 """
 
 from __future__ import annotations

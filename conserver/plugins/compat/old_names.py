@@ -54,7 +54,7 @@ def _from_lib(*names: str) -> Callable[[], dict[str, Any]]:
 
 
 def _openai_client() -> dict[str, Any]:
-    """Needs the package openai, as in vcon-server: its absence is found when it is imported."""
+    """The contents of lib.openai_client. Raises ModuleNotFoundError without the package openai."""
     importlib.import_module("openai")
     names = ("get_openai_client", "get_async_openai_client", "get_vendor_from_opts")
     return _from_lib(*names)()

@@ -1,8 +1,8 @@
 """Stand-ins for vcon-server's `redis_mgr` and `lib.vcon_redis`.
 
 Commands on `vcon:<uuid>` of an open document (open_documents.py) read and write that document.
-Those on other vCons go to Redis, to a string or a RedisJSON value, whichever the key holds. All
-other commands go to Redis unchanged.
+Commands on other vCons go to Redis; the key may hold a string or a RedisJSON value. All other
+commands go to Redis unchanged.
 """
 
 from __future__ import annotations

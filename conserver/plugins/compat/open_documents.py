@@ -1,8 +1,8 @@
-"""The documents that vcon-server modules are working on: what they see as `vcon:<uuid>`.
+"""The open documents: those that adapted modules of vcon-server read and write as `vcon:<uuid>`.
 
-A document is open while a module runs. It is looked up by the thread that runs the module first. A
-module that starts threads of its own is served as well: they find the document that was opened last
-under that uuid.
+A document is open while a module runs on it. The thread that runs the module finds its own open
+document. If the module starts further threads, they find the document that was opened last with
+the uuid.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class OpenDocument:
 
     Attributes:
         context: the link's context, for effects (push, expire); None for a storage.
-        changed: whether the module wrote other content than it was given.
+        changed: whether the module has changed the document.
     """
 
     def __init__(self, document: Mapping[str, Any], context: LinkContext | None) -> None:
@@ -41,10 +41,10 @@ class OpenDocument:
         return document
 
     def replace(self, document: Mapping[str, Any]) -> None:
-        """Store what the module has written.
+        """Replace the content by the module's.
 
-        vcon-server's modules expect all four lists to exist. Lists that were added for them and
-        are still empty are removed again.
+        vcon-server's modules expect all four lists to exist. Lists that were added for the module
+        and are still empty are removed again.
         """
         added = {name for name in self._absent if not document.get(name)}
         kept = {name: value for name, value in document.items() if name not in added}
@@ -65,7 +65,7 @@ def open_document(
     """Make a document visible to a module while the module runs.
 
     Args:
-        context: the link's, for effects; None for a storage, which has none.
+        context: the link's context, for effects; None for a storage.
     """
     opened = OpenDocument(document, context)
     before = getattr(_of_thread, "opened", {})
@@ -83,7 +83,7 @@ def open_document(
 
 
 def find(uuid: str) -> OpenDocument | None:
-    """The open document of `uuid`: this thread's, else the one that was opened last, else None."""
+    """The open document of `uuid`: this thread's, else the latest opened; None if none is open."""
     own: OpenDocument | None = getattr(_of_thread, "opened", {}).get(uuid)
     if own is not None:
         return own
