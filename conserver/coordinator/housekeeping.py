@@ -2,8 +2,8 @@
 
 1. It requeues parked items that are due.
 2. It deletes the reasons of old dead letters; the payloads stay in DLQ:<list>.
-3. If this host does not serve a list now, it puts items back on the list that a BLMOVE had moved to
-   `returned`.
+3. It moves unclaimed items from `returned` back to lists that this host does not serve, if a BLMOVE
+   of a list waiter had moved these items to `returned`.
 
 Every coordinator does this for all lists, and not only for the lists of its own configuration,
 because a list that a reload has dropped may still have parked items. Each step is one bounded

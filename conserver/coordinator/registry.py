@@ -34,7 +34,7 @@ GRACE_S = 1.0
 supervisor's order, which names the blamed items, may still be on its way."""
 
 RETRY_ORDER_S = 1.0
-"""After this time an order is executed again that met a key of the wrong type."""
+"""How long the registry waits before it repeats an order that met a key of the wrong type."""
 
 REMEMBERED = 64
 """How many ended consumers the registry remembers, because after a failover of Redis they may hold

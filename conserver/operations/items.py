@@ -76,8 +76,8 @@ def find(client: Client, names: Iterable[str], uuids: Collection[str]) -> list[E
 
 
 def everything(client: Client, names: Collection[str]) -> Iterator[Entry]:
-    """All items of these lists: waiting and parked items and dead letters; and all running items,
-    of any list.
+    """All waiting items, parked items and dead letters of these lists, then the running items of
+    all lists.
     """
     for name in names:
         yield from _waiting(client, name)

@@ -72,17 +72,18 @@ class Claim:
     """The answer to a claim.
 
     more: how many items still wait in the lists that it claimed from. suspects: how many suspects
-    wait. broken: pairs of a key that cannot be used and its type. buried: the dead letters that
-    this claim made. void: the registration is void, so the worker must end. late: Redis has
-    answered a claim with a higher number before.
+    wait. broken: pairs of a key that cannot be used and its type. dead_lettered: the items that
+    this claim made dead letters. throttled: links that must not be called, and for how many
+    seconds. void: the registration is void, so the worker must end. late: Redis has answered a
+    claim with a higher number before.
     """
 
     items: list[Claimed]
     more: int = 0
     suspects: int = 0
     broken: Sequence[tuple[str, str]] = ()
-    buried: Sequence[DeadLettered] = ()
-    throttled: Sequence[tuple[str, float]] = ()  # links, and for how many seconds still
+    dead_lettered: Sequence[DeadLettered] = ()
+    throttled: Sequence[tuple[str, float]] = ()
     void: bool = False
     late: bool = False
 
@@ -118,15 +119,16 @@ def read_claim(reply: list[Any]) -> Claim:
     if reply[0] == b"late":
         return Claim([], late=True)
     broken = reply[3]
-    buried = reply[5] if len(reply) > 5 else ()
+    dead_lettered = reply[5] if len(reply) > 5 else ()
     throttled = reply[6] if len(reply) > 6 else ()
     return Claim(
         items=[parse_claimed(entry) for entry in reply[4]],
         more=int(reply[1]),
         suspects=int(reply[2]),
         broken=[(broken[i].decode(), broken[i + 1].decode()) for i in range(0, len(broken), 2)],
-        buried=[
-            DeadLettered(buried[i], orjson.loads(buried[i + 1])) for i in range(0, len(buried), 2)
+        dead_lettered=[
+            DeadLettered(dead_lettered[i], orjson.loads(dead_lettered[i + 1]))
+            for i in range(0, len(dead_lettered), 2)
         ],
         throttled=[
             (throttled[i].decode(), throttled[i + 1] / 1000) for i in range(0, len(throttled), 2)

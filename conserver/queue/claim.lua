@@ -46,7 +46,7 @@ if number < registered then
 end
 
 local now = now_us()
-local items, bytes, broken, buried, throttled = {}, 0, {}, {}, {}
+local items, bytes, broken, dead_lettered, throttled = {}, 0, {}, {}, {}
 local most, most_bytes, most_payload = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[7])
 local keep_letters_s = tonumber(ARGV[11])
 local NO_TAGS = {}
@@ -62,9 +62,9 @@ local function answer(more, suspects)
     end
   end
   if #throttled > 0 then
-    return { 'ok', more, suspects, broken, items, buried, throttled }
+    return { 'ok', more, suspects, broken, items, dead_lettered, throttled }
   end
-  return { 'ok', more, suspects, broken, items, #buried > 0 and buried or nil }
+  return { 'ok', more, suspects, broken, items, #dead_lettered > 0 and dead_lettered or nil }
 end
 
 -- Builds the answer's entry for a claimed item. record: nil for an item that was never claimed
@@ -201,8 +201,8 @@ local function refuse(record, reason)
   dead_letter(record, why, now / 1000)
   expire_with_letter(record, keep_letters_s, now)
   local shown = record.list == NOTIFICATIONS and LARGE or 256
-  buried[#buried + 1] = string.sub(record.payload, 1, shown)
-  buried[#buried + 1] = why
+  dead_lettered[#dead_lettered + 1] = string.sub(record.payload, 1, shown)
+  dead_lettered[#dead_lettered + 1] = why
 end
 
 -- Claims elements that were popped from `key`, the head of the list first. Returns how many were

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from redis.connection import ConnectionPool
 
 SENTINEL_PORT = 26379
-MAX_CONNECTIONS = 10_000  # redis-py's limit is 100, and a coordinator needs one per list
+MAX_CONNECTIONS = 10_000  # redis-py's default is 100, but a coordinator needs one per list
 SENTINEL_SCHEMES = ("redis+sentinel:", "rediss+sentinel:")
 
 

@@ -27,8 +27,7 @@ DOCUMENT_SUFFIXES = {
 _OTHER_NAMES = ("application/x-pdf", "image/jpg", "image/pjpeg", "image/x-ms-bmp", "image/x-bmp")
 _MEDIA_TYPES = frozenset((*DOCUMENT_SUFFIXES.values(), *_OTHER_NAMES))
 _NO_NAME = (None, "", "application/octet-stream", "binary/octet-stream")
-# The first characters of such files in base64, as far as each is determined by the file's magic
-# number.
+# How such files begin in base64: the characters that the file's magic number determines.
 _BASE64 = ("JVBERi0", "iVBORw0KGgo", "/9j/", "_9j_", "SUkqA", "TU0AK", "R0lGOD")
 
 

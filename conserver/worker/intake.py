@@ -223,7 +223,7 @@ class Intake:
             self._rates.throttles.learn(claim.throttled)
         for key, kind in claim.broken:
             self._complaints.tell(key, kind)
-        for dead in claim.buried:
+        for dead in claim.dead_lettered:
             self._departures.dead_lettered_by_claim(dead, self._routes.of(dead.why["list"]).name)
         if claim.items:
             self._admit(claim.items, began_ns)

@@ -216,7 +216,7 @@ def test_a_job_whose_presigned_url_has_expired_fails_before_it_begins(
     submit(queue, until_ms=now_ms() - 90_000)
     claim = one.claim()
     assert claim.items == []
-    [dead] = claim.buried
+    [dead] = claim.dead_lettered
     assert dead.why["reason"] == "rejected"
     assert "expired 9" in dead.why["error"]
     assert status_of(queue) == "failed"

@@ -312,15 +312,15 @@ def test_an_item_that_was_delivered_too_often_is_dead_lettered_as_poison(queue: 
     assert why["list"] == "q"
     assert why["deliveries"] == buried.deaths == 3
     assert why["token"] == buried.token == "token-s1"
-    assert [(told.payload, told.why) for told in claim.buried] == [(b"s1", why)]
+    assert [(told.payload, told.why) for told in claim.dead_lettered] == [(b"s1", why)]
 
 
 def test_only_the_claim_that_buries_tells_of_it(queue: Queue) -> None:
     queue.suspect("s1", deaths=3)
     one = Consumer(queue)
-    assert len(one.claim().buried) == 1
-    assert not one.claim().buried
-    assert not one.claim(number=2).buried
+    assert len(one.claim().dead_lettered) == 1
+    assert not one.claim().dead_lettered
+    assert not one.claim(number=2).dead_lettered
 
 
 @pytest.mark.parametrize(
@@ -548,8 +548,8 @@ def test_an_oversized_payload_is_dead_lettered_at_the_claim_and_says_what_to_do(
     claim = one.claim()
     assert payloads(claim.items) == [b"u2"]
     [(why, buried)] = queue.reasons()
-    assert [told.why for told in claim.buried] == [why]
-    assert claim.buried[0].payload == body[:256], "enough to know it by"
+    assert [told.why for told in claim.dead_lettered] == [why]
+    assert claim.dead_lettered[0].payload == body[:256], "enough to know it by"
     assert queue.dead() == [body]
     assert why["reason"] == "oversized"
     assert "push its uuid" in why["error"]

@@ -102,7 +102,11 @@ def test_what_must_not_run_is_bounded_by_bytes_too(queue: Queue) -> None:
     push(queue, 6)
     one = Consumer(queue, limits=calls.ClaimLimits(payload_bytes=1000))
     answers = [one.claim(100) for _ in range(3)]
-    assert [(len(answer.buried), answer.more) for answer in answers] == [(4, 2), (2, 0), (0, 0)]
+    assert [(len(answer.dead_lettered), answer.more) for answer in answers] == [
+        (4, 2),
+        (2, 0),
+        (0, 0),
+    ]
     assert queue.places() == {("dead", large(f"u{number}")): 1 for number in range(6)}
 
 
@@ -112,7 +116,7 @@ def test_suspects_that_must_not_run_are_bounded_by_bytes_too(queue: Queue) -> No
         queue.suspect(large(f"u{number}").decode(), deaths=3)
     one = Consumer(queue)
     answers = [one.claim() for _ in range(2)]
-    assert [(len(answer.buried), answer.suspects) for answer in answers] == [(4, 2), (2, 0)]
+    assert [(len(answer.dead_lettered), answer.suspects) for answer in answers] == [(4, 2), (2, 0)]
 
 
 @pytest.mark.real_redis("it has no CONFIG RESETSTAT")

@@ -40,10 +40,10 @@ def test_items_and_dead_letters_come_as_without(queue: Queue, one: Consumer) -> 
     claim = one.claim()
     assert [item.payload for item in claim.items] == [b"u1"]
     assert dict(claim.throttled).keys() == {"hook"}
-    assert not claim.buried
+    assert not claim.dead_lettered
     queue.suspect("u2", deaths=3)
     claim = Consumer(queue, "c2").claim()
-    assert [dead.payload for dead in claim.buried] == [b"u2"]
+    assert [dead.payload for dead in claim.dead_lettered] == [b"u2"]
     assert dict(claim.throttled).keys() == {"hook"}
 
 
