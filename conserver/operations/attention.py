@@ -116,8 +116,8 @@ def _storages(found: Overview) -> Iterator[Finding]:
         reason = f" ({one_line(one.reason)})" if one.reason else ""
         text = f"has been away{how_long}{part}{reason}{tail}"
         advice = (
-            "mend it: what it is owed is kept, and written when it answers; dead letters "
-            "come only after `give_up_s` (a day)"
+            "mend it: the items wait, and are written to it when it answers; they become dead "
+            "letters only after `give_up_s` (a day)"
         )
         yield Finding("critical", f"Storage {one.storage}", text, "", one.since, advice)
 

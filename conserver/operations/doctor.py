@@ -90,7 +90,12 @@ def examine(client: Client) -> Diagnosis:
             findings += look(client)
         except ResponseError as error:
             findings.append(
-                Finding(subject, "warning", f"cannot be looked at: {error}", "ask who runs it")
+                Finding(
+                    subject,
+                    "warning",
+                    f"Redis refuses to show it: {error}",
+                    "ask the people who run this Redis",
+                )
             )
     ok = all(finding.level != "wrong" for finding in findings)
     return Diagnosis(socket.gethostname(), conserver.__version__, ok, findings)
@@ -163,7 +168,7 @@ def persistence(append_only: bool, syncs: str, saves: str) -> Finding:
     """The finding about persistence, from the options `appendonly`, `appendfsync` and `save`."""
     if append_only:
         loses = {"always": "nothing", "everysec": "up to a second"}.get(
-            syncs, "what the kernel had"
+            syncs, "all writes that the kernel had not written to disk"
         )
         level: Literal["ok", "warning"] = "warning" if syncs == "no" else "ok"
         advice = "appendfsync everysec" if syncs == "no" else ""
@@ -210,7 +215,7 @@ def _rights(client: Client) -> Iterator[Finding]:
         yield Finding("rights", "warning", f"user {user} may not ask for its rights", "+acl|dryrun")
         return
     except ResponseError:
-        yield Finding("rights", "ok", f"user {user}; this version cannot tell more")
+        yield Finding("rights", "ok", f"user {user}; this server cannot list its rights")
         return
     if missing:
         text = f"user {user} may not call {', '.join(missing)}"
@@ -260,9 +265,9 @@ def _stranded(client: Client) -> Iterator[Finding]:
     lost = stranded(client)
     if lost:
         text = f"{sum(lost.values())} in flight with workers that no host knows"
-        yield Finding("stranded", "wrong", text, "`conserver reclaim` gives them back")
+        yield Finding("stranded", "wrong", text, "`conserver reclaim` returns them to their lists")
     else:
-        yield Finding("stranded", "ok", "all in flight is of workers that a host knows")
+        yield Finding("stranded", "ok", "all items in flight are held by workers of known hosts")
 
 
 def _census(client: Client) -> Iterator[Finding]:
