@@ -29,7 +29,7 @@ from conserver.media.speech.whisper import Candidate, WhisperBatches, best
 from conserver.media.speech.windows import SAMPLES_PER_FRAME, Answer, ModelInfo, WindowOptions
 from conserver.media.speech.wire import SharedMel
 from conserver.media.transcription.engine import Model
-from conserver.media.transcription.whisper import is_out_of_memory
+from conserver.media.transcription.in_process import is_out_of_memory
 from conserver.process import failpoints
 from conserver.telemetry import log
 from conserver.telemetry.traces import TRACES

@@ -26,6 +26,7 @@ from conserver.media.speech.windows import (
 )
 from conserver.media.transcription import whisper
 from conserver.media.transcription.engine import Model
+from conserver.media.transcription.in_process import is_out_of_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,7 +130,7 @@ class WhisperBatches:
         try:
             self.words(encoded, ["en"], [self._canary[:4]], [self.frames])
         except RuntimeError as error:
-            if whisper.is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             return False  # On some GPUs and versions of the library only `align` fails.
         return True

@@ -11,6 +11,7 @@
     models        finds the files of a model
     onnx_models   finds the files of a model of onnx-asr
     whisper       faster-whisper in the worker itself, loaded at the first use
+    in_process    models in the worker itself: one per process, one call at a time
     speakers      assigns channels to parties
     readable      divides text into paragraphs, and makes the times of words increase
     conversation  merges the segments of all channels into one conversation

@@ -35,6 +35,7 @@ from conserver.media.transcription.engine import (
     Segment,
     Word,
 )
+from conserver.media.transcription.in_process import OnePerProcess, Turns, cpu_threads
 from conserver.media.transcription.models import ModelMissingError, check_name, find_model
 
 if TYPE_CHECKING:
@@ -42,22 +43,7 @@ if TYPE_CHECKING:
 
     from conserver.media.transcription.samples import Block, Samples
 
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "alloc_failed",
-    "bad_alloc",
-    "bad allocation",
-    "get_temporary_buffer",
-    "allocate memory",  # onnxruntime
-    "cublas_status_not_initialized",  # A handle is created while memory is full.
-)
-_CPU_THREADS_MAX = 4  # More threads make one call hardly faster.
 _RETRY_LOAD_S = 60.0
-_RETRY_MEMORY_S = 30.0
-_PULSE_S = 1.0
-
-_loaded: dict[tuple[int, Model], WhisperTranscriber] = {}
-_loading = threading.Lock()
 
 
 def prepare(model: Model) -> None:
@@ -78,27 +64,13 @@ def prepare(model: Model) -> None:
         raise ConfigError([Problem("model", str(error))]) from error
 
 
-def shared(model: Model) -> WhisperTranscriber:
-    """The process's transcriber of this model; the first call loads it.
-
-    Raises:
-        Retry: it cannot be loaded now. (A missing GPU or file must not fail the item.)
-    """
-    # With the process id in the key, a child neither uses nor frees its parent's objects.
-    key = (os.getpid(), model)
-    with _loading:
-        if key not in _loaded:
-            _loaded[key] = _load(model)
-        return _loaded[key]
-
-
 class WhisperTranscriber:
     """A loaded model; implements `engine.Transcriber`."""
 
     def __init__(self, model: WhisperModel, identity: Identity) -> None:
         self.identity = identity
         self._model = model
-        self._turn = threading.Lock()
+        self._turns = Turns()
 
     def transcribe(
         self, channels: Sequence[Samples], listening: Listening, following: Following
@@ -137,8 +109,7 @@ class WhisperTranscriber:
         asked = language
         segments: list[Segment] = []
         for start, end in voice.stretches(voice.levels(samples), len(samples)):
-            pulse()
-            with self._taking_turns(pulse), _memory_errors():
+            with self._turns.hold(pulse):
                 found, info = self._listen(samples[start:end], asked, listening)
                 offset_s = start / SAMPLE_RATE_HZ
                 new = [_segment(segment, offset_s) for segment in _pulsed(found, pulse)]
@@ -175,15 +146,6 @@ class WhisperTranscriber:
         )
         return found, info
 
-    @contextmanager
-    def _taking_turns(self, pulse: Callable[[], None]) -> Iterator[None]:
-        while not self._turn.acquire(timeout=_PULSE_S):
-            pulse()
-        try:
-            yield
-        finally:
-            self._turn.release()
-
 
 def import_libraries() -> None:
     """Import what loading and transcribing need. Starts no thread."""
@@ -196,10 +158,16 @@ def import_libraries() -> None:
 
 
 def _load(model: Model) -> WhisperTranscriber:
-    loaded, identity = load(model, threads=model.cpu_threads or _cpu_threads())
+    loaded, identity = load(model, threads=cpu_threads(model))
     with loading_errors(model):
         _warm_up(loaded)
     return WhisperTranscriber(loaded, identity)
+
+
+shared = OnePerProcess(_load).get
+"""The process's transcriber of a model. Raises Retry if it cannot be loaded now: a missing GPU or
+file must not fail the item.
+"""
 
 
 def load(model: Model, *, threads: int, workers: int = 1) -> tuple[WhisperModel, Identity]:
@@ -275,10 +243,6 @@ def _compute_type(model: Model, device: str) -> str:
     return next((wish for wish in wishes if wish in supported), "default")
 
 
-def _cpu_threads() -> int:
-    return min(_CPU_THREADS_MAX, len(os.sched_getaffinity(0)))
-
-
 def load_cublas() -> None:
     """Load cuBLAS from its Python package, if that is installed.
 
@@ -297,28 +261,6 @@ def _pulsed(found: Iterable[Any], pulse: Callable[[], None]) -> Iterator[Any]:
     for segment in found:
         yield segment
         pulse()
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Convert out-of-memory errors to Retry, because memory may be free later."""
-    try:
-        yield
-    except MemoryError as error:
-        raise Retry(_RETRY_MEMORY_S, "out of memory while transcribing") from error
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise Retry(_RETRY_MEMORY_S, f"out of memory while transcribing: {error}") from error
-        raise
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether CTranslate2, cuBLAS, Thrust, onnxruntime or Python ran out of memory.
-
-    A transcriber goes on after these errors; after any other error of the library it ends.
-    """
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
 
 
 def _segment(segment: Any, offset_s: float) -> Segment:

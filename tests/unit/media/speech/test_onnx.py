@@ -20,7 +20,7 @@ from conserver.media.speech.tokens import Token, words_of
 from conserver.media.speech.windows import Answer, ModelInfo, WindowOptions
 from conserver.media.speech.wire import SharedMel, whole_frames
 from conserver.media.transcription.engine import Following, Listening, Model
-from conserver.media.transcription.whisper import is_out_of_memory
+from conserver.media.transcription.in_process import is_out_of_memory
 from tests.helpers import eventually
 from tests.unit.media.speech.tones import Sound, aed_model, ctc_model, spoken, tdt_model
 
@@ -240,6 +240,53 @@ def test_a_call_that_is_cancelled_ends(ctc: Model) -> None:
 
     with pytest.raises(Cancelled):
         onnx_inside.shared(ctc).transcribe([spoken("two")], Listening(vad=False), Following(pulse))
+
+
+class Counting(OnnxBatches):
+    """Counts the windows that it computes."""
+
+    count = 0
+
+    def hear(self, sounds: Sequence[Sound], languages: Sequence[str], *, words: bool) -> Any:
+        self.count += len(sounds)
+        return super().hear(sounds, languages, words=words)
+
+
+def test_a_long_call_goes_on_from_what_was_kept_of_it(ctc: Model) -> None:
+    batches = Counting(ctc, workers=1, threads=1, ahead=1)
+    transcriber = onnx_inside.OnnxTranscriber(batches, keep_every_s=0)
+    channels, how = [spoken("two four seven " * 40)], Listening(vad=False)
+    whole = transcriber.transcribe(channels, how, Following(nothing))
+    windows, batches.count = batches.count, 0
+    kept: list[dict[str, Any]] = []
+
+    def pulse() -> None:
+        if kept:
+            raise Cancelled("its worker ends")
+
+    with pytest.raises(Cancelled):
+        transcriber.transcribe(channels, how, Following(pulse, keep=kept.append))
+    once = json.loads(json.dumps(kept[0]))  # As a vCon holds it.
+    again = transcriber.transcribe(channels, how, Following(nothing, kept=once))
+    assert again == whole
+    assert batches.count == windows > len(once["answers"]) > 0
+
+
+def test_what_was_kept_of_another_way_to_hear_a_call_is_not_used(ctc: Model) -> None:
+    transcriber = onnx_inside.OnnxTranscriber(load(ctc))
+    other = {"digest": "another", "answers": {"0": {}}}
+    following = Following(nothing, kept=other)
+    heard = transcriber.transcribe([spoken("two")], Listening(vad=False), following)
+    assert heard.channels[0].segments[0].text == "two"
+
+
+def test_whoever_listens_is_told_the_text_so_far(ctc: Model) -> None:
+    told: list[str] = []
+    following = Following(nothing, heard=lambda channels, _: told.append(channels[0][-1].text))
+    call = [spoken("two four seven " * 40)]
+    heard = onnx_inside.shared(ctc).transcribe(call, Listening(vad=False), following)
+    assert told
+    assert set(told) <= {one.text for one in heard.channels[0].segments}
 
 
 # Words from tokens.
