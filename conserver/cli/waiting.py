@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
+from typing import Any
 
 from conserver.cli.environment import actor, configured_lists, load_settings, redis_client
 from conserver.cli.output import Output, note
@@ -51,18 +52,10 @@ def retry(
             )
         )
         none = "" if last.matching else _none(client, wanted, "is parked", configured)
-    output.value(
-        {
-            "retried": last.done,
-            "matching": last.matching,
-            "left_out": dict(last.left_out),
-            "dry_run": dry_run,
-        }
+    told: dict[str, Any] = {"retried": last.done, "dry_run": dry_run}
+    return _end(
+        output, wanted, last, told, "would be tried now" if dry_run else "made due now", none
     )
-    count = words.items(last.matching)
-    output.line(f"{count} would be tried now" if dry_run else f"{count} made due now")
-    _tell(last.left_out, none)
-    return EXIT_FAILURE if wanted.uuids and not last.matching else 0
 
 
 def empty(
@@ -105,18 +98,8 @@ def empty(
                 return EXIT_FAILURE
         last = _last(steps(dry=dry_run))
         none = "" if last.matching else _none(client, wanted, "waits", configured)
-    output.value(
-        {
-            "taken_out": last.done,
-            "matching": last.matching,
-            "left_out": dict(last.left_out),
-            "dry_run": dry_run,
-        }
-    )
-    count = words.items(last.matching)
-    output.line(f"{count} would be taken out" if dry_run else f"{count} taken out")
-    _tell(last.left_out, none)
-    return EXIT_FAILURE if wanted.uuids and not last.matching else 0
+    told: dict[str, Any] = {"taken_out": last.done, "dry_run": dry_run}
+    return _end(output, wanted, last, told, "would be taken out" if dry_run else "taken out", none)
 
 
 def _last(steps: Generator[Progress, None, None]) -> Progress:
@@ -124,11 +107,22 @@ def _last(steps: Generator[Progress, None, None]) -> Progress:
     return last
 
 
-def _tell(left_out: Mapping[str, int], none: str) -> None:
-    for why, count in left_out.items():
+def _end(
+    output: Output,
+    wanted: WaitingFilter,
+    last: Progress,
+    told: dict[str, Any],
+    text: str,
+    none: str,
+) -> int:
+    """Prints what became of the items, or that there are `none`; returns the exit code."""
+    output.value({**told, "matching": last.matching, "left_out": dict(last.left_out)})
+    output.line(f"{words.items(last.matching)} {text}")
+    for why, count in last.left_out.items():
         note(f"{count} {_LEFT_OUT[why]}")
     if none:
         note(none)
+    return EXIT_FAILURE if wanted.uuids and not last.matching else 0
 
 
 def _none(client: Client, wanted: WaitingFilter, what: str, configured: list[str]) -> str:

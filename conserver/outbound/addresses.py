@@ -63,6 +63,12 @@ def check_host(target: str, remedy: str = FETCH_REMEDY) -> None:
         of_host(parts.hostname or "", parts.port or 0, False, all_of_them=True, remedy=remedy)
 
 
+def network_errors() -> tuple[type[Exception], ...]:
+    """What httpcore raises of a server that cannot be reached, breaks off or is too slow."""
+    core = importlib.import_module("httpcore")
+    return core.NetworkError, core.TimeoutException, core.ProtocolError, core.ProxyError
+
+
 def of_host(
     host: str,
     port: int,

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from conserver.errors import Rejected, Retry
 from conserver.outbound import addresses, faults, upload_store, uploads
-from conserver.outbound.addresses import named, target_of
+from conserver.outbound.addresses import named, network_errors, target_of
 from conserver.outbound.clients import Clients
 from conserver.outbound.endpoint import Patience, retry_after_s
 from conserver.telemetry import traces
@@ -216,18 +216,12 @@ def answer_of(
 
     Raises: as `content`. Errors of the HTTP library within the `with` are turned into Retry, too.
     """
-    httpcore = importlib.import_module("httpcore")
     try:
         with _followed(url, options, patience, end, more) as found:
             yield found
     except NetworkSettingsError as error:
         raise Retry(None, f"GET {named(url)}: {error}") from None
-    except (
-        httpcore.NetworkError,
-        httpcore.TimeoutException,
-        httpcore.ProtocolError,
-        httpcore.ProxyError,
-    ) as error:
+    except network_errors() as error:
         said = network.failure(error, network.proxy_for(target_of(url)))
         raise Retry(None, f"GET {named(url)}: {said}") from None
 

@@ -11,14 +11,13 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from conserver.errors import ConserverError
 from conserver.outbound import addresses
-from conserver.outbound.addresses import named, target_of
+from conserver.outbound.addresses import named, network_errors, target_of
 from conserver.outbound.endpoint import Patience
 from storage import network
 from storage.network import NetworkSettingsError, Proxy, Trust
@@ -72,7 +71,6 @@ def send(
         Rejected: the URL is invalid, or its address is private.
         UnreachableError: no answer came. The receiver may have got the request.
     """
-    httpcore = importlib.import_module("httpcore")
     target = target_of(url, method)
     proxy = None
     try:
@@ -84,12 +82,7 @@ def send(
         return answer
     except NetworkSettingsError as error:
         raise UnreachableError(f"{method} {named(url)}: {error}") from None
-    except (
-        httpcore.NetworkError,
-        httpcore.TimeoutException,
-        httpcore.ProtocolError,
-        httpcore.ProxyError,
-    ) as error:
+    except network_errors() as error:
         said = network.failure(error, proxy)
         raise UnreachableError(f"{method} {named(url)}: {said}") from None
 
