@@ -47,11 +47,16 @@ _LAST_TURN = 4
 # Most of the long tests wait, for servers and processes more than for a processor.
 _PROCESSES_BESIDES_CORES = 3
 
+_LOG_AS_IMPORTED = {
+    name: value for name, value in structlog.get_config().items() if name != "logger_factory"
+}
+
 AnyServer = TypeVar("AnyServer", bound=Server)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Clean the environment before any test module is imported."""
+    _log_to_stderr()
     # A shell that starts us in the background has us ignore SIGINT, and with us every command that
     # a test interrupts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -180,11 +185,16 @@ class Private:
 
 @pytest.fixture(autouse=True)
 def _own_log() -> Iterator[None]:
-    """No test logs as another has set it up. Nothing logs to stdout, where commands answer."""
-    structlog.reset_defaults()
-    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    """No test logs as another has set it up, nor does what is between two tests."""
+    _log_to_stderr()
     yield
-    structlog.reset_defaults()
+    _log_to_stderr()
+
+
+def _log_to_stderr() -> None:
+    """Nothing logs to stdout, where commands answer: at no time, whichever thread still runs."""
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    structlog.configure(**_LOG_AS_IMPORTED)
 
 
 @pytest.fixture
