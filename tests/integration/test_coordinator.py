@@ -302,9 +302,12 @@ def test_an_orphaned_coordinator_executes_the_orders_of_before(make: Any) -> Non
 def test_an_orphaned_coordinator_waits_for_workers_and_kills_what_stays(make: Any) -> None:
     host = make(workers=2).start()
     stubborn = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    willing = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # It ends with its input.
-    with willing, ended(willing), ended(stubborn):
-        assert willing.stdin is not None
+    with (
+        ended(stubborn),
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE) as willing,
+        ended(willing),
+    ):
+        assert willing.stdin is not None  # It ends with its input.
         host.send_state({1: stubborn.pid, 2: willing.pid})
         eventually(lambda: len(host.status()["workers"]) == 2)
         held_by(host.workers[0], 1)
