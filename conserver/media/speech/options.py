@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from conserver.errors import Rejected
 from conserver.media.speech import remote
+from conserver.media.transcription import onnx_models
 from conserver.media.transcription.engine import Listening, Model
 from conserver.media.transcription.languages import LANGUAGES
+from conserver.media.transcription.models import ModelMissingError
 from conserver.media.transcription.request import Request
 
 _OF_MODELS_HERE = (
@@ -96,7 +98,13 @@ class EngineOptions(BaseModel):
         """Refuse options that the engine cannot follow, instead of ignoring them silently."""
         if self.engine == "onnx":
             if beyond := self.beyond_the_engine():
-                raise ValueError(f"engine: onnx has no {', '.join(beyond)}; engine: whisper has")
+                said = [f"engine: onnx has no {', '.join(beyond)}; engine: whisper has"]
+                try:
+                    onnx_models.find(self.which())
+                except ModelMissingError as error:
+                    # Whoever mends the options would only then be told that there is no model.
+                    said.insert(0, str(error))
+                raise ValueError("; and ".join(said))
         elif theirs := [name for name in _OF_ONNX if getattr(self, name) is not None]:
             raise ValueError(f"{', '.join(theirs)}: only with engine: onnx")
         return self

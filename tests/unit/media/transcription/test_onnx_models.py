@@ -185,6 +185,12 @@ def test_what_the_engine_cannot_do_is_refused(beyond: dict[str, Any]) -> None:
         Options(model="m", engine="onnx", **beyond)
 
 
+def test_a_model_that_is_not_there_is_told_before_what_the_engine_cannot_do() -> None:
+    said = r"there is no folder /nowhere \(.*; and engine: onnx has no beam_size"
+    with pytest.raises(ValidationError, match=said):
+        Options(model="/nowhere", engine="onnx", beam_size=2)
+
+
 def test_options_without_effect_are_refused_or_allowed() -> None:
     Options(model="m", engine="onnx", temperature=(0,), translate=False, channels_apart=True)
     with pytest.raises(ValidationError, match="quantization: only with engine: onnx"):
