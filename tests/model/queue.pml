@@ -336,6 +336,7 @@ inline host_dies(h,outside) {
               SOMETHING_ELSE pick(ALL&~pushed); pushed=pushed|only(e); push_tail(q,e); e=0 } \
   :: atomic { parked -> \
               SOMETHING_ELSE pick(parked); parked=parked&~only(e); promote(e); one_place; e=0 } \
+  /* hurry.lua is no step here: it changes the time, and what is parked may be due at any time */ \
   /* put_back.lua, from the head: what has no state yet */ \
   :: d_step { put_backs>0 && returned && !has(written,head(returned)) && \
               !deaths[head(returned)] -> \

@@ -442,6 +442,11 @@ class QueueModel:
             there.parked.remove(item)
             self._send_back(name, item)
 
+    def hurry(self, name: str, token: str) -> None:
+        """A parked item is due: it stays there until it is promoted, as it could be before."""
+        [item] = [item for item in self.places[name].parked if item.token == token]
+        self._mark(item.job, "waiting")
+
     # ---- dead letters ----
 
     def replay(self, name: str, record: Item, state: bytes) -> str:

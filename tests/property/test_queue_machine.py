@@ -250,6 +250,16 @@ class QueueMachine(RuleBasedStateMachine):
         assert went == len(order) == min(most, parked)
         self.model.promote(name, order)
 
+    def _do_hurry(self, name: str, text: bytes, due_ms: int) -> None:
+        """It changes when a parked record is due, and nothing else: above all it parks none."""
+        key = f"conserver:parked:{name}"
+        before = self.queue.client.zscore(key, text)
+        answer = self.queue.run(operator_calls.hurry(name, text, due_ms))
+        assert answer == (before is not None and before > due_ms)
+        assert self.queue.client.zscore(key, text) == (due_ms if answer else before)
+        if answer:
+            self.model.hurry(name, as_record(text).token)
+
     def _do_replay(self, name: str, record: Item, member: bytes) -> None:
         state = b'{"links":["replayed"]}'
         answer = self.queue.run(operator_calls.replay(name, member, record.payload, state))
@@ -677,7 +687,9 @@ class QueueMachine(RuleBasedStateMachine):
         return bytes(found)
 
     @rule(
-        what=st.sampled_from(["replay", "replay", "replay_bare", "sweep"]), name=lists, which=pick
+        what=st.sampled_from(["replay", "replay", "replay_bare", "sweep", "hurry", "hurry"]),
+        name=lists,
+        which=pick,
     )
     def an_operator(self, what: str, name: str, which: int) -> None:
         getattr(self, f"_{what}")(name, which)
@@ -695,6 +707,11 @@ class QueueMachine(RuleBasedStateMachine):
         bare = sorted((Counter(payloads_of(there.dead)) - told).elements())
         if bare:
             self._send(self._do_replay_bare, name, bare[which % len(bare)])
+
+    def _hurry(self, name: str, which: int) -> None:
+        parked = self.queue.client.zrange(f"conserver:parked:{name}", 0, -1)
+        if parked:
+            self._send(self._do_hurry, name, parked[which % len(parked)], which % 3)
 
     def _sweep(self, name: str, which: int) -> None:
         """All but the newest reasons are too old."""
@@ -840,6 +857,23 @@ def test_model_and_scripts_agree(redis_url: str) -> None:
                 suppress_health_check=list(HealthCheck),
             ),
         )
+
+
+def test_a_retry_that_arrives_late_does_not_put_an_item_in_two_places(redis_url: str) -> None:
+    with opened(redis_url) as queue:
+        machine = QueueMachine(queue)
+        machine._start_a_worker("h1")
+        machine._push_a_job("a", "u0")
+        machine._go_on(0)
+        machine.give_up("park", 0, keep=False)
+        machine._hurry("a", 2)
+        machine._hurry("a", 1)
+        machine._promote("h2")
+        for call in machine.history[-4:-2]:  # Both retries again; the item is returned by now.
+            call()
+        machine.each_item_is_in_one_place()
+        machine.redis_is_as_the_model_says()
+        assert payloads(queue.returned("a")) == [b"u0"]
 
 
 def test_the_model_starts_as_empty_as_redis(redis_url: str) -> None:
