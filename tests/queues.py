@@ -88,10 +88,14 @@ class Queue:
         self.push(name, *uuids)
 
     def return_items(
-        self, consumer: Consumer, blame: Blame = NOBODY, most: int = host_calls.RETURN_BATCH
+        self,
+        consumer: Consumer,
+        blame: Blame = NOBODY,
+        most: int = host_calls.RETURN_BATCH,
+        keep_s: int = 0,
     ) -> Returned:
         """One call of return.lua for a consumer that is dead."""
-        call = host_calls.return_items(consumer.host, consumer.id, blame, most)
+        call = host_calls.return_items(consumer.host, consumer.id, blame, most, keep_s)
         return Returned(*self.run(call))
 
     def promote(self, name: str, most: int = 100, everything: bool = True) -> int:

@@ -17,9 +17,10 @@ def reclaim(output: Output) -> int:
     Returns:
         0, also if there are none; 1 if a key of another type hides which consumers are registered.
     """
-    with redis_client(load_settings()) as client:
+    settings = load_settings()
+    with redis_client(settings) as client:
         try:
-            found = reclaiming.reclaim(client, actor=actor())
+            found = reclaiming.reclaim(client, actor=actor(), keep_s=settings.orphan_expiry_s)
         except WrongKeysError as error:
             for wrong in error.keys:
                 note(f"error: {wrong}; then reclaim again")

@@ -86,6 +86,7 @@ class Coordinator:
             self._idle_workers,
             self._list_waiters,
             self._acknowledge,
+            settings.orphan_expiry_s,
             self._log,
         )
         self._data_loss = DataLoss(
@@ -150,7 +151,8 @@ class Coordinator:
         housekeeping = Housekeeping(redis, idle, waiters, self._served, keep_s, log)
         suspects = Suspects(redis, self._host, self._served, self._boot.statuses, idle, log)
         schedules = Schedules(redis, self._host, self._boot.config, settings, log)
-        reaper = Reaper(self._connections, redis, self._host, lease_s, idle, waiters, log)
+        gone_s = settings.orphan_expiry_s
+        reaper = Reaper(self._connections, redis, self._host, lease_s, idle, waiters, gone_s, log)
         return {
             "warn of settings": warn_of_settings(self._redis),
             "list waiters": self._list_waiters.run(),
@@ -322,8 +324,10 @@ class Coordinator:
         _, answer = await self._beat()
         for consumer in host_calls.read_registrations(answer):
             with contextlib.suppress(WrongTypeError):
-                nobody = Blame("nobody")
-                result = await return_items(self._redis, self._host, consumer, nobody, self._log)
+                nobody, keep_s = Blame("nobody"), self._boot.settings.orphan_expiry_s
+                result = await return_items(
+                    self._redis, self._host, consumer, nobody, keep_s, self._log
+                )
                 if result.returned:
                     self._log.info("items_returned", consumer=consumer, returned=result.returned)
 

@@ -89,14 +89,17 @@ class Reaper:
         lease_s: float,
         idle_workers: IdleWorkers,
         list_waiters: ListWaiters,
+        keep_s: int,
         log: Logger,
     ) -> None:
+        """keep_s: see host_calls.return_items."""
         # Its own connection, so that the watch restarts whenever this connection breaks.
         self._connection = AsyncConnection(connections)
         self._redis = redis
         self._host = host
         self._idle_workers = idle_workers
         self._list_waiters = list_waiters
+        self._keep_s = keep_s
         self._log = log
         self._every_s = min(LOOK_EVERY_S, lease_s / LOOKS_PER_LEASE)
         self._watch = Watch(lease_s, self._every_s)
@@ -164,7 +167,7 @@ class Reaper:
                 break
             for consumer in answer:
                 result = await return_items(
-                    self._redis, host, consumer.decode(), HOST_DIED, self._log
+                    self._redis, host, consumer.decode(), HOST_DIED, self._keep_s, self._log
                 )
                 consumers += 1
                 returned += result.returned

@@ -53,16 +53,24 @@ class ReturnResult:
 
 
 async def return_items(
-    redis: AsyncRetryingConnection, host: str, consumer: str, blame: Blame, log: Logger
+    redis: AsyncRetryingConnection,
+    host: str,
+    consumer: str,
+    blame: Blame,
+    keep_s: int,
+    log: Logger,
 ) -> ReturnResult:
     """Return all items that a dead consumer holds, and delete its registration.
+
+    Args:
+        keep_s: see host_calls.return_items.
 
     Raises:
         WrongTypeError: a key has the wrong type. The key has been logged.
     """
     total = ReturnResult()
     while True:
-        call = host_calls.return_items(host, consumer, blame)
+        call = host_calls.return_items(host, consumer, blame, keep_s=keep_s)
         answer = host_calls.Returned(*await redis.call(call))
         total.returned += answer.returned
         total.suspects += answer.suspects
@@ -87,14 +95,20 @@ class Registry:
         idle_workers: IdleWorkers,
         list_waiters: ListWaiters,
         acknowledge: Callable[[int], Awaitable[None]],
+        keep_s: int,
         log: Logger,
     ) -> None:
-        """acknowledge: called with the number of an executed order; tells the supervisor."""
+        """
+        Args:
+            acknowledge: called with the number of an executed order; tells the supervisor.
+            keep_s: see host_calls.return_items.
+        """
         self._redis = redis
         self._host = host
         self._idle_workers = idle_workers
         self._list_waiters = list_waiters
         self._acknowledge = acknowledge
+        self._keep_s = keep_s
         self._log = log
         self._orders: asyncio.Queue[Message] = asyncio.Queue()
         self._living: set[str] | None = None  # None until the supervisor has sent its list
@@ -186,7 +200,9 @@ class Registry:
         self._idle_workers.consumer_died(consumer)
         attributes = {"messaging.client.id": consumer, "conserver.blame": blame.kind}
         with traces.span("return items", "internal", attributes) as span:
-            result = await return_items(self._redis, self._host, consumer, blame, self._log)
+            result = await return_items(
+                self._redis, self._host, consumer, blame, self._keep_s, self._log
+            )
             if span is not None:
                 span.set_attribute("messaging.batch.message_count", result.returned)
         self._returning.discard(consumer)

@@ -56,9 +56,12 @@ def stranded(client: Client) -> dict[str, int]:
     return {consumer: held for consumer, held in zip(lost, pipe.execute(), strict=True) if held}
 
 
-def reclaim(client: Client, *, actor: str) -> Reclaimed:
+def reclaim(client: Client, *, actor: str, keep_s: int = 0) -> Reclaimed:
     """Return the items of all stranded consumers. All of these items become suspects, because any
     of them may have been running when its worker died.
+
+    Args:
+        keep_s: see host_calls.return_items.
 
     Raises:
         WrongKeysError: keys of hosts have the wrong type, so the registered consumers are unknown.
@@ -66,18 +69,18 @@ def reclaim(client: Client, *, actor: str) -> Reclaimed:
     wrong = [found for found in lookup.wrong_keys(client) if found.key.startswith(_HOST_KEYS)]
     if wrong:
         raise WrongKeysError(wrong)
-    items = sum(_return_items(client, consumer) for consumer in stranded(client))
+    items = sum(_return_items(client, consumer, keep_s) for consumer in stranded(client))
     script.run(client, host_calls.reap(_HOST, ""))  # deletes this host, which has no consumer now
     if items:
         audit.record(client, actor, "reclaim", {}, items)
     return Reclaimed(items)
 
 
-def _return_items(client: Client, consumer: str) -> int:
+def _return_items(client: Client, consumer: str, keep_s: int) -> int:
     """Return all items of a consumer to the queue. Returns how many there were."""
     items, left = 0, 1
     while left:
-        call = host_calls.return_items(_HOST, consumer, _BLAME)
+        call = host_calls.return_items(_HOST, consumer, _BLAME, keep_s=keep_s)
         returned = Returned(*script.run(client, call))
         items, left = items + returned.returned, returned.left
     # One more call deletes the registration.

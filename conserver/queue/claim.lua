@@ -199,7 +199,7 @@ local function refuse(record, reason)
   reason.time_ms = math.floor(now / 1000)
   local why = cjson.encode(reason)
   dead_letter(record, why, now / 1000)
-  expire_with_letter(record, keep_letters_s, now)
+  expire_with_record(record, keep_letters_s, now)
   local shown = record.list == NOTIFICATIONS and LARGE or 256
   dead_lettered[#dead_lettered + 1] = string.sub(record.payload, 1, shown)
   dead_lettered[#dead_lettered + 1] = why

@@ -199,9 +199,9 @@ local function expire(uuid, revision, seconds, now)
   end
 end
 
--- Lets the document of a new dead letter expire when the letter's reason does. keep_s: for how many
--- seconds reasons are kept; 0: for ever.
-local function expire_with_letter(record, keep_s, now)
+-- Lets the document of a record expire that no worker will take again: that of a new dead letter
+-- when the letter's reason does, that of a cancelled item. keep_s: after how many seconds; 0: never.
+local function expire_with_record(record, keep_s, now)
   if keep_s > 0 and string.sub(record.payload, 1, 1) ~= '{' then
     local newest = read('HGET', 'conserver:revision:' .. record.payload, 'r')
     expire(record.payload, tonumber(newest or 0), keep_s, now)

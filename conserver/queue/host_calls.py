@@ -59,11 +59,17 @@ class Returned(NamedTuple):
     cancelled: int = 0
 
 
-def return_items(host: str, consumer: str, blame: Blame, most: int = RETURN_BATCH) -> Call:
+def return_items(
+    host: str, consumer: str, blame: Blame, most: int = RETURN_BATCH, keep_s: int = 0
+) -> Call:
     """Return the items of a dead consumer, `most` per call. Repeat the call until Returned.left is
     0, and then once more: that last call deletes the registration.
+
+    Args:
+        keep_s: for how long the documents of cancelled items are kept; 0: for ever.
     """
-    args: list[Any] = [consumer, blame.kind, most, host, _note(blame, ""), len(blame.items)]
+    args: list[Any] = [consumer, blame.kind, most, host, _note(blame, ""), keep_s]
+    args.append(len(blame.items))
     for token, epoch in blame.items:
         args += (token, epoch, _note(blame, token if token in blame.notes else ""))
     return Call(

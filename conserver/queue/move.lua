@@ -77,7 +77,7 @@ for index = 3, #ARGV, 6 do
       set_job_status(record.token, 'waiting', 'link', '', 'retry_at_ms', due_ms, 'error', why)
     else
       dead_letter(record, why, now / 1000)
-      expire_with_letter(record, keep_s, now)
+      expire_with_record(record, keep_s, now)
     end
     answers[#answers + 1] = 'moved'
   end

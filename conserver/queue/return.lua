@@ -5,7 +5,8 @@
 -- ARGV  1 consumer   2 blame: "nobody", "items" or "everything"   3 most items in this call   4
 --       host
 --       5 how the consumer died, for items without a note of their own ('' for none)
---       6 how many blamed items, then for each: token, epoch, note; then the tokens of the blamed
+--       6 for how long the documents of cancelled items are kept, in seconds (0: for ever)
+--       7 how many blamed items, then for each: token, epoch, note; then the tokens of the blamed
 --       items that were over their own time limit
 -- Answer: a list of numbers:
 --       1 items that this call returned   2 items that the consumer still holds
@@ -29,8 +30,8 @@
 local consumer, blame, most, inflight = ARGV[1], ARGV[2], tonumber(ARGV[3]), KEYS[2]
 local field = 'consumer:' .. consumer
 local blamed, over_limit, notes = {}, {}, {}
-local last = 6 + 3 * ARGV[6]
-for index = 7, last, 3 do
+local last = 7 + 3 * ARGV[7]
+for index = 8, last, 3 do
   blamed[ARGV[index]], notes[ARGV[index]] = ARGV[index + 1], ARGV[index + 2]
 end
 for index = last + 1, #ARGV do
@@ -110,6 +111,7 @@ for _, token in ipairs(redis.call('HRANDFIELD', inflight, most)) do
   elseif cancelled[token] then
     let_go(inflight, record)
     set_job_status(token, 'cancelled')
+    expire_with_record(record, tonumber(ARGV[6]), now_us())
     ended = ended + 1
   -- While one of the list's keys is barred, none of its items is returned, blamed or not.
   elseif not bars(record) then

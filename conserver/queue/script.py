@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import redis
 
-_WITH_DOCUMENTS = frozenset({"claim", "write", "settle", "move"})
+_WITH_DOCUMENTS = frozenset({"claim", "write", "settle", "move", "return"})
 
 
 class Script(NamedTuple):

@@ -8,7 +8,7 @@ from conserver.process.messages import Blame
 from conserver.queue import calls, host_calls, operator_calls
 from conserver.queue.host_calls import Returned
 from conserver.queue.record import Claimed
-from tests.queues import DEFAULT_LIMITS, Consumer, Queue, document, payloads, record
+from tests.queues import DEFAULT_LIMITS, FAR_MS, Consumer, Queue, document, payloads, record
 
 CANCELLED = "conserver:cancelled:c1"
 
@@ -164,6 +164,22 @@ def test_what_an_operator_has_cancelled_ends_with_its_worker(queue: Queue) -> No
     queue.run(operator_calls.cancel(key, first.token.encode(), CANCELLED))
     assert queue.return_items(one, Blame("everything")) == Returned(1, 0, 1, 0, cancelled=1)
     assert queue.places("q") == {("suspects", second.payload): 1}
+
+
+def test_the_document_of_what_was_cancelled_expires_when_its_worker_has_died(
+    queue: Queue,
+) -> None:
+    """Nobody else would let it: its item is in no place any more. That of another one stays."""
+    queue.supply("q", "u1", "u2")
+    one = Consumer(queue)
+    first, _ = one.take(2)
+    key = f"conserver:inflight:{one.id}"
+    queue.run(operator_calls.cancel(key, first.token.encode(), CANCELLED))
+    before_ms = queue.now_ms()
+    assert queue.return_items(one, keep_s=3600).cancelled == 1
+    expires_ms = queue.expires_ms("u1") - 3_600_000
+    assert before_ms - 2 <= expires_ms <= queue.now_ms() + 2
+    assert queue.expires_ms("u2") > FAR_MS - 3_600_000
 
 
 @pytest.mark.real_redis("an error inside its scripts has no text")
