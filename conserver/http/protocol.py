@@ -1,8 +1,11 @@
-"""uvicorn's HTTP/1.1 protocol with limits on the head of a request.
+"""uvicorn's HTTP/1.1 protocol with limits on what a client may send, and how slowly.
 
-The head must arrive within HEAD_S_MAX and have at most HEAD_BYTES_MAX. (httptools has no limit: it
-would keep an endless header.) The size limit also holds for the bytes of a body outside its chunks:
-chunk sizes, chunk extensions and trailers. api/bodies.py limits the body itself.
+1. The head must arrive within HEAD_S_MAX and have at most HEAD_BYTES_MAX. (httptools has no limit:
+   it would keep an endless header.) The size limit also holds for the bytes of a body outside its
+   chunks: chunk sizes, chunk extensions and trailers. api/bodies.py limits the body itself.
+2. If a request is answered before its body is complete, the rest must arrive within REST_S_MAX.
+   (uvicorn would wait as long as single bytes arrive. The connection is not closed at once, because
+   a client that is still sending would not read the answer.)
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 HEAD_BYTES_MAX = 32 * 1024
 HEAD_S_MAX = 10.0
+REST_S_MAX = 30.0
 
 _REST = b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + _REST
@@ -67,7 +71,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is complete; the head of the next request follows."""
         self._in_head = True
+        self._forget_deadline()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is sent; the body of its request may be incomplete."""
+        super().on_response_complete()
+        cycle: RequestResponseCycle = self.cycle
+        if cycle.response_complete and cycle.more_body and not self.transport.is_closing():
+            self._deadline = self.loop.call_later(REST_S_MAX, self._cut, b"")
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:

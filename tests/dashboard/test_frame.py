@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from conserver.http import protocol
+from conserver.http.api.bodies import STALL_S_MAX
 from conserver.http.dashboard import templating
 from conserver.http.dashboard.pages import quoted, safe_next, unquoted
 from tests.api.conftest import Api
@@ -301,3 +306,25 @@ def test_templates_mark_nothing_as_safe() -> None:
         text = path.read_text()
         assert "|safe" not in text.replace(" ", ""), path.name
         assert "autoescape" not in text, path.name
+
+
+@pytest.mark.skipif(
+    not os.environ.get("CONSERVER_TEST_LONG"), reason="a minute; CONSERVER_TEST_LONG=1 runs it"
+)
+@pytest.mark.timeout(300)
+def test_a_form_that_stalls_holds_no_connection(api: Api) -> None:
+    head = (
+        b"POST /ui/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+    )
+    with socket.create_connection((api.host, api.port), timeout=STALL_S_MAX + 60) as connection:
+        connection.sendall(head + b"token=half")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 408 ")
+        # It is not held by a byte now and then, either.
+        connection.settimeout(1)
+        with pytest.raises(ConnectionError):  # noqa: PT012 - whichever of the two meets it
+            for _ in range(round(protocol.REST_S_MAX) + 60):
+                connection.sendall(b"a")
+                with contextlib.suppress(TimeoutError):
+                    if connection.recv(65_536) == b"":
+                        raise ConnectionError

@@ -28,41 +28,57 @@ BYTES_PER_S_MIN = 1024
 """The average rate that a body must have after GRACE_S, against clients that send single bytes."""
 
 
+async def in_time(
+    stream: AsyncIterator[bytes], stall_s: float = STALL_S_MAX
+) -> AsyncIterator[bytes]:
+    """The pieces of a body, as they arrive.
+
+    Args:
+        stream: of a request.
+        stall_s: how long the client may pause.
+
+    Raises:
+        ProblemError: 408: the client pauses for too long or is too slow; 400: it has disconnected.
+    """
+    size, began_s, loop = 0, time.monotonic(), asyncio.get_running_loop()
+    while True:
+        try:
+            async with asyncio.timeout_at(loop.time() + stall_s):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise _too_slow(f"nothing of the body came for {stall_s:g} s") from None
+        except ClientDisconnect:
+            raise ProblemError(400, "the client has gone before the end of the body") from None
+        size += len(piece)
+        if time.monotonic() - began_s > GRACE_S + size / BYTES_PER_S_MIN:
+            raise _too_slow(f"the body comes with less than {BYTES_PER_S_MIN} bytes/s")
+        yield piece
+
+
+def _too_slow(detail: str) -> ProblemError:
+    return ProblemError(408, detail, "body-stalled")
+
+
 async def chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
     """The body, piece by piece, as it arrives.
 
     Raises:
-        ProblemError: 413: it is larger than `most_bytes`; 408: the client pauses for too long or
-            is too slow; 400: the client has disconnected; 429: it exceeds what its token may send
-            today.
+        ProblemError: as `in_time` does; 413: it is larger than `most_bytes`; 429: it exceeds what
+            its token may send today.
     """
     declared, allowance = request.headers.get("content-length", ""), Allowance(request)
     if declared.isdigit():
         if int(declared) > most_bytes:
             raise too_large(most_bytes)
         await allowance.take(int(declared))
-    size, began_s = 0, time.monotonic()
-    stream, loop = request.stream(), asyncio.get_running_loop()
-    while True:
-        try:
-            async with asyncio.timeout_at(loop.time() + STALL_S_MAX):
-                piece = await anext(stream)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise ProblemError(
-                408, f"nothing of the body came for {STALL_S_MAX:g} s", "body-stalled"
-            ) from None
-        except ClientDisconnect:
-            raise ProblemError(400, "the client has gone before the end of the body") from None
+    size = 0
+    async for piece in in_time(request.stream()):
         size += len(piece)
         if size > most_bytes:
             raise too_large(most_bytes)
         await allowance.take(size)
-        if time.monotonic() - began_s > GRACE_S + size / BYTES_PER_S_MIN:
-            raise ProblemError(
-                408, f"the body comes with less than {BYTES_PER_S_MIN} bytes/s", "body-stalled"
-            )
         if piece:
             yield piece
 

@@ -8,7 +8,7 @@ only the block `live` for the page's stream. The package's docstring shows how t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from conserver.http.api import bodies
 from conserver.http.api.context import Context
 from conserver.http.api.problems import ProblemError
 from conserver.http.api.token_limits import Allowance
@@ -234,7 +235,8 @@ def route_of(page: Page, dashboard: Dashboard) -> Route:
             length = _length(request, most_bytes)
             if not page.most_bytes:
                 await Allowance(request).take(length)
-            async with request.form(max_fields=FORM_FIELDS_MAX) as visit.form:
+            bounded = _InTime(request.scope, request.receive)
+            async with bounded.form(max_fields=FORM_FIELDS_MAX) as visit.form:
                 csrf.check(request, visit.cookie, str(visit.form.get(csrf.FIELD, "")))
                 return await _answered(visit, page)
         if page.template:
@@ -244,6 +246,15 @@ def route_of(page: Page, dashboard: Dashboard) -> Route:
         return await _answered(visit, page)
 
     return Route(page.path, endpoint, methods=[page.method], name=page.function.__name__)
+
+
+class _InTime(Request):
+    """A request whose body goes on arriving: a form that stalls is 408, as a body of the API is."""
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The pieces of the body. Raises ProblemError as `bodies.in_time` does."""
+        async for piece in bodies.in_time(super().stream()):
+            yield piece
 
 
 async def _answered(visit: Visit, page: Page) -> Response:
