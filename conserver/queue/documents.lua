@@ -200,7 +200,7 @@ local function expire(uuid, revision, seconds, now)
 end
 
 -- Lets the document of a record expire that no worker will take again: that of a new dead letter
--- when the letter's reason does, that of a cancelled item. keep_s: after how many seconds; 0: never.
+-- (when the letter's reason does), or of a cancelled item. keep_s: in how many seconds; 0: never.
 local function expire_with_record(record, keep_s, now)
   if keep_s > 0 and string.sub(record.payload, 1, 1) ~= '{' then
     local newest = read('HGET', 'conserver:revision:' .. record.payload, 'r')
