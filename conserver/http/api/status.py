@@ -75,7 +75,7 @@ class Status(BaseModel):
     done: int = Field(description="Items that the present workers have done.")
     rate_per_s: float | None = Field(description="Over the last minute; null: not known.")
     drained_in_s: int | None = Field(
-        description="An estimate of when the lists are empty; paused and unserved lists excluded."
+        description="Estimated seconds until all lists are empty, except paused and unserved ones."
     )
 
 

@@ -110,7 +110,7 @@ class Reader:
         self._used_at_s = time.monotonic()
 
     def run(self, ended: Callable[[], bool], descriptors: list[int]) -> None:
-        """Serve until `ended`, until PAGES_MAX, or until idle for IDLE_S.
+        """Serve until `ended`, until PAGES_MAX, or, with loaded models, until idle for IDLE_S.
 
         Args:
             ended: whether to stop; called when one of the descriptors is readable.

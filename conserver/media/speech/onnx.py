@@ -185,7 +185,7 @@ def _answer(result: Any, language: str, length_s: float) -> Answer:
 
 
 def _noise() -> Sound:
-    """The canary's input: always the same noise, which gives many tokens."""
+    """The canary's input: always the same noise."""
     import numpy as np
 
     draw = np.random.default_rng(20261130)

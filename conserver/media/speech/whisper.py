@@ -275,7 +275,7 @@ class WhisperBatches:
         return bool(self.model.is_multilingual)
 
     def is_sane(self) -> bool:
-        """Whether a fixed input still gives the same tokens as at first (the canary)."""
+        """Whether a fixed input still gives nearly the same tokens as at first (the canary)."""
         tokens = self._sing(self.encode([self._noise()]))
         wrong = sum(a != b for a, b in zip(tokens, self._canary, strict=False))
         return wrong + abs(len(tokens) - len(self._canary)) <= _CANARY_WRONG_MAX
@@ -294,7 +294,7 @@ class WhisperBatches:
         return list(result[0].sequences_ids[0])
 
     def _noise(self) -> Mel:
-        """The canary's input: always the same noise, which gives many tokens."""
+        """The canary's input: the spectrogram of always the same noise."""
         import numpy as np
 
         draw = np.random.default_rng(20261129)

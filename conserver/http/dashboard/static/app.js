@@ -1,6 +1,6 @@
-// What only a browser can do. Every page works without it.
+// Conveniences that need a script. Every page works without this file.
 
-// Times in the reader's own zone; the original stays readable as a title.
+// Shows times in the visitor's time zone. The original time is in the title.
 function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]:not([title])")) {
     const at = new Date(time.dateTime);
@@ -13,7 +13,7 @@ function localTimes(root) {
   }
 }
 
-// Whether what is shown is current.
+// Shows whether the page is up to date.
 function pulse(kind, text) {
   const sign = document.getElementById("pulse");
   if (!sign) return;
@@ -37,7 +37,7 @@ document.addEventListener("gone", () => location.reload());
 
 document.addEventListener("conserver:times", () => localTimes(document));
 
-// A filter is applied as soon as it is chosen.
+// Applies a filter as soon as it is chosen.
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-auto]");
   if (form) form.requestSubmit();

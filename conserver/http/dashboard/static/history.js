@@ -1,4 +1,4 @@
-// Draws what the page shows as still pictures with uPlot, and keeps it current.
+// Replaces the page's static charts by charts that uPlot draws, and refreshes them.
 
 const LOOK_EVERY_MS = 10000;
 const COLOURS = ["--accent", "--warn", "--bad"];

@@ -1,4 +1,4 @@
-// A recording and its transcript follow each other. Without this, the page shows both all the same.
+// Synchronizes the player and the transcript. Without this file the page still shows both.
 
 const players = [];
 
@@ -39,7 +39,7 @@ class Player {
     players.push(this);
   }
 
-  // Why a recording that lies elsewhere is not heard: a player tells that it failed, and no more.
+  // Asks the server why a recording cannot be played: the player only reports that it failed.
   async explain() {
     const answer = await fetch(this.audio.src, {headers: {Range: "bytes=0-0", Accept: "text/html"}});
     const page = new DOMParser().parseFromString(answer.ok ? "" : await answer.text(), "text/html");
@@ -79,7 +79,7 @@ class Player {
     event.preventDefault();
   }
 
-  // The last of some that has begun by now, and has not ended for long.
+  // The last line or word that has begun, and has ended at most a short time ago.
   static current(entries, begins, now) {
     let low = 0, high = entries.length;
     while (low < high) {
@@ -122,7 +122,7 @@ function begin() {
   for (const root of document.querySelectorAll("[data-player]")) new Player(root);
 }
 
-// A new version of the document is taken in at once, unless a recording plays or something is open.
+// Loads a new version of the document at once, unless a recording plays or a part is unfolded.
 async function take() {
   const answer = await fetch(location.href, {credentials: "same-origin"});
   if (!answer.ok) return;

@@ -1,4 +1,4 @@
-// Files can be dropped, and how much has been sent is shown. Without this, the form works as it is.
+// Lets visitors drop files, and shows the progress of sending. Without this file the form works, too.
 
 const form = document.querySelector("[data-drop]");
 
