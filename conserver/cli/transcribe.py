@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conserver.cli.output import Output
+from conserver.cli.output import Output, note
 from conserver.errors import EXIT_FAILURE, ConfigError, ConserverError, InvalidArgumentError
 from conserver.media.speech import standalone
 from conserver.media.speech.client import SharedTranscriber
@@ -56,7 +57,8 @@ def transcribe(
         The exit code: 1 if a file could not be transcribed; standard error names the file.
 
     Raises:
-        InvalidArgumentError: the model is missing, or the format or the language is unknown.
+        InvalidArgumentError: the model is missing, the format or the language is unknown, or the
+            folder cannot be written to.
     """
     if form not in formats.MEDIA_TYPES:
         known = ", ".join(formats.MEDIA_TYPES)
@@ -66,23 +68,59 @@ def transcribe(
             "language", f"{{}} {listening.language}: Whisper knows no such language"
         )
     _check(model, listening)
+    targets = _targets(files, form, folder)
     on_gpu = model.device != "cpu" and bool(gpus(os.environ))
     options = service_options(models=[model], gpu=on_gpu, cores=len(os.sched_getaffinity(0)))
     with standalone.running(options) as transcriber, _progress() as progress:
         engine = SharedTranscriber([transcriber.address], model)
         stop = threading.Event()
+
+        def pulse() -> None:
+            if stop.is_set():
+                raise _Stopped
+            transcriber.revive()
+
         with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
             try:
-                work = [
-                    pool.submit(_Work(engine, listening, progress, stop).run, path)
-                    for path in files
-                ]
+                one_file = _Work(engine, listening, progress, pulse).run
+                work = [pool.submit(one_file, path) for path in files]
                 failed = 0
-                for path, one in zip(files, work, strict=True):
-                    failed += not _deliver(path, one.result, form, folder)
+                for path, target, one in zip(files, targets, work, strict=True):
+                    failed += not _deliver(path, one.result, form, target)
             finally:
                 stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)  # None of the rest is begun.
     return EXIT_FAILURE if failed else 0
+
+
+def _targets(files: Sequence[Path], form: str, folder: Path | None) -> list[Path | None]:
+    """Where each transcript is written; None where it is printed.
+
+    Raises:
+        InvalidArgumentError: two would be written to one file, or one over a recording; or the
+            folder cannot be written to, which is found out before hours of work.
+    """
+    if folder is None:
+        return [None] * len(files)
+    found: dict[Path, Path] = {}
+    for path in files:
+        target = folder / f"{path.stem}.{_SUFFIXES.get(form, form)}"
+        other = found.setdefault(target, path)
+        if other is not path:
+            text = f"{{}}: {other} and {path} would both be written to {target}"
+            raise InvalidArgumentError("output", text)
+    recordings = {path.resolve() for path in files}
+    for target in found:
+        if target.resolve() in recordings:
+            raise InvalidArgumentError("output", f"{{}}: the recording {target} would be lost")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        text = f"{{}} {folder}: cannot be written to: {error.strerror}"
+        raise InvalidArgumentError("output", text) from error
+    return list(found)
 
 
 def _check(model: Model, listening: Listening) -> None:
@@ -118,16 +156,16 @@ class _Work:
         engine: SharedTranscriber,
         listening: Listening,
         progress: Progress,
-        stop: threading.Event,
+        pulse: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._listening = listening
         self._progress = progress
-        self._stop = stop
+        self._pulse = pulse
 
     def run(self, path: Path) -> Transcript:
-        """Raises Rejected, Retry or OSError, each with its reason."""
-        task = self._progress.add_task(path.name, total=None)
+        """Raises Rejected, Retry, NotStarted or OSError, each with its reason."""
+        task = self._progress.add_task(path.name, total=None, done="")
         try:
             return self._transcribe(path, task)
         finally:
@@ -147,7 +185,8 @@ class _Work:
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
         def progressed(done_s: float, total_s: float) -> None:
-            self._progress.update(task, completed=done_s, total=total_s)
+            done = f"{done_s:.0f} of {total_s:.0f} s of speech"
+            self._progress.update(task, completed=done_s, total=total_s, done=done)
 
         following = Following(self._pulse, progressed)
         found = self._engine.transcribe(recording.channels, self._listening, following)
@@ -167,19 +206,15 @@ class _Work:
         assert read is not None
         return read
 
-    def _pulse(self) -> None:
-        if self._stop.is_set():
-            raise _Stopped
-
 
 def _progress() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} s of speech"),
+        TextColumn("{task.fields[done]}"),
         TimeElapsedColumn(),
         console=Console(file=sys.stderr),
         transient=True,
@@ -196,24 +231,27 @@ def _print(text: str) -> None:
         Output().raw(text.encode())
 
 
-def _deliver(
-    path: Path,
-    result: Callable[[], Transcript],
-    form: str,
-    folder: Path | None,
-) -> bool:
-    """Print or write one result. Returns False if the file could not be transcribed."""
+def _deliver(path: Path, result: Callable[[], Transcript], form: str, target: Path | None) -> bool:
+    """Print or write one result. Returns whether that was possible."""
     try:
-        text = formats.render(result(), form)
-        text += "" if text.endswith("\n") or not text else "\n"
-    except (OSError, ConserverError) as error:
-        sys.stderr.write(f"{path}: {error}\n")
+        found = result()
+        text = formats.render(found, form)
+    except OSError as error:
+        note(f"{path}: cannot be read: {error.strerror or error}")
         return False
-    if folder is None:
+    except ConserverError as error:
+        note(f"{path}: {error}")
+        return False
+    text += "" if text.endswith("\n") or not text else "\n"
+    if not found.text:
+        note(f"{path}: no speech was found")
+    if target is None:
         _print(text)
         return True
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{path.stem}.{_SUFFIXES.get(form, form)}"
-    target.write_text(text, encoding="utf-8")
-    sys.stderr.write(f"{target}\n")
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        note(f"{path}: {target} cannot be written: {error.strerror}")
+        return False
+    note(str(target))
     return True

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers import eventually
 from tests.unit.media.speech.real import DATA, TINY
 from tests.unit.media.speech.tones import ctc_model
 
 CALLS = DATA / "calls"
 
 
-def transcribe(*words: str | Path, cwd: Path = DATA) -> subprocess.CompletedProcess[str]:
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(DATA.parents[1]), "HF_HUB_OFFLINE": "1"}
+
+
+def transcribe(
+    *words: str | Path, cwd: Path = DATA, failpoints: str = ""
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "conserver", "transcribe", *words],
         capture_output=True, text=True, timeout=110, check=False, cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(DATA.parents[1]), "HF_HUB_OFFLINE": "1"},
+        env={**ENVIRONMENT, "CONSERVER_FAILPOINTS": failpoints},
     )  # fmt: skip
 
 
@@ -72,3 +80,89 @@ def test_wrong_words_are_refused_before_anything_is_loaded() -> None:
         answer = transcribe(CALLS / "mono-8k.wav", *words)
         assert answer.returncode == 2, words
         assert words[0] in answer.stderr
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    """Two texts in one file, a text over a recording, and a folder that is none."""
+    call, again = CALLS / "mono-8k.wav", tmp_path / "mono-8k.mp3"
+    again.symlink_to(call)
+    text = tmp_path / "call.txt"
+    text.symlink_to(call)
+    for files, folder, told in (
+        ([call, again], tmp_path / "out", "would both be written to"),
+        ([text], tmp_path, f"the recording {text} would be lost"),
+        ([call], text, "cannot be written to: File exists"),
+        ([call], text / "out", "cannot be written to: Not a directory"),
+    ):
+        answer = transcribe(*files, "--model", TINY.name, "-o", folder)
+        assert (answer.returncode, answer.stdout) == (2, ""), answer
+        assert told in answer.stderr
+        assert "--output" in answer.stderr
+
+
+def test_a_recording_without_speech_says_so() -> None:
+    answer = transcribe(CALLS / "silence.wav", "--model", TINY.name)
+    assert (answer.returncode, answer.stdout) == (0, "")
+    assert answer.stderr.endswith("silence.wav: no speech was found\n")
+
+
+def test_on_a_terminal_its_progress_is_shown(tmp_path: Path) -> None:
+    """Also of a name that Rich would take for a style."""
+    call = tmp_path / "call[bold].wav"
+    call.write_bytes((CALLS / "mono-8k.wav").read_bytes())
+    terminal, end = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "conserver", "transcribe", call, "--model", TINY.name],
+        stdout=subprocess.PIPE, stderr=end, cwd=DATA, env={**ENVIRONMENT, "TERM": "xterm"},
+    ) as command:  # fmt: skip
+        os.close(end)
+        told = _all_of(terminal)
+        out, _ = command.communicate(timeout=60)
+    assert (command.returncode, out) == (0, b"yes please call seven two four\n"), told
+    assert b"call[bold].wav" in told
+
+
+def test_a_recording_that_ends_transcribers_does_not_hold_up_the_command() -> None:
+    answer = transcribe(CALLS / "mono-8k.wav", "--model", TINY.name, failpoints="batch:kill")
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert "mono-8k.wav: the speech on channel 0" in answer.stderr
+    assert "ended the transcriber 3 times" in answer.stderr
+
+
+def test_an_interrupt_ends_it_and_begins_nothing_more(tmp_path: Path) -> None:
+    """As Ctrl-C does, it reaches the transcriber, too."""
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes((CALLS / "mono-16k.wav").read_bytes()[:-1000])
+    files = [*[CALLS / "mono-8k.wav"] * 8, cut]
+    with subprocess.Popen(
+        [sys.executable, "-m", "conserver", "transcribe", *files, "--model", TINY.name],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=DATA, process_group=0,
+        env={**ENVIRONMENT, "CONSERVER_FAILPOINTS": "batch:stop"},
+    ) as command:  # fmt: skip
+        stopped = eventually(lambda: _stopped_child(command.pid), timeout_s=60)
+        os.killpg(command.pid, signal.SIGINT)
+        os.kill(stopped, signal.SIGCONT)
+        out, error = command.communicate(timeout=60)
+    assert (command.returncode, out, error) == (130, b"", b"")
+
+
+def _all_of(terminal: int) -> bytes:
+    """What is written to a terminal until nobody has it open any more; closes it."""
+    told = b""
+    try:
+        while more := os.read(terminal, 65_536):
+            told += more
+    except OSError as error:
+        if error.errno != errno.EIO:  # As Linux says that it ends.
+            raise
+    finally:
+        os.close(terminal)
+    return told
+
+
+def _stopped_child(parent: int) -> int:
+    """A child of a process that is stopped; 0 if there is none."""
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T"):
+            return int(pid)
+    return 0

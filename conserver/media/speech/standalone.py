@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -19,6 +22,7 @@ from conserver.errors import ConserverError
 from conserver.media.speech.devices import cpu_environment, gpus
 from conserver.media.speech.service import Service, ServiceOptions
 from conserver.process import failpoints, memory, packets
+from conserver.process.signals import signals_blocked
 from conserver.telemetry import log
 
 _READY_S_MAX = 1800.0
@@ -38,6 +42,17 @@ class Running:
     options: ServiceOptions
     process: BaseProcess
     lifeline: Connection
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def revive(self) -> None:
+        """Start another process if this one has died, as a supervisor does. Any thread may ask.
+
+        Raises:
+            NotStarted: that one has ended at once.
+        """
+        with self._lock:
+            if not self.process.is_alive():
+                self.again()
 
     def again(self) -> None:
         """Start a replacement at the same address, after the process has died."""
@@ -76,7 +91,10 @@ def _start(listener: socket.socket, options: ServiceOptions) -> tuple[BaseProces
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(listener, options, theirs), daemon=True)
     on_cpu = all(model.device == "cpu" for model in options.models) or not gpus(os.environ)
-    with memory.environment(cpu_environment(os.environ) if on_cpu else {}):
+    resource_tracker.ensure_running()  # Its start would unblock what is blocked below.
+    environment = memory.environment(cpu_environment(os.environ) if on_cpu else {})
+    # Ctrl-C reaches every process of a terminal. The command ends this one when it ends itself.
+    with environment, signals_blocked([signal.SIGINT]):
         process.start()
     theirs.close()
     if not ours.poll(_READY_S_MAX):
@@ -91,6 +109,7 @@ def _start(listener: socket.socket, options: ServiceOptions) -> tuple[BaseProces
 
 
 def _serve(listener: socket.socket, options: ServiceOptions, lifeline: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     memory.use_one_arena()
     listener.setblocking(False)
     log.configure("transcriber", level="WARNING", shape="console", fd=2)
