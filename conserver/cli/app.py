@@ -16,7 +16,7 @@ import typer
 
 from conserver import __version__
 from conserver.cli import operating
-from conserver.cli.arguments import AsJson, ConfigFile, DryRun, Uuid, end, examples
+from conserver.cli.arguments import AsJson, ConfigFile, DryRun, Uuid, end, examples, seconds
 from conserver.cli.groups import GROUPS
 from conserver.cli.output import Output
 
@@ -134,10 +134,7 @@ def health(json: AsJson = False) -> None:
 @_app.command(epilog=examples("status --watch 2", "status --json"))
 def status(
     config: ConfigFile = "",
-    watch: Annotated[
-        float,
-        typer.Option("--watch", metavar="SECONDS", min=0, max=86_400, help="Repeat that often."),
-    ] = 0,
+    watch: Annotated[float, seconds("--watch", "Repeat that often.", most=86_400)] = 0,
     json: AsJson = False,
 ) -> None:
     """Show lists, hosts, workers, storages, and what is wrong.
@@ -200,9 +197,7 @@ def submit(
         typer.Option("--list", "-l", metavar="NAME", help="The list; needed if there are several."),
     ] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until each has ended.")] = False,
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits.")
-    ] = 600,
+    timeout: Annotated[float, seconds("--timeout", "How long --wait waits.")] = 600,
     at: Annotated[
         str, typer.Option("--at", metavar="TIME", help="Run it later: 2026-12-01T02:00, or in 2h.")
     ] = "",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,7 +42,22 @@ Job = Annotated[str, typer.Argument(metavar="JOB", show_default=False)]
 Uuids = Annotated[list[str] | None, typer.Argument(metavar="UUID")]
 Everything = Annotated[bool, typer.Option("--all", help="All; needed if no filter is given.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell how many it would be.")]
-Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0: all.")]
+Limit = Annotated[
+    int,
+    typer.Option("--limit", metavar="N", min=0, max=10**9, help="At most so many; 0: all."),
+]
+
+
+def seconds(name: str, help_: str, *, most: float = 10**9) -> Any:
+    """An option that takes a number of seconds, from 0."""
+    return typer.Option(name, metavar="SECONDS", min=0, max=most, callback=_no_nan, help=help_)
+
+
+def _no_nan(value: float) -> float:
+    """Refuses what lies in no range and yet passes every comparison with its ends."""
+    if math.isnan(value):
+        raise typer.BadParameter("nan is no number of seconds")
+    return value
 
 
 def examples(*lines: str) -> str:

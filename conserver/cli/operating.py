@@ -19,6 +19,7 @@ from conserver.cli.arguments import (
     Uuids,
     end,
     examples,
+    seconds,
 )
 from conserver.cli.output import Output
 
@@ -226,9 +227,7 @@ def audit(
 
 @commands.command()
 def reload(
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait.")
-    ] = 30,
+    timeout: Annotated[float, seconds("--timeout", "How long to wait.")] = 30,
     json: AsJson = False,
 ) -> None:
     """Let all hosts read their configuration again.
@@ -244,9 +243,7 @@ def reload(
 @commands.command(epilog=examples("drain --timeout 60"))
 def drain(
     config: ConfigFile = "",
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait.")
-    ] = 600,
+    timeout: Annotated[float, seconds("--timeout", "How long to wait.")] = 600,
     json: AsJson = False,
 ) -> None:
     """Pause all lists and wait until nothing is in flight.

@@ -8,12 +8,11 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from conserver.cli.environment import actor, load_config, load_settings, redis_client
@@ -112,12 +111,13 @@ def _due_ms(at: str) -> int:
     """The option --at in ms since 1970; 0: now. Raises InvalidArgumentError."""
     if not at:
         return 0
-    with suppress(ValueError):
-        return round((time.time() + age_s(at)) * 1000)
     try:
+        with suppress(ValueError):
+            due = datetime.now(UTC) + timedelta(seconds=age_s(at))
+            return round(due.timestamp() * 1000)
         return round(datetime.fromisoformat(at).astimezone().timestamp() * 1000)
-    except ValueError:
-        what = f"{{}} {at}: neither a moment (2026-12-01T02:00) nor a wait (2h)"
+    except (ValueError, OverflowError):  # The latter beyond the years 1 to 9999.
+        what = f"{{}} {at}: neither a moment (2026-12-01T02:00) nor a wait (2h), or after 9999"
         raise InvalidArgumentError("at", what) from None
 
 

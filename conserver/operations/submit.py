@@ -150,7 +150,7 @@ def split(raw: bytes) -> list[bytes]:
             _, end = decoder.raw_decode(rest)
             found.append(rest[:end].encode())
             rest = rest[end:].lstrip()
-    except ValueError:
+    except (ValueError, RecursionError):  # The latter where it is nested too deeply.
         return [raw]
     return found if len(found) > 1 else [raw]
 

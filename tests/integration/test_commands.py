@@ -170,11 +170,28 @@ def test_submit_for_later_parks(conserver: Command, server: Any, tmp_path: Path,
     assert server.zcard("conserver:parked:inbox") == 0
 
 
-def test_submit_refuses_times_that_are_none(conserver: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "at",
+    ["soon", "999999999d", "9" * 400 + "d", "0001-01-01T00:00+23:59", "9999-12-31T23:59-23:59"],
+)
+def test_submit_refuses_times_that_are_none(conserver: Command, tmp_path: Path, at: str) -> None:
+    """And those that no calendar has."""
     (tmp_path / "a.json").write_bytes(vcon("u-a"))
-    done = conserver("submit", str(tmp_path / "a.json"), "--list", "inbox", "--at", "soon")
+    done = conserver("submit", str(tmp_path / "a.json"), "--list", "inbox", "--at", at)
     assert done.returncode == 2
-    assert b"--at soon" in done.stderr
+    assert f"--at {at}: neither a moment".encode() in done.stderr
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"vcon":' * 100_000, "[[], " * 100_000])
+def test_submit_refuses_what_is_nested_too_deeply(
+    conserver: Command, server: Any, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "deep.json").write_text(text)
+    done = conserver("submit", str(tmp_path / "deep.json"), "--list", "inbox")
+    assert done.returncode == 1
+    assert b"refused: " in done.stderr
+    assert b"deep.json: not a vCon" in done.stderr
+    assert server.llen("inbox") == 0
 
 
 def test_submit_with_a_priority(conserver: Command, server: Any, tmp_path: Path) -> None:

@@ -76,7 +76,10 @@ def test_wrong_usage_has_its_own_exit_code(conserver: Command) -> None:
 @pytest.mark.parametrize(
     "words",
     [["status", "--watch", "-1"], ["status", "--watch", "inf"], ["drain", "--timeout", "-1"],
-     ["submit", "-", "--timeout", "-5"]],
+     ["submit", "-", "--timeout", "-5"],
+     *([*command, value] for value in ("nan", "inf", "1e308") for command in (
+         ["status", "--watch"], ["drain", "--timeout"], ["reload", "--timeout"],
+         ["submit", "-", "--timeout"]))],
 )  # fmt: skip
 def test_times_that_are_none(conserver: Command, words: list[str]) -> None:
     """Nobody waits for less than nothing, or for ever."""
