@@ -1,7 +1,7 @@
-"""A page reader of a process without a supervisor: `python -m conserver.media.extraction.alone`.
+"""A page reader without a supervisor: `python -m conserver.media.extraction.alone`.
 
-Its arguments are the descriptors of the socket to accept from, and of a pipe that ends with its
-parent.
+Its arguments are two descriptors: of the socket from which it accepts connections, and of a pipe
+that closes when the parent ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from conserver.process import failpoints, memory
 
 
 def main() -> int:
-    """Read pages until the parent has ended, or for want of pages."""
+    """Read pages until the parent has ended, or until idle for too long. Returns the exit code."""
     listener = socket.socket(fileno=int(sys.argv[1]))
     listener.setblocking(False)
     setproctitle(f"conserver: page reader of {os.getppid()}")

@@ -1,4 +1,4 @@
-"""Hands a document to page readers, and collects its pages: what a link does, in its own thread.
+"""Lets page readers read a document, and collects its pages. Runs in the thread of the link.
 
 1. Puts the document into shared memory, and lets a page reader open it.
 2. Requests as many pages at once as there are page readers. Each page is a connection of its own.

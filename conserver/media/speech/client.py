@@ -2,7 +2,8 @@
 
 1. Finds the speech and packs it into windows. In a long call, most windows are found while the
    transcriber computes the first ones. The spectrogram of a window is made just before it is sent.
-2. Waits for a slot, then keeps several windows under way. It calls `pulse` all the time.
+2. Waits for a slot, then keeps several windows under way. Meanwhile it calls `pulse` about once a
+   second.
 3. Lets the transcriber detect the language from the first windows, unless it is given.
 4. If the transcriber dies, sends all unanswered windows to its replacement. Windows that were being
    computed become suspects. If a window was being computed at three deaths, the recording is

@@ -1,10 +1,10 @@
 """The lanes: threads of the transcriber that take batches, compute them, and report the results.
 
 1. Only lanes call CTranslate2 or onnxruntime.
-2. If memory is full, batches have half as many rows from then on. If a single row does not fit, the
-   model is loaded in its next smaller form. Any other error of the library ends the process,
-   because results after an error of the device cannot be trusted. Workers then send the windows
-   again.
+2. If memory is full, batches have half as many rows (windows) from then on. If a single row does
+   not fit, the model is loaded in its next smaller form. Any other error of the library ends the
+   process, because results after an error of the device cannot be trusted. Workers then send the
+   windows again.
 3. The canary: every 500 batches, and after memory was full, a lane computes a fixed input. If its
    tokens differ from those of the first time, the process ends.
 """

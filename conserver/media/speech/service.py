@@ -2,7 +2,7 @@
 
 The main thread reads the workers' messages, passes jobs to the lanes and sends the answers; it
 never computes. It gives slots to calls in the order of their requests. If a batch takes far longer
-than any before, it stops its heartbeat, and the supervisor replaces the process.
+than any before, the main thread stops the heartbeat, and the supervisor replaces the process.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ class Service:
         self._show(self._options.slot_count, busy, len(self._queue))
 
     def _close(self, connection: _Connection) -> None:
-        """The call has ended, or its worker has."""
+        """Close a connection, because its call or its worker has ended."""
         if not connection.open:
             return
         connection.open = False
