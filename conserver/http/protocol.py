@@ -75,7 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The answer is sent; the body of its request may be incomplete."""
+        """The answer is sent. If its request's body is incomplete, start the timer for it."""
         super().on_response_complete()
         cycle: RequestResponseCycle = self.cycle
         if cycle.response_complete and cycle.more_body and not self.transport.is_closing():

@@ -84,7 +84,7 @@ class DeadLetterView(BaseModel):
 
 
 class DeadLetterPage(BaseModel):
-    """Some dead letters, oldest first. next: the cursor of the next page; none for the last."""
+    """Some dead letters, oldest first. next: the cursor of the next page; null on the last page."""
 
     dead_letters: list[DeadLetterView]
     next: str | None

@@ -69,7 +69,7 @@ class NewJob(BaseModel):
 
     @property
     def told(self) -> Callback | None:
-        """The callback for the job's end; None for none. Raises pydantic.ValidationError."""
+        """The callback for the job's end, or None. Raises pydantic.ValidationError."""
         if self.upload_presigned_url is not None:
             return Callback.presigned(self.upload_presigned_url, self.response_format)
         return self.callback
@@ -158,7 +158,7 @@ async def _submitted(
 
 
 def _callback(wanted: NewJob) -> Callback | None:
-    """The callback for the job's end; None for none. Raises ProblemError: 422."""
+    """The callback for the job's end, or None. Raises ProblemError: 422."""
     try:
         return wanted.told
     except ValidationError as error:

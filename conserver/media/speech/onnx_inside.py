@@ -33,7 +33,7 @@ class OnnxTranscriber:
     """A loaded model; implements `engine.Transcriber`."""
 
     def __init__(self, batches: OnnxBatches, keep_every_s: float = KEEP_EVERY_S) -> None:
-        """keep_every_s: how often what is done of a call is kept."""
+        """keep_every_s: the interval at which the results so far of a call are kept."""
         self._batches = batches
         self._keep_every_s = keep_every_s
         self._turns = Turns()

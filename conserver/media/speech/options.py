@@ -102,7 +102,7 @@ class EngineOptions(BaseModel):
                 try:
                     onnx_models.find(self.which())
                 except ModelMissingError as error:
-                    # Whoever mends the options would only then be told that there is no model.
+                    # Report a missing model together with the wrong options, not only after them.
                     said.insert(0, str(error))
                 raise ValueError("; and ".join(said))
         elif theirs := [name for name in _OF_ONNX if getattr(self, name) is not None]:

@@ -45,10 +45,10 @@ class Running:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def revive(self) -> None:
-        """Start another process if this one has died, as a supervisor does. Any thread may ask.
+        """Start a replacement if the process has died, as a supervisor does. Thread-safe.
 
         Raises:
-            NotStarted: that one has ended at once.
+            NotStarted: the replacement ended before it was ready.
         """
         with self._lock:
             if not self.process.is_alive():
@@ -91,9 +91,10 @@ def _start(listener: socket.socket, options: ServiceOptions) -> tuple[BaseProces
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(listener, options, theirs), daemon=True)
     on_cpu = all(model.device == "cpu" for model in options.models) or not gpus(os.environ)
-    resource_tracker.ensure_running()  # Its start would unblock what is blocked below.
+    resource_tracker.ensure_running()  # Starting it unblocks signals, so start it now.
     environment = memory.environment(cpu_environment(os.environ) if on_cpu else {})
-    # Ctrl-C reaches every process of a terminal. The command ends this one when it ends itself.
+    # A terminal sends Ctrl-C to all its processes. The transcriber must ignore it: the command ends
+    # the transcriber.
     with environment, signals_blocked([signal.SIGINT]):
         process.start()
     theirs.close()

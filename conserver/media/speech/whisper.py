@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     Encoded = npt.NDArray[np.float32]
     Mel = npt.NDArray[np.float16]
 
-# Text that packs better than this repeats itself; text less likely than this per token is doubtful;
-# doubtful text where the model sees no speech either is left out. Whisper's own figures.
+# Whisper's own thresholds. Text with a higher compression ratio repeats itself. Text with a lower
+# log probability per token is doubtful; if the no-speech probability is also higher, it is dropped.
 COMPRESSION_RATIO_MAX = 2.4
 AVG_LOGPROB_MIN = -1.0
 NO_SPEECH_PROB_MAX = 0.6

@@ -1,6 +1,6 @@
-"""What the models that a worker holds itself share: one per process, one call at a time.
+"""Loads models in a worker itself, once per process, and lets one call at a time use a model.
 
-A transcriber process (conserver.media.speech) does without: its lanes call a model side by side.
+Transcribers (conserver.media.speech) do not use this module: their lanes use a model in parallel.
 """
 
 from __future__ import annotations
@@ -31,22 +31,23 @@ Loaded = TypeVar("Loaded")
 
 
 class OnePerProcess(Generic[Loaded]):
-    """Models of one kind, each loaded at its first use and shared among the threads.
+    """The loaded models of one engine. A model is loaded at its first use, and shared by threads.
 
-    Neither CTranslate2's objects nor onnxruntime's survive a fork.
+    Do not load a model before a fork: neither CTranslate2's nor onnxruntime's objects survive it.
     """
 
     def __init__(self, load: Callable[[Model], Loaded]) -> None:
         """
         Args:
-            load: what it raises reaches the caller of `get`; the next call tries again.
+            load: loads a model. Its exceptions reach the caller of `get`; the next call of `get`
+                tries again.
         """
         self._load = load
         self._loaded: dict[tuple[int, Model], Loaded] = {}
         self._loading = threading.Lock()
 
     def get(self, model: Model) -> Loaded:
-        """The process's one of this model; the first call loads it."""
+        """The loaded model of this process. The first call loads it."""
         # With the process id in the key, a child neither uses nor frees its parent's objects.
         key = (os.getpid(), model)
         with self._loading:
@@ -56,17 +57,17 @@ class OnePerProcess(Generic[Loaded]):
 
 
 class Turns:
-    """Whose turn it is to compute with a model."""
+    """A lock for a model, so that one call at a time computes with it."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
 
     @contextmanager
     def hold(self, pulse: Callable[[], None]) -> Iterator[None]:
-        """Wait for a turn, and hold it.
+        """Wait for a turn, and hold it within the `with` block.
 
         Args:
-            pulse: called at first, and about once a second while waiting.
+            pulse: called once at the beginning, and about once a second while waiting.
 
         Raises:
             Retry: memory was full while computing; it may be free later.
@@ -87,7 +88,7 @@ class Turns:
 
 
 def cpu_threads(model: Model) -> int:
-    """With how many threads a model computes in a worker."""
+    """The number of CPU threads of a model in a worker."""
     return model.cpu_threads or min(_CPU_THREADS_MAX, len(os.sched_getaffinity(0)))
 
 
