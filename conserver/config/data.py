@@ -45,7 +45,7 @@ def drop_ignored(data: dict[str, Any]) -> Iterator[Problem]:
 
 
 def entries(data: Mapping[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
-    """(name, entry) of a section's entries that are mappings. The models report the others."""
+    """(name, entry) of a section's entries that are mappings. The models report other entries."""
     found = data.get(section)
     if not isinstance(found, dict):
         return []

@@ -2,8 +2,8 @@
 
 1. Loads YAML in vcon-server's grammar with Conserver's additions, and inserts environment
    variables: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`.
-2. Validates the whole file and reports all problems together: path, line, invalid value, what is
-   allowed, and a suggestion.
+2. Validates the whole file and reports all problems together: path, line, invalid value, allowed
+   values, and a suggestion.
 3. Warns of entries of vcon-server that Conserver does not use, so that an existing file loads.
 
 The resulting Config is frozen. In the daemon only the supervisor reads the file; it passes the

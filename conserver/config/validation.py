@@ -1,7 +1,7 @@
 """Converts pydantic's validation errors into problems with instructions.
 
 Settings, configuration and options of plugins share it, so that all messages have one form: the
-path (`chains.calls.links[1]`), the invalid value, what is allowed, and a suggestion. Values of
+path (`chains.calls.links[1]`), the invalid value, the allowed values, and a suggestion. Values of
 secrets are never shown.
 """
 

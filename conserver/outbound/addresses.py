@@ -64,7 +64,7 @@ def check_host(target: str, remedy: str = FETCH_REMEDY) -> None:
 
 
 def network_errors() -> tuple[type[Exception], ...]:
-    """What httpcore raises of a server that cannot be reached, breaks off or is too slow."""
+    """The exceptions of httpcore for a server that is unreachable, breaks off or is too slow."""
     core = importlib.import_module("httpcore")
     return core.NetworkError, core.TimeoutException, core.ProtocolError, core.ProxyError
 

@@ -1,4 +1,4 @@
-"""StorageContract: what every storage promises (docs/writing-storages.md), as tests to derive from.
+"""StorageContract: tests of the rules of every storage (docs/writing-storages.md), to derive from.
 
     class TestMyTable(StorageContract):
         module = "my_table"

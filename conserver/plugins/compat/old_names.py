@@ -78,7 +78,7 @@ def _any_name(value: Callable[[str], Any]) -> Callable[[str], Any]:
     """A module's __getattr__ that answers every name except dunder names.
 
     Python and its tools read dunder names such as `__file__` of every module in sys.modules, and
-    must not get a value of ours for them.
+    must not get a stand-in for them.
     """
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - it becomes one
