@@ -3,7 +3,7 @@
 The server renders the HTML. Each page works without JavaScript and under any path prefix, and
 escapes all text that producers wrote. htmx only refreshes pages that stay open.
 
-    place.py         mounts the dashboard on the API's application, at the first visit
+    place.py         mounts the dashboard on the API's application; imports it at the first visit
     app.py           puts the pages together: static files, headers, errors
     pages.py         how a page is declared, and its argument: a Visit
     sessions.py      login: exchanges a token for a cookie
