@@ -25,6 +25,10 @@ LONG_S = 60.0
 """How long a test waits for what comes at once on an idle machine: others may be busy with it."""
 
 _POLL_S = 0.01
+# Those who wait take a fifth of a processor at most from the work that they wait for: after a look
+# that took long, such as a search in a storage, the next one comes later.
+_REST_PER_LOOK = 4
+_POLL_S_MAX = 0.2
 _CHUNK_BYTES = 65_536
 _CONNECT_TIMEOUT_S = 20
 # A word that is looked for can straddle two reads: this much of the last one is looked at again.
@@ -47,6 +51,7 @@ def eventually(
     deadline = time.monotonic() + timeout_s
     failure: AssertionError | None = None
     while True:
+        asked_s = time.monotonic()
         try:
             answer = predicate()
             if answer:
@@ -54,10 +59,11 @@ def eventually(
             failure = None
         except AssertionError as error:
             failure = error
-        if time.monotonic() >= deadline:
+        now_s = time.monotonic()
+        if now_s >= deadline:
             what = message or getattr(predicate, "__name__", "the predicate")
             raise AssertionError(f"not within {timeout_s:g} s: {what}") from failure
-        time.sleep(_POLL_S)
+        time.sleep(min(max(_POLL_S, _REST_PER_LOOK * (now_s - asked_s)), _POLL_S_MAX))
 
 
 @contextlib.contextmanager

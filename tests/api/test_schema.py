@@ -14,26 +14,12 @@ from typing import Any
 import httpx
 import hypothesis
 import pytest
-import schemathesis
-from schemathesis.checks import not_a_server_error
-from schemathesis.core.result import Ok
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from tests.api.conftest import Api
 from tests.api.hearing import hearing
 from tests.api.test_health import beating
 
 EXAMPLES = 30
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-]
 
 
 @pytest.mark.slow
@@ -47,6 +33,18 @@ def test_what_is_not_described_does_not_happen(serve: Callable[..., Api], redis_
 
 def check_all(api: Api) -> None:
     """Every operation, with requests made from its description."""
+    # Here, because only the process that runs this test needs it.
+    import schemathesis
+    from schemathesis import checks
+    from schemathesis.core.result import Ok
+    from schemathesis.specs.openapi import checks as conformance
+
+    asked = [
+        checks.not_a_server_error,
+        conformance.status_code_conformance,
+        conformance.content_type_conformance,
+        conformance.response_schema_conformance,
+    ]
     described = httpx.get(f"{api.url}/openapi.json", timeout=120).json()
     schema = schemathesis.openapi.from_dict(described)
     headers = {"Authorization": "Bearer text-admin"}
@@ -65,7 +63,7 @@ def check_all(api: Api) -> None:
             suppress_health_check=list(hypothesis.HealthCheck),
         )
         def check(case: schemathesis.Case[Any]) -> None:
-            case.call_and_validate(base_url=api.url, headers=headers, checks=CHECKS, timeout=120)
+            case.call_and_validate(base_url=api.url, headers=headers, checks=asked, timeout=120)
 
         try:
             check()

@@ -19,7 +19,7 @@ LEFT_BEHIND = (
     "conserver:suspects:*",
     "conserver:parked:*",
 )
-PUSH_EVERY_S = 0.04
+PUSH_EVERY_S = 0.08
 
 
 class Scene:

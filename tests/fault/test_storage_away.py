@@ -68,7 +68,7 @@ def test_all_storages_away_at_once(stored_scene: Scene, client: redis.Redis) -> 
         for server in servers:
             server.kill()
         parked = client.zcard("conserver:parked:in")
-        daemon.until(lambda: client.zcard("conserver:parked:in") > parked + 50, 30)
+        daemon.until(lambda: client.zcard("conserver:parked:in") > parked + 25, 30)
         for server in servers:
             server.start()
     _all_is_well(stored_scene, client, daemon, producer.uuids)
@@ -103,8 +103,8 @@ def test_missing_document_waits_for_a_storage_that_is_away(
 def _others_go_on(scene: Scene, daemon: Daemon, producer: Producer, victim: str) -> None:
     """The healthy storages have what is pushed from now on within seconds."""
     before = len(producer.uuids)
-    daemon.until(lambda: len(producer.uuids) >= before + 20, PATIENCE_S)
-    fresh = producer.uuids[before : before + 20]
+    daemon.until(lambda: len(producer.uuids) >= before + 10, PATIENCE_S)
+    fresh = producer.uuids[before : before + 10]
     for name in scene.town.places:
         if name != victim:
             daemon.until(scene.holds(name, fresh), PATIENCE_S)

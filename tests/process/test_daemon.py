@@ -19,6 +19,10 @@ from tests.helpers import eventually
 from tests.process.items import arrived, runs
 
 METHODS = ["fork", "spawn", "forkserver"]
+# For what happens behind the start, where all workers are alike, and for what a forkserver does as
+# spawn does: tests/unit/supervisor has the supervisor's part of each under all three.
+by_fork = pytest.mark.parametrize("method", ["fork"])
+by_fork_and_spawn = pytest.mark.parametrize("method", ["fork", "spawn"])
 Start = Callable[..., Daemon]
 
 
@@ -97,6 +101,7 @@ def test_an_idle_daemon_stops_at_once(method: str, start: Start) -> None:
     daemon.until(lambda: not daemon.everybody())  # helpers of multiprocessing end by themselves
 
 
+@by_fork_and_spawn
 def test_sigterm_lets_a_running_link_finish(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -114,6 +119,7 @@ def test_sigterm_lets_a_running_link_finish(
     assert nothing_left(client)
 
 
+@by_fork
 def test_items_still_running_at_the_deadline_of_a_stop_are_returned(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -126,6 +132,7 @@ def test_items_still_running_at_the_deadline_of_a_stop_are_returned(
     assert not client.keys("DLQ:*")
 
 
+@by_fork_and_spawn
 def test_a_second_signal_kills_at_once(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -174,6 +181,7 @@ def test_a_killed_worker_is_replaced_and_its_item_runs_again(
     assert runs(client, uuid) == 2
 
 
+@by_fork_and_spawn
 def test_a_killed_coordinator_is_replaced_and_work_goes_on(
     method: str, start: Start, client: redis.Redis
 ) -> None:
@@ -187,6 +195,7 @@ def test_a_killed_coordinator_is_replaced_and_work_goes_on(
     assert daemon.stop() == 0
 
 
+@by_fork
 def test_coordinator_and_worker_killed_together(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -242,6 +251,7 @@ def _parent(pid: int) -> int:
     return int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
 
 
+@by_fork_and_spawn
 def test_a_second_push_wakes_another_idle_worker(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -256,6 +266,7 @@ def test_a_second_push_wakes_another_idle_worker(
     daemon.until(arrived(client, [first, second]))
 
 
+@by_fork
 def test_a_stalled_worker_is_replaced_and_its_item_runs_again(
     method: str, start: Start, client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -271,6 +282,7 @@ def test_a_stalled_worker_is_replaced_and_its_item_runs_again(
     assert runs(client, uuid) == 2
 
 
+@by_fork
 def test_a_link_that_holds_the_interpreter_lock_for_less_than_the_stall_timeout(
     method: str, start: Start, client: redis.Redis
 ) -> None:
@@ -388,6 +400,7 @@ def test_boot_failure_is_a_message_and_an_exit_code(
         daemon.destroy()
 
 
+@by_fork
 def test_poison_is_dead_lettered_and_its_neighbours_are_not(
     method: str, start: Start, client: redis.Redis
 ) -> None:

@@ -15,7 +15,7 @@ from benchmark import papers
 from conserver.vcon.document import encode_body
 from tests.daemon import Daemon, elements, push, vcon
 
-METHODS = ["fork", "spawn", "forkserver"]
+METHODS = ["fork", "spawn"]
 # Pictures of a few short lines are read in a second.
 LINES = papers.LINES[10:12]
 DETAIL_PX = 700

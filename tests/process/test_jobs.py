@@ -19,7 +19,7 @@ from tests.daemon import Daemon, elements, vcon
 
 JOBS = int(os.environ.get("CONSERVER_TEST_JOBS", "150"))
 KILLS = int(os.environ.get("CONSERVER_TEST_KILLS", "6"))
-METHODS = ["fork", "spawn", "forkserver"]
+METHODS = ["fork", "spawn"]
 DEEDS = {"tag": "completed", "filter": "filtered", "reject": "failed"}
 
 
