@@ -19,7 +19,7 @@ from tests.api.conftest import Api
 from tests.api.hearing import hearing
 from tests.api.test_health import beating
 
-EXAMPLES = 30
+EXAMPLES = 20
 
 
 @pytest.mark.slow
