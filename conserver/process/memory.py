@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _HUGE_PAGES = "glibc.malloc.hugetlb"
+_HUGE_PAGES_SINCE = (2, 35)
 HUGE_PAGES_SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _M_ARENA_MAX = -8  # malloc.h
 _M_MMAP_THRESHOLD = -3
@@ -61,7 +62,24 @@ def trim_heap() -> None:
     _call("malloc_trim", 0)
 
 
-def with_huge_pages(environ: Mapping[str, str], switch: Path = HUGE_PAGES_SWITCH) -> dict[str, str]:
+def c_library() -> str:
+    """The C library and its version, such as "glibc 2.36"; "" if it is not glibc."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except ValueError:
+        return ""
+
+
+def _has_huge_pages(library: str) -> bool:
+    name, _, version = library.partition(" ")
+    numbers = version.split(".")[:2]
+    known = name == "glibc" and all(number.isdigit() for number in numbers)
+    return known and tuple(map(int, numbers)) >= _HUGE_PAGES_SINCE
+
+
+def with_huge_pages(
+    environ: Mapping[str, str], switch: Path = HUGE_PAGES_SWITCH, library: str | None = None
+) -> dict[str, str]:
     """Environment variables for a new process, whose glibc (2.35 and newer) then uses huge pages.
 
     Memory that is allocated and freed again and again then costs a page fault per 2 MiB, not per
@@ -70,10 +88,13 @@ def with_huge_pages(environ: Mapping[str, str], switch: Path = HUGE_PAGES_SWITCH
     Args:
         environ: the variables of this process. A setting for huge pages in them is not changed.
         switch: the kernel's file that says whether programs may get huge pages.
+        library: the C library, as `c_library` names it; None is this process's.
 
     Returns:
-        {} if the kernel gives no huge pages, or `environ` has a setting for them.
+        {} if the C library or the kernel has no huge pages, or `environ` has a setting for them.
     """
+    if not _has_huge_pages(c_library() if library is None else library):
+        return {}
     try:
         never = "[never]" in switch.read_text()
     except OSError:

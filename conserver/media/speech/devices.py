@@ -35,7 +35,9 @@ def gpus(environ: Mapping[str, str], folder: Path = Path("/dev")) -> list[str]:
 
 
 def cpu_environment(
-    environ: Mapping[str, str], switch: Path = memory.HUGE_PAGES_SWITCH
+    environ: Mapping[str, str],
+    switch: Path = memory.HUGE_PAGES_SWITCH,
+    library: str | None = None,
 ) -> dict[str, str]:
     """The environment variables for a transcriber on the CPU.
 
@@ -45,9 +47,9 @@ def cpu_environment(
 
     Args:
         environ: of this process; a variable that is set in it is not changed.
-        switch: the kernel's file that shows whether it offers huge pages.
+        switch, library: as for `memory.with_huge_pages`.
     """
-    found = memory.with_huge_pages(environ, switch)
+    found = memory.with_huge_pages(environ, switch, library)
     if not found or environ.get("CT2_USE_MKL", "0") != "0":
         return {}
     return {**found, "CT2_USE_MKL": "0"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,30 @@ def test_huge_pages_are_asked_for_where_the_kernel_has_them(
         switch.write_text(kernel)
     environ = {"GLIBC_TUNABLES": tunables} if tunables else {}
     expected = {"GLIBC_TUNABLES": found.format("glibc.malloc.hugetlb=1")} if found else {}
-    assert memory.with_huge_pages(environ, switch) == expected
+    assert memory.with_huge_pages(environ, switch, "glibc 2.36") == expected
+
+
+@pytest.mark.parametrize(
+    ("library", "asks"),
+    [
+        ("glibc 2.34", False),
+        ("glibc 2.35", True),
+        ("glibc 2.41.9000", True),
+        ("glibc 3.0", True),
+        ("glibc next", False),
+        ("", False),
+    ],
+)
+def test_huge_pages_are_asked_for_where_the_c_library_does_it(
+    tmp_path: Path, library: str, asks: bool
+) -> None:
+    switch = tmp_path / "enabled"
+    switch.write_text("always [madvise] never")
+    assert bool(memory.with_huge_pages({}, switch, library)) == asks
+
+
+def test_the_c_library_is_named_with_its_version() -> None:
+    assert memory.c_library() == " ".join(platform.libc_ver()).strip()
 
 
 def test_variables_are_set_for_what_is_started_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
