@@ -10,6 +10,9 @@ from conserver.config.settings import Settings
 from conserver.process.boot import Role
 from conserver.supervisor.slots import ChildSlot
 
+_NOTIFYING = "conserver.links.notify"
+"""The link of the chain that every worker has (config/notifications.py)."""
+
 
 @dataclass(frozen=True)
 class Entries:
@@ -24,7 +27,8 @@ class Entries:
     @property
     def modules(self) -> list[str]:
         """The modules that the supervisor imports before a fork, because every host needs them."""
-        return [entry.partition(":")[0] for entry in (self.worker, self.coordinator)]
+        own = [entry.partition(":")[0] for entry in (self.worker, self.coordinator)]
+        return [*own, _NOTIFYING]
 
     def of(self, role: Role) -> str:
         """The entry function of a role."""

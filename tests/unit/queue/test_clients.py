@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import shutil
 import subprocess
 import time
@@ -33,6 +34,13 @@ def test_every_connection_is_bounded_and_repeats_nothing(url: str) -> None:
     assert made.socket_timeout == 0.7
     assert made.retry.get_retries() == 0
     assert made.db == 2
+
+
+@pytest.mark.parametrize("url", [*PLAIN, SENTINEL])
+def test_every_connection_names_its_library_as_redis_py_would(url: str) -> None:
+    made: Any = clients.pool(url).make_connection()
+    assert made.driver_info.formatted_name == "redis-py"
+    assert made.driver_info.lib_version == importlib.metadata.version("redis")
 
 
 @pytest.mark.parametrize("url", [*PLAIN, SENTINEL])
