@@ -18,7 +18,7 @@ from conserver.errors import EXIT_FAILURE, ConfigError, ConserverError, InvalidA
 from conserver.media.speech import standalone
 from conserver.media.speech.client import SharedTranscriber
 from conserver.media.speech.devices import gpus
-from conserver.media.speech.transcriber import service_options
+from conserver.media.speech.service_options import service_options
 from conserver.media.transcription import audio, bleed, formats, onnx_models, transcript, whisper
 from conserver.media.transcription.conversation import Transcription, conversation
 from conserver.media.transcription.engine import Following, Listening, Model

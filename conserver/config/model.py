@@ -238,6 +238,12 @@ class Config(Section):
         return self._warnings
 
     @property
+    def secrets(self) -> list[str]:
+        """The secrets of all options."""
+        options = [one.options for one in (*self.links.values(), *self.storages.values())]
+        return [*secret_values(options), *secret_values(list(self.ingress_auth.values()))]
+
+    @property
     def enabled_chains(self) -> dict[str, ChainConfig]:
         """The enabled chains by name, in the order of the file."""
         return {name: chain for name, chain in self.chains.items() if chain.enabled}
@@ -344,6 +350,4 @@ def usable_part(path: str | Path, environ: Mapping[str, str]) -> Config:
 
 def hide_secrets_of(config: Config) -> None:
     """Hide the secrets of all options in the output of this process and of its children."""
-    hide_everywhere(secret_values([link.options for link in config.links.values()]))
-    hide_everywhere(secret_values([storage.options for storage in config.storages.values()]))
-    hide_everywhere(secret_values(list(config.ingress_auth.values())))
+    hide_everywhere(config.secrets)

@@ -3,6 +3,10 @@
 A child reads no configuration file and inherits nothing else. Boot is an argument of
 multiprocessing's Process. Under fork it is passed unchanged. Under spawn and forkserver it is
 pickled, and its descriptors are transferred.
+
+Transcribers and page readers get plain values in place of the configuration and the settings. To
+unpickle these, a process imports pydantic and the configuration's model: 17 MB, which a process
+that is not forked shares with no other.
 """
 
 from __future__ import annotations
@@ -10,17 +14,44 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 from multiprocessing import reduction
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from conserver.config.model import Config
-from conserver.config.settings import Settings
 from conserver.process.messages import send
 from conserver.process.shared_status import SharedStatus
 from conserver.process.signals import StopFlag
+from conserver.telemetry.redact import secret_values
+
+if TYPE_CHECKING:
+    from conserver.config.model import Config
+    from conserver.config.settings import Settings
 
 Role = Literal["worker", "coordinator", "api", "transcriber", "reader"]
 Service = Literal["api", "transcriber", "reader"]
 """Children that the supervisor runs beside the workers. They do not claim or hold items."""
+
+HELPERS: frozenset[Role] = frozenset({"transcriber", "reader"})
+"""Children that only some chains use. They are always spawned: their libraries survive no fork."""
+
+
+@dataclass(frozen=True, slots=True)
+class Basics:
+    """The part of configuration and settings that every child needs, as plain values."""
+
+    log_level: str
+    log_format: str
+    measures: bool
+    secrets: tuple[str, ...] = field(repr=False)
+    """Texts that are hidden in all output."""
+
+    @classmethod
+    def of(cls, settings: Settings, config: Config) -> Basics:
+        """The part of these settings and this configuration."""
+        return cls(
+            log_level=settings.log_level,
+            log_format=settings.log_format,
+            measures=settings.measures,
+            secrets=(*secret_values(settings), *config.secrets),
+        )
 
 
 @dataclass(eq=False)
@@ -36,6 +67,7 @@ class Boot:
     consumer: str
     """The worker's consumer id, registered before the worker starts; empty for other children."""
     config: Config
+    """Transcribers and page readers have neither configuration nor settings."""
     settings: Settings
     supervisor: socket.socket
     """The child's end of the socket pair between it and the supervisor."""
@@ -57,11 +89,13 @@ class Boot:
     transcribers: list[str] = field(default_factory=list)
     """The addresses of this host's transcribers; empty if workers load the models themselves."""
     page_readers: tuple[str, int] = ("", 0)
-    """Worker only: the address of this host's page readers, and their number."""
+    """Worker and page reader: the address of this host's page readers, and their number."""
     device: str = ""
     """Transcriber and page reader: the GPU, for CUDA_VISIBLE_DEVICES; empty for the CPU."""
-    models: list[dict[str, Any]] = field(default_factory=list)
-    """Transcriber only: the models (transcription.engine.Model) to load before it is ready."""
+    options: Any = None
+    """Transcriber only: its ServiceOptions (media/speech/service_options.py)."""
+    memory_bytes: int = 0
+    """Page reader only: the limit of its memory."""
     environment: dict[str, str] = field(default_factory=dict)
     """Transcriber only: environment variables with which the process is started."""
     safer: bool = False
@@ -69,6 +103,10 @@ class Boot:
     were wrong."""
     stop: StopFlag | None = field(default=None)
     """Set once SIGTERM or SIGINT has arrived. child_main creates it."""
+    basics: Basics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.basics = Basics.of(self.settings, self.config)
 
     @property
     def title(self) -> str:
@@ -76,7 +114,7 @@ class Boot:
         if self.role == "transcriber":
             return f"conserver: transcriber {self.slot} of {len(self.transcribers)}"
         if self.role == "reader":
-            return f"conserver: page reader {self.slot} of {self.settings.page_readers}"
+            return f"conserver: page reader {self.slot} of {self.page_readers[1]}"
         if self.role != "worker":
             return f"conserver: {self.role}"
         return f"conserver: worker {self.slot} of {self.workers}"
@@ -97,6 +135,8 @@ class Boot:
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
+        if self.role in HELPERS:
+            del state["config"], state["settings"]
         state["lifeline"] = reduction.DupFd(self.lifeline)
         return state
 

@@ -17,7 +17,6 @@ from typing import cast
 
 from setproctitle import setproctitle
 
-from conserver.config.model import hide_secrets_of
 from conserver.errors import EXIT_CHILD, BootError
 from conserver.process import failpoints
 from conserver.process.boot import Boot
@@ -25,7 +24,7 @@ from conserver.process.descriptors import Inherited
 from conserver.process.imports import cheap_imports
 from conserver.process.signals import STOP_SIGNALS, StopFlag, unblock_signals
 from conserver.telemetry import log, traces
-from conserver.telemetry.redact import hide_everywhere, secret_values
+from conserver.telemetry.redact import hide_everywhere
 
 FAILURE_CHARS_MAX = 8000
 """A failure message is cut to this length, so that it fits into one packet."""
@@ -48,10 +47,9 @@ def child_main(entry: str, boot: Boot, inherited: Inherited | None) -> None:
     boot.stop.listen(STOP_SIGNALS)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     unblock_signals()
-    hide_everywhere(secret_values(boot.settings))
-    hide_secrets_of(boot.config)
-    settings = boot.settings
-    log.configure(boot.role, boot.slot, level=settings.log_level, shape=settings.log_format)
+    basics = boot.basics
+    hide_everywhere(basics.secrets)
+    log.configure(boot.role, boot.slot, level=basics.log_level, shape=basics.log_format)
     failpoints.arm(os.environ)
     traces.start(boot.role, boot.slot, boot.host)
     code = _run(entry, boot)

@@ -11,7 +11,7 @@ from typing import Any
 
 from conserver.config.model import Config
 from conserver.config.settings import Settings
-from conserver.process.boot import Boot, Role
+from conserver.process.boot import Boot
 from conserver.supervisor.page_readers import PageReaders
 from conserver.supervisor.preload import Preload
 from conserver.supervisor.slots import ChildSlot
@@ -21,8 +21,6 @@ from conserver.supervisor.transcribers import (
     for_workers,
     transcriber_state,
 )
-
-HELPERS: frozenset[Role] = frozenset({"transcriber", "reader"})
 
 
 class Helpers:
@@ -69,7 +67,7 @@ class Helpers:
         """Add to the Boot of the next child in a slot what a worker or a helper needs."""
         self._readers.equip(boot, slot)
         if isinstance(slot, TranscriberSlot):
-            slot.equip(boot, self._models)
+            slot.equip(boot, boot.settings, self._models)
 
     def state(self) -> dict[str, Any]:
         """The state of the helpers in use, for the status."""

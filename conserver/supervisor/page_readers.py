@@ -48,11 +48,12 @@ class PageReaders:
         ]
 
     def equip(self, boot: Boot, slot: ChildSlot) -> None:
-        """Add the readers' address to a worker's Boot, and the device to a page reader's Boot."""
-        if boot.role == "worker":
+        """Add the readers' address to a worker's Boot, and what a page reader needs to its Boot."""
+        if boot.role in ("worker", "reader"):
             boot.page_readers = (self.address, len(self.slots))
-        elif isinstance(slot, PageReaderSlot):
+        if isinstance(slot, PageReaderSlot):
             boot.device = slot.device
+            boot.memory_bytes = boot.settings.page_reader_memory
 
     def state(self) -> list[dict[str, Any]]:
         """The state of the page readers, for the status."""

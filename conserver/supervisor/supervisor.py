@@ -29,6 +29,7 @@ from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_CHILD
 from conserver.process import failpoints
+from conserver.process.boot import HELPERS
 from conserver.process.descriptors import Inherited, hold_standard_descriptors
 from conserver.process.messages import Blame, receive
 from conserver.process.service_manager import ServiceManager
@@ -43,7 +44,7 @@ from conserver.supervisor.entries import (
     no_listener,
     no_services,
 )
-from conserver.supervisor.helpers import HELPERS, Helpers
+from conserver.supervisor.helpers import Helpers
 from conserver.supervisor.orders import CoordinatorUpdates, OrderQueue, supervisor_state
 from conserver.supervisor.page_readers import PageReaderSlot
 from conserver.supervisor.preload import Preload, Reload

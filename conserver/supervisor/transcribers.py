@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from selectors import EVENT_READ, BaseSelector
 from typing import Any
 
@@ -18,6 +18,7 @@ from conserver.config.model import Config
 from conserver.config.settings import Settings
 from conserver.errors import EXIT_INSANE
 from conserver.media.speech.devices import cpu_environment, gpus
+from conserver.media.speech.service_options import service_options
 from conserver.process.boot import Boot
 from conserver.process.packets import listen
 from conserver.supervisor.death import Death, LeaveReason
@@ -44,12 +45,21 @@ class TranscriberSlot(ChildSlot):
         self.asleep = False
         """Whether the transcriber ended because it got no calls. The next call starts it again."""
 
-    def equip(self, boot: Boot, models: Sequence[Any]) -> None:
+    def equip(self, boot: Boot, settings: Settings, models: Sequence[Any]) -> None:
         """Set the fields of the next child's Boot that only transcribers have."""
         boot.device = self.device
         boot.safer = self.safer
         boot.environment = {} if self.device else cpu_environment(os.environ)
-        boot.models = [asdict(replace(model, device_index=0)) for model in dict.fromkeys(models)]
+        boot.options = service_options(
+            models=[replace(model, device_index=0) for model in dict.fromkeys(models)],
+            gpu=bool(self.device),
+            cores=len(os.sched_getaffinity(0)) // max(1, len(boot.transcribers)),
+            rows=settings.transcriber_rows,
+            slots=settings.max_concurrent_requests,
+            memory_bytes=settings.transcriber_memory,
+            allow_cpu=settings.transcriber_cpu_fallback,
+            idle_s=settings.transcriber_idle_s,
+        )
 
     def note(self, death: Death, selector: BaseSelector) -> None:
         """Note what the next child must know about a death. If the transcriber ended because it got
@@ -92,9 +102,6 @@ def for_workers(
     """
     if not links or not devices:
         return settings, config
-    # Imported here, because a supervisor without speech links does not need it.
-    from conserver.media.speech.transcriber import service_options
-
     options = service_options(
         models=list(links.values()),
         gpu=bool(devices[0]),

@@ -37,7 +37,7 @@ from benchmark import account, ours
 from benchmark.scene import Scenery
 from conserver.media.speech import standalone
 from conserver.media.speech.client import SharedTranscriber
-from conserver.media.speech.transcriber import service_options
+from conserver.media.speech.service_options import service_options
 from conserver.media.transcription import audio
 from conserver.media.transcription.engine import Following, Listening, Model
 from conserver.vcon.document import encode_body

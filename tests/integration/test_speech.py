@@ -16,7 +16,7 @@ import pytest
 from conserver.errors import Cancelled, Rejected, Retry
 from conserver.media.speech.client import SharedTranscriber
 from conserver.media.speech.devices import cpu_environment
-from conserver.media.speech.service import ServiceOptions
+from conserver.media.speech.service_options import ServiceOptions
 from conserver.media.speech.standalone import Running, running
 from conserver.media.speech.windows import WindowOptions, model_message
 from conserver.media.speech.wire import SharedMel

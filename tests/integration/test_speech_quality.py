@@ -11,7 +11,7 @@ from statistics import median
 import pytest
 
 from conserver.media.speech.client import SharedTranscriber
-from conserver.media.speech.service import ServiceOptions
+from conserver.media.speech.service_options import ServiceOptions
 from conserver.media.speech.standalone import running
 from conserver.media.transcription.engine import Following, Listening
 from tests.integration.nonspeech import KINDS, sound

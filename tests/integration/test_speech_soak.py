@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from conserver.media.speech.client import SharedTranscriber
-from conserver.media.speech.service import ServiceOptions
+from conserver.media.speech.service_options import ServiceOptions
 from conserver.media.speech.standalone import running
 from conserver.media.transcription.audio import SAMPLE_RATE_HZ
 from conserver.media.transcription.engine import Following, Listening

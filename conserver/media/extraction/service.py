@@ -22,7 +22,7 @@ def main(boot: Boot) -> int:
     """Read pages until ordered to end. Returns the exit code."""
     memory.use_one_arena()
     options = ReaderOptions(
-        memory_bytes=boot.settings.page_reader_memory,
+        memory_bytes=boot.memory_bytes,
         gpu=take_gpu(boot.device, os.environ) if _can_use_gpus() else None,
     )
     assert boot.listener is not None

@@ -11,10 +11,13 @@ Modules that run in workers are marked (worker).
     whisper      computes batches with CTranslate2: encode, generate, align
     onnx         computes batches with onnx-asr, in one step
     tokens       makes words of the tokens of onnx-asr's models
+    vocabulary   decodes tokens, in little memory
     models       the models that a device holds, and which one it drops for another
     devices      the GPUs of this host, and the environment of a transcriber on the CPU
     meters       what a transcriber counts for /metrics
     lanes        the threads that compute batches, and what they do when memory is full
+    service_options
+                 how a transcriber uses its device
     service      connections, slots, answers
     transcriber  the transcriber as a child of the supervisor
     standalone   a transcriber without a supervisor: for `conserver transcribe`, and for tests

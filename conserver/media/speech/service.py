@@ -19,6 +19,7 @@ from conserver.media.speech.batching import Batcher
 from conserver.media.speech.lanes import Failed, Job, Lanes, Outcome
 from conserver.media.speech.meters import SpeechMeters
 from conserver.media.speech.models import Models
+from conserver.media.speech.service_options import ServiceOptions
 from conserver.media.speech.windows import Answer, ModelInfo, WindowOptions
 from conserver.media.speech.wire import SharedMel
 from conserver.media.transcription.engine import Model
@@ -34,37 +35,6 @@ _OVERDUE_TIMES = 20
 _OVERDUE_S_MIN = 60.0
 # The limit for the first batch. On a new GPU it compiles for minutes.
 _OVERDUE_S_FIRST = 1800.0
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceOptions:
-    """How a transcriber uses its device.
-
-    Attributes:
-        rows: windows of a full batch.
-        lanes: batches at once.
-        threads: CPU threads of a lane.
-        slots: calls at once; 0 means as many as fill two batches of every lane.
-        gather_s: how long an incomplete batch waits for more windows.
-        memory_bytes, allow_cpu: as for `Models`.
-        models: loaded before the transcriber is ready.
-        idle_s: the process ends after this time without a connection; 0 means never.
-    """
-
-    rows: int = 8
-    lanes: int = 1
-    threads: int = 1
-    slots: int = 0
-    gather_s: float = 0.0
-    memory_bytes: int = 0
-    allow_cpu: bool = False
-    models: tuple[Model, ...] = ()
-    idle_s: float = 0.0
-
-    @property
-    def slot_count(self) -> int:
-        """How many calls may be transcribed at once."""
-        return self.slots or 2 * self.rows * self.lanes
 
 
 @dataclass(eq=False)

@@ -20,7 +20,8 @@ from multiprocessing.process import BaseProcess
 
 from conserver.errors import ConserverError
 from conserver.media.speech.devices import cpu_environment, gpus
-from conserver.media.speech.service import Service, ServiceOptions
+from conserver.media.speech.service import Service
+from conserver.media.speech.service_options import ServiceOptions
 from conserver.process import failpoints, memory, packets
 from conserver.process.signals import signals_blocked
 from conserver.telemetry import log

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from conserver.media.speech.turns import EncoderTurns
+from conserver.media.speech.vocabulary import vocabulary_of
 from conserver.media.speech.windows import (
     FRAMES_PER_S,
     Answer,
@@ -105,7 +106,8 @@ class WhisperBatches:
         loaded, identity = whisper.load(model, threads=threads, workers=workers)
         self.model = loaded.model
         """CTranslate2's Whisper."""
-        self._tokens = loaded.hf_tokenizer
+        self._suppressed = _suppressed(loaded.hf_tokenizer)
+        self._tokens = vocabulary_of(loaded.hf_tokenizer)
         self._tokenizers: dict[tuple[str, bool], Any] = {}
         self._prompts: dict[tuple[str | None, str | None], list[int]] = {}
         extractor = loaded.feature_extractor
@@ -202,7 +204,7 @@ class WhisperBatches:
                 max_length=_TOKENS_MAX,
                 return_scores=True,
                 return_no_speech_prob=True,
-                suppress_tokens=self._suppressed(),
+                suppress_tokens=self._suppressed,
                 **how,
             )
         assert len(results) == len(encoded)
@@ -289,7 +291,7 @@ class WhisperBatches:
             [prompt],
             beam_size=1,
             max_length=2 * _CANARY_TOKENS,
-            suppress_tokens=[*self._suppressed(), tokenizer.eot],
+            suppress_tokens=[*self._suppressed, tokenizer.eot],
         )
         return list(result[0].sequences_ids[0])
 
@@ -297,8 +299,10 @@ class WhisperBatches:
         """The canary's input: the spectrogram of always the same noise."""
         import numpy as np
 
-        draw = np.random.default_rng(20261129)
-        return draw.uniform(-0.5, 1.5, (self.bands, self.frames)).astype(np.float16)
+        # numpy.random would stay for it, with 2 MB.
+        numbers = np.arange(self.bands * self.frames).reshape(self.bands, self.frames)
+        noise = np.modf(np.sin(numbers * 12.9898) * 43758.5453)[0]
+        return (noise + 0.5).astype(np.float16)
 
     def _together(self, encoded: Sequence[Encoded]) -> Any:
         import ctranslate2
@@ -319,11 +323,6 @@ class WhisperBatches:
             )
         return self._tokenizers[key]
 
-    def _suppressed(self) -> list[int]:
-        from faster_whisper.transcribe import get_suppressed_tokens
-
-        return list(get_suppressed_tokens(self._tokenizer("en", False), [-1]))
-
     def _before(self, prompt: str | None, hotwords: str | None) -> list[int]:
         """The tokens before the start token: hotwords, then the prompt."""
         if (prompt, hotwords) not in self._prompts:
@@ -338,6 +337,15 @@ class WhisperBatches:
                 tokens += tokenizer.encode(f" {prompt.strip()}")[len(tokens) - most :]
             self._prompts[prompt, hotwords] = [tokenizer.sot_prev, *tokens] if tokens else []
         return self._prompts[prompt, hotwords]
+
+
+def _suppressed(tokenizer: Any) -> list[int]:
+    """The tokens of what is not speech. To know them it encodes: it needs the full tokenizer."""
+    from faster_whisper.tokenizer import Tokenizer
+    from faster_whisper.transcribe import get_suppressed_tokens
+
+    # They are the same for every language and task.
+    return list(get_suppressed_tokens(Tokenizer(tokenizer, multilingual=False), [-1]))
 
 
 def _timed(

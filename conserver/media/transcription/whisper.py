@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import logging
 import os
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from conserver.errors import ConfigError, Problem, Retry
@@ -148,13 +150,41 @@ class WhisperTranscriber:
 
 
 def import_libraries() -> None:
-    """Import what loading and transcribing need. Starts no thread."""
+    """Import what decoding, loading and transcribing need. Starts no thread."""
+    _keep_numpy_to_one_thread()
+    # Imported before the fork, so that children share their memory; numpy's two parts, which
+    # spectrograms and medians use, would be imported by each worker in its first call.
+    import av  # noqa: F401
+    import faster_whisper  # noqa: F401
+    import numpy.fft
+    import numpy.ma  # noqa: F401
+
+
+def _import_faster_whisper() -> None:
+    """Import it without PyAV, which it needs for files alone: a transcriber decodes none."""
+    _keep_numpy_to_one_thread()
+    waits = "av" not in sys.modules
+    if waits:
+        sys.modules["av"] = _AtFirstUse("av")
+    try:
+        import faster_whisper  # noqa: F401
+    finally:
+        if waits:
+            del sys.modules["av"]
+
+
+class _AtFirstUse(ModuleType):
+    """Stands for a module that is imported when something of it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def _keep_numpy_to_one_thread() -> None:
     # OpenBLAS starts threads when numpy is imported. The supervisor, which may import numpy before
     # it forks workers, must not have threads. In a worker, one thread is enough.
     if "numpy" not in sys.modules:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    import av  # noqa: F401  (imported before the fork, so that children share its memory)
-    import faster_whisper  # noqa: F401
 
 
 def _load(model: Model) -> WhisperTranscriber:
@@ -180,7 +210,7 @@ def load(model: Model, *, threads: int, workers: int = 1) -> tuple[WhisperModel,
     Raises:
         Retry: it cannot be loaded now.
     """
-    import_libraries()
+    _import_faster_whisper()
     import ctranslate2
     import faster_whisper
     from tqdm import tqdm  # type: ignore[import-untyped]
