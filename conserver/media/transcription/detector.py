@@ -37,7 +37,7 @@ _CONTEXT = 64  # Samples before a chunk that the network gets with the chunk.
 _FRAME, _HOP = 256, 128
 _BINS = _FRAME // 2 + 1
 _STRIDES = (1, 2, 2, 1)
-_AT_ONCE = 64  # Chunks: arrays of 2 MB. With 256 it is as fast and takes 4 MB more for a moment.
+_AT_ONCE = 64  # Chunks. 256 are as fast, and take 4 MB more of a worker for a moment.
 _QUIETER = 0.15  # Speech ends at a probability below the threshold minus this.
 _LEAST = 0.01
 
