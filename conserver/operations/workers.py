@@ -111,11 +111,16 @@ def recycle(client: Client, host: str, slot: int, *, actor: str) -> Recycled:
 
 
 def _found(client: Client, host: str, slot: int) -> tuple[Host, dict[str, Any]]:
-    for found in hosts.read(client):
-        for worker in found.workers if found.id == host else ():
-            if worker.get("slot") == slot:
-                return found, worker
-    raise OperationError(f"there is no worker {slot} of a host `{host[:80]}`", "not_found")
+    found = next((one for one in hosts.read(client) if one.id == host), None)
+    if found is None:
+        why = f"there is no worker {slot} of the host `{host[:80]}`: no host has this id"
+        raise OperationError(why, "not_found")
+    by_slot = {worker.get("slot"): worker for worker in found.workers}
+    if slot not in by_slot:
+        there = ", ".join(str(one) for one in by_slot) or "none"
+        why = f"there is no worker {slot} of the host `{found.name}`; its workers are {there}"
+        raise OperationError(why, "not_found")
+    return found, by_slot[slot]
 
 
 def _holder(client: Client, host: Host, worker: Mapping[str, Any]) -> Holder:

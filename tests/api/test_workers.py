@@ -40,6 +40,7 @@ def host(queue: Queue, worker: Consumer) -> str:
 def test_a_worker_tells_all_that_it_holds(clients: Clients, host: str) -> None:
     found = clients("read").get(f"/v1/hosts/{host}/workers/1").json()
     assert (found["name"], found["slot"], found["pid"], found["state"]) == ("box", 1, 7, "working")
+    assert found["beats"] is True
     held = {one["uuid"]: one for one in found["items"]}
     assert (held["u1"]["link"], held["u1"]["phase"], held["u1"]["since_s"]) == (
         "tag",
@@ -57,10 +58,27 @@ def test_a_token_of_some_lists_sees_their_items(clients: Clients, host: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("h9/workers/1", 404), ("h1/workers/9", 404), ("h1/workers/x", 422)]
+    ("path", "status", "why"),
+    [
+        ("box/workers/1", 404, "no host has this id"),
+        ("h1/workers/9", 404, "there is no worker 9 of the host `box`; its workers are 1"),
+        ("h1/workers/x", 422, "valid integer"),
+    ],
 )
-def test_there_is_no_such_worker(clients: Clients, host: str, path: str, status: int) -> None:
-    assert clients("read").get(f"/v1/hosts/{path}").status_code == status
+def test_there_is_no_such_worker(
+    clients: Clients, host: str, path: str, status: int, why: str
+) -> None:
+    answer = clients("read").get(f"/v1/hosts/{path}")
+    assert answer.status_code == status
+    assert why in answer.json()["detail"]
+
+
+def test_a_worker_of_a_host_that_is_gone_is_told_as_such(
+    clients: Clients, host: str, queue: Queue
+) -> None:
+    queue.client.hset(keys.host(host), "beat", "1000.1")
+    found = clients("read").get(f"/v1/hosts/{host}/workers/1").json()
+    assert (found["beats"], found["state"]) == (False, "working")
 
 
 def test_what_another_program_put_there_is_passed_over(

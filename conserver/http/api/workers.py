@@ -42,6 +42,7 @@ class WorkerView(BaseModel):
             "example": {
                 "host": "abcdef0123456789",
                 "name": "box-1",
+                "beats": True,
                 "slot": 1,
                 "pid": 4242,
                 "state": "working",
@@ -65,6 +66,7 @@ class WorkerView(BaseModel):
 
     host: str
     name: str
+    beats: bool = Field(description="Whether the host lives; if not, `state` is its last one.")
     slot: int
     pid: int
     state: str
@@ -90,6 +92,7 @@ def show(
     return WorkerView(
         host=found.host,
         name=found.name,
+        beats=found.beats,
         slot=found.slot,
         pid=found.pid,
         state=found.state,
