@@ -92,6 +92,7 @@ def add_token(
         int,
         typer.Option(
             min=0,
+            max=10**9,
             metavar="N",
             show_default=False,
             help="Most jobs unfinished at once; default: CONSERVER_API_JOBS_AT_ONCE.",
@@ -101,6 +102,7 @@ def add_token(
         int,
         typer.Option(
             min=0,
+            max=10**9,
             metavar="N",
             show_default=False,
             help="Most jobs submitted in a minute; default: CONSERVER_API_JOBS_PER_MINUTE.",

@@ -133,18 +133,20 @@ def _rows(host: Host) -> list[tuple[object, ...]]:
         up = ""  # It has not beaten yet.
     supervisor = (host.name, "supervisor", host.pid or "", state, "", "", "", "", "", up)
     stays = host.state == "running"
-    return [supervisor, *(_worker(worker, stays=stays) for worker in host.workers)]
+    helpers = (("transcriber", host.transcribers), ("page reader", host.page_readers))
+    return [
+        supervisor,
+        *(_worker(worker, stays=stays) for worker in host.workers),
+        *(_helper(kind, one, stays=stays) for kind, found in helpers for one in found),
+    ]
 
 
 def _worker(worker: dict[str, Any], *, stays: bool) -> tuple[object, ...]:
-    state = str(worker.get("state"))
-    if state == "waiting" and not stays:
-        state = "ended"  # Its host stops, so no new worker starts in its place.
     return (
         "",
         f"worker {worker.get('slot')}",
         worker.get("pid") or "",
-        Marked(state, "warning") if state == "waiting" else state,
+        _state(worker, stays=stays),
         worker.get("done"),
         worker.get("failed"),
         worker.get("held"),
@@ -152,6 +154,33 @@ def _worker(worker: dict[str, Any], *, stays: bool) -> tuple[object, ...]:
         worker.get("restarts"),
         _current(worker),
     )
+
+
+def _helper(kind: str, one: dict[str, Any], *, stays: bool) -> tuple[object, ...]:
+    """A transcriber or a page reader, which work for all workers of their host."""
+    work = f"{one['busy']} of at most {one['slots']} calls" if one.get("slots") else ""
+    if one.get("waiting"):
+        work += f", {one['waiting']} more wait"
+    memory = one.get("memory_bytes")
+    return (
+        "",
+        f"{kind} {one.get('slot')}",
+        one.get("pid") or "",
+        _state(one, stays=stays),
+        "",
+        "",
+        "",
+        round(memory / (1 << 20)) if memory else "",
+        one.get("restarts"),
+        work,
+    )
+
+
+def _state(child: dict[str, Any], *, stays: bool) -> object:
+    state = str(child.get("state"))
+    if state == "waiting" and not stays:
+        return "ended"  # Its host stops, so no new one starts in its place.
+    return Marked(state, "warning") if state == "waiting" else state
 
 
 def _current(worker: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ PAGE_READERS_AUTO_MAX = 8
 _SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(I?B)?\s*", re.IGNORECASE)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{1,61}[A-Za-z0-9](/[A-Za-z0-9._-]+)*")
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
+_SIZE_MAX = 1 << 60
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -35,7 +36,10 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(f"must be a size in bytes such as 8388608 or 512M, not `{text}`")
-    return int(float(match["number"]) * _UNITS[match["unit"].upper()])
+    size = float(match["number"]) * _UNITS[match["unit"].upper()]
+    if size > _SIZE_MAX:
+        raise ValueError(f"must be at most {_SIZE_MAX >> 40}T, not `{text[:40]}`")
+    return int(size)
 
 
 def _parse_size(value: object) -> object:

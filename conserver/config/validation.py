@@ -69,6 +69,11 @@ def problems_of(
     ]
 
 
+def said(fault: Mapping[str, Any]) -> str:
+    """What a fault of pydantic's says, in the words of the validator where one of ours found it."""
+    return str(fault["msg"]).removeprefix("Value error, ")
+
+
 def join_path(prefix: str, keys: Iterable[str | int]) -> str:
     """`join_path("chains", ["calls", "links", 1])` is `chains.calls.links[1]`."""
     path = prefix

@@ -10,6 +10,7 @@ import orjson
 from pydantic import ValidationError
 
 from conserver.config.settings import Settings
+from conserver.config.validation import said
 from conserver.errors import InvalidArgumentError, Rejected
 from conserver.outbound import callback as callbacks
 from conserver.outbound import signing
@@ -60,8 +61,8 @@ def read(text: str) -> Callback:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = "/".join(map(str, first["loc"]))
-        said = f"{where}: {first['msg']}" if where else first["msg"]
-        raise InvalidArgumentError("callback", f"{{}}: {said}") from None
+        text = f"{where}: {said(first)}" if where else said(first)
+        raise InvalidArgumentError("callback", f"{{}}: {text}") from None
 
 
 def fields(callback: Callback | None) -> list[tuple[str, Any]]:

@@ -92,6 +92,7 @@ def test_what_can_never_arrive_is_refused_before_anything_runs(
     answer = post(ann, **given)
     assert answer.status_code == 422
     assert what in answer.text
+    assert "Value error" not in answer.text
     assert "0123456789abcdef" not in answer.text
     assert queue.waiting("calls") == []
     assert not list(queue.client.scan_iter("conserver:job:*"))

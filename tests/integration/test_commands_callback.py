@@ -55,7 +55,7 @@ def test_a_file_may_say_more(conserver: Command, server: Any, file: str, tmp_pat
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("ftp://example.com/?key=0123456789abcdef", b"must be an http or https URL"),
+        ("ftp://example.com/?key=0123456789abcdef", b"--callback: url: must be an http or https URL"),
         ("@/nowhere/callback.json", b"cannot be read"),
         ('{"url": ', b"is not JSON"),
         ('{"url": "https://example.com/", "more": 1}', b"more: "),

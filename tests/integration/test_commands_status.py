@@ -101,6 +101,19 @@ def test_status_says_what_parked_items_wait_for(conserver: Command, server: Any)
     assert "waits for storages pg, s3 and for retries, the next is due in" in text
 
 
+def test_status_shows_what_works_for_all_workers(conserver: Command, server: Any) -> None:
+    """Transcribers and page readers, with the pids that nothing else tells."""
+    beat(server)
+    transcriber = {"slot": 1, "pid": 21, "state": "working", "device": "CPU", "restarts": 4}
+    transcriber |= {"windows": 7, "slots": 8, "busy": 8, "waiting": 2, "memory_bytes": 90 << 20}
+    reader = {"slot": 2, "pid": 0, "state": "waiting", "restarts": 5, "pages": 3}
+    told = {"transcribers": [transcriber], "page_readers": [reader]}
+    server.hset(keys.host("h1"), "supervisor", orjson.dumps(told))
+    lines = [" ".join(line.split()) for line in conserver("status").stdout.decode().splitlines()]
+    assert "transcriber 1 21 working 90 4 8 of at most 8 calls, 2 more wait" in lines
+    assert "page reader 2 waiting 5" in lines
+
+
 def test_status_of_a_host_that_has_not_told_of_itself_yet(conserver: Command, server: Any) -> None:
     """Its coordinator beats before its supervisor has spoken: it starts, and has no pid 0."""
     beat(server, pid=0)

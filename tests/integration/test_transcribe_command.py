@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -139,9 +140,9 @@ def test_an_interrupt_ends_it_and_begins_nothing_more(tmp_path: Path) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=DATA, process_group=0,
         env={**ENVIRONMENT, "CONSERVER_FAILPOINTS": "batch:stop"},
     ) as command:  # fmt: skip
-        stopped = eventually(lambda: _stopped_child(command.pid), timeout_s=60)
+        eventually(lambda: _stopped_child(command.pid), timeout_s=60)
         os.killpg(command.pid, signal.SIGINT)
-        os.kill(stopped, signal.SIGCONT)
+        eventually(lambda: _is_over(command), timeout_s=60)
         out, error = command.communicate(timeout=60)
     assert (command.returncode, out, error) == (130, b"", b"")
 
@@ -160,9 +161,18 @@ def _all_of(terminal: int) -> bytes:
     return told
 
 
+def _is_over(command: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended. Until then its transcriber goes on, from one stop to the next."""
+    stopped = command.poll() is None and _stopped_child(command.pid)
+    if stopped:
+        os.kill(stopped, signal.SIGCONT)
+    return command.returncode is not None
+
+
 def _stopped_child(parent: int) -> int:
     """A child of a process that is stopped; 0 if there is none."""
-    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T"):
-            return int(pid)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It ends meanwhile.
+        for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T"):
+                return int(pid)
     return 0

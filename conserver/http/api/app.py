@@ -22,6 +22,7 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from starlette.exceptions import HTTPException
 
 import conserver
+from conserver.config.validation import said
 from conserver.errors import OperationError
 from conserver.http.api import (
     audio,
@@ -206,7 +207,7 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
         errors = [
-            {"pointer": "/".join(str(part) for part in one["loc"]), "detail": one["msg"]}
+            {"pointer": "/".join(str(part) for part in one["loc"]), "detail": said(one)}
             for one in error.errors()
         ]
         first = errors[0] if errors else {"pointer": "", "detail": "it cannot be read"}

@@ -18,6 +18,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
+from conserver.config.validation import said
 from conserver.errors import Rejected
 from conserver.http.api import (
     audio_form,
@@ -147,7 +148,7 @@ def _callback(context: Context, wanted: Wanted) -> Callback | None:
         callbacks.check(callback, context.settings)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise invalid("upload_presigned_url", first["msg"]) from None
+        raise invalid("upload_presigned_url", said(first)) from None
     except Rejected as refusal:
         raise invalid("upload_presigned_url", refusal.reason) from None
     return callback

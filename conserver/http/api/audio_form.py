@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from conserver.config.validation import said
 from conserver.http.api.multipart import Form
 from conserver.http.api.problems import ProblemError
 from conserver.media.transcription.languages import LANGUAGES
@@ -79,7 +80,7 @@ def wanted_of(form: Form, *, translate: bool) -> Wanted:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = str(first["loc"][0])
-        raise invalid("keywords" if field == "hotwords" else field, first["msg"]) from None
+        raise invalid("keywords" if field == "hotwords" else field, said(first)) from None
     return Wanted(
         model=form.one("model").strip(),
         form=wanted,

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse
 from starlette.types import Scope
 
+from conserver.config.validation import said
 from conserver.http.api import openai_errors
 from conserver.telemetry.redact import redact_text
 
@@ -87,7 +88,7 @@ def respond(
 def invalid(error: ValidationError, place: str = "") -> ProblemError:
     """422, with every fault and its place. place: if given, the place of all faults."""
     errors = [
-        {"pointer": place or "/".join(map(str, one["loc"])), "detail": one["msg"]}
+        {"pointer": place or "/".join(map(str, one["loc"])), "detail": said(one)}
         for one in error.errors(include_url=False, include_input=False)
     ]
     first = errors[0]

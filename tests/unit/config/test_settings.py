@@ -84,6 +84,14 @@ def test_sizes(text: str, size: int) -> None:
     assert setting_types.parse_size(text) == size
 
 
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 400 + "T", "1048577T"])
+def test_sizes_that_no_machine_has(text: str) -> None:
+    with pytest.raises(ValueError, match="must be at most 1048576T"):
+        setting_types.parse_size(text)
+    with pytest.raises(ConfigError, match="CONSERVER_API_BYTES_PER_DAY"):
+        settings.load({"CONSERVER_API_BYTES_PER_DAY": text})
+
+
 @pytest.mark.parametrize(
     "url",
     [
