@@ -110,10 +110,11 @@ def _ask_redis(found: Settings) -> Connection:
         with redis_client(found) as client:
             version = client.info("server").get("redis_version", "unknown")
             client.eval("return 1", 0)  # the queue needs scripts
+            client.delete("conserver:nothing")  # a replica answers, but refuses writes
         ok, message = True, f"answers, version {version}"
     except ConserverError as error:
         ok, message = False, str(error)
-        refused = isinstance(error, OperationError) and error.kind == "denied"
+        refused = isinstance(error, OperationError) and error.kind in ("denied", "failed")
     return Connection("redis", ok, message, (time.monotonic() - began_s) * 1000, refused)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from conserver.errors import OperationError
+from conserver.operations import redis_faults
 from conserver.telemetry.redact import redact_text
 
 if TYPE_CHECKING:
     from conserver.config.settings import Settings
+
+_OF_SCRIPT = re.compile(r"\s*script: [0-9a-f]{40}, on @user_script:\d+\.?")
+"""Where a script was when its command was refused, which Redis tells behind its error."""
 
 Client: TypeAlias = Any
 """A blocking redis.Redis that decodes nothing: its answers are bytes, integers, and lists of these.
@@ -58,8 +63,10 @@ def translated_errors(client: Client, url: str) -> Iterator[None]:
             f"Redis at {shown} cannot be reached: {error}", "unavailable"
         ) from None
     except exceptions.RedisError as error:
-        text = f"Redis at {shown} refused: {error}{_wrong_keys(client, error)}"
-        raise OperationError(text, "failed") from None
+        said = _OF_SCRIPT.sub("", str(error)).rstrip(".")
+        meant = redis_faults.meaning(error)
+        more = _wrong_keys(client, error) or (f" ({meant})" if meant else "")
+        raise OperationError(f"Redis at {shown} refused: {said}{more}", "failed") from None
 
 
 def _wrong_keys(client: Client, error: Exception) -> str:

@@ -38,12 +38,20 @@ def why(error: RedisError) -> str:
     """A sentence for an error, such as `Redis does not answer in time`."""
     from redis import exceptions
 
-    for kind in type(error).__mro__:
-        if kind.__name__ in _BY_CLASS:
-            return _BY_WORD[_BY_CLASS[kind.__name__]]
+    known = meaning(error)
+    if known:
+        return known
     if isinstance(error, exceptions.TimeoutError):
         return "Redis does not answer in time"
     if isinstance(error, exceptions.ConnectionError):
         return "Redis does not answer: it cannot be reached"
+    return _UNKNOWN
+
+
+def meaning(error: RedisError) -> str:
+    """What an answer with an error means; "" where that is not known."""
+    for kind in type(error).__mro__:
+        if kind.__name__ in _BY_CLASS:
+            return _BY_WORD[_BY_CLASS[kind.__name__]]
     words = (word.strip("-:") for word in str(error).split())
-    return next((_BY_WORD[word] for word in words if word in _BY_WORD), _UNKNOWN)
+    return next((_BY_WORD[word] for word in words if word in _BY_WORD), "")

@@ -129,10 +129,11 @@ def for_workers(
 def transcriber_state(slot: TranscriberSlot) -> dict[str, Any]:
     """The state of a transcriber, for the status."""
     view = slot.status.read()
+    state = "asleep" if slot.asleep else slot.state_name
     return {
         "slot": slot.number,
         "pid": slot.child.pid if slot.child else 0,
-        "state": "asleep" if slot.asleep else slot.state_name,
+        "state": "working" if state == "idle" and view.busy else state,
         "device": f"GPU {slot.device}" if slot.device else "CPU",
         "restarts": max(slot.restarts, 0),
         "windows": view.items_done,

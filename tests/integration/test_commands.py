@@ -473,6 +473,22 @@ def test_check_connect(conserver: Command) -> None:
     assert b"redis: answers, version" in done.stdout
 
 
+def test_a_replica_is_told_by_what_it_refuses(private: Any, conserver: Command) -> None:
+    """It answers, so that only a change shows what it is."""
+    from servers import Redis
+
+    url = private(Redis({"replicaof": "127.0.0.1 1"})).url
+    done = conserver("check", "--connect", REDIS_URL=url)
+    assert done.returncode == 78
+    assert b"this Redis is a replica and refuses changes" in done.stderr
+    assert b"1 server refuses us" in done.stderr
+    for words in (["pause", "inbox"], ["resume", "inbox"], ["reclaim"], ["drain"]):
+        done = conserver(*words, REDIS_URL=url)
+        assert done.returncode == 1
+        assert b"REDIS_URL must lead to the primary" in done.stderr
+        assert b"script" not in done.stderr
+
+
 def test_check_connect_asks_what_schedules_ask(conserver: Command, tmp_path: Path) -> None:
     """A query that its storage does not understand is told before its hour has come."""
     config = tmp_path / "asks.yml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -10,7 +11,15 @@ from conserver.config import model as configuration
 from conserver.config.settings import Settings
 from conserver.media.speech.devices import cpu_environment, gpus
 from conserver.media.transcription.engine import Model
-from conserver.supervisor.transcribers import devices_of, for_workers
+from conserver.process.shared_status import State
+from conserver.supervisor.child import Child
+from conserver.supervisor.transcribers import (
+    TranscriberSlot,
+    devices_of,
+    for_workers,
+    transcriber_state,
+)
+from tests.unit.supervisor.test_slots import Living
 
 NEW = "glibc 2.36"
 AUTO, ON_CPU = Model("small"), Model("small", device="cpu")
@@ -55,6 +64,22 @@ def test_on_a_cpu_huge_pages_and_no_mkl_go_together(
 ) -> None:
     (tmp_path / "enabled").write_text(kernel)
     assert sorted(cpu_environment(environ, tmp_path / "enabled", library)) == found
+
+
+def test_one_that_has_calls_works_and_one_that_starts_does_not() -> None:
+    """What the status shows: its own state says only whether it serves."""
+    slot, child = TranscriberSlot(1, ""), Living()
+    try:
+        slot.start(cast("Child", child), 1)
+        states = [transcriber_state(slot)["state"]]
+        child.ready = True
+        slot.status.state = State.IDLE
+        for busy in (0, 2):
+            slot.status.set_calls(8, busy, 0)
+            states.append(transcriber_state(slot)["state"])
+    finally:
+        slot.close()
+    assert states == ["starting", "idle", "working"]
 
 
 @pytest.mark.parametrize(("wanted", "count"), [(None, 1), (0, 0), (2, 2)])
