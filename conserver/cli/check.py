@@ -64,7 +64,7 @@ def _faults(checked: Checked) -> str:
     parts = [
         _count(len(checked.problems), "error") if checked.problems else "",
         f"{_count(refused, 'server')} refuses us" if refused else "",
-        f"{_count(away, 'server')} away" if away else "",
+        f"{_count(away, 'server')} cannot be used" if away else "",
     ]
     return ", ".join(part for part in parts if part)
 

@@ -114,7 +114,7 @@ def _ask_redis(found: Settings) -> Connection:
         ok, message = True, f"answers, version {version}"
     except ConserverError as error:
         ok, message = False, str(error)
-        refused = isinstance(error, OperationError) and error.kind in ("denied", "failed")
+        refused = isinstance(error, OperationError) and error.kind == "denied"
     return Connection("redis", ok, message, (time.monotonic() - began_s) * 1000, refused)
 
 
