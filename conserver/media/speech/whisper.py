@@ -28,6 +28,7 @@ from conserver.media.speech.windows import (
 from conserver.media.transcription import whisper
 from conserver.media.transcription.engine import Model
 from conserver.media.transcription.in_process import is_out_of_memory
+from conserver.process import memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,7 +146,9 @@ class WhisperBatches:
         if not mels:
             return []
         with self._turns.encoding():
-            return self._encode(mels)
+            encoded = self._encode(mels)
+            memory.trim_heap()  # So that another lane can use what this one has freed.
+        return encoded
 
     def _encode(self, mels: Sequence[Mel]) -> list[Encoded]:
         import ctranslate2
@@ -210,6 +213,7 @@ class WhisperBatches:
                 **how,
             )
             results = [one.result() for one in pending]
+            memory.trim_heap()
         assert len(results) == len(encoded)
         return [self._candidate(result, temperature) for result in results]
 
