@@ -38,6 +38,7 @@ class Subscriptions:
         """connect: makes a client that sets no timeout for reads."""
         self._connect = connect
         self._listeners: dict[str, set[asyncio.Event]] = {}
+        self._confirmed: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._log = log.get_logger()
@@ -61,8 +62,9 @@ class Subscriptions:
     async def listen(self, job: str) -> AsyncIterator[asyncio.Event]:
         """An event that is set at every change of the job. The caller clears it.
 
-        The event is also set once Redis has confirmed the subscription, so that the caller reads
-        the job again: it may have changed between the caller's last reading and the subscription.
+        The event is also set once Redis has confirmed the subscription, or at once if it has done
+        so for another request, so that the caller reads the job again: it may have changed since
+        the caller's last reading.
 
         Raises:
             TooManyListenersError: LISTENERS_MAX requests listen already.
@@ -70,6 +72,8 @@ class Subscriptions:
         if len(self) >= LISTENERS_MAX:
             raise TooManyListenersError
         event = asyncio.Event()
+        if job in self._confirmed:
+            event.set()
         self._listeners.setdefault(job, set()).add(event)
         self._changed.set()
         if self._task is None:
@@ -129,11 +133,10 @@ class Subscriptions:
             while True:
                 wanted = {keys.events(job): job for job in self._listeners}
                 if gone := channels.keys() - wanted.keys():
+                    self._confirmed.difference_update(channels[channel] for channel in gone)
                     await pubsub.unsubscribe(*gone)
                 if new := wanted.keys() - channels.keys():
                     await pubsub.subscribe(*new)
-                    for channel in new:
-                        self._wake(wanted[channel])
                 channels = wanted
                 self._changed.clear()
                 if reader is None and channels:
@@ -147,9 +150,20 @@ class Subscriptions:
                 if reader is not None and reader.done():
                     message = reader.result()
                     reader = None
-                    if message and message["type"] == "message":
-                        self._wake(channels.get(message["channel"].decode(), ""))
+                    if message:
+                        self._heard(message["type"], channels.get(message["channel"].decode(), ""))
         finally:
+            self._confirmed.clear()
             for task in (reader, changed):
                 if task is not None:
                     task.cancel()
+
+    def _heard(self, kind: str, job: str) -> None:
+        """Wake those who listen to the job. A confirmation wakes them too, and not the sending of
+        the subscription: Redis may answer a listener, who reads on another connection, before it
+        subscribes us.
+        """
+        if kind == "subscribe" and job:
+            self._confirmed.add(job)
+        if kind in ("subscribe", "message"):
+            self._wake(job)
