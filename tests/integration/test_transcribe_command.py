@@ -134,7 +134,8 @@ def test_an_interrupt_ends_it_and_begins_nothing_more(tmp_path: Path) -> None:
     """As Ctrl-C does, it reaches the transcriber, too."""
     cut = tmp_path / "cut.wav"
     cut.write_bytes((CALLS / "mono-16k.wav").read_bytes()[:-1000])
-    files = [*[CALLS / "mono-8k.wav"] * 8, cut]
+    # So many that the last one's turn is long after the interrupt, however late that is noticed.
+    files = [*[CALLS / "mono-8k.wav"] * 400, cut]
     with subprocess.Popen(
         [sys.executable, "-m", "conserver", "transcribe", *files, "--model", TINY.name],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=DATA, process_group=0,
