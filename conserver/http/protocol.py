@@ -3,9 +3,9 @@
 1. The head must arrive within HEAD_S_MAX and have at most HEAD_BYTES_MAX. (httptools has no limit:
    it would keep an endless header.) The size limit also holds for the bytes of a body outside its
    chunks: chunk sizes, chunk extensions and trailers. api/bodies.py limits the body itself.
-2. If a request is answered before its body is complete, the rest must arrive within REST_S_MAX.
-   (uvicorn would wait as long as single bytes arrive. The connection is not closed at once, because
-   a client that is still sending would not read the answer.)
+2. If a request is answered before its body is complete, at least REST_BYTES_MIN of the rest must
+   arrive in each REST_S_MAX. (uvicorn would wait as long as single bytes arrive. The connection is
+   not closed at once, because a client that is still sending would not read the answer.)
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 HEAD_BYTES_MAX = 32 * 1024
 HEAD_S_MAX = 10.0
 REST_S_MAX = 30.0
+REST_BYTES_MIN = 32 * 1024
 
 _REST = b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + _REST
@@ -32,6 +33,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._unused_bytes = 0  # received since the last piece of a body's content
+        self._rest_bytes = 0  # of a body, since its request was answered or was last looked at
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -60,6 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """The parser has found a piece of the body's content."""
         self._unused_bytes = 0
+        self._rest_bytes += len(body)
         super().on_body(body)
 
     def on_headers_complete(self) -> None:
@@ -79,7 +82,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         cycle: RequestResponseCycle = self.cycle
         if cycle.response_complete and cycle.more_body and not self.transport.is_closing():
-            self._deadline = self.loop.call_later(REST_S_MAX, self._cut, b"")
+            self._await_rest()
+
+    def _await_rest(self) -> None:
+        self._rest_bytes = 0
+        self._deadline = self.loop.call_later(REST_S_MAX, self._look_at_rest)
+
+    def _look_at_rest(self) -> None:
+        if self._rest_bytes < REST_BYTES_MIN:
+            self._cut(b"")
+        else:
+            self._await_rest()
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:
