@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from urllib.parse import urlsplit
 
 from conserver.http.api.subscriptions import Subscriptions
@@ -17,7 +18,7 @@ def test_a_listener_reads_again_once_redis_has_subscribed_it(redis_url: str) -> 
     """What changed between its first reading and the subscription is told by nobody."""
 
     async def listen(slow_url: str) -> None:
-        client = clients.async_client(redis_url)
+        client: Any = clients.async_client(redis_url)
         subscriptions = Subscriptions(lambda: clients.async_client(slow_url, None))
         try:
             async with subscriptions.listen("one") as event:
