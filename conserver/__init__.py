@@ -13,18 +13,19 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
                            queue/move.lua to park or dead-letter the item
     dead letters           queue/move.lua makes them for a worker, as above; queue/claim.lua makes
                            them of items that must not run (poison, time_limit, a pushed document
-                           that is too large, a callback that has expired); worker/departures.py
-                           logs and counts the dead letters of both scripts
+                           that is too large, a callback that has expired)
     idle workers           coordinator/list_waiters.py waits in Redis, idle_workers.py wakes a
                            worker; process/wakeup.py has the messages between the two processes
     stalls, time limits    supervisor/watchdog.py, which reads process/shared_status.py
     a dead worker          below, step by step
     secrets in output      telemetry/redact.py removes them. telemetry/log.py applies it to every
                            line, cli/output.py and tables.py to the output of commands,
-                           worker/item.py to dead letters, queue/jobs.py and operations/ to errors
-                           that they read from Redis, http/api/problems.py to error responses
+                           worker/item.py, story.py and outbox.py to what they leave in Redis,
+                           queue/jobs.py and operations/ to errors that they read from Redis,
+                           http/api/problems.py and http/dashboard/ to what they answer
     a new command          operations/<name>.py reads or changes Redis, cli/<name>.py prints (with
                            cli/output.py and tables.py; watching.py if live), cli/app.py declares it
+                           (cli/operating.py if it changes what runs or waits)
 
 The words that the code uses:
 

@@ -1,4 +1,7 @@
-"""Records the history every ten seconds: depth, rate and duration of each list (queue/history.py).
+"""Records the history of each list every ten seconds (queue/history.py).
+
+A point has the depths of the list, and the rate and duration of the list's chain (unknown if this
+host does not serve the list).
 
 Only one coordinator writes: the one that holds a lease in Redis. If it is gone, a coordinator of
 another host takes the lease within half a minute. The values of a point depend on Redis alone. So

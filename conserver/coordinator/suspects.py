@@ -67,8 +67,8 @@ class Suspects:
         """Look for suspects every LOOK_EVERY_S, and when a worker reports some, until cancelled."""
         while True:
             self._idle_workers.suspects.clear()
-            if await self._must_order():
-                self._order()
+            if await self._suspects_wait():
+                self._make_room()
             else:
                 self._ordered = None
             # The order takes a moment to have an effect, and workers repeat their reports.
@@ -79,7 +79,7 @@ class Suspects:
             except TimeoutError:
                 continue
 
-    async def _must_order(self) -> bool:
+    async def _suspects_wait(self) -> bool:
         """Whether suspects wait in a list that is not paused, and no worker of this host runs a
         suspect.
         """
@@ -100,7 +100,7 @@ class Suspects:
         [held] = await self._redis.each([("HEXISTS", keys.inflight(consumer), token)])
         return not held
 
-    def _order(self) -> None:
+    def _make_room(self) -> None:
         views = {slot: status.read() for slot, status in enumerate(self._statuses, 1)}
         held = {
             slot: len(view.items)

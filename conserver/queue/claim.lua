@@ -11,11 +11,12 @@
 --       the tokens that the worker already holds: their records are left out of the answer
 -- Answer {"void"} (the consumer's registration is void), {"late", number}, or a list:
 --       1 "ok"   2 how many items still wait on the lists   3 how many suspects wait
---       4 {key that cannot be used, its type ...}   5 {item ...}
---       6 for each item that this claim made a dead letter: {the beginning of its payload (the
---       whole payload of a notification), reason ...}   7 {throttled link, ms left ...}
---       6 is left out if there are neither dead letters nor throttled links, 7 if there are no
---       throttled links.
+--       4 pairs in a flat list: a key that cannot be used, its type
+--       5 the claimed items (see Item)
+--       6 pairs in a flat list, one for each dead letter that this claim has made: the payload (cut
+--       to 256 bytes, except for notifications), the reason
+--       7 pairs in a flat list: a throttled link, for how many ms it still is
+--       The answer ends with 5 if 6 and 7 are empty, and with 6 if 7 is empty.
 -- Item   {record, what, text, revision, replaced, {etag field, value ...}}; what: "inline" (the
 --       payload is the document), "stored" (text is its length: read it with GET), "text" (of
 --       RedisJSON), "missing" or "type:<TYPE> <key>". replaced is "1" if a producer has replaced
@@ -70,7 +71,8 @@ end
 -- Builds the answer's entry for a claimed item. record: nil for an item that was never claimed
 -- before.
 local function present(text, payload, record)
-  -- Bytes that pass through Lua keep Redis busy four times as long as bytes that a client reads.
+  -- A payload passes through Lua, which takes four times as long as the GET of a document by the
+  -- worker: it counts four times.
   bytes = bytes + 4 * #payload
   if string.byte(payload, 1) == 123 then -- "{": the payload is the document
     return { text, 'inline', '', '0', '', NO_TAGS }

@@ -145,8 +145,8 @@ WAITING = _one(
 _ring = _each(
     "conserver:history:<ring>:<list>",
     "string",
-    "depths, rates and durations of a list in two ring buffers of fixed size: 24 hours at 10 s"
-    " (`10s`), 14 days at 5 min (`5min`); 280 KB per list",
+    "depths of a list, rates and durations of its chain, in two ring buffers of fixed size: 24"
+    " hours at 10 s (`10s`), 14 days at 5 min (`5min`); 280 KB per list",
 )
 HISTORY_WRITER = _one(
     "conserver:history:writer", "string", "the host whose coordinator writes these rings"

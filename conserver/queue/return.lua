@@ -2,8 +2,8 @@
 -- may have caused the death (the "blamed" items).
 --
 -- KEYS  1 the host's hash   2 conserver:inflight:<consumer>   3 conserver:hosts
--- ARGV  1 consumer   2 blame: "nobody", "items" or "everything"   3 most items in this call   4
---       host
+-- ARGV  1 consumer   2 blame: "nobody", "items" or "everything"   3 most items in this call
+--       4 host
 --       5 how the consumer died, for items without a note of their own ('' for none)
 --       6 for how long the documents of cancelled items are kept, in seconds (0: for ever)
 --       7 how many blamed items, then for each: token, epoch, note; then the tokens of the blamed
@@ -14,7 +14,7 @@
 --       and, only if the consumer held items:
 --       5 elements that are no records, and were moved to conserver:strange:<consumer>
 --       6 cancelled items that this call has ended
---       Instead: WRONGTYPE and the key if no remaining item can be returned.
+--       If none of the remaining items can be returned, it raises the error "WRONGTYPE <key>".
 --
 -- The first call makes the registration void, so that claims of the consumer are refused while its
 -- items go back. The call that finds no held item deletes the registration; for an hour the same id

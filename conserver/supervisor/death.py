@@ -1,9 +1,11 @@
 """How a child died, which items are blamed for it, and against which items the death counts.
 
     how the worker died                  blamed items                        death counts against
-    crash, or killed by someone else     those that a link or a storage      a suspect that ran
-                                         works on, and those whose document  alone, else no item
-                                         is read or parsed (Phase.blamed)
+    crash, or killed by someone else     those that a link works on, whose   a suspect that ran
+                                         document is read or parsed, or      alone, else no item
+                                         whose links have ended: they wait
+                                         for Redis or a storage
+                                         (Phase.blamed)
     killed: it stalled                   the same                            the same
     killed: hard time limit of an item   that item                           that item
     killed: no longer needed             none                                no item

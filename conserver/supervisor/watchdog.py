@@ -3,8 +3,9 @@
 Every 0.5 s the watchdog looks at the SharedStatus of every child.
 
 1. Liveness: a child whose heartbeat count has not changed for CONSERVER_STALL_TIMEOUT_S has stalled
-   and is killed. The blamed items (death.py) become suspects. A worker whose loop is frozen while
-   several links run is killed earlier: after the shortest hard time limit of these links.
+   and is killed. The blamed items (death.py) become suspects. While a worker's loop is frozen and
+   several links with hard time limits run, the shortest of these limits counts in place of the
+   stall timeout, if it is shorter.
 2. Hard time limits: a worker with an item past the hard_timeout_s of its link or chain is killed.
    The death is counted for that item alone.
 3. Recycling: a worker that has processed CONSERVER_MAX_ITEMS_PER_WORKER items, or has grown beyond

@@ -1,8 +1,9 @@
 """Removes secrets (passwords, tokens, keys) and control characters from output.
 
-These outputs are redacted: every log line, the reason of every dead letter, every page of the
-dashboard, and all text that commands print. Documents are not: `conserver get` prints a document,
-and `DLQ:<list>` holds a payload, unchanged. The rules:
+These outputs are redacted: every log line, all text that commands print, every page of the
+dashboard, the API's errors, and what a worker leaves in Redis for people: reasons of dead letters,
+stories, errors of jobs. Documents are not: `conserver get` prints a document, and `DLQ:<list>`
+holds a payload, unchanged. The rules:
 
 1. A value is hidden if its name or its type is that of a secret.
 2. A URL in any text loses its password and its secret parameters. A presigned URL loses its whole

@@ -14,10 +14,10 @@ also claims once per TICK_INTERVAL.
     any           WAKE received                               WOKEN
     not WOKEN     EMPTY received                              CLAIMING
     WOKEN         there is no room for a claim                CLAIMING      BUSY
-    any           a claim that left items behind              CLAIMING      BUSY
-    any           a claim that left nothing behind            CAUGHT_UP     BUSY, unless a thread is
-                                                                            idle
-    CAUGHT_UP     a chain thread is idle                      IDLE_WAITING  IDLE
+    any           a claim left items behind                   CLAIMING      BUSY
+    any           a claim left none; all threads are busy     CAUGHT_UP     BUSY
+    any           a claim left none; a thread is idle         IDLE_WAITING  IDLE
+    CAUGHT_UP     a thread becomes idle later                 IDLE_WAITING  IDLE
     any           a suspect starts, which runs alone          CLAIMING
 
 After a claim that saw suspects, SUSPECTS is sent as well. A claim does not ask for chains that have

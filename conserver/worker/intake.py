@@ -1,8 +1,8 @@
 """Intake: claims items from Redis and prepares them for the chain threads.
 
-1. Prefetch: for each list, a claim asks for as many items as the threads of the list's chain finish
-   in about 100 ms (prefetch.py); for all lists together, it asks for the largest of these numbers.
-   So no thread waits for Redis.
+1. Prefetch: a claim takes at most N items from each list, where N is what the threads of the list's
+   chain finish in about 100 ms (prefetch.py). In total it takes at most the largest N. So no thread
+   waits for Redis.
 2. Backpressure: the worker claims nothing while it holds 256 items or 64 MiB of documents
    (held_items.py), while it runs a suspect, and while it finishes its items so that it can run a
    suspect (claim_schedule.py). It claims nothing for a chain that has enough items queued.
@@ -70,7 +70,7 @@ class Intake:
         self._notifiers = notifiers
         self._chains = frozenset(pool.queue.limits)
         self._redis = redis
-        self._queue = pool.queue
+        self._work_queue = pool.queue
         self._held = held
         self._documents = documents
         self._outcomes = outcomes
@@ -82,7 +82,7 @@ class Intake:
         self.schedule = ClaimSchedule(boot.coordinator, boot.settings.tick_interval_ms / 1000)
         self._complaints = Complaints(self._log)
         self.claims = 0
-        self._claimed_chains: frozenset[str] = frozenset()  # The last claim asked for these.
+        self._asked_chains: frozenset[str] = frozenset()  # The last claim asked for these.
         self._waits_for_room = False
         self._limits = calls.ClaimLimits(
             etags=int(any(route.storages for route in routes.all)),
@@ -173,16 +173,17 @@ class Intake:
             self.schedule.no_room()
             return True
         due = self._rates.let_go(now_s) or self.schedule.due_in_s(now_s) <= 0.0
-        newly_idle = self.schedule.state is ClaimState.CAUGHT_UP and self._queue.idle_threads > 0
-        if not (due or newly_idle or self._waits_for_room or not self._claimed_all_chains):
+        idle_threads = self._work_queue.idle_threads
+        newly_idle = self.schedule.state is ClaimState.CAUGHT_UP and idle_threads > 0
+        if not (due or newly_idle or self._waits_for_room or not self._asked_all_chains):
             return True  # nothing has changed since the last turn
         room = self.prefetch.limits(len(self._held), self._held.free_slots)
         room = self._rates.claimable(room, now_s, self._held.by_token.values())
         self._waits_for_room = not room
         room |= self._notifiers.room(now_s, woken=self.schedule.state is ClaimState.WOKEN)
-        if not due and room.keys() <= self._claimed_chains:
-            # The last claim asked for all of these chains and left none of their items behind.
-            if self._queue.idle_threads:
+        if not due and room.keys() <= self._asked_chains:
+            # No claim is due, because the last one left no item of these chains behind.
+            if idle_threads:
                 self.schedule.thread_idle()
             return True
         if not room:
@@ -192,7 +193,7 @@ class Intake:
 
     def _claim(self, room: dict[str, int]) -> bool:
         """Make one claim. room: chain -> how many items to ask for on each of its lists."""
-        self._claimed_chains = frozenset(room)
+        self._asked_chains = frozenset(room)
         self.claims += 1
         limits = self._limits._replace(
             most=min(calls.BATCH_ITEMS, max(room.values())),
@@ -231,14 +232,14 @@ class Intake:
         if asks_for_notifications:
             found = any(one.list == keys.NOTIFICATIONS for one in claim.items)
             self._notifiers.looked(time.monotonic(), found=found)
-        self.schedule.claimed(claim, thread_idle=self._queue.idle_threads > 0)
+        self.schedule.claimed(claim, thread_idle=self._work_queue.idle_threads > 0)
         if self._held.suspect is not None:
             self.schedule.suspect_starts()
         return True
 
     @property
-    def _claimed_all_chains(self) -> bool:
-        return self._claimed_chains.issuperset(self._chains)
+    def _asked_all_chains(self) -> bool:
+        return self._asked_chains.issuperset(self._chains)
 
     # ---- claimed items ---------------------------------------------------------------------------
 
@@ -284,7 +285,7 @@ class Intake:
             else:
                 ready.append(item)
         if ready:
-            self._queue.put(ready)
+            self._work_queue.put(ready)
 
     def _new_item(self, claimed: Claimed, now_s: float) -> Item:
         """Make the Item. If the progress in its record cannot be parsed, the item's outcome is
@@ -323,10 +324,7 @@ class Intake:
         progress, route = item.progress, item.route
         if progress.owed is None or item.claimed.what not in ("text", "stored") or not item.text:
             return False
-        if tuple(progress.links) != route.names:
-            return False
-        progress.owed = [name for name in progress.owed if name in route.storages]
-        return True
+        return tuple(progress.links) == route.names
 
     def _looked_up(self, item: Item, document: bytes | None) -> None:
         """Continue an item after a look-up. document: see DocumentLoader.look_up."""
@@ -336,6 +334,6 @@ class Intake:
             item.text, item.unsaved, item.claimed.what = document, True, "restored"
             item.revision = calls.ABSENT
             self._held.count_document(item)
-            self._outcomes.save_restored(item, lambda _: self._queue.put([item]))
+            self._outcomes.save_restored(item, lambda _: self._work_queue.put([item]))
         else:
-            self._queue.put([item])
+            self._work_queue.put([item])

@@ -18,8 +18,9 @@ the next step (OutcomeHandler.chain_ended):
     CANCELLED   an operator cancelled the item       step 5, and its changes are dropped
     RETRY       a link raised Retry                  parked; dead-lettered once older than give_up_s
     FAILED      a link raised another exception      parked `retries` times, then dead-lettered
-    REJECTED    a link raised Rejected, or the       dead-lettered
-                document must not be processed
+    REJECTED    a link raised Rejected or returned   dead-lettered
+                no vCon; or the document or the
+                record cannot be processed
     START_ANEW  a checkpoint found another document  step 2 again, from that document
                 in Redis (see conflicts.py)
     LOST        a checkpoint found that another      removed from this worker; nothing is written

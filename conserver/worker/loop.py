@@ -99,7 +99,7 @@ class WorkerLoop:
         self._redis = RetryingConnection(self._redis_url, self._tick, self._log)
         parts = WorkerParts(boot, loaded, self._redis, self._inbox)
         self._held = parts.held
-        self._queue = parts.queue
+        self._work_queue = parts.queue
         self._pool = parts.pool
         self._writers = parts.writers
         self._documents = parts.documents
@@ -203,7 +203,7 @@ class WorkerLoop:
         if not self._draining:
             self._draining = True
             self._status.state = State.DRAINING
-            running = self._queue.total_running + self._notifiers.queue.total_running
+            running = self._work_queue.total_running + self._notifiers.queue.total_running
             self._log.info("draining", held=len(self._held), running=running)
 
     # ---- each turn -------------------------------------------------------------------------------
@@ -224,10 +224,10 @@ class WorkerLoop:
             self._intake.receive()
         if self._draining:
             self._release_unstarted(float("inf"), "shutdown")
-        elif self._queue and self._pool.all_busy_longer_than(HORIZON_S):
+        elif self._work_queue and self._pool.all_busy_longer_than(HORIZON_S):
             # The running items are slower than expected. An idle worker may run the queued ones.
             before_s = time.monotonic() - HORIZON_S
-            self._release(self._queue.take_back(before_s), "all threads are at slow items")
+            self._release(self._work_queue.take_back(before_s), "all threads are at slow items")
 
     def _receive_results(self) -> None:
         """Take the results that chain threads and writers have left since the last turn."""
@@ -270,12 +270,12 @@ class WorkerLoop:
     def _unstarted(self, claimed_before_s: float) -> list[Item]:
         """Take the items that no thread has started out of the work queues, and return them."""
         notifiers = self._notifiers.queue.take_back(claimed_before_s)
-        return notifiers + self._queue.take_back(claimed_before_s)
+        return notifiers + self._work_queue.take_back(claimed_before_s)
 
     def _wait(self) -> set[int]:
         """Sleep until something arrives or is due. Returns the descriptors that are ready."""
         inbox, now_s = self._inbox, time.monotonic()
-        wait_s = HORIZON_S if self._queue else BEAT_INTERVAL_S
+        wait_s = HORIZON_S if self._work_queue else BEAT_INTERVAL_S
         if not self._draining:
             claim_s = self._intake.next_claim_s(now_s)
             wait_s = wait_s if claim_s is None else min(wait_s, claim_s)
@@ -289,7 +289,7 @@ class WorkerLoop:
         if inbox.fileno() in ready:
             inbox.clear()
             fast = self._intake.any_within(BATCH_WAIT_MS / 1000)
-            if fast and self._queue and not inbox.reports and not inbox.checkpoints:
+            if fast and self._work_queue and not inbox.reports and not inbox.checkpoints:
                 # Items end fast: wait for more of them, to settle them all in one call.
                 ready |= {fd for fd, _ in self._poll.poll(BATCH_WAIT_MS)}
         inbox.asleep = inbox.woken = False

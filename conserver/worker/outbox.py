@@ -54,12 +54,12 @@ class _Settle(NamedTuple):
 
 
 class _Move(NamedTuple):
-    """A park, dead letter or release. left: called once Redis has moved the item."""
+    """A park, dead letter or release. on_moved: called once Redis has moved the item."""
 
     kind: calls.MoveKind
     item: Item
     move: calls.Move
-    left: Callable[[], None]
+    on_moved: Callable[[], None]
 
 
 class Outbox:
@@ -76,7 +76,7 @@ class Outbox:
         self._consumer = boot.consumer
         self._settings = boot.settings
         self._redis = redis
-        self._queue = queue
+        self._work_queue = queue
         self._departures = departures
         self._conflicts = Conflicts(self, redis, documents)
         self._log = log.get_logger()
@@ -111,15 +111,15 @@ class Outbox:
         """
         why = orjson.dumps(redact_texts(waits_for)) if item.claimed.job else b""
         move = _move(item)._replace(after_ms=int(after_s * 1000), why=why)
-        left = partial(self._departures.parked, item, after_s, waits_for)
-        self._moves.append(_Move("park", item, move, left))
+        on_moved = partial(self._departures.parked, item, after_s, waits_for)
+        self._moves.append(_Move("park", item, move, on_moved))
 
     def dead_letter(self, item: Item, reason: str, error: str, storage: str = "") -> None:
         """End the item as a dead letter. See Item.dead_letter_reason for the arguments."""
         why = item.dead_letter_reason(reason, error, storage)
-        left = partial(self._departures.dead_lettered, item, why)
+        on_moved = partial(self._departures.dead_lettered, item, why)
         move = _move(item)._replace(why=orjson.dumps(why))
-        self._moves.append(_Move("dead", item, move, left))
+        self._moves.append(_Move("dead", item, move, on_moved))
 
     def release(self, items: Sequence[Item], reason: str) -> None:
         """Put items that no thread has started back at the head of their lists, without waiting for
@@ -127,8 +127,8 @@ class Outbox:
         """
         for item in items:
             move = calls.Move(item.token, item.claimed.epoch)
-            left = partial(self._departures.released, item, reason)
-            self._moves.append(_Move("release", item, move, left))
+            on_moved = partial(self._departures.released, item, reason)
+            self._moves.append(_Move("release", item, move, on_moved))
         self._flush_moves()
 
     # ---- items whose write was not carried out ---------------------------------------------------
@@ -140,7 +140,7 @@ class Outbox:
         item.start_anew()
         item.claimed.what = "text"
         item.claimed.payload = item.uuid.encode()
-        self._queue.put([item])
+        self._work_queue.put([item])
 
     def end_attempt(
         self,
@@ -258,7 +258,7 @@ class Outbox:
         answers = spans.redis_call(self._redis, call, items, self._consumer)
         for one, answer in zip(batch, answers, strict=True):
             if answer == b"moved":
-                one.left()
+                one.on_moved()
             elif answer == b"lost":
                 self._lost(one.item, repeats)
             else:
@@ -274,7 +274,7 @@ class Outbox:
             self._blocked_parks.append((time.monotonic() + WRONG_TYPE_RETRY_S, one))
         else:  # The item stays in flight in Redis. Intake.return_strays returns it.
             self._log_wrong_type(one.item, answer, "the item is returned later")
-            one.left()
+            one.on_moved()
 
     def retry_parks(self, now_s: float) -> None:
         """Queue those blocked parks again that are due."""

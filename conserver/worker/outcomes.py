@@ -61,7 +61,7 @@ class OutcomeHandler:
         self._log = log.get_logger()
         self._to_store: dict[str, list[Item]] = {}
         self._rates = rates
-        self._queue = queue
+        self._work_queue = queue
 
     # ---- events ----------------------------------------------------------------------------------
 
@@ -97,14 +97,16 @@ class OutcomeHandler:
     def resume_storing(self, item: Item) -> None:
         """Store or settle a claimed item whose links an earlier worker has finished."""
         item.outcome = ChainOutcome(OutcomeKind.DONE)
+        owed = item.progress.owed or ()
+        item.progress.owed = [name for name in owed if name in item.route.storages]
         if item.progress.owed:
             self._store(item)
         else:
             self._outbox.settle(item)
 
     def save_restored(self, item: Item, then: Callable[[Item], None]) -> None:
-        """Write a document that was found in a storage to Redis, so that no worker has to look it
-        up again. Then call `then`.
+        """Write to Redis a document that was found in a storage, so that no worker looks it up
+        again. Then call `then`.
         """
         self._outbox.write(item, then)
 
@@ -140,7 +142,7 @@ class OutcomeHandler:
         self._rates.tell_throttles()
         for item, rate, wait_s in self._rates.flush(time.monotonic()):
             if wait_s <= 0:
-                self._queue.put([item])
+                self._work_queue.put([item])
             else:
                 park = partial(self._outbox.park, after_s=wait_s, rate=rate.text)
                 self._write_then(item, park)

@@ -1,9 +1,9 @@
 """Prefetch: how many items of each chain a worker claims at once.
 
-A claim asks for as many items as the threads finish within HORIZON_S, by the measured durations of
-the chain's items. So fast items are claimed in large batches. Of slow items a worker claims only as
-many as its idle threads can start, so that other workers can claim the rest. While more than half
-of that number is queued already, the worker does not ask for the chain's items.
+Of each chain a worker wants as many items as its threads finish within HORIZON_S, by the measured
+durations of the chain's items, and at least as many as its idle threads can start. So it claims
+fast items in large batches, and leaves slow items to other workers. If more than half of the wanted
+number is queued in the worker already, it claims none of the chain.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from conserver.worker.pool import ChainPool
 
 HORIZON_S = 0.1
 SMALL_CLAIM = 32
-"""A worker that runs items does not claim while it has fewer free status slots than this, unless
-they suffice for all items that it would ask for. A claim of a few items costs nearly as much as a
-claim of many.
+"""A worker that runs items claims only if it has room for so many more items, or for all items that
+it wants. A claim of a few items costs nearly as much as a claim of many.
 """
 
 
@@ -47,18 +46,19 @@ class Prefetch:
 
     def __init__(self, pool: ChainPool) -> None:
         self._pool = pool
-        self._queue = pool.queue
+        self._work_queue = pool.queue
         self.durations = ItemDurations()
 
     def limits(self, held: int, free_slots: int) -> dict[str, int]:
-        """Chain -> how many items may be claimed now from each of its lists. Chains without room
-        are left out. The largest of these numbers bounds the claim as a whole.
+        """Chain -> how many items to claim from each of its lists; only chains that have room.
+
+        In total the caller claims at most the largest of these numbers.
 
         Args:
             held: how many items the worker holds.
             free_slots: how many more items the worker has room for.
         """
-        queue, busy = self._queue, self._pool.busy_longer_than(HORIZON_S)
+        queue, busy = self._work_queue, self._pool.busy_longer_than(HORIZON_S)
         queued, idle = len(queue), queue.idle_threads
         limits = {}
         for name, threads in queue.limits.items():
@@ -68,8 +68,9 @@ class Prefetch:
                 most = max(most, startable)
                 ahead = queue.queued(name)  # items of other chains do not use these threads
             elif most <= threads or len(busy) == len(self._pool) or busy.count(name) >= threads:
-                # All threads are busy with items that take longer than the horizon. An item that is
-                # claimed now would wait in this worker, and no other worker could run it.
+                # All threads are busy, with items that are slow, or of which no duration is known
+                # yet. An item that is claimed now would wait here, where no other worker can run
+                # it.
                 continue
             else:
                 ahead = queued
