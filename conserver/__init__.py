@@ -91,9 +91,9 @@ A killed worker, step by step (kill -9 while an item is in a link):
    holds no item, the script deletes its registration; for an hour the same id cannot be registered
    again.
 6. coordinator/idle_workers.py wakes an idle worker, which claims the returned items. While returned
-   items remain, the list waiters wake the next worker. Then the coordinator registers a new
-   consumer id, as the supervisor has ordered, and the supervisor starts the replacement (the first
-   time at once, later with backoff).
+   items remain, the list waiters wake the next worker. When the backoff of the slot is over (there
+   is none after a first death), the supervisor orders a new consumer id, the coordinator registers
+   it, and the supervisor starts the replacement.
 7. coordinator/suspects.py: only a worker that holds no item may claim a suspect. If all workers
    hold items, the coordinator orders one worker to finish its items and to claim no others.
 8. queue/claim.lua gives the suspect to that worker alone; worker/intake.py marks the suspect as

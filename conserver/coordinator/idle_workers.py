@@ -130,7 +130,7 @@ class IdleWorkers:
         """Order a worker to claim nothing until it holds no item. Returns False if the message
         could not be sent.
         """
-        return self._send(slot, wakeup.EMPTY)
+        return self._send(slot, wakeup.FINISH_FIRST)
 
     def receive(self, slot: int, packet: bytes) -> None:
         """Take in a packet from a worker. Each byte is one message."""

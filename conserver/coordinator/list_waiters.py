@@ -110,9 +110,10 @@ class ListWaiter:
             if unclaimed and self._must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # Another host's BLMOVE moved the items in `returned`, or every idle worker of this host
-            # was woken and did not claim them. If they are still there after a pause, the next
-            # round wakes a worker of this host.
+            # If the items in `returned` are those of another host's BLMOVE, and are still there
+            # after a pause, the next round wakes a worker of this host. If all idle workers of this
+            # host were woken for them already, none is woken again: each claims every
+            # TICK_INTERVAL.
             self._must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))
@@ -154,8 +155,12 @@ class ListWaiter:
         return True
 
     async def _why_not(self) -> WaitOutcome | None:
-        """The outcome to report instead of a BLMOVE, if the list must not be waited for now; else
-        None. Also clears the record of woken workers if `returned` is empty.
+        """Look at the list before a BLMOVE is issued. If `returned` is empty, forget which workers
+        were woken.
+
+        Returns:
+            UNCLAIMED if `returned` has items; HINDERED if the list is paused, or has as many parked
+            items as it may; None if the BLMOVE may be issued.
         """
         answers = await self._connection.ask(self._look, ANSWER_TIMEOUT_S)
         paused, parked, returned = raise_first_error(answers)

@@ -6,8 +6,8 @@
 --       then for each item: token, epoch, state ("=" keeps it), revision of the document that the
 --       state describes, how long to park the item in ms, why (one line of JSON; dead: the reason;
 --       park: what the item waits for, or '')
--- Answer, for each item: "moved", "lost" (another consumer has the item), or "<TYPE> <key>" of a
--- key that has the wrong type (the item was not moved).
+-- Answer, for each item: "moved", "lost" (the consumer does not hold the item under this epoch),
+-- or "<TYPE> <key>" of a key that has the wrong type (the item was not moved).
 --
 -- A released item without state goes to the head of its list as the payload that was pushed, if
 -- that key can take it. Any other released item goes to the head of conserver:returned:<list>, a

@@ -124,9 +124,9 @@ class Death:
             how = "was killed because it stood still"
         blamed = self._blamed_items()
         notes = {item.token: _note(item, f"{how} {_doing(item)}") for item in blamed}
-        # The kind is "items" even if no item is blamed here: Redis may have a suspect as begun
-        # that the shared status does not show yet. The death then counts against that suspect, with
-        # the note under "".
+        # The kind is "items" even if no item is blamed here. begin.lua may have marked a suspect as
+        # begun before the shared status showed that it runs. Then this death counts against the
+        # suspect, with the note under "".
         items = [(item.token, item.epoch) for item in blamed]
         return Blame("items", items, notes={"": {"error": how}, **notes})
 

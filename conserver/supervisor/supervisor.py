@@ -2,7 +2,7 @@
 
 1. Starts the coordinator, lets it register a consumer id for every worker, and starts the workers.
 2. Notices a child's death at once, decides which items are blamed for it (death.py), and starts a
-   replacement: at once after a first death, with a growing backoff if the slot's children keep
+   replacement: at once after a first death, with a backoff (slots.py) if the slot's children keep
    dying.
 3. Kills stalled children, and workers with an item past a hard time limit (watchdog.py).
 4. Replaces workers as planned: after a reload (SIGHUP), or to recycle them (replacement.py).

@@ -203,8 +203,9 @@ def _count(counter: _Counter, elapsed_s: float, *, defer: bool, drop: bool) -> N
     """Add the time since the last look.
 
     Args:
-        defer: another link may have used this time. It is kept in deferred_s.
-        drop: the process was frozen for longer than FROZEN_AFTER_S. The deferred time is dropped.
+        defer: another link may have used this time: keep it in deferred_s, and do not count it yet.
+        drop: the process was frozen for longer than FROZEN_AFTER_S: count this time, but not the
+            time that was deferred before.
     """
     if defer:
         counter.deferred_s += elapsed_s

@@ -68,8 +68,8 @@ class ChainRunner:
     def _run_links(self, item: Item, started_s: float) -> ChainOutcome:
         route, inbox, done = item.route, self._inbox, item.progress.links
         if done and tuple(done) != route.names[: len(done)]:
-            # The chain was configured anew since these links ran, and begins with other links now.
-            # So all its links run, and ask for their effects again.
+            # The chain has other first links now than those that ran. Run all links, and forget the
+            # pushes and the expiry that the earlier links requested.
             done.clear()
             item.progress.pushes.clear()
             item.progress.expire_s = None

@@ -12,7 +12,7 @@ also claims once per TICK_INTERVAL.
 
     in state      event                                       then          sends
     any           WAKE received                               WOKEN
-    not WOKEN     EMPTY received                              CLAIMING
+    not WOKEN     FINISH_FIRST received                       CLAIMING
     WOKEN         there is no room for a claim                CLAIMING      BUSY
     any           a claim left items behind                   CLAIMING      BUSY
     any           a claim left none; all threads are busy     CAUGHT_UP     BUSY
@@ -91,7 +91,7 @@ class ClaimSchedule:
                 self.sender.woken()
             elif self.state is not ClaimState.WOKEN:
                 self.state = ClaimState.CLAIMING
-            if wakeup.EMPTY in message:
+            if wakeup.FINISH_FIRST in message:
                 self._emptying_until_s = time.monotonic() + EMPTYING_S
 
     def no_room(self) -> None:

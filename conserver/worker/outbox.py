@@ -6,8 +6,8 @@
    settled, parked, dead-lettered or released, or that another consumer has it.
 3. If a key has the wrong type, the item is parked and tried again every 30 s, until an operator has
    renamed or deleted the key. If the item cannot be parked, the worker keeps it and tries again. If
-   it cannot be released, the worker drops it: it stays in flight in Redis, and is returned later as
-   a stray item.
+   it cannot be released, the worker drops it: it stays in flight in Redis until
+   Intake.return_strays returns it to its list.
 4. If the document was replaced meanwhile, the write or settle has a conflict: conflicts.py.
 """
 

@@ -1,7 +1,7 @@
 """OutcomeHandler: decides what happens to an item once its links or its storages are done.
 
-item.py lists the outcomes and what follows each. The outbox carries out the decisions. Two more
-rules:
+item.py lists the outcomes and what follows each. The outbox carries out the decisions. Two rules
+hold for all outcomes:
 
 1. After a failed attempt the item reverts to its document and progress in Redis: changes that were
    not written are dropped.

@@ -46,8 +46,8 @@ def test_the_worker_with_the_fewest_items_is_emptied_again_and_again(make: Any) 
     busy(second, 1)
     busy(third, 2)
     suspect(host)
-    assert second.receives(LONG_S) == wakeup.EMPTY
-    assert second.receives(LONG_S) == wakeup.EMPTY, "until a worker has claimed it"
+    assert second.receives(LONG_S) == wakeup.FINISH_FIRST
+    assert second.receives(LONG_S) == wakeup.FINISH_FIRST, "until a worker has claimed it"
     assert not first.receives(0)
     assert not third.receives(0)
     second.shared_status.free(0)
@@ -65,10 +65,10 @@ def test_a_worker_that_reports_suspects_is_ordered_to_become_empty_at_once(make:
     busy(worker, 2)
     stays(lambda: not worker.receives(0), 0.3)
     suspect(host)
-    assert worker.receives(LONG_S) == wakeup.EMPTY
+    assert worker.receives(LONG_S) == wakeup.FINISH_FIRST
     # The next look would be in a second.
     worker.send(wakeup.SUSPECTS)
-    assert worker.receives(0.7) == wakeup.EMPTY
+    assert worker.receives(0.7) == wakeup.FINISH_FIRST
 
 
 def test_nobody_is_emptied_while_a_worker_is_empty_already(make: Any) -> None:
@@ -89,7 +89,7 @@ def test_nobody_is_emptied_for_suspects_of_a_paused_list(make: Any) -> None:
     suspect(host)
     assert not host.workers[0].receives(1.5)
     host.redis.delete("conserver:control")
-    assert host.workers[0].receives(LONG_S) == wakeup.EMPTY
+    assert host.workers[0].receives(LONG_S) == wakeup.FINISH_FIRST
 
 
 def test_nobody_is_emptied_while_the_host_runs_a_suspect(make: Any) -> None:
@@ -105,7 +105,7 @@ def test_nobody_is_emptied_while_the_host_runs_a_suspect(make: Any) -> None:
     eventually(lambda: not other.receives(1.5))
     assert not runner.receives(0)
     runner.settle(item)
-    assert runner.receives(LONG_S) == wakeup.EMPTY
+    assert runner.receives(LONG_S) == wakeup.FINISH_FIRST
 
 
 # ---- parked items

@@ -55,7 +55,9 @@ def test_transitions(
 
 
 @pytest.mark.parametrize("state", list(ClaimState))
-@pytest.mark.parametrize("message", [wakeup.WAKE, wakeup.EMPTY, wakeup.WAKE + wakeup.EMPTY])
+@pytest.mark.parametrize(
+    "message", [wakeup.WAKE, wakeup.FINISH_FIRST, wakeup.WAKE + wakeup.FINISH_FIRST]
+)
 def test_messages_of_the_coordinator(state: ClaimState, message: bytes) -> None:
     coordinator, end = pair()
     with closing(coordinator), closing(end):
@@ -66,7 +68,7 @@ def test_messages_of_the_coordinator(state: ClaimState, message: bytes) -> None:
     woken = wakeup.WAKE in message or state is WOKEN
     assert schedule.state is (WOKEN if woken else CLAIMING)
     assert schedule.due_in_s(0.0) == 0.0
-    assert schedule.finishes_first(0.0) is (wakeup.EMPTY in message)
+    assert schedule.finishes_first(0.0) is (wakeup.FINISH_FIRST in message)
 
 
 def test_a_claim_that_left_nothing_behind_is_followed_by_one_after_a_tick() -> None:

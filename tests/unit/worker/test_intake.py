@@ -487,7 +487,7 @@ def test_a_busy_worker_sends_suspects_and_can_be_emptied_for_them(make: Make) ->
     assert wakeup.SUSPECTS in worker.sent_to_coordinator()
     busy = [item, *worker.take_queued()]
     worker.supply(1)
-    worker.receive(wakeup.EMPTY)
+    worker.receive(wakeup.FINISH_FIRST)
     worker.claim_if_due()
     assert worker.inflight == 4, "it claims nothing more"
     worker.run(*busy)
