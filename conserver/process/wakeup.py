@@ -11,8 +11,8 @@ A lost message costs at most one TICK_INTERVAL of latency; a duplicate costs one
         S   suspects wait on my lists
     coordinator -> worker
         W   wake: claim if you have room, then answer I or B
-        E   finish first: finish the items that you hold before you claim again. Suspects wait, and only a
-            worker that holds no item may run a suspect.
+        E   finish first: finish the items that you hold before you claim again. Suspects wait, and
+            only a worker that holds no item may run a suspect.
 """
 
 from __future__ import annotations

@@ -30,8 +30,9 @@ LONG_LIFE_S = 60.0
 
 
 class Backoff:
-    """The restart backoff of one slot: none after the first death, then growing with each death
-    up to BACKOFF_MAX_S. It does not grow beyond BACKOFF_FIRST_S while items are blamed.
+    """The restart backoff of one slot: none after the first death, then growing with each death.
+
+    It grows to BACKOFF_MAX_S, but only to BACKOFF_FIRST_S if items are blamed for the deaths.
     """
 
     def __init__(self) -> None:
