@@ -240,7 +240,8 @@ class Config(Section):
     @property
     def secrets(self) -> list[str]:
         """The secrets of all options."""
-        options = [one.options for one in (*self.links.values(), *self.storages.values())]
+        options = [link.options for link in self.links.values()]
+        options += [storage.options for storage in self.storages.values()]
         return [*secret_values(options), *secret_values(list(self.ingress_auth.values()))]
 
     @property

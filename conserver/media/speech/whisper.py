@@ -309,7 +309,8 @@ class WhisperBatches:
         # numpy.random would stay for it, with 2 MB.
         numbers = np.arange(self.bands * self.frames).reshape(self.bands, self.frames)
         noise = np.modf(np.sin(numbers * 12.9898) * 43758.5453)[0]
-        return (noise + 0.5).astype(np.float16)
+        drawn: Mel = (noise + 0.5).astype(np.float16)
+        return drawn
 
     def _together(self, encoded: Sequence[Encoded]) -> Any:
         import ctranslate2
