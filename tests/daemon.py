@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar, cast
 import orjson
 import redis
 import yaml
+from servers.tree import await_stop
 
 from tests.helpers import LONG_S, eventually
 
@@ -174,8 +175,11 @@ class Daemon:
     # What is done to it
 
     def signal(self, number: int, pid: int | None = None) -> None:
-        """Send a signal to one process, the supervisor by default."""
-        os.kill(pid or self.pid, number)
+        """Send a signal to one process, the supervisor by default. SIGSTOP has taken effect."""
+        target = pid or self.pid
+        os.kill(target, number)
+        if number == signal.SIGSTOP:
+            await_stop(lambda: [target])
 
     def kill_group(self, number: int) -> None:
         """Send a signal to all of its processes, as a terminal or an init does."""
@@ -186,6 +190,7 @@ class Daemon:
         for pid in self.everybody():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
+        await_stop(self.everybody)
 
     def resume(self) -> None:
         """Let it go on."""

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 _STOP_TIMEOUT_S = 60
@@ -66,14 +67,22 @@ def signal_tree(pid: int, signal_number: int) -> None:
 def stop_tree(pid: int) -> None:
     """SIGSTOP a process and all below it, and wait until every one stands still.
 
-    A signal is only asked for by kill(): on a busy machine its target may run on for a while.
     Raises TimeoutError.
     """
     signal_tree(pid, signal.SIGSTOP)
+    await_stop(lambda: family_of(pid))
+
+
+def await_stop(pids: Callable[[], Iterable[int]]) -> None:
+    """Wait until all of these processes, which got SIGSTOP, stand still or are gone.
+
+    kill() only asks for a signal. On a busy machine the target runs on for a while; another of its
+    threads may even end the process meanwhile. Raises TimeoutError.
+    """
     deadline = time.monotonic() + _STOP_TIMEOUT_S
-    while any(_state_of(member) in "RSD" for member in family_of(pid)):
+    while running := [pid for pid in pids() if _state_of(pid) in "RSD"]:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"process {pid} or one below it does not stop")
+            raise TimeoutError(f"these processes do not stop: {running}")
         time.sleep(_POLL_S)
 
 
