@@ -20,9 +20,9 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
     a dead worker          below, step by step
     secrets in output      telemetry/redact.py removes them. telemetry/log.py applies it to every
                            line, cli/output.py and tables.py to the output of commands,
-                           worker/item.py, story.py and outbox.py to what they leave in Redis,
-                           queue/jobs.py and operations/ to errors that they read from Redis,
-                           http/api/problems.py and http/dashboard/ to what they answer
+                           worker/ (item, story, chain, outbox, outcomes) to what it leaves in
+                           Redis, queue/jobs.py and operations/ to errors that they read from Redis,
+                           http/ to what it answers, telemetry/otel.py to spans
     a new command          operations/<name>.py reads or changes Redis, cli/<name>.py prints (with
                            cli/output.py and tables.py; watching.py if live), cli/app.py declares it
                            (cli/operating.py if it changes what runs or waits)
@@ -49,10 +49,12 @@ The words that the code uses:
     story             the events of each attempt at an item, as `conserver where` shows them
     filtered          said of an item for which a link returned None: it is settled, and goes to no
                       storage and no egress list
-    park              set an item aside until a time: for a retry, or until a storage is back
-    return            move the items of a dead consumer to `returned` or `suspects`
+    park              set an item aside until a time: for a retry, a rate, an unavailable storage or
+                      a key of the wrong type
+    return            move items that a consumer no longer works on to `returned` or `suspects`
     returned          a list in Redis beside each ingress list, from which claims take first: items
-                      that came back, and those that a list waiter moved there to wake a worker
+                      that came back, and new items on which a list waiter has waited (BLMOVE moves
+                      an item when it notices it)
     suspect           an item that may have killed its worker; it runs alone next
     blame             say which items may have caused a worker's death; these become suspects
     death             the end of a worker by a crash or a kill. It is counted for an item only if
@@ -78,18 +80,18 @@ A killed worker, step by step (kill -9 while an item is in a link):
 
 1. supervisor/supervisor.py: the pidfd of the child becomes readable, and the main loop reaps it.
 2. supervisor/death.py: `blame` reads the child's shared status. It blames the items that are in a
-   link, the items whose document is being parsed or is read in a call of its own, and the items
-   that a chain thread has given back (they wait for storages or for their settlement). It does not
-   blame items that wait for a chain thread.
+   link, the items whose document is being parsed or is the only one that a call reads, and the
+   items whose links have ended (they wait for Redis or for a storage). It does not blame items that
+   wait for a chain thread.
 3. supervisor/orders.py: the supervisor queues a `return` order with the blamed tokens and epochs,
    and sends it to the coordinator. If the coordinator dies before it acknowledges the order, the
    next coordinator gets the order.
 4. coordinator/registry.py calls queue/return.lua until the dead consumer holds no item.
 5. queue/return.lua makes the registration void, so that late claims of the dead worker are refused.
-   It moves blamed items to `conserver:suspects:<list>` and all other items to
-   `conserver:returned:<list>`. It counts the death for a suspect that had begun. When the consumer
-   holds no item, the script deletes its registration; for an hour the same id cannot be registered
-   again.
+   It moves blamed items, and those that were suspects before, to `conserver:suspects:<list>`, ends
+   cancelled items, and moves all other items to `conserver:returned:<list>`. It counts the death
+   for a suspect that had begun, and for an item over its time limit. When the consumer holds no
+   item, the script deletes its registration; for an hour the same id cannot be registered again.
 6. coordinator/idle_workers.py wakes an idle worker, which claims the returned items. While returned
    items remain, the list waiters wake the next worker. When the backoff of the slot is over (there
    is none after a first death), the supervisor orders a new consumer id, the coordinator registers

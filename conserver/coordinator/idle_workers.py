@@ -110,7 +110,7 @@ class IdleWorkers:
             passed_over: slots of workers that must not be woken.
 
         Returns:
-            The worker's slot; None if no other worker is idle.
+            The worker's slot; None if no idle worker is left besides those passed over.
         """
         for slot in self._by_preference(passed_over):
             del self._idle[slot]
@@ -121,7 +121,7 @@ class IdleWorkers:
         self._notify()
         return None
 
-    async def answer(self, slot: int) -> None:
+    async def await_answer(self, slot: int) -> None:
         """Wait until a woken worker has answered or is gone, at most ANSWER_TIMEOUT_S."""
         if slot in self._answers:
             await asyncio.wait([self._answers[slot]], timeout=ANSWER_TIMEOUT_S)

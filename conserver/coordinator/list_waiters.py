@@ -5,8 +5,9 @@ conserver:returned:<list>` waiting in Redis, for one list that the host serves. 
 the BLMOVE, it has moved an item to `returned`. An item there belongs to no process, so the death of
 a process cannot strand it. The list waiter wakes one idle worker, which claims the item from
 `returned`. When that worker has answered, the list waiter looks at `returned`. If items remain, it
-wakes the next idle worker; it wakes no worker twice until `returned` has been empty. If no items
-remain, it issues the next BLMOVE. Redis answers one host per item, and that host wakes one worker.
+wakes the next idle worker. It remembers which workers it has woken, and forgets them only when
+`returned` is empty, so that it wakes none twice. If no items remain, it issues the next BLMOVE.
+Redis answers one host per item, and that host wakes one worker.
 
 A list waiter issues no BLMOVE for a list that is paused, that has as many parked items as it may,
 or that has unclaimed items in `returned`. Otherwise items would pile up in `returned`, and no
@@ -65,9 +66,10 @@ connections than there are lists."""
 class WaitOutcome(enum.Enum):
     """How one wait for a list ended."""
 
-    UNCLAIMED = enum.auto()  # `returned` has an item, which this BLMOVE or something else moved
+    MOVED = enum.auto()  # the BLMOVE has moved an item to `returned`
+    LEFT_OVER = enum.auto()  # no BLMOVE was issued, because `returned` has items
     NOTHING = enum.auto()  # BLMOVE timed out, or was cancelled
-    HINDERED = enum.auto()  # no BLMOVE was issued, or Redis refused it: back off
+    HINDERED = enum.auto()  # no BLMOVE may be issued, or Redis refused it: back off
 
 
 class ListWaiter:
@@ -85,7 +87,6 @@ class ListWaiter:
         self._complain = complain
         self._parked_cap = parked_cap
         self._woken: set[int] = set()  # slots woken for the items that are now in `returned`
-        self._must_wake = False  # whether this host must wake a worker for these items
         self._timeout: asyncio.Timeout | None = None
         self._cancelled = False
         self._look = (
@@ -97,24 +98,25 @@ class ListWaiter:
 
     async def run(self, idle_workers: IdleWorkers) -> None:
         """Wait for items and wake idle workers for them, until cancelled."""
-        hindered = 0
+        hindered, must_wake = 0, False
         while True:
             await idle_workers.any_idle.wait()
             outcome = await self.wait_once()
             if outcome is WaitOutcome.NOTHING:
-                hindered = 0
+                hindered, must_wake = 0, False
                 if not idle_workers.any_idle.is_set():
                     await self._connection.close()
                 continue
-            unclaimed = outcome is WaitOutcome.UNCLAIMED
-            if unclaimed and self._must_wake and await self._wake(idle_workers):
+            must_wake = must_wake or outcome is WaitOutcome.MOVED
+            unclaimed = outcome is not WaitOutcome.HINDERED
+            if unclaimed and must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # If the items in `returned` are those of another host's BLMOVE, and are still there
-            # after a pause, the next round wakes a worker of this host. If all idle workers of this
-            # host were woken for them already, none is woken again: each claims every
+            # Items that another host's BLMOVE has moved are that host's to wake a worker for. Only
+            # if they are still there after a pause, the next round wakes one of this host. If all
+            # idle workers of this host were woken already, none is woken again: each claims every
             # TICK_INTERVAL.
-            self._must_wake = unclaimed
+            must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))
 
@@ -151,7 +153,7 @@ class ListWaiter:
         if slot is None:
             return not idle_workers.any_idle.is_set()
         self._woken.add(slot)
-        await idle_workers.answer(slot)
+        await idle_workers.await_answer(slot)
         return True
 
     async def _why_not(self) -> WaitOutcome | None:
@@ -159,18 +161,17 @@ class ListWaiter:
         were woken.
 
         Returns:
-            UNCLAIMED if `returned` has items; HINDERED if the list is paused, or has as many parked
+            LEFT_OVER if `returned` has items; HINDERED if the list is paused, or has as many parked
             items as it may; None if the BLMOVE may be issued.
         """
         answers = await self._connection.ask(self._look, ANSWER_TIMEOUT_S)
         paused, parked, returned = raise_first_error(answers)
         if not returned:
-            self._must_wake = False
             self._woken.clear()
         if paused:
             return WaitOutcome.HINDERED
         if returned:
-            return WaitOutcome.UNCLAIMED
+            return WaitOutcome.LEFT_OVER
         return WaitOutcome.HINDERED if parked >= self._parked_cap else None
 
     async def _wait(self) -> WaitOutcome:
@@ -186,8 +187,7 @@ class ListWaiter:
         if moved is None:
             return WaitOutcome.NOTHING
         failpoints.at("waiter-moved")
-        self._must_wake = True
-        return WaitOutcome.UNCLAIMED
+        return WaitOutcome.MOVED
 
 
 class ListWaiters:

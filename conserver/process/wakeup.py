@@ -34,8 +34,8 @@ class WakeupSender:
     """Collects a worker's messages to the coordinator, and sends them together a little later.
 
     Every packet wakes the coordinator, which then queries Redis and takes CPU time from the worker,
-    just when the first item of a claim runs. Messages therefore wait until the worker holds no
-    item, but for at most DELAY_S.
+    just when the first item of a claim runs. Messages therefore wait for DELAY_S.
+    A worker that holds no item sends them at once (Intake.tell_coordinator).
 
     Used by the worker loop's thread alone.
     """

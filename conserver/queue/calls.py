@@ -118,13 +118,11 @@ def read_claim(reply: list[Any]) -> Claim:
         return Claim([], void=True)
     if reply[0] == b"late":
         return Claim([], late=True)
-    broken = reply[3]
-    dead_lettered = reply[5] if len(reply) > 5 else ()
-    throttled = reply[6] if len(reply) > 6 else ()
+    _, more, suspects, broken, items, dead_lettered, throttled = reply
     return Claim(
-        items=[parse_claimed(entry) for entry in reply[4]],
-        more=int(reply[1]),
-        suspects=int(reply[2]),
+        items=[parse_claimed(entry) for entry in items],
+        more=int(more),
+        suspects=int(suspects),
         broken=[(broken[i].decode(), broken[i + 1].decode()) for i in range(0, len(broken), 2)],
         dead_lettered=[
             DeadLettered(dead_lettered[i], orjson.loads(dead_lettered[i + 1]))

@@ -16,7 +16,6 @@
 --       6 pairs in a flat list, one for each dead letter that this claim has made: the payload (cut
 --       to 256 bytes, except for notifications), the reason
 --       7 pairs in a flat list: a throttled link, for how many ms it still is
---       The answer ends with 5 if 6 and 7 are empty, and with 6 if 7 is empty.
 -- Item   {record, what, text, revision, replaced, {etag field, value ...}}; what: "inline" (the
 --       payload is the document), "stored" (text is its length: read it with GET), "text" (of
 --       RedisJSON), "missing" or "type:<TYPE> <key>". replaced is "1" if a producer has replaced
@@ -36,7 +35,7 @@ local field = 'consumer:' .. consumer
 local registered, holds = read('HGET', KEYS[1], field), read('HLEN', inflight)
 if registered == nil or holds == nil then
   local key = registered == nil and KEYS[1] or inflight
-  return { 'ok', 0, 0, { key, kind_of(key) }, {} }
+  return { 'ok', 0, 0, { key, kind_of(key) }, {}, {}, {} }
 end
 if not registered or registered == 'void' then
   return { 'void' }
@@ -62,10 +61,7 @@ local function answer(more, suspects)
       item[7] = redis.call('GET', 'vcon:' .. parse(item[1]).payload)
     end
   end
-  if #throttled > 0 then
-    return { 'ok', more, suspects, broken, items, dead_lettered, throttled }
-  end
-  return { 'ok', more, suspects, broken, items, #dead_lettered > 0 and dead_lettered or nil }
+  return { 'ok', more, suspects, broken, items, dead_lettered, throttled }
 end
 
 -- Builds the answer's entry for a claimed item. record: nil for an item that was never claimed
@@ -128,8 +124,8 @@ begin_writing()
 redis.call('HSET', KEYS[1], field, ARGV[2])
 
 -- Returns the reason of a dead letter for an item with max_deliveries counted deaths; it says how
--- the last worker died. A death by which an item becomes a suspect is not counted, because other
--- items ran at the same time, except if the item was over its time limit.
+-- the last worker died. The death by which an item becomes a suspect is counted only if the item
+-- was over its time limit: otherwise another item may have caused that death.
 local function poison(record)
   local error = 'its worker died ' .. record.deaths
     .. (record.deaths == 1 and ' time' or ' times') .. ' with nothing else to blame'
@@ -209,8 +205,8 @@ end
 
 -- Claims elements that were popped from `key`, the head of the list first. Returns how many were
 -- claimed. A bare payload is an item that no worker has claimed before: it gets its token and its
--- header here. Tokens contain the time, because a delayed claim of a dead worker may use an old
--- claim number: without the time, two items could get the same token. All items to claim enter the
+-- header here. Tokens contain the time, so that they stay unique if a claim number is used twice, as
+-- after a failover that has undone a claim. All items to claim enter the
 -- in-flight hash before the script reads their documents. Items beyond the byte limit then go back
 -- to `key`.
 local taken, moment = 0, '.' .. whole(now) .. '.'

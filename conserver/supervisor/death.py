@@ -99,9 +99,9 @@ class Death:
         """Whether the replacement may start without backoff.
 
         True after a kill for a hard time limit: each such death is counted, so the item is soon
-        dead-lettered. True after a reload. True for a worker that was recycled, or retired by
-        itself, if it had finished an item. Without this condition, a memory limit that is too low
-        for an idle worker would cause a tight restart loop.
+        dead-lettered. True after a reload. A worker that was recycled, or retired by itself, must
+        have finished an item. Otherwise a memory limit that is too low for an idle worker would
+        cause a tight restart loop.
         """
         if self.kill_reason is KillReason.TIME_LIMIT:
             return True
@@ -125,8 +125,8 @@ class Death:
         blamed = self._blamed_items()
         notes = {item.token: _note(item, f"{how} {_doing(item)}") for item in blamed}
         # The kind is "items" even if no item is blamed here. begin.lua may have marked a suspect as
-        # begun before the shared status showed that it runs. Then this death counts against the
-        # suspect, with the note under "".
+        # begun before the shared status showed that it runs. Then return.lua counts this death
+        # against the suspect, and gives it the note for items that are not named (key "").
         items = [(item.token, item.epoch) for item in blamed]
         return Blame("items", items, notes={"": {"error": how}, **notes})
 

@@ -28,8 +28,8 @@ _SECRET_NAME = re.compile(
     r"|private[_-]?key|cookie",
     re.IGNORECASE,
 )
-# Names that match _SECRET_NAME although their values are no secrets: a token of the queue is an
-# item's id, and `max_tokens` and the like are numbers.
+# Names that match _SECRET_NAME although their values are no secrets: `item_token` is the
+# id of an item, and `max_tokens` and the like are numbers.
 _HARMLESS_NAME = re.compile(
     r"^(item_token|secret_name|tokens|(max|prompt|completion|total|input|output)_tokens)$"
     r"|_(file|path)$",

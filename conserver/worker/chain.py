@@ -81,7 +81,7 @@ class ChainRunner:
                 return ChainOutcome(OutcomeKind.CANCELLED, reason, link=link.name)
             throttled_s = inbox.throttles.left_s(link.name) if inbox.throttles.until_s else 0.0
             if throttled_s > 0:
-                # A rate slot of this link would come too early now: drop it.
+                # The link is throttled, so a rate slot would be too early: this mark replaces it.
                 item.progress.rate_slots = [THROTTLED + link.name]
                 return ChainOutcome(OutcomeKind.RATE, link=link.name, after_s=throttled_s)
             if route.rates and _lacks_slot(item, link.name):
@@ -100,11 +100,14 @@ class ChainRunner:
                 )
             if outcome is not None:
                 return outcome
-            done.append(link.name)
         return ChainOutcome(OutcomeKind.DONE)
 
     def _run_link(self, item: Item, link: LoadedLink, started_s: float) -> ChainOutcome | None:
-        """Run one link. Returns None if the next link is to run."""
+        """Run one link, and make a checkpoint after it if it is costly or was slow.
+
+        Returns:
+            None if the next link is to run.
+        """
         route, link_started_s = item.route, time.monotonic()
         deadline_s = _deadline(started_s, route.soft_s, link_started_s, link.soft_timeout_s)
         context = Context(item, link.name, deadline_s, self._inbox)
@@ -139,9 +142,14 @@ class ChainRunner:
                 self._warn_missing_return(item, link.name)
             return ChainOutcome(OutcomeKind.FILTERED, filtered, link=link.name)
         self._have_returned.add(link.name)
-        last = link is route.links[-1]
+        item.progress.links.append(link.name)
         slow = link.costly or took_s > CHECKPOINT_AFTER_S
-        return self._checkpoint_after(item, link) if slow and not last else None
+        if slow and link is not route.links[-1]:
+            try:
+                self._inbox.checkpoint(item)
+            except BaseException as error:  # noqa: BLE001 - handled as if the link had raised it
+                return _outcome_of(error, link.name)
+        return None
 
     def _warn_missing_return(self, item: Item, link: str) -> None:
         """Warn, once per link, that a link changed the vCon and returned None. It may have
@@ -150,16 +158,6 @@ class ChainRunner:
         self._have_returned.add(link)
         what = "it changed the vCon and returned None: `return vcon`, or raise Filtered"
         log.get_logger().warning("changed_and_filtered", **item.log_fields(), link=link, what=what)
-
-    def _checkpoint_after(self, item: Item, link: LoadedLink) -> ChainOutcome | None:
-        """Make a checkpoint that lists this link as done, so that no later attempt repeats it."""
-        item.progress.links.append(link.name)
-        try:
-            self._inbox.checkpoint(item)
-        except BaseException as error:  # noqa: BLE001 - handled as if the link had raised it
-            return _outcome_of(error, link.name)
-        item.progress.links.pop()
-        return None
 
 
 def _dump_of(vcon: Vcon) -> bytes:

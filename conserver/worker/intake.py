@@ -100,7 +100,7 @@ class Intake:
         self.schedule.receive()
 
     def ran(self, item: Item) -> None:
-        """Note how long the links of an item took. The next claims ask for more or less by it."""
+        """Note how long the links of an item took. The size of later claims depends on it."""
         self.prefetch.durations.add(item.route.name, item.links_s)
 
     def any_within(self, seconds: float) -> bool:

@@ -1,20 +1,21 @@
 """Item: one claimed item in a worker, and the steps that it goes through there.
 
     step                                  Phase     module
- 1  claimed; its document is read         QUEUED     intake.py, document_loader.py (UNTIMED while an
-                                                     MGET reads this document alone)
+ 1  claimed; its document is read         QUEUED     intake.py, document_loader.py (UNTIMED while a
+                                                     call reads only this document: it may be large)
  2  its links run in a chain thread       RUNNING    pool.py, chain.py (UNTIMED while its document
                                                      is parsed and while a checkpoint is written)
  3  document and progress are written     FINISHING  outcomes.py, outbox.py
  4  each storage of the chain saves it    FINISHING  writers.py
  5  settled: it leaves the worker         FREE       outbox.py
 
-An item of a chain without storages goes from step 2 to step 5. An item whose links an earlier
-worker has finished goes from step 1 to step 4. ChainOutcome.kind says how step 2 ended, and decides
-the next step (OutcomeHandler.chain_ended):
+An item of a chain without storages goes from step 2 to step 5, which also writes its document. An
+item whose links an earlier worker has finished goes from step 1 to step 4. ChainOutcome.kind says
+how step 2 ended, and decides the next step (OutcomeHandler.chain_ended):
 
     DONE        all links are done                   steps 3 to 5
-    FILTERED    a link returned None                 step 5, without storages and egress lists
+    FILTERED    a link returned None, or raised      step 5, without storages and egress lists
+                Filtered
     CANCELLED   an operator cancelled the item       step 5, and its changes are dropped
     RETRY       a link raised Retry                  parked; dead-lettered once older than give_up_s
     FAILED      a link raised another exception      parked `retries` times, then dead-lettered

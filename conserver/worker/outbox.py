@@ -39,6 +39,9 @@ from conserver.worker.work_queue import WorkQueue
 
 WRONG_TYPE_RETRY_S = 30.0
 
+_NOT_DONE = ("conflict", "type", "refused")
+"""Answers to a write or settle of an item that the worker still holds."""
+
 _Entry = TypeVar("_Entry")
 
 
@@ -54,7 +57,9 @@ class _Settle(NamedTuple):
 
 
 class _Move(NamedTuple):
-    """A park, dead letter or release. on_moved: called once Redis has moved the item."""
+    """A park, dead letter or release. on_moved: called once Redis has moved the item; for a release
+    also if Redis could not (rule 3 above).
+    """
 
     kind: calls.MoveKind
     item: Item
@@ -207,11 +212,11 @@ class Outbox:
                 if item.attempt is not None:
                     story.add(item, "checkpoint")
                 write.then(item)
-            elif answer.kind == "lost":
-                self.end_attempt(item, write.checkpoint, TakenAway())
-            else:
+            elif answer.kind in _NOT_DONE:
                 again = partial(self._write_again, write)
                 self._not_done(Conflict(item, write.checkpoint, again), answer)
+            else:
+                self.end_attempt(item, write.checkpoint, TakenAway())
 
     def _write_again(self, write: _Write) -> None:
         self._writes.append(write)
@@ -230,10 +235,10 @@ class Outbox:
         for item, answer in zip(items, answers, strict=True):
             if answer.kind == "settled":
                 settled.append(item)
-            elif answer.kind == "lost":
-                self._lost(item, repeats)
-            else:
+            elif answer.kind in _NOT_DONE:
                 self._not_done(Conflict(item, None, partial(self.settle, item)), answer)
+            else:
+                self._lost(item, repeats)
         self._departures.settled(settled)
 
     def _not_done(self, call: Conflict, answer: calls.Answer) -> None:

@@ -12,8 +12,8 @@ from conserver.worker.pool import ChainPool
 
 HORIZON_S = 0.1
 SMALL_CLAIM = 32
-"""A worker that runs items claims only if it has room for so many more items, or for all items that
-it wants. A claim of a few items costs nearly as much as a claim of many.
+"""A worker that runs items waits with its next claim until it has room for this many items, or for
+all that it wants if these are fewer. A claim of a few items costs nearly as much as one of many.
 """
 
 
@@ -52,7 +52,8 @@ class Prefetch:
     def limits(self, held: int, free_slots: int) -> dict[str, int]:
         """Chain -> how many items to claim from each of its lists; only chains that have room.
 
-        In total the caller claims at most the largest of these numbers.
+        In total the caller claims at most the largest of these numbers, not their sum: the chains
+        share the threads.
 
         Args:
             held: how many items the worker holds.
@@ -63,14 +64,14 @@ class Prefetch:
         limits = {}
         for name, threads in queue.limits.items():
             most = self.durations.items_per_horizon(name, threads)
-            startable = min(idle, threads - queue.running[name]) if idle else 0
+            startable = min(idle, threads - queue.running[name])
             if startable > 0:
                 most = max(most, startable)
                 ahead = queue.queued(name)  # items of other chains do not use these threads
             elif most <= threads or len(busy) == len(self._pool) or busy.count(name) >= threads:
-                # All threads are busy, with items that are slow, or of which no duration is known
-                # yet. An item that is claimed now would wait here, where no other worker can run
-                # it.
+                # All threads that may run this chain are busy, with items that are slow, or of
+                # which no duration is known yet. An item that is claimed now would wait here, where
+                # no other worker can run it.
                 continue
             else:
                 ahead = queued

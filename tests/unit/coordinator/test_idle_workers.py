@@ -85,7 +85,7 @@ def test_a_worker_that_is_passed_over_is_not_woken(workers: Workers) -> None:
 
 async def answers(idle_workers: IdleWorkers, slot: int) -> bool:
     """Whether somebody who waits for the answer of a worker goes on at once."""
-    waiting = asyncio.create_task(idle_workers.answer(slot))
+    waiting = asyncio.create_task(idle_workers.await_answer(slot))
     await asyncio.wait([waiting], timeout=0.05)
     return waiting.done() or not waiting.cancel()
 
