@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from conserver.media.transcription.engine import Model
+if TYPE_CHECKING:
+    from conserver.media.transcription.engine import Model
 
 ROWS_GPU = 32
 # Rows of a batch on a CPU. Four rows would decode in 10 % less time, and take 50 MB more per lane.
