@@ -205,10 +205,9 @@ end
 
 -- Claims elements that were popped from `key`, the head of the list first. Returns how many were
 -- claimed. A bare payload is an item that no worker has claimed before: it gets its token and its
--- header here. Tokens contain the time, so that they stay unique if a claim number is used twice, as
--- after a failover that has undone a claim. All items to claim enter the
--- in-flight hash before the script reads their documents. Items beyond the byte limit then go back
--- to `key`.
+-- header here. Tokens contain the time, so that they stay unique if a claim number is used twice,
+-- as after a failover that has undone a claim. All items to claim enter the in-flight hash before
+-- the script reads their documents. Items beyond the byte limit then go back to `key`.
 local taken, moment = 0, '.' .. whole(now) .. '.'
 local fresh = ' ' .. ARGV[2] .. ' 0 - ' .. whole(math.floor(now / 1000)) .. ' 0 0 0 '
 local function take(key, list, popped, max_deliveries)
