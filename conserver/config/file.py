@@ -19,6 +19,9 @@ from conserver.errors import ConfigError, Problem
 _DEPTH_MAX = 100
 """The deepest nesting of a file. Far more than people write, far less than Python's stack."""
 
+_VALUES_MAX = 1_000_000
+"""The most values of a file, with each alias counted as all that its anchor holds."""
+
 _REFERENCE = re.compile(
     r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{"
 )
@@ -32,10 +35,10 @@ class _Loader(yaml.CSafeLoader):
         self.doubled: list[Problem] = []
 
     def get_single_node(self) -> yaml.Node | None:
-        """The document as nodes, checked to be free of cycles and not too deep."""
+        """The document as nodes, checked to be free of cycles, not too deep and not too large."""
         node: yaml.Node | None = super().get_single_node()
         if node is not None:
-            _check_ends(node, "", (), set())
+            _check_ends(node, "", (), {})
             self.doubled = list(_doubled(node, "", set()))
         return node
 
@@ -59,8 +62,15 @@ def _doubled(node: yaml.Node, path: str, done: set[int]) -> Iterator[Problem]:
         yield from _doubled(value, inner, done)
 
 
-def _check_ends(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], done: set[int]) -> None:
-    """Raise ConfigError for an alias inside its own anchor, or for too deep nesting."""
+def _check_ends(
+    node: yaml.Node, path: str, above: tuple[yaml.Node, ...], done: dict[int, int]
+) -> int:
+    """Count the values in a node, with aliases written out.
+
+    Raises:
+        ConfigError: an alias is inside its own anchor; the nesting is too deep; the aliases, of a
+            few lines, stand for more values than fit into memory.
+    """
     if any(node is other for other in above):
         line = node.start_mark.line + 1
         hint = f"line {line} has its anchor; write out what is meant"
@@ -68,11 +78,16 @@ def _check_ends(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], done: 
     if len(above) > _DEPTH_MAX:
         line = node.start_mark.line + 1
         raise ConfigError([Problem("", f"line {line}: deeper than {_DEPTH_MAX} levels")])
-    if id(node) in done:
-        return  # A node with many aliases is checked once.
-    for inner, _, value in _inside(node, path):
-        _check_ends(value, inner, (*above, node), done)
-    done.add(id(node))
+    if id(node) not in done:  # A node with many aliases is checked once.
+        inside = [
+            _check_ends(value, inner, (*above, node), done)
+            for inner, _, value in _inside(node, path)
+        ]
+        done[id(node)] = 1 + sum(inside)
+    if done[id(node)] > _VALUES_MAX:
+        hint = f"line {node.start_mark.line + 1}: it holds aliases of aliases"
+        raise ConfigError([Problem(path, f"stands for more than {_VALUES_MAX:,} values", hint)])
+    return done[id(node)]
 
 
 def read_text(path: str | Path) -> str:

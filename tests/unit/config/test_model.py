@@ -299,6 +299,15 @@ def test_aliases_that_end_are_followed() -> None:
     assert found.links["a"].options == found.links["b"].options == {"x": 1}
 
 
+def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
+    """Ten lines stood for 10^9 values: the supervisor grew by gigabytes and never answered."""
+    lines = [f"    a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    text = "links:\n  x:\n    a0: &a0 [1]\n" + "\n".join(lines)
+    (problem,) = problems_in(text).values()
+    assert problem.message == "stands for more than 1,000,000 values"
+    assert "it holds aliases of aliases" in problem.hint
+
+
 def test_what_is_too_deep_is_refused() -> None:
     """Long before the interpreter could not follow it."""
     (problem,) = problems_in(f"links: {'[' * 200}{']' * 200}").values()
