@@ -24,8 +24,8 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
                            Redis, queue/jobs.py and operations/ to errors that they read from Redis,
                            http/ to what it answers, telemetry/otel.py to spans
     a new command          operations/<name>.py reads or changes Redis, cli/<name>.py prints (with
-                           cli/output.py and tables.py; watching.py if live), cli/app.py declares it
-                           (cli/operating.py if it changes what runs or waits)
+                           cli/output.py and tables.py; watching.py if live), cli/app.py or
+                           operating.py declares it
 
 The words that the code uses:
 
@@ -53,8 +53,8 @@ The words that the code uses:
                       a key of the wrong type
     return            move items that a consumer no longer works on to `returned` or `suspects`
     returned          a list in Redis beside each ingress list, from which claims take first: items
-                      that came back, and new items on which a list waiter has waited (BLMOVE moves
-                      an item when it notices it)
+                      that came back, and new items: the BLMOVE of a list waiter moves an item there
+                      as soon as it is pushed
     suspect           an item that may have killed its worker; it runs alone next
     blame             say which items may have caused a worker's death; these become suspects
     death             the end of a worker by a crash or a kill. It is counted for an item only if
@@ -79,10 +79,10 @@ The words that the code uses:
 A killed worker, step by step (kill -9 while an item is in a link):
 
 1. supervisor/supervisor.py: the pidfd of the child becomes readable, and the main loop reaps it.
-2. supervisor/death.py: `blame` reads the child's shared status. It blames the items that are in a
-   link, the items whose document is being parsed or is the only one that a call reads, and the
-   items whose links have ended (they wait for Redis or for a storage). It does not blame items that
-   wait for a chain thread.
+2. supervisor/death.py: `blame` reads the child's shared status. It blames each item that is
+   in a link, whose document is being parsed, whose large document is being read by a call of its
+   own, or whose links have ended (it waits for Redis or for a storage). It does not blame items
+   that wait for a chain thread.
 3. supervisor/orders.py: the supervisor queues a `return` order with the blamed tokens and epochs,
    and sends it to the coordinator. If the coordinator dies before it acknowledges the order, the
    next coordinator gets the order.

@@ -1,9 +1,8 @@
 """Declares the commands of `conserver`: their names, arguments and help.
 
-operating.py declares the commands that change what runs and waits (`pause`, `retry`, `cancel`,
-`drain` ...), groups.py those of groups such as `conserver dlq`. All other commands are declared
-here. A command's module is imported when the command runs, so that no command imports the libraries
-of another one.
+operating.py declares the commands for those who operate lists and hosts (`list`, `ps`, `pause`,
+`retry`, `drain` ...), groups.py those of groups such as `conserver dlq`. A command's module is
+imported when the command runs, so that no command imports the libraries of another one.
 """
 
 from __future__ import annotations

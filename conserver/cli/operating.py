@@ -1,4 +1,4 @@
-"""Declares the commands that show or change lists and items."""
+"""Declares the commands with which operators see and change lists and hosts: `ps`, `pause` ..."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ wakes the next idle worker. It remembers which workers it has woken, and forgets
 Redis answers one host per item, and that host wakes one worker.
 
 A list waiter issues no BLMOVE for a list that is paused, that has as many parked items as it may,
-or that has unclaimed items in `returned`. Otherwise items would pile up in `returned`, and no
-worker would claim them.
+or that has unclaimed items in `returned`. Otherwise new items would pile up in `returned`: those of
+a paused list would stay there, and those beyond the cap would be claimed in spite of it.
 
 A wakeup is only a hint. If BLMOVE is refused (Redis is at maxmemory) or a wakeup is late, a worker
 claims by itself every TICK_INTERVAL.
@@ -112,10 +112,9 @@ class ListWaiter:
             if unclaimed and must_wake and await self._wake(idle_workers):
                 hindered = 0
                 continue
-            # Items that another host's BLMOVE has moved are that host's to wake a worker for. Only
-            # if they are still there after a pause, the next round wakes one of this host. If all
-            # idle workers of this host were woken already, none is woken again: each claims every
-            # TICK_INTERVAL.
+            # If another host's BLMOVE has moved the items, that host wakes a worker. This host
+            # wakes one only if the items are still there in the next round. If all idle workers of
+            # this host were woken already, none is woken again: each claims every TICK_INTERVAL.
             must_wake = unclaimed
             hindered += 1
             await asyncio.sleep(backoff.backoff_s(hindered, PAUSE_FIRST_S, PAUSE_MAX_S))
@@ -146,8 +145,8 @@ class ListWaiter:
         """Wake the next idle worker and wait for its answer.
 
         Returns:
-            Whether the list waiter may go on at once. False if every idle worker was already woken
-            for these items and did not claim them.
+            True: it has woken a worker, or no worker is idle any more. False: every idle worker was
+            woken for these items already, and did not claim them.
         """
         slot = idle_workers.wake(passed_over=self._woken)
         if slot is None:

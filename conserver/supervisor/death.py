@@ -95,11 +95,11 @@ class Death:
         return self.exit_code != 0 or bool(self._blamed_items())
 
     @property
-    def planned(self) -> bool:
+    def restarts_at_once(self) -> bool:
         """Whether the replacement may start without backoff.
 
-        True after a kill for a hard time limit: each such death is counted, so the item is soon
-        dead-lettered. True after a reload. A worker that was recycled, or retired by itself, must
+        It may after a reload, and after a kill for a hard time limit: each such death is counted,
+        so the item is soon dead-lettered. A worker that was recycled, or retired by itself, must
         have finished an item. Otherwise a memory limit that is too low for an idle worker would
         cause a tight restart loop.
         """

@@ -261,7 +261,7 @@ class Supervisor:
         self._report(slot, child, death)
         slot.ended, slot.ended_at = death.summary(child.failure)[:ENDED_CHARS_MAX], time.time()
         backoff_s = 0.0
-        if not death.planned:
+        if not death.restarts_at_once:
             lived_s = time.monotonic() - child.started_at_s
             # A page has killed a page reader that was ready. No page is tried more than twice, so
             # the backoff is short.

@@ -3,9 +3,9 @@
 Every 0.5 s the watchdog looks at the SharedStatus of every child.
 
 1. Liveness: a child whose heartbeat count has not changed for CONSERVER_STALL_TIMEOUT_S has stalled
-   and is killed. The blamed items (death.py) become suspects. While a worker's loop is frozen and
-   several links run, the shortest of their hard time limits (at least FROZEN_AFTER_S) counts in
-   place of the stall timeout, if it is shorter.
+   and is killed. The blamed items (death.py) become suspects. If a worker's loop is
+   frozen while several links run, the worker is killed after the shortest of their hard time limits
+   (but not before FROZEN_AFTER_S), or after the stall timeout if that is less.
 2. Hard time limits: a worker with an item past the hard_timeout_s of its link or chain is killed.
    The death is counted for that item alone.
 3. Recycling: a worker that has processed CONSERVER_MAX_ITEMS_PER_WORKER items, or has grown beyond
@@ -178,7 +178,9 @@ class TimeLimits:
         for item in at_work:
             counters[item.slot] = counter = self._counter(item)
             if item.phase is Phase.RUNNING and counter is self._counters.get(item.slot):
-                _count(counter, elapsed_s, defer=not (beaten or alone), forget=_frozen(before_s))
+                _count(
+                    counter, elapsed_s, defer=not (beaten or alone), drop_deferred=_frozen(before_s)
+                )
             if counter.link_run != item.link_run:
                 counter.link_run, counter.link_s, counter.deferred_s = item.link_run, 0.0, 0.0
             exceeded = exceeded or _exceeded(item, counter)
@@ -199,18 +201,18 @@ def _frozen(stalled_s: float) -> bool:
     return stalled_s > FROZEN_AFTER_S
 
 
-def _count(counter: _Counter, elapsed_s: float, *, defer: bool, forget: bool) -> None:
+def _count(counter: _Counter, elapsed_s: float, *, defer: bool, drop_deferred: bool) -> None:
     """Add the time since the last look.
 
     Args:
         defer: another link may have used this time: keep it in deferred_s, and do not count it yet.
-        forget: the process was frozen for longer than FROZEN_AFTER_S: count this time, and forget
-            the time that was deferred before.
+        drop_deferred: the process was frozen for longer than FROZEN_AFTER_S: count this time, but
+            drop the time that was deferred before it.
     """
     if defer:
         counter.deferred_s += elapsed_s
         return
-    counter.add(elapsed_s if forget else elapsed_s + counter.deferred_s)
+    counter.add(elapsed_s if drop_deferred else elapsed_s + counter.deferred_s)
     counter.deferred_s = 0.0
 
 

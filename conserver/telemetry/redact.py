@@ -5,7 +5,8 @@ dashboard, the API's errors, and what a worker leaves in Redis for people: reaso
 stories, errors of jobs. Documents are not: `conserver get` prints a document, and `DLQ:<list>`
 holds a payload, unchanged. The rules:
 
-1. A value is hidden if its name or its type is that of a secret.
+1. A value is hidden if its name or its type is that of a secret (`redact_fields`; the other
+   functions see texts without names).
 2. A URL in any text loses its password and its secret parameters. A presigned URL loses its whole
    query, because that alone grants access.
 3. The secrets of this process's configuration are hidden wherever they occur in a text. Short ones
@@ -44,9 +45,11 @@ _URL = re.compile(
     r"://(?P<rest>(?:(?![\"'`](?:[\s,;:)\]}]|$)|[,;|][a-z][a-z0-9+.-]{1,20}://)[^\s<>])*)",
     re.IGNORECASE,
 )
-# URLs of these schemes contain no @ behind the host. So the last @ before the query ends the
-# credentials, even if the password contains an unescaped slash.
-_WITHOUT_AT = re.compile(r"(redis|unix|postgres|mysql|mongodb|amqp)[a-z0-9+.-]*$", re.IGNORECASE)
+# In URLs of these schemes an @ can only end the credentials. So the last @ before the query does,
+# even if the password contains an unescaped slash.
+_LAST_AT_ENDS_LOGIN = re.compile(
+    r"(redis|unix|postgres|mysql|mongodb|amqp)[a-z0-9+.-]*$", re.IGNORECASE
+)
 _QUERY = re.compile(r"\?[\w.%~-]+=")
 _PARAMETER = re.compile(r"(?P<head>[?&#;](?P<name>[^=&?#;]{1,64})=)(?P<value>[^&]+)")
 _PRESIGNED = re.compile(r"[?&](?:x-[a-z]+-signature|signature|sig)=", re.IGNORECASE)
@@ -177,7 +180,7 @@ def _split_login(match: re.Match[str]) -> tuple[str, str]:
     scheme = match.string[max(0, match.start() - 20) : match.start()]
     end = authority.rfind("@")
     unfinished = end < 0 and _NO_PORT.search(_IPV6.sub("", authority))
-    if authority and (unfinished or _WITHOUT_AT.search(scheme)):
+    if authority and (unfinished or _LAST_AT_ENDS_LOGIN.search(scheme)):
         query = _QUERY.search(rest)
         end = rest.rfind("@", 0, query.start() if query else len(rest))
     end = max(end, 0)

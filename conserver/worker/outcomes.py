@@ -5,8 +5,8 @@ hold for all outcomes:
 
 1. After a failed attempt the item reverts to its document and progress in Redis: changes that were
    not written are dropped.
-2. A storage that has saved an item is not asked again. If one storage is unavailable, the item is
-   still saved in the other storages.
+2. If one storage is unavailable, the item is still saved in the other storages. A storage that has
+   saved the item is not asked again, unless the worker dies before Redis knows that it has.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ class Prefetch:
     def limits(self, held: int, free_slots: int) -> dict[str, int]:
         """Chain -> how many items to claim from each of its lists; only chains that have room.
 
-        In total the caller claims at most the largest of these numbers, not their sum: the chains
-        share the threads.
+        In total Intake claims at most the largest of these numbers, not their sum, because the
+        chains share the threads.
 
         Args:
             held: how many items the worker holds.

@@ -90,8 +90,8 @@ class Writer:
     def check_timeout(self) -> None:
         """Abandon a call that has taken longer than the storage's timeout. Called once a second.
 
-        Each check adds at most CHECK_INTERVAL_S to the time of the call. So a call is not abandoned
-        because the host was suspended.
+        Each check adds at most CHECK_INTERVAL_S to the time of the call. So time in which the host
+        was suspended does not make a call look hung.
         """
         now_s = time.monotonic()
         passed_s = min(now_s - self._checked_s, CHECK_INTERVAL_S)
@@ -205,7 +205,7 @@ class _WriterThread:
             return
 
     def _do_next(self) -> None:
-        """Wait for jobs, make one call and report its outcomes.
+        """Wait for jobs, save or look up what waits, and report the outcomes.
 
         This is a separate function so that an idle thread keeps no reference to a document.
         """
