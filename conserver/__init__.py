@@ -3,20 +3,21 @@
 docs/architecture.md describes the packages (called wings there) and which of them may import which.
 The modules for each subject (paths are below conserver/; `storage` is the package beside it):
 
-    how much is claimed    worker/prefetch.py: as many items as the threads finish in 100 ms, within
-                           the limits of worker/held_items.py and queue/calls.py (BATCH_ITEMS,
-                           BATCH_BYTES)
+    how much is claimed    worker/prefetch.py: of each chain, what its threads finish in 100 ms by
+                           the durations measured so far, and at least what idle threads can start;
+                           less what rates and throttled links hold back (worker/rates.py). A claim
+                           has at most 128 items and 4 MiB (queue/calls.py), a worker holds at most
+                           256 items and 64 MiB (worker/held_items.py). worker/intake.py claims
     links, checkpoints     worker/chain.py, one item in one thread
     storing                worker/outcomes.py, then worker/writers.py (one thread per storage), then
                            <name>.py of the package `storage`
     the end of an item     worker/outcomes.py decides; worker/outbox.py calls queue/settle.lua, or
                            queue/move.lua to park or dead-letter the item
-    dead letters           queue/move.lua makes them for a worker, as above; queue/claim.lua makes
-                           them of items that must not run (poison, time_limit, a pushed document
-                           that is too large, a callback that has expired)
-    idle workers           coordinator/list_waiters.py waits in Redis, idle_workers.py wakes a
-                           worker; process/wakeup.py has the messages between the two processes
-    stalls, time limits    supervisor/watchdog.py, which reads process/shared_status.py
+    dead letters           below, by reason
+    idle workers           below, step by step
+    stalls, time limits    supervisor/watchdog.py, which reads process/shared_status.py: a worker
+                           whose main loop has not beaten for CONSERVER_STALL_TIMEOUT_S (60), or
+                           whose item is past a hard_timeout_s, is killed. Then as a dead worker
     a dead worker          below, step by step
     secrets in output      telemetry/redact.py removes them. telemetry/log.py applies it to every
                            line, cli/output.py and tables.py to the output of commands,
@@ -25,7 +26,9 @@ The modules for each subject (paths are below conserver/; `storage` is the packa
                            http/ to what it answers, telemetry/otel.py to spans
     a new command          operations/<name>.py reads or changes Redis, cli/<name>.py prints (with
                            cli/output.py and tables.py; watching.py if live), cli/app.py or
-                           operating.py declares it
+                           operating.py declares it; tests/unit/operations/ and tests/integration/
+                           test_commands*.py test it, docs/operations.md describes it. cli/status.py
+                           with operations/overview.py is a good model
 
 The words that the code uses:
 
@@ -75,6 +78,42 @@ The words that the code uses:
     rate slot         a moment that was reserved for an item under the rate of its chain or link
     registration      a consumer's field in the hash of its host in Redis; it is `void` from the
                       moment at which Redis begins to return the consumer's items
+
+Dead letters, by reason. One Lua function writes them all: `dead_letter` in queue/prelude.lua.
+
+    failed               a link raised more than `retries` exceptions, or Retry with an item older
+                         than `give_up_s`; worker/outcomes.py
+    rejected             a link raised Rejected or returned no vCon, or the document cannot be used
+                         (worker/chain.py finds that, then outcomes.py); a storage refuses it
+                         (outcomes.py); two chains changed it in ways that cannot be merged
+                         (conflicts.py); the record cannot be read (intake.py); the URL of a
+                         callback has expired (queue/claim.lua)
+    unavailable          a storage is away, and the item is older than `give_up_s`; outcomes.py
+    poison, time_limit   `max_deliveries` deaths were counted for the item; queue/claim.lua
+    oversized            the pushed document is larger than CONSERVER_MAX_PAYLOAD_BYTES; claim.lua
+
+For what a worker has decided, worker/outbox.py calls queue/move.lua. claim.lua decides by itself,
+before the item runs.
+
+An idle worker, step by step:
+
+1. worker/claim_schedule.py: a claim left nothing behind, and a chain thread is free. The worker
+   sends "I" (idle) to its coordinator (process/wakeup.py has the messages).
+2. coordinator/list_waiters.py: while a worker of the host is idle, one BLMOVE per list waits in
+   Redis. A producer's push ends it: the item is in `conserver:returned:<list>` now.
+3. coordinator/idle_workers.py sends "W" (wake) to one idle worker, which claims, from `returned`
+   first. If it leaves items behind, the next idle worker is woken.
+4. If a message is lost, every worker claims once per TICK_INTERVAL (1 s) by itself.
+
+A link's change, step by step, until it is a row in PostgreSQL:
+
+1. worker/chain.py: after the last link the chain thread dumps the vCon to JSON.
+2. worker/outcomes.py notes the storages as `owed`; worker/outbox.py writes document and state to
+   Redis in one script (queue/write.lua), which gives the document its next revision. If somebody
+   wrote it meanwhile, worker/conflicts.py merges.
+3. worker/writers.py: the storage's thread takes what waits, at most 256 documents and 8 MiB.
+4. storage/postgres.py upserts them in one statement, unless a row has a newer revision.
+5. When all storages have answered, queue/settle.lua ends the item and pushes its uuid on.
 
 A killed worker, step by step (kill -9 while an item is in a link):
 
